@@ -1,0 +1,78 @@
+"""State changes: what the agent reports of a task, and only that.
+
+A change carries the whole of what it reports (status, containers, network), so that the newest
+change of a task tells everything even if an older one was lost at the other end.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct, field
+
+from agent.model.status import Health
+from agent.model.task import NetworkBinding
+
+
+class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    pass
+
+
+class NetworkInterface(_Wire, frozen=True):
+    """Address of a container on its task's interface, as DescribeTasks shows it."""
+
+    attachment_id: str
+    private_ipv4_address: str = field(name="privateIpv4Address")
+
+
+class ContainerChange(_Wire, frozen=True):
+    """Where one container stands."""
+
+    container_name: str
+    status: str
+    """PENDING, RUNNING or STOPPED."""
+    container_arn: str = ""
+    runtime_id: str = ""
+    image_digest: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    health_status: Health = Health.UNKNOWN
+    restart_count: int = 0
+    network_bindings: list[NetworkBinding] = field(default_factory=list)
+    network_interfaces: list[NetworkInterface] = field(default_factory=list)
+
+
+class AttachmentChange(_Wire, frozen=True):
+    """Where a task's network interface stands."""
+
+    id: str
+    """Id of the attachment as control named it in the payload, else the agent's own."""
+    status: str
+    """ATTACHED or DELETED."""
+    type: str = "ElasticNetworkInterface"
+    details: dict[str, str] = field(default_factory=dict)
+    """``networkInterfaceId``, ``macAddress``, ``privateIPv4Address``, ``privateDnsName``..."""
+
+
+class TaskChange(_Wire, frozen=True):
+    """One report about one task. Times are Unix seconds."""
+
+    id: str
+    """Unique for ever; control answers the second copy of an id like the first."""
+    task_arn: str
+    status: str
+    """PENDING, RUNNING or STOPPED."""
+    at: float
+    reason: str = ""
+    stop_code: str = ""
+    pull_started_at: float = 0.0
+    pull_stopped_at: float = 0.0
+    started_at: float = 0.0
+    stopping_at: float = 0.0
+    execution_stopped_at: float = 0.0
+    stopped_at: float = 0.0
+    containers: list[ContainerChange] = field(default_factory=list)
+    attachments: list[AttachmentChange] = field(default_factory=list)
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(TaskChange).decode

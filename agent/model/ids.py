@@ -1,0 +1,47 @@
+"""Names and ARNs: how each identifier looks and how one is derived from another.
+
+Everything that the agent creates on a host is named from the task it belongs to, so that a crash
+anywhere is healed by looking the name up again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NewType
+
+TaskArn = NewType("TaskArn", str)
+InstanceArn = NewType("InstanceArn", str)
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9-]")
+
+
+def task_id(arn: str) -> str:
+    """Return the last path element of a task ARN, which names the task on its host."""
+    return arn.rsplit("/", 1)[-1]
+
+
+def instance_id(arn: str) -> str:
+    """Return the last path element of a container instance ARN."""
+    return arn.rsplit("/", 1)[-1]
+
+
+def cluster_name(cluster: str) -> str:
+    """Return the bare name of a cluster given as a name or an ARN."""
+    return cluster.rsplit("/", 1)[-1]
+
+
+def container_engine_name(arn: str, family: str, revision: str, container: str) -> str:
+    """Return the name of a container in the engine; the same inputs give the same name for ever.
+
+    Shape ``ecs-<family>-<revision>-<container>-<20 hex digits>`` as on Amazon ECS, where the digits
+    are random; ours come from the task ARN, so that a half-made container is found after a crash.
+    """
+    digest = hashlib.sha256(f"{arn}\0{container}".encode()).hexdigest()[:20]
+    return f"ecs-{_UNSAFE.sub('', family)}-{revision}-{_UNSAFE.sub('', container)}-{digest}"
+
+
+def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str:
+    """Return the name of a task-scoped volume in the engine; derived like a container's."""
+    digest = hashlib.sha256(f"{arn}\0volume\0{volume}".encode()).hexdigest()[:20]
+    return f"ecs-{_UNSAFE.sub('', family)}-{revision}-{_UNSAFE.sub('', volume)}-{digest}"

@@ -1,0 +1,261 @@
+"""The task payload: what control orders, in the shape of the ACS ``Task``.
+
+Field names, types and defaults follow the ACS model of Amazon ECS agent 1.105.1
+(``ecs-agent/acs/model``). Unknown fields are ignored; a wrong type raises ``PayloadError`` for that
+task alone. Credentials are decoded, handed on and never written: ``without_secrets`` drops them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from agent.errors import PayloadError
+from agent.model import reasons
+from agent.model.status import Condition, DesiredStatus, NetworkMode
+
+
+class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Base of all payload shapes: immutable, camelCase, defaults left out when encoded."""
+
+
+class PortMapping(_Wire, frozen=True):
+    """One published port, or an equally long range of ports."""
+
+    container_port: int = 0
+    host_port: int = 0
+    """0 asks the agent to pick one from the dynamic range."""
+    protocol: Literal["tcp", "udp"] | None = "tcp"
+    container_port_range: str | None = None
+    """``first-last``; set instead of ``container_port``."""
+
+
+class MountPoint(_Wire, frozen=True):
+    """Where a container mounts one of the task's volumes."""
+
+    source_volume: str = ""
+    container_path: str = ""
+    read_only: bool = False
+
+
+class VolumeFrom(_Wire, frozen=True):
+    """Mount everything that another container mounts."""
+
+    source_container: str
+    read_only: bool = False
+
+
+class Dependency(_Wire, frozen=True):
+    """Another container of the task and the condition to wait for."""
+
+    container_name: str
+    condition: Condition
+
+
+class EngineConfig(_Wire, frozen=True):
+    """Docker API bodies as JSON text, overlaid on what the agent generates."""
+
+    version: str | None = None
+    config: str | None = None
+    host_config: str | None = None
+
+
+class RestartPolicy(_Wire, frozen=True):
+    """When the agent starts a stopped container again by itself."""
+
+    enabled: bool = False
+    ignored_exit_codes: list[int] = field(default_factory=list)
+    restart_attempt_period: int = 0
+    """Seconds a container must have run before it may be restarted again."""
+
+
+class Secret(_Wire, frozen=True):
+    """A reference to a secret value; the value itself is never part of a payload."""
+
+    name: str = ""
+    value_from: str = ""
+    region: str | None = None
+    container_path: str | None = None
+    type: str | None = None
+    provider: str | None = None
+    target: str | None = None
+
+
+class Credentials(_Wire, frozen=True):
+    """Role credentials of a task. Kept in memory only."""
+
+    credentials_id: str = ""
+    access_key_id: str = ""
+    secret_access_key: str = ""
+    session_token: str = ""
+    role_arn: str = ""
+    expiration: str = ""
+
+    def __repr__(self) -> str:
+        """Hide the secrets from logs and tracebacks."""
+        return f"Credentials(credentials_id={self.credentials_id!r}, role_arn={self.role_arn!r})"
+
+
+class Container(_Wire, frozen=True):
+    """One container of a task."""
+
+    name: str
+    image: str
+    container_arn: str = ""
+    command: list[str] | None = None
+    entry_point: list[str] | None = None
+    cpu: int = 0
+    """CPU units, 1024 to a core."""
+    memory: int = 0
+    """Hard limit in MiB; 0 for none."""
+    essential: bool = True
+    privileged: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
+    environment_files: list[dict[str, str]] = field(default_factory=list)
+    depends_on: list[Dependency] = field(default_factory=list)
+    links: list[str] = field(default_factory=list)
+    volumes_from: list[VolumeFrom] = field(default_factory=list)
+    mount_points: list[MountPoint] = field(default_factory=list)
+    port_mappings: list[PortMapping] = field(default_factory=list)
+    docker_config: EngineConfig = field(default_factory=EngineConfig)
+    overrides: str | dict[str, Any] | None = None
+    """Only ``command`` is allowed; as JSON text or as an object."""
+    health_check_type: str | None = None
+    """``docker`` when the health is to be reported."""
+    start_timeout: int = 0
+    """Seconds that others wait for this container's condition; 0 for ever."""
+    stop_timeout: int = 0
+    """Seconds between SIGTERM and SIGKILL; 0 for the agent's default."""
+    restart_policy: RestartPolicy | None = None
+    registry_authentication: dict[str, Any] | None = None
+    secrets: list[Secret] = field(default_factory=list)
+    firelens_configuration: dict[str, Any] | None = None
+    logs_auth_strategy: str | None = None
+    managed_agents: list[dict[str, Any]] = field(default_factory=list)
+
+
+class HostVolume(_Wire, frozen=True):
+    """A path of the host, or nothing for a volume that lives as long as the task."""
+
+    source_path: str = ""
+
+
+class Volume(_Wire, frozen=True):
+    """A volume of the task."""
+
+    name: str
+    type: str | None = None
+    host: HostVolume | None = None
+    docker_volume_configuration: dict[str, Any] | None = None
+    efs_volume_configuration: dict[str, Any] | None = None
+
+
+class Association(_Wire, frozen=True):
+    """A device given to containers of the task; ``gpu`` names a GPU by its UUID."""
+
+    name: str = ""
+    type: str = ""
+    containers: list[str] = field(default_factory=list)
+
+
+class Attachment(_Wire, frozen=True):
+    """A thing attached to the task by control, for example its network interface."""
+
+    attachment_arn: str = ""
+    attachment_type: str = ""
+    attachment_properties: list[dict[str, str]] = field(default_factory=list)
+
+
+class TaskPayload(_Wire, frozen=True):
+    """One task as control orders it."""
+
+    arn: str
+    family: str = ""
+    version: str = ""
+    desired_status: DesiredStatus = DesiredStatus.RUNNING
+    containers: list[Container] = field(default_factory=list)
+    volumes: list[Volume] = field(default_factory=list)
+    associations: list[Association] = field(default_factory=list)
+    attachments: list[Attachment] = field(default_factory=list)
+    elastic_network_interfaces: list[dict[str, Any]] = field(default_factory=list)
+    network_mode: str | None = None
+    """A ``NetworkMode``; empty and absent mean bridge."""
+    pid_mode: str | None = None
+    ipc_mode: str | None = None
+    cpu: float = 0.0
+    """Task limit in vCPUs; 0 for none."""
+    memory: int = 0
+    """Task limit in MiB; 0 for none."""
+    group: str = ""
+    service_name: str = ""
+    launch_type: str = ""
+    task_cluster_arn: str = ""
+    role_credentials: Credentials | None = None
+    execution_role_credentials: Credentials | None = None
+    enable_fault_injection: bool = False
+    proxy_configuration: dict[str, Any] | None = None
+
+    @property
+    def mode(self) -> NetworkMode:
+        """The network mode; nothing given means bridge."""
+        return NetworkMode(self.network_mode or "bridge")
+
+    def container(self, name: str) -> Container | None:
+        """Return the container with this name, or None."""
+        return next((c for c in self.containers if c.name == name), None)
+
+    def without_secrets(self) -> TaskPayload:
+        """Return the payload as it may be written to disk."""
+        return msgspec.structs.replace(self, role_credentials=None, execution_role_credentials=None)
+
+
+class _ArnOnly(Struct):
+    arn: str = ""
+
+
+_decoder = msgspec.json.Decoder(TaskPayload)
+_arn_decoder = msgspec.json.Decoder(_ArnOnly)
+encode = msgspec.json.Encoder().encode
+
+
+def decode(raw: bytes | msgspec.Raw) -> TaskPayload:
+    """Decode one task.
+
+    Raises:
+        PayloadError: a field has a wrong type or a name is missing or used twice; the text names
+            the field's path.
+    """
+    try:
+        payload = _decoder.decode(raw)
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
+        raise PayloadError(str(error), name=reasons.UNRECOGNIZED_TASK) from None
+    _check(payload)
+    return payload
+
+
+def decode_arn(raw: bytes | msgspec.Raw) -> str:
+    """Return the ARN of a payload that may be broken elsewhere; empty if there is none."""
+    try:
+        return _arn_decoder.decode(raw).arn
+    except (msgspec.ValidationError, msgspec.DecodeError, RecursionError):
+        return ""
+
+
+def _check(payload: TaskPayload) -> None:
+    if not payload.arn:
+        raise PayloadError("arn is empty", name=reasons.UNRECOGNIZED_TASK)
+    if payload.network_mode and payload.network_mode not in set(NetworkMode):
+        text = f"networkMode {payload.network_mode!r} is not one of {', '.join(NetworkMode)}"
+        raise PayloadError(text, name=reasons.UNRECOGNIZED_TASK)
+    if not payload.containers and payload.desired_status is DesiredStatus.RUNNING:
+        raise PayloadError("containers is empty", name=reasons.UNRECOGNIZED_TASK)
+    seen: set[str] = set()
+    for index, container in enumerate(payload.containers):
+        if not container.name:
+            raise PayloadError(f"containers[{index}].name is empty", name=reasons.UNRECOGNIZED_TASK)
+        if container.name in seen:
+            text = f"containers[{index}].name {container.name!r} is used twice"
+            raise PayloadError(text, name=reasons.UNRECOGNIZED_TASK)
+        seen.add(container.name)

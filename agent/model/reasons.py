@@ -1,0 +1,107 @@
+"""ECS error names and the texts operators already know; nothing here decides, it only words.
+
+Source: Amazon ECS agent 1.105.1, ``agent/engine/errors.go`` and ``api/task`` (names and shapes).
+A container reason is ``<Name>: <text>``, a task reason is plain text; both end at 1024 characters.
+"""
+
+from __future__ import annotations
+
+import re
+
+REASON_LIMIT = 1024
+
+CANNOT_PULL = "CannotPullContainerError"
+CANNOT_CREATE = "CannotCreateContainerError"
+CANNOT_START = "CannotStartContainerError"
+CANNOT_STOP = "CannotStopContainerError"
+CANNOT_INSPECT = "CannotInspectContainerError"
+ENGINE_TIMEOUT = "DockerTimeoutError"
+ENGINE_STATE = "DockerStateError"
+OUT_OF_MEMORY = "OutOfMemoryError"
+HOST_CONFIG = "HostConfigError"
+CLIENT_CONFIG = "DockerClientConfigError"
+NETWORKING = "ContainerNetworkingError"
+VANISHED = "ContainerVanishedError"
+RESOURCE_INIT = "ResourceInitializationError"
+DEPENDENCY = "TaskDependencyError"
+STOPPED_BEFORE_PULL = "TaskStoppedBeforePullBeginError"
+UNRECOGNIZED_TASK = "UnrecogniedTaskError"  # the missing letter is part of the ECS protocol
+
+OUT_OF_MEMORY_TEXT = "Container killed due to memory usage"
+VANISHED_TEXT = "No container matching saved ID found"
+DEPENDENCY_EXIT_CODE = 143
+"""Exit code given to a container that will never start because of a dependency."""
+
+_PULL_HINTS = (
+    (
+        re.compile(r"denied: User: (.+) is not authorized to perform: ecr:BatchGetImage"),
+        "Check if the role has the permissions to pull images from the registry.",
+    ),
+    (
+        re.compile("denied: requested access to the resource is denied"),
+        "Check whether the image exists.",
+    ),
+    (
+        re.compile("request canceled while waiting for connection"),
+        "Check your network configuration.",
+    ),
+)
+
+
+def clip(text: str) -> str:
+    """Return the text cut to what the wire carries."""
+    return text[:REASON_LIMIT]
+
+
+def named(name: str, text: str) -> str:
+    """Return ``<name>: <text>``, cut to what the wire carries."""
+    return clip(f"{name}: {text}" if name else text)
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as ECS prints it (Go notation): ``4m0s``, ``2m30s``, ``30s``."""
+    whole = round(seconds)
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{secs}s"
+    return f"{minutes}m{secs}s" if minutes else f"{secs}s"
+
+
+def timed_out(operation: str, limit_s: float) -> str:
+    """Return the reason of a call to the engine that passed its deadline."""
+    text = f"Could not transition to {operation}; timed out after waiting {duration(limit_s)}"
+    return named(ENGINE_TIMEOUT, text)
+
+
+def pull_failed(text: str) -> str:
+    """Return the reason of a failed pull, with the hint that ECS puts in front of known causes."""
+    for pattern, hint in _PULL_HINTS:
+        if pattern.search(text):
+            return named(
+                CANNOT_PULL,
+                f"The task can\N{RIGHT SINGLE QUOTATION MARK}t pull the image. {hint} {text}",
+            )
+    return named(CANNOT_PULL, text)
+
+
+def dependencies_unresolvable(task_arn: str) -> str:
+    """Return the task reason of a dependency graph without an order."""
+    return clip(f"Task dependencies cannot be resolved, taskArn: {task_arn}")
+
+
+def resource_unusable(task_arn: str, cause: str) -> str:
+    """Return the task reason of a task that could not be prepared."""
+    return clip(f"resource cannot be initialized for task {task_arn}: {cause}")
+
+
+def unrecognized_task(cause: str) -> str:
+    """Return the task reason of a payload that could not be read."""
+    return named(UNRECOGNIZED_TASK, f"Error loading task - {cause}")
+
+
+def stopped_before_pull(task_arn: str) -> str:
+    """Return the container reason when a stop came before the pull began."""
+    return named(
+        STOPPED_BEFORE_PULL, f"Task stopped before image pull could begin for task: {task_arn}"
+    )

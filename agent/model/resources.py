@@ -1,0 +1,113 @@
+"""What a host has and what a task needs of it.
+
+Numbers are CPU units (1024 to a core) and MiB. Source of the rules: Amazon ECS agent 1.105.1,
+``agent/engine/host_resource_manager.go``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from agent.model.status import NetworkMode
+
+if TYPE_CHECKING:
+    from agent.model.payload import Container, TaskPayload
+
+MIB = 1024 * 1024
+
+
+class Gpu(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One GPU of the host."""
+
+    uuid: str
+    name: str = ""
+    memory_mib: int = 0
+
+
+class HostResources(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Everything the host offers to tasks, and what identifies it."""
+
+    cpu_units: int
+    memory_mib: int
+    reserved_tcp: frozenset[int] = frozenset()
+    reserved_udp: frozenset[int] = frozenset()
+    gpus: tuple[Gpu, ...] = ()
+    gpu_driver_version: str = ""
+    hostname: str = ""
+    boot_id: str = ""
+    machine_id: str = ""
+    architecture: str = ""
+    """``x86_64`` or ``arm64``, the names that ECS uses."""
+    os_family: str = ""
+    """For example ``debian_12``."""
+    kernel: str = ""
+    cgroup_version: int = 2
+    engine_version: str = ""
+
+
+class Needs(Struct, frozen=True, kw_only=True):
+    """What one task takes from the host while it lives."""
+
+    cpu_units: int = 0
+    memory_mib: int = 0
+    tcp_ports: frozenset[int] = frozenset()
+    udp_ports: frozenset[int] = frozenset()
+    gpus: frozenset[str] = frozenset()
+
+
+def needs_of(payload: TaskPayload) -> Needs:
+    """Return what a task needs.
+
+    CPU is the task's, else the sum of its containers'. Memory is the task's, else the sum of each
+    container's reservation or limit. Ports are the fixed ones, and none in awsvpc mode, where the
+    task has an address of its own. Dynamic ports are picked later and not accounted.
+    """
+    ports = _fixed_ports(payload)
+    return Needs(
+        cpu_units=int(payload.cpu * 1024) or sum(c.cpu for c in payload.containers),
+        memory_mib=payload.memory or sum(_memory_mib(c) for c in payload.containers),
+        tcp_ports=frozenset(p for p, protocol in ports if protocol == "tcp"),
+        udp_ports=frozenset(p for p, protocol in ports if protocol == "udp"),
+        gpus=frozenset(a.name for a in payload.associations if a.type == "gpu"),
+    )
+
+
+def _fixed_ports(payload: TaskPayload) -> list[tuple[int, str]]:
+    if payload.mode is NetworkMode.AWSVPC:
+        return []
+    return [
+        (mapping.host_port, mapping.protocol or "tcp")
+        for container in payload.containers
+        for mapping in container.port_mappings
+        if mapping.host_port
+    ]
+
+
+def _memory_mib(container: Container) -> int:
+    return _reservation_mib(container) or container.memory
+
+
+def _reservation_mib(container: Container) -> int:
+    """The soft limit travels only inside the engine's host configuration, in bytes."""
+    if not container.docker_config.host_config:
+        return 0
+    try:
+        reservation = json.loads(container.docker_config.host_config)["MemoryReservation"]
+        return int(reservation) // MIB
+    except (ValueError, KeyError, TypeError):
+        return 0
+
+
+class Wait(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One thing that a task waits for; ``ecs-agent why`` prints these in order."""
+
+    what: str
+    """A sentence for a person: "2048 MiB of memory; 512 of 1024 MiB are free"."""
+    since: float
+    next_try: float = 0.0
+    """Unix time of the next try; 0 when an event ends the wait, not a timer."""
+    container: str = ""
+    details: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,123 @@
+"""What the agent knows of a task: the record that is planned from, saved and restored.
+
+A record is owned by the one runner of its task; nobody else writes to it. Everybody else gets what
+``state`` saved or what ``endpoints`` was handed as a copy.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct, field
+
+from agent.model.payload import TaskPayload
+from agent.model.status import ContainerStatus, DesiredStatus, Health, TaskStatus
+
+
+class NetworkBinding(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One published port of a running container, as DescribeTasks shows it."""
+
+    bind_ip: str = field(default="0.0.0.0", name="bindIP")  # noqa: S104 - what the engine binds
+    container_port: int | None = None
+    host_port: int | None = None
+    container_port_range: str | None = None
+    host_port_range: str | None = None
+    protocol: str = "tcp"
+
+
+class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The address of an awsvpc task and the sandbox that holds its namespace."""
+
+    attachment_id: str
+    """Name of the interface towards operators (``eni-...`` style id on Amazon ECS)."""
+    mac: str
+    ipv4: str
+    prefix_len: int
+    gateway: str
+    hostname: str
+    interface: str = "eth0"
+    host_interface: str = ""
+    sandbox_id: str = ""
+    """Engine id of the pause container whose namespace the task's containers join."""
+    sandbox_pid: int = 0
+
+
+class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """How far one container has come."""
+
+    name: str
+    known: ContainerStatus = ContainerStatus.NONE
+    desired: ContainerStatus = ContainerStatus.RUNNING
+    runtime_id: str = ""
+    engine_name: str = ""
+    image_digest: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    """The first error of this container, ``Name: text``; empty when there was none."""
+    health: Health = Health.UNKNOWN
+    health_since: float = 0.0
+    created_at: float = 0.0
+    started_at: float = 0.0
+    """First start; restarts by policy do not change it."""
+    finished_at: float = 0.0
+    restart_count: int = 0
+    last_restart_at: float = 0.0
+    bindings: list[NetworkBinding] = field(default_factory=list)
+    reported: ContainerStatus = ContainerStatus.NONE
+    """The newest status that is in the outbox or was sent."""
+
+
+class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
+    """One task: its order, how far it has come, and what it holds on the host.
+
+    Times are Unix seconds; 0 means "not yet".
+    """
+
+    payload: TaskPayload
+    """Without credentials."""
+    origin: str = ""
+    """Id of the control endpoint that ordered the task."""
+    desired: DesiredStatus = DesiredStatus.RUNNING
+    known: TaskStatus = TaskStatus.NONE
+    containers: dict[str, ContainerRecord] = field(default_factory=dict)
+    network: TaskNetwork | None = None
+    reason: str = ""
+    stop_code: str = ""
+    accepted_at: float = 0.0
+    admitted_at: float = 0.0
+    pull_started_at: float = 0.0
+    pull_stopped_at: float = 0.0
+    started_at: float = 0.0
+    stopping_at: float = 0.0
+    execution_stopped_at: float = 0.0
+    stopped_at: float = 0.0
+    cleaned_at: float = 0.0
+    reported: TaskStatus = TaskStatus.NONE
+    host_ports: dict[str, list[int]] = field(default_factory=dict)
+    """Ports picked by the agent, by ``container/port/protocol``: kept so that a retry after a
+    crash publishes the same ones."""
+
+    @property
+    def arn(self) -> str:
+        """The task's ARN."""
+        return self.payload.arn
+
+    @property
+    def is_done(self) -> bool:
+        """True once every container is stopped and the task says so."""
+        return self.known is TaskStatus.STOPPED
+
+
+def new_record(payload: TaskPayload, *, origin: str, now: float) -> TaskRecord:
+    """Return the record of a task that was ordered just now."""
+    return TaskRecord(
+        payload=payload.without_secrets(),
+        origin=origin,
+        desired=payload.desired_status,
+        containers={c.name: ContainerRecord(name=c.name) for c in payload.containers},
+        accepted_at=now,
+    )
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(TaskRecord).decode
+"""Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` for a row that cannot be read."""

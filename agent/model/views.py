@@ -1,0 +1,94 @@
+"""What an operator sees of the agent on its own host: answers of the local endpoint and the CLI."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from agent.model.metrics import TaskSample
+from agent.model.resources import Wait
+from agent.model.status import Health
+from agent.model.task import NetworkBinding
+
+
+class _View(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    pass
+
+
+class ContainerView(_View, frozen=True):
+    """One container as it stands."""
+
+    name: str
+    image: str
+    status: str
+    """Internal status name, for example PULLED, CREATED, RUNNING, STOPPED."""
+    desired: str
+    essential: bool = True
+    runtime_id: str = ""
+    engine_name: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    health: Health = Health.UNKNOWN
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    restart_count: int = 0
+    bindings: list[NetworkBinding] = field(default_factory=list)
+
+
+class TaskView(_View, frozen=True):
+    """One task as it stands, with everything it waits for, in order."""
+
+    arn: str
+    id: str
+    family: str
+    revision: str
+    status: str
+    """PENDING, RUNNING or STOPPED."""
+    desired: str
+    network_mode: str
+    ipv4: str = ""
+    reason: str = ""
+    stop_code: str = ""
+    accepted_at: float = 0.0
+    started_at: float = 0.0
+    stopped_at: float = 0.0
+    containers: list[ContainerView] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    sample: TaskSample | None = None
+
+
+class ResourceView(_View, frozen=True):
+    """How much of one resource is taken."""
+
+    name: str
+    total: int
+    used: int
+
+
+class AgentView(_View, frozen=True):
+    """The agent as it stands."""
+
+    version: str
+    cluster: str
+    instance_arn: str = ""
+    instance_status: str = ""
+    control_endpoint: str = ""
+    control_connected: bool = False
+    control_since: float = 0.0
+    control_error: str = ""
+    unsent_changes: int = 0
+    engine_version: str = ""
+    engine_connected: bool = False
+    degraded: list[str] = field(default_factory=list)
+    """One sentence per thing that does not work now; empty when all is well."""
+    started_at: float = 0.0
+    running: int = 0
+    pending: int = 0
+    stopped: int = 0
+    resources: list[ResourceView] = field(default_factory=list)
+
+
+class Problem(_View, frozen=True):
+    """Body of every answer of the local endpoint that is not a success."""
+
+    message: str

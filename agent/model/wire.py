@@ -1,0 +1,112 @@
+"""Messages between an agent and the control endpoint (long poll), version 1.
+
+The only thing that ``control`` (the client) and ``controlplane`` (the server) share besides the
+model. JSON over HTTP/1.1 keep-alive. Every call carries the generation that registration gave, in
+the ``X-Ecs-Generation`` header; a call with an older one is answered 409 (``StaleGeneration``).
+
+====== ============================================== ==========================================
+POST   ``/v1/instances``                              ``Register`` → 200 ``Registered``
+GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S`` → 200 ``Assignments``,
+                                                      204 nothing new, 410 ask again from 0
+POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``ChangesAnswer``
+POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
+DELETE ``/v1/instances/{id}``                         leave → 204
+====== ============================================== ==========================================
+
+``{id}`` is the last element of the instance ARN. Errors are ``{"code": ..., "message": ...}``:
+400 ``InvalidRequest``, 404 ``InstanceUnknown``, 409 ``StaleGeneration``, 410 ``RevisionCompacted``,
+429 and 5xx: try again. Bodies above 1 KiB may be gzip in both directions.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct, field
+
+from agent.model.changes import TaskChange
+from agent.model.resources import HostResources
+
+GENERATION_HEADER = "X-Ecs-Generation"
+
+
+class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    pass
+
+
+class Register(_Wire, frozen=True):
+    """Who the host is and what it offers."""
+
+    cluster: str
+    client_token: str
+    """Made once per state directory; two calls with one token are one registration."""
+    resources: HostResources
+    instance_arn: str = ""
+    """The ARN of an earlier registration: register the same instance again."""
+    attributes: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    agent_version: str = ""
+    known_tasks: list[str] = field(default_factory=list)
+    """ARNs of the tasks that this agent holds, stopped and unreported ones included."""
+
+
+class Registered(_Wire, frozen=True):
+    """Answer to ``Register``."""
+
+    instance_arn: str
+    generation: int
+    lease_s: float
+    """Without a call for this long the instance counts as disconnected."""
+    control_id: str
+    """Names the control endpoint's store: another id means another control, not a newer answer."""
+    cluster_arn: str = ""
+
+
+class Assignment(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """What control wants of one task."""
+
+    task_arn: str
+    desired_status: str
+    """RUNNING or STOPPED."""
+    payload: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
+    """A ``payload.TaskPayload``; decoded by itself, so that a broken one harms no other task."""
+    stop_code: str = ""
+    stopped_reason: str = ""
+
+
+class Assignments(_Wire, frozen=True):
+    """Everything that changed after the asked revision; with ``full``, everything there is."""
+
+    revision: int
+    full: bool = False
+    """True in answer to ``after=0``: a task that is not listed is not wanted."""
+    instance_status: str = "ACTIVE"
+    """ACTIVE or DRAINING."""
+    tasks: list[Assignment] = field(default_factory=list)
+
+
+class Changes(_Wire, frozen=True):
+    """A batch of reports, oldest first."""
+
+    changes: list[TaskChange]
+
+
+class ChangeAnswer(_Wire, frozen=True):
+    """What became of one reported change."""
+
+    id: str
+    status: str
+    """``ok`` (also for a repeated id) or ``rejected`` (never send it again)."""
+    message: str = ""
+
+
+class ChangesAnswer(_Wire, frozen=True):
+    """One answer per change, in the same order."""
+
+    results: list[ChangeAnswer]
+
+
+class ErrorBody(_Wire, frozen=True):
+    """Body of every answer that is not a success."""
+
+    code: str
+    message: str = ""

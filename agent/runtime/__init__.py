@@ -1,0 +1,1 @@
+"""The container engine: one async protocol (``protocol``) and its Docker adapter (``docker``)."""

@@ -1,0 +1,212 @@
+"""What the agent asks of a container engine; the rest of the agent knows no more than this.
+
+Rules for every implementation:
+
+- Every call has its own deadline and raises ``EngineTimeout`` when it passes. A timeout or
+  ``EngineUnavailable`` says nothing about the outcome; only ``NoSuchContainer`` means gone.
+- Every call may be repeated. ``start`` of a running and ``stop`` of a stopped container succeed.
+- Cancelling a call returns at once; the engine may still carry it out.
+- Nothing blocks the event loop, and no call waits behind a slow pull or a log follower.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, field
+
+from agent.model.status import Health
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """The engine itself."""
+
+    version: str
+    api_version: str
+    """The version spoken from now on: the newest that both sides know."""
+    cgroup_driver: str
+    """``cgroupfs`` or ``systemd``."""
+    cgroup_version: int
+    engine_id: str = ""
+    security_options: tuple[str, ...] = ()
+    runtimes: tuple[str, ...] = ()
+    live_restore: bool = False
+
+
+class ContainerState(Struct, frozen=True, kw_only=True):
+    """One container as the engine reports it (inspect)."""
+
+    id: str
+    name: str
+    """Without the leading slash."""
+    running: bool
+    status: str
+    """``created``, ``running``, ``paused``, ``restarting``, ``exited``, ``dead``."""
+    pid: int = 0
+    exit_code: int | None = None
+    """None while it has never run or is running."""
+    oom_killed: bool = False
+    error: str = ""
+    created_at: float = 0.0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    health: Health = Health.UNKNOWN
+    image_id: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    cgroup_parent: str = ""
+
+
+class ContainerSummary(Struct, frozen=True, kw_only=True):
+    """One container as the engine lists it."""
+
+    id: str
+    name: str
+    state: str
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class ImageInfo(Struct, frozen=True, kw_only=True):
+    """One image on the host."""
+
+    id: str
+    repo_digests: tuple[str, ...] = ()
+    size_bytes: int = 0
+
+
+class EngineEvent(Struct, frozen=True, kw_only=True):
+    """Something that happened to a container; a hint, never the truth itself.
+
+    ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``,
+    ``health_status`` (with ``health``), or ``relist``: events were or may have been missed, so that
+    everything must be listed anew.
+    """
+
+    action: str
+    container_id: str = ""
+    at: float = 0.0
+    exit_code: int | None = None
+    health: Health = Health.UNKNOWN
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+class RegistryAuth(Struct, frozen=True, kw_only=True):
+    """User name and password for one registry; never logged, never stored."""
+
+    username: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Hide the password from logs and tracebacks."""
+        return f"RegistryAuth(username={self.username!r})"
+
+
+class ContainerEngine(Protocol):
+    """A container engine reached over its API."""
+
+    async def connect(self) -> EngineInfo:
+        """Negotiate the API version and describe the engine; may be called again any time."""
+
+    async def ping(self, *, limit_s: float = 5.0) -> None:
+        """Return when the engine answers; raises ``EngineUnavailable`` or ``EngineTimeout``."""
+
+    async def create_container(
+        self, name: str, body: Mapping[str, Any], *, limit_s: float = 240.0
+    ) -> str:
+        """Create a container and return its id.
+
+        ``body`` is that of ``POST /containers/create`` (``HostConfig`` inside). Raises
+        ``NameConflict``, ``NoSuchImage``, ``NoSuchContainer`` (a namespace to join is gone) or
+        ``EngineRefused``.
+        """
+
+    async def start_container(self, container_id: str, *, limit_s: float = 180.0) -> None:
+        """Start a container; a running one is success."""
+
+    async def stop_container(
+        self, container_id: str, *, timeout_s: int, limit_s: float = 120.0
+    ) -> None:
+        """Send the stop signal, kill after ``timeout_s``; a stopped or absent one is success.
+
+        The deadline of the call is ``timeout_s + limit_s``.
+        """
+
+    async def remove_container(
+        self, container_id: str, *, force: bool = False, limit_s: float = 300.0
+    ) -> None:
+        """Remove a container and its anonymous volumes; an absent one is success."""
+
+    async def rename_container(self, container_id: str, name: str) -> None:
+        """Give a container another name; raises ``NameConflict``."""
+
+    async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
+        """Return a container's state; raises ``NoSuchContainer``."""
+
+    async def list_containers(
+        self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
+    ) -> list[ContainerSummary]:
+        """List containers, stopped ones too, that carry all labels (None: with any value)."""
+
+    async def inspect_image(self, reference: str) -> ImageInfo:
+        """Return an image of this host; raises ``NoSuchImage``."""
+
+    async def pull_image(
+        self,
+        reference: str,
+        *,
+        auth: RegistryAuth | None = None,
+        inactivity_s: float = 60.0,
+        limit_s: float = 7200.0,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        """Pull an image; ``limit_s`` for the whole, ``inactivity_s`` without any progress.
+
+        Raises ``NoSuchImage`` (the registry says so) or ``EngineRefused`` with the engine's text.
+        """
+
+    async def resolve_digest(
+        self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
+    ) -> str:
+        """Ask the registry for ``sha256:...`` of a reference; raises as ``pull_image``."""
+
+    async def tag_image(self, source: str, reference: str) -> None:
+        """Give an image another name; ``reference`` is ``repository:tag``."""
+
+    async def remove_image(self, reference: str, *, limit_s: float = 180.0) -> None:
+        """Remove one name of an image, or the image by id; an absent one is success."""
+
+    async def load_image(self, archive: bytes, *, limit_s: float = 120.0) -> None:
+        """Load images from a tar archive in the format of ``docker save``."""
+
+    async def create_volume(
+        self,
+        name: str,
+        *,
+        driver: str = "local",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create a volume; an existing one of that name is success."""
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume; an absent one is success."""
+
+    async def volume_exists(self, name: str) -> bool:
+        """Tell whether a volume exists."""
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Yield events for ever, across reconnects; never raises.
+
+        A lost stream is resumed from the last event seen. ``relist`` comes first after the first
+        connection and after every gap.
+        """
+
+    def logs(
+        self, container_id: str, *, tail: int | None = None, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Yield stdout and stderr of a container as they were written."""
+
+    async def close(self) -> None:
+        """End all streams and threads; calls in flight fail with ``EngineUnavailable``."""
