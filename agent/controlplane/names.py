@@ -1,0 +1,103 @@
+"""Names and ARNs of the control endpoint: made here, read here, and nowhere else.
+
+All ARNs have the long format (the cluster is part of them), as Amazon ECS gives since 2021. Region
+and account are only names here; their defaults look like Amazon's, because botocore and Terraform
+check the shape.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+
+DEFAULT_REGION = "us-east-1"
+DEFAULT_ACCOUNT = "000000000000"
+
+_ARN = re.compile(r"arn:(aws[a-z-]*):ecs:([a-z0-9-]+):(\d{12}):([a-z-]+)/(.+)")
+_TASK_DEFINITION = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(\d{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Arn:
+    """An ECS ARN taken apart."""
+
+    partition: str
+    region: str
+    account: str
+    kind: str
+    """``cluster``, ``task``, ``container-instance``, ``task-definition``, ``container``..."""
+    path: tuple[str, ...]
+    """What follows the kind, split at slashes: cluster and id for a task."""
+
+    @property
+    def id(self) -> str:
+        """The last element of the path."""
+        return self.path[-1]
+
+
+def parse_arn(text: str) -> Arn | None:
+    """Return an ECS ARN taken apart, or None when the text is none."""
+    match = _ARN.fullmatch(text)
+    if match is None:
+        return None
+    partition, region, account, kind, path = match.groups()
+    return Arn(partition, region, account, kind, tuple(path.split("/")))
+
+
+def new_id() -> str:
+    """Return a fresh id of 32 hex digits, for a task or a container instance."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Makes the ARNs of one control endpoint."""
+
+    region: str = DEFAULT_REGION
+    account: str = DEFAULT_ACCOUNT
+    partition: str = "aws"
+
+    def _arn(self, resource: str) -> str:
+        return f"arn:{self.partition}:ecs:{self.region}:{self.account}:{resource}"
+
+    def cluster(self, name: str) -> str:
+        """Return the ARN of a cluster."""
+        return self._arn(f"cluster/{name}")
+
+    def task(self, cluster: str, task_id: str) -> str:
+        """Return the ARN of a task in the cluster of that name."""
+        return self._arn(f"task/{cluster}/{task_id}")
+
+    def container(self, cluster: str, task_id: str) -> str:
+        """Return a fresh ARN for a container of a task."""
+        return self._arn(f"container/{cluster}/{task_id}/{uuid.uuid4()}")
+
+    def instance(self, cluster: str, instance_id: str) -> str:
+        """Return the ARN of a container instance in the cluster of that name."""
+        return self._arn(f"container-instance/{cluster}/{instance_id}")
+
+    def task_definition(self, family: str, revision: int) -> str:
+        """Return the ARN of one revision of a task definition."""
+        return self._arn(f"task-definition/{family}:{revision}")
+
+    def root(self) -> str:
+        """Return the principal in ``registeredBy``: signatures are not verified, so root."""
+        return f"arn:{self.partition}:iam::{self.account}:root"
+
+
+def split_task_definition(text: str) -> tuple[str, int | None] | None:
+    """Return family and revision of ``family``, ``family:revision`` or an ARN; None if malformed.
+
+    The revision is None where only the family is given.
+    """
+    arn = parse_arn(text)
+    if arn is not None:
+        if arn.kind != "task-definition" or len(arn.path) != 1:
+            return None
+        text = arn.id
+    match = _TASK_DEFINITION.fullmatch(text)
+    if match is None:
+        return None
+    family, revision = match.groups()
+    return family, int(revision) if revision else None

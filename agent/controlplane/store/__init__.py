@@ -1,0 +1,1 @@
+"""Where the control endpoint keeps everything: one contract and the stores that keep it."""
