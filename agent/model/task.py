@@ -56,14 +56,13 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     health: Health = Health.UNKNOWN
     health_since: float = 0.0
     created_at: float = 0.0
+    oom_killed: bool = False
     started_at: float = 0.0
     """First start; restarts by policy do not change it."""
     finished_at: float = 0.0
     restart_count: int = 0
     last_restart_at: float = 0.0
     bindings: list[NetworkBinding] = field(default_factory=list)
-    reported: ContainerStatus = ContainerStatus.NONE
-    """The newest status that is in the outbox or was sent."""
 
 
 class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
@@ -91,7 +90,6 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     execution_stopped_at: float = 0.0
     stopped_at: float = 0.0
     cleaned_at: float = 0.0
-    reported: TaskStatus = TaskStatus.NONE
     host_ports: dict[str, list[int]] = field(default_factory=dict)
     """Ports picked by the agent, by ``container/port/protocol``: kept so that a retry after a
     crash publishes the same ones."""

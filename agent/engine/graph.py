@@ -1,0 +1,151 @@
+"""Dependencies between the containers of a task: which there are, and whether they can be met.
+
+Pure. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/dependencygraph``. Two of its
+weak spots are mended here: a HEALTHY dependency that has stopped, and one that never ran at all,
+fail fast instead of leaving the task PENDING for ever.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.errors import PayloadError
+from agent.model import reasons
+from agent.model.status import Condition, ContainerStatus, Health
+
+if TYPE_CHECKING:
+    from agent.model.payload import Container, TaskPayload
+    from agent.model.task import ContainerRecord, TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One container waits for a condition of another."""
+
+    target: str
+    condition: Condition
+
+
+Graph = dict[str, tuple[Edge, ...]]
+"""For each container, what it waits for: explicit, then implied by links and volumesFrom."""
+
+
+def graph_of(payload: TaskPayload) -> Graph:
+    """Return all dependencies of a task, those that ``links`` and ``volumesFrom`` imply included."""
+    return {c.name: tuple(dict.fromkeys(_edges(c))) for c in payload.containers}
+
+
+def _edges(container: Container) -> list[Edge]:
+    explicit = [Edge(d.container_name, d.condition) for d in container.depends_on]
+    links = [Edge(link.partition(":")[0], Condition.START) for link in container.links]
+    volumes = [Edge(v.source_container, Condition.CREATE) for v in container.volumes_from]
+    return explicit + links + volumes
+
+
+def check(payload: TaskPayload, graph: Graph) -> None:
+    """Make sure that the containers can be started in some order.
+
+    Raises:
+        PayloadError: a cycle, a missing container, HEALTHY on a container without a health check,
+            a link with more than one colon. The text is the task's reason.
+    """
+    for container in payload.containers:
+        for link in container.links:
+            if link.count(":") > 1:
+                cause = f"invalid link {link!r} of container {container.name}"
+                raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+    names = graph.keys()
+    for edges in graph.values():
+        for edge in edges:
+            target = payload.container(edge.target)
+            if target is None or edge.target not in names:
+                raise PayloadError(reasons.dependencies_unresolvable(payload.arn))
+            if edge.condition is Condition.HEALTHY and not has_health_check(target):
+                raise PayloadError(reasons.dependencies_unresolvable(payload.arn))
+    if start_order(graph) is None:
+        raise PayloadError(reasons.dependencies_unresolvable(payload.arn))
+
+
+def has_health_check(container: Container) -> bool:
+    """Tell whether the engine will judge this container's health."""
+    if container.health_check_type:
+        return True
+    try:
+        return bool(json.loads(container.docker_config.config or "{}").get("Healthcheck"))
+    except (ValueError, AttributeError):
+        return False
+
+
+def start_order(graph: Graph) -> list[str] | None:
+    """Return the containers so that each follows what it waits for; None when there is a cycle."""
+    remaining = {name: {e.target for e in edges} for name, edges in graph.items()}
+    order: list[str] = []
+    while remaining:
+        ready = [name for name, targets in remaining.items() if not targets & remaining.keys()]
+        if not ready:
+            return None
+        order.extend(ready)
+        for name in ready:
+            del remaining[name]
+    return order
+
+
+def dependents(graph: Graph, name: str) -> list[str]:
+    """Return the containers that wait for this one; they are stopped before it."""
+    return [other for other, edges in graph.items() if any(e.target == name for e in edges)]
+
+
+def is_met(edge: Edge, record: TaskRecord) -> bool:
+    """Tell whether a dependency is satisfied now."""
+    dependency = record.containers[edge.target]
+    known = dependency.known
+    match edge.condition:
+        case Condition.CREATE:
+            return known >= ContainerStatus.CREATED
+        case Condition.START:
+            return known in (ContainerStatus.RUNNING, ContainerStatus.STOPPED)
+        case Condition.COMPLETE:
+            return known is ContainerStatus.STOPPED and dependency.exit_code is not None
+        case Condition.SUCCESS:
+            return known is ContainerStatus.STOPPED and dependency.exit_code == 0
+        case Condition.HEALTHY:
+            running = known is ContainerStatus.RUNNING
+            return running and dependency.health is Health.HEALTHY
+
+
+def failure(edge: Edge, record: TaskRecord, name: str, now: float) -> str | None:
+    """Return why a dependency can never be met any more, or None while it still may be."""
+    dependency = record.containers[edge.target]
+    text = f"dependency graph: failed to resolve container ordering dependency [{edge.target}]"
+    text += f" for target [{name}]"
+    if _never_ran(dependency):
+        return f"{text}: container will never start"
+    stopped = dependency.known is ContainerStatus.STOPPED
+    if stopped and edge.condition is Condition.SUCCESS and dependency.exit_code != 0:
+        return f"{text}: it exited with code {dependency.exit_code}"
+    if stopped and edge.condition is Condition.HEALTHY:
+        return f"{text}: it stopped before it was healthy"
+    if stopped or edge.condition in (Condition.START, Condition.CREATE):
+        return None
+    deadline = start_deadline(record, edge)
+    if deadline is not None and now >= deadline:
+        return f"{text}: dependency did not reach {edge.condition} within its start timeout"
+    return None
+
+
+def start_deadline(record: TaskRecord, edge: Edge) -> float | None:
+    """Return when a dependency's ``startTimeout`` runs out; None if it has none or never started."""
+    container = record.payload.container(edge.target)
+    dependency = record.containers[edge.target]
+    if container is None or container.start_timeout <= 0 or not dependency.started_at:
+        return None
+    return dependency.started_at + container.start_timeout
+
+
+def _never_ran(dependency: ContainerRecord) -> bool:
+    stopping = ContainerStatus.STOPPED in (dependency.known, dependency.desired)
+    return (
+        stopping and not dependency.started_at and dependency.known is not ContainerStatus.RUNNING
+    )

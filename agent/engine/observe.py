@@ -1,0 +1,110 @@
+"""What an answer of the container engine means for a record: pure, one function per answer.
+
+Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine`` (container reconciliation, restart
+policy). Where its order of checks kills healthy containers ours does not: a container that runs is
+running, whatever its error or out-of-memory flag says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.engine.planner import mark_stopped, set_reason
+from agent.model import reasons
+from agent.model.status import ContainerStatus, Health
+
+if TYPE_CHECKING:
+    from agent.engine.planner import Live
+    from agent.model.payload import RestartPolicy
+    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.runtime.protocol import ContainerState
+
+
+def created(container: ContainerRecord, runtime_id: str, now: float) -> None:
+    """The engine has made the container."""
+    container.runtime_id = runtime_id
+    container.created_at = container.created_at or now
+    container.known = max(container.known, ContainerStatus.CREATED)
+
+
+def running(container: ContainerRecord, live: Live, now: float) -> None:
+    """The container runs."""
+    live.restarting.discard(container.name)
+    if container.known is ContainerStatus.STOPPED:
+        return  # started by hand after the task had ended: an operator may be looking into it
+    container.started_at = container.started_at or now
+    container.known = max(container.known, ContainerStatus.RUNNING)
+
+
+def health(container: ContainerRecord, value: Health, now: float) -> None:
+    """The health check has a new verdict."""
+    if container.health is not value:
+        container.health = value
+        container.health_since = now
+
+
+def state(
+    record: TaskRecord, container: ContainerRecord, seen: ContainerState, live: Live, now: float
+) -> None:
+    """Apply what an inspect says of a container."""
+    created(container, seen.id, seen.created_at or now)
+    if seen.running:
+        running(container, live, seen.started_at or now)
+        health(container, seen.health, now)
+    elif seen.status in ("exited", "dead"):
+        if not container.started_at and seen.started_at:
+            container.started_at = seen.started_at
+        exited(record, container, seen, live, now)
+
+
+def exited(
+    record: TaskRecord, container: ContainerRecord, seen: ContainerState, live: Live, now: float
+) -> None:
+    """The container has stopped: restart it by its policy, or record how it ended."""
+    if container.known is ContainerStatus.STOPPED or container.name in live.restarting:
+        return
+    definition = record.payload.container(container.name)
+    policy = definition.restart_policy if definition else None
+    if policy is not None and may_restart(container, policy, seen.exit_code, now):
+        container.restart_count += 1
+        container.last_restart_at = now
+        live.restarting.add(container.name)
+        return
+    container.exit_code = seen.exit_code
+    container.finished_at = seen.finished_at or now
+    if seen.oom_killed:
+        container.oom_killed = True
+        set_reason(container, reasons.named(reasons.OUT_OF_MEMORY, reasons.OUT_OF_MEMORY_TEXT))
+    elif seen.error:
+        set_reason(container, reasons.named(reasons.ENGINE_STATE, seen.error))
+    mark_stopped(container, now)
+
+
+def may_restart(
+    container: ContainerRecord, policy: RestartPolicy, exit_code: int | None, now: float
+) -> bool:
+    """Tell whether the restart policy wants this stopped container started again.
+
+    All must hold: it is meant to run, its exit code is known and not ignored, and it has run for
+    the attempt period since its last (re)start.
+    """
+    if not policy.enabled or container.desired is ContainerStatus.STOPPED:
+        return False
+    if exit_code is None or exit_code in policy.ignored_exit_codes:
+        return False
+    last = container.last_restart_at or container.started_at
+    return now - last >= policy.restart_attempt_period
+
+
+def vanished(container: ContainerRecord, live: Live, now: float) -> None:
+    """The engine says that it has no such container.
+
+    One that was never made is simply still to be made; one that was is lost.
+    """
+    live.restarting.discard(container.name)
+    if container.known is ContainerStatus.STOPPED:
+        return
+    if not container.runtime_id and container.known < ContainerStatus.CREATED:
+        return
+    set_reason(container, reasons.named(reasons.VANISHED, reasons.VANISHED_TEXT))
+    mark_stopped(container, now)

@@ -1,0 +1,106 @@
+"""What of a record is worth reporting, and the report itself. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface, TaskChange
+from agent.model.status import ContainerStatus, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.model.task import ContainerRecord, TaskRecord
+
+Signature = tuple[object, ...]
+
+
+def signature(record: TaskRecord) -> Signature:
+    """Return everything whose change control must hear of; equal signatures need no report."""
+    return (
+        record.known.wire(),
+        tuple(
+            (c.known.wire(), c.exit_code, c.health, c.image_digest, c.restart_count)
+            for c in record.containers.values()
+        ),
+    )
+
+
+def change_of(
+    record: TaskRecord, now: float, new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+) -> TaskChange:
+    """Return the report of a task as it stands."""
+    return TaskChange(
+        id=new_id(),
+        task_arn=record.arn,
+        status=record.known.wire(),
+        at=now,
+        reason=record.reason,
+        stop_code=record.stop_code,
+        pull_started_at=record.pull_started_at,
+        pull_stopped_at=record.pull_stopped_at,
+        started_at=record.started_at,
+        stopping_at=record.stopping_at,
+        execution_stopped_at=record.execution_stopped_at,
+        stopped_at=record.stopped_at,
+        containers=[_container(record, c) for c in record.containers.values()],
+        attachments=_attachments(record),
+    )
+
+
+def rejected(task_arn: str, reason: str, now: float, *, stop_code: str = "") -> TaskChange:
+    """Return the report of a task that never became a record."""
+    return TaskChange(
+        id=uuid.uuid4().hex,
+        task_arn=task_arn,
+        status=TaskStatus.STOPPED.wire(),
+        at=now,
+        reason=reason,
+        stop_code=stop_code,
+        stopped_at=now,
+    )
+
+
+def _container(record: TaskRecord, container: ContainerRecord) -> ContainerChange:
+    definition = record.payload.container(container.name)
+    running = container.known is ContainerStatus.RUNNING
+    interfaces = []
+    if record.network is not None:
+        interfaces = [
+            NetworkInterface(
+                attachment_id=record.network.attachment_id, private_ipv4_address=record.network.ipv4
+            )
+        ]
+    return ContainerChange(
+        container_name=container.name,
+        container_arn=definition.container_arn if definition else "",
+        status=container.known.wire(),
+        runtime_id=container.runtime_id[:255],
+        image_digest=container.image_digest[:255],
+        exit_code=container.exit_code,
+        reason=container.reason,
+        health_status=container.health,
+        restart_count=container.restart_count,
+        network_bindings=container.bindings if running else [],
+        network_interfaces=interfaces,
+    )
+
+
+def _attachments(record: TaskRecord) -> list[AttachmentChange]:
+    network = record.network
+    if network is None:
+        return []
+    gone = record.known is TaskStatus.STOPPED
+    return [
+        AttachmentChange(
+            id=network.attachment_id,
+            status="DELETED" if gone else "ATTACHED",
+            details={
+                "networkInterfaceId": network.attachment_id,
+                "macAddress": network.mac,
+                "privateDnsName": network.hostname,
+                "privateIPv4Address": network.ipv4,
+            },
+        )
+    ]
