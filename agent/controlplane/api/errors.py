@@ -1,0 +1,120 @@
+"""Errors of the ECS API: each becomes ``{"__type": ..., "message": ...}`` with its HTTP status.
+
+Names and statuses are those of the ECS service model; everything a client does wrong is a 400.
+"""
+
+from __future__ import annotations
+
+from agent.errors import AgentError
+
+
+class ApiError(AgentError):
+    """An answer that is an error; the text goes to the client as it is."""
+
+    status = 400
+    code = ""
+    """The error's name on the wire; the class name when empty."""
+
+    @property
+    def name(self) -> str:
+        """The error's name on the wire."""
+        return self.code or type(self).__name__
+
+
+class ClientException(ApiError):
+    """The call asks for something that cannot be done, or names something that does not exist."""
+
+
+class InvalidParameterException(ApiError):
+    """A parameter is not valid."""
+
+
+class ClusterNotFoundException(ApiError):
+    """The cluster does not exist or is INACTIVE."""
+
+    def __init__(self, text: str = "Cluster not found.") -> None:
+        super().__init__(text)
+
+
+class ClusterContainsTasksException(ApiError):
+    """A cluster with tasks cannot be deleted."""
+
+    def __init__(self, text: str = "The Cluster cannot be deleted while Tasks are active.") -> None:
+        super().__init__(text)
+
+
+class ClusterContainsContainerInstancesException(ApiError):
+    """A cluster with container instances cannot be deleted."""
+
+    def __init__(
+        self,
+        text: str = (
+            "The Cluster cannot be deleted while Container Instances are active or draining."
+        ),
+    ) -> None:
+        super().__init__(text)
+
+
+class TargetNotFoundException(ApiError):
+    """The target of an attribute does not exist."""
+
+
+class AttributeLimitExceededException(ApiError):
+    """A resource would have more attributes than allowed."""
+
+
+class ResourceNotFoundException(ApiError):
+    """The resource of a tag does not exist."""
+
+
+class ResourceInUseException(ApiError):
+    """The resource is used and cannot be changed."""
+
+
+class LimitExceededException(ApiError):
+    """A limit of the service would be passed."""
+
+
+class ConflictException(ApiError):
+    """The call contradicts an earlier one with the same client token."""
+
+
+class UnsupportedFeatureException(ApiError):
+    """The operation or option exists in ECS and not here."""
+
+
+class AccessDeniedException(ApiError):
+    """The caller may not do this."""
+
+
+class UnknownOperationException(ApiError):
+    """``X-Amz-Target`` is missing or names no operation of ECS."""
+
+
+class SerializationException(ApiError):
+    """The body is no JSON or a value has a wrong type."""
+
+
+class UnsupportedMediaTypeException(ApiError):
+    """The body is not ``application/x-amz-json-1.1``."""
+
+    status = 415
+
+
+class RequestEntityTooLargeException(ApiError):
+    """The body is larger than the endpoint reads."""
+
+    status = 413
+
+
+class RequestTimeoutException(ApiError):
+    """The body did not arrive in time."""
+
+    status = 408
+
+
+class ServerException(ApiError):
+    """The endpoint failed; the same call may succeed later."""
+
+    status = 500
+    retryable = True
