@@ -1,0 +1,14 @@
+"""Settings of the agent: ``ECS_*`` variables from the environment and from ``ecs.config``.
+
+``load`` is the one way in. It reads files and nothing else, logs nothing, and raises ``ConfigError``
+with one line per problem. The table of settings is the class ``Settings`` itself;
+``docs/configuration.md`` is held against it by a test.
+"""
+
+from __future__ import annotations
+
+from agent.config.loader import DEFAULT_FILES, load
+from agent.config.settings import Settings
+from agent.config.values import SecretText
+
+__all__ = ["DEFAULT_FILES", "SecretText", "Settings", "load"]

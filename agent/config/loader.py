@@ -1,0 +1,156 @@
+"""From environment and files to ``Settings``: precedence, checks and messages.
+
+Reads the given files and nothing else. Collects every problem before it raises, so that an operator
+mends a file once and not five times.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.config import files as config_files
+from agent.config.files import Given
+from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
+from agent.config.settings import Settings, Variable, variables
+from agent.config.values import DURATION, JSON_SECRET
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+DEFAULT_FILES = (Path("/var/lib/ecs/ecs.config"), Path("/etc/ecs/ecs.config"))
+"""The instance's file, written by images and installers, and the user's, which wins."""
+
+_ECS_PREFIXES = ("ECS_", "NON_ECS_", "NONECS_")
+
+
+def load(
+    environ: Mapping[str, str],
+    files: Sequence[Path] = DEFAULT_FILES,
+    *,
+    required: bool = False,
+) -> Settings:
+    """Return the settings: the environment wins over the files, a later file over an earlier one.
+
+    An empty value counts as not given. Reading files blocks; call it before the event loop runs.
+
+    Args:
+        environ: the process environment; only names known here or beginning with ``ECS_`` count.
+        files: ``KEY=VALUE`` files; a missing one is skipped.
+        required: raise when one of the files is missing.
+
+    Raises:
+        ConfigError: one line per problem, each naming the variable, where it was set, what is wrong
+            and the mend.
+    """
+    warnings: list[str] = []
+    problems: list[str] = []
+    given: dict[str, Given] = {}
+    for path in files:
+        content = config_files.read(path, required=required)
+        warnings += content.warnings
+        problems += content.problems
+        given |= {name: value for name, value in content.values.items() if value.value}
+    for name, value in environ.items():
+        if value.strip() and (name.startswith(_ECS_PREFIXES) or name in _by_name()):
+            given[name] = Given(name, value.strip(), "environment")
+
+    problems += _unknown(given)
+    warnings += _without_effect(given)
+    chosen: dict[str, Any] = {}
+    for field_name, variable in variables().items():
+        if (value_given := given.get(variable.name)) is None:
+            continue
+        try:
+            chosen[field_name] = _parse(variable, value_given, warnings)
+        except ValueError as error:
+            problems.append(_message(variable, value_given, str(error)))
+    if not problems:
+        settings = Settings(**chosen, warnings=tuple(warnings))
+        problems += _contradictions(settings, given)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
+
+
+def _by_name() -> dict[str, Variable]:
+    return {variable.name: variable for variable in variables().values()}
+
+
+def _parse(variable: Variable, given: Given, warnings: list[str]) -> Any:
+    value = variable.kind.parse(given.value)
+    bounds = variable.bounds
+    if bounds is None:
+        return value
+    low, high = bounds.low, bounds.high
+    if (low is None or value >= low) and (high is None or value <= high):
+        return value
+    unit = "s" if variable.kind is DURATION else ""
+    limits = [f"at least {low:g}{unit}"] if low is not None else []
+    limits += [f"at most {high:g}{unit}"] if high is not None else []
+    if bounds.outside == "refuse":
+        raise ValueError(f"is out of range; write {' and '.join(limits)}")
+    if bounds.outside == "default":
+        value = variable.kind.parse(variable.default_text)
+    else:
+        value = type(value)(low if low is not None and value < low else high)
+    warnings.append(
+        f"{given.origin}: {variable.name} must be {' and '.join(limits)}; "
+        f"{given.value} is taken as {value:g}{unit}"
+    )
+    return value
+
+
+def _message(variable: Variable, given: Given, wrong: str) -> str:
+    may_be_secret = variable.kind is JSON_SECRET or "@" in given.value
+    shown = "its value" if may_be_secret else repr(given.value[:80])
+    return f"{given.origin}: {variable.name}: {shown} {wrong}"
+
+
+def _unknown(given: Mapping[str, Given]) -> list[str]:
+    """Return one line per ``ECS_*`` name that no ECS agent knows."""
+    known = {*_by_name(), *WITHOUT_EFFECT, *GIVEN_TO_CONTAINERS}
+    lines = []
+    for value in given.values():
+        if value.name in known or not value.name.startswith(_ECS_PREFIXES):
+            continue
+        near = difflib.get_close_matches(value.name, sorted(known), n=1, cutoff=0.75)
+        mend = f"did you mean {near[0]}?" if near else "remove it, or see docs/configuration.md"
+        lines.append(f"{value.origin}: {value.name} is not a known setting; {mend}")
+    return lines
+
+
+def _without_effect(given: Mapping[str, Given]) -> list[str]:
+    """Return at most one line that lists what was given in vain."""
+    known = _by_name()
+    names = [
+        value.name
+        for value in given.values()
+        if value.name not in known and value.name not in GIVEN_TO_CONTAINERS
+    ]
+    return [f"settings without effect in this version: {', '.join(sorted(names))}"] if names else []
+
+
+def _contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+    """Return one line per pair of settings that cannot both hold."""
+    lines = []
+    data, kind = given.get("ECS_ENGINE_AUTH_DATA"), given.get("ECS_ENGINE_AUTH_TYPE")
+    if data and not kind:
+        lines.append(
+            f"{data.origin}: ECS_ENGINE_AUTH_DATA is set without ECS_ENGINE_AUTH_TYPE; "
+            "set that to docker or dockercfg"
+        )
+    if kind and not data:
+        lines.append(
+            f"{kind.origin}: ECS_ENGINE_AUTH_TYPE is set without ECS_ENGINE_AUTH_DATA; "
+            "set both or neither"
+        )
+    if len(bytes(settings.socket_path)) > 107:
+        value = given["ECS_AGENT_SOCKET"]
+        lines.append(
+            f"{value.origin}: ECS_AGENT_SOCKET is longer than 107 bytes, the kernel's limit for "
+            "socket paths; choose a shorter path"
+        )
+    return lines

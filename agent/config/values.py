@@ -1,0 +1,313 @@
+"""Value syntax of settings: each ``Kind`` turns text into one typed value.
+
+Pure. A parser raises ``ValueError`` whose text says what was wrong and how to mend it, without
+repeating the value (``loader`` adds it, unless the setting is a secret). Source of the syntax: the
+Amazon ECS agent 1.105.1 (Go ``ParseBool``, Go durations, strict JSON); where that agent warns and
+goes on with a default, ours refuses, because a typing error must not silently change a host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
+_UNIT_S = {
+    "ns": 1e-9,
+    "us": 1e-6,
+    "\N{MICRO SIGN}s": 1e-6,
+    "\N{GREEK SMALL LETTER MU}s": 1e-6,
+    "ms": 1e-3,
+    "s": 1.0,
+    "m": 60.0,
+    "h": 3600.0,
+}
+_DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
+_INTERFACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
+_TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_CLUSTER = re.compile(
+    r"(arn:[a-z0-9-]+:ecs:[a-z0-9-]*:[0-9]*:cluster/)?[A-Za-z0-9][A-Za-z0-9_-]{0,254}"
+)
+LOGGING_DRIVERS = frozenset(
+    [
+        "awsfirelens",
+        "awslogs",
+        "fluentd",
+        "gelf",
+        "journald",
+        "json-file",
+        "local",
+        "logentries",
+        "none",
+        "splunk",
+        "syslog",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One value syntax: its name for documentation, and its parser."""
+
+    label: str
+    parse: Callable[[str], Any]
+
+
+class SecretText:
+    """Text that must not be shown: only ``reveal`` gives it out."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str = "") -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret itself; never log or store it."""
+        return self._text
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretText) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        """Hide the secret from logs and tracebacks; ``str`` does the same."""
+        return "SecretText(***)" if self._text else "SecretText()"
+
+
+def parse_bool(text: str) -> bool:
+    """Parse a boolean as Go's ``strconv.ParseBool`` does."""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise ValueError("is not a boolean; write true or false")
+
+
+def parse_duration_s(text: str) -> float:
+    """Parse a Go duration (``300ms``, ``1h30m``, ``1.5h``, ``0``) into seconds."""
+    body = text.removeprefix("+")
+    if body == "0":
+        return 0.0
+    if body.startswith("-"):
+        raise ValueError("is a negative duration; write zero or more")
+    total, at = 0.0, 0
+    while part := _DURATION_PART.match(body, at):
+        total += float(part[1]) * _UNIT_S[part[2]]
+        at = part.end()
+    if at == 0 or at != len(body):
+        if re.fullmatch(r"[0-9.]+", body):
+            raise ValueError(f"is a duration without a unit; write {body}s, {body}m or {body}h")
+        raise ValueError("is not a duration; write for example 30s, 10m or 1h30m")
+    return total
+
+
+def parse_int(text: str) -> int:
+    """Parse a decimal whole number."""
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError("is not a whole number; write decimal digits only")
+    return int(text)
+
+
+def parse_float(text: str) -> float:
+    """Parse a decimal number."""
+    if not re.fullmatch(r"[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)", text):
+        raise ValueError("is not a number; write for example 5 or 2.5")
+    return float(text)
+
+
+def parse_string_map(text: str) -> dict[str, str]:
+    """Parse a JSON object whose values are all strings."""
+    value = _json(text)
+    if not isinstance(value, dict):
+        raise ValueError('is not a JSON object; write for example {"rack": "a1"}')  # noqa: TRY004
+    for key, item in value.items():
+        if not isinstance(item, str):
+            raise ValueError(  # noqa: TRY004 - the table speaks ValueError only
+                f'holds a value that is no string under "{key}"; put it in double quotes'
+            )
+    return value
+
+
+def parse_ports(text: str) -> tuple[int, ...]:
+    """Parse a JSON list of port numbers."""
+    value = _json(text)
+    if not isinstance(value, list) or any(
+        not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536
+        for port in value
+    ):
+        raise ValueError("is not a JSON list of ports; write for example [22, 8080]")
+    return tuple(value)
+
+
+def parse_logging_drivers(text: str) -> tuple[str, ...]:
+    """Parse a JSON list of log driver names that ECS knows."""
+    names = _string_list(text, example='["json-file", "none"]')
+    for name in names:
+        if name not in LOGGING_DRIVERS:
+            known = ", ".join(sorted(LOGGING_DRIVERS))
+            raise ValueError(f'names the log driver "{name}", which is unknown; known are {known}')
+    return names
+
+
+def parse_addresses(text: str) -> tuple[str, ...]:
+    """Parse a JSON list of IP addresses."""
+    addresses = _string_list(text, example='["192.0.2.53"]')
+    for address in addresses:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError:
+            raise ValueError(
+                f'holds "{address}", which is no IP address; write for example ["192.0.2.53"]'
+            ) from None
+    return addresses
+
+
+def parse_ipv4_network(text: str) -> str:
+    """Parse an IPv4 network in CIDR form with room for at least two tasks and a gateway."""
+    try:
+        network = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise ValueError(
+            f"is not an IPv4 network ({error}); write for example 10.20.0.0/16"
+        ) from None
+    if not 8 <= network.prefixlen <= 28:
+        raise ValueError("is too small or too large for a task pool; write a prefix of /8 to /28")
+    return str(network)
+
+
+def parse_port_range(text: str) -> tuple[int, int]:
+    """Parse ``first-last``, both of them ports."""
+    match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text.replace(" ", ""))
+    if match is None:
+        raise ValueError("is not a port range; write for example 49153-65535")
+    first, last = int(match[1]), int(match[2])
+    if not 0 < first <= last < 65536:
+        raise ValueError("is not a range of ports 1 to 65535; write the lower port first")
+    return first, last
+
+
+def parse_url(text: str) -> str:
+    """Parse an ``http`` or ``https`` URL; a slash at its end is dropped."""
+    try:
+        url = urlsplit(text)
+        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("is not an http or https URL; write for example http://192.0.2.10:8080")
+    if url.username or url.password:
+        raise ValueError("carries a user name or password; leave them out of the URL")
+    if url.query or url.fragment:
+        raise ValueError("carries a query or fragment; write only scheme, host, port and path")
+    return text.rstrip("/")
+
+
+def parse_docker_host(text: str) -> str:
+    """Parse the address of the container engine's API."""
+    scheme, found, rest = text.partition("://")
+    if not found or scheme not in {"unix", "tcp", "http", "https"} or not rest.strip("/"):
+        raise ValueError(
+            "is not an engine address; write unix:///var/run/docker.sock or tcp://HOST:PORT"
+        )
+    if scheme == "unix" and not rest.startswith("/"):
+        raise ValueError("is a relative socket path; write three slashes: unix:///path")
+    return text
+
+
+def parse_path(text: str) -> Path:
+    """Parse an absolute path."""
+    if not text.startswith("/") or "\0" in text:
+        raise ValueError("is not an absolute path; begin it with /")
+    return Path(text)
+
+
+def parse_interface_name(text: str) -> str:
+    """Parse the name of a network interface (at most 15 characters)."""
+    if not _INTERFACE_NAME.fullmatch(text):
+        raise ValueError(
+            "is not an interface name; write at most 15 letters, digits, dots, dashes, underscores"
+        )
+    return text
+
+
+def parse_table_name(text: str) -> str:
+    """Parse the name of an nftables table."""
+    if not _TABLE_NAME.fullmatch(text):
+        raise ValueError("is not a table name; write letters, digits and underscores")
+    return text
+
+
+def parse_cluster(text: str) -> str:
+    """Parse a cluster's name or ARN."""
+    if not _CLUSTER.fullmatch(text):
+        raise ValueError(
+            "is not a cluster name or ARN; write letters, digits, dashes and underscores"
+        )
+    return text
+
+
+def parse_json_secret(text: str) -> SecretText:
+    """Check that a secret is a JSON object, and hide it."""
+    if not isinstance(_json(text), dict):
+        raise ValueError("is not a JSON object")  # noqa: TRY004 - the table speaks ValueError only
+    return SecretText(text)
+
+
+def choice(*words: str) -> Kind:
+    """Return the kind that takes one of the words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"is not one of {', '.join(words)}")
+        return text
+
+    return Kind(label=" \\| ".join(f"`{word}`" for word in words), parse=parse)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON ({error.msg} at character {error.pos + 1})") from None
+    except RecursionError:
+        raise ValueError("is JSON nested too deeply") from None
+
+
+def _string_list(text: str, *, example: str) -> tuple[str, ...]:
+    value = _json(text)
+    if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
+        raise ValueError(f"is not a JSON list of strings; write for example {example}")
+    return tuple(value)
+
+
+BOOL = Kind("boolean", parse_bool)
+DURATION = Kind("duration", parse_duration_s)
+INT = Kind("integer", parse_int)
+NUMBER = Kind("number", parse_float)
+STRING_MAP = Kind("JSON map", parse_string_map)
+PORTS = Kind("JSON list of ports", parse_ports)
+LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
+ADDRESSES = Kind("JSON list of addresses", parse_addresses)
+IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
+PORT_RANGE = Kind("`first-last`", parse_port_range)
+URL = Kind("http(s) URL", parse_url)
+DOCKER_HOST = Kind("engine address", parse_docker_host)
+PATH = Kind("path", parse_path)
+INTERFACE = Kind("interface name", parse_interface_name)
+TABLE = Kind("table name", parse_table_name)
+CLUSTER = Kind("name or ARN", parse_cluster)
+JSON_SECRET = Kind("JSON, secret", parse_json_secret)
