@@ -1,0 +1,61 @@
+"""What the scheduler sees of a container instance, and what a task needs of one.
+
+Plain data handed in by the API; the numbers are what is free, not what the host has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One container instance as it stands before a placement."""
+
+    arn: str
+    cpu_units: int
+    """Free CPU units, 1024 to a core."""
+    memory_mib: int
+    """Free MiB."""
+    tcp_ports: frozenset[int] = frozenset()
+    """Taken ports."""
+    udp_ports: frozenset[int] = frozenset()
+    gpus: tuple[str, ...] = ()
+    """Ids of the free GPUs."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Name to value; the value of a name-only attribute is empty."""
+    task_groups: Mapping[str, int] = field(default_factory=dict)
+    """Tasks per group whose desired status is not STOPPED."""
+    running_tasks: int = 0
+    agent_connected: bool = True
+    agent_version: str = ""
+    ec2_instance_id: str = ""
+    hostname: str = ""
+    registered_at: float = 0.0
+    """Unix seconds."""
+    active: bool = True
+    """False while DRAINING or INACTIVE: nothing is placed there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskNeeds:
+    """What each copy of a task takes, and what its instance must be like."""
+
+    cpu_units: int = 0
+    memory_mib: int = 0
+    tcp_ports: frozenset[int] = frozenset()
+    udp_ports: frozenset[int] = frozenset()
+    gpus: Mapping[str, int] = field(default_factory=dict)
+    """Container name to how many GPUs it wants for itself."""
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    """Attributes that the instance must have; an empty value asks for the name only."""
+    group: str = ""
+
+    @property
+    def gpu_count(self) -> int:
+        """How many GPUs one copy takes."""
+        return sum(self.gpus.values())

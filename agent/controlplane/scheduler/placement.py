@@ -1,0 +1,316 @@
+"""Placement: which instance each copy of a task goes to, by the rules of Amazon ECS.
+
+In order: instances that are not ACTIVE do not count; then the agent must be connected, the
+attributes there, the constraints (``memberOf``, ``distinctInstance``) kept, and CPU, memory, ports
+and GPUs free. Among the instances that are left, each strategy keeps those that are best by it and
+hands them to the next; what is still equal is drawn by lot. Copies are placed one after another,
+each seeing what the ones before it took.
+
+Source of the rules: the Amazon ECS developer guide, "Task placement" and "API failure reasons".
+``distinctInstance`` and ``spread`` look at tasks of the same group that are not to be stopped.
+
+Pure: the same arguments (and the same ``rng`` state) give the same answer. Cost: one pass over the
+instances, and one over those that fit for each copy and strategy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from agent.controlplane.scheduler import query
+from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from agent.controlplane.scheduler.instance import Instance, TaskNeeds
+
+MAX_CONSTRAINTS = 10
+MAX_STRATEGIES = 5
+
+AGENT = "AGENT"
+ATTRIBUTE = "ATTRIBUTE"
+CPU = "RESOURCE:CPU"
+MEMORY = "RESOURCE:MEMORY"
+PORTS = "RESOURCE:PORTS"
+GPU = "RESOURCE:GPU"
+MISSING = "MISSING"
+INACTIVE = "INACTIVE"
+MEMBER_OF = "MemberOf placement constraint unsatisfied."
+DISTINCT_INSTANCE = "DistinctInstance placement constraint unsatisfied."
+
+NO_INSTANCES = "No Container Instances were found in your cluster."
+
+
+class PlacementError(AgentError):
+    """A request for placement is malformed; the text is ECS's InvalidParameterException."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What every chosen instance must keep to."""
+
+    kind: Literal["distinctInstance", "memberOf"]
+    matcher: query.Matcher | None = None
+    """Set for ``memberOf``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """What makes one instance better than another."""
+
+    kind: Literal["random", "spread", "binpack"]
+    field: str = ""
+    """``cpu`` or ``memory``; or ``instanceId`` or ``attribute:NAME`` for spread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where one copy goes."""
+
+    instance_arn: str
+    gpus: Mapping[str, tuple[str, ...]]
+    """Container name to the ids of the GPUs that it gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why an instance could not take a copy."""
+
+    arn: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the wish for ``count`` copies."""
+
+    placed: list[Placed] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    """One per ACTIVE instance, only when not every copy was placed."""
+
+
+def parse_constraints(items: Iterable[Mapping[str, Any]]) -> list[Constraint]:
+    """Read ``placementConstraints`` of a request or a task definition.
+
+    Raises:
+        PlacementError: unknown type, an expression where none belongs, or too many.
+        QueryError: an expression cannot be read.
+    """
+    constraints: list[Constraint] = []
+    for item in items:
+        kind, expression = item.get("type"), item.get("expression") or ""
+        if kind == "distinctInstance":
+            if expression:
+                raise PlacementError("distinctInstance placement constraint takes no expression.")
+            constraints.append(Constraint("distinctInstance"))
+        elif kind == "memberOf":
+            if not expression:
+                raise PlacementError("memberOf placement constraint needs an expression.")
+            constraints.append(Constraint("memberOf", query.parse(expression)))
+        else:
+            raise PlacementError(f"Invalid placement constraint type: {kind}.")
+    if len(constraints) > MAX_CONSTRAINTS:
+        raise PlacementError(f"At most {MAX_CONSTRAINTS} placement constraints are allowed.")
+    return constraints
+
+
+def parse_strategies(items: Iterable[Mapping[str, Any]]) -> list[Strategy]:
+    """Read ``placementStrategy`` of a request.
+
+    Raises:
+        PlacementError: unknown type or field, or too many.
+    """
+    strategies = [_strategy(item) for item in items]
+    if len(strategies) > MAX_STRATEGIES:
+        raise PlacementError(f"At most {MAX_STRATEGIES} placement strategies are allowed.")
+    return strategies
+
+
+def _strategy(item: Mapping[str, Any]) -> Strategy:
+    kind, wanted = item.get("type"), str(item.get("field") or "")
+    if kind == "random":
+        if wanted:
+            raise PlacementError("random placement strategy takes no field.")
+        return Strategy("random")
+    if kind == "binpack":
+        # ECS folds the case of these two, and of nothing else.
+        if wanted.lower() not in {"cpu", "memory"}:
+            raise PlacementError("binpack placement strategy field must be cpu or memory.")
+        return Strategy("binpack", wanted.lower())
+    if kind == "spread":
+        if wanted in {"instanceId", "host"}:
+            return Strategy("spread", "instanceId")
+        if wanted.startswith("attribute:") and len(wanted) > len("attribute:"):
+            return Strategy("spread", wanted)
+        raise PlacementError(
+            "spread placement strategy field must be instanceId, host or attribute:<name>."
+        )
+    raise PlacementError(f"Invalid placement strategy type: {kind}.")
+
+
+class _Host:
+    """An instance while copies are being placed on it."""
+
+    __slots__ = ("cpu", "gpus", "group_tasks", "instance", "memory", "tcp", "udp")
+
+    def __init__(self, instance: Instance, group: str) -> None:
+        self.instance = instance
+        self.cpu = instance.cpu_units
+        self.memory = instance.memory_mib
+        self.tcp = set(instance.tcp_ports)
+        self.udp = set(instance.udp_ports)
+        self.gpus = list(instance.gpus)
+        self.group_tasks = instance.task_groups.get(group, 0)
+
+    def shortage(self, needs: TaskNeeds) -> str:
+        """Return the reason why the host has no room for a copy, or nothing."""
+        if needs.cpu_units > self.cpu:
+            return CPU
+        if needs.memory_mib > self.memory:
+            return MEMORY
+        if needs.tcp_ports & self.tcp or needs.udp_ports & self.udp:
+            return PORTS
+        if needs.gpu_count > len(self.gpus):
+            return GPU
+        return ""
+
+    def take(self, needs: TaskNeeds) -> Placed:
+        """Give a copy its share."""
+        self.cpu -= needs.cpu_units
+        self.memory -= needs.memory_mib
+        self.tcp |= needs.tcp_ports
+        self.udp |= needs.udp_ports
+        self.group_tasks += 1
+        gpus: dict[str, tuple[str, ...]] = {}
+        for name, count in needs.gpus.items():
+            gpus[name] = tuple(self.gpus[:count])
+            del self.gpus[:count]
+        return Placed(self.instance.arn, gpus)
+
+
+def place(
+    instances: Iterable[Instance],
+    needs: TaskNeeds,
+    count: int,
+    *,
+    constraints: Sequence[Constraint] = (),
+    strategies: Sequence[Strategy] = (),
+    rng: random.Random,
+) -> Outcome:
+    """Choose an instance for each of ``count`` copies, as far as there is room.
+
+    Raises:
+        PlacementError: no instance is ACTIVE.
+    """
+    hosts = [_Host(instance, needs.group) for instance in instances if instance.active]
+    if not hosts:
+        raise PlacementError(NO_INSTANCES)
+    distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
+    outcome = Outcome()
+    buckets = [_Buckets(strategy, hosts) for strategy in strategies]
+    room: list[_Host] = []
+    for host in hosts:
+        reason = _unfit(host.instance, needs, constraints) or _refusal(host, needs, distinct)
+        if reason:
+            outcome.refused.append(Refused(host.instance.arn, reason))
+        else:
+            room.append(host)
+    while room and len(outcome.placed) < count:
+        host = _best(room, buckets, rng)
+        outcome.placed.append(host.take(needs))
+        for bucket in buckets:
+            bucket.took(host)
+        reason = _refusal(host, needs, distinct)
+        if reason:
+            room.remove(host)
+            outcome.refused.append(Refused(host.instance.arn, reason))
+    if len(outcome.placed) == count:
+        outcome.refused.clear()
+    return outcome
+
+
+def place_on(
+    instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint] = ()
+) -> Placed | Refused:
+    """Put one copy on a named instance (StartTask): no strategy, the same checks.
+
+    A DRAINING instance is refused with INACTIVE.
+    """
+    host = _Host(instance, needs.group)
+    distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
+    reason = "" if instance.active else INACTIVE
+    reason = reason or _unfit(instance, needs, constraints) or _refusal(host, needs, distinct)
+    return Refused(instance.arn, reason) if reason else host.take(needs)
+
+
+def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> str:
+    """Return the reason that no free resource would mend, or nothing."""
+    if not instance.agent_connected:
+        return AGENT
+    for name, value in needs.attributes.items():
+        has = instance.attributes.get(name)
+        if has is None or (value and has != value):
+            return ATTRIBUTE
+    for constraint in constraints:
+        if constraint.matcher is not None and not constraint.matcher(instance):
+            return MEMBER_OF
+    return ""
+
+
+def _refusal(host: _Host, needs: TaskNeeds, distinct: bool) -> str:
+    if distinct and host.group_tasks:
+        return DISTINCT_INSTANCE
+    return host.shortage(needs)
+
+
+class _Buckets:
+    """Ranks hosts by one strategy: the lowest number is the best."""
+
+    def __init__(self, strategy: Strategy, hosts: Sequence[_Host]) -> None:
+        self._strategy = strategy
+        self._counts: dict[str | None, int] = {}
+        self.rank: Callable[[_Host], int] = _anyone
+        if strategy.kind == "binpack":
+            self.rank = _free_cpu if strategy.field == "cpu" else _free_memory
+        if strategy.kind == "spread":
+            self.rank = self._crowd
+            for host in hosts:
+                bucket = self._bucket(host)
+                self._counts[bucket] = self._counts.get(bucket, 0) + host.group_tasks
+
+    def took(self, host: _Host) -> None:
+        """Count a copy that went to the host."""
+        if self._strategy.kind == "spread":
+            self._counts[self._bucket(host)] += 1
+
+    def _crowd(self, host: _Host) -> int:
+        return self._counts[self._bucket(host)]
+
+    def _bucket(self, host: _Host) -> str | None:
+        if self._strategy.field == "instanceId":
+            return host.instance.arn
+        return host.instance.attributes.get(self._strategy.field.removeprefix("attribute:"))
+
+
+def _anyone(_: _Host) -> int:
+    return 0
+
+
+def _free_cpu(host: _Host) -> int:
+    return host.cpu
+
+
+def _free_memory(host: _Host) -> int:
+    return host.memory
+
+
+def _best(room: list[_Host], buckets: Sequence[_Buckets], rng: random.Random) -> _Host:
+    left = room
+    for bucket in buckets:
+        ranks = [bucket.rank(host) for host in left]
+        lowest = min(ranks)
+        left = [host for host, rank in zip(left, ranks, strict=True) if rank == lowest]
+    return rng.choice(left)

@@ -1,0 +1,279 @@
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.controlplane.scheduler import placement
+from agent.controlplane.scheduler.instance import Instance, TaskNeeds
+from agent.controlplane.scheduler.query import QueryError
+
+
+def an_instance(name: str, **changes: Any) -> Instance:
+    values: dict[str, Any] = {"arn": name, "cpu_units": 1024, "memory_mib": 1024}
+    return Instance(**(values | changes))
+
+
+def run(
+    instances: list[Instance],
+    needs: TaskNeeds,
+    count: int = 1,
+    *,
+    constraints: list[dict[str, str]] | None = None,
+    strategies: list[dict[str, str]] | None = None,
+) -> placement.Outcome:
+    return placement.place(
+        instances,
+        needs,
+        count,
+        constraints=placement.parse_constraints(constraints or []),
+        strategies=placement.parse_strategies(strategies or []),
+        rng=random.Random(1),
+    )
+
+
+def arns(outcome: placement.Outcome) -> list[str]:
+    return [placed.instance_arn for placed in outcome.placed]
+
+
+@pytest.mark.parametrize(
+    ("instance", "reason"),
+    [
+        (an_instance("a", agent_connected=False), placement.AGENT),
+        (an_instance("a", attributes={"arch": "arm64"}), placement.ATTRIBUTE),
+        (an_instance("a", attributes={}), placement.ATTRIBUTE),
+        (an_instance("a", attributes={"arch": "x86_64"}, cpu_units=99), placement.CPU),
+        (an_instance("a", attributes={"arch": "x86_64"}, memory_mib=99), placement.MEMORY),
+        (
+            an_instance("a", attributes={"arch": "x86_64"}, tcp_ports=frozenset({80, 81})),
+            placement.PORTS,
+        ),
+        (
+            an_instance("a", attributes={"arch": "x86_64"}, udp_ports=frozenset({53})),
+            placement.PORTS,
+        ),
+        (an_instance("a", attributes={"arch": "x86_64"}, gpus=("g1",)), placement.GPU),
+    ],
+)
+def test_each_reason(instance: Instance, reason: str) -> None:
+    needs = TaskNeeds(
+        cpu_units=100,
+        memory_mib=100,
+        tcp_ports=frozenset({80}),
+        udp_ports=frozenset({53}),
+        gpus={"main": 2},
+        attributes={"arch": "x86_64"},
+    )
+    assert run([instance], needs).refused == [placement.Refused("a", reason)]
+    assert placement.place_on(instance, needs) == placement.Refused("a", reason)
+
+
+def test_no_active_instance_is_an_error() -> None:
+    for instances in ([], [an_instance("a", active=False)]):
+        with pytest.raises(placement.PlacementError, match="No Container Instances were found"):
+            run(instances, TaskNeeds())
+
+
+def test_start_task_on_a_draining_instance() -> None:
+    answer = placement.place_on(an_instance("a", active=False), TaskNeeds())
+    assert answer == placement.Refused("a", placement.INACTIVE)
+
+
+def test_same_fixed_port_needs_another_instance() -> None:
+    needs = TaskNeeds(tcp_ports=frozenset({80}))
+    outcome = run([an_instance("a"), an_instance("b")], needs, 3)
+    assert sorted(arns(outcome)) == ["a", "b"]
+    assert {r.reason for r in outcome.refused} == {placement.PORTS}
+
+
+def test_gpus_are_given_once() -> None:
+    needs = TaskNeeds(gpus={"one": 1, "two": 2})
+    outcome = run([an_instance("a", gpus=("g1", "g2", "g3", "g4", "g5", "g6"))], needs, 2)
+    given_out = [gpu for placed in outcome.placed for ids in placed.gpus.values() for gpu in ids]
+    assert sorted(given_out) == ["g1", "g2", "g3", "g4", "g5", "g6"]
+    assert [len(placed.gpus["two"]) for placed in outcome.placed] == [2, 2]
+
+
+def test_distinct_instance_counts_the_group() -> None:
+    instances = [
+        an_instance("a", task_groups={"family:web": 1}),
+        an_instance("b"),
+        an_instance("c"),
+    ]
+    outcome = run(
+        instances,
+        TaskNeeds(group="family:web"),
+        3,
+        constraints=[{"type": "distinctInstance"}],
+    )
+    assert sorted(arns(outcome)) == ["b", "c"]
+    assert {r.reason for r in outcome.refused} == {placement.DISTINCT_INSTANCE}
+
+
+def test_member_of() -> None:
+    instances = [an_instance(n, attributes={"zone": n}) for n in "abc"]
+    constraint = {"type": "memberOf", "expression": "attribute:zone in [a, b]"}
+    outcome = run(instances, TaskNeeds(cpu_units=1024), 3, constraints=[constraint])
+    assert sorted(arns(outcome)) == ["a", "b"]
+    assert placement.Refused("c", placement.MEMBER_OF) in outcome.refused
+
+
+def test_binpack_fills_one_instance_first() -> None:
+    instances = [an_instance("a"), an_instance("b", memory_mib=900), an_instance("c")]
+    strategy = {"type": "binpack", "field": "MEMORY"}
+    outcome = run(instances, TaskNeeds(memory_mib=300), 4, strategies=[strategy])
+    assert arns(outcome)[:3] == ["b", "b", "b"]
+
+
+def test_spread_over_an_attribute_then_instances() -> None:
+    instances = [
+        an_instance(f"{zone}{n}", attributes={"zone": zone}) for zone in "xy" for n in "123"
+    ]
+    strategies = [
+        {"type": "spread", "field": "attribute:zone"},
+        {"type": "spread", "field": "instanceId"},
+    ]
+    outcome = run(instances, TaskNeeds(), 6, strategies=strategies)
+    assert Counter(arn[0] for arn in arns(outcome)) == {"x": 3, "y": 3}
+    assert len(set(arns(outcome))) == 6
+
+
+def test_spread_sees_what_runs_already() -> None:
+    instances = [an_instance("a", task_groups={"g": 2}), an_instance("b", task_groups={"h": 9})]
+    strategy = {"type": "spread", "field": "host"}
+    outcome = run(instances, TaskNeeds(group="g"), 3, strategies=[strategy])
+    assert Counter(arns(outcome)) == {"b": 2, "a": 1} or Counter(arns(outcome)) == {"b": 3}
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "spread"},
+        {"type": "spread", "field": "attribute:"},
+        {"type": "binpack", "field": "disk"},
+        {"type": "random", "field": "cpu"},
+        {"type": "best"},
+    ],
+)
+def test_bad_strategy(item: dict[str, str]) -> None:
+    with pytest.raises(placement.PlacementError):
+        placement.parse_strategies([item])
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "memberOf"},
+        {"type": "distinctInstance", "expression": "agentConnected == true"},
+        {"type": "near"},
+        {"type": "memberOf", "expression": "what"},
+    ],
+)
+def test_bad_constraint(item: dict[str, str]) -> None:
+    with pytest.raises((placement.PlacementError, QueryError)):
+        placement.parse_constraints([item])
+
+
+_PORTS = st.frozensets(st.integers(1, 4), max_size=3)
+_INSTANCES = st.lists(
+    st.builds(
+        Instance,
+        arn=st.uuids().map(str),
+        cpu_units=st.integers(0, 2000),
+        memory_mib=st.integers(0, 2000),
+        tcp_ports=_PORTS,
+        udp_ports=_PORTS,
+        gpus=st.lists(st.uuids().map(str), max_size=3).map(tuple),
+        attributes=st.dictionaries(st.sampled_from("xy"), st.sampled_from(["1", "2", ""])),
+        task_groups=st.dictionaries(st.sampled_from("gh"), st.integers(0, 3)),
+        agent_connected=st.booleans(),
+        active=st.booleans(),
+    ),
+    max_size=8,
+)
+_NEEDS = st.builds(
+    TaskNeeds,
+    cpu_units=st.integers(0, 1500),
+    memory_mib=st.integers(0, 1500),
+    tcp_ports=_PORTS,
+    udp_ports=_PORTS,
+    gpus=st.dictionaries(st.sampled_from("ab"), st.integers(1, 2)),
+    attributes=st.dictionaries(st.sampled_from("xy"), st.sampled_from(["1", ""])),
+    group=st.sampled_from(["g", "h"]),
+)
+_STRATEGIES = st.lists(
+    st.sampled_from(
+        [
+            {"type": "random"},
+            {"type": "binpack", "field": "cpu"},
+            {"type": "binpack", "field": "memory"},
+            {"type": "spread", "field": "instanceId"},
+            {"type": "spread", "field": "attribute:x"},
+        ]
+    ),
+    max_size=3,
+)
+
+
+@given(_INSTANCES, _NEEDS, st.integers(1, 10), _STRATEGIES, st.booleans(), st.booleans())
+def test_placement_never_overbooks(
+    instances: list[Instance],
+    needs: TaskNeeds,
+    count: int,
+    strategies: list[dict[str, str]],
+    distinct: bool,
+    member: bool,
+) -> None:
+    constraints = [{"type": "distinctInstance"}] if distinct else []
+    if member:
+        constraints.append({"type": "memberOf", "expression": "attribute:x == 1"})
+    try:
+        outcome = run(instances, needs, count, constraints=constraints, strategies=strategies)
+    except placement.PlacementError:
+        assert not any(instance.active for instance in instances)
+        return
+    by_arn = {instance.arn: instance for instance in instances}
+    assert len(outcome.placed) <= count
+    assert bool(outcome.refused) == (len(outcome.placed) < count)
+    for arn, copies in Counter(arns(outcome)).items():
+        instance = by_arn[arn]
+        assert instance.active
+        assert instance.agent_connected
+        assert copies * needs.cpu_units <= instance.cpu_units
+        assert copies * needs.memory_mib <= instance.memory_mib
+        assert copies == 1 or not (needs.tcp_ports or needs.udp_ports)
+        assert not needs.tcp_ports & instance.tcp_ports
+        assert not needs.udp_ports & instance.udp_ports
+        for name, value in needs.attributes.items():
+            assert instance.attributes[name] == (value or instance.attributes[name])
+        if distinct:
+            assert copies == 1
+            assert not instance.task_groups.get(needs.group)
+        if member:
+            assert instance.attributes["x"] == "1"
+        gpus = [
+            gpu
+            for placed in outcome.placed
+            if placed.instance_arn == arn
+            for ids in placed.gpus.values()
+            for gpu in ids
+        ]
+        assert len(gpus) == len(set(gpus)) == copies * needs.gpu_count
+        assert set(gpus) <= set(instance.gpus)
+
+
+def test_a_thousand_instances_and_a_hundred_tasks() -> None:
+    instances = [an_instance(f"i{n}", attributes={"zone": f"z{n % 7}"}) for n in range(1000)]
+    strategies = [
+        {"type": "spread", "field": "attribute:zone"},
+        {"type": "binpack", "field": "memory"},
+    ]
+    began = time.perf_counter()
+    outcome = run(instances, TaskNeeds(cpu_units=10, memory_mib=10), 100, strategies=strategies)
+    assert len(outcome.placed) == 100
+    assert time.perf_counter() - began < 1.0
