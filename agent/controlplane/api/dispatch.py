@@ -1,0 +1,145 @@
+"""The HTTP side of the ECS API: one aiohttp handler for ``POST /`` in the AWS JSON 1.1 protocol.
+
+``X-Amz-Target: AmazonEC2ContainerServiceV20141113.<Operation>`` picks the handler. Every answer has
+an ``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``;
+what nobody foresaw is a 500 ``ServerException`` that names the request, logged once, here.
+
+Requests are signed by every AWS client. The signature is accepted and **not verified**: any dummy
+key pair works, and whoever reaches the port is an operator. Listen on the loopback, or put
+something that authenticates in front.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from aiohttp import ClientError, web
+
+from agent.controlplane.api.errors import (
+    ApiError,
+    RequestEntityTooLargeException,
+    RequestTimeoutException,
+    SerializationException,
+    ServerException,
+    UnknownOperationException,
+    UnsupportedFeatureException,
+    UnsupportedMediaTypeException,
+)
+from agent.controlplane.api.validation import TARGET_PREFIX
+from agent.controlplane.store.contract import StoreUnavailable
+
+if TYPE_CHECKING:
+    from agent.controlplane.api.services import Handlers, Services
+    from agent.controlplane.api.validation import EcsModel
+
+CONTENT_TYPE = "application/x-amz-json-1.1"
+BODY_LIMIT_BYTES = 1024 * 1024
+BODY_TIMEOUT_S = 30.0
+HANDLER_TIMEOUT_S = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class EcsApi:
+    """Answers ECS API calls; stateless, any number of calls run side by side."""
+
+    def __init__(
+        self,
+        services: Services,
+        model: EcsModel,
+        handlers: Handlers,
+        *,
+        body_limit_bytes: int = BODY_LIMIT_BYTES,
+    ) -> None:
+        unknown = sorted(set(handlers) - model.operations)
+        if unknown:
+            raise ValueError(f"no operation of ECS: {', '.join(unknown)}")
+        self._services = services
+        self._model = model
+        self._handlers = dict(handlers)
+        self._body_limit_bytes = body_limit_bytes
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one call; never raises but for cancellation."""
+        request_id = str(uuid.uuid4())
+        target = request.headers.get("X-Amz-Target", "")
+        try:
+            response = await self._call(request, target)
+            return _answer(200, response, request_id)
+        except ApiError as error:
+            return _error(error, request_id)
+        except StoreUnavailable as error:
+            _log.error("store unavailable", target=target, request_id=request_id, error=str(error))
+        except TimeoutError:
+            _log.error("call timed out", target=target, request_id=request_id)
+        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and others go on
+            _log.exception("call failed", target=target, request_id=request_id)
+        return _error(
+            ServerException(f"The request could not be completed. Request id: {request_id}"),
+            request_id,
+        )
+
+    async def _call(self, request: web.Request, target: str) -> dict[str, Any]:
+        operation = self._operation(target)
+        if request.content_type != CONTENT_TYPE:
+            raise UnsupportedMediaTypeException(f"The content type must be {CONTENT_TYPE}.")
+        handler = self._handlers.get(operation)
+        body = await self._body(request)
+        checked = self._model.check(operation, _decode(body))
+        if handler is None:
+            raise UnsupportedFeatureException(
+                f"The operation {operation} is not supported by this control endpoint."
+            )
+        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            response = await handler(self._services, checked)
+        return self._model.answer(operation, response)
+
+    def _operation(self, target: str) -> str:
+        prefix, _, operation = target.partition(".")
+        if prefix != TARGET_PREFIX or operation not in self._model.operations:
+            raise UnknownOperationException(
+                f"X-Amz-Target must be {TARGET_PREFIX}.<Operation> with an operation of Amazon ECS."
+            )
+        return operation
+
+    async def _body(self, request: web.Request) -> bytes:
+        chunks = bytearray()
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                async for chunk in request.content.iter_any():
+                    chunks += chunk
+                    if len(chunks) > self._body_limit_bytes:
+                        raise RequestEntityTooLargeException(
+                            f"The request is larger than {self._body_limit_bytes} bytes."
+                        )
+        except TimeoutError:
+            raise RequestTimeoutException("The request did not arrive in time.") from None
+        except (web.RequestPayloadError, ClientError, ConnectionError) as error:
+            raise SerializationException(f"The request cannot be read: {error}") from None
+        return bytes(chunks)
+
+
+def _decode(body: bytes) -> Any:
+    if not body:
+        return {}
+    try:
+        return msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise SerializationException(f"The request is no JSON document: {error}") from None
+
+
+def _answer(status: int, body: dict[str, Any], request_id: str) -> web.Response:
+    response = web.Response(status=status, body=msgspec.json.encode(body))
+    response.headers["Content-Type"] = CONTENT_TYPE
+    response.headers["x-amzn-RequestId"] = request_id
+    return response
+
+
+def _error(error: ApiError, request_id: str) -> web.Response:
+    response = _answer(error.status, {"__type": error.name, "message": str(error)}, request_id)
+    response.headers["x-amzn-ErrorType"] = error.name
+    return response
