@@ -1,0 +1,1 @@
+"""What the host has (inventory, GPUs, attributes) and who holds it (ledger)."""

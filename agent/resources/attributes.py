@@ -1,0 +1,143 @@
+"""The attributes an instance registers with: what this agent can really do on this host.
+
+Pure. A capability stands here only once the agent has it, because a scheduler places tasks by
+them. Source of names and rules: Amazon ECS agent 1.105.1, ``agent/app/agent_capability*.go``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.model.resources import HostResources
+
+_PREFIX = "com.amazonaws.ecs.capability."
+_SHORT = "ecs.capability."
+
+_REMOTE_API_MINORS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 32)
+"""Engine APIs that have an attribute; Amazon ECS stopped adding them at 1.32."""
+
+_HEALTH_CHECK_MINOR = 24
+
+_LOGGING_DRIVER_MINORS = {
+    "json-file": 18,
+    "syslog": 18,
+    "journald": 19,
+    "none": 19,
+    "gelf": 20,
+    "fluentd": 20,
+    "awslogs": 21,
+    "splunk": 22,
+    "logentries": 25,
+    "sumologic": 29,
+}
+
+_ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docker-plugin.local")
+
+_NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
+_VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
+
+
+class Features(Struct, frozen=True, kw_only=True):
+    """What the settings and the host let the agent do."""
+
+    logging_drivers: tuple[str, ...] = ("json-file", "none")
+    """``ECS_AVAILABLE_LOGGING_DRIVERS``."""
+    privileged: bool = True
+    """False with ``ECS_DISABLE_PRIVILEGED``."""
+    health_checks: bool = True
+    """False with ``ECS_DISABLE_DOCKER_HEALTH_CHECK``."""
+    awsvpc: bool = True
+    """Tasks can have a namespace and an address of their own."""
+    task_limits: bool = False
+    """Task-level CPU and memory limits are enforced (a cgroup per task)."""
+    port_ranges: bool = True
+    """``containerPortRange`` is published."""
+    selinux: bool = False
+    """``ECS_SELINUX_CAPABLE``."""
+    apparmor: bool = False
+    """``ECS_APPARMOR_CAPABLE``."""
+
+
+def advertised(
+    host: HostResources,
+    features: Features,
+    *,
+    api_version: str,
+    custom: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the attributes to register; a capability has an empty value.
+
+    Args:
+        host: what the inventory found.
+        features: what is switched on.
+        api_version: the engine API in use, for example ``1.41``. Attributes of older APIs are
+            included even where the engine dropped them, as task definitions still ask for them.
+        custom: ``ECS_INSTANCE_ATTRIBUTES``; names of ours win over equal custom ones.
+
+    Raises:
+        ConfigError: a custom name or value is not one that ECS accepts.
+    """
+    minor = _minor(api_version)
+    names = [f"{_PREFIX}docker-remote-api.1.{m}" for m in _REMOTE_API_MINORS if m <= minor]
+    names += _logging(features.logging_drivers, minor)
+    names += [_SHORT + name for name in _ALWAYS]
+    switched = {
+        f"{_PREFIX}privileged-container": features.privileged,
+        f"{_PREFIX}selinux": features.selinux,
+        f"{_PREFIX}apparmor": features.apparmor,
+        f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,
+        f"{_SHORT}task-eni": features.awsvpc,
+        f"{_SHORT}task-cpu-mem-limit": features.task_limits,
+        f"{_SHORT}increased-task-cpu-limit": features.task_limits,
+        f"{_SHORT}network.container-port-range": features.port_ranges,
+    }
+    names += [name for name, on in switched.items() if on]
+    return _checked(custom or {}) | dict.fromkeys(names, "") | _valued(host)
+
+
+def _valued(host: HostResources) -> dict[str, str]:
+    values = {
+        "ecs.os-type": "linux",
+        "ecs.os-family": "LINUX",
+        "ecs.os-type-detailed": host.os_family or "LINUX",
+        "ecs.cpu-architecture": host.architecture,
+    }
+    if host.gpu_driver_version:
+        values[f"{_SHORT}gpu-driver-version"] = host.gpu_driver_version
+        values[f"{_SHORT}nvidia-driver-version.{host.gpu_driver_version}"] = ""
+    return values
+
+
+def _logging(drivers: Iterable[str], minor: int) -> list[str]:
+    return [
+        f"{_PREFIX}logging-driver.{driver}"
+        for driver in drivers
+        if driver in _LOGGING_DRIVER_MINORS and _LOGGING_DRIVER_MINORS[driver] <= minor
+    ]
+
+
+def _minor(api_version: str) -> int:
+    major, _, minor = api_version.partition(".")
+    return int(minor) if major == "1" and minor.isdigit() else 0
+
+
+def _checked(custom: Mapping[str, str]) -> dict[str, str]:
+    for name, value in custom.items():
+        if not _NAME.fullmatch(name):
+            text = f"ECS_INSTANCE_ATTRIBUTES: the name {name!r} must be 1 to 128 letters, digits or _ . / -"
+            raise ConfigError(text)
+        if not _VALUE.fullmatch(value) or value != value.strip():
+            text = (
+                f"ECS_INSTANCE_ATTRIBUTES: the value {value!r} of {name!r} must be at most 128"
+                " letters, digits, spaces or _ . : / @ -, without spaces at its ends"
+            )
+            raise ConfigError(text)
+    return dict(custom)

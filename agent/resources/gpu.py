@@ -1,0 +1,124 @@
+"""The NVIDIA GPUs of the host, asked of the driver through NVML.
+
+Touches: ``pynvml`` (imported only when somebody asks) and through it the driver library. Never
+fails: a host without a GPU is an ordinary host (one debug line), a driver that is broken or does
+not answer is a warning, and in both cases the host offers no GPU.
+
+Source: Amazon ECS init 1.105.1 reads the driver version and the UUID of each device, and leaves
+out a device that does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from msgspec import Struct
+
+from agent.model.resources import MIB, Gpu
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_log = structlog.get_logger()
+
+NVML_LIMIT_S = 20.0
+"""First contact loads kernel modules and may take seconds on a host with eight devices."""
+
+
+class GpuReport(Struct, frozen=True, kw_only=True):
+    """The usable GPUs and the driver that serves them."""
+
+    gpus: tuple[Gpu, ...] = ()
+    driver_version: str = ""
+    trouble: str = ""
+    """Why GPUs that may be there cannot be offered; empty when nothing is wrong."""
+
+
+async def read_gpus(*, limit_s: float = NVML_LIMIT_S) -> GpuReport:
+    """Ask the driver for its GPUs; an empty report when there are none.
+
+    The calls run in a thread of their own. When they pass ``limit_s`` the thread is left behind (a
+    hung driver cannot be interrupted) and does not keep the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[GpuReport] = loop.create_future()
+
+    def deliver(report: GpuReport) -> None:
+        if not answer.done():
+            answer.set_result(report)
+
+    def work() -> None:
+        report = _ask_driver()
+        with contextlib.suppress(RuntimeError):  # the loop ended before a slow driver answered
+            loop.call_soon_threadsafe(deliver, report)
+
+    threading.Thread(target=work, name="nvml", daemon=True).start()
+    try:
+        async with asyncio.timeout(limit_s):
+            report = await answer
+    except TimeoutError:
+        report = GpuReport(trouble=f"the NVIDIA driver did not answer within {limit_s:g} s")
+    if report.trouble:
+        _log.warning("no GPU can be offered", cause=report.trouble, mend="check `nvidia-smi`")
+    elif not report.gpus:
+        _log.debug("this host has no NVIDIA GPU")
+    return report
+
+
+def _ask_driver() -> GpuReport:
+    try:
+        nvml = importlib.import_module("pynvml")
+        return survey(nvml)
+    except Exception as error:  # noqa: BLE001 - whatever a driver library does, the host still runs
+        return GpuReport(trouble=f"{type(error).__name__}: {error}")
+
+
+def survey(nvml: ModuleType | Any) -> GpuReport:
+    """List the devices through an NVML binding; blocks while the driver works.
+
+    Args:
+        nvml: the ``pynvml`` module, or anything with its functions.
+    """
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+            return GpuReport()
+        return GpuReport(trouble=f"NVML cannot be initialised: {error}")
+    try:
+        count = nvml.nvmlDeviceGetCount()
+        devices = [_device(nvml, index) for index in range(count)]
+        gpus = tuple(device for device in devices if device is not None)
+        if count and not gpus:
+            return GpuReport(trouble=f"none of {count} GPUs answers")
+        version = _text(nvml.nvmlSystemGetDriverVersion()) if gpus else ""
+        return GpuReport(gpus=gpus, driver_version=version)
+    except nvml.NVMLError as error:
+        return GpuReport(trouble=f"NVML failed: {error}")
+    finally:
+        with contextlib.suppress(nvml.NVMLError):
+            nvml.nvmlShutdown()
+
+
+def _device(nvml: ModuleType | Any, index: int) -> Gpu | None:
+    try:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+    except nvml.NVMLError as error:
+        _log.warning("a GPU does not answer and is left out", index=index, cause=str(error))
+        return None
+    name, memory_mib = "", 0
+    with contextlib.suppress(nvml.NVMLError):  # names and sizes are for people; the UUID suffices
+        name = _text(nvml.nvmlDeviceGetName(handle))
+        memory_mib = int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB
+    return Gpu(uuid=uuid, name=name, memory_mib=memory_mib)
+
+
+def _text(value: bytes | str) -> str:
+    """Older bindings answer with bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,0 +1,122 @@
+"""What this host has and who it is, read once at start.
+
+Touches: ``/proc``, ``/etc/os-release``, ``/etc/machine-id``, ``/sys/fs/cgroup`` (reads only) and
+the GPU driver when GPUs are wanted. A fact that cannot be read is left empty, since none of them
+is needed to run a task; only a reserve that leaves no memory is an error (``ConfigError``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import psutil
+
+from agent.errors import ConfigError
+from agent.model.resources import MIB, HostResources
+from agent.resources.gpu import GpuReport, read_gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.runtime.protocol import EngineInfo
+
+_ARCHITECTURES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+async def read_host(
+    *,
+    reserved_memory_mib: int,
+    reserved_tcp: Iterable[int],
+    reserved_udp: Iterable[int],
+    gpu_enabled: bool,
+    engine_info: EngineInfo,
+    root: Path = Path("/"),
+) -> HostResources:
+    """Read everything that the instance registers with.
+
+    Args:
+        reserved_memory_mib: ``ECS_RESERVED_MEMORY``, kept back from tasks.
+        reserved_tcp: TCP ports that no task may publish.
+        reserved_udp: UDP ports that no task may publish.
+        gpu_enabled: ask the NVIDIA driver; without it the host offers no GPU.
+        engine_info: the engine, as it described itself.
+        root: where ``proc``, ``etc`` and ``sys`` are; for tests.
+
+    Raises:
+        ConfigError: the reserve is not smaller than the memory of the host.
+    """
+    gpus = await read_gpus() if gpu_enabled else GpuReport()
+    found = await asyncio.to_thread(_survey, root)
+    memory_mib = found.memory_mib - reserved_memory_mib
+    if memory_mib <= 0:
+        text = (
+            f"ECS_RESERVED_MEMORY={reserved_memory_mib} leaves nothing of this host's"
+            f" {found.memory_mib} MiB; set it below {found.memory_mib}"
+        )
+        raise ConfigError(text)
+    return msgspec.structs.replace(
+        found,
+        memory_mib=memory_mib,
+        reserved_tcp=frozenset(reserved_tcp),
+        reserved_udp=frozenset(reserved_udp),
+        gpus=gpus.gpus,
+        gpu_driver_version=gpus.driver_version,
+        engine_version=engine_info.version,
+    )
+
+
+def architecture_name(machine: str) -> str:
+    """Return the name ECS uses for a machine type of ``uname``; an unknown one is kept."""
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def os_family(os_release: str) -> str:
+    """Return ``<id>_<version>`` of the text of an ``os-release`` file, for example ``debian_12``.
+
+    A distribution without versions gives its bare id, a file without an id gives ``linux``.
+    """
+    fields: dict[str, str] = {}
+    for line in os_release.splitlines():
+        key, separator, value = line.strip().partition("=")
+        if separator and not key.startswith("#"):
+            fields[key] = value.strip("\"'")
+    family = fields.get("ID") or "linux"
+    version = fields.get("VERSION_ID", "")
+    return f"{family}_{version}" if version else family
+
+
+def cgroup_version(cgroup_root: Path) -> int:
+    """Return 2 for the unified hierarchy and 1 for split controllers.
+
+    A hybrid host mounts the unified tree beside the controllers (``unified/``); its controllers are
+    version 1, and so are the files that limits and figures live in.
+    """
+    return 2 if (cgroup_root / "cgroup.controllers").exists() else 1
+
+
+def _survey(root: Path) -> HostResources:
+    release = _read(root / "etc/os-release") or _read(root / "usr/lib/os-release")
+    kernel = os.uname()
+    return HostResources(
+        cpu_units=(psutil.cpu_count(logical=True) or 1) * 1024,
+        memory_mib=int(psutil.virtual_memory().total) // MIB,
+        hostname=socket.gethostname(),
+        boot_id=_read(root / "proc/sys/kernel/random/boot_id").strip(),
+        machine_id=_read(root / "etc/machine-id").strip(),
+        architecture=architecture_name(kernel.machine),
+        os_family=os_family(release),
+        kernel=kernel.release,
+        cgroup_version=cgroup_version(root / "sys/fs/cgroup"),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,281 @@
+"""Who holds what of the host, who waits for it, and in what order the waiting are admitted.
+
+Pure and synchronous: no I/O, no clock of its own, no locking; one owner calls it on the event loop.
+
+The rule of admission
+=====================
+
+Waiting tasks are looked at oldest first, all of them, and each one that fits is admitted; a large
+task at the head does not hold up small ones behind it. So that it does not starve either: once
+the oldest waiter has waited longer than ``age_limit_s``, room is kept for it. From then on a
+younger task is admitted only if it fits now *and* fits on the host together with the kept task and
+everything else admitted past it. What the kept task needs is therefore free as soon as the tasks
+that ran before it aged have ended, whoever came later. One task at a time has room kept; the next
+oldest follows it.
+
+Source of totals and needs: Amazon ECS agent 1.105.1, ``agent/engine/host_resource_manager.go``.
+There the head of the queue blocks everybody behind it; here it does not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.model.ids import task_id
+from agent.model.resources import Needs, Wait
+from agent.model.views import ResourceView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from agent.model.resources import HostResources
+
+AGE_LIMIT_S = 60.0
+"""Longer than most tasks take to stop (30 s) plus the launch of what follows them."""
+
+_PORTS = 65535
+
+
+class _Waiter(NamedTuple):
+    needs: Needs
+    since: float
+    never: str | None
+    """Why this host can never run it."""
+
+
+class _Account:
+    """Sums and owners of what a group of tasks needs; adding and removing are exact inverses."""
+
+    def __init__(self) -> None:
+        self.cpu_units = 0
+        self.memory_mib = 0
+        self.owners: dict[tuple[str, int | str], list[str]] = {}
+
+    def add(self, arn: str, needs: Needs) -> None:
+        self.cpu_units += needs.cpu_units
+        self.memory_mib += needs.memory_mib
+        for item in _items(needs):
+            self.owners.setdefault(item, []).append(arn)
+
+    def remove(self, arn: str, needs: Needs) -> None:
+        self.cpu_units -= needs.cpu_units
+        self.memory_mib -= needs.memory_mib
+        for item in _items(needs):
+            owners = self.owners[item]
+            owners.remove(arn)
+            if not owners:
+                del self.owners[item]
+
+    def has_room(self, host: HostResources, needs: Needs) -> bool:
+        return (
+            _fits(needs.cpu_units, self.cpu_units, host.cpu_units)
+            and _fits(needs.memory_mib, self.memory_mib, host.memory_mib)
+            and not any(item in self.owners for item in _items(needs))
+        )
+
+    def taken(self, kind: str) -> int:
+        return sum(1 for item in self.owners if item[0] == kind)
+
+
+class Ledger:
+    """Books the host's CPU, memory, fixed ports and GPUs to tasks.
+
+    Every method may be repeated with the same task without harm. Times are Unix seconds.
+    """
+
+    def __init__(self, host: HostResources, *, age_limit_s: float = AGE_LIMIT_S) -> None:
+        self._host = host
+        self._age_limit_s = age_limit_s
+        self._gpus = frozenset(gpu.uuid for gpu in host.gpus)
+        self._held: dict[str, Needs] = {}
+        self._used = _Account()
+        self._waiting: dict[str, _Waiter] = {}
+        self._kept_for = ""
+        """The waiter that room is kept for, or empty."""
+        self._kept = _Account()
+        """The needs of that waiter and of every task admitted past it that still lives."""
+        self._passed: set[str] = set()
+        """The tasks admitted past it that still live."""
+
+    def request(self, task_arn: str, needs: Needs, now: float) -> None:
+        """Put a task into the queue; one that waits or holds already keeps its place.
+
+        Ask ``impossible`` first: a task that can never run is never admitted.
+        """
+        if task_arn not in self._held and task_arn not in self._waiting:
+            never = self.impossible(needs)
+            self._waiting[task_arn] = _Waiter(_no_less_than_nothing(needs), now, never)
+
+    def restore(self, task_arn: str, needs: Needs) -> None:
+        """Book a task that runs already, whether or not it fits: it cannot be denied any more."""
+        self._forget_waiter(task_arn)
+        if task_arn not in self._held:
+            self._book(task_arn, _no_less_than_nothing(needs))
+
+    def release(self, task_arn: str) -> None:
+        """Give back what a task holds, or its place in the queue; unknown tasks are ignored."""
+        self._forget_waiter(task_arn)
+        needs = self._held.pop(task_arn, None)
+        if needs is None:
+            return
+        self._used.remove(task_arn, needs)
+        if task_arn in self._passed:
+            self._passed.discard(task_arn)
+            self._kept.remove(task_arn, needs)
+
+    def admit(self, now: float) -> list[str]:
+        """Book every waiting task that may go now and return their ARNs, oldest first.
+
+        Call it after each ``request`` and ``release``; it needs no timer, since time alone never
+        makes room.
+        """
+        admitted: list[str] = []
+        for arn, waiter in list(self._waiting.items()):
+            if waiter.never:
+                continue
+            if not self._used.has_room(self._host, waiter.needs):
+                self._keep_room_if_old(arn, waiter, now)
+            elif arn == self._kept_for or self._leaves_room(waiter.needs):
+                self._forget_waiter(arn)
+                self._book(arn, waiter.needs)
+                if self._kept_for:
+                    self._passed.add(arn)
+                    self._kept.add(arn, waiter.needs)
+                admitted.append(arn)
+        return admitted
+
+    def impossible(self, needs: Needs) -> str | None:
+        """Tell why this host can never run a task with these needs; None when it can.
+
+        A port or GPU that another task holds is not impossible: such a task waits.
+        """
+        return next(self._never(needs), None)
+
+    def wait_of(self, task_arn: str) -> Wait | None:
+        """Tell what a queued task waits for, since when; None when it does not wait."""
+        waiter = self._waiting.get(task_arn)
+        if waiter is None:
+            return None
+        if waiter.never:
+            return Wait(what=f"nothing; {waiter.never}", since=waiter.since)
+        lacks = dict(self._lacks(waiter.needs))
+        if lacks:
+            what = ", and ".join(lacks.values())
+            if task_arn == self._kept_for:
+                what += "; room is kept for it from now on"
+        elif self._kept_for and self._kept_for != task_arn:
+            lacks = {"behind": self._kept_for}
+            what = (
+                f"its turn; room is kept for task {task_id(self._kept_for)},"
+                f" which has waited longer than {self._age_limit_s:g} s"
+            )
+        else:
+            what = "its turn; everything it needs is free"
+        return Wait(what=what, since=waiter.since, details=lacks)
+
+    def used(self) -> list[ResourceView]:
+        """Return total and used of each resource, under the names that ECS gives them.
+
+        Reserved ports count as neither. After ``restore`` more may be used than there is.
+        """
+        host, used = self._host, self._used
+        return [
+            ResourceView(name="CPU", total=host.cpu_units, used=used.cpu_units),
+            ResourceView(name="MEMORY", total=host.memory_mib, used=used.memory_mib),
+            _ports_view("PORTS_TCP", host.reserved_tcp, used.taken("tcp")),
+            _ports_view("PORTS_UDP", host.reserved_udp, used.taken("udp")),
+            ResourceView(name="GPU", total=len(self._gpus), used=used.taken("gpu")),
+        ]
+
+    def _book(self, arn: str, needs: Needs) -> None:
+        self._held[arn] = needs
+        self._used.add(arn, needs)
+
+    def _forget_waiter(self, arn: str) -> None:
+        self._waiting.pop(arn, None)
+        if arn == self._kept_for:
+            self._kept_for = ""
+            self._kept = _Account()
+            self._passed = set()
+
+    def _keep_room_if_old(self, arn: str, waiter: _Waiter, now: float) -> None:
+        """Keep room for the first waiter of a pass that does not fit, if it is old enough.
+
+        The queue is in order of age and whoever stands before it was just admitted, so that this is
+        always the oldest.
+        """
+        if not self._kept_for and now - waiter.since > self._age_limit_s:
+            self._kept_for = arn
+            self._kept.add(arn, waiter.needs)
+
+    def _leaves_room(self, needs: Needs) -> bool:
+        return not self._kept_for or self._kept.has_room(self._host, needs)
+
+    def _never(self, needs: Needs) -> Iterator[str]:
+        host = self._host
+        if needs.cpu_units < 0 or needs.memory_mib < 0:
+            yield "CPU and memory must not be negative"
+        if needs.cpu_units > host.cpu_units:
+            yield f"it needs {needs.cpu_units} CPU units; this host has {host.cpu_units}"
+        if needs.memory_mib > host.memory_mib:
+            yield f"it needs {needs.memory_mib} MiB of memory; this host has {host.memory_mib}"
+        for protocol, wanted, reserved in (
+            ("tcp", needs.tcp_ports, host.reserved_tcp),
+            ("udp", needs.udp_ports, host.reserved_udp),
+        ):
+            if wanted & reserved:
+                ports = _listed(wanted & reserved)
+                yield f"it needs host port {ports}/{protocol}, which is reserved on this host"
+        if absent := needs.gpus - self._gpus:
+            has = f"has {_listed(self._gpus)}" if self._gpus else "has no GPU"
+            yield f"it needs GPU {_listed(absent)}; this host {has}"
+
+    def _lacks(self, needs: Needs) -> Iterator[tuple[str, str]]:
+        host, used = self._host, self._used
+        if not _fits(needs.cpu_units, used.cpu_units, host.cpu_units):
+            free = max(0, host.cpu_units - used.cpu_units)
+            yield "cpu", f"{needs.cpu_units} CPU units; {free} of {host.cpu_units} are free"
+        if not _fits(needs.memory_mib, used.memory_mib, host.memory_mib):
+            free = max(0, host.memory_mib - used.memory_mib)
+            text = f"{needs.memory_mib} MiB of memory; {free} of {host.memory_mib} MiB are free"
+            yield "memory", text
+        for kind, item in _items(needs):
+            owners = used.owners.get((kind, item))
+            if owners:
+                thing = f"GPU {item}" if kind == "gpu" else f"host port {item}/{kind}"
+                yield f"{kind}:{item}", f"{thing}; task {task_id(owners[0])} holds it"
+
+
+def _fits(need: int, used: int, total: int) -> bool:
+    """A task that needs none of a resource is not held up where too much of it is used."""
+    return need == 0 or used + need <= total
+
+
+def _items(needs: Needs) -> Iterator[tuple[str, int | str]]:
+    for port in needs.tcp_ports:
+        yield "tcp", port
+    for port in needs.udp_ports:
+        yield "udp", port
+    for gpu in needs.gpus:
+        yield "gpu", gpu
+
+
+def _no_less_than_nothing(needs: Needs) -> Needs:
+    """A negative need, which only a broken payload has, must not create room for others."""
+    if needs.cpu_units >= 0 and needs.memory_mib >= 0:
+        return needs
+    return Needs(
+        cpu_units=max(0, needs.cpu_units),
+        memory_mib=max(0, needs.memory_mib),
+        tcp_ports=needs.tcp_ports,
+        udp_ports=needs.udp_ports,
+        gpus=needs.gpus,
+    )
+
+
+def _listed(values: Iterable[int | str]) -> str:
+    return ", ".join(str(value) for value in sorted(values, key=str))
+
+
+def _ports_view(name: str, reserved: frozenset[int], used: int) -> ResourceView:
+    return ResourceView(name=name, total=_PORTS - len(reserved), used=used)

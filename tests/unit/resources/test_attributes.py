@@ -1,0 +1,76 @@
+"""What an instance says it can do."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.errors import ConfigError
+from agent.model.resources import HostResources
+from agent.resources.attributes import Features, advertised
+
+HOST = HostResources(cpu_units=1024, memory_mib=1024, architecture="arm64", os_family="debian_12")
+
+
+def test_an_ordinary_host() -> None:
+    got = advertised(HOST, Features(), api_version="1.41", custom={"rack": "r1"})
+    assert got["ecs.os-type"] == "linux"
+    assert got["ecs.os-family"] == "LINUX"
+    assert got["ecs.os-type-detailed"] == "debian_12"
+    assert got["ecs.cpu-architecture"] == "arm64"
+    assert got["rack"] == "r1"
+    api = sorted(name for name in got if "docker-remote-api" in name)
+    assert [name.rsplit(".", 1)[1] for name in api] == [
+        *map(str, range(17, 26)),
+        "28",
+        "29",
+        "30",
+        "32",
+    ]
+    for name in (
+        "com.amazonaws.ecs.capability.logging-driver.json-file",
+        "com.amazonaws.ecs.capability.logging-driver.none",
+        "com.amazonaws.ecs.capability.privileged-container",
+        "ecs.capability.container-ordering",
+        "ecs.capability.container-health-check",
+        "ecs.capability.container-restart-policy",
+        "ecs.capability.task-eni",
+    ):
+        assert got[name] == ""
+
+
+def test_what_is_off_or_absent_is_not_claimed() -> None:
+    off = Features(privileged=False, health_checks=False, awsvpc=False, port_ranges=False)
+    got = advertised(HOST, off, api_version="1.24")
+    assert not {
+        "com.amazonaws.ecs.capability.privileged-container",
+        "com.amazonaws.ecs.capability.docker-remote-api.1.25",
+        "com.amazonaws.ecs.capability.logging-driver.awslogs",
+        "ecs.capability.container-health-check",
+        "ecs.capability.task-eni",
+        "ecs.capability.task-cpu-mem-limit",
+        "ecs.capability.gpu-driver-version",
+    } & set(got)
+
+
+def test_a_logging_driver_needs_its_engine_api() -> None:
+    features = Features(logging_drivers=("splunk", "sumologic", "awsfirelens"))
+    got = [name for name in advertised(HOST, features, api_version="1.28") if "logging" in name]
+    assert got == ["com.amazonaws.ecs.capability.logging-driver.splunk"]
+
+
+def test_a_gpu_host_names_its_driver() -> None:
+    host = HostResources(cpu_units=1, memory_mib=1, gpu_driver_version="580.1")
+    got = advertised(host, Features(), api_version="1.41")
+    assert got["ecs.capability.gpu-driver-version"] == "580.1"
+    assert got["ecs.capability.nvidia-driver-version.580.1"] == ""
+
+
+def test_custom_attributes_do_not_hide_ours() -> None:
+    got = advertised(HOST, Features(), api_version="1.41", custom={"ecs.os-type": "plan9"})
+    assert got["ecs.os-type"] == "linux"
+
+
+@pytest.mark.parametrize("custom", [{"a b": ""}, {"": "x"}, {"a": "x" * 129}, {"a": " x"}])
+def test_bad_custom_attributes_are_named(custom: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match="ECS_INSTANCE_ATTRIBUTES"):
+        advertised(HOST, Features(), api_version="1.41", custom=custom)

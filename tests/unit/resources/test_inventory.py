@@ -1,0 +1,90 @@
+"""The pure parts of the inventory, and a whole read of a made-up root."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import ConfigError
+from agent.resources.inventory import architecture_name, cgroup_version, os_family, read_host
+from agent.runtime.protocol import EngineInfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ENGINE = EngineInfo(
+    version="20.10.24", api_version="1.41", cgroup_driver="cgroupfs", cgroup_version=1
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "family"),
+    [
+        ('NAME="Debian"\nVERSION_ID="12"\nID=debian\n', "debian_12"),
+        ("ID='amzn'\nVERSION_ID='2023'\n", "amzn_2023"),
+        ("# ID=no\n  ID=arch\nbroken line\n", "arch"),
+        ("", "linux"),
+    ],
+)
+def test_os_family(text: str, family: str) -> None:
+    assert os_family(text) == family
+
+
+def test_architecture_names_are_those_of_ecs() -> None:
+    names = [architecture_name(m) for m in ("x86_64", "aarch64", "riscv64")]
+    assert names == ["x86_64", "arm64", "riscv64"]
+
+
+def test_cgroup_version_of_split_hybrid_and_unified_trees(tmp_path: Path) -> None:
+    split, hybrid, unified = (tmp_path / name for name in ("split", "hybrid", "unified"))
+    (split / "memory").mkdir(parents=True)
+    (hybrid / "unified").mkdir(parents=True)
+    (hybrid / "unified/cgroup.controllers").touch()
+    unified.mkdir()
+    (unified / "cgroup.controllers").touch()
+    assert [cgroup_version(tree) for tree in (split, hybrid, unified)] == [1, 1, 2]
+
+
+async def test_reads_a_host(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/machine-id").write_text("0123\n")
+    (tmp_path / "etc/os-release").write_text("ID=debian\nVERSION_ID=12\n")
+    host = await read_host(
+        reserved_memory_mib=10,
+        reserved_tcp=[22],
+        reserved_udp=[],
+        gpu_enabled=False,
+        engine_info=ENGINE,
+        root=tmp_path,
+    )
+    assert (host.machine_id, host.os_family, host.boot_id) == ("0123", "debian_12", "")
+    assert host.cpu_units % 1024 == 0
+    assert host.memory_mib > 0
+    assert (host.reserved_tcp, host.engine_version) == (frozenset({22}), "20.10.24")
+    assert host.hostname
+    assert host.kernel
+
+
+async def test_a_reserve_that_leaves_nothing_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match=r"ECS_RESERVED_MEMORY=999999999 leaves nothing"):
+        await read_host(
+            reserved_memory_mib=999_999_999,
+            reserved_tcp=[],
+            reserved_udp=[],
+            gpu_enabled=False,
+            engine_info=ENGINE,
+        )
+
+
+async def test_this_host_has_an_identity() -> None:
+    host = await read_host(
+        reserved_memory_mib=0,
+        reserved_tcp=[],
+        reserved_udp=[],
+        gpu_enabled=True,
+        engine_info=ENGINE,
+    )
+    assert len(host.boot_id) == 36
+    assert host.cgroup_version in {1, 2}
+    assert host.architecture
