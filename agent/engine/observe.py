@@ -49,9 +49,11 @@ def state(
     """Apply what an inspect says of a container."""
     created(container, seen.id, seen.created_at or now)
     if seen.running:
+        live.pids[container.name] = seen.pid
         running(container, live, seen.started_at or now)
         health(container, seen.health, now)
     elif seen.status in ("exited", "dead"):
+        live.pids.pop(container.name, None)
         if not container.started_at and seen.started_at:
             container.started_at = seen.started_at
         exited(record, container, seen, live, now)

@@ -80,6 +80,8 @@ class Live:
     progress: dict[str, str] = field(default_factory=dict)
     """The newest line of a pull, by container."""
     waiting_since: dict[str, float] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+    """Process ids of running containers, where they are known; metrics read by them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +211,7 @@ def _advance_task(record: TaskRecord, live: Live, now: float) -> None:
         return
     if least is TaskStatus.STOPPED:
         record.desired = DesiredStatus.STOPPED
-        if record.network is not None and not live.release_tried:
+        if record.network_held and not live.release_tried:
             return
     elif least is TaskStatus.RUNNING and record.execution_stopped_at:
         return  # held back until the rest has stopped
@@ -280,15 +282,15 @@ class _Draft:
                 everything_stopped = False
                 self.container(container)
         claiming = self.live.inflight.get(NETWORK)
-        if everything_stopped and self.record.network is not None and claiming is None:
+        if everything_stopped and self.record.network_held and claiming is None:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
 
     def clean_up(self) -> None:
-        if self.record.network is not None:
+        if self.record.network_held:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
         due = self.record.stopped_at + self.policy.cleanup_wait_s
         if self.record.cleaned_at:
-            self.finished = self.record.network is None and not self.live.inflight
+            self.finished = not self.record.network_held and not self.live.inflight
         elif due <= self.now:
             self.step(StepKind.CLEAN, CLEAN)
         else:

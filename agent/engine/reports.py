@@ -91,11 +91,10 @@ def _attachments(record: TaskRecord) -> list[AttachmentChange]:
     network = record.network
     if network is None:
         return []
-    gone = record.known is TaskStatus.STOPPED
     return [
         AttachmentChange(
             id=network.attachment_id,
-            status="DELETED" if gone else "ATTACHED",
+            status="ATTACHED" if record.network_held else "DELETED",
             details={
                 "networkInterfaceId": network.attachment_id,
                 "macAddress": network.mac,

@@ -79,6 +79,9 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     known: TaskStatus = TaskStatus.NONE
     containers: dict[str, ContainerRecord] = field(default_factory=dict)
     network: TaskNetwork | None = None
+    """The task's address; stays for reports after the sandbox was given back."""
+    network_held: bool = False
+    """True from the claim of the sandbox until it was given back."""
     reason: str = ""
     stop_code: str = ""
     accepted_at: float = 0.0

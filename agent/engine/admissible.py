@@ -1,0 +1,69 @@
+"""Whether a payload can be run by this agent at all: everything that is known before any step.
+
+Pure. What it raises becomes the task's reason; the task goes straight to STOPPED and nothing on the
+host is touched.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.engine import container_body, graph, volumes
+from agent.errors import PayloadError
+from agent.model import reasons
+
+if TYPE_CHECKING:
+    from agent.engine.graph import Graph
+    from agent.model.payload import Container, TaskPayload
+
+
+def check(payload: TaskPayload) -> Graph:
+    """Return the task's dependency graph.
+
+    Raises:
+        PayloadError: dependencies without an order, a device for an unknown container, a volume or
+            a feature that this agent does not have.
+    """
+    dependencies = graph.graph_of(payload)
+    graph.check(payload, dependencies)
+    volumes.orders(payload)
+    for association in payload.associations:
+        _check_device(payload, association.name, association.containers)
+    for container in payload.containers:
+        container_body.port_pairs(container)
+        _check_supported(payload, container)
+    if payload.memory:
+        _check_memory(payload)
+    return dependencies
+
+
+def _check_device(payload: TaskPayload, device: str, containers: list[str]) -> None:
+    if len(containers) != 1:
+        cause = f"device {device} must be given to exactly one container, not {len(containers)}"
+        raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+    if payload.container(containers[0]) is None:
+        cause = f"device {device} is given to unknown container {containers[0]}"
+        raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+
+
+def _check_supported(payload: TaskPayload, container: Container) -> None:
+    """Refuse what would otherwise silently be missing inside the container."""
+    missing = {
+        "secrets": container.secrets,
+        "environmentFiles": container.environment_files,
+        "firelensConfiguration": container.firelens_configuration,
+    }
+    for field, value in missing.items():
+        if value:
+            cause = f"{field} of container {container.name} is not supported by this agent"
+            raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+
+
+def _check_memory(payload: TaskPayload) -> None:
+    for container in payload.containers:
+        if container.memory > payload.memory:
+            cause = (
+                f"container memory limit({container.memory}) greater than "
+                f"task memory limit({payload.memory})"
+            )
+            raise PayloadError(reasons.resource_unusable(payload.arn, cause))

@@ -1,0 +1,137 @@
+"""What a failed step means for a record. Pure.
+
+Source: Amazon ECS agent 1.105.1, ``task_manager.go`` (errors of a transition). Ours differs where a
+silent engine used to fail tasks: as long as the engine does not answer, nothing is concluded and the
+step is tried again.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from agent.engine import observe
+from agent.engine.planner import NETWORK, Retry, StepKind, mark_stopped, set_reason
+from agent.errors import (
+    AgentError,
+    EngineTimeout,
+    EngineUnavailable,
+    NetworkFailure,
+    NoSuchContainer,
+    PayloadError,
+)
+from agent.model import reasons
+from agent.model.status import ContainerStatus, DesiredStatus
+
+if TYPE_CHECKING:
+    from agent.engine.planner import Live, Step
+    from agent.model.task import ContainerRecord, TaskRecord
+
+FIRST_RETRY_S = 0.5
+LONGEST_RETRY_S = 30.0
+NETWORK_TRIES = 4
+"""A sandbox that cannot be plumbed this often fails its task: the host, not chance, is at fault."""
+
+_ALWAYS_RETRIED = frozenset({StepKind.RELEASE_NETWORK, StepKind.CLEAN})
+_ENGINE_NAMES = {
+    StepKind.PULL: reasons.CANNOT_PULL,
+    StepKind.CREATE: reasons.CANNOT_CREATE,
+    StepKind.START: reasons.CANNOT_START,
+    StepKind.STOP: reasons.CANNOT_STOP,
+    StepKind.INSPECT: reasons.CANNOT_INSPECT,
+}
+
+
+def backoff_s(attempts: int) -> float:
+    """Return how long to wait after this many failures: doubling, with a fifth of jitter."""
+    wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 10))
+    return wait_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads retries, guards nothing
+
+
+def apply(
+    record: TaskRecord,
+    live: Live,
+    step: Step,
+    error: AgentError,
+    *,
+    engine_answers: bool,
+    now: float,
+) -> None:
+    """Draw the conclusion of a failed step.
+
+    ``engine_answers`` tells whether the engine answered a ping after the failure; it decides if a
+    call that timed out is the container's fault or the engine's.
+    """
+    if step.kind is StepKind.INSPECT and isinstance(error, NoSuchContainer):
+        live.recheck.discard(step.key)
+        observe.vanished(record.containers[step.key], live, now)
+        return
+    if _is_worth_another_try(live, step, error, engine_answers=engine_answers):
+        retry_later(live, step, str(error), now)
+        return
+    live.retries.pop(step.key, None)
+    container = record.containers.get(step.key)
+    if container is None:
+        _fail_task(record, step, error)
+    else:
+        _fail_container(record, container, live, step, error, now)
+
+
+def _is_worth_another_try(
+    live: Live, step: Step, error: AgentError, *, engine_answers: bool
+) -> bool:
+    if step.kind in _ALWAYS_RETRIED or step.kind is StepKind.INSPECT:
+        return True
+    if isinstance(error, EngineUnavailable):
+        return True
+    if isinstance(error, EngineTimeout):
+        return not engine_answers
+    if isinstance(error, NetworkFailure):
+        retry = live.retries.get(step.key)
+        return (retry.attempts if retry else 0) + 1 < NETWORK_TRIES
+    return False
+
+
+def retry_later(live: Live, step: Step, why: str, now: float) -> None:
+    """Note that a step is to be tried again, later each time."""
+    before = live.retries.get(step.key)
+    attempts = (before.attempts if before else 0) + 1
+    since = before.since if before else now
+    live.retries[step.key] = Retry(attempts, now + backoff_s(attempts), since, why)
+
+
+def _fail_task(record: TaskRecord, step: Step, error: AgentError) -> None:
+    text = str(error)
+    if step.key == NETWORK:
+        text = reasons.named(reasons.NETWORKING, text)
+    record.reason = record.reason or reasons.clip(text)
+    record.stop_code = record.stop_code or "TaskFailedToStart"
+    record.desired = DesiredStatus.STOPPED
+
+
+def _fail_container(
+    record: TaskRecord,
+    container: ContainerRecord,
+    live: Live,
+    step: Step,
+    error: AgentError,
+    now: float,
+) -> None:
+    container.desired = ContainerStatus.STOPPED
+    set_reason(container, reason_of(record, step, error))
+    live.restarting.discard(container.name)
+    if step.kind is StepKind.STOP:
+        mark_stopped(container, now)
+    elif isinstance(error, EngineTimeout) or container.known is ContainerStatus.RUNNING:
+        live.recheck.add(container.name)  # it may exist or run after all
+
+
+def reason_of(record: TaskRecord, step: Step, error: AgentError) -> str:
+    """Return the container reason of a failed step, as ECS words it."""
+    if isinstance(error, EngineTimeout):
+        return reasons.timed_out(error.operation or step.kind, error.limit_s)
+    if isinstance(error, PayloadError):
+        return reasons.named(error.name, str(error))
+    if isinstance(error, NoSuchContainer) and record.network is not None:
+        return reasons.named(reasons.NETWORKING, f"the task's network sandbox is gone: {error}")
+    return reasons.named(_ENGINE_NAMES.get(step.kind, ""), str(error))

@@ -1,0 +1,329 @@
+"""One runner per task: the only place where a task's record changes.
+
+Orders, engine events, finished steps and timers all arrive in its mailbox; after each the record is
+settled, saved if control must hear of it, and planned anew. A runner does nothing by itself that the
+planner has not allowed.
+
+::
+
+    mailbox ─► settle ─► save + report (one transaction) ─► plan ─► start steps ─┐
+       ▲                                                                        │
+       └───────────── outcome or failure of a step, engine event, order, timer ─┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from agent.engine import failures, observe, planner, reports
+from agent.engine.planner import Live, Plan, Step, StepKind
+from agent.engine.steps import Outcome, Steps
+from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
+from agent.model import reasons
+from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
+
+if TYPE_CHECKING:
+    from agent.engine.graph import Graph
+    from agent.model.changes import TaskChange
+    from agent.model.resources import Wait
+    from agent.model.status import Health
+    from agent.model.task import TaskRecord
+
+Message = Callable[[float], None]
+
+LAZY_SAVE_S = 1.0
+"""How long facts that a crash may lose (they are found again) wait for a transaction to share."""
+SAVE_RETRY_S = 2.0
+
+_log = structlog.get_logger()
+
+
+class Saver(Protocol):
+    """Writes a record, and with it the report of what changed."""
+
+    async def __call__(self, record: TaskRecord, change: TaskChange | None) -> None:
+        """Return when both are durable; raises ``StateFailure``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Whom a runner tells of what."""
+
+    save: Saver
+    stopped: Callable[[str], None]
+    """The task has stopped: what it held of the host is free."""
+    ping: Callable[[], asyncio.Future[bool] | asyncio.Task[bool]]
+    """Ask whether the engine answers at all."""
+
+
+class Runner:
+    """Brings one task from its order to its end."""
+
+    def __init__(
+        self,
+        record: TaskRecord,
+        graph: Graph,
+        policy: planner.Policy,
+        callbacks: Callbacks,
+        clock: Callable[[], float],
+    ) -> None:
+        self.record = record
+        self.live = Live()
+        self.waits: tuple[Wait, ...] = ()
+        self._graph = graph
+        self._policy = policy
+        self._callbacks = callbacks
+        self._clock = clock
+        self._steps: Steps | None = None
+        self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._reported = reports.signature(record)
+        self._dirty_since = 0.0
+        self._save_not_before = 0.0
+        self._save_now = False
+        self._savers: list[asyncio.Future[None]] = []
+        self._released = False
+        self._seen = (record.known, {c.name: c.known for c in record.containers.values()})
+
+    def equip(self, build: Callable[[TaskRecord, Live, Callable[[], object]], Steps]) -> None:
+        """Give the runner its hands; called once before ``run``."""
+        self._steps = build(self.record, self.live, self.saved)
+
+    # -- what others tell a runner; all return at once ------------------------------------------------
+
+    def post(self, message: Message) -> None:
+        """Have a message applied to the record on the runner's turn."""
+        self._mailbox.put_nowait(message)
+
+    def admitted(self, now: float) -> None:
+        """The ledger holds what the task needs."""
+
+        def message(_now: float) -> None:
+            self.record.admitted_at = now
+            self.live.admission = None
+
+        self.post(message)
+
+    def stop(self, reason: str, stop_code: str) -> None:
+        """The task is to stop; the first reason stays."""
+
+        def message(_now: float) -> None:
+            if self.record.desired is DesiredStatus.STOPPED:
+                return
+            self.record.desired = DesiredStatus.STOPPED
+            self.record.reason = self.record.reason or reasons.clip(reason)
+            self.record.stop_code = self.record.stop_code or stop_code
+            self._save_now = True
+
+        self.post(message)
+
+    def recheck(self, container: str) -> None:
+        """Something happened to a container: ask the engine what it is."""
+
+        def message(_now: float) -> None:
+            known = self.record.containers.get(container)
+            if known is not None and not self.record.cleaned_at:
+                self.live.recheck.add(container)
+
+        self.post(message)
+
+    def health(self, container: str, value: Health) -> None:
+        """The engine's health check has a new verdict."""
+
+        def message(now: float) -> None:
+            known = self.record.containers.get(container)
+            if known is not None and known.known is ContainerStatus.RUNNING:
+                observe.health(known, value, now)
+
+        self.post(message)
+
+    def network_lost(self) -> None:
+        """The task's sandbox died: its containers have no network any more."""
+
+        def message(_now: float) -> None:
+            if not self.record.network_held:
+                return
+            text = "the task's network sandbox stopped"
+            self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, text)
+            self.record.desired = DesiredStatus.STOPPED
+
+        self.post(message)
+
+    async def saved(self) -> None:
+        """Return when everything posted so far has been applied and is durable."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def message(_now: float) -> None:
+            self._save_now = True
+            self._savers.append(future)
+
+        self.post(message)
+        await future
+
+    def needs_save(self) -> bool:
+        """Tell whether facts are waiting for a transaction."""
+        return bool(self._dirty_since)
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run until nothing is left of the task. Cancelling leaves its containers as they are."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                now = self._clock()
+                planner.settle(self.record, self._graph, self.live, now)
+                self._note_transitions()
+                await self._save_if_due(now)
+                self._release_when_stopped()
+                plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
+                self.waits = plan.waits
+                if plan.finished:
+                    return
+                self._carry_out(plan, group, now)
+                await self._apply_messages(plan)
+
+    def _carry_out(self, plan: Plan, group: asyncio.TaskGroup, now: float) -> None:
+        for key in plan.cancel:
+            if key in self._running:
+                self._running[key].cancel()
+        for step in plan.steps:
+            self.live.inflight[step.key] = step
+            self.live.since[step.key] = now
+            self._running[step.key] = group.create_task(
+                self._do(step), name=f"{step.kind} {step.key}"
+            )
+
+    async def _apply_messages(self, plan: Plan) -> None:
+        """Wait for the next message or timer, then apply everything that has arrived."""
+        wakes = [plan.wake_at] if plan.wake_at is not None else []
+        if self._dirty_since:
+            wakes.append(max(self._dirty_since + LAZY_SAVE_S, self._save_not_before))
+        try:
+            wait_s = max(0.0, min(wakes) - self._clock()) if wakes else None
+            async with asyncio.timeout(wait_s):
+                message = await self._mailbox.get()
+        except TimeoutError:
+            return
+        while True:
+            message(self._clock())
+            self._dirty_since = self._dirty_since or self._clock()
+            if self._mailbox.empty():
+                return
+            message = self._mailbox.get_nowait()
+
+    # -- steps --------------------------------------------------------------------------------
+
+    async def _do(self, step: Step) -> None:
+        """Do one step; its end, good or bad, comes back through the mailbox."""
+        if self._steps is None:
+            raise RuntimeError("a runner must be equipped before it runs")
+        try:
+            outcome = await self._steps.do(step)
+        except asyncio.CancelledError:
+            self.post(lambda _now: self._ended(step))
+            raise
+        except AgentError as error:
+            await self._failed(step, error)
+        except Exception as error:
+            # A fault of ours must cost this step and not the daemon with all its other tasks.
+            _log.exception("step broke", task=self.record.arn, step=str(step.kind), key=step.key)
+            await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"))
+        else:
+            self.post(lambda now: self._succeeded(step, outcome, now))
+
+    def _ended(self, step: Step) -> None:
+        self.live.inflight.pop(step.key, None)
+        self.live.since.pop(step.key, None)
+        self._running.pop(step.key, None)
+
+    def _succeeded(self, step: Step, outcome: Outcome, now: float) -> None:
+        self._ended(step)
+        self.live.retries.pop(step.key, None)
+        outcome(now)
+
+    async def _failed(self, step: Step, error: AgentError) -> None:
+        answers = True
+        if isinstance(error, RuntimeFailure) and error.retryable:
+            answers = await self._callbacks.ping()
+        _log.warning(
+            "step failed",
+            task=self.record.arn,
+            step=str(step.kind),
+            key=step.key,
+            error=str(error),
+            kind=type(error).__name__,
+        )
+
+        def message(now: float) -> None:
+            self._ended(step)
+            failures.apply(self.record, self.live, step, error, engine_answers=answers, now=now)
+
+        self.post(message)
+
+    # -- saving -------------------------------------------------------------------------------
+
+    async def _save_if_due(self, now: float) -> None:
+        signature = reports.signature(self.record)
+        changed = signature != self._reported
+        stale = bool(self._dirty_since) and now >= self._dirty_since + LAZY_SAVE_S
+        if not (changed or self._save_now or stale) or now < self._save_not_before:
+            return
+        change = reports.change_of(self.record, now) if changed else None
+        try:
+            await self._callbacks.save(self.record, change)
+        except StateFailure as error:
+            self._save_not_before = now + SAVE_RETRY_S
+            self._dirty_since = self._dirty_since or now
+            _log.error("task not saved, trying again", task=self.record.arn, error=str(error))
+            return
+        self._reported = signature
+        self._save_now = False
+        self._dirty_since = 0.0
+        for future in self._savers:
+            if not future.done():
+                future.set_result(None)
+        self._savers.clear()
+
+    def _release_when_stopped(self) -> None:
+        if self.record.known is TaskStatus.STOPPED and not self._released:
+            self._released = True
+            self._callbacks.stopped(self.record.arn)
+
+    def _note_transitions(self) -> None:
+        """Log one line per transition of a container or of the task."""
+        task, containers = self._seen
+        for container in self.record.containers.values():
+            if containers[container.name] is not container.known:
+                containers[container.name] = container.known
+                _log.info(
+                    "container " + container.known.name,
+                    task=self.record.arn,
+                    container=container.name,
+                    exit_code=container.exit_code,
+                    reason=container.reason or None,
+                )
+        if task is not self.record.known:
+            self._seen = (self.record.known, containers)
+            _log.info(
+                "task " + self.record.known.name,
+                task=self.record.arn,
+                reason=self.record.reason or None,
+            )
+
+
+def existing_containers(record: TaskRecord) -> list[str]:
+    """Return the containers of a restored record that may exist in the engine."""
+    return [
+        c.name
+        for c in record.containers.values()
+        if c.known is not ContainerStatus.STOPPED
+        and (c.runtime_id or c.known >= ContainerStatus.PULLED or record.admitted_at)
+    ]
+
+
+__all__ = ["Callbacks", "Runner", "Saver", "StepKind", "existing_containers"]

@@ -1,0 +1,284 @@
+"""Doing the steps of a plan: one coroutine per kind, each idempotent and safe to cancel.
+
+A step touches the container engine, the network or the images, never the record: it returns a
+function that the runner calls with the time to write the outcome down. What goes wrong is raised as
+an ``AgentError`` and judged by ``failures``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.engine import container_body, observe, volumes
+from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
+from agent.engine.planner import Live, Step, StepKind
+from agent.errors import EngineRefused, NameConflict, NoSuchContainer, PayloadError
+from agent.model import reasons
+from agent.model.status import ContainerStatus, NetworkMode
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from agent.model.payload import Container
+    from agent.model.task import TaskNetwork, TaskRecord
+    from agent.runtime.protocol import ContainerEngine, ContainerState
+
+Outcome = Callable[[float], None]
+"""Writes what a step achieved into the record; called with the time, on the runner's turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepSettings:
+    """Settings that change how steps are done. Seconds."""
+
+    cluster: str
+    owner: str
+    stop_timeout_s: int = 30
+    create_limit_s: float = 240.0
+    start_limit_s: float = 180.0
+    privileged_allowed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What steps work with; functions where one is all that is needed."""
+
+    runtime: ContainerEngine
+    claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
+    release_network: Callable[[str], Awaitable[None]]
+    ensure_image: Callable[[Container, Callable[[str], None]], Awaitable[str]]
+    pick_ports: Callable[[str, int], list[int]]
+    """Protocol and count to that many host ports in a row."""
+
+
+class Steps:
+    """The steps of one task."""
+
+    def __init__(
+        self,
+        record: TaskRecord,
+        live: Live,
+        tools: Tools,
+        settings: StepSettings,
+        save: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._record = record
+        self._live = live
+        self._tools = tools
+        self._settings = settings
+        self._save = save
+        self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {
+            StepKind.CLAIM_NETWORK: self._claim_network,
+            StepKind.RELEASE_NETWORK: self._release_network,
+            StepKind.VOLUMES: self._volumes,
+            StepKind.PULL: self._pull,
+            StepKind.CREATE: self._create,
+            StepKind.START: self._start,
+            StepKind.STOP: self._stop,
+            StepKind.INSPECT: self._inspect,
+            StepKind.CLEAN: self._clean,
+        }
+
+    async def do(self, step: Step) -> Outcome:
+        """Do one step and return how to write its outcome down; raises ``AgentError``."""
+        return await self._methods[step.kind](step.key)
+
+    # -- the task's surroundings ------------------------------------------------------------------
+
+    async def _claim_network(self, _key: str) -> Outcome:
+        payload = self._record.payload
+        attachment_id = next(
+            (
+                a.attachment_arn.rsplit("/", 1)[-1]
+                for a in payload.attachments
+                if a.attachment_type == "ElasticNetworkInterface"
+            ),
+            "",
+        )
+        network = await self._tools.claim_network(self._record.arn, attachment_id)
+
+        def outcome(_now: float) -> None:
+            self._record.network = network
+            self._record.network_held = True
+
+        return outcome
+
+    async def _release_network(self, _key: str) -> Outcome:
+        self._live.release_tried = True  # a host that cannot let go must not hold the report back
+        await self._tools.release_network(self._record.arn)
+
+        def outcome(_now: float) -> None:
+            self._record.network_held = False
+
+        return outcome
+
+    async def _volumes(self, _key: str) -> Outcome:
+        runtime = self._tools.runtime
+        payload = self._record.payload
+        for order in volumes.orders(payload):
+            if order.must_exist:
+                if not await runtime.volume_exists(order.engine_name):
+                    cause = f"volume {order.engine_name} does not exist and is not autoprovisioned"
+                    raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+                continue
+            own = {LABEL_TASK: payload.arn, LABEL_OWNER: self._settings.owner}
+            await runtime.create_volume(
+                order.engine_name,
+                driver=order.driver,
+                options=order.options,
+                labels=order.labels if order.shared else {**order.labels, **own},
+            )
+
+        def outcome(_now: float) -> None:
+            self._live.volumes_ready = True
+
+        return outcome
+
+    # -- one container ------------------------------------------------------------------------
+
+    async def _pull(self, name: str) -> Outcome:
+        pulling = False
+
+        def progress(line: str) -> None:
+            nonlocal pulling
+            pulling = True
+            self._live.progress[name] = line
+
+        began = self._live.since.get(name, 0.0)
+        try:
+            digest = await self._tools.ensure_image(self._definition(name), progress)
+        finally:
+            self._live.progress.pop(name, None)
+
+        def outcome(now: float) -> None:
+            record = self._record
+            container = record.containers[name]
+            container.image_digest = digest
+            container.known = max(container.known, ContainerStatus.PULLED)
+            if pulling:
+                record.pull_started_at = record.pull_started_at or began
+                record.pull_stopped_at = now
+
+        return outcome
+
+    async def _create(self, name: str) -> Outcome:
+        record = self._record
+        definition = self._definition(name)
+        await self._pick_ports(definition)
+        around = Surroundings(
+            cluster=self._settings.cluster,
+            owner=self._settings.owner,
+            sandbox_id=record.network.sandbox_id if record.network else "",
+            host_ports=record.host_ports,
+            privileged_allowed=self._settings.privileged_allowed,
+        )
+        body = container_body.body(record.payload, definition, around)
+        engine_name = container_body.engine_name(record.payload, name)
+        container = record.containers[name]
+        try:
+            runtime_id = await self._tools.runtime.create_container(
+                engine_name, body, limit_s=self._settings.create_limit_s
+            )
+        except NameConflict:
+            seen = await self._adopt(engine_name)
+            return lambda now: observe.state(record, container, seen, self._live, now)
+
+        def outcome(now: float) -> None:
+            container.engine_name = engine_name
+            observe.created(container, runtime_id, now)
+
+        return outcome
+
+    async def _pick_ports(self, definition: Container) -> None:
+        """Choose dynamic host ports, saved before use: after a crash the same ones are published."""
+        if self._record.payload.mode is not NetworkMode.BRIDGE:
+            return
+        picked = self._record.host_ports
+        missing = [
+            mapping
+            for mapping in definition.port_mappings
+            if container_body.needs_pick(mapping)
+            and container_body.port_key(definition, mapping) not in picked
+        ]
+        for mapping in missing:
+            count = len(container_body.container_ports(mapping))
+            ports = self._tools.pick_ports(mapping.protocol or "tcp", count)
+            picked[container_body.port_key(definition, mapping)] = ports
+        if missing:
+            await self._save()
+
+    async def _adopt(self, engine_name: str) -> ContainerState:
+        """Take over the container that an earlier life of this agent made under this name."""
+        seen = await self._tools.runtime.inspect_container(engine_name)
+        owner = seen.labels.get(LABEL_OWNER)
+        if seen.labels.get(LABEL_TASK) != self._record.arn or owner != self._settings.owner:
+            text = f"the container name {engine_name} is taken by a container of somebody else"
+            raise EngineRefused(text, operation="created")
+        return seen
+
+    async def _start(self, name: str) -> Outcome:
+        container = self._record.containers[name]
+        await self._tools.runtime.start_container(
+            container.runtime_id, limit_s=self._settings.start_limit_s
+        )
+
+        def outcome(now: float) -> None:
+            observe.running(container, self._live, now)
+            container.bindings = container_body.network_bindings(
+                self._record.payload, self._definition(name), self._record.host_ports
+            )
+            if self._record.payload.mode is NetworkMode.BRIDGE:
+                self._live.recheck.add(name)  # for its process id, by which its traffic is counted
+
+        return outcome
+
+    async def _stop(self, name: str) -> Outcome:
+        container = self._record.containers[name]
+        timeout_s = self._definition(name).stop_timeout or self._settings.stop_timeout_s
+        await self._tools.runtime.stop_container(container.runtime_id, timeout_s=timeout_s)
+        return await self._inspect(name)
+
+    async def _inspect(self, name: str) -> Outcome:
+        record, live = self._record, self._live
+        container = record.containers[name]
+        target = container.runtime_id or container_body.engine_name(record.payload, name)
+        # Taken off first: what happens while the question is under way must be asked for again.
+        live.recheck.discard(name)
+        try:
+            seen = await self._tools.runtime.inspect_container(target)
+        except NoSuchContainer:
+            return lambda now: observe.vanished(container, live, now)
+        except BaseException:
+            live.recheck.add(name)
+            raise
+        return lambda now: observe.state(record, container, seen, live, now)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    async def _clean(self, _key: str) -> Outcome:
+        record, runtime = self._record, self._tools.runtime
+        for container in record.containers.values():
+            target = container.runtime_id or container_body.engine_name(
+                record.payload, container.name
+            )
+            await runtime.remove_container(target, force=True)
+        try:
+            made = volumes.orders(record.payload)
+        except PayloadError:
+            made = []  # refused before anything was made
+        for order in made:
+            if not order.shared:
+                await runtime.remove_volume(order.engine_name)
+
+        def outcome(now: float) -> None:
+            record.cleaned_at = now
+
+        return outcome
+
+    def _definition(self, name: str) -> Container:
+        definition = self._record.payload.container(name)
+        if definition is None:
+            raise PayloadError(f"container {name} is not part of its task")
+        return definition
