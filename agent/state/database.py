@@ -1,0 +1,294 @@
+"""The SQLite side of the store: plain blocking calls, all made from the store's one thread.
+
+Touches the state file, its ``-wal`` and ``-shm``, and a ``.lock`` file beside it. Fails with the
+errors of SQLite and the system, and with ``StateFailure`` where a person has to act; ``store``
+turns the former into the latter.
+
+The lock is a file of its own: SQLite's locks on the state file belong to the process and would be
+lost if this process opened and closed the file a second time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from agent.errors import StateFailure
+from agent.state import migration, rescue, schema
+from agent.state.batch import Op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+_BUSY_WAIT_S: Final = 5.0
+_FOLD_BYTES: Final = 4 * 1024 * 1024
+"""The WAL is folded into the file after this much, once nobody waits for a commit."""
+_FOLD_AT_ONCE_BYTES: Final = 32 * 1024 * 1024
+_OP_BYTES: Final = 8192
+"""About what one statement adds to the WAL besides its body: two pages."""
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
+
+
+class OutboxRow(NamedTuple):
+    """One row of the outbox as it lies on disk."""
+
+    seq: int
+    body: bytes
+
+
+class SetAside(NamedTuple):
+    """A row that could not be read; its body stays in the table ``set_aside``."""
+
+    kind: str
+    key: str
+    error: str
+    at: float
+
+
+class Database:
+    """The open state file. Not thread-safe: one thread makes, uses and closes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        """What a person should know about how the file was opened."""
+        self._connection: sqlite3.Connection | None = None
+        self._lock: int | None = None
+        self._unfolded = 0
+
+    def open(self) -> None:
+        """Lock, check, rescue if need be, and bring the schema up to date."""
+        made = not self.path.parent.exists()
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if made:
+            self.path.parent.chmod(0o700)
+        self._take_lock()
+        _keep_private(self.path)
+        if note := rescue.check(self.path):
+            self.notes.append(note)
+        self._connect()
+
+    def close(self) -> None:
+        """Close the file and give the lock back; may be called twice."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def apply(self, batches: Iterable[Sequence[Op]], *, durable: bool) -> list[OutboxRow]:
+        """Write batches in one transaction; return the rows that went into the outbox.
+
+        With ``durable`` they are on the disk when this returns; without, with the next durable
+        transaction or soon after.
+        """
+        connection = self._connect()
+        added: list[OutboxRow] = []
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            for ops in batches:
+                for sql, values in ops:
+                    self._unfolded += _OP_BYTES
+                    cursor = connection.execute(sql, values)
+                    body = values[2] if len(values) > 2 else b""
+                    if isinstance(body, bytes):
+                        self._unfolded += len(body)
+                        if sql is schema.ENQUEUE:
+                            added.append(OutboxRow(cursor.lastrowid or 0, body))
+            connection.execute("COMMIT")
+        except BaseException:
+            self._back_out(connection)
+            raise
+        return added
+
+    def load(
+        self, kind: str, decode: Callable[[bytes], T]
+    ) -> tuple[dict[str, T], list[SetAside], list[str]]:
+        """Read all records of a kind; also return the rows set aside now and what went wrong."""
+        rows = self._connect().execute(
+            "SELECT rowid, key, body FROM records WHERE kind = ? ORDER BY rowid", (kind,)
+        )
+        good: dict[str, T] = {}
+        bad: list[tuple[int, SetAside]] = []
+        for rowid, key, body in rows.fetchall():
+            try:
+                good[key] = _decoded(key, body, decode)
+            except Exception as error:  # noqa: BLE001 - a row must not stop the start, whatever it does to a decoder
+                bad.append((rowid, SetAside(kind, key, _brief(error), time.time())))
+        moved, trouble = self._move_aside("records", "rowid", bad)
+        return good, moved, trouble
+
+    def outbox_head(
+        self, limit: int, decode: Callable[[bytes], object]
+    ) -> tuple[list[OutboxRow], list[SetAside], list[str]]:
+        """Read the oldest rows of the outbox, setting aside those that cannot be decoded."""
+        rows = self._connect().execute(
+            "SELECT seq, change_id, body FROM outbox ORDER BY seq LIMIT ?", (limit,)
+        )
+        good: list[OutboxRow] = []
+        bad: list[tuple[int, SetAside]] = []
+        for seq, change_id, body in rows.fetchall():
+            try:
+                _decoded(change_id, body, decode)
+            except Exception as error:  # noqa: BLE001 - as above: one report must not hold up the others
+                bad.append((seq, SetAside("outbox", change_id, _brief(error), time.time())))
+            else:
+                good.append(OutboxRow(seq, body))
+        moved, trouble = self._move_aside("outbox", "seq", bad)
+        return good, moved, trouble
+
+    def outbox_size(self) -> int:
+        """Count the rows of the outbox."""
+        return int(self._connect().execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+    def meta(self, key: str) -> str | None:
+        """Read one single value."""
+        found = self._connect().execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if found is None else str(found[0])
+
+    def all_set_aside(self) -> list[SetAside]:
+        """Read what was ever set aside, oldest first, without the bodies."""
+        rows = self._connect().execute("SELECT kind, key, error, at FROM set_aside ORDER BY id")
+        return [SetAside(*row) for row in rows.fetchall()]
+
+    def tidy(self, *, idle: bool) -> None:
+        """Fold the WAL into the file when it has grown; ``idle`` when nobody waits for a commit."""
+        if self._unfolded < (_FOLD_BYTES if idle else _FOLD_AT_ONCE_BYTES):
+            return
+        if self._connection is not None:
+            # A failed one loses nothing: the WAL stays, and a later call tries again.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._unfolded = 0
+
+    def make_room(self) -> None:
+        """Give back the space of the WAL, after the disk was found full."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connect().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._unfolded = 0
+
+    def reset(self) -> None:
+        """Drop the connection after an error of the disk; the next call opens a new one."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+            self._connection = None
+
+    def _take_lock(self) -> None:
+        descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            who = f"another agent (pid {holder})" if holder else "another agent"
+            raise StateFailure(
+                f"{who} uses {self.path}: stop it first, or give this one its own ECS_DATADIR"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock = descriptor
+
+    def _connect(self) -> sqlite3.Connection:
+        if self._connection is None:
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_WAIT_S, isolation_level=None, cached_statements=64
+            )
+            try:
+                _prepare(connection, self.path)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _back_out(self, connection: sqlite3.Connection) -> None:
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self.reset()
+
+    def _move_aside(
+        self, table: str, column: str, bad: list[tuple[int, SetAside]]
+    ) -> tuple[list[SetAside], list[str]]:
+        """Move rows to ``set_aside``; if that fails they stay where they are and are only told."""
+        if not bad:
+            return [], []
+        source = f"SELECT ?, ?, CAST(body AS BLOB), ?, ? FROM {table} WHERE {column} = ?"  # noqa: S608 - our own names
+        try:
+            self.apply(
+                [
+                    [
+                        Op(
+                            f"INSERT INTO set_aside (kind, key, body, error, at) {source}",
+                            (row.kind, row.key, row.error, row.at, number),
+                        ),
+                        Op(f"DELETE FROM {table} WHERE {column} = ?", (number,)),  # noqa: S608 - as above
+                    ]
+                    for number, row in bad
+                ],
+                durable=True,
+            )
+        except (sqlite3.Error, OSError) as error:
+            return [], [
+                f"{row.kind} {row.key!r} in {self.path} cannot be read ({row.error})"
+                f" nor set aside ({error})"
+                for _, row in bad
+            ]
+        return [row for _, row in bad], []
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Set the connection up and migrate the schema."""
+    connection.text_factory = _lenient
+    migration.refuse_foreign(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # Folding happens in tidy(), after the callers of a commit have their answer.
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute(f"PRAGMA journal_size_limit = {_FOLD_BYTES}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    migration.migrate(connection)
+
+
+def _keep_private(path: Path) -> None:
+    """Make the file if it is new, and take it and its companions from everybody but the owner."""
+    made = not path.exists()
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    for name in (path, f"{path}-wal", f"{path}-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.chmod(name, 0o600)  # noqa: PTH101 - the companions are names, not paths
+    if made:
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _decoded(key: object, body: object, decode: Callable[[bytes], T]) -> T:
+    if not isinstance(key, str) or _REPLACED in key:
+        raise ValueError("its key is no UTF-8 text")
+    if not isinstance(body, bytes):
+        raise ValueError("its body is not bytes")  # noqa: TRY004 - told like every other bad row
+    return decode(body)
+
+
+def _lenient(raw: bytes) -> str:
+    """Read any text, so that a broken one spoils its own row and not the whole query."""
+    return raw.decode("utf-8", "replace")
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]

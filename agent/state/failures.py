@@ -1,0 +1,58 @@
+"""Words for what SQLite and the file system say: which file, what happened, and the mend."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Final
+
+from agent.errors import StateFailure
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TROUBLE: Final = (sqlite3.Error, OSError, ValueError, OverflowError, MemoryError)
+"""What a statement can raise: SQLite's own errors, the system's, and values it cannot hold."""
+
+DISK_FULL: Final = sqlite3.SQLITE_FULL
+
+_PRIMARY = 0xFF
+"""SQLite's extended codes keep the primary one in their low byte."""
+_DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY})
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_MENDS: Final = {
+    sqlite3.SQLITE_FULL: "free space on that disk; nothing else needs to be done",
+    sqlite3.SQLITE_IOERR: "check that disk and its space (dmesg tells more)",
+    sqlite3.SQLITE_BUSY: "end the other program that has this file open for writing",
+    sqlite3.SQLITE_READONLY: "make the file and its directory writable for root",
+    sqlite3.SQLITE_PERM: "make the file and its directory writable for root",
+    sqlite3.SQLITE_CANTOPEN: "check that its directory exists and is writable for root",
+    sqlite3.SQLITE_CORRUPT: "restart the agent: it rescues what can be read and keeps the old file",
+    sqlite3.SQLITE_NOTADB: "restart the agent: it rescues what can be read and keeps the old file",
+}
+
+
+def code_of(error: BaseException) -> int:
+    """Return SQLite's primary error code, or 0 when the error has none."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & _PRIMARY if isinstance(code, int) else 0
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether the file itself, not its disk or a value, is what is broken."""
+    return code_of(error) in _DAMAGE
+
+
+def is_poison(error: BaseException) -> bool:
+    """Tell whether one value caused this: the same batch will fail again, others will not."""
+    return isinstance(
+        error, sqlite3.DataError | sqlite3.IntegrityError | sqlite3.ProgrammingError
+    ) or not isinstance(error, sqlite3.Error | OSError)
+
+
+def explain(error: BaseException, action: str, path: Path) -> StateFailure:
+    """Return the failure that names the file, what was tried, why it failed and the mend."""
+    mend = _MENDS.get(code_of(error), "")
+    text = f"cannot {action} {path}: {error}"
+    failure = StateFailure(f"{text}; {mend}" if mend else text)
+    failure.retryable = code_of(error) in _DISK
+    return failure

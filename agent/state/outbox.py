@@ -1,0 +1,113 @@
+"""The outbox: state changes that control has not acknowledged yet, in the order they happened.
+
+Rows come in by ``Batch.enqueue`` in the same transaction as the record they tell of; the sender
+takes them out by ``settle``. The oldest rows are kept in memory, so that a report leaves the host
+as soon as its commit is durable and without another read; a long outage lives on the disk alone.
+
+Lives on the event loop. One consumer: two of them would send rows twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from agent.model import changes
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from agent.model.changes import TaskChange
+    from agent.state.database import OutboxRow
+
+_IN_MEMORY: Final = 500
+"""Rows kept ready to be sent."""
+
+
+class Outbox:
+    """Reports on their way out: at least once, oldest first. Made by ``Store``."""
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        read: Callable[[int], Awaitable[list[OutboxRow]]],
+        forget: Callable[[tuple[int, ...]], asyncio.Future[None]],
+    ) -> None:
+        self._size = size
+        self._read = read
+        self._forget = forget
+        self._head: deque[tuple[int, TaskChange]] = deque()
+        self._settled: set[int] = set()
+        """Acknowledged rows whose removal is not on the disk yet."""
+        self._filled = asyncio.Event()
+        self._signal()
+
+    @property
+    def size(self) -> int:
+        """How many reports control has not acknowledged."""
+        return self._size
+
+    async def wait(self) -> None:
+        """Return as soon as there is a report to send."""
+        await self._filled.wait()
+
+    async def peek(self, limit: int) -> list[tuple[int, TaskChange]]:
+        """Return up to ``limit`` of the oldest reports, each with the number to settle it by.
+
+        May return fewer than there are, and nothing when the rows turned out to be unreadable
+        (they are set aside then).
+
+        Raises:
+            StateFailure: the store cannot be read now.
+        """
+        if not self._head and self._size:
+            rows = await self._read(_IN_MEMORY + len(self._settled))
+            self._head.extend(
+                (row.seq, changes.decode(row.body)) for row in rows if row.seq not in self._settled
+            )
+        return [self._head[index] for index in range(min(limit, len(self._head)))]
+
+    def settle(self, seqs: Iterable[int]) -> None:
+        """Never offer these reports again.
+
+        Returns at once. The rows leave the disk with the next commit or soon after; after a crash
+        in between they are offered once more, which control answers as before.
+        """
+        done = set(seqs) - self._settled
+        self._settled |= done
+        self._size = max(0, self._size - len(done))
+        while self._head and self._head[0][0] in self._settled:
+            self._head.popleft()
+        if any(seq in done for seq, _ in self._head):
+            self._head = deque(item for item in self._head if item[0] not in done)
+        self._signal()
+        if self._settled:
+            # All of them: rows whose removal failed before go with the next success.
+            numbers = tuple(self._settled)
+            self._forget(numbers).add_done_callback(lambda done: self._forgot(numbers, done))
+
+    def added(self, rows: list[OutboxRow]) -> None:
+        """Take note of rows that became durable; called by the store, in commit order."""
+        for row in rows:
+            # Only while memory holds every row before this one; the rest is read when its turn comes.
+            if len(self._head) == self._size < _IN_MEMORY:
+                self._head.append((row.seq, changes.decode(row.body)))
+            self._size += 1
+        self._signal()
+
+    def lost(self, count: int) -> None:
+        """Take note of rows that were set aside because they cannot be read."""
+        self._size = max(0, self._size - count)
+        self._signal()
+
+    def _forgot(self, numbers: tuple[int, ...], outcome: asyncio.Future[None]) -> None:
+        if not outcome.cancelled() and outcome.exception() is None:
+            self._settled.difference_update(numbers)
+
+    def _signal(self) -> None:
+        if self._size:
+            self._filled.set()
+        else:
+            self._filled.clear()

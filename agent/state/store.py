@@ -1,0 +1,311 @@
+"""The agent's local store: one SQLite file, one writer thread, group commit.
+
+::
+
+    commit(batch) ─┐                         ┌─ one transaction ─► fsync ─► all futures at once
+    commit(batch) ─┼─► queue (FIFO) ─► thread┤
+    load(kind)    ─┘                         └─ reads, in their place in the queue
+
+While one transaction is on its way to the disk, the batches that arrive wait together and become
+the next transaction: the cost of an fsync is shared by everybody who waits.
+
+Touches only its own file and the companions SQLite makes. A full or broken disk fails the commits
+of that moment with ``StateFailure``; the store stays open and the next commit tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from agent.errors import StateFailure
+from agent.model import changes
+from agent.state import failures
+from agent.state.batch import Batch, Op
+from agent.state.database import Database, OutboxRow, SetAside
+from agent.state.outbox import Outbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class _Write:
+    """A batch on its way to the disk."""
+
+    __slots__ = ("durable", "future", "ops")
+
+    def __init__(self, ops: tuple[Op, ...], future: asyncio.Future[None], *, durable: bool) -> None:
+        self.ops = ops
+        self.future = future
+        self.durable = durable
+
+
+class _Call:
+    """Any other piece of work for the thread."""
+
+    __slots__ = ("future", "work")
+
+    def __init__(self, work: Callable[[], Any], future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+
+
+class Store:
+    """What the agent must not forget. Open it with ``Store.open``; use it from one event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.outbox: Outbox
+        self.set_aside: list[SetAside] = []
+        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
+        self._notes: list[str] = []
+        self._failure: StateFailure | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+        self._database = Database(path)
+        self._queue: queue.SimpleQueue[_Write | _Call | None] = queue.SimpleQueue()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._work, name="state", daemon=True)
+
+    @classmethod
+    async def open(cls, path: Path) -> Store:
+        """Open or make the state file, rescue it if it is damaged, and migrate it.
+
+        The directory is made if it is absent (mode 0700); the file is readable for its owner only.
+
+        Raises:
+            StateFailure: another agent holds it, a newer agent wrote it, nothing of it can be
+                read, or the disk refuses; the text names the file and the mend.
+        """
+        store = cls(path)
+        store._thread.start()
+        try:
+            await store._call(store._database.open, "open")
+            size = await store._call(store._database.outbox_size, "read")
+            store.set_aside = await store._call(store._database.all_set_aside, "read")
+        except BaseException:
+            await store.close()
+            raise
+        store._notes.extend(store._database.notes)
+        store.outbox = Outbox(size, read=store._outbox_head, forget=store._forget)
+        for note in store._notes:
+            log.error("state_rescued", note=note)
+        return store
+
+    @property
+    def healthy(self) -> bool:
+        """False from a write that failed to the next that succeeds."""
+        return self._failure is None
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for everything that is wrong with the store; empty when all is well."""
+        found = list(self._notes)
+        if self.set_aside:
+            last = self.set_aside[-1]
+            found.append(
+                f"{len(self.set_aside)} unreadable row(s) set aside in {self.path}"
+                f" (table set_aside), the last one {last.kind} {last.key!r}: {last.error}"
+            )
+        if self._failure is not None:
+            found.append(str(self._failure))
+        return found
+
+    def commit(self, batch: Batch) -> asyncio.Future[None]:
+        """Make a batch durable; await the answer to know that it is.
+
+        The batch is taken when this is called, not when the answer is awaited: batches become
+        durable in the order of the calls. A cancelled wait does not take the batch back. An empty
+        batch is done when everything before it is.
+
+        Raises:
+            StateFailure: from the awaited answer. Nothing of the batch was written; the same call
+                may succeed later when ``retryable`` is set.
+        """
+        return self._write(batch.ops, durable=True)
+
+    async def load(self, kind: str, decode: Callable[[bytes], T]) -> dict[str, T]:
+        """Read all records of a kind, by key, in the order in which they were first put.
+
+        A row that ``decode`` raises for is moved to the table ``set_aside``, reported in
+        ``set_aside`` and ``problems``, and left out. ``decode`` runs in the store's thread.
+
+        Raises:
+            StateFailure: the file cannot be read.
+        """
+        good, moved, trouble = await self._call(lambda: self._database.load(kind, decode), "read")
+        self._take_note(moved, trouble)
+        return good
+
+    async def get_meta(self, key: str) -> str | None:
+        """Read one single value; raises ``StateFailure`` when the file cannot be read."""
+        return await self._call(lambda: self._database.meta(key), "read")
+
+    async def close(self) -> None:
+        """Finish what was handed in, close the file and give the lock back; idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._queue.put(None)
+        await asyncio.shield(self._ended)
+
+    def _write(self, ops: tuple[Op, ...], *, durable: bool) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._closed:
+            future.set_exception(self._closed_failure())
+        else:
+            self._queue.put(_Write(ops, future, durable=durable))
+        return future
+
+    async def _call(self, work: Callable[[], T], action: str) -> T:
+        if self._closed:
+            raise self._closed_failure()
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._queue.put(_Call(work, future))
+        try:
+            return await future
+        except failures.TROUBLE as error:
+            raise failures.explain(error, action, self.path) from error
+
+    async def _outbox_head(self, limit: int) -> list[OutboxRow]:
+        good, moved, trouble = await self._call(
+            lambda: self._database.outbox_head(limit, changes.decode), "read"
+        )
+        self._take_note(moved, trouble)
+        self.outbox.lost(len(moved))
+        return good
+
+    def _forget(self, seqs: tuple[int, ...]) -> asyncio.Future[None]:
+        batch = Batch()
+        for seq in seqs:
+            batch.settle(seq)
+        return self._write(batch.ops, durable=False)
+
+    def _take_note(self, moved: list[SetAside], trouble: list[str]) -> None:
+        self.set_aside.extend(moved)
+        self._notes.extend(text for text in trouble if text not in self._notes)
+        for row in moved:
+            log.error("row_set_aside", kind=row.kind, key=row.key, error=row.error)
+        for text in trouble:
+            log.error("row_unreadable", error=text)
+
+    def _closed_failure(self) -> StateFailure:
+        return StateFailure(f"{self.path} is closed: the agent is stopping")
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        open_ = True
+        while open_:
+            items = [self._queue.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    items.append(self._queue.get_nowait())
+            open_ = None not in items
+            self._serve([item for item in items if item is not None])
+            if open_:
+                self._database.tidy(idle=self._queue.empty())
+        self._database.close()
+        self._tell(self._end)
+
+    def _serve(self, items: list[_Write | _Call]) -> None:
+        """Do the work in order; writes that stand next to each other share a transaction."""
+        group: list[_Write] = []
+        for item in items:
+            if isinstance(item, _Write):
+                group.append(item)
+                continue
+            self._write_group(group)
+            group = []
+            self._run_call(item)
+        self._write_group(group)
+
+    def _run_call(self, call: _Call) -> None:
+        try:
+            result = call.work()
+        except Exception as error:  # noqa: BLE001 - handed to the caller, whose error it is
+            self._tell(_fail, call.future, error)
+        else:
+            self._tell(_succeed, call.future, result)
+
+    def _write_group(self, group: list[_Write]) -> None:
+        if not group:
+            return
+        try:
+            added = self._apply(group)
+        except Exception as error:  # noqa: BLE001 - handed to the callers, whatever it is
+            if len(group) > 1 and failures.is_poison(error):
+                # One batch holds a value that SQLite refuses: the others must not pay for it.
+                for write in group:
+                    self._write_group([write])
+                return
+            if not failures.is_poison(error):
+                self._database.reset()
+            self._tell(self._group_failed, group, error)
+        else:
+            self._tell(self._group_done, group, added)
+
+    def _apply(self, group: Sequence[_Write]) -> list[OutboxRow]:
+        batches = [write.ops for write in group if write.ops]
+        if not batches:
+            return []
+        durable = any(write.durable for write in group)
+        try:
+            return self._database.apply(batches, durable=durable)
+        except Exception as error:
+            if failures.code_of(error) != failures.DISK_FULL:
+                raise
+        self._database.make_room()
+        return self._database.apply(batches, durable=durable)
+
+    def _tell(self, callback: Callable[..., None], *values: Any) -> None:
+        # The loop may be gone when the process is being torn down; nobody waits then.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(callback, *values)
+
+    # --- back on the event loop ---------------------------------------------------------------
+
+    def _group_done(self, group: list[_Write], added: list[OutboxRow]) -> None:
+        if self._failure is not None and any(write.ops for write in group):
+            self._failure = None
+            log.info("state_writable", path=str(self.path))
+        for write in group:
+            _succeed(write.future, None)
+        if added:
+            self.outbox.added(added)
+
+    def _group_failed(self, group: list[_Write], error: Exception) -> None:
+        failure = failures.explain(error, "write", self.path)
+        if not failures.is_poison(error):
+            if self._failure is None:
+                log.error("state_unwritable", error=str(failure))
+            self._failure = failure
+        for write in group:
+            if write.durable:
+                _fail(write.future, failures.explain(error, "write", self.path))
+            else:
+                # Nobody awaits a removal from the outbox; it goes again with the next one.
+                write.future.cancel()
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+
+def _succeed(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
