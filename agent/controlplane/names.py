@@ -77,6 +77,10 @@ class Names:
         """Return the ARN of a container instance in the cluster of that name."""
         return self._arn(f"container-instance/{cluster}/{instance_id}")
 
+    def attachment(self, attachment_id: str) -> str:
+        """Return the ARN of a task's attachment, for example its network interface."""
+        return self._arn(f"attachment/{attachment_id}")
+
     def task_definition(self, family: str, revision: int) -> str:
         """Return the ARN of one revision of a task definition."""
         return self._arn(f"task-definition/{family}:{revision}")

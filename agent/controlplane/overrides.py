@@ -1,0 +1,119 @@
+"""Run-time overrides: the task definition as one call of RunTask or StartTask changes it.
+
+What a task runs is ``effective(definition, overrides)``: the scheduler books it, ``payload`` sends
+it. The definition is in the shape of DescribeTaskDefinition, the overrides are a ``TaskOverride``.
+Pure. Source of the rules: the ECS API reference, ``TaskOverride`` and ``ContainerOverride``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CPU = re.compile(r"(\d{1,7})|(\d{0,4}(?:\.\d{1,3})?)\s*vcpus?", re.IGNORECASE)
+_MEMORY = re.compile(r"(\d{1,9})|(\d{1,6}(?:\.\d{1,3})?)\s*gb", re.IGNORECASE)
+
+_REPLACED = ("command", "cpu", "memory", "memoryReservation", "environmentFiles")
+
+
+class OverrideError(AgentError):
+    """An override cannot be applied; the text is that of ECS's InvalidParameterException."""
+
+
+def cpu_units(text: str) -> int:
+    """Read a task's CPU: units (``256``) or vCPUs (``.25 vCPU``); empty is 0, for none.
+
+    Raises:
+        OverrideError: the text is neither.
+    """
+    if not text:
+        return 0
+    match = _CPU.fullmatch(text.strip())
+    if match is None or match[2] == "":
+        raise OverrideError(f"Invalid 'cpu' setting for task: {text[:64]}")
+    return int(match[1]) if match[1] else int(float(match[2]) * 1024)
+
+
+def memory_mib(text: str) -> int:
+    """Read a task's memory: MiB (``512``) or GB (``1 GB``); empty is 0, for none.
+
+    Raises:
+        OverrideError: the text is neither.
+    """
+    if not text:
+        return 0
+    match = _MEMORY.fullmatch(text.strip())
+    if match is None:
+        raise OverrideError(f"Invalid 'memory' setting for task: {text[:64]}")
+    return int(match[1]) if match[1] else int(float(match[2]) * 1024)
+
+
+def effective(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the definition with the overrides applied; neither argument is changed.
+
+    Raises:
+        OverrideError: a container is unknown or named twice, or a size cannot be read.
+    """
+    by_name: dict[str, Mapping[str, Any]] = {}
+    for item in overrides.get("containerOverrides", ()):
+        name = item.get("name", "")
+        if not name:
+            raise OverrideError("Override for container without a name.")
+        if name in by_name:
+            raise OverrideError(f"Container {name[:255]} is overridden twice.")
+        by_name[name] = item
+    containers = [
+        _container(container, by_name.pop(container["name"], {}))
+        for container in definition.get("containerDefinitions", ())
+    ]
+    if by_name:
+        name = next(iter(by_name))
+        raise OverrideError(
+            f"Override for container named {name[:255]} is not a container in the TaskDefinition."
+        )
+    changed = dict(definition) | {"containerDefinitions": containers}
+    for size, read in (("cpu", cpu_units), ("memory", memory_mib)):
+        text = overrides.get(size) or definition.get(size) or ""
+        changed[size] = str(read(text) or "")
+    for role in ("taskRoleArn", "executionRoleArn"):
+        if overrides.get(role):
+            changed[role] = overrides[role]
+    return changed
+
+
+def _container(container: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    changed = dict(container)
+    for member in _REPLACED:
+        if member in override:
+            changed[member] = override[member]
+    if override.get("environment"):
+        environment = {e.get("name", ""): e for e in container.get("environment", ())}
+        environment |= {e.get("name", ""): e for e in override["environment"]}
+        changed["environment"] = list(environment.values())
+    if override.get("resourceRequirements"):
+        kinds = {r["type"] for r in override["resourceRequirements"]}
+        kept = [r for r in container.get("resourceRequirements", ()) if r["type"] not in kinds]
+        changed["resourceRequirements"] = kept + list(override["resourceRequirements"])
+    return changed
+
+
+def gpu_count(container: Mapping[str, Any]) -> int:
+    """Return how many GPUs a container of a definition wants for itself.
+
+    Raises:
+        OverrideError: the value is no number.
+    """
+    total = 0
+    for requirement in container.get("resourceRequirements", ()):
+        if requirement.get("type") != "GPU":
+            continue
+        value = str(requirement.get("value", ""))
+        if not (value.isascii() and value.isdigit() and len(value) < 4):
+            raise OverrideError(f"Invalid GPU count for container: {value[:64]}")
+        total += int(value)
+    return total
