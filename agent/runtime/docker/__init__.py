@@ -1,0 +1,16 @@
+"""The Docker Engine behind ``runtime.protocol.ContainerEngine``; the only room that imports ``docker``.
+
+::
+
+    engine.py   DockerEngine: one method per call of the protocol
+    lanes.py    bounded daemon threads, deadlines, cancellation: how blocking calls meet asyncio
+    client.py   the SDK's APIClient over one kept connection per thread
+    faults.py   the SDK's exceptions → agent.errors
+    parse.py    the engine's JSON → protocol types
+    events.py   the event stream in its own thread: since, reconnect, relist
+    streams.py  a blocking generator in a thread → an async iterator with back-pressure
+"""
+
+from agent.runtime.docker.engine import DockerEngine
+
+__all__ = ["DockerEngine"]

@@ -1,0 +1,209 @@
+"""The ``docker`` SDK's low-level client, made fit for many threads and hard deadlines.
+
+It talks to one Unix socket and nothing else, and differs from the plain ``APIClient`` in this:
+
+- Each thread keeps one connection. The SDK keys its pools by URL, so that no two containers ever
+  share a connection.
+- Every wait on the socket ends with the deadline of the thread's ``Call``, whatever time-out an SDK
+  method has in mind, and ``Call.abort`` wakes it at once.
+- Nothing is read from ``~/.docker``, ``.netrc`` or proxy variables per call: an agent has no home,
+  the look-ups cost a third of a call, and registry credentials come from the agent's settings only.
+- The API version is the newest that both sides know, found at the first call.
+"""
+
+from __future__ import annotations
+
+import threading
+import urllib.parse
+from typing import TYPE_CHECKING, Any, cast
+
+import docker
+import docker.errors
+import requests
+from docker.auth import AuthConfig
+from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
+from docker.transport.unixconn import (
+    UnixHTTPAdapter,
+    UnixHTTPConnection,
+    UnixHTTPConnectionPool,
+)
+
+from agent.errors import ConfigError, EngineRefused
+from agent.runtime.docker.lanes import current_call
+from agent.runtime.docker.streams import demultiplex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_PREFIX = "http+docker://"
+_SCHEME = "unix://"
+_LOG_CHUNK = 65536
+
+
+def socket_path(docker_host: str) -> str:
+    """Return the path in a ``unix://`` address.
+
+    Raises:
+        ConfigError: the address is of another kind.
+    """
+    path = docker_host.removeprefix(_SCHEME)
+    if path == docker_host or not path.startswith("/"):
+        raise ConfigError(
+            f"DOCKER_HOST {docker_host!r} is not supported: the engine is reached over a Unix "
+            "socket only; use unix:///var/run/docker.sock"
+        )
+    return path
+
+
+class _Connection(UnixHTTPConnection):
+    """A connection that tells the thread's call which socket it waits on."""
+
+    def connect(self) -> None:
+        super().connect()
+        self._tell()
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        self._tell()
+        super().request(*args, **kwargs)
+
+    def _tell(self) -> None:
+        if (call := current_call()) is not None and self.sock is not None:
+            call.attach(self.sock)
+
+
+class _Pool(UnixHTTPConnectionPool):
+    """A pool of one: the connection of one thread."""
+
+    def _new_conn(self) -> Any:  # the stubs of urllib3 and docker disagree about the base class
+        return _Connection(self.base_url, self.socket_path)
+
+
+class _Own(threading.local):
+    """What one thread owns."""
+
+    pool: _Pool | None = None
+    response: requests.Response | None = None
+
+
+class ThreadAdapter(UnixHTTPAdapter):
+    """Sends each request over the connection of the calling thread."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"http+unix://{path}", pool_connections=1, max_pool_size=1)
+        self._own = _Own()
+
+    def get_connection(
+        self,
+        url: bytes | str,
+        proxies: Any = None,
+    ) -> UnixHTTPConnectionPool:
+        """Return the calling thread's pool of one connection."""
+        if self._own.pool is None:
+            self._own.pool = _Pool("http://localhost", self.socket_path, maxsize=1)
+        return self._own.pool
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: Any = True,
+        cert: Any = None,
+        proxies: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Send a request; the call's deadline replaces the time-out that the SDK asks for."""
+        call = current_call()
+        if call is not None:
+            timeout = call.socket_timeout_s()
+        response = super().send(request, stream, timeout, verify, cert, proxies)
+        self._own.response = response
+        return response
+
+    def finish(self, reusable: bool) -> None:
+        """End the calling thread's call: an unread answer or a closed socket ends its connection."""
+        if self._own.response is not None:
+            self._own.response.close()
+            self._own.response = None
+        if not reusable:
+            self.close_own()
+
+    def close_own(self) -> None:
+        """Close the calling thread's connection."""
+        if self._own.pool is not None:
+            self._own.pool.close()
+            self._own.pool = None
+
+
+class EngineClient(docker.APIClient):
+    """An ``APIClient`` for one socket; safe to use from all threads of an engine's lanes."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(base_url=f"unix://{path}", version=MINIMUM_DOCKER_API_VERSION)
+        self.trust_env = False
+        self._general_configs: dict[str, Any] = {}
+        self._auth_configs = AuthConfig({})
+        self.adapter = ThreadAdapter(path)
+        self._custom_adapter = self.adapter
+        self.mount(_PREFIX, self.adapter)
+        self.negotiated = False
+
+    def negotiate(self) -> dict[str, Any]:
+        """Settle on the newest API version that both sides know; return the engine's versions.
+
+        Raises:
+            EngineRefused: there is no such version.
+        """
+        versions = self.version(api_version=False)
+        newest = str(versions.get("ApiVersion", ""))
+        oldest = str(versions.get("MinAPIVersion") or newest)
+        chosen = min(newest, DEFAULT_DOCKER_API_VERSION, key=_number)
+        if _number(chosen) < max(_number(oldest), _number(MINIMUM_DOCKER_API_VERSION)):
+            raise EngineRefused(
+                f"the engine speaks API versions {oldest or '?'} to {newest or '?'}, the agent "
+                f"{MINIMUM_DOCKER_API_VERSION} to {DEFAULT_DOCKER_API_VERSION}: update one of them",
+                operation="negotiated",
+            )
+        self._version = chosen
+        self.negotiated = True
+        return versions
+
+    def messages(self, *, since: str, actions: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield what happens to containers from ``since`` on (seconds, nanoseconds behind a dot).
+
+        Returns when the engine has answered; the iterator ends when the engine ends the stream.
+        """
+        filters = {"type": ["container"], "event": list(actions)}
+        # The stubs know whole seconds only; the engine and the SDK take the text as it is.
+        stream: Any = self.events(since=cast(Any, since), filters=filters, decode=True)
+        return cast("Iterator[dict[str, Any]]", stream)
+
+    def log_chunks(self, container_id: str, *, tail: int | None, follow: bool) -> Iterator[bytes]:
+        """Yield a container's output as it comes over the wire.
+
+        The SDK's own ``logs`` reads the output of a terminal byte by byte.
+        """
+        config = self.inspect_container(container_id).get("Config") or {}
+        path = f"/containers/{urllib.parse.quote(container_id, safe='')}/logs"
+        response = self.get(
+            f"{self.base_url}/v{self.api_version}{path}",
+            params={
+                "stdout": "1",
+                "stderr": "1",
+                "follow": "1" if follow else "0",
+                "tail": "all" if tail is None else str(tail),
+            },
+            stream=True,
+        )
+        if not response.ok:
+            docker.errors.create_api_error_from_http_exception(
+                requests.HTTPError(response=response)
+            )
+        chunks: Iterator[bytes] = response.raw.stream(_LOG_CHUNK)
+        return chunks if config.get("Tty") is True else demultiplex(chunks)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in version.split("."))
+    except ValueError:
+        return (0,)

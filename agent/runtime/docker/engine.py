@@ -1,0 +1,398 @@
+"""``DockerEngine``: the calls of ``ContainerEngine`` on the Docker Engine API.
+
+Calls are spread over lanes by what may hold them up, so that none waits behind another kind: quick
+questions; create and start (the launch path); stop and remove, which may last as long as a stop
+time-out; pulls and registry questions; log followers. Every failure is one of the errors of
+``agent.errors``; see ``faults`` for how they are told apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import docker.errors
+from docker.utils import parse_repository_tag, version_lt
+
+from agent.errors import EngineUnavailable, NoSuchContainer, NoSuchImage
+from agent.runtime.docker import faults, parse, pulls
+from agent.runtime.docker.client import EngineClient, socket_path
+from agent.runtime.docker.events import EventFeed
+from agent.runtime.docker.lanes import Call, CallAborted, Lane, join_all
+from agent.runtime.docker.streams import stream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+
+    from agent.runtime.protocol import (
+        ContainerState,
+        ContainerSummary,
+        EngineEvent,
+        EngineInfo,
+        ImageInfo,
+        RegistryAuth,
+    )
+
+T = TypeVar("T")
+
+_QUICK_LIMIT_S = 30.0
+_VOLUME_LIMIT_S = 300.0
+_REMOVED_SINCE_API = "1.30"
+_DISTRIBUTION_SINCE_API = "1.30"
+
+
+class DockerEngine:
+    """A Docker Engine; implements ``runtime.protocol.ContainerEngine``.
+
+    Belongs to one event loop; all methods may be called side by side. Nothing is opened before the
+    first call, which also negotiates the API version if ``connect`` did not.
+
+    Args:
+        docker_host: ``unix://`` address of the engine.
+        quick_threads: questions that run side by side.
+        launch_threads: creates and starts that run side by side.
+        stop_threads: stops and removals that run side by side.
+        pull_threads: pulls and registry questions that run side by side.
+        log_threads: log readers that run side by side; one more is refused, not queued.
+
+    Raises:
+        ConfigError: ``docker_host`` is no ``unix://`` address.
+    """
+
+    def __init__(
+        self,
+        docker_host: str = "unix:///var/run/docker.sock",
+        *,
+        quick_threads: int = 8,
+        launch_threads: int = 16,
+        stop_threads: int = 32,
+        pull_threads: int = 16,
+        log_threads: int = 32,
+    ) -> None:
+        self._where = docker_host
+        self._path = socket_path(docker_host)
+        self._made: EngineClient | None = None
+        self._making = threading.Lock()
+        self._closed = False
+        self._feeds: set[EventFeed] = set()
+        self._quick = self._lane("calls", quick_threads)
+        self._launch = self._lane("launches", launch_threads)
+        self._stop = self._lane("stops", stop_threads)
+        self._pull = self._lane("pulls", pull_threads)
+        self._log = self._lane("logs", log_threads)
+
+    # --- the engine itself
+
+    async def connect(self) -> EngineInfo:
+        """Negotiate the API version and describe the engine; may be called again any time."""
+
+        def work(client: EngineClient, _: Call) -> EngineInfo:
+            versions = client.negotiate()
+            return parse.engine_info(versions, client.info(), client.api_version)
+
+        return await self._do(self._quick, work, "connected", _QUICK_LIMIT_S)
+
+    async def ping(self, *, limit_s: float = 5.0) -> None:
+        """Return when the engine answers."""
+        await self._do(self._quick, lambda client, _: client.ping(), "pinged", limit_s)
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Yield events until ``close``; each iteration has a thread of its own."""
+        return self._events()
+
+    async def close(self) -> None:
+        """End all streams and threads; calls in flight fail with ``EngineUnavailable``."""
+        self._closed = True
+        feeds = list(self._feeds)
+        for feed in feeds:
+            feed.stop()
+        for lane in (self._quick, self._launch, self._stop, self._pull, self._log):
+            await lane.close()
+        await join_all([feed.thread for feed in feeds], limit_s=2.0)
+
+    # --- containers
+
+    async def create_container(
+        self, name: str, body: Mapping[str, Any], *, limit_s: float = 240.0
+    ) -> str:
+        """Create a container and return its id; see the protocol for the errors."""
+
+        def work(client: EngineClient, _: Call) -> str:
+            return str(client.create_container_from_config(dict(body), name)["Id"])
+
+        return await self._do(self._launch, work, faults.CREATED, limit_s)
+
+    async def start_container(self, container_id: str, *, limit_s: float = 180.0) -> None:
+        """Start a container; a running one is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            client.start(container_id)
+
+        await self._do(self._launch, work, "started", limit_s, container_id)
+
+    async def stop_container(
+        self, container_id: str, *, timeout_s: int, limit_s: float = 120.0
+    ) -> None:
+        """Stop a container; a stopped or absent one is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            client.stop(container_id, timeout=timeout_s)
+
+        with contextlib.suppress(NoSuchContainer):
+            await self._do(self._stop, work, "stopped", timeout_s + limit_s, container_id)
+
+    async def remove_container(
+        self, container_id: str, *, force: bool = False, limit_s: float = 300.0
+    ) -> None:
+        """Remove a container and its anonymous volumes; an absent one is success.
+
+        One that somebody else is removing is success too, once it is gone.
+        """
+
+        def work(client: EngineClient, _: Call) -> None:
+            try:
+                client.remove_container(container_id, v=True, force=force)
+            except docker.errors.APIError as error:
+                going = "already in progress" in (error.explanation or "")
+                if not going or version_lt(client.api_version, _REMOVED_SINCE_API):
+                    raise
+                client.wait(container_id, condition="removed")
+
+        with contextlib.suppress(NoSuchContainer):
+            await self._do(self._stop, work, "removed", limit_s, container_id)
+
+    async def rename_container(self, container_id: str, name: str) -> None:
+        """Give a container another name; raises ``NameConflict``."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            client.rename(container_id, name)
+
+        await self._do(self._quick, work, "renamed", _QUICK_LIMIT_S, container_id)
+
+    async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
+        """Return a container's state; raises ``NoSuchContainer``."""
+
+        def work(client: EngineClient, _: Call) -> ContainerState:
+            return parse.container_state(client.inspect_container(id_or_name))
+
+        return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
+
+    async def list_containers(
+        self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
+    ) -> list[ContainerSummary]:
+        """List containers, stopped ones too, that carry all labels (None: with any value)."""
+        wanted = [key if value is None else f"{key}={value}" for key, value in labels.items()]
+
+        def work(client: EngineClient, _: Call) -> list[ContainerSummary]:
+            rows = client.containers(all=True, filters={"label": wanted})
+            return [parse.container_summary(row) for row in rows]
+
+        return await self._do(self._quick, work, "listed", limit_s)
+
+    def logs(
+        self, container_id: str, *, tail: int | None = None, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """Yield stdout and stderr of a container as they were written.
+
+        Raises:
+            NoSuchContainer: there is none.
+            EngineRefused: its log driver keeps nothing that could be read.
+            EngineUnavailable: too many logs are being read already, or the engine is away.
+        """
+
+        def produce(call: Call) -> Iterable[bytes]:
+            with self._translated(call, subject=container_id):
+                yield from self._client().log_chunks(container_id, tail=tail, follow=follow)
+
+        return self._logs(produce)
+
+    # --- images
+
+    async def inspect_image(self, reference: str) -> ImageInfo:
+        """Return an image of this host; raises ``NoSuchImage``."""
+
+        def work(client: EngineClient, _: Call) -> ImageInfo:
+            return parse.image_info(client.inspect_image(reference))
+
+        return await self._do(self._quick, work, "inspecting", _QUICK_LIMIT_S)
+
+    async def pull_image(
+        self,
+        reference: str,
+        *,
+        auth: RegistryAuth | None = None,
+        inactivity_s: float = 60.0,
+        limit_s: float = 7200.0,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> None:
+        """Pull an image; see the protocol. ``on_progress`` is called in the event loop.
+
+        The registry has five minutes for its first sign of life, as on Amazon ECS; from then on
+        ``inactivity_s`` counts.
+        """
+        report = pulls.in_loop(on_progress)
+
+        def work(client: EngineClient, call: Call) -> None:
+            pulls.pull(client, call, reference, auth, inactivity_s=inactivity_s, report=report)
+
+        await self._do(self._pull, work, faults.PULLED, limit_s)
+
+    async def resolve_digest(
+        self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
+    ) -> str:
+        """Ask the registry for ``sha256:...`` of a reference; raises as ``pull_image``.
+
+        Empty where the engine is too old to ask, or the manifest is of the first schema, whose
+        digest cannot be pulled by.
+        """
+
+        def work(client: EngineClient, _: Call) -> str:
+            if version_lt(client.api_version, _DISTRIBUTION_SINCE_API):
+                return ""
+            return pulls.digest(client, reference, auth)
+
+        return await self._do(self._pull, work, faults.MANIFEST_PULLED, limit_s)
+
+    async def tag_image(self, source: str, reference: str) -> None:
+        """Give an image another name; ``reference`` is ``repository:tag``."""
+        repository, tag = parse_repository_tag(reference)
+
+        def work(client: EngineClient, _: Call) -> None:
+            client.tag(source, repository, tag or "latest")
+
+        await self._do(self._quick, work, "tagged", _QUICK_LIMIT_S)
+
+    async def remove_image(self, reference: str, *, limit_s: float = 180.0) -> None:
+        """Remove one name of an image, or the image by id; an absent one is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            client.remove_image(reference)
+
+        with contextlib.suppress(NoSuchImage):
+            await self._do(self._stop, work, "removed", limit_s)
+
+    async def load_image(self, archive: bytes, *, limit_s: float = 120.0) -> None:
+        """Load images from a tar archive in the format of ``docker save``."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            pulls.raise_refusals(client.load_image(archive), operation="loaded")
+
+        await self._do(self._pull, work, "loaded", limit_s)
+
+    # --- volumes
+
+    async def create_volume(
+        self,
+        name: str,
+        *,
+        driver: str = "local",
+        options: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create a volume; an existing one of that name is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            client.create_volume(name, driver, dict(options or {}), dict(labels or {}))
+
+        await self._do(self._launch, work, faults.CREATED, _VOLUME_LIMIT_S)
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume; an absent one is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            with contextlib.suppress(docker.errors.NotFound):
+                client.remove_volume(name)
+
+        await self._do(self._stop, work, "removed", _VOLUME_LIMIT_S)
+
+    async def volume_exists(self, name: str) -> bool:
+        """Tell whether a volume exists."""
+
+        def work(client: EngineClient, _: Call) -> bool:
+            try:
+                client.inspect_volume(name)
+            except docker.errors.NotFound:
+                return False
+            return True
+
+        return await self._do(self._quick, work, "inspecting", _VOLUME_LIMIT_S)
+
+    # --- how a call is made
+
+    async def _do(
+        self,
+        lane: Lane,
+        work: Callable[[EngineClient, Call], T],
+        operation: str,
+        limit_s: float,
+        subject: str = "",
+    ) -> T:
+        """Make one call in a lane; ``subject`` is the container it is about."""
+
+        def in_thread(call: Call) -> T:
+            with self._translated(call, subject=subject):
+                client = self._client()
+                if not client.negotiated:
+                    client.negotiate()
+                return work(client, call)
+
+        return await lane.run(in_thread, limit_s=limit_s, operation=operation)
+
+    @contextlib.contextmanager
+    def _translated(self, call: Call, *, subject: str) -> Iterator[None]:
+        """Raise the agent's errors instead of the SDK's; for threads."""
+        began = time.monotonic()
+        try:
+            yield
+        except (CallAborted, GeneratorExit):
+            raise
+        except Exception as error:
+            silence_s = call.read_timeout_s or time.monotonic() - began
+            raise faults.translate(
+                error,
+                operation=call.operation,
+                limit_s=min(silence_s, call.limit_s),
+                where=self._where,
+                subject=subject,
+            ) from error
+
+    def _client(self) -> EngineClient:
+        """Return the client, made in the first thread that needs it: it looks at files."""
+        with self._making:
+            if self._made is None:
+                self._made = EngineClient(self._path)
+            return self._made
+
+    def _lane(self, name: str, size: int) -> Lane:
+        def call_ended(reusable: bool) -> None:
+            if self._made is not None:
+                self._made.adapter.finish(reusable)
+
+        def thread_ended() -> None:
+            if self._made is not None:
+                self._made.adapter.close_own()
+
+        return Lane(name, size, call_ended=call_ended, thread_ended=thread_ended)
+
+    async def _events(self) -> AsyncIterator[EngineEvent]:
+        if self._closed:
+            return
+        feed = EventFeed(self._client)
+        self._feeds.add(feed)
+        feed.start()
+        try:
+            async for event in feed:
+                yield event
+        finally:
+            feed.stop()
+            self._feeds.discard(feed)
+
+    async def _logs(self, produce: Callable[[Call], Iterable[bytes]]) -> AsyncIterator[bytes]:
+        if self._log.free <= 0:
+            text = "too many container logs are being read at once; end one of the readers"
+            raise EngineUnavailable(text, operation="logs")
+        async with contextlib.aclosing(stream(self._log, produce, operation="logs")) as pieces:
+            async for piece in pieces:
+                yield piece

@@ -1,0 +1,105 @@
+"""The SDK's exceptions in the agent's words: pure mapping, no I/O.
+
+The text of a refusal is the engine's own behind ``Error response from daemon: ``, as its Go client
+words it, because that is what operators of Amazon ECS know from ``stoppedReason``.
+"""
+
+from __future__ import annotations
+
+import docker.errors
+import requests
+import urllib3.exceptions
+
+from agent.errors import (
+    EngineRefused,
+    EngineTimeout,
+    EngineUnavailable,
+    NameConflict,
+    NoSuchContainer,
+    NoSuchImage,
+    RuntimeFailure,
+)
+from agent.model import reasons
+
+CREATED = "created"
+PULLED = "pulled"
+MANIFEST_PULLED = "MANIFEST_PULLED"
+
+_SILENCE = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+
+
+def refused(status: int, explanation: str, *, operation: str, subject: str = "") -> RuntimeFailure:
+    """Return the error for an HTTP status and the engine's explanation.
+
+    Args:
+        status: the HTTP status.
+        explanation: the ``message`` of the engine's answer.
+        operation: the call that failed, in ECS words.
+        subject: id or name of the container that the call was about. The engine also answers 404
+            when another container is missing, for example the one whose namespace is joined, and
+            that must not look as if this one had gone.
+    """
+    text = f"Error response from daemon: {explanation}"
+    said = explanation.lower()
+    kind: type[RuntimeFailure] = EngineRefused
+    if status == 404:
+        if "no such container" in said:
+            about_it = operation == CREATED or (subject and subject in explanation)
+            kind = NoSuchContainer if about_it else EngineRefused
+        elif "no such image" in said or operation in {PULLED, MANIFEST_PULLED}:
+            kind = NoSuchImage
+    elif status == 409 and "is already in use by container" in said:
+        kind = NameConflict
+    return kind(text, operation=operation)
+
+
+def translate(
+    error: Exception, *, operation: str, limit_s: float, where: str, subject: str = ""
+) -> RuntimeFailure:
+    """Return the agent's error for whatever the SDK raised.
+
+    Args:
+        error: what was raised in the thread.
+        operation: the call that failed, in ECS words.
+        limit_s: the deadline or the allowed silence, for the text of a time-out.
+        where: the engine's address.
+        subject: see ``refused``.
+    """
+    if isinstance(error, RuntimeFailure):
+        return error
+    if isinstance(error, docker.errors.APIError):
+        explanation = error.explanation or str(error)
+        return refused(error.status_code or 0, explanation, operation=operation, subject=subject)
+    if _is_silence(error):
+        text = (
+            f"Could not transition to {operation}; "
+            f"timed out after waiting {reasons.duration(limit_s)}"
+        )
+        return EngineTimeout(text, operation=operation, limit_s=limit_s)
+    if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
+        text = f"cannot reach the container engine at {where}: {_root(error)}"
+        return EngineUnavailable(text, operation=operation)
+    text = f"the container engine at {where} gave an answer that cannot be read: {error!r}"
+    return EngineUnavailable(text, operation=operation)
+
+
+def _is_silence(error: BaseException | None) -> bool:
+    """Tell whether a time-out is anywhere among the causes that requests and urllib3 stack up."""
+    return any(isinstance(link, _SILENCE) for link in _chain(error))
+
+
+def _root(error: BaseException) -> str:
+    """Return the innermost cause, the only one that tells a person anything."""
+    text = ""
+    for link in _chain(error):
+        text = str(link) or type(link).__name__
+    return text
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    links: list[BaseException] = []
+    while error is not None and error not in links:
+        links.append(error)
+        inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
+        error = inner or error.__cause__ or error.__context__
+    return links

@@ -1,0 +1,257 @@
+"""Bounded lanes of threads: how blocking calls to the engine are made from asyncio.
+
+A lane is a fixed number of daemon threads with one queue. Each call has a deadline that is counted
+from the moment it is asked for, so that neither a queue nor a hung engine can hold a caller longer.
+When the deadline passes or the caller is cancelled, the caller goes on at once and the thread is
+woken by closing the socket it waits on. A thread that does not wake is counted as lost until it
+does; a lane whose threads are all lost refuses calls with ``EngineUnavailable`` instead of queueing
+them behind nothing.
+
+Threads are started when they are needed, never by import, and end with ``Lane.close``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from agent.errors import EngineTimeout, EngineUnavailable
+from agent.model import reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+class CallAborted(Exception):
+    """Raised inside a thread whose caller has left."""
+
+
+class Call:
+    """One blocking call as its thread sees it: the deadline and the socket that is waited on.
+
+    The loop calls ``abort``; everything else belongs to the thread. There is no lock: ``abort``
+    marks first and looks for the socket afterwards, the thread stores the socket first and looks
+    for the mark afterwards, so that one of the two always sees the other.
+    """
+
+    def __init__(self, limit_s: float, *, operation: str = "") -> None:
+        self.limit_s = limit_s
+        self.operation = operation
+        self.aborted = False
+        self.read_timeout_s: float | None = None
+        """Longest silence on the socket; None: until the deadline."""
+        self._deadline = time.monotonic() + limit_s
+        self._socket: socket.socket | None = None
+
+    def remaining_s(self) -> float:
+        """Return the seconds until the deadline, never less than a millisecond."""
+        return max(self._deadline - time.monotonic(), 0.001)
+
+    def socket_timeout_s(self) -> float:
+        """Return how long the socket may be silent now."""
+        remaining = self.remaining_s()
+        return remaining if self.read_timeout_s is None else min(remaining, self.read_timeout_s)
+
+    def limit_silence(self, seconds: float) -> None:
+        """Let the socket be silent for at most this long from now on."""
+        self.read_timeout_s = seconds
+        if self._socket is not None:
+            self._socket.settimeout(self.socket_timeout_s())
+
+    def attach(self, sock: socket.socket | None) -> None:
+        """Name the socket that is waited on from now on.
+
+        Raises:
+            CallAborted: the caller has left already.
+        """
+        self._socket = sock
+        if self.aborted:
+            raise CallAborted
+
+    def detach(self) -> bool:
+        """Forget the socket; False when it may have been shut down and must not be used again."""
+        self._socket = None
+        return not self.aborted
+
+    def abort(self) -> None:
+        """Wake the thread: whatever it reads ends now. Never blocks."""
+        self.aborted = True
+        sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+_current = threading.local()
+
+
+def current_call() -> Call | None:
+    """Return the call that this thread is making."""
+    call: Call | None = getattr(_current, "call", None)
+    return call
+
+
+def make_current(call: Call | None) -> None:
+    """Say which call this thread is making."""
+    _current.call = call
+
+
+class _Job(Generic[T]):
+    """A call on its way through a lane."""
+
+    def __init__(self, work: Callable[[Call], T], call: Call) -> None:
+        self.work = work
+        self.call = call
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[T] = self.loop.create_future()
+        self.running = False
+        self.lost = False
+
+
+class Lane:
+    """A bounded set of threads for one kind of call.
+
+    All methods belong to the event loop.
+
+    Args:
+        name: names the threads and the lane in errors.
+        size: how many calls run side by side.
+        thread_ended: called in each thread when it ends, to give up what the thread owns.
+        call_ended: called in the thread after each call, with False when its socket is unusable.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        *,
+        call_ended: Callable[[bool], None] = lambda _: None,
+        thread_ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self._size = size
+        self._call_ended = call_ended
+        self._thread_ended = thread_ended
+        self._queue: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._jobs: set[_Job[Any]] = set()
+        self._lost = 0
+        self._closed = False
+
+    @property
+    def free(self) -> int:
+        """How many more calls could run at once now."""
+        return self._size - len(self._jobs) - self._lost
+
+    @property
+    def lost(self) -> int:
+        """How many threads still hang in a call that nobody waits for."""
+        return self._lost
+
+    async def run(self, work: Callable[[Call], T], *, limit_s: float, operation: str) -> T:
+        """Run ``work`` in a thread and return what it returns or raise what it raises.
+
+        Args:
+            work: blocking; gets the ``Call`` it works for.
+            limit_s: deadline from now, the time in the queue included.
+            operation: what the call does, in ECS words, for the errors.
+
+        Raises:
+            EngineTimeout: the deadline passed; the outcome is unknown.
+            EngineUnavailable: the lane is closed or all its threads hang.
+        """
+        if self._closed:
+            raise EngineUnavailable("the connection to the engine is closed", operation=operation)
+        if self._lost >= self._size:
+            text = f"all {self._size} threads for {self.name} hang in calls that the engine has not answered"
+            raise EngineUnavailable(text, operation=operation)
+        job = _Job(work, Call(limit_s, operation=operation))
+        self._jobs.add(job)
+        if len(self._threads) < min(len(self._jobs) + self._lost, self._size):
+            self._start_thread()
+        self._queue.put(job)
+        try:
+            async with asyncio.timeout(limit_s):
+                return await job.future
+        except TimeoutError:
+            text = f"Could not transition to {operation}; timed out after waiting {reasons.duration(limit_s)}"
+            raise EngineTimeout(text, operation=operation, limit_s=limit_s) from None
+        finally:
+            self._leave(job)
+
+    async def close(self, *, limit_s: float = 2.0) -> int:
+        """End all calls with ``EngineUnavailable`` and all threads; return how many still hang."""
+        self._closed = True
+        for job in list(self._jobs):
+            job.call.abort()
+            if not job.future.done():
+                error = EngineUnavailable("the connection to the engine was closed")
+                job.future.set_exception(error)
+                # The caller may be cancelled before it sees the error.
+                job.future.exception()
+        for _ in self._threads:
+            self._queue.put(None)
+        return await join_all(self._threads, limit_s=limit_s)
+
+    def _start_thread(self) -> None:
+        name = f"engine-{self.name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _leave(self, job: _Job[Any]) -> None:
+        self._jobs.discard(job)
+        job.call.abort()
+        if job.running:
+            # Its thread has not reported back: it counts as lost until it does.
+            job.lost = True
+            self._lost += 1
+
+    def _returned(self, job: _Job[Any], settle: Callable[..., None], value: Any) -> None:
+        job.running = False
+        if job.lost:
+            job.lost = False
+            self._lost -= 1
+        elif not job.future.done():
+            settle(value)
+
+    def _serve(self) -> None:
+        try:
+            while (job := self._queue.get()) is not None:
+                self._perform(job)
+                del job  # a waiting thread must not keep the last answer alive
+        finally:
+            self._thread_ended()
+
+    def _perform(self, job: _Job[Any]) -> None:
+        job.running = True
+        make_current(job.call)
+        settle: Callable[..., None]
+        value: Any
+        try:
+            job.call.attach(None)
+            value = job.work(job.call)
+            settle = job.future.set_result
+        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+            value, settle = error, job.future.set_exception
+        make_current(None)
+        self._call_ended(job.call.detach())
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            job.loop.call_soon_threadsafe(self._returned, job, settle, value)
+
+
+async def join_all(threads: list[threading.Thread], *, limit_s: float) -> int:
+    """Wait for threads that were told to end; return how many have not."""
+    end = time.monotonic() + limit_s
+    pause_s = 0.001
+    while (alive := sum(thread.is_alive() for thread in threads)) and time.monotonic() < end:
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
+    return alive

@@ -1,0 +1,154 @@
+"""The engine's JSON as protocol types: pure, tolerant of whatever an engine leaves out.
+
+A field that is missing, null or of a wrong type reads as its default. Only an answer that is no
+object at all raises, because then nothing is known.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.model.status import Health
+from agent.runtime.protocol import (
+    ContainerState,
+    ContainerSummary,
+    EngineEvent,
+    EngineInfo,
+    ImageInfo,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ACTIONS = ("create", "start", "die", "oom", "stop", "destroy", "health_status")
+"""Events that the agent asks for; health checks alone make three others every few seconds."""
+
+_HEALTH = {"healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
+
+
+def engine_info(versions: Mapping[str, Any], info: Mapping[str, Any], api: str) -> EngineInfo:
+    """Read ``/version`` and ``/info``."""
+    return EngineInfo(
+        version=_text(versions, "Version"),
+        api_version=api,
+        cgroup_driver=_text(info, "CgroupDriver") or "cgroupfs",
+        cgroup_version=_number(info, "CgroupVersion") or 1,
+        engine_id=_text(info, "ID"),
+        security_options=_texts(info, "SecurityOptions"),
+        runtimes=tuple(sorted(_object(info, "Runtimes"))),
+        live_restore=info.get("LiveRestoreEnabled") is True,
+    )
+
+
+def container_state(raw: Mapping[str, Any]) -> ContainerState:
+    """Read ``/containers/{id}/json``."""
+    state = _object(raw, "State")
+    config = _object(raw, "Config")
+    started_at = timestamp(state.get("StartedAt"))
+    running = state.get("Running") is True
+    # A container whose start failed carries an exit code, but nothing of it ever ran.
+    ended = not running and started_at > 0
+    return ContainerState(
+        id=_text(raw, "Id"),
+        name=_text(raw, "Name").removeprefix("/"),
+        running=running,
+        status=_text(state, "Status"),
+        pid=_number(state, "Pid"),
+        exit_code=_number(state, "ExitCode") if ended else None,
+        oom_killed=state.get("OOMKilled") is True,
+        error=_text(state, "Error"),
+        created_at=timestamp(raw.get("Created")),
+        started_at=started_at,
+        finished_at=timestamp(state.get("FinishedAt")),
+        health=_HEALTH.get(_text(_object(state, "Health"), "Status"), Health.UNKNOWN),
+        image_id=_text(raw, "Image"),
+        labels=_labels(config.get("Labels")),
+        cgroup_parent=_text(_object(raw, "HostConfig"), "CgroupParent"),
+    )
+
+
+def container_summary(raw: Mapping[str, Any]) -> ContainerSummary:
+    """Read one row of ``/containers/json``."""
+    names = _texts(raw, "Names")
+    # Links add names with a second slash; the container's own has one.
+    own = next((n for n in names if n.count("/") == 1), names[0] if names else "")
+    return ContainerSummary(
+        id=_text(raw, "Id"),
+        name=own.removeprefix("/"),
+        state=_text(raw, "State"),
+        labels=_labels(raw.get("Labels")),
+    )
+
+
+def image_info(raw: Mapping[str, Any]) -> ImageInfo:
+    """Read ``/images/{name}/json``."""
+    return ImageInfo(
+        id=_text(raw, "Id"),
+        repo_digests=_texts(raw, "RepoDigests"),
+        size_bytes=_number(raw, "Size"),
+    )
+
+
+def event(raw: Mapping[str, Any]) -> EngineEvent | None:
+    """Read one message of ``/events``; None for one that the agent does not know."""
+    actor = _object(raw, "Actor")
+    attributes = _labels(actor.get("Attributes"))
+    action, _, detail = (_text(raw, "Action") or _text(raw, "status")).partition(":")
+    if action not in ACTIONS:
+        return None
+    code = attributes.pop("exitCode", "")
+    return EngineEvent(
+        action=action,
+        container_id=_text(actor, "ID") or _text(raw, "id"),
+        at=event_time_ns(raw) / 1e9,
+        exit_code=int(code) if code.lstrip("-").isdecimal() else None,
+        health=_HEALTH.get(detail.strip(), Health.UNKNOWN),
+        labels=attributes,
+    )
+
+
+def event_time_ns(raw: Mapping[str, Any]) -> int:
+    """Return when an event happened, in nanoseconds since the epoch; 0 if it does not say."""
+    return _number(raw, "timeNano") or _number(raw, "time") * 1_000_000_000
+
+
+def timestamp(value: Any) -> float:
+    """Return Unix seconds of an RFC 3339 time; 0 for the engine's "never" and for nonsense."""
+    if not isinstance(value, str):
+        return 0.0
+    try:
+        moment = datetime.fromisoformat(value)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(moment.timestamp(), 0.0)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _object(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = raw.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _text(raw: Mapping[str, Any], key: str) -> str:
+    value = raw.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _number(raw: Mapping[str, Any], key: str) -> int:
+    value = raw.get(key)
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+
+
+def _texts(raw: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    value = raw.get(key)
+    return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _labels(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {k: v for k, v in value.items() if isinstance(k, str) and isinstance(v, str)}

@@ -1,0 +1,121 @@
+"""Pulls, digests and loads: the calls whose answer is a stream that may carry an error inside.
+
+Blocking; runs in a lane's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from docker.utils import parse_repository_tag
+
+from agent.errors import EngineRefused, NoSuchImage
+from agent.runtime.docker import faults
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.runtime.docker.client import EngineClient
+    from agent.runtime.docker.lanes import Call
+    from agent.runtime.protocol import RegistryAuth
+
+_BEGIN_SILENCE_S = 300.0
+_REPORT_EVERY_S = 0.2
+_FIRST_SCHEMA = "application/vnd.docker.distribution.manifest.v1"
+_ABSENT = re.compile(
+    r"manifest unknown|repository does not exist|not found: does not exist|name unknown"
+    r"|no matching manifest|was found but does not match the specified platform",
+    re.IGNORECASE,
+)
+
+
+def pull(
+    client: EngineClient,
+    call: Call,
+    reference: str,
+    auth: RegistryAuth | None,
+    *,
+    inactivity_s: float,
+    report: Callable[[str], None] | None,
+) -> None:
+    """Pull one image to the end.
+
+    Args:
+        client: the engine.
+        call: of this thread; its silence limit is set here.
+        reference: with tag or digest; ``latest`` without.
+        auth: for the registry; None pulls anonymously.
+        inactivity_s: longest silence once the pull has begun.
+        report: gets a line of progress now and then.
+    """
+    repository, tag = parse_repository_tag(reference)
+    call.limit_silence(max(_BEGIN_SILENCE_S, inactivity_s))
+    messages = client.pull(
+        repository, tag or "latest", stream=True, auth_config=_auth(auth), decode=True
+    )
+    call.limit_silence(inactivity_s)
+    raise_refusals(messages, operation=faults.PULLED, report=report)
+
+
+def digest(client: EngineClient, reference: str, auth: RegistryAuth | None) -> str:
+    """Return the digest that the registry has for a reference; empty for the first schema."""
+    answer = client.inspect_distribution(reference, auth_config=_auth(auth))
+    descriptor = answer.get("Descriptor") or {}
+    if str(descriptor.get("mediaType", "")).startswith(_FIRST_SCHEMA):
+        return ""
+    return str(descriptor.get("digest", ""))
+
+
+def raise_refusals(
+    messages: Iterable[Any], *, operation: str, report: Callable[[str], None] | None = None
+) -> None:
+    """Read a stream of progress to its end.
+
+    Raises:
+        NoSuchImage: the registry does not have the image, or not for this architecture.
+        EngineRefused: the stream carries any other error.
+    """
+    next_report = 0.0
+    for message in messages:
+        if not isinstance(message, dict):
+            continue
+        if text := _refusal(message):
+            kind = NoSuchImage if _ABSENT.search(text) else EngineRefused
+            raise kind(text, operation=operation)
+        if report is not None and time.monotonic() >= next_report:
+            next_report = time.monotonic() + _REPORT_EVERY_S
+            report(_line(message))
+
+
+def in_loop(callback: Callable[[str], None] | None) -> Callable[[str], None] | None:
+    """Return a function for threads that calls back in the running loop."""
+    if callback is None:
+        return None
+    loop = asyncio.get_running_loop()
+
+    def report(line: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(callback, line)
+
+    return report
+
+
+def _auth(auth: RegistryAuth | None) -> dict[str, Any]:
+    # An empty object is "anonymous"; None would make the SDK look for credentials of root.
+    return {} if auth is None else {"username": auth.username, "password": auth.password}
+
+
+def _refusal(message: Mapping[str, Any]) -> str:
+    detail = message.get("errorDetail")
+    if isinstance(detail, dict) and detail.get("message"):
+        return str(detail["message"])
+    return str(message.get("error") or "")
+
+
+def _line(message: Mapping[str, Any]) -> str:
+    parts = (message.get("id"), message.get("status"), message.get("progress"))
+    return " ".join(str(part) for part in parts if part)

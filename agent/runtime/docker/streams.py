@@ -1,0 +1,121 @@
+"""Endless answers: a blocking generator in a lane's thread becomes an async iterator.
+
+The thread may run ahead of the consumer by a fixed number of pieces and then waits, so that a slow
+reader slows the engine down instead of filling memory. Leaving the iteration ends the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from agent.runtime.docker.lanes import Call, CallAborted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+
+    from agent.runtime.docker.lanes import Lane
+
+T = TypeVar("T")
+
+FOREVER_S = 10 * 365 * 86400.0
+"""Deadline of a stream that ends only when its reader leaves; sockets accept no infinity."""
+
+_AHEAD = 64
+_HEADER = struct.Struct(">BxxxL")
+
+
+class _Pipe(Generic[T]):
+    """Pieces on their way from one thread to the loop; neither side ever waits on a lock.
+
+    Args:
+        ahead: how many pieces the thread may run ahead.
+    """
+
+    def __init__(self, ahead: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pieces: deque[T] = deque()
+        self._some = asyncio.Event()
+        self._ended = False
+        self._room: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        for _ in range(ahead):
+            self._room.put(True)
+
+    def put(self, piece: T) -> None:
+        """Hand over a piece, waiting for room. For the thread."""
+        if not self._room.get():
+            raise CallAborted
+        self._pieces.append(piece)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._some.set)
+
+    def end(self) -> None:
+        """Let ``pieces`` end once it has handed out what is here. For the loop."""
+        self._ended = True
+        self._some.set()
+
+    def close(self) -> None:
+        """Wake the thread if it waits for room; its next piece ends it. For the loop."""
+        self._room.put(False)
+
+    async def pieces(self) -> AsyncIterator[T]:
+        """Yield pieces until ``end``. For the loop."""
+        while True:
+            while self._pieces:
+                yield self._pieces.popleft()
+                self._room.put(True)
+            if self._ended:
+                return
+            self._some.clear()
+            if not self._pieces:
+                await self._some.wait()
+
+
+async def stream(
+    lane: Lane, produce: Callable[[Call], Iterable[T]], *, operation: str
+) -> AsyncGenerator[T, None]:
+    """Iterate ``produce`` in a thread of the lane; its errors are raised to the reader."""
+    pipe: _Pipe[T] = _Pipe(_AHEAD)
+
+    def work(call: Call) -> None:
+        for piece in produce(call):
+            pipe.put(piece)
+
+    running = asyncio.ensure_future(lane.run(work, limit_s=FOREVER_S, operation=operation))
+    running.add_done_callback(lambda _: pipe.end())
+    try:
+        async for piece in pipe.pieces():
+            yield piece
+        await running
+    finally:
+        running.cancel()
+        pipe.close()
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # the reader has left: nobody is there to be told
+
+
+def demultiplex(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the payloads of the engine's stdout and stderr frames, however they were cut.
+
+    A frame that is cut off at the end yields what there is of it.
+    """
+    buffer = bytearray()
+    missing = 0
+    for chunk in chunks:
+        buffer += chunk
+        while buffer:
+            if missing:
+                piece = bytes(buffer[:missing])
+                del buffer[: len(piece)]
+                missing -= len(piece)
+                yield piece
+            elif len(buffer) < _HEADER.size:
+                break
+            else:
+                missing = _HEADER.unpack_from(buffer)[1]
+                del buffer[: _HEADER.size]
