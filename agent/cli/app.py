@@ -1,0 +1,125 @@
+"""The commands for people: a click group that imports each command's module when it is asked for.
+
+Every error ends as one line on standard error and a stable exit code (``agent.errors.ExitCode``).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from agent.cli.client import CliError
+from agent.errors import AgentError, ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class _Entry(NamedTuple):
+    place: str
+    """``module:function``; empty for ``run``, which never comes here."""
+    help: str
+
+
+_COMMANDS = {
+    "standalone": _Entry(
+        "agent.cli.standalone:standalone", "Run a control endpoint and an agent on this host."
+    ),
+    "run": _Entry("", "Run the agent."),
+    "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
+    "status": _Entry("agent.cli.inspect:status", "Show how the agent is doing."),
+    "tasks": _Entry("agent.cli.inspect:tasks", "List the tasks on this host."),
+    "task": _Entry("agent.cli.inspect:task", "Show one task."),
+    "why": _Entry("agent.cli.inspect:why", "Show what a task waits for."),
+    "logs": _Entry("agent.cli.inspect:logs", "Show the output of a container."),
+    "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
+    "version": _Entry("agent.cli.inspect:version", "Show the version."),
+}
+
+
+class _Commands(click.Group):
+    """Looks commands up in the table above; loads none of them to list them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = _COMMANDS.get(cmd_name)
+        if entry is None or not entry.place:
+            return None
+        module, _, name = entry.place.partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)  # noqa: S101 - the table is ours
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.6)
+            mend = f"did you mean '{near[0]}'?" if near else "see 'ecs-agent --help'"
+            raise click.UsageError(f"there is no command '{args[0]}'; {mend}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    invoke_without_command=True,
+)
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """Run Amazon ECS tasks on hosts of your own.
+
+    Start with `ecs-agent standalone`: a control endpoint and an agent on this host. Then drive it
+    with what you have: `aws ecs ... --endpoint-url`, boto3, Terraform.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command for people and return its exit code."""
+    try:
+        result = group.main(list(arguments), prog_name="ecs-agent", standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.Abort:
+        return 130  # what shells give for Ctrl-C
+    except click.ClickException as error:
+        return _usage(error)
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.SUCCESS
+    except AgentError as error:
+        return _failed(error)
+    return result if isinstance(result, int) else ExitCode.SUCCESS
+
+
+def _usage(error: click.ClickException) -> int:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "ecs-agent"
+    click.echo(f"ecs-agent: {error.format_message()}\nTry '{path} --help'.", err=True)
+    return ExitCode.USAGE
+
+
+def _failed(error: AgentError) -> int:
+    for line in str(error).splitlines():
+        click.echo(f"ecs-agent: {line}", err=True)
+    if isinstance(error, CliError):
+        return error.exit_code
+    return ExitCode.TERMINAL if isinstance(error, ConfigError) else ExitCode.ERROR
+
+
+def _drop_stdout() -> None:
+    """Keep the interpreter from complaining when it flushes into a pipe that is closed."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,77 @@
+"""``HOST:PORT`` of ``--listen``: its syntax, and whether it can be had. Pure but for one test bind."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from dataclasses import dataclass
+
+from agent.cli.client import CliError
+from agent.errors import ExitCode
+
+_SYNTAX = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})"
+)
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of a wildcard
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    host: str
+    port: int
+
+    def url(self) -> str:
+        """Return the URL under which this machine reaches the server."""
+        host = _ANYWHERE.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+
+def parse(text: str) -> Address:
+    """Parse ``HOST:PORT``; an empty host means the loopback.
+
+    Raises:
+        CliError: the text is no such address.
+    """
+    match = _SYNTAX.fullmatch(text)
+    if match is None or int(match["port"]) > 65535:
+        raise CliError(
+            f"--listen {text}: is not HOST:PORT; write for example 127.0.0.1:6820 or [::1]:6820",
+            exit_code=ExitCode.USAGE,
+        )
+    return Address(match["v6"] or match["host"] or "127.0.0.1", int(match["port"]))
+
+
+def claim(address: Address) -> Address:
+    """Return the address as it can be bound now: port 0 becomes a free one.
+
+    Raises:
+        CliError: the address cannot be bound; the text names the mend.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        info = socket.getaddrinfo(address.host, address.port, family, socket.SOCK_STREAM)[0]
+        with socket.socket(info[0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(info[4])
+            return Address(address.host, int(probe.getsockname()[1]))
+    except OSError as error:
+        raise CliError(cannot_listen(address, error)) from None
+
+
+def cannot_listen(address: Address, error: OSError) -> str:
+    """Return one line that says why a server cannot listen, and the mend."""
+    wanted = f"--listen {address.host}:{address.port}"
+    if error.errno == 98:  # EADDRINUSE
+        return f"{wanted}: the port is in use by another process; choose another port"
+    if error.errno == 13:  # EACCES
+        return f"{wanted}: only root may listen on this port; use one above 1023"
+    if error.errno == 99:  # EADDRNOTAVAIL
+        return f"{wanted}: this machine has no such address; use one of its own, or 0.0.0.0"
+    if isinstance(error, socket.gaierror):
+        return f"{wanted}: the host name is unknown; write an IP address"
+    # asyncio puts a long sentence of its own into strerror; the code's own text is shorter.
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return f"{wanted}: {text}; choose another address"

@@ -1,0 +1,106 @@
+"""``ecs-agent run``: from the command line to ``agent.daemon`` without click and rich.
+
+Reads settings, sets up logging and hands over. Settings that are bad, and anything else that a
+restart cannot mend, end with exit code 5 and one line per problem on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HELP = """\
+Usage: ecs-agent run [--config FILE]
+
+  Run the agent on this host. Needs root.
+
+Options:
+  --config FILE  Settings file instead of /var/lib/ecs/ecs.config and
+                 /etc/ecs/ecs.config. The environment wins over it.
+  --help         Show this message and exit.
+
+Exit codes: 0 stopped on request, 1 failed, 2 bad command line, 5 a restart
+cannot help.
+"""
+
+
+class _UsageError(Exception):
+    pass
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the agent until it is told to stop; return its exit code."""
+    try:
+        config = _parse(arguments)
+    except _UsageError as error:
+        _complain(f"{error}\nTry 'ecs-agent run --help'.")
+        return ExitCode.USAGE
+    if config == "--help":
+        sys.stdout.write(HELP)
+        return ExitCode.SUCCESS
+    keep_rich_out()
+    try:
+        return _run(config)
+    except ConfigError as error:
+        _complain(str(error))
+        return ExitCode.TERMINAL
+
+
+def keep_rich_out() -> None:
+    """Make ``import rich`` fail in this process.
+
+    structlog loads rich wherever it is installed, for tracebacks that the agent never draws: 60 ms
+    of start-up and several MiB that stay. Call it before anything imports structlog.
+    """
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
+
+
+def _run(config: str) -> int:
+    from agent.config import DEFAULT_FILES, load  # noqa: PLC0415 - after the command line is right
+
+    files = [Path(config)] if config else DEFAULT_FILES
+    settings = load(os.environ, files, required=bool(config))
+    if os.geteuid() != 0:
+        _complain("run needs root, because it makes networks and namespaces; use sudo")
+        return ExitCode.TERMINAL
+
+    import structlog  # noqa: PLC0415 - after keep_rich_out
+
+    from agent import daemon, logs  # noqa: PLC0415 - after keep_rich_out
+
+    logs.configure(settings)
+    log = structlog.get_logger()
+    for warning in settings.warnings:
+        log.warning("setting", problem=warning)
+    return daemon.main(settings)
+
+
+def _parse(arguments: Sequence[str]) -> str:
+    """Return the configuration file, ``--help``, or nothing."""
+    config, rest = "", list(arguments)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if word in {"--help", "-h"}:
+            return "--help"
+        if name != "--config":
+            kind = "option" if word.startswith("-") else "argument"
+            raise _UsageError(f"run knows no {kind} {word}")
+        if not equals:
+            value = rest.pop(0) if rest else ""
+        if not value:
+            raise _UsageError("--config needs a file")
+        config = value
+    return config
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        sys.stderr.write(f"ecs-agent: {line}\n")

@@ -1,0 +1,239 @@
+"""``ecs-agent standalone``: a control endpoint and an agent on this host, as two child processes.
+
+The parent starts the control endpoint, waits until it answers, makes the cluster, starts the agent,
+and keeps both running. It touches nothing on the host itself. SIGTERM or SIGINT stops the agent,
+then control, and leaves every container running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from agent.cli import listen
+from agent.cli.client import AgentClient, CliError
+from agent.cli.supervise import Child, ChildGaveUp
+from agent.config import DEFAULT_FILES, load
+from agent.errors import ExitCode
+from agent.model.ids import cluster_name, instance_id
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.model.views import AgentView
+
+ASK_EVERY_S = 0.1
+ANSWER_LIMIT_S = 2.0
+CONTROL_READY_LIMIT_S = 60.0
+SLOW_AFTER_S = 20.0
+_TARGET = "AmazonEC2ContainerServiceV20141113"
+
+
+class _Plan(NamedTuple):
+    address: listen.Address
+    data_dir: Path
+    config: str
+    settings: Settings
+
+    @property
+    def cluster(self) -> str:
+        return cluster_name(self.settings.cluster)
+
+    def control_arguments(self) -> list[str]:
+        host = self.address.host
+        where = f"[{host}]:{self.address.port}" if ":" in host else f"{host}:{self.address.port}"
+        return ["control", "--listen", where, "--data-dir", str(self.data_dir / "control")]
+
+    def agent_arguments(self) -> list[str]:
+        return ["run", *(["--config", self.config] if self.config else [])]
+
+    def agent_environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "ECS_CONTROL_ENDPOINT": self.address.url(),
+            "ECS_DATADIR": str(self.data_dir / "agent"),
+        }
+
+
+@click.command()
+@click.option(
+    "--listen",
+    "listen_on",
+    metavar="HOST:PORT",
+    default="127.0.0.1:6820",
+    show_default=True,
+    help="Where the control endpoint listens; port 0 takes a free one.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=Path("/var/lib/ecs"),
+    show_default=True,
+    help="Directory that holds the state of both.",
+)
+@click.option("--config", default="", metavar="FILE", help="Settings file of the agent.")
+def standalone(listen_on: str, data_dir: Path, config: str) -> int:
+    """Run a control endpoint and an agent on this host.
+
+    The host registers into the cluster named by ECS_CLUSTER, or `default`, which is made when it
+    is missing. On SIGTERM both leave, with exit code 0; containers go on running.
+    """
+    files = [Path(config)] if config else DEFAULT_FILES
+    settings = load(os.environ, files, required=bool(config))
+    if os.geteuid() != 0:
+        raise CliError(
+            "standalone needs root, because it makes networks and namespaces; use sudo",
+            exit_code=ExitCode.TERMINAL,
+        )
+    address = listen.claim(listen.parse(listen_on))
+    return asyncio.run(_run(_Plan(address, data_dir.absolute(), config, settings)))
+
+
+def _say(text: str) -> None:
+    click.echo(f"ecs-agent standalone: {text}")
+
+
+async def _run(plan: _Plan) -> int:
+    control = Child("control endpoint", plan.control_arguments(), os.environ, _say)
+    agent = Child("agent", plan.agent_arguments(), plan.agent_environment(), _say, must_start=False)
+    told = _on_signals([control, agent])
+    try:
+        async with asyncio.TaskGroup() as group:
+            work = [
+                group.create_task(control.run()),
+                group.create_task(_bring_up(plan, control, agent)),
+            ]
+            group.create_task(_stop_when(told, [agent, control], work))
+    except* ChildGaveUp as gave_up:
+        error = gave_up.exceptions[0]
+        assert isinstance(error, ChildGaveUp)  # noqa: S101 - except* hands groups of this kind
+        raise CliError(str(error), exit_code=_exit_code(error)) from None
+    except* CliError as failed:
+        raise failed.exceptions[0] from None
+    finally:
+        await agent.stop()
+        await control.stop()
+    return ExitCode.SUCCESS
+
+
+def _exit_code(error: ChildGaveUp) -> ExitCode:
+    try:
+        return ExitCode(error.exit_code)
+    except ValueError:
+        return ExitCode.ERROR
+
+
+def _on_signals(children: list[Child]) -> asyncio.Event:
+    """Return the event that the first SIGTERM or SIGINT sets; the second one kills."""
+    told = asyncio.Event()
+
+    def on_signal() -> None:
+        if told.is_set():
+            for child in children:
+                child.kill()
+        told.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    return told
+
+
+async def _stop_when(
+    told: asyncio.Event, children: list[Child], work: list[asyncio.Task[None]]
+) -> None:
+    await told.wait()
+    _say("stopping; containers keep running")
+    for child in children:
+        await child.stop()
+    for task in work:
+        task.cancel()
+    _say("stopped")
+
+
+async def _bring_up(plan: _Plan, control: Child, agent: Child) -> None:
+    """Start the agent once control answers, and say when the host takes tasks."""
+    await _until_control_answers(plan)
+    control.was_ready.set()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(agent.run())
+        group.create_task(_announce(plan, agent))
+
+
+async def _until_control_answers(plan: _Plan) -> None:
+    try:
+        async with asyncio.timeout(CONTROL_READY_LIMIT_S):
+            while not await asyncio.to_thread(_make_cluster, plan):
+                await asyncio.sleep(ASK_EVERY_S)
+    except TimeoutError:
+        raise CliError(
+            f"the control endpoint on {plan.address.url()} did not answer within "
+            f"{CONTROL_READY_LIMIT_S:g} s; its messages are above"
+        ) from None
+
+
+async def _announce(plan: _Plan, agent: Child) -> None:
+    client = AgentClient(str(plan.settings.socket_path), limit_s=ANSWER_LIMIT_S)
+    begun = asyncio.get_running_loop().time()
+    patient = True
+    while (view := await asyncio.to_thread(_agent_view, client)) is None or not _is_up(view, plan):
+        if patient and asyncio.get_running_loop().time() - begun > SLOW_AFTER_S:
+            patient = False
+            _say(f"still waiting for the agent{_trouble(view)}")
+        await asyncio.sleep(ASK_EVERY_S)
+    agent.was_ready.set()
+    _say(
+        f"ready: cluster {plan.cluster}, instance {instance_id(view.instance_arn)}; "
+        f"try: aws ecs list-container-instances --cluster {plan.cluster} "
+        f"--endpoint-url {plan.address.url()}"
+    )
+
+
+def _is_up(view: AgentView, plan: _Plan) -> bool:
+    """Return whether this is our agent, registered; an old one may hold the socket still."""
+    return view.control_connected and view.control_endpoint == plan.address.url()
+
+
+def _trouble(view: AgentView | None) -> str:
+    if view is None:
+        return "; its messages are above"
+    troubles = [*view.degraded, *([view.control_error] if view.control_error else [])]
+    return f": {'; '.join(troubles)}" if troubles else ""
+
+
+def _agent_view(client: AgentClient) -> AgentView | None:
+    """Return how the agent stands; None while it does not answer."""
+    with contextlib.suppress(CliError):
+        return client.agent()
+    return None
+
+
+def _make_cluster(plan: _Plan) -> bool:
+    """Make the cluster, which is no error when it is there; False while control does not answer."""
+    url = urlsplit(plan.address.url())
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=ANSWER_LIMIT_S)
+    headers = {
+        "X-Amz-Target": f"{_TARGET}.CreateCluster",
+        "Content-Type": "application/x-amz-json-1.1",
+    }
+    body = msgspec.json.encode({"clusterName": plan.cluster})
+    try:
+        connection.request("POST", "/", body=body, headers=headers)
+        response = connection.getresponse()
+        answer = response.read()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    if 400 <= response.status < 500:
+        text = answer[:300].decode("utf-8", errors="replace")
+        raise CliError(f"cluster {plan.cluster} cannot be made: {text}; mend ECS_CLUSTER")
+    return response.status == 200

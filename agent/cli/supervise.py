@@ -1,0 +1,120 @@
+"""Keeps one child process running: restart with backoff, stop in order, give up when told.
+
+Owns the process it starts and nothing else. A child that exits with ``ExitCode.TERMINAL`` is never
+started again; one that has not been ready once is not, either, where the caller says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.errors import AgentError, ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+FIRST_WAIT_S = 0.5
+LONGEST_WAIT_S = 15.0
+STEADY_AFTER_S = 60.0
+"""A child that ran this long begins its backoff anew."""
+
+
+class ChildGaveUp(AgentError):
+    """A child ended and must not be started again."""
+
+    def __init__(self, name: str, exit_code: int) -> None:
+        super().__init__(f"the {name} stopped for good (exit code {exit_code}); see above")
+        self.exit_code = exit_code
+
+
+def backoff_s(failures: int, *, spread: float) -> float:
+    """Return how long to wait after so many failures in a row; ``spread`` is -1 to 1. Pure."""
+    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** min(failures - 1, 16))
+    return wait_s * (1 + 0.1 * spread)
+
+
+@dataclass
+class Child:
+    """One supervised process; used from one event loop."""
+
+    name: str
+    """What a person calls it: "agent"."""
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    say: Callable[[str], None]
+    must_start: bool = True
+    """Give up when the child ends before ``was_ready`` is set."""
+    stop_limit_s: float = 20.0
+    was_ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _process: asyncio.subprocess.Process | None = None
+    _stopping: bool = False
+
+    async def run(self) -> None:
+        """Keep the child running until ``stop`` is called.
+
+        Cancelling it leaves the process as it is: the caller ends it with ``stop``.
+
+        Raises:
+            ChildGaveUp: the child ended and a restart cannot help.
+        """
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            begun = loop.time()
+            exit_code = await self._run_once()
+            if self._stopping:
+                return
+            if exit_code == ExitCode.TERMINAL or (self.must_start and not self.was_ready.is_set()):
+                raise ChildGaveUp(self.name, exit_code if exit_code > 0 else ExitCode.ERROR)
+            failures = 1 if loop.time() - begun > STEADY_AFTER_S else failures + 1
+            wait_s = backoff_s(failures, spread=random.uniform(-1, 1))  # noqa: S311 - no secret
+            self.say(f"the {self.name} {_ended(exit_code)}; it is started again in {wait_s:.1f} s")
+            await asyncio.sleep(wait_s)
+
+    async def stop(self) -> None:
+        """Ask the child to leave, kill it after ``stop_limit_s``; returns when it is gone."""
+        self._stopping = True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(self.stop_limit_s):
+                await process.wait()
+        except TimeoutError:
+            self.say(f"the {self.name} did not leave within {self.stop_limit_s:g} s and is killed")
+            self.kill()
+            await process.wait()
+
+    def kill(self) -> None:
+        """Kill the child at once; harmless when it is gone."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    async def _run_once(self) -> int:
+        command = [sys.executable, "-m", "agent.cli.child", str(os.getpid()), *self.arguments]
+        # Own session: Ctrl-C on the terminal reaches the parent alone, which stops us in order.
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=dict(self.environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        self._process = process
+        if self._stopping:
+            process.terminate()
+        return await process.wait()
+
+
+def _ended(exit_code: int) -> str:
+    if exit_code < 0:
+        return f"was killed by signal {-exit_code}"
+    return f"ended with exit code {exit_code}"

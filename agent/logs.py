@@ -1,0 +1,182 @@
+"""How log lines look and where they go: standard error, and a file where one is set.
+
+Used by ``ecs-agent run`` and ``ecs-agent control``. Three looks: coloured columns on a terminal,
+logfmt in the journal (with its priority prefix), JSON elsewhere; ``ECS_LOG_OUTPUT_FORMAT`` chooses
+by hand. A line that cannot be written is dropped: logging never stops the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TextIO
+
+import structlog
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from structlog.typing import EventDict, Processor
+
+    from agent.config import Settings
+
+_LEVELS = {
+    "crit": logging.CRITICAL,
+    "error": logging.ERROR,
+    "warn": logging.WARNING,
+    "info": logging.INFO,
+    "debug": logging.DEBUG,
+}
+_JOURNAL_PRIORITY = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+
+Output = tuple["Processor", "Callable[[str], object]"]
+
+
+def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
+    """Set up logging of this process; call it once, before the first line.
+
+    Raises:
+        ConfigError: the log file cannot be opened.
+    """
+    stream = stream or sys.stderr
+    outputs = [(_renderer(settings.log_format, stream), _writer(stream))]
+    if settings.log_file is not None:
+        outputs.append((_plain(settings.log_format or "logfmt"), _file_writer(settings)))
+    level = _LEVELS[settings.log_level]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            _hand_over,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _Fan(outputs),
+        cache_logger_on_first_use=True,
+    )
+    _adopt_stdlib(level)
+
+
+class _Fan:
+    """The last stop of a line: renders it once per output."""
+
+    def __init__(self, outputs: list[Output]) -> None:
+        self._outputs = outputs
+
+    def emit(self, event: EventDict) -> None:
+        for render, write in self._outputs:
+            with contextlib.suppress(OSError, ValueError):
+                write(f"{render(None, '', dict(event))!s}\n")
+
+    debug = info = warning = warn = error = critical = fatal = exception = log = msg = emit
+
+
+class _FromStdlib(logging.Handler):
+    """Brings the lines of libraries into the same log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = structlog.get_logger()
+        logger.log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
+
+
+def _hand_over(_logger: Any, _method: str, event: EventDict) -> tuple[tuple[EventDict], EventDict]:
+    return (event,), {}
+
+
+def _renderer(chosen: str, stream: TextIO) -> Processor:
+    if chosen:
+        return _plain(chosen)
+    if stream.isatty():
+        return structlog.dev.ConsoleRenderer(
+            colors=not os.environ.get("NO_COLOR"),
+            timestamp_key="time",
+            exception_formatter=structlog.dev.plain_traceback,
+        )
+    if _is_journal(stream):
+        return _for_journal
+    return _plain("json")
+
+
+def _plain(chosen: str) -> Processor:
+    return _json if chosen == "json" else _logfmt
+
+
+_render_json = structlog.processors.JSONRenderer()
+_render_logfmt = structlog.processors.LogfmtRenderer(
+    key_order=["level", "time", "msg"], drop_missing=True, bool_as_flag=False
+)
+
+
+def _json(logger: Any, method: str, event: EventDict) -> Any:
+    return _render_json(logger, method, _renamed(event))
+
+
+def _logfmt(logger: Any, method: str, event: EventDict) -> str:
+    return _render_logfmt(logger, method, _renamed(event))
+
+
+def _for_journal(logger: Any, method: str, event: EventDict) -> str:
+    priority = _JOURNAL_PRIORITY.get(str(event.get("level")), 6)
+    event.pop("time", None)
+    return f"<{priority}>{_logfmt(logger, method, event)}"
+
+
+def _renamed(event: EventDict) -> EventDict:
+    """Give a line the keys of the Amazon ECS agent's log: level, time, msg, then the rest."""
+    head = {"level": event.pop("level", ""), "time": event.pop("time", "")}
+    head = {key: value for key, value in head.items() if value}
+    return {**head, "msg": event.pop("event", ""), **event}
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Return whether the stream is the journal's, as systemd tells in ``JOURNAL_STREAM``."""
+    device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))
+
+
+def _writer(stream: TextIO) -> Callable[[str], object]:
+    def write(line: str) -> None:
+        stream.write(line)
+        stream.flush()
+
+    return write
+
+
+def _file_writer(settings: Settings) -> Callable[[str], object]:
+    from logging import handlers  # noqa: PLC0415 - few write a file, and it loads sockets
+
+    path, kept = settings.log_file, settings.log_max_roll_count
+    assert path is not None  # noqa: S101 - the caller has looked
+    handler: logging.Handler
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if settings.log_rollover == "hourly":
+            handler = handlers.TimedRotatingFileHandler(path, when="H", backupCount=kept, utc=True)
+        else:
+            size = int(settings.log_max_file_size_mb * 1e6)
+            limit = size if settings.log_rollover == "size" else 0
+            handler = handlers.RotatingFileHandler(path, maxBytes=limit, backupCount=kept)
+    except OSError as error:
+        raise ConfigError(
+            f"ECS_LOGFILE: {path} cannot be opened ({error.strerror}); name another file"
+        ) from None
+    logging.raiseExceptions = False  # a full disk must not flood standard error
+    return lambda line: handler.handle(logging.makeLogRecord({"msg": line.rstrip("\n")}))
+
+
+def _adopt_stdlib(level: int) -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [_FromStdlib()]
+    root.setLevel(max(level, logging.WARNING))
+    logging.captureWarnings(capture=True)
