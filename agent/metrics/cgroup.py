@@ -1,0 +1,286 @@
+"""What a container uses, read from its control group.
+
+Touches: files below the cgroup mount and ``/proc/<pid>/cgroup``, reads only. Everything here blocks
+(shortly) and belongs in a thread. A container that is gone raises ``OSError``; a controller that
+the host does not have (``cgroup_disable=memory``) leaves its figures at zero.
+
+A container's directory is looked up once and its files stay open: reading an open file again costs
+a seventh of opening it anew (1.1 against 7.3 µs each). An open cgroup file keeps neither the cgroup nor
+the container alive; it answers ENODEV once they are gone.
+
+Source of the formulas: Amazon ECS agent 1.105.1, ``agent/stats`` (memory without the page cache).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+_UNLIMITED_BYTES = 1 << 60
+"""Version 1 writes "no limit" as the largest multiple of a page."""
+
+_READ_BYTES = 16384
+"""More than any of these files has, short of ``io.stat`` with hundreds of disks."""
+
+_V1_FILES = (
+    ("cpuacct", "cpuacct.usage"),
+    ("memory", "memory.usage_in_bytes"),
+    ("memory", "memory.stat"),
+    ("pids", "pids.current"),
+    ("blkio", "blkio.throttle.io_service_bytes_recursive"),
+)
+_V2_FILES = ("cpu.stat", "memory.current", "memory.stat", "pids.current", "io.stat", "memory.max")
+_V1_SHARED_MOUNTS = {"cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")}
+
+
+class Usage(NamedTuple):
+    """Counters and figures of one container at one moment."""
+
+    cpu_ns: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    """0 when there is no limit."""
+    pids: int
+    io_read_bytes: int
+    io_write_bytes: int
+
+
+def parse_v1(cpuacct: bytes, usage: bytes, stat: bytes, pids: bytes, blkio: bytes) -> Usage:
+    """Put together the files of split controllers; an absent one is empty.
+
+    The limit is the smallest of the container and the groups around it. ``memory.stat`` has it, so
+    that ``memory.limit_in_bytes`` need not be read.
+    """
+    used = _number(usage)
+    cache = _field(stat, b"total_cache")
+    limit = _field(stat, b"hierarchical_memory_limit")
+    read, written = _blkio_bytes(blkio)
+    return Usage(
+        cpu_ns=_number(cpuacct),
+        memory_bytes=used - cache if cache < used else used,
+        memory_limit_bytes=limit if limit < _UNLIMITED_BYTES else 0,
+        pids=_number(pids),
+        io_read_bytes=read,
+        io_write_bytes=written,
+    )
+
+
+def parse_v2(
+    cpu_stat: bytes, current: bytes, stat: bytes, pids: bytes, io_stat: bytes, maximum: bytes
+) -> Usage:
+    """Put together the files of the unified hierarchy; an absent one is empty."""
+    used = _number(current)
+    inactive = _field(stat, b"inactive_file")
+    return Usage(
+        cpu_ns=_field(cpu_stat, b"usage_usec") * 1000,
+        memory_bytes=used - inactive if inactive < used else used,
+        memory_limit_bytes=_number(maximum),
+        pids=_number(pids),
+        io_read_bytes=_sum_of(io_stat, b" rbytes="),
+        io_write_bytes=_sum_of(io_stat, b" wbytes="),
+    )
+
+
+def _number(text: bytes) -> int:
+    """``max`` (no limit), an empty and a broken file are 0."""
+    text = text.strip()
+    return int(text) if text.isdigit() else 0
+
+
+def _field(text: bytes, name: bytes) -> int:
+    """Return the number behind ``name`` in lines of ``name number``; 0 where it is absent."""
+    if text.startswith(name + b" "):
+        start = len(name) + 1
+    else:
+        found = text.find(b"\n" + name + b" ")
+        if found < 0:
+            return 0
+        start = found + len(name) + 2
+    end = text.find(b"\n", start)
+    return _number(text[start:] if end < 0 else text[start:end])
+
+
+def _sum_of(text: bytes, key: bytes) -> int:
+    """Return the sum of every number that directly follows ``key``."""
+    return sum(_number(part.split(None, 1)[0]) for part in text.split(key)[1:] if part.strip())
+
+
+def _blkio_bytes(text: bytes) -> tuple[int, int]:
+    """Sum the lines ``major:minor Read|Write bytes`` of every device."""
+    read = written = 0
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3:
+            operation = words[1].lower()
+            if operation == b"read":
+                read += _number(words[2])
+            elif operation == b"write":
+                written += _number(words[2])
+    return read, written
+
+
+class CgroupReader:
+    """The open files of one container; not safe for two threads at once."""
+
+    def __init__(self, paths: list[Path | None], *, version: int, keep_open: bool) -> None:
+        """Open the files of a container.
+
+        Args:
+            paths: one per figure, in the order of the parser; None for an absent controller.
+            version: 1 or 2.
+            keep_open: False opens every file anew for each read, for hosts with few descriptors.
+
+        Raises:
+            OSError: the first file, which every container has, cannot be opened.
+        """
+        self._paths = paths
+        self._version = version
+        self._fds: list[int | None] = []
+        if keep_open:
+            try:
+                self._open_all()
+            except OSError:
+                self.close()
+                raise
+
+    @property
+    def open_files(self) -> int:
+        """How many descriptors this reader holds."""
+        return sum(fd is not None for fd in self._fds)
+
+    def read(self) -> Usage:
+        """Read everything now.
+
+        Raises:
+            OSError: the container is gone; close this reader.
+        """
+        if self._fds:
+            texts = [b"" if fd is None else os.pread(fd, _READ_BYTES, 0) for fd in self._fds]
+        else:
+            texts = [self._read_once(index, path) for index, path in enumerate(self._paths)]
+        return parse_v2(*texts) if self._version == 2 else parse_v1(*texts)
+
+    def close(self) -> None:
+        """Close every file; may be repeated."""
+        for fd in self._fds:
+            if fd is not None:
+                os.close(fd)
+        self._fds = []
+
+    def _open_all(self) -> None:
+        for index, path in enumerate(self._paths):
+            try:
+                self._fds.append(None if path is None else os.open(path, os.O_RDONLY))
+            except FileNotFoundError:
+                if index == 0:
+                    raise
+                self._fds.append(None)
+
+    def _read_once(self, index: int, path: Path | None) -> bytes:
+        if path is None:
+            return b""
+        try:
+            fd = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            if index == 0:
+                raise
+            return b""
+        try:
+            return os.read(fd, _READ_BYTES)
+        finally:
+            os.close(fd)
+
+
+class CgroupTree:
+    """The cgroup mount of the host: finds the directories of containers in it."""
+
+    def __init__(
+        self, root: Path = Path("/sys/fs/cgroup"), *, proc: Path = Path("/proc"), driver: str = ""
+    ) -> None:
+        """Look at the mount once.
+
+        Args:
+            root: where the hierarchy, or one directory per controller, is mounted.
+            proc: the process file system.
+            driver: ``cgroupfs`` or ``systemd``, as the engine names it; empty tries both.
+        """
+        self.root = root
+        self.version = 2 if (root / "cgroup.controllers").exists() else 1
+        self._proc = proc
+        self._driver = driver
+        self._mounts = {name: self._mount(name) for name, _ in _V1_FILES}
+
+    def open(
+        self, runtime_id: str, *, pid: int, cgroup_parent: str, keep_open: bool = True
+    ) -> CgroupReader:
+        """Find the files of a running container.
+
+        Args:
+            runtime_id: its id in the engine.
+            pid: its first process; 0 when unknown.
+            cgroup_parent: ``HostConfig.CgroupParent``; empty for the engine's default.
+            keep_open: see ``CgroupReader``.
+
+        Raises:
+            OSError: no such container in the hierarchy.
+        """
+        for relative in self._candidates(runtime_id, pid, cgroup_parent):
+            paths = self._paths(relative)
+            if paths[0] is not None and paths[0].exists():
+                return CgroupReader(paths, version=self.version, keep_open=keep_open)
+        raise FileNotFoundError(f"no control group of container {runtime_id[:12]} in {self.root}")
+
+    def _candidates(self, runtime_id: str, pid: int, cgroup_parent: str) -> list[str]:
+        """List where the container may be: where the kernel says first, then by convention."""
+        found = self._of_process(runtime_id, pid)
+        by_convention: list[str] = []
+        if self._driver != "systemd":
+            by_convention.append(f"{cgroup_parent.strip('/') or 'docker'}/{runtime_id}")
+        if self._driver != "cgroupfs":
+            by_convention.append(f"{slice_path(cgroup_parent)}/docker-{runtime_id}.scope")
+        return [found, *by_convention] if found else by_convention
+
+    def _of_process(self, runtime_id: str, pid: int) -> str:
+        """Return the group of a process up to the element that names the container.
+
+        The id must be in it: the pid may belong to somebody else by now, and a container with an
+        init of its own may have moved its processes further down.
+        """
+        if pid <= 0:
+            return ""
+        try:
+            lines = (self._proc / str(pid) / "cgroup").read_text().splitlines()
+        except OSError:
+            return ""
+        for line in lines:
+            path = line.split(":", 2)[-1]
+            head, found, tail = path.partition(runtime_id)
+            if found and ".." not in path:
+                return (head + found + tail.split("/", 1)[0]).lstrip("/")
+        return ""
+
+    def _paths(self, relative: str) -> list[Path | None]:
+        if self.version == 2:
+            return [self.root / relative / name for name in _V2_FILES]
+        paths: list[Path | None] = []
+        for controller, name in _V1_FILES:
+            mount = self._mounts[controller]
+            paths.append(None if mount is None else mount / relative / name)
+        return paths
+
+    def _mount(self, controller: str) -> Path | None:
+        names = _V1_SHARED_MOUNTS.get(controller, (controller,))
+        return next((self.root / name for name in names if (self.root / name).is_dir()), None)
+
+
+def slice_path(cgroup_parent: str) -> str:
+    """Return the directory of a systemd slice: ``a-b.slice`` lies in ``a.slice/a-b.slice``.
+
+    The engine's default is ``system.slice``; ``-.slice`` is the root.
+    """
+    name = cgroup_parent.strip("/") or "system.slice"
+    if "/" in name or not name.endswith(".slice"):
+        return name
+    parts = [part for part in name.removesuffix(".slice").split("-") if part]
+    return "/".join(f"{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))

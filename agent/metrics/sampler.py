@@ -1,0 +1,236 @@
+"""The one timer behind every figure: samples all running containers and hands the batch on.
+
+Touches the files that ``collector`` reads, in one thread of its own; the event loop never waits on
+a file. A round that hangs (a dead network disk) is reported once, and rounds are skipped until it
+comes back; nothing piles up and the process can still end. Nothing here stops the agent.
+
+The default interval of 10 s is that of Amazon ECS (``ECS_POLLING_METRICS_WAIT_DURATION``), and two
+samples make the 20 s that ECS aggregates. A round costs about 60 µs a container, so the interval
+is chosen for what consumers need, not for cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import resource
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.metrics.cgroup import CgroupTree
+from agent.metrics.collector import Collector, SampleTarget
+from agent.metrics.host import HostReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from agent.model.metrics import MetricsBatch
+
+__all__ = ["INTERVAL_S", "SampleTarget", "Sampler"]
+
+_log = structlog.get_logger()
+
+INTERVAL_S = 10.0
+
+_SECOND_LOOK_S = 1.0
+"""A container seen for the first time is read again this soon, for its first CPU figure."""
+
+_ROUND_LIMIT_S = 5.0
+
+_Job = tuple[
+    "Callable[[], MetricsBatch]", "Callable[[MetricsBatch | None, Exception | None], None]"
+]
+
+
+class _Thread:
+    """One daemon thread that does one job at a time, and ``last`` when it ends."""
+
+    def __init__(self, last: Callable[[], None]) -> None:
+        self.busy = False
+        self._last = last
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="sampler", daemon=True).start()
+
+    def do(self, job: Callable[[], MetricsBatch]) -> asyncio.Future[MetricsBatch]:
+        """Start a job; the caller sees to it that the thread is not busy."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[MetricsBatch] = loop.create_future()
+
+        def settle(batch: MetricsBatch | None, error: Exception | None) -> None:
+            self.busy = False
+            if future.done():
+                return
+            if batch is not None:
+                future.set_result(batch)
+            elif error is not None:
+                future.set_exception(error)
+
+        def done(batch: MetricsBatch | None, error: Exception | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop ended before the job did
+                loop.call_soon_threadsafe(settle, batch, error)
+
+        self.busy = True
+        self._jobs.put((job, done))
+        return future
+
+    def end(self) -> None:
+        """End the thread after the job it may be doing; returns at once."""
+        self._jobs.put(None)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            work, done = job
+            try:
+                batch = work()
+            except Exception as error:  # noqa: BLE001 - the round that waits for it handles it
+                done(None, error)
+            else:
+                done(batch, None)
+        self._last()
+
+
+class Sampler:
+    """Samples targets at a steady beat; built and used on one event loop."""
+
+    def __init__(
+        self,
+        targets: Callable[[], Iterable[SampleTarget]],
+        *,
+        interval_s: float = INTERVAL_S,
+        cgroup_root: Path = Path("/sys/fs/cgroup"),
+        cgroup_driver: str = "",
+        disk_path: Path = Path("/"),
+        proc: Path = Path("/proc"),
+        round_limit_s: float = _ROUND_LIMIT_S,
+    ) -> None:
+        """Prepare; nothing is read before ``run``.
+
+        Args:
+            targets: asked on the event loop at the start of each round; must be quick.
+            interval_s: between rounds.
+            cgroup_root: where control groups are mounted.
+            cgroup_driver: the engine's, ``cgroupfs`` or ``systemd``; empty tries both.
+            disk_path: a path on the file system whose fill is reported.
+            proc: the process file system.
+            round_limit_s: how long a round may take before it counts as hung.
+        """
+        self._targets = targets
+        self._interval_s = interval_s
+        self._round_limit_s = round_limit_s
+        self._cgroup = (cgroup_root, cgroup_driver)
+        self._disk_path = disk_path
+        self._proc = proc
+        self._collector: Collector | None = None
+        self._callbacks: list[Callable[[MetricsBatch], None]] = []
+        self._poked = asyncio.Event()
+        self._last_round_s = float("-inf")
+        self._in_trouble = False
+        self.latest: MetricsBatch | None = None
+        """The newest round; None before the first."""
+        self.loop_lag_s = 0.0
+        """How late the event loop was at the last beat of the timer."""
+        self.round_s = 0.0
+        """How long the last round took, its wait for the thread included."""
+
+    def subscribe(self, callback: Callable[[MetricsBatch], None]) -> Callable[[], None]:
+        """Call ``callback`` on the event loop after each round; returns what ends that.
+
+        It must be quick; an exception from it is logged and goes no further.
+        """
+        self._callbacks.append(callback)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._callbacks.remove(callback)
+
+        return unsubscribe
+
+    def poke(self) -> None:
+        """Ask for a round now, for example when a task came up; at most one a second is made."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        """Sample until cancelled; the first round is made at once."""
+        loop = asyncio.get_running_loop()
+        thread = _Thread(self._close)
+        start_s = due_s = loop.time()
+        try:
+            while True:
+                await self._round(thread)
+                now_s = loop.time()
+                beats = int((now_s - start_s) / self._interval_s) + 1
+                due_s = start_s + beats * self._interval_s
+                if self._has_newcomers():
+                    due_s = min(due_s, now_s + _SECOND_LOOK_S)
+                await self._sleep_until(due_s)
+        finally:
+            thread.end()
+
+    async def _sleep_until(self, due_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(due_s):
+                await self._poked.wait()
+        except TimeoutError:
+            self.loop_lag_s = max(0.0, loop.time() - due_s)
+            return
+        await asyncio.sleep(max(0.0, self._last_round_s + _SECOND_LOOK_S - loop.time()))
+
+    async def _round(self, thread: _Thread) -> None:
+        self._poked.clear()
+        if thread.busy:
+            return
+        loop = asyncio.get_running_loop()
+        started_s = self._last_round_s = loop.time()
+        try:
+            targets = list(self._targets())
+            async with asyncio.timeout(self._round_limit_s):
+                batch = await thread.do(lambda: self._collect(targets))
+        except TimeoutError:
+            self._trouble(f"a round of sampling took longer than {self._round_limit_s:g} s")
+            return
+        except Exception as error:  # noqa: BLE001 - figures may fail, the agent goes on
+            self._trouble(f"{type(error).__name__}: {error}")
+            return
+        self._in_trouble = False
+        self.round_s = loop.time() - started_s
+        self._publish(batch)
+
+    def _collect(self, targets: list[SampleTarget]) -> MetricsBatch:
+        if self._collector is None:
+            root, driver = self._cgroup
+            self._collector = Collector(
+                CgroupTree(root, proc=self._proc, driver=driver),
+                HostReader(self._disk_path),
+                proc=self._proc,
+                max_open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4,
+            )
+        return self._collector.collect(targets)
+
+    def _close(self) -> None:
+        if self._collector is not None:
+            self._collector.close()
+            self._collector = None
+
+    def _publish(self, batch: MetricsBatch) -> None:
+        self.latest = batch
+        for callback in list(self._callbacks):
+            try:
+                callback(batch)
+            except Exception:  # noqa: BLE001 - one consumer must not keep figures from the others
+                _log.exception("a consumer of samples failed")
+
+    def _has_newcomers(self) -> bool:
+        if self.latest is None or self._in_trouble:
+            return False
+        return any(c.cpu_percent is None for task in self.latest.tasks for c in task.containers)
+
+    def _trouble(self, cause: str) -> None:
+        """Log the first of a row of failed rounds."""
+        if not self._in_trouble:
+            _log.warning("nothing was sampled", cause=cause, next_try_s=self._interval_s)
+        self._in_trouble = True
