@@ -49,7 +49,7 @@ def change_of(
     )
 
 
-def rejected(task_arn: str, reason: str, now: float, *, stop_code: str = "") -> TaskChange:
+def rejected(task_arn: str, reason: str, now: float, stop_code: str) -> TaskChange:
     """Return the report of a task that never became a record."""
     return TaskChange(
         id=uuid.uuid4().hex,

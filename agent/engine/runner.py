@@ -22,13 +22,15 @@ import structlog
 
 from agent.engine import failures, observe, planner, reports
 from agent.engine.planner import Live, Plan, Step, StepKind
-from agent.engine.steps import Outcome, Steps
 from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from agent.engine.graph import Graph
+    from agent.engine.steps import Outcome, Steps
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
     from agent.model.status import Health
@@ -57,7 +59,7 @@ class Callbacks:
     save: Saver
     stopped: Callable[[str], None]
     """The task has stopped: what it held of the host is free."""
-    ping: Callable[[], asyncio.Future[bool] | asyncio.Task[bool]]
+    ping: Callable[[], Awaitable[bool]]
     """Ask whether the engine answers at all."""
 
 
@@ -75,6 +77,8 @@ class Runner:
         self.record = record
         self.live = Live()
         self.waits: tuple[Wait, ...] = ()
+        self.finished = False
+        """True once nothing is left to do for the task; messages are no longer read."""
         self._graph = graph
         self._policy = policy
         self._callbacks = callbacks
@@ -90,7 +94,9 @@ class Runner:
         self._released = False
         self._seen = (record.known, {c.name: c.known for c in record.containers.values()})
 
-    def equip(self, build: Callable[[TaskRecord, Live, Callable[[], object]], Steps]) -> None:
+    def equip(
+        self, build: Callable[[TaskRecord, Live, Callable[[], Awaitable[None]]], Steps]
+    ) -> None:
         """Give the runner its hands; called once before ``run``."""
         self._steps = build(self.record, self.live, self.saved)
 
@@ -156,6 +162,8 @@ class Runner:
 
     async def saved(self) -> None:
         """Return when everything posted so far has been applied and is durable."""
+        if self.finished:
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def message(_now: float) -> None:
@@ -174,7 +182,7 @@ class Runner:
     async def run(self) -> None:
         """Run until nothing is left of the task. Cancelling leaves its containers as they are."""
         async with asyncio.TaskGroup() as group:
-            while True:
+            while not self.finished:
                 now = self._clock()
                 planner.settle(self.record, self._graph, self.live, now)
                 self._note_transitions()
@@ -182,10 +190,11 @@ class Runner:
                 self._release_when_stopped()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
                 self.waits = plan.waits
-                if plan.finished:
-                    return
-                self._carry_out(plan, group, now)
-                await self._apply_messages(plan)
+                if plan.finished and not self._savers:
+                    self.finished = True
+                else:
+                    self._carry_out(plan, group, now)
+                    await self._apply_messages(plan)
 
     def _carry_out(self, plan: Plan, group: asyncio.TaskGroup, now: float) -> None:
         for key in plan.cancel:
@@ -229,7 +238,7 @@ class Runner:
             raise
         except AgentError as error:
             await self._failed(step, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - see below
             # A fault of ours must cost this step and not the daemon with all its other tasks.
             _log.exception("step broke", task=self.record.arn, step=str(step.kind), key=step.key)
             await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"))

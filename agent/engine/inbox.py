@@ -1,0 +1,60 @@
+"""Reading what control wants: from assignments to orders. Pure.
+
+Each is read by itself, so that a broken one harms no other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.errors import PayloadError
+from agent.model import payload as payloads
+from agent.model import reasons
+from agent.model.status import DesiredStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from agent.model.payload import TaskPayload
+    from agent.model.wire import Assignment, Assignments
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One thing to do about one task."""
+
+    arn: str
+    payload: TaskPayload | None = None
+    """The task to run; None for a stop, and for a task that cannot be read."""
+    reason: str = ""
+    """Why the task is to stop, or cannot be run."""
+    stop_code: str = ""
+
+
+def read(assignments: Assignments, known: Container[str]) -> list[Order]:
+    """Return the orders of an answer, stops first; running orders for known tasks say nothing."""
+    orders: dict[str, Order] = {}
+    for assignment in assignments.tasks:
+        order = _order(assignment, known)
+        if order is not None:
+            orders[order.arn] = order
+    return sorted(orders.values(), key=lambda order: order.payload is not None)
+
+
+def _order(assignment: Assignment, known: Container[str]) -> Order | None:
+    arn = assignment.task_arn
+    if not arn:
+        return None
+    if assignment.desired_status == DesiredStatus.STOPPED:
+        return Order(arn, reason=assignment.stopped_reason, stop_code=assignment.stop_code)
+    if arn in known:
+        return None
+    try:
+        payload = payloads.decode(assignment.payload)
+        if payload.arn != arn:
+            raise PayloadError(f"arn {payload.arn!r} is not that of the assignment, {arn!r}")
+    except PayloadError as error:
+        reason = reasons.unrecognized_task(str(error))
+        return Order(arn, reason=reason, stop_code="TaskFailedToStart")
+    return Order(arn, payload=payload)

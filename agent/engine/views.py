@@ -1,0 +1,86 @@
+"""Tasks as operators, the sampler and the local endpoint see them. Pure copies of records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.model import ids
+from agent.model.status import ContainerStatus, NetworkMode
+from agent.model.views import ContainerView, TaskView
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.engine.planner import Live
+    from agent.model.resources import Wait
+    from agent.model.task import ContainerRecord, TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One running container and where its figures are found."""
+
+    task_arn: str
+    name: str
+    runtime_id: str
+    network_pid: int
+    """A process inside the task's network namespace; 0 where there is none of its own."""
+    cgroup_parent: str = ""
+
+
+def targets_of(record: TaskRecord, live: Live) -> Iterator[Target]:
+    """Yield the running containers of a task."""
+    mode = record.payload.mode
+    for container in record.containers.values():
+        if container.known is not ContainerStatus.RUNNING or not container.runtime_id:
+            continue
+        pid = 0
+        if mode is NetworkMode.AWSVPC and record.network is not None:
+            pid = record.network.sandbox_pid
+        elif mode is NetworkMode.BRIDGE:
+            pid = live.pids.get(container.name, 0)
+        yield Target(record.arn, container.name, container.runtime_id, pid)
+
+
+def task_view(record: TaskRecord, waits: tuple[Wait, ...]) -> TaskView:
+    """Return one task as it stands."""
+    payload = record.payload
+    return TaskView(
+        arn=record.arn,
+        id=ids.task_id(record.arn),
+        family=payload.family,
+        revision=payload.version,
+        status=record.known.wire(),
+        desired=record.desired.value,
+        network_mode=payload.mode.value,
+        ipv4=record.network.ipv4 if record.network and record.network_held else "",
+        reason=record.reason,
+        stop_code=record.stop_code,
+        accepted_at=record.accepted_at,
+        started_at=record.started_at,
+        stopped_at=record.stopped_at,
+        containers=[_container(record, c) for c in record.containers.values()],
+        waits=list(waits),
+    )
+
+
+def _container(record: TaskRecord, container: ContainerRecord) -> ContainerView:
+    definition = record.payload.container(container.name)
+    return ContainerView(
+        name=container.name,
+        image=definition.image if definition else "",
+        status=container.known.name,
+        desired=container.desired.name,
+        essential=definition.essential if definition else True,
+        runtime_id=container.runtime_id,
+        engine_name=container.engine_name,
+        exit_code=container.exit_code,
+        reason=container.reason,
+        health=container.health,
+        created_at=container.created_at,
+        started_at=container.started_at,
+        finished_at=container.finished_at,
+        restart_count=container.restart_count,
+        bindings=container.bindings,
+    )
