@@ -1,0 +1,69 @@
+"""Deadlines of leases: one timer each, moved by a keep-alive without touching the disk.
+
+Deadlines are monotonic and live in memory only. After a restart every lease starts anew, because
+nobody could renew one while the store was away. Everything runs on the event loop of the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_RETRY_S = 1.0
+
+
+class _Lease(Struct):
+    ttl_s: float
+    deadline: float
+    timer: asyncio.TimerHandle
+
+
+class LeaseTimers:
+    """Calls ``expire(lease)`` when a lease ends; the lease is unknown from then on."""
+
+    def __init__(self, expire: Callable[[int], None]) -> None:
+        self._expire = expire
+        self._loop = asyncio.get_running_loop()
+        self._leases: dict[int, _Lease] = {}
+
+    def start(self, lease: int, ttl_s: float) -> None:
+        """Begin to count."""
+        timer = self._loop.call_later(ttl_s, self._check, lease)
+        self._leases[lease] = _Lease(ttl_s, self._loop.time() + ttl_s, timer)
+
+    def renew(self, lease: int) -> bool:
+        """Count from now again; False when the lease has ended."""
+        known = self._leases.get(lease)
+        if known is None:
+            return False
+        known.deadline = self._loop.time() + known.ttl_s
+        return True
+
+    def forget(self, lease: int) -> None:
+        """Count no longer; an unknown lease is fine."""
+        known = self._leases.pop(lease, None)
+        if known is not None:
+            known.timer.cancel()
+
+    def retry(self, lease: int) -> None:
+        """Call ``expire`` again after a while: the store could not end the lease just now."""
+        self._loop.call_later(_RETRY_S, self._expire, lease)
+
+    def close(self) -> None:
+        """Stop all timers."""
+        for lease in list(self._leases):
+            self.forget(lease)
+
+    def _check(self, lease: int) -> None:
+        known = self._leases[lease]
+        left_s = known.deadline - self._loop.time()
+        if left_s > 0:
+            known.timer = self._loop.call_later(left_s, self._check, lease)
+            return
+        del self._leases[lease]
+        self._expire(lease)

@@ -1,0 +1,295 @@
+"""The SQLite store: the contract on one file of one machine, for one process.
+
+::
+
+    txn ──► writer thread ──► group commit (WAL, synchronous=FULL) ──► event loop: revision, watches
+    get, range, history ──► two reader threads, each with its own connection
+
+The file has mode 0600 and is locked against a second process. A failing disk fails the calls with
+``StoreUnavailable`` and nothing else; the store works again when the disk does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from agent.controlplane.store import sqlite_schema as schema
+from agent.controlplane.store.contract import (
+    TXN_LIMIT,
+    Compare,
+    DeletePrefix,
+    Event,
+    InvalidTransaction,
+    KeyValue,
+    LeaseUnknown,
+    Op,
+    RangeResult,
+    StoreFailure,
+    StoreUnavailable,
+    TxnResult,
+)
+from agent.controlplane.store.leases import LeaseTimers
+from agent.controlplane.store.sqlite_writer import (
+    Compact,
+    EndLease,
+    Granted,
+    GrantLease,
+    Job,
+    Outcome,
+    Txn,
+    Writer,
+)
+from agent.controlplane.store.watching import Hub, PrefixWatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
+
+ResultT = TypeVar("ResultT")
+
+READERS = 2
+
+
+class SqliteStore:
+    """See ``contract.Store``; open one with ``await SqliteStore.open(path)``."""
+
+    def __init__(self, path: Path, lock: schema.FileLock, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._lock = lock
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._revision = 0
+        self._closed: asyncio.Future[None] | None = None
+        self._hub = Hub(self._history)
+        self._timers = LeaseTimers(self._expire)
+        self._writer = Writer(connection, self._deliver_from_thread)
+        self._reader = threading.local()
+        self._reader_connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="control-store-reader")
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteStore:
+        """Open the store at ``path``, making it when it is missing; its directory must exist.
+
+        Raises:
+            StoreFailure: the file cannot be used; the text says why.
+        """
+        lock, connection, revision, leases = await asyncio.to_thread(_open, path)
+        store = cls(path, lock, connection)
+        store._revision = revision
+        for lease, ttl_s in leases:
+            store._timers.start(lease, ttl_s)
+        return store
+
+    @property
+    def revision(self) -> int:
+        """The newest revision."""
+        return self._revision
+
+    async def get(self, key: str) -> KeyValue | None:
+        """Return a key, or None when it does not exist."""
+        return await self._read(lambda connection: schema.read_key(connection, key))
+
+    async def get_many(self, keys: Iterable[str]) -> dict[str, KeyValue]:
+        """Return those of at most ``TXN_LIMIT`` keys that exist."""
+        wanted = list(dict.fromkeys(keys))
+        if len(wanted) > TXN_LIMIT:
+            raise InvalidTransaction(f"{len(wanted)} keys at once, at most {TXN_LIMIT}")
+
+        def read(connection: sqlite3.Connection) -> dict[str, KeyValue]:
+            with schema.snapshot(connection):
+                found = [schema.read_key(connection, key) for key in wanted]
+            return {kv.key: kv for kv in found if kv is not None}
+
+        return await self._read(read)
+
+    async def range(
+        self, prefix: str, *, start_after: str | None = None, limit: int | None = None
+    ) -> RangeResult:
+        """Return the keys under ``prefix``, in order, from behind ``start_after``."""
+        most = -1 if limit is None else limit + 1
+
+        def read(connection: sqlite3.Connection) -> RangeResult:
+            with schema.snapshot(connection) as revision:
+                items = schema.read_range(connection, prefix, start_after, most)
+            return RangeResult(items[:limit], revision, limit is not None and len(items) > limit)
+
+        return await self._read(read)
+
+    async def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+    ) -> TxnResult:
+        """Compare and change, all or nothing; durable on return."""
+        check_txn(compares, then, otherwise)
+        result: TxnResult = await self._submit(Txn(tuple(compares), tuple(then), tuple(otherwise)))
+        return result
+
+    def watch(self, prefix: str, *, after_revision: int) -> PrefixWatch:
+        """Follow every change under ``prefix`` later than ``after_revision``."""
+        return self._hub.watch(prefix, after_revision)
+
+    async def compact(self, revision: int) -> None:
+        """Forget the history up to ``revision``, in pieces between which others may write."""
+        row: int | None = 0
+        while row is not None:
+            row = await self._submit(Compact(revision, row))
+
+    async def grant_lease(self, ttl_s: float) -> int:
+        """Start a lease and return its id."""
+        if not ttl_s > 0:
+            raise InvalidTransaction(f"a lease of {ttl_s} s; it must be longer than 0")
+        granted: Granted = await self._submit(GrantLease(ttl_s))
+        return granted.lease
+
+    async def keep_alive(self, lease: int) -> None:
+        """Give a lease its full time again; touches no disk."""
+        self._check_open()
+        if not self._timers.renew(lease):
+            raise LeaseUnknown(f"lease {lease} has ended or never was")
+
+    async def revoke_lease(self, lease: int) -> None:
+        """End a lease now and delete its keys; an ended one is success."""
+        self._timers.forget(lease)
+        try:
+            await self._submit(EndLease(lease))
+        except StoreUnavailable:
+            self._timers.retry(lease)
+            raise
+
+    async def close(self) -> None:
+        """Finish what was accepted, end all watches; may be repeated."""
+        if self._closed is None:
+            self._timers.close()
+            self._hub.close()
+            self._closed = self._loop.run_in_executor(None, self._shut_down)
+        await asyncio.shield(self._closed)
+
+    def _shut_down(self) -> None:
+        self._writer.close()
+        self._readers.shutdown(wait=True)
+        for connection in self._reader_connections:
+            connection.close()
+        self._connection.close()
+        self._lock.release()
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise StoreUnavailable("the store is closed")
+
+    async def _submit(self, job: Job) -> Any:
+        self._check_open()
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._writer.submit(job, future)
+        return await future
+
+    def _deliver_from_thread(self, outcomes: list[Outcome]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, outcomes)
+        except RuntimeError:
+            # The loop is closed: nobody waits any more, and the changes are on disk.
+            return
+
+    def _deliver(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self._revision = max(self._revision, outcome.revision)
+            if outcome.events:
+                self._hub.publish(outcome.revision, outcome.events)
+            if isinstance(outcome.result, Granted):
+                # Also when nobody waits for it any more: the lease then runs out by itself.
+                self._timers.start(outcome.result.lease, outcome.result.ttl_s)
+            if outcome.future.done():
+                continue
+            if isinstance(outcome.result, StoreFailure):
+                outcome.future.set_exception(outcome.result)
+            else:
+                outcome.future.set_result(outcome.result)
+
+    def _expire(self, lease: int) -> None:
+        if self._closed is not None:
+            return
+
+        def settle(future: asyncio.Future[Any]) -> None:
+            if future.exception() is not None:
+                self._timers.retry(lease)
+
+        future: asyncio.Future[Any] = self._loop.create_future()
+        future.add_done_callback(settle)
+        self._writer.submit(EndLease(lease), future)
+
+    async def _history(self, prefix: str, after_revision: int) -> tuple[list[Event], int, bool]:
+        return await self._read(
+            lambda connection: schema.read_history(connection, prefix, after_revision)
+        )
+
+    async def _read(self, read: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        self._check_open()
+        try:
+            return await self._loop.run_in_executor(self._readers, self._in_reader, read)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self._path} cannot be read: {error}") from error
+
+    def _in_reader(self, read: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
+        connection: sqlite3.Connection | None = getattr(self._reader, "connection", None)
+        if connection is None:
+            connection = self._reader.connection = schema.connect(self._path)
+            self._reader_connections.append(connection)
+        return read(connection)
+
+
+def check_txn(compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> None:
+    """Raise ``InvalidTransaction`` where a transaction breaks the contract."""
+    if len(compares) > TXN_LIMIT:
+        raise InvalidTransaction(f"{len(compares)} compares in a transaction, at most {TXN_LIMIT}")
+    for compare in compares:
+        _check_key(compare.key)
+        if isinstance(compare.value, bytes) != (compare.field == "value"):
+            raise InvalidTransaction(
+                f"{compare.field} of {compare.key} compared with {compare.value!r}"
+            )
+    _check_ops(then)
+    _check_ops(otherwise)
+
+
+def _check_ops(ops: Sequence[Op]) -> None:
+    if len(ops) > TXN_LIMIT:
+        raise InvalidTransaction(f"{len(ops)} operations in a transaction, at most {TXN_LIMIT}")
+    keys = [op.key for op in ops if not isinstance(op, DeletePrefix)]
+    prefixes = [op.prefix for op in ops if isinstance(op, DeletePrefix)]
+    for key in keys + prefixes:
+        _check_key(key)
+    twice = len(set(keys)) != len(keys)
+    overlapping = any(key.startswith(prefix) for prefix in prefixes for key in keys) or any(
+        a.startswith(b) for i, a in enumerate(prefixes) for j, b in enumerate(prefixes) if i != j
+    )
+    if twice or overlapping:
+        raise InvalidTransaction("a transaction touches a key twice")
+
+
+def _check_key(key: str) -> None:
+    if not key:
+        raise InvalidTransaction("a key or prefix in a transaction is empty")
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidTransaction(f"key {key!a} is no text: {error}") from None
+
+
+def _open(
+    path: Path,
+) -> tuple[schema.FileLock, sqlite3.Connection, int, list[tuple[int, float]]]:
+    try:
+        lock = schema.FileLock(path)
+    except OSError as error:
+        raise StoreFailure(f"{path}.lock cannot be made: {error}") from error
+    try:
+        connection = schema.open_file(path)
+        revision = schema.meta(connection, "revision")
+        leases = connection.execute("SELECT id, ttl_s FROM lease").fetchall()
+    except BaseException:
+        lock.release()
+        raise
+    return lock, connection, revision, leases
