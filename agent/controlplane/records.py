@@ -157,6 +157,8 @@ class ContainerRecord(_Record, frozen=True):
     exit_code: int | None = None
     reason: str = ""
     health_status: str = "UNKNOWN"
+    health_check: bool = False
+    """True when the definition has a health check, so that UNKNOWN means "not known yet"."""
     essential: bool = True
     cpu: int = 0
     memory: int | None = None
