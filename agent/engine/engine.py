@@ -22,7 +22,7 @@ from agent.engine import admissible, inbox, planner, reports
 from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.engine.runner import Callbacks, Runner, existing_containers
 from agent.engine.steps import Steps, StepSettings, Tools
-from agent.engine.views import Target, targets_of, task_view
+from agent.engine.views import targets_of, task_view
 from agent.errors import PayloadError, RuntimeFailure
 from agent.model import ids, task
 from agent.model.resources import needs_of
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from agent.engine.graph import Graph
+    from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.task import TaskRecord
@@ -373,7 +374,7 @@ class Engine:
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
         return [task_view(r.record, r.waits) for r in runners]
 
-    def targets(self) -> Iterable[Target]:
+    def targets(self) -> Iterable[SampleTarget]:
         """Return what there is to measure: every running container and where to find it."""
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.metrics.collector import SampleTarget
 from agent.model import ids
 from agent.model.status import ContainerStatus, NetworkMode
 from agent.model.views import ContainerView, TaskView
@@ -17,30 +17,21 @@ if TYPE_CHECKING:
     from agent.model.task import ContainerRecord, TaskRecord
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One running container and where its figures are found."""
-
-    task_arn: str
-    name: str
-    runtime_id: str
-    network_pid: int
-    """A process inside the task's network namespace; 0 where there is none of its own."""
-    cgroup_parent: str = ""
-
-
-def targets_of(record: TaskRecord, live: Live) -> Iterator[Target]:
+def targets_of(record: TaskRecord, live: Live) -> Iterator[SampleTarget]:
     """Yield the running containers of a task."""
     mode = record.payload.mode
     for container in record.containers.values():
         if container.known is not ContainerStatus.RUNNING or not container.runtime_id:
             continue
-        pid = 0
+        pid = live.pids.get(container.name, 0)
+        network_pid = 0
         if mode is NetworkMode.AWSVPC and record.network is not None:
-            pid = record.network.sandbox_pid
+            network_pid = record.network.sandbox_pid
         elif mode is NetworkMode.BRIDGE:
-            pid = live.pids.get(container.name, 0)
-        yield Target(record.arn, container.name, container.runtime_id, pid)
+            network_pid = pid
+        yield SampleTarget(
+            record.arn, container.name, container.runtime_id, pid, network_pid, cgroup_parent=""
+        )
 
 
 def task_view(record: TaskRecord, waits: tuple[Wait, ...]) -> TaskView:

@@ -147,6 +147,13 @@ class Database:
         moved, trouble = self._move_aside("outbox", "seq", bad)
         return good, moved, trouble
 
+    def outbox_count(self, task_arn: str) -> int:
+        """Count the unacknowledged reports of one task."""
+        rows = self._connect().execute(
+            "SELECT count(*) FROM outbox WHERE task_arn = ?", (task_arn,)
+        )
+        return int(rows.fetchone()[0])
+
     def outbox_size(self) -> int:
         """Count the rows of the outbox."""
         return int(self._connect().execute("SELECT count(*) FROM outbox").fetchone()[0])

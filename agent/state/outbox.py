@@ -34,10 +34,13 @@ class Outbox:
         *,
         read: Callable[[int], Awaitable[list[OutboxRow]]],
         forget: Callable[[tuple[int, ...]], asyncio.Future[None]],
+        count: Callable[[str], Awaitable[int]],
     ) -> None:
         self._size = size
         self._read = read
         self._forget = forget
+        self._count = count
+        self._on_removed: list[Callable[[], None]] = []
         self._head: deque[tuple[int, TaskChange]] = deque()
         self._settled: set[int] = set()
         """Acknowledged rows whose removal is not on the disk yet."""
@@ -68,6 +71,18 @@ class Outbox:
                 (row.seq, changes.decode(row.body)) for row in rows if row.seq not in self._settled
             )
         return [self._head[index] for index in range(min(limit, len(self._head)))]
+
+    async def pending(self, task_arn: str) -> bool:
+        """Tell whether the disk holds a report of this task that is not acknowledged.
+
+        Raises:
+            StateFailure: the store cannot be read now.
+        """
+        return bool(await self._count(task_arn))
+
+    def on_removed(self, callback: Callable[[], None]) -> None:
+        """Have a function called each time that acknowledged reports have left the disk."""
+        self._on_removed.append(callback)
 
     def settle(self, seqs: Iterable[int]) -> None:
         """Never offer these reports again.
@@ -105,6 +120,8 @@ class Outbox:
     def _forgot(self, numbers: tuple[int, ...], outcome: asyncio.Future[None]) -> None:
         if not outcome.cancelled() and outcome.exception() is None:
             self._settled.difference_update(numbers)
+            for callback in self._on_removed:
+                callback()
 
     def _signal(self) -> None:
         if self._size:

@@ -92,6 +92,8 @@ def _copy_rows(path: Path, fresh: Path) -> tuple[dict[str, int], list[str]]:
     ):
         # Text goes over as the bytes it is: a broken one is set aside later, by its row.
         source.text_factory = bytes
+        # Lets SQLite read a file that is shorter than its header says; nothing is written to it.
+        source.execute("PRAGMA writable_schema = ON")
         migration.refuse_foreign(source, path)
         migration.migrate(target, to=migration.version_of(source))
         for table, order in schema.TABLES.items():

@@ -97,7 +97,9 @@ class Store:
             await store.close()
             raise
         store._notes.extend(store._database.notes)
-        store.outbox = Outbox(size, read=store._outbox_head, forget=store._forget)
+        store.outbox = Outbox(
+            size, read=store._outbox_head, forget=store._forget, count=store._outbox_count
+        )
         for note in store._notes:
             log.error("state_rescued", note=note)
         return store
@@ -183,6 +185,9 @@ class Store:
         self._take_note(moved, trouble)
         self.outbox.lost(len(moved))
         return good
+
+    async def _outbox_count(self, task_arn: str) -> int:
+        return await self._call(lambda: self._database.outbox_count(task_arn), "read")
 
     def _forget(self, seqs: tuple[int, ...]) -> asyncio.Future[None]:
         batch = Batch()
