@@ -193,18 +193,19 @@ class Database:
 
     def _take_lock(self) -> None:
         descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
             who = f"another agent (pid {holder})" if holder else "another agent"
             raise StateFailure(
                 f"{who} uses {self.path}: stop it first, or give this one its own ECS_DATADIR"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._lock = descriptor
+        # The number is only for the message above; a full disk must not keep the agent away.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
