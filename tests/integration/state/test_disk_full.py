@@ -40,7 +40,7 @@ async def put_until_it_fails(store: Store) -> list[int]:
             await put(store, number)
         except StateFailure as failure:
             assert "free space on that disk" in str(failure)  # noqa: PT017 - which put fails is not known
-            assert failure.retryable
+            assert failure.retryable  # noqa: PT017 - as above
             return list(range(number))
     raise AssertionError("the disk never got full")
 
