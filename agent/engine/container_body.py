@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.model.payload import Container, PortMapping, TaskPayload
+    from agent.model.task import TaskRecord
 
 MIN_CPU_SHARES = 2
 MAX_CPU_SHARES = 262_144
@@ -200,6 +201,11 @@ def port_key(container: Container, mapping: PortMapping) -> str:
     """Return the name under which the ports picked for a mapping are kept."""
     port = mapping.container_port_range or mapping.container_port
     return f"{container.name}/{port}/{mapping.protocol or 'tcp'}"
+
+
+def picked_ports(record: TaskRecord) -> list[tuple[str, list[int]]]:
+    """Return the ports that the agent picked for a task, each list with its protocol."""
+    return [(key.rsplit("/", 1)[-1], ports) for key, ports in record.host_ports.items()]
 
 
 def container_ports(mapping: PortMapping) -> list[int]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import admissible, inbox, planner, reports
-from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK, picked_ports
 from agent.engine.runner import Callbacks, Runner, existing_containers
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_view
@@ -113,6 +113,8 @@ class Engine:
             self._add(record, graph)
             if record.admitted_at and not record.is_done:
                 self._ledger.restore(record.arn, needs_of(record.payload))
+                for protocol, ports in picked_ports(record):
+                    self._tools.ports.hold(protocol, ports)
         return list(self._runners)
 
     async def run(self) -> None:
@@ -238,6 +240,8 @@ class Engine:
 
     def _on_stopped(self, arn: str) -> None:
         self._ledger.release(arn)
+        for protocol, ports in picked_ports(self._runners[arn].record):
+            self._tools.ports.release(protocol, ports)
         self._admit()
 
     def _admit(self) -> None:

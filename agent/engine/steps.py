@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from agent.engine import container_body, observe, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
@@ -19,7 +19,7 @@ from agent.model import reasons
 from agent.model.status import ContainerStatus, NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterable
 
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork, TaskRecord
@@ -41,6 +41,19 @@ class StepSettings:
     privileged_allowed: bool = True
 
 
+class PortPicker(Protocol):
+    """Dynamic host ports; ``protocol`` is ``tcp`` or ``udp``."""
+
+    def pick(self, protocol: str, count: int = 1) -> list[int]:
+        """Return that many free ports in a row and hold them; raises ``PayloadError``."""
+
+    def hold(self, protocol: str, ports: Iterable[int]) -> None:
+        """Hold ports that were picked in an earlier life of this process."""
+
+    def release(self, protocol: str, ports: Iterable[int]) -> None:
+        """Give ports back; free ones are ignored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What steps work with; functions where one is all that is needed."""
@@ -49,8 +62,7 @@ class Tools:
     claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
     release_network: Callable[[str], Awaitable[None]]
     ensure_image: Callable[[Container, Callable[[str], None]], Awaitable[str]]
-    pick_ports: Callable[[str, int], list[int]]
-    """Protocol and count to that many host ports in a row."""
+    ports: PortPicker
 
 
 class Steps:
@@ -204,7 +216,7 @@ class Steps:
         ]
         for mapping in missing:
             count = len(container_body.container_ports(mapping))
-            ports = self._tools.pick_ports(mapping.protocol or "tcp", count)
+            ports = self._tools.ports.pick(mapping.protocol or "tcp", count)
             picked[container_body.port_key(definition, mapping)] = ports
         if missing:
             await self._save()
