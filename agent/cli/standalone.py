@@ -171,7 +171,7 @@ async def _bring_up(plan: _Plan, control: Child, agent: Child) -> None:
 async def _until_control_answers(plan: _Plan) -> None:
     try:
         async with asyncio.timeout(CONTROL_READY_LIMIT_S):
-            while not await asyncio.to_thread(_make_cluster, plan):
+            while not await asyncio.to_thread(_make_cluster, plan):  # noqa: ASYNC110 - nothing but asking tells when another process listens
                 await asyncio.sleep(ASK_EVERY_S)
     except TimeoutError:
         raise CliError(
