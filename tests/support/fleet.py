@@ -1,0 +1,275 @@
+"""Real processes of ours for end-to-end tests: a control endpoint and agents, as a user runs them.
+
+Every agent of a test gets a bridge, a pool, a firewall table, a data directory and a socket of its
+own, so that tests disturb neither each other nor an agent that the machine may carry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+COMMAND = Path(sys.executable).with_name("ecs-agent")
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""What a client needs beside the endpoint's URL."""
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(check: Callable[[], Any], *, within_s: float = 30.0, what: str = "") -> Any:
+    """Return the first truthy answer of ``check``; fail when there is none in time."""
+    deadline = time.monotonic() + within_s
+    answer = check()
+    while not answer:
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s} s: {what or check}; last answer {answer!r}")
+        time.sleep(0.02)
+        answer = check()
+    return answer
+
+
+@dataclass
+class Process:
+    """One process of ours, its output in a file."""
+
+    name: str
+    arguments: list[str]
+    directory: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where its output goes."""
+        return self.directory / f"{self.name}.log"
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.popen is not None, f"{self.name} was not started"
+        return self.popen.pid
+
+    def start(self) -> None:
+        """Start it; ``ready`` tells when it serves."""
+        keep = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
+        with self.log.open("ab") as log:
+            self.popen = subprocess.Popen(
+                [str(COMMAND), *self.arguments],
+                env={**keep, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def stop(self, *, within_s: float = 15.0) -> int:
+        """Ask it to stop and return its exit code; kill it when it does not."""
+        if self.popen is None:
+            return 0
+        self.popen.send_signal(signal.SIGTERM)
+        try:
+            return self.popen.wait(within_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"{self.name} ignored SIGTERM:\n{self.tail()}") from None
+        finally:
+            self.popen = None
+
+    def kill(self) -> None:
+        """Kill it as a crash would."""
+        if self.popen is not None:
+            self.popen.kill()
+            self.popen.wait()
+            self.popen = None
+
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+        return self.popen is not None and self.popen.poll() is None
+
+    def tail(self, lines: int = 40) -> str:
+        """Return the end of its output, for failures."""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+@dataclass
+class Control(Process):
+    """A control endpoint."""
+
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """Where it is reached, by agents and by operators."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def ready(self) -> None:
+        """Return when it answers."""
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=2):
+                return True
+            assert self.is_alive(), f"control ended:\n{self.tail()}"
+            return False
+
+        eventually(answers, what="control answers")
+
+
+@dataclass
+class Agent(Process):
+    """An agent with a host identity of its own."""
+
+    index: int = 0
+
+    @property
+    def socket(self) -> Path:
+        """Its operator socket."""
+        return self.directory / f"{self.name}.sock"
+
+    def cli(self, *words: str, check: bool = True) -> str:
+        """Run a command of the CLI against it and return what it printed."""
+        done = subprocess.run(
+            [str(COMMAND), *words],
+            env={**os.environ, "ECS_AGENT_SOCKET": str(self.socket)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        if check:
+            assert done.returncode == 0, f"{words}: {done.stderr}\n{self.tail()}"
+        return done.stdout
+
+    def json(self, *words: str) -> Any:
+        """Run a command of the CLI with ``--json`` and return what it printed."""
+        return json.loads(self.cli(*words, "--json"))
+
+
+@dataclass
+class Fleet:
+    """A control endpoint and its agents, in one directory."""
+
+    directory: Path
+    extra: dict[str, str] = field(default_factory=dict)
+    control: Control = field(init=False)
+    agents: list[Agent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        port = free_port()
+        data = self.directory / "control"
+        self.control = Control(
+            name="control",
+            arguments=["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)],
+            directory=self.directory,
+            port=port,
+        )
+
+    def add_agent(self, **environment: str) -> Agent:
+        """Make an agent of this control, not started yet."""
+        index = len(self.agents)
+        name = f"agent{index}"
+        agent = Agent(name=name, arguments=["run"], directory=self.directory, index=index)
+        agent.environment = {
+            "ECS_CONTROL_ENDPOINT": self.control.url,
+            "ECS_DATADIR": str(self.directory / f"{name}-data"),
+            "ECS_AGENT_SOCKET": str(agent.socket),
+            "ECS_TASK_BRIDGE": f"ecst-br{index}",
+            "ECS_TASK_POOL_CIDR": f"10.219.{4 * index}.0/22",
+            "ECS_FIREWALL_TABLE": f"ecs_test_{index}",
+            "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
+            **self.extra,
+            **environment,
+        }
+        self.agents.append(agent)
+        return agent
+
+    def client(self) -> Any:
+        """Return a boto3 client of the control endpoint, as any operator makes one."""
+        import boto3  # noqa: PLC0415 - slow to import; only end-to-end tests need it
+
+        return boto3.client(
+            "ecs",
+            endpoint_url=self.control.url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+
+    def start(self) -> None:
+        """Start the control endpoint and every agent, and wait until the agents are connected."""
+        self.control.start()
+        self.control.ready()
+        for agent in self.agents:
+            agent.start()
+        self.wait_connected()
+
+    def wait_connected(self, *, within_s: float = 30.0) -> None:
+        """Return when control sees every agent."""
+        client = self.client()
+
+        def connected() -> bool:
+            for agent in self.agents:
+                assert agent.is_alive(), f"{agent.name} ended:\n{agent.tail()}"
+            arns = client.list_container_instances()["containerInstanceArns"]
+            if len(arns) < len(self.agents):
+                return False
+            found = client.describe_container_instances(containerInstances=arns)
+            return all(i["agentConnected"] for i in found["containerInstances"])
+
+        eventually(connected, within_s=within_s, what="all agents connected")
+
+    def remove_host_objects(self) -> None:
+        """Remove what agents leave in place on purpose when they stop: bridge and rules."""
+        for agent in self.agents:
+            subprocess.run(
+                [str(COMMAND), "network", "remove"],
+                env={**os.environ, **agent.environment},
+                check=False,
+                capture_output=True,
+            )
+
+    def end(self) -> None:
+        """Stop whatever still runs."""
+        for process in (*self.agents, self.control):
+            if process.is_alive():
+                process.stop()
+
+
+@contextlib.contextmanager
+def fleet(directory: Path, *, agents: int = 1, **extra: str) -> Iterator[Fleet]:
+    """Run a control endpoint with agents for the time of a test."""
+    made = Fleet(directory, extra=extra)
+    for _ in range(agents):
+        made.add_agent()
+    try:
+        made.start()
+        yield made
+    except BaseException:
+        for process in (made.control, *made.agents):
+            sys.stderr.write(f"--- {process.name}\n{process.tail()}\n")
+        raise
+    finally:
+        made.end()

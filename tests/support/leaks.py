@@ -1,0 +1,129 @@
+"""The leak check: what a host holds, before and after; whatever is new afterwards was left behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import docker
+from docker.errors import DockerException
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_LISTEN = "0A"
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class HostSnapshot:
+    """Everything that a task may leave behind on a host, each thing as a line of text."""
+
+    containers: frozenset[str] = field(default_factory=frozenset)
+    volumes: frozenset[str] = field(default_factory=frozenset)
+    namespaces: frozenset[str] = field(default_factory=frozenset)
+    links: frozenset[str] = field(default_factory=frozenset)
+    addresses: frozenset[str] = field(default_factory=frozenset)
+    routes: frozenset[str] = field(default_factory=frozenset)
+    firewall: frozenset[str] = field(default_factory=frozenset)
+    cgroups: frozenset[str] = field(default_factory=frozenset)
+    files: frozenset[str] = field(default_factory=frozenset)
+    listeners: frozenset[str] = field(default_factory=frozenset)
+
+    @classmethod
+    def take(cls, *, data_dirs: Iterable[Path] = ()) -> HostSnapshot:
+        """Look at the host now.
+
+        Args:
+            data_dirs: folders whose files count; a missing one holds none.
+        """
+        containers, volumes = _engine()
+        links, addresses = _links()
+        return cls(
+            containers=containers,
+            volumes=volumes,
+            namespaces=_namespaces(),
+            links=links,
+            addresses=addresses,
+            routes=frozenset(_lines("ip", "route", "show", "table", "all")),
+            firewall=_firewall(),
+            cgroups=frozenset(str(p) for p in (*_CGROUPS.glob("ecs/*"), *_CGROUPS.glob("*/ecs/*"))),
+            files=frozenset(str(p) for d in data_dirs for p in d.rglob("*") if not p.is_dir()),
+            listeners=_listeners(),
+        )
+
+    def diff(self, later: HostSnapshot) -> list[str]:
+        """Return what ``later`` has and this has not, as ``kind: thing``."""
+        return [
+            f"{kind.name}: {thing}"
+            for kind in fields(self)
+            for thing in sorted(getattr(later, kind.name) - getattr(self, kind.name))
+        ]
+
+    def wait_until_clean(
+        self, *, limit_s: float = 10.0, data_dirs: Iterable[Path] = ()
+    ) -> list[str]:
+        """Return what is left behind once nothing is, or when the limit has passed."""
+        end = time.monotonic() + limit_s
+        folders = tuple(data_dirs)
+        while (left := self.diff(HostSnapshot.take(data_dirs=folders))) and time.monotonic() < end:
+            time.sleep(0.2)
+        return left
+
+
+def _engine() -> tuple[frozenset[str], frozenset[str]]:
+    try:
+        client = docker.APIClient(version="auto")
+    except DockerException:
+        return frozenset(), frozenset()
+    try:
+        rows = client.containers(all=True)
+        volumes = client.volumes().get("Volumes") or []
+    finally:
+        client.close()
+    names = frozenset(f"{row['Names'][0].lstrip('/')} {row['Id'][:12]}" for row in rows)
+    return names, frozenset(volume["Name"] for volume in volumes)
+
+
+def _namespaces() -> frozenset[str]:
+    """Named network namespaces. The engine deletes their files late, but unmounts them at once."""
+    mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return frozenset(mount[4] for mount in mounts if " nsfs " in f" {mount[-3]} ")
+
+
+def _links() -> tuple[frozenset[str], frozenset[str]]:
+    found: list[dict[str, Any]] = json.loads("".join(_lines("ip", "-j", "address")) or "[]")
+    addresses = frozenset(
+        f"{link['ifname']} {address['local']}/{address['prefixlen']}"
+        for link in found
+        for address in link.get("addr_info", ())
+        # The kernel gives link-local addresses to any link that comes up, the engine's bridge too.
+        if address.get("scope") != "link"
+    )
+    return frozenset(link["ifname"] for link in found), addresses
+
+
+def _firewall() -> frozenset[str]:
+    tables = _lines("nft", "list", "tables")
+    user = _lines("iptables", "-w", "5", "-S", "DOCKER-USER")
+    return frozenset((*tables, *user))
+
+
+def _listeners() -> frozenset[str]:
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+            columns = line.split()
+            if columns[3] == _LISTEN:
+                address, port = columns[1].split(":")
+                found.add(f"{name} {address} port {int(port, 16)}")
+    return frozenset(found)
+
+
+def _lines(*command: str) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
