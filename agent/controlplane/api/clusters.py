@@ -1,0 +1,180 @@
+"""CreateCluster, DescribeClusters, ListClusters, DeleteCluster.
+
+A deleted cluster is kept as INACTIVE, as the service does, and can be created again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.api.errors import (
+    ClusterContainsContainerInstancesException,
+    ClusterContainsTasksException,
+    ClusterNotFoundException,
+)
+from agent.controlplane.api.naming import DESCRIBE_LIMIT, at_most, cluster_name
+from agent.controlplane.api.pages import page_size, start_after, token
+from agent.controlplane.api.tags import read_tags, show_tags
+from agent.controlplane.records import ClusterRecord
+from agent.controlplane.store.contract import Put, absent, unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from agent.controlplane.api.services import Handlers, Services
+
+
+class _Status(Struct, rename="camel"):
+    """What counting needs of a task or an instance; the rest is not even decoded."""
+
+    last_status: str = "PENDING"
+    status: str = "ACTIVE"
+
+
+async def create_cluster(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a cluster; one that exists is returned as it is."""
+    name = cluster_name(request.get("clusterName"))
+    new = ClusterRecord(
+        name=name,
+        arn=services.names.cluster(name),
+        created_at=services.clock(),
+        settings=request.get("settings", []),
+        configuration=request.get("configuration", {}),
+        capacity_providers=request.get("capacityProviders", []),
+        default_capacity_provider_strategy=request.get("defaultCapacityProviderStrategy", []),
+        service_connect_defaults=request.get("serviceConnectDefaults", {}),
+        tags=read_tags(request.get("tags", [])),
+    )
+    key = records.cluster_key(name)
+    if not (await services.store.txn([absent(key)], [Put(key, records.encode(new))])).succeeded:
+        changed = await access.change(
+            services.store,
+            ClusterRecord,
+            key,
+            lambda old: new if old.status == "INACTIVE" else old,
+        )
+        new = changed or new
+    counts = await _count(services, name)
+    return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
+
+
+async def describe_clusters(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+    """Describe clusters by name or ARN; ``default`` when none is named."""
+    given = request.get("clusters") or ["default"]
+    at_most(given, DESCRIBE_LIMIT, "clusters")
+    names = list(dict.fromkeys(cluster_name(text) for text in given))
+    include = set(request.get("include", []))
+    found = await access.find_many(
+        services.store, ClusterRecord, [records.cluster_key(name) for name in names]
+    )
+    clusters, failures = [], []
+    for name in names:
+        cluster = found.get(records.cluster_key(name))
+        if cluster is None:
+            failures.append({"arn": services.names.cluster(name), "reason": "MISSING"})
+        else:
+            clusters.append(_show(cluster.record, await _count(services, name), include))
+    return {"clusters": clusters, "failures": failures}
+
+
+async def list_clusters(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+    """List the ARNs of the ACTIVE clusters, a page at a time."""
+    size = page_size(request)
+    after = start_after("ListClusters", request)
+    arns: list[str] = []
+    last = ""
+    async for kv, cluster in access.scan(
+        services.store, ClusterRecord, records.CLUSTERS, start_after=after
+    ):
+        if cluster.status != "ACTIVE":
+            continue
+        if len(arns) == size:
+            return {"clusterArns": arns, "nextToken": token("ListClusters", request, last)}
+        arns.append(cluster.arn)
+        last = kv.key
+    return {"clusterArns": arns}
+
+
+async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a cluster INACTIVE; it must hold no container instances and no tasks."""
+    name = cluster_name(request["cluster"])
+    key = records.cluster_key(name)
+    for _ in range(access.TRIES):
+        found = await access.find(services.store, ClusterRecord, key)
+        if found is None or found.record.status != "ACTIVE":
+            raise ClusterNotFoundException
+        counts = await _count(services, name)
+        if counts["instances"]:
+            raise ClusterContainsContainerInstancesException
+        if counts["tasks"]:
+            raise ClusterContainsTasksException
+        gone = replace(found.record, status="INACTIVE")
+        put = Put(key, records.encode(gone))
+        if (await services.store.txn([unchanged(found.kv)], [put])).succeeded:
+            return {"cluster": _show(gone, counts, set())}
+    raise access.Contended(f"{key} changes too often to be deleted")
+
+
+async def _count(services: Services, name: str) -> Counter[str]:
+    counts = Counter[str]()
+    async for _, task in access.scan(services.store, _Status, records.tasks_prefix(name)):
+        if task.last_status != "STOPPED":
+            counts["tasks"] += 1
+            counts["running" if task.last_status == "RUNNING" else "pending"] += 1
+    async for _, instance in access.scan(services.store, _Status, records.instances_prefix(name)):
+        counts["instances"] += instance.status != "INACTIVE"
+    return counts
+
+
+def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "clusterArn": cluster.arn,
+        "clusterName": cluster.name,
+        "status": cluster.status,
+        "registeredContainerInstancesCount": counts["instances"],
+        "runningTasksCount": counts["running"],
+        "pendingTasksCount": counts["pending"],
+        "activeServicesCount": 0,
+        "statistics": _statistics(counts) if "STATISTICS" in include else [],
+        "tags": show_tags(cluster.tags) if "TAGS" in include else [],
+        "settings": cluster.settings if "SETTINGS" in include else [],
+        "capacityProviders": cluster.capacity_providers,
+        "defaultCapacityProviderStrategy": cluster.default_capacity_provider_strategy,
+    }
+    if "CONFIGURATIONS" in include and cluster.configuration:
+        shown["configuration"] = cluster.configuration
+    if cluster.service_connect_defaults:
+        shown["serviceConnectDefaults"] = cluster.service_connect_defaults
+    return shown
+
+
+def _statistics(counts: Counter[str]) -> list[dict[str, str]]:
+    """All tasks here run on hosts of one's own, which the service counts as EC2."""
+    values = {
+        "runningEC2TasksCount": counts["running"],
+        "runningFargateTasksCount": 0,
+        "runningExternalTasksCount": 0,
+        "pendingEC2TasksCount": counts["pending"],
+        "pendingFargateTasksCount": 0,
+        "pendingExternalTasksCount": 0,
+        "activeEC2ServiceCount": 0,
+        "activeFargateServiceCount": 0,
+        "activeExternalServiceCount": 0,
+        "drainingEC2ServiceCount": 0,
+        "drainingFargateServiceCount": 0,
+        "drainingExternalServiceCount": 0,
+    }
+    return [{"name": name, "value": str(value)} for name, value in values.items()]
+
+
+HANDLERS: Handlers = {
+    "CreateCluster": create_cluster,
+    "DescribeClusters": describe_clusters,
+    "ListClusters": list_clusters,
+    "DeleteCluster": delete_cluster,
+}

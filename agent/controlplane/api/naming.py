@@ -1,0 +1,96 @@
+"""How requests name things: clusters, instances and tasks by short name, id or ARN.
+
+Source of the rules and texts: the Amazon ECS API reference and the answers of the service.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent.controlplane import access, records
+from agent.controlplane.api.errors import (
+    ClusterNotFoundException,
+    InvalidParameterException,
+)
+from agent.controlplane.names import parse_arn
+from agent.controlplane.records import ClusterRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from agent.controlplane.api.services import Services
+
+DEFAULT_CLUSTER = "default"
+DESCRIBE_LIMIT = 100
+"""Most things that one Describe call names."""
+
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_ID = re.compile(r"[A-Za-z0-9-]{1,255}")
+
+
+def cluster_name(text: str | None) -> str:
+    """Return the bare name of a cluster given as a name or an ARN; ``default`` for nothing.
+
+    Raises:
+        InvalidParameterException: it is neither.
+    """
+    if not text:
+        return DEFAULT_CLUSTER
+    name = text
+    if text.startswith("arn:"):
+        arn = parse_arn(text)
+        if arn is None or arn.kind != "cluster" or len(arn.path) != 1:
+            raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no cluster ARN.")
+        name = arn.id
+    if not _CLUSTER_NAME.fullmatch(name):
+        raise InvalidParameterException(
+            "Invalid cluster name: only letters, numbers, hyphens and underscores are allowed, "
+            "and at most 255 of them."
+        )
+    return name
+
+
+async def active_cluster(services: Services, request: Mapping[str, Any]) -> ClusterRecord:
+    """Return the cluster that ``request["cluster"]`` names.
+
+    Raises:
+        ClusterNotFoundException: it does not exist or was deleted.
+    """
+    name = cluster_name(request.get("cluster"))
+    found = await access.find(services.store, ClusterRecord, records.cluster_key(name))
+    if found is None or found.record.status != "ACTIVE":
+        raise ClusterNotFoundException
+    return found.record
+
+
+def resource_id(text: str, kind: str, cluster: str) -> str:
+    """Return the id of a task or a container instance given as id or ARN.
+
+    Args:
+        text: as the client gave it.
+        kind: ``task`` or ``container-instance``.
+        cluster: name of the cluster it must be in. An ARN of the old, short format names none.
+
+    Raises:
+        InvalidParameterException: it is malformed, of another kind, or of another cluster.
+    """
+    if not text.startswith("arn:"):
+        if not _ID.fullmatch(text):
+            raise InvalidParameterException(f"Invalid id: {text[:255]}")
+        return text
+    arn = parse_arn(text)
+    if arn is None or arn.kind != kind or len(arn.path) > 2 or not _ID.fullmatch(arn.id):
+        raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no {kind} ARN.")
+    if len(arn.path) == 2 and arn.path[0] != cluster:
+        raise InvalidParameterException(
+            f"Invalid identifier: Identifier is for {arn.path[0]}. Your cluster is {cluster}"
+        )
+    return arn.id
+
+
+def at_most(items: Sequence[Any], limit: int, name: str) -> None:
+    """Raise ``InvalidParameterException`` when a list is longer than the service takes."""
+    if len(items) > limit:
+        raise InvalidParameterException(f"{name} can have at most {limit} items.")
