@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from agent.config import SecretText, Settings, load
+from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
+from agent.config.settings import variables
+from agent.errors import ConfigError
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    return tmp_path / "ecs.config"
+
+
+def _error(environ: dict[str, str], *files: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, files)
+    return str(caught.value)
+
+
+def test_nothing_given_means_the_defaults() -> None:
+    settings = load({}, ())
+    assert settings == Settings()
+    assert settings.cluster == "default"
+    assert settings.data_dir == Path("/var/lib/ecs/data")
+    assert settings.reserved_ports == (22, 2375, 2376, 51678, 51679)
+    assert settings.task_cleanup_wait_s == 3 * 3600
+    assert settings.gpu_support is None
+    assert settings.warnings == ()
+
+
+def test_the_environment_wins_over_files_and_a_later_file_over_an_earlier(
+    tmp_path: Path, config: Path
+) -> None:
+    early = tmp_path / "early"
+    early.write_text("ECS_CLUSTER=one\nECS_LOGLEVEL=debug\nECS_RESERVED_MEMORY=32\n")
+    config.write_text("ECS_CLUSTER=two\nECS_LOGLEVEL=warn\n")
+    settings = load({"ECS_CLUSTER": "three"}, (early, config))
+    assert (settings.cluster, settings.log_level, settings.reserved_memory_mib) == (
+        "three",
+        "warn",
+        32,
+    )
+
+
+def test_an_empty_value_counts_as_not_given(config: Path) -> None:
+    config.write_text("ECS_CLUSTER=prod\nECS_LOGLEVEL=\n")
+    assert load({"ECS_CLUSTER": " "}, (config,)).cluster == "prod"
+
+
+def test_settings_never_change() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Settings().cluster = "x"  # type: ignore[misc]
+
+
+def test_two_settings_share_no_default() -> None:
+    assert Settings().instance_attributes is not Settings().instance_attributes
+
+
+def test_a_bad_value_names_variable_place_fault_and_mend(config: Path) -> None:
+    config.write_text("# mine\nECS_CONTAINER_STOP_TIMEOUT=30\n")
+    assert _error({}, config) == (
+        f"{config}:2: ECS_CONTAINER_STOP_TIMEOUT: '30' is a duration without a unit; "
+        "write 30s, 30m or 30h"
+    )
+    assert _error({"ECS_ENABLE_PROMETHEUS_METRICS": "yes"}) == (
+        "environment: ECS_ENABLE_PROMETHEUS_METRICS: 'yes' is not a boolean; write true or false"
+    )
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    assert _error({"ECS_CLUSTR": "x"}) == (
+        "environment: ECS_CLUSTR is not a known setting; did you mean ECS_CLUSTER?"
+    )
+    assert "see docs/configuration.md" in _error({"ECS_QQQQQQ": "x"})
+
+
+def test_all_problems_are_told_at_once() -> None:
+    text = _error({"ECS_LOGLEVL": "x", "ECS_RESERVED_MEMORY": "much", "ECS_TASK_MTU": "-1"})
+    assert len(text.splitlines()) == 3
+
+
+def test_foreign_variables_of_the_environment_are_not_ours() -> None:
+    assert load({"PATH": "/bin", "LANG": "C", "HTTP_PROXY": "http://p"}, ()) == Settings()
+
+
+def test_names_of_the_go_agent_are_accepted_and_listed_once() -> None:
+    settings = load({"ECS_ENABLE_TASK_ENI": "true", "ECS_CHECKPOINT": "true"}, ())
+    assert settings.warnings == (
+        "settings without effect in this version: ECS_CHECKPOINT, ECS_ENABLE_TASK_ENI",
+    )
+
+
+def test_names_that_an_agent_gives_its_containers_pass_quietly() -> None:
+    assert load(dict.fromkeys(GIVEN_TO_CONTAINERS, "x"), ()).warnings == ()
+
+
+def test_no_name_is_both_a_setting_and_without_effect() -> None:
+    assert not {variable.name for variable in variables().values()} & WITHOUT_EFFECT
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "taken"),
+    [
+        ("ECS_CONTAINER_STOP_TIMEOUT", "100ms", "container_stop_timeout_s", 1),
+        ("ECS_CONTAINER_START_TIMEOUT", "1s", "container_start_timeout_s", 45),
+        ("ECS_CONTAINER_CREATE_TIMEOUT", "1s", "container_create_timeout_s", 60),
+        ("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "1s", "image_pull_inactivity_timeout_s", 60),
+        ("ECS_MANIFEST_PULL_TIMEOUT", "1s", "manifest_pull_timeout_s", 30),
+        ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1ms", "task_cleanup_wait_s", 10800),
+        ("ECS_POLLING_METRICS_WAIT_DURATION", "1h", "metrics_interval_s", 20),
+    ],
+)
+def test_values_out_of_bounds_are_moved_with_a_warning(
+    name: str, value: str, field: str, taken: float
+) -> None:
+    settings = load({name: value}, ())
+    assert getattr(settings, field) == taken
+    assert len(settings.warnings) == 1
+    assert name in settings.warnings[0]
+    assert value in settings.warnings[0]
+
+
+def test_registry_credentials_need_both_halves_and_are_never_shown() -> None:
+    assert "without ECS_ENGINE_AUTH_TYPE" in _error({"ECS_ENGINE_AUTH_DATA": '{"a": {}}'})
+    assert "without ECS_ENGINE_AUTH_DATA" in _error({"ECS_ENGINE_AUTH_TYPE": "docker"})
+    both = {"ECS_ENGINE_AUTH_TYPE": "docker", "ECS_ENGINE_AUTH_DATA": '{"canary": {}}'}
+    settings = load(both, ())
+    assert settings.engine_auth_data == SecretText('{"canary": {}}')
+    assert "canary" not in repr(settings)
+    assert "canary" not in _error({**both, "ECS_ENGINE_AUTH_DATA": "{canary"})
+
+
+def test_a_password_in_a_url_is_not_repeated() -> None:
+    assert "canary" not in _error({"ECS_CONTROL_ENDPOINT": "http://me:canary@host"})
+
+
+def test_a_socket_path_that_the_kernel_cannot_take_is_refused() -> None:
+    assert "107 bytes" in _error({"ECS_AGENT_SOCKET": f"/{'x' * 120}"})

@@ -1,0 +1,124 @@
+"""Holds the arrows of docs/architecture.md: read from its table, checked against every import."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "agent"
+FORBIDDEN_IN_THE_AGENT = ("click", "rich", "boto3", "agent.controlplane", "agent.cli.app")
+_NOTHING = "nothing of ours"
+_INHERITS = "and what those may"
+
+
+def _table() -> dict[str, str]:
+    """Return the right column of the arrows table by each room of the left one."""
+    rows = re.findall(r"^\| (`[a-z`, ]+`) \| (.+) \|$", PAGE.read_text(), flags=re.MULTILINE)
+    return {room: may for left, may in rows for room in re.findall(r"`([a-z]+)`", left)}
+
+
+def _rooms() -> set[str]:
+    """Return every room that exists: packages and modules below ``agent``."""
+    names = {path.stem if path.is_file() else path.name for path in PACKAGE.iterdir()}
+    return {n for n in names if not n.startswith("__")}
+
+
+def _allowed(room: str, table: dict[str, str]) -> set[str]:
+    """Return the prefixes below ``agent.`` that a room may import, itself included."""
+    may = table[room].partition(";")[0].partition("(never")[0]
+    if may == _NOTHING:
+        return {room}
+    if may.startswith("everything but"):
+        return set(table) - set(re.findall(r"`([a-z.]+)`", may))
+    named = set(re.findall(r"`([a-z.]+)`", may))
+    if _INHERITS in may:
+        for other in [name for name in named if "." not in name]:
+            named |= _allowed(other, table)
+        # runtime.protocol stands for what it may import, not for the rest of runtime.
+        named |= {"config", "errors", "model"}
+    return named | {room}
+
+
+def _imports(path: Path) -> list[tuple[int, str]]:
+    """Return line and full name of everything of ours that a module imports, anywhere in it."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: write imports in full"
+            found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
+    return [(line, name) for line, name in found if name.split(".")[0] == "agent"]
+
+
+def _is_allowed(name: str, allowed: set[str]) -> bool:
+    below = name.removeprefix("agent.")
+    if below == "__version__":
+        return True
+    return any(below == prefix or below.startswith(f"{prefix}.") for prefix in allowed)
+
+
+def test_the_table_names_every_room() -> None:
+    assert _rooms() <= set(_table())
+
+
+@pytest.mark.parametrize("room", sorted(_rooms()))
+def test_a_room_imports_only_what_the_table_allows(room: str) -> None:
+    allowed = _allowed(room, _table())
+    place = PACKAGE / room
+    modules = place.rglob("*.py") if place.is_dir() else [place.with_suffix(".py")]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in modules
+        for line, name in _imports(path)
+        if not _is_allowed(name, allowed)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _loaded_by(statements: str) -> set[str]:
+    """Return the modules of a fresh interpreter after it ran these statements."""
+    script = f"""
+import json, sys
+{statements}
+print(json.dumps([name for name, module in sys.modules.items() if module is not None]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout))
+
+
+def _within(modules: set[str], prefixes: tuple[str, ...]) -> list[str]:
+    return sorted(m for m in modules if any(m == p or m.startswith(f"{p}.") for p in prefixes))
+
+
+def test_the_agent_process_loads_nothing_made_for_people_or_control() -> None:
+    loaded = _loaded_by("from agent.cli import run; run.keep_rich_out(); import agent.daemon")
+    assert not _within(loaded, FORBIDDEN_IN_THE_AGENT)
+
+
+def test_the_agent_process_reads_no_service_model() -> None:
+    opened = _loaded_by("""
+opened = []
+sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
+from agent.cli import run; run.keep_rich_out()
+import agent.daemon
+data = [path for path in opened if "/botocore/data/" in path]
+assert not data, data
+""")
+    assert "agent.daemon" in opened
+
+
+def test_the_command_for_people_is_quick_to_start() -> None:
+    loaded = _loaded_by("import agent.cli, agent.cli.app, agent.cli.inspect, agent.cli.render")
+    assert not _within(loaded, ("rich", "aiohttp", "docker", "agent.daemon", "agent.controlplane"))
