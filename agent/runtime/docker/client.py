@@ -13,6 +13,7 @@ It talks to one Unix socket and nothing else, and differs from the plain ``APICl
 
 from __future__ import annotations
 
+import socket
 import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any, cast
@@ -59,7 +60,14 @@ class _Connection(UnixHTTPConnection):
     """A connection that tells the thread's call which socket it waits on."""
 
     def connect(self) -> None:
-        super().connect()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(self.timeout)
+            sock.connect(self.unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
         self._tell()
 
     def request(self, *args: Any, **kwargs: Any) -> None:

@@ -100,6 +100,6 @@ def _chain(error: BaseException | None) -> list[BaseException]:
     links: list[BaseException] = []
     while error is not None and error not in links:
         links.append(error)
-        inner = next((arg for arg in error.args if isinstance(arg, BaseException)), None)
-        error = inner or error.__cause__ or error.__context__
+        inner = (*error.args, getattr(error, "reason", None), error.__cause__)
+        error = next((cause for cause in inner if isinstance(cause, BaseException)), None)
     return links

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_WAKING_S = 1.0
+"""How long a thread may take to notice that its socket was closed."""
+
 
 class CallAborted(Exception):
     """Raised inside a thread whose caller has left."""
@@ -143,6 +146,7 @@ class Lane:
         self._threads: list[threading.Thread] = []
         self._jobs: set[_Job[Any]] = set()
         self._lost = 0
+        self._all_lost_since = 0.0
         self._closed = False
 
     @property
@@ -169,7 +173,7 @@ class Lane:
         """
         if self._closed:
             raise EngineUnavailable("the connection to the engine is closed", operation=operation)
-        if self._lost >= self._size:
+        if self._hangs():
             text = f"all {self._size} threads for {self.name} hang in calls that the engine has not answered"
             raise EngineUnavailable(text, operation=operation)
         job = _Job(work, Call(limit_s, operation=operation))
@@ -200,6 +204,11 @@ class Lane:
             self._queue.put(None)
         return await join_all(self._threads, limit_s=limit_s)
 
+    def _hangs(self) -> bool:
+        """Tell whether all threads are lost for good; closing its socket frees most at once."""
+        all_lost = self._lost >= self._size
+        return all_lost and time.monotonic() - self._all_lost_since > _WAKING_S
+
     def _start_thread(self) -> None:
         name = f"engine-{self.name}-{len(self._threads)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -213,6 +222,8 @@ class Lane:
             # Its thread has not reported back: it counts as lost until it does.
             job.lost = True
             self._lost += 1
+            if self._lost == self._size:
+                self._all_lost_since = time.monotonic()
 
     def _returned(self, job: _Job[Any], settle: Callable[..., None], value: Any) -> None:
         job.running = False
