@@ -1,0 +1,1 @@
+"""Local HTTP: the operators' Unix socket and the Prometheus page."""

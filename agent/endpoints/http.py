@@ -1,0 +1,81 @@
+"""What both local servers share: answers in JSON, and errors that are always a ``views.Problem``.
+
+Nothing a client sends ends the process: an error that nobody foresaw is logged once and answered
+with 500.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from agent.errors import EngineTimeout, EngineUnavailable, NoSuchContainer, RuntimeFailure
+from agent.model.views import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = structlog.get_logger()
+
+_BODY_LIMIT_BYTES = 64 * 1024
+_SHUTDOWN_LIMIT_S = 1.0
+"""Requests in flight may take this long once the server stops; followers of logs never end."""
+
+
+class Refused(Exception):
+    """A request cannot be answered; becomes a ``Problem`` with this status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def application() -> web.Application:
+    """Return an application without routes that words its errors."""
+    return web.Application(middlewares=[_worded], client_max_size=_BODY_LIMIT_BYTES)
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """Return what serves it: a handler ends when its client leaves; nothing is logged per call."""
+    return web.AppRunner(
+        app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_LIMIT_S
+    )
+
+
+def answer(body: Any, *, status: int = 200) -> web.Response:
+    """Return a JSON answer of anything that msgspec encodes."""
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, content_type="application/json"
+    )
+
+
+@web.middleware
+async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as error:
+        return answer(Problem(message=str(error)), status=error.status)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        text = f"{request.method} {request.path}: {error.reason}"
+        return answer(Problem(message=text), status=error.status)
+    except RuntimeFailure as error:
+        return answer(Problem(message=str(error)), status=_status_of(error))
+    except ConnectionError:  # the client left in the middle of an answer
+        raise
+    except Exception:  # noqa: BLE001 - no request may end the agent
+        _log.exception("a local request failed", method=request.method, path=request.path)
+        text = "the agent failed to answer; its log says why"
+        return answer(Problem(message=text), status=500)
+
+
+def _status_of(error: RuntimeFailure) -> int:
+    if isinstance(error, NoSuchContainer):
+        return 404
+    return 503 if isinstance(error, EngineUnavailable | EngineTimeout) else 409

@@ -1,0 +1,215 @@
+"""The operators' endpoint: JSON over HTTP on a Unix socket, for ``ecs-agent status`` and the like.
+
+It works while control is away, since it asks only this agent. Answers are ``model.views`` types.
+
+======= =========================== ==============================================================
+GET     ``/v1/agent``               ``AgentView``
+GET     ``/v1/tasks``               list of ``TaskView``
+GET     ``/v1/tasks/{task}``        ``TaskView``
+POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
+GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as they were written
+======= =========================== ==============================================================
+
+``{task}`` is the id of a task, the beginning of one, or an ARN with its slashes escaped. Errors are
+``views.Problem``: 400 bad request, 404 unknown, 409 ambiguous or not possible now, 503 the engine
+does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from agent.endpoints import unix_socket
+from agent.endpoints.http import Refused, answer, application, runner
+from agent.errors import RuntimeFailure
+from agent.model.ids import task_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from agent.endpoints.source import AgentSource
+    from agent.model.views import ContainerView, TaskView
+
+_FIRST_BYTES_S = 0.5
+"""A failing log fails within this, and is answered with a ``Problem``; a quiet one begins empty."""
+
+_LISTED = 8
+"""How many tasks or containers a message names."""
+
+_DEFAULT_REASON = "Task stopped by an operator of the host"
+
+
+class _StopOrder(msgspec.Struct):
+    reason: str = ""
+
+
+class OperatorSocket:
+    """Serves one agent on one Unix socket, mode 0600."""
+
+    def __init__(self, path: Path, agent: AgentSource) -> None:
+        self._path = path
+        self._agent = agent
+        self._made = (0, 0)
+        self._runner: web.AppRunner | None = None
+        self._followers: set[asyncio.Task[Any]] = set()
+
+    async def start(self) -> None:
+        """Listen; a socket that a dead agent left is replaced.
+
+        Raises:
+            ConfigError: another agent answers on the path, or it cannot be used.
+        """
+        app = application()
+        app.add_routes(
+            [
+                web.get("/v1/agent", self._get_agent),
+                web.get("/v1/tasks", self._get_tasks),
+                web.get("/v1/tasks/{task}", self._get_task),
+                web.post("/v1/tasks/{task}/stop", self._stop_task),
+                web.get("/v1/tasks/{task}/logs", self._get_logs),
+            ]
+        )
+        listener = await asyncio.to_thread(unix_socket.claim, self._path)
+        self._made = await asyncio.to_thread(unix_socket.identity, self._path)
+        self._runner = runner(app)
+        await self._runner.setup()
+        await web.SockSite(self._runner, listener).start()
+
+    async def close(self) -> None:
+        """Stop listening, cut off followers of logs, and remove the socket; may be repeated."""
+        served, self._runner = self._runner, None
+        for follower in self._followers:
+            follower.cancel()
+        if served is not None:
+            await served.cleanup()
+            await asyncio.to_thread(unix_socket.release, self._path, self._made)
+
+    async def _get_agent(self, _request: web.Request) -> web.Response:
+        return answer(self._agent.agent_view())
+
+    async def _get_tasks(self, _request: web.Request) -> web.Response:
+        return answer(self._agent.task_views())
+
+    async def _get_task(self, request: web.Request) -> web.Response:
+        return answer(self._task(request))
+
+    async def _stop_task(self, request: web.Request) -> web.Response:
+        task = self._task(request)
+        body = await request.read() or b"{}"
+        try:
+            order = msgspec.json.decode(body, type=_StopOrder)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise Refused(400, f'the body must be {{"reason": "text"}}: {error}') from None
+        await self._agent.stop_task(task.arn, order.reason or _DEFAULT_REASON)
+        return answer(find_task(self._agent.task_views(), task.id) or task, status=202)
+
+    async def _get_logs(self, request: web.Request) -> web.StreamResponse:
+        container = _choose(self._task(request), request.query.get("container", ""))
+        tail = _count(request.query.get("tail", ""))
+        follow = _flag(request.query.get("follow", ""))
+        stream = self._agent.container_logs(container.runtime_id, tail=tail, follow=follow)
+        follower = asyncio.current_task()
+        assert follower is not None  # noqa: S101 - a handler always runs in a task
+        self._followers.add(follower)
+        try:
+            return await _pass_on(request, stream)
+        finally:
+            self._followers.discard(follower)
+
+    def _task(self, request: web.Request) -> TaskView:
+        wanted = task_id(request.match_info["task"])
+        found = find_task(self._agent.task_views(), wanted)
+        if found is None:
+            text = f"no task {wanted!r} on this host; `ecs-agent tasks` lists those that are"
+            raise Refused(404, text)
+        return found
+
+
+def find_task(tasks: list[TaskView], wanted: str) -> TaskView | None:
+    """Return the task with this id, or the only one whose id begins so; None if there is none.
+
+    Raises:
+        Refused: several ids begin so; the text lists them.
+    """
+    matches = [task for task in tasks if task.id.startswith(wanted)]
+    exact = next((task for task in matches if task.id == wanted), None)
+    if exact is not None or len(matches) < 2:
+        return exact or next(iter(matches), None)
+    listed = ", ".join(task.id for task in matches[:_LISTED])
+    more = f" and {len(matches) - _LISTED} more" if len(matches) > _LISTED else ""
+    raise Refused(409, f"{wanted!r} is the beginning of {listed}{more}; give more of the id")
+
+
+def _choose(task: TaskView, name: str) -> ContainerView:
+    """Return the named container, or the only one."""
+    names = ", ".join(container.name for container in task.containers[:_LISTED])
+    if not name and len(task.containers) != 1:
+        raise Refused(400, f"task {task.id} has several containers; choose one of {names}")
+    chosen = next((c for c in task.containers if name in ("", c.name)), None)
+    if chosen is None:
+        raise Refused(404, f"task {task.id} has no container {name!r}; it has {names}")
+    if not chosen.runtime_id:
+        text = (
+            f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"
+            f" `ecs-agent why {task.id}` tells what it waits for"
+        )
+        raise Refused(409, text)
+    return chosen
+
+
+def _count(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise Refused(400, f"tail={text} must be a number of lines, for example 100")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    known = {"": False, "0": False, "false": False, "1": True, "true": True}
+    if text.lower() not in known:
+        raise Refused(400, f"follow={text} must be true or false")
+    return known[text.lower()]
+
+
+async def _pass_on(request: web.Request, stream: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send a log as it comes, no faster than the client reads it.
+
+    A log that fails after its first bytes breaks the connection off, so that the client does not
+    take the rest for complete.
+    """
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    first = asyncio.create_task(_next(stream))
+    try:
+        await asyncio.wait({first}, timeout=_FIRST_BYTES_S)
+        if first.done():
+            first.result()
+        await response.prepare(request)
+        try:
+            chunk = await first
+            while chunk is not None:
+                await response.write(chunk)
+                chunk = await _next(stream)
+        except RuntimeFailure:
+            if request.transport is not None:
+                request.transport.abort()
+            return response
+        await response.write_eof()
+        return response
+    finally:
+        first.cancel()
+        await asyncio.wait({first})
+        if not first.cancelled():
+            first.exception()  # seen above or, with the client gone, of no interest to anybody
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(stream, None)

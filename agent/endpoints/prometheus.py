@@ -1,0 +1,89 @@
+"""The Prometheus page: ``GET /metrics`` over TCP, on the loopback unless told otherwise.
+
+Reads views and the newest samples; a scrape samples nothing by itself and costs the engine nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from agent.endpoints.http import application, runner
+from agent.errors import ConfigError
+from agent.metrics import prometheus
+from agent.metrics.process import read_process
+
+if TYPE_CHECKING:
+    from agent.endpoints.source import AgentSource, SampleSource
+
+
+class PrometheusServer:
+    """Serves one agent's figures."""
+
+    def __init__(
+        self,
+        agent: AgentSource,
+        samples: SampleSource | None,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 51680,
+    ) -> None:
+        """Remember what to serve, and where.
+
+        Args:
+            agent: asked at each scrape.
+            samples: the sampler; None when metrics are off.
+            host: the address to bind.
+            port: the port to bind; 0 takes a free one, see ``port`` after ``start``.
+        """
+        self._agent = agent
+        self._samples = samples
+        self._host = host
+        self.port = port
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: the address is taken or not one of this host.
+        """
+        app = application()
+        app.add_routes([web.get("/metrics", self._get_metrics)])
+        served = runner(app)
+        await served.setup()
+        try:
+            await web.TCPSite(served, self._host, self.port).start()
+        except OSError as error:
+            await served.cleanup()
+            text = (
+                f"ECS_PROMETHEUS_PORT: cannot listen on {self._host}:{self.port}"
+                f" ({error.strerror}); choose another port, or switch"
+                " ECS_ENABLE_PROMETHEUS_METRICS off"
+            )
+            raise ConfigError(text) from None
+        self._runner = served
+        self.port = served.addresses[0][1]
+
+    async def close(self) -> None:
+        """Stop listening; may be repeated."""
+        served, self._runner = self._runner, None
+        if served is not None:
+            await served.cleanup()
+
+    async def _get_metrics(self, _request: web.Request) -> web.Response:
+        samples = self._samples
+        process = await asyncio.to_thread(
+            read_process,
+            loop_lag_s=samples.loop_lag_s if samples else 0.0,
+            round_s=samples.round_s if samples else 0.0,
+        )
+        text = prometheus.render(
+            self._agent.agent_view(),
+            self._agent.task_views(),
+            samples.latest if samples else None,
+            process,
+        )
+        return web.Response(body=text.encode(), headers={"Content-Type": prometheus.CONTENT_TYPE})

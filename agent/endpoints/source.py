@@ -1,0 +1,37 @@
+"""What the local endpoints need of the agent, and no more; the daemon implements it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.model.metrics import MetricsBatch
+    from agent.model.views import AgentView, TaskView
+
+
+class AgentSource(Protocol):
+    """The agent as local clients may see and command it."""
+
+    def agent_view(self) -> AgentView:
+        """Return the agent as it stands."""
+
+    def task_views(self) -> list[TaskView]:
+        """Return every task that the agent holds, oldest first."""
+
+    async def stop_task(self, task_arn: str, reason: str) -> None:
+        """Order a task to stop; durable when it returns. A stopped task stays as it is."""
+
+    def container_logs(
+        self, runtime_id: str, *, tail: int | None, follow: bool
+    ) -> AsyncIterator[bytes]:
+        """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
+
+
+class SampleSource(Protocol):
+    """The newest figures; ``metrics.sampler.Sampler`` is one."""
+
+    latest: MetricsBatch | None
+    loop_lag_s: float
+    round_s: float

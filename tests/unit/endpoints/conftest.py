@@ -1,0 +1,109 @@
+"""An agent with knobs behind the real servers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from agent.endpoints.operator import OperatorSocket
+from agent.model.resources import Wait
+from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+def task_view(task_id: str, *containers: ContainerView) -> TaskView:
+    return TaskView(
+        arn=f"arn:aws:ecs:local:0:task/default/{task_id}",
+        id=task_id,
+        family="web",
+        revision="3",
+        status="RUNNING",
+        desired="RUNNING",
+        network_mode="awsvpc",
+        containers=list(containers),
+        waits=[Wait(what="something", since=5.0)],
+    )
+
+
+def container_view(name: str, runtime_id: str = "") -> ContainerView:
+    return ContainerView(
+        name=name, image="i", status="RUNNING", desired="RUNNING", runtime_id=runtime_id
+    )
+
+
+class FakeAgent:
+    """Implements ``AgentSource`` from plain attributes."""
+
+    def __init__(self) -> None:
+        self.tasks = [
+            task_view("aa11", container_view("app", "r-app")),
+            task_view("aa22", container_view("app", "r-2"), container_view("side")),
+            task_view("bb33", container_view("app")),
+        ]
+        self.stopped: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, int | None, bool]] = []
+        self.log: list[bytes | Exception] = [b"one\n", b"two\n"]
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.produced = 0
+        self.log_closed = asyncio.Event()
+
+    def agent_view(self) -> AgentView:
+        return AgentView(
+            version="0.1.0",
+            cluster="default",
+            running=3,
+            resources=[ResourceView(name="CPU", total=2048, used=512)],
+        )
+
+    def task_views(self) -> list[TaskView]:
+        return self.tasks
+
+    async def stop_task(self, task_arn: str, reason: str) -> None:
+        self.stopped.append((task_arn, reason))
+
+    async def container_logs(
+        self, runtime_id: str, *, tail: int | None, follow: bool
+    ) -> AsyncIterator[bytes]:
+        self.asked.append((runtime_id, tail, follow))
+        try:
+            for item in self.log:
+                if isinstance(item, Exception):
+                    raise item
+                self.produced += 1
+                yield item
+            await self.hold.wait()
+        finally:
+            self.log_closed.set()
+
+
+@pytest.fixture
+def agent() -> FakeAgent:
+    return FakeAgent()
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path) -> Path:
+    return tmp_path / "run/agent.sock"
+
+
+@pytest.fixture
+async def served(agent: FakeAgent, socket_path: Path) -> AsyncIterator[OperatorSocket]:
+    server = OperatorSocket(socket_path, agent)
+    await server.start()
+    yield server
+    await server.close()
+
+
+@pytest.fixture
+async def http(served: OperatorSocket, socket_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    assert served is not None  # it must be up before anybody connects
+    connector = aiohttp.UnixConnector(path=str(socket_path))
+    async with aiohttp.ClientSession("http://agent", connector=connector) as session:
+        yield session

@@ -1,0 +1,209 @@
+"""The operators' socket, spoken to over a real Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import msgspec
+import pytest
+import yarl
+from aiohttp import ClientError
+from structlog.testing import capture_logs
+
+from agent.endpoints.http import Refused
+from agent.endpoints.operator import OperatorSocket, find_task
+from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer
+from agent.model.views import AgentView, Problem, TaskView
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from aiohttp import ClientResponse, ClientSession
+
+    from tests.unit.endpoints.conftest import FakeAgent
+
+
+async def problem(response: ClientResponse, status: int) -> str:
+    assert response.status == status
+    return msgspec.json.decode(await response.read(), type=Problem).message
+
+
+async def test_shows_the_agent_and_its_tasks(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.get("/v1/agent") as response:
+        view = msgspec.json.decode(await response.read(), type=AgentView)
+    assert view == agent.agent_view()
+    async with http.get("/v1/tasks") as response:
+        assert response.content_type == "application/json"
+        tasks = msgspec.json.decode(await response.read(), type=list[TaskView])
+    assert tasks == agent.tasks
+
+
+@pytest.mark.parametrize("name", ["bb33", "b", "arn:aws:ecs:local:0:task/default/bb33"])
+async def test_a_task_by_id_prefix_or_arn(http: ClientSession, agent: FakeAgent, name: str) -> None:
+    url = yarl.URL(f"/v1/tasks/{quote(name, safe='')}", encoded=True)
+    async with http.get(url) as response:
+        view = msgspec.json.decode(await response.read(), type=TaskView)
+    assert view == agent.tasks[2]
+
+
+async def test_an_ambiguous_prefix_lists_what_it_could_mean(http: ClientSession) -> None:
+    async with http.get("/v1/tasks/aa") as response:
+        text = await problem(response, 409)
+    assert text == "'aa' is the beginning of aa11, aa22; give more of the id"
+
+
+async def test_an_unknown_task_names_the_mend(http: ClientSession) -> None:
+    async with http.get("/v1/tasks/zz") as response:
+        text = await problem(response, 404)
+    assert "no task 'zz' on this host; `ecs-agent tasks` lists" in text
+
+
+def test_a_whole_id_wins_over_longer_ones(agent: FakeAgent) -> None:
+    long = [msgspec.structs.replace(agent.tasks[0], id=f"ab{n}") for n in range(12)]
+    short = msgspec.structs.replace(agent.tasks[0], id="ab")
+    assert find_task([*long, short], "ab") is short
+    with pytest.raises(Refused, match="and 4 more"):
+        find_task(long, "ab")
+
+
+async def test_stops_a_task(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.post("/v1/tasks/bb/stop", json={"reason": "too loud"}) as response:
+        assert response.status == 202
+        view = msgspec.json.decode(await response.read(), type=TaskView)
+    async with http.post("/v1/tasks/aa11/stop") as response:
+        assert response.status == 202
+    assert view.id == "bb33"
+    assert agent.stopped == [
+        (agent.tasks[2].arn, "too loud"),
+        (agent.tasks[0].arn, "Task stopped by an operator of the host"),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"reason": 5}', b"\xff"])
+async def test_a_bad_stop_order_is_refused(
+    http: ClientSession, agent: FakeAgent, body: bytes
+) -> None:
+    async with http.post("/v1/tasks/bb/stop", data=body) as response:
+        assert "reason" in await problem(response, 400)
+    assert not agent.stopped
+
+
+async def test_wrong_paths_methods_and_sizes_are_problems(http: ClientSession) -> None:
+    async with http.get("/nowhere") as response:
+        assert "Not Found" in await problem(response, 404)
+    async with http.delete("/v1/tasks/bb33") as response:
+        assert "Method Not Allowed" in await problem(response, 405)
+    async with http.post("/v1/tasks/bb/stop", data=b"x" * 100_000) as response:
+        await problem(response, 413)
+
+
+async def test_an_unforeseen_error_is_a_500_and_not_the_end(
+    http: ClientSession, agent: FakeAgent
+) -> None:
+    tasks, agent.tasks = agent.tasks, None  # type: ignore[assignment]
+    with capture_logs() as lines:
+        async with http.get("/v1/tasks/bb") as response:
+            assert "its log says why" in await problem(response, 500)
+    assert [line["event"] for line in lines] == ["a local request failed"]
+    agent.tasks = tasks
+    async with http.get("/v1/tasks/bb") as response:
+        assert response.status == 200
+
+
+async def test_logs_of_the_only_container(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.get("/v1/tasks/aa11/logs?tail=20") as response:
+        assert await response.read() == b"one\ntwo\n"
+    assert agent.asked == [("r-app", 20, False)]
+    assert agent.log_closed.is_set()
+
+
+async def test_follows_a_log_until_the_client_leaves(http: ClientSession, agent: FakeAgent) -> None:
+    agent.hold.clear()
+    async with http.get("/v1/tasks/aa22/logs?container=app&follow=true") as response:
+        assert await response.content.readexactly(8) == b"one\ntwo\n"
+        assert not agent.log_closed.is_set()
+        response.close()
+    async with asyncio.timeout(5):
+        await agent.log_closed.wait()
+    assert agent.asked == [("r-2", None, True)]
+
+
+async def test_a_quiet_log_answers_at_once(http: ClientSession, agent: FakeAgent) -> None:
+    agent.log = []
+    agent.hold.clear()
+    async with asyncio.timeout(5), http.get("/v1/tasks/aa11/logs?follow=1") as response:
+        assert response.status == 200
+        response.close()
+
+
+async def test_a_slow_reader_holds_the_log_back(http: ClientSession, agent: FakeAgent) -> None:
+    agent.log = [b"x" * 65536] * 2000
+    async with http.get("/v1/tasks/aa11/logs?follow=true") as response:
+        await asyncio.sleep(0.5)
+        held_at = agent.produced
+        await asyncio.sleep(0.3)
+        assert agent.produced == held_at < 1000
+        assert len(await response.read()) == 2000 * 65536
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("aa22/logs", 400, "several containers; choose one of app, side"),
+        ("aa22/logs?container=no", 404, "no container 'no'; it has app, side"),
+        ("aa22/logs?container=side", 409, "has not been created"),
+        ("aa11/logs?tail=-1", 400, "tail=-1 must be a number"),
+        ("aa11/logs?follow=maybe", 400, "follow=maybe must be true or false"),
+    ],
+)
+async def test_bad_log_requests_say_what_is_wrong(
+    http: ClientSession, path: str, status: int, text: str
+) -> None:
+    async with http.get(f"/v1/tasks/{path}") as response:
+        assert text in await problem(response, status)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(NoSuchContainer("gone"), 404), (EngineUnavailable("away"), 503), (EngineRefused("no"), 409)],
+)
+async def test_a_log_that_cannot_be_had_is_a_problem(
+    http: ClientSession, agent: FakeAgent, error: Exception, status: int
+) -> None:
+    agent.log = [error]
+    async with http.get("/v1/tasks/aa11/logs") as response:
+        assert await problem(response, status) == str(error)
+
+
+async def test_a_log_that_fails_midway_is_cut_off_not_ended(
+    http: ClientSession, agent: FakeAgent
+) -> None:
+    agent.log = [b"begun\n", EngineUnavailable("away")]
+    with pytest.raises((ClientError, ConnectionError)):
+        async with http.get("/v1/tasks/aa11/logs") as response:
+            await response.read()
+
+
+async def test_the_socket_is_private_and_goes_with_its_server(
+    served: OperatorSocket, socket_path: Path
+) -> None:
+    assert stat.S_IMODE(socket_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(socket_path.parent.stat().st_mode) == 0o700
+    await served.close()
+    await served.close()
+    assert not socket_path.exists()
+
+
+async def test_closing_cuts_followers_off(
+    http: ClientSession, served: OperatorSocket, agent: FakeAgent
+) -> None:
+    agent.hold.clear()
+    async with http.get("/v1/tasks/aa11/logs?follow=true") as response:
+        await response.content.readexactly(8)
+        async with asyncio.timeout(0.5):
+            await served.close()
+            await agent.log_closed.wait()
+        response.close()
