@@ -1,0 +1,243 @@
+"""What a container definition must be: checks it and fills in what the service fills in. Pure.
+
+Source of the rules: the Amazon ECS API reference (ContainerDefinition and its parts) and the
+developer guide; texts are the service's own where they are known. Types, required members and enums
+were checked against the service model before.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from agent.controlplane.api.errors import ClientException
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+MEMORY_MINIMUM_MIB = 4
+"""The engine's floor when the API was made; newer engines want 6 and say so when the task starts."""
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
+_SAME_PORT_MODES = frozenset({"host", "awsvpc"})
+_ALIAS_LINK = re.compile(r"([A-Za-z0-9_-]+)(?::[A-Za-z0-9_.-]+)?")
+
+
+def check_container(
+    container: dict[str, Any],
+    *,
+    network_mode: str,
+    volumes: Collection[str],
+    has_task_memory: bool,
+) -> dict[str, Any]:
+    """Return a container definition as the service would store it.
+
+    Args:
+        container: as the client sent it; not changed.
+        network_mode: of the task; ``bridge`` when none is given.
+        volumes: names of the task's volumes.
+        has_task_memory: whether the task has a memory limit of its own.
+
+    Raises:
+        ClientException: a rule is broken; the text names the container.
+    """
+    _check_name(container)
+    _check_sizes(container, has_task_memory=has_task_memory)
+    _check_network(container, network_mode)
+    _check_mounts(container, volumes)
+    _check_limits(container)
+    _check_resources(container)
+    filled = {
+        "cpu": 0,
+        "essential": True,
+        "environment": [],
+        "mountPoints": [],
+        "volumesFrom": [],
+        "systemControls": [],
+    } | container
+    filled["portMappings"] = [
+        _port_mapping(container, mapping, network_mode)
+        for mapping in container.get("portMappings", [])
+    ]
+    if "healthCheck" in container:
+        filled["healthCheck"] = _health_check(container)
+    if "restartPolicy" in container:
+        _check_restart_policy(container)
+    return filled
+
+
+def fixed_ports(container: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Return the host ports that a checked container asks for, with their protocols."""
+    return [
+        (mapping["hostPort"], mapping["protocol"])
+        for mapping in container["portMappings"]
+        if mapping.get("hostPort")
+    ]
+
+
+def _refuse(container: Mapping[str, Any], text: str) -> NoReturn:
+    raise ClientException(f"Invalid setting for container '{container.get('name', '')}'. {text}")
+
+
+def _check_name(container: Mapping[str, Any]) -> None:
+    if not container.get("name"):
+        raise ClientException("Container.name should not be null or empty.")
+    if not _NAME.fullmatch(container["name"]):
+        raise ClientException(
+            "Container.name contains invalid characters: use up to 255 letters, numbers, hyphens "
+            "and underscores."
+        )
+    if not container.get("image"):
+        raise ClientException("Container.image should not be null or empty.")
+    if len(container["image"]) > 255 or container["image"] != container["image"].strip():
+        raise ClientException("Container.image contains invalid characters.")
+
+
+def _check_sizes(container: Mapping[str, Any], *, has_task_memory: bool) -> None:
+    limit, reservation = container.get("memory"), container.get("memoryReservation")
+    if limit is None and reservation is None and not has_task_memory:
+        _refuse(container, "At least one of 'memory' or 'memoryReservation' must be specified.")
+    for name, value in (("memory", limit), ("memoryReservation", reservation)):
+        if value is not None and value < MEMORY_MINIMUM_MIB:
+            _refuse(container, f"'{name}' must be at least {MEMORY_MINIMUM_MIB} MiB.")
+    if limit is not None and reservation is not None and reservation > limit:
+        _refuse(container, "'memory' must be greater than or equal to 'memoryReservation'.")
+    if container.get("cpu", 0) < 0:
+        _refuse(container, "'cpu' must not be negative.")
+
+
+def _check_network(container: Mapping[str, Any], mode: str) -> None:
+    if container.get("links"):
+        if mode != "bridge":
+            raise ClientException(f"Links are not supported when networkMode={mode}.")
+        for link in container["links"]:
+            if not _ALIAS_LINK.fullmatch(link):
+                _refuse(container, f"The link '{link}' must be name or name:alias.")
+    if mode == "awsvpc":
+        for member, words in (("hostname", "Hostname is"), ("extraHosts", "Extra hosts are")):
+            if container.get(member):
+                raise ClientException(
+                    f"{words} not supported on container when networkMode=awsvpc."
+                )
+    if container.get("portMappings"):
+        if mode == "none":
+            raise ClientException("Port mappings are not supported when networkMode=none.")
+        if container.get("disableNetworking"):
+            _refuse(container, "Port mappings need networking, which 'disableNetworking' ends.")
+
+
+def _port_mapping(
+    container: Mapping[str, Any], mapping: Mapping[str, Any], mode: str
+) -> dict[str, Any]:
+    filled = {"protocol": "tcp"} | mapping
+    if "containerPortRange" in mapping:
+        _check_port_range(container, mapping, mode)
+        return filled
+    port, host_port = mapping.get("containerPort", 0), mapping.get("hostPort", 0)
+    if not 1 <= port <= 65535:
+        _refuse(container, f"The container port {port} must be between 1 and 65535.")
+    if not 0 <= host_port <= 65535:
+        _refuse(container, f"The host port {host_port} must be between 0 and 65535.")
+    if mode in _SAME_PORT_MODES:
+        if host_port not in (0, port):
+            raise ClientException(
+                f"When networkMode={mode}, the host ports and container ports in port mappings "
+                "must match."
+            )
+        host_port = port
+    return filled | {"hostPort": host_port}
+
+
+def _check_port_range(container: Mapping[str, Any], mapping: Mapping[str, Any], mode: str) -> None:
+    if "containerPort" in mapping or "hostPort" in mapping:
+        _refuse(container, "Use either 'containerPortRange' or 'containerPort' and 'hostPort'.")
+    if mode not in ("bridge", "awsvpc"):
+        _refuse(container, "'containerPortRange' needs networkMode bridge or awsvpc.")
+    match = _PORT_RANGE.fullmatch(mapping["containerPortRange"])
+    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= first <= last <= 65535:
+        _refuse(container, "'containerPortRange' must be first-last, from 1 to 65535.")
+
+
+def _check_mounts(container: Mapping[str, Any], volumes: Collection[str]) -> None:
+    seen: set[str] = set()
+    for mount in container.get("mountPoints", []):
+        source, path = mount.get("sourceVolume", ""), mount.get("containerPath", "")
+        if source not in volumes:
+            raise ClientException(f"Unknown volume '{source}'.")
+        if not path:
+            _refuse(container, f"The mount of volume '{source}' needs a 'containerPath'.")
+        if path in seen:
+            _refuse(container, f"Duplicate mount point '{path}'.")
+        seen.add(path)
+
+
+def _check_limits(container: Mapping[str, Any]) -> None:
+    for name in ("startTimeout", "stopTimeout"):
+        if container.get(name, 0) < 0:
+            _refuse(container, f"'{name}' must not be negative.")
+    names: set[str] = set()
+    for ulimit in container.get("ulimits", []):
+        if ulimit["name"] in names:
+            _refuse(container, f"Duplicate ulimit '{ulimit['name']}'.")
+        names.add(ulimit["name"])
+        soft, hard = ulimit["softLimit"], ulimit["hardLimit"]
+        if soft < -1 or hard < -1 or (hard != -1 and (soft == -1 or soft > hard)):
+            _refuse(
+                container, f"The soft limit of ulimit '{ulimit['name']}' passes its hard limit."
+            )
+    linux = container.get("linuxParameters", {})
+    if not 0 <= linux.get("swappiness", 0) <= 100:
+        _refuse(container, "'swappiness' must be between 0 and 100.")
+    if linux.get("maxSwap", 0) < 0:
+        _refuse(container, "'maxSwap' must not be negative.")
+    if linux.get("sharedMemorySize", 1) < 0:
+        _refuse(container, "'sharedMemorySize' must not be negative.")
+    for tmpfs in linux.get("tmpfs", []):
+        if tmpfs["size"] <= 0:
+            _refuse(container, "'size' of a tmpfs must be greater than 0.")
+    for variable in container.get("environment", []):
+        if not variable.get("name"):
+            _refuse(container, "An environment variable needs a 'name'.")
+
+
+def _check_resources(container: Mapping[str, Any]) -> None:
+    kinds: set[str] = set()
+    for requirement in container.get("resourceRequirements", []):
+        kind, value = requirement["type"], requirement.get("value", "")
+        if kind in kinds:
+            _refuse(container, f"Duplicate resource requirement '{kind}'.")
+        kinds.add(kind)
+        if kind == "GPU" and not re.fullmatch(r"[1-9]\d{0,3}", value):
+            _refuse(container, "The value of a GPU requirement must be a whole number above 0.")
+
+
+def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the service's defaults; times are seconds."""
+    check = {"interval": 30, "timeout": 5, "retries": 3} | container["healthCheck"]
+    command = check["command"]
+    if not command or command[0] not in ("CMD", "CMD-SHELL", "NONE"):
+        _refuse(container, "The health check command must begin with CMD or CMD-SHELL.")
+    if command[0] != "NONE" and len(command) < 2:
+        _refuse(container, "The health check command is empty.")
+    limits = {
+        "interval": (5, 300),
+        "timeout": (2, 120),
+        "retries": (1, 10),
+        "startPeriod": (0, 300),
+    }
+    for name, (least, most) in limits.items():
+        if not least <= check.get(name, least) <= most:
+            _refuse(container, f"The health check's {name} must be between {least} and {most}.")
+    return check
+
+
+def _check_restart_policy(container: Mapping[str, Any]) -> None:
+    policy = container["restartPolicy"]
+    if not policy["enabled"]:
+        return
+    if len(policy.get("ignoredExitCodes", [])) > 50:
+        _refuse(container, "'ignoredExitCodes' can have at most 50 items.")
+    if not 60 <= policy.get("restartAttemptPeriod", 300) <= 1800:
+        _refuse(container, "'restartAttemptPeriod' must be between 60 and 1800.")
