@@ -1,0 +1,155 @@
+"""Which address a task gets, and every name that is derived from the address. Pure.
+
+An address names its sandbox for life: link, MAC, host name and container name follow from it, so
+that what is left after a crash can be matched by name alone. Callers pass the time (seconds of any
+clock that does not jump).
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv4Network
+
+from agent.errors import ConfigError, NetworkFailure
+from agent.network.settings import POOL_SETTING
+
+_LINK_PREFIX = "ecs"
+_MAC_PREFIX = "0a:58"
+_NARROWEST, _WIDEST = 29, 8
+
+
+def mac_of(ipv4: str) -> str:
+    """Return the MAC of a task's interface.
+
+    Derived, so that a neighbour entry that outlived the task before is still right for the next.
+    """
+    return ":".join([_MAC_PREFIX, *(f"{byte:02x}" for byte in IPv4Address(ipv4).packed)])
+
+
+def hostname_of(ipv4: str) -> str:
+    """Return the host name of a task, ``ip-a-b-c-d``: the shape that EC2 gives."""
+    return "ip-" + ipv4.replace(".", "-")
+
+
+def container_name_of(ipv4: str) -> str:
+    """Return the engine's name for the pause container of a sandbox."""
+    return "ecs-sandbox-" + ipv4.replace(".", "-")
+
+
+def link_name_of(ipv4: str) -> str:
+    """Return the name of the host's end of a sandbox's link; 11 of the 15 characters allowed."""
+    return f"{_LINK_PREFIX}{int(IPv4Address(ipv4)):08x}"
+
+
+def address_of_link(name: str) -> str | None:
+    """Return the address that a link name was derived from, or None for a foreign name."""
+    digits = name.removeprefix(_LINK_PREFIX)
+    if digits == name or len(digits) != 8:
+        return None
+    try:
+        address = str(IPv4Address(int(digits, 16)))
+    except ValueError:
+        return None
+    return address if link_name_of(address) == name else None
+
+
+def parse_pool(cidr: str) -> IPv4Network:
+    """Return the pool as a network.
+
+    Raises:
+        ConfigError: not an IPv4 network, or too small or too large to be one.
+    """
+    try:
+        network = IPv4Network(cidr)
+    except ValueError as error:
+        raise ConfigError(f"{POOL_SETTING}={cidr!r} is no IPv4 network: {error}") from None
+    if not _WIDEST <= network.prefixlen <= _NARROWEST:
+        raise ConfigError(
+            f"{POOL_SETTING}={cidr!r}: the prefix must be between /{_WIDEST} and /{_NARROWEST}"
+        )
+    return network
+
+
+class AddressPool:
+    """Addresses of one network, handed out round robin.
+
+    Network, broadcast and gateway address are never handed out. A returned address rests for
+    ``quarantine_s`` before its next use. Not thread-safe; one owner.
+    """
+
+    def __init__(self, cidr: str, *, quarantine_s: float, cursor: str = "") -> None:
+        self.network = parse_pool(cidr)
+        self.gateway = str(self.network.network_address + 1)
+        self._first = int(self.network.network_address) + 2
+        self._size = self.network.num_addresses - 3
+        self._quarantine_s = quarantine_s
+        self._held: set[int] = set()
+        self._resting: dict[int, float] = {}
+        self._offset = self._offset_of(cursor)
+
+    @property
+    def prefix_len(self) -> int:
+        """Length of the network's prefix."""
+        return self.network.prefixlen
+
+    @property
+    def cursor(self) -> str:
+        """The address handed out last; kept by the owner across restarts."""
+        return str(IPv4Address(self._first + self._offset))
+
+    @property
+    def held(self) -> int:
+        """How many addresses are handed out."""
+        return len(self._held)
+
+    def __contains__(self, ipv4: str) -> bool:
+        return IPv4Address(ipv4) in self.network
+
+    def take(self, now: float) -> str:
+        """Return an address that nobody has.
+
+        Raises:
+            NetworkFailure: all are taken or resting; the text says when the first is free again.
+        """
+        self._wake(now)
+        for step in range(1, self._size + 1):
+            offset = (self._offset + step) % self._size
+            value = self._first + offset
+            if value not in self._held and value not in self._resting:
+                self._offset = offset
+                self._held.add(value)
+                return str(IPv4Address(value))
+        raise NetworkFailure(self._exhausted(now))
+
+    def hold(self, ipv4: str) -> None:
+        """Mark an address as handed out: it is in use since before this process began."""
+        value = int(IPv4Address(ipv4))
+        self._resting.pop(value, None)
+        self._held.add(value)
+
+    def give_back(self, ipv4: str, now: float) -> None:
+        """Return an address; one that was not handed out is success."""
+        value = int(IPv4Address(ipv4))
+        if value in self._held:
+            self._held.remove(value)
+            self._resting[value] = now + self._quarantine_s
+
+    def _wake(self, now: float) -> None:
+        # Insertion order is order of expiry, because every address rests equally long.
+        for value, until in list(self._resting.items()):
+            if until > now:
+                break
+            del self._resting[value]
+
+    def _offset_of(self, cursor: str) -> int:
+        try:
+            offset = int(IPv4Address(cursor)) - self._first
+        except ValueError:
+            return self._size - 1
+        return offset if 0 <= offset < self._size else self._size - 1
+
+    def _exhausted(self, now: float) -> str:
+        text = f"no free address in {POOL_SETTING}={self.network}: {len(self._held)} in use"
+        if self._resting:
+            wait_s = next(iter(self._resting.values())) - now
+            return f"{text}, {len(self._resting)} resting, the next is free in {wait_s:.0f} s"
+        return f"{text}; use a larger network"

@@ -1,0 +1,332 @@
+"""The bridge and the links of sandboxes, as netlink requests.
+
+Every operation describes a wished state and may be repeated: what exists already is compared or
+replaced, what is gone already is success. Two round trips make a sandbox's link: one on the host's
+socket, one on a socket inside the namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from functools import partial
+from ipaddress import IPv4Interface, IPv4Network
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.errors import NetworkFailure
+from agent.network.namespaces import netlink_socket_in
+from agent.network.netlink import NetlinkLane, failure, pipelined, refused
+from agent.network.settings import BRIDGE_SETTING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TASK_INTERFACE = "eth0"
+_TASK_INDEX = 100
+"""Index of the task's interface. Chosen by us, so that it need not be looked up; far from 1, where
+tunnel modules may have put devices of their own into a new namespace."""
+_SKIP_STATS = 1 << 3
+_DOOMED_GROUP = 0x65637364
+"""Links put into this group are removed together: one grace period of the kernel for all."""
+_NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+_DEFAULT_MTU = 1500
+
+
+class Link(NamedTuple):
+    """One link of the host."""
+
+    name: str
+    number: int
+    """The kernel's index of the link."""
+    kind: str
+    master: int
+    mtu: int
+    is_up: bool
+
+
+class Route(NamedTuple):
+    """One IPv4 route or address of the host: something that claims a network."""
+
+    network: IPv4Network
+    interface: str
+    via_gateway: bool
+
+
+class Attachment(NamedTuple):
+    """What a sandbox's link is to look like."""
+
+    host_interface: str
+    mac: str
+    ipv4: str
+    prefix_len: int
+    gateway: str
+    mtu: int
+    blocked: tuple[str, ...] = ()
+
+
+class HostLinks:
+    """Bridge and links of one agent. Safe for concurrent use by tasks of one event loop."""
+
+    def __init__(self, lane: NetlinkLane, bridge: str) -> None:
+        self._lane = lane
+        self._bridge = bridge
+        self._bridge_index = 0
+        self._doomed: dict[str, asyncio.Future[None]] = {}
+        self._sweep: asyncio.Task[None] | None = None
+
+    async def links(self) -> dict[str, Link]:
+        """Return all links of the host by name."""
+
+        async def work(host: Any) -> dict[str, Link]:
+            dump = await host.link("dump", ext_mask=_SKIP_STATS)
+            found = [_link(message) async for message in dump]
+            return {link.name: link for link in found}
+
+        return await self._lane.call(work)
+
+    async def routes(self) -> list[Route]:
+        """Return the host's IPv4 routes of all tables but ``local``, and its addresses."""
+
+        async def work(host: Any) -> list[Route]:
+            names = {
+                message["index"]: message.get("ifname")
+                async for message in await host.link("dump", ext_mask=_SKIP_STATS)
+            }
+            routes = await host.route("dump", family=socket.AF_INET)
+            addresses = await host.addr("dump", family=socket.AF_INET)
+            return [
+                *[_route(m, names) async for m in routes if m.get("table") != 255],
+                *[_address(m, names) async for m in addresses],
+            ]
+
+        return await self._lane.call(work)
+
+    async def default_mtu(self) -> int:
+        """Return the MTU of the link with the host's default route, or 1500 without one."""
+        links = await self.links()
+        for route in await self.routes():
+            if route.network.prefixlen == 0 and route.interface in links:
+                return links[route.interface].mtu
+        return _DEFAULT_MTU
+
+    async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> None:
+        """Make the bridge, or bring the one there is into shape.
+
+        Args:
+            addresses: in ``a.b.c.d/len`` form; all others are taken off the bridge.
+            mac: set explicitly, so that it does not follow the lowest of the ports'.
+            mtu: of the bridge; ports may have other ones.
+
+        Raises:
+            NetworkFailure: the name belongs to a link that is no bridge.
+        """
+        wanted = {str(IPv4Interface(address)) for address in addresses}
+
+        async def work(host: Any) -> int:
+            try:
+                await host.link(
+                    "add", ifname=self._bridge, kind="bridge", address=mac, mtu=mtu,
+                    br_stp_state=0, br_forward_delay=0,
+                )  # fmt: skip
+            except NetlinkError as error:
+                if error.code != errno.EEXIST:
+                    raise failure(f"making the bridge {self._bridge}", error) from error
+            (message,) = await host.link("get", ifname=self._bridge)
+            bridge = _link(message)
+            if bridge.kind != "bridge":
+                raise NetworkFailure(
+                    f"{BRIDGE_SETTING}={self._bridge} is a link of kind {bridge.kind or 'device'}; "
+                    "choose a name that is free"
+                )
+            await _shape_bridge(host, bridge, wanted)
+            return bridge.number
+
+        self._bridge_index = await self._lane.call(work)
+
+    async def attach(self, netns: int, spec: Attachment) -> None:
+        """Give a namespace its interface: link, address, routes, on the bridge and up.
+
+        A host link of the same name is a left-over and is replaced.
+
+        Args:
+            netns: descriptor of the namespace; stays open.
+            spec: what the link looks like.
+        """
+
+        async def work(host: Any) -> None:
+            inner = await netlink_socket_in(netns)
+            task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
+            try:
+                await self._make_pair(host, netns, spec)
+                await _shape_task_end(task, spec)
+            finally:
+                # The socket pins the namespace; it would outlive the sandbox.
+                task.close()
+
+        await self._lane.call(work)
+
+    async def _make_pair(self, host: Any, netns: int, spec: Attachment) -> None:
+        for attempt in range(2):
+            added, silenced, raised = await pipelined(
+                host.link(
+                    "add", ifname=spec.host_interface, master=self._bridge_index, mtu=spec.mtu,
+                    linkinfo=_pair_info(netns, spec),
+                ),
+                host.link("set", index=0, ifname=spec.host_interface, af_spec=_NO_IPV6_ADDRESS),
+                host.link("set", index=0, ifname=spec.host_interface, state="up"),
+            )  # fmt: skip
+            if refused(added, errno.EEXIST):
+                raise _failure("making the link", spec, added)
+            if added is None:
+                break
+            if attempt:
+                raise _failure("making the link", spec, added)
+            await pipelined(host.link("del", ifname=spec.host_interface))
+        if refused(silenced, errno.EAFNOSUPPORT) or raised is not None:
+            raise _failure("bringing up the link", spec, raised or silenced)
+
+    async def enslave(self, names: Iterable[str]) -> None:
+        """Put links (back) on the bridge and up; links that are gone are left out."""
+
+        async def work(host: Any) -> None:
+            errors = await pipelined(
+                *(
+                    host.link("set", index=0, ifname=name, master=self._bridge_index, state="up")
+                    for name in names
+                )
+            )
+            for error in errors:
+                if refused(error, errno.ENODEV):
+                    raise failure("putting a link on the bridge", error)
+
+        await self._lane.call(work)
+
+    async def delete(self, name: str) -> None:
+        """Remove a link; an absent one is success.
+
+        Calls that come together share one removal, which costs as much as one link's.
+        """
+        waiting = self._doomed.get(name)
+        if waiting is None:
+            waiting = asyncio.get_running_loop().create_future()
+            self._doomed[name] = waiting
+        if self._sweep is None or self._sweep.done():
+            self._sweep = asyncio.create_task(self._sweep_doomed(), name="sweep-links")
+        await asyncio.shield(waiting)
+
+    async def _sweep_doomed(self) -> None:
+        while self._doomed:
+            doomed, self._doomed = self._doomed, {}
+            try:
+                await self._lane.call(partial(_delete, names=tuple(doomed)))
+            except NetworkFailure as error:
+                for waiting in doomed.values():
+                    if not waiting.done():
+                        waiting.set_exception(NetworkFailure(str(error)))
+                        waiting.exception()  # the caller may have gone: not worth a warning then
+            else:
+                for waiting in doomed.values():
+                    if not waiting.done():
+                        waiting.set_result(None)
+            finally:
+                for waiting in doomed.values():
+                    waiting.cancel()
+
+
+async def _delete(host: Any, names: tuple[str, ...]) -> None:
+    if len(names) == 1:
+        errors = await pipelined(host.link("del", ifname=names[0]))
+    else:
+        marked = await pipelined(
+            *(host.link("set", index=0, ifname=name, group=_DOOMED_GROUP) for name in names)
+        )
+        if all(error is not None for error in marked):
+            errors = marked
+        else:
+            errors = [*marked, *await pipelined(host.link("del", group=_DOOMED_GROUP))]
+    for error in errors:
+        if refused(error, errno.ENODEV):
+            raise failure(f"removing {', '.join(names)}", error)
+
+
+async def _shape_bridge(host: Any, bridge: Link, wanted: set[str]) -> None:
+    """Give the bridge its addresses and bring it up."""
+    dump = await host.addr("dump", family=socket.AF_INET, index=bridge.number)
+    present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" async for m in dump}
+    requests = []
+    for address in sorted(wanted - present):
+        ipv4, _, length = address.partition("/")
+        requests.append(host.addr("add", index=bridge.number, address=ipv4, prefixlen=int(length)))
+    for address in sorted(present - wanted):
+        ipv4, _, length = address.partition("/")
+        requests.append(host.addr("del", index=bridge.number, address=ipv4, prefixlen=int(length)))
+    if not bridge.is_up:
+        silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
+        await pipelined(silence)  # a kernel without IPv6 refuses, and then nothing needs silencing
+        requests.append(host.link("set", index=bridge.number, state="up"))
+    for error in await pipelined(*requests):
+        if refused(error, errno.EEXIST, errno.EADDRNOTAVAIL):
+            raise failure(f"shaping the bridge {bridge.name}", error)
+
+
+async def _shape_task_end(task: Any, spec: Attachment) -> None:
+    """Configure the end inside the namespace; one round trip."""
+    silenced, *errors = await pipelined(
+        task.link("set", index=_TASK_INDEX, af_spec=_NO_IPV6_ADDRESS),
+        task.link("set", index=_TASK_INDEX, state="up"),
+        task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
+        task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
+        *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
+    )
+    worst = next((error for error in errors if error is not None), None)
+    if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
+        raise _failure("configuring the interface", spec, worst or silenced)
+
+
+def _pair_info(netns: int, spec: Attachment) -> Mapping[str, Any]:
+    # Spelled out, because pyroute2's short form of a veth peer cannot set the peer's index.
+    peer = {
+        "index": _TASK_INDEX,
+        "attrs": [
+            ("IFLA_IFNAME", TASK_INTERFACE),
+            ("IFLA_NET_NS_FD", netns),
+            ("IFLA_ADDRESS", spec.mac),
+            ("IFLA_MTU", spec.mtu),
+        ],
+    }
+    data = {"attrs": [("VETH_INFO_PEER", peer)]}
+    return {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
+
+
+def _link(message: Any) -> Link:
+    info = message.get("linkinfo")
+    return Link(
+        name=message.get("ifname"),
+        number=message["index"],
+        kind=(info.get("kind") or "") if info else "",
+        master=message.get("master") or 0,
+        mtu=message.get("mtu") or _DEFAULT_MTU,
+        is_up=bool(message["flags"] & 1),
+    )
+
+
+def _route(message: Any, names: Mapping[int, str]) -> Route:
+    destination = message.get("dst") or "0.0.0.0"  # noqa: S104 - the default route, not a socket
+    return Route(
+        network=IPv4Network(f"{destination}/{message['dst_len']}", strict=False),
+        interface=names.get(message.get("oif") or 0, ""),
+        via_gateway=message.get("gateway") is not None,
+    )
+
+
+def _address(message: Any, names: Mapping[int, str]) -> Route:
+    interface = IPv4Interface(f"{message.get('IFA_ADDRESS')}/{message['prefixlen']}")
+    return Route(interface.network, names.get(message["index"], ""), via_gateway=False)
+
+
+def _failure(what: str, spec: Attachment, error: NetlinkError) -> NetworkFailure:
+    return failure(f"{what} {spec.host_interface} of {spec.ipv4}", error)

@@ -1,0 +1,159 @@
+"""Processes that hold namespaces: who they are, when they end, and sockets inside of them.
+
+Reads ``/proc``; never changes this process's own namespaces: a thread that enters another one does
+nothing else and ends. Functions that block say so and are called from a thread lane.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.errors import NetworkFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CLONE_NEWNET = 0x40000000
+NETLINK_ROUTE = 0
+
+
+class Process(NamedTuple):
+    """What tells a process from every other that has or had its number since boot."""
+
+    pid: int
+    started_ticks: int
+    """Clock ticks between boot and its start."""
+    netns: int
+    """Inode of its network namespace."""
+
+
+def identify(pid: int) -> Process | None:
+    """Return who has this number now, or None if nobody has. Blocks on ``/proc``."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        netns = Path(f"/proc/{pid}/ns/net").stat().st_ino
+    except OSError:
+        return None
+    # The command name in parentheses may itself hold spaces and parentheses.
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in {"Z", "X"}:
+        return None
+    return Process(pid, int(fields[19]), netns)
+
+
+def own_netns() -> int:
+    """Return the inode of this process's network namespace. Blocks on ``/proc``."""
+    return Path("/proc/self/ns/net").stat().st_ino
+
+
+def open_netns(process: Process) -> int:
+    """Return a descriptor of a process's network namespace. Blocks on ``/proc``.
+
+    Raises:
+        NetworkFailure: the process has ended, or it shares our own namespace.
+    """
+    try:
+        descriptor = os.open(f"/proc/{process.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise NetworkFailure(f"process {process.pid} of a sandbox has ended: {error}") from None
+    netns = os.fstat(descriptor).st_ino
+    if netns != process.netns or netns == own_netns():
+        os.close(descriptor)
+        raise NetworkFailure(f"process {process.pid} is not in a network namespace of its own")
+    return descriptor
+
+
+async def netlink_socket_in(netns: int) -> socket.socket:
+    """Return a routing socket that belongs to another namespace.
+
+    A socket stays in the namespace it was made in; closing it is what lets the namespace go. Made
+    in a thread of its own that ends right after, because that thread has left our namespace.
+
+    Args:
+        netns: descriptor of the namespace; stays open.
+
+    Raises:
+        NetworkFailure: the namespace cannot be entered.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[socket.socket] = loop.create_future()
+
+    def deliver(made: socket.socket | None, error: OSError | None) -> None:
+        if answer.done():
+            if made is not None:
+                made.close()
+        elif made is not None:
+            answer.set_result(made)
+        else:
+            answer.set_exception(NetworkFailure(f"a network namespace cannot be entered: {error}"))
+
+    def enter() -> None:
+        made, failure = None, None
+        try:
+            _setns(netns)
+            # pyroute2 hands the socket to asyncio, which insists on the datagram type.
+            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+            made = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
+            made.setblocking(False)
+        except OSError as error:
+            failure = error
+        loop.call_soon_threadsafe(deliver, made, failure)
+
+    threading.Thread(target=enter, name="enter-netns", daemon=True).start()
+    return await answer
+
+
+def _setns(netns: int) -> None:
+    # os.setns exists from Python 3.12 on.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(netns, CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+class ExitWatch:
+    """Tells at once when processes end, without waiting for the engine to notice.
+
+    Uses process descriptors, which cannot be confused by a reused number. Belongs to one event
+    loop. On a kernel without them (before 5.3) nothing is watched and ``add`` returns False.
+    """
+
+    def __init__(self) -> None:
+        self._descriptors: dict[str, int] = {}
+
+    def add(self, key: str, process: Process, ended: Callable[[str], None]) -> bool:
+        """Call ``ended(key)`` once when the process ends; soon if it already has."""
+        loop = asyncio.get_running_loop()
+        try:
+            descriptor = os.pidfd_open(process.pid)
+        except ProcessLookupError:
+            loop.call_soon(ended, key)
+            return True
+        except OSError:
+            return False
+        self.discard(key)
+        self._descriptors[key] = descriptor
+        loop.add_reader(descriptor, self._fire, key, ended)
+        return True
+
+    def discard(self, key: str) -> None:
+        """Watch no longer; an unknown key is success."""
+        descriptor = self._descriptors.pop(key, None)
+        if descriptor is not None:
+            asyncio.get_running_loop().remove_reader(descriptor)
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        for key in list(self._descriptors):
+            self.discard(key)
+
+    def _fire(self, key: str, ended: Callable[[str], None]) -> None:
+        self.discard(key)
+        ended(key)

@@ -1,0 +1,455 @@
+"""Networks of awsvpc tasks: who holds which sandbox, and the pool of those that nobody holds.
+
+::
+
+    make ──► warm ──claim: one commit──► claimed ──release──► gone
+       └─────────► handed to a waiting claim ──┘
+
+A sandbox is complete before anybody may claim it, so that a claim costs one commit. The rows in the
+store are the truth about who holds what; containers and links are matched against them at start.
+Everything stays in place when the process ends: tasks run on, and the next process takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from agent.errors import AgentError, NetworkFailure, StateFailure
+from agent.network import lease as leases
+from agent.network import namespaces, recovery
+from agent.network.addresses import AddressPool, parse_pool
+from agent.network.firewall import Firewall
+from agent.network.host import HostNetwork
+from agent.network.links import HostLinks
+from agent.network.netlink import NetlinkLane
+from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
+from agent.network.warm import WarmPool
+from agent.state.batch import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Coroutine
+
+    from agent.model.task import TaskNetwork
+    from agent.network.lease import Lease
+    from agent.network.settings import NetworkSettings
+    from agent.runtime.protocol import ContainerEngine
+    from agent.state.store import Store
+
+T = TypeVar("T")
+
+_CLOSE_LIMIT_S = 5.0
+_log = structlog.get_logger(__name__)
+
+
+class TaskNetworks:
+    """Hands sandboxes to tasks and takes them back.
+
+    Belongs to one event loop. ``start`` comes first; ``claim``, ``release`` and ``reconcile`` may
+    then be called by any number of tasks at once, whether or not ``run`` is running.
+    """
+
+    def __init__(
+        self, settings: NetworkSettings, *, store: Store, engine: ContainerEngine, image: str
+    ) -> None:
+        """Take everything that is needed; nothing is touched before ``start``.
+
+        Args:
+            settings: how networks look; ``pool_cidr`` is checked here (``ConfigError``).
+            store: holds the rows of kind ``sandbox``.
+            engine: runs the pause containers.
+            image: reference of the pause image, which must be on the host.
+        """
+        parse_pool(settings.pool_cidr)
+        self.on_lost: Callable[[str], None] = lambda task_arn: None
+        """Called with the ARN of a task whose sandbox died; the task still has to release it."""
+        self._settings = settings
+        self._store = store
+        self._engine = engine
+        self._image = image
+        self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
+        self._lane = NetlinkLane()
+        self._links = HostLinks(self._lane, settings.bridge)
+        self._watch = namespaces.ExitWatch()
+        self._warm = WarmPool(
+            make=self._make,
+            keep=self._keep,
+            watch=self._begin_watch,
+            target=settings.warm_sandboxes,
+            quiet_s=settings.quiet_s,
+        )
+        self._leases: dict[str, Lease] = {}
+        self._by_task: dict[str, str] = {}
+        self._dead: set[str] = set()
+        self._leaving: set[str] = set()
+        self._scrap: dict[str, Lease] = {}
+        self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
+        self._releases: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._scrapped = asyncio.Event()
+        self._problem = ""
+
+    @property
+    def warm(self) -> int:
+        """How many sandboxes are ready to be claimed."""
+        return len(self._warm)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for everything that does not work now; empty when all is well."""
+        return [problem for problem in (self._problem, self._warm.problem) if problem]
+
+    def networks(self) -> dict[str, TaskNetwork]:
+        """Return the network of every task that holds one, by task ARN."""
+        return {arn: self._leases[ipv4].network() for arn, ipv4 in self._by_task.items()}
+
+    def lost(self) -> frozenset[str]:
+        """Return the ARNs of tasks whose sandbox died and that have not released it."""
+        return frozenset(arn for arn, ipv4 in self._by_task.items() if ipv4 in self._dead)
+
+    async def start(self) -> None:
+        """Take over what an earlier process left, and make bridge and rules. Once.
+
+        Claimed sandboxes that are alive are not touched.
+
+        Raises:
+            NetworkFailure: the pool clashes with a network of the host, or the kernel refused.
+            RuntimeFailure: the engine cannot list its containers.
+            StateFailure: the rows cannot be read.
+        """
+        await self._lane.start()
+        rows = await self._store.load(leases.KIND, leases.decode)
+        cursor = await self._store.get_meta(leases.CURSOR_META) or ""
+        settings = self._settings
+        self._addresses = AddressPool(
+            settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
+        )
+        self._host = HostNetwork(
+            links=self._links,
+            rules=Firewall(settings.table, settings.bridge),
+            pool=self._addresses,
+            settings=settings,
+            files=self._files,
+        )
+        self._sandboxes = Sandboxes(
+            engine=self._engine,
+            links=self._links,
+            pool=self._addresses,
+            settings=settings,
+            image=self._image,
+            files=self._files,
+        )
+        await self._host.check_pool()
+        self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
+        await self._take_over(await self._find(list(rows.values())))
+
+    async def _find(self, rows: list[Lease]) -> recovery.Findings:
+        containers = await self._engine.list_containers(
+            labels={SANDBOX_LABEL: self._settings.owner}
+        )
+        return recovery.match(
+            rows,
+            containers,
+            alive=await self._block(_living, rows),
+            ports=await self._block(self._host.ports),
+            links=await self._links.links(),
+            pool=self._addresses.network,
+        )
+
+    async def _take_over(self, found: recovery.Findings) -> None:
+        for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
+            self._addresses.hold(lease.ipv4)
+            self._leases[lease.ipv4] = lease
+        for lease in (*found.kept, *found.lost):
+            self._by_task[lease.task_arn] = lease.ipv4
+        self._dead.update(lease.ipv4 for lease in found.lost)
+        self._scrap.update((lease.ipv4, lease) for lease in found.dropped)
+        await self._host.ensure(self._in_use(), self._sandboxes.mtu)
+        for lease in found.kept:
+            self._begin_watch(lease)
+        for lease in found.ready:
+            self._warm.offer(lease)
+        await self._clear(found)
+        await self.reassert()
+        _log.info(
+            "task networks ready", kept=len(found.kept), warm=len(found.ready),
+            lost=len(found.lost), removed=len(found.dropped) + len(found.stray_containers),
+        )  # fmt: skip
+
+    async def _clear(self, found: recovery.Findings) -> None:
+        """Remove what belongs to nobody; what cannot be removed now is found at the next start."""
+        await _settle(
+            "left-over not removed",
+            [
+                *((name, self._links.delete(name)) for name in found.stray_links),
+                *(
+                    (container_id, self._engine.remove_container(container_id, force=True))
+                    for container_id in found.stray_containers
+                ),
+            ],
+        )
+
+    async def run(self) -> None:
+        """Keep the pool filled and the host's part in shape until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._warm.refill(), name="refill-sandboxes")
+            group.create_task(self._guard(), name="guard-network")
+
+    async def _guard(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.check_interval_s):
+                    await self._scrapped.wait()
+            except TimeoutError:
+                pass
+            self._scrapped.clear()
+            try:
+                await self.reassert()
+                self._problem = ""
+            except AgentError as error:
+                self._problem = f"the host's part of task networks is broken: {error}"
+                _log.warning("task networks not put right", error=str(error))
+                await asyncio.sleep(self._settings.check_interval_s)
+
+    async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
+        """Return a task's network; durable before it returns, and the same for the same task.
+
+        With a warm sandbox this costs one commit; without, one is made on the spot. A cancelled
+        call may still claim: ``release`` undoes it.
+
+        Raises:
+            NetworkFailure: no address is free, the kernel refused, or the task's sandbox died.
+            RuntimeFailure: the engine could not make a sandbox.
+            StateFailure: the claim could not be written; nothing is claimed.
+        """
+        leaving = self._releases.get(task_arn)
+        if leaving is not None:
+            await asyncio.wait([leaving])
+        held = self._by_task.get(task_arn)
+        if held is not None:
+            return self._answer(held)
+        flight = self._claims.get(task_arn)
+        if flight is None:
+            flight = self._spawn(self._claim(task_arn, attachment_id))
+            self._claims[task_arn] = flight
+            flight.add_done_callback(lambda _: self._claims.pop(task_arn, None))
+        return await asyncio.shield(flight)
+
+    async def _claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
+        with self._warm.launch():
+            lease = await self._warm.obtain()
+            claimed = lease.claimed(task_arn, attachment_id, time.time())
+            try:
+                await self._write(claimed)
+            except StateFailure:
+                self._warm.offer(lease)  # nothing was written: the sandbox is as free as before
+                raise
+            self._by_task[task_arn] = lease.ipv4
+            return self._answer(lease.ipv4)
+
+    def _answer(self, ipv4: str) -> TaskNetwork:
+        if ipv4 in self._dead:
+            raise NetworkFailure(f"the task's network sandbox {ipv4} has died")
+        return self._leases[ipv4].network()
+
+    async def release(self, task_arn: str) -> None:
+        """Remove a task's sandbox; returns when link, container and row are gone. Idempotent.
+
+        Raises:
+            RuntimeFailure: the engine did not remove the container; call again.
+            NetworkFailure: the kernel did not remove the link; call again.
+            StateFailure: the row could not be removed; call again.
+        """
+        flight = self._claims.get(task_arn)
+        if flight is not None:
+            await asyncio.wait([flight])
+        leaving = self._releases.get(task_arn)
+        if leaving is None:
+            if task_arn not in self._by_task:
+                return
+            leaving = self._spawn(self._release(task_arn))
+            self._releases[task_arn] = leaving
+            leaving.add_done_callback(lambda _: self._releases.pop(task_arn, None))
+        await asyncio.shield(leaving)
+
+    async def _release(self, task_arn: str) -> None:
+        await self._remove(self._leases[self._by_task[task_arn]])
+        del self._by_task[task_arn]
+
+    async def reconcile(self, live_task_arns: Collection[str]) -> None:
+        """Release what is held for tasks that are not in this list.
+
+        What cannot be released is logged; the next call tries again.
+        """
+        live = frozenset(live_task_arns)
+        gone = [arn for arn in self._by_task if arn not in live]
+        await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
+
+    async def reassert(self) -> None:
+        """Put right whatever others changed: bridge, rules, links. Cheap when nothing changed.
+
+        To be called after the engine was away; ``run`` calls it on a timer.
+
+        Raises:
+            NetworkFailure: something cannot be put right now.
+        """
+        await self._empty_scrap()
+        for lease in await self._block(_ended, self._in_use()):
+            self._ended(lease.ipv4)
+        for lease in await self._host.repair(self._in_use(), self._sandboxes.mtu):
+            if lease in self._in_use():
+                _log.warning("link of a sandbox was gone; made anew", ipv4=lease.ipv4)
+                await self._sandboxes.reattach(lease)
+
+    async def remove_host_objects(self) -> None:
+        """Remove warm sandboxes, bridge, table and rules; for a host that is given up.
+
+        ``run`` must have ended. A later ``start`` of another object makes everything anew.
+
+        Raises:
+            NetworkFailure: tasks hold sandboxes, or something could not be removed.
+        """
+        if self._by_task or self._claims:
+            raise NetworkFailure(
+                f"{len(self._by_task) or len(self._claims)} tasks still hold a network; stop them"
+            )
+        await self._warm.finish(_CLOSE_LIMIT_S)
+        self._scrap.update(self._leases)
+        for ipv4 in self._leases:
+            self._warm.take_out(ipv4)
+        await self._empty_scrap()
+        if self._scrap:
+            raise NetworkFailure(f"{len(self._scrap)} sandboxes could not be removed; try again")
+        await self._host.remove()
+
+    async def close(self) -> None:
+        """End threads and sockets; sandboxes, bridge and rules stay. Idempotent.
+
+        ``run`` must have ended.
+        """
+        await self._warm.finish(_CLOSE_LIMIT_S)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_LIMIT_S)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        self._watch.close()
+        await self._lane.close()
+        self._files.shutdown(wait=False, cancel_futures=True)
+
+    async def _make(self) -> Lease:
+        now = asyncio.get_running_loop().time
+        ipv4 = self._addresses.take(now())
+        try:
+            lease = await self._sandboxes.make(ipv4)
+        except BaseException:
+            self._addresses.give_back(ipv4, now())
+            raise
+        self._leases[ipv4] = lease
+        return lease
+
+    async def _keep(self, lease: Lease) -> None:
+        try:
+            await self._write(lease)
+        except StateFailure as error:
+            # It serves as well without a row; only a restart would have to make another.
+            _log.warning("warm sandbox not written down", ipv4=lease.ipv4, error=str(error))
+
+    async def _write(self, lease: Lease) -> None:
+        batch = Batch()
+        batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
+        batch.put_meta(leases.CURSOR_META, self._addresses.cursor)
+        await self._store.commit(batch)
+        self._leases[lease.ipv4] = lease
+
+    async def _remove(self, lease: Lease) -> None:
+        """Remove a sandbox and its row; on failure everything not removed is still known."""
+        self._leaving.add(lease.ipv4)
+        self._watch.discard(lease.ipv4)
+        await self._sandboxes.remove(lease.container_id, lease.host_interface)
+        batch = Batch()
+        batch.delete(leases.KIND, lease.ipv4)
+        await self._store.commit(batch)
+        self._addresses.give_back(lease.ipv4, asyncio.get_running_loop().time())
+        self._leaving.discard(lease.ipv4)
+        self._dead.discard(lease.ipv4)
+        self._leases.pop(lease.ipv4, None)
+
+    async def _empty_scrap(self) -> None:
+        """Remove sandboxes that nobody can use; those that resist stay for the next time."""
+        doomed, self._scrap = self._scrap, {}
+        await _settle(
+            "sandbox not removed",
+            [(ipv4, self._remove_scrap(lease)) for ipv4, lease in doomed.items()],
+        )
+
+    async def _remove_scrap(self, lease: Lease) -> None:
+        try:
+            await self._remove(lease)
+        except BaseException:
+            self._scrap[lease.ipv4] = lease
+            raise
+
+    def _begin_watch(self, lease: Lease) -> None:
+        self._watch.add(lease.ipv4, lease.process, self._ended)
+
+    def _ended(self, ipv4: str) -> None:
+        """A pause process ended by itself: its namespace is of no use any more."""
+        lease = self._leases.get(ipv4)
+        if lease is None or ipv4 in self._leaving or ipv4 in self._dead:
+            return
+        self._dead.add(ipv4)
+        if self._warm.take_out(ipv4) is not None:
+            _log.warning("warm sandbox died", ipv4=ipv4)
+            self._scrap[ipv4] = lease
+            self._scrapped.set()
+        elif lease.task_arn:
+            # Its containers keep the namespace and the link until the task has stopped.
+            _log.error("sandbox of a task died", task=lease.task_arn, ipv4=ipv4)
+            self.on_lost(lease.task_arn)
+
+    def _in_use(self) -> list[Lease]:
+        return [
+            lease
+            for ipv4, lease in self._leases.items()
+            if ipv4 not in self._leaving and ipv4 not in self._dead and ipv4 not in self._scrap
+        ]
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+        return task
+
+    def _reap(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may have gone: its failure is then nobody's
+
+    async def _block(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+
+def _living(rows: Collection[Lease]) -> frozenset[str]:
+    """Return the addresses whose pause process is still the same one. Blocks on ``/proc``."""
+    return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
+
+
+def _ended(rows: Collection[Lease]) -> list[Lease]:
+    living = _living(rows)
+    return [row for row in rows if row.ipv4 not in living]
+
+
+async def _settle(complaint: str, removals: list[tuple[str, Coroutine[Any, Any, None]]]) -> None:
+    """Run removals side by side; the agent's own failures are logged, others raise."""
+    answers = await asyncio.gather(*(removal for _, removal in removals), return_exceptions=True)
+    for (what, _), answer in zip(removals, answers, strict=True):
+        if isinstance(answer, AgentError):
+            _log.warning(complaint, what=what, error=str(answer))
+        elif isinstance(answer, BaseException):
+            raise answer

@@ -1,0 +1,79 @@
+"""Which name servers a task uses: what the host really asks, as far as a task can reach it.
+
+A task's namespace has its own loopback, so that a resolver on the host's loopback (the stub of
+systemd-resolved, dnsmasq) is not there for it; and it speaks IPv4 only. Files are read, nothing is
+written; a missing file is an empty one.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOST_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
+"""In order of preference: the second holds the real servers behind systemd's stub."""
+
+
+class Resolvers(Struct, frozen=True, kw_only=True):
+    """Contents of a resolv.conf."""
+
+    servers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+def parse(text: str) -> Resolvers:
+    """Read a resolv.conf; lines that mean nothing are skipped, the last search list counts."""
+    servers: list[str] = []
+    search: tuple[str, ...] = ()
+    options: list[str] = []
+    for line in text.splitlines():
+        match line.split("#", 1)[0].split():
+            case ["nameserver", server, *_]:
+                servers.append(server)
+            case ["search" | "domain", *domains]:
+                search = tuple(domain for domain in domains if domain != ".")
+            case ["options", *words]:
+                options += words
+    return Resolvers(servers=tuple(servers), search=search, options=tuple(options))
+
+
+def reachable(servers: Sequence[str]) -> tuple[str, ...]:
+    """Return the servers that a task can reach: IPv4 and not on a loopback."""
+    return tuple(server for server in servers if _is_reachable(server))
+
+
+def _is_reachable(server: str) -> bool:
+    try:
+        address = IPv4Address(server)
+    except ValueError:
+        return False
+    return not address.is_loopback and not address.is_unspecified
+
+
+def of_host(files: Sequence[str] = HOST_FILES) -> Resolvers:
+    """Return the host's resolvers, without those that a task cannot reach. Blocks on the disk.
+
+    The first file with a usable server decides. Without any, servers are empty and search domains
+    are those of the first file.
+    """
+    found = [parse(_read(path)) for path in files]
+    for resolvers in found:
+        servers = reachable(resolvers.servers)
+        if servers:
+            return Resolvers(servers=servers, search=resolvers.search, options=resolvers.options)
+    first = found[0] if found else Resolvers()
+    return Resolvers(search=first.search, options=first.options)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,220 @@
+"""Making and removing one sandbox: a pause container whose namespace has its link and address.
+
+Talks to the engine and to the kernel; knows nothing of tasks, pools or rows. A sandbox that fails
+half-way is removed before the error is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from agent.errors import NameConflict, NetworkFailure, NoSuchContainer
+from agent.network import addresses, namespaces, resolvers
+from agent.network.lease import Lease
+from agent.network.links import Attachment
+from agent.network.settings import DNS_SETTING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+    from agent.network.addresses import AddressPool
+    from agent.network.links import HostLinks
+    from agent.network.settings import NetworkSettings
+    from agent.runtime.protocol import ContainerEngine
+
+T = TypeVar("T")
+
+SANDBOX_LABEL = "ecs-host-agent.sandbox"
+"""On every pause container; the value is the owner from ``NetworkSettings``."""
+ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
+
+_STOP_S = 2
+"""The pause program exits on SIGTERM at once."""
+_OOM_SCORE_ADJ = -998
+"""The namespace must outlive the containers in it when memory runs out."""
+_log = structlog.get_logger(__name__)
+
+
+def container_body(
+    image: str, ipv4: str, dns: resolvers.Resolvers, labels: dict[str, str]
+) -> dict[str, Any]:
+    """Return the engine's body for a pause container. Pure.
+
+    Containers that join take host name, hosts file and resolv.conf from here, because the engine
+    shares them together with the namespace.
+    """
+    hostname = addresses.hostname_of(ipv4)
+    return {
+        "Image": image,
+        "Hostname": hostname,
+        "Labels": labels,
+        "HostConfig": {
+            "NetworkMode": "none",
+            "Dns": list(dns.servers),
+            "DnsSearch": list(dns.search),
+            "DnsOptions": list(dns.options),
+            "ExtraHosts": [f"{hostname}:{ipv4}"],
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges"],
+            "OomScoreAdj": _OOM_SCORE_ADJ,
+            "LogConfig": {"Type": "none"},
+        },
+    }
+
+
+class Sandboxes:
+    """Makes and removes sandboxes. Safe for concurrent use by tasks of one event loop."""
+
+    def __init__(
+        self,
+        *,
+        engine: ContainerEngine,
+        links: HostLinks,
+        pool: AddressPool,
+        settings: NetworkSettings,
+        image: str,
+        files: Executor,
+    ) -> None:
+        self._engine = engine
+        self._links = links
+        self._pool = pool
+        self._settings = settings
+        self._image = image
+        self._files = files
+        self._slots = asyncio.Semaphore(settings.parallel)
+        self._warned_of_dns = False
+        self.mtu = settings.mtu
+        """MTU of new links; set by the owner before the first ``make`` where settings leave it."""
+
+    async def make(self, ipv4: str) -> Lease:
+        """Return a complete sandbox with this address.
+
+        Raises:
+            RuntimeFailure: the engine refused, timed out or is away.
+            NetworkFailure: the kernel refused.
+        """
+        async with self._slots:
+            begun = time.monotonic()
+            dns = await self._block(self._resolvers)
+            container_id = await self._create(ipv4, dns)
+            try:
+                await self._engine.start_container(container_id)
+                started = time.monotonic()
+                lease = await self._plumb(ipv4, container_id)
+            except BaseException:
+                # Also when cancelled; a removal that is cut short is made up for at the next start.
+                await self.remove(container_id, addresses.link_name_of(ipv4))
+                raise
+            _log.debug(
+                "sandbox made", ipv4=ipv4, container=container_id[:12],
+                engine_ms=round((started - begun) * 1000, 1),
+                plumb_ms=round((time.monotonic() - started) * 1000, 1),
+            )  # fmt: skip
+            return lease
+
+    async def remove(self, container_id: str, host_interface: str) -> None:
+        """Remove link and container; returns when both are gone. Idempotent.
+
+        The link goes first, so that nothing answers for the address from here on.
+        """
+        await self._links.delete(host_interface)
+        if not container_id:
+            return
+        await self._engine.stop_container(container_id, timeout_s=_STOP_S)
+        await self._engine.remove_container(container_id, force=True)
+
+    async def reattach(self, lease: Lease) -> None:
+        """Make the link of a living sandbox anew, after somebody removed it."""
+        netns = await self._block(namespaces.open_netns, lease.process)
+        try:
+            await self._links.attach(netns, self._attachment(lease.ipv4, lease))
+        finally:
+            os.close(netns)
+
+    async def _create(self, ipv4: str, dns: resolvers.Resolvers) -> str:
+        name = addresses.container_name_of(ipv4)
+        labels = {SANDBOX_LABEL: self._settings.owner, ADDRESS_LABEL: ipv4}
+        body = container_body(self._image, ipv4, dns, labels)
+        try:
+            return await self._engine.create_container(name, body)
+        except NameConflict:
+            # The address is ours alone, so whatever bears its name is a left-over, if it is ours.
+            await self._remove_leftover(name)
+            return await self._engine.create_container(name, body)
+
+    async def _remove_leftover(self, name: str) -> None:
+        try:
+            state = await self._engine.inspect_container(name)
+        except NoSuchContainer:
+            return
+        if state.labels.get(SANDBOX_LABEL) != self._settings.owner:
+            raise NetworkFailure(
+                f"a container named {name} exists that is not this agent's; remove or rename it"
+            )
+        await self._engine.remove_container(state.id, force=True)
+
+    async def _plumb(self, ipv4: str, container_id: str) -> Lease:
+        state = await self._engine.inspect_container(container_id)
+        process = await self._block(namespaces.identify, state.pid) if state.running else None
+        if process is None:
+            raise NetworkFailure(
+                f"the pause container of {ipv4} ended at once "
+                f"(exit code {state.exit_code}): {state.error or 'no error given'}"
+            )
+        attachment = self._attachment(ipv4)
+        netns = await self._block(namespaces.open_netns, process)
+        try:
+            await self._links.attach(netns, attachment)
+        finally:
+            os.close(netns)
+        return Lease(
+            ipv4=ipv4,
+            prefix_len=attachment.prefix_len,
+            gateway=attachment.gateway,
+            mac=attachment.mac,
+            mtu=attachment.mtu,
+            hostname=addresses.hostname_of(ipv4),
+            host_interface=attachment.host_interface,
+            container_id=container_id,
+            pid=process.pid,
+            started_ticks=process.started_ticks,
+            netns=process.netns,
+            created_at=time.time(),
+        )
+
+    def _attachment(self, ipv4: str, lease: Lease | None = None) -> Attachment:
+        return Attachment(
+            host_interface=addresses.link_name_of(ipv4),
+            mac=addresses.mac_of(ipv4),
+            ipv4=ipv4,
+            prefix_len=lease.prefix_len if lease else self._pool.prefix_len,
+            gateway=lease.gateway if lease else self._pool.gateway,
+            mtu=lease.mtu if lease else self.mtu,
+            blocked=self._settings.blocked_addresses,
+        )
+
+    def _resolvers(self) -> resolvers.Resolvers:
+        """Read anew each time: the host's servers change with its lease. Blocks."""
+        host = resolvers.of_host()
+        dns = resolvers.Resolvers(
+            servers=self._settings.dns_servers or host.servers,
+            search=self._settings.dns_search or host.search,
+            options=host.options,
+        )
+        if not dns.servers and not self._warned_of_dns:
+            self._warned_of_dns = True
+            _log.warning(
+                "no name server that tasks can reach; the engine falls back to public ones",
+                mend=f"set {DNS_SETTING}",
+            )
+        return dns
+
+    async def _block(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)

@@ -1,0 +1,40 @@
+"""What decides how task networks look on this host: plain values, handed in by the daemon."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+POOL_SETTING = "ECS_TASK_POOL_CIDR"
+BRIDGE_SETTING = "ECS_TASK_BRIDGE"
+DNS_SETTING = "ECS_TASK_DNS_SERVERS"
+PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
+
+
+class NetworkSettings(Struct, frozen=True, kw_only=True):
+    """Settings of ``TaskNetworks``. Bridge, pool and table are of one agent alone."""
+
+    owner: str
+    """Names this agent among several on one host; the value of ``SANDBOX_LABEL``."""
+    pool_cidr: str = "10.207.0.0/20"
+    """IPv4 network of the tasks; its first address is the bridge's."""
+    bridge: str = "ecs-br0"
+    table: str = "ecs_agent"
+    """nftables table that holds all our rules and no others."""
+    warm_sandboxes: int = 4
+    """Sandboxes kept ready for tasks that are yet to come."""
+    dns_servers: tuple[str, ...] = ()
+    """Name servers of tasks; empty for those of the host."""
+    dns_search: tuple[str, ...] = ()
+    """Search domains of tasks; empty for those of the host."""
+    mtu: int = 0
+    """MTU of task interfaces; 0 for that of the link with the default route."""
+    blocked_addresses: tuple[str, ...] = ()
+    """Prefixes that tasks cannot reach, for example ``169.254.169.254/32``."""
+    quarantine_s: float = 60.0
+    """Time between the release of an address and its next use: peers may still send to it."""
+    quiet_s: float = 0.5
+    """The pool is filled up again when no task was launched for this long."""
+    check_interval_s: float = 15.0
+    """Time between two looks at bridge, links and firewall."""
+    parallel: int = 8
+    """Sandboxes made at the same time; more only wait for each other inside the engine."""
