@@ -14,8 +14,8 @@ from dataclasses import dataclass
 DEFAULT_REGION = "us-east-1"
 DEFAULT_ACCOUNT = "000000000000"
 
-_ARN = re.compile(r"arn:(aws[a-z-]*):ecs:([a-z0-9-]+):(\d{12}):([a-z-]+)/(.+)")
-_TASK_DEFINITION = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(\d{1,9}))?")
+_ARN = re.compile(r"arn:(aws[a-z-]*):ecs:([a-z0-9-]+):([0-9]{12}):([a-z-]+)/(.+)")
+_TASK_DEFINITION = re.compile(r"([A-Za-z0-9_-]{1,255})(?::([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)

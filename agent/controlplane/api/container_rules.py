@@ -19,7 +19,7 @@ MEMORY_MINIMUM_MIB = 4
 """The engine's floor when the API was made; newer engines want 6 and say so when the task starts."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_PORT_RANGE = re.compile(r"(\d{1,5})-(\d{1,5})")
+_PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _SAME_PORT_MODES = frozenset({"host", "awsvpc"})
 _ALIAS_LINK = re.compile(r"([A-Za-z0-9_-]+)(?::[A-Za-z0-9_.-]+)?")
 
@@ -48,14 +48,15 @@ def check_container(
     _check_mounts(container, volumes)
     _check_limits(container)
     _check_resources(container)
-    filled = {
+    filled: dict[str, Any] = {
         "cpu": 0,
         "essential": True,
         "environment": [],
         "mountPoints": [],
         "volumesFrom": [],
         "systemControls": [],
-    } | container
+        **container,
+    }
     filled["portMappings"] = [
         _port_mapping(container, mapping, network_mode)
         for mapping in container.get("portMappings", [])
@@ -108,18 +109,17 @@ def _check_sizes(container: Mapping[str, Any], *, has_task_memory: bool) -> None
 
 
 def _check_network(container: Mapping[str, Any], mode: str) -> None:
-    if container.get("links"):
-        if mode != "bridge":
-            raise ClientException(f"Links are not supported when networkMode={mode}.")
-        for link in container["links"]:
-            if not _ALIAS_LINK.fullmatch(link):
-                _refuse(container, f"The link '{link}' must be name or name:alias.")
     if mode == "awsvpc":
         for member, words in (("hostname", "Hostname is"), ("extraHosts", "Extra hosts are")):
             if container.get(member):
                 raise ClientException(
                     f"{words} not supported on container when networkMode=awsvpc."
                 )
+    if container.get("links") and mode != "bridge":
+        raise ClientException(f"Links are not supported when networkMode={mode}.")
+    for link in container.get("links", []):
+        if not _ALIAS_LINK.fullmatch(link):
+            _refuse(container, f"The link '{link}' must be name or name:alias.")
     if container.get("portMappings"):
         if mode == "none":
             raise ClientException("Port mappings are not supported when networkMode=none.")
@@ -130,7 +130,7 @@ def _check_network(container: Mapping[str, Any], mode: str) -> None:
 def _port_mapping(
     container: Mapping[str, Any], mapping: Mapping[str, Any], mode: str
 ) -> dict[str, Any]:
-    filled = {"protocol": "tcp"} | mapping
+    filled: dict[str, Any] = {"protocol": "tcp", **mapping}
     if "containerPortRange" in mapping:
         _check_port_range(container, mapping, mode)
         return filled
@@ -146,7 +146,7 @@ def _port_mapping(
                 "must match."
             )
         host_port = port
-    return filled | {"hostPort": host_port}
+    return {**filled, "hostPort": host_port}
 
 
 def _check_port_range(container: Mapping[str, Any], mapping: Mapping[str, Any], mode: str) -> None:
@@ -177,29 +177,36 @@ def _check_limits(container: Mapping[str, Any]) -> None:
     for name in ("startTimeout", "stopTimeout"):
         if container.get(name, 0) < 0:
             _refuse(container, f"'{name}' must not be negative.")
+    for variable in container.get("environment", []):
+        if not variable.get("name"):
+            _refuse(container, "An environment variable needs a 'name'.")
+    _check_ulimits(container)
+    _check_linux(container, container.get("linuxParameters", {}))
+
+
+def _check_ulimits(container: Mapping[str, Any]) -> None:
     names: set[str] = set()
     for ulimit in container.get("ulimits", []):
         if ulimit["name"] in names:
             _refuse(container, f"Duplicate ulimit '{ulimit['name']}'.")
         names.add(ulimit["name"])
         soft, hard = ulimit["softLimit"], ulimit["hardLimit"]
-        if soft < -1 or hard < -1 or (hard != -1 and (soft == -1 or soft > hard)):
+        # -1 means no limit.
+        if min(soft, hard) < -1 or (hard != -1 and not 0 <= soft <= hard):
             _refuse(
                 container, f"The soft limit of ulimit '{ulimit['name']}' passes its hard limit."
             )
-    linux = container.get("linuxParameters", {})
+
+
+def _check_linux(container: Mapping[str, Any], linux: Mapping[str, Any]) -> None:
     if not 0 <= linux.get("swappiness", 0) <= 100:
         _refuse(container, "'swappiness' must be between 0 and 100.")
-    if linux.get("maxSwap", 0) < 0:
-        _refuse(container, "'maxSwap' must not be negative.")
-    if linux.get("sharedMemorySize", 1) < 0:
-        _refuse(container, "'sharedMemorySize' must not be negative.")
+    for name in ("maxSwap", "sharedMemorySize"):
+        if linux.get(name, 0) < 0:
+            _refuse(container, f"'{name}' must not be negative.")
     for tmpfs in linux.get("tmpfs", []):
         if tmpfs["size"] <= 0:
             _refuse(container, "'size' of a tmpfs must be greater than 0.")
-    for variable in container.get("environment", []):
-        if not variable.get("name"):
-            _refuse(container, "An environment variable needs a 'name'.")
 
 
 def _check_resources(container: Mapping[str, Any]) -> None:
@@ -209,13 +216,18 @@ def _check_resources(container: Mapping[str, Any]) -> None:
         if kind in kinds:
             _refuse(container, f"Duplicate resource requirement '{kind}'.")
         kinds.add(kind)
-        if kind == "GPU" and not re.fullmatch(r"[1-9]\d{0,3}", value):
+        if kind == "GPU" and not re.fullmatch(r"[1-9][0-9]{0,3}", value):
             _refuse(container, "The value of a GPU requirement must be a whole number above 0.")
 
 
 def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in the service's defaults; times are seconds."""
-    check = {"interval": 30, "timeout": 5, "retries": 3} | container["healthCheck"]
+    check: dict[str, Any] = {
+        "interval": 30,
+        "timeout": 5,
+        "retries": 3,
+        **container["healthCheck"],
+    }
     command = check["command"]
     if not command or command[0] not in ("CMD", "CMD-SHELL", "NONE"):
         _refuse(container, "The health check command must begin with CMD or CMD-SHELL.")

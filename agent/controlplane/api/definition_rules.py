@@ -25,8 +25,8 @@ SIZE_LIMIT_BYTES = 65536
 
 _FAMILY = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _VOLUME = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_CPU = re.compile(r"(\d{1,9})|(\d{0,4}\.?\d{1,3})\s*vcpu", re.IGNORECASE)
-_MEMORY = re.compile(r"(\d{1,9})|(\d{0,6}\.?\d{1,3})\s*gb", re.IGNORECASE)
+_CPU = re.compile(r"(\d{1,9})|(\d{0,4}\.?\d{1,3})\s*vcpu", re.IGNORECASE | re.ASCII)
+_MEMORY = re.compile(r"(\d{1,9})|(\d{0,6}\.?\d{1,3})\s*gb", re.IGNORECASE | re.ASCII)
 _CPU_UNITS = range(128, 196608 + 1)
 _MEMORY_MINIMUM_MIB = 4
 _FAMILY_TEXT = "up to 255 letters, numbers, hyphens and underscores are allowed."
