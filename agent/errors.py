@@ -111,6 +111,11 @@ class ControlUnavailable(ControlFailure):
 
     retryable = True
 
+    def __init__(self, text: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+        """How long control asked us to stay away; 0 when it did not say."""
+
 
 class InstanceUnknown(ControlFailure):
     """Control does not know this container instance (any more): register again."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-log = structlog.get_logger()
+_log = structlog.get_logger()
 
 
 class _Write:
@@ -101,7 +101,7 @@ class Store:
             size, read=store._outbox_head, forget=store._forget, count=store._outbox_count
         )
         for note in store._notes:
-            log.error("state_rescued", note=note)
+            _log.error("state file rescued", note=note)
         return store
 
     @property
@@ -184,6 +184,8 @@ class Store:
         )
         self._take_note(moved, trouble)
         self.outbox.lost(len(moved))
+        if trouble and not good:
+            raise StateFailure(trouble[0])
         return good
 
     async def _outbox_count(self, task_arn: str) -> int:
@@ -199,9 +201,9 @@ class Store:
         self.set_aside.extend(moved)
         self._notes.extend(text for text in trouble if text not in self._notes)
         for row in moved:
-            log.error("row_set_aside", kind=row.kind, key=row.key, error=row.error)
+            _log.error("row set aside", kind=row.kind, key=row.key, error=row.error)
         for text in trouble:
-            log.error("row_unreadable", error=text)
+            _log.error("row unreadable", error=text)
 
     def _closed_failure(self) -> StateFailure:
         return StateFailure(f"{self.path} is closed: the agent is stopping")
@@ -282,7 +284,7 @@ class Store:
     def _group_done(self, group: list[_Write], added: list[OutboxRow]) -> None:
         if self._failure is not None and any(write.ops for write in group):
             self._failure = None
-            log.info("state_writable", path=str(self.path))
+            _log.info("state file writable again", path=str(self.path))
         for write in group:
             _succeed(write.future, None)
         if added:
@@ -292,7 +294,7 @@ class Store:
         failure = failures.explain(error, "write", self.path)
         if not failures.is_poison(error):
             if self._failure is None:
-                log.error("state_unwritable", error=str(failure))
+                _log.error("state file not writable", error=str(failure))
             self._failure = failure
         for write in group:
             if write.durable:

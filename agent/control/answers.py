@@ -1,0 +1,195 @@
+"""Reading what control answered: tolerant of single broken orders, strict about the rest. Pure.
+
+Nothing that a server can send raises anything but a ``ControlFailure``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct, field
+
+from agent.errors import ControlFailure, ControlUnavailable, InstanceUnknown, StaleGeneration
+from agent.model import payload as payloads
+from agent.model.status import DesiredStatus
+from agent.model.wire import Assignment, Assignments, ChangesAnswer, ErrorBody, Registered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+T = TypeVar("T")
+
+_TEXT_LIMIT: Final = 300
+_BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""``msgspec.ValidationError`` is a ``DecodeError``."""
+
+
+class RevisionCompacted(ControlFailure):
+    """The revision we asked after is no longer known: ask for everything."""
+
+    retryable = True
+
+
+class RequestRefused(ControlFailure):
+    """Control says that the request itself is wrong; the same one will be refused again."""
+
+
+class ReadAssignments(NamedTuple):
+    """Orders that could be read, and what was wrong with the others."""
+
+    assignments: Assignments
+    troubles: list[str]
+
+
+class _Envelope(Struct, frozen=True, rename="camel"):
+    revision: int
+    full: bool = False
+    instance_status: str = "ACTIVE"
+    tasks: list[msgspec.Raw] = field(default_factory=list)
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_assignment = msgspec.json.Decoder(Assignment)
+_raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_text = msgspec.json.Decoder(str)
+_registered = msgspec.json.Decoder(Registered)
+_changes = msgspec.json.Decoder(ChangesAnswer)
+_error = msgspec.json.Decoder(ErrorBody)
+
+
+def assignments(raw: bytes) -> ReadAssignments:
+    """Read an answer to a poll; each order by itself.
+
+    An order that cannot be read but names its task stays in the answer, wanted and with an empty
+    payload: a task that runs is left running, and one that does not exist yet is reported as
+    unreadable by the engine. When an order does not even name its task, the answer no longer counts
+    as full, because a task that seems to be missing might be that one.
+
+    Raises:
+        ControlUnavailable: the answer as a whole is no answer.
+    """
+    envelope = _decode(_envelope, raw, "assignments")
+    tasks: list[Assignment] = []
+    troubles: list[str] = []
+    full = envelope.full
+    for index, part in enumerate(envelope.tasks):
+        try:
+            tasks.append(_one(part))
+        except ValueError as error:
+            arn = _arn_of(part)
+            troubles.append(f"order {index} ({arn or 'task unknown'}): {error}")
+            if arn:
+                tasks.append(Assignment(task_arn=arn, desired_status=DesiredStatus.RUNNING))
+            else:
+                full = False
+    read = Assignments(
+        revision=envelope.revision,
+        full=full,
+        instance_status=envelope.instance_status,
+        tasks=tasks,
+    )
+    return ReadAssignments(read, troubles)
+
+
+def registered(raw: bytes) -> Registered:
+    """Read an answer to a registration.
+
+    Raises:
+        ControlUnavailable: it is no such answer or names no instance.
+    """
+    answer = _decode(_registered, raw, "registration")
+    if not answer.instance_arn or not answer.control_id:
+        raise ControlUnavailable("the answer to the registration names no instance or no control")
+    return answer
+
+
+def changes(raw: bytes) -> ChangesAnswer:
+    """Read an answer to a batch of reports; raises ``ControlUnavailable``."""
+    return _decode(_changes, raw, "reports")
+
+
+def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> ControlFailure:
+    """Return what an answer that is no success means; ``call`` names the call for a person."""
+    body = _error_body(raw)
+    told = f"{call} was answered {status}" + (f" {body.code}" if body.code else "")
+    text = f"{told}: {body.message}" if body.message else told
+    if status == 404 and body.code == "InstanceUnknown":
+        return InstanceUnknown(text)
+    if status == 409 and body.code == "StaleGeneration":
+        return StaleGeneration(text)
+    if status == 410 and body.code in {"RevisionCompacted", ""}:
+        return RevisionCompacted(text)
+    if status in {400, 413, 422}:
+        return RequestRefused(text)
+    return ControlUnavailable(text, retry_after_s=retry_after_s(headers.get("Retry-After", "")))
+
+
+def retry_after_s(value: str, now: float | None = None) -> float:
+    """Read a Retry-After header, seconds or a date; 0 for none and for nonsense.
+
+    Without ``now`` a date counts from the moment of the call.
+    """
+    value = value.strip()
+    if not value:
+        return 0.0
+    try:
+        seconds = float(value)
+    except ValueError:
+        return _seconds_until(value, now)
+    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+
+
+def _seconds_until(date: str, now: float | None) -> float:
+    try:
+        at = parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    return max(0.0, at - (time.time() if now is None else now))
+
+
+def _decode(decoder: msgspec.json.Decoder[T], raw: bytes, what: str) -> T:
+    try:
+        return decoder.decode(raw)
+    except _BAD_JSON as error:
+        raise ControlUnavailable(f"the answer ({what}) cannot be read: {error}") from None
+
+
+def _one(part: msgspec.Raw) -> Assignment:
+    try:
+        assignment = _assignment.decode(part)
+    except _BAD_JSON as error:
+        raise ValueError(str(error)) from None
+    if not assignment.task_arn:
+        raise ValueError("taskArn is empty")
+    if assignment.desired_status not in set(DesiredStatus):
+        raise ValueError(f"desiredStatus {assignment.desired_status!r} is not RUNNING or STOPPED")
+    return assignment
+
+
+def _arn_of(part: msgspec.Raw) -> str:
+    try:
+        fields = _raw_fields.decode(part)
+    except _BAD_JSON:
+        return ""
+    if "taskArn" in fields:
+        try:
+            return _text.decode(fields["taskArn"])
+        except _BAD_JSON:
+            pass
+    return payloads.decode_arn(fields["payload"]) if "payload" in fields else ""
+
+
+def _error_body(raw: bytes) -> ErrorBody:
+    try:
+        body = _error.decode(raw)
+    except _BAD_JSON:
+        return ErrorBody(code="", message=_one_line(raw.decode("utf-8", "replace")))
+    return ErrorBody(code=_one_line(body.code), message=_one_line(body.message))
+
+
+def _one_line(text: Any) -> str:
+    return " ".join(str(text).split())[:_TEXT_LIMIT]

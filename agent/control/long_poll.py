@@ -1,0 +1,266 @@
+"""The client of our own control endpoint: registers, polls for orders, sends reports and figures.
+
+::
+
+    run() ─┬─ poll      GET assignments?after=REV ─► take(assignments) durable ─► after = revision
+           ├─ outbox    POST changes, in order, one request in flight
+           └─ metrics   POST metrics, newest first, dropped while control is away
+
+Touches the network and the store. Trouble of either is waited out with backoff, for ever; ``run``
+ends only by cancellation, or when a restart could not help (see ``run``). The revision lives in
+memory alone: a new process asks for everything and converges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec import Struct, field
+
+from agent.control import registration as registrations
+from agent.control.answers import RevisionCompacted
+from agent.control.backoff import Backoff
+from agent.control.link import Link
+from agent.control.metrics_sender import MetricsSender
+from agent.control.protocol import ControlStatus
+from agent.control.registration import Registration
+from agent.control.sender import OutboxSender
+from agent.control.wire_client import CallLimits, WireClient, parse_endpoint
+from agent.errors import (
+    ConfigError,
+    ControlFailure,
+    ControlUnavailable,
+    InstanceUnknown,
+    StaleGeneration,
+    StateFailure,
+)
+
+if TYPE_CHECKING:
+    from agent.control.answers import ReadAssignments
+    from agent.control.protocol import DescribeHost, TakeAssignments
+    from agent.control.wire_client import Identity
+    from agent.model.metrics import MetricsBatch
+    from agent.model.wire import Assignments
+    from agent.state import Store
+
+_log = structlog.get_logger()
+
+
+class LongPollSettings(Struct, frozen=True, kw_only=True):
+    """Where control is and how patient the client is."""
+
+    endpoint: str
+    """``http://...`` or ``https://...``."""
+    cluster: str
+    """Name or ARN."""
+    wait_s: float = 30.0
+    """How long control may hold a poll without news."""
+    backoff_first_s: float = 0.25
+    backoff_limit_s: float = 30.0
+    batch_limit: int = 100
+    """Reports per request."""
+    limits: CallLimits = field(default_factory=CallLimits)
+
+
+class LongPoll:
+    """A host's connection to one control endpoint. Made on the event loop it runs on."""
+
+    def __init__(
+        self,
+        settings: LongPollSettings,
+        store: Store,
+        describe: DescribeHost,
+        take: TakeAssignments,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._take = take
+        self._endpoint = parse_endpoint(settings.endpoint)
+        shown = str(self._endpoint.with_user(None))
+        self._link = Link(shown)
+        self._client = WireClient(self._endpoint, settings.limits)
+        self._registration = Registration(
+            settings.cluster, store, self._client, describe, self._link, self._backoff()
+        )
+        self._sender = OutboxSender(
+            store.outbox,
+            self._client,
+            self._registration,
+            self._link,
+            self._backoff(),
+            batch_limit=settings.batch_limit,
+        )
+        self._metrics = MetricsSender(self._client, self._registration, self._link, self._backoff())
+        self._poll_backoff = self._backoff()
+        self._instance_status = ""
+        self._trouble = ""
+        """Why the last orders could not be taken; empty when they were."""
+
+    @property
+    def status(self) -> ControlStatus:
+        """How the connection stands at this moment."""
+        return ControlStatus(
+            connected=self._link.connected,
+            since=self._link.since,
+            endpoint=self._link.endpoint,
+            error=self._link.error or self._trouble or self._sender.error,
+            unsent=self._store.outbox.size,
+            instance_arn=self._registration.instance_arn,
+            generation=self._registration.generation,
+            instance_status=self._instance_status,
+        )
+
+    def offer(self, batch: MetricsBatch) -> None:
+        """Send figures if control is there, else drop them; never blocks."""
+        self._metrics.offer(batch)
+
+    async def run(self) -> None:
+        """Register, bring orders and carry reports until cancelled; the registration stays.
+
+        Raises:
+            ConfigError: the host is registered in another cluster than the configured one.
+            StaleGeneration: another agent registered as this instance; this process must stop.
+        """
+        await self._start()
+        try:
+            async with self._client, asyncio.TaskGroup() as group:
+                group.create_task(self._poll(), name="control-poll")
+                group.create_task(self._sender.run(), name="control-outbox")
+                group.create_task(self._metrics.run(), name="control-metrics")
+        except BaseExceptionGroup as failures:
+            final, _ = failures.split((ConfigError, StaleGeneration))
+            if final is None:
+                raise
+            raise _first(final) from None
+
+    async def leave(self) -> None:
+        """Take the host out of its cluster and forget who it was.
+
+        Only on request, and after ``run`` has ended: it would register again. A host that control
+        does not know is success.
+
+        Raises:
+            ControlFailure: control did not confirm it; the identity is kept.
+            StateFailure: the store cannot be read or written.
+        """
+        identity = self._registration.current or await registrations.saved_identity(self._store)
+        if identity is not None:
+            async with self._client:
+                try:
+                    await self._client.leave(identity)
+                except InstanceUnknown:
+                    _log.info("control does not know this host", instance=identity.instance_arn)
+        await registrations.forget(self._store)
+        _log.info("host left its cluster", cluster=self._settings.cluster)
+
+    def _backoff(self) -> Backoff:
+        return Backoff(self._settings.backoff_first_s, self._settings.backoff_limit_s)
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                await self._registration.start()
+            except StateFailure as error:
+                self._link.down(error)
+                await self._link.pause(self._poll_backoff.next_s())
+            else:
+                return
+
+    async def _poll(self) -> None:
+        await self._registration.renew(None)
+        identity = await self._registration.identity()
+        after = 0
+        while True:
+            newest = await self._registration.identity()
+            if newest is not identity:
+                # The new registration may be with another store, whose numbers mean nothing here.
+                identity, after = newest, 0
+            try:
+                after = await self._poll_once(identity, after)
+            except InstanceUnknown as error:
+                self._link.down(error)
+                await self._link.pause(self._poll_backoff.next_s())
+                await self._registration.renew(identity)
+            except StaleGeneration as error:
+                await self._registration.overtaken(identity, error)
+            except ControlFailure as error:
+                if isinstance(error, RevisionCompacted) and after:
+                    after = 0
+                    continue
+                self._link.down(error)
+                asked_s = error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
+                await self._link.pause(self._poll_backoff.next_s(asked_s))
+
+    async def _poll_once(self, identity: Identity, after: int) -> int:
+        """Make one poll and hand on what it brought; return the revision to ask after next."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        wait_s = self._wait_s(identity)
+        read = await self._client.assignments(identity, after=after, wait_s=wait_s)
+        self._link.up()
+        took_s = loop.time() - began
+        if read is None:
+            await self._pace(took_s, wait_s)
+            return after
+        _log_troubles(read)
+        orders = read.assignments
+        if orders.revision < after and not orders.full:
+            _log.warning("control went back in time", revision=orders.revision, after=after)
+            await self._link.pause(self._poll_backoff.next_s())
+            return 0
+        if not await self._hand_on(orders, identity):
+            return after
+        if orders.revision == after:
+            await self._pace(took_s, wait_s)
+        else:
+            self._poll_backoff.reset()
+        return orders.revision
+
+    def _wait_s(self, identity: Identity) -> float:
+        """A poll is held for less than the lease, which it renews."""
+        if identity.lease_s <= 0:
+            return self._settings.wait_s
+        return min(self._settings.wait_s, max(1.0, identity.lease_s / 2))
+
+    async def _pace(self, took_s: float, wait_s: float) -> None:
+        """Slow down when control answers at once without any news, instead of asking in a loop."""
+        if took_s < min(1.0, wait_s / 2):
+            await self._link.pause(self._poll_backoff.next_s())
+        else:
+            self._poll_backoff.reset()
+
+    async def _hand_on(self, orders: Assignments, identity: Identity) -> bool:
+        """Give the orders to the engine; False when it could not take them, so that they come again."""
+        try:
+            await self._take(orders, identity.control_id)
+        except StateFailure as error:
+            # The store has logged it.
+            self._trouble = f"orders could not be taken: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever orders trip must not end the agent
+            _log.exception("orders could not be taken", revision=orders.revision)
+            self._trouble = f"orders could not be taken: {type(error).__name__}: {error}"
+        else:
+            self._trouble = ""
+            self._instance_status = orders.instance_status
+            return True
+        await self._link.pause(self._poll_backoff.next_s())
+        return False
+
+
+def _log_troubles(read: ReadAssignments) -> None:
+    if read.troubles:
+        _log.error(
+            "orders could not be read",
+            revision=read.assignments.revision,
+            count=len(read.troubles),
+            first=read.troubles[0],
+        )
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,79 @@
+"""What the daemon hands to a control client and what it can ask of one; no I/O.
+
+A control client is any object that brings orders and carries reports: the long poll today, Amazon
+ECS itself tomorrow. The rest of the agent knows only these shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct, field
+
+from agent.model.resources import HostResources
+from agent.model.wire import Assignments
+
+if TYPE_CHECKING:
+    from agent.model.metrics import MetricsBatch
+
+
+class RegisterInfo(Struct, frozen=True, kw_only=True):
+    """What the host offers at this moment; read anew for every registration."""
+
+    resources: HostResources
+    attributes: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    agent_version: str = ""
+    known_tasks: list[str] = field(default_factory=list)
+    """ARNs of the tasks that this agent holds, stopped and unreported ones included."""
+
+
+DescribeHost = Callable[[], RegisterInfo]
+"""Called on the event loop before each registration; must not block."""
+
+TakeAssignments = Callable[[Assignments, str], Awaitable[None]]
+"""Takes orders with the id of the control endpoint that gave them; returns when they are durable.
+
+Must be safe to repeat: the same orders come again after a failure or a restart.
+"""
+
+
+class ControlStatus(Struct, frozen=True, kw_only=True):
+    """How the connection to control stands."""
+
+    connected: bool
+    since: float
+    """Unix time of the last change of ``connected``."""
+    endpoint: str
+    error: str
+    """Why it does not work now; empty when all is well."""
+    unsent: int
+    """Reports that control has not acknowledged."""
+    instance_arn: str
+    """Empty until the first registration."""
+    generation: int
+    instance_status: str
+    """ACTIVE or DRAINING as control said last; empty until it said anything."""
+
+
+class Control(Protocol):
+    """A control client. Everything but ``run`` and ``leave`` returns at once."""
+
+    @property
+    def status(self) -> ControlStatus:
+        """How the connection stands at this moment."""
+
+    async def run(self) -> None:
+        """Bring orders and carry reports until cancelled; the registration stays.
+
+        Raises:
+            ConfigError: the agent's settings do not fit what was registered before.
+            StaleGeneration: another agent registered as this instance; this process must stop.
+        """
+
+    def offer(self, batch: MetricsBatch) -> None:
+        """Send figures if control is there, else drop them; never blocks."""
+
+    async def leave(self) -> None:
+        """Take the host out of the cluster for good; only on request, and after ``run`` ended."""

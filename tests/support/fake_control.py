@@ -1,0 +1,336 @@
+"""A control endpoint for tests: small, correct, and as unkind as it is told to be.
+
+It speaks the whole wire of ``agent.model.wire`` on the loopback and keeps everything it was sent.
+Faults are queued per call (``poll``, ``changes``, ``register``, ``metrics``, ``leave``); each is
+used for one request, before (or, with ``lose_answer``, after) the request is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from agent.model.changes import TaskChange
+from agent.model.metrics import MetricsBatch
+from agent.model.wire import (
+    GENERATION_HEADER,
+    Assignment,
+    Assignments,
+    ChangeAnswer,
+    Changes,
+    ChangesAnswer,
+    ErrorBody,
+    Register,
+    Registered,
+)
+
+Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+encode = msgspec.json.encode
+
+
+class FakeControl:
+    """One control endpoint; ``stop`` and ``start`` keep its memory, as a restarted server would."""
+
+    def __init__(self) -> None:
+        self.control_id = "control-1"
+        self.lease_s = 60.0
+        self.port = 0
+        self.revision = 0
+        self.tasks: dict[str, tuple[int, Assignment]] = {}
+        self.instance_status = "ACTIVE"
+        self.generations: dict[str, int] = {}
+        self.tokens: dict[str, str] = {}
+        self.registers: list[Register] = []
+        self.polls: list[int] = []
+        """The ``after`` of every poll."""
+        self.sent: list[TaskChange] = []
+        """Every report received, repeats included."""
+        self.seen: dict[str, TaskChange] = {}
+        """Every report received once, in order of its first arrival."""
+        self.sent_at: dict[str, float] = {}
+        self.batches: list[int] = []
+        self.encodings: list[str] = []
+        self.metrics: list[MetricsBatch] = []
+        self.reject: Callable[[TaskChange], bool] = lambda change: False
+        self.faults: dict[str, deque[Fault]] = defaultdict(deque)
+        self.in_flight = 0
+        self.most_in_flight = 0
+        self._ids = itertools.count(1)
+        self._news = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+
+    # --- life -----------------------------------------------------------------------------------
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.post("/v1/instances", self._served("register", self._register)),
+                web.get("/v1/instances/{id}/assignments", self._served("poll", self._poll)),
+                web.post("/v1/instances/{id}/changes", self._served("changes", self._changes)),
+                web.post("/v1/instances/{id}/metrics", self._served("metrics", self._metrics)),
+                web.delete("/v1/instances/{id}", self._served("leave", self._leave)),
+            ]
+        )
+        self._runner = web.AppRunner(app, shutdown_timeout=0.01, handle_signals=False)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[FakeControl]:
+        await self.start()
+        try:
+            yield self
+        finally:
+            await self.stop()
+
+    # --- what the operator does -----------------------------------------------------------------
+
+    def want(self, arn: str, desired: str = "RUNNING", payload: bytes = b"{}") -> None:
+        self.revision += 1
+        assignment = Assignment(task_arn=arn, desired_status=desired, payload=msgspec.Raw(payload))
+        self.tasks[arn] = (self.revision, assignment)
+        self._wake()
+
+    def drain(self) -> None:
+        self.revision += 1
+        self.instance_status = "DRAINING"
+        self._wake()
+
+    def deregister_all(self) -> None:
+        self.generations.clear()
+        self.tokens.clear()
+        self._wake()
+
+    def another_agent_registers(self) -> None:
+        for arn in self.generations:
+            self.generations[arn] += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    # --- the calls ------------------------------------------------------------------------------
+
+    def _served(
+        self, name: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def serve(request: web.Request) -> web.StreamResponse:
+            fault = self.faults[name].popleft() if self.faults[name] else None
+            if fault is not None:
+                if getattr(fault, "after_serving", False):
+                    await handler(request)
+                answer = await fault(request)
+                if answer is not None:
+                    return answer
+            return await handler(request)
+
+        return serve
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        arn = f"arn:instance/{request.match_info['id']}"
+        generation = self.generations.get(arn)
+        if generation is None:
+            return error(404, "InstanceUnknown", "register first")
+        if request.headers.get(GENERATION_HEADER) != str(generation):
+            return error(409, "StaleGeneration", "a newer agent is here")
+        return None
+
+    async def _register(self, request: web.Request) -> web.Response:
+        body = msgspec.json.decode(await request.read(), type=Register)
+        self.registers.append(body)
+        if body.instance_arn and body.instance_arn not in self.generations:
+            return error(404, "InstanceUnknown", "no such instance")
+        arn = body.instance_arn or self.tokens.get(body.client_token)
+        if not arn:
+            arn = f"arn:instance/i{next(self._ids)}"
+        self.tokens[body.client_token] = arn
+        self.generations[arn] = self.generations.get(arn, 0) + 1
+        self._wake()
+        return json(
+            Registered(
+                instance_arn=arn,
+                generation=self.generations[arn],
+                lease_s=self.lease_s,
+                control_id=self.control_id,
+            )
+        )
+
+    async def _poll(self, request: web.Request) -> web.Response:
+        after = int(request.query["after"])
+        self.polls.append(after)
+        ends = time.monotonic() + float(request.query["wait"])
+        while True:
+            if refusal := self._refusal(request):
+                return refusal
+            if after == 0 or self.revision > after:
+                break
+            news = self._news
+            try:
+                async with asyncio.timeout(ends - time.monotonic()):
+                    await news.wait()
+            except TimeoutError:
+                return web.Response(status=204)
+        return self.answer(after)
+
+    def answer(self, after: int) -> web.Response:
+        tasks = [one for revision, one in self.tasks.values() if revision > after]
+        return json(
+            Assignments(
+                revision=self.revision,
+                full=after == 0,
+                instance_status=self.instance_status,
+                tasks=tasks,
+            )
+        )
+
+    async def _changes(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal(request):
+            return refusal
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            batch = msgspec.json.decode(await request.read(), type=Changes).changes
+        finally:
+            self.in_flight -= 1
+        self.encodings.append(request.headers.get("Content-Encoding", ""))
+        self.batches.append(len(batch))
+        now = time.perf_counter()
+        results = []
+        for change in batch:
+            self.sent.append(change)
+            self.seen.setdefault(change.id, change)
+            self.sent_at.setdefault(change.id, now)
+            status = "rejected" if self.reject(change) else "ok"
+            results.append(ChangeAnswer(id=change.id, status=status, message="because"))
+        return json(ChangesAnswer(results=results))
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal(request):
+            return refusal
+        self.metrics.append(msgspec.json.decode(await request.read(), type=MetricsBatch))
+        return web.Response(status=204)
+
+    async def _leave(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal(request):
+            return refusal
+        del self.generations[f"arn:instance/{request.match_info['id']}"]
+        return web.Response(status=204)
+
+
+def json(value: object, status: int = 200) -> web.Response:
+    response = web.Response(body=encode(value), status=status, content_type="application/json")
+    if len(response.body or b"") > 1024:  # type: ignore[arg-type]
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+def error(status: int, code: str, message: str = "", **headers: str) -> web.Response:
+    response = json(ErrorBody(code=code, message=message), status)
+    response.headers.update({name.replace("_", "-"): value for name, value in headers.items()})
+    return response
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def drop() -> Fault:
+    """Close the connection without a word."""
+
+    async def fault(request: web.Request) -> None:
+        assert request.transport is not None
+        request.transport.abort()
+
+    return fault
+
+
+def lose_answer() -> Fault:
+    """Do what was asked, then close the connection without a word."""
+    fault = drop()
+    fault.after_serving = True  # type: ignore[attr-defined]
+    return fault
+
+
+def answers(response: Callable[[], web.Response]) -> Fault:
+    """Answer this instead."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        return response()
+
+    return fault
+
+
+def refuses(status: int, code: str = "InternalError", **headers: str) -> Fault:
+    """Answer with an error."""
+    return answers(lambda: error(status, code, "told to", **headers))
+
+
+def says(body: bytes, status: int = 200, **headers: str) -> Fault:
+    """Answer with these bytes."""
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return answers(lambda: web.Response(body=body, status=status, headers=given))
+
+
+def drips(body: bytes, every_s: float) -> Fault:
+    """Send an answer one byte at a time."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            for byte in body:
+                await response.write(bytes([byte]))
+                await asyncio.sleep(every_s)
+        return response
+
+    return fault
+
+
+def breaks_off(body: bytes, promised: int) -> Fault:
+    """Promise a long answer, send the beginning, close the connection."""
+
+    async def fault(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(promised)})
+        await response.prepare(request)
+        await response.write(body)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return fault
+
+
+def waits(seconds: float) -> Fault:
+    """Answer rightly, but late."""
+
+    async def fault(request: web.Request) -> Any:
+        await asyncio.sleep(seconds)
+
+    return fault
+
+
+def change(number: int, arn: str = "arn:task/a", reason: str = "") -> TaskChange:
+    """Return the report with this number."""
+    return TaskChange(
+        id=f"c{number}", task_arn=arn, status="RUNNING", at=float(number), reason=reason
+    )
