@@ -46,7 +46,9 @@ def eventually(check: Callable[[], Any], *, within_s: float = 30.0, what: str = 
     answer = check()
     while not answer:
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s: {what or check}; last answer {answer!r}")
+            raise AssertionError(
+                f"not within {within_s} s: {what or check}; last answer {answer!r}"
+            )
         time.sleep(0.02)
         answer = check()
     return answer
@@ -130,7 +132,10 @@ class Control(Process):
         """Return when it answers."""
 
         def answers() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/healthz", timeout=2):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.url}/healthz", timeout=2),
+            ):
                 return True
             assert self.is_alive(), f"control ended:\n{self.tail()}"
             return False
@@ -167,6 +172,10 @@ class Agent(Process):
         """Run a command of the CLI with ``--json`` and return what it printed."""
         return json.loads(self.cli(*words, "--json"))
 
+    def has_no_tasks(self) -> bool:
+        """Tell whether it has forgotten every task."""
+        return not self.json("tasks")
+
 
 @dataclass
 class Fleet:
@@ -175,9 +184,11 @@ class Fleet:
     directory: Path
     extra: dict[str, str] = field(default_factory=dict)
     control: Control = field(init=False)
+    before: set[str] = field(default_factory=set)
     agents: list[Agent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.before = task_containers()
         port = free_port()
         data = self.directory / "control"
         self.control = Control(
@@ -241,21 +252,44 @@ class Fleet:
 
         eventually(connected, within_s=within_s, what="all agents connected")
 
-    def remove_host_objects(self) -> None:
-        """Remove what agents leave in place on purpose when they stop: bridge and rules."""
+    def stop_tasks(self) -> None:
+        """Stop every task as an operator does, and wait until its agent has forgotten it."""
+        client = self.client()
+        for arn in client.list_tasks()["taskArns"]:
+            client.stop_task(task=arn)
         for agent in self.agents:
-            subprocess.run(
-                [str(COMMAND), "network", "remove"],
-                env={**os.environ, **agent.environment},
-                check=False,
-                capture_output=True,
-            )
+            eventually(agent.has_no_tasks, what=f"{agent.name} is empty")
 
     def end(self) -> None:
-        """Stop whatever still runs."""
-        for process in (*self.agents, self.control):
-            if process.is_alive():
-                process.stop()
+        """Stop whatever still runs; tasks first, where both sides are there to do it."""
+        try:
+            if all(p.is_alive() for p in (self.control, *self.agents)):
+                self.stop_tasks()
+        finally:
+            for process in (*self.agents, self.control):
+                if process.is_alive():
+                    process.stop()
+            remove_containers(task_containers() - self.before)
+
+
+def task_containers() -> set[str]:
+    """Return the ids of all containers that agents of ours made, of any test."""
+    found: set[str] = set()
+    for label in ("com.amazonaws.ecs.task-arn", "ecs-host-agent.sandbox"):
+        done = subprocess.run(
+            ["docker", "ps", "-aq", "--no-trunc", "--filter", f"label={label}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found |= set(done.stdout.split())
+    return found
+
+
+def remove_containers(ids: set[str]) -> None:
+    """Remove containers by force; for what a failed test left behind."""
+    if ids:
+        subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=True)
 
 
 @contextlib.contextmanager

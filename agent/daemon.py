@@ -1,0 +1,287 @@
+"""The agent process: builds every object, runs them in one TaskGroup, and ends them in order.
+
+Read ``_serve`` from top to bottom and you have seen the whole agent. It starts with what the host
+alone can give (state, operator socket), waits for the container engine, takes over what runs, and
+only then opens the session with control.
+
+SIGTERM and SIGINT end the process with code 0; tasks run on. A fault that a restart cannot mend
+ends it with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import random
+import signal
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent import __version__
+from agent.control.long_poll import LongPoll, LongPollSettings
+from agent.control.protocol import RegisterInfo
+from agent.endpoints.operator import OperatorSocket
+from agent.endpoints.prometheus import PrometheusServer
+from agent.engine.engine import Engine, EngineSettings
+from agent.engine.planner import Policy
+from agent.engine.steps import StepSettings, Tools
+from agent.errors import AgentError, ConfigError, ExitCode, RuntimeFailure, StaleGeneration
+from agent.images import Images
+from agent.metrics.sampler import Sampler
+from agent.network.pool import TaskNetworks
+from agent.network.ports import HostPorts
+from agent.network.settings import NetworkSettings
+from agent.overview import Overview
+from agent.resources import attributes, inventory
+from agent.resources.ledger import Ledger
+from agent.runtime.docker import DockerEngine
+from agent.runtime.pause import ensure_pause_image
+from agent.state import Batch, Store
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.model.resources import HostResources
+    from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
+
+OWNER_META = "owner"
+ENGINE_RETRY_S = (0.25, 15.0)
+"""First and longest wait between two tries to reach the engine at start."""
+
+_log = structlog.get_logger()
+
+
+def main(settings: Settings) -> int:
+    """Run the agent until it is told to stop and return its exit code."""
+    try:
+        asyncio.run(_until_signal(settings))
+    except* (ConfigError, StaleGeneration) as group:
+        _log.error("the agent cannot go on", error=_texts(group))
+        return ExitCode.TERMINAL
+    except* AgentError as group:
+        _log.error("the agent failed", error=_texts(group))
+        return ExitCode.ERROR
+    return ExitCode.SUCCESS
+
+
+def _texts(group: BaseExceptionGroup[BaseException]) -> str:
+    return "; ".join(
+        _texts(error) if isinstance(error, BaseExceptionGroup) else str(error)
+        for error in group.exceptions
+    )
+
+
+async def _until_signal(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    serving = asyncio.create_task(_serve(settings), name="agent")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        _log.info("stopping; tasks run on")
+
+
+async def _serve(settings: Settings) -> None:
+    if not settings.control_endpoint:
+        raise ConfigError(
+            "ECS_CONTROL_ENDPOINT is not set; set it to the URL of a control endpoint, for example "
+            "http://127.0.0.1:8080, or run `ecs-agent standalone`"
+        )
+    async with contextlib.AsyncExitStack() as cleanup:
+        store = await Store.open(settings.data_dir / "agent.db")
+        cleanup.push_async_callback(store.close)
+        overview = Overview(settings, store, time.time())
+
+        operator = OperatorSocket(settings.socket_path, overview)
+        await operator.start()
+        cleanup.push_async_callback(operator.close)
+
+        runtime = DockerEngine(settings.docker_host)
+        cleanup.push_async_callback(runtime.close)
+        overview.runtime = runtime
+        info = await _reach_engine(runtime, overview)
+
+        owner, host, pause = await asyncio.gather(
+            _owner_id(store), _read_host(settings, info), _pause_image(runtime)
+        )
+        networks = TaskNetworks(
+            _network_settings(settings, owner), store=store, engine=runtime, image=pause
+        )
+        cleanup.push_async_callback(_leave_no_spare, networks)
+        ledger = Ledger(host)
+        images = Images(
+            runtime,
+            behavior=settings.image_pull_behavior,
+            auth_type=settings.engine_auth_type,
+            auth_data=settings.engine_auth_data,
+            inactivity_s=settings.image_pull_inactivity_timeout_s,
+            pull_limit_s=settings.image_pull_timeout_s,
+            manifest_limit_s=settings.manifest_pull_timeout_s,
+        )
+
+        async def on_network_event(event: EngineEvent) -> None:
+            if event.action == "relist":
+                await networks.reassert()
+
+        engine = Engine(
+            store=store,
+            ledger=ledger,
+            tools=Tools(
+                runtime=runtime,
+                claim_network=networks.claim,
+                release_network=networks.release,
+                ensure_image=lambda container, progress: images.ensure(
+                    container, on_progress=progress
+                ),
+                ports=HostPorts(settings.dynamic_host_port_range),
+            ),
+            steps=_step_settings(settings, owner),
+            settings=EngineSettings(
+                Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
+                cleanup_jitter_s=settings.task_cleanup_jitter_s,
+            ),
+            on_network_event=on_network_event,
+        )
+        networks.on_lost = engine.network_lost
+        cleanup.push_async_callback(engine.flush)
+        live = await engine.restore()
+        await networks.start()
+        await networks.reconcile(live)
+
+        sampler = Sampler(
+            engine.targets, interval_s=settings.metrics_interval_s, cgroup_driver=info.cgroup_driver
+        )
+
+        def describe_host() -> RegisterInfo:
+            return RegisterInfo(
+                resources=host,
+                attributes=_attributes(settings, host, info),
+                tags=settings.container_instance_tags,
+                agent_version=__version__,
+                known_tasks=engine.known_tasks(),
+            )
+
+        control = LongPoll(
+            LongPollSettings(endpoint=settings.control_endpoint, cluster=settings.cluster),
+            store=store,
+            describe=describe_host,
+            take=engine.apply,
+        )
+        overview.engine, overview.control = engine, control
+        overview.networks, overview.ledger = networks, ledger
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(engine.run(), name="engine")
+            group.create_task(networks.run(), name="networks")
+            group.create_task(control.run(), name="control")
+            if not settings.disable_metrics:
+                overview.sampler = sampler
+                sampler.subscribe(control.offer)
+                group.create_task(sampler.run(), name="metrics")
+            if settings.prometheus:
+                server = PrometheusServer(overview, overview.sampler, port=settings.prometheus_port)
+                await server.start()
+                cleanup.push_async_callback(server.close)
+            _settle_memory()
+            _log.info("agent started", version=__version__, cluster=settings.cluster)
+
+
+def _settle_memory() -> None:
+    """Take everything loaded at start out of later garbage collections: it lives to the end."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _reach_engine(runtime: ContainerEngine, overview: Overview) -> EngineInfo:
+    """Return once the engine has answered; until then the agent shows what it waits for."""
+    wait_s, longest_s = ENGINE_RETRY_S
+    while True:
+        try:
+            info = await runtime.connect()
+        except RuntimeFailure as error:
+            overview.trouble["engine"] = f"waiting for the container engine: {error}"
+            _log.warning("waiting for the container engine", error=str(error))
+            await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads retries
+            wait_s = min(longest_s, wait_s * 2)
+        else:
+            overview.trouble.pop("engine", None)
+            overview.engine_version = info.version
+            return info
+
+
+async def _owner_id(store: Store) -> str:
+    """Return the name by which this agent knows its own containers; made once per data directory."""
+    owner = await store.get_meta(OWNER_META)
+    if owner is None:
+        owner = uuid.uuid4().hex
+        batch = Batch()
+        batch.put_meta(OWNER_META, owner)
+        await store.commit(batch)
+    return owner
+
+
+async def _read_host(settings: Settings, info: EngineInfo) -> HostResources:
+    ports = set(settings.reserved_ports)
+    if settings.prometheus:
+        ports.add(settings.prometheus_port)
+    return await inventory.read_host(
+        reserved_memory_mib=settings.reserved_memory_mib,
+        reserved_tcp=ports,
+        reserved_udp=settings.reserved_ports_udp,
+        gpu_enabled=settings.gpu_support is not False,
+        engine_info=info,
+    )
+
+
+async def _pause_image(runtime: ContainerEngine) -> str:
+    return await ensure_pause_image(runtime)
+
+
+def _network_settings(settings: Settings, owner: str) -> NetworkSettings:
+    return NetworkSettings(
+        owner=owner,
+        pool_cidr=settings.task_pool_cidr,
+        bridge=settings.task_bridge,
+        table=settings.firewall_table,
+        warm_sandboxes=settings.warm_sandboxes,
+        dns_servers=settings.task_dns_servers,
+        mtu=settings.task_mtu,
+    )
+
+
+def _step_settings(settings: Settings, owner: str) -> StepSettings:
+    return StepSettings(
+        cluster=settings.cluster,
+        owner=owner,
+        stop_timeout_s=round(settings.container_stop_timeout_s),
+        create_limit_s=settings.container_create_timeout_s,
+        start_limit_s=settings.container_start_timeout_s,
+        privileged_allowed=not settings.disable_privileged,
+    )
+
+
+def _attributes(settings: Settings, host: HostResources, info: EngineInfo) -> dict[str, str]:
+    features = attributes.Features(
+        logging_drivers=settings.available_logging_drivers,
+        privileged=not settings.disable_privileged,
+        task_limits=False,
+    )
+    return attributes.advertised(
+        host, features, api_version=info.api_version, custom=settings.instance_attributes
+    )
+
+
+async def _leave_no_spare(networks: TaskNetworks) -> None:
+    """Remove what no task uses when the agent stops; with no awsvpc task left, that is everything."""
+    try:
+        await networks.empty_pool()
+        if not networks.networks():
+            await networks.remove_host_objects()
+    except AgentError as error:
+        _log.warning("network left in place; the next start cleans it up", error=str(error))
+    await networks.close()

@@ -1,0 +1,102 @@
+"""The agent as operators see it, put together from its parts; the daemon fills the parts in.
+
+Implements ``endpoints.source.AgentSource``. Works from the first moment: a part that is not there
+yet is told as what the agent waits for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent import __version__
+from agent.errors import EngineUnavailable
+from agent.model.views import AgentView
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.config import Settings
+    from agent.control.protocol import Control
+    from agent.engine.engine import Engine
+    from agent.metrics.sampler import Sampler
+    from agent.model.views import TaskView
+    from agent.network.pool import TaskNetworks
+    from agent.resources.ledger import Ledger
+    from agent.runtime.protocol import ContainerEngine
+    from agent.state import Store
+
+
+class Overview:
+    """All parts of the running agent, as far as they exist, behind the operators' questions."""
+
+    def __init__(self, settings: Settings, store: Store, started_at: float) -> None:
+        self.engine: Engine | None = None
+        self.control: Control | None = None
+        self.networks: TaskNetworks | None = None
+        self.ledger: Ledger | None = None
+        self.sampler: Sampler | None = None
+        self.runtime: ContainerEngine | None = None
+        self.engine_version = ""
+        self.trouble: dict[str, str] = {}
+        """What does not work now, by part; a part that recovers takes its sentence back."""
+        self._settings = settings
+        self._store = store
+        self._started_at = started_at
+
+    def agent_view(self) -> AgentView:
+        """Return the agent as it stands."""
+        statuses = [task.status for task in self.task_views()]
+        status = self.control.status if self.control else None
+        return AgentView(
+            version=__version__,
+            cluster=self._settings.cluster,
+            instance_arn=status.instance_arn if status else "",
+            instance_status=status.instance_status if status else "",
+            control_endpoint=self._settings.control_endpoint,
+            control_connected=status.connected if status else False,
+            control_since=status.since if status else 0.0,
+            control_error=status.error if status else "",
+            unsent_changes=self._store.outbox.size,
+            engine_version=self.engine_version,
+            engine_connected=self.engine is not None and self.engine.engine_up,
+            degraded=self._degraded(),
+            started_at=self._started_at,
+            running=statuses.count("RUNNING"),
+            pending=statuses.count("PENDING"),
+            stopped=statuses.count("STOPPED"),
+            resources=self.ledger.used() if self.ledger else [],
+        )
+
+    def _degraded(self) -> list[str]:
+        found = [*self.trouble.values(), *self._store.problems]
+        if self.networks is not None:
+            found.extend(self.networks.problems)
+        if self.engine is not None and not self.engine.engine_up:
+            found.append(f"the container engine at {self._settings.docker_host} does not answer")
+        return found
+
+    def task_views(self) -> list[TaskView]:
+        """Return every task that the agent holds, oldest first, with its newest figures."""
+        if self.engine is None:
+            return []
+        batch = self.sampler.latest if self.sampler else None
+        samples = {s.task_arn: s for s in batch.tasks} if batch else {}
+        return [
+            msgspec.structs.replace(view, sample=samples[view.arn]) if view.arn in samples else view
+            for view in self.engine.views()
+        ]
+
+    async def stop_task(self, task_arn: str, reason: str) -> None:
+        """Order a task to stop; durable when it returns."""
+        if self.engine is not None:
+            await self.engine.stop_task(task_arn, reason)
+
+    def container_logs(
+        self, runtime_id: str, *, tail: int | None, follow: bool
+    ) -> AsyncIterator[bytes]:
+        """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
+        if self.runtime is None:
+            raise EngineUnavailable("the agent is still starting; try again in a moment")
+        return self.runtime.logs(runtime_id, tail=tail, follow=follow)

@@ -1,0 +1,119 @@
+"""``make bench``: run every measurement and print the table; exit 1 when a limit does not hold."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+import docker
+
+from tests.bench import measures
+from tests.bench.control import ScriptedControl
+from tests.bench.floor import RawEngine
+from tests.bench.measures import Bench, Row
+from tests.support import images
+
+
+def main() -> int:
+    """Run the bench as the command line asks."""
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11, help="launches per median")
+    parser.add_argument("--containers", type=int, default=100, help="idle containers")
+    parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
+    parser.add_argument("--json", action="store_true", help="print rows as JSON")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="ecs-bench-") as directory:
+        rows = asyncio.run(_run(Path(directory), options))
+    if options.json:
+        print(json.dumps([asdict(r) for r in rows], indent=2))  # noqa: T201 - the answer
+    else:
+        print(_machine(), "", _table(rows), sep="\n")  # noqa: T201 - the answer
+    return 0 if all(r.holds is not False for r in rows) else 1
+
+
+async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
+    def say(text: str) -> None:
+        sys.stderr.write(f"  {text}\n")
+
+    image = await asyncio.to_thread(_image)
+    control = ScriptedControl()
+    await control.start()
+    agent = measures.make_agent(directory, control.port)
+    bench = Bench(control, agent, image, options.rounds, say)
+    agent.start()
+    try:
+        await control.until_polled(0.1)
+        await asyncio.sleep(3)  # the pool fills up
+        rows = [
+            await measures.one_task(bench, "awsvpc", "bridge", 0.6),
+            await measures.one_task(bench, "none", "none", 1.15),
+            await measures.one_task(bench, "host", "host", 1.15),
+            await measures.many_tasks(bench, 90, 8),
+            *await measures.idle(bench, 50, options.seconds, 2.0),
+            *(await measures.idle(bench, options.containers, options.seconds, 1.5))[:3],
+            await measures.fresh_start(bench),
+        ]
+    except BaseException:
+        sys.stderr.write(agent.tail() + "\n")
+        raise
+    finally:
+        await asyncio.sleep(2)
+        await asyncio.to_thread(agent.stop)
+        await control.close()
+    return rows
+
+
+def _image() -> str:
+    client = docker.APIClient()
+    try:
+        return images.busybox(client)
+    finally:
+        client.close()
+
+
+def _machine() -> str:
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    cores = len(list(Path("/sys/devices/system/cpu").glob("cpu[0-9]*")))
+    version = RawEngine().call("GET", "/version")
+    return (
+        f"{cores} cores of {model}, Linux {platform.release()}, "
+        f"Docker Engine {version['Version']}, Python {platform.python_version()}"
+    )
+
+
+def _table(rows: list[Row]) -> str:
+    head = ("what", "ours", "floor", "ratio", "to reach", "")
+    lines = [
+        (
+            r.what,
+            r.ours,
+            r.floor,
+            f"{r.ratio:.2f}×" if r.ratio is not None else "–",
+            r.limit,
+            {True: "yes", False: "NO", None: ""}[r.holds],
+        )
+        for r in rows
+    ]
+    widths = [max(len(line[i]) for line in (head, *lines)) for i in range(len(head))]
+    text = [head, tuple("-" * w for w in widths), *lines]
+    return "\n".join(
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in text
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

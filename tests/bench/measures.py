@@ -1,0 +1,239 @@
+"""The measurements: each leaves the host as it found it and returns what it read."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.bench import floor
+from tests.bench.floor import RawEngine
+from tests.support.fleet import Agent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.bench.control import ScriptedControl
+
+Say = "Callable[[str], None]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    what: str
+    ours: str
+    floor: str = "–"
+    ratio: float | None = None
+    limit: str = ""
+    holds: bool | None = None
+
+
+@dataclass
+class Bench:
+    """What every measurement works with."""
+
+    control: ScriptedControl
+    agent: Agent
+    image: str
+    rounds: int
+    say: Callable[[str], None]
+
+
+def make_agent(directory: Path, port: int) -> Agent:
+    """Return an agent of its own for this bench, not started."""
+    agent = Agent(name="agent", arguments=["run"], directory=directory)
+    agent.environment = {
+        "ECS_CONTROL_ENDPOINT": f"http://127.0.0.1:{port}",
+        "ECS_CLUSTER": "bench",
+        "ECS_DATADIR": str(directory / "data"),
+        "ECS_AGENT_SOCKET": str(agent.socket),
+        "ECS_TASK_BRIDGE": "ecs-bench0",
+        "ECS_TASK_POOL_CIDR": "10.219.240.0/22",
+        "ECS_FIREWALL_TABLE": "ecs_bench",
+        "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
+        "ECS_LOGLEVEL": "warn",
+    }
+    return agent
+
+
+def payload(image: str, mode: str) -> dict[str, Any]:
+    """Return an order for a task of one container."""
+    task_id = uuid.uuid4().hex
+    return {
+        "arn": f"arn:aws:ecs:us-east-1:000000000000:task/bench/{task_id}",
+        "family": "bench",
+        "version": "1",
+        "desiredStatus": "RUNNING",
+        "networkMode": mode,
+        "containers": [
+            {
+                "name": "main",
+                "image": image,
+                "command": ["sleep", "100000"],
+                "memory": 32,
+                "stopTimeout": 1,
+            }
+        ],
+    }
+
+
+async def _finish(bench: Bench, *arns: str) -> None:
+    await bench.control.stop(*arns)
+    for arn in arns:
+        await bench.control.until(arn, "STOPPED")
+
+
+async def one_task(bench: Bench, mode: str, floor_mode: str, limit: float) -> Row:
+    """Order received to RUNNING reported, against the engine's own create and start."""
+    raw = RawEngine()
+    ours, theirs = [], []
+    for _ in range(bench.rounds):
+        container_id, took_s = await asyncio.to_thread(
+            raw.create_and_start, floor.body(bench.image, floor_mode)
+        )
+        theirs.append(took_s)
+        await asyncio.to_thread(raw.remove, container_id)
+        order = payload(bench.image, mode)
+        given = await bench.control.order(order)
+        ours.append(await bench.control.until(order["arn"], "RUNNING") - given)
+        await _finish(bench, order["arn"])
+        await asyncio.sleep(1.6)  # its clean-up, and a refill of the pool, must not blur the next
+        bench.say(
+            f"{mode}: {ours[-1] * 1000:.0f} ms, engine {floor_mode} {theirs[-1] * 1000:.0f} ms"
+        )
+    mine, base = statistics.median(ours), statistics.median(theirs)
+    return Row(
+        f"one `{mode}` task, order received → RUNNING reported",
+        f"{mine * 1000:.0f} ms",
+        f"{base * 1000:.0f} ms (`{floor_mode}` create + start)",
+        mine / base,
+        f"≤ {limit:.2f}×",
+        mine / base <= limit,
+    )
+
+
+async def many_tasks(bench: Bench, count: int, workers: int) -> Row:
+    """Many tasks in one order, against the engine with as many calls side by side."""
+    raw = RawEngine()
+    ids, base = await asyncio.to_thread(floor.launch_many, bench.image, "none", count, workers)
+    for container_id in ids:
+        await asyncio.to_thread(raw.remove, container_id)
+    orders = [payload(bench.image, "none") for _ in range(count)]
+    given = await bench.control.order(*orders)
+    arns = [o["arn"] for o in orders]
+    ended = [await bench.control.until(a, "RUNNING", limit_s=300) for a in arns]
+    mine = max(ended) - given
+    await _finish(bench, *arns)
+    return Row(
+        f"{count} tasks in one order",
+        f"{mine:.1f} s",
+        f"{base:.1f} s ({workers} workers)",
+        mine / base,
+        "≤ 1.00×",
+        mine / base <= 1.0,
+    )
+
+
+async def idle(bench: Bench, count: int, seconds: float, limit_percent: float) -> list[Row]:
+    """Processor and memory of agent and engine while containers do nothing and metrics are on."""
+    before = floor.pss_mib(bench.agent.pid)
+    orders = [payload(bench.image, "awsvpc" if i % 2 else "none") for i in range(count)]
+    await bench.control.order(*orders)
+    arns = [o["arn"] for o in orders]
+    for arn in arns:
+        await bench.control.until(arn, "RUNNING", limit_s=300)
+    await asyncio.sleep(5)
+    engine = floor.engine_pids()
+    begun = time.monotonic()
+    agent_0, engine_0 = floor.cpu_seconds(bench.agent.pid), floor.cpu_seconds(*engine)
+    await asyncio.sleep(seconds)
+    lasted = time.monotonic() - begun
+    agent = 100 * (floor.cpu_seconds(bench.agent.pid) - agent_0) / lasted
+    theirs = 100 * (floor.cpu_seconds(*engine) - engine_0) / lasted
+    memory = floor.pss_mib(bench.agent.pid)
+    rows = [
+        Row(
+            f"{count} idle containers, metrics on: CPU of agent + engine",
+            f"{agent:.2f} + {theirs:.2f} % of a core",
+            limit=f"≤ {limit_percent:.1f} %",
+            holds=agent + theirs <= limit_percent,
+        ),
+        Row(
+            f"agent memory (PSS) idle / with {count} containers",
+            f"{before:.0f} / {memory:.0f} MiB",
+            limit="≤ 60 MiB with 100",
+            holds=memory <= 60,
+        ),
+        await _exits(bench, arns[:40]),
+        await _crash(bench),
+    ]
+    await _finish(bench, *arns[40:])
+    return rows
+
+
+async def _exits(bench: Bench, arns: list[str]) -> Row:
+    """A container's end to its report on the wire."""
+    took = []
+    for arn in arns:
+        change = bench.control.seen[arn][-1][1]
+        runtime_id = change["containers"][0]["runtimeId"]
+        pid = int(
+            await asyncio.to_thread(
+                subprocess.check_output,
+                ["docker", "inspect", "-f", "{{.State.Pid}}", runtime_id],
+            )
+        )
+        begun = time.monotonic()
+        await asyncio.to_thread(subprocess.check_call, ["kill", "-9", str(pid)])
+        took.append(await bench.control.until(arn, "STOPPED") - begun)
+    took.sort()
+    worst = took[min(len(took) - 1, round(0.99 * len(took)))]
+    return Row(
+        f"container exit → change on the wire (median / p99 of {len(took)})",
+        f"{statistics.median(took) * 1000:.0f} / {worst * 1000:.0f} ms",
+        limit="p99 ≤ 250 ms",
+        holds=worst <= 0.25,
+    )
+
+
+async def _crash(bench: Bench) -> Row:
+    """kill -9 of the agent with containers running, to its session with control."""
+    took = []
+    for _ in range(3):
+        await asyncio.to_thread(bench.agent.kill)
+        begun = time.monotonic()
+        bench.agent.start()
+        took.append(await bench.control.until_polled(begun) - begun)
+        await asyncio.sleep(2)
+    middle = statistics.median(took)
+    return Row(
+        "after kill -9 with all containers: control session back",
+        f"{middle:.2f} s",
+        limit="≤ 1.5 s",
+        holds=middle <= 1.5,
+    )
+
+
+async def fresh_start(bench: Bench) -> Row:
+    """Process start to the session with control, without tasks."""
+    took = []
+    for _ in range(max(3, bench.rounds // 3)):
+        await asyncio.to_thread(bench.agent.stop)
+        begun = time.monotonic()
+        bench.agent.start()
+        took.append(await bench.control.until_polled(begun) - begun)
+        await asyncio.sleep(2)
+    middle = statistics.median(took)
+    return Row(
+        "process start → control session, no tasks",
+        f"{middle:.2f} s",
+        limit="≤ 1.0 s",
+        holds=middle <= 1.0,
+    )

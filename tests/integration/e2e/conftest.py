@@ -1,0 +1,103 @@
+"""A control endpoint and agents as real processes, driven by boto3 and the AWS command line."""
+
+from __future__ import annotations
+
+import subprocess
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.fleet import Fleet, fleet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+"""What ECS insists on for awsvpc; on hosts of one's own the subnet is only a name."""
+
+Definition = dict[str, Any]
+Register = "Callable[..., str]"
+
+
+@pytest.fixture
+def one_host(tmp_path: Path) -> Iterator[Fleet]:
+    """One control endpoint and one agent."""
+    with fleet(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def containers_of() -> Callable[[str], list[str]]:
+    """Return the engine's ids of a task's containers, the running ones."""
+
+    def find(task_arn: str) -> list[str]:
+        done = subprocess.run(
+            [
+                "docker",
+                "ps",
+                "-q",
+                "--no-trunc",
+                "--filter",
+                f"label=com.amazonaws.ecs.task-arn={task_arn}",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return sorted(done.stdout.split())
+
+    return find
+
+
+def pid_of(container_id: str) -> int:
+    """Return the process id of a container's first process."""
+    done = subprocess.run(
+        ["docker", "inspect", "-f", "{{.State.Pid}}", container_id],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def register(client: Any, image: str, *commands: str, mode: str = "none", **more: Any) -> str:
+    """Register a task definition with one container per command and return its ARN."""
+    containers: list[Definition] = [
+        {
+            "name": f"c{index}",
+            "image": image,
+            "memory": 32,
+            "cpu": 10,
+            "essential": True,
+            "command": ["sh", "-c", command],
+            "stopTimeout": 2,
+        }
+        for index, command in enumerate(commands)
+    ]
+    for container, change in zip(containers, more.pop("containers", []), strict=False):
+        container.update(change)
+    answer = client.register_task_definition(
+        family=f"t-{uuid.uuid4().hex[:8]}",
+        networkMode=mode,
+        containerDefinitions=containers,
+        **more,
+    )
+    return str(answer["taskDefinition"]["taskDefinitionArn"])
+
+
+def run(client: Any, definition: str, *, count: int = 1, **more: Any) -> list[str]:
+    """Run copies of a task definition and return their ARNs."""
+    answer = client.run_task(taskDefinition=definition, count=count, **more)
+    assert not answer["failures"], answer["failures"]
+    return [t["taskArn"] for t in answer["tasks"]]
+
+
+def describe(client: Any, *arns: str) -> list[dict[str, Any]]:
+    """Return what DescribeTasks says of tasks, in the order asked."""
+    by_arn: dict[str, dict[str, Any]] = {}
+    for start in range(0, len(arns), 100):
+        answer = client.describe_tasks(tasks=list(arns[start : start + 100]))
+        by_arn |= {t["taskArn"]: t for t in answer["tasks"]}
+    return [by_arn[a] for a in arns]

@@ -1,0 +1,151 @@
+"""Nothing is lost and nothing healthy is touched when a process of ours crashes or is away."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
+from tests.support.fleet import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.support.fleet import Fleet
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+FAST = {"Delay": 1, "MaxAttempts": 90}
+
+
+def test_kill_9_of_the_agent_leaves_ten_running_tasks_as_they_are(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    client = one_host.client()
+    agent = one_host.agents[0]
+    plain = register(client, busybox_image, "sleep 1000")
+    own_ip = register(client, busybox_image, "sleep 1000", mode="awsvpc")
+    dying = register(client, busybox_image, "sleep 1000; exit 3", "sleep 1000")
+    arns = run(client, plain, count=5) + run(client, own_ip, count=5, networkConfiguration=NETWORK)
+    victims = run(client, dying)
+    client.get_waiter("tasks_running").wait(tasks=arns + victims, WaiterConfig=FAST)
+    before = {a: [pid_of(c) for c in containers_of(a)] for a in arns}
+    assert all(before.values())
+
+    agent.kill()
+    victim = describe(client, *victims)[0]
+    first = next(c for c in victim["containers"] if c["name"] == "c0")
+    subprocess.run(
+        ["docker", "kill", "-s", "KILL", first["runtimeId"]], check=True, capture_output=True
+    )
+    agent.start()
+    one_host.wait_connected()
+
+    client.get_waiter("tasks_stopped").wait(tasks=victims, WaiterConfig=FAST)
+    ended = {c["name"]: c for c in describe(client, *victims)[0]["containers"]}
+    assert ended["c0"]["exitCode"] == 137
+    assert {a: [pid_of(c) for c in containers_of(a)] for a in arns} == before
+    assert [t["lastStatus"] for t in describe(client, *arns)] == ["RUNNING"] * 10
+    views = {t["arn"]: t["status"] for t in agent.json("tasks")}
+    assert all(views[a] == "RUNNING" for a in arns)
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.15, 0.3, 0.6])
+def test_kill_9_in_the_middle_of_a_launch_ends_in_one_running_copy(
+    one_host: Fleet,
+    busybox_image: str,
+    containers_of: Callable[[str], list[str]],
+    after_s: float,
+) -> None:
+    client = one_host.client()
+    agent = one_host.agents[0]
+    definition = register(client, busybox_image, "sleep 1000", "sleep 1000", mode="awsvpc")
+    arns = run(client, definition, count=3, networkConfiguration=NETWORK)
+    time.sleep(after_s)
+    agent.kill()
+    agent.start()
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    for arn in arns:
+        assert len(containers_of(arn)) == 2, agent.tail()
+        listed = subprocess.run(
+            ["docker", "ps", "-aq", "--filter", f"label=com.amazonaws.ecs.task-arn={arn}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert len(listed.stdout.split()) == 2
+
+
+def test_a_minute_without_control_loses_nothing_and_restarts_nothing(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    """Containers exit while control is away for 60 s; every change arrives in order afterwards."""
+    client = one_host.client()
+    agent = one_host.agents[0]
+    steady = run(client, register(client, busybox_image, "sleep 1000"), count=3)
+    short = run(
+        client,
+        register(
+            client,
+            busybox_image,
+            "sleep 12; exit 5",
+            "sleep 1000",
+            containers=[{"essential": False}, {}],
+        ),
+        count=2,
+    )
+    late = run(
+        client,
+        register(
+            client,
+            busybox_image,
+            "sleep 20",
+            "exit 4",
+            containers=[
+                {"essential": False},
+                {"dependsOn": [{"containerName": "c0", "condition": "SUCCESS"}]},
+            ],
+        ),
+    )
+    client.get_waiter("tasks_running").wait(tasks=steady + short, WaiterConfig=FAST)
+    before = {a: [pid_of(c) for c in containers_of(a)] for a in steady}
+
+    one_host.control.stop()
+    stopped_at = time.monotonic()
+
+    def unsent() -> Any:
+        return agent.json("status").get("unsentChanges", 0) >= 3
+
+    eventually(unsent, within_s=45, what="changes wait for control")
+    time.sleep(max(0.0, 60.0 - (time.monotonic() - stopped_at)))
+    one_host.control.start()
+    one_host.control.ready()
+    one_host.wait_connected(within_s=60)
+
+    client.get_waiter("tasks_stopped").wait(tasks=late, WaiterConfig=FAST)
+    task = describe(client, *late)[0]
+    assert {c["name"]: c["exitCode"] for c in task["containers"]} == {"c0": 0, "c1": 4}
+    for arn in short:
+        task = describe(client, arn)[0]
+        assert task["lastStatus"] == "RUNNING"
+        assert next(c for c in task["containers"] if c["name"] == "c0")["exitCode"] == 5
+    assert {a: [pid_of(c) for c in containers_of(a)] for a in steady} == before
+    eventually(lambda: agent.json("status").get("unsentChanges", 0) == 0, what="outbox is empty")
+
+
+def test_sigterm_leaves_tasks_running_and_exits_cleanly(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    client = one_host.client()
+    agent = one_host.agents[0]
+    arns = run(client, register(client, busybox_image, "sleep 1000"))
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    before = [pid_of(c) for c in containers_of(arns[0])]
+    assert agent.stop() == 0
+    assert [pid_of(c) for c in containers_of(arns[0])] == before
+    agent.start()
+    one_host.wait_connected()
+    client.stop_task(task=arns[0])
+    client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=FAST)
