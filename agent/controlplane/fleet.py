@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from agent.controlplane import records
+from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.scheduler.instance import Instance
 from agent.controlplane.store.contract import Compare, KeyValue, Put
@@ -55,16 +55,13 @@ async def read(store: Store, cluster: str) -> dict[str, Host]:
         records.last_element(kv.key): kv.mod_revision
         for kv in (await store.range(records.PLACEMENT)).items
     }
-    rows = (await store.range(records.instances_prefix(cluster))).items
     alive = {records.last_element(kv.key) for kv in (await store.range(records.ALIVE)).items}
     bookings = defaultdict[str, list[_Booking]](list)
-    for kv in (await store.range(records.tasks_prefix(cluster))).items:
-        booking = records.decode(_Booking, kv)
+    async for _, booking in access.scan(store, _Booking, records.tasks_prefix(cluster)):
         if booking.instance_id and booking.last_status != "STOPPED":
             bookings[booking.instance_id].append(booking)
     hosts = {}
-    for kv in rows:
-        record = records.decode(InstanceRecord, kv)
+    async for kv, record in access.scan(store, InstanceRecord, records.instances_prefix(cluster)):
         if record.status != "INACTIVE":
             instance = _instance(record, bookings[record.id], connected=record.id in alive)
             compares = _compares(kv, record.id, guards.get(record.id, 0))

@@ -56,6 +56,12 @@ _ATTACHMENT_ORDER = (
     *("PRECREATED", "CREATED", "ATTACHING", "ATTACHED"),
     *("DETACHING", "DETACHED", "DELETED"),
 )
+_TIMES = (
+    *("at", "pull_started_at", "pull_stopped_at", "started_at", "stopping_at"),
+    *("execution_stopped_at", "stopped_at"),
+)
+_LATEST = 32_503_680_000.0
+"""The year 3000: what lies behind it breaks the clients that would be shown it."""
 ENI = "ElasticNetworkInterface"
 
 
@@ -94,6 +100,9 @@ def check(change: TaskChange) -> None:
     """Raise ``ValueError`` for a report that no agent should send, naming what is wrong."""
     if not change.id:
         raise ValueError("id is empty")
+    for name in _TIMES:
+        if not 0 <= getattr(change, name) <= _LATEST:
+            raise ValueError(f"{name} is no Unix time")
     if change.status not in _TASK_ORDER:
         raise ValueError(f"status {change.status[:32]!r} is none of a task")
     for container in change.containers:
@@ -102,6 +111,8 @@ def check(change: TaskChange) -> None:
                 f"container {container.container_name[:64]!r}: status {container.status[:32]!r} "
                 "is none of a container"
             )
+        if container.exit_code is not None and not -(2**31) <= container.exit_code < 2**31:
+            raise ValueError(f"container {container.container_name[:64]!r}: exitCode is none")
     for attachment in change.attachments:
         if attachment.status not in _ATTACHMENT_ORDER:
             raise ValueError(f"attachment status {attachment.status[:32]!r} is none")

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane import overrides, payload, records
+from agent.controlplane import access, overrides, payload, records
 from agent.controlplane.api.errors import (
     ClientException,
-    ClusterNotFoundException,
     InvalidParameterException,
     UnsupportedFeatureException,
 )
+from agent.controlplane.api.naming import active_cluster
+from agent.controlplane.api.tags import read_tags
 from agent.controlplane.launch import Order
-from agent.controlplane.names import parse_arn, split_task_definition
+from agent.controlplane.names import split_task_definition
 from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
 
 if TYPE_CHECKING:
@@ -27,33 +28,12 @@ if TYPE_CHECKING:
 
     from agent.controlplane.api.services import Services
 
-DEFAULT_CLUSTER = "default"
 MAX_SUBNETS = 16
 MAX_SECURITY_GROUPS = 5
-MAX_TAGS = 50
 TOKEN_LENGTH = 64
 
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 _LAUNCH_TYPES = {"EC2", "EXTERNAL"}
-
-
-async def find_cluster(services: Services, given: str | None) -> ClusterRecord:
-    """Return an ACTIVE cluster by name or ARN; nothing given means ``default``.
-
-    Raises:
-        ClusterNotFoundException: there is none, or it was deleted.
-    """
-    name = given or DEFAULT_CLUSTER
-    arn = parse_arn(name)
-    if arn is not None:
-        if name != services.names.cluster(arn.id):
-            raise ClusterNotFoundException
-        name = arn.id
-    kv = await services.store.get(records.cluster_key(name))
-    record = records.decode(ClusterRecord, kv) if kv is not None else None
-    if record is None or record.status != "ACTIVE":
-        raise ClusterNotFoundException
-    return record
 
 
 async def find_task_definition(services: Services, given: str) -> TaskDefinitionRecord:
@@ -68,14 +48,15 @@ async def find_task_definition(services: Services, given: str) -> TaskDefinition
     family, revision = named
     record: TaskDefinitionRecord | None = None
     if revision is not None:
-        kv = await services.store.get(records.task_definition_key(family, revision))
-        record = records.decode(TaskDefinitionRecord, kv) if kv is not None else None
+        key = records.task_definition_key(family, revision)
+        found = await access.find(services.store, TaskDefinitionRecord, key)
+        record = found.record if found is not None else None
         if record is not None and record.status != "ACTIVE":
             raise ClientException("TaskDefinition is inactive")
     else:
-        rows = (await services.store.range(records.task_definitions_prefix(family))).items
-        newest_first = (records.decode(TaskDefinitionRecord, kv) for kv in reversed(rows))
-        record = next((r for r in newest_first if r.status == "ACTIVE"), None)
+        prefix = records.task_definitions_prefix(family)
+        async for _, older in access.scan(services.store, TaskDefinitionRecord, prefix):
+            record = older if older.status == "ACTIVE" else record
     if record is None or (given.startswith("arn:") and given != record.arn):
         raise ClientException("TaskDefinition not found.")
     return record
@@ -88,7 +69,7 @@ async def read_order(services: Services, request: Mapping[str, Any]) -> Order:
         ApiError: as ECS would.
     """
     _refuse_unsupported(request)
-    cluster = await find_cluster(services, request.get("cluster"))
+    cluster = await active_cluster(services, request)
     definition = await find_task_definition(services, request["taskDefinition"])
     launch_type = _launch_type(request, definition)
     asked = request.get("overrides") or {}
@@ -215,18 +196,7 @@ def _network(request: Mapping[str, Any], mode: str) -> dict[str, Any]:
 def _tags(
     request: Mapping[str, Any], cluster: ClusterRecord, definition: TaskDefinitionRecord
 ) -> dict[str, str]:
-    own: dict[str, str] = {}
-    for tag in request.get("tags", ()):
-        key, value = tag.get("key", ""), tag.get("value", "")
-        if not 1 <= len(key) <= 128 or len(value) > 256:
-            raise InvalidParameterException(f"Invalid tag: {key[:128]}")
-        if key.lower().startswith("aws:"):
-            raise InvalidParameterException("Tag keys must not begin with aws:.")
-        if key in own:
-            raise InvalidParameterException("Duplicate tag keys found.")
-        own[key] = value
-    if len(own) > MAX_TAGS:
-        raise InvalidParameterException(f"At most {MAX_TAGS} tags are allowed.")
+    own = read_tags(request.get("tags", ()))
     inherited = definition.tags if request.get("propagateTags") == "TASK_DEFINITION" else {}
     managed = {"aws:ecs:clusterName": cluster.name} if request.get("enableECSManagedTags") else {}
     return {**inherited, **own, **managed}

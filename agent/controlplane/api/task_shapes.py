@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.controlplane.api.tags import show_tags
 from agent.controlplane.task_changes import ENI
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from agent.controlplane.names import Names
     from agent.controlplane.records import AttachmentRecord, ContainerRecord, TaskRecord
 
@@ -41,7 +40,7 @@ def task(
         "lastStatus": record.last_status,
         "containers": [container(c, record) for c in record.containers],
         "attachments": [attachment(a) for a in record.attachments],
-        "attributes": tags(record.attributes, key="name"),
+        "attributes": [{"name": n, "value": v} for n, v in record.attributes.items()],
         "overrides": _overrides(record),
         "cpu": record.cpu,
         "memory": record.memory,
@@ -62,7 +61,7 @@ def task(
         "stoppedAt": record.stopped_at or None,
         "stopCode": record.stop_code or None,
         "stoppedReason": record.stopped_reason or None,
-        "tags": tags(record.tags) if with_tags else [],
+        "tags": show_tags(record.tags) if with_tags else [],
         "version": record.version,
     }
 
@@ -101,11 +100,6 @@ def attachment(record: AttachmentRecord) -> dict[str, Any]:
         "status": record.status,
         "details": [{"name": n, "value": details[n]} for n in order if details.get(n)],
     }
-
-
-def tags(values: Mapping[str, str], *, key: str = "key") -> list[dict[str, str]]:
-    """Return names and values as the API lists them."""
-    return [{key: name, "value": value} for name, value in values.items()]
 
 
 def _overrides(record: TaskRecord) -> dict[str, Any]:

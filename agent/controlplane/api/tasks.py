@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from agent.controlplane import fleet, launch, records, task_changes
+from agent.controlplane import access, fleet, launch, records, task_changes
 from agent.controlplane.api import task_orders, task_shapes
 from agent.controlplane.api.errors import (
     ConflictException,
     InvalidParameterException,
     ServerException,
 )
+from agent.controlplane.api.naming import active_cluster, resource_id
 from agent.controlplane.api.task_reads import describe_tasks, find_task, list_tasks
 from agent.controlplane.records import AssignRecord, InstanceRecord, RunTokenRecord, TaskRecord
 from agent.controlplane.scheduler import placement, query
@@ -130,7 +131,8 @@ class _Placer:
             placed: list[placement.Placed] = []
             failures: list[dict[str, str]] = []
             for name in dict.fromkeys(named):
-                arn = name if ":" in name else services.names.instance(order.cluster, name)
+                instance_id = resource_id(name, "container-instance", order.cluster)
+                arn = services.names.instance(order.cluster, instance_id)
                 host = hosts.get(arn)
                 if host is None:
                     failures.append({"arn": arn, "reason": placement.MISSING})
@@ -190,10 +192,11 @@ async def _earlier_run(services: Services, order: Order) -> dict[str, Any] | Non
     """Return the answer of an earlier call with the same client token, or None."""
     if not order.client_token:
         return None
-    kv = await services.store.get(records.run_token_key(order.cluster, order.client_token))
-    if kv is None:
+    key = records.run_token_key(order.cluster, order.client_token)
+    earlier = await access.find(services.store, RunTokenRecord, key)
+    if earlier is None:
         return None
-    token = records.decode(RunTokenRecord, kv)
+    token = earlier.record
     if token.fingerprint != order.fingerprint:
         raise ConflictException(
             "The RunTask request could not be processed due to conflicts. The provided "
@@ -202,13 +205,13 @@ async def _earlier_run(services: Services, order: Order) -> dict[str, Any] | Non
             f"{', '.join(token.task_arns)}"
         )
     keys = [records.task_key(order.cluster, records.last_element(arn)) for arn in token.task_arns]
-    found = await services.store.get_many(keys)
-    return _made(services, [records.decode(TaskRecord, kv) for kv in found.values()], [])
+    found = await access.find_many(services.store, TaskRecord, keys)
+    return _made(services, [read.record for read in found.values()], [])
 
 
 async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, Any]:
     """Order a task to stop; a second call changes nothing."""
-    cluster = await task_orders.find_cluster(services, request.get("cluster"))
+    cluster = await active_cluster(services, request)
     reason = request.get("reason") or _DEFAULT_STOP_REASON
     if len(reason) > reasons.REASON_LIMIT:
         raise InvalidParameterException(f"reason is longer than {reasons.REASON_LIMIT} characters.")
@@ -236,10 +239,12 @@ async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, An
 async def _ordered_to_stop(services: Services, stopping: TaskRecord) -> tuple[TaskRecord, list[Op]]:
     key = records.task_key(stopping.cluster, stopping.id)
     assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
-    instance_kv = await services.store.get(
-        records.instance_key(stopping.cluster, stopping.instance_id)
+    instance = await access.find(
+        services.store,
+        InstanceRecord,
+        records.instance_key(stopping.cluster, stopping.instance_id),
     )
-    if instance_kv is None or records.decode(InstanceRecord, instance_kv).status == "INACTIVE":
+    if instance is None or instance.record.status == "INACTIVE":
         ended = task_changes.stop_without_agent(
             stopping,
             code=stopping.stop_code,
