@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import threading
 from typing import TYPE_CHECKING
 
 import pytest
