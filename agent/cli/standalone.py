@@ -35,6 +35,8 @@ ANSWER_LIMIT_S = 2.0
 CONTROL_READY_LIMIT_S = 60.0
 SLOW_AFTER_S = 20.0
 _TARGET = "AmazonEC2ContainerServiceV20141113"
+_KNOWN = frozenset(ExitCode)
+_FAILED = ExitCode.ERROR
 
 
 class _Plan(NamedTuple):
@@ -112,23 +114,25 @@ async def _run(plan: _Plan) -> int:
                 group.create_task(_bring_up(plan, control, agent)),
             ]
             group.create_task(_stop_when(told, [agent, control], work))
-    except* ChildGaveUp as gave_up:
-        error = gave_up.exceptions[0]
-        assert isinstance(error, ChildGaveUp)  # noqa: S101 - except* hands groups of this kind
-        raise CliError(str(error), exit_code=_exit_code(error)) from None
-    except* CliError as failed:
-        raise failed.exceptions[0] from None
+    except ExceptionGroup as failures:
+        raise _first_told(failures) from None
     finally:
         await agent.stop()
         await control.stop()
     return ExitCode.SUCCESS
 
 
-def _exit_code(error: ChildGaveUp) -> ExitCode:
-    try:
-        return ExitCode(error.exit_code)
-    except ValueError:
-        return ExitCode.ERROR
+def _first_told(group: ExceptionGroup[Exception]) -> Exception:
+    """Return the one failure that a person is told; the group itself when it is a fault of ours."""
+    for error in group.exceptions:
+        if isinstance(error, ExceptionGroup):
+            return _first_told(error)
+        if isinstance(error, ChildGaveUp):
+            code = error.exit_code
+            return CliError(str(error), exit_code=ExitCode(code) if code in _KNOWN else _FAILED)
+        if isinstance(error, CliError):
+            return error
+    return group
 
 
 def _on_signals(children: list[Child]) -> asyncio.Event:
