@@ -49,13 +49,17 @@ def check(payload: TaskPayload, graph: Graph) -> None:
 
     Raises:
         PayloadError: a cycle, a missing container, HEALTHY on a container without a health check,
-            a link with more than one colon. The text is the task's reason.
+            a link with more than one colon or to nobody. The text is the task's reason.
     """
     for container in payload.containers:
         for link in container.links:
             if link.count(":") > 1:
                 cause = f"invalid link {link!r} of container {container.name}"
                 raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+            _check_known(payload, link.partition(":")[0], f"links of container {container.name}")
+        for source in container.volumes_from:
+            where = f"volumesFrom of container {container.name}"
+            _check_known(payload, source.source_container, where)
     names = graph.keys()
     for edges in graph.values():
         for edge in edges:
@@ -68,13 +72,20 @@ def check(payload: TaskPayload, graph: Graph) -> None:
         raise PayloadError(reasons.dependencies_unresolvable(payload.arn))
 
 
+def _check_known(payload: TaskPayload, name: str, where: str) -> None:
+    if payload.container(name) is None:
+        cause = f"{where}: the task has no container {name!r}"
+        raise PayloadError(reasons.resource_unusable(payload.arn, cause))
+
+
 def has_health_check(container: Container) -> bool:
     """Tell whether the engine will judge this container's health."""
     if container.health_check_type:
         return True
     try:
-        return bool(json.loads(container.docker_config.config or "{}").get("Healthcheck"))
-    except (ValueError, AttributeError):
+        config = json.loads(container.docker_config.config or "{}")
+        return any(key.lower() == "healthcheck" and value for key, value in config.items())
+    except (ValueError, AttributeError, RecursionError):
         return False
 
 
@@ -127,7 +138,9 @@ def failure(edge: Edge, record: TaskRecord, name: str, now: float) -> str | None
         return f"{text}: it exited with code {dependency.exit_code}"
     if stopped and edge.condition is Condition.HEALTHY:
         return f"{text}: it stopped before it was healthy"
-    if stopped or edge.condition in (Condition.START, Condition.CREATE):
+    if stopped and edge.condition is Condition.COMPLETE and dependency.exit_code is None:
+        return f"{text}: it is gone and left no exit code"
+    if stopped or is_met(edge, record) or edge.condition in (Condition.START, Condition.CREATE):
         return None
     deadline = start_deadline(record, edge)
     if deadline is not None and now >= deadline:
