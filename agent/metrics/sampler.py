@@ -46,6 +46,11 @@ _Job = tuple[
 ]
 
 
+def next_beat_s(start_s: float, now_s: float, interval_s: float) -> float:
+    """Return the first beat after now; missed ones are skipped and the rest do not shift."""
+    return start_s + (int((now_s - start_s) / interval_s) + 1) * interval_s
+
+
 class _Thread:
     """One daemon thread that does one job at a time, and ``last`` when it ends."""
 
@@ -157,13 +162,12 @@ class Sampler:
         """Sample until cancelled; the first round is made at once."""
         loop = asyncio.get_running_loop()
         thread = _Thread(self._close)
-        start_s = due_s = loop.time()
+        start_s = loop.time()
         try:
             while True:
                 await self._round(thread)
                 now_s = loop.time()
-                beats = int((now_s - start_s) / self._interval_s) + 1
-                due_s = start_s + beats * self._interval_s
+                due_s = next_beat_s(start_s, now_s, self._interval_s)
                 if self._has_newcomers():
                     due_s = min(due_s, now_s + _SECOND_LOOK_S)
                 await self._sleep_until(due_s)

@@ -1,0 +1,143 @@
+"""Rounds of readings over trees that change between them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.metrics.cgroup import CgroupTree
+from agent.metrics.collector import Collector, SampleTarget
+from agent.metrics.host import HostReader
+from tests.unit.metrics.conftest import RUNTIME_ID, target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.model.metrics import TaskSample
+    from tests.unit.metrics.conftest import Trees
+
+WHERE = f"docker/{RUNTIME_ID}"
+
+
+@pytest.fixture
+def collector(trees: Trees) -> Iterator[Collector]:
+    trees.v1(WHERE)
+    tree = CgroupTree(trees.cgroup, proc=trees.proc)
+    made = Collector(tree, HostReader(Path("/")), proc=trees.proc, max_open_files=100)
+    yield made
+    made.close()
+    assert made._open_files == 0
+
+
+def only(collector: Collector, *targets: SampleTarget) -> TaskSample:
+    (task,) = collector.collect(targets).tasks
+    return task
+
+
+def test_cpu_is_a_rate_from_the_second_round_on(collector: Collector, trees: Trees) -> None:
+    first = only(collector, target())
+    assert first.containers[0].cpu_percent is None
+    assert first.containers[0].memory_bytes == 6000
+    trees.v1(WHERE, cpu_ns=10**9 + 10**6)
+    second = only(collector, target())
+    assert second.containers[0].cpu_percent is not None
+    assert second.containers[0].cpu_percent > 0
+    third = only(collector, target())
+    assert third.containers[0].cpu_percent == 0
+
+
+def test_counters_that_go_back_give_no_rate(collector: Collector, trees: Trees) -> None:
+    trees.process(7, received=1000)
+    only(collector, target(network_pid=7))
+    trees.v1(WHERE, cpu_ns=5)
+    trees.process(7, received=10)
+    sample = only(collector, target(network_pid=7))
+    assert sample.containers[0].cpu_percent is None
+    assert (sample.rx_bytes_per_s, sample.tx_bytes_per_s) == (None, None)
+    trees.process(7, received=20)
+    sample = only(collector, target(network_pid=7))
+    assert sample.rx_bytes_per_s is not None
+    assert sample.rx_bytes_per_s > 0
+
+
+def test_a_restarted_container_starts_a_new_rate(collector: Collector, trees: Trees) -> None:
+    only(collector, target(pid=7))
+    shutil.rmtree(trees.cgroup / "cpuacct" / WHERE)
+    trees.v1(WHERE, cpu_ns=3 * 10**9)
+    assert only(collector, target(pid=8)).containers[0].cpu_percent is None
+
+
+def test_a_container_that_vanishes_is_left_out(collector: Collector, trees: Trees) -> None:
+    trees.v1("docker/" + "d" * 64)
+    gone = target(runtime_id="d" * 64)
+    assert len(only(collector, target(), gone).containers) == 2
+    for controller in ("cpuacct", "memory", "pids", "blkio"):
+        shutil.rmtree(trees.cgroup / controller / gone.cgroup_parent / "docker" / ("d" * 64))
+    collector.close()
+    assert [c.runtime_id for c in only(collector, target(), gone).containers] == [RUNTIME_ID]
+    never_was = target(runtime_id="e" * 64)
+    assert collector.collect([never_was]).tasks == []
+
+
+def test_network_of_the_task_once_per_namespace(collector: Collector, trees: Trees) -> None:
+    trees.v1("docker/" + "d" * 64)
+    trees.process(7, received=100)
+    trees.process(8, received=100)
+    trees.process(9, received=1, namespace="net:[3]")
+    side = target(runtime_id="d" * 64, network_pid=8)
+    sample = only(collector, target(network_pid=7), side)
+    assert sample.network is not None
+    assert (sample.network.rx_bytes, sample.network.tx_bytes) == (100, 200)
+    sample = only(collector, target(network_pid=7), side._replace(network_pid=9))
+    assert sample.network is not None
+    assert sample.network.rx_bytes == 101
+    assert sample.rx_bytes_per_s is None, "another set of namespaces is another series"
+
+
+def test_no_network_of_its_own(collector: Collector, trees: Trees) -> None:
+    trees.process(7, namespace="net:[1]", received=5)
+    assert only(collector, target(network_pid=7)).network is None, "that is the host's"
+    assert only(collector, target(network_pid=0)).network is None
+    assert only(collector, target(network_pid=999)).network is None, "gone"
+
+
+def test_a_reused_pid_is_not_the_tasks_network(collector: Collector, trees: Trees) -> None:
+    trees.process(7, received=5)
+    assert only(collector, target(network_pid=7)).network is not None
+    trees.process(7, namespace="net:[9]", received=10**9)
+    assert only(collector, target(network_pid=7)).network is None
+
+
+def test_what_is_gone_is_forgotten(collector: Collector, trees: Trees) -> None:
+    trees.process(7, received=5)
+    only(collector, target(network_pid=7))
+    assert collector._open_files == 5
+    assert collector.collect([]).tasks == []
+    assert not collector._readers
+    assert not collector._cpu
+    assert not collector._links
+    assert not collector._namespaces
+    assert collector._open_files == 0
+
+
+def test_beyond_the_limit_of_open_files_containers_are_read_all_the_same(trees: Trees) -> None:
+    trees.v1(WHERE)
+    trees.v1("docker/" + "d" * 64)
+    tree = CgroupTree(trees.cgroup, proc=trees.proc)
+    collector = Collector(tree, HostReader(Path("/")), proc=trees.proc, max_open_files=1)
+    for _ in range(2):
+        assert len(only(collector, target(), target(runtime_id="d" * 64)).containers) == 2
+        assert collector._open_files == 5
+    collector.close()
+
+
+def test_figures_of_the_host(collector: Collector) -> None:
+    collector.collect([])
+    host = collector.collect([]).host
+    assert 0 < host.memory_used_bytes < host.memory_total_bytes
+    assert 0 < host.disk_used_bytes < host.disk_total_bytes
+    assert host.cpu_percent >= 0
+    assert host.load_1m >= 0
