@@ -1,0 +1,87 @@
+"""Forgets what nobody asks for any more: old stopped tasks, tokens, instances, and history.
+
+As on Amazon ECS, a stopped task can be described for an hour. Every deletion compares the record
+with what was read, so nothing that came back to life is lost; a round that fails is logged and the
+next one does its work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec import Struct
+
+from agent.controlplane import access, records
+from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
+
+if TYPE_CHECKING:
+    from agent.controlplane.api.services import Services
+
+STOPPED_TASK_S = 3600.0
+RUN_TOKEN_S = 24 * 3600.0
+INACTIVE_INSTANCE_S = 24 * 3600.0
+HISTORY_ROUNDS = 10
+"""How many rounds' worth of history stays readable for watches."""
+ROUND_S = 60.0
+ROUND_LIMIT_S = 300.0
+
+_log = structlog.get_logger(__name__)
+
+
+class _Task(Struct, frozen=True, rename="camel"):
+    last_status: str = ""
+    stopped_at: float = 0.0
+
+
+class _Instance(Struct, frozen=True, rename="camel"):
+    status: str = ""
+    deregistered_at: float = 0.0
+
+
+class _Token(Struct, frozen=True, rename="camel"):
+    at: float = 0.0
+
+
+class Janitor:
+    """Cleans one store; only one of them is needed, and more do no harm."""
+
+    def __init__(self, services: Services, *, round_s: float = ROUND_S) -> None:
+        self._services = services
+        self._round_s = round_s
+        self._revisions: deque[int] = deque(maxlen=HISTORY_ROUNDS)
+
+    async def run(self) -> None:
+        """Clean until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(ROUND_LIMIT_S):
+                    await self.clean()
+            except (StoreFailure, TimeoutError) as error:
+                _log.warning("cleaning failed; tried again later", error=repr(error))
+            await asyncio.sleep(self._round_s)
+
+    async def clean(self) -> int:
+        """Do one round; return how many records went."""
+        store, now = self._services.store, self._services.clock()
+        gone = 0
+        async for kv, task in access.scan(store, _Task, records.TASKS):
+            if task.last_status == "STOPPED" and task.stopped_at < now - STOPPED_TASK_S:
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+        async for kv, token in access.scan(store, _Token, records.RUN_TOKENS):
+            if token.at < now - RUN_TOKEN_S:
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+        async for kv, instance in access.scan(store, _Instance, records.INSTANCES):
+            if (
+                instance.status == "INACTIVE"
+                and instance.deregistered_at < now - INACTIVE_INSTANCE_S
+            ):
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+        if len(self._revisions) == HISTORY_ROUNDS:
+            await store.compact(self._revisions[0])
+        self._revisions.append(store.revision)
+        if gone:
+            _log.info("old records forgotten", count=gone)
+        return gone

@@ -1,0 +1,85 @@
+"""Takes an instance out of its cluster for good, and ends what only it could have reported.
+
+The instance becomes INACTIVE first, so that nothing is placed on it any more; then its tasks become
+STOPPED one by one, their assignments go, and last its connection. Every step may be repeated: a
+crash in between is healed by calling it again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from agent.controlplane import access, records, task_changes
+from agent.controlplane.records import AssignRecord, InstanceRecord, TaskRecord
+from agent.controlplane.store.contract import Delete, Put, unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.controlplane.store.contract import Store
+
+LEFT = "left"
+"""``status_reason`` of an instance whose agent took it out: it may register again as a new one."""
+
+
+async def retire(
+    store: Store, instance: InstanceRecord, *, reason: str, clock: Callable[[], float]
+) -> InstanceRecord:
+    """Make the instance INACTIVE and its tasks STOPPED; returns it as it now is."""
+    now = clock()
+
+    def end(record: InstanceRecord) -> InstanceRecord:
+        if record.status == "INACTIVE":
+            return record
+        return replace(
+            record,
+            status="INACTIVE",
+            status_reason=reason,
+            deregistered_at=now,
+            version=record.version + 1,
+        )
+
+    key = records.instance_key(instance.cluster, instance.id)
+    retired = await access.change(store, InstanceRecord, key, end)
+    async for kv, assignment in access.scan(
+        store, AssignRecord, records.assignments_prefix(instance.id)
+    ):
+        task_id = records.last_element(kv.key)
+        await end_task(store, assignment.cluster, task_id, now=now)
+    alive = await store.get(records.alive_key(instance.id))
+    if alive is not None and alive.lease:
+        await store.revoke_lease(alive.lease)
+    await store.txn(
+        [],
+        [
+            Delete(records.registration_key(instance.client_token)),
+            Delete(records.placement_key(instance.id)),
+        ],
+    )
+    return retired or instance
+
+
+async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> None:
+    """Make a task STOPPED that no agent will report any more; one that is STOPPED stays as it is."""
+    key = records.task_key(cluster, task_id)
+    for _ in range(access.TRIES):
+        found = await access.find(store, TaskRecord, key)
+        if found is None:
+            return
+        task = found.record
+        gone = Delete(records.assignment_key(task.instance_id, task_id))
+        if task.last_status == "STOPPED":
+            await store.txn([], [gone])
+            return
+        ended = task_changes.stop_without_agent(
+            task,
+            code=task_changes.FAILED_TO_START if not task.started_at else "",
+            reason=f"Container instance {task.instance_arn} was deregistered",
+            now=now,
+        )
+        put = Put(key, records.encode(ended))
+        if (await store.txn([unchanged(found.kv)], [put, gone])).succeeded:
+            return
+    raise access.Contended(f"{key} changed {access.TRIES} times while it was being ended")

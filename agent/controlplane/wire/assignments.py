@@ -1,0 +1,159 @@
+"""Held polls: what an instance is wanted to run, as a whole or since a revision.
+
+What is wanted is the set of keys under ``/assign/<instance>/``; nothing else is kept per agent. An
+answer after revision R holds the assignments that changed later than R, read from the store as it
+is now, so that it needs no history. A task leaves the set when its STOPPED was reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from agent.controlplane import access, overrides, payload, records
+from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
+from agent.controlplane.wire.errors import RevisionCompacted
+from agent.model import payload as payload_model
+from agent.model.wire import Assignment, Assignments
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.controlplane.access import Found
+    from agent.controlplane.api.services import Services
+    from agent.controlplane.store.contract import KeyValue
+    from agent.controlplane.wire.bells import Bells
+    from agent.controlplane.wire.leases import Leases
+    from agent.controlplane.wire.registration import Registry
+
+_REMEMBERED_DEFINITIONS = 512
+
+_log = structlog.get_logger(__name__)
+
+
+class Poller:
+    """Answers polls; any number of them are held side by side."""
+
+    def __init__(
+        self, services: Services, registry: Registry, leases: Leases, bells: Bells
+    ) -> None:
+        self._services = services
+        self._registry = registry
+        self._leases = leases
+        self._bells = bells
+        self._definitions: dict[str, TaskDefinitionRecord] = {}
+        self._closing = False
+
+    def close(self) -> None:
+        """Answer every held poll now, and later ones without holding them."""
+        self._closing = True
+        self._bells.ring_all()
+
+    async def poll(
+        self,
+        instance_id: str,
+        generation: int,
+        *,
+        after: int,
+        wait_s: float,
+        is_gone: Callable[[], bool],
+    ) -> Assignments | None:
+        """Return what changed after a revision, waiting for it; None when nothing did.
+
+        Holding the poll renews the instance's lease, as long as ``is_gone`` says that the caller
+        is still there.
+
+        Raises:
+            WireError: the instance is unknown, the generation old, or the revision not ours.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + wait_s
+        with self._bells.taken(instance_id) as bell:
+            while True:
+                bell.clear()
+                answer = await self._read(instance_id, generation, after)
+                left_s = deadline - loop.time()
+                if answer is not None or left_s <= 0 or self._closing or is_gone():
+                    return answer
+                try:
+                    async with asyncio.timeout(min(left_s, self._leases.ttl_s / 3)):
+                        await bell.wait()
+                except TimeoutError:
+                    continue
+
+    async def _read(self, instance_id: str, generation: int, after: int) -> Assignments | None:
+        store = self._services.store
+        page = await store.range(records.assignments_prefix(instance_id))
+        # Behind the assignments: whatever becomes of the instance later than this answer's
+        # revision then counts as newer.
+        instance = await self._registry.find(instance_id, generation)
+        await self._leases.renew(instance.record)
+        if after > page.revision:
+            raise RevisionCompacted(
+                f"revision {after} is not one of this store, which is at {page.revision}; ask "
+                "again from 0"
+            )
+        changed = [kv for kv in page.items if kv.mod_revision > after]
+        if after and not changed and instance.kv.mod_revision <= after:
+            return None
+        return Assignments(
+            revision=page.revision,
+            full=after == 0,
+            instance_status=instance.record.status,
+            tasks=await self._assignments(changed),
+        )
+
+    async def _assignments(self, rows: list[KeyValue]) -> list[Assignment]:
+        """Return the orders: those to stop first, each kind in the order in which it was given."""
+        read = [(kv, records.decode(AssignRecord, kv)) for kv in rows]
+        read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
+        tasks = await access.find_many(
+            self._services.store,
+            TaskRecord,
+            [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read],
+        )
+        found = []
+        for kv, assignment in read:
+            key = records.task_key(assignment.cluster, records.last_element(kv.key))
+            task = tasks.get(key)
+            if task is not None and task.record.last_status != "STOPPED":
+                found.append(await self._assignment(assignment, task.record))
+        return found
+
+    async def _assignment(self, assignment: AssignRecord, task: TaskRecord) -> Assignment:
+        return Assignment(
+            task_arn=task.arn,
+            desired_status=assignment.desired_status,
+            payload=msgspec.Raw(await self._payload(task, assignment.desired_status)),
+            stop_code=assignment.stop_code,
+            stopped_reason=assignment.stopped_reason,
+        )
+
+    async def _payload(self, task: TaskRecord, desired: str) -> bytes:
+        """Return the payload; for one that cannot be built, what its agent reports as unreadable."""
+        try:
+            definition = await self._definition(task)
+            built = payload.build(task, definition, self._services.names, desired=desired)
+        except (KeyError, overrides.OverrideError, msgspec.ValidationError) as error:
+            _log.error("payload cannot be built", task=task.arn, error=repr(error))
+            return msgspec.json.encode({"arn": task.arn, "desiredStatus": desired})
+        return payload_model.encode(built)
+
+    async def _definition(self, task: TaskRecord) -> TaskDefinitionRecord:
+        known = self._definitions.get(task.task_definition_arn)
+        if known is not None:
+            return known
+        found: Found[TaskDefinitionRecord] | None = await access.find(
+            self._services.store,
+            TaskDefinitionRecord,
+            records.task_definition_key(task.family, task.revision),
+        )
+        if found is None:
+            raise KeyError(task.task_definition_arn)
+        if len(self._definitions) >= _REMEMBERED_DEFINITIONS:
+            self._definitions.clear()
+        self._definitions[task.task_definition_arn] = found.record
+        return found.record

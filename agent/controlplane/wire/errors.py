@@ -1,0 +1,51 @@
+"""Errors of the agents' wire: each is an answer with a status and a code of ``model.wire``."""
+
+from __future__ import annotations
+
+from agent.errors import AgentError
+
+
+class WireError(AgentError):
+    """An answer that is no success."""
+
+    status = 400
+    code = "InvalidRequest"
+
+
+class InvalidRequest(WireError):
+    """The call cannot be read or breaks the contract."""
+
+
+class InstanceUnknown(WireError):
+    """There is no such instance (any more): the agent registers again."""
+
+    status = 404
+    code = "InstanceUnknown"
+
+
+class StaleGeneration(WireError):
+    """A newer registration exists, or the instance was deregistered: the agent stops."""
+
+    status = 409
+    code = "StaleGeneration"
+
+
+class RevisionCompacted(WireError):
+    """The revision is not one of this store: the agent asks again from 0."""
+
+    status = 410
+    code = "RevisionCompacted"
+
+
+class TooLarge(WireError):
+    """The body is larger than control reads."""
+
+    status = 413
+
+
+class TryAgain(WireError):
+    """Control could not do it now."""
+
+    status = 503
+    code = "Unavailable"
+    retryable = True

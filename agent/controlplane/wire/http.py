@@ -1,0 +1,212 @@
+"""The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
+
+Whatever an agent sends, it gets an answer and nobody else is disturbed: what cannot be read is a
+400 that says why, trouble with the store is a 503 with ``Retry-After``, and what nobody foresaw is a
+500, logged once, here. Bodies may be gzip in both directions; the limits count decoded bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from agent.controlplane.retire import LEFT, retire
+from agent.controlplane.store.contract import StoreFailure
+from agent.controlplane.wire import reports
+from agent.controlplane.wire.assignments import Poller
+from agent.controlplane.wire.bells import Bells
+from agent.controlplane.wire.errors import InvalidRequest, TooLarge, TryAgain, WireError
+from agent.controlplane.wire.leases import Leases
+from agent.controlplane.wire.registration import Registry
+from agent.model.metrics import MetricsBatch
+from agent.model.wire import GENERATION_HEADER, ErrorBody, Register, Registered
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.controlplane.access import Found
+    from agent.controlplane.api.services import Services
+    from agent.controlplane.records import InstanceRecord
+
+LEASE_S = 60.0
+MAX_WAIT_S = 60.0
+BODY_LIMIT_BYTES = 8 * 1024 * 1024
+BODY_TIMEOUT_S = 30.0
+CALL_TIMEOUT_S = 60.0
+_GZIP_FROM_BYTES = 1024
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+_register = msgspec.json.Decoder(Register)
+_metrics = msgspec.json.Decoder(MetricsBatch)
+
+_log = structlog.get_logger(__name__)
+
+
+class AgentWire:
+    """Answers agents; one per control endpoint. ``run`` must run while calls are answered."""
+
+    def __init__(self, services: Services, *, control_id: str, lease_s: float = LEASE_S) -> None:
+        self._services = services
+        self._control_id = control_id
+        self._registry = Registry(services)
+        self._leases = Leases(services.store, ttl_s=lease_s, clock=services.clock)
+        self._bells = Bells(services.store)
+        self._poller = Poller(services, self._registry, self._leases, self._bells)
+        self._latest: dict[str, MetricsBatch] = {}
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add the calls of the wire to an application."""
+        router.add_post("/v1/instances", self._answering(self._register_call))
+        router.add_get("/v1/instances/{id}/assignments", self._answering(self._assignments_call))
+        router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
+        router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
+        router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
+
+    async def run(self) -> None:
+        """Wake held polls until cancelled."""
+        await self._bells.run()
+
+    def close(self) -> None:
+        """Answer all held polls now; the server stops."""
+        self._poller.close()
+
+    def latest(self, instance_id: str) -> MetricsBatch | None:
+        """Return the newest figures of an instance since this process started, or None."""
+        return self._latest.get(instance_id)
+
+    def _answering(
+        self, call: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handler(request: web.Request) -> web.Response:
+            try:
+                return await call(request)
+            except WireError as error:
+                return _problem(error.status, error.code, str(error))
+            except (StoreFailure, TimeoutError) as error:
+                _log.error("call failed", path=request.path, error=repr(error))
+                return _problem(TryAgain.status, TryAgain.code, "control cannot do it now")
+            except Exception:  # noqa: BLE001 - one bad call must not take the connection down
+                _log.exception("call failed", path=request.path)
+                return _problem(500, "InternalError", "control failed; its log says why")
+
+        return handler
+
+    async def _register_call(self, request: web.Request) -> web.Response:
+        call = _decode(_register, await _body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            record = await self._registry.register(call)
+            self._leases.forget(record.id)
+            await self._leases.renew(record)
+        return _json(
+            Registered(
+                instance_arn=record.arn,
+                generation=record.generation,
+                lease_s=self._leases.ttl_s,
+                control_id=self._control_id,
+                cluster_arn=self._services.names.cluster(record.cluster),
+            )
+        )
+
+    async def _assignments_call(self, request: web.Request) -> web.Response:
+        after = _number(request, "after", default=0)
+        wait_s = min(_number(request, "wait", default=0), MAX_WAIT_S)
+
+        def is_gone() -> bool:
+            return request.transport is None or request.transport.is_closing()
+
+        answer = await self._poller.poll(
+            request.match_info["id"],
+            _generation(request),
+            after=after,
+            wait_s=wait_s,
+            is_gone=is_gone,
+        )
+        return web.Response(status=204) if answer is None else _json(answer)
+
+    async def _changes_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        batch = reports.read(await _body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await reports.apply(self._services.store, found.record, batch))
+
+    async def _metrics_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        self._latest[found.record.id] = _decode(_metrics, await _body(request))
+        return web.Response(status=204)
+
+    async def _leave_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await retire(
+                self._services.store, found.record, reason=LEFT, clock=self._services.clock
+            )
+        self._leases.forget(found.record.id)
+        self._latest.pop(found.record.id, None)
+        _log.info("instance left", instance=found.record.arn)
+        return web.Response(status=204)
+
+    async def _caller(self, request: web.Request) -> Found[InstanceRecord]:
+        """Return the instance that calls, and take the call as a sign of life."""
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            found = await self._registry.find(request.match_info["id"], _generation(request))
+            await self._leases.renew(found.record)
+        return found
+
+
+async def _body(request: web.Request) -> bytes:
+    chunks = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for chunk in request.content.iter_any():
+                chunks += chunk
+                if len(chunks) > BODY_LIMIT_BYTES:
+                    raise TooLarge(f"the body is larger than {BODY_LIMIT_BYTES} bytes")
+    except TimeoutError:
+        raise InvalidRequest("the body did not arrive in time") from None
+    except web.RequestPayloadError as error:
+        raise InvalidRequest(f"the body cannot be read: {error}") from None
+    return bytes(chunks)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body cannot be read: {error}") from None
+
+
+def _number(request: web.Request, name: str, *, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidRequest(f"{name} must be a whole number, not {text[:32]!r}")
+    return int(text)
+
+
+def _generation(request: web.Request) -> int:
+    text = request.headers.get(GENERATION_HEADER, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidRequest(f"the {GENERATION_HEADER} header must be the number of a registration")
+    return int(text)
+
+
+def _json(body: msgspec.Struct, status: int = 200) -> web.Response:
+    encoded = _encode(body)
+    response = web.Response(status=status, body=encoded, content_type="application/json")
+    if len(encoded) > _GZIP_FROM_BYTES:
+        response.enable_compression()
+    return response
+
+
+def _problem(status: int, code: str, message: str) -> web.Response:
+    response = _json(ErrorBody(code=code, message=message), status)
+    if status == TryAgain.status:
+        response.headers["Retry-After"] = "1"
+    return response

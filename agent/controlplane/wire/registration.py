@@ -1,0 +1,247 @@
+"""Registration of hosts: who an agent is, for this call and for every later one.
+
+The same client token is the same instance, and an ARN from an earlier registration too. Each
+registration makes a new generation; a call with an older one comes from a twin that was started
+from the same state, and is told to stop. What an operator put on the instance (its attributes,
+DRAINING) survives.
+
+An instance that an operator deregistered does not come back by itself: as on Amazon ECS, its agent
+has to be given a fresh state first. One whose agent left on its own becomes a new instance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.names import new_id, parse_arn
+from agent.controlplane.records import (
+    AssignRecord,
+    AttributeRecord,
+    ClusterRecord,
+    InstanceRecord,
+)
+from agent.controlplane.retire import LEFT
+from agent.controlplane.store.contract import (
+    TXN_LIMIT,
+    Put,
+    absent,
+    present,
+    unchanged,
+)
+from agent.controlplane.wire.errors import (
+    InstanceUnknown,
+    InvalidRequest,
+    StaleGeneration,
+    TryAgain,
+)
+from agent.model.ids import cluster_name
+
+if TYPE_CHECKING:
+    from agent.controlplane.access import Found
+    from agent.controlplane.api.services import Services
+    from agent.model.wire import Register
+
+_TRIES = 8
+_TOKEN_LIMIT = 256
+DEFAULT_CLUSTER = "default"
+
+_log = structlog.get_logger(__name__)
+
+
+class Registry:
+    """Registers instances and finds them again by their id."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._clusters: dict[str, str] = {}
+        """Instance id to cluster name; neither ever changes."""
+
+    async def register(self, call: Register) -> InstanceRecord:
+        """Register a host, or register it again; the same call twice is one instance.
+
+        Raises:
+            InvalidRequest: the cluster does not exist, or the host belongs to another one.
+            StaleGeneration: an operator deregistered the instance.
+            TryAgain: others registered the same host at the same time.
+        """
+        if not 0 < len(call.client_token) <= _TOKEN_LIMIT:
+            raise InvalidRequest(f"clientToken must have 1 to {_TOKEN_LIMIT} characters")
+        cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
+        await self._ensure_cluster(cluster)
+        for _ in range(_TRIES):
+            known = await self._known(call)
+            if known is None:
+                record = await self._create(cluster, call)
+            else:
+                _check_same(known.record, cluster)
+                record = await self._renew(known, call)
+            if record is not None:
+                self._clusters[record.id] = record.cluster
+                await self._order_again(record, set(call.known_tasks))
+                _log.info(
+                    "instance registered",
+                    instance=record.arn,
+                    generation=record.generation,
+                    hostname=record.resources.hostname,
+                )
+                return record
+        raise TryAgain("the same host registers more than once at this moment")
+
+    async def find(self, instance_id: str, generation: int) -> Found[InstanceRecord]:
+        """Return the instance of a call.
+
+        Raises:
+            InstanceUnknown: there is none, or it is INACTIVE.
+            StaleGeneration: the call comes from an older registration.
+        """
+        cluster = self._clusters.get(instance_id) or await self._cluster_of(instance_id)
+        key = records.instance_key(cluster, instance_id)
+        found = await access.find(self._services.store, InstanceRecord, key) if cluster else None
+        if found is None or found.record.status == "INACTIVE":
+            raise InstanceUnknown("this container instance is not registered; register it again")
+        if generation < found.record.generation:
+            raise StaleGeneration(
+                f"another agent registered as this container instance (generation "
+                f"{found.record.generation}, this call has {generation}); stop this agent, and "
+                "give each host a state directory of its own"
+            )
+        if generation > found.record.generation:
+            # The store was put back to an older state.
+            raise InstanceUnknown("this registration is not known; register again")
+        return found
+
+    async def _cluster_of(self, instance_id: str) -> str:
+        """Look through the keys of all clusters: only once per instance and process."""
+        async for kv, _ in access.scan(self._services.store, InstanceRecord, records.INSTANCES):
+            cluster, _, found = kv.key.removeprefix(records.INSTANCES).partition("/")
+            self._clusters[found] = cluster
+        return self._clusters.get(instance_id, "")
+
+    async def _ensure_cluster(self, name: str) -> None:
+        store, key = self._services.store, records.cluster_key(name)
+        found = await access.find(store, ClusterRecord, key)
+        if found is not None and found.record.status == "ACTIVE":
+            return
+        if name != DEFAULT_CLUSTER:
+            raise InvalidRequest(
+                f"cluster {name[:255]!r} does not exist; make it with CreateCluster, or set "
+                "ECS_CLUSTER to one that does"
+            )
+        # As on ECS, the default cluster is made for the first host that asks for it.
+        record = ClusterRecord(
+            name=name,
+            arn=self._services.names.cluster(name),
+            created_at=self._services.clock(),
+        )
+        compare = absent(key) if found is None else unchanged(found.kv)
+        await store.txn([compare], [Put(key, records.encode(record))])
+
+    async def _known(self, call: Register) -> Found[InstanceRecord] | None:
+        """Return the instance that the call registers again, or None for a new host."""
+        arn = call.instance_arn
+        named = bool(arn)
+        if not arn:
+            kv = await self._services.store.get(records.registration_key(call.client_token))
+            arn = kv.value.decode() if kv is not None else ""
+        parsed = parse_arn(arn)
+        if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
+            return None
+        key = records.instance_key(*parsed.path)
+        found = await access.find(self._services.store, InstanceRecord, key)
+        if found is None or found.record.arn != arn:
+            return None
+        if found.record.status != "INACTIVE":
+            return found
+        if named and found.record.status_reason != LEFT:
+            raise StaleGeneration(
+                "this container instance was deregistered; to register the host as a new one, "
+                "stop the agent and remove its state directory"
+            )
+        return None
+
+    async def _create(self, cluster: str, call: Register) -> InstanceRecord | None:
+        services, instance_id = self._services, new_id()
+        record = InstanceRecord(
+            id=instance_id,
+            arn=services.names.instance(cluster, instance_id),
+            cluster=cluster,
+            resources=call.resources,
+            client_token=call.client_token,
+            attributes=_attributes(call, {}),
+            tags=dict(call.tags),
+            agent_version=call.agent_version,
+            registered_at=services.clock(),
+        )
+        token_key = records.registration_key(call.client_token)
+        token = await services.store.get(token_key)
+        compares = [
+            absent(token_key) if token is None else unchanged(token),
+            present(records.cluster_key(cluster)),
+        ]
+        then = [
+            Put(token_key, record.arn.encode()),
+            Put(records.instance_key(cluster, instance_id), records.encode(record)),
+        ]
+        result = await services.store.txn(compares, then)
+        return record if result.succeeded else None
+
+    async def _renew(self, known: Found[InstanceRecord], call: Register) -> InstanceRecord | None:
+        old = known.record
+        record = replace(
+            old,
+            resources=call.resources,
+            generation=old.generation + 1,
+            attributes=_attributes(call, old.attributes),
+            agent_version=call.agent_version,
+            version=old.version + 1,
+        )
+        put = Put(known.kv.key, records.encode(record))
+        result = await self._services.store.txn([unchanged(known.kv)], [put])
+        return record if result.succeeded else None
+
+    async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
+        """Send what the agent does not hold once more: touched, it is newer than any revision.
+
+        That covers orders that reached an agent which lost its state, also those to stop: the
+        agent then reports the task STOPPED, which ends it.
+        """
+        if record.generation == 1:
+            return
+        store = self._services.store
+        missing = [
+            kv
+            async for kv, assignment in access.scan(
+                store, AssignRecord, records.assignments_prefix(record.id)
+            )
+            if assignment.task_arn not in held
+        ]
+        for start in range(0, len(missing), TXN_LIMIT):
+            part = missing[start : start + TXN_LIMIT]
+            puts = [Put(kv.key, kv.value) for kv in part]
+            if not (await store.txn([unchanged(kv) for kv in part], puts)).succeeded:
+                # Some of them changed just now, which made those newer; the others go singly.
+                for kv in part:
+                    await store.txn([unchanged(kv)], [Put(kv.key, kv.value)])
+
+
+def _check_same(record: InstanceRecord, cluster: str) -> None:
+    if record.cluster != cluster:
+        raise InvalidRequest(
+            f"this host is registered in cluster {record.cluster!r} and asks for {cluster!r}; set "
+            "ECS_CLUSTER back, or remove the agent's state directory to register it anew"
+        )
+
+
+def _attributes(call: Register, old: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
+    """What the agent says, what is known of its host, and over both what an operator put."""
+    values: dict[str, str | None] = {"ecs.os-type": "linux", "ecs.os-family": "LINUX"}
+    if call.resources.architecture:
+        values["ecs.cpu-architecture"] = call.resources.architecture
+    for name, value in call.attributes.items():
+        values[name] = value or None
+    put_by_operator = {name: value for name, value in old.items() if value.custom}
+    return {name: AttributeRecord(value=value) for name, value in values.items()} | put_by_operator

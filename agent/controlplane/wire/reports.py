@@ -1,0 +1,145 @@
+"""Reports of agents: each is applied once, in order, whatever was sent twice or is broken.
+
+Changes of one task are folded into one transaction, which compares the task's record and starts
+again when somebody else changed it. Changes of different tasks go side by side. A report of
+STOPPED deletes the assignment in the same transaction, which frees what the task held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from agent.controlplane import access, records, task_changes
+from agent.controlplane.names import parse_arn
+from agent.controlplane.records import TaskRecord
+from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged
+from agent.controlplane.wire.errors import InvalidRequest
+from agent.model import changes as change_model
+from agent.model.changes import TaskChange
+from agent.model.wire import ChangeAnswer, ChangesAnswer
+
+if TYPE_CHECKING:
+    from agent.controlplane.records import InstanceRecord
+    from agent.controlplane.store.contract import Store
+
+BATCH_LIMIT = 10_000
+_SIDE_BY_SIDE = 32
+
+
+class _Batch(Struct, frozen=True):
+    changes: list[msgspec.Raw]
+
+
+class _IdOnly(Struct, frozen=True):
+    id: str = ""
+
+
+_batch = msgspec.json.Decoder(_Batch)
+_id_only = msgspec.json.Decoder(_IdOnly)
+
+
+def read(body: bytes) -> list[TaskChange | ChangeAnswer]:
+    """Return the changes of a batch; what cannot be read is its own refusal, and harms no other.
+
+    Raises:
+        InvalidRequest: the batch as a whole cannot be read.
+    """
+    try:
+        batch = _batch.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"changes cannot be read: {error}") from None
+    if len(batch.changes) > BATCH_LIMIT:
+        raise InvalidRequest(f"more than {BATCH_LIMIT} changes in one call")
+    return [_read_one(raw) for raw in batch.changes]
+
+
+def _read_one(raw: msgspec.Raw) -> TaskChange | ChangeAnswer:
+    try:
+        return change_model.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = str(error)
+    try:
+        change_id = _id_only.decode(raw).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        change_id = ""
+    return _rejected(change_id, text)
+
+
+async def apply(
+    store: Store, instance: InstanceRecord, batch: list[TaskChange | ChangeAnswer]
+) -> ChangesAnswer:
+    """Apply a batch and answer each change, in the same order.
+
+    Raises:
+        StoreFailure: a part may not be applied; the agent repeats the batch, which is safe.
+    """
+    answers: list[ChangeAnswer | None] = [
+        item if isinstance(item, ChangeAnswer) else None for item in batch
+    ]
+    by_task: dict[str, list[tuple[int, TaskChange]]] = {}
+    for index, item in enumerate(batch):
+        if isinstance(item, TaskChange):
+            by_task.setdefault(item.task_arn, []).append((index, item))
+    lanes = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    failures: list[StoreFailure] = []
+
+    async def one_task(arn: str, changes: list[tuple[int, TaskChange]]) -> None:
+        try:
+            async with lanes:
+                results = await _apply_to_task(store, instance, arn, [c for _, c in changes])
+        except StoreFailure as error:
+            failures.append(error)
+            return
+        for (index, _), answer in zip(changes, results, strict=True):
+            answers[index] = answer
+
+    async with asyncio.TaskGroup() as group:
+        for arn, items in by_task.items():
+            group.create_task(one_task(arn, items))
+    if failures:
+        raise failures[0]
+    return ChangesAnswer(results=[answer for answer in answers if answer is not None])
+
+
+async def _apply_to_task(
+    store: Store, instance: InstanceRecord, arn: str, changes: list[TaskChange]
+) -> list[ChangeAnswer]:
+    parsed = parse_arn(arn)
+    if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
+        return [_rejected(change.id, "taskArn is no ARN of a task") for change in changes]
+    cluster, task_id = parsed.path
+    key = records.task_key(cluster, task_id)
+    for _ in range(access.TRIES):
+        found = await access.find(store, TaskRecord, key)
+        if found is None or found.record.instance_id != instance.id:
+            return [_rejected(c.id, "this container instance has no such task") for c in changes]
+        task, answers = _fold(found.record, changes)
+        if task is found.record:
+            return answers
+        then: list[Op] = [Put(key, records.encode(task))]
+        if task.last_status == "STOPPED":
+            then.append(Delete(records.assignment_key(instance.id, task_id)))
+        if (await store.txn([unchanged(found.kv)], then)).succeeded:
+            return answers
+    raise access.Contended(f"{key} changed {access.TRIES} times while reports were applied")
+
+
+def _fold(task: TaskRecord, changes: list[TaskChange]) -> tuple[TaskRecord, list[ChangeAnswer]]:
+    answers = []
+    for change in changes:
+        try:
+            task = task_changes.apply(task, change)
+        except ValueError as error:
+            answers.append(_rejected(change.id, str(error)))
+        else:
+            answers.append(ChangeAnswer(id=change.id, status="ok"))
+    return task, answers
+
+
+def _rejected(change_id: str, text: str) -> ChangeAnswer:
+    return ChangeAnswer(id=change_id, status="rejected", message=text[:300])
