@@ -90,9 +90,13 @@ def _engine() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def _namespaces() -> frozenset[str]:
-    """Named network namespaces. The engine deletes their files late, but unmounts them at once."""
+    """Named network namespaces. The engine deletes their files late, but unmounts them at once.
+
+    It keeps ``default``, the host's own, from its first container in host mode on.
+    """
     mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return frozenset(mount[4] for mount in mounts if " nsfs " in f" {mount[-3]} ")
+    named = {mount[4] for mount in mounts if " nsfs " in f" {mount[-3]} "}
+    return frozenset(name for name in named if not name.endswith("/docker/netns/default"))
 
 
 def _links() -> tuple[frozenset[str], frozenset[str]]:
