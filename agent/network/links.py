@@ -8,14 +8,16 @@ socket, one on a socket inside the namespace.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
 import socket
 from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure
 from agent.network.namespaces import netlink_socket_in
@@ -23,7 +25,7 @@ from agent.network.netlink import NetlinkLane, failure, pipelined, refused
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 TASK_INTERFACE = "eth0"
 _TASK_INDEX = 100
@@ -34,6 +36,7 @@ _DOOMED_GROUP = 0x65637364
 """Links put into this group are removed together: one grace period of the kernel for all."""
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 _DEFAULT_MTU = 1500
+_DUMP_TRIES = 5
 
 
 class Link(NamedTuple):
@@ -77,14 +80,14 @@ class HostLinks:
         self._bridge_index = 0
         self._doomed: dict[str, asyncio.Future[None]] = {}
         self._sweep: asyncio.Task[None] | None = None
+        self._dumping = asyncio.Lock()
 
     async def links(self) -> dict[str, Link]:
         """Return all links of the host by name."""
 
         async def work(host: Any) -> dict[str, Link]:
-            dump = await host.link("dump", ext_mask=_SKIP_STATS)
-            found = [_link(message) async for message in dump]
-            return {link.name: link for link in found}
+            messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            return {link.name: link for link in map(_link, messages)}
 
         return await self._lane.call(work)
 
@@ -92,18 +95,24 @@ class HostLinks:
         """Return the host's IPv4 routes of all tables but ``local``, and its addresses."""
 
         async def work(host: Any) -> list[Route]:
-            names = {
-                message["index"]: message.get("ifname")
-                async for message in await host.link("dump", ext_mask=_SKIP_STATS)
-            }
-            routes = await host.route("dump", family=socket.AF_INET)
-            addresses = await host.addr("dump", family=socket.AF_INET)
+            links = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            names = {message["index"]: message.get("ifname") for message in links}
+            routes = await self._dump(host.route, family=socket.AF_INET)
+            addresses = await self._dump(host.addr, family=socket.AF_INET)
             return [
-                *[_route(m, names) async for m in routes if m.get("table") != 255],
-                *[_address(m, names) async for m in addresses],
+                *[_route(message, names) for message in routes if message.get("table") != 255],
+                *[_address(message, names) for message in addresses],
             ]
 
         return await self._lane.call(work)
+
+    async def _dump(self, request: Callable[..., Awaitable[Any]], **query: Any) -> list[Any]:
+        """Collect a dump; runs in the lane. The kernel allows a socket one dump at a time."""
+        async with self._dumping:
+            for _ in range(_DUMP_TRIES):
+                with contextlib.suppress(NetlinkDumpInterrupted):
+                    return [message async for message in await request("dump", **query)]
+        raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
 
     async def default_mtu(self) -> int:
         """Return the MTU of the link with the host's default route, or 1500 without one."""
@@ -142,7 +151,9 @@ class HostLinks:
                     f"{BRIDGE_SETTING}={self._bridge} is a link of kind {bridge.kind or 'device'}; "
                     "choose a name that is free"
                 )
-            await _shape_bridge(host, bridge, wanted)
+            messages = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
+            present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in messages}
+            await _shape_bridge(host, bridge, present, wanted)
             return bridge.number
 
         self._bridge_index = await self._lane.call(work)
@@ -161,33 +172,22 @@ class HostLinks:
             inner = await netlink_socket_in(netns)
             task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
             try:
-                await self._make_pair(host, netns, spec)
-                await _shape_task_end(task, spec)
+                await _make_task_end(task, host, spec)
+                await self._shape_host_end(host, spec)
             finally:
                 # The socket pins the namespace; it would outlive the sandbox.
                 task.close()
 
         await self._lane.call(work)
 
-    async def _make_pair(self, host: Any, netns: int, spec: Attachment) -> None:
-        for attempt in range(2):
-            added, silenced, raised = await pipelined(
-                host.link(
-                    "add", ifname=spec.host_interface, master=self._bridge_index, mtu=spec.mtu,
-                    linkinfo=_pair_info(netns, spec),
-                ),
-                host.link("set", index=0, ifname=spec.host_interface, af_spec=_NO_IPV6_ADDRESS),
-                host.link("set", index=0, ifname=spec.host_interface, state="up"),
-            )  # fmt: skip
-            if refused(added, errno.EEXIST):
-                raise _failure("making the link", spec, added)
-            if added is None:
-                break
-            if attempt:
-                raise _failure("making the link", spec, added)
-            await pipelined(host.link("del", ifname=spec.host_interface))
-        if refused(silenced, errno.EAFNOSUPPORT) or raised is not None:
-            raise _failure("bringing up the link", spec, raised or silenced)
+    async def _shape_host_end(self, host: Any, spec: Attachment) -> None:
+        name = spec.host_interface
+        silenced, raised = await pipelined(
+            host.link("set", index=0, ifname=name, af_spec=_NO_IPV6_ADDRESS),
+            host.link("set", index=0, ifname=name, master=self._bridge_index, state="up"),
+        )
+        if raised is not None or refused(silenced, errno.EAFNOSUPPORT):
+            raise _failure("putting on the bridge", spec, raised or silenced)
 
     async def enslave(self, names: Iterable[str]) -> None:
         """Put links (back) on the bridge and up; links that are gone are left out."""
@@ -253,10 +253,8 @@ async def _delete(host: Any, names: tuple[str, ...]) -> None:
             raise failure(f"removing {', '.join(names)}", error)
 
 
-async def _shape_bridge(host: Any, bridge: Link, wanted: set[str]) -> None:
+async def _shape_bridge(host: Any, bridge: Link, present: set[str], wanted: set[str]) -> None:
     """Give the bridge its addresses and bring it up."""
-    dump = await host.addr("dump", family=socket.AF_INET, index=bridge.number)
-    present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" async for m in dump}
     requests = []
     for address in sorted(wanted - present):
         ipv4, _, length = address.partition("/")
@@ -273,33 +271,31 @@ async def _shape_bridge(host: Any, bridge: Link, wanted: set[str]) -> None:
             raise failure(f"shaping the bridge {bridge.name}", error)
 
 
-async def _shape_task_end(task: Any, spec: Attachment) -> None:
-    """Configure the end inside the namespace; one round trip."""
-    silenced, *errors = await pipelined(
-        task.link("set", index=_TASK_INDEX, af_spec=_NO_IPV6_ADDRESS),
-        task.link("set", index=_TASK_INDEX, state="up"),
-        task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
-        task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
-        *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
-    )
+async def _make_task_end(task: Any, host: Any, spec: Attachment) -> None:
+    """Make the pair from inside the namespace and configure the inner end; one round trip."""
+    for last_try in (False, True):
+        added, silenced, *errors = await pipelined(
+            task.link(
+                "add", ifname=TASK_INTERFACE, kind="veth", index=_TASK_INDEX,
+                address=spec.mac, mtu=spec.mtu,
+                peer={
+                    "ifname": spec.host_interface, "mtu": spec.mtu, "net_ns_pid": os.getpid(),
+                },
+            ),
+            task.link("set", index=_TASK_INDEX, af_spec=_NO_IPV6_ADDRESS),
+            task.link("set", index=_TASK_INDEX, state="up"),
+            task.addr("add", index=_TASK_INDEX, address=spec.ipv4, prefixlen=spec.prefix_len),
+            task.route("replace", dst="0.0.0.0/0", gateway=spec.gateway, oif=_TASK_INDEX),
+            *(task.route("replace", dst=prefix, type="blackhole") for prefix in spec.blocked),
+        )  # fmt: skip
+        if added is None:
+            break
+        if last_try or added.code != errno.EEXIST:
+            raise _failure("making the link", spec, added)
+        await pipelined(host.link("del", ifname=spec.host_interface))
     worst = next((error for error in errors if error is not None), None)
     if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
         raise _failure("configuring the interface", spec, worst or silenced)
-
-
-def _pair_info(netns: int, spec: Attachment) -> Mapping[str, Any]:
-    # Spelled out, because pyroute2's short form of a veth peer cannot set the peer's index.
-    peer = {
-        "index": _TASK_INDEX,
-        "attrs": [
-            ("IFLA_IFNAME", TASK_INTERFACE),
-            ("IFLA_NET_NS_FD", netns),
-            ("IFLA_ADDRESS", spec.mac),
-            ("IFLA_MTU", spec.mtu),
-        ],
-    }
-    data = {"attrs": [("VETH_INFO_PEER", peer)]}
-    return {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", data)]}
 
 
 def _link(message: Any) -> Link:

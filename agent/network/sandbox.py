@@ -36,8 +36,6 @@ ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
 
 _STOP_S = 2
 """The pause program exits on SIGTERM at once."""
-_OOM_SCORE_ADJ = -998
-"""The namespace must outlive the containers in it when memory runs out."""
 _log = structlog.get_logger(__name__)
 
 
@@ -63,7 +61,6 @@ def container_body(
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
             "SecurityOpt": ["no-new-privileges"],
-            "OomScoreAdj": _OOM_SCORE_ADJ,
             "LogConfig": {"Type": "none"},
         },
     }

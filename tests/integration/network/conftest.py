@@ -1,0 +1,95 @@
+"""Task networks of a test's own: pool, bridge, table and label that nobody else uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from agent.network.pool import TaskNetworks
+from agent.network.settings import NetworkSettings
+from agent.state import Store
+from tests.support import images
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    import docker
+
+    from agent.runtime.docker import DockerEngine
+
+SETTINGS = NetworkSettings(
+    owner="test-network",
+    pool_cidr="10.218.77.0/26",
+    bridge="ecst-net0",
+    table="ecs_test_network",
+    warm_sandboxes=0,
+    quiet_s=0.05,
+    check_interval_s=60.0,
+    dns_servers=("192.0.2.53",),
+    dns_search=("tasks.example",),
+    blocked_addresses=("169.254.169.254/32",),
+)
+
+
+class Host:
+    """One agent's network on this host, which can be left and taken over like by a new process."""
+
+    def __init__(self, engine: DockerEngine, image: str, path: Path) -> None:
+        self.engine = engine
+        self.image = image
+        self._path = path
+        self._open: list[tuple[TaskNetworks, Store]] = []
+
+    async def networks(self, **changes: object) -> TaskNetworks:
+        """Return started networks; the ones before are closed, as at the end of a process."""
+        await self.leave()
+        store = await Store.open(self._path)
+        settings = msgspec.structs.replace(SETTINGS, **changes)
+        made = TaskNetworks(settings, store=store, engine=self.engine, image=self.image)
+        self._open.append((made, store))
+        await made.start()
+        return made
+
+    @property
+    def store(self) -> Store:
+        """The store of the networks in use."""
+        return self._open[-1][1]
+
+    async def leave(self) -> None:
+        """Close everything and leave the host's objects in place."""
+        while self._open:
+            networks, store = self._open.pop()
+            await networks.close()
+            await store.close()
+
+    async def clean(self) -> None:
+        """Remove every object of ours from the host."""
+        networks = await self.networks()
+        await networks.reconcile(())
+        await networks.remove_host_objects()
+        await self.leave()
+
+
+@pytest.fixture(scope="session")
+def pause_image(sdk: docker.APIClient) -> str:
+    """An image whose program waits, and ends with 0 on SIGTERM."""
+    return images.build(
+        sdk,
+        "pause",
+        {"bin/busybox": images.BUSYBOX.read_bytes()},
+        {"bin/sh": "busybox", "bin/sleep": "busybox"},
+        config={"Cmd": images.LINGER},
+    )
+
+
+@pytest.fixture
+async def host(
+    leak_check: None, engine: DockerEngine, pause_image: str, tmp_path: Path
+) -> AsyncIterator[Host]:
+    """A host without any object of ours, before and after."""
+    made = Host(engine, pause_image, tmp_path / "agent.db")
+    yield made
+    await made.clean()
