@@ -6,6 +6,7 @@ mend; its exit code is the command's.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import socket
@@ -42,11 +43,12 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, *, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
         self._path = path
+        self.wire = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        self.wire.settimeout(self.timeout)
+        self.wire.connect(self._path)
+        self.sock = self.wire
 
 
 class AgentClient:
@@ -71,23 +73,23 @@ class AgentClient:
     def stop(self, task: str, *, reason: str) -> None:
         """Ask the agent to stop a task; returns when the order is durable."""
         body = msgspec.json.encode({"reason": reason})
-        self._open("POST", f"{_task_path(task)}/stop", body=body).read()
+        with self._exchange("POST", f"{_task_path(task)}/stop", body=body) as response:
+            response.read()
 
-    def logs(self, task: str, *, container: str, tail: int, follow: bool) -> Iterator[bytes]:
+    def logs(self, task: str, *, container: str, tail: int | None, follow: bool) -> Iterator[bytes]:
         """Yield a container's output as it comes; with ``follow`` until the container stops."""
-        query = {"tail": str(tail)} if tail >= 0 else {}
+        query = {} if tail is None else {"tail": str(tail)}
         query |= {"container": container} if container else {}
         query |= {"follow": "true"} if follow else {}
         path = f"{_task_path(task)}/logs"
-        response = self._open("GET", path, query=query, limit_s=None if follow else self._limit_s)
-        try:
+        limit_s = None if follow else self._limit_s
+        with self._exchange("GET", path, query=query, limit_s=limit_s) as response:
             while chunk := response.read1(65536):
                 yield chunk
-        except (OSError, http.client.HTTPException) as error:
-            raise CliError(f"the agent cut the log off ({error}); ask again") from None
 
     def _decoded(self, path: str, kind: type[_View]) -> _View:
-        body = self._open("GET", path).read()
+        with self._exchange("GET", path) as response:
+            body = response.read()
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -96,7 +98,8 @@ class AgentClient:
                 "use the ecs-agent of the version that runs"
             ) from None
 
-    def _open(
+    @contextlib.contextmanager
+    def _exchange(
         self,
         method: str,
         path: str,
@@ -104,23 +107,43 @@ class AgentClient:
         query: Mapping[str, str] | None = None,
         body: bytes | None = None,
         limit_s: float | None = ANSWER_LIMIT_S,
-    ) -> http.client.HTTPResponse:
-        connection = _UnixConnection(self._path, timeout_s=min(self._limit_s, ANSWER_LIMIT_S))
+    ) -> Iterator[http.client.HTTPResponse]:
+        """Send a request and lend its response; all that goes wrong meanwhile is a ``CliError``.
+
+        ``limit_s`` is how long the agent may be silent within its answer; None: for ever.
+        """
+        connection = _UnixConnection(self._path, timeout_s=self._limit_s)
         headers = {"Content-Type": "application/json"} if body else {}
+        with contextlib.closing(connection.wire), contextlib.closing(connection):
+            try:
+                with self._ask(connection, method, _with(path, query), body, headers) as response:
+                    connection.wire.settimeout(limit_s)
+                    if response.status >= 400:
+                        raise CliError(_problem(response))
+                    yield response
+            except BrokenPipeError:
+                raise  # our own output is gone, for example a pager was left
+            except OSError as error:
+                raise self._worded(error) from None
+            except http.client.IncompleteRead:
+                raise CliError("the agent broke its answer off; look at its log") from None
+            except http.client.HTTPException as error:
+                text = f"{self._path} does not speak the agent's language ({error!r})"
+                raise CliError(text) from None
+
+    def _ask(
+        self,
+        connection: _UnixConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+    ) -> http.client.HTTPResponse:
         try:
-            connection.request(method, _with(path, query), body=body, headers=headers)
-            response = connection.getresponse()
-            if connection.sock is not None:
-                connection.sock.settimeout(limit_s)
-            if response.status >= 400:
-                raise CliError(_problem(response))
+            connection.request(method, path, body=body, headers=headers)
+            return connection.getresponse()
         except OSError as error:
             raise self._worded(error) from None
-        except http.client.HTTPException as error:
-            raise CliError(
-                f"{self._path} does not speak the agent's language ({error!r})"
-            ) from None
-        return response
 
     def _worded(self, error: OSError) -> CliError:
         if isinstance(error, PermissionError):

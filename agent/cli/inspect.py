@@ -136,11 +136,17 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     "--container", "-c", default="", help="Which container; needed when there are several."
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on until the container stops.")
-@click.option("--tail", "-n", type=click.IntRange(min=0), default=-1, help="Only the last lines.")
+@click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last lines.")
 @_as_json
 @_socket
 def logs(
-    client: AgentClient, task_id: str, container: str, tail: int, *, follow: bool, as_json: bool
+    client: AgentClient,
+    task_id: str,
+    container: str,
+    tail: int | None,
+    *,
+    follow: bool,
+    as_json: bool,
 ) -> None:
     """Show what a container wrote."""
     rest = b""

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.endpoints.operator import OperatorSocket
+from agent.errors import EngineRefused
+from agent.model.metrics import ContainerSample, LinkCounters, TaskSample
+from agent.model.resources import Wait
+from agent.model.task import NetworkBinding
+from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+NOW = time.time()
+
+
+class Source:
+    """An agent with two tasks, one that runs and one that waits."""
+
+    def __init__(self) -> None:
+        self.stopped: list[tuple[str, str]] = []
+        self.agent = AgentView(
+            version="0.1.0",
+            cluster="prod",
+            instance_arn="arn:aws:ecs:local:0:container-instance/prod/i1",
+            instance_status="ACTIVE",
+            control_endpoint="http://127.0.0.1:6820",
+            control_connected=False,
+            control_since=NOW - 90,
+            control_error="connection refused",
+            unsent_changes=3,
+            engine_version="20.10.24",
+            engine_connected=True,
+            degraded=["control is away: connection refused"],
+            started_at=NOW - 7200,
+            running=1,
+            pending=1,
+            resources=[ResourceView(name="MEMORY", total=2048, used=512)],
+        )
+        self.tasks = [_running(), _waiting()]
+
+    def agent_view(self) -> AgentView:
+        return self.agent
+
+    def task_views(self) -> list[TaskView]:
+        return self.tasks
+
+    async def stop_task(self, task_arn: str, reason: str) -> None:
+        self.stopped.append((task_arn, reason))
+
+    async def container_logs(
+        self, runtime_id: str, *, tail: int | None, follow: bool
+    ) -> AsyncIterator[bytes]:
+        if runtime_id == "broken":
+            raise EngineRefused("the log driver cannot be read")
+        yield b"one\ntw"
+        yield f"o tail={tail} follow={follow}\nrest".encode()
+
+
+def _running() -> TaskView:
+    return TaskView(
+        arn="arn:aws:ecs:local:0:task/prod/aa11",
+        id="aa11",
+        family="web",
+        revision="3",
+        status="RUNNING",
+        desired="RUNNING",
+        network_mode="awsvpc",
+        ipv4="10.207.0.2",
+        accepted_at=NOW - 60,
+        started_at=NOW - 58,
+        containers=[
+            ContainerView(
+                name="httpd",
+                image="web:1",
+                status="RUNNING",
+                desired="RUNNING",
+                runtime_id="c1",
+                bindings=[NetworkBinding(container_port=80, host_port=8080)],
+            )
+        ],
+        sample=TaskSample(
+            task_arn="arn:aws:ecs:local:0:task/prod/aa11",
+            at=NOW,
+            containers=[
+                ContainerSample(
+                    name="httpd", runtime_id="c1", cpu_percent=1.25, memory_bytes=3 << 20, pids=2
+                )
+            ],
+            network=LinkCounters(rx_bytes=2048, tx_bytes=100),
+            rx_bytes_per_s=10.0,
+            tx_bytes_per_s=0.0,
+        ),
+    )
+
+
+def _waiting() -> TaskView:
+    return TaskView(
+        arn="arn:aws:ecs:local:0:task/prod/aa22",
+        id="aa22",
+        family="batch",
+        revision="1",
+        status="PENDING",
+        desired="RUNNING",
+        network_mode="bridge",
+        accepted_at=NOW - 30,
+        containers=[
+            ContainerView(
+                name="job", image="job:1", status="NONE", desired="RUNNING", runtime_id="broken"
+            ),
+            ContainerView(name="log", image="log:1", status="NONE", desired="RUNNING"),
+        ],
+        waits=[
+            Wait(what="2048 MiB of memory; 1536 of 2048 MiB are free", since=NOW - 30),
+            Wait(what="the pull of job:1", since=NOW - 5, next_try=NOW + 600, container="job"),
+        ],
+    )
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+async def agent_socket(source: Source, tmp_path: Path) -> AsyncIterator[str]:
+    """The path of a real operator socket in front of ``source``."""
+    endpoint = OperatorSocket(tmp_path / "a.sock", source)
+    await endpoint.start()
+    yield str(tmp_path / "a.sock")
+    await endpoint.close()

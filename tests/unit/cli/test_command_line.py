@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.cli import main, run
+from agent.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    for command in ("standalone", "run", "control", "status", "why", "logs", "version"):
+        assert f"  {command} " in out
+
+
+@pytest.mark.parametrize(
+    "command", ["standalone", "status", "tasks", "task", "why", "logs", "stop", "version"]
+)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert f"Usage: ecs-agent {command}" in capsys.readouterr().out
+
+
+def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["statsu"]) == ExitCode.USAGE
+    err = capsys.readouterr().err
+    assert err.splitlines()[0] == "ecs-agent: there is no command 'statsu'; did you mean 'status'?"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["task"], ["status", "--jsn"], ["xyzzy"], ["logs", "a", "--tail", "-3"], ["tasks", "extra"]],
+)
+def test_bad_command_lines_exit_with_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == ExitCode.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Try 'ecs-agent" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--conf", "x"], "run knows no option --conf"),
+        (["now"], "run knows no argument now"),
+        (["--config"], "--config needs a file"),
+        (["--config="], "--config needs a file"),
+    ],
+)
+def test_bad_command_lines_of_run(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *arguments]) == ExitCode.USAGE
+    assert capsys.readouterr().err.splitlines()[0] == f"ecs-agent: {told}"
+
+
+def test_run_has_help_without_reading_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--help"]) == 0
+    assert capsys.readouterr().out == run.HELP
+
+
+@pytest.mark.parametrize("command", ["run", "standalone"])
+def test_bad_settings_are_lines_and_exit_code_5(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "keep_rich_out", lambda: None)  # it would last for the whole session
+    config = tmp_path / "ecs.config"
+    config.write_text("ECS_CLUSTR=x\nECS_LOGLEVEL=loud\n")
+    assert main([command, "--config", str(config)]) == ExitCode.TERMINAL
+    assert capsys.readouterr().err.splitlines() == [
+        f"ecs-agent: {config}:1: ECS_CLUSTR is not a known setting; did you mean ECS_CLUSTER?",
+        f"ecs-agent: {config}:2: ECS_LOGLEVEL: 'loud' is not one of crit, error, warn, info, debug",
+    ]
+
+
+def test_a_settings_file_that_is_named_must_be_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "none"
+    assert main(["standalone", "--config", str(path)]) == ExitCode.TERMINAL
+    assert capsys.readouterr().err == f"ecs-agent: {path}: there is no such file; check the path\n"

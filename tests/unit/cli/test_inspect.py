@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.cli import main
+from agent.cli.client import AgentClient, CliError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.unit.cli.conftest import Source
+
+
+class Terminal:
+    """Runs commands against the socket and keeps what they printed."""
+
+    def __init__(self, path: str, capture: pytest.CaptureFixture[str]) -> None:
+        self._path = path
+        self._capture = capture
+
+    async def __call__(self, *arguments: str) -> tuple[int, str, str]:
+        code = await asyncio.to_thread(main, [*arguments, "--socket", self._path])
+        out, err = self._capture.readouterr()
+        return code, out, err
+
+
+@pytest.fixture
+def ecs_agent(agent_socket: str, capsys: pytest.CaptureFixture[str]) -> Terminal:
+    return Terminal(agent_socket, capsys)
+
+
+async def test_status_tells_what_works_and_what_does_not(ecs_agent: Terminal) -> None:
+    code, out, _ = await ecs_agent("status")
+    assert code == 0
+    assert "not connected for 1 m 3" in out
+    assert " s: connection refused, 3 changes to send" in out
+    assert "20.10.24 connected" in out
+    assert "512 of 2048 used" in out
+    assert "! control is away: connection refused" in out
+    assert "\x1b" not in out
+
+
+async def test_json_is_the_view_itself(ecs_agent: Terminal) -> None:
+    _, out, _ = await ecs_agent("status", "--json")
+    assert json.loads(out)["unsentChanges"] == 3
+    _, out, _ = await ecs_agent("tasks", "--json")
+    assert [task["id"] for task in json.loads(out)] == ["aa22", "aa11"]
+    _, out, _ = await ecs_agent("task", "aa1", "--json")
+    assert json.loads(out)["ipv4"] == "10.207.0.2"
+
+
+async def test_tasks_are_plain_columns_in_a_pipe(ecs_agent: Terminal) -> None:
+    code, out, _ = await ecs_agent("tasks")
+    assert code == 0
+    head, first, second = out.splitlines()
+    assert head.split()[:3] == ["TASK", "DEFINITION", "STATUS"]
+    assert first.startswith("aa22  batch:1     PENDING")
+    assert first.endswith("2048 MiB of memory; 1536 of 2048 MiB are free")
+    assert "10.207.0.2" in second
+
+
+async def test_no_tasks(ecs_agent: Terminal, source: Source) -> None:
+    source.tasks = []
+    assert (await ecs_agent("tasks"))[1] == "no tasks\n"
+
+
+async def test_a_task_is_shown_with_containers_and_figures(ecs_agent: Terminal) -> None:
+    _, out, _ = await ecs_agent("task", "arn:aws:ecs:local:0:task/prod/aa11")
+    assert "8080->80/tcp" in out
+    assert "1.2 %" in out
+    assert "3.0 MiB" in out
+    assert "network: 2.0 KiB received, 100 B sent (10 B/s and 0 B/s now)" in out
+
+
+async def test_why_lists_every_wait_in_order(ecs_agent: Terminal) -> None:
+    _, out, _ = await ecs_agent("why", "aa2")
+    lines = out.splitlines()
+    assert lines[0] == "aa22 (batch:1) is PENDING, is to be RUNNING, and waits for:"
+    assert lines[1].strip() == "1. 2048 MiB of memory; 1536 of 2048 MiB are free"
+    assert lines[2].endswith("next try when that changes")
+    assert lines[3].strip() == "2. container job: the pull of job:1"
+    assert "next try in 9 m" in lines[4] or "next try in 10 m" in lines[4]
+
+
+async def test_why_says_when_there_is_nothing_to_wait_for(ecs_agent: Terminal) -> None:
+    _, out, _ = await ecs_agent("why", "aa11")
+    assert out == "aa11 (web:3) is RUNNING and waits for nothing\n"
+    _, out, _ = await ecs_agent("why", "aa11", "--json")
+    assert json.loads(out)["waits"] == []
+
+
+async def test_unknown_and_ambiguous_tasks_are_one_line(ecs_agent: Terminal) -> None:
+    code, out, err = await ecs_agent("task", "zz")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "no task 'zz'" in err
+    code, _, err = await ecs_agent("task", "aa")
+    assert code == 1
+    assert "aa11, aa22" in err
+
+
+async def test_stop_orders_by_the_whole_id(ecs_agent: Terminal, source: Source) -> None:
+    code, out, _ = await ecs_agent("stop", "aa1", "--reason", "night")
+    assert code == 0
+    assert out.startswith("stopping aa11")
+    assert source.stopped == [("arn:aws:ecs:local:0:task/prod/aa11", "night")]
+
+
+async def test_logs_come_as_they_were_written(
+    agent_socket: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    arguments = ["logs", "aa11", "--tail", "5", "--follow", "--socket", agent_socket]
+    assert await asyncio.to_thread(main, arguments) == 0
+    assert capfdbinary.readouterr().out == b"one\ntwo tail=5 follow=True\nrest"
+
+
+async def test_logs_as_json_are_one_object_a_line(ecs_agent: Terminal) -> None:
+    _, out, _ = await ecs_agent("logs", "aa11", "--json")
+    lines = [json.loads(line)["line"] for line in out.splitlines()]
+    assert lines == ["one", "two tail=None follow=False", "rest"]
+
+
+async def test_logs_of_several_containers_need_a_choice(ecs_agent: Terminal) -> None:
+    code, _, err = await ecs_agent("logs", "aa22")
+    assert code == 1
+    assert "choose one of job, log" in err
+    code, _, err = await ecs_agent("logs", "aa22", "-c", "job")
+    assert code == 1
+    assert "the log driver cannot be read" in err
+
+
+async def test_version(ecs_agent: Terminal, source: Source) -> None:
+    assert (await ecs_agent("version"))[1] == "ecs-agent 0.1.0\n"
+    source.agent = type(source.agent)(version="9.9", cluster="prod")
+    _, out, _ = await ecs_agent("version")
+    assert "the agent that runs is 9.9" in out
+
+
+def test_without_an_agent_every_command_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "none.sock")
+    for command in (
+        ["status"],
+        ["tasks"],
+        ["task", "a"],
+        ["why", "a"],
+        ["logs", "a"],
+        ["stop", "a"],
+    ):
+        assert main([*command, "--socket", path]) == 1
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert len(err.splitlines()) == 1
+        assert "systemctl start ecs-agent" in err
+    assert main(["version", "--socket", path]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_socket_that_nobody_serves_any_more_is_an_agent_that_does_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert main(["status", "--socket", str(path)]) == 1
+    assert "the agent is not running" in capsys.readouterr().err
+
+
+def _serve_once(path: Path, answer: bytes) -> threading.Thread:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(1)
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, listener:
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"SSH-2.0-OpenSSH\r\n", "does not speak the agent's language"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "cannot read"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 1\r\n\r\nx", "the agent answered 500 Oops"),
+    ],
+)
+def test_strange_answers_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], answer: bytes, told: str
+) -> None:
+    thread = _serve_once(tmp_path / "odd.sock", answer)
+    assert main(["status", "--socket", str(tmp_path / "odd.sock")]) == 1
+    thread.join()
+    err = capsys.readouterr().err
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+def test_an_agent_that_does_not_answer_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen(1)
+        with pytest.raises(CliError, match=r"did not answer within 0\.05 s"):
+            AgentClient(str(tmp_path / "silent.sock"), limit_s=0.05).agent()
