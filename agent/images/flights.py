@@ -1,0 +1,123 @@
+"""Single flight: everybody who wants the same thing shares one piece of work.
+
+The work runs in a task of its own, so that a caller who leaves takes nobody with him; when the last
+one leaves, the work is cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from agent.errors import EngineUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+T = TypeVar("T")
+
+Report = Callable[[str], None]
+
+
+class _Flight(Generic[T]):
+    """One piece of work and those who wait for it."""
+
+    def __init__(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
+        async def run() -> T:
+            return await work(self.report)
+
+        self.task = asyncio.create_task(run(), name=f"image {key}")
+        self.waiters = 0
+        self.listeners: list[Report] = []
+        self.last_line = ""
+
+    def report(self, line: str) -> None:
+        """Tell everybody who listens."""
+        self.last_line = line
+        for listener in self.listeners:
+            listener(line)
+
+
+class Flights(Generic[T]):
+    """Pieces of work by key. All methods belong to one event loop."""
+
+    def __init__(self) -> None:
+        self._flights: dict[str, _Flight[T]] = {}
+        self._tasks: set[asyncio.Task[T]] = set()
+        self._closed = False
+
+    async def join(
+        self,
+        key: str,
+        work: Callable[[Report], Awaitable[T]],
+        listener: Report | None = None,
+    ) -> T:
+        """Wait for the work of this key, starting it if nobody has.
+
+        Args:
+            key: names the work.
+            work: gets a function that tells all who wait how it goes.
+            listener: hears what the work tells, the newest line first if it is under way.
+
+        Raises:
+            EngineUnavailable: ``close`` came before the work was done.
+        """
+        if self._is_closed():
+            raise EngineUnavailable("the agent is closing", operation="pulled")
+        flight = self._flights.get(key) or self._start(key, work)
+        task = flight.task
+        if listener is not None:
+            flight.listeners.append(listener)
+            if flight.last_line:
+                listener(flight.last_line)
+        flight.waiters += 1
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self._is_closed() and task.done():
+                text = "the agent closed during the pull"
+                raise EngineUnavailable(text, operation="pulled") from None
+            raise
+        finally:
+            flight.waiters -= 1
+            if listener is not None:
+                flight.listeners.remove(listener)
+            if not flight.waiters and not task.done():
+                # A newcomer must not join work that is being given up.
+                self._forget(key, flight)
+                task.cancel()
+
+    def launch(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
+        """Start work that nobody waits for, unless this key is under way."""
+        if key not in self._flights and not self._is_closed():
+            self._start(key, work)
+
+    async def close(self) -> None:
+        """Cancel all work and wait for its end."""
+        self._closed = True
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    def _start(self, key: str, work: Callable[[Report], Awaitable[T]]) -> _Flight[T]:
+        flight = _Flight(key, work)
+
+        def ended(task: asyncio.Task[T]) -> None:
+            self._tasks.discard(task)
+            self._forget(key, flight)
+            if not task.cancelled():
+                task.exception()  # those who wait have it; if nobody does, nobody is told
+
+        self._flights[key] = flight
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(ended)
+        return flight
+
+    def _forget(self, key: str, flight: _Flight[T]) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]

@@ -1,0 +1,283 @@
+"""``Images``: sees to it that a container's image is on the host before the container is created.
+
+What happens, by ``ECS_IMAGE_PULL_BEHAVIOR`` (Amazon ECS agent 1.105.1, ``docker_task_engine.go``):
+
+============= ======================================== =======================================
+behaviour     the registry is asked                    if that fails
+============= ======================================== =======================================
+default       at every launch                          the cached image is used, if there is one
+always        at every launch                          the container fails
+once          unless the image was pulled here before  the container fails
+prefer-cached only if the image is not here            the container fails
+============= ======================================== =======================================
+
+Where ours differs from the Go agent:
+
+- "Pulled before" (``once``) is what the engine says: the image is here and carries a digest of its
+  repository. There is no list to lose, and an image that was removed by hand is pulled again.
+- The registry is asked for the digest first. If the host has that digest, nothing is pulled.
+- "Not found" and "denied" are final at once; only trouble on the way is tried again.
+- Where a cached image will do (``default``), a launch never waits long for a registry: one question
+  with a short deadline, no second try. A registry that failed is then left alone: launches use
+  their cached images at once, while a single question in the background, at growing intervals,
+  finds out when it is back. "Not found" is believed for a minute, so that images that exist on the
+  host only cost one question a minute.
+
+Everybody who waits for the same reference shares one pull; it goes on as long as one of them waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.errors import EngineTimeout, NoSuchImage, PayloadError, RuntimeFailure
+from agent.images import reference as names
+from agent.images import verdict
+from agent.images.auth import Credentials
+from agent.images.flights import Flights
+from agent.images.registries import Registries
+from agent.images.verdict import Verdict
+from agent.model import reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.config.values import SecretText
+    from agent.images.flights import Report
+    from agent.images.reference import Reference
+    from agent.model.payload import Container
+    from agent.runtime.protocol import ContainerEngine, ImageInfo
+
+log = structlog.get_logger(__name__)
+
+TRIES = 5
+FIRST_WAIT_S = 1.1
+LONGEST_WAIT_S = 5.0
+_JITTER = 0.2
+REFRESH_LIMIT_S = 5.0
+"""How long a launch that has a cached image waits for a registry that worked so far."""
+PROBE_LIMIT_S = 30.0
+
+CACHED_WILL_DO = frozenset({"default", "prefer-cached"})
+
+
+class Images:
+    """Pulls by policy; one instance serves all tasks. Belongs to one event loop.
+
+    Args:
+        engine: the container engine.
+        behavior: ``default``, ``always``, ``once`` or ``prefer-cached``.
+        auth_type: format of ``auth_data``; see ``auth.Credentials``.
+        auth_data: credentials of registries.
+        inactivity_s: longest silence of a running pull.
+        pull_limit_s: deadline of one pull.
+        manifest_limit_s: deadline of the question for a digest.
+
+    Raises:
+        ConfigError: the credentials cannot be read.
+    """
+
+    def __init__(
+        self,
+        engine: ContainerEngine,
+        *,
+        behavior: str = "default",
+        auth_type: str = "",
+        auth_data: SecretText | None = None,
+        inactivity_s: float = 60.0,
+        pull_limit_s: float = 7200.0,
+        manifest_limit_s: float = 60.0,
+    ) -> None:
+        self._engine = engine
+        self._behavior = behavior
+        self._credentials = Credentials(auth_type, auth_data)
+        self._inactivity_s = inactivity_s
+        self._pull_limit_s = pull_limit_s
+        self._manifest_limit_s = manifest_limit_s
+        self._registries = Registries()
+        self._flights: Flights[str] = Flights()
+
+    async def ensure(
+        self, container: Container, *, on_progress: Callable[[str], None] | None = None
+    ) -> str:
+        """Return once the image is on the host; may be repeated and run side by side.
+
+        Args:
+            container: whose image is wanted.
+            on_progress: gets a line now and then as soon as a registry is involved; never called
+                when the image is taken from the host at once.
+
+        Returns:
+            The digest (``sha256:...``) that the image has in its registry; empty if the name is
+            pinned to one anyway, or the image did not come from a registry.
+
+        Raises:
+            PayloadError: the image cannot be had; text and name are those of ECS.
+            RuntimeFailure: the engine itself does not answer.
+        """
+        reference = names.parse(container.image)
+        return await self._flights.join(
+            reference.text, lambda report: self._ensure(reference, report), on_progress
+        )
+
+    async def close(self) -> None:
+        """End all pulls and questions; those who wait see ``EngineUnavailable``."""
+        await self._flights.close()
+
+    async def _ensure(self, reference: Reference, report: Report) -> str:
+        cached = await self._cached(reference)
+        if cached is not None and self._is_settled(reference, cached):
+            return self._known_digest(reference, cached)
+        if cached is not None and self._behavior in CACHED_WILL_DO:
+            return await self._refresh(reference, cached, report)
+        return await self._obtain(reference, cached, report)
+
+    def _is_settled(self, reference: Reference, cached: ImageInfo) -> bool:
+        """Tell whether the image that is here is used without asking anybody."""
+        if self._behavior == "prefer-cached":
+            return True
+        if self._behavior == "once":
+            return bool(reference.digest or reference.local_digest(cached.repo_digests))
+        # What a digest names never changes: there is nothing to ask.
+        return self._behavior == "default" and bool(reference.digest)
+
+    # -- an image is here and will do, but a newer one would be better -------------------------
+
+    async def _refresh(self, reference: Reference, cached: ImageInfo, report: Report) -> str:
+        now = time.monotonic()
+        have = self._known_digest(reference, cached)
+        if self._registries.is_away(reference.registry):
+            self._probe(reference)
+            return have
+        if self._registries.is_lacking(reference.text, now):
+            return have
+        report(f"asking {reference.registry} for {reference.text}")
+        try:
+            digest = await self._digest(reference, limit_s=REFRESH_LIMIT_S)
+            if digest == have and digest:
+                return have
+            await self._pull(reference, digest, report)
+        except RuntimeFailure as error:
+            if verdict.of(error) is Verdict.ENGINE:
+                raise
+            log.warning("using the cached image", image=reference.text, error=str(error))
+            return have
+        return digest or await self._pulled_digest(reference)
+
+    def _probe(self, reference: Reference) -> None:
+        """Ask a registry that was away once more, with nobody waiting for the answer."""
+        registry = reference.registry
+        if self._registries.may_probe(registry, time.monotonic()):
+            self._flights.launch(f"probe {registry}", lambda _: self._probed(reference))
+
+    async def _probed(self, reference: Reference) -> str:
+        try:
+            await self._digest(reference, limit_s=PROBE_LIMIT_S)
+        except RuntimeFailure as error:
+            log.debug("registry is still away", registry=reference.registry, error=str(error))
+        return ""
+
+    # -- the image has to come from the registry -----------------------------------------------
+
+    async def _obtain(self, reference: Reference, cached: ImageInfo | None, report: Report) -> str:
+        """Pull until it works or there is no hope."""
+        wait_s = FIRST_WAIT_S
+        for left in reversed(range(TRIES)):
+            report(f"pulling {reference.text}")
+            try:
+                return await self._attempt(reference, cached, report)
+            except RuntimeFailure as error:
+                found = verdict.of(error)
+                if found is Verdict.ENGINE:
+                    raise
+                if found is not Verdict.TROUBLE or not left:
+                    raise _failure(error) from error
+                log.info("pull failed; trying again", image=reference.text, error=str(error))
+                report(f"next try in {wait_s:.0f} s: {error}")
+            await asyncio.sleep(wait_s * random.uniform(1, 1 + _JITTER))  # noqa: S311
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+        raise AssertionError("unreachable")  # pragma: no cover
+
+    async def _attempt(self, reference: Reference, cached: ImageInfo | None, report: Report) -> str:
+        try:
+            digest = await self._digest(reference, limit_s=self._manifest_limit_s)
+        except RuntimeFailure as error:
+            if verdict.of(error) in {Verdict.ENGINE, Verdict.TROUBLE}:
+                raise
+            # The pull itself gives the text that operators know, if it fails too.
+            digest = ""
+        if cached is not None and digest and digest == reference.local_digest(cached.repo_digests):
+            return digest
+        await self._pull(reference, digest, report)
+        return digest or await self._pulled_digest(reference)
+
+    async def _digest(self, reference: Reference, *, limit_s: float) -> str:
+        """Ask the registry for a digest and remember what that says about the registry."""
+        if reference.digest:
+            return ""
+        try:
+            digest = await self._engine.resolve_digest(
+                reference.text, auth=self._credentials.find(reference), limit_s=limit_s
+            )
+        except RuntimeFailure as error:
+            self._learn(reference, error)
+            raise
+        self._registries.answered(reference.registry)
+        self._registries.has(reference.text)
+        return digest
+
+    async def _pull(self, reference: Reference, digest: str, report: Report) -> None:
+        """Pull; by digest if one is known, so that all tasks of a moment run the same image."""
+        wanted = reference.pinned(digest) if digest else reference.text
+        try:
+            await self._engine.pull_image(
+                wanted,
+                auth=self._credentials.find(reference),
+                inactivity_s=self._inactivity_s,
+                limit_s=self._pull_limit_s,
+                on_progress=report,
+            )
+        except RuntimeFailure as error:
+            self._learn(reference, error)
+            raise
+        self._registries.answered(reference.registry)
+        self._registries.has(reference.text)
+        if digest:
+            # The task's containers and people name the image by its tag.
+            await self._engine.tag_image(wanted, reference.text)
+
+    def _learn(self, reference: Reference, error: RuntimeFailure) -> None:
+        found = verdict.of(error)
+        if found is Verdict.TROUBLE:
+            self._registries.failed(reference.registry, time.monotonic())
+        elif found in {Verdict.ABSENT, Verdict.FINAL}:
+            self._registries.answered(reference.registry)
+            self._registries.lacks(reference.text, time.monotonic())
+
+    # -- what the host has ---------------------------------------------------------------------
+
+    async def _cached(self, reference: Reference) -> ImageInfo | None:
+        try:
+            return await self._engine.inspect_image(reference.text)
+        except NoSuchImage:
+            return None
+
+    async def _pulled_digest(self, reference: Reference) -> str:
+        pulled = await self._cached(reference)
+        return self._known_digest(reference, pulled) if pulled else ""
+
+    def _known_digest(self, reference: Reference, image: ImageInfo) -> str:
+        return "" if reference.digest else reference.local_digest(image.repo_digests)
+
+
+def _failure(error: RuntimeFailure) -> PayloadError:
+    """Return the failure of a pull as the container's reason."""
+    if isinstance(error, EngineTimeout):
+        return PayloadError(str(error), name=reasons.ENGINE_TIMEOUT)
+    text = reasons.pull_failed(str(error)).removeprefix(f"{reasons.CANNOT_PULL}: ")
+    return PayloadError(text, name=reasons.CANNOT_PULL)
