@@ -23,10 +23,13 @@ class Address:
     host: str
     port: int
 
+    def text(self) -> str:
+        """Return ``HOST:PORT``, as ``--listen`` takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     def url(self) -> str:
         """Return the URL under which this machine reaches the server."""
-        host = _ANYWHERE.get(self.host, self.host)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        return f"http://{Address(_ANYWHERE.get(self.host, self.host), self.port).text()}"
 
 
 def parse(text: str) -> Address:

@@ -50,8 +50,7 @@ class _Plan(NamedTuple):
         return cluster_name(self.settings.cluster)
 
     def control_arguments(self) -> list[str]:
-        host = self.address.host
-        where = f"[{host}]:{self.address.port}" if ":" in host else f"{host}:{self.address.port}"
+        where = self.address.text()
         return ["control", "--listen", where, "--data-dir", str(self.data_dir / "control")]
 
     def agent_arguments(self) -> list[str]:
