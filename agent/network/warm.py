@@ -176,12 +176,14 @@ class WarmPool:
 
     def _fail(self, error: BaseException) -> None:
         """Tell the first who waits, or the log; others who wait have makers of their own."""
-        self.problem = f"no network sandbox can be made: {error}"
         waiter = self._next_waiter()
+        if isinstance(error, asyncio.CancelledError):
+            if waiter is not None:
+                waiter.cancel()
+            return
+        self.problem = f"no network sandbox can be made: {error}"
         if waiter is None:
             _log.warning("sandbox for the pool not made", error=str(error))
-        elif isinstance(error, asyncio.CancelledError):
-            waiter.cancel()
         else:
             waiter.set_exception(error)
 

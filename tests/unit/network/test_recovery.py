@@ -1,0 +1,114 @@
+"""Rows, containers and links matched in every direction."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.network import addresses, recovery
+from agent.network import lease as leases
+from agent.runtime.protocol import ContainerSummary
+from tests.unit.network.builders import lease
+
+if TYPE_CHECKING:
+    from agent.network.lease import Lease
+
+POOL = IPv4Network("10.9.0.0/24")
+
+
+def summary(n: int, state: str = "running") -> ContainerSummary:
+    return ContainerSummary(id=f"c{n}", name=f"sandbox-{n}", state=state)
+
+
+def match(
+    rows: list[Lease],
+    containers: list[ContainerSummary],
+    *,
+    dead: frozenset[str] = frozenset(),
+    ports: set[str] | None = None,
+    links: frozenset[str] = frozenset(),
+) -> recovery.Findings:
+    ours = {row.host_interface for row in rows} if ports is None else ports
+    alive = {row.ipv4 for row in rows} - dead
+    found = recovery.match(rows, containers, alive=alive, ports=ours, links=links | ours, pool=POOL)
+    together = [*found.kept, *found.ready, *found.lost, *found.dropped]
+    assert sorted(row.ipv4 for row in together) == sorted(row.ipv4 for row in rows)
+    return found
+
+
+def test_a_row_survives_the_disk() -> None:
+    row = lease(2, "arn:task")
+    assert leases.decode(leases.encode(row)) == row
+    assert row.network().ipv4 == "10.9.0.2"
+    assert row.network().attachment_id == "eni-2"
+
+
+def test_claimed_and_alive_is_kept_even_without_its_link_or_outside_the_pool() -> None:
+    rows = [lease(3, "b", pool="10.8.0"), lease(2, "a")]
+    found = match(rows, [summary(2), summary(3, "paused")], ports=set())
+    assert found.kept == rows
+
+
+def test_claimed_and_dead_is_lost() -> None:
+    rows = [lease(2, "a"), lease(3, "b"), lease(4, "c")]
+    found = match(rows, [summary(2, "exited"), summary(4)], dead=frozenset({"10.9.0.4"}))
+    assert found.lost == rows
+    assert found.stray_containers == []
+
+
+def test_unclaimed_is_used_again_only_if_whole() -> None:
+    rows = [lease(2), lease(3), lease(4), lease(5), lease(6, pool="10.8.0")]
+    found = match(
+        rows,
+        [summary(2), summary(3), summary(5, "exited"), summary(6)],
+        ports={rows[0].host_interface, rows[2].host_interface, rows[4].host_interface},
+    )
+    assert found.ready == [rows[0]]
+    assert {row.ipv4 for row in found.dropped} == {row.ipv4 for row in rows[1:]}
+
+
+def test_one_task_holds_one_sandbox() -> None:
+    first = msgspec.structs.replace(lease(2, "a"), claimed_at=1.0)
+    second = msgspec.structs.replace(lease(3, "a"), claimed_at=2.0)
+    found = match([second, first], [summary(2), summary(3)])
+    assert (found.kept, found.dropped) == ([first], [second])
+
+
+def test_strays_are_what_no_row_knows() -> None:
+    foreign = {"eth0", "ecs-br0", addresses.link_name_of("10.8.0.9")}
+    stray = addresses.link_name_of("10.9.0.9")
+    found = match([lease(2)], [summary(2), summary(7)], links=frozenset({*foreign, stray}))
+    assert found.stray_containers == ["c7"]
+    assert found.stray_links == [stray]
+
+
+@given(
+    claimed=st.sets(st.integers(2, 20)),
+    unclaimed=st.sets(st.integers(2, 20)),
+    states=st.dictionaries(st.integers(2, 25), st.sampled_from(["running", "exited", "created"])),
+    dead=st.sets(st.integers(2, 20)),
+    ports=st.sets(st.integers(2, 25)),
+)
+def test_nothing_is_overlooked_and_no_living_task_is_touched(
+    claimed: set[int],
+    unclaimed: set[int],
+    states: dict[int, str],
+    dead: set[int],
+    ports: set[int],
+) -> None:
+    rows = [lease(n, f"task-{n}" if n in claimed else "") for n in sorted(claimed | unclaimed)]
+    names = {addresses.link_name_of(f"10.9.0.{n}") for n in ports}
+    found = match(
+        rows,
+        [summary(n, state) for n, state in states.items()],
+        dead=frozenset(f"10.9.0.{n}" for n in dead),
+        ports=names,
+    )
+    living = {n for n in claimed if states.get(n) == "running" and n not in dead}
+    assert {row.container_id for row in found.kept} == {f"c{n}" for n in living}
+    assert set(found.stray_containers) == {f"c{n}" for n in states} - {r.container_id for r in rows}
+    assert set(found.stray_links) == names - {row.host_interface for row in rows}
