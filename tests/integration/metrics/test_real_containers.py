@@ -104,6 +104,22 @@ def test_a_cgroup_parent(
     by_convention.close()
 
 
+def test_the_unified_tree(start: Callable[..., Running]) -> None:
+    """On a hybrid host it is beside the controllers, and only has the CPU figure."""
+    root = Path("/sys/fs/cgroup")
+    unified = root if (root / "cgroup.controllers").exists() else root / "unified"
+    if not unified.exists():
+        pytest.skip("this kernel mounts no unified cgroup hierarchy")
+    running = start("sh", "-c", "while :; do :; done", cpu_period=100_000, cpu_quota=20_000)
+    tree = CgroupTree(unified)
+    assert tree.version == 2
+    reader = tree.open(running.id, pid=running.pid, cgroup_parent="")
+    first = reader.read()
+    time.sleep(0.5)
+    assert reader.read().cpu_ns > first.cpu_ns > 0
+    reader.close()
+
+
 def test_restarts_and_ends_give_no_false_figures(
     sdk: docker.APIClient, collector: Collector, start: Callable[..., Running]
 ) -> None:
