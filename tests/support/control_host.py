@@ -1,0 +1,94 @@
+"""A host for tests of the control client: a real store, the client, and what control sees."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from agent.control.long_poll import LongPoll, LongPollSettings
+from agent.control.protocol import RegisterInfo
+from agent.control.wire_client import CallLimits
+from agent.model.resources import HostResources
+from agent.state import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from agent.control.protocol import TakeAssignments
+    from agent.model.changes import TaskChange
+    from agent.model.wire import Assignments
+    from agent.state import Store
+    from tests.support.fake_control import FakeControl
+
+
+class Host:
+    """An agent reduced to what control sees of it: a store, a client, and the orders it took."""
+
+    def __init__(self, store: Store, control: FakeControl) -> None:
+        self.store = store
+        self.control = control
+        self.taken: list[Assignments] = []
+        self.control_ids: list[str] = []
+        self.known_tasks: list[str] = []
+        self.cluster = "default"
+        self.wait_s = 0.5
+        self.call_s = 2.0
+        self.answer_bytes = 1_000_000
+        self.take: TakeAssignments = self._take
+
+    async def _take(self, assignments: Assignments, control_id: str) -> None:
+        self.taken.append(assignments)
+        self.control_ids.append(control_id)
+
+    def describe(self) -> RegisterInfo:
+        return RegisterInfo(
+            resources=HostResources(cpu_units=2048, memory_mib=1024),
+            attributes={"ecs.os-type": "linux"},
+            agent_version="1.2.3",
+            known_tasks=list(self.known_tasks),
+        )
+
+    def client(self) -> LongPoll:
+        return LongPoll(
+            LongPollSettings(
+                endpoint=self.control.url,
+                cluster=self.cluster,
+                wait_s=self.wait_s,
+                backoff_first_s=0.01,
+                backoff_limit_s=0.05,
+                limits=CallLimits(
+                    connect_s=1.0, call_s=self.call_s, answer_bytes=self.answer_bytes
+                ),
+            ),
+            self.store,
+            self.describe,
+            self.take,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[LongPoll]:
+        client = self.client()
+        task = asyncio.create_task(client.run())
+        try:
+            yield client
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def report(self, *changes: TaskChange) -> None:
+        batch = Batch()
+        for change in changes:
+            batch.enqueue(change)
+        await self.store.commit(batch)
+
+    def arns(self) -> set[str]:
+        return {order.task_arn for answer in self.taken for order in answer.tasks}
+
+
+async def until(condition: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(limit_s):
+        while not condition():  # noqa: ASYNC110 - what is awaited has no event of its own
+            await asyncio.sleep(0.002)
