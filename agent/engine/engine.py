@@ -20,7 +20,7 @@ import structlog
 
 from agent.engine import admissible, inbox, planner, reports
 from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK, picked_ports
-from agent.engine.runner import Callbacks, Runner, existing_containers
+from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_view
 from agent.errors import PayloadError, RuntimeFailure
@@ -122,8 +122,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for runner in self._runners.values():
-                for name in existing_containers(runner.record):
-                    runner.live.recheck.add(name)
+                doubt_after_restart(runner.record, runner.live)
                 self._launch(runner)
             self._started.set()
             group.create_task(self._follow_events(), name="engine events")

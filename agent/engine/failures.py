@@ -19,6 +19,7 @@ from agent.errors import (
     NetworkFailure,
     NoSuchContainer,
     PayloadError,
+    StateFailure,
 )
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus
@@ -31,6 +32,8 @@ FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
 NETWORK_TRIES = 4
 """A sandbox that cannot be plumbed this often fails its task: the host, not chance, is at fault."""
+STOP_TRIES = 5
+"""A container that the engine cannot stop this often counts as stopped; clean-up removes it."""
 
 _ALWAYS_RETRIED = frozenset({StepKind.RELEASE_NETWORK, StepKind.CLEAN})
 _ENGINE_NAMES = {
@@ -66,6 +69,8 @@ def apply(
         live.recheck.discard(step.key)
         observe.vanished(record.containers[step.key], live, now)
         return
+    if step.kind is StepKind.CLAIM_NETWORK:
+        live.network_doubtful = True  # cleared by a release; the claim may be half made
     if _is_worth_another_try(live, step, error, engine_answers=engine_answers):
         retry_later(live, step, str(error), now)
         return
@@ -82,13 +87,16 @@ def _is_worth_another_try(
 ) -> bool:
     if step.kind in _ALWAYS_RETRIED or step.kind is StepKind.INSPECT:
         return True
-    if isinstance(error, EngineUnavailable):
+    if isinstance(error, EngineUnavailable | StateFailure):
         return True
-    if isinstance(error, EngineTimeout):
-        return not engine_answers
+    if isinstance(error, EngineTimeout) and not engine_answers:
+        return True
+    retry = live.retries.get(step.key)
+    tries = (retry.attempts if retry else 0) + 1
+    if step.kind is StepKind.STOP:
+        return tries < STOP_TRIES
     if isinstance(error, NetworkFailure):
-        retry = live.retries.get(step.key)
-        return (retry.attempts if retry else 0) + 1 < NETWORK_TRIES
+        return tries < NETWORK_TRIES
     return False
 
 

@@ -75,6 +75,8 @@ class Live:
     retries: dict[str, Retry] = field(default_factory=dict)
     volumes_ready: bool = False
     release_tried: bool = False
+    network_doubtful: bool = False
+    """A claim may have been made without our knowing: it failed halfway, or a crash lost its news."""
     admission: Wait | None = None
     """Why the ledger has not admitted the task yet."""
     progress: dict[str, str] = field(default_factory=dict)
@@ -119,6 +121,7 @@ def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
         if container.desired is ContainerStatus.STOPPED:
             live.restarting.discard(container.name)
             _stop_unstarted(record, container, live, now)
+    _stop_when_essential_stopped(record, now)
     _advance_task(record, live, now)
 
 
@@ -168,6 +171,10 @@ def _stop_unstarted(record: TaskRecord, container: ContainerRecord, live: Live, 
     step = live.inflight.get(container.name)
     if step is not None and step.kind is not StepKind.PULL:
         return
+    if container.name in live.retries and container.known >= ContainerStatus.PULLED:
+        # Its create or start failed without an answer: only the engine knows what came of it.
+        del live.retries[container.name]
+        live.recheck.add(container.name)
     if container.name in live.recheck:
         return
     ordered_to_run = record.payload.desired_status is DesiredStatus.RUNNING
@@ -211,7 +218,8 @@ def _advance_task(record: TaskRecord, live: Live, now: float) -> None:
         return
     if least is TaskStatus.STOPPED:
         record.desired = DesiredStatus.STOPPED
-        if record.network_held and not live.release_tried:
+        record.stopping_at = record.stopping_at or now
+        if _holds_network(record, live) and not live.release_tried:
             return
     elif least is TaskStatus.RUNNING and record.execution_stopped_at:
         return  # held back until the rest has stopped
@@ -224,6 +232,15 @@ def _advance_task(record: TaskRecord, live: Live, now: float) -> None:
         record.stopped_at = record.stopped_at or now
 
 
+def _holds_network(record: TaskRecord, live: Live) -> bool:
+    return record.network_held or live.network_doubtful
+
+
+def _is_admitted(record: TaskRecord) -> bool:
+    """A container that exists proves an admission that a crash has lost."""
+    return bool(record.admitted_at) or any(c.runtime_id for c in record.containers.values())
+
+
 def plan(record: TaskRecord, graph: Graph, live: Live, now: float, policy: Policy) -> Plan:
     """Return what may be done now for a settled record."""
     draft = _Draft(record, graph, live, now, policy)
@@ -231,7 +248,7 @@ def plan(record: TaskRecord, graph: Graph, live: Live, now: float, policy: Polic
         draft.clean_up()
     elif is_stopping(record):
         draft.stop()
-    elif not record.admitted_at:
+    elif not _is_admitted(record):
         draft.await_admission()
     else:
         draft.launch()
@@ -256,6 +273,11 @@ class _Draft:
         self.finished = False
 
     def finish(self) -> Plan:
+        for key, step in self.live.inflight.items():
+            if step.kind is not StepKind.PULL:
+                continue
+            if self.record.containers[key].desired is ContainerStatus.STOPPED:
+                self.cancel.add(key)
         wake_at = min((w for w in self.wakes if w > self.now), default=None)
         return Plan(
             tuple(self.steps), frozenset(self.cancel), tuple(self.waits), wake_at, self.finished
@@ -266,11 +288,14 @@ class _Draft:
     def await_admission(self) -> None:
         if self.live.admission is not None:
             self.waits.append(self.live.admission)
+        for name in sorted(self.live.recheck):
+            self.step(StepKind.INSPECT, name)
 
     def launch(self) -> None:
         if self.record.payload.mode is NetworkMode.AWSVPC and self.record.network is None:
             self.step(StepKind.CLAIM_NETWORK, NETWORK)
-        if self.record.payload.volumes and not self.live.volumes_ready:
+        to_make = any(c.known < ContainerStatus.CREATED for c in self.record.containers.values())
+        if to_make and self.record.payload.volumes and not self.live.volumes_ready:
             self.step(StepKind.VOLUMES, VOLUMES)
         for container in self.record.containers.values():
             self.container(container)
@@ -282,15 +307,17 @@ class _Draft:
                 everything_stopped = False
                 self.container(container)
         claiming = self.live.inflight.get(NETWORK)
-        if everything_stopped and self.record.network_held and claiming is None:
+        holds_network = _holds_network(self.record, self.live)
+        if everything_stopped and holds_network and claiming is None:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
 
     def clean_up(self) -> None:
-        if self.record.network_held:
+        holds_network = _holds_network(self.record, self.live)
+        if holds_network:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
         due = self.record.stopped_at + self.policy.cleanup_wait_s
         if self.record.cleaned_at:
-            self.finished = not self.record.network_held and not self.live.inflight
+            self.finished = not holds_network and not self.live.inflight
         elif due <= self.now:
             self.step(StepKind.CLEAN, CLEAN)
         else:
@@ -304,8 +331,6 @@ class _Draft:
         name = container.name
         step = self.live.inflight.get(name)
         if step is not None:
-            if container.desired is ContainerStatus.STOPPED and step.kind is StepKind.PULL:
-                self.cancel.add(name)
             self.waits.append(self._in_flight(step))
         elif name in self.live.recheck:
             self.step(StepKind.INSPECT, name)

@@ -24,7 +24,7 @@ from agent.engine import failures, observe, planner, reports
 from agent.engine.planner import Live, Plan, Step, StepKind
 from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
 from agent.model import reasons
-from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
+from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -327,12 +327,17 @@ class Runner:
 
 def existing_containers(record: TaskRecord) -> list[str]:
     """Return the containers of a restored record that may exist in the engine."""
-    return [
-        c.name
-        for c in record.containers.values()
-        if c.known is not ContainerStatus.STOPPED
-        and (c.runtime_id or c.known >= ContainerStatus.PULLED or record.admitted_at)
-    ]
+    return [c.name for c in record.containers.values() if c.known is not ContainerStatus.STOPPED]
 
 
-__all__ = ["Callbacks", "Runner", "Saver", "StepKind", "existing_containers"]
+def doubt_after_restart(record: TaskRecord, live: Live) -> None:
+    """Mark everything that may have come to be after the record was last saved.
+
+    Saving is lazy: the newest facts, an admission and the claim of a network included, may be lost.
+    """
+    live.recheck.update(existing_containers(record))
+    awsvpc = record.payload.mode is NetworkMode.AWSVPC
+    live.network_doubtful = awsvpc and record.network is None and not record.cleaned_at
+
+
+__all__ = ["Callbacks", "Runner", "Saver", "StepKind", "doubt_after_restart", "existing_containers"]

@@ -123,6 +123,7 @@ class Steps:
 
         def outcome(_now: float) -> None:
             self._record.network_held = False
+            self._live.network_doubtful = False
 
         return outcome
 
