@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -169,11 +170,11 @@ def sweep() -> None:
         for container in _containers(client):
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
-    for command in (
-        ["ip", "link", "delete", BRIDGE],
-        ["nft", "delete", "table", "inet", TABLE],
-    ):
-        subprocess.run(command, capture_output=True, check=False, timeout=20)
+    _output("ip", "link", "delete", BRIDGE)
+    _output("nft", "delete", "table", "inet", TABLE)
+    for rule in _output("iptables", "-w", "5", "-S", "DOCKER-USER").splitlines():
+        if BRIDGE in rule:
+            _output("iptables", "-w", "5", "-D", *shlex.split(rule)[1:])
 
 
 def _leftovers(place: Path) -> Iterator[str]:
