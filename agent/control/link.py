@@ -7,6 +7,7 @@ change once, and a lasting trouble once in a while.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +33,7 @@ class Link:
         self.since = clock()
         self.error = ""
         self._clock = clock
-        self._logged_at = 0.0
+        self._logged_at = -math.inf
         self._told = True
         self._woken = asyncio.Event()
 

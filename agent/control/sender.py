@@ -7,6 +7,7 @@ settled and logged, because it would hold up all the others for ever.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -58,7 +59,7 @@ class OutboxSender:
         self._link = link
         self._backoff = backoff
         self._batch_limit = batch_limit
-        self._logged_at = 0.0
+        self._logged_at = -math.inf
 
     async def run(self) -> None:
         """Send until cancelled.
