@@ -56,15 +56,16 @@ _log = structlog.get_logger()
 
 def main(settings: Settings) -> int:
     """Run the agent until it is told to stop and return its exit code."""
+    code = ExitCode.SUCCESS
     try:
         asyncio.run(_until_signal(settings))
     except* (ConfigError, StaleGeneration) as group:
         _log.error("the agent cannot go on", error=_texts(group))
-        return ExitCode.TERMINAL
+        code = ExitCode.TERMINAL
     except* AgentError as group:
         _log.error("the agent failed", error=_texts(group))
-        return ExitCode.ERROR
-    return ExitCode.SUCCESS
+        code = ExitCode.ERROR
+    return code
 
 
 def _texts(group: BaseExceptionGroup[BaseException]) -> str:
@@ -106,9 +107,8 @@ async def _serve(settings: Settings) -> None:
         overview.runtime = runtime
         info = await _reach_engine(runtime, overview)
 
-        owner, host, pause = await asyncio.gather(
-            _owner_id(store), _read_host(settings, info), _pause_image(runtime)
-        )
+        owner, host = await asyncio.gather(_owner_id(store), _read_host(settings, info))
+        pause = await ensure_pause_image(runtime, host.architecture)
         networks = TaskNetworks(
             _network_settings(settings, owner), store=store, engine=runtime, image=pause
         )
@@ -182,6 +182,7 @@ async def _serve(settings: Settings) -> None:
             if not settings.disable_metrics:
                 overview.sampler = sampler
                 sampler.subscribe(control.offer)
+                engine.on_running = sampler.poke
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:
                 server = PrometheusServer(overview, overview.sampler, port=settings.prometheus_port)
@@ -238,10 +239,6 @@ async def _read_host(settings: Settings, info: EngineInfo) -> HostResources:
     )
 
 
-async def _pause_image(runtime: ContainerEngine) -> str:
-    return await ensure_pause_image(runtime)
-
-
 def _network_settings(settings: Settings, owner: str) -> NetworkSettings:
     return NetworkSettings(
         owner=owner,
@@ -277,9 +274,8 @@ def _attributes(settings: Settings, host: HostResources, info: EngineInfo) -> di
 
 
 async def _leave_no_spare(networks: TaskNetworks) -> None:
-    """Remove what no task uses when the agent stops; with no awsvpc task left, that is everything."""
+    """Remove bridge, rules and spare sandboxes when the agent stops and no task needs them."""
     try:
-        await networks.empty_pool()
         if not networks.networks():
             await networks.remove_host_objects()
     except AgentError as error:

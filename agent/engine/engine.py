@@ -84,6 +84,8 @@ class Engine:
     ) -> None:
         self.instance_status = "ACTIVE"
         self.engine_up = False
+        self.on_running: Callable[[], None] = lambda: None
+        """Called when a container has come up: there is something new to measure."""
         self._store = store
         self._ledger = ledger
         self._tools = tools
@@ -135,7 +137,12 @@ class Engine:
             self._settings.policy.pull_before_dependencies,
             self._settings.policy.cleanup_wait_s + jitter_s,
         )
-        callbacks = Callbacks(save=self._save, stopped=self._on_stopped, ping=self._answers)
+        callbacks = Callbacks(
+            save=self._save,
+            running=lambda: self.on_running(),  # noqa: PLW0108 - set by the daemon later
+            stopped=self._on_stopped,
+            ping=self._answers,
+        )
         runner = Runner(record, graph, policy, callbacks, self._clock)
         runner.equip(
             lambda record, live, save: Steps(record, live, self._tools, self._step_settings, save)

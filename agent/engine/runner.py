@@ -57,6 +57,8 @@ class Callbacks:
     """Whom a runner tells of what."""
 
     save: Saver
+    running: Callable[[], None]
+    """A container has come up."""
     stopped: Callable[[str], None]
     """The task has stopped: what it held of the host is free."""
     ping: Callable[[], Awaitable[bool]]
@@ -309,6 +311,8 @@ class Runner:
         for container in self.record.containers.values():
             if containers[container.name] is not container.known:
                 containers[container.name] = container.known
+                if container.known is ContainerStatus.RUNNING:
+                    self._callbacks.running()
                 _log.info(
                     "container " + container.known.name,
                     task=self.record.arn,

@@ -22,8 +22,9 @@ Register = "Callable[..., str]"
 
 
 @pytest.fixture
-def one_host(tmp_path: Path) -> Iterator[Fleet]:
-    """One control endpoint and one agent."""
+def one_host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
+    """One control endpoint and one agent; nothing of either may stay on the host."""
+    del leak_check
     with fleet(tmp_path) as made:
         yield made
 
