@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import ssl
 import uuid
 from pathlib import Path
@@ -49,11 +50,13 @@ if TYPE_CHECKING:
     from agent.controlplane.api.services import Handlers
     from agent.controlplane.store.contract import Store
 
-DEFAULT_PORT = 6820
+DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
 _SHUTDOWN_S = 1.0
 """How long open calls may take when the server stops; held polls are answered at once."""
 _HEALTH_LIMIT_S = 5.0
+_BACKLOG = 1024
+_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]\s]*)):([0-9]{1,5})")
 
 _log = structlog.get_logger(__name__)
 
@@ -63,9 +66,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
 
     data_dir: Path
     """Made when it is missing, mode 0700."""
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    """0 takes a free one; ``ready`` is told which."""
+    listen: str = DEFAULT_LISTEN
+    """``HOST:PORT`` or ``[V6]:PORT``. Port 0 takes a free one; ``ready`` is told which."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     lease_s: float = LEASE_S
@@ -88,9 +90,10 @@ async def serve(
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
         OSError: the address cannot be bound.
-        ConfigError: the TLS files cannot be used.
+        ConfigError: ``listen`` is no address, or the TLS files cannot be used.
     """
     tls = _tls(settings)
+    parse_listen(settings.listen)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
@@ -114,7 +117,8 @@ async def _serve_store(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.host, settings.port, ssl_context=tls, backlog=1024)
+        host, port = parse_listen(settings.listen)
+        site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG)
         await site.start()
         host, port = runner.addresses[0][:2]
         if tls is None and not _is_loopback(host):
@@ -177,6 +181,20 @@ async def _control_id(store: Store) -> str:
     if kv is None:
         raise StoreFailure(f"{key} was written and is not there")
     return kv.value.decode()
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; an empty host means the loopback.
+
+    Raises:
+        ConfigError: the text is no such address.
+    """
+    match = _LISTEN.fullmatch(text)
+    if match is None or int(match[3]) > 65535:
+        raise ConfigError(
+            f"listen {text!r} is not HOST:PORT; write for example {DEFAULT_LISTEN} or [::1]:6820"
+        )
+    return match[1] or match[2] or "127.0.0.1", int(match[3])
 
 
 def _tls(settings: ControlSettings) -> ssl.SSLContext | None:

@@ -12,6 +12,7 @@ from agent.controlplane.task_changes import ENI
 if TYPE_CHECKING:
     from agent.controlplane.names import Names
     from agent.controlplane.records import AttachmentRecord, ContainerRecord, TaskRecord
+    from agent.model.task import NetworkBinding
 
 # The order in which ECS lists the details of an interface.
 _DETAILS = ("subnetId", "networkInterfaceId", "macAddress", "privateDnsName", "privateIPv4Address")
@@ -78,7 +79,7 @@ def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
         "lastStatus": record.last_status,
         "exitCode": record.exit_code,
         "reason": record.reason or None,
-        "networkBindings": msgspec.to_builtins(record.network_bindings),
+        "networkBindings": [_binding(b) for b in record.network_bindings],
         "networkInterfaces": msgspec.to_builtins(record.network_interfaces),
         "healthStatus": record.health_status,
         "cpu": str(record.cpu),
@@ -87,6 +88,18 @@ def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
             None if record.memory_reservation is None else str(record.memory_reservation)
         ),
         "gpuIds": record.gpu_ids or None,
+    }
+
+
+def _binding(binding: NetworkBinding) -> dict[str, Any]:
+    """Return a ``NetworkBinding``, which ECS shows in full."""
+    return {
+        "bindIP": binding.bind_ip,
+        "containerPort": binding.container_port,
+        "hostPort": binding.host_port,
+        "containerPortRange": binding.container_port_range,
+        "hostPortRange": binding.host_port_range,
+        "protocol": binding.protocol,
     }
 
 

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from agent.controlplane.server import ControlSettings, parse_listen, serve
+from agent.controlplane.store.contract import StoreFailure
+from agent.errors import ConfigError
+from tests.support.control_endpoint import ScriptedAgent, control_endpoint, definition
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_health_and_unknown_paths(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path) as endpoint:
+        async with endpoint.session.get(f"{endpoint.url}/healthz") as answer:
+            assert (answer.status, await answer.text()) == (200, "ok\n")
+        async with endpoint.session.get(f"{endpoint.url}/what") as answer:
+            assert answer.status == 404
+
+
+async def test_stops_quickly_while_polls_are_held(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path) as endpoint:
+        agents = [ScriptedAgent(endpoint) for _ in range(5)]
+        for agent in agents:
+            await agent.register()
+            await agent.poll(after=0)
+        polls = [asyncio.create_task(agent.poll(wait_s=30)) for agent in agents]
+        await asyncio.sleep(0.1)
+        # The context itself asserts that the server ends within two seconds.
+        ending = asyncio.gather(*polls)
+    assert await ending == [None] * 5
+
+
+async def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path) as endpoint:
+        agent = ScriptedAgent(endpoint)
+        first = await agent.register()
+        await endpoint.call("RegisterTaskDefinition", **definition())
+        (task,) = (await endpoint.call("RunTask", taskDefinition="web"))["tasks"]
+        await agent.poll(after=0)
+    async with control_endpoint(tmp_path) as endpoint:
+        after = ScriptedAgent(endpoint)
+        after.arn, after.generation = agent.arn, agent.generation
+        after.revision = agent.revision
+        assert await after.poll(wait_s=0) is None
+        full = await after.poll(after=0)
+        assert full is not None
+        assert [t.task_arn for t in full.tasks] == [task["taskArn"]]
+        again = await after.register(client_token=agent.info["client_token"])
+        assert (again.instance_arn, again.control_id) == (first.instance_arn, first.control_id)
+
+
+async def test_second_process_on_the_same_store_is_refused(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path):
+        with pytest.raises(StoreFailure):
+            await serve(
+                ControlSettings(data_dir=tmp_path, listen="127.0.0.1:0"),
+                ready=lambda _host, _port: None,
+                stop=asyncio.Event(),
+            )
+
+
+async def test_warns_off_the_loopback(tmp_path: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with control_endpoint(tmp_path / "open", listen="0.0.0.0:0"):
+            pass
+        async with control_endpoint(tmp_path / "closed"):
+            pass
+    warnings = [log for log in logs if log["log_level"] == "warning"]
+    assert len(warnings) == 1
+    assert "without TLS" in warnings[0]["event"]
+
+
+def test_listen() -> None:
+    assert parse_listen("127.0.0.1:6820") == ("127.0.0.1", 6820)
+    assert parse_listen("[::1]:1") == ("::1", 1)
+    assert parse_listen(":0") == ("127.0.0.1", 0)
+    for text in ("", "6820", "::1:5", "host:99999", "host:x"):
+        with pytest.raises(ConfigError):
+            parse_listen(text)
+
+
+async def test_bad_tls_files(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("nonsense")
+    for settings in (
+        ControlSettings(data_dir=tmp_path, tls_key=key),
+        ControlSettings(data_dir=tmp_path, tls_key=key, tls_certificate=key),
+    ):
+        with pytest.raises((ConfigError, ssl.SSLError)):
+            await serve(settings, ready=lambda _host, _port: None, stop=asyncio.Event())
