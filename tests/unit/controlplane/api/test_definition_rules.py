@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.controlplane.api.definition_rules import (
+    check_definition,
+    compatibilities,
+    cpu_units,
+    memory_mib,
+    required_attributes,
+)
+from agent.controlplane.api.errors import ClientException
+
+
+def container(name: str = "web", **changes: Any) -> dict[str, Any]:
+    return {"name": name, "image": "busybox", "memory": 16} | changes
+
+
+def definition(*containers: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"family": "web", "containerDefinitions": list(containers) or [container()]} | changes
+
+
+def depends(name: str, condition: str = "START") -> list[dict[str, str]]:
+    return [{"containerName": name, "condition": condition}]
+
+
+def test_defaults_are_filled_in_as_the_service_does() -> None:
+    checked = check_definition(
+        definition(
+            container(
+                portMappings=[{"containerPort": 80}],
+                healthCheck={"command": ["CMD", "true"]},
+            )
+        )
+    )
+    assert checked["volumes"] == []
+    assert checked["placementConstraints"] == []
+    assert checked["containerDefinitions"] == [
+        {
+            "name": "web",
+            "image": "busybox",
+            "memory": 16,
+            "cpu": 0,
+            "essential": True,
+            "environment": [],
+            "mountPoints": [],
+            "volumesFrom": [],
+            "systemControls": [],
+            "portMappings": [{"containerPort": 80, "hostPort": 0, "protocol": "tcp"}],
+            "healthCheck": {"command": ["CMD", "true"], "interval": 30, "timeout": 5, "retries": 3},
+        }
+    ]
+    assert "networkMode" not in checked
+    assert "family" not in checked
+
+
+def test_the_request_is_not_changed() -> None:
+    request = definition(container(portMappings=[{"containerPort": 80}]), cpu="1 vCPU")
+    before = repr(request)
+    check_definition(request)
+    assert repr(request) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [("1024", 1024), ("1 vCPU", 1024), (".5 vcpu", 512), ("0.25vCPU", 256), ("192 vCPU", 196608)],
+)
+def test_task_cpu(text: str, units: int) -> None:
+    assert cpu_units(text) == units
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "127", "one", "-1", "1.5", "1 cpu", "193 vCPU", "٥١٢", "1e3", "1 vCPU x"]
+)
+def test_task_cpu_that_is_none(text: str) -> None:
+    with pytest.raises(ClientException, match="Invalid 'cpu' setting for task"):
+        cpu_units(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "mib"), [("512", 512), ("1GB", 1024), ("0.5 gb", 512), ("4", 4), ("30 GB", 30720)]
+)
+def test_task_memory(text: str, mib: int) -> None:
+    assert memory_mib(text) == mib
+
+
+@pytest.mark.parametrize("text", ["", "3", "1.5", "1 MB", "x", "-4", "1 GiB"])
+def test_task_memory_that_is_none(text: str) -> None:
+    with pytest.raises(ClientException, match="Invalid 'memory' setting for task"):
+        memory_mib(text)
+
+
+@given(st.text(max_size=20))
+def test_sizes_are_read_or_refused(text: str) -> None:
+    for read in (cpu_units, memory_mib):
+        with contextlib.suppress(ClientException):
+            assert read(text) > 0
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    (definition(family=""), "Family should not be null or empty"),
+    (definition(family="a b"), "Family contains invalid characters"),
+    (definition(family="x" * 256), "Family contains invalid characters"),
+    (definition() | {"containerDefinitions": []}, "Container list cannot be empty"),
+    (definition(*(container(f"c{n}") for n in range(11))), "more than 10"),
+    (definition(container("")), "Container.name should not be null or empty"),
+    (definition(container("a.b")), "Container.name contains invalid characters"),
+    (definition(container(image="")), "Container.image should not be null or empty"),
+    (definition(container("a"), container("a")), "used more than once: a"),
+    (definition(container(essential=False)), "at least one essential"),
+    (
+        definition({"name": "web", "image": "x"}),
+        "Invalid setting for container 'web'. At least one of 'memory' or 'memoryReservation'",
+    ),
+    (definition(container(memory=3)), "'memory' must be at least 4"),
+    (definition(container(memory=0)), "'memory' must be at least 4"),
+    (definition(container(memoryReservation=1)), "'memoryReservation' must be at least 4"),
+    (definition(container(memory=16, memoryReservation=32)), "greater than or equal to"),
+    (definition(container(cpu=-1)), "'cpu' must not be negative"),
+    (definition(container(memory=600), memory="512"), "greater than the memory of the task"),
+    (
+        definition(
+            container("a", memoryReservation=300, memory=400),
+            container("b", memoryReservation=300, memory=400),
+            memory="512",
+        ),
+        "Total memoryReservation",
+    ),
+    (definition(container(cpu=200), container("b", cpu=100), cpu="256"), "Total cpu"),
+    (definition(cpu="nonsense"), "Invalid 'cpu' setting for task"),
+    (definition(memory="nonsense"), "Invalid 'memory' setting for task"),
+    (
+        definition(requiresCompatibilities=["FARGATE"], networkMode="awsvpc", memory="512"),
+        "Fargate requires that 'cpu' be defined",
+    ),
+    (
+        definition(requiresCompatibilities=["FARGATE"], cpu="256", memory="512"),
+        "Fargate only supports network mode",
+    ),
+    # Networks and ports
+    (
+        definition(container(links=["b"]), container("b"), networkMode="awsvpc"),
+        "Links are not supported when networkMode=awsvpc",
+    ),
+    (definition(container(links=["b"]), networkMode="host"), "Links are not supported"),
+    (definition(container(links=["b"])), "does not have"),
+    (definition(container(links=["web:alias"])), "names itself"),
+    (definition(container(links=["a:b:c"])), "must be name or name:alias"),
+    (definition(container(hostname="h"), networkMode="awsvpc"), "Hostname is not supported"),
+    (
+        definition(
+            container(extraHosts=[{"hostname": "h", "ipAddress": "1.1.1.1"}]), networkMode="awsvpc"
+        ),
+        "Extra hosts are not supported",
+    ),
+    (
+        definition(
+            container(portMappings=[{"containerPort": 80, "hostPort": 8080}]), networkMode="awsvpc"
+        ),
+        "When networkMode=awsvpc, the host ports and container ports in port mappings must match",
+    ),
+    (
+        definition(
+            container(portMappings=[{"containerPort": 80, "hostPort": 8080}]), networkMode="host"
+        ),
+        "When networkMode=host, the host ports",
+    ),
+    (
+        definition(container(portMappings=[{"containerPort": 80}]), networkMode="none"),
+        "not supported when networkMode=none",
+    ),
+    (
+        definition(container(portMappings=[{"containerPort": 80}], disableNetworking=True)),
+        "disableNetworking",
+    ),
+    (definition(container(portMappings=[{}])), "container port 0"),
+    (definition(container(portMappings=[{"containerPort": 65536}])), "container port 65536"),
+    (definition(container(portMappings=[{"containerPort": 1, "hostPort": -1}])), "host port -1"),
+    (
+        definition(
+            container(portMappings=[{"containerPort": 80, "hostPort": 80}]),
+            container("b", portMappings=[{"containerPort": 81, "hostPort": 80}]),
+        ),
+        "host port 80/tcp is used by more than one",
+    ),
+    (
+        definition(container(portMappings=[{"containerPortRange": "80-90", "hostPort": 1}])),
+        "Use either",
+    ),
+    (definition(container(portMappings=[{"containerPortRange": "90-80"}])), "first-last"),
+    (definition(container(portMappings=[{"containerPortRange": "x"}])), "first-last"),
+    (
+        definition(container(portMappings=[{"containerPortRange": "1-2"}]), networkMode="host"),
+        "needs networkMode bridge or awsvpc",
+    ),
+    # Volumes
+    (definition(container(mountPoints=[{"sourceVolume": "v"}])), "Unknown volume 'v'."),
+    (definition(container(mountPoints=[{}])), "Unknown volume ''."),
+    (
+        definition(container(mountPoints=[{"sourceVolume": "v"}]), volumes=[{"name": "v"}]),
+        "needs a 'containerPath'",
+    ),
+    (
+        definition(
+            container(mountPoints=[{"sourceVolume": "v", "containerPath": "/v"}] * 2),
+            volumes=[{"name": "v"}],
+        ),
+        "Duplicate mount point '/v'",
+    ),
+    (definition(volumes=[{"name": "a"}, {"name": "a"}]), "Duplicate volume name 'a'"),
+    (definition(volumes=[{}]), "The volume name '' is not valid"),
+    (definition(volumes=[{"name": "a", "host": {"sourcePath": "x"}}]), "must be absolute"),
+    (
+        definition(volumes=[{"name": "a", "host": {}, "dockerVolumeConfiguration": {}}]),
+        "can have only one of",
+    ),
+    (
+        definition(
+            volumes=[
+                {"name": "a", "dockerVolumeConfiguration": {"scope": "task", "autoprovision": True}}
+            ]
+        ),
+        "autoprovision",
+    ),
+    (definition(container(volumesFrom=[{"sourceContainer": "x"}])), "does not have"),
+    (definition(container(volumesFrom=[{"sourceContainer": "web"}])), "names itself"),
+    # Dependencies
+    (definition(container(dependsOn=depends("x"))), "does not have"),
+    (definition(container(dependsOn=depends("web"))), "names itself"),
+    (
+        definition(container("a", dependsOn=depends("b")), container("b", dependsOn=depends("a"))),
+        "cycle in the dependencies of the containers a, b",
+    ),
+    (
+        definition(
+            container("a", dependsOn=depends("b")),
+            container("b", links=["c"]),
+            container("c", volumesFrom=[{"sourceContainer": "a"}]),
+        ),
+        "cycle",
+    ),
+    (
+        definition(container("a", dependsOn=depends("b", "HEALTHY")), container("b")),
+        "no health check",
+    ),
+    (
+        definition(container("a", dependsOn=depends("b", "SUCCESS")), container("b")),
+        "cannot be set on an essential container",
+    ),
+    # The rest
+    (definition(container(healthCheck={"command": []})), "must begin with CMD"),
+    (definition(container(healthCheck={"command": ["true"]})), "must begin with CMD"),
+    (definition(container(healthCheck={"command": ["CMD"]})), "is empty"),
+    (definition(container(healthCheck={"command": ["CMD", "x"], "retries": 11})), "retries"),
+    (definition(container(healthCheck={"command": ["CMD", "x"], "interval": 1})), "interval"),
+    (definition(container(stopTimeout=-1)), "'stopTimeout' must not be negative"),
+    (definition(container(environment=[{"value": "x"}])), "needs a 'name'"),
+    (
+        definition(container(ulimits=[{"name": "nofile", "softLimit": 2, "hardLimit": 1}])),
+        "soft limit of ulimit 'nofile'",
+    ),
+    (
+        definition(container(ulimits=[{"name": "nofile", "softLimit": 1, "hardLimit": 1}] * 2)),
+        "Duplicate ulimit",
+    ),
+    (definition(container(linuxParameters={"swappiness": 101})), "swappiness"),
+    (definition(container(linuxParameters={"maxSwap": -1})), "maxSwap"),
+    (
+        definition(container(linuxParameters={"tmpfs": [{"containerPath": "/t", "size": 0}]})),
+        "tmpfs",
+    ),
+    (definition(container(resourceRequirements=[{"type": "GPU", "value": "0"}])), "GPU"),
+    (definition(container(resourceRequirements=[{"type": "GPU", "value": "x"}])), "GPU"),
+    (definition(container(resourceRequirements=[{"type": "GPU", "value": "1"}] * 2)), "Duplicate"),
+    (
+        definition(container(restartPolicy={"enabled": True, "restartAttemptPeriod": 10})),
+        "restartAttemptPeriod",
+    ),
+    (definition(placementConstraints=[{"type": "memberOf"}]), "needs a type and an expression"),
+    (
+        definition(placementConstraints=[{"type": "memberOf", "expression": "attribute:"}]),
+        "Invalid expression",
+    ),
+    (
+        definition(
+            placementConstraints=[{"type": "memberOf", "expression": "task:group == a"}] * 11
+        ),
+        "At most 10 placement constraints",
+    ),
+    (definition(proxyConfiguration={"containerName": "envoy"}), "proxyConfiguration"),
+    (definition(container(command=["x" * 70_000])), "Max allowed length is '65536' bytes"),
+]
+
+
+@pytest.mark.parametrize(("request_", "text"), REFUSED, ids=[text for _, text in REFUSED])
+def test_refused(request_: dict[str, Any], text: str) -> None:
+    with pytest.raises(ClientException) as caught:
+        check_definition(request_)
+    assert text in str(caught.value)
+
+
+ACCEPTED: list[dict[str, Any]] = [
+    definition(container(memory=4)),
+    definition({"name": "a", "image": "x", "memoryReservation": 8}),
+    definition({"name": "a", "image": "x"}, memory="512"),
+    definition(container(memory=512, memoryReservation=512), memory="512", cpu="128"),
+    definition(container(links=["b:db"]), container("b")),
+    definition(container(), container("b", dependsOn=depends("web"))),
+    definition(container(dependsOn=depends("init", "SUCCESS")), container("init", essential=False)),
+    definition(
+        container(dependsOn=depends("db", "HEALTHY")),
+        container("db", healthCheck={"command": ["CMD-SHELL", "exit 0"]}),
+    ),
+    definition(
+        container(portMappings=[{"containerPort": 80, "hostPort": 80, "protocol": "tcp"}]),
+        container("b", portMappings=[{"containerPort": 80, "hostPort": 80, "protocol": "udp"}]),
+    ),
+    definition(
+        container(portMappings=[{"containerPort": 80}]),
+        container("b", portMappings=[{"containerPort": 80}]),
+        networkMode="awsvpc",
+    ),
+    definition(container(portMappings=[{"containerPortRange": "80-90"}])),
+    definition(
+        container(mountPoints=[{"sourceVolume": "v", "containerPath": "/v"}]),
+        volumes=[{"name": "v", "host": {"sourcePath": "/srv"}}],
+    ),
+    definition(container(ulimits=[{"name": "core", "softLimit": -1, "hardLimit": -1}])),
+    definition(container(ulimits=[{"name": "core", "softLimit": 0, "hardLimit": -1}])),
+    definition(container(resourceRequirements=[{"type": "GPU", "value": "2"}])),
+    definition(placementConstraints=[{"type": "memberOf", "expression": "attribute:a == b"}]),
+    definition(requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512"),
+]
+
+
+@pytest.mark.parametrize("request_", ACCEPTED)
+def test_accepted(request_: dict[str, Any]) -> None:
+    assert check_definition(request_)["containerDefinitions"]
+
+
+def test_same_ports_are_filled_in_where_the_host_port_is_the_container_port() -> None:
+    for mode in ("host", "awsvpc"):
+        checked = check_definition(
+            definition(
+                container(
+                    portMappings=[{"containerPort": 80}, {"containerPort": 81, "hostPort": 0}]
+                ),
+                networkMode=mode,
+            )
+        )
+        mappings = checked["containerDefinitions"][0]["portMappings"]
+        assert [mapping["hostPort"] for mapping in mappings] == [80, 81]
+
+
+def test_required_attributes() -> None:
+    checked = check_definition(
+        definition(
+            container(
+                "a",
+                privileged=True,
+                logConfiguration={"logDriver": "json-file"},
+                healthCheck={"command": ["CMD", "x"]},
+                restartPolicy={"enabled": True},
+            ),
+            container("b", dependsOn=depends("a"), restartPolicy={"enabled": False}),
+            networkMode="awsvpc",
+        )
+    )
+    assert required_attributes(checked) == [
+        "com.amazonaws.ecs.capability.logging-driver.json-file",
+        "com.amazonaws.ecs.capability.privileged-container",
+        "ecs.capability.container-health-check",
+        "ecs.capability.container-ordering",
+        "ecs.capability.container-restart-policy",
+        "ecs.capability.task-eni",
+    ]
+    assert required_attributes(check_definition(definition())) == []
+    assert compatibilities(checked) == ["EC2"]
+    assert compatibilities(check_definition(definition())) == ["EXTERNAL", "EC2"]
+
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+CONTAINERS = st.lists(
+    st.fixed_dictionaries(
+        {"name": NAMES, "image": st.sampled_from(["", "busybox"])},
+        optional={
+            "memory": st.integers(-1, 64),
+            "essential": st.booleans(),
+            "links": st.lists(NAMES, max_size=2),
+            "dependsOn": st.lists(
+                st.fixed_dictionaries(
+                    {
+                        "containerName": NAMES,
+                        "condition": st.sampled_from(["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
+                    }
+                ),
+                max_size=2,
+            ),
+            "portMappings": st.lists(
+                st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "containerPort": st.integers(-1, 65536),
+                        "hostPort": st.integers(-1, 65536),
+                        "containerPortRange": st.text("0123456789-", max_size=6),
+                    },
+                ),
+                max_size=2,
+            ),
+        },
+    ),
+    max_size=4,
+)
+
+
+@given(CONTAINERS, st.sampled_from([None, "bridge", "host", "none", "awsvpc"]))
+def test_any_definition_is_accepted_with_an_order_of_its_containers_or_refused(
+    containers: list[dict[str, Any]], mode: str | None
+) -> None:
+    request = definition() | {"containerDefinitions": containers}
+    if mode:
+        request["networkMode"] = mode
+    checked: dict[str, Any] | None = None
+    with contextlib.suppress(ClientException):
+        checked = check_definition(request)
+    if checked is None:
+        return
+    waiting = {
+        c["name"]: {d["containerName"] for d in c.get("dependsOn", [])}
+        for c in checked["containerDefinitions"]
+    }
+    while waiting:
+        ready = {name for name, others in waiting.items() if not others & set(waiting)}
+        assert ready
+        waiting = {name: others for name, others in waiting.items() if name not in ready}
+    # What was stored passes again: a definition that was described can be registered.
+    assert check_definition({"family": "web", **checked}) == checked
