@@ -76,4 +76,3 @@ PUT_META: Final = (
 DELETE_META: Final = "DELETE FROM meta WHERE key = ?"
 ENQUEUE: Final = "INSERT INTO outbox (change_id, task_arn, body, at) VALUES (?, ?, ?, ?)"
 SETTLE: Final = "DELETE FROM outbox WHERE seq = ?"
-SET_ASIDE: Final = "INSERT INTO set_aside (kind, key, body, error, at) VALUES (?, ?, ?, ?, ?)"
