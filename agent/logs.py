@@ -31,6 +31,7 @@ _LEVELS = {
     "info": logging.INFO,
     "debug": logging.DEBUG,
 }
+FILE_HANDLER = "ecs-agent log file"
 _JOURNAL_PRIORITY = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 Output = tuple["Processor", "Callable[[str], object]"]
@@ -171,6 +172,7 @@ def _file_writer(settings: Settings) -> Callable[[str], object]:
         raise ConfigError(
             f"ECS_LOGFILE: {path} cannot be opened ({error.strerror}); name another file"
         ) from None
+    handler.name = FILE_HANDLER
     logging.raiseExceptions = False  # a full disk must not flood standard error
     return lambda line: handler.handle(logging.makeLogRecord({"msg": line.rstrip("\n")}))
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import warnings
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from agent import logs
+from agent.config import Settings
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    """Put back what ``configure`` changes for the whole process."""
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, logging.raiseExceptions)
+    yield
+    if (handler := vars(logging)["_handlers"].get(logs.FILE_HANDLER)) is not None:
+        handler.close()
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    root.handlers[:], logging.raiseExceptions = before[0], before[2]
+    root.setLevel(before[1])
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _logged(stream: io.StringIO, **settings: object) -> str:
+    logs.configure(Settings(**settings), stream=stream)  # type: ignore[arg-type]
+    structlog.get_logger().info("task stopped", task="aa11", code=3)
+    return stream.getvalue()
+
+
+def test_lines_are_json_away_from_a_terminal() -> None:
+    line = json.loads(_logged(io.StringIO()))
+    assert list(line) == ["level", "time", "msg", "task", "code"]
+    assert (line["level"], line["msg"], line["code"]) == ("info", "task stopped", 3)
+
+
+def test_logfmt_has_the_keys_of_the_ecs_agent() -> None:
+    text = _logged(io.StringIO(), log_format="logfmt")
+    assert text.startswith("level=info time=")
+    assert text.endswith('msg="task stopped" task=aa11 code=3\n')
+
+
+def test_a_terminal_gets_colours_unless_it_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[" in _logged(Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    text = _logged(Terminal())
+    assert "\x1b[" not in text
+    assert "task stopped" in text
+
+
+def test_the_journal_gets_priorities_and_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+") as stream:
+        status = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+        logs.configure(Settings(), stream=stream)
+        structlog.get_logger().warning("slow")
+        stream.seek(0)
+        assert stream.read() == "<4>level=warning msg=slow\n"
+
+
+def test_what_is_below_the_level_is_not_logged() -> None:
+    assert _logged(io.StringIO(), log_level="warn") == ""
+
+
+def test_a_traceback_stays_on_one_line() -> None:
+    stream = io.StringIO()
+    logs.configure(Settings(log_format="logfmt"), stream=stream)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert stream.getvalue().count("\n") == 1
+    assert "ValueError" in stream.getvalue()
+
+
+def test_lines_of_libraries_and_warnings_come_too() -> None:
+    stream = io.StringIO()
+    logs.configure(Settings(), stream=stream)
+    logging.getLogger("aiohttp").error("bad %s", "thing")
+    logging.getLogger("aiohttp").info("not interesting")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old", DeprecationWarning, stacklevel=1)
+    first, second = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (first["msg"], first["logger"], first["level"]) == ("bad thing", "aiohttp", "error")
+    assert "old" in second["msg"]
+
+
+def test_a_file_gets_plain_lines_and_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "agent.log"
+    settings = {"log_file": path, "log_max_file_size_mb": 0.0005, "log_max_roll_count": 2}
+    _logged(Terminal(), **settings)
+    for _ in range(30):
+        structlog.get_logger().info("task stopped")
+    names = sorted(p.name for p in path.parent.iterdir())
+    assert names == ["agent.log", "agent.log.1", "agent.log.2"]
+    assert path.read_text().startswith("level=info time=")
+
+
+@pytest.mark.parametrize("rollover", ["hourly", "none"])
+def test_other_rollovers(tmp_path: Path, rollover: str) -> None:
+    _logged(io.StringIO(), log_file=tmp_path / "a.log", log_rollover=rollover)
+    assert "task stopped" in (tmp_path / "a.log").read_text()
+
+
+def test_a_file_that_cannot_be_opened_is_a_config_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="ECS_LOGFILE"):
+        logs.configure(Settings(log_file=tmp_path), stream=io.StringIO())
+
+
+def test_a_closed_stream_stops_nobody() -> None:
+    stream = io.StringIO()
+    logs.configure(Settings(), stream=stream)
+    stream.close()
+    structlog.get_logger().info("into the void")
