@@ -172,6 +172,7 @@ class HostLinks:
             inner = await netlink_socket_in(netns)
             task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
             try:
+                await task.setup_endpoint()
                 await _make_task_end(task, host, spec)
                 await self._shape_host_end(host, spec)
             finally:

@@ -76,6 +76,8 @@ class NetlinkLane:
     async def _serve(self, tell: Callable[[BaseException | None], None]) -> None:
         try:
             host = AsyncIPRoute(ext_ack=True)
+            # Or else the first requests, sent side by side, would each set up one and lose it.
+            await host.setup_endpoint()
         except OSError as error:
             tell(error)
             return

@@ -1,0 +1,248 @@
+"""Claims, releases, and what happens when pieces die, vanish or were left by an earlier process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import NetworkFailure, StateFailure
+from agent.network import addresses
+from agent.network import lease as leases
+from agent.network.sandbox import SANDBOX_LABEL
+from agent.state import Batch
+from tests.integration.network.conftest import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from agent.network.pool import TaskNetworks
+    from tests.integration.network.conftest import Host
+
+pytestmark = pytest.mark.integration
+
+ENI = "eni-1"
+
+
+async def until(check: Callable[[], object], within_s: float = 15.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not check():  # noqa: ASYNC110 - some of what is waited for is the kernel's
+            await asyncio.sleep(0.01)
+
+
+def ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@contextlib.asynccontextmanager
+async def running(networks: TaskNetworks) -> AsyncIterator[None]:
+    run = asyncio.create_task(networks.run())
+    try:
+        yield
+    finally:
+        run.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await run
+
+
+def links() -> dict[str, str]:
+    """Names of our links, with their bridge."""
+    listed = json.loads(ip("-j", "link"))
+    return {
+        link["ifname"]: link.get("master", "")
+        for link in listed
+        if (addresses.address_of_link(link["ifname"]) or "").startswith("10.218.77.")
+    }
+
+
+async def sandbox_ids(host: Host) -> set[str]:
+    listed = await host.engine.list_containers(labels={SANDBOX_LABEL: SETTINGS.owner})
+    return {summary.id for summary in listed}
+
+
+async def rows(host: Host) -> dict[str, leases.Lease]:
+    return await host.store.load(leases.KIND, leases.decode)
+
+
+async def assert_empty(host: Host) -> None:
+    assert links() == {}
+    assert await sandbox_ids(host) == set()
+    assert await rows(host) == {}
+
+
+async def test_the_same_task_gets_the_same_answer_and_release_leaves_nothing(host: Host) -> None:
+    networks = await host.networks()
+    first, again = await asyncio.gather(networks.claim("a", ENI), networks.claim("a", ENI))
+    assert first == again == await networks.claim("a", ENI)
+    assert networks.networks() == {"a": first}
+    assert links() == {first.host_interface: SETTINGS.bridge}
+    assert (await rows(host))[first.ipv4].task_arn == "a"
+    await asyncio.gather(networks.release("a"), networks.release("a"))
+    await networks.release("a")
+    await networks.release("never claimed")
+    await assert_empty(host)
+    other = await networks.claim("a", ENI)
+    assert other.ipv4 != first.ipv4
+
+
+async def test_a_warm_claim_takes_what_is_ready_and_the_pool_fills_up_again(host: Host) -> None:
+    networks = await host.networks(warm_sandboxes=2)
+    async with running(networks):
+        await until(lambda: networks.warm == 2)
+        before = await sandbox_ids(host)
+        one, two = await asyncio.gather(networks.claim("a", ENI), networks.claim("b", ENI))
+        assert {one.sandbox_id, two.sandbox_id} == before
+        await until(lambda: networks.warm == 2)
+        assert networks.problems == []
+
+
+async def test_a_release_that_comes_during_the_claim_undoes_it(host: Host) -> None:
+    networks = await host.networks()
+    claim = asyncio.create_task(networks.claim("a", ENI))
+    await asyncio.sleep(0.05)
+    claim.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await claim
+    await networks.release("a")
+    await assert_empty(host)
+
+
+async def test_release_survives_missing_pieces(host: Host) -> None:
+    networks = await host.networks()
+    one = await networks.claim("a", ENI)
+    two = await networks.claim("b", ENI)
+    ip("link", "del", one.host_interface)
+    await host.engine.remove_container(two.sandbox_id, force=True)
+    await asyncio.gather(networks.release("a"), networks.release("b"))
+    await assert_empty(host)
+
+
+async def test_many_links_are_removed_together(host: Host) -> None:
+    networks = await host.networks()
+    await asyncio.gather(*(networks.claim(str(n), ENI) for n in range(4)))
+    assert len(links()) == 4
+    await networks.reconcile(["2"])
+    assert list(networks.networks()) == ["2"]
+    assert list(links()) == [networks.networks()["2"].host_interface]
+
+
+async def test_a_claim_that_cannot_be_written_gives_the_sandbox_back(host: Host) -> None:
+    networks = await host.networks()
+    await host.store.close()
+    with pytest.raises(StateFailure):
+        await networks.claim("a", ENI)
+    assert networks.networks() == {}
+    assert networks.warm == 1
+
+
+async def test_the_death_of_a_sandbox_is_told_at_once(host: Host) -> None:
+    networks = await host.networks()
+    lost: list[str] = []
+    networks.on_lost = lost.append
+    network = await networks.claim("a", ENI)
+    os.kill(network.sandbox_pid, signal.SIGKILL)
+    await until(lambda: lost == ["a"], within_s=2)
+    assert networks.lost() == {"a"}
+    with pytest.raises(NetworkFailure, match="has died"):
+        await networks.claim("a", ENI)
+    await networks.release("a")
+    assert networks.lost() == frozenset()
+    await assert_empty(host)
+
+
+async def test_a_warm_sandbox_that_dies_is_replaced(host: Host) -> None:
+    networks = await host.networks(warm_sandboxes=1)
+    async with running(networks):
+        await until(lambda: networks.warm == 1)
+        (before,) = (await rows(host)).values()
+        os.kill(before.pid, signal.SIGKILL)
+        await until(lambda: networks.warm == 0)
+        await until(lambda: networks.warm == 1)
+        await until(lambda: before.host_interface not in links())
+        network = await networks.claim("a", ENI)
+        assert network.ipv4 != before.ipv4
+
+
+async def test_a_new_process_takes_over(host: Host) -> None:
+    networks = await host.networks(warm_sandboxes=1)
+    kept = await networks.claim("kept", ENI)
+    dies = await networks.claim("dies", ENI)
+    vanishes = await networks.claim("vanishes", ENI)
+    async with running(networks):
+        await until(lambda: networks.warm == 1)
+    (spare,) = [row for row in (await rows(host)).values() if not row.task_arn]
+    await host.leave()
+
+    os.kill(dies.sandbox_pid, signal.SIGKILL)
+    await host.engine.remove_container(vanishes.sandbox_id, force=True)
+    stray = await host.engine.create_container(
+        "ecs-sandbox-stray",
+        {"Image": host.image, "Labels": {SANDBOX_LABEL: SETTINGS.owner}},
+    )
+    stray_link = addresses.link_name_of("10.218.77.60")
+    ip("link", "add", stray_link, "type", "veth")
+
+    networks = await host.networks()
+    assert await networks.claim("kept", "another id") == kept
+    assert networks.lost() == {"dies", "vanishes"}
+    assert networks.warm == 1
+    assert (await networks.claim("next", ENI)).sandbox_id == spare.container_id
+    assert stray not in await sandbox_ids(host)
+    assert stray_link not in links()
+    fresh = await networks.claim("fresh", ENI)
+    used = {kept.ipv4, dies.ipv4, vanishes.ipv4, spare.ipv4}
+    assert fresh.ipv4 not in used
+    await networks.reconcile(["kept"])
+    assert set(links()) == {kept.host_interface}
+    assert set(await rows(host)) == {kept.ipv4}
+
+
+async def test_an_unclaimed_row_without_a_container_frees_its_address(host: Host) -> None:
+    networks = await host.networks()
+    network = await networks.claim("a", ENI)
+    row = (await rows(host))[network.ipv4]
+    await networks.release("a")
+    batch = Batch()
+    batch.put(leases.KIND, row.ipv4, leases.encode(row.claimed("", "", 0.0)))
+    await host.store.commit(batch)
+    await host.networks()
+    await assert_empty(host)
+
+
+async def test_a_container_that_was_restarted_is_not_taken_for_the_sandbox(host: Host) -> None:
+    networks = await host.networks()
+    network = await networks.claim("a", ENI)
+    await host.leave()
+    await host.engine.stop_container(network.sandbox_id, timeout_s=2)
+    await host.engine.start_container(network.sandbox_id)
+    networks = await host.networks()
+    assert networks.lost() == {"a"}
+
+
+async def test_a_left_over_of_the_same_name_is_replaced(host: Host) -> None:
+    await host.networks()
+    networks = await host.networks()
+    name = addresses.container_name_of("10.218.77.2")
+    labels = {SANDBOX_LABEL: SETTINGS.owner}
+    await host.engine.create_container(name, {"Image": host.image, "Labels": labels})
+    ip("link", "add", addresses.link_name_of("10.218.77.2"), "type", "veth")
+    assert (await networks.claim("a", ENI)).ipv4 == "10.218.77.2"
+
+
+async def test_tasks_of_an_earlier_pool_keep_their_network(host: Host) -> None:
+    networks = await host.networks(pool_cidr="10.218.77.64/26")
+    old = await networks.claim("old", ENI)
+    networks = await host.networks()
+    assert await networks.claim("old", ENI) == old
+    new = await networks.claim("new", ENI)
+    shown = json.loads(ip("-j", "-4", "addr", "show", SETTINGS.bridge))
+    assert {info["local"] for info in shown[0]["addr_info"]} == {old.gateway, new.gateway}
+    await networks.release("old")
+    await networks.reassert()
+    await networks.reconcile([])
