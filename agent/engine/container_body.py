@@ -18,13 +18,47 @@ from agent.model.status import NetworkMode
 from agent.model.task import NetworkBinding
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from agent.model.payload import Container, PortMapping, TaskPayload
+    from agent.model.payload import Container, PortMapping, TaskPayload, Volume
     from agent.model.task import TaskRecord
 
 MIN_CPU_SHARES = 2
 MAX_CPU_SHARES = 262_144
+
+# What is generated or judged here, by its one spelling: the engine reads keys in any case.
+_CONFIG_KEYS = (
+    "Image",
+    "Env",
+    "Cmd",
+    "Entrypoint",
+    "ExposedPorts",
+    "Labels",
+    "Healthcheck",
+    "Hostname",
+    "Domainname",
+    "MacAddress",
+)
+_HOST_CONFIG_KEYS = (
+    "NetworkMode",
+    "PidMode",
+    "IpcMode",
+    "CpuShares",
+    "Memory",
+    "Privileged",
+    "Binds",
+    "VolumesFrom",
+    "DeviceRequests",
+    "Links",
+    "PortBindings",
+    "PublishAllPorts",
+    "Dns",
+    "DnsSearch",
+    "DnsOptions",
+    "ExtraHosts",
+)
+_BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
+"""Keys of the create body that are no part of the engine's ``Config``."""
 
 LABEL_TASK = "com.amazonaws.ecs.task-arn"
 LABEL_CONTAINER = "com.amazonaws.ecs.container-name"
@@ -62,10 +96,12 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
     """
     config = _config(payload, container)
     host_config = _host_config(payload, container, around)
-    overlay(config, _json(container.docker_config.config, reasons.CLIENT_CONFIG, "config"))
-    overlay(
-        host_config, _json(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
-    )
+    given = _json(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
+    for key in [key for key in given if key.casefold() in _BESIDE_CONFIG]:
+        del given[key]
+    overlay(config, given, spelling=_CONFIG_KEYS)
+    given = _json(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
+    overlay(host_config, given, spelling=_HOST_CONFIG_KEYS)
     _join_namespaces(payload, container, around, config, host_config)
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
@@ -73,7 +109,7 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
             "(ECS_DISABLE_PRIVILEGED)",
             name=reasons.HOST_CONFIG,
         )
-    config["Labels"] = {**(config.get("Labels") or {}), **_labels(payload, container, around)}
+    config["Labels"] = {**_own_labels(container, config), **_labels(payload, container, around)}
     if container.health_check_type == "docker" and not config.get("Healthcheck"):
         text = f"container {container.name} has a health check type but no health check"
         raise PayloadError(text, name=reasons.CLIENT_CONFIG)
@@ -105,7 +141,7 @@ def _command(container: Container) -> list[str] | None:
     if isinstance(overrides, str):
         try:
             overrides = json.loads(overrides)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _bad_overrides(container, str(error)) from None
     if not isinstance(overrides, dict):
         raise _bad_overrides(container, "it is no object")
@@ -178,14 +214,20 @@ def _binds(payload: TaskPayload, container: Container) -> list[str]:
     return binds
 
 
+def volume_kind(volume: Volume) -> str:
+    """Return the type of a volume; one without is ``docker`` or ``host`` by what it carries."""
+    return volume.type or ("docker" if volume.docker_volume_configuration else "host")
+
+
 def volume_sources(payload: TaskPayload) -> dict[str, str]:
     """Return, for each volume of the task, the host path or engine volume that containers mount."""
     sources = {}
     for volume in payload.volumes:
-        docker = volume.docker_volume_configuration
-        if volume.host is not None and volume.host.source_path:
+        docker = volume.docker_volume_configuration or {}
+        kind = volume_kind(volume)
+        if kind == "host" and volume.host is not None and volume.host.source_path:
             sources[volume.name] = volume.host.source_path
-        elif docker and docker.get("scope") == "shared":
+        elif kind == "docker" and docker.get("scope") == "shared":
             sources[volume.name] = volume.name
         else:
             sources[volume.name] = ids.volume_engine_name(
@@ -218,8 +260,11 @@ def container_ports(mapping: PortMapping) -> list[int]:
         ports = [mapping.container_port]
     else:
         first, dash, last = mapping.container_port_range.partition("-")
-        if not (dash and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
-            raise _bad_port(f"containerPortRange {mapping.container_port_range!r} is no first-last")
+        # Five digits at most: a longer number is no port, and may be too long to be read at all.
+        digits = all(part.isdecimal() and len(part) <= 5 for part in (first, last))
+        if not (dash and digits and int(first) <= int(last)):
+            text = f"containerPortRange {mapping.container_port_range[:30]!r} is no first-last"
+            raise _bad_port(text)
         if int(last) > 65535:
             raise _bad_port(f"port {last} is outside 1-65535")
         ports = list(range(int(first), int(last) + 1))
@@ -261,7 +306,10 @@ def _port_bindings(
     bindings: dict[str, list[dict[str, str]]] = {}
     for mapping in container.port_mappings:
         hosts = _host_ports_of(container, mapping, picked)
-        for port, host in zip(container_ports(mapping), hosts, strict=True):
+        ports = container_ports(mapping)
+        if len(hosts) != len(ports):
+            raise _bad_port(f"no host ports were picked for {port_key(container, mapping)}")
+        for port, host in zip(ports, hosts, strict=True):
             key = f"{port}/{mapping.protocol or 'tcp'}"
             bindings.setdefault(key, []).append({"HostPort": str(host)})
     return bindings
@@ -317,15 +365,17 @@ def _json(text: str | None, error_name: str, what: str) -> dict[str, Any]:
     return value
 
 
-def overlay(base: dict[str, Any], top: Mapping[str, Any]) -> None:
+def overlay(base: dict[str, Any], top: Mapping[str, Any], *, spelling: Iterable[str] = ()) -> None:
     """Lay engine configuration from the payload over what the agent generated, in place.
 
     Keys match whatever their case; objects merge, lists and scalars replace, null clears objects
-    and lists and leaves scalars (the semantics of decoding JSON into a filled structure).
+    and lists and leaves scalars (the semantics of decoding JSON into a filled structure). Keys of
+    ``spelling`` are written that way even if the base does not have them.
     """
-    by_lower = {key.lower(): key for key in base}
+    # casefold, as the engine does it: there "\N{LATIN SMALL LETTER LONG S}" is an s as well.
+    by_fold = {key.casefold(): key for key in (*spelling, *base)}
     for key, value in top.items():
-        name = by_lower.get(key.lower(), key)
+        name = by_fold.get(key.casefold(), key)
         current = base.get(name)
         if value is None:
             if isinstance(current, dict | list):
@@ -336,7 +386,7 @@ def overlay(base: dict[str, Any], top: Mapping[str, Any]) -> None:
             base[name] = merged
         else:
             base[name] = value
-            by_lower[key.lower()] = name
+            by_fold[key.casefold()] = name
 
 
 def _join_namespaces(
@@ -349,7 +399,9 @@ def _join_namespaces(
     if payload.mode is NetworkMode.AWSVPC:
         host_config["NetworkMode"] = f"container:{around.sandbox_id}"
         # The sandbox owns all of these; the engine refuses them on a container that joins it.
-        for key in ("Dns", "DnsSearch", "DnsOptions", "ExtraHosts", "Links", "PortBindings"):
+        for key in ("Dns", "DnsSearch", "DnsOptions", "ExtraHosts"):
+            host_config.pop(key, None)
+        for key in ("Links", "PortBindings", "PublishAllPorts"):
             host_config.pop(key, None)
         for key in ("Hostname", "Domainname", "ExposedPorts", "MacAddress"):
             config.pop(key, None)
@@ -366,6 +418,14 @@ def _join_namespaces(
 def _unsupported_mode(what: str, value: str, container: Container) -> PayloadError:
     text = f"{what} {value!r} of container {container.name} is not supported by this agent"
     return PayloadError(text, name=reasons.HOST_CONFIG)
+
+
+def _own_labels(container: Container, config: Mapping[str, Any]) -> dict[str, str]:
+    labels = config.get("Labels") or {}
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+        text = f"dockerConfig.config.Labels of container {container.name} are no texts by name"
+        raise PayloadError(text, name=reasons.CLIENT_CONFIG)
+    return labels
 
 
 def _labels(payload: TaskPayload, container: Container, around: Surroundings) -> dict[str, str]:

@@ -84,7 +84,7 @@ def has_health_check(container: Container) -> bool:
         return True
     try:
         config = json.loads(container.docker_config.config or "{}")
-        return any(key.lower() == "healthcheck" and value for key, value in config.items())
+        return any(key.casefold() == "healthcheck" and value for key, value in config.items())
     except (ValueError, AttributeError, RecursionError):
         return False
 

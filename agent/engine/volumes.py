@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.container_body import volume_sources
+from agent.engine.container_body import volume_kind, volume_sources
 from agent.errors import PayloadError
 from agent.model import reasons
 
@@ -41,7 +41,7 @@ def orders(payload: TaskPayload) -> list[VolumeOrder]:
     names = volume_sources(payload)
     result = []
     for volume in payload.volumes:
-        kind = volume.type or ("docker" if volume.docker_volume_configuration else "host")
+        kind = volume_kind(volume)
         if kind == "host":
             if volume.host is None or not volume.host.source_path:
                 result.append(VolumeOrder(engine_name=names[volume.name]))

@@ -97,7 +97,7 @@ def _reservation_mib(container: Container) -> int:
     try:
         reservation = json.loads(container.docker_config.host_config)["MemoryReservation"]
         return int(reservation) // MIB
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return 0
 
 

@@ -1,0 +1,441 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.engine import container_body
+from agent.engine.container_body import Surroundings, body
+from agent.errors import PayloadError
+from agent.model import ids
+from agent.model.payload import (
+    Association,
+    Container,
+    EngineConfig,
+    HostVolume,
+    MountPoint,
+    PortMapping,
+    Volume,
+    VolumeFrom,
+)
+from agent.model.task import NetworkBinding
+from tests.support.tasks import ARN, container, payload
+
+AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
+
+
+def built(
+    given: Container, *others: Container, around: Surroundings = AROUND, **fields: Any
+) -> dict[str, Any]:
+    return body(payload(given, *others, **fields), given, around)
+
+
+def config(**values: Any) -> EngineConfig:
+    return EngineConfig(config=json.dumps(values))
+
+
+def host_config(**values: Any) -> EngineConfig:
+    return EngineConfig(host_config=json.dumps(values))
+
+
+def name_of(container_name: str) -> str:
+    return ids.container_engine_name(ARN, "web", "1", container_name)
+
+
+def test_a_plain_container() -> None:
+    assert built(container("a")) == {
+        "Image": "busybox",
+        "Env": [],
+        "Labels": {
+            "com.amazonaws.ecs.task-arn": ARN,
+            "com.amazonaws.ecs.container-name": "a",
+            "com.amazonaws.ecs.task-definition-family": "web",
+            "com.amazonaws.ecs.task-definition-version": "1",
+            "com.amazonaws.ecs.cluster": "prod",
+            "ecs-host-agent.owner": "owner-1",
+        },
+        "HostConfig": {"NetworkMode": "none", "CpuShares": 2},
+    }
+
+
+def test_command_entry_point_and_environment() -> None:
+    a = container("a", command=["x"], entry_point=["sh", "-c"], environment={"A": "1", "B": ""})
+    given = built(a)
+    assert (given["Cmd"], given["Entrypoint"]) == (["x"], ["sh", "-c"])
+    assert given["Env"] == ["A=1", "B="]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "command"),
+    [
+        (None, ["x"]),
+        ("", ["x"]),
+        ("{}", ["x"]),
+        ({}, ["x"]),
+        ({"command": None}, ["x"]),
+        ({"command": ["y", "z"]}, ["y", "z"]),
+        ('{"command": ["y"]}', ["y"]),
+        ({"command": []}, []),
+    ],
+)
+def test_an_override_of_the_command_wins(overrides: Any, command: list[str]) -> None:
+    assert built(container("a", command=["x"], overrides=overrides))["Cmd"] == command
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "not json",
+        "[1]",
+        '"text"',
+        {"cpu": 1},
+        {"command": "x"},
+        {"command": [1]},
+        '{"a": ' * 100_000,
+    ],
+)
+def test_other_overrides_are_refused(overrides: Any) -> None:
+    with pytest.raises(PayloadError, match="overrides of container a") as caught:
+        built(container("a", overrides=overrides))
+    assert caught.value.name == "DockerClientConfigError"
+
+
+@pytest.mark.parametrize(
+    ("cpu", "shares"),
+    [(-5, 2), (0, 2), (1, 2), (2, 2), (256, 256), (262_144, 262_144), (999_999, 262_144)],
+)
+def test_cpu_shares_stay_in_the_engines_range(cpu: int, shares: int) -> None:
+    assert built(container("a", cpu=cpu))["HostConfig"]["CpuShares"] == shares
+
+
+def test_memory_is_in_bytes() -> None:
+    assert built(container("a", memory=128))["HostConfig"]["Memory"] == 134_217_728
+    assert "Memory" not in built(container("a"))["HostConfig"]
+
+
+# -- the payload's own engine configuration ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "top", "result"),
+    [
+        ({"A": 1}, {"A": 2}, {"A": 2}),
+        ({"A": 1}, {"a": 2}, {"A": 2}),
+        ({"A": 1}, {"A": None}, {"A": 1}),
+        ({"A": [1]}, {"A": None}, {}),
+        ({"A": {"x": 1}}, {"a": None}, {}),
+        ({"A": [1, 2]}, {"A": [3]}, {"A": [3]}),
+        ({"A": {"x": 1, "y": 2}}, {"A": {"Y": 3, "z": 4}}, {"A": {"x": 1, "y": 3, "z": 4}}),
+        ({}, {"new": 1, "NEW": 2}, {"new": 2}),
+        ({"A": 1}, {"A": {"x": 1}}, {"A": {"x": 1}}),
+        ({}, {"gone": None}, {}),
+    ],
+)
+def test_overlay(base: dict[str, Any], top: dict[str, Any], result: dict[str, Any]) -> None:
+    container_body.overlay(base, top)
+    assert base == result
+
+
+def test_names_that_we_decide_upon_get_one_spelling() -> None:
+    base: dict[str, Any] = {}
+    container_body.overlay(base, {"privileged": True, "X": 1}, spelling=("Privileged",))
+    assert base == {"Privileged": True, "X": 1}
+
+
+def test_the_payloads_configuration_wins_over_ours_and_our_labels_over_it() -> None:
+    a = container(
+        "a",
+        memory=64,
+        docker_config=EngineConfig(
+            config=json.dumps(
+                {
+                    "User": "nobody",
+                    "labels": {"mine": "1", "com.amazonaws.ecs.cluster": "forged"},
+                    "Image": "other",
+                }
+            ),
+            host_config=json.dumps({"Memory": 1, "CapDrop": ["ALL"], "CpuShares": 7}),
+        ),
+    )
+    given = built(a)
+    assert given["User"] == "nobody"
+    assert given["Image"] == "other"
+    assert given["Labels"]["mine"] == "1"
+    assert given["Labels"]["com.amazonaws.ecs.cluster"] == "prod"
+    assert "labels" not in given
+    assert given["HostConfig"] == {
+        "NetworkMode": "none",
+        "CpuShares": 7,
+        "Memory": 1,
+        "CapDrop": ["ALL"],
+    }
+
+
+@pytest.mark.parametrize(
+    "key", ["HostConfig", "hostconfig", "NetworkingConfig", "networkingCONFIG"]
+)
+def test_config_cannot_smuggle_in_what_stands_beside_it(key: str) -> None:
+    """The engine reads keys in any case, and both of two that differ in case."""
+    a = container("a", docker_config=config(**{key: {"Privileged": True}, "User": "x"}))
+    given = built(a)
+    assert [k for k in given if k.lower() == "hostconfig"] == ["HostConfig"]
+    assert "Privileged" not in given["HostConfig"]
+    assert not [k for k in given if k.lower() == "networkingconfig"]
+    assert given["User"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (EngineConfig(config="{"), "DockerClientConfigError"),
+        (EngineConfig(config="[]"), "DockerClientConfigError"),
+        (EngineConfig(config="1"), "DockerClientConfigError"),
+        (EngineConfig(config='{"a":' * 100_000), "DockerClientConfigError"),
+        (EngineConfig(host_config="nope"), "HostConfigError"),
+        (EngineConfig(host_config='"x"'), "HostConfigError"),
+        (EngineConfig(config='{"Labels": [1]}'), "DockerClientConfigError"),
+        (EngineConfig(config='{"Labels": {"a": 1}}'), "DockerClientConfigError"),
+    ],
+)
+def test_engine_configuration_that_cannot_be_read(given: EngineConfig, name: str) -> None:
+    with pytest.raises(PayloadError) as caught:
+        built(container("a", docker_config=given))
+    assert caught.value.name == name
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null"])
+def test_empty_engine_configuration_is_none(text: str) -> None:
+    built(container("a", docker_config=EngineConfig(config=text, host_config=text)))
+
+
+@pytest.mark.parametrize("key", ["Privileged", "privileged", "PRIVILEGED"])
+def test_privileged_can_be_forbidden_however_it_is_spelled(key: str) -> None:
+    a = container("a", docker_config=host_config(**{key: True}))
+    assert built(a)["HostConfig"]["Privileged"] is True
+    forbidding = Surroundings(privileged_allowed=False)
+    with pytest.raises(PayloadError, match="ECS_DISABLE_PRIVILEGED"):
+        built(a, around=forbidding)
+    with pytest.raises(PayloadError, match="ECS_DISABLE_PRIVILEGED"):
+        built(container("a", privileged=True), around=forbidding)
+    built(container("a", docker_config=host_config(**{key: False})), around=forbidding)
+
+
+def test_a_health_check_type_needs_a_health_check() -> None:
+    with pytest.raises(PayloadError, match="no health check") as caught:
+        built(container("a", health_check_type="docker"))
+    assert caught.value.name == "DockerClientConfigError"
+    check = {"Test": ["CMD", "true"]}
+    given = built(
+        container("a", health_check_type="docker", docker_config=config(healthcheck=check))
+    )
+    assert given["Healthcheck"] == check
+
+
+# -- namespaces --------------------------------------------------------------------------------
+
+
+def test_awsvpc_joins_the_sandbox_and_leaves_it_what_is_its_own() -> None:
+    mixed_case = {
+        "dns": ["1.1.1.1"],
+        "DnsSearch": ["x"],
+        "dnsOPTIONS": ["y"],
+        "extraHosts": ["h:1.2.3.4"],
+        "Links": ["l"],
+        "publishAllPorts": True,
+        "portBindings": {"80/tcp": [{"HostPort": "1"}]},
+        "NetworkMode": "host",
+        "CapDrop": ["ALL"],
+    }
+    own = {"hostname": "h", "DomainName": "d", "exposedPorts": {"80/tcp": {}}, "macAddress": "0a"}
+    a = container(
+        "a",
+        port_mappings=[PortMapping(container_port=80)],
+        docker_config=EngineConfig(config=json.dumps(own), host_config=json.dumps(mixed_case)),
+    )
+    given = built(a, network_mode="awsvpc")
+    assert given["HostConfig"] == {
+        "NetworkMode": "container:sandbox-id",
+        "CpuShares": 2,
+        "CapDrop": ["ALL"],
+    }
+    assert set(given) == {"Image", "Env", "Labels", "HostConfig"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"pid_mode": "host"}, {"PidMode": "host"}),
+        ({"ipc_mode": "host"}, {"IpcMode": "host"}),
+        ({"ipc_mode": "none"}, {"IpcMode": "none"}),
+        ({"pid_mode": "", "ipc_mode": None}, {}),
+    ],
+)
+def test_namespaces_of_the_host(fields: dict[str, Any], expected: dict[str, str]) -> None:
+    given = built(container("a"), **fields)["HostConfig"]
+    assert {k: v for k, v in given.items() if k in ("PidMode", "IpcMode")} == expected
+
+
+@pytest.mark.parametrize("fields", [{"pid_mode": "task"}, {"ipc_mode": "task"}])
+def test_namespaces_that_this_agent_does_not_make(fields: dict[str, Any]) -> None:
+    with pytest.raises(PayloadError, match="not supported") as caught:
+        built(container("a"), **fields)
+    assert caught.value.name == "HostConfigError"
+
+
+# -- links, volumes, devices -------------------------------------------------------------------
+
+
+def test_links_name_containers_of_the_engine_in_bridge_mode_only() -> None:
+    a = container("a", links=["db", "cache:c"])
+    others = (container("db"), container("cache"))
+    given = built(a, *others, network_mode="bridge")["HostConfig"]
+    assert given["Links"] == [f"{name_of('db')}:db", f"{name_of('cache')}:c"]
+    for mode in ("host", "none", "awsvpc"):
+        assert "Links" not in built(a, *others, network_mode=mode)["HostConfig"]
+
+
+def test_volumes_from_name_containers_of_the_engine() -> None:
+    a = container(
+        "a",
+        volumes_from=[
+            VolumeFrom(source_container="b"),
+            VolumeFrom(source_container="c", read_only=True),
+        ],
+    )
+    given = built(a, container("b"), container("c"))["HostConfig"]
+    assert given["VolumesFrom"] == [name_of("b"), f"{name_of('c')}:ro"]
+
+
+VOLUMES = [
+    Volume(name="path", host=HostVolume(source_path="/srv")),
+    Volume(name="scratch"),
+    Volume(name="scratch2", host=HostVolume()),
+    Volume(name="made", docker_volume_configuration={"scope": "task"}),
+    Volume(name="shared", docker_volume_configuration={"scope": "shared"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("volume", "source"),
+    [
+        ("path", "/srv"),
+        ("scratch", ids.volume_engine_name(ARN, "web", "1", "scratch")),
+        ("scratch2", ids.volume_engine_name(ARN, "web", "1", "scratch2")),
+        ("made", ids.volume_engine_name(ARN, "web", "1", "made")),
+        ("shared", "shared"),
+    ],
+)
+@pytest.mark.parametrize("read_only", [False, True])
+def test_binds(volume: str, source: str, read_only: bool) -> None:
+    mount = MountPoint(source_volume=volume, container_path="/data", read_only=read_only)
+    given = built(container("a", mount_points=[mount]), volumes=VOLUMES)
+    assert given["HostConfig"]["Binds"] == [f"{source}:/data" + (":ro" if read_only else "")]
+
+
+@pytest.mark.parametrize(
+    ("mount", "text"),
+    [
+        (
+            MountPoint(source_volume="ghost", container_path="/d"),
+            "Invalid volume referenced: ghost",
+        ),
+        (MountPoint(source_volume="path"), "no containerPath"),
+    ],
+)
+def test_bad_mounts(mount: MountPoint, text: str) -> None:
+    with pytest.raises(PayloadError, match=text) as caught:
+        built(container("a", mount_points=[mount]), volumes=VOLUMES)
+    assert caught.value.name == "HostConfigError"
+
+
+def test_gpus_go_to_their_container_only() -> None:
+    gpus = [
+        Association(name="GPU-1", type="gpu", containers=["a"]),
+        Association(name="GPU-2", type="gpu", containers=["a"]),
+        Association(name="GPU-3", type="gpu", containers=["b"]),
+        Association(name="acc", type="elastic-inference", containers=["a"]),
+    ]
+    a, b = container("a"), container("b")
+    assert built(a, b, associations=gpus)["HostConfig"]["DeviceRequests"] == [
+        {"DeviceIDs": ["GPU-1", "GPU-2"], "Capabilities": [["gpu"]]}
+    ]
+    assert "DeviceRequests" not in built(container("c"), a, b, associations=gpus)["HostConfig"]
+
+
+# -- ports -------------------------------------------------------------------------------------
+
+PORTS = [
+    PortMapping(container_port=80, host_port=8080),
+    PortMapping(container_port=53, host_port=5353, protocol="udp"),
+    PortMapping(container_port=443),
+    PortMapping(container_port_range="9000-9002", protocol=None),
+]
+PICKED = {"a/443/tcp": [33000], "a/9000-9002/tcp": [34000, 34001, 34002]}
+
+
+def test_ports_are_published_in_bridge_mode_only() -> None:
+    a = container("a", port_mappings=PORTS)
+    given = built(a, network_mode="bridge", around=Surroundings(host_ports=PICKED))
+    assert given["HostConfig"]["PortBindings"] == {
+        "80/tcp": [{"HostPort": "8080"}],
+        "53/udp": [{"HostPort": "5353"}],
+        "443/tcp": [{"HostPort": "33000"}],
+        "9000/tcp": [{"HostPort": "34000"}],
+        "9001/tcp": [{"HostPort": "34001"}],
+        "9002/tcp": [{"HostPort": "34002"}],
+    }
+    assert set(given["ExposedPorts"]) == set(given["HostConfig"]["PortBindings"])
+    for mode in ("host", "none", "awsvpc"):
+        given = built(a, network_mode=mode)
+        assert "ExposedPorts" not in given
+        assert "PortBindings" not in given["HostConfig"]
+
+
+def test_ports_that_were_not_picked_are_our_fault_and_named() -> None:
+    a = container("a", port_mappings=[PortMapping(container_port=443)])
+    with pytest.raises(PayloadError, match="a/443/tcp"):
+        built(a, network_mode="bridge")
+
+
+def test_network_bindings_show_what_is_published() -> None:
+    a = container("a", port_mappings=PORTS)
+    shown = container_body.network_bindings(payload(a, network_mode="bridge"), a, PICKED)
+    assert shown == [
+        NetworkBinding(container_port=80, host_port=8080),
+        NetworkBinding(container_port=53, host_port=5353, protocol="udp"),
+        NetworkBinding(container_port=443, host_port=33000),
+        NetworkBinding(container_port_range="9000-9002", host_port_range="34000-34002"),
+    ]
+    host = container_body.network_bindings(payload(a, network_mode="host"), a, {})
+    assert host[2:] == [
+        NetworkBinding(container_port=443, host_port=443),
+        NetworkBinding(container_port_range="9000-9002", host_port_range="9000-9002"),
+    ]
+    for mode in ("awsvpc", "none"):
+        assert container_body.network_bindings(payload(a, network_mode=mode), a, PICKED) == []
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        PortMapping(),
+        PortMapping(container_port=65536),
+        PortMapping(container_port=-1),
+        PortMapping(container_port=80, host_port=70000),
+        PortMapping(container_port=80, host_port=-1),
+        PortMapping(container_port_range="80"),
+        PortMapping(container_port_range="a-b"),
+        PortMapping(container_port_range="90-80"),
+        PortMapping(container_port_range="0-80"),
+        PortMapping(container_port_range="80-65536"),
+        PortMapping(container_port_range="80-81-82"),
+        PortMapping(container_port_range="1-" + "9" * 5000),
+        PortMapping(container_port_range="²-³"),
+    ],
+)
+def test_bad_ports(mapping: PortMapping) -> None:
+    with pytest.raises(PayloadError) as caught:
+        container_body.container_ports(mapping)
+    assert caught.value.name == "HostConfigError"
+    assert len(str(caught.value)) < 6000
