@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.errors import EngineTimeout, NoSuchImage, PayloadError, RuntimeFailure
+from agent.errors import EngineRefused, EngineTimeout, NoSuchImage, PayloadError, RuntimeFailure
 from agent.images import reference as names
 from agent.images import verdict
 from agent.images.auth import Credentials
@@ -120,6 +120,10 @@ class Images:
             PayloadError: the image cannot be had; text and name are those of ECS.
             RuntimeFailure: the engine itself does not answer.
         """
+        if not container.image:
+            raise PayloadError(
+                f"container {container.name!r} names no image", name=reasons.CANNOT_PULL
+            )
         reference = names.parse(container.image)
         return await self._flights.join(
             reference.text, lambda report: self._ensure(reference, report), on_progress
@@ -266,6 +270,8 @@ class Images:
             return await self._engine.inspect_image(reference.text)
         except NoSuchImage:
             return None
+        except EngineRefused as error:  # the name is none that an image can have
+            raise _failure(error) from error
 
     async def _pulled_digest(self, reference: Reference) -> str:
         pulled = await self._cached(reference)

@@ -26,9 +26,10 @@ class Verdict(StrEnum):
     """Anything else, for example a bad name or a certificate that is not trusted."""
 
 
+_QUOTED = re.compile(r'"[^"]*"')
 _DENIED = re.compile(
     r"denied|unauthorized|no basic auth credentials|authentication required"
-    r"|incorrect username or password|not found|unknown|does not exist",
+    r"|incorrect username or password|not found|(manifest|name|blob|repository) unknown|does not exist",
     re.IGNORECASE,
 )
 _TROUBLE = re.compile(
@@ -50,7 +51,8 @@ def of(error: RuntimeFailure) -> Verdict:
         return Verdict.TROUBLE
     if isinstance(error, NoSuchImage):
         return Verdict.ABSENT
-    text = str(error)
+    # What stands in quotes is the address that was asked, and may hold any word.
+    text = _QUOTED.sub("", str(error))
     if _TROUBLE.search(text):
         return Verdict.TROUBLE
     return Verdict.ABSENT if _DENIED.search(text) else Verdict.FINAL

@@ -70,6 +70,9 @@ def translate(
     if isinstance(error, docker.errors.APIError):
         explanation = error.explanation or str(error)
         return refused(error.status_code or 0, explanation, operation=operation, subject=subject)
+    if isinstance(error, docker.errors.DockerException):
+        # The SDK itself found the call wrong and sent nothing.
+        return EngineRefused(str(error), operation=operation)
     if _is_silence(error):
         text = (
             f"Could not transition to {operation}; "

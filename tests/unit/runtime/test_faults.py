@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import docker.errors
 import pytest
 import requests
 import urllib3.exceptions
@@ -77,6 +78,11 @@ def test_a_broken_connection_names_its_root() -> None:
     assert str(found) == (
         "cannot reach the container engine at unix:///x: [Errno 111] Connection refused"
     )
+
+
+def test_what_the_sdk_refuses_is_refused() -> None:
+    for error in (docker.errors.NullResource("no name"), docker.errors.InvalidRepository("scheme")):
+        assert type(_translate(error)) is EngineRefused
 
 
 def test_an_unreadable_answer_tells_nothing_about_the_outcome() -> None:

@@ -1,0 +1,276 @@
+"""Pulls by policy on a real engine from a registry on the loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from agent.config.values import SecretText
+from agent.errors import EngineUnavailable, PayloadError
+from agent.images import Images, images
+from agent.model.payload import Container
+from tests.support.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import docker
+
+    from agent.runtime.docker import DockerEngine
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("leak_check")]
+
+
+class Scene:
+    """A registry with one image, and whatever the engine has of it."""
+
+    def __init__(self, engine: DockerEngine, sdk: Any, registry: Registry) -> None:
+        self.engine = engine
+        self.registry = registry
+        self.repository = f"test/{uuid4().hex[:12]}"
+        self._sdk = sdk
+        self._architecture = str(sdk.version()["Arch"])
+        self._opened: list[Images] = []
+        self.digest = self.push(b"one")
+
+    @property
+    def name(self) -> str:
+        return f"{self.registry.host}/{self.repository}:v1"
+
+    def push(self, content: bytes) -> str:
+        return self.registry.push(
+            self.repository, "v1", content + uuid4().bytes, architecture=self._architecture
+        )
+
+    def images(self, behavior: str = "default", **options: Any) -> Images:
+        made = Images(self.engine, behavior=behavior, **options)
+        self._opened.append(made)
+        return made
+
+    def container(self, image: str = "") -> Container:
+        return Container(name="c", image=image or self.name)
+
+    async def digest_here(self) -> str:
+        found = await self.engine.inspect_image(self.name)
+        return found.repo_digests[0].partition("@")[2]
+
+    async def close(self) -> None:
+        for made in self._opened:
+            await made.close()
+        rows = await asyncio.to_thread(self._sdk.images)
+        for row in rows:
+            known = [*(row["RepoTags"] or ()), *(row["RepoDigests"] or ())]
+            if any(self.repository in name for name in known):
+                await asyncio.to_thread(self._sdk.remove_image, row["Id"], force=True)
+
+
+@pytest.fixture
+async def scene(engine: DockerEngine, sdk: docker.APIClient) -> AsyncIterator[Scene]:
+    async with Registry() as registry:
+        made = Scene(engine, sdk, registry)
+        yield made
+        await made.close()
+
+
+@pytest.fixture
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "FIRST_WAIT_S", 0.01)
+
+
+async def test_default_pulls_what_is_missing_and_what_is_newer(scene: Scene) -> None:
+    made = scene.images()
+    lines: list[str] = []
+    assert await made.ensure(scene.container(), on_progress=lines.append) == scene.digest
+    assert await scene.digest_here() == scene.digest
+    assert lines[0] == f"pulling {scene.name}"
+
+    scene.registry.asked.clear()
+    assert await made.ensure(scene.container()) == scene.digest
+    assert scene.registry.manifests_asked() >= 1
+    assert scene.registry.layers_asked() == 0, "what is here is not pulled again"
+
+    newer = scene.push(b"two")
+    assert await made.ensure(scene.container()) == newer
+    assert await scene.digest_here() == newer
+
+
+async def test_a_pinned_image_is_not_asked_for_again(scene: Scene) -> None:
+    made = scene.images()
+    pinned = f"{scene.registry.host}/{scene.repository}@{scene.digest}"
+    assert await made.ensure(scene.container(pinned)) == ""
+    scene.registry.asked.clear()
+    assert await made.ensure(scene.container(pinned)) == ""
+    assert scene.registry.asked == []
+
+
+async def test_an_outage_costs_launches_nothing(scene: Scene) -> None:
+    made = scene.images()
+    await made.ensure(scene.container())
+    port = await scene.registry.stop()
+    assert await made.ensure(scene.container()) == scene.digest
+
+    began = time.monotonic()
+    lines: list[str] = []
+    for _ in range(10):
+        assert await made.ensure(scene.container(), on_progress=lines.append) == scene.digest
+    assert time.monotonic() - began < 0.5
+    assert lines == []
+
+    await scene.registry.start(port)
+    newer = scene.push(b"two")
+    made._registries._outages[scene.registry.host].until = 0
+    assert await made.ensure(scene.container()) == scene.digest, "a probe has nobody waiting"
+    async with asyncio.timeout(5):
+        while await made.ensure(scene.container()) != newer:  # noqa: ASYNC110 - launches repeat
+            await asyncio.sleep(0.05)
+
+
+async def test_a_registry_that_hangs_is_waited_for_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "REFRESH_LIMIT_S", 0.5)
+    made = scene.images()
+    await made.ensure(scene.container())
+    scene.registry.open.clear()
+    began = time.monotonic()
+    answers = await asyncio.gather(*(made.ensure(scene.container()) for _ in range(20)))
+    assert set(answers) == {scene.digest}
+    assert 0.4 < time.monotonic() - began < 1.5
+    began = time.monotonic()
+    await made.ensure(scene.container())
+    assert time.monotonic() - began < 0.2
+
+
+async def test_an_image_of_this_host_only_costs_one_question(
+    scene: Scene, busybox_image: str
+) -> None:
+    local = f"{scene.registry.host}/{scene.repository}:local"
+    await scene.engine.tag_image(busybox_image, local)
+    made = scene.images()
+    try:
+        assert await made.ensure(scene.container(local)) == ""
+        asked = len(scene.registry.asked)
+        assert asked > 0
+        for _ in range(5):
+            assert await made.ensure(scene.container(local)) == ""
+        assert len(scene.registry.asked) == asked
+    finally:
+        await scene.engine.remove_image(local)
+
+
+async def test_once_asks_once_even_after_a_restart(scene: Scene) -> None:
+    assert await scene.images("once").ensure(scene.container()) == scene.digest
+    scene.registry.asked.clear()
+    scene.push(b"two")
+    assert await scene.images("once").ensure(scene.container()) == scene.digest
+    assert scene.registry.asked == []
+
+
+async def test_prefer_cached_takes_anything_that_is_here(scene: Scene, busybox_image: str) -> None:
+    made = scene.images("prefer-cached")
+    await scene.engine.tag_image(busybox_image, scene.name)
+    assert await made.ensure(scene.container()) == ""
+    assert scene.registry.asked == []
+    await scene.engine.remove_image(scene.name)
+    assert await made.ensure(scene.container()) == scene.digest
+
+
+async def test_always_fails_without_the_registry(scene: Scene, quick_retries: None) -> None:
+    made = scene.images("always")
+    assert await made.ensure(scene.container()) == scene.digest
+    await scene.registry.stop()
+    with pytest.raises(PayloadError, match="connection refused") as info:
+        await made.ensure(scene.container())
+    assert info.value.name == "CannotPullContainerError"
+
+
+async def test_not_found_is_final_at_once(scene: Scene) -> None:
+    missing = f"{scene.registry.host}/{scene.repository}:nope"
+    began = time.monotonic()
+    with pytest.raises(PayloadError, match="manifest unknown") as info:
+        await scene.images().ensure(scene.container(missing))
+    assert time.monotonic() - began < 1
+    assert info.value.name == "CannotPullContainerError"
+    assert str(info.value).startswith("Error response from daemon: ")
+
+
+async def test_a_bad_name_is_final_at_once(scene: Scene) -> None:
+    with pytest.raises(PayloadError, match="invalid reference format"):
+        await scene.images().ensure(scene.container("UPPER//case"))
+
+
+async def test_trouble_is_tried_again(scene: Scene, quick_retries: None) -> None:
+    scene.registry.failures = 3
+    lines: list[str] = []
+    assert await scene.images().ensure(scene.container(), on_progress=lines.append) == scene.digest
+    assert any(line.startswith("next try in ") for line in lines)
+
+
+async def test_a_pull_that_stands_still_is_given_up(
+    scene: Scene, quick_retries: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "TRIES", 2)
+    scene.registry.open.clear()
+    made = scene.images(manifest_limit_s=0.3, pull_limit_s=0.3)
+    with pytest.raises(PayloadError, match="timed out after waiting") as info:
+        await made.ensure(scene.container())
+    assert info.value.name == "DockerTimeoutError"
+
+
+@pytest.mark.parametrize("kind", ["docker", "dockercfg"])
+async def test_credentials(scene: Scene, kind: str) -> None:
+    scene.registry.credentials = "user:canary-password"
+    with pytest.raises(PayloadError, match=r"no basic auth credentials|unauthorized") as info:
+        await scene.images().ensure(scene.container())
+    assert info.value.name == "CannotPullContainerError"
+    entry = {
+        "docker": {"username": "user", "password": "canary-password"},
+        "dockercfg": {"auth": "dXNlcjpjYW5hcnktcGFzc3dvcmQ="},
+    }[kind]
+    data = SecretText(json.dumps({f"http://{scene.registry.host}/v2/": entry}))
+    made = scene.images(auth_type=kind, auth_data=data)
+    assert await made.ensure(scene.container()) == scene.digest
+
+
+async def test_one_pull_serves_all_and_survives_who_leaves(scene: Scene) -> None:
+    made = scene.images()
+    scene.registry.open.clear()
+    first, *others = (asyncio.ensure_future(made.ensure(scene.container())) for _ in range(5))
+    await asyncio.sleep(0.2)
+    first.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await first
+    scene.registry.open.set()
+    assert set(await asyncio.gather(*others)) == {scene.digest}
+    assert scene.registry.layers_asked() == 1
+
+
+async def test_a_pull_that_nobody_waits_for_ends(scene: Scene) -> None:
+    made = scene.images()
+    scene.registry.open.clear()
+    waiting = asyncio.ensure_future(made.ensure(scene.container()))
+    await asyncio.sleep(0.2)
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert made._flights._flights == {}
+    scene.registry.open.set()
+    assert await made.ensure(scene.container()) == scene.digest
+
+
+async def test_close_ends_those_who_wait(scene: Scene) -> None:
+    made = scene.images()
+    scene.registry.open.clear()
+    waiting = asyncio.ensure_future(made.ensure(scene.container()))
+    await asyncio.sleep(0.2)
+    await made.close()
+    with pytest.raises(EngineUnavailable, match="the agent closed"):
+        await waiting
+    with pytest.raises(EngineUnavailable, match="closing"):
+        await made.ensure(scene.container())
