@@ -17,7 +17,7 @@ from agent.controlplane.api.errors import (
     ClusterContainsTasksException,
     ClusterNotFoundException,
 )
-from agent.controlplane.api.naming import DESCRIBE_LIMIT, at_most, cluster_name
+from agent.controlplane.api.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
 from agent.controlplane.api.pages import page_size, start_after, token
 from agent.controlplane.api.tags import read_tags, show_tags
 from agent.controlplane.records import ClusterRecord
@@ -67,16 +67,19 @@ async def describe_clusters(services: Services, request: dict[str, Any]) -> dict
     """Describe clusters by name or ARN; ``default`` when none is named."""
     given = request.get("clusters") or ["default"]
     at_most(given, DESCRIBE_LIMIT, "clusters")
-    names = list(dict.fromkeys(cluster_name(text) for text in given))
+    named: dict[str, str] = {}
+    for text in given:
+        named.setdefault(cluster_name(text), text)
     include = set(request.get("include", []))
     found = await access.find_many(
-        services.store, ClusterRecord, [records.cluster_key(name) for name in names]
+        services.store, ClusterRecord, [records.cluster_key(name) for name in named]
     )
     clusters, failures = [], []
-    for name in names:
+    for name, text in named.items():
         cluster = found.get(records.cluster_key(name))
-        if cluster is None:
-            failures.append({"arn": services.names.cluster(name), "reason": "MISSING"})
+        if cluster is None or not names_it(text, cluster.record.arn):
+            arn = services.names.cluster(name) if cluster is None else text
+            failures.append({"arn": arn, "reason": "MISSING"})
         else:
             clusters.append(_show(cluster.record, await _count(services, name), include))
     return {"clusters": clusters, "failures": failures}
@@ -107,6 +110,8 @@ async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[st
     for _ in range(access.TRIES):
         found = await access.find(services.store, ClusterRecord, key)
         if found is None or found.record.status != "ACTIVE":
+            raise ClusterNotFoundException
+        if not names_it(request["cluster"], found.record.arn):
             raise ClusterNotFoundException
         counts = await _count(services, name)
         if counts["instances"]:

@@ -58,11 +58,21 @@ async def active_cluster(services: Services, request: Mapping[str, Any]) -> Clus
     Raises:
         ClusterNotFoundException: it does not exist or was deleted.
     """
-    name = cluster_name(request.get("cluster"))
+    given = request.get("cluster")
+    name = cluster_name(given)
     found = await access.find(services.store, ClusterRecord, records.cluster_key(name))
-    if found is None or found.record.status != "ACTIVE":
+    if found is None or found.record.status != "ACTIVE" or not names_it(given, found.record.arn):
         raise ClusterNotFoundException
     return found.record
+
+
+def names_it(given: str | None, arn: str) -> bool:
+    """Tell whether what a client gave can mean the resource with this ARN.
+
+    A short name always does; an ARN must be the same, so that one of another region or account
+    never touches what happens to have the same name here.
+    """
+    return not (given or "").startswith("arn:") or given == arn
 
 
 def resource_id(text: str, kind: str, cluster: str) -> str:

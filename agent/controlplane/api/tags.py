@@ -128,7 +128,7 @@ async def _change(
     place = _locate(arn)
 
     def apply(record: Tagged) -> Tagged:
-        if _is_gone(record):
+        if _is_gone(record) or record.arn != arn:
             raise _missing(place, arn)
         return replace(record, tags=decide(record.tags))
 

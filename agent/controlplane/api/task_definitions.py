@@ -19,6 +19,7 @@ from agent.controlplane.api.definition_rules import (
     required_attributes,
 )
 from agent.controlplane.api.errors import ClientException, InvalidParameterException
+from agent.controlplane.api.naming import names_it
 from agent.controlplane.api.pages import page_size, start_after, token
 from agent.controlplane.api.tags import read_tags, show_tags
 from agent.controlplane.names import split_task_definition
@@ -27,8 +28,11 @@ from agent.controlplane.store.contract import Put, absent, unchanged
 
 if TYPE_CHECKING:
     from agent.controlplane.api.services import Handlers, Services
+    from agent.controlplane.store.contract import Store
 
 _UNKNOWN = "Unable to describe task definition."
+_AT_ONCE = 16
+"""Revisions that one step of a search reads."""
 
 
 class _Listed(Struct, rename="camel"):
@@ -83,16 +87,28 @@ async def find_task_definition(services: Services, text: str) -> TaskDefinitionR
     if split is None:
         raise InvalidParameterException(f"Invalid task definition: {text[:255]}")
     family, revision = split
-    if revision is not None:
-        key = records.task_definition_key(family, revision)
-        found = await access.find(services.store, TaskDefinitionRecord, key)
-        return found.record if found else None
-    newest: TaskDefinitionRecord | None = None
-    prefix = records.task_definitions_prefix(family)
-    async for _, record in access.scan(services.store, TaskDefinitionRecord, prefix):
-        if record.status == "ACTIVE":
-            newest = record
-    return newest
+    if revision is None:
+        return await newest_active(services.store, family)
+    key = records.task_definition_key(family, revision)
+    found = await access.find(services.store, TaskDefinitionRecord, key)
+    return found.record if found and names_it(text, found.record.arn) else None
+
+
+async def newest_active(store: Store, family: str) -> TaskDefinitionRecord | None:
+    """Return the newest ACTIVE revision of a family, or None.
+
+    Goes down from the newest, because that is nearly always the one: a family may have thousands.
+    """
+    counter = await access.find(store, FamilyRecord, records.family_key(family))
+    last = counter.record.last_revision if counter else 0
+    for top in range(last, 0, -_AT_ONCE):
+        revisions = range(top, max(top - _AT_ONCE, 0), -1)
+        keys = [records.task_definition_key(family, revision) for revision in revisions]
+        found = await access.find_many(store, TaskDefinitionRecord, keys)
+        for key in keys:
+            if key in found and found[key].record.status == "ACTIVE":
+                return found[key].record
+    return None
 
 
 async def describe_task_definition(services: Services, request: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +131,8 @@ async def deregister_task_definition(services: Services, request: dict[str, Any]
     family, revision = split
     if revision is None:
         raise InvalidParameterException("Invalid revision number. Number: ")
+    if not names_it(text, services.names.task_definition(family, revision)):
+        raise ClientException(_UNKNOWN)
     now = services.clock()
     record = await access.change(
         services.store,

@@ -134,3 +134,16 @@ async def test_an_unreadable_record_is_logged_and_harms_no_other(endpoint: Endpo
     assert (await endpoint.call("list_clusters"))["clusterArns"] == [f"{ARN}/good"]
     answer = await endpoint.call("describe_clusters", clusters=["bad", "good"])
     assert [c["clusterName"] for c in answer["clusters"]] == ["good"]
+
+
+async def test_an_arn_of_elsewhere_never_means_a_cluster_here(endpoint: Endpoint) -> None:
+    await endpoint.call("create_cluster", clusterName="a")
+    elsewhere = "arn:aws:ecs:eu-west-1:111111111111:cluster/a"
+    code, _ = await endpoint.refused("delete_cluster", cluster=elsewhere)
+    assert code == "ClusterNotFoundException"
+    code, _ = await endpoint.refused("list_container_instances", cluster=elsewhere)
+    assert code == "ClusterNotFoundException"
+    code, _ = await endpoint.refused("list_tags_for_resource", resourceArn=elsewhere)
+    assert code == "ClusterNotFoundException"
+    answer = await endpoint.call("describe_clusters", clusters=[elsewhere])
+    assert answer["failures"] == [{"arn": elsewhere, "reason": "MISSING"}]

@@ -109,13 +109,24 @@ async def test_revisions_are_unique_under_concurrency_and_never_reused(endpoint:
         ("web:1:2", "InvalidParameterException"),
         ("arn:aws:ecs:us-east-1:000000000000:cluster/default", "InvalidParameterException"),
         ("web:99999999999", "InvalidParameterException"),
+        ("arn:aws:ecs:eu-west-1:000000000000:task-definition/web:1", "ClientException"),
     ],
 )
 async def test_what_is_no_definition(endpoint: Endpoint, name: str, error: str) -> None:
+    await register(endpoint)
     answer = await endpoint.raw("DescribeTaskDefinition", {"taskDefinition": name})
     assert (answer.status, answer.error) == (400, error)
     answer = await endpoint.raw("DeregisterTaskDefinition", {"taskDefinition": name})
     assert answer.status == 400
+
+
+async def test_a_family_names_its_newest_active_revision(endpoint: Endpoint) -> None:
+    for _ in range(40):
+        await register(endpoint)
+    for revision in range(3, 41):
+        await endpoint.call("deregister_task_definition", taskDefinition=f"web:{revision}")
+    newest = await endpoint.call("describe_task_definition", taskDefinition="web")
+    assert newest["taskDefinition"]["revision"] == 2
 
 
 async def test_deregister_needs_a_revision(endpoint: Endpoint) -> None:
