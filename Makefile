@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST ?=
+BENCH ?=
 
 .PHONY: help setup demo test unit check format bench package lock clean
 
@@ -30,7 +31,7 @@ format: setup ## Format the code
 	.venv/bin/ruff check --fix .
 
 bench: setup ## Measure against the Docker Engine itself
-	@.venv/bin/python scripts/with-engine .venv/bin/python scripts/bench.py
+	@.venv/bin/python scripts/with-engine .venv/bin/python -m tests.bench $(BENCH)
 
 package: setup ## Build wheel and source distribution into dist/
 	.venv/bin/python -m build --no-isolation --outdir dist .
