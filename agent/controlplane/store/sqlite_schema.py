@@ -26,6 +26,8 @@ PLACE_BITS = 20
 """At most this many bits of keys change in one transaction (a deleted prefix, an ended lease)."""
 HISTORY_LIMIT = 1024
 """Events that one reading of history aims at; whole revisions are never cut."""
+SHORT_HISTORY = 100
+"""Revisions; below this it is quicker to read all of them than to search for keys."""
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -158,10 +160,13 @@ def read_range(
     connection: sqlite3.Connection, prefix: str, start_after: str | None, limit: int
 ) -> list[KeyValue]:
     """Return the first ``limit`` keys (all when negative) under a prefix, in order."""
-    after = b"" if start_after is None else start_after.encode()
+    first = prefix.encode()
+    if start_after is not None and start_after.encode() >= first:
+        # The next possible key: one bound, so that a late page costs no more than the first.
+        first = start_after.encode() + b"\x00"
     rows = connection.execute(
-        f"{_CURRENT} WHERE c.key >= ? AND c.key < ? AND c.key > ? ORDER BY c.key LIMIT ?",
-        (prefix.encode(), prefix_end(prefix), after, limit),
+        f"{_CURRENT} WHERE c.key >= ? AND c.key < ? ORDER BY c.key LIMIT ?",
+        (first, prefix_end(prefix), limit),
     )
     return [_key_value(row) for row in rows]
 
@@ -178,8 +183,12 @@ def read_history(
         compacted = meta(connection, "compact_revision")
         if after_revision < compacted:
             raise Compacted(compacted)
+        # A short piece of history is read through; of a long one only the keys that are asked for.
+        path = (
+            "NOT INDEXED" if revision - after_revision <= SHORT_HISTORY else "INDEXED BY log_by_key"
+        )
         rows = connection.execute(
-            "SELECT key, value, create_revision, id, version, lease FROM log"
+            f"SELECT key, value, create_revision, id, version, lease FROM log {path}"  # noqa: S608 - fixed texts
             " WHERE key >= ? AND key < ? AND id >= ? ORDER BY id",
             (prefix.encode(), prefix_end(prefix), (after_revision + 1) << PLACE_BITS),
         )
