@@ -142,7 +142,12 @@ class PrefixWatch:
         self._wake.set()
 
     def offer(self, batch: WatchBatch) -> None:
-        """Take one committed batch; called by the hub in revision order."""
+        """Take one committed batch; called by the hub in revision order.
+
+        A commit can be read as history before the loop hears of it: what was read is not taken.
+        """
+        if batch.revision <= self._position:
+            return
         if self._backlog_events >= BACKLOG_LIMIT:
             self._fall_behind()
             return
