@@ -108,7 +108,7 @@ class Poller:
 
     async def _assignments(self, rows: list[KeyValue]) -> list[Assignment]:
         """Return the orders: those to stop first, each kind in the order in which it was given."""
-        read = [(kv, records.decode(AssignRecord, kv)) for kv in rows]
+        read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
         read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
         tasks = await access.find_many(
             self._services.store,
@@ -137,7 +137,7 @@ class Poller:
         try:
             definition = await self._definition(task)
             built = payload.build(task, definition, self._services.names, desired=desired)
-        except (KeyError, overrides.OverrideError, msgspec.ValidationError) as error:
+        except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
             _log.error("payload cannot be built", task=task.arn, error=repr(error))
             return msgspec.json.encode({"arn": task.arn, "desiredStatus": desired})
         return payload_model.encode(built)
@@ -157,3 +157,12 @@ class Poller:
             self._definitions.clear()
         self._definitions[task.task_definition_arn] = found.record
         return found.record
+
+
+def _readable(kv: KeyValue) -> AssignRecord | None:
+    """Return an assignment; None for one that cannot be read, which must not hide the others."""
+    try:
+        return records.decode(AssignRecord, kv)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _log.error("assignment is unreadable", key=kv.key, error=str(error))
+        return None

@@ -38,6 +38,7 @@ BODY_LIMIT_BYTES = 8 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 60.0
 _GZIP_FROM_BYTES = 1024
+_GZIP_IN_THREAD_BYTES = 64 * 1024
 
 T = TypeVar("T")
 
@@ -199,7 +200,12 @@ def _generation(request: web.Request) -> int:
 
 def _json(body: msgspec.Struct, status: int = 200) -> web.Response:
     encoded = _encode(body)
-    response = web.Response(status=status, body=encoded, content_type="application/json")
+    response = web.Response(
+        status=status,
+        body=encoded,
+        content_type="application/json",
+        zlib_executor_size=_GZIP_IN_THREAD_BYTES,
+    )
     if len(encoded) > _GZIP_FROM_BYTES:
         response.enable_compression()
     return response
