@@ -13,8 +13,7 @@ from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from agent.controlplane import records
-from agent.controlplane.api import attributes, clusters, instances, tags, task_definitions
+from agent.controlplane import records, server
 from agent.controlplane.api.dispatch import CONTENT_TYPE, EcsApi
 from agent.controlplane.api.services import Handler, Services
 from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
@@ -158,9 +157,7 @@ async def endpoint(tmp_path: Path, model: EcsModel) -> AsyncIterator[Endpoint]:
     store = await SqliteStore.open(tmp_path / "control.db")
     now = [1_700_000_000.0]
     services = Services(store=store, clock=lambda: now[0])
-    handlers: dict[str, Handler] = {}
-    for module in (clusters, task_definitions, tags, attributes, instances):
-        handlers.update(module.HANDLERS)
+    handlers: dict[str, Handler] = dict(server.handlers())
 
     async def fail(_: Services, __: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError("nobody foresaw this")
