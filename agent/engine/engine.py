@@ -11,6 +11,7 @@ whatever differs is asked for. A container that runs is never touched by a resta
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from dataclasses import dataclass, field
@@ -19,12 +20,13 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import admissible, inbox, planner, reports
+from agent.engine import graph as dependency_graph
 from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK, picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_view
-from agent.errors import PayloadError, RuntimeFailure
-from agent.model import ids, task
+from agent.errors import PayloadError, RuntimeFailure, StateFailure
+from agent.model import ids, reasons, task
 from agent.model.resources import needs_of
 from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
 from agent.state import Batch
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from agent.model.views import TaskView
     from agent.model.wire import Assignments
     from agent.resources.ledger import Ledger
-    from agent.runtime.protocol import EngineEvent
+    from agent.runtime.protocol import ContainerSummary, EngineEvent
     from agent.state import Store
 
 KIND = "task"
@@ -48,6 +50,11 @@ KIND = "task"
 
 RELIST_S = 300.0
 """How often everything is compared with the engine even if no event was missed."""
+
+COMPARE_RETRY_S = 5.0
+"""How soon a comparison is repeated that the engine did not answer."""
+
+FORGET_RETRY_S = 2.0
 
 REMEMBERED_S = 600.0
 """How long a forgotten task is remembered: longer than an answer of control can be under way."""
@@ -96,6 +103,9 @@ class Engine:
         self._runners: dict[str, Runner] = {}
         self._forgotten: dict[str, float] = {}
         self._finished = asyncio.Event()
+        self._look_again = asyncio.Event()
+        self._wanted_known = False
+        """True once control has sent everything that it wants of this host."""
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
         store.outbox.on_removed(self._finished.set)
@@ -175,11 +185,13 @@ class Engine:
         self.instance_status = assignments.instance_status
         now = self._clock()
         batch = Batch()
-        waiting: list[Awaitable[None]] = []
+        stopping: list[Runner] = []
+        refused: list[str] = []
         fresh: list[tuple[TaskRecord, Graph]] = []
         for order in inbox.read(assignments, self._runners.keys() | self._forgotten.keys()):
             if order.arn in self._runners:
-                waiting.append(self._stop(self._runners[order.arn], order.reason, order.stop_code))
+                self._runners[order.arn].stop(order.reason, order.stop_code)
+                stopping.append(self._runners[order.arn])
             elif order.arn in self._forgotten:
                 continue
             elif order.payload is not None:
@@ -187,20 +199,19 @@ class Engine:
             else:
                 _log.warning("task refused", task=order.arn, reason=order.reason)
                 batch.enqueue(reports.rejected(order.arn, order.reason, now, order.stop_code))
-                self._forgotten[order.arn] = now
+                refused.append(order.arn)
         if assignments.full:
-            waiting.extend(self._stop_unlisted(assignments, control_id))
+            stopping.extend(self._stop_unlisted(assignments, control_id))
         if len(batch):
             await self._store.commit(batch)
+        self._forgotten.update(dict.fromkeys(refused, now))
         for record, graph in fresh:
             if record.arn not in self._runners:
                 self._launch(self._add(record, graph))
-        if waiting:
-            await asyncio.gather(*waiting)
-
-    async def _stop(self, runner: Runner, reason: str, stop_code: str) -> None:
-        runner.stop(reason, stop_code)
-        await runner.saved()
+        if assignments.full and not self._wanted_known:
+            self._wanted_known = True
+            self._look_again.set()
+        await asyncio.gather(*(runner.saved() for runner in stopping))
 
     def _accept(
         self, batch: Batch, payload: TaskPayload, control_id: str, now: float
@@ -215,15 +226,15 @@ class Engine:
             impossible = str(error)
         if impossible:
             record.desired = DesiredStatus.STOPPED
-            record.reason = impossible
+            record.reason = reasons.clip(impossible)
             record.stop_code = "TaskFailedToStart"
         batch.put(KIND, ids.task_id(record.arn), task.encode(record))
         _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
         return record, graph
 
-    def _stop_unlisted(self, assignments: Assignments, control_id: str) -> list[Awaitable[None]]:
+    def _stop_unlisted(self, assignments: Assignments, control_id: str) -> list[Runner]:
         listed = {a.task_arn for a in assignments.tasks}
-        waiting: list[Awaitable[None]] = []
+        stopping: list[Runner] = []
         for arn, runner in self._runners.items():
             record = runner.record
             if arn in listed or record.origin != control_id:
@@ -231,8 +242,9 @@ class Engine:
             if record.desired is DesiredStatus.RUNNING:
                 _log.warning("task is not wanted by control any more", task=arn)
                 reason = "The control endpoint no longer lists this task"
-                waiting.append(self._stop(runner, reason, "UserInitiated"))
-        return waiting
+                runner.stop(reason, "UserInitiated")
+                stopping.append(runner)
+        return stopping
 
     async def stop_task(self, arn: str, reason: str) -> None:
         """Stop a task on the word of an operator at this host; durable when it returns.
@@ -240,7 +252,9 @@ class Engine:
         Raises:
             KeyError: no such task.
         """
-        await self._stop(self._runners[arn], reason, "UserInitiated")
+        runner = self._runners[arn]
+        runner.stop(reason, "UserInitiated")
+        await runner.saved()
 
     # -- admission --------------------------------------------------------------------------------
 
@@ -268,7 +282,7 @@ class Engine:
         async for event in self._tools.runtime.events():
             self.engine_up = True
             if event.action == "relist":
-                await self._compare()
+                self._look_again.set()
             else:
                 self._dispatch(event)
             if self._on_network_event is not None:
@@ -288,19 +302,25 @@ class Engine:
             runner.recheck(name)
 
     async def _compare_regularly(self) -> None:
+        """Compare whenever events may have been missed, and now and then in any case."""
+        wait_s = RELIST_S
         while True:
-            await asyncio.sleep(RELIST_S * random.uniform(1.0, 1.1))  # noqa: S311 - spreads load
-            await self._compare()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s * random.uniform(1.0, 1.1)):  # noqa: S311 - spread
+                    await self._look_again.wait()
+            self._look_again.clear()
+            try:
+                await self._compare()
+                wait_s = RELIST_S
+            except RuntimeFailure as error:
+                _log.warning("containers not listed, trying again soon", error=str(error))
+                wait_s = COMPARE_RETRY_S
 
     async def _compare(self) -> None:
         """Compare every task with the engine's list; ask about what differs, remove leftovers."""
-        try:
-            found = await self._tools.runtime.list_containers(
-                labels={LABEL_OWNER: self._step_settings.owner, LABEL_CONTAINER: None}
-            )
-        except RuntimeFailure as error:
-            _log.warning("containers not listed, trying again later", error=str(error))
-            return
+        found = await self._tools.runtime.list_containers(
+            labels={LABEL_OWNER: self._step_settings.owner, LABEL_CONTAINER: None}
+        )
         seen = {(c.labels.get(LABEL_TASK, ""), c.labels.get(LABEL_CONTAINER, "")): c for c in found}
         for arn, runner in self._runners.items():
             for container in runner.record.containers.values():
@@ -308,9 +328,23 @@ class Engine:
                 state = summary.state if summary else ""
                 if container.known is ContainerStatus.STOPPED:
                     continue
-                if (state == "running") != (container.known is ContainerStatus.RUNNING):
+                running = container.known is ContainerStatus.RUNNING
+                if (state == "running") != running or (
+                    running and _is_judged(runner, container.name)
+                ):
                     runner.recheck(container.name)
-        for (arn, name), summary in seen.items():
+        if self._wanted_known:
+            await self._remove_leftovers(seen)
+
+    async def _remove_leftovers(self, left: dict[tuple[str, str], ContainerSummary]) -> None:
+        """Remove containers of ours that belong to no task.
+
+        Called only after control has said what it wants: an agent that lost its records (a damaged
+        file, one unreadable row) is given such tasks anew and adopts their containers.
+        """
+        for (arn, name), summary in left.items():
+            if arn in self._runners:
+                continue  # ordered since the list was made
             _log.warning("removing a container of no known task", task=arn, container=name)
             try:
                 await self._tools.runtime.remove_container(summary.id, force=True)
@@ -340,22 +374,32 @@ class Engine:
         Until then the record stays, so that an old order of a control that was away for long cannot
         start the task a second time.
         """
-        outbox = self._store.outbox
         while True:
             await self._finished.wait()
             self._finished.clear()
-            now = self._clock()
-            batch = Batch()
-            for arn, since in list(self._forgotten.items()):
-                if arn in self._runners:
-                    if not await outbox.pending(arn):
-                        batch.delete(KIND, ids.task_id(arn))
-                        del self._runners[arn]
-                        self._forgotten[arn] = now
-                elif now - since > REMEMBERED_S:
-                    del self._forgotten[arn]
-            if len(batch):
-                await self._store.commit(batch)
+            try:
+                await self._forget()
+            except StateFailure as error:
+                _log.warning("ended tasks not forgotten, trying again", error=str(error))
+                self._finished.set()
+                await asyncio.sleep(FORGET_RETRY_S)
+
+    async def _forget(self) -> None:
+        now = self._clock()
+        batch = Batch()
+        gone: list[str] = []
+        for arn, since in list(self._forgotten.items()):
+            if arn in self._runners:
+                if not await self._store.outbox.pending(arn):
+                    batch.delete(KIND, ids.task_id(arn))
+                    gone.append(arn)
+            elif now - since > REMEMBERED_S:
+                del self._forgotten[arn]
+        if gone:
+            await self._store.commit(batch)
+        for arn in gone:
+            del self._runners[arn]
+            self._forgotten[arn] = now
 
     async def flush(self) -> None:
         """Save what waits for a transaction; called once at a normal stop, after ``run``."""
@@ -363,6 +407,9 @@ class Engine:
         for arn, runner in self._runners.items():
             if runner.needs_save():
                 batch.put(KIND, ids.task_id(arn), task.encode(runner.record))
+                change = runner.unreported(self._clock())
+                if change is not None:
+                    batch.enqueue(change)
         if len(batch):
             await self._store.commit(batch)
 
@@ -389,3 +436,9 @@ class Engine:
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 yield from targets_of(runner.record, runner.live)
+
+
+def _is_judged(runner: Runner, name: str) -> bool:
+    """Tell whether a container has a health check, whose verdict may have been missed."""
+    definition = runner.record.payload.container(name)
+    return definition is not None and dependency_graph.has_health_check(definition)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -93,7 +94,7 @@ class Runner:
         self._save_not_before = 0.0
         self._save_now = False
         self._savers: list[asyncio.Future[None]] = []
-        self._released = False
+        self._released = record.is_done  # what a restored one held may be somebody else's by now
         self._seen = (record.known, {c.name: c.known for c in record.containers.values()})
 
     def equip(
@@ -147,6 +148,8 @@ class Runner:
             known = self.record.containers.get(container)
             if known is not None and known.known is ContainerStatus.RUNNING:
                 observe.health(known, value, now)
+            elif known is not None and known.known < ContainerStatus.RUNNING:
+                self.live.recheck.add(container)  # its start has not been answered yet
 
         self.post(message)
 
@@ -177,7 +180,13 @@ class Runner:
 
     def needs_save(self) -> bool:
         """Tell whether facts are waiting for a transaction."""
-        return bool(self._dirty_since)
+        return bool(self._dirty_since) or reports.signature(self.record) != self._reported
+
+    def unreported(self, now: float) -> TaskChange | None:
+        """Return the report that no transaction has carried yet, or None when there is none."""
+        if reports.signature(self.record) == self._reported:
+            return None
+        return reports.change_of(self.record, now)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -192,7 +201,7 @@ class Runner:
                 self._release_when_stopped()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
                 self.waits = plan.waits
-                if plan.finished and not self._savers:
+                if plan.finished and not self._savers and self._mailbox.empty():
                     self.finished = True
                 else:
                     self._carry_out(plan, group, now)
@@ -200,14 +209,14 @@ class Runner:
 
     def _carry_out(self, plan: Plan, group: asyncio.TaskGroup, now: float) -> None:
         for key in plan.cancel:
-            if key in self._running:
+            if key in self._running and not self._running[key].cancelling():
                 self._running[key].cancel()
         for step in plan.steps:
             self.live.inflight[step.key] = step
             self.live.since[step.key] = now
-            self._running[step.key] = group.create_task(
-                self._do(step), name=f"{step.kind} {step.key}"
-            )
+            task = group.create_task(self._do(step), name=f"{step.kind} {step.key}")
+            task.add_done_callback(partial(self._cancelled, step))
+            self._running[step.key] = task
 
     async def _apply_messages(self, plan: Plan) -> None:
         """Wait for the next message or timer, then apply everything that has arrived."""
@@ -235,9 +244,6 @@ class Runner:
             raise RuntimeError("a runner must be equipped before it runs")
         try:
             outcome = await self._steps.do(step)
-        except asyncio.CancelledError:
-            self.post(lambda _now: self._ended(step))
-            raise
         except AgentError as error:
             await self._failed(step, error)
         except Exception as error:  # noqa: BLE001 - see below
@@ -246,6 +252,11 @@ class Runner:
             await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"))
         else:
             self.post(lambda now: self._succeeded(step, outcome, now))
+
+    def _cancelled(self, step: Step, task: asyncio.Task[None]) -> None:
+        """A step was cancelled, wherever it was: before its first line, or in a ping after it."""
+        if task.cancelled():
+            self.post(lambda _now: self._ended(step))
 
     def _ended(self, step: Step) -> None:
         self.live.inflight.pop(step.key, None)

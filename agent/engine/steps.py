@@ -195,8 +195,7 @@ class Steps:
                 engine_name, body, limit_s=self._settings.create_limit_s
             )
         except NameConflict:
-            seen = await self._adopt(engine_name)
-            return lambda now: observe.state(record, container, seen, self._live, now)
+            return self._see(name, await self._adopt(engine_name))
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -239,9 +238,7 @@ class Steps:
 
         def outcome(now: float) -> None:
             observe.running(container, self._live, now)
-            container.bindings = container_body.network_bindings(
-                self._record.payload, self._definition(name), self._record.host_ports
-            )
+            self._show_ports(name)
             if self._record.payload.mode is NetworkMode.BRIDGE:
                 self._live.recheck.add(name)  # for its process id, by which its traffic is counted
 
@@ -266,7 +263,26 @@ class Steps:
         except BaseException:
             live.recheck.add(name)
             raise
-        return lambda now: observe.state(record, container, seen, live, now)
+        return self._see(name, seen)
+
+    def _see(self, name: str, seen: ContainerState) -> Outcome:
+        """Return how to write down what the engine says of a container."""
+        record = self._record
+        container = record.containers[name]
+
+        def outcome(now: float) -> None:
+            container.engine_name = seen.name
+            observe.state(record, container, seen, self._live, now)
+            if container.known is ContainerStatus.RUNNING and not container.bindings:
+                self._show_ports(name)
+
+        return outcome
+
+    def _show_ports(self, name: str) -> None:
+        record = self._record
+        record.containers[name].bindings = container_body.network_bindings(
+            record.payload, self._definition(name), record.host_ports
+        )
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -1,0 +1,243 @@
+"""The real task engine with the real store, on a container engine in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.engine.engine import Engine, EngineSettings
+from agent.engine.planner import Policy
+from agent.engine.steps import StepSettings, Tools
+from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
+from agent.model import payload as payloads
+from agent.model import reasons
+from agent.model.resources import HostResources
+from agent.model.task import TaskNetwork
+from agent.model.wire import Assignment, Assignments
+from agent.resources.ledger import Ledger
+from agent.state import Batch, Store
+from tests.support.memory_engine import MemoryEngine
+from tests.support.tasks import ARN, payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from agent.model.changes import TaskChange
+    from agent.model.payload import Container
+    from agent.model.task import ContainerRecord, TaskRecord
+
+CONTROL = "control-1"
+OWNER = "owner-1"
+PATIENCE_S = 8.0
+
+
+class FlakyStore(Store):
+    """The store itself, on a disk that a test can fill up."""
+
+    broken = False
+
+    def commit(self, batch: Batch) -> asyncio.Future[None]:
+        if not self.broken:
+            return super().commit(batch)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(StateFailure("disk full"))
+        return future
+
+
+class Networks:
+    """Claims and releases, durable like the real ones."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+        self.released: list[str] = []
+        self.failures = 0
+
+    async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
+        if self.failures:
+            self.failures -= 1
+            raise NetworkFailure("no address is free")
+        self.held.add(task_arn)
+        return TaskNetwork(
+            attachment_id=attachment_id or "eni-1",
+            mac="0a:00",
+            ipv4="10.0.0.2",
+            prefix_len=24,
+            gateway="10.0.0.1",
+            hostname="ip-10-0-0-2",
+            sandbox_id="sandbox-1",
+            sandbox_pid=4242,
+        )
+
+    async def release(self, task_arn: str) -> None:
+        self.held.discard(task_arn)
+        self.released.append(task_arn)
+
+
+class Ports:
+    """Dynamic host ports from 40000 on; one life long, as in the agent."""
+
+    def __init__(self) -> None:
+        self.held: set[int] = set()
+
+    def pick(self, protocol: str, count: int = 1) -> list[int]:
+        assert protocol in ("tcp", "udp")
+        first = max(self.held, default=39_999) + 1
+        picked = list(range(first, first + count))
+        self.held.update(picked)
+        return picked
+
+    def hold(self, protocol: str, ports: Iterable[int]) -> None:
+        assert protocol in ("tcp", "udp")
+        self.held.update(ports)
+
+    def release(self, protocol: str, ports: Iterable[int]) -> None:
+        assert protocol in ("tcp", "udp")
+        self.held.difference_update(ports)
+
+
+class TaskHost:
+    """One host that carries tasks; ``crash`` and ``start`` give it another life."""
+
+    def __init__(
+        self, path: Path, *, cleanup_wait_s: float = 3600.0, cpu_units: int = 4096
+    ) -> None:
+        self.runtime = MemoryEngine()
+        self.networks = Networks()
+        self.reported: list[TaskChange] = []
+        """Everything that left the outbox, of all lives."""
+        self.store: FlakyStore
+        self.engine: Engine
+        self.ledger: Ledger
+        self.ports = Ports()
+        self.path = path
+        self._policy = Policy(cleanup_wait_s=cleanup_wait_s)
+        self._resources = HostResources(cpu_units=cpu_units, memory_mib=4096)
+        self._task: asyncio.Task[None] | None = None
+
+    # -- lives ------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Begin a life: open the store, restore, run."""
+        opened = await FlakyStore.open(self.path)
+        assert isinstance(opened, FlakyStore)
+        self.store = opened
+        self.ledger = Ledger(self._resources)
+        self.ports = Ports()
+        self.engine = Engine(
+            store=self.store,
+            ledger=self.ledger,
+            tools=Tools(
+                runtime=self.runtime,
+                claim_network=self.networks.claim,
+                release_network=self.networks.release,
+                ensure_image=self._ensure_image,
+                ports=self.ports,
+            ),
+            steps=StepSettings(cluster="default", owner=OWNER),
+            settings=EngineSettings(policy=self._policy),
+        )
+        await self.engine.restore()
+        self._task = asyncio.create_task(self.engine.run())
+
+    async def crash(self) -> None:
+        """End a life without a word: nothing is flushed."""
+        assert self._task is not None
+        task, self._task = self._task, None
+        if task.done():
+            await task  # raises what killed it
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await self.store.close()
+
+    async def leave(self) -> None:
+        """End a life as a SIGTERM does."""
+        assert self._task is not None
+        task, self._task = self._task, None
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        await self.engine.flush()
+        await self.store.close()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            await self.crash()
+
+    async def _ensure_image(self, container: Container, before_pull: Callable[[str], None]) -> str:
+        try:
+            await self.runtime.pull_image(container.image, on_progress=before_pull)
+        except NoSuchImage as error:
+            raise PayloadError(str(error), name=reasons.CANNOT_PULL) from None
+        return f"sha256:{container.image}"
+
+    # -- control ----------------------------------------------------------------------------------
+
+    async def order(self, *containers: Container, arn: str = ARN, **fields: Any) -> None:
+        """Order one task to run."""
+        await self.send(assignment(*containers, arn=arn, **fields))
+
+    async def stop(self, arn: str = ARN, reason: str = "enough") -> None:
+        """Order one task to stop."""
+        await self.send(
+            Assignment(
+                task_arn=arn,
+                desired_status="STOPPED",
+                stopped_reason=reason,
+                stop_code="UserInitiated",
+            )
+        )
+
+    async def send(self, *tasks: Assignment, full: bool = False, control_id: str = CONTROL) -> None:
+        """Send an answer of control."""
+        answer = Assignments(revision=1, full=full, tasks=list(tasks))
+        async with asyncio.timeout(PATIENCE_S):
+            await self.engine.apply(answer, control_id)
+
+    async def deliver(self) -> list[TaskChange]:
+        """Take everything out of the outbox and acknowledge it; returns what came now."""
+        rows = await self.store.outbox.peek(1000)
+        self.store.outbox.settle([seq for seq, _ in rows])
+        changes = [change for _, change in rows]
+        self.reported.extend(changes)
+        return changes
+
+    async def unsent(self) -> list[TaskChange]:
+        """Look at the outbox."""
+        return [change for _, change in await self.store.outbox.peek(1000)]
+
+    # -- looking ----------------------------------------------------------------------------------
+
+    def record(self, arn: str = ARN) -> TaskRecord:
+        return self.engine._runners[arn].record
+
+    def container(self, name: str, arn: str = ARN) -> ContainerRecord:
+        return self.record(arn).containers[name]
+
+    async def until(self, what: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
+        """Return as soon as something is true; fail if it takes too long or the engine died."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + patience_s
+        while not what():
+            if self._task is not None and self._task.done():
+                await self._task
+            if loop.time() > deadline:
+                records = [r.record for r in self.engine._runners.values()]
+                waits = [r.waits for r in self.engine._runners.values()]
+                raise AssertionError(f"waited in vain; records {records}; waits {waits}")
+            await asyncio.sleep(0.005)
+
+    async def until_known(self, status: str, arn: str = ARN) -> None:
+        """Return when a task has a status, PENDING, RUNNING or STOPPED, and its report is saved."""
+        await self.until(lambda: self.record(arn).known.wire() == status)
+        await self.engine._runners[arn].saved()
+
+
+def assignment(*containers: Container, arn: str = ARN, **fields: Any) -> Assignment:
+    """An order to run a task of these containers."""
+    raw = payloads.encode(payload(*containers, arn=arn, **fields))
+    return Assignment(task_arn=arn, desired_status="RUNNING", payload=msgspec.Raw(raw))
