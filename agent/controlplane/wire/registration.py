@@ -43,6 +43,7 @@ from agent.model.ids import cluster_name
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
+    from agent.controlplane.store.contract import KeyValue
     from agent.model.wire import Register
 
 _TRIES = 8
@@ -73,9 +74,9 @@ class Registry:
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
         await self._ensure_cluster(cluster)
         for _ in range(_TRIES):
-            known = await self._known(call)
+            known, token = await self._known(call)
             if known is None:
-                record = await self._create(cluster, call)
+                record = await self._create(cluster, call, token)
             else:
                 _check_same(known.record, cluster)
                 record = await self._renew(known, call)
@@ -140,30 +141,40 @@ class Registry:
         compare = absent(key) if found is None else unchanged(found.kv)
         await store.txn([compare], [Put(key, records.encode(record))])
 
-    async def _known(self, call: Register) -> Found[InstanceRecord] | None:
-        """Return the instance that the call registers again, or None for a new host."""
-        arn = call.instance_arn
-        named = bool(arn)
-        if not arn:
-            kv = await self._services.store.get(records.registration_key(call.client_token))
-            arn = kv.value.decode() if kv is not None else ""
+    async def _known(self, call: Register) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
+        """Return the instance that the call registers again, None for a new host; and the token.
+
+        The ARN goes before the token. The token is looked at also when the ARN is of an instance
+        that is gone: the call may be the repetition of one that made a new instance already.
+        """
+        key = records.registration_key(call.client_token)
+        token = await self._services.store.get(key)
+        named = await self._instance(call.instance_arn)
+        if named is not None:
+            if named.record.status != "INACTIVE":
+                return named, token
+            if named.record.status_reason != LEFT:
+                raise StaleGeneration(
+                    "this container instance was deregistered; to register the host as a new one, "
+                    "stop the agent and remove its state directory"
+                )
+        known = await self._instance(token.value.decode()) if token is not None else None
+        if known is not None and known.record.status == "INACTIVE":
+            known = None
+        return known, token
+
+    async def _instance(self, arn: str) -> Found[InstanceRecord] | None:
         parsed = parse_arn(arn)
         if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
             return None
         key = records.instance_key(*parsed.path)
         found = await access.find(self._services.store, InstanceRecord, key)
-        if found is None or found.record.arn != arn:
-            return None
-        if found.record.status != "INACTIVE":
-            return found
-        if named and found.record.status_reason != LEFT:
-            raise StaleGeneration(
-                "this container instance was deregistered; to register the host as a new one, "
-                "stop the agent and remove its state directory"
-            )
-        return None
+        return found if found is not None and found.record.arn == arn else None
 
-    async def _create(self, cluster: str, call: Register) -> InstanceRecord | None:
+    async def _create(
+        self, cluster: str, call: Register, token: KeyValue | None
+    ) -> InstanceRecord | None:
+        """Make a new instance; None when the token is no longer what was read."""
         services, instance_id = self._services, new_id()
         record = InstanceRecord(
             id=instance_id,
@@ -177,7 +188,6 @@ class Registry:
             registered_at=services.clock(),
         )
         token_key = records.registration_key(call.client_token)
-        token = await services.store.get(token_key)
         compares = [
             absent(token_key) if token is None else unchanged(token),
             present(records.cluster_key(cluster)),

@@ -365,6 +365,8 @@ async def test_agent_that_leaves_comes_back_as_a_new_instance(endpoint: Endpoint
     assert (status, code_of(body)) == (404, "InstanceUnknown")
     again = await agent.register(instance_arn=first.instance_arn)
     assert again.instance_arn != first.instance_arn
+    repeated = await agent.register(instance_arn=first.instance_arn)
+    assert repeated.instance_arn == again.instance_arn
 
 
 async def test_deregistered_instance_does_not_come_back_by_itself(endpoint: Endpoint) -> None:
