@@ -123,6 +123,7 @@ async def _serve(settings: Settings) -> None:
             pull_limit_s=settings.image_pull_timeout_s,
             manifest_limit_s=settings.manifest_pull_timeout_s,
         )
+        cleanup.push_async_callback(images.close)
 
         async def on_network_event(event: EngineEvent) -> None:
             if event.action == "relist":
