@@ -204,12 +204,6 @@ class Settings:
         note="the kernel's local port range",
         empty=NoneType,
     )
-    exclude_ipv6_portbinding: bool = _setting(
-        "ECS_EXCLUDE_IPV6_PORTBINDING",
-        values.BOOL,
-        "true",
-        "Leave `::` bindings out of reported network bindings.",
-    )
 
     # Images
     image_pull_behavior: Literal["default", "always", "once", "prefer-cached"] = _setting(
