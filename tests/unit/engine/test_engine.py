@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from agent.errors import EngineRefused, EngineTimeout, EngineUnavailable
+from agent.engine.container_body import engine_name
+from agent.errors import EngineRefused, EngineTimeout, EngineUnavailable, StateFailure
 from agent.model.payload import EngineConfig, PortMapping, RestartPolicy, Volume
 from agent.model.status import ContainerStatus, Health
 from agent.model.task import NetworkBinding
 from agent.model.wire import Assignment
 from tests.support.memory_engine import Fault
 from tests.support.task_host import CONTROL, TaskHost, assignment
-from tests.support.tasks import ARN, container
+from tests.support.tasks import ARN, container, payload
 
 if TYPE_CHECKING:
     from agent.model.changes import TaskChange
@@ -493,6 +494,22 @@ async def test_a_restored_task_holds_its_resources(host: TaskHost) -> None:
     assert host.ledger.used()[0].used == 4000
 
 
+async def test_ports_of_a_stopped_task_are_not_given_back_twice(host: TaskHost) -> None:
+    ports = [PortMapping(container_port=80)]
+    for arn in (ARN, OTHER):
+        await host.order(container("a", port_mappings=ports), arn=arn, network_mode="bridge")
+        await host.until_known("RUNNING", arn)
+        if arn == ARN:
+            await host.stop()
+            await host.until_known("STOPPED")
+    assert host.record().host_ports == host.record(OTHER).host_ports
+    await host.crash()
+    await host.start()
+    await host.until(lambda: host.runtime.count("inspect"))
+    await asyncio.sleep(0.05)
+    assert host.ports.held == {40_000}
+
+
 async def test_a_volume_driver_that_is_away_does_not_stop_what_runs(host: TaskHost) -> None:
     await host.order(container("a"), volumes=[Volume(name="v")])
     await host.until_known("RUNNING")
@@ -558,24 +575,14 @@ async def test_containers_of_others_are_left_alone(host: TaskHost) -> None:
 
 
 async def test_a_name_that_somebody_else_took(host: TaskHost) -> None:
-    host.runtime.fault("create", Fault(delay_s=0.05))
+    name = engine_name(payload(container("a")), "a")
+    await host.runtime.create_container(name, {"Image": "busybox"})
     await host.order(container("a"))
-    await host.until_known("RUNNING")
-    name = host.runtime.box("a").name
-    await host.stop()
     await host.until_known("STOPPED")
-    host.runtime.boxes.clear()
-    taken = name.rsplit("-", 1)[0]
-    assert taken.startswith("ecs-web-1-a")
-    from agent.engine.container_body import engine_name  # noqa: PLC0415
-    from tests.support.tasks import payload  # noqa: PLC0415
-
-    other = engine_name(payload(container("b"), arn=OTHER), "b")
-    await host.runtime.create_container(other, {"Image": "busybox"})
-    await host.order(container("b"), arn=OTHER)
-    await host.until_known("STOPPED", OTHER)
-    assert "taken by a container of somebody else" in host.container("b", OTHER).reason
-    assert len(host.runtime.boxes) == 1
+    reason = host.container("a").reason
+    assert reason.startswith("CannotCreateContainerError: the container name ")
+    assert reason.endswith("is taken by a container of somebody else")
+    assert [box.name for box in host.runtime.boxes.values()] == [name]
 
 
 # -- the end ------------------------------------------------------------------------------------------
@@ -663,8 +670,6 @@ async def test_a_store_that_fails_for_a_while_loses_nothing(host: TaskHost) -> N
 async def test_an_order_that_cannot_be_saved_is_refused_whole_and_can_be_sent_again(
     host: TaskHost,
 ) -> None:
-    from agent.errors import StateFailure  # noqa: PLC0415
-
     bad = Assignment(task_arn=OTHER, desired_status="RUNNING", payload=msgspec.Raw(b"{}"))
     await host.order(container("z"), arn=OTHER + "2")
     await host.until_known("RUNNING", OTHER + "2")
@@ -708,6 +713,6 @@ async def test_a_full_disk_at_the_end_of_a_task_does_not_end_the_agent(
     host.store.outbox.settle([seq for seq, _ in rows])
     host.store.broken = True
     host.engine._finished.set()
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.02)
     host.store.broken = False
     await host.until(lambda: host.engine.known_tasks() == [])
