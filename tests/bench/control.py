@@ -23,7 +23,7 @@ class ScriptedControl:
         self.polled_at = 0.0
         self.seen: dict[str, list[tuple[float, Change]]] = defaultdict(list)
         """Every report by task ARN, with the time it arrived."""
-        self._revision = 0
+        self._revision = 1
         self._generation = 0
         self._tasks: dict[str, dict[str, Any]] = {}
         self._changed = asyncio.Condition()
@@ -112,7 +112,7 @@ class ScriptedControl:
             except TimeoutError:
                 return web.Response(status=204)
             tasks = [t for t in self._tasks.values() if t["revision"] > after]
-            body = {"revision": max(self._revision, 1), "full": after == 0, "tasks": tasks}
+            body = {"revision": self._revision, "full": after == 0, "tasks": tasks}
         return web.json_response(body)
 
     async def _changes(self, request: web.Request) -> web.Response:

@@ -244,7 +244,10 @@ class Fleet:
         def connected() -> bool:
             for agent in self.agents:
                 assert agent.is_alive(), f"{agent.name} ended:\n{agent.tail()}"
-            arns = client.list_container_instances()["containerInstanceArns"]
+            try:
+                arns = client.list_container_instances()["containerInstanceArns"]
+            except client.exceptions.ClusterNotFoundException:
+                return False  # made by the first registration
             if len(arns) < len(self.agents):
                 return False
             found = client.describe_container_instances(containerInstances=arns)
@@ -255,8 +258,9 @@ class Fleet:
     def stop_tasks(self) -> None:
         """Stop every task as an operator does, and wait until its agent has forgotten it."""
         client = self.client()
-        for arn in client.list_tasks()["taskArns"]:
-            client.stop_task(task=arn)
+        if self.agents:
+            for arn in client.list_tasks()["taskArns"]:
+                client.stop_task(task=arn)
         for agent in self.agents:
             eventually(agent.has_no_tasks, what=f"{agent.name} is empty")
 
