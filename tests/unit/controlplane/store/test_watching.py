@@ -24,6 +24,7 @@ class Log:
         self.release = asyncio.Event()
         self.release.set()
         self.reads = 0
+        self.last_after = 0
 
     def commit(self, *keys: str) -> int:
         self.revision += 1
@@ -35,6 +36,7 @@ class Log:
 
     async def read(self, prefix: str, after: int) -> tuple[list[Event], int, bool]:
         self.reads += 1
+        self.last_after = after
         found = [
             e for e in self.events if e.kv.mod_revision > after and e.kv.key.startswith(prefix)
         ]
@@ -127,6 +129,24 @@ async def test_full_backlog_goes_back_to_history(log: Log, hub: Hub) -> None:
     last = log.commit()
     hub.publish(last, log.of(last))
     assert revisions([await anext(watch)]) == [last]
+
+
+async def test_idle_watch_that_falls_behind_needs_no_history_of_its_idle_time(
+    log: Log, hub: Hub
+) -> None:
+    watch = hub.watch("/w/", 1)
+    log.commit()
+    await anext(watch)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await anext(watch)
+    log.revision = 1000  # others wrote, and all that may be compacted by now
+    for _ in range(BACKLOG_LIMIT + 1):
+        revision = log.commit()
+        hub.publish(revision, log.of(revision))
+    log.limit = 10**6
+    assert len((await anext(watch)).events) == BACKLOG_LIMIT + 1
+    assert log.last_after == 1000
 
 
 async def test_backlog_that_fills_during_a_reading_is_read_again(log: Log, hub: Hub) -> None:
