@@ -92,7 +92,7 @@ class DockerEngine:
             versions = client.negotiate()
             return parse.engine_info(versions, client.info(), client.api_version)
 
-        return await self._do(self._quick, work, "connected", _QUICK_LIMIT_S)
+        return await self._do(self._quick, work, "connected", _QUICK_LIMIT_S, negotiate=False)
 
     async def ping(self, *, limit_s: float = 5.0) -> None:
         """Return when the engine answers."""
@@ -328,13 +328,15 @@ class DockerEngine:
         operation: str,
         limit_s: float,
         subject: str = "",
+        *,
+        negotiate: bool = True,
     ) -> T:
         """Make one call in a lane; ``subject`` is the container it is about."""
 
         def in_thread(call: Call) -> T:
             with self._translated(call, subject=subject):
                 client = self._client()
-                if not client.negotiated:
+                if negotiate and not client.negotiated:
                     client.negotiate()
                 return work(client, call)
 

@@ -20,6 +20,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import structlog
+
 from agent.errors import EngineTimeout, EngineUnavailable
 from agent.model import reasons
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 _WAKING_S = 1.0
 """How long a thread may take to notice that its socket was closed."""
@@ -178,10 +182,10 @@ class Lane:
             raise EngineUnavailable(text, operation=operation)
         job = _Job(work, Call(limit_s, operation=operation))
         self._jobs.add(job)
-        if len(self._threads) < min(len(self._jobs) + self._lost, self._size):
-            self._start_thread()
-        self._queue.put(job)
         try:
+            if len(self._threads) < min(len(self._jobs) + self._lost, self._size):
+                self._start_thread()
+            self._queue.put(job)
             async with asyncio.timeout(limit_s):
                 return await job.future
         except TimeoutError:
@@ -212,8 +216,14 @@ class Lane:
     def _start_thread(self) -> None:
         name = f"engine-{self.name}-{len(self._threads)}"
         thread = threading.Thread(target=self._serve, name=name, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._threads:
+                raise EngineUnavailable(f"no thread for {self.name}: {error}") from None
+            log.warning("no more threads", lane=self.name, threads=len(self._threads))
+        else:
+            self._threads.append(thread)
 
     def _leave(self, job: _Job[Any]) -> None:
         self._jobs.discard(job)
@@ -253,7 +263,10 @@ class Lane:
         except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
             value, settle = error, job.future.set_exception
         make_current(None)
-        self._call_ended(job.call.detach())
+        try:
+            self._call_ended(job.call.detach())
+        except Exception as error:  # noqa: BLE001 - tidying up must cost neither answer nor thread
+            log.warning("an engine connection did not close", lane=self.name, error=repr(error))
         with contextlib.suppress(RuntimeError):  # the loop is closed
             job.loop.call_soon_threadsafe(self._returned, job, settle, value)
 

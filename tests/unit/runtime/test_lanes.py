@@ -147,6 +147,13 @@ async def test_hooks_run_in_the_thread() -> None:
     assert seen == [("engine-tests-0", True), ("engine-tests-0", "end")]
 
 
+async def test_a_hook_that_fails_costs_neither_answer_nor_thread() -> None:
+    lane = Lane("tests", 1, call_ended=lambda _: 1 // 0)  # type: ignore[arg-type]
+    for _ in range(2):
+        assert await lane.run(lambda _: 7, limit_s=1, operation="") == 7
+    assert await lane.close() == 0
+
+
 def test_an_aborted_call_cannot_begin_to_wait() -> None:
     call = Call(1)
     call.abort()
