@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -9,14 +10,12 @@ import pytest
 
 from agent.network.pool import TaskNetworks
 from agent.network.settings import NetworkSettings
+from agent.runtime.pause.pause import ensure_pause_image
 from agent.state import Store
-from tests.support import images
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import docker
 
     from agent.runtime.docker import DockerEngine
 
@@ -73,16 +72,10 @@ class Host:
         await self.leave()
 
 
-@pytest.fixture(scope="session")
-def pause_image(sdk: docker.APIClient) -> str:
-    """An image whose program waits, and ends with 0 on SIGTERM."""
-    return images.build(
-        sdk,
-        "pause",
-        {"bin/busybox": images.BUSYBOX.read_bytes()},
-        {"bin/sh": "busybox", "bin/sleep": "busybox"},
-        config={"Cmd": images.LINGER},
-    )
+@pytest.fixture
+async def pause_image(engine: DockerEngine) -> str:
+    """The image that the agent itself uses."""
+    return await ensure_pause_image(engine, platform.machine())
 
 
 @pytest.fixture
