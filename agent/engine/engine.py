@@ -60,6 +60,8 @@ REMEMBERED_S = 600.0
 """How long a forgotten task is remembered: longer than an answer of control can be under way."""
 
 PING_LIMIT_S = 5.0
+PING_EVERY_S = 10.0
+"""How soon a hanging engine is seen: nothing else tells, since its calls simply do not end."""
 
 _log = structlog.get_logger()
 
@@ -139,6 +141,7 @@ class Engine:
             self._started.set()
             group.create_task(self._follow_events(), name="engine events")
             group.create_task(self._compare_regularly(), name="engine comparison")
+            group.create_task(self._watch_engine(), name="engine watch")
             group.create_task(self._forget_acknowledged(), name="forget tasks")
 
     def _add(self, record: TaskRecord, graph: Graph) -> Runner:
@@ -357,14 +360,24 @@ class Engine:
         if runner is not None:
             runner.network_lost()
 
+    async def _watch_engine(self) -> None:
+        while True:
+            await self._answers()
+            await asyncio.sleep(PING_EVERY_S)
+
     async def _answers(self) -> bool:
+        was_up = self.engine_up
         try:
             await self._tools.runtime.ping(limit_s=PING_LIMIT_S)
-        except RuntimeFailure:
+        except RuntimeFailure as error:
             self.engine_up = False
-            return False
-        self.engine_up = True
-        return True
+            if was_up:
+                _log.error("the container engine does not answer; tasks wait", error=str(error))
+        else:
+            self.engine_up = True
+            if not was_up:
+                _log.info("the container engine answers")
+        return self.engine_up
 
     # -- the end of tasks -----------------------------------------------------------------------------
 
