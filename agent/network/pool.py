@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from agent.errors import AgentError, NetworkFailure, StateFailure
-from agent.network import lease as leases
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, parse_pool
+from agent.network.book import Book
 from agent.network.firewall import Firewall
 from agent.network.host import HostNetwork
 from agent.network.links import HostLinks
 from agent.network.netlink import NetlinkLane
 from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
 from agent.network.warm import WarmPool
-from agent.state.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine
@@ -68,7 +67,6 @@ class TaskNetworks:
         self.on_lost: Callable[[str], None] = lambda task_arn: None
         """Called with the ARN of a task whose sandbox died; the task still has to release it."""
         self._settings = settings
-        self._store = store
         self._engine = engine
         self._image = image
         self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
@@ -82,11 +80,7 @@ class TaskNetworks:
             target=settings.warm_sandboxes,
             quiet_s=settings.quiet_s,
         )
-        self._leases: dict[str, Lease] = {}
-        self._by_task: dict[str, str] = {}
-        self._dead: set[str] = set()
-        self._leaving: set[str] = set()
-        self._scrap: dict[str, Lease] = {}
+        self._book = Book(store)
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -105,11 +99,11 @@ class TaskNetworks:
 
     def networks(self) -> dict[str, TaskNetwork]:
         """Return the network of every task that holds one, by task ARN."""
-        return {arn: self._leases[ipv4].network() for arn, ipv4 in self._by_task.items()}
+        return self._book.networks()
 
     def lost(self) -> frozenset[str]:
         """Return the ARNs of tasks whose sandbox died and that have not released it."""
-        return frozenset(arn for arn, ipv4 in self._by_task.items() if ipv4 in self._dead)
+        return self._book.lost()
 
     async def start(self) -> None:
         """Take over what an earlier process left, and make bridge and rules. Once.
@@ -122,8 +116,7 @@ class TaskNetworks:
             StateFailure: the rows cannot be read.
         """
         await self._lane.start()
-        rows = await self._store.load(leases.KIND, leases.decode)
-        cursor = await self._store.get_meta(leases.CURSOR_META) or ""
+        rows, cursor = await self._book.load()
         settings = self._settings
         self._addresses = AddressPool(
             settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
@@ -145,7 +138,7 @@ class TaskNetworks:
         )
         await self._host.check_pool()
         self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
-        await self._take_over(await self._find(list(rows.values())))
+        await self._take_over(await self._find(rows))
 
     async def _find(self, rows: list[Lease]) -> recovery.Findings:
         containers = await self._engine.list_containers(
@@ -161,14 +154,10 @@ class TaskNetworks:
         )
 
     async def _take_over(self, found: recovery.Findings) -> None:
-        for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
-            self._addresses.hold(lease.ipv4)
-            self._leases[lease.ipv4] = lease
-        for lease in (*found.kept, *found.lost):
-            self._by_task[lease.task_arn] = lease.ipv4
-        self._dead.update(lease.ipv4 for lease in found.lost)
-        self._scrap.update((lease.ipv4, lease) for lease in found.dropped)
-        await self._host.ensure(self._in_use(), self._sandboxes.mtu)
+        self._book.take_over(found)
+        for ipv4 in self._book.leases:
+            self._addresses.hold(ipv4)
+        await self._host.ensure(self._book.in_use(), self._sandboxes.mtu)
         for lease in found.kept:
             self._begin_watch(lease)
         for lease in found.ready:
@@ -229,7 +218,7 @@ class TaskNetworks:
         leaving = self._releases.get(task_arn)
         if leaving is not None:
             await asyncio.wait([leaving])
-        held = self._by_task.get(task_arn)
+        held = self._book.by_task.get(task_arn)
         if held is not None:
             return self._answer(held)
         flight = self._claims.get(task_arn)
@@ -241,20 +230,28 @@ class TaskNetworks:
 
     async def _claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         with self._warm.launch():
-            lease = await self._warm.obtain()
+            lease = await self._obtain()
             claimed = lease.claimed(task_arn, attachment_id, time.time())
             try:
-                await self._write(claimed)
+                await self._book.write(claimed, self._addresses.cursor)
             except StateFailure:
                 self._warm.offer(lease)  # nothing was written: the sandbox is as free as before
                 raise
-            self._by_task[task_arn] = lease.ipv4
             return self._answer(lease.ipv4)
 
+    async def _obtain(self) -> Lease:
+        """Return a sandbox of the pool that still lives; those that died waiting are removed."""
+        while (lease := await self._warm.obtain()).ipv4 in self._book.dead:
+            self._book.scrap[lease.ipv4] = lease
+            self._scrapped.set()
+        return lease
+
     def _answer(self, ipv4: str) -> TaskNetwork:
-        if ipv4 in self._dead:
+        if ipv4 in self._book.dead:
             raise NetworkFailure(f"the task's network sandbox {ipv4} has died")
-        return self._leases[ipv4].network()
+        if ipv4 in self._book.leaving:
+            raise NetworkFailure(f"the task's network sandbox {ipv4} is being removed")
+        return self._book.leases[ipv4].network()
 
     async def release(self, task_arn: str) -> None:
         """Remove a task's sandbox; returns when link, container and row are gone. Idempotent.
@@ -269,16 +266,13 @@ class TaskNetworks:
             await asyncio.wait([flight])
         leaving = self._releases.get(task_arn)
         if leaving is None:
-            if task_arn not in self._by_task:
+            held = self._book.by_task.get(task_arn)
+            if held is None:
                 return
-            leaving = self._spawn(self._release(task_arn))
+            leaving = self._spawn(self._remove(self._book.leases[held]))
             self._releases[task_arn] = leaving
             leaving.add_done_callback(lambda _: self._releases.pop(task_arn, None))
         await asyncio.shield(leaving)
-
-    async def _release(self, task_arn: str) -> None:
-        await self._remove(self._leases[self._by_task[task_arn]])
-        del self._by_task[task_arn]
 
     async def reconcile(self, live_task_arns: Collection[str]) -> None:
         """Release what is held for tasks that are not in this list.
@@ -286,7 +280,7 @@ class TaskNetworks:
         What cannot be released is logged; the next call tries again.
         """
         live = frozenset(live_task_arns)
-        gone = [arn for arn in self._by_task if arn not in live]
+        gone = [arn for arn in self._book.by_task if arn not in live]
         await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
 
     async def reassert(self) -> None:
@@ -298,10 +292,10 @@ class TaskNetworks:
             NetworkFailure: something cannot be put right now.
         """
         await self._empty_scrap()
-        for lease in await self._block(_ended, self._in_use()):
+        for lease in await self._block(_departed, self._book.in_use()):
             self._ended(lease.ipv4)
-        for lease in await self._host.repair(self._in_use(), self._sandboxes.mtu):
-            if lease in self._in_use():
+        for lease in await self._host.repair(self._book.in_use(), self._sandboxes.mtu):
+            if lease in self._book.in_use():
                 _log.warning("link of a sandbox was gone; made anew", ipv4=lease.ipv4)
                 await self._sandboxes.reattach(lease)
 
@@ -313,17 +307,19 @@ class TaskNetworks:
         Raises:
             NetworkFailure: tasks hold sandboxes, or something could not be removed.
         """
-        if self._by_task or self._claims:
+        if self._book.by_task or self._claims:
             raise NetworkFailure(
-                f"{len(self._by_task) or len(self._claims)} tasks still hold a network; stop them"
+                f"{len(self._book.by_task) or len(self._claims)} tasks still hold a network; stop them"
             )
         await self._warm.finish(_CLOSE_LIMIT_S)
-        self._scrap.update(self._leases)
-        for ipv4 in self._leases:
+        self._book.scrap.update(self._book.leases)
+        for ipv4 in self._book.leases:
             self._warm.take_out(ipv4)
         await self._empty_scrap()
-        if self._scrap:
-            raise NetworkFailure(f"{len(self._scrap)} sandboxes could not be removed; try again")
+        if self._book.scrap:
+            raise NetworkFailure(
+                f"{len(self._book.scrap)} sandboxes could not be removed; try again"
+            )
         await self._host.remove()
 
     async def close(self) -> None:
@@ -350,39 +346,27 @@ class TaskNetworks:
         except BaseException:
             self._addresses.give_back(ipv4, now())
             raise
-        self._leases[ipv4] = lease
+        self._book.leases[ipv4] = lease
         return lease
 
     async def _keep(self, lease: Lease) -> None:
         try:
-            await self._write(lease)
+            await self._book.write(lease, self._addresses.cursor)
         except StateFailure as error:
             # It serves as well without a row; only a restart would have to make another.
             _log.warning("warm sandbox not written down", ipv4=lease.ipv4, error=str(error))
 
-    async def _write(self, lease: Lease) -> None:
-        batch = Batch()
-        batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
-        batch.put_meta(leases.CURSOR_META, self._addresses.cursor)
-        await self._store.commit(batch)
-        self._leases[lease.ipv4] = lease
-
     async def _remove(self, lease: Lease) -> None:
         """Remove a sandbox and its row; on failure everything not removed is still known."""
-        self._leaving.add(lease.ipv4)
+        self._book.leaving.add(lease.ipv4)
         self._watch.discard(lease.ipv4)
         await self._sandboxes.remove(lease.container_id, lease.host_interface)
-        batch = Batch()
-        batch.delete(leases.KIND, lease.ipv4)
-        await self._store.commit(batch)
+        await self._book.erase(lease)
         self._addresses.give_back(lease.ipv4, asyncio.get_running_loop().time())
-        self._leaving.discard(lease.ipv4)
-        self._dead.discard(lease.ipv4)
-        self._leases.pop(lease.ipv4, None)
 
     async def _empty_scrap(self) -> None:
         """Remove sandboxes that nobody can use; those that resist stay for the next time."""
-        doomed, self._scrap = self._scrap, {}
+        doomed, self._book.scrap = self._book.scrap, {}
         await _settle(
             "sandbox not removed",
             [(ipv4, self._remove_scrap(lease)) for ipv4, lease in doomed.items()],
@@ -392,7 +376,7 @@ class TaskNetworks:
         try:
             await self._remove(lease)
         except BaseException:
-            self._scrap[lease.ipv4] = lease
+            self._book.scrap[lease.ipv4] = lease
             raise
 
     def _begin_watch(self, lease: Lease) -> None:
@@ -400,25 +384,18 @@ class TaskNetworks:
 
     def _ended(self, ipv4: str) -> None:
         """A pause process ended by itself: its namespace is of no use any more."""
-        lease = self._leases.get(ipv4)
-        if lease is None or ipv4 in self._leaving or ipv4 in self._dead:
+        lease = self._book.leases.get(ipv4)
+        if lease is None or ipv4 in self._book.leaving or ipv4 in self._book.dead:
             return
-        self._dead.add(ipv4)
+        self._book.dead.add(ipv4)
         if self._warm.take_out(ipv4) is not None:
             _log.warning("warm sandbox died", ipv4=ipv4)
-            self._scrap[ipv4] = lease
+            self._book.scrap[ipv4] = lease
             self._scrapped.set()
         elif lease.task_arn:
             # Its containers keep the namespace and the link until the task has stopped.
             _log.error("sandbox of a task died", task=lease.task_arn, ipv4=ipv4)
             self.on_lost(lease.task_arn)
-
-    def _in_use(self) -> list[Lease]:
-        return [
-            lease
-            for ipv4, lease in self._leases.items()
-            if ipv4 not in self._leaving and ipv4 not in self._dead and ipv4 not in self._scrap
-        ]
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -440,7 +417,7 @@ def _living(rows: Collection[Lease]) -> frozenset[str]:
     return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
 
 
-def _ended(rows: Collection[Lease]) -> list[Lease]:
+def _departed(rows: Collection[Lease]) -> list[Lease]:
     living = _living(rows)
     return [row for row in rows if row.ipv4 not in living]
 

@@ -159,6 +159,7 @@ import socket, sys
 with socket.create_server(("0.0.0.0", 7000)) as server:
     print("ready", flush=True)
     peer, address = server.accept()
+    peer.recv(65536)
     peer.sendall(f"HTTP/1.0 200 OK\\r\\n\\r\\n{address[0]}".encode())
     peer.close()
 """

@@ -1,0 +1,95 @@
+"""Which sandboxes there are and who holds them: the rows of the store, and what is true only now.
+
+The store is written first and memory follows, so that memory never says more than the disk; only a
+warm sandbox may be in memory alone. Touches nothing but the store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.network import lease as leases
+from agent.state.batch import Batch
+
+if TYPE_CHECKING:
+    from agent.model.task import TaskNetwork
+    from agent.network.lease import Lease
+    from agent.network.recovery import Findings
+    from agent.state.store import Store
+
+
+class Book:
+    """All sandboxes of one agent, by address. Belongs to one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.leases: dict[str, Lease] = {}
+        """Every sandbox that is not gone yet."""
+        self.by_task: dict[str, str] = {}
+        """Addresses of claimed sandboxes by task ARN."""
+        self.dead: set[str] = set()
+        """Addresses whose pause process ended by itself."""
+        self.leaving: set[str] = set()
+        """Addresses whose sandbox is being removed, or was removed in part."""
+        self.scrap: dict[str, Lease] = {}
+        """Sandboxes that nobody can use and that are still to be removed."""
+
+    async def load(self) -> tuple[list[Lease], str]:
+        """Return all rows of the store and the address that was handed out last, or empty.
+
+        Raises:
+            StateFailure: the rows cannot be read.
+        """
+        rows = await self._store.load(leases.KIND, leases.decode)
+        return list(rows.values()), await self._store.get_meta(leases.CURSOR_META) or ""
+
+    def take_over(self, found: Findings) -> None:
+        """Enter what was found at start."""
+        for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
+            self.leases[lease.ipv4] = lease
+        for lease in (*found.kept, *found.lost):
+            self.by_task[lease.task_arn] = lease.ipv4
+        self.dead.update(lease.ipv4 for lease in found.lost)
+        self.scrap.update((lease.ipv4, lease) for lease in found.dropped)
+
+    async def write(self, lease: Lease, cursor: str) -> None:
+        """Make a row durable, and the cursor with it.
+
+        Raises:
+            StateFailure: nothing was written, and nothing is entered.
+        """
+        batch = Batch()
+        batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
+        batch.put_meta(leases.CURSOR_META, cursor)
+        await self._store.commit(batch)
+        self.leases[lease.ipv4] = lease
+        if lease.task_arn:
+            self.by_task[lease.task_arn] = lease.ipv4
+
+    async def erase(self, lease: Lease) -> None:
+        """Remove a row and all memory of it; an absent one is success.
+
+        Raises:
+            StateFailure: the row is still there, and so is the memory.
+        """
+        batch = Batch()
+        batch.delete(leases.KIND, lease.ipv4)
+        await self._store.commit(batch)
+        self.leases.pop(lease.ipv4, None)
+        self.leaving.discard(lease.ipv4)
+        self.dead.discard(lease.ipv4)
+        if self.by_task.get(lease.task_arn) == lease.ipv4:
+            del self.by_task[lease.task_arn]
+
+    def networks(self) -> dict[str, TaskNetwork]:
+        """Return the network of every task that holds one, by task ARN."""
+        return {arn: self.leases[ipv4].network() for arn, ipv4 in self.by_task.items()}
+
+    def lost(self) -> frozenset[str]:
+        """Return the ARNs of tasks whose sandbox died."""
+        return frozenset(arn for arn, ipv4 in self.by_task.items() if ipv4 in self.dead)
+
+    def in_use(self) -> list[Lease]:
+        """Return the sandboxes that are alive and are to stay so."""
+        out = self.leaving | self.dead | self.scrap.keys()
+        return [lease for ipv4, lease in self.leases.items() if ipv4 not in out]
