@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.engine import container_body, graph, volumes
+from agent.engine import graph, ports, volumes
 from agent.errors import PayloadError
 from agent.model import reasons
 
@@ -30,7 +30,7 @@ def check(payload: TaskPayload) -> Graph:
     for association in payload.associations:
         _check_device(payload, association.name, association.containers)
     for container in payload.containers:
-        container_body.port_pairs(container)
+        ports.port_pairs(container)
         _check_supported(payload, container)
     if payload.memory:
         _check_memory(payload)

@@ -2,7 +2,8 @@
 
 Order of building, as on Amazon ECS (agent 1.105.1, ``api/task/task.go``): what the agent generates,
 then the payload's ``dockerConfig`` JSON laid over it, then what the agent must have its way with
-(namespaces, labels). Sizes in payloads are MiB, the engine wants bytes.
+(namespaces, labels). Sizes in payloads are MiB, the engine wants bytes. Touches nothing; fails with
+``PayloadError``, whose name says which part of the order is at fault.
 """
 
 from __future__ import annotations
@@ -11,54 +12,19 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.engine import overlay, ports, volumes
 from agent.errors import PayloadError
 from agent.model import ids, reasons
 from agent.model.resources import MIB
 from agent.model.status import NetworkMode
-from agent.model.task import NetworkBinding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-    from agent.model.payload import Container, PortMapping, TaskPayload, Volume
-    from agent.model.task import TaskRecord
+    from agent.model.payload import Container, TaskPayload
 
 MIN_CPU_SHARES = 2
 MAX_CPU_SHARES = 262_144
-
-# What is generated or judged here, by its one spelling: the engine reads keys in any case.
-_CONFIG_KEYS = (
-    "Image",
-    "Env",
-    "Cmd",
-    "Entrypoint",
-    "ExposedPorts",
-    "Labels",
-    "Healthcheck",
-    "Hostname",
-    "Domainname",
-    "MacAddress",
-)
-_HOST_CONFIG_KEYS = (
-    "NetworkMode",
-    "PidMode",
-    "IpcMode",
-    "CpuShares",
-    "Memory",
-    "Privileged",
-    "Binds",
-    "VolumesFrom",
-    "DeviceRequests",
-    "Links",
-    "PortBindings",
-    "PublishAllPorts",
-    "Dns",
-    "DnsSearch",
-    "DnsOptions",
-    "ExtraHosts",
-)
-_BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
-"""Keys of the create body that are no part of the engine's ``Config``."""
 
 LABEL_TASK = "com.amazonaws.ecs.task-arn"
 LABEL_CONTAINER = "com.amazonaws.ecs.container-name"
@@ -96,12 +62,12 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
     """
     config = _config(payload, container)
     host_config = _host_config(payload, container, around)
-    given = _json(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
-    for key in [key for key in given if key.casefold() in _BESIDE_CONFIG]:
+    given = overlay.parse(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
+    for key in [key for key in given if key.casefold() in overlay.BESIDE_CONFIG]:
         del given[key]
-    overlay(config, given, spelling=_CONFIG_KEYS)
-    given = _json(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
-    overlay(host_config, given, spelling=_HOST_CONFIG_KEYS)
+    overlay.overlay(config, given, spelling=overlay.CONFIG_KEYS)
+    given = overlay.parse(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
+    overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
     _join_namespaces(payload, container, around, config, host_config)
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
@@ -128,7 +94,7 @@ def _config(payload: TaskPayload, container: Container) -> dict[str, Any]:
     if container.entry_point is not None:
         config["Entrypoint"] = container.entry_point
     if payload.mode is NetworkMode.BRIDGE:
-        exposed: dict[str, Any] = {key: {} for key in port_pairs(container)}
+        exposed: dict[str, Any] = {key: {} for key in ports.port_pairs(container)}
         if exposed:
             config["ExposedPorts"] = exposed
     return config
@@ -183,9 +149,9 @@ def _host_config(
     if payload.mode is NetworkMode.BRIDGE:
         if container.links:
             host_config["Links"] = [_link(payload, link) for link in container.links]
-        ports = _port_bindings(container, around.host_ports)
-        if ports:
-            host_config["PortBindings"] = ports
+        bindings = ports.port_bindings(container, around.host_ports)
+        if bindings:
+            host_config["PortBindings"] = bindings
     gpus = [
         a.name for a in payload.associations if container.name in a.containers and a.type == "gpu"
     ]
@@ -200,7 +166,7 @@ def _link(payload: TaskPayload, link: str) -> str:
 
 
 def _binds(payload: TaskPayload, container: Container) -> list[str]:
-    sources = volume_sources(payload)
+    sources = volumes.volume_sources(payload)
     binds = []
     for mount in container.mount_points:
         source = sources.get(mount.source_volume)
@@ -212,181 +178,6 @@ def _binds(payload: TaskPayload, container: Container) -> list[str]:
             raise PayloadError(text, name=reasons.HOST_CONFIG)
         binds.append(f"{source}:{mount.container_path}" + (":ro" if mount.read_only else ""))
     return binds
-
-
-def volume_kind(volume: Volume) -> str:
-    """Return the type of a volume; one without is ``docker`` or ``host`` by what it carries."""
-    return volume.type or ("docker" if volume.docker_volume_configuration else "host")
-
-
-def volume_sources(payload: TaskPayload) -> dict[str, str]:
-    """Return, for each volume of the task, the host path or engine volume that containers mount."""
-    sources = {}
-    for volume in payload.volumes:
-        docker = volume.docker_volume_configuration or {}
-        kind = volume_kind(volume)
-        if kind == "host" and volume.host is not None and volume.host.source_path:
-            sources[volume.name] = volume.host.source_path
-        elif kind == "docker" and docker.get("scope") == "shared":
-            sources[volume.name] = volume.name
-        else:
-            sources[volume.name] = ids.volume_engine_name(
-                payload.arn, payload.family, payload.version, volume.name
-            )
-    return sources
-
-
-# -- ports ------------------------------------------------------------------------------------
-
-
-def port_key(container: Container, mapping: PortMapping) -> str:
-    """Return the name under which the ports picked for a mapping are kept."""
-    port = mapping.container_port_range or mapping.container_port
-    return f"{container.name}/{port}/{mapping.protocol or 'tcp'}"
-
-
-def picked_ports(record: TaskRecord) -> list[tuple[str, list[int]]]:
-    """Return the ports that the agent picked for a task, each list with its protocol."""
-    return [(key.rsplit("/", 1)[-1], ports) for key, ports in record.host_ports.items()]
-
-
-def container_ports(mapping: PortMapping) -> list[int]:
-    """Return the container ports of a mapping, in order.
-
-    Raises:
-        PayloadError: a range that is no ``first-last`` or a port outside 1 to 65535.
-    """
-    if not mapping.container_port_range:
-        ports = [mapping.container_port]
-    else:
-        first, dash, last = mapping.container_port_range.partition("-")
-        # Five digits at most: a longer number is no port, and may be too long to be read at all.
-        digits = all(part.isdecimal() and len(part) <= 5 for part in (first, last))
-        if not (dash and digits and int(first) <= int(last)):
-            text = f"containerPortRange {mapping.container_port_range[:30]!r} is no first-last"
-            raise _bad_port(text)
-        if int(last) > 65535:
-            raise _bad_port(f"port {last} is outside 1-65535")
-        ports = list(range(int(first), int(last) + 1))
-    for port in (*ports, mapping.host_port or 1):
-        if not 1 <= port <= 65535:
-            raise _bad_port(f"port {port} is outside 1-65535")
-    return ports
-
-
-def _bad_port(text: str) -> PayloadError:
-    return PayloadError(f"error retrieving docker port map: {text}", name=reasons.HOST_CONFIG)
-
-
-def needs_pick(mapping: PortMapping) -> bool:
-    """Tell whether the agent must choose the host ports of a mapping."""
-    return bool(mapping.container_port_range) or mapping.host_port == 0
-
-
-def port_pairs(container: Container) -> list[str]:
-    """Return every ``port/protocol`` that a container publishes."""
-    return [
-        f"{port}/{mapping.protocol or 'tcp'}"
-        for mapping in container.port_mappings
-        for port in container_ports(mapping)
-    ]
-
-
-def _host_ports_of(
-    container: Container, mapping: PortMapping, picked: Mapping[str, list[int]]
-) -> list[int]:
-    if needs_pick(mapping):
-        return picked.get(port_key(container, mapping), [])
-    return [mapping.host_port]
-
-
-def _port_bindings(
-    container: Container, picked: Mapping[str, list[int]]
-) -> dict[str, list[dict[str, str]]]:
-    bindings: dict[str, list[dict[str, str]]] = {}
-    for mapping in container.port_mappings:
-        hosts = _host_ports_of(container, mapping, picked)
-        ports = container_ports(mapping)
-        if len(hosts) != len(ports):
-            raise _bad_port(f"no host ports were picked for {port_key(container, mapping)}")
-        for port, host in zip(ports, hosts, strict=True):
-            key = f"{port}/{mapping.protocol or 'tcp'}"
-            bindings.setdefault(key, []).append({"HostPort": str(host)})
-    return bindings
-
-
-def network_bindings(
-    payload: TaskPayload, container: Container, picked: Mapping[str, list[int]]
-) -> list[NetworkBinding]:
-    """Return what DescribeTasks shows of a running container's ports.
-
-    Bridge shows what is published, host the ports themselves, awsvpc and none nothing.
-    """
-    if payload.mode not in (NetworkMode.BRIDGE, NetworkMode.HOST):
-        return []
-    result = []
-    for mapping in container.port_mappings:
-        ports = container_ports(mapping)
-        hosts = ports
-        if payload.mode is NetworkMode.BRIDGE:
-            hosts = _host_ports_of(container, mapping, picked)
-        if not hosts:
-            continue
-        protocol = mapping.protocol or "tcp"
-        if mapping.container_port_range:
-            result.append(
-                NetworkBinding(
-                    container_port_range=mapping.container_port_range,
-                    host_port_range=f"{hosts[0]}-{hosts[-1]}",
-                    protocol=protocol,
-                )
-            )
-        else:
-            result.append(
-                NetworkBinding(container_port=ports[0], host_port=hosts[0], protocol=protocol)
-            )
-    return result
-
-
-# -- the payload's own engine configuration ------------------------------------------------------
-
-
-def _json(text: str | None, error_name: str, what: str) -> dict[str, Any]:
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError(f"dockerConfig.{what} is no JSON: {error}", name=error_name) from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise PayloadError(f"dockerConfig.{what} is no JSON object", name=error_name)
-    return value
-
-
-def overlay(base: dict[str, Any], top: Mapping[str, Any], *, spelling: Iterable[str] = ()) -> None:
-    """Lay engine configuration from the payload over what the agent generated, in place.
-
-    Keys match whatever their case; objects merge, lists and scalars replace, null clears objects
-    and lists and leaves scalars (the semantics of decoding JSON into a filled structure). Keys of
-    ``spelling`` are written that way even if the base does not have them.
-    """
-    # casefold, as the engine does it: there "\N{LATIN SMALL LETTER LONG S}" is an s as well.
-    by_fold = {key.casefold(): key for key in (*spelling, *base)}
-    for key, value in top.items():
-        name = by_fold.get(key.casefold(), key)
-        current = base.get(name)
-        if value is None:
-            if isinstance(current, dict | list):
-                base.pop(name)
-        elif isinstance(current, dict) and isinstance(value, dict):
-            merged = dict(current)
-            overlay(merged, value)
-            base[name] = merged
-        else:
-            base[name] = value
-            by_fold[key.casefold()] = name
 
 
 def _join_namespaces(

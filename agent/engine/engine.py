@@ -21,7 +21,8 @@ import structlog
 
 from agent.engine import admissible, inbox, planner, reports
 from agent.engine import graph as dependency_graph
-from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK, picked_ports
+from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.engine.ports import picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_view

@@ -11,7 +11,8 @@ import random
 from typing import TYPE_CHECKING
 
 from agent.engine import observe
-from agent.engine.planner import NETWORK, Retry, StepKind, mark_stopped, set_reason
+from agent.engine.live import NETWORK, Retry, StepKind
+from agent.engine.settle import mark_stopped, set_reason
 from agent.errors import (
     AgentError,
     EngineTimeout,
@@ -25,7 +26,7 @@ from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus
 
 if TYPE_CHECKING:
-    from agent.engine.planner import Live, Step
+    from agent.engine.live import Live, Step
     from agent.model.task import ContainerRecord, TaskRecord
 
 FIRST_RETRY_S = 0.5

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.engine.planner import mark_stopped, set_reason
+from agent.engine.settle import mark_stopped, set_reason
 from agent.model import reasons
 from agent.model.status import ContainerStatus, Health
 
 if TYPE_CHECKING:
-    from agent.engine.planner import Live
+    from agent.engine.live import Live
     from agent.model.payload import RestartPolicy
     from agent.model.task import ContainerRecord, TaskRecord
     from agent.runtime.protocol import ContainerState

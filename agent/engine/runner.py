@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from agent.engine import failures, observe, planner, reports
-from agent.engine.planner import Live, Plan, Step, StepKind
+from agent.engine.live import Live, Step
+from agent.engine.settle import settle
 from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from agent.engine.graph import Graph
+    from agent.engine.planner import Plan
     from agent.engine.steps import Outcome, Steps
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
@@ -195,7 +197,7 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             while not self.finished:
                 now = self._clock()
-                planner.settle(self.record, self._graph, self.live, now)
+                settle(self.record, self._graph, self.live, now)
                 self._note_transitions()
                 await self._save_if_due(now)
                 self._release_when_stopped()
@@ -353,6 +355,3 @@ def doubt_after_restart(record: TaskRecord, live: Live) -> None:
     live.recheck.update(existing_containers(record))
     awsvpc = record.payload.mode is NetworkMode.AWSVPC
     live.network_doubtful = awsvpc and record.network is None and not record.cleaned_at
-
-
-__all__ = ["Callbacks", "Runner", "Saver", "StepKind", "doubt_after_restart", "existing_containers"]

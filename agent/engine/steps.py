@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.engine import container_body, observe, volumes
+from agent.engine import container_body, observe, ports, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
-from agent.engine.planner import Live, Step, StepKind
+from agent.engine.live import Live, Step, StepKind
 from agent.errors import EngineRefused, NameConflict, NoSuchContainer, PayloadError
 from agent.model import reasons
 from agent.model.status import ContainerStatus, NetworkMode
@@ -211,13 +211,12 @@ class Steps:
         missing = [
             mapping
             for mapping in definition.port_mappings
-            if container_body.needs_pick(mapping)
-            and container_body.port_key(definition, mapping) not in picked
+            if ports.needs_pick(mapping) and ports.port_key(definition, mapping) not in picked
         ]
         for mapping in missing:
-            count = len(container_body.container_ports(mapping))
-            ports = self._tools.ports.pick(mapping.protocol or "tcp", count)
-            picked[container_body.port_key(definition, mapping)] = ports
+            count = len(ports.container_ports(mapping))
+            chosen = self._tools.ports.pick(mapping.protocol or "tcp", count)
+            picked[ports.port_key(definition, mapping)] = chosen
         if missing:
             await self._save()
 
@@ -280,7 +279,7 @@ class Steps:
 
     def _show_ports(self, name: str) -> None:
         record = self._record
-        record.containers[name].bindings = container_body.network_bindings(
+        record.containers[name].bindings = ports.network_bindings(
             record.payload, self._definition(name), record.host_ports
         )
 

@@ -12,7 +12,7 @@ from agent.model.views import ContainerView, TaskView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.engine.planner import Live
+    from agent.engine.live import Live
     from agent.model.resources import Wait
     from agent.model.task import ContainerRecord, TaskRecord
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine.container_body import volume_kind, volume_sources
 from agent.errors import PayloadError
-from agent.model import reasons
+from agent.model import ids, reasons
 
 if TYPE_CHECKING:
     from agent.model.payload import TaskPayload, Volume
@@ -30,6 +29,28 @@ class VolumeOrder:
     """True: never removed by the agent."""
     must_exist: bool = False
     """True: shared without ``autoprovision``; the agent does not make it."""
+
+
+def volume_kind(volume: Volume) -> str:
+    """Return the type of a volume; one without is ``docker`` or ``host`` by what it carries."""
+    return volume.type or ("docker" if volume.docker_volume_configuration else "host")
+
+
+def volume_sources(payload: TaskPayload) -> dict[str, str]:
+    """Return, for each volume of the task, the host path or engine volume that containers mount."""
+    sources = {}
+    for volume in payload.volumes:
+        docker = volume.docker_volume_configuration or {}
+        kind = volume_kind(volume)
+        if kind == "host" and volume.host is not None and volume.host.source_path:
+            sources[volume.name] = volume.host.source_path
+        elif kind == "docker" and docker.get("scope") == "shared":
+            sources[volume.name] = volume.name
+        else:
+            sources[volume.name] = ids.volume_engine_name(
+                payload.arn, payload.family, payload.version, volume.name
+            )
+    return sources
 
 
 def orders(payload: TaskPayload) -> list[VolumeOrder]:

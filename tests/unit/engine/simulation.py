@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.engine import failures, graph, observe, planner, reports
-from agent.engine.planner import CLEAN, NETWORK, VOLUMES, Live, Plan, Step, StepKind
+from agent.engine.live import CLEAN, NETWORK, VOLUMES, Live, Step, StepKind
+from agent.engine.planner import Plan
 from agent.engine.runner import doubt_after_restart
+from agent.engine.settle import is_stopping, settle
 from agent.errors import (
     AgentError,
     EngineRefused,
@@ -95,9 +97,9 @@ class Simulation:
     def turn(self) -> None:
         """Settle, save if it is due, plan, start the steps; checks every invariant on the way."""
         record = self.record
-        planner.settle(record, self.graph, self.live, self.now)
+        settle(record, self.graph, self.live, self.now)
         before = task.encode(record)
-        planner.settle(record, self.graph, self.live, self.now)
+        settle(record, self.graph, self.live, self.now)
         assert task.encode(record) == before, "settling twice changed something"
         self._check_forward()
         signature = reports.signature(record)
@@ -154,9 +156,9 @@ class Simulation:
         if step.kind is StepKind.RELEASE_NETWORK:
             assert not self.world.running(), "the network went before its containers"
         if step.kind is not StepKind.INSPECT and not record.admitted_at:
-            assert planner.is_stopping(record) or any(
-                c.runtime_id for c in record.containers.values()
-            ), f"{step} of a task that was not admitted"
+            assert is_stopping(record) or any(c.runtime_id for c in record.containers.values()), (
+                f"{step} of a task that was not admitted"
+            )
 
     # -- what may happen --------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.engine import admissible, container_body
+from agent.engine import admissible, container_body, ports
 from agent.engine.container_body import Surroundings
 from agent.errors import PayloadError
 from agent.model import payload as payloads
@@ -174,9 +174,7 @@ def test_whatever_is_ordered_only_payload_errors_come_of_it(order: dict[str, Any
     except PayloadError:
         return
     picked = {
-        container_body.port_key(c, mapping): list(
-            range(33000, 33000 + len(container_body.container_ports(mapping)))
-        )
+        ports.port_key(c, mapping): list(range(33000, 33000 + len(ports.container_ports(mapping))))
         for c in decoded.containers
         for mapping in c.port_mappings
     }
@@ -190,4 +188,4 @@ def test_whatever_is_ordered_only_payload_errors_come_of_it(order: dict[str, Any
         assert body["Labels"]["com.amazonaws.ecs.task-arn"] == ARN
         folded = [key.casefold() for key in body]
         assert len(folded) == len(set(folded)), "one key in two spellings"
-        container_body.network_bindings(decoded, given_container, picked)
+        ports.network_bindings(decoded, given_container, picked)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from agent.engine import container_body
 from agent.engine.container_body import Surroundings, body
 from agent.errors import PayloadError
 from agent.model import ids
@@ -19,7 +18,6 @@ from agent.model.payload import (
     Volume,
     VolumeFrom,
 )
-from agent.model.task import NetworkBinding
 from tests.support.tasks import ARN, container, payload
 
 AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
@@ -115,32 +113,6 @@ def test_memory_is_in_bytes() -> None:
 
 
 # -- the payload's own engine configuration ----------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("base", "top", "result"),
-    [
-        ({"A": 1}, {"A": 2}, {"A": 2}),
-        ({"A": 1}, {"a": 2}, {"A": 2}),
-        ({"A": 1}, {"A": None}, {"A": 1}),
-        ({"A": [1]}, {"A": None}, {}),
-        ({"A": {"x": 1}}, {"a": None}, {}),
-        ({"A": [1, 2]}, {"A": [3]}, {"A": [3]}),
-        ({"A": {"x": 1, "y": 2}}, {"A": {"Y": 3, "z": 4}}, {"A": {"x": 1, "y": 3, "z": 4}}),
-        ({}, {"new": 1, "NEW": 2}, {"new": 2}),
-        ({"A": 1}, {"A": {"x": 1}}, {"A": {"x": 1}}),
-        ({}, {"gone": None}, {}),
-    ],
-)
-def test_overlay(base: dict[str, Any], top: dict[str, Any], result: dict[str, Any]) -> None:
-    container_body.overlay(base, top)
-    assert base == result
-
-
-def test_names_that_we_decide_upon_get_one_spelling() -> None:
-    base: dict[str, Any] = {}
-    container_body.overlay(base, {"privileged": True, "X": 1}, spelling=("Privileged",))
-    assert base == {"Privileged": True, "X": 1}
 
 
 def test_the_payloads_configuration_wins_over_ours_and_our_labels_over_it() -> None:
@@ -396,46 +368,3 @@ def test_ports_that_were_not_picked_are_our_fault_and_named() -> None:
     a = container("a", port_mappings=[PortMapping(container_port=443)])
     with pytest.raises(PayloadError, match="a/443/tcp"):
         built(a, network_mode="bridge")
-
-
-def test_network_bindings_show_what_is_published() -> None:
-    a = container("a", port_mappings=PORTS)
-    shown = container_body.network_bindings(payload(a, network_mode="bridge"), a, PICKED)
-    assert shown == [
-        NetworkBinding(container_port=80, host_port=8080),
-        NetworkBinding(container_port=53, host_port=5353, protocol="udp"),
-        NetworkBinding(container_port=443, host_port=33000),
-        NetworkBinding(container_port_range="9000-9002", host_port_range="34000-34002"),
-    ]
-    host = container_body.network_bindings(payload(a, network_mode="host"), a, {})
-    assert host[2:] == [
-        NetworkBinding(container_port=443, host_port=443),
-        NetworkBinding(container_port_range="9000-9002", host_port_range="9000-9002"),
-    ]
-    for mode in ("awsvpc", "none"):
-        assert container_body.network_bindings(payload(a, network_mode=mode), a, PICKED) == []
-
-
-@pytest.mark.parametrize(
-    "mapping",
-    [
-        PortMapping(),
-        PortMapping(container_port=65536),
-        PortMapping(container_port=-1),
-        PortMapping(container_port=80, host_port=70000),
-        PortMapping(container_port=80, host_port=-1),
-        PortMapping(container_port_range="80"),
-        PortMapping(container_port_range="a-b"),
-        PortMapping(container_port_range="90-80"),
-        PortMapping(container_port_range="0-80"),
-        PortMapping(container_port_range="80-65536"),
-        PortMapping(container_port_range="80-81-82"),
-        PortMapping(container_port_range="1-" + "9" * 5000),
-        PortMapping(container_port_range="²-³"),
-    ],
-)
-def test_bad_ports(mapping: PortMapping) -> None:
-    with pytest.raises(PayloadError) as caught:
-        container_body.container_ports(mapping)
-    assert caught.value.name == "HostConfigError"
-    assert len(str(caught.value)) < 6000

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from agent.model.changes import TaskChange
 
 OTHER = ARN[:-4] + "beef"
+QUESTIONS = {"list", "inspect", "ping"}
+"""What may be asked of the engine while nothing is to change."""
 HEALTHCHECK = EngineConfig(config='{"Healthcheck": {"Test": ["CMD", "true"]}}')
 
 
@@ -243,7 +245,7 @@ async def test_a_task_that_can_never_run_is_stopped_untouched(host: TaskHost) ->
     assert "99999 CPU units" in big.reason
     assert broken.reason == f"Task dependencies cannot be resolved, taskArn: {OTHER}"
     assert {big.stop_code, broken.stop_code} == {"TaskFailedToStart"}
-    assert {o for o, _ in host.runtime.calls} <= {"list", "inspect"}
+    assert {o for o, _ in host.runtime.calls} <= QUESTIONS
 
 
 async def test_a_payload_that_cannot_be_read_is_reported_and_harms_no_other(
@@ -433,7 +435,7 @@ async def test_a_restart_touches_nothing_that_runs(host: TaskHost) -> None:
     await host.start()
     await host.until(lambda: host.runtime.count("inspect") == 2)
     await asyncio.sleep(0.1)
-    assert {o for o, _ in host.runtime.calls} <= {"list", "inspect"}
+    assert {o for o, _ in host.runtime.calls} <= QUESTIONS
     assert {box.pid for box in host.runtime.boxes.values()} == pids
     assert host.record().known.wire() == "RUNNING"
     assert await host.unsent() == []

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.engine import observe
-from agent.engine.planner import Live
+from agent.engine.live import Live
 from agent.model.payload import RestartPolicy
 from agent.model.status import ContainerStatus, Health
 from agent.runtime.protocol import ContainerState

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine import failures, graph, planner
-from agent.engine.planner import Live, Plan, Policy, Retry, Step, StepKind
+from agent.engine.live import NETWORK, VOLUMES, Live, Retry, Step, StepKind
+from agent.engine.planner import Plan, Policy
 from agent.engine.runner import doubt_after_restart, existing_containers
+from agent.engine.settle import settle
 from agent.errors import (
     AgentError,
     EngineRefused,
@@ -39,7 +41,7 @@ def look(
 ) -> Plan:
     live = live or Live()
     edges = graph.graph_of(record.payload)
-    planner.settle(record, edges, live, now)
+    settle(record, edges, live, now)
     return planner.plan(record, edges, live, now, policy or Policy(cleanup_wait_s=100))
 
 
@@ -237,7 +239,7 @@ def test_the_network_goes_last_and_before_the_report() -> None:
 def test_a_claim_that_may_have_been_made_is_released() -> None:
     record = new_record(container("a"), network_mode="awsvpc")
     live = Live()
-    step = Step(StepKind.CLAIM_NETWORK, planner.NETWORK)
+    step = Step(StepKind.CLAIM_NETWORK, NETWORK)
     for _ in range(failures.NETWORK_TRIES):
         failures.apply(record, live, step, NetworkFailure("no"), engine_answers=True, now=NOW)
     assert record.desired is DesiredStatus.STOPPED
@@ -278,7 +280,7 @@ def test_what_is_in_flight_is_named_with_its_progress() -> None:
     live = Live(
         inflight={
             "a": Step(StepKind.PULL, "a"),
-            planner.NETWORK: Step(StepKind.CLAIM_NETWORK, planner.NETWORK),
+            NETWORK: Step(StepKind.CLAIM_NETWORK, NETWORK),
         },
         since={"a": NOW - 3},
         progress={"a": "40 %"},
@@ -402,7 +404,7 @@ def test_inspect_that_finds_nothing_means_vanished_only_for_what_was_made() -> N
 
 def test_a_volume_that_cannot_be_made_fails_the_task() -> None:
     record = new_record(container("a"), volumes=[Volume(name="v")])
-    fail(record, StepKind.VOLUMES, PayloadError("no such volume"), key=planner.VOLUMES)
+    fail(record, StepKind.VOLUMES, PayloadError("no such volume"), key=VOLUMES)
     assert record.reason == "no such volume"
     assert record.stop_code == "TaskFailedToStart"
     look(record)

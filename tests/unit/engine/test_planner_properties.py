@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.engine import graph
-from agent.engine.planner import Policy, StepKind
+from agent.engine.live import StepKind
+from agent.engine.planner import Policy
 from agent.errors import PayloadError
 from agent.model.payload import (
     Container,

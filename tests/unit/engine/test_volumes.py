@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine.container_body import volume_sources
-from agent.engine.volumes import VolumeOrder, orders
+from agent.engine.volumes import VolumeOrder, orders, volume_sources
 from agent.errors import PayloadError
 from agent.model import ids
 from agent.model.payload import HostVolume, Volume

@@ -1,0 +1,75 @@
+"""What is known of a task only while this process lives: steps in flight, retries, doubts.
+
+Pure data beside the record (``model.task``); owned by the task's runner. A crash loses all of it
+without harm: ``runner.doubt_after_restart`` says what must be asked anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.model.resources import Wait
+
+NETWORK = "@network"
+VOLUMES = "@volumes"
+CLEAN = "@clean"
+
+
+class StepKind(StrEnum):
+    """What can be done for a task; ``runner`` has one method for each."""
+
+    CLAIM_NETWORK = "claim network"
+    RELEASE_NETWORK = "release network"
+    VOLUMES = "create volumes"
+    PULL = "pull"
+    CREATE = "create"
+    START = "start"
+    STOP = "stop"
+    INSPECT = "inspect"
+    CLEAN = "clean up"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do. ``key`` is a container's name or one of NETWORK, VOLUMES, CLEAN."""
+
+    kind: StepKind
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A step that failed without telling anything about its outcome."""
+
+    attempts: int
+    next_at: float
+    since: float
+    why: str
+
+
+@dataclass(slots=True)
+class Live:
+    """What is true of a task only while this process lives. Lost in a crash without harm."""
+
+    inflight: dict[str, Step] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
+    """When the step in flight began, by key."""
+    recheck: set[str] = field(default_factory=set)
+    """Containers whose real state must be asked for."""
+    restarting: set[str] = field(default_factory=set)
+    """Stopped containers that their restart policy wants started again."""
+    retries: dict[str, Retry] = field(default_factory=dict)
+    volumes_ready: bool = False
+    release_tried: bool = False
+    network_doubtful: bool = False
+    """A claim may have been made without our knowing: it failed halfway, or a crash lost its news."""
+    admission: Wait | None = None
+    """Why the ledger has not admitted the task yet."""
+    progress: dict[str, str] = field(default_factory=dict)
+    """The newest line of a pull, by container."""
+    waiting_since: dict[str, float] = field(default_factory=dict)
+    pids: dict[str, int] = field(default_factory=dict)
+    """Process ids of running containers, where they are known; metrics read by them."""

@@ -1,0 +1,135 @@
+"""Published ports of a container: which are picked by the agent, bound, and shown. Pure.
+
+Names the ports of a task's record (``record.host_ports``) and reads them; picking and holding them
+is for ``steps`` and ``engine`` with ``network.HostPorts``. Fails with ``PayloadError``, worded as on
+Amazon ECS, for a mapping that no engine could publish.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.errors import PayloadError
+from agent.model import reasons
+from agent.model.status import NetworkMode
+from agent.model.task import NetworkBinding
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.model.payload import Container, PortMapping, TaskPayload
+    from agent.model.task import TaskRecord
+
+
+def port_key(container: Container, mapping: PortMapping) -> str:
+    """Return the name under which the ports picked for a mapping are kept."""
+    port = mapping.container_port_range or mapping.container_port
+    return f"{container.name}/{port}/{mapping.protocol or 'tcp'}"
+
+
+def picked_ports(record: TaskRecord) -> list[tuple[str, list[int]]]:
+    """Return the ports that the agent picked for a task, each list with its protocol."""
+    return [(key.rsplit("/", 1)[-1], ports) for key, ports in record.host_ports.items()]
+
+
+def container_ports(mapping: PortMapping) -> list[int]:
+    """Return the container ports of a mapping, in order.
+
+    Raises:
+        PayloadError: a range that is no ``first-last`` or a port outside 1 to 65535.
+    """
+    if not mapping.container_port_range:
+        ports = [mapping.container_port]
+    else:
+        first, dash, last = mapping.container_port_range.partition("-")
+        # Five digits at most: a longer number is no port, and may be too long to be read at all.
+        digits = all(part.isdecimal() and len(part) <= 5 for part in (first, last))
+        if not (dash and digits and int(first) <= int(last)):
+            text = f"containerPortRange {mapping.container_port_range[:30]!r} is no first-last"
+            raise _bad_port(text)
+        if int(last) > 65535:
+            raise _bad_port(f"port {last} is outside 1-65535")
+        ports = list(range(int(first), int(last) + 1))
+    for port in (*ports, mapping.host_port or 1):
+        if not 1 <= port <= 65535:
+            raise _bad_port(f"port {port} is outside 1-65535")
+    return ports
+
+
+def _bad_port(text: str) -> PayloadError:
+    return PayloadError(f"error retrieving docker port map: {text}", name=reasons.HOST_CONFIG)
+
+
+def needs_pick(mapping: PortMapping) -> bool:
+    """Tell whether the agent must choose the host ports of a mapping."""
+    return bool(mapping.container_port_range) or mapping.host_port == 0
+
+
+def port_pairs(container: Container) -> list[str]:
+    """Return every ``port/protocol`` that a container publishes."""
+    return [
+        f"{port}/{mapping.protocol or 'tcp'}"
+        for mapping in container.port_mappings
+        for port in container_ports(mapping)
+    ]
+
+
+def _host_ports_of(
+    container: Container, mapping: PortMapping, picked: Mapping[str, list[int]]
+) -> list[int]:
+    if needs_pick(mapping):
+        return picked.get(port_key(container, mapping), [])
+    return [mapping.host_port]
+
+
+def port_bindings(
+    container: Container, picked: Mapping[str, list[int]]
+) -> dict[str, list[dict[str, str]]]:
+    """Return ``HostConfig.PortBindings`` of a bridge container.
+
+    Raises:
+        PayloadError: a mapping has no ports yet that the agent should have picked.
+    """
+    bindings: dict[str, list[dict[str, str]]] = {}
+    for mapping in container.port_mappings:
+        hosts = _host_ports_of(container, mapping, picked)
+        ports = container_ports(mapping)
+        if len(hosts) != len(ports):
+            raise _bad_port(f"no host ports were picked for {port_key(container, mapping)}")
+        for port, host in zip(ports, hosts, strict=True):
+            key = f"{port}/{mapping.protocol or 'tcp'}"
+            bindings.setdefault(key, []).append({"HostPort": str(host)})
+    return bindings
+
+
+def network_bindings(
+    payload: TaskPayload, container: Container, picked: Mapping[str, list[int]]
+) -> list[NetworkBinding]:
+    """Return what DescribeTasks shows of a running container's ports.
+
+    Bridge shows what is published, host the ports themselves, awsvpc and none nothing.
+    """
+    if payload.mode not in (NetworkMode.BRIDGE, NetworkMode.HOST):
+        return []
+    result = []
+    for mapping in container.port_mappings:
+        ports = container_ports(mapping)
+        hosts = ports
+        if payload.mode is NetworkMode.BRIDGE:
+            hosts = _host_ports_of(container, mapping, picked)
+        if not hosts:
+            continue
+        protocol = mapping.protocol or "tcp"
+        if mapping.container_port_range:
+            result.append(
+                NetworkBinding(
+                    container_port_range=mapping.container_port_range,
+                    host_port_range=f"{hosts[0]}-{hosts[-1]}",
+                    protocol=protocol,
+                )
+            )
+        else:
+            result.append(
+                NetworkBinding(container_port=ports[0], host_port=hosts[0], protocol=protocol)
+            )
+    return result

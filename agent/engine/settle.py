@@ -1,0 +1,151 @@
+"""The conclusions that follow from what is known of a task; the first half of each turn.
+
+Changes record and ``Live``, touches nothing else and cannot fail: an essential container has exited,
+so the task stops; a dependency can never be met, so its dependent fails. What is to be done about it
+is ``planner``'s. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/task_manager.go``
+(derivation of statuses).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.engine import graph as dependency_graph
+from agent.engine.live import StepKind
+from agent.model import reasons
+from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
+
+if TYPE_CHECKING:
+    from agent.engine.graph import Graph
+    from agent.engine.live import Live
+    from agent.model.task import ContainerRecord, TaskRecord
+
+
+def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
+    """Draw every conclusion that follows from what is known; repeated calls change nothing more."""
+    _stop_when_essential_stopped(record, now)
+    if not is_stopping(record):
+        _fail_unreachable(record, graph, now)
+        _stop_when_essential_stopped(record, now)
+    if is_stopping(record):
+        record.stopping_at = record.stopping_at or now
+        for container in record.containers.values():
+            container.desired = ContainerStatus.STOPPED
+    for container in record.containers.values():
+        if container.desired is ContainerStatus.STOPPED:
+            live.restarting.discard(container.name)
+            _stop_unstarted(record, container, live, now)
+    _stop_when_essential_stopped(record, now)
+    _advance_task(record, live, now)
+
+
+def is_stopping(record: TaskRecord) -> bool:
+    """Tell whether the task is to stop or has stopped."""
+    return record.desired is DesiredStatus.STOPPED
+
+
+def _stop_when_essential_stopped(record: TaskRecord, now: float) -> None:
+    for definition in record.payload.containers:
+        container = record.containers[definition.name]
+        if not definition.essential:
+            continue
+        if container.known is ContainerStatus.STOPPED and not record.execution_stopped_at:
+            record.execution_stopped_at = now
+        if ContainerStatus.STOPPED in (container.known, container.desired):
+            record.desired = DesiredStatus.STOPPED
+
+
+def _fail_unreachable(record: TaskRecord, graph: Graph, now: float) -> None:
+    """Stop containers whose dependency can never be met; repeated until nothing changes."""
+    changed = True
+    while changed:
+        changed = False
+        for name, edges in graph.items():
+            container = record.containers[name]
+            if container.known >= ContainerStatus.RUNNING:
+                continue
+            if container.desired is ContainerStatus.STOPPED:
+                continue
+            texts = (dependency_graph.failure(edge, record, name, now) for edge in edges)
+            text = next((t for t in texts if t), None)
+            if text:
+                container.desired = ContainerStatus.STOPPED
+                container.exit_code = reasons.DEPENDENCY_EXIT_CODE
+                set_reason(container, reasons.named(reasons.CANNOT_START, text))
+                changed = True
+
+
+def _stop_unstarted(record: TaskRecord, container: ContainerRecord, live: Live, now: float) -> None:
+    """A container that does not run is stopped without asking the engine.
+
+    A create or start in flight is waited for first: its outcome decides what there is to stop.
+    """
+    if container.known in (ContainerStatus.RUNNING, ContainerStatus.STOPPED):
+        return
+    step = live.inflight.get(container.name)
+    if step is not None and step.kind is not StepKind.PULL:
+        return
+    if container.name in live.retries and container.known >= ContainerStatus.PULLED:
+        # Its create or start failed without an answer: only the engine knows what came of it.
+        del live.retries[container.name]
+        live.recheck.add(container.name)
+    if container.name in live.recheck:
+        return
+    ordered_to_run = record.payload.desired_status is DesiredStatus.RUNNING
+    if container.known < ContainerStatus.PULLED and is_stopping(record) and ordered_to_run:
+        set_reason(container, reasons.stopped_before_pull(record.arn))
+    mark_stopped(container, now)
+
+
+def set_reason(container: ContainerRecord, reason: str) -> None:
+    """Keep the first reason of a container: later ones are consequences."""
+    if not container.reason:
+        container.reason = reasons.clip(reason)
+
+
+def mark_stopped(container: ContainerRecord, now: float) -> None:
+    """Move a container to STOPPED, once."""
+    if container.known is ContainerStatus.STOPPED:
+        return
+    container.known = ContainerStatus.STOPPED
+    container.desired = ContainerStatus.STOPPED
+    container.finished_at = container.finished_at or now
+
+
+_CONTRIBUTION = {
+    ContainerStatus.NONE: TaskStatus.NONE,
+    ContainerStatus.MANIFEST_PULLED: TaskStatus.MANIFEST_PULLED,
+    ContainerStatus.PULLED: TaskStatus.MANIFEST_PULLED,
+    ContainerStatus.CREATED: TaskStatus.CREATED,
+    ContainerStatus.RUNNING: TaskStatus.RUNNING,
+    ContainerStatus.RESOURCES_PROVISIONED: TaskStatus.RUNNING,
+    ContainerStatus.STOPPED: TaskStatus.STOPPED,
+}
+
+
+def _advance_task(record: TaskRecord, live: Live, now: float) -> None:
+    """Raise the task's status to its least advanced container's; it never goes back."""
+    least = min(
+        (_CONTRIBUTION[c.known] for c in record.containers.values()), default=TaskStatus.STOPPED
+    )
+    if not record.containers and not is_stopping(record):
+        return
+    if least is TaskStatus.STOPPED:
+        record.desired = DesiredStatus.STOPPED
+        record.stopping_at = record.stopping_at or now
+        if holds_network(record, live) and not live.release_tried:
+            return
+    elif least is TaskStatus.RUNNING and record.execution_stopped_at:
+        return  # held back until the rest has stopped
+    if least <= record.known:
+        return
+    record.known = least
+    if least is TaskStatus.RUNNING:
+        record.started_at = record.started_at or now
+    if least is TaskStatus.STOPPED:
+        record.stopped_at = record.stopped_at or now
+
+
+def holds_network(record: TaskRecord, live: Live) -> bool:
+    """Tell whether the task has, or may have, a sandbox that must be given back."""
+    return record.network_held or live.network_doubtful

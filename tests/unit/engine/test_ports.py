@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.engine import ports
+from agent.errors import PayloadError
+from agent.model.payload import PortMapping
+from agent.model.task import NetworkBinding
+from tests.support.tasks import container, payload
+
+PORTS = [
+    PortMapping(container_port=80, host_port=8080),
+    PortMapping(container_port=53, host_port=5353, protocol="udp"),
+    PortMapping(container_port=443),
+    PortMapping(container_port_range="9000-9002", protocol=None),
+]
+PICKED = {"a/443/tcp": [33000], "a/9000-9002/tcp": [34000, 34001, 34002]}
+
+
+def test_network_bindings_show_what_is_published() -> None:
+    a = container("a", port_mappings=PORTS)
+    shown = ports.network_bindings(payload(a, network_mode="bridge"), a, PICKED)
+    assert shown == [
+        NetworkBinding(container_port=80, host_port=8080),
+        NetworkBinding(container_port=53, host_port=5353, protocol="udp"),
+        NetworkBinding(container_port=443, host_port=33000),
+        NetworkBinding(container_port_range="9000-9002", host_port_range="34000-34002"),
+    ]
+    host = ports.network_bindings(payload(a, network_mode="host"), a, {})
+    assert host[2:] == [
+        NetworkBinding(container_port=443, host_port=443),
+        NetworkBinding(container_port_range="9000-9002", host_port_range="9000-9002"),
+    ]
+    for mode in ("awsvpc", "none"):
+        assert ports.network_bindings(payload(a, network_mode=mode), a, PICKED) == []
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        PortMapping(),
+        PortMapping(container_port=65536),
+        PortMapping(container_port=-1),
+        PortMapping(container_port=80, host_port=70000),
+        PortMapping(container_port=80, host_port=-1),
+        PortMapping(container_port_range="80"),
+        PortMapping(container_port_range="a-b"),
+        PortMapping(container_port_range="90-80"),
+        PortMapping(container_port_range="0-80"),
+        PortMapping(container_port_range="80-65536"),
+        PortMapping(container_port_range="80-81-82"),
+        PortMapping(container_port_range="1-" + "9" * 5000),
+        PortMapping(container_port_range="²-³"),
+    ],
+)
+def test_bad_ports(mapping: PortMapping) -> None:
+    with pytest.raises(PayloadError) as caught:
+        ports.container_ports(mapping)
+    assert caught.value.name == "HostConfigError"
+    assert len(str(caught.value)) < 6000
