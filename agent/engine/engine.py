@@ -1,8 +1,9 @@
 """The task engine: every task of this host, from orders to clean-up.
 
-It owns the runners and everything that concerns more than one task: taking orders, admission by the
-ledger, dispatch of engine events, comparison with what really runs, restoring after a restart, and
-forgetting tasks whose end has been acknowledged. Decisions about one task are ``planner``'s.
+It owns the runners and what concerns more than one task: taking orders, admission by the ledger, and
+restoring after a restart. What the container engine does is noticed by ``watcher``, ended tasks go
+with ``forgetting``, and decisions about one task are ``planner``'s. Writes records and reports to the
+store; what the store refuses is raised to whoever gave the order.
 
 Restoring needs no help from control: records are read, the engine's containers are listed once, and
 whatever differs is asked for. A container that runs is never touched by a restart of the agent.
@@ -11,7 +12,6 @@ whatever differs is asked for. A container that runs is never touched by a resta
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from dataclasses import dataclass, field
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import admissible, inbox, planner, reports
-from agent.engine import graph as dependency_graph
-from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.engine.forgetting import KIND, Forgetting
 from agent.engine.ports import picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_view
-from agent.errors import PayloadError, RuntimeFailure, StateFailure
+from agent.engine.watcher import Watcher
+from agent.errors import PayloadError
 from agent.model import ids, reasons, task
 from agent.model.resources import needs_of
-from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
+from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
@@ -43,26 +43,8 @@ if TYPE_CHECKING:
     from agent.model.views import TaskView
     from agent.model.wire import Assignments
     from agent.resources.ledger import Ledger
-    from agent.runtime.protocol import ContainerSummary, EngineEvent
+    from agent.runtime.protocol import EngineEvent
     from agent.state import Store
-
-KIND = "task"
-"""Kind of our rows in the store."""
-
-RELIST_S = 300.0
-"""How often everything is compared with the engine even if no event was missed."""
-
-COMPARE_RETRY_S = 5.0
-"""How soon a comparison is repeated that the engine did not answer."""
-
-FORGET_RETRY_S = 2.0
-
-REMEMBERED_S = 600.0
-"""How long a forgotten task is remembered: longer than an answer of control can be under way."""
-
-PING_LIMIT_S = 5.0
-PING_EVERY_S = 10.0
-"""How soon a hanging engine is seen: nothing else tells, since its calls simply do not end."""
 
 _log = structlog.get_logger()
 
@@ -91,9 +73,9 @@ class Engine:
         settings: EngineSettings,
         on_network_event: Callable[[EngineEvent], Awaitable[None]] | None = None,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self.instance_status = "ACTIVE"
-        self.engine_up = False
         self.on_running: Callable[[], None] = lambda: None
         """Called when a container has come up: there is something new to measure."""
         self._store = store
@@ -101,17 +83,19 @@ class Engine:
         self._tools = tools
         self._step_settings = steps
         self._settings = settings
-        self._on_network_event = on_network_event
         self._clock = clock
         self._runners: dict[str, Runner] = {}
-        self._forgotten: dict[str, float] = {}
-        self._finished = asyncio.Event()
-        self._look_again = asyncio.Event()
-        self._wanted_known = False
-        """True once control has sent everything that it wants of this host."""
+        self._watcher = Watcher(
+            tools.runtime, self._runners, owner=steps.owner, on_event=on_network_event
+        )
+        self._forgetting = Forgetting(store, self._runners, steady)
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
-        store.outbox.on_removed(self._finished.set)
+
+    @property
+    def engine_up(self) -> bool:
+        """Whether the container engine answered when it was last heard of."""
+        return self._watcher.engine_up
 
     # -- start, run -----------------------------------------------------------------------------
 
@@ -140,10 +124,8 @@ class Engine:
                 doubt_after_restart(runner.record, runner.live)
                 self._launch(runner)
             self._started.set()
-            group.create_task(self._follow_events(), name="engine events")
-            group.create_task(self._compare_regularly(), name="engine comparison")
-            group.create_task(self._watch_engine(), name="engine watch")
-            group.create_task(self._forget_acknowledged(), name="forget tasks")
+            group.create_task(self._watcher.run(), name="engine watch")
+            group.create_task(self._forgetting.run(), name="forget tasks")
 
     def _add(self, record: TaskRecord, graph: Graph) -> Runner:
         jitter_s = random.uniform(0, self._settings.cleanup_jitter_s)  # noqa: S311 - spreads load
@@ -155,7 +137,7 @@ class Engine:
             save=self._save,
             running=lambda: self.on_running(),  # noqa: PLW0108 - set by the daemon later
             stopped=self._on_stopped,
-            ping=self._answers,
+            ping=self._watcher.answers,
         )
         runner = Runner(record, graph, policy, callbacks, self._clock)
         runner.equip(
@@ -174,8 +156,7 @@ class Engine:
 
     async def _carry(self, runner: Runner) -> None:
         await runner.run()
-        self._forgotten[runner.record.arn] = self._clock()
-        self._finished.set()
+        self._forgetting.ended(runner.record.arn)
 
     # -- orders -----------------------------------------------------------------------------------
 
@@ -192,11 +173,11 @@ class Engine:
         stopping: list[Runner] = []
         refused: list[str] = []
         fresh: list[tuple[TaskRecord, Graph]] = []
-        for order in inbox.read(assignments, self._runners.keys() | self._forgotten.keys()):
+        for order in inbox.read(assignments, self._runners):
             if order.arn in self._runners:
                 self._runners[order.arn].stop(order.reason, order.stop_code)
                 stopping.append(self._runners[order.arn])
-            elif order.arn in self._forgotten:
+            elif order.arn in self._forgetting:
                 continue
             elif order.payload is not None:
                 fresh.append(self._accept(batch, order.payload, control_id, now))
@@ -208,13 +189,12 @@ class Engine:
             stopping.extend(self._stop_unlisted(assignments, control_id))
         if len(batch):
             await self._store.commit(batch)
-        self._forgotten.update(dict.fromkeys(refused, now))
+        self._forgetting.refused(refused)
         for record, graph in fresh:
             if record.arn not in self._runners:
                 self._launch(self._add(record, graph))
-        if assignments.full and not self._wanted_known:
-            self._wanted_known = True
-            self._look_again.set()
+        if assignments.full:
+            self._watcher.allow_removal()
         await asyncio.gather(*(runner.saved() for runner in stopping))
 
     def _accept(
@@ -280,140 +260,11 @@ class Engine:
             if not runner.record.admitted_at:
                 runner.live.admission = self._ledger.wait_of(arn)
 
-    # -- what really happens ------------------------------------------------------------------------
-
-    async def _follow_events(self) -> None:
-        async for event in self._tools.runtime.events():
-            self.engine_up = True
-            if event.action == "relist":
-                self._look_again.set()
-            else:
-                self._dispatch(event)
-            if self._on_network_event is not None:
-                await self._on_network_event(event)
-
-    def _dispatch(self, event: EngineEvent) -> None:
-        if event.labels.get(LABEL_OWNER) != self._step_settings.owner:
-            return
-        runner = self._runners.get(event.labels.get(LABEL_TASK, ""))
-        name = event.labels.get(LABEL_CONTAINER, "")
-        if runner is None or name not in runner.record.containers:
-            return
-        known = runner.record.containers[name].known
-        if event.action == "health_status":
-            runner.health(name, event.health)
-        elif event.action in ("die", "destroy") and known is not ContainerStatus.STOPPED:
-            runner.recheck(name)
-
-    async def _compare_regularly(self) -> None:
-        """Compare whenever events may have been missed, and now and then in any case."""
-        wait_s = RELIST_S
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s * random.uniform(1.0, 1.1)):  # noqa: S311 - spread
-                    await self._look_again.wait()
-            self._look_again.clear()
-            try:
-                await self._compare()
-                wait_s = RELIST_S
-            except RuntimeFailure as error:
-                _log.warning("containers not listed, trying again soon", error=str(error))
-                wait_s = COMPARE_RETRY_S
-
-    async def _compare(self) -> None:
-        """Compare every task with the engine's list; ask about what differs, remove leftovers."""
-        found = await self._tools.runtime.list_containers(
-            labels={LABEL_OWNER: self._step_settings.owner, LABEL_CONTAINER: None}
-        )
-        seen = {(c.labels.get(LABEL_TASK, ""), c.labels.get(LABEL_CONTAINER, "")): c for c in found}
-        for arn, runner in self._runners.items():
-            for container in runner.record.containers.values():
-                summary = seen.pop((arn, container.name), None)
-                state = summary.state if summary else ""
-                if container.known is ContainerStatus.STOPPED:
-                    continue
-                running = container.known is ContainerStatus.RUNNING
-                if (state == "running") != running or (
-                    running and _is_judged(runner, container.name)
-                ):
-                    runner.recheck(container.name)
-        if self._wanted_known:
-            await self._remove_leftovers(seen)
-
-    async def _remove_leftovers(self, left: dict[tuple[str, str], ContainerSummary]) -> None:
-        """Remove containers of ours that belong to no task.
-
-        Called only after control has said what it wants: an agent that lost its records (a damaged
-        file, one unreadable row) is given such tasks anew and adopts their containers.
-        """
-        for (arn, name), summary in left.items():
-            if arn in self._runners:
-                continue  # ordered since the list was made
-            _log.warning("removing a container of no known task", task=arn, container=name)
-            try:
-                await self._tools.runtime.remove_container(summary.id, force=True)
-            except RuntimeFailure as error:
-                _log.warning("leftover not removed", container=summary.id, error=str(error))
-
     def network_lost(self, arn: str) -> None:
         """Tell a task that its sandbox died."""
         runner = self._runners.get(arn)
         if runner is not None:
             runner.network_lost()
-
-    async def _watch_engine(self) -> None:
-        while True:
-            await self._answers()
-            await asyncio.sleep(PING_EVERY_S)
-
-    async def _answers(self) -> bool:
-        was_up = self.engine_up
-        try:
-            await self._tools.runtime.ping(limit_s=PING_LIMIT_S)
-        except RuntimeFailure as error:
-            self.engine_up = False
-            if was_up:
-                _log.error("the container engine does not answer; tasks wait", error=str(error))
-        else:
-            self.engine_up = True
-            if not was_up:
-                _log.info("the container engine answers")
-        return self.engine_up
-
-    # -- the end of tasks -----------------------------------------------------------------------------
-
-    async def _forget_acknowledged(self) -> None:
-        """Delete cleaned tasks once control has acknowledged their end.
-
-        Until then the record stays, so that an old order of a control that was away for long cannot
-        start the task a second time.
-        """
-        while True:
-            await self._finished.wait()
-            self._finished.clear()
-            try:
-                await self._forget()
-            except StateFailure as error:
-                _log.warning("ended tasks not forgotten, trying again", error=str(error))
-                self._finished.set()
-                await asyncio.sleep(FORGET_RETRY_S)
-
-    async def _forget(self) -> None:
-        now = self._clock()
-        batch = Batch()
-        gone: list[str] = []
-        for arn, since in list(self._forgotten.items()):
-            if arn in self._runners:
-                if not await self._store.outbox.pending(arn):
-                    batch.delete(KIND, ids.task_id(arn))
-                    gone.append(arn)
-            elif now - since > REMEMBERED_S:
-                del self._forgotten[arn]
-        if gone:
-            await self._store.commit(batch)
-        for arn in gone:
-            del self._runners[arn]
-            self._forgotten[arn] = now
 
     async def flush(self) -> None:
         """Save what waits for a transaction; called once at a normal stop, after ``run``."""
@@ -450,9 +301,3 @@ class Engine:
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 yield from targets_of(runner.record, runner.live)
-
-
-def _is_judged(runner: Runner, name: str) -> bool:
-    """Tell whether a container has a health check, whose verdict may have been missed."""
-    definition = runner.record.payload.container(name)
-    return definition is not None and dependency_graph.has_health_check(definition)

@@ -395,7 +395,7 @@ async def test_what_was_missed_is_found_by_the_comparison(host: TaskHost) -> Non
 async def test_a_comparison_that_fails_is_done_again_soon(
     host: TaskHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.engine.engine.COMPARE_RETRY_S", 0.05)
+    monkeypatch.setattr("agent.engine.watcher.COMPARE_RETRY_S", 0.05)
     await host.order(container("a"), container("b", essential=False))
     await host.until_known("RUNNING")
     host.runtime.vanish("b", quietly=True)
@@ -714,7 +714,7 @@ async def test_a_full_disk_at_the_end_of_a_task_does_not_end_the_agent(
     rows = await host.store.outbox.peek(1000)
     host.store.outbox.settle([seq for seq, _ in rows])
     host.store.broken = True
-    host.engine._finished.set()
+    host.engine._forgetting._look.set()
     await asyncio.sleep(0.02)
     host.store.broken = False
     await host.until(lambda: host.engine.known_tasks() == [])

@@ -1,0 +1,174 @@
+"""What really happens on the host: engine events, regular comparison, and whether the engine answers.
+
+Asks the container engine and tells the runners to look at what differs; of the host it changes one
+thing, the removal of leftovers, and that only once control has said what it wants. An engine that
+fails to answer is asked again for ever; nothing is concluded from its silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.engine import graph as dependency_graph
+from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.errors import RuntimeFailure
+from agent.model.status import ContainerStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from agent.engine.runner import Runner
+    from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineEvent
+
+RELIST_S = 300.0
+"""How often everything is compared with the engine even if no event was missed."""
+
+COMPARE_RETRY_S = 5.0
+"""How soon a comparison is repeated that the engine did not answer."""
+
+PING_LIMIT_S = 5.0
+PING_EVERY_S = 10.0
+"""How soon a hanging engine is seen: nothing else tells, since its calls simply do not end."""
+
+_log = structlog.get_logger()
+
+
+class Watcher:
+    """Keeps the runners informed of what the container engine does.
+
+    ``runners`` is the engine's own table, read whenever something happens.
+    """
+
+    def __init__(
+        self,
+        runtime: ContainerEngine,
+        runners: Mapping[str, Runner],
+        *,
+        owner: str,
+        on_event: Callable[[EngineEvent], Awaitable[None]] | None,
+    ) -> None:
+        self.engine_up = False
+        self._runtime = runtime
+        self._runners = runners
+        self._owner = owner
+        self._on_event = on_event
+        self._look_again = asyncio.Event()
+        self._wanted_known = False
+        """True once control has sent everything that it wants of this host."""
+
+    async def run(self) -> None:
+        """Follow, compare and ping until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow_events(), name="engine events")
+            group.create_task(self._compare_regularly(), name="engine comparison")
+            group.create_task(self._watch_engine(), name="engine watch")
+
+    def allow_removal(self) -> None:
+        """Control has said everything that it wants: what belongs to no task may be removed."""
+        if not self._wanted_known:
+            self._wanted_known = True
+            self._look_again.set()
+
+    async def _follow_events(self) -> None:
+        async for event in self._runtime.events():
+            self.engine_up = True
+            if event.action == "relist":
+                self._look_again.set()
+            else:
+                self._dispatch(event)
+            if self._on_event is not None:
+                await self._on_event(event)
+
+    def _dispatch(self, event: EngineEvent) -> None:
+        if event.labels.get(LABEL_OWNER) != self._owner:
+            return
+        runner = self._runners.get(event.labels.get(LABEL_TASK, ""))
+        name = event.labels.get(LABEL_CONTAINER, "")
+        if runner is None or name not in runner.record.containers:
+            return
+        known = runner.record.containers[name].known
+        if event.action == "health_status":
+            runner.health(name, event.health)
+        elif event.action in ("die", "destroy") and known is not ContainerStatus.STOPPED:
+            runner.recheck(name)
+
+    async def _compare_regularly(self) -> None:
+        """Compare whenever events may have been missed, and now and then in any case."""
+        wait_s = RELIST_S
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s * random.uniform(1.0, 1.1)):  # noqa: S311 - spread
+                    await self._look_again.wait()
+            self._look_again.clear()
+            try:
+                await self._compare()
+                wait_s = RELIST_S
+            except RuntimeFailure as error:
+                _log.warning("containers not listed, trying again soon", error=str(error))
+                wait_s = COMPARE_RETRY_S
+
+    async def _compare(self) -> None:
+        """Compare every task with the engine's list; ask about what differs, remove leftovers."""
+        found = await self._runtime.list_containers(
+            labels={LABEL_OWNER: self._owner, LABEL_CONTAINER: None}
+        )
+        seen = {(c.labels.get(LABEL_TASK, ""), c.labels.get(LABEL_CONTAINER, "")): c for c in found}
+        for arn, runner in self._runners.items():
+            for container in runner.record.containers.values():
+                summary = seen.pop((arn, container.name), None)
+                state = summary.state if summary else ""
+                if container.known is ContainerStatus.STOPPED:
+                    continue
+                running = container.known is ContainerStatus.RUNNING
+                if (state == "running") != running or (
+                    running and _is_judged(runner, container.name)
+                ):
+                    runner.recheck(container.name)
+        if self._wanted_known:
+            await self._remove_leftovers(seen)
+
+    async def _remove_leftovers(self, left: dict[tuple[str, str], ContainerSummary]) -> None:
+        """Remove containers of ours that belong to no task.
+
+        Called only after control has said what it wants: an agent that lost its records (a damaged
+        file, one unreadable row) is given such tasks anew and adopts their containers.
+        """
+        for (arn, name), summary in left.items():
+            if arn in self._runners:
+                continue  # ordered since the list was made
+            _log.warning("removing a container of no known task", task=arn, container=name)
+            try:
+                await self._runtime.remove_container(summary.id, force=True)
+            except RuntimeFailure as error:
+                _log.warning("leftover not removed", container=summary.id, error=str(error))
+
+    async def _watch_engine(self) -> None:
+        while True:
+            await self.answers()
+            await asyncio.sleep(PING_EVERY_S)
+
+    async def answers(self) -> bool:
+        """Ask whether the engine answers at all; logs when that changes."""
+        was_up = self.engine_up
+        try:
+            await self._runtime.ping(limit_s=PING_LIMIT_S)
+        except RuntimeFailure as error:
+            self.engine_up = False
+            if was_up:
+                _log.error("the container engine does not answer; tasks wait", error=str(error))
+        else:
+            self.engine_up = True
+            if not was_up:
+                _log.info("the container engine answers")
+        return self.engine_up
+
+
+def _is_judged(runner: Runner, name: str) -> bool:
+    """Tell whether a container has a health check, whose verdict may have been missed."""
+    definition = runner.record.payload.container(name)
+    return definition is not None and dependency_graph.has_health_check(definition)
