@@ -7,7 +7,8 @@ the ``X-Ecs-Generation`` header; a call with an older one is answered 409 (``Sta
 ====== ============================================== ==========================================
 POST   ``/v1/instances``                              ``Register`` → 200 ``Registered``
 GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S`` → 200 ``Assignments``,
-                                                      204 nothing new, 410 ask again from 0
+                                                      204 nothing new, 410 ask again from 0;
+                                                      S seconds, also a fraction
 POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
 DELETE ``/v1/instances/{id}``                         leave → 204

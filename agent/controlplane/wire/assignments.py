@@ -3,6 +3,10 @@
 What is wanted is the set of keys under ``/assign/<instance>/``; nothing else is kept per agent. An
 answer after revision R holds the assignments that changed later than R, read from the store as it
 is now, so that it needs no history. A task leaves the set when its STOPPED was reported.
+
+Revisions count only within one run of this process: the store may have been put back to an older
+copy in between, and then the same number means another state. So an agent that this process has not
+seen yet is sent the whole set first.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import structlog
 
 from agent.controlplane import access, overrides, payload, records
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
-from agent.controlplane.wire.errors import RevisionCompacted
+from agent.controlplane.wire.errors import InstanceUnknown, RevisionCompacted
 from agent.model import payload as payload_model
 from agent.model.wire import Assignment, Assignments
 
@@ -45,6 +49,8 @@ class Poller:
         self._leases = leases
         self._bells = bells
         self._definitions: dict[str, TaskDefinitionRecord] = {}
+        self._told: set[str] = set()
+        """Instances that got their whole set from this process."""
         self._closing = False
 
     def close(self) -> None:
@@ -89,39 +95,45 @@ class Poller:
         page = await store.range(records.assignments_prefix(instance_id))
         # Behind the assignments: whatever becomes of the instance later than this answer's
         # revision then counts as newer.
-        instance = await self._registry.find(instance_id, generation)
+        try:
+            instance = await self._registry.find(instance_id, generation)
+        except InstanceUnknown:
+            self._told.discard(instance_id)
+            raise
         await self._leases.renew(instance.record)
-        if after > page.revision:
+        if after and (after > page.revision or instance_id not in self._told):
             raise RevisionCompacted(
-                f"revision {after} is not one of this store, which is at {page.revision}; ask "
-                "again from 0"
+                f"revision {after} is not one that this process gave; ask again from 0"
             )
         changed = [kv for kv in page.items if kv.mod_revision > after]
         if after and not changed and instance.kv.mod_revision <= after:
             return None
+        tasks, all_read = await self._assignments(changed)
+        if not after:
+            self._told.add(instance_id)
         return Assignments(
             revision=page.revision,
-            full=after == 0,
+            # What cannot be read is not known to be unwanted: the agent must not stop it.
+            full=not after and all_read,
             instance_status=instance.record.status,
-            tasks=await self._assignments(changed),
+            tasks=tasks,
         )
 
-    async def _assignments(self, rows: list[KeyValue]) -> list[Assignment]:
-        """Return the orders: those to stop first, each kind in the order in which it was given."""
+    async def _assignments(self, rows: list[KeyValue]) -> tuple[list[Assignment], bool]:
+        """Return the orders, and whether every row and its task could be read.
+
+        Those to stop come first, each kind in the order in which it was given.
+        """
         read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
         read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
-        tasks = await access.find_many(
-            self._services.store,
-            TaskRecord,
-            [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read],
-        )
+        keys = [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read]
+        tasks = await access.find_many(self._services.store, TaskRecord, keys)
         found = []
-        for kv, assignment in read:
-            key = records.task_key(assignment.cluster, records.last_element(kv.key))
+        for key, (_, assignment) in zip(keys, read, strict=True):
             task = tasks.get(key)
             if task is not None and task.record.last_status != "STOPPED":
                 found.append(await self._assignment(assignment, task.record))
-        return found
+        return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
     async def _assignment(self, assignment: AssignRecord, task: TaskRecord) -> Assignment:
         return Assignment(

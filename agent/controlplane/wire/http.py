@@ -8,6 +8,7 @@ Whatever an agent sends, it gets an answer and nobody else is disturbed: what ca
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -37,6 +38,7 @@ MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 60.0
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _GZIP_FROM_BYTES = 1024
 _GZIP_IN_THREAD_BYTES = 64 * 1024
 
@@ -115,8 +117,8 @@ class AgentWire:
         )
 
     async def _assignments_call(self, request: web.Request) -> web.Response:
-        after = _number(request, "after", default=0)
-        wait_s = min(_number(request, "wait", default=0), MAX_WAIT_S)
+        after = _number(request, "after")
+        wait_s = min(_seconds(request, "wait"), MAX_WAIT_S)
 
         def is_gone() -> bool:
             return request.transport is None or request.transport.is_closing()
@@ -182,13 +184,18 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
         raise InvalidRequest(f"the body cannot be read: {error}") from None
 
 
-def _number(request: web.Request, name: str, *, default: int) -> int:
-    text = request.query.get(name)
-    if text is None:
-        return default
+def _number(request: web.Request, name: str) -> int:
+    text = request.query.get(name, "0")
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise InvalidRequest(f"{name} must be a whole number, not {text[:32]!r}")
     return int(text)
+
+
+def _seconds(request: web.Request, name: str) -> float:
+    text = request.query.get(name, "0")
+    if not _SECONDS.fullmatch(text):
+        raise InvalidRequest(f"{name} must be a number of seconds, not {text[:32]!r}")
+    return float(text)
 
 
 def _generation(request: web.Request) -> int:
