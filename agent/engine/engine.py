@@ -13,32 +13,35 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import structs
 
 from agent.engine import admissible, inbox, planner, reports
+from agent.engine.clock import Clock
 from agent.engine.forgetting import KIND, Forgetting
 from agent.engine.ports import picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
+from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError
-from agent.model import ids, reasons, task
+from agent.model import reasons, task
 from agent.model.resources import needs_of
 from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from agent.engine.graph import Graph
     from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
+    from agent.model.resources import Wait
     from agent.model.task import TaskRecord
     from agent.model.views import TaskView
     from agent.model.wire import Assignments
@@ -72,8 +75,7 @@ class Engine:
         steps: StepSettings,
         settings: EngineSettings,
         on_network_event: Callable[[EngineEvent], Awaitable[None]] | None = None,
-        clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         self.instance_status = "ACTIVE"
         self.on_running: Callable[[], None] = lambda: None
@@ -83,12 +85,12 @@ class Engine:
         self._tools = tools
         self._step_settings = steps
         self._settings = settings
-        self._clock = clock
+        self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
         self._watcher = Watcher(
             tools.runtime, self._runners, owner=steps.owner, on_event=on_network_event
         )
-        self._forgetting = Forgetting(store, self._runners, steady)
+        self._forgetting = Forgetting(store, self._runners, clock.steady)
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
 
@@ -151,7 +153,9 @@ class Engine:
             raise RuntimeError("the engine does not run")
         self._group.create_task(self._carry(runner), name=f"task {runner.record.arn}")
         if not runner.record.admitted_at and not runner.record.is_done:
-            self._ledger.request(runner.record.arn, needs_of(runner.record.payload), self._clock())
+            self._ledger.request(
+                runner.record.arn, needs_of(runner.record.payload), self._clock.steady()
+            )
             self._admit()
 
     async def _carry(self, runner: Runner) -> None:
@@ -165,10 +169,15 @@ class Engine:
 
         Stops come first. With a full set, tasks that the same control ordered and no longer lists
         are stopped; tasks of another control are left alone.
+
+        Raises:
+            StateFailure: the orders cannot be written down now and must be sent again. Stops are
+                carried out nevertheless: on a full disk they may be what frees it, and later ones
+                must not queue behind one that cannot be saved.
         """
         await self._started.wait()
         self.instance_status = assignments.instance_status
-        now = self._clock()
+        now = self._clock.wall()
         batch = Batch()
         stopping: list[Runner] = []
         refused: list[str] = []
@@ -212,7 +221,7 @@ class Engine:
             record.desired = DesiredStatus.STOPPED
             record.reason = reasons.clip(impossible)
             record.stop_code = "TaskFailedToStart"
-        batch.put(KIND, ids.task_id(record.arn), task.encode(record))
+        batch.put(KIND, record.arn, task.encode(record))
         _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
         return record, graph
 
@@ -235,6 +244,7 @@ class Engine:
 
         Raises:
             KeyError: no such task.
+            StateFailure: the order could not be written down; it is carried out nevertheless.
         """
         runner = self._runners[arn]
         runner.stop(reason, "UserInitiated")
@@ -249,16 +259,13 @@ class Engine:
         self._admit()
 
     def _admit(self) -> None:
-        now = self._clock()
-        for arn in self._ledger.admit(now):
+        now = self._clock.wall()
+        for arn in self._ledger.admit(self._clock.steady()):
             runner = self._runners.get(arn)
             if runner is None or runner.record.is_done:
                 self._ledger.release(arn)
             else:
                 runner.admitted(now)
-        for arn, runner in self._runners.items():
-            if not runner.record.admitted_at:
-                runner.live.admission = self._ledger.wait_of(arn)
 
     def network_lost(self, arn: str) -> None:
         """Tell a task that its sandbox died."""
@@ -271,8 +278,8 @@ class Engine:
         batch = Batch()
         for arn, runner in self._runners.items():
             if runner.needs_save():
-                batch.put(KIND, ids.task_id(arn), task.encode(runner.record))
-                change = runner.unreported(self._clock())
+                batch.put(KIND, arn, task.encode(runner.record))
+                change = runner.unreported(self._clock.wall())
                 if change is not None:
                     batch.enqueue(change)
         if len(batch):
@@ -280,7 +287,7 @@ class Engine:
 
     async def _save(self, record: TaskRecord, change: TaskChange | None) -> None:
         batch = Batch()
-        batch.put(KIND, ids.task_id(record.arn), task.encode(record))
+        batch.put(KIND, record.arn, task.encode(record))
         if change is not None:
             batch.enqueue(change)
         await self._store.commit(batch)
@@ -294,7 +301,14 @@ class Engine:
     def views(self) -> list[TaskView]:
         """Return every task as it stands, oldest first."""
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
-        return [task_view(r.record, r.waits) for r in runners]
+        return [task_view(r.record, (*self._queueing(r.record), *r.waits)) for r in runners]
+
+    def _queueing(self, record: TaskRecord) -> Iterator[Wait]:
+        """Yield what the ledger says of a queued task, which changes with every other task."""
+        wait = self._ledger.wait_of(record.arn)
+        if wait is not None and not record.admitted_at and not is_stopping(record):
+            age_s = self._clock.steady() - wait.since
+            yield structs.replace(wait, since=self._clock.wall() - age_s)
 
     def targets(self) -> Iterable[SampleTarget]:
         """Return what there is to measure: every running container and where to find it."""

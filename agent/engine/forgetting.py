@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.errors import StateFailure
-from agent.model import ids
 from agent.state import Batch
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Forgetting:
         for arn, since in list(self._ended.items()):
             if arn in self._runners:
                 if not await self._store.outbox.pending(arn):
-                    batch.delete(KIND, ids.task_id(arn))
+                    batch.delete(KIND, arn)
                     gone.append(arn)
             elif now - since > REMEMBERED_S:
                 del self._ended[arn]

@@ -8,6 +8,7 @@ fail fast instead of leaving the task PENDING for ever.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,13 @@ class Edge:
 
 Graph = dict[str, tuple[Edge, ...]]
 """For each container, what it waits for: explicit, then implied by links and volumesFrom."""
+
+
+When = Callable[[float], float]
+
+
+def _as_recorded(at: float) -> float:
+    return at
 
 
 def graph_of(payload: TaskPayload) -> Graph:
@@ -126,8 +134,13 @@ def is_met(edge: Edge, record: TaskRecord) -> bool:
             return running and dependency.health is Health.HEALTHY
 
 
-def failure(edge: Edge, record: TaskRecord, name: str, now: float) -> str | None:
-    """Return why a dependency can never be met any more, or None while it still may be."""
+def failure(
+    edge: Edge, record: TaskRecord, name: str, now: float, when: When = _as_recorded
+) -> str | None:
+    """Return why a dependency can never be met any more, or None while it still may be.
+
+    ``when`` tells when a recorded time was by the clock that ``now`` was read from.
+    """
     dependency = record.containers[edge.target]
     text = f"dependency graph: failed to resolve container ordering dependency [{edge.target}]"
     text += f" for target [{name}]"
@@ -142,19 +155,19 @@ def failure(edge: Edge, record: TaskRecord, name: str, now: float) -> str | None
         return f"{text}: it is gone and left no exit code"
     if stopped or is_met(edge, record) or edge.condition in (Condition.START, Condition.CREATE):
         return None
-    deadline = start_deadline(record, edge)
+    deadline = start_deadline(record, edge, when)
     if deadline is not None and now >= deadline:
         return f"{text}: dependency did not reach {edge.condition} within its start timeout"
     return None
 
 
-def start_deadline(record: TaskRecord, edge: Edge) -> float | None:
+def start_deadline(record: TaskRecord, edge: Edge, when: When = _as_recorded) -> float | None:
     """Return when a dependency's ``startTimeout`` runs out; None if it has none or never started."""
     container = record.payload.container(edge.target)
     dependency = record.containers[edge.target]
     if container is None or container.start_timeout <= 0 or not dependency.started_at:
         return None
-    return dependency.started_at + container.start_timeout
+    return when(dependency.started_at) + container.start_timeout
 
 
 def _never_ran(dependency: ContainerRecord) -> bool:

@@ -6,12 +6,12 @@ without harm: ``runner.doubt_after_restart`` says what must be asked anew.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agent.model.resources import Wait
+    from collections.abc import Iterable
 
 NETWORK = "@network"
 VOLUMES = "@volumes"
@@ -66,10 +66,33 @@ class Live:
     release_tried: bool = False
     network_doubtful: bool = False
     """A claim may have been made without our knowing: it failed halfway, or a crash lost its news."""
-    admission: Wait | None = None
-    """Why the ledger has not admitted the task yet."""
     progress: dict[str, str] = field(default_factory=dict)
     """The newest line of a pull, by container."""
     waiting_since: dict[str, float] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
     """Process ids of running containers, where they are known; metrics read by them."""
+    marks: dict[float, float] = field(default_factory=dict)
+    """Recorded times that something is due after, and when that was by the clock as it is set now."""
+
+    def mark(self, times: Iterable[float], now: float) -> None:
+        """Keep track of these recorded times, and of no others.
+
+        None of them lies in the future: one that seems to was recorded before the clock was set back.
+        """
+        self.marks = {at: self.marks.get(at, min(at, now)) for at in times if at}
+
+    def when(self, recorded: float) -> float:
+        """Return when a recorded time was, by the clock as it is set now."""
+        return self.marks.get(recorded, recorded)
+
+    def clock_was_set(self, by_s: float) -> None:
+        """Move everything that is waited for along with the wall clock."""
+        for times in (self.since, self.waiting_since):
+            for key in times:
+                times[key] += by_s
+        for at in self.marks:
+            self.marks[at] += by_s
+        for key, retry in self.retries.items():
+            self.retries[key] = replace(
+                retry, next_at=retry.next_at + by_s, since=retry.since + by_s
+            )

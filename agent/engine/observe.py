@@ -14,6 +14,8 @@ from agent.model import reasons
 from agent.model.status import ContainerStatus, Health
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.engine.live import Live
     from agent.model.payload import RestartPolicy
     from agent.model.task import ContainerRecord, TaskRecord
@@ -65,11 +67,16 @@ def exited(
     """The container has stopped: restart it by its policy, or record how it ended."""
     if container.known is ContainerStatus.STOPPED or container.name in live.restarting:
         return
+    wanted = container.desired is not ContainerStatus.STOPPED
+    if wanted and seen.finished_at and seen.finished_at == container.restarted_exit_at:
+        live.restarting.add(container.name)  # decided in an earlier life, not carried out
+        return
     definition = record.payload.container(container.name)
     policy = definition.restart_policy if definition else None
-    if policy is not None and may_restart(container, policy, seen.exit_code, now):
+    if policy is not None and may_restart(container, policy, seen.exit_code, now, live.when):
         container.restart_count += 1
         container.last_restart_at = now
+        container.restarted_exit_at = seen.finished_at
         live.restarting.add(container.name)
         return
     container.exit_code = seen.exit_code
@@ -83,19 +90,24 @@ def exited(
 
 
 def may_restart(
-    container: ContainerRecord, policy: RestartPolicy, exit_code: int | None, now: float
+    container: ContainerRecord,
+    policy: RestartPolicy,
+    exit_code: int | None,
+    now: float,
+    when: Callable[[float], float],
 ) -> bool:
     """Tell whether the restart policy wants this stopped container started again.
 
     All must hold: it is meant to run, its exit code is known and not ignored, and it has run for
-    the attempt period since its last (re)start.
+    the attempt period since its last (re)start. ``when`` tells when a recorded time was by the clock
+    that ``now`` was read from.
     """
     if not policy.enabled or container.desired is ContainerStatus.STOPPED:
         return False
     if exit_code is None or exit_code in policy.ignored_exit_codes:
         return False
     last = container.last_restart_at or container.started_at
-    return now - last >= policy.restart_attempt_period
+    return now - when(last) >= policy.restart_attempt_period
 
 
 def vanished(container: ContainerRecord, live: Live, now: float) -> None:

@@ -97,8 +97,7 @@ class _Draft:
     # -- the four phases of a task ------------------------------------------------------------
 
     def await_admission(self) -> None:
-        if self.live.admission is not None:
-            self.waits.append(self.live.admission)
+        """Only look at what may exist; why the task waits is asked of the ledger by who wants it."""
         for name in sorted(self.live.recheck):
             self.step(StepKind.INSPECT, name)
 
@@ -126,7 +125,7 @@ class _Draft:
         held = holds_network(self.record, self.live)
         if held:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
-        due = self.record.stopped_at + self.policy.cleanup_wait_s
+        due = self.live.when(self.record.stopped_at) + self.policy.cleanup_wait_s
         if self.record.cleaned_at:
             self.finished = not held and not self.live.inflight
         elif due <= self.now:
@@ -173,7 +172,7 @@ class _Draft:
             if dependency_graph.is_met(edge, self.record):
                 continue
             blocked = True
-            deadline = dependency_graph.start_deadline(self.record, edge)
+            deadline = dependency_graph.start_deadline(self.record, edge, self.live.when)
             if deadline is not None:
                 self.wakes.append(deadline)
             what = f"container {edge.target} to reach {edge.condition}"

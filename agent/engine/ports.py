@@ -7,6 +7,7 @@ Amazon ECS, for a mapping that no engine could publish.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from agent.errors import PayloadError
@@ -21,10 +22,22 @@ if TYPE_CHECKING:
     from agent.model.task import TaskRecord
 
 
-def port_key(container: Container, mapping: PortMapping) -> str:
-    """Return the name under which the ports picked for a mapping are kept."""
-    port = mapping.container_port_range or mapping.container_port
-    return f"{container.name}/{port}/{mapping.protocol or 'tcp'}"
+def keyed_mappings(container: Container) -> list[tuple[str, PortMapping]]:
+    """Return the mappings of a container, each with the name under which its ports are kept.
+
+    The name is ``container/port/protocol``; from the second mapping of a port on, which publishes it
+    once more, ``container/port#2/protocol``.
+    """
+    seen: Counter[str] = Counter()
+    keyed = []
+    for mapping in container.port_mappings:
+        protocol = mapping.protocol or "tcp"
+        port = str(mapping.container_port_range or mapping.container_port)
+        seen[f"{port}/{protocol}"] += 1
+        times = seen[f"{port}/{protocol}"]
+        name = port if times == 1 else f"{port}#{times}"
+        keyed.append((f"{container.name}/{name}/{protocol}", mapping))
+    return keyed
 
 
 def picked_ports(record: TaskRecord) -> list[tuple[str, list[int]]]:
@@ -74,11 +87,9 @@ def port_pairs(container: Container) -> list[str]:
     ]
 
 
-def _host_ports_of(
-    container: Container, mapping: PortMapping, picked: Mapping[str, list[int]]
-) -> list[int]:
+def _host_ports_of(key: str, mapping: PortMapping, picked: Mapping[str, list[int]]) -> list[int]:
     if needs_pick(mapping):
-        return picked.get(port_key(container, mapping), [])
+        return picked.get(key, [])
     return [mapping.host_port]
 
 
@@ -91,14 +102,14 @@ def port_bindings(
         PayloadError: a mapping has no ports yet that the agent should have picked.
     """
     bindings: dict[str, list[dict[str, str]]] = {}
-    for mapping in container.port_mappings:
-        hosts = _host_ports_of(container, mapping, picked)
+    for key, mapping in keyed_mappings(container):
+        hosts = _host_ports_of(key, mapping, picked)
         ports = container_ports(mapping)
         if len(hosts) != len(ports):
-            raise _bad_port(f"no host ports were picked for {port_key(container, mapping)}")
+            raise _bad_port(f"no host ports were picked for {key}")
         for port, host in zip(ports, hosts, strict=True):
-            key = f"{port}/{mapping.protocol or 'tcp'}"
-            bindings.setdefault(key, []).append({"HostPort": str(host)})
+            published = f"{port}/{mapping.protocol or 'tcp'}"
+            bindings.setdefault(published, []).append({"HostPort": str(host)})
     return bindings
 
 
@@ -112,11 +123,11 @@ def network_bindings(
     if payload.mode not in (NetworkMode.BRIDGE, NetworkMode.HOST):
         return []
     result = []
-    for mapping in container.port_mappings:
+    for key, mapping in keyed_mappings(container):
         ports = container_ports(mapping)
         hosts = ports
         if payload.mode is NetworkMode.BRIDGE:
-            hosts = _host_ports_of(container, mapping, picked)
+            hosts = _host_ports_of(key, mapping, picked)
         if not hosts:
             continue
         protocol = mapping.protocol or "tcp"

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from agent.engine import failures, observe, planner, reports
+from agent.engine.clock import Clock, ClockWatch
 from agent.engine.live import Live, Step
 from agent.engine.settle import settle
 from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
@@ -77,7 +78,7 @@ class Runner:
         graph: Graph,
         policy: planner.Policy,
         callbacks: Callbacks,
-        clock: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self.record = record
         self.live = Live()
@@ -88,11 +89,13 @@ class Runner:
         self._policy = policy
         self._callbacks = callbacks
         self._clock = clock
+        self._clock_watch = ClockWatch(clock)
         self._steps: Steps | None = None
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._reported = reports.signature(record)
-        self._dirty_since = 0.0
+        self._save_after: float | None = None
+        """When, on the steady clock, facts that wait for a transaction have waited long enough."""
         self._save_not_before = 0.0
         self._save_now = False
         self._savers: list[asyncio.Future[None]] = []
@@ -116,7 +119,6 @@ class Runner:
 
         def message(_now: float) -> None:
             self.record.admitted_at = now
-            self.live.admission = None
 
         self.post(message)
 
@@ -168,7 +170,12 @@ class Runner:
         self.post(message)
 
     async def saved(self) -> None:
-        """Return when everything posted so far has been applied and is durable."""
+        """Return when everything posted so far has been applied and is durable.
+
+        Raises:
+            StateFailure: it has been applied, but could not be written down; the runner goes on
+                trying to.
+        """
         if self.finished:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -182,7 +189,7 @@ class Runner:
 
     def needs_save(self) -> bool:
         """Tell whether facts are waiting for a transaction."""
-        return bool(self._dirty_since) or reports.signature(self.record) != self._reported
+        return self._save_after is not None or reports.signature(self.record) != self._reported
 
     def unreported(self, now: float) -> TaskChange | None:
         """Return the report that no transaction has carried yet, or None when there is none."""
@@ -196,7 +203,8 @@ class Runner:
         """Run until nothing is left of the task. Cancelling leaves its containers as they are."""
         async with asyncio.TaskGroup() as group:
             while not self.finished:
-                now = self._clock()
+                now = self._now()
+                began = self._clock.steady()
                 settle(self.record, self._graph, self.live, now)
                 self._note_transitions()
                 await self._save_if_due(now)
@@ -207,7 +215,7 @@ class Runner:
                     self.finished = True
                 else:
                     self._carry_out(plan, group, now)
-                    await self._apply_messages(plan)
+                    await self._apply_messages(_wait_s(plan, now), began)
 
     def _carry_out(self, plan: Plan, group: asyncio.TaskGroup, now: float) -> None:
         for key in plan.cancel:
@@ -220,20 +228,31 @@ class Runner:
             task.add_done_callback(partial(self._cancelled, step))
             self._running[step.key] = task
 
-    async def _apply_messages(self, plan: Plan) -> None:
-        """Wait for the next message or timer, then apply everything that has arrived."""
-        wakes = [plan.wake_at] if plan.wake_at is not None else []
-        if self._dirty_since:
-            wakes.append(max(self._dirty_since + LAZY_SAVE_S, self._save_not_before))
+    def _now(self) -> float:
+        """Return the wall time; what is waited for has moved along where the clock was set."""
+        by_s = self._clock_watch.was_set_by()
+        if by_s:
+            self.live.clock_was_set(by_s)
+        return self._clock.wall()
+
+    async def _apply_messages(self, wait_s: float | None, began: float) -> None:
+        """Wait for the next message or timer, then apply everything that has arrived.
+
+        ``wait_s`` counts from ``began``, which is steady time.
+        """
+        wakes = [] if wait_s is None else [began + wait_s]
+        if self._save_after is not None:
+            wakes.append(max(self._save_after, self._save_not_before))
         try:
-            wait_s = max(0.0, min(wakes) - self._clock()) if wakes else None
-            async with asyncio.timeout(wait_s):
+            left_s = max(0.0, min(wakes) - self._clock.steady()) if wakes else None
+            async with asyncio.timeout(left_s):
                 message = await self._mailbox.get()
         except TimeoutError:
             return
         while True:
-            message(self._clock())
-            self._dirty_since = self._dirty_since or self._clock()
+            message(self._now())
+            if self._save_after is None:
+                self._save_after = self._clock.steady() + LAZY_SAVE_S
             if self._mailbox.empty():
                 return
             message = self._mailbox.get_nowait()
@@ -294,23 +313,34 @@ class Runner:
     async def _save_if_due(self, now: float) -> None:
         signature = reports.signature(self.record)
         changed = signature != self._reported
-        stale = bool(self._dirty_since) and now >= self._dirty_since + LAZY_SAVE_S
-        if not (changed or self._save_now or stale) or now < self._save_not_before:
+        steady = self._clock.steady()
+        stale = self._save_after is not None and steady >= self._save_after
+        if not (changed or self._save_now or stale) or steady < self._save_not_before:
             return
         change = reports.change_of(self.record, now) if changed else None
         try:
             await self._callbacks.save(self.record, change)
         except StateFailure as error:
-            self._save_not_before = now + SAVE_RETRY_S
-            self._dirty_since = self._dirty_since or now
+            self._save_not_before = steady + SAVE_RETRY_S
+            if self._save_after is None:
+                self._save_after = steady
+            self._end_savers(error)
             _log.error("task not saved, trying again", task=self.record.arn, error=str(error))
             return
         self._reported = signature
         self._save_now = False
-        self._dirty_since = 0.0
+        self._save_after = None
+        self._end_savers(None)
+
+    def _end_savers(self, error: StateFailure | None) -> None:
+        """Tell everybody who waits for a transaction how it went."""
         for future in self._savers:
-            if not future.done():
+            if future.done():
+                continue
+            if error is None:
                 future.set_result(None)
+            else:
+                future.set_exception(StateFailure(str(error)))
         self._savers.clear()
 
     def _release_when_stopped(self) -> None:
@@ -340,6 +370,10 @@ class Runner:
                 task=self.record.arn,
                 reason=self.record.reason or None,
             )
+
+
+def _wait_s(plan: Plan, now: float) -> float | None:
+    return None if plan.wake_at is None else plan.wake_at - now
 
 
 def existing_containers(record: TaskRecord) -> list[str]:

@@ -16,6 +16,8 @@ from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.engine.graph import Graph
     from agent.engine.live import Live
     from agent.model.task import ContainerRecord, TaskRecord
@@ -23,9 +25,10 @@ if TYPE_CHECKING:
 
 def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
     """Draw every conclusion that follows from what is known; repeated calls change nothing more."""
+    live.mark(_awaited(record), now)
     _stop_when_essential_stopped(record, now)
     if not is_stopping(record):
-        _fail_unreachable(record, graph, now)
+        _fail_unreachable(record, graph, live, now)
         _stop_when_essential_stopped(record, now)
     if is_stopping(record):
         record.stopping_at = record.stopping_at or now
@@ -37,6 +40,15 @@ def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
             _stop_unstarted(record, container, live, now)
     _stop_when_essential_stopped(record, now)
     _advance_task(record, live, now)
+    live.mark(_awaited(record), now)  # what was recorded just now counts from here, too
+
+
+def _awaited(record: TaskRecord) -> Iterator[float]:
+    """Yield the recorded times that a timeout, the restart policy or the clean-up counts from."""
+    yield record.stopped_at
+    for container in record.containers.values():
+        yield container.started_at
+        yield container.last_restart_at
 
 
 def is_stopping(record: TaskRecord) -> bool:
@@ -55,7 +67,7 @@ def _stop_when_essential_stopped(record: TaskRecord, now: float) -> None:
             record.desired = DesiredStatus.STOPPED
 
 
-def _fail_unreachable(record: TaskRecord, graph: Graph, now: float) -> None:
+def _fail_unreachable(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
     """Stop containers whose dependency can never be met; repeated until nothing changes."""
     changed = True
     while changed:
@@ -66,7 +78,7 @@ def _fail_unreachable(record: TaskRecord, graph: Graph, now: float) -> None:
                 continue
             if container.desired is ContainerStatus.STOPPED:
                 continue
-            texts = (dependency_graph.failure(edge, record, name, now) for edge in edges)
+            texts = (dependency_graph.failure(edge, record, name, now, live.when) for edge in edges)
             text = next((t for t in texts if t), None)
             if text:
                 container.desired = ContainerStatus.STOPPED

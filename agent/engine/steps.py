@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from agent.engine import container_body, observe, ports, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
 from agent.engine.live import Live, Step, StepKind
-from agent.errors import EngineRefused, NameConflict, NoSuchContainer, PayloadError
+from agent.errors import AgentError, EngineRefused, NameConflict, NoSuchContainer, PayloadError
 from agent.model import reasons
 from agent.model.status import ContainerStatus, NetworkMode
 
@@ -209,16 +209,20 @@ class Steps:
             return
         picked = self._record.host_ports
         missing = [
-            mapping
-            for mapping in definition.port_mappings
-            if ports.needs_pick(mapping) and ports.port_key(definition, mapping) not in picked
+            (key, mapping)
+            for key, mapping in ports.keyed_mappings(definition)
+            if ports.needs_pick(mapping) and key not in picked
         ]
-        for mapping in missing:
-            count = len(ports.container_ports(mapping))
-            chosen = self._tools.ports.pick(mapping.protocol or "tcp", count)
-            picked[ports.port_key(definition, mapping)] = chosen
-        if missing:
-            await self._save()
+        try:
+            for key, mapping in missing:
+                count = len(ports.container_ports(mapping))
+                picked[key] = self._tools.ports.pick(mapping.protocol or "tcp", count)
+            if missing:
+                await self._save()
+        except AgentError:
+            for key, mapping in missing:
+                self._tools.ports.release(mapping.protocol or "tcp", picked.pop(key, []))
+            raise
 
     async def _adopt(self, engine_name: str) -> ContainerState:
         """Take over the container that an earlier life of this agent made under this name."""
@@ -247,7 +251,14 @@ class Steps:
         container = self._record.containers[name]
         timeout_s = self._definition(name).stop_timeout or self._settings.stop_timeout_s
         await self._tools.runtime.stop_container(container.runtime_id, timeout_s=timeout_s)
-        return await self._inspect(name)
+        try:
+            seen = await self._tools.runtime.inspect_container(container.runtime_id)
+        except NoSuchContainer:
+            return lambda now: observe.vanished(container, self._live, now)
+        if seen.running:
+            text = "the engine says that it stopped the container, which runs nevertheless"
+            raise EngineRefused(text, operation="stopped")
+        return self._see(name, seen)
 
     async def _inspect(self, name: str) -> Outcome:
         record, live = self._record, self._live

@@ -62,6 +62,9 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     finished_at: float = 0.0
     restart_count: int = 0
     last_restart_at: float = 0.0
+    restarted_exit_at: float = 0.0
+    """When, by the engine, the exit happened that the last restart answers: saved with the decision,
+    so that a crash before the start does not make it a new exit."""
     bindings: list[NetworkBinding] = field(default_factory=list)
 
 

@@ -83,6 +83,8 @@ class MemoryEngine:
         self.stop_timeouts: dict[str, int] = {}
         self.exits_at_once: dict[str, int] = {}
         """Containers, by their name in the task, that end with a code as soon as they start."""
+        self.deaf: set[str] = set()
+        """Containers, by their name in the task, that run on when a stop has succeeded."""
         self.hung = False
         self.away = False
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
@@ -218,8 +220,9 @@ class MemoryEngine:
     ) -> None:
         def work() -> None:
             box = self._maybe(container_id)
-            if box is not None and box.status == "running":
-                self.stop_timeouts[box.labels.get(CONTAINER_LABEL, "")] = timeout_s
+            label = box.labels.get(CONTAINER_LABEL, "") if box is not None else ""
+            if box is not None and box.status == "running" and label not in self.deaf:
+                self.stop_timeouts[label] = timeout_s
                 self._end(box, 143)
                 self._emit("stop", box)
 
@@ -364,6 +367,10 @@ class MemoryEngine:
     def fault(self, operation: str, fault: Fault) -> None:
         """Have the next calls of an operation go wrong."""
         self._faults[operation].append(fault)
+
+    def clear_faults(self) -> None:
+        """Let everything go well from now on."""
+        self._faults.clear()
 
     def box(self, container: str) -> Box:
         """Return the only container with this name in its task."""

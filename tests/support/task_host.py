@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.steps import StepSettings, Tools
@@ -113,6 +115,8 @@ class TaskHost:
         self.engine: Engine
         self.ledger: Ledger
         self.ports = Ports()
+        self.clock_off_s = 0.0
+        """How far the wall clock is set ahead of the true time; the steady one goes on."""
         self.path = path
         self._policy = Policy(cleanup_wait_s=cleanup_wait_s)
         self._resources = HostResources(cpu_units=cpu_units, memory_mib=4096)
@@ -139,6 +143,7 @@ class TaskHost:
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),
+            clock=Clock(wall=lambda: time.time() + self.clock_off_s),
         )
         await self.engine.restore()
         self._task = asyncio.create_task(self.engine.run())

@@ -174,9 +174,9 @@ def test_whatever_is_ordered_only_payload_errors_come_of_it(order: dict[str, Any
     except PayloadError:
         return
     picked = {
-        ports.port_key(c, mapping): list(range(33000, 33000 + len(ports.container_ports(mapping))))
+        key: list(range(33000, 33000 + len(ports.container_ports(mapping))))
         for c in decoded.containers
-        for mapping in c.port_mappings
+        for key, mapping in ports.keyed_mappings(c)
     }
     around = Surroundings(sandbox_id="s", host_ports=picked, privileged_allowed=False)
     for given_container in decoded.containers:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
+from agent.engine import failures
 from agent.engine.container_body import engine_name
 from agent.errors import EngineRefused, EngineTimeout, EngineUnavailable, StateFailure
 from agent.model.payload import EngineConfig, PortMapping, RestartPolicy, Volume
@@ -193,6 +195,15 @@ async def test_dynamic_ports_are_shown_and_given_back(host: TaskHost) -> None:
     assert host.ports.held == set()
 
 
+async def test_a_port_published_twice_gets_two_host_ports(host: TaskHost) -> None:
+    ports = [PortMapping(container_port=80), PortMapping(container_port=80)]
+    await host.order(container("a", port_mappings=ports), network_mode="bridge")
+    await host.until_known("RUNNING")
+    shown = (await host.deliver())[-1].containers[0].network_bindings
+    assert [b.host_port for b in shown] == [40_000, 40_001]
+    assert host.ports.held == {40_000, 40_001}
+
+
 async def test_views_and_targets(host: TaskHost) -> None:
     await host.order(container("a"), network_mode="awsvpc")
     await host.until_known("RUNNING")
@@ -275,11 +286,26 @@ async def test_a_task_waits_for_room_and_says_so(host: TaskHost) -> None:
     await host.order(container("a", cpu=4000))
     await host.until_known("RUNNING")
     await host.order(container("a2", cpu=4000), arn=OTHER)
-    await host.until(lambda: host.engine._runners[OTHER].waits)
     view = next(v for v in host.engine.views() if v.arn == OTHER)
     assert "4000 CPU units; 96 of 4096 are free" in view.waits[0].what
+    assert view.waits[0].since == pytest.approx(time.time(), abs=5)
     await host.stop()
     await host.until_known("RUNNING", OTHER)
+    assert next(v for v in host.engine.views() if v.arn == OTHER).waits == []
+
+
+async def test_what_a_queued_task_waits_for_is_told_as_it_is_now(host: TaskHost) -> None:
+    small = OTHER + "2"
+    await host.order(container("a", cpu=3000))
+    await host.order(container("small", cpu=500), arn=small)
+    await host.order(container("big", cpu=4000), arn=OTHER)
+    await host.until_known("RUNNING", small)
+    (wait,) = next(v for v in host.engine.views() if v.arn == OTHER).waits
+    assert "596 of 4096 are free" in wait.what
+    await host.stop(small)
+    await host.until_known("STOPPED", small)
+    (wait,) = next(v for v in host.engine.views() if v.arn == OTHER).waits
+    assert "1096 of 4096 are free" in wait.what
 
 
 async def test_a_waiting_task_can_be_stopped(host: TaskHost) -> None:
@@ -351,6 +377,41 @@ async def test_a_stop_while_a_start_is_unanswered_leaves_nothing_running(host: T
     await host.stop()
     await host.until_known("STOPPED")
     assert host.runtime.running() == set()
+
+
+async def test_a_container_that_survives_its_stops_is_given_up_after_some(host: TaskHost) -> None:
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    host.runtime.deaf.add("a")
+    await host.stop()
+    await host.until_known("STOPPED")
+    assert host.runtime.count("stop") == failures.STOP_TRIES
+    (last,) = (await host.deliver())[-1].containers
+    assert last.reason == (
+        "CannotStopContainerError: the engine says that it stopped the container, "
+        "which runs nevertheless"
+    )
+
+
+@pytest.mark.parametrize("hours", [-10, 10])
+async def test_a_clock_that_is_set_holds_nothing_up(
+    hasty_host: TaskHost, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    host = hasty_host
+    monkeypatch.setattr(failures, "FIRST_RETRY_S", 0.5)
+    monkeypatch.setattr(failures, "LONGEST_RETRY_S", 0.5)
+    host.runtime.fault("pull", Fault(EngineUnavailable("reset")))
+    await host.order(container("a"))
+    await host.until(lambda: host.engine._runners[ARN].live.retries)
+    host.clock_off_s = hours * 3600.0
+    await asyncio.sleep(0.05)
+    assert host.runtime.count("pull") == 1
+    await host.until_known("RUNNING")
+    await host.stop()
+    await host.until_known("STOPPED")
+    await host.until(lambda: host.engine._runners[ARN].finished)
+    last = (await host.deliver())[-1]
+    assert last.stopped_at == pytest.approx(time.time() + hours * 3600, abs=20)
 
 
 async def test_a_stop_during_a_slow_pull_ends_it(host: TaskHost) -> None:
@@ -469,6 +530,36 @@ async def test_a_crash_in_the_middle_of_a_launch_makes_no_second_copy(
     (last,) = (await host.deliver())[-1].containers
     assert last.runtime_id == host.runtime.box("a").id
     assert last.network_bindings == [NetworkBinding(container_port=80, host_port=40_000)]
+
+
+async def test_a_crash_between_a_restart_and_its_start_loses_neither(host: TaskHost) -> None:
+    policy = RestartPolicy(enabled=True, restart_attempt_period=1)
+    await host.order(container("a", restart_policy=policy))
+    await host.until_known("RUNNING")
+    await asyncio.sleep(1.01)
+    host.runtime.fault("start", Fault(EngineUnavailable("reset"), times=1000))
+    host.runtime.exit("a", 1)
+    await host.until(lambda: host.container("a").restart_count)
+    await host.engine._runners[ARN].saved()
+    await host.crash()
+    host.runtime.clear_faults()
+    await host.start()
+    await host.until(lambda: host.runtime.running() == {"a"})
+    assert host.record().known.wire() == "RUNNING"
+    assert host.container("a").restart_count == 1
+
+
+async def test_tasks_of_one_id_in_two_clusters_are_two_tasks(host: TaskHost) -> None:
+    twin = ARN.replace("task/default", "task/other")
+    for arn in (ARN, twin):
+        await host.order(container("a"), arn=arn)
+        await host.until_known("RUNNING", arn)
+    await host.crash()
+    await host.start()
+    assert sorted(host.engine.known_tasks()) == sorted([ARN, twin])
+    await host.stop(twin)
+    await host.until_known("STOPPED", twin)
+    assert len(host.runtime.running()) == 1
 
 
 async def test_a_stop_right_after_a_crash_in_a_launch_leaves_nothing(host: TaskHost) -> None:
@@ -685,6 +776,38 @@ async def test_an_order_that_cannot_be_saved_is_refused_whole_and_can_be_sent_ag
     await host.until_known("RUNNING")
     await host.until_known("STOPPED", OTHER + "2")
     assert OTHER in {c.task_arn for c in await host.deliver()}
+
+
+async def test_a_stop_that_cannot_be_saved_is_carried_out_and_asked_for_again(
+    host: TaskHost,
+) -> None:
+    """On a full disk, stops may be what frees it."""
+    await host.order(container("a"))
+    await host.order(container("b"), arn=OTHER)
+    await host.until(lambda: host.runtime.running() == {"a", "b"})
+    host.store.broken = True
+    for arn in (ARN, OTHER):
+        with pytest.raises(StateFailure):
+            await host.stop(arn)
+    await host.until(lambda: host.runtime.running() == set())
+    with pytest.raises(StateFailure):
+        await host.engine.stop_task(ARN, "again")
+    host.store.broken = False
+    await host.stop(ARN)
+    await host.until_known("STOPPED")
+    assert (await host.deliver())[-1].reason == "enough"
+
+
+async def test_ports_that_cannot_be_saved_are_not_used(host: TaskHost) -> None:
+    ports = [PortMapping(container_port=80)]
+    host.runtime.fault("pull", Fault(delay_s=0.1))
+    await host.order(container("a", port_mappings=ports), network_mode="bridge")
+    host.store.broken = True
+    await host.until(lambda: "disk full" in str(host.engine._runners[ARN].waits))
+    assert host.runtime.count("create") == 0
+    host.store.broken = False
+    await host.until_known("RUNNING")
+    assert host.ports.held == {p for held in host.record().host_ports.values() for p in held}
 
 
 async def test_a_report_that_was_never_saved_goes_out_with_the_last_flush(host: TaskHost) -> None:

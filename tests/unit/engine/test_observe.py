@@ -138,3 +138,46 @@ def test_vanished_needs_to_have_been_there() -> None:
         observe.vanished(a, Live(), NOW)
         assert a.reason.startswith(reason)
         assert (a.known is STOPPED) is bool(reason)
+
+
+def test_a_restart_that_a_crash_forgot_is_still_decided() -> None:
+    record = new_record(container("a", restart_policy=POLICY))
+    put(record, "a", RUNNING)
+    a = record.containers["a"]
+    ended = seen("exited", exit_code=1, started_at=NOW, finished_at=NOW + 100)
+    observe.state(record, a, ended, Live(), NOW + 100)
+    after_crash = Live()
+    observe.state(record, a, ended, after_crash, NOW + 101)
+    assert after_crash.restarting == {"a"}
+    assert (a.known, a.restart_count, a.last_restart_at) == (RUNNING, 1, NOW + 100)
+    again = seen("exited", exit_code=1, started_at=NOW + 102, finished_at=NOW + 103)
+    observe.state(record, a, again, Live(), NOW + 104)
+    assert a.known is STOPPED, "it has run since, and not for long enough"
+
+
+def test_a_restart_that_a_crash_forgot_is_not_carried_out_once_it_is_to_stop() -> None:
+    record = new_record(container("a", restart_policy=POLICY))
+    put(record, "a", RUNNING, desired=STOPPED, restarted_exit_at=NOW + 100)
+    live = Live()
+    ended = seen("exited", exit_code=1, started_at=NOW, finished_at=NOW + 100)
+    observe.state(record, record.containers["a"], ended, live, NOW + 101)
+    assert live.restarting == set()
+    assert record.containers["a"].known is STOPPED
+
+
+@pytest.mark.parametrize("by_s", [-36_000.0, 36_000.0])
+def test_a_clock_that_is_set_changes_no_attempt_period(by_s: float) -> None:
+    record = new_record(container("a", restart_policy=POLICY))
+    put(record, "a", RUNNING)
+    live = Live()
+    live.mark([NOW], NOW)
+    live.clock_was_set(by_s)
+    observe.state(
+        record, record.containers["a"], seen("exited", exit_code=1), live, NOW + by_s + 59
+    )
+    assert record.containers["a"].known is STOPPED
+    put(record, "a", RUNNING, desired=RUNNING)
+    observe.state(
+        record, record.containers["a"], seen("exited", exit_code=1), live, NOW + by_s + 60
+    )
+    assert live.restarting == {"a"}

@@ -52,10 +52,9 @@ def steps(plan: Plan) -> set[tuple[str, str]]:
 def test_nothing_starts_before_the_ledger_admits() -> None:
     record = new_record(container("a"))
     record.admitted_at = 0.0
-    wait = Wait(what="512 MiB of memory", since=NOW)
-    plan = look(record, Live(admission=wait))
+    plan = look(record)
     assert plan.steps == ()
-    assert plan.waits == (wait,)
+    assert plan.waits == (), "the ledger knows why"
 
 
 def test_a_restored_task_is_looked_at_even_before_its_admission() -> None:
@@ -438,3 +437,48 @@ def test_health_is_kept_only_while_running() -> None:
     put(record, "a", RUNNING, health=Health.HEALTHY)
     look(record)
     assert record.known is TaskStatus.RUNNING
+
+
+# -- a clock that is set --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_s", [-36_000.0, 36_000.0])
+def test_a_clock_that_is_set_moves_no_start_timeout(by_s: float) -> None:
+    record = new_record(
+        container("a", start_timeout=60, health_check_type="docker"),
+        container("b", ("a", "HEALTHY")),
+    )
+    put(record, "a", RUNNING)
+    live = Live()
+    look(record, live)
+    live.clock_was_set(by_s)
+    assert look(record, live, NOW + by_s + 59).wake_at == NOW + by_s + 60
+    assert record.containers["b"].desired is RUNNING
+    look(record, live, NOW + by_s + 60)
+    assert "start timeout" in record.containers["b"].reason
+    assert record.containers["a"].started_at == NOW, "what was recorded stays"
+
+
+@pytest.mark.parametrize("by_s", [-36_000.0, 36_000.0])
+def test_a_clock_that_is_set_moves_neither_clean_up_nor_retry(by_s: float) -> None:
+    record = new_record(container("a"))
+    put(record, "a", STOPPED)
+    live = Live(retries={"@clean": Retry(1, NOW + 110, NOW, "engine away")})
+    look(record, live)
+    assert record.known is TaskStatus.STOPPED
+    live.clock_was_set(by_s)
+    now = NOW + by_s
+    assert look(record, live, now + 99).wake_at == now + 100
+    assert look(record, live, now + 101).wake_at == now + 110
+    assert steps(look(record, live, now + 110)) == {("clean up", "@clean")}
+
+
+def test_a_time_recorded_in_the_future_counts_from_now() -> None:
+    """The clock was set back while the agent did not run."""
+    record = new_record(container("a"))
+    put(record, "a", STOPPED, finished_at=NOW)
+    look(record)
+    restored = Live()
+    long_ago = NOW - 36_000
+    assert look(record, restored, long_ago).wake_at == long_ago + 100
+    assert steps(look(record, restored, long_ago + 100)) == {("clean up", "@clean")}

@@ -6,7 +6,7 @@ from agent.engine import ports
 from agent.errors import PayloadError
 from agent.model.payload import PortMapping
 from agent.model.task import NetworkBinding
-from tests.support.tasks import container, payload
+from tests.support.tasks import container, new_record, payload
 
 PORTS = [
     PortMapping(container_port=80, host_port=8080),
@@ -58,3 +58,24 @@ def test_bad_ports(mapping: PortMapping) -> None:
         ports.container_ports(mapping)
     assert caught.value.name == "HostConfigError"
     assert len(str(caught.value)) < 6000
+
+
+def test_a_port_that_is_published_twice_has_two_names() -> None:
+    twice = [
+        PortMapping(container_port=80),
+        PortMapping(container_port=80, protocol="udp"),
+        PortMapping(container_port=80, protocol="tcp"),
+    ]
+    a = container("a", port_mappings=twice)
+    keys = [key for key, _ in ports.keyed_mappings(a)]
+    assert keys == ["a/80/tcp", "a/80/udp", "a/80#2/tcp"]
+    picked = {"a/80/tcp": [1], "a/80/udp": [2], "a/80#2/tcp": [3]}
+    assert ports.port_bindings(a, picked) == {
+        "80/tcp": [{"HostPort": "1"}, {"HostPort": "3"}],
+        "80/udp": [{"HostPort": "2"}],
+    }
+    shown = ports.network_bindings(payload(a, network_mode="bridge"), a, picked)
+    assert [b.host_port for b in shown] == [1, 2, 3]
+    record = new_record(a)
+    record.host_ports = picked
+    assert ports.picked_ports(record) == [("tcp", [1]), ("udp", [2]), ("tcp", [3])]
