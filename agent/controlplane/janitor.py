@@ -1,6 +1,7 @@
 """Forgets what nobody asks for any more: old stopped tasks, tokens, instances, and history.
 
-As on Amazon ECS, a stopped task can be described for an hour. Every deletion compares the record
+As on Amazon ECS, a stopped task can be described for an hour, by control's own clock: an agent's may
+be wrong. What a crash in the middle of ``retire`` left undone is done here. Every deletion compares the record
 with what was read, so nothing that came back to life is lost; a round that fails is logged and the
 next one does its work.
 """
@@ -15,6 +16,8 @@ import structlog
 from msgspec import Struct
 
 from agent.controlplane import access, records
+from agent.controlplane.records import InstanceRecord
+from agent.controlplane.retire import retire
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
 
 if TYPE_CHECKING:
@@ -34,11 +37,7 @@ _log = structlog.get_logger(__name__)
 class _Task(Struct, frozen=True, rename="camel"):
     last_status: str = ""
     stopped_at: float = 0.0
-
-
-class _Instance(Struct, frozen=True, rename="camel"):
-    status: str = ""
-    deregistered_at: float = 0.0
+    settled_at: float = 0.0
 
 
 class _Token(Struct, frozen=True, rename="camel"):
@@ -68,20 +67,28 @@ class Janitor:
         store, now = self._services.store, self._services.clock()
         gone = 0
         async for kv, task in access.scan(store, _Task, records.TASKS):
-            if task.last_status == "STOPPED" and task.stopped_at < now - STOPPED_TASK_S:
+            ended = task.settled_at or task.stopped_at
+            if task.last_status == "STOPPED" and ended < now - STOPPED_TASK_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
         async for kv, token in access.scan(store, _Token, records.RUN_TOKENS):
             if token.at < now - RUN_TOKEN_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
-        async for kv, instance in access.scan(store, _Instance, records.INSTANCES):
-            if (
-                instance.status == "INACTIVE"
-                and instance.deregistered_at < now - INACTIVE_INSTANCE_S
-            ):
-                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+        gone += await self._instances(now)
         if len(self._revisions) == HISTORY_ROUNDS:
             await store.compact(self._revisions[0])
         self._revisions.append(store.revision)
         if gone:
             _log.info("old records forgotten", count=gone)
+        return gone
+
+    async def _instances(self, now: float) -> int:
+        store, gone = self._services.store, 0
+        async for kv, instance in access.scan(store, InstanceRecord, records.INSTANCES):
+            if instance.status != "INACTIVE":
+                continue
+            if (await store.range(records.assignments_prefix(instance.id), limit=1)).items:
+                reason = instance.status_reason
+                await retire(store, instance, reason=reason, clock=self._services.clock)
+            if instance.deregistered_at < now - INACTIVE_INSTANCE_S:
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
         return gone

@@ -13,6 +13,8 @@ store is read by a newer program. Times are Unix seconds, 0 for "not yet". Nothi
     /alive/<instance id>                  AliveRecord            under a lease: agentConnected
     /placement/<instance id>              empty                  put by whatever places on the
                                                                  instance, after comparing it
+    /members/<cluster>                    empty                  put by whatever adds an instance to
+                                                                 the cluster
     /tasks/<cluster>/<id>                 TaskRecord
     /assign/<instance id>/<task id>       AssignRecord           put in the same transaction as the
                                                                  task; what an agent's poll watches
@@ -44,6 +46,7 @@ INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
 ALIVE = "/alive/"
 PLACEMENT = "/placement/"
+MEMBERS = "/members/"
 TASKS = "/tasks/"
 ASSIGNMENTS = "/assign/"
 RUN_TOKENS = "/runtokens/"
@@ -219,6 +222,8 @@ class TaskRecord(_Record, frozen=True):
     stopping_at: float = 0.0
     execution_stopped_at: float = 0.0
     stopped_at: float = 0.0
+    settled_at: float = 0.0
+    """When control made it STOPPED, by control's own clock; the other times are the agent's."""
     stop_code: str = ""
     stopped_reason: str = ""
     version: int = 1
@@ -295,6 +300,15 @@ def placement_key(instance_id: str) -> str:
     transaction that makes the tasks: two schedulers then never give away the same space.
     """
     return f"{PLACEMENT}{instance_id}"
+
+
+def members_key(cluster: str) -> str:
+    """Return the key that guards a cluster's being empty.
+
+    Whoever deletes the cluster reads it first and compares it: an instance that was added in
+    between makes the deletion start again. Those who add never wait for each other.
+    """
+    return f"{MEMBERS}{cluster}"
 
 
 def tasks_prefix(cluster: str) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records, task_changes
 from agent.controlplane.records import AssignRecord, InstanceRecord, TaskRecord
-from agent.controlplane.store.contract import Delete, Put, unchanged
+from agent.controlplane.store.contract import Delete, Put, as_read, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,25 +24,37 @@ LEFT = "left"
 """``status_reason`` of an instance whose agent took it out: it may register again as a new one."""
 
 
+async def retire_idle(
+    store: Store, instance: InstanceRecord, *, reason: str, clock: Callable[[], float]
+) -> InstanceRecord | None:
+    """Do as ``retire`` does, but only while no task is on the instance; None when one is.
+
+    A task that is placed at the same moment is either seen here or not placed.
+    """
+    key = records.instance_key(instance.cluster, instance.id)
+    guard_key = records.placement_key(instance.id)
+    for _ in range(access.TRIES):
+        guard = await store.get(guard_key)
+        found = await access.find(store, InstanceRecord, key)
+        if (await store.range(records.assignments_prefix(instance.id), limit=1)).items:
+            return None
+        if found is None:
+            return instance
+        put = Put(key, records.encode(_inactive(found.record, reason, clock())))
+        if (await store.txn([unchanged(found.kv), as_read(guard_key, guard)], [put])).succeeded:
+            return await retire(store, found.record, reason=reason, clock=clock)
+    raise access.Contended(f"{key} changed {access.TRIES} times while it was being retired")
+
+
 async def retire(
     store: Store, instance: InstanceRecord, *, reason: str, clock: Callable[[], float]
 ) -> InstanceRecord:
     """Make the instance INACTIVE and its tasks STOPPED; returns it as it now is."""
     now = clock()
-
-    def end(record: InstanceRecord) -> InstanceRecord:
-        if record.status == "INACTIVE":
-            return record
-        return replace(
-            record,
-            status="INACTIVE",
-            status_reason=reason,
-            deregistered_at=now,
-            version=record.version + 1,
-        )
-
     key = records.instance_key(instance.cluster, instance.id)
-    retired = await access.change(store, InstanceRecord, key, end)
+    retired = await access.change(
+        store, InstanceRecord, key, lambda record: _inactive(record, reason, now)
+    )
     async for kv, assignment in access.scan(
         store, AssignRecord, records.assignments_prefix(instance.id)
     ):
@@ -59,6 +71,18 @@ async def retire(
         ],
     )
     return retired or instance
+
+
+def _inactive(record: InstanceRecord, reason: str, now: float) -> InstanceRecord:
+    if record.status == "INACTIVE":
+        return record
+    return replace(
+        record,
+        status="INACTIVE",
+        status_reason=reason,
+        deregistered_at=now,
+        version=record.version + 1,
+    )
 
 
 async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> None:

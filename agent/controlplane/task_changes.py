@@ -139,6 +139,7 @@ def stop_without_agent(task: TaskRecord, *, code: str, reason: str, now: float) 
         stopping_at=task.stopping_at or now,
         execution_stopped_at=task.execution_stopped_at or now,
         stopped_at=now,
+        settled_at=now,
         version=task.version + 1,
     )
 

@@ -21,7 +21,7 @@ from agent.controlplane.api.naming import DESCRIBE_LIMIT, at_most, cluster_name,
 from agent.controlplane.api.pages import page_size, start_after, token
 from agent.controlplane.api.tags import read_tags, show_tags
 from agent.controlplane.records import ClusterRecord
-from agent.controlplane.store.contract import Put, absent, unchanged
+from agent.controlplane.store.contract import Put, absent, as_read, unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -106,8 +106,9 @@ async def list_clusters(services: Services, request: dict[str, Any]) -> dict[str
 async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[str, Any]:
     """Make a cluster INACTIVE; it must hold no container instances and no tasks."""
     name = cluster_name(request["cluster"])
-    key = records.cluster_key(name)
+    key, members_key = records.cluster_key(name), records.members_key(name)
     for _ in range(access.TRIES):
+        members = await services.store.get(members_key)
         found = await access.find(services.store, ClusterRecord, key)
         if found is None or found.record.status != "ACTIVE":
             raise ClusterNotFoundException
@@ -120,7 +121,8 @@ async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[st
             raise ClusterContainsTasksException
         gone = replace(found.record, status="INACTIVE")
         put = Put(key, records.encode(gone))
-        if (await services.store.txn([unchanged(found.kv)], [put])).succeeded:
+        compares = [unchanged(found.kv), as_read(members_key, members)]
+        if (await services.store.txn(compares, [put])).succeeded:
             return {"cluster": _show(gone, counts, set())}
     raise access.Contended(f"{key} changes too often to be deleted")
 

@@ -15,7 +15,7 @@ from agent.controlplane.api.instance_shapes import Load, show_instance
 from agent.controlplane.api.naming import DESCRIBE_LIMIT, active_cluster, at_most, resource_id
 from agent.controlplane.api.pages import page_size, start_after, token
 from agent.controlplane.records import InstanceRecord
-from agent.controlplane.retire import retire
+from agent.controlplane.retire import retire, retire_idle
 from agent.controlplane.scheduler.query import QueryError, parse
 
 if TYPE_CHECKING:
@@ -69,13 +69,12 @@ async def deregister_container_instance(
     found, _ = await _find(services, cluster.name, [instance_id])
     if not found:
         raise InvalidParameterException("The referenced container instance was not found.")
-    if not request.get("force"):
-        load = await Load.read(services.store, found[0])
-        if load.tasks:
-            raise InvalidParameterException("Found running tasks on the instance.")
-    retired = await retire(
+    end = retire if request.get("force") else retire_idle
+    retired = await end(
         services.store, found[0], reason="Container instance was deregistered", clock=services.clock
     )
+    if retired is None:
+        raise InvalidParameterException("Found running tasks on the instance.")
     return {"containerInstance": await _show(services, retired, with_tags=True)}
 
 

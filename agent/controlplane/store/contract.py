@@ -121,6 +121,11 @@ def unchanged(kv: KeyValue) -> Compare:
     return Compare(kv.key, "mod_revision", "=", kv.mod_revision)
 
 
+def as_read(key: str, kv: KeyValue | None) -> Compare:
+    """Return the condition that a key still is as it was read, or still missing."""
+    return absent(key) if kv is None else unchanged(kv)
+
+
 class TxnResult(Struct, frozen=True):
     """What became of a transaction."""
 

@@ -136,7 +136,7 @@ class AgentWire:
         found = await self._caller(request)
         batch = reports.read(await _body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await reports.apply(self._services.store, found.record, batch))
+            return _json(await reports.apply(self._services, found.record, batch))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

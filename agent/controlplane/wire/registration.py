@@ -28,8 +28,7 @@ from agent.controlplane.retire import LEFT
 from agent.controlplane.store.contract import (
     TXN_LIMIT,
     Put,
-    absent,
-    present,
+    as_read,
     unchanged,
 )
 from agent.controlplane.wire.errors import (
@@ -72,11 +71,11 @@ class Registry:
         if not 0 < len(call.client_token) <= _TOKEN_LIMIT:
             raise InvalidRequest(f"clientToken must have 1 to {_TOKEN_LIMIT} characters")
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
-        await self._ensure_cluster(cluster)
         for _ in range(_TRIES):
+            of_cluster = await self._ensure_cluster(cluster)
             known, token = await self._known(call)
             if known is None:
-                record = await self._create(cluster, call, token)
+                record = await self._create(cluster, call, token, of_cluster)
             else:
                 _check_same(known.record, cluster)
                 record = await self._renew(known, call)
@@ -116,17 +115,22 @@ class Registry:
         return found
 
     async def _cluster_of(self, instance_id: str) -> str:
-        """Look through the keys of all clusters: only once per instance and process."""
-        async for kv, _ in access.scan(self._services.store, InstanceRecord, records.INSTANCES):
-            cluster, _, found = kv.key.removeprefix(records.INSTANCES).partition("/")
-            self._clusters[found] = cluster
+        """Look through the clusters: only once per instance and process."""
+        names = [
+            records.last_element(kv.key)
+            async for kv, _ in access.scan(self._services.store, ClusterRecord, records.CLUSTERS)
+        ]
+        keys = {records.instance_key(name, instance_id): name for name in names}
+        for key in await access.find_many(self._services.store, InstanceRecord, keys):
+            self._clusters[instance_id] = keys[key]
         return self._clusters.get(instance_id, "")
 
-    async def _ensure_cluster(self, name: str) -> None:
+    async def _ensure_cluster(self, name: str) -> KeyValue | None:
+        """Return the cluster as it was read, made anew if it is ``default`` and not there."""
         store, key = self._services.store, records.cluster_key(name)
         found = await access.find(store, ClusterRecord, key)
         if found is not None and found.record.status == "ACTIVE":
-            return
+            return found.kv
         if name != DEFAULT_CLUSTER:
             raise InvalidRequest(
                 f"cluster {name[:255]!r} does not exist; make it with CreateCluster, or set "
@@ -138,8 +142,9 @@ class Registry:
             arn=self._services.names.cluster(name),
             created_at=self._services.clock(),
         )
-        compare = absent(key) if found is None else unchanged(found.kv)
+        compare = as_read(key, None if found is None else found.kv)
         await store.txn([compare], [Put(key, records.encode(record))])
+        return await store.get(key)
 
     async def _known(self, call: Register) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
         """Return the instance that the call registers again, None for a new host; and the token.
@@ -172,9 +177,9 @@ class Registry:
         return found if found is not None and found.record.arn == arn else None
 
     async def _create(
-        self, cluster: str, call: Register, token: KeyValue | None
+        self, cluster: str, call: Register, token: KeyValue | None, of_cluster: KeyValue | None
     ) -> InstanceRecord | None:
-        """Make a new instance; None when the token is no longer what was read."""
+        """Make a new instance; None when the token or the cluster is no longer what was read."""
         services, instance_id = self._services, new_id()
         record = InstanceRecord(
             id=instance_id,
@@ -189,12 +194,13 @@ class Registry:
         )
         token_key = records.registration_key(call.client_token)
         compares = [
-            absent(token_key) if token is None else unchanged(token),
-            present(records.cluster_key(cluster)),
+            as_read(token_key, token),
+            as_read(records.cluster_key(cluster), of_cluster),
         ]
         then = [
             Put(token_key, record.arn.encode()),
             Put(records.instance_key(cluster, instance_id), records.encode(record)),
+            Put(records.members_key(cluster), b""),
         ]
         result = await services.store.txn(compares, then)
         return record if result.succeeded else None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from agent.controlplane import access, records, task_changes
 from agent.controlplane.names import parse_arn
@@ -23,10 +24,10 @@ from agent.model.changes import TaskChange
 from agent.model.wire import ChangeAnswer, ChangesAnswer
 
 if TYPE_CHECKING:
+    from agent.controlplane.api.services import Services
     from agent.controlplane.records import InstanceRecord
-    from agent.controlplane.store.contract import Store
 
-BATCH_LIMIT = 10_000
+BATCH_LIMIT = 1000
 _SIDE_BY_SIDE = 32
 
 
@@ -70,9 +71,11 @@ def _read_one(raw: msgspec.Raw) -> TaskChange | ChangeAnswer:
 
 
 async def apply(
-    store: Store, instance: InstanceRecord, batch: list[TaskChange | ChangeAnswer]
+    services: Services, instance: InstanceRecord, batch: list[TaskChange | ChangeAnswer]
 ) -> ChangesAnswer:
     """Apply a batch and answer each change, in the same order.
+
+    The times in a report are the agent's; only ``settled_at`` is by the clock of ``services``.
 
     Raises:
         StoreFailure: a part may not be applied; the agent repeats the batch, which is safe.
@@ -91,7 +94,7 @@ async def apply(
     async def one_task(arn: str, changes: list[tuple[int, TaskChange]]) -> None:
         try:
             async with lanes:
-                results = await _apply_to_task(store, instance, arn, [c for _, c in changes])
+                results = await _apply_to_task(services, instance, arn, [c for _, c in changes])
         except StoreFailure as error:
             failures.append(error)
             return
@@ -107,13 +110,13 @@ async def apply(
 
 
 async def _apply_to_task(
-    store: Store, instance: InstanceRecord, arn: str, changes: list[TaskChange]
+    services: Services, instance: InstanceRecord, arn: str, changes: list[TaskChange]
 ) -> list[ChangeAnswer]:
     parsed = parse_arn(arn)
     if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
         return [_rejected(change.id, "taskArn is no ARN of a task") for change in changes]
     cluster, task_id = parsed.path
-    key = records.task_key(cluster, task_id)
+    key, store = records.task_key(cluster, task_id), services.store
     for _ in range(access.TRIES):
         found = await access.find(store, TaskRecord, key)
         if found is None or found.record.instance_id != instance.id:
@@ -121,9 +124,11 @@ async def _apply_to_task(
         task, answers = _fold(found.record, changes)
         if task is found.record:
             return answers
-        then: list[Op] = [Put(key, records.encode(task))]
+        then: list[Op] = []
         if task.last_status == "STOPPED":
+            task = replace(task, settled_at=services.clock())
             then.append(Delete(records.assignment_key(instance.id, task_id)))
+        then.append(Put(key, records.encode(task)))
         if (await store.txn([unchanged(found.kv)], then)).succeeded:
             return answers
     raise access.Contended(f"{key} changed {access.TRIES} times while reports were applied")
