@@ -65,10 +65,10 @@ async def call(services: Services, operation: str, **request: Any) -> dict[str, 
 
 
 async def register(
-    services: Services, token: str = "t", cluster: str = "default"
+    services: Services, name: str = "host", cluster: str = "default"
 ) -> InstanceRecord:
     host = HostResources(cpu_units=1024, memory_mib=1024)
-    told = Register(cluster=cluster, client_token=token, resources=host)
+    told = Register(cluster=cluster, client_token=name, resources=host)
     record = await Registry(services).register(told)
     await Leases(services.store, ttl_s=60.0, clock=services.clock).renew(record)
     return record
