@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
 
 OWNER_META = "owner"
+IMDS_ADDRESSES = ("169.254.169.254/32",)
+"""The instance metadata service, which hands out the host's own credentials."""
 ENGINE_RETRY_S = (0.25, 15.0)
 """First and longest wait between two tries to reach the engine at start."""
 
@@ -91,7 +93,7 @@ async def _serve(settings: Settings) -> None:
     if not settings.control_endpoint:
         raise ConfigError(
             "ECS_CONTROL_ENDPOINT is not set; set it to the URL of a control endpoint, for example "
-            "http://127.0.0.1:8080, or run `ecs-agent standalone`"
+            "http://127.0.0.1:6820, or run `ecs-agent standalone`"
         )
     async with contextlib.AsyncExitStack() as cleanup:
         store = await Store.open(settings.data_dir / "agent.db")
@@ -206,7 +208,10 @@ async def _reach_engine(runtime: ContainerEngine, overview: Overview) -> EngineI
         try:
             info = await runtime.connect()
         except RuntimeFailure as error:
-            overview.trouble["engine"] = f"waiting for the container engine: {error}"
+            overview.trouble["engine"] = (
+                f"waiting for the container engine: {error}; start it "
+                "('systemctl start docker') or set DOCKER_HOST"
+            )
             _log.warning("waiting for the container engine", error=str(error))
             await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads retries
             wait_s = min(longest_s, wait_s * 2)
@@ -249,6 +254,7 @@ def _network_settings(settings: Settings, owner: str) -> NetworkSettings:
         warm_sandboxes=settings.warm_sandboxes,
         dns_servers=settings.task_dns_servers,
         mtu=settings.task_mtu,
+        blocked_addresses=IMDS_ADDRESSES if settings.block_imds else (),
     )
 
 
@@ -267,6 +273,9 @@ def _attributes(settings: Settings, host: HostResources, info: EngineInfo) -> di
     features = attributes.Features(
         logging_drivers=settings.available_logging_drivers,
         privileged=not settings.disable_privileged,
+        health_checks=not settings.disable_health_check,
+        selinux=settings.selinux,
+        apparmor=settings.apparmor,
         task_limits=False,
     )
     return attributes.advertised(

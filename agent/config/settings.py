@@ -152,6 +152,24 @@ class Settings:
     disable_privileged: bool = _setting(
         "ECS_DISABLE_PRIVILEGED", values.BOOL, "false", "Refuse privileged containers."
     )
+    selinux: bool = _setting(
+        "ECS_SELINUX_CAPABLE",
+        values.BOOL,
+        "false",
+        "Advertise that containers may set SELinux labels.",
+    )
+    apparmor: bool = _setting(
+        "ECS_APPARMOR_CAPABLE",
+        values.BOOL,
+        "false",
+        "Advertise that containers may set AppArmor profiles.",
+    )
+    disable_health_check: bool = _setting(
+        "ECS_DISABLE_DOCKER_HEALTH_CHECK",
+        values.BOOL,
+        "false",
+        "Do not advertise container health checks, so that no task with one is placed here.",
+    )
     gpu_support: bool | None = _setting(
         "ECS_ENABLE_GPU_SUPPORT",
         values.BOOL,
@@ -273,6 +291,12 @@ class Settings:
         bounds=Bounds(0, 65535, "refuse"),
         ours=True,
     )
+    block_imds: bool = _setting(
+        "ECS_AWSVPC_BLOCK_IMDS",
+        values.BOOL,
+        "false",
+        "Keep `awsvpc` tasks from the instance metadata address, 169.254.169.254.",
+    )
     warm_sandboxes: int = _setting(
         "ECS_WARM_SANDBOXES",
         values.INT,
@@ -327,7 +351,7 @@ class Settings:
         values.choice("logfmt", "json"),
         "",
         "Format of log lines.",
-        note="`logfmt` on a terminal and in the journal, else `json`",
+        note="coloured columns on a terminal, `logfmt` in the journal, else `json`",
     )
     log_file: Path | None = _setting(
         "ECS_LOGFILE",
