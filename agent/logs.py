@@ -88,7 +88,8 @@ class _FromStdlib(logging.Handler):
 
 
 def _hand_over(_logger: Any, _method: str, event: EventDict) -> tuple[tuple[EventDict], EventDict]:
-    return (event,), {}
+    """Pass a line on without the values that say nothing."""
+    return ({key: value for key, value in event.items() if value is not None and value != ""},), {}
 
 
 def _renderer(chosen: str, stream: TextIO) -> Processor:

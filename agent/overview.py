@@ -47,7 +47,7 @@ class Overview:
 
     def agent_view(self) -> AgentView:
         """Return the agent as it stands."""
-        statuses = [task.status for task in self.task_views()]
+        statuses = [task.status for task in self.engine.views()] if self.engine else []
         status = self.control.status if self.control else None
         return AgentView(
             version=__version__,
@@ -78,9 +78,14 @@ class Overview:
         return found
 
     def task_views(self) -> list[TaskView]:
-        """Return every task that the agent holds, oldest first, with its newest figures."""
+        """Return every task that the agent holds, oldest first, with its newest figures.
+
+        Raises:
+            EngineUnavailable: they are not known yet, because the container engine has never
+                answered since the agent started.
+        """
         if self.engine is None:
-            return []
+            raise EngineUnavailable(self._still_starting())
         batch = self.sampler.latest if self.sampler else None
         samples = {s.task_arn: s for s in batch.tasks} if batch else {}
         return [
@@ -98,5 +103,8 @@ class Overview:
     ) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
         if self.runtime is None:
-            raise EngineUnavailable("the agent is still starting; try again in a moment")
+            raise EngineUnavailable(self._still_starting())
         return self.runtime.logs(runtime_id, tail=tail, follow=follow)
+
+    def _still_starting(self) -> str:
+        return "; ".join(self.trouble.values()) or "the agent is starting; try again in a moment"

@@ -24,6 +24,8 @@ from demo_board import Board
 from demo_host import DemoFailed, Standalone
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from demo_board import States
 
 FAMILY = "demo"
@@ -32,7 +34,9 @@ STOP_LIMIT_S = 60.0
 FIGURES_LIMIT_S = 20.0
 LOOK_EVERY_S = 0.05
 PAGES = 20
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
+LEAVING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DEFINITION: dict[str, Any] = {
     "family": FAMILY,
@@ -58,9 +62,21 @@ DEFINITION: dict[str, Any] = {
 }
 
 
+class Interrupted(BaseException):
+    """A signal asked the demo to end."""
+
+
+def _interrupt(received: int, _frame: FrameType | None) -> None:
+    """End the demo once: the clean-up that follows is bounded and must not be cut short."""
+    for number in LEAVING:
+        signal.signal(number, signal.SIG_IGN)
+    raise Interrupted(received)
+
+
 def main() -> int:
     """Run the demo and return its exit code."""
-    signal.signal(signal.SIGTERM, lambda _received, _frame: sys.exit(1))
+    for number in LEAVING:
+        signal.signal(number, _interrupt)
     if os.geteuid() != 0:
         print("demo: needs root, because it makes networks and namespaces; use sudo")
         return 1
@@ -74,9 +90,10 @@ def main() -> int:
         for line in standalone.log_tail():
             board.line(line)
         return 1
-    except KeyboardInterrupt:
-        board.bad("interrupted; cleaning up")
-        return 130
+    except Interrupted as interrupted:
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            board.bad("interrupted; cleaning up, which takes a few seconds")
+        return 128 + int(interrupted.args[0])
     finally:
         with contextlib.suppress(DemoFailed):
             standalone.stop()
@@ -218,8 +235,8 @@ def _show_figures(board: Board, standalone: Standalone, arn: str) -> None:
     board.table(["container", "CPU", "memory"], rows)
     network = sample["network"]
     board.line(
-        f"network: {network['rxBytes']} bytes in {network['rxPackets']} packets received, "
-        f"{network['txBytes']} bytes in {network['txPackets']} packets sent"
+        f"network: {network['rxBytes'] / KIB:.1f} KiB in {network['rxPackets']} packets received, "
+        f"{network['txBytes'] / KIB:.1f} KiB in {network['txPackets']} sent"
     )
 
 

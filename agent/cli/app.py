@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from agent import __version__
 from agent.cli.client import CliError
 from agent.errors import AgentError, ConfigError, ExitCode
 
@@ -62,8 +63,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.6)
-            mend = f"did you mean '{near[0]}'?" if near else "see 'ecs-agent --help'"
-            raise click.UsageError(f"there is no command '{args[0]}'; {mend}")
+            mend = f"; did you mean '{near[0]}'?" if near else ""
+            raise click.UsageError(f"there is no command '{args[0]}'{mend}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -76,13 +77,18 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )
+@click.version_option(__version__, prog_name="ecs-agent", message="%(prog)s %(version)s")
 @click.pass_context
 def group(ctx: click.Context) -> None:
     """Run Amazon ECS tasks on hosts of your own.
 
     Start with `ecs-agent standalone`: a control endpoint and an agent on this host. Then drive it
-    with what you have: `aws ecs ... --endpoint-url`, boto3, Terraform.
+    with what you have: `aws ecs --endpoint-url URL`, boto3, Terraform.
+
+    Exit codes: 0 done, 1 failed, 2 bad command line, 5 failed and trying again cannot help.
     """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        ctx.color = False
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

@@ -164,7 +164,11 @@ class AgentClient:
 
 
 def _task_path(task: str) -> str:
-    return f"/v1/tasks/{quote(task.rsplit('/', 1)[-1], safe='')}"
+    name = task.rstrip("/").rsplit("/", 1)[-1]
+    if not name:
+        text = "which task? give its ARN, its id or the beginning of that"
+        raise CliError(text, exit_code=ExitCode.USAGE)
+    return f"/v1/tasks/{quote(name, safe='')}"
 
 
 def _with(path: str, query: Mapping[str, str] | None) -> str:

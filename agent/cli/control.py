@@ -35,7 +35,7 @@ from agent.config import load
     show_default=True,
     help="Directory of the store; made when it is missing.",
 )
-@click.option("--region", default="", help="Region in ARNs. [default: us-east-1]")
+@click.option("--region", default="", metavar="REGION", help="Region in ARNs. [default: us-east-1]")
 @click.option("--tls-certificate", type=click.Path(path_type=Path), help="PEM file with the chain.")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
 def control(

@@ -5,6 +5,7 @@ They ask the agent on this host over its Unix socket, so that they work while co
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -18,15 +19,18 @@ from agent.cli import render
 from agent.cli.client import AgentClient, AgentNotRunning
 from agent.config import load
 from agent.errors import ConfigError
+from agent.model.ids import instance_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.metrics import TaskSample
     from agent.model.resources import Wait
-    from agent.model.views import AgentView, ContainerView, TaskView
+    from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
+_SHORT_ID = 12
+"""Characters of a task's id that tables on a terminal show; commands take any beginning of it."""
 
 
 def _as_json(command: _Command) -> _Command:
@@ -82,6 +86,7 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
     render.table(
         ["TASK", "DEFINITION", "STATUS", "DESIRED", "ADDRESS", "CONTAINERS", "AGE", "REASON"],
         [_task_row(view, time.time()) for view in views],
+        last_below=True,
     )
 
 
@@ -100,12 +105,14 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     render.table(
         ["CONTAINER", "STATUS", "HEALTH", "EXIT", "RESTARTS", "PORTS", "IMAGE", "REASON"],
         [_container_row(container) for container in view.containers],
+        last_below=True,
     )
     if view.sample is not None:
         click.echo()
         _print_sample(view.sample)
-    for number, wait in enumerate(view.waits, start=1):
-        _print_wait(number, wait, time.time())
+    if view.waits:
+        click.echo("\nwaits for:")
+        _print_waits(view, time.time())
 
 
 @click.command()
@@ -113,30 +120,43 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 @_as_json
 @_socket
 def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
-    """Show, in order, what a task waits for, since when, and when it is tried next."""
+    """Show why a task is as it is.
+
+    That is: why it has stopped; or, in order, what it waits for, since when, and when it is tried
+    next.
+    """
     view = client.task(task_id)
     if as_json:
         shown = {"id": view.id, "arn": view.arn, "status": view.status, "desired": view.desired}
-        render.as_json({**shown, "reason": view.reason, "waits": view.waits})
+        render.as_json({**shown, "reason": _cause(view), "waits": view.waits})
         return
     about = f"{view.id} ({view.family}:{view.revision})"
-    if view.waits:
-        click.echo(f"{about} is {view.status}, is to be {view.desired}, and waits for:")
-        for number, wait in enumerate(view.waits, start=1):
-            _print_wait(number, wait, time.time())
-    elif view.reason:
-        click.echo(f"{about} is {view.status} and waits for nothing: {view.reason}")
+    cause = f": {cause}" if (cause := _cause(view)) else ""
+    if view.status == "STOPPED" and cause:
+        click.echo(f"{about} is STOPPED{cause}")
+        if view.waits:
+            click.echo("waits for:")
+    elif view.waits:
+        wanted = "" if view.status == view.desired else f", is to be {view.desired}{cause},"
+        click.echo(f"{about} is {view.status}{wanted} and waits for:")
     else:
-        click.echo(f"{about} is {view.status} and waits for nothing")
+        click.echo(f"{about} is {view.status} and waits for nothing{cause}")
+    _print_waits(view, time.time())
 
 
 @click.command()
 @click.argument("task_id", metavar="TASK")
 @click.option(
-    "--container", "-c", default="", help="Which container; needed when there are several."
+    "--container",
+    "-c",
+    default="",
+    metavar="NAME",
+    help="Which container; needed when there are several.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on until the container stops.")
-@click.option("--tail", "-n", type=click.IntRange(min=0), help="Only the last lines.")
+@click.option(
+    "--tail", "-n", type=click.IntRange(min=0), metavar="LINES", help="Only the last so many."
+)
 @_as_json
 @_socket
 def logs(
@@ -201,30 +221,69 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
     since = f" for {render.span(now - view.control_since)}" if view.control_since else ""
     trouble = f": {view.control_error}" if view.control_error else ""
     link = f"connected{since}" if view.control_connected else f"not connected{since}{trouble}"
-    unsent = f", {view.unsent_changes} changes to send" if view.unsent_changes else ""
-    engine = view.engine_version or "engine"
+    changes = "1 change" if view.unsent_changes == 1 else f"{view.unsent_changes} changes"
+    unsent = f", {changes} to send" if view.unsent_changes else ""
+    instance = instance_id(view.instance_arn) if view.instance_arn else ""
+    engine = "connected" if view.engine_connected else "not connected"
     up = f", up {render.span(now - view.started_at)}" if view.started_at else ""
     return [
         ("Agent", f"{view.version}{up}"),
         ("Cluster", view.cluster),
-        ("Instance", f"{view.instance_arn} {view.instance_status}".strip() or "not registered yet"),
+        ("Instance", f"{instance} {view.instance_status}".strip() or "not registered yet"),
         ("Control", f"{view.control_endpoint} {link}{unsent}".strip()),
-        ("Engine", f"{engine} {'connected' if view.engine_connected else 'not connected'}"),
+        ("Engine", f"{view.engine_version} {engine}".strip()),
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
-        *((item.name, f"{item.used} of {item.total} used") for item in view.resources),
+        *_resource_facts(view.resources),
     ]
+
+
+def _resource_facts(resources: list[ResourceView]) -> list[tuple[str, str]]:
+    found = {item.name: item for item in resources}
+    facts = [
+        (name, f"{item.used} of {item.total} {unit}reserved")
+        for key, name, unit in (
+            ("CPU", "CPU", "units "),
+            ("MEMORY", "Memory", "MiB "),
+            ("GPU", "GPUs", ""),
+        )
+        if (item := found.get(key)) and item.total
+    ]
+    ports = [
+        f"{found[key].used} {protocol}"
+        for key, protocol in (("PORTS_TCP", "TCP"), ("PORTS_UDP", "UDP"))
+        if key in found
+    ]
+    return [*facts, *([("Ports", f"{' and '.join(ports)} reserved")] if ports else [])]
+
+
+def _cause(view: TaskView) -> str:
+    """Return why a task stops or has stopped: its own reason, else its containers'; or nothing.
+
+    Containers that never began only tell that the task had stopped before.
+    """
+    if view.reason:
+        return f"{view.reason} ({view.stop_code})" if view.stop_code else view.reason
+    if view.desired != "STOPPED":
+        return ""
+    ended = sorted(view.containers, key=lambda c: (not c.essential, c.finished_at or math.inf))
+    for container in ended:
+        if container.reason and not container.reason.startswith("TaskStopped"):
+            return f"container {container.name}: {container.reason}"
+        if container.essential and container.exit_code is not None:
+            return f"essential container {container.name} exited with code {container.exit_code}"
+    return ""
 
 
 def _task_row(view: TaskView, now: float) -> list[str]:
     return [
-        view.id,
+        view.id[:_SHORT_ID] if render.on_terminal() else view.id,
         f"{view.family}:{view.revision}",
         view.status,
         view.desired,
         view.ipv4 or "-",
         " ".join(container.name for container in view.containers),
         render.span(now - view.accepted_at) if view.accepted_at else "-",
-        view.reason or (view.waits[0].what if view.waits else "-"),
+        _cause(view) or (view.waits[0].what if view.waits else "-"),
     ]
 
 
@@ -235,7 +294,7 @@ def _task_facts(view: TaskView, now: float) -> list[tuple[str, str]]:
         ("Status", view.status),
         ("Desired", view.desired),
         ("Network", f"{view.network_mode} {view.ipv4}".strip()),
-        ("Reason", f"{view.stop_code} {view.reason}".strip()),
+        ("Reason", _cause(view)),
         ("Accepted", render.moment(view.accepted_at, now)),
         ("Started", render.moment(view.started_at, now)),
         ("Stopped", render.moment(view.stopped_at, now)),
@@ -285,14 +344,19 @@ def _print_sample(sample: TaskSample) -> None:
         click.echo(f"network: {received} received, {sent} sent{rates}")
 
 
-def _print_wait(number: int, wait: Wait, now: float) -> None:
-    where = f"container {wait.container}: " if wait.container else ""
-    click.echo(f"{number:3}. {where}{wait.what}")
-    then = "when that changes"
-    if wait.next_try:
-        ahead = wait.next_try - now
-        then = f"in {render.span(ahead)}" if ahead > 0 else "now"
-    click.echo(f"     since {render.moment(wait.since, now)}; next try {then}")
+def _print_waits(view: TaskView, now: float) -> None:
+    for number, wait in enumerate(view.waits, start=1):
+        where = f"container {wait.container}: " if wait.container else ""
+        click.echo(f"{number:3}. {where}{wait.what}")
+        click.echo(f"     since {render.moment(wait.since, now)}; {_then(view, wait, now)}")
+
+
+def _then(view: TaskView, wait: Wait, now: float) -> str:
+    if not wait.next_try:
+        return "goes on when that changes"
+    label = "over" if view.status == "STOPPED" else "next try"
+    ahead = wait.next_try - now
+    return f"{label} in {render.span(ahead)}" if ahead > 0 else f"{label} now"
 
 
 def _print_json_line(line: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -27,22 +28,41 @@ def as_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows: a rich table on a terminal, columns with two blanks between them elsewhere."""
+def on_terminal() -> bool:
+    """Return whether a person reads along."""
+    return sys.stdout.isatty()
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, last_below: bool = False
+) -> None:
+    """Print rows in columns with two blanks between them; colours on a terminal.
+
+    Args:
+        headers: the first line.
+        rows: one cell per header; "-" where there is nothing.
+        last_below: on a terminal the last cell, which may be a sentence, is not a column but a
+            paragraph below its row, folded to the width.
+    """
     lines = [list(row) for row in rows]
-    if not sys.stdout.isatty():
+    if not on_terminal():
         _plain_table([list(headers), *lines])
         return
     from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe need not pay
-    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        grid.add_column(header, overflow="fold")
-    for line in lines:
-        grid.add_row(*(Text(cell, style=COLOURS.get(cell, "")) for cell in line))
-    Console().print(grid)
+    console = Console(highlight=False)
+    columns = len(headers) - last_below
+    widths = _widths([list(headers), *lines])[:columns]
+    for number, line in enumerate([list(headers), *lines]):
+        row = Text(style="" if number else "bold")
+        for cell, width in zip(line, widths, strict=False):
+            row.append(cell.ljust(width + 2), style=COLOURS.get(cell, ""))
+        row.rstrip()
+        console.print(row, soft_wrap=True)
+        if number and columns < len(line) and line[-1] != "-":
+            for part in textwrap.wrap(line[-1], max(20, console.width - 2)):
+                console.print(Text(f"  {part}", style="dim"), soft_wrap=True)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
@@ -88,7 +108,11 @@ def size(count: float) -> str:
 
 
 def _plain_table(lines: list[list[str]]) -> None:
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    widths = _widths(lines)
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         click.echo("  ".join(cells).rstrip())
+
+
+def _widths(lines: list[list[str]]) -> list[int]:
+    return [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]

@@ -34,6 +34,8 @@ ASK_EVERY_S = 0.1
 ANSWER_LIMIT_S = 2.0
 CONTROL_READY_LIMIT_S = 60.0
 SLOW_AFTER_S = 20.0
+DEFAULT_REGION = "us-east-1"
+"""Any will do: the endpoint does not look at it, but the AWS tools ask for one."""
 _TARGET = "AmazonEC2ContainerServiceV20141113"
 _KNOWN = frozenset(ExitCode)
 _FAILED = ExitCode.ERROR
@@ -99,7 +101,8 @@ def standalone(listen_on: str, data_dir: Path, config: str) -> int:
 
 
 def _say(text: str) -> None:
-    click.echo(f"ecs-agent standalone: {text}")
+    with contextlib.suppress(OSError):  # the terminal may be closed; both must still stop in order
+        click.echo(f"ecs-agent standalone: {text}")
 
 
 async def _run(plan: _Plan) -> int:
@@ -135,7 +138,10 @@ def _first_told(group: ExceptionGroup[Exception]) -> Exception:
 
 
 def _on_signals(children: list[Child]) -> asyncio.Event:
-    """Return the event that the first SIGTERM or SIGINT sets; the second one kills."""
+    """Return the event that the first signal to leave sets; the second one kills.
+
+    A closed terminal (SIGHUP) is such a signal, unless ``nohup`` has us ignore it.
+    """
     told = asyncio.Event()
 
     def on_signal() -> None:
@@ -145,7 +151,9 @@ def _on_signals(children: list[Child]) -> asyncio.Event:
         told.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         loop.add_signal_handler(number, on_signal)
     return told
 
@@ -193,9 +201,10 @@ async def _announce(plan: _Plan, agent: Child) -> None:
             _say(f"still waiting for the agent{_trouble(view)}")
         await asyncio.sleep(ASK_EVERY_S)
     agent.was_ready.set()
+    _say(f"ready: cluster {plan.cluster}, instance {instance_id(view.instance_arn)}")
+    cluster = "" if plan.cluster == "default" else f" --cluster {plan.cluster}"
     _say(
-        f"ready: cluster {plan.cluster}, instance {instance_id(view.instance_arn)}; "
-        f"try: aws ecs list-container-instances --cluster {plan.cluster} "
+        f"try: aws ecs list-container-instances{cluster} --region {DEFAULT_REGION} "
         f"--endpoint-url {plan.address.url()}"
     )
 

@@ -202,7 +202,7 @@ class Images:
                 if found is not Verdict.TROUBLE or not left:
                     raise _failure(error) from error
                 log.info("pull failed; trying again", image=reference.text, error=str(error))
-                report(f"next try in {wait_s:.0f} s: {error}")
+                report(f"failed and is tried again: {error}")
             await asyncio.sleep(wait_s * random.uniform(1, 1 + _JITTER))  # noqa: S311
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         raise AssertionError("unreachable")  # pragma: no cover

@@ -10,8 +10,8 @@ from agent.model.status import Health
 from agent.model.task import NetworkBinding
 
 
-class _View(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    pass
+class _View(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Every field is written, so that a script may rely on it."""
 
 
 class ContainerView(_View, frozen=True):

@@ -209,7 +209,7 @@ async def test_trouble_is_tried_again(scene: Scene, quick_retries: None) -> None
     scene.registry.failures = 3
     lines: list[str] = []
     assert await scene.images().ensure(scene.container(), on_progress=lines.append) == scene.digest
-    assert any(line.startswith("next try in ") for line in lines)
+    assert any(line.startswith("failed and is tried again: ") for line in lines)
 
 
 async def test_a_pull_that_stands_still_is_given_up(

@@ -89,3 +89,8 @@ def test_a_settings_file_that_is_named_must_be_there(
     path = tmp_path / "none"
     assert main(["standalone", "--config", str(path)]) == ExitCode.TERMINAL
     assert capsys.readouterr().err == f"ecs-agent: {path}: there is no such file; check the path\n"
+
+
+def test_the_version_is_an_option_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ecs-agent ")

@@ -6,10 +6,12 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
-from agent.cli import main
+from agent.cli import main, render
 from agent.cli.client import AgentClient, CliError
+from agent.model.views import ContainerView
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +43,7 @@ async def test_status_tells_what_works_and_what_does_not(ecs_agent: Terminal) ->
     assert "not connected for 1 m 3" in out
     assert " s: connection refused, 3 changes to send" in out
     assert "20.10.24 connected" in out
-    assert "512 of 2048 used" in out
+    assert "512 of 2048 MiB reserved" in out
     assert "! control is away: connection refused" in out
     assert "\x1b" not in out
 
@@ -83,7 +85,7 @@ async def test_why_lists_every_wait_in_order(ecs_agent: Terminal) -> None:
     lines = out.splitlines()
     assert lines[0] == "aa22 (batch:1) is PENDING, is to be RUNNING, and waits for:"
     assert lines[1].strip() == "1. 2048 MiB of memory; 1536 of 2048 MiB are free"
-    assert lines[2].endswith("next try when that changes")
+    assert lines[2].endswith("goes on when that changes")
     assert lines[3].strip() == "2. container job: the pull of job:1"
     assert "next try in 9 m" in lines[4] or "next try in 10 m" in lines[4]
 
@@ -93,6 +95,54 @@ async def test_why_says_when_there_is_nothing_to_wait_for(ecs_agent: Terminal) -
     assert out == "aa11 (web:3) is RUNNING and waits for nothing\n"
     _, out, _ = await ecs_agent("why", "aa11", "--json")
     assert json.loads(out)["waits"] == []
+
+
+async def test_why_tells_the_end_of_a_task_from_its_containers(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    never = ContainerView(
+        name="app",
+        image="app:1",
+        status="STOPPED",
+        desired="STOPPED",
+        reason="TaskStoppedBeforePullBeginError: Task stopped before image pull could begin",
+    )
+    ended = msgspec.structs.replace(never, name="db", reason="", exit_code=3, finished_at=9.0)
+    task = msgspec.structs.replace(
+        source.tasks[1], status="STOPPED", desired="STOPPED", containers=[never, ended]
+    )
+    source.tasks = [task]
+    _, out, _ = await ecs_agent("why", "aa2")
+    lines = out.splitlines()
+    assert lines[0] == "aa22 (batch:1) is STOPPED: essential container db exited with code 3"
+    assert lines[1] == "waits for:"
+    assert "; over in " in lines[5]
+    pull = msgspec.structs.replace(ended, exit_code=None, reason="CannotPullContainerError: no")
+    source.tasks = [msgspec.structs.replace(task, containers=[never, pull], waits=[])]
+    _, out, _ = await ecs_agent("why", "aa2")
+    assert out == "aa22 (batch:1) is STOPPED: container db: CannotPullContainerError: no\n"
+    source.tasks = [msgspec.structs.replace(task, reason="night", stop_code="UserInitiated")]
+    _, out, _ = await ecs_agent("tasks")
+    assert out.endswith("night (UserInitiated)\n")
+
+
+async def test_no_task_at_all_is_a_bad_command_line(ecs_agent: Terminal) -> None:
+    code, out, err = await ecs_agent("task", "")
+    assert (code, out) == (2, "")
+    assert err == "ecs-agent: which task? give its ARN, its id or the beginning of that\n"
+
+
+async def test_on_a_terminal_reasons_go_below_their_rows(
+    ecs_agent: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(render, "on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = await ecs_agent("tasks")
+    head, first, reason, *_ = out.splitlines()
+    assert head.split()[-1] == "AGE"
+    assert first.startswith("aa22  batch:1")
+    assert reason == "  2048 MiB of memory; 1536 of 2048 MiB are free"
+    assert "\x1b" not in out
 
 
 async def test_unknown_and_ambiguous_tasks_are_one_line(ecs_agent: Terminal) -> None:
