@@ -73,9 +73,16 @@ class Overview:
         found = [*self.trouble.values(), *self._store.problems]
         if self.networks is not None:
             found.extend(self.networks.problems)
-        if self.engine is not None and not self.engine.engine_up:
-            found.append(f"the container engine at {self._settings.docker_host} does not answer")
+        if self._engine_is_away():
+            found.append(self._engine_away())
         return found
+
+    def _engine_is_away(self) -> bool:
+        return self.engine is not None and not self.engine.engine_up
+
+    def _engine_away(self) -> str:
+        where = self._settings.docker_host
+        return f"the container engine at {where} does not answer; look at 'systemctl status docker'"
 
     def task_views(self) -> list[TaskView]:
         """Return every task that the agent holds, oldest first, with its newest figures.
@@ -104,6 +111,8 @@ class Overview:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
         if self.runtime is None:
             raise EngineUnavailable(self._still_starting())
+        if self._engine_is_away():
+            raise EngineUnavailable(self._engine_away())
         return self.runtime.logs(runtime_id, tail=tail, follow=follow)
 
     def _still_starting(self) -> str:

@@ -220,9 +220,13 @@ def version(client: AgentClient, *, as_json: bool) -> None:
 def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
     since = f" for {render.span(now - view.control_since)}" if view.control_since else ""
     trouble = f": {view.control_error}" if view.control_error else ""
-    link = f"connected{since}" if view.control_connected else f"not connected{since}{trouble}"
     changes = "1 change" if view.unsent_changes == 1 else f"{view.unsent_changes} changes"
     unsent = f", {changes} to send" if view.unsent_changes else ""
+    link = (
+        f"connected{since}{unsent}"
+        if view.control_connected
+        else f"not connected{since}{unsent}{trouble}"
+    )
     instance = instance_id(view.instance_arn) if view.instance_arn else ""
     engine = "connected" if view.engine_connected else "not connected"
     up = f", up {render.span(now - view.started_at)}" if view.started_at else ""
@@ -230,7 +234,7 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
         ("Agent", f"{view.version}{up}"),
         ("Cluster", view.cluster),
         ("Instance", f"{instance} {view.instance_status}".strip() or "not registered yet"),
-        ("Control", f"{view.control_endpoint} {link}{unsent}".strip()),
+        ("Control", f"{view.control_endpoint} {link}".strip()),
         ("Engine", f"{view.engine_version} {engine}".strip()),
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
         *_resource_facts(view.resources),
