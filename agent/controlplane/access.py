@@ -45,7 +45,7 @@ class Found(NamedTuple, Generic[RecordT]):
 async def find(store: Store, kind: type[RecordT], key: str) -> Found[RecordT] | None:
     """Return the record at a key, or None when it is missing or unreadable."""
     kv = await store.get(key)
-    return None if kv is None else _read(kind, kv)
+    return None if kv is None else read(kind, kv)
 
 
 async def find_many(
@@ -56,9 +56,9 @@ async def find_many(
     found: dict[str, Found[RecordT]] = {}
     for start in range(0, len(wanted), TXN_LIMIT):
         for kv in (await store.get_many(wanted[start : start + TXN_LIMIT])).values():
-            read = _read(kind, kv)
-            if read is not None:
-                found[kv.key] = read
+            one = read(kind, kv)
+            if one is not None:
+                found[kv.key] = one
     return found
 
 
@@ -70,9 +70,9 @@ async def scan(
     while more:
         page = await store.range(prefix, start_after=start_after, limit=SCAN_PAGE)
         for kv in page.items:
-            read = _read(kind, kv)
-            if read is not None:
-                yield read
+            one = read(kind, kv)
+            if one is not None:
+                yield one
         more = page.more
         if page.items:
             start_after = page.items[-1].key
@@ -109,7 +109,8 @@ async def change(
     raise Contended(f"{key} changed {TRIES} times while it was being changed")
 
 
-def _read(kind: type[RecordT], kv: KeyValue) -> Found[RecordT] | None:
+def read(kind: type[RecordT], kv: KeyValue) -> Found[RecordT] | None:
+    """Return the record of a key-value; None, logged, for one that is unreadable."""
     try:
         return Found(kv, records.decode(kind, kv))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

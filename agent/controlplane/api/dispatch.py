@@ -40,6 +40,8 @@ CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 HANDLER_TIMEOUT_S = 60.0
+_CHECK_IN_THREAD_BYTES = 32 * 1024
+"""A large request may take half a second to check: others must not wait for it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -89,7 +91,10 @@ class EcsApi:
             raise UnsupportedMediaTypeException(f"The content type must be {CONTENT_TYPE}.")
         handler = self._handlers.get(operation)
         body = await self._body(request)
-        checked = self._model.check(operation, _decode(body))
+        if len(body) > _CHECK_IN_THREAD_BYTES:
+            checked = await asyncio.to_thread(self._check, operation, body)
+        else:
+            checked = self._check(operation, body)
         if handler is None:
             raise UnsupportedFeatureException(
                 f"The operation {operation} is not supported by this control endpoint."
@@ -97,6 +102,9 @@ class EcsApi:
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
             response = await handler(self._services, checked)
         return self._model.answer(operation, response)
+
+    def _check(self, operation: str, body: bytes) -> dict[str, Any]:
+        return self._model.check(operation, _decode(body))
 
     def _operation(self, target: str) -> str:
         prefix, _, operation = target.partition(".")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from agent.controlplane import access, fleet, records
+from agent.controlplane import access, records
 from agent.controlplane.api.errors import InvalidParameterException
 from agent.controlplane.api.instance_shapes import Load, show_instance
 from agent.controlplane.api.naming import DESCRIBE_LIMIT, active_cluster, at_most, resource_id
@@ -148,7 +148,7 @@ async def _choose(
         matches = parse(expression)
     except QueryError as error:
         raise InvalidParameterException(str(error)) from None
-    hosts = await fleet.read(services.store, cluster)
+    hosts = await services.fleet.read(cluster)
     return sorted(
         arn
         for arn, host in hosts.items()

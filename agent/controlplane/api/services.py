@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.fleet import Fleet
 from agent.controlplane.names import Names
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ class Services:
     names: Names = field(default_factory=Names)
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    fleet: Fleet = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fleet", Fleet(self.store))
 
 
 Handler = Callable[[Services, dict[str, Any]], Awaitable[dict[str, Any]]]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from agent.controlplane import access, fleet, launch, records, task_changes
+from agent.controlplane import access, launch, records, task_changes
 from agent.controlplane.api import task_orders, task_shapes
 from agent.controlplane.api.errors import (
     ConflictException,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.controlplane.api.services import Handlers, Services
+    from agent.controlplane.fleet import Host
     from agent.controlplane.launch import Order
     from agent.controlplane.scheduler.instance import TaskNeeds
 
@@ -93,7 +94,7 @@ class _Placer:
             earlier = await _earlier_run(services, order)
             if earlier is not None:
                 return earlier
-            hosts = await fleet.read(services.store, order.cluster)
+            hosts = await services.fleet.read(order.cluster)
             try:
                 outcome = placement.place(
                     (host.instance for host in hosts.values()),
@@ -127,7 +128,7 @@ class _Placer:
         needs = launch.needs(order, services.names, task_orders.required_attributes(order))
 
         async def attempt() -> dict[str, Any]:
-            hosts = await fleet.read(services.store, order.cluster)
+            hosts = await services.fleet.read(order.cluster)
             placed: list[placement.Placed] = []
             failures: list[dict[str, str]] = []
             for name in dict.fromkeys(named):
@@ -164,7 +165,7 @@ async def _commit(
     order: Order,
     needs: TaskNeeds,
     placed: Sequence[placement.Placed],
-    hosts: Mapping[str, fleet.Host],
+    hosts: Mapping[str, Host],
     failures: list[dict[str, str]],
 ) -> dict[str, Any]:
     now = services.clock()
