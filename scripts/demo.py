@@ -220,14 +220,8 @@ def _fetch(board: Board, address: str) -> None:
 
 
 def _show_figures(board: Board, standalone: Standalone, arn: str) -> None:
-    deadline = time.monotonic() + FIGURES_LIMIT_S
-    while True:
-        sample = standalone.look("task", arn).get("sample") or {}
-        if _is_complete(sample):
-            break
-        if time.monotonic() > deadline:
-            raise DemoFailed(f"no whole sample within {FIGURES_LIMIT_S:g} s, only {sample}")
-        time.sleep(0.2)
+    with board.waiting("the agent reads them once a second"):
+        sample = _whole_sample(standalone, arn)
     rows = [
         (c["name"], f"{c['cpuPercent']:.1f} %", f"{c['memoryBytes'] / MIB:.2f} MiB")
         for c in sample["containers"]
@@ -238,6 +232,17 @@ def _show_figures(board: Board, standalone: Standalone, arn: str) -> None:
         f"network: {network['rxBytes'] / KIB:.1f} KiB in {network['rxPackets']} packets received, "
         f"{network['txBytes'] / KIB:.1f} KiB in {network['txPackets']} sent"
     )
+
+
+def _whole_sample(standalone: Standalone, arn: str) -> dict[str, Any]:
+    deadline = time.monotonic() + FIGURES_LIMIT_S
+    while True:
+        sample: dict[str, Any] = standalone.look("task", arn).get("sample") or {}
+        if _is_complete(sample):
+            return sample
+        if time.monotonic() > deadline:
+            raise DemoFailed(f"no whole sample within {FIGURES_LIMIT_S:g} s, only {sample}")
+        time.sleep(0.2)
 
 
 def _is_complete(sample: dict[str, Any]) -> bool:

@@ -49,12 +49,18 @@ class Board:
     def step(self, text: str) -> Iterator[None]:
         """Show that something is under way, and its time when it has succeeded."""
         begun = time.monotonic()
-        if self._console.is_terminal:
-            with self._console.status(f"{text} ..."):
-                yield
-        else:
+        with self.waiting(text):
             yield
         self.good(f"{text} ({time.monotonic() - begun:.2f} s)")
+
+    @contextlib.contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """Show on a terminal that something is under way, and nothing of it afterwards."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._console.status(f"{text} ..."):
+            yield
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Print rows in columns."""
