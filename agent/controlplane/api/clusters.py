@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from agent.controlplane.api.services import Handlers, Services
 
 
+_INSIGHTS = "containerInsights"
+
+
 class _Status(Struct, rename="camel"):
     """What counting needs of a task or an instance; the rest is not even decoded."""
 
@@ -149,7 +152,7 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
         "activeServicesCount": 0,
         "statistics": _statistics(counts) if "STATISTICS" in include else [],
         "tags": show_tags(cluster.tags) if "TAGS" in include else [],
-        "settings": cluster.settings if "SETTINGS" in include else [],
+        "settings": _settings(cluster) if "SETTINGS" in include else [],
         "capacityProviders": cluster.capacity_providers,
         "defaultCapacityProviderStrategy": cluster.default_capacity_provider_strategy,
     }
@@ -158,6 +161,13 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
     if cluster.service_connect_defaults:
         shown["serviceConnectDefaults"] = cluster.service_connect_defaults
     return shown
+
+
+def _settings(cluster: ClusterRecord) -> list[dict[str, str]]:
+    """The service shows its one setting also where nobody has set it."""
+    if any(setting.get("name") == _INSIGHTS for setting in cluster.settings):
+        return cluster.settings
+    return [*cluster.settings, {"name": _INSIGHTS, "value": "disabled"}]
 
 
 def _statistics(counts: Counter[str]) -> list[dict[str, str]]:

@@ -60,7 +60,7 @@ def show_instance(record: InstanceRecord, load: Load, *, with_tags: bool) -> dic
         "remainingResources": _remaining(record, load),
         "status": record.status,
         "statusReason": record.status_reason or None,
-        "agentConnected": load.connected,
+        "agentConnected": load.connected and record.status != "INACTIVE",
         "runningTasksCount": running,
         "pendingTasksCount": len(load.tasks) - running,
         "attributes": [

@@ -106,7 +106,7 @@ class _Placer:
                 )
             except placement.PlacementError as error:
                 raise InvalidParameterException(str(error)) from None
-            failures = [{"arn": r.arn, "reason": r.reason} for r in outcome.refused]
+            failures = [_failure(refused) for refused in outcome.refused]
             return await _commit(services, order, needs, outcome.placed, hosts, failures)
 
         return await self._repeat(attempt)
@@ -142,7 +142,7 @@ class _Placer:
                 if isinstance(answer, placement.Placed):
                     placed.append(answer)
                 else:
-                    failures.append({"arn": arn, "reason": answer.reason})
+                    failures.append(_failure(answer))
             return await _commit(services, order, needs, placed, hosts, failures)
 
         return await self._repeat(attempt)
@@ -264,3 +264,8 @@ async def _ordered_to_stop(services: Services, stopping: TaskRecord) -> tuple[Ta
         Put(key, records.encode(stopping)),
         Put(assignment_key, records.encode(assignment)),
     ]
+
+
+def _failure(refused: placement.Refused) -> dict[str, str]:
+    failure = {"arn": refused.arn, "reason": refused.reason}
+    return {**failure, "detail": refused.detail} if refused.detail else failure

@@ -81,6 +81,8 @@ class Refused:
 
     arn: str
     reason: str
+    detail: str = field(default="", compare=False)
+    """A sentence for a person, where the reason alone does not tell; may be empty."""
 
 
 @dataclass(slots=True)
@@ -215,7 +217,8 @@ def place(
     for host in hosts:
         reason = _unfit(host.instance, needs, constraints) or _refusal(host, needs, distinct)
         if reason:
-            outcome.refused.append(Refused(host.instance.arn, reason))
+            detail = _detail(host.instance, needs, reason)
+            outcome.refused.append(Refused(host.instance.arn, reason, detail))
         else:
             room.append(host)
     while room and len(outcome.placed) < count:
@@ -243,21 +246,36 @@ def place_on(
     distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
     reason = "" if instance.active else INACTIVE
     reason = reason or _unfit(instance, needs, constraints) or _refusal(host, needs, distinct)
-    return Refused(instance.arn, reason) if reason else host.take(needs)
+    if reason:
+        return Refused(instance.arn, reason, _detail(instance, needs, reason))
+    return host.take(needs)
 
 
 def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> str:
     """Return the reason that no free resource would mend, or nothing."""
     if not instance.agent_connected:
         return AGENT
-    for name, value in needs.attributes.items():
-        has = instance.attributes.get(name)
-        if has is None or (value and has != value):
-            return ATTRIBUTE
+    if _missing(instance, needs):
+        return ATTRIBUTE
     for constraint in constraints:
         if constraint.matcher is not None and not constraint.matcher(instance):
             return MEMBER_OF
     return ""
+
+
+def _missing(instance: Instance, needs: TaskNeeds) -> str:
+    """Return the first attribute that the instance lacks or has another value of, or nothing."""
+    for name, value in needs.attributes.items():
+        has = instance.attributes.get(name)
+        if has is None or (value and has != value):
+            return f"{name}={value}" if value else name
+    return ""
+
+
+def _detail(instance: Instance, needs: TaskNeeds, reason: str) -> str:
+    if reason != ATTRIBUTE:
+        return ""
+    return f"The container instance lacks the attribute {_missing(instance, needs)}."
 
 
 def _refusal(host: _Host, needs: TaskNeeds, distinct: bool) -> str:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from agent.controlplane import records, server
 from agent.controlplane.api.dispatch import CONTENT_TYPE, EcsApi
 from agent.controlplane.api.services import Handler, Services
-from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
+from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.names import new_id
 from agent.controlplane.records import (
     AliveRecord,
@@ -28,10 +28,13 @@ from agent.controlplane.records import (
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.resources import Gpu, HostResources, Needs
+from tests.support.ecs_shapes import StrictModel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from agent.controlplane.api.validation import EcsModel
 
 BODY_LIMIT_BYTES = 100_000
 
@@ -135,6 +138,7 @@ class Endpoint:
             instance_id=instance.id,
             instance_arn=instance.arn,
             last_status=last_status,
+            created_at=self.now[0],
             needs=Needs(**needs),
         )
         puts = [Put(records.task_key(cluster, task_id), records.encode(task))]
@@ -149,7 +153,7 @@ class Endpoint:
 
 @pytest.fixture(scope="session")
 def model() -> EcsModel:
-    return EcsModel.load()
+    return StrictModel.load()
 
 
 @pytest.fixture

@@ -1,0 +1,63 @@
+"""Holds answers to botocore's model of the ECS API: no unknown members, right types, right enums."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.controlplane.api.validation import EcsModel
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "long": (int,),
+    "boolean": (bool,),
+    "float": (int, float),
+    "double": (int, float),
+    "timestamp": (int, float, datetime),
+    "list": (list,),
+    "map": (dict,),
+    "structure": (dict,),
+}
+
+
+class StrictModel(EcsModel):
+    """A model that refuses answers which are not as the model says, instead of shaping them."""
+
+    def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:
+        faults = list(faults_of(self._service.operation_model(operation).output_shape, response))
+        assert not faults, f"{operation}: {faults}"
+        return super().answer(operation, response)
+
+
+def faults_of(shape: Any, answer: Any, path: str = "") -> list[str]:
+    """Return what is wrong with a value; None counts as left out."""
+    kind: str = shape.type_name
+    if not isinstance(answer, _KINDS[kind]) or (isinstance(answer, bool) and kind != "boolean"):
+        return [f"{path}: {type(answer).__name__} is no {kind}"]
+    value: Any = answer
+    parts: list[tuple[Any, Any, str]] = []
+    match kind:
+        case "structure":
+            known = shape.members
+            parts = [(known[n], v, f"{path}.{n}") for n, v in value.items() if n in known]
+            faults = [f"{path}.{name} is unknown" for name in value if name not in known]
+            return faults + [f for m, v, p in parts if v is not None for f in faults_of(m, v, p)]
+        case "list":
+            parts = [(shape.member, item, f"{path}[]") for item in value]
+        case "map":
+            parts = [(shape.value, item, f"{path}[{key}]") for key, item in value.items()]
+    return [f for m, v, p in parts for f in faults_of(m, v, p)] or _fault_of_scalar(
+        shape, value, path
+    )
+
+
+def _fault_of_scalar(shape: Any, value: Any, path: str) -> list[str]:
+    if shape.type_name == "string" and shape.enum and value not in shape.enum:
+        return [f"{path}: {value!r} is none of {shape.enum}"]
+    if shape.type_name == "timestamp" and isinstance(value, int | float) and value <= 0:
+        return [f"{path}: {value} is no time"]
+    return []
