@@ -55,7 +55,7 @@ def _check_supported(payload: TaskPayload, container: Container) -> None:
     }
     for field, value in missing.items():
         if value:
-            cause = f"{field} of container {container.name} is not supported by this agent"
+            cause = f"{field} of container {container.name}: not supported by this agent"
             raise PayloadError(reasons.resource_unusable(payload.arn, cause))
 
 

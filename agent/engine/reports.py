@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface, TaskChange
 from agent.model.status import ContainerStatus, TaskStatus
@@ -13,17 +13,25 @@ if TYPE_CHECKING:
 
     from agent.model.task import ContainerRecord, TaskRecord
 
-Signature = tuple[object, ...]
+
+class Signature(NamedTuple):
+    """Everything whose change control must hear of; equal signatures need no report."""
+
+    urgent: tuple[object, ...]
+    """What control must hear of at once."""
+    other: tuple[object, ...]
+    """What may go along with the next report, if that comes soon."""
 
 
 def signature(record: TaskRecord) -> Signature:
-    """Return everything whose change control must hear of; equal signatures need no report."""
-    return (
-        record.known.wire(),
-        tuple(
-            (c.known.wire(), c.exit_code, c.health, c.image_digest, c.restart_count)
-            for c in record.containers.values()
+    """Return the signature of a record as it stands."""
+    containers = record.containers.values()
+    return Signature(
+        urgent=(
+            record.known.wire(),
+            *((c.known.wire(), c.exit_code, c.health, c.restart_count) for c in containers),
         ),
+        other=tuple(c.image_digest for c in containers),
     )
 
 

@@ -1,14 +1,14 @@
 """One runner per task: the only place where a task's record changes.
 
 Orders, engine events, finished steps and timers all arrive in its mailbox; after each the record is
-settled, saved if control must hear of it, and planned anew. A runner does nothing by itself that the
+settled, planned anew, and saved if control must hear of it. A runner does nothing by itself that the
 planner has not allowed.
 
 ::
 
-    mailbox ─► settle ─► save + report (one transaction) ─► plan ─► start steps ─┐
-       ▲                                                                        │
-       └───────────── outcome or failure of a step, engine event, order, timer ─┘
+    mailbox ─► settle ─► plan ─► start steps ─► save + report (one transaction) ─┐
+       ▲                              │                                         │
+       └──── outcome or failure of a step, engine event, order, timer ──────────┘
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Runner:
         self.post(message)
 
     def stop(self, reason: str, stop_code: str) -> None:
-        """The task is to stop; the first reason stays."""
+        """The task is to stop; the first reason stays. Durable once ``saved`` has returned."""
 
         def message(_now: float) -> None:
             if self.record.desired is DesiredStatus.STOPPED:
@@ -131,7 +131,6 @@ class Runner:
             self.record.desired = DesiredStatus.STOPPED
             self.record.reason = self.record.reason or reasons.clip(reason)
             self.record.stop_code = self.record.stop_code or stop_code
-            self._save_now = True
 
         self.post(message)
 
@@ -207,14 +206,18 @@ class Runner:
                 began = self._clock.steady()
                 settle(self.record, self._graph, self.live, now)
                 self._note_transitions()
-                await self._save_if_due(now)
-                self._release_when_stopped()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
                 self.waits = plan.waits
+                # Steps may run ahead of the disk: whatever a crash loses is found in the engine.
+                # Only clean-up destroys what there is to be found.
+                if self.record.is_done:
+                    await self._save_if_due(now)
+                self._carry_out(plan, group, now)
+                await self._save_if_due(now)
+                self._release_when_stopped()
                 if plan.finished and not self._savers and self._mailbox.empty():
                     self.finished = True
                 else:
-                    self._carry_out(plan, group, now)
                     await self._apply_messages(_wait_s(plan, now), began)
 
     def _carry_out(self, plan: Plan, group: asyncio.TaskGroup, now: float) -> None:
@@ -313,9 +316,10 @@ class Runner:
     async def _save_if_due(self, now: float) -> None:
         signature = reports.signature(self.record)
         changed = signature != self._reported
+        urgent = signature.urgent != self._reported.urgent
         steady = self._clock.steady()
         stale = self._save_after is not None and steady >= self._save_after
-        if not (changed or self._save_now or stale) or steady < self._save_not_before:
+        if not (urgent or self._save_now or stale) or steady < self._save_not_before:
             return
         change = reports.change_of(self.record, now) if changed else None
         try:

@@ -41,13 +41,20 @@ class FlakyStore(Store):
     """The store itself, on a disk that a test can fill up."""
 
     broken = False
+    slow_s = 0.0
 
     def commit(self, batch: Batch) -> asyncio.Future[None]:
+        if not self.broken and self.slow_s:
+            return asyncio.ensure_future(self._commit_slowly(batch))
         if not self.broken:
             return super().commit(batch)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_exception(StateFailure("disk full"))
         return future
+
+    async def _commit_slowly(self, batch: Batch) -> None:
+        await asyncio.sleep(self.slow_s)
+        await super().commit(batch)
 
 
 class Networks:

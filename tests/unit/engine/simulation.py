@@ -88,6 +88,8 @@ class Simulation:
         self.plan = Plan()
         self.reports: list[str] = []
         self._saved = task.encode(self.record)
+        self._before: bytes | None = None
+        """What is on the disk while the last save is on its way and its steps have begun."""
         self._signature = reports.signature(self.record)
         self._highest: dict[str, int] = {}
         self.turn()
@@ -102,10 +104,13 @@ class Simulation:
         settle(record, self.graph, self.live, self.now)
         assert task.encode(record) == before, "settling twice changed something"
         self._check_forward()
+        self._before = None
         signature = reports.signature(record)
         if signature != self._signature:
             self._signature = signature
             self.reports.append(record.known.wire())
+            if not record.is_done:
+                self._before = self._saved
             self.save()
         self.plan = planner.plan(record, self.graph, self.live, self.now, self.policy)
         for key in self.plan.cancel:
@@ -207,8 +212,14 @@ class Simulation:
         if self.record.containers[name].known is not ContainerStatus.STOPPED:
             self.live.recheck.add(name)
 
-    def crash(self) -> None:
-        """The agent dies and comes back with what it saved last, as ``Engine.run`` does."""
+    def crash(self, *, torn: bool = False) -> None:
+        """The agent dies and comes back with what it saved last, as ``Engine.run`` does.
+
+        ``torn``: it dies before its last save has reached the disk.
+        """
+        if torn and self._before is not None:
+            self._saved = self._before
+        self._before = None
         self.record = task.decode(self._saved)
         self._highest = {}
         self._signature = reports.signature(self.record)

@@ -78,7 +78,7 @@ def something_happens(draw: st.DrawFn, sim: Simulation, *, friendly: bool) -> No
         choices += ["crash", "stop", "save"]
         choices += ["fail"] * 3 if keys else []
         choices += ["vanish"] if sim.world.containers else []
-    simple = {"admit": sim.admit, "crash": sim.crash, "save": sim.save, "stop": sim.order_stop}
+    simple = {"admit": sim.admit, "save": sim.save, "stop": sim.order_stop}
     match draw(st.sampled_from(choices)):
         case "time":
             sim.now += draw(st.sampled_from([0.1, 1.0, 40.0]))
@@ -91,6 +91,8 @@ def something_happens(draw: st.DrawFn, sim: Simulation, *, friendly: bool) -> No
                 done=draw(st.booleans()),
                 answers=draw(st.booleans()),
             )
+        case "crash":
+            sim.crash(torn=draw(st.booleans()))
         case "exit":
             sim.exit(draw(st.sampled_from(running)), draw(st.sampled_from([0, 0, 1, 3])))
         case "judge":
