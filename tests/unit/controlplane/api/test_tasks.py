@@ -305,7 +305,14 @@ async def test_missing_capability(endpoint: Endpoint, agent: ScriptedAgent) -> N
     container = {"name": "main", "image": "img", "memory": 64, "privileged": True}
     await endpoint.call("RegisterTaskDefinition", **definition(containerDefinitions=[container]))
     answer = await run(endpoint)
-    assert answer["failures"] == [{"arn": agent.arn, "reason": "ATTRIBUTE"}]
+    assert answer["failures"] == [
+        {
+            "arn": agent.arn,
+            "reason": "ATTRIBUTE",
+            "detail": "The container instance lacks the attribute "
+            "com.amazonaws.ecs.capability.privileged-container.",
+        }
+    ]
 
 
 async def test_calls_at_once_never_overbook(endpoint: Endpoint, agent: ScriptedAgent) -> None:
