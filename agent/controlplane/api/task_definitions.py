@@ -78,7 +78,8 @@ async def register_task_definition(services: Services, request: dict[str, Any]) 
 async def find_task_definition(services: Services, text: str) -> TaskDefinitionRecord | None:
     """Return the definition that ``family``, ``family:revision`` or an ARN names.
 
-    A family alone names its newest ACTIVE revision. None when there is none.
+    A family alone names its newest ACTIVE revision, and so does an ARN without a revision. None
+    when there is none.
 
     Raises:
         InvalidParameterException: the text is malformed, or an ARN of something else.
@@ -88,7 +89,10 @@ async def find_task_definition(services: Services, text: str) -> TaskDefinitionR
         raise InvalidParameterException(f"Invalid task definition: {text[:255]}")
     family, revision = split
     if revision is None:
-        return await newest_active(services.store, family)
+        record = await newest_active(services.store, family)
+        if record is None or not names_it(text, record.arn.rpartition(":")[0]):
+            return None
+        return record
     key = records.task_definition_key(family, revision)
     found = await access.find(services.store, TaskDefinitionRecord, key)
     return found.record if found and names_it(text, found.record.arn) else None
@@ -157,13 +161,14 @@ async def list_task_definitions(services: Services, request: dict[str, Any]) -> 
         check_family(request["familyPrefix"])
         prefix = records.task_definitions_prefix(request["familyPrefix"])
     newest_first = request.get("sort") == "DESC"
-    matching = [
-        (kv.key, listed.arn)
-        async for kv, listed in access.scan(
-            services.store, _Listed, prefix, start_after=None if newest_first else after
-        )
-        if listed.status == status
-    ]
+    matching: list[tuple[str, str]] = []
+    async for kv, listed in access.scan(
+        services.store, _Listed, prefix, start_after=None if newest_first else after
+    ):
+        if len(matching) > size and not newest_first:
+            break
+        if listed.status == status:
+            matching.append((kv.key, listed.arn))
     if newest_first:
         matching.reverse()
         matching = [item for item in matching if after is None or item[0] < after]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane import access, overrides, payload, records
+from agent.controlplane import overrides, payload
 from agent.controlplane.api.errors import (
     ClientException,
     InvalidParameterException,
@@ -19,14 +19,14 @@ from agent.controlplane.api.errors import (
 )
 from agent.controlplane.api.naming import active_cluster
 from agent.controlplane.api.tags import read_tags
+from agent.controlplane.api.task_definitions import find_task_definition
 from agent.controlplane.launch import Order
-from agent.controlplane.names import split_task_definition
-from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.controlplane.api.services import Services
+    from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
 
 MAX_SUBNETS = 16
 MAX_SECURITY_GROUPS = 5
@@ -36,29 +36,20 @@ _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 _LAUNCH_TYPES = {"EC2", "EXTERNAL"}
 
 
-async def find_task_definition(services: Services, given: str) -> TaskDefinitionRecord:
+async def active_task_definition(services: Services, given: str) -> TaskDefinitionRecord:
     """Return the ACTIVE revision that is meant by ``family``, ``family:revision`` or an ARN.
 
     Raises:
         ClientException: there is none, or it was deregistered.
     """
-    named = split_task_definition(given)
-    if named is None:
+    try:
+        record = await find_task_definition(services, given)
+    except InvalidParameterException:
+        record = None
+    if record is None:
         raise ClientException("TaskDefinition not found.")
-    family, revision = named
-    record: TaskDefinitionRecord | None = None
-    if revision is not None:
-        key = records.task_definition_key(family, revision)
-        found = await access.find(services.store, TaskDefinitionRecord, key)
-        record = found.record if found is not None else None
-        if record is not None and record.status != "ACTIVE":
-            raise ClientException("TaskDefinition is inactive")
-    else:
-        prefix = records.task_definitions_prefix(family)
-        async for _, older in access.scan(services.store, TaskDefinitionRecord, prefix):
-            record = older if older.status == "ACTIVE" else record
-    if record is None or (given.startswith("arn:") and given != record.arn):
-        raise ClientException("TaskDefinition not found.")
+    if record.status != "ACTIVE":
+        raise ClientException("TaskDefinition is inactive")
     return record
 
 
@@ -70,7 +61,7 @@ async def read_order(services: Services, request: Mapping[str, Any]) -> Order:
     """
     _refuse_unsupported(request)
     cluster = await active_cluster(services, request)
-    definition = await find_task_definition(services, request["taskDefinition"])
+    definition = await active_task_definition(services, request["taskDefinition"])
     launch_type = _launch_type(request, definition)
     asked = request.get("overrides") or {}
     try:

@@ -214,13 +214,20 @@ class Store(Protocol):
         """
 
     def watch(self, prefix: str, *, after_revision: int) -> Watch:
-        """Follow every change under ``prefix`` later than ``after_revision``."""
+        """Follow every change under ``prefix`` later than ``after_revision``.
+
+        An etcd must be asked from ``after_revision`` itself, less its events of that revision: asked
+        from the next one, it does not notice that a deletion just behind it was compacted.
+        """
 
     async def compact(self, revision: int) -> None:
         """Forget the history up to ``revision`` (current values stay); an older one is a no-op."""
 
     async def grant_lease(self, ttl_s: float) -> int:
-        """Start a lease and return its id; a store may round ``ttl_s`` up to whole seconds."""
+        """Start a lease and return its id.
+
+        A store may round ``ttl_s`` up: etcd to whole seconds, and to about two at least.
+        """
 
     async def keep_alive(self, lease: int) -> None:
         """Give a lease its full time again; raises ``LeaseUnknown``."""

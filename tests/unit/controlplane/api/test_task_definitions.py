@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.controlplane.api.task_definitions import find_task_definition
+from agent.controlplane.api.task_orders import active_task_definition
+
 if TYPE_CHECKING:
     from tests.unit.controlplane.api.conftest import Endpoint
 
@@ -127,6 +130,20 @@ async def test_a_family_names_its_newest_active_revision(endpoint: Endpoint) -> 
         await endpoint.call("deregister_task_definition", taskDefinition=f"web:{revision}")
     newest = await endpoint.call("describe_task_definition", taskDefinition="web")
     assert newest["taskDefinition"]["revision"] == 2
+
+
+async def test_an_arn_without_a_revision_names_the_newest_active(endpoint: Endpoint) -> None:
+    """As Terraform gives it in ``arn_without_revision``."""
+    for _ in range(2):
+        made = await register(endpoint)
+    arn = made["taskDefinitionArn"].rpartition(":")[0]
+    for operation in (find_task_definition, active_task_definition):
+        found = await operation(endpoint.services, arn)
+        assert found is not None
+        assert found.revision == 2
+    assert (
+        await find_task_definition(endpoint.services, arn.replace("us-east-1", "eu-west-1")) is None
+    )
 
 
 async def test_deregister_needs_a_revision(endpoint: Endpoint) -> None:
