@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import sys
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
@@ -96,14 +97,28 @@ def _renderer(chosen: str, stream: TextIO) -> Processor:
     if chosen:
         return _plain(chosen)
     if stream.isatty():
-        return structlog.dev.ConsoleRenderer(
-            colors=not os.environ.get("NO_COLOR"),
-            timestamp_key="time",
-            exception_formatter=structlog.dev.plain_traceback,
-        )
+        return _for_terminal()
     if _is_journal(stream):
         return _for_journal
     return _plain("json")
+
+
+def _for_terminal() -> Processor:
+    """Return what draws lines for a person: clock time of this place, nothing padded."""
+    draw = structlog.dev.ConsoleRenderer(
+        colors=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+        timestamp_key="time",
+        pad_level=False,
+        pad_event_to=0,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+    def render(logger: Any, method: str, event: EventDict) -> str:
+        if "time" in event:
+            event["time"] = f"{datetime.fromisoformat(event['time']).astimezone():%H:%M:%S}"
+        return draw(logger, method, event)
+
+    return render
 
 
 def _plain(chosen: str) -> Processor:

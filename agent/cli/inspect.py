@@ -132,15 +132,9 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
         return
     about = f"{view.id} ({view.family}:{view.revision})"
     cause = f": {cause}" if (cause := _cause(view)) else ""
-    if view.status == "STOPPED" and cause:
-        click.echo(f"{about} is STOPPED{cause}")
-        if view.waits:
-            click.echo("waits for:")
-    elif view.waits:
-        wanted = "" if view.status == view.desired else f", is to be {view.desired}{cause},"
-        click.echo(f"{about} is {view.status}{wanted} and waits for:")
-    else:
-        click.echo(f"{about} is {view.status} and waits for nothing{cause}")
+    wanted = "" if view.status == view.desired else f", is to be {view.desired}"
+    click.echo(f"{about} is {view.status}{wanted}{cause}")
+    click.echo("waits for:" if view.waits else "waits for nothing")
     _print_waits(view, time.time())
 
 

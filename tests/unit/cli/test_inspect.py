@@ -83,16 +83,17 @@ async def test_a_task_is_shown_with_containers_and_figures(ecs_agent: Terminal) 
 async def test_why_lists_every_wait_in_order(ecs_agent: Terminal) -> None:
     _, out, _ = await ecs_agent("why", "aa2")
     lines = out.splitlines()
-    assert lines[0] == "aa22 (batch:1) is PENDING, is to be RUNNING, and waits for:"
-    assert lines[1].strip() == "1. 2048 MiB of memory; 1536 of 2048 MiB are free"
-    assert lines[2].endswith("goes on when that changes")
-    assert lines[3].strip() == "2. container job: the pull of job:1"
-    assert "next try in 9 m" in lines[4] or "next try in 10 m" in lines[4]
+    assert lines[0] == "aa22 (batch:1) is PENDING, is to be RUNNING"
+    assert lines[1] == "waits for:"
+    assert lines[2].strip() == "1. 2048 MiB of memory; 1536 of 2048 MiB are free"
+    assert lines[3].endswith("goes on when that changes")
+    assert lines[4].strip() == "2. container job: the pull of job:1"
+    assert "next try in 9 m" in lines[5] or "next try in 10 m" in lines[5]
 
 
 async def test_why_says_when_there_is_nothing_to_wait_for(ecs_agent: Terminal) -> None:
     _, out, _ = await ecs_agent("why", "aa11")
-    assert out == "aa11 (web:3) is RUNNING and waits for nothing\n"
+    assert out == "aa11 (web:3) is RUNNING\nwaits for nothing\n"
     _, out, _ = await ecs_agent("why", "aa11", "--json")
     assert json.loads(out)["waits"] == []
 
@@ -120,7 +121,8 @@ async def test_why_tells_the_end_of_a_task_from_its_containers(
     pull = msgspec.structs.replace(ended, exit_code=None, reason="CannotPullContainerError: no")
     source.tasks = [msgspec.structs.replace(task, containers=[never, pull], waits=[])]
     _, out, _ = await ecs_agent("why", "aa2")
-    assert out == "aa22 (batch:1) is STOPPED: container db: CannotPullContainerError: no\n"
+    reason = "container db: CannotPullContainerError: no"
+    assert out == f"aa22 (batch:1) is STOPPED: {reason}\nwaits for nothing\n"
     source.tasks = [msgspec.structs.replace(task, reason="night", stop_code="UserInitiated")]
     _, out, _ = await ecs_agent("tasks")
     assert out.endswith("night (UserInitiated)\n")
