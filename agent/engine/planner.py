@@ -229,7 +229,7 @@ class _Draft:
     def _in_flight(self, step: Step) -> Wait:
         key = step.key
         container = "" if key.startswith("@") else key
-        what = f"the engine: {step.kind}" if container else f"the host: {step.kind}"
+        what = f"the engine to {step.kind} it" if container else f"the host: {step.kind}"
         if step.kind is StepKind.PULL:
             image = self.record.payload.container(key)
             what = f"the pull of {image.image if image else key}"

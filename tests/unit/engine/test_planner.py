@@ -209,7 +209,7 @@ def test_a_stop_waits_for_a_create_or_start_in_flight(kind: StepKind) -> None:
     plan = look(record, live)
     assert plan.steps == ()
     assert record.containers["a"].known is CREATED
-    assert plan.waits[0].what == f"the engine: {kind}"
+    assert plan.waits[0].what == f"the engine to {kind} it"
 
 
 def test_a_stop_asks_what_became_of_a_start_that_was_never_answered() -> None:
