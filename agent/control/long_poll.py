@@ -189,6 +189,9 @@ class LongPoll:
             except ControlFailure as error:
                 if isinstance(error, RevisionCompacted) and after:
                     after = 0
+                    # After a restart of control all agents ask for everything: not in one moment,
+                    # and never in a loop.
+                    await self._link.pause(self._poll_backoff.next_s())
                     continue
                 self._link.down(error)
                 asked_s = error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
