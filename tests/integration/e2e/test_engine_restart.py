@@ -1,0 +1,94 @@
+"""The container engine is upgraded or crashes under a running agent: no container notices."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.e2e.conftest import NETWORK, describe, register, run
+from tests.support.fleet import Fleet, eventually
+from tests.support.private_engine import PrivateEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+FAST = {"Delay": 1, "MaxAttempts": 90}
+
+
+@pytest.fixture
+def private_engine() -> Iterator[PrivateEngine]:
+    """An engine with live-restore that the test may stop."""
+    directory = Path(tempfile.mkdtemp(prefix="ecs-"))  # short: sockets below it have long names
+    made = PrivateEngine(directory)
+    made.start()
+    yield made
+    made.end()
+    shutil.rmtree(directory)
+
+
+def pids(engine: PrivateEngine, *runtime_ids: str) -> list[str]:
+    done = subprocess.run(
+        ["docker", "-H", engine.host, "inspect", "-f", "{{.State.Pid}}", *runtime_ids],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_tasks_outlive_their_engine(
+    private_engine: PrivateEngine, tmp_path: Path, end: str
+) -> None:
+    image = private_engine.busybox()
+    fleet = Fleet(tmp_path)
+    agent = fleet.add_agent(DOCKER_HOST=private_engine.host)
+    try:
+        fleet.start()
+        client = fleet.client()
+        steady = run(client, register(client, image, "sleep 1000"), count=2)
+        steady += run(
+            client,
+            register(client, image, "sleep 1000", mode="awsvpc"),
+            count=2,
+            networkConfiguration=NETWORK,
+        )
+        dying = run(client, register(client, image, "sleep 1000"))
+        client.get_waiter("tasks_running").wait(tasks=steady + dying, WaiterConfig=FAST)
+        ids = [t["containers"][0]["runtimeId"] for t in describe(client, *steady)]
+        victim = describe(client, *dying)[0]["containers"][0]["runtimeId"]
+        before = pids(private_engine, *ids)
+        victim_pid = pids(private_engine, victim)[0]
+
+        getattr(private_engine, end)()
+        subprocess.run(["kill", "-9", victim_pid], check=True)
+        eventually(
+            lambda: any("does not answer" in d for d in agent.json("status").get("degraded", [])),
+            within_s=40,
+            what="the agent sees that its engine is away",
+        )
+        assert all(t["status"] == "RUNNING" for t in agent.json("tasks"))
+        time.sleep(2)
+        private_engine.start()
+
+        client.get_waiter("tasks_stopped").wait(tasks=dying, WaiterConfig=FAST)
+        assert describe(client, *dying)[0]["containers"][0]["exitCode"] == 137
+        assert pids(private_engine, *ids) == before
+        assert [t["lastStatus"] for t in describe(client, *steady)] == ["RUNNING"] * 4
+        eventually(lambda: not agent.json("status").get("degraded"), what="all is well again")
+        more = run(client, register(client, image, "sleep 1000"))
+        client.get_waiter("tasks_running").wait(tasks=more, WaiterConfig=FAST)
+        fleet.stop_tasks()
+    except BaseException:
+        print(agent.tail(60))  # noqa: T201 - for the failure's report
+        raise
+    finally:
+        agent.stop()
+        fleet.control.stop()

@@ -1,0 +1,103 @@
+"""A Docker Engine of a test's own, with live-restore, that the test may stop and start at will."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import docker
+
+from tests.support import images
+
+START_LIMIT_S = 60.0
+BRIDGE = "ecs-private0"
+"""Its own, because a dockerd with ``--bridge=none`` deletes docker0, which is another engine's."""
+
+
+@dataclass
+class PrivateEngine:
+    """One dockerd beside the machine's own: its own bridge and no rules, so that neither is disturbed."""
+
+    directory: Path
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    @property
+    def host(self) -> str:
+        """Its address, for ``DOCKER_HOST``."""
+        return f"unix://{self.directory}/docker.sock"
+
+    def start(self) -> None:
+        """Start it and return when it answers."""
+        for words in (
+            ("link", "add", BRIDGE, "type", "bridge"),
+            ("address", "replace", "10.207.243.1/24", "dev", BRIDGE),
+        ):
+            subprocess.run(["ip", *words], check=False, capture_output=True)
+        with (self.directory / "dockerd.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    "dockerd",
+                    f"--host={self.host}",
+                    f"--data-root={self.directory}/data",
+                    f"--exec-root={self.directory}/exec",
+                    f"--pidfile={self.directory}/dockerd.pid",
+                    f"--bridge={BRIDGE}",
+                    "--iptables=false",
+                    "--ip6tables=false",
+                    "--live-restore",
+                ],
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_LIMIT_S
+        while time.monotonic() < deadline:
+            ping = ["docker", "-H", self.host, "version", "-f", "{{.Server.Version}}"]
+            if subprocess.run(ping, capture_output=True, check=False).returncode == 0:
+                return
+            assert self.process.poll() is None, (self.directory / "dockerd.log").read_text()[-3000:]
+            time.sleep(0.2)
+        raise AssertionError(f"dockerd does not answer at {self.host}")
+
+    def stop(self) -> None:
+        """Stop it as an upgrade of the package does; its containers run on."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            self.process = None
+
+    def kill(self) -> None:
+        """Kill it as a crash would; its containers run on."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def busybox(self) -> str:
+        """Return the reference of a busybox image inside it."""
+        client = docker.APIClient(base_url=self.host, version="auto")
+        try:
+            return images.busybox(client)
+        finally:
+            client.close()
+
+    def end(self) -> None:
+        """Remove its containers, stop it and its containerd, and give up its mounts."""
+        if self.process is None:
+            self.start()
+        client = docker.APIClient(base_url=self.host, version="auto")
+        for container in client.containers(all=True):
+            client.remove_container(container["Id"], force=True)
+        client.close()
+        self.stop()
+        subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
+        with contextlib.suppress(FileNotFoundError):
+            text = (self.directory / "exec" / "containerd" / "containerd.pid").read_text()
+            subprocess.run(["kill", text.strip()], check=False, capture_output=True)
+        # With live-restore it leaves its mounts in place, for the containers that might run on.
+        for line in reversed(Path("/proc/mounts").read_text().splitlines()):
+            where = line.split()[1]
+            if where.startswith(f"{self.directory}/"):
+                subprocess.run(["umount", "-l", where], check=False, capture_output=True)
