@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -149,3 +150,38 @@ def test_sigterm_leaves_tasks_running_and_exits_cleanly(
     one_host.wait_connected()
     client.stop_task(task=arns[0])
     client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=FAST)
+
+
+def test_kill_9_again_and_again_while_tasks_come_and_go(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    """Whatever a crash interrupts, what was ordered is what there is in the end, once."""
+    client = one_host.client()
+    agent = one_host.agents[0]
+    chance = random.Random(20261123)
+    plain = register(client, busybox_image, "sleep 1000")
+    own_ip = register(client, busybox_image, "sleep 1000", "sleep 1000", mode="awsvpc")
+    steady = run(client, plain, count=2)
+    steady += run(client, own_ip, networkConfiguration=NETWORK)
+    client.get_waiter("tasks_running").wait(tasks=steady, WaiterConfig=FAST)
+    before = {a: [pid_of(c) for c in containers_of(a)] for a in steady}
+    wanted: list[str] = []
+    stopped: list[str] = []
+    for _ in range(8):
+        wanted += run(client, plain)
+        wanted += run(client, own_ip, networkConfiguration=NETWORK)
+        if chance.random() < 0.6:
+            arn = wanted.pop(chance.randrange(len(wanted)))
+            client.stop_task(task=arn)
+            stopped.append(arn)
+        time.sleep(chance.uniform(0.0, 1.2))
+        agent.kill()
+        agent.start()
+    client.get_waiter("tasks_stopped").wait(tasks=stopped, WaiterConfig=FAST)
+    client.get_waiter("tasks_running").wait(tasks=wanted, WaiterConfig=FAST)
+    assert {a: [pid_of(c) for c in containers_of(a)] for a in steady} == before
+    for arn in wanted:
+        expected = len(describe(client, arn)[0]["containers"])
+        assert len(containers_of(arn)) == expected
+    for arn in stopped:
+        assert not containers_of(arn)
