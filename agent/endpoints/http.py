@@ -12,7 +12,13 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from agent.errors import EngineTimeout, EngineUnavailable, NoSuchContainer, RuntimeFailure
+from agent.errors import (
+    EngineTimeout,
+    EngineUnavailable,
+    NoSuchContainer,
+    RuntimeFailure,
+    StateFailure,
+)
 from agent.model.views import Problem
 
 if TYPE_CHECKING:
@@ -67,6 +73,8 @@ async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
         return answer(Problem(message=text), status=error.status)
     except RuntimeFailure as error:
         return answer(Problem(message=str(error)), status=_status_of(error))
+    except StateFailure as error:
+        return answer(Problem(message=str(error)), status=503)
     except ConnectionError:  # the client left in the middle of an answer
         raise
     except Exception:  # noqa: BLE001 - no request may end the agent

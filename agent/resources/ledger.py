@@ -80,7 +80,8 @@ class _Account:
 class Ledger:
     """Books the host's CPU, memory, fixed ports and GPUs to tasks.
 
-    Every method may be repeated with the same task without harm. Times are Unix seconds.
+    Every method may be repeated with the same task without harm. Times are seconds of one clock, the
+    caller's; one that is never set keeps ages true.
     """
 
     def __init__(self, host: HostResources, *, age_limit_s: float = AGE_LIMIT_S) -> None:

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from agent.endpoints.http import Refused
 from agent.endpoints.operator import OperatorSocket, find_task
-from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer
+from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer, StateFailure
 from agent.model.views import AgentView, Problem, TaskView
 
 if TYPE_CHECKING:
@@ -164,6 +164,17 @@ async def test_bad_log_requests_say_what_is_wrong(
 ) -> None:
     async with http.get(f"/v1/tasks/{path}") as response:
         assert text in await problem(response, status)
+
+
+async def test_a_stop_that_cannot_be_saved_says_why(
+    http: ClientSession, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_arn: str, _reason: str) -> None:
+        raise StateFailure("the disk is full")
+
+    monkeypatch.setattr(agent, "stop_task", fail)
+    async with http.post("/v1/tasks/aa11/stop") as response:
+        assert await problem(response, 503) == "the disk is full"
 
 
 @pytest.mark.parametrize(
