@@ -78,11 +78,23 @@ def _texts(group: BaseExceptionGroup[BaseException]) -> str:
 
 
 async def _until_signal(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT.
+
+    Only the first one counts: a second comes easily (a service manager signals parent and child, a
+    dying parent signals once per thread), and must not cut the clean-up short.
+    """
     loop = asyncio.get_running_loop()
     serving = asyncio.create_task(_serve(settings), name="agent")
+    told = False
+
+    def leave() -> None:
+        nonlocal told
+        if not told:
+            told = True
+            serving.cancel()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
+        loop.add_signal_handler(number, leave)
     try:
         await serving
     except asyncio.CancelledError:

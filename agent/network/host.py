@@ -166,4 +166,16 @@ class HostNetwork:
         self._seen = None if number is None else (shape, number)
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+        """Run blocking work; ends with it also when cancelled.
+
+        The thread cannot be stopped, and whoever has the lock next, for example to remove it all,
+        must not meet it.
+        """
+        job = asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            if not job.cancelled():
+                job.exception()  # nobody is left to be told
+            raise
