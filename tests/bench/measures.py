@@ -168,8 +168,8 @@ async def idle(bench: Bench, count: int, seconds: float, limit_percent: float) -
         Row(
             f"agent memory (PSS) idle / with {count} containers",
             f"{before:.0f} / {memory:.0f} MiB",
-            limit="≤ 60 MiB with 100",
-            holds=memory <= 60,
+            limit="≤ 60 MiB" if count >= 100 else "",
+            holds=memory <= 60 if count >= 100 else None,
         ),
         await _exits(bench, arns[:40]),
         await _crash(bench),
