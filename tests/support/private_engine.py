@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -93,11 +95,16 @@ class PrivateEngine:
         client.close()
         self.stop()
         subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
-        with contextlib.suppress(FileNotFoundError):
-            text = (self.directory / "exec" / "containerd" / "containerd.pid").read_text()
-            subprocess.run(["kill", text.strip()], check=False, capture_output=True)
+        self._end_strays()
         # With live-restore it leaves its mounts in place, for the containers that might run on.
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             where = line.split()[1]
             if where.startswith(f"{self.directory}/"):
                 subprocess.run(["umount", "-l", where], check=False, capture_output=True)
+
+    def _end_strays(self) -> None:
+        """End its containerd, and the shims of containers that died while it was away."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if str(self.directory).encode() in (entry / "cmdline").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
