@@ -38,11 +38,16 @@ def test_the_engine_that_runs_is_used_and_left_alone(sdk: docker.APIClient) -> N
 def test_signals_reach_the_command(sdk: docker.APIClient, number: signal.Signals) -> None:
     del sdk
     trap = "trap 'echo told; exit 3' TERM HUP; echo ready; while :; do sleep 0.05; done"
-    with _start("sh", "-c", trap) as running:
-        assert running.stdout is not None
-        assert running.stdout.readline() == "ready\n"
-        running.send_signal(number)
-        out, _ = running.communicate(timeout=30)
+    # A test run under nohup ignores SIGHUP, and so would everything that it starts.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with _start("sh", "-c", trap) as running:
+            assert running.stdout is not None
+            assert running.stdout.readline() == "ready\n"
+            running.send_signal(number)
+            out, _ = running.communicate(timeout=30)
+    finally:
+        signal.signal(number, before)
     assert (running.returncode, out) == (3, "told\n")
 
 

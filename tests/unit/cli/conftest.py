@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-NOW = time.time()
-
 
 class Source:
     """An agent with two tasks, one that runs and one that waits."""
@@ -31,13 +29,13 @@ class Source:
             instance_status="ACTIVE",
             control_endpoint="http://127.0.0.1:6820",
             control_connected=False,
-            control_since=NOW - 90,
+            control_since=time.time() - 90,
             control_error="connection refused",
             unsent_changes=3,
             engine_version="20.10.24",
             engine_connected=True,
             degraded=["control is away: connection refused"],
-            started_at=NOW - 7200,
+            started_at=time.time() - 7200,
             running=1,
             pending=1,
             resources=[ResourceView(name="MEMORY", total=2048, used=512)],
@@ -72,8 +70,8 @@ def _running() -> TaskView:
         desired="RUNNING",
         network_mode="awsvpc",
         ipv4="10.207.0.2",
-        accepted_at=NOW - 60,
-        started_at=NOW - 58,
+        accepted_at=time.time() - 60,
+        started_at=time.time() - 58,
         containers=[
             ContainerView(
                 name="httpd",
@@ -86,7 +84,7 @@ def _running() -> TaskView:
         ],
         sample=TaskSample(
             task_arn="arn:aws:ecs:local:0:task/prod/aa11",
-            at=NOW,
+            at=time.time(),
             containers=[
                 ContainerSample(
                     name="httpd", runtime_id="c1", cpu_percent=1.25, memory_bytes=3 << 20, pids=2
@@ -108,7 +106,7 @@ def _waiting() -> TaskView:
         status="PENDING",
         desired="RUNNING",
         network_mode="bridge",
-        accepted_at=NOW - 30,
+        accepted_at=time.time() - 30,
         containers=[
             ContainerView(
                 name="job", image="job:1", status="NONE", desired="RUNNING", runtime_id="broken"
@@ -116,8 +114,13 @@ def _waiting() -> TaskView:
             ContainerView(name="log", image="log:1", status="NONE", desired="RUNNING"),
         ],
         waits=[
-            Wait(what="2048 MiB of memory; 1536 of 2048 MiB are free", since=NOW - 30),
-            Wait(what="the pull of job:1", since=NOW - 5, next_try=NOW + 600, container="job"),
+            Wait(what="2048 MiB of memory; 1536 of 2048 MiB are free", since=time.time() - 30),
+            Wait(
+                what="the pull of job:1",
+                since=time.time() - 5,
+                next_try=time.time() + 600,
+                container="job",
+            ),
         ],
     )
 
