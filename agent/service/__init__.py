@@ -1,0 +1,1 @@
+"""The service manager: readiness, watchdog, what a reload changed."""
