@@ -1,0 +1,139 @@
+"""Control's word on what is to be, and how a task is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent.engine.container_body import engine_name
+from agent.model.payload import Volume
+from tests.support.task_host import CONTROL, TaskHost, assignment
+from tests.support.tasks import ARN, container, payload
+
+OTHER = ARN[:-4] + "beef"
+
+
+# -- control and its word -------------------------------------------------------------------------
+
+
+async def test_what_control_no_longer_lists_is_stopped(host: TaskHost) -> None:
+    await host.order(container("a"))
+    await host.order(container("b"), arn=OTHER)
+    await host.until_known("RUNNING")
+    await host.until_known("RUNNING", OTHER)
+    await host.send(assignment(container("a")), full=True, control_id="control-2")
+    await host.send(assignment(container("a")), full=False)
+    assert host.record(OTHER).desired == "RUNNING"
+    await host.send(assignment(container("a")), full=True)
+    await host.until_known("STOPPED", OTHER)
+    assert host.runtime.running() == {"a"}
+    assert host.record().origin == CONTROL
+
+
+async def test_leftovers_go_only_once_control_has_said_what_it_wants(host: TaskHost) -> None:
+    """An agent that lost its records must not kill what control may still want."""
+    await host.order(container("a"))
+    await host.order(container("b"), arn=OTHER)
+    await host.until_known("RUNNING")
+    await host.until_known("RUNNING", OTHER)
+    await host.crash()
+    for file in host.path.parent.glob(host.path.name + "*"):
+        file.unlink()
+    await host.start()
+    host.runtime.relist()
+    await asyncio.sleep(0.1)
+    assert host.runtime.running() == {"a", "b"}
+    before = host.runtime.box("a").id
+    await host.send(assignment(container("a")), full=True)
+    await host.until_known("RUNNING")
+    await host.until(lambda: len(host.runtime.boxes) == 1)
+    assert host.runtime.box("a").id == before
+    assert host.runtime.running() == {"a"}
+
+
+async def test_containers_of_others_are_left_alone(host: TaskHost) -> None:
+    await host.runtime.create_container("theirs", {"Image": "busybox"})
+    labels = {
+        "com.amazonaws.ecs.task-arn": "x",
+        "com.amazonaws.ecs.container-name": "y",
+        "ecs-host-agent.owner": "another agent",
+    }
+    await host.runtime.create_container("other", {"Image": "busybox", "Labels": labels})
+    await host.send(full=True)
+    host.runtime.relist()
+    await asyncio.sleep(0.1)
+    assert len(host.runtime.boxes) == 2
+
+
+async def test_a_name_that_somebody_else_took(host: TaskHost) -> None:
+    name = engine_name(payload(container("a")), "a")
+    await host.runtime.create_container(name, {"Image": "busybox"})
+    await host.order(container("a"))
+    await host.until_known("STOPPED")
+    reason = host.container("a").reason
+    assert reason.startswith("CannotCreateContainerError: the container name ")
+    assert reason.endswith("is taken by a container of somebody else")
+    assert [box.name for box in host.runtime.boxes.values()] == [name]
+
+
+# -- the end --------------------------------------------------------------------------------------
+
+
+async def test_clean_up_waits(host: TaskHost) -> None:
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    await host.stop()
+    await host.until_known("STOPPED")
+    await host.deliver()
+    await asyncio.sleep(0.05)
+    assert len(host.runtime.boxes) == 1
+    (wait,) = host.engine.views()[0].waits
+    assert "clean-up wait" in wait.what
+
+
+async def test_a_record_is_forgotten_only_when_its_end_is_acknowledged(
+    hasty_host: TaskHost,
+) -> None:
+    host = hasty_host
+    await host.order(container("a"), volumes=[Volume(name="v")])
+    await host.until_known("RUNNING")
+    assert len(host.runtime.volumes) == 1
+    await host.stop()
+    await host.until(lambda: host.engine._runners[ARN].finished)
+    assert host.runtime.boxes == {}
+    assert host.runtime.volumes == {}
+    await asyncio.sleep(0.05)
+    assert host.engine.known_tasks() == [ARN]
+    await host.order(container("a"))
+    assert host.runtime.boxes == {}, "an old order started it a second time"
+    await host.deliver()
+    await host.until(lambda: host.engine.known_tasks() == [])
+    await host.order(container("a"))
+    await host.stop()
+    await asyncio.sleep(0.05)
+    assert host.runtime.boxes == {}
+    assert await host.unsent() == []
+    await host.crash()
+    await host.start()
+    assert host.engine.known_tasks() == []
+
+
+async def test_a_cleaned_task_is_forgotten_after_a_restart_too(hasty_host: TaskHost) -> None:
+    host = hasty_host
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    await host.stop()
+    await host.until(lambda: host.engine._runners[ARN].finished)
+    await host.crash()
+    await host.start()
+    assert host.engine.known_tasks() == [ARN]
+    await host.deliver()
+    await host.until(lambda: host.engine.known_tasks() == [])
+
+
+async def test_orders_for_a_finished_task_return(hasty_host: TaskHost) -> None:
+    host = hasty_host
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    await asyncio.gather(*(host.stop() for _ in range(50)))
+    await host.until(lambda: host.engine._runners[ARN].finished)
+    await host.stop()
