@@ -182,7 +182,12 @@ async def _serve(settings: Settings) -> None:
             )
 
         control = LongPoll(
-            LongPollSettings(endpoint=settings.control_endpoint, cluster=settings.cluster),
+            LongPollSettings(
+                endpoint=settings.control_endpoint,
+                cluster=settings.cluster,
+                token_file=settings.control_token_file,
+                ca_file=settings.control_ca_file,
+            ),
             store=store,
             describe=describe_host,
             take=engine.apply,

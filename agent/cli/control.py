@@ -1,7 +1,7 @@
 """``ecs-agent control``: the control endpoint as a process of its own.
 
-Sets up logging, turns SIGTERM and SIGINT into an orderly end, and words what keeps it from
-listening. Everything else is ``agent.controlplane.server``.
+Sets up logging, turns SIGTERM and SIGINT into an orderly end and SIGHUP into a reading of the token
+file, and words what keeps it from listening. Everything else is ``agent.controlplane.server``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ from agent.config import load
 
 
 @click.command()
+@listen.listen_option("Where to listen, for operators and agents alike.")
 @click.option(
-    "--listen",
-    "listen_on",
+    "--agent-listen",
     metavar="HOST:PORT",
-    default="127.0.0.1:6820",
-    show_default=True,
-    help="Where to listen, for operators and agents alike.",
+    multiple=True,
+    help="Where to listen for agents alone, so that --listen can stay on the loopback: the ECS API is "
+    "not served there. Can be given several times.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    help="Let in only agents that carry one of the tokens in this file, one a line. Made with a fresh "
+    "one when it is missing; read anew on SIGHUP. [default: agents need no token]",
 )
 @click.option(
     "--data-dir",
@@ -36,16 +42,28 @@ from agent.config import load
     help="Directory of the store; made when it is missing.",
 )
 @click.option("--region", default="", metavar="REGION", help="Region in ARNs. [default: us-east-1]")
-@click.option("--tls-certificate", type=click.Path(path_type=Path), help="PEM file with the chain.")
+@click.option(
+    "--tls-certificate",
+    type=click.Path(path_type=Path),
+    help="PEM file with the chain: speak TLS, everywhere but on a --listen on the loopback that has "
+    "an --agent-listen beside it.",
+)
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
 def control(
     listen_on: str,
+    agent_listen: tuple[str, ...],
+    token_file: Path | None,
     data_dir: Path,
     region: str,
     tls_certificate: Path | None,
     tls_key: Path | None,
 ) -> None:
-    """Run a control endpoint: the ECS API for operators, orders for agents."""
+    """Run a control endpoint: the ECS API for operators, orders for agents.
+
+    Nobody is asked who they are, unless you say so. For a fleet, keep --listen on the loopback, let
+    agents in with --agent-listen and --token-file, and give a certificate; then run `ecs-agent join`
+    on each host.
+    """
     from agent.controlplane import names, server  # noqa: PLC0415 - a second that --help need not take
 
     address = listen.parse(listen_on)
@@ -53,22 +71,27 @@ def control(
     settings = server.ControlSettings(
         data_dir=data_dir.absolute(),
         listen=address.text(),
+        agent_listen=tuple(listen.parse(text, "--agent-listen").text() for text in agent_listen),
+        token_file=token_file.absolute() if token_file is not None else None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         region=region or names.DEFAULT_REGION,
     )
 
     async def run() -> None:
-        stop = asyncio.Event()
+        stop, reload = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await server.serve(settings, ready=lambda _host, _port: None, stop=stop)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+        await server.serve(settings, ready=lambda _host, _port: None, stop=stop, reload=reload)
 
     try:
         asyncio.run(run())
+    except server.ListenFailure as failure:
+        wanted = listen.parse(failure.address, failure.option)
+        raise CliError(listen.cannot_listen(wanted, failure.cause, failure.option)) from None
     except OSError as error:
-        if isinstance(error.filename, str | bytes | os.PathLike):
-            text = f"--data-dir {data_dir}: {error.strerror}; choose another directory"
-            raise CliError(text) from None
-        raise CliError(listen.cannot_listen(address, error)) from None
+        raise CliError(
+            f"--data-dir {data_dir}: {error.strerror}; choose another directory"
+        ) from None

@@ -1,4 +1,7 @@
-"""``HOST:PORT`` of ``--listen``: its syntax, and whether it can be had. Pure but for one test bind."""
+"""``HOST:PORT`` of ``--listen`` and its like: the option, its syntax, and whether it can be had.
+
+Pure but for one test bind.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,15 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from agent.cli.client import CliError
 from agent.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _SYNTAX = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})"
@@ -32,8 +41,20 @@ class Address:
         return f"http://{Address(_ANYWHERE.get(self.host, self.host), self.port).text()}"
 
 
-def parse(text: str) -> Address:
-    """Parse ``HOST:PORT``; an empty host means the loopback.
+def listen_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the ``--listen`` option of a command that runs a control endpoint."""
+    return click.option(
+        "--listen",
+        "listen_on",
+        metavar="HOST:PORT",
+        default="127.0.0.1:6820",
+        show_default=True,
+        help=help_text,
+    )
+
+
+def parse(text: str, option: str = "--listen") -> Address:
+    """Parse ``HOST:PORT``; an empty host means the loopback. ``option`` is named in the error.
 
     Raises:
         CliError: the text is no such address.
@@ -41,7 +62,7 @@ def parse(text: str) -> Address:
     match = _SYNTAX.fullmatch(text)
     if match is None or int(match["port"]) > 65535:
         raise CliError(
-            f"--listen {text}: is not HOST:PORT; write for example 127.0.0.1:6820 or [::1]:6820",
+            f"{option} {text}: is not HOST:PORT; write for example 127.0.0.1:6820 or [::1]:6820",
             exit_code=ExitCode.USAGE,
         )
     return Address(match["v6"] or match["host"] or "127.0.0.1", int(match["port"]))
@@ -64,9 +85,9 @@ def claim(address: Address) -> Address:
         raise CliError(cannot_listen(address, error)) from None
 
 
-def cannot_listen(address: Address, error: OSError) -> str:
+def cannot_listen(address: Address, error: OSError, option: str = "--listen") -> str:
     """Return one line that says why a server cannot listen, and the mend."""
-    wanted = f"--listen {address.host}:{address.port}"
+    wanted = f"{option} {address.host}:{address.port}"
     if error.errno == 98:  # EADDRINUSE
         return f"{wanted}: the port is in use by another process; choose another port"
     if error.errno == 13:  # EACCES

@@ -67,14 +67,7 @@ class _Plan(NamedTuple):
 
 
 @click.command()
-@click.option(
-    "--listen",
-    "listen_on",
-    metavar="HOST:PORT",
-    default="127.0.0.1:6820",
-    show_default=True,
-    help="Where the control endpoint listens; port 0 takes a free one.",
-)
+@listen.listen_option("Where the control endpoint listens; port 0 takes a free one.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),

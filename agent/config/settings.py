@@ -79,6 +79,23 @@ class Settings:
         "URL of the control endpoint that gives orders. `ecs-agent standalone` sets it by itself.",
         ours=True,
     )
+    control_token_file: Path | None = _setting(
+        "ECS_CONTROL_TOKEN_FILE",
+        values.PATH,
+        "",
+        "File with the token that control asks for. Read anew when control refuses the one in use. "
+        "`ecs-agent join` writes it.",
+        ours=True,
+        empty=NoneType,
+    )
+    control_ca_file: Path | None = _setting(
+        "ECS_CONTROL_CA_FILE",
+        values.PATH,
+        "",
+        "PEM file of the authority that signed control's certificate, trusted besides the system's.",
+        ours=True,
+        empty=NoneType,
+    )
     docker_host: str = _setting(
         "DOCKER_HOST",
         values.DOCKER_HOST,

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 from agent.errors import ControlFailure, ControlUnavailable, InstanceUnknown, StaleGeneration
 from agent.model import payload as payloads
 from agent.model.status import DesiredStatus
-from agent.model.wire import Assignment, Assignments, ChangesAnswer, ErrorBody, Registered
+from agent.model.wire import Assignment, Assignments, ChangesAnswer, ErrorBody, Hello, Registered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +36,10 @@ class RevisionCompacted(ControlFailure):
 
 class RequestRefused(ControlFailure):
     """Control says that the request itself is wrong; the same one will be refused again."""
+
+
+class TokenRefused(ControlUnavailable):
+    """Control asks for a token and did not get one of its own; it may be in the midst of a change."""
 
 
 class ReadAssignments(NamedTuple):
@@ -58,6 +62,7 @@ _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
 _changes = msgspec.json.Decoder(ChangesAnswer)
+_hello = msgspec.json.Decoder(Hello)
 _error = msgspec.json.Decoder(ErrorBody)
 
 
@@ -112,11 +117,18 @@ def changes(raw: bytes) -> ChangesAnswer:
     return _decode(_changes, raw, "reports")
 
 
+def hello(raw: bytes) -> Hello:
+    """Read who control is; raises ``ControlUnavailable``."""
+    return _decode(_hello, raw, "greeting")
+
+
 def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> ControlFailure:
     """Return what an answer that is no success means; ``call`` names the call for a person."""
     body = _error_body(raw)
     told = f"{call} was answered {status}" + (f" {body.code}" if body.code else "")
     text = f"{told}: {body.message}" if body.message else told
+    if status == 401:
+        return TokenRefused(text)
     if status == 404 and body.code == "InstanceUnknown":
         return InstanceUnknown(text)
     if status == 409 and body.code == "StaleGeneration":

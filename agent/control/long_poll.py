@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,7 @@ from msgspec import Struct, field
 from agent.control import registration as registrations
 from agent.control.answers import RevisionCompacted
 from agent.control.backoff import Backoff
+from agent.control.credentials import Token, is_readable_on_the_way
 from agent.control.link import Link
 from agent.control.metrics_sender import MetricsSender
 from agent.control.protocol import ControlStatus
@@ -56,6 +58,10 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     """``http://...`` or ``https://...``."""
     cluster: str
     """Name or ARN."""
+    token_file: Path | None = None
+    """File with the token that control asks for; None where it asks for none."""
+    ca_file: Path | None = None
+    """PEM file of an authority that is trusted besides the system's."""
     wait_s: float = 30.0
     """How long control may hold a poll without news."""
     backoff_first_s: float = 0.25
@@ -79,9 +85,13 @@ class LongPoll:
         self._store = store
         self._take = take
         self._endpoint = parse_endpoint(settings.endpoint)
-        shown = str(self._endpoint.with_user(None))
-        self._link = Link(shown)
-        self._client = WireClient(self._endpoint, settings.limits)
+        self._link = Link(str(self._endpoint))
+        self._client = WireClient(
+            self._endpoint,
+            settings.limits,
+            token=Token(file=settings.token_file),
+            ca_file=settings.ca_file,
+        )
         self._registration = Registration(
             settings.cluster, store, self._client, describe, self._link, self._backoff()
         )
@@ -121,9 +131,16 @@ class LongPoll:
         """Register, bring orders and carry reports until cancelled; the registration stays.
 
         Raises:
-            ConfigError: the host is registered in another cluster than the configured one.
+            ConfigError: the host is registered in another cluster than the configured one, or the
+                CA file cannot be used.
             StaleGeneration: another agent registered as this instance; this process must stop.
         """
+        if self._settings.token_file is not None and is_readable_on_the_way(self._endpoint):
+            _log.warning(
+                "the token crosses the network readable; give control a certificate and write "
+                "https:// in ECS_CONTROL_ENDPOINT",
+                endpoint=str(self._endpoint),
+            )
         await self._start()
         try:
             async with self._client, asyncio.TaskGroup() as group:

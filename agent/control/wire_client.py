@@ -1,27 +1,32 @@
 """The calls of the long-poll wire over HTTP: one method per call, each with its own deadline.
 
-Fails with ``ControlFailure`` and nothing else, whatever the network or the server does. Keeps no
-state but its connections, and may be used by several tasks at once.
+A call fails with ``ControlFailure`` and nothing else, whatever the network or the server does. Keeps
+no state but its connections and its token, and may be used by several tasks at once. The token goes
+to the endpoint alone: redirects are not followed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gzip
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 import msgspec
 from msgspec import Struct
 from yarl import URL
 
-from agent.control import answers
+from agent.control import answers, transport
+from agent.control.answers import TokenRefused
+from agent.control.credentials import Token, trusting
 from agent.errors import ConfigError, ControlUnavailable
 from agent.model import ids
-from agent.model.wire import GENERATION_HEADER, Changes, ChangesAnswer, Register, Registered
+from agent.model.wire import GENERATION_HEADER, Changes, ChangesAnswer, Hello, Register, Registered
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
+    from pathlib import Path
     from types import TracebackType
 
     from agent.control.answers import ReadAssignments
@@ -52,6 +57,14 @@ class Identity(Struct, frozen=True, kw_only=True):
         return f"v1/instances/{ids.instance_id(self.instance_arn)}"
 
 
+class Greeting(NamedTuple):
+    """Who answered, and when."""
+
+    hello: Hello
+    date: str
+    """The ``Date`` header of the answer; empty when it has none."""
+
+
 class CallLimits(Struct, frozen=True, kw_only=True):
     """Deadlines and sizes of single calls."""
 
@@ -60,6 +73,11 @@ class CallLimits(Struct, frozen=True, kw_only=True):
     """From the first byte sent to the last byte read, without the time a poll is held."""
     answer_bytes: int = 64 * 1024 * 1024
     """Largest answer taken, after decompression."""
+
+
+class _Answer(NamedTuple):
+    body: bytes
+    date: str
 
 
 def parse_endpoint(endpoint: str) -> URL:
@@ -73,20 +91,34 @@ def parse_endpoint(endpoint: str) -> URL:
         ) from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigError(f"ECS_CONTROL_ENDPOINT {endpoint!r} is no HTTP URL: {mend}")
-    return url.with_query(None).with_fragment(None)
+    # A user in the URL would be sent as a password in place of the token.
+    return url.with_user(None).with_query(None).with_fragment(None)
 
 
 class WireClient:
     """A connection pool to one control endpoint. Use as an async context manager."""
 
-    def __init__(self, endpoint: URL, limits: CallLimits) -> None:
+    def __init__(
+        self,
+        endpoint: URL,
+        limits: CallLimits,
+        *,
+        token: Token | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
         self._endpoint = endpoint
         self._limits = limits
+        self._token = token or Token()
+        self._ca_file = ca_file
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> WireClient:
+        """Open the pool; raises ``ConfigError`` when the CA file cannot be used."""
+        tls: ssl.SSLContext | bool = True
+        if self._ca_file is not None:
+            tls = await asyncio.to_thread(trusting, self._ca_file)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(keepalive_timeout=_IDLE_S),
+            connector=aiohttp.TCPConnector(keepalive_timeout=_IDLE_S, ssl=tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s),
             headers={"User-Agent": "ecs-host-agent", "Accept-Encoding": "gzip"},
@@ -101,29 +133,35 @@ class WireClient:
     ) -> None:
         await self._session.close()
 
+    async def hello(self, cluster: str = "") -> Greeting:
+        """Ask who control is, and whether hosts may register into a cluster."""
+        query = {"cluster": cluster} if cluster else {}
+        answer = await self._call("GET", "v1/hello", query=query)
+        return Greeting(answers.hello(answer.body), answer.date)
+
     async def register(self, body: Register) -> Registered:
         """Register the host; the same token gives the same instance."""
-        raw = await self._call("POST", "v1/instances", body=_encode(body))
-        return answers.registered(raw)
+        answer = await self._call("POST", "v1/instances", body=_encode(body))
+        return answers.registered(answer.body)
 
     async def assignments(
         self, identity: Identity, *, after: int, wait_s: float
     ) -> ReadAssignments | None:
         """Ask what changed after a revision, for up to ``wait_s``; None when nothing did."""
-        raw = await self._call(
+        answer = await self._call(
             "GET",
             f"{identity.path}/assignments",
             identity=identity,
             query={"after": str(after), "wait": f"{wait_s:g}"},
             held_s=wait_s,
         )
-        return answers.assignments(raw) if raw else None
+        return answers.assignments(answer.body) if answer.body else None
 
     async def changes(self, identity: Identity, changes: list[TaskChange]) -> ChangesAnswer:
         """Report a batch of state changes, oldest first."""
         body = _encode(Changes(changes=changes))
-        raw = await self._call("POST", f"{identity.path}/changes", identity=identity, body=body)
-        return answers.changes(raw)
+        answer = await self._call("POST", f"{identity.path}/changes", identity=identity, body=body)
+        return answers.changes(answer.body)
 
     async def metrics(self, identity: Identity, batch: MetricsBatch) -> None:
         """Send one round of figures."""
@@ -143,24 +181,52 @@ class WireClient:
         body: bytes | None = None,
         query: Mapping[str, str] | None = None,
         held_s: float = 0.0,
-    ) -> bytes:
-        """Make one call; return the body of a success, empty for 204."""
+    ) -> _Answer:
+        """Make one call; the body is that of a success, empty for 204."""
         call = f"{method} /{path}"
         headers = {} if identity is None else {GENERATION_HEADER: str(identity.generation)}
         data, encoding = _packed(body)
         request: dict[str, Any] = {"data": data, "params": query, "headers": headers | encoding}
         try:
             async with asyncio.timeout(held_s + self._limits.call_s):
-                return await self._exchange(method, path, call, request, held_s)
+                return await self._with_token(method, path, call, request, held_s)
         except TimeoutError as error:
             what = str(error) or f"no answer within {held_s + self._limits.call_s:g} s"
             raise ControlUnavailable(f"{call}: {what}") from None
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
-            raise ControlUnavailable(f"{call}: {_brief(error)}") from None
+            raise ControlUnavailable(f"{call}: {transport.worded(error)}") from None
+
+    async def _with_token(
+        self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
+    ) -> _Answer:
+        """Make one call with the token; one that is refused is read anew and tried once more."""
+        token = await self._token.current()
+        try:
+            return await self._exchange(method, path, call, _bearing(request, token), held_s)
+        except TokenRefused as error:
+            newest = await self._token.newest()
+            if newest == token:
+                raise self._refused(error) from None
+        try:
+            return await self._exchange(method, path, call, _bearing(request, newest), held_s)
+        except TokenRefused as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: TokenRefused) -> TokenRefused:
+        """Say which token was refused, and what to do."""
+        if not self._token.is_asked_for:
+            return TokenRefused(
+                "control asks for a token; set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'"
+            )
+        which = f"token in {self._token.file}" if self._token.file else "token"
+        return TokenRefused(
+            f"control refused the {which}; use one of those in control's --token-file",
+            retry_after_s=error.retry_after_s,
+        )
 
     async def _exchange(
         self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
-    ) -> bytes:
+    ) -> _Answer:
         timeout = aiohttp.ClientTimeout(
             total=None,
             sock_connect=self._limits.connect_s,
@@ -174,12 +240,13 @@ class WireClient:
             **request,
         ) as response:
             raw = await self._read(response, call)
+            date = response.headers.get("Date", "")
             if response.status == 204:
-                return b""
+                return _Answer(b"", date)
             if response.status == 200:
                 if not raw:
                     raise ControlUnavailable(f"{call} was answered 200 without a body")
-                return raw
+                return _Answer(raw, date)
             raise answers.failure(response.status, response.headers, raw, call)
 
     async def _read(self, response: aiohttp.ClientResponse, call: str) -> bytes:
@@ -205,6 +272,7 @@ def _packed(body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
     return gzip.compress(body, _COMPRESS_LEVEL), headers | {"Content-Encoding": "gzip"}
 
 
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    return text or type(error).__name__
+def _bearing(request: dict[str, Any], token: str) -> dict[str, Any]:
+    if not token:
+        return request
+    return request | {"headers": request["headers"] | {"Authorization": f"Bearer {token}"}}

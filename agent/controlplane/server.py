@@ -3,17 +3,19 @@
 ::
 
     POST /                ECS API (JSON 1.1)
-    /v1/instances...      agents' wire
+    /v1/...               agents' wire; asks for a token where there is a token file
     GET  /healthz         200 "ok" when the store answers, else 503
 
 Everything is built here, handed over by constructor, and ends here: ``serve`` returns within two
-seconds of being told to stop, also while polls are held. Nothing is verified about who calls:
-whoever reaches the port is an operator, which is why a warning is logged off the loopback.
+seconds of being told to stop, also while polls are held. Nothing is verified about who calls the
+ECS API: whoever reaches it is an operator. That is why there may be a second kind of address, which
+serves agents alone, and why a warning is logged for everything that is open off the loopback.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import re
 import ssl
@@ -41,20 +43,25 @@ from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
+from agent.controlplane.wire.auth import Gate
 from agent.controlplane.wire.http import LEASE_S, AgentWire
-from agent.errors import ConfigError
+from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from agent.controlplane.api.services import Handlers
     from agent.controlplane.store.contract import Store
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
 _SHUTDOWN_S = 1.0
 """How long open calls may take when the server stops; held polls are answered at once."""
 _HEALTH_LIMIT_S = 5.0
+_LINGER_S = 2.0
+"""How long the body of a call that was answered already is read away, so that the answer arrives."""
 _BACKLOG = 1024
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]\s]*)):([0-9]{1,5})")
 
@@ -68,6 +75,10 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Made when it is missing, mode 0700."""
     listen: str = DEFAULT_LISTEN
     """``HOST:PORT`` or ``[V6]:PORT``. Port 0 takes a free one; ``ready`` is told which."""
+    agent_listen: tuple[str, ...] = ()
+    """Addresses that serve the agents' wire and health, and nothing else."""
+    token_file: Path | None = None
+    """Agents must carry one of its tokens; made with a fresh one when it is missing."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     lease_s: float = LEASE_S
@@ -77,72 +88,171 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_key: Path | None = None
 
 
+class ListenFailure(AgentError):
+    """An address cannot be bound; the cause is the ``OSError``."""
+
+    def __init__(self, option: str, address: str, cause: OSError) -> None:
+        super().__init__(f"{option} {address}: {cause.strerror or cause}; choose another address")
+        self.option = option
+        self.address = address
+        self.cause = cause
+
+
+class _Site(Struct, frozen=True):
+    """One address and what it serves."""
+
+    option: str
+    address: str
+    runner: web.AppRunner
+    tls: ssl.SSLContext | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others than this machine reach it."""
+        return not _is_loopback(parse_listen(self.address)[0])
+
+
 async def serve(
-    settings: ControlSettings, *, ready: Callable[[str, int], None], stop: asyncio.Event
+    settings: ControlSettings,
+    *,
+    ready: Callable[[str, int], None],
+    stop: asyncio.Event,
+    reload: asyncio.Event | None = None,
 ) -> None:
     """Run a control endpoint until ``stop`` is set.
 
     Args:
         settings: where to listen and where to keep state.
-        ready: called once with host and port when calls are answered.
+        ready: called once with host and port of ``listen`` when calls are answered everywhere.
         stop: set it to end; held polls are answered, what was accepted is finished.
+        reload: set it to have the token file read anew; a bad one is logged, the old tokens stay.
 
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
-        OSError: the address cannot be bound.
-        ConfigError: ``listen`` is no address, or the TLS files cannot be used.
+        ListenFailure: an address cannot be bound.
+        ConfigError: an address is none, or the TLS files or the token file cannot be used.
     """
     tls = _tls(settings)
-    parse_listen(settings.listen)
+    for address in (settings.listen, *settings.agent_listen):
+        parse_listen(address)
+    gate = Gate(settings.token_file)
+    await asyncio.to_thread(gate.load)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
-        await _serve_store(settings, store, tls, ready=ready, stop=stop)
+        services = Services(store=store, names=Names(settings.region, settings.account))
+        model = await asyncio.to_thread(EcsModel.load)
+        control_id = await _control_id(store)
+        wire = AgentWire(services, gate, control_id=control_id, lease_s=settings.lease_s)
+        api = EcsApi(services, model, handlers())
+        sites = _sites(settings, tls, services, api.handle, wire)
+        async with contextlib.AsyncExitStack() as cleanup:
+            for runner in {site.runner for site in sites}:
+                await runner.setup()
+                cleanup.push_async_callback(runner.cleanup)
+            cleanup.callback(wire.close)
+            for site in sites:
+                await _start(site)
+            _warn(sites, gate)
+            host, port = sites[0].runner.addresses[0][:2]
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(wire.run(), name="wake-ups"),
+                    group.create_task(Janitor(services).run(), name="janitor"),
+                    group.create_task(_reload(gate, reload or asyncio.Event()), name="reload"),
+                ]
+                _log.info(
+                    "control endpoint ready",
+                    host=host,
+                    port=port,
+                    agents=[address[:2] for address in sites[-1].runner.addresses],
+                    region=settings.region,
+                )
+                ready(host, port)
+                await stop.wait()
+                wire.close()
+                for task in background:
+                    task.cancel()
     finally:
         await store.close()
-
-
-async def _serve_store(
-    settings: ControlSettings,
-    store: Store,
-    tls: ssl.SSLContext | None,
-    *,
-    ready: Callable[[str, int], None],
-    stop: asyncio.Event,
-) -> None:
-    services = Services(store=store, names=Names(settings.region, settings.account))
-    model = await asyncio.to_thread(EcsModel.load)
-    wire = AgentWire(services, control_id=await _control_id(store), lease_s=settings.lease_s)
-    app = _application(services, EcsApi(services, model, handlers()), wire)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_S)
-    await runner.setup()
-    try:
-        host, port = parse_listen(settings.listen)
-        site = web.TCPSite(runner, host, port, ssl_context=tls, backlog=_BACKLOG)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        if tls is None and not _is_loopback(host):
-            _log.warning(
-                "listening without TLS off the loopback: whoever reaches this port commands the "
-                "fleet; listen on 127.0.0.1, or put TLS and authentication in front",
-                host=host,
-                port=port,
-            )
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(wire.run(), name="wake-ups"),
-                group.create_task(Janitor(services).run(), name="janitor"),
-            ]
-            _log.info("control endpoint ready", host=host, port=port, region=settings.region)
-            ready(host, port)
-            await stop.wait()
-            wire.close()
-            for task in background:
-                task.cancel()
-    finally:
-        wire.close()
-        await runner.cleanup()
     _log.info("control endpoint stopped")
+
+
+def _sites(
+    settings: ControlSettings,
+    tls: ssl.SSLContext | None,
+    services: Services,
+    api: Handler,
+    wire: AgentWire,
+) -> list[_Site]:
+    """Return what to listen on, ``listen`` first.
+
+    The address of operators speaks TLS like any other, but for one case: on the loopback beside an
+    address for agents, where there is nothing to hide it from and the tools would need the CA.
+    """
+    whole = _runner(_application(services, api, wire))
+    first = _Site("--listen", settings.listen, whole, tls)
+    if not settings.agent_listen:
+        return [first]
+    plain = first if first.is_open else _Site(first.option, first.address, whole, None)
+    agents = _runner(_application(services, _not_here, wire))
+    return [
+        plain,
+        *(_Site("--agent-listen", where, agents, tls) for where in settings.agent_listen),
+    ]
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    return web.AppRunner(
+        app, access_log=None, shutdown_timeout=_SHUTDOWN_S, lingering_time=_LINGER_S
+    )
+
+
+async def _start(site: _Site) -> None:
+    host, port = parse_listen(site.address)
+    server = web.TCPSite(site.runner, host, port, ssl_context=site.tls, backlog=_BACKLOG)
+    try:
+        await server.start()
+    except OSError as error:
+        raise ListenFailure(site.option, site.address, error) from error
+
+
+def _warn(sites: list[_Site], gate: Gate) -> None:
+    """Log what others on the network may do or read here; nothing when all is closed."""
+    operators, *_ = sites
+    plain = [site.address for site in sites if site.is_open and site.tls is None]
+    if operators.is_open:
+        _log.warning(
+            f"listening {'without TLS ' if operators.tls is None else ''}off the loopback: whoever "
+            "reaches this port commands the fleet, because the ECS API asks nobody who they are; "
+            "keep --listen on 127.0.0.1 and let agents in with --agent-listen and --token-file",
+            address=operators.address,
+        )
+    elif plain:
+        _log.warning(
+            "agents are served without TLS off the loopback: tokens, orders and registry "
+            "credentials can be read on the way; give --tls-certificate and --tls-key",
+            addresses=plain,
+        )
+    if gate.file is None and any(site.is_open for site in sites[1:]):
+        _log.warning(
+            "agents are let in without a token off the loopback: whoever reaches this port can "
+            "register as a host and is given tasks; give --token-file",
+            addresses=[site.address for site in sites[1:] if site.is_open],
+        )
+
+
+async def _reload(gate: Gate, asked: asyncio.Event) -> None:
+    """Read the token file anew whenever it is asked for, until cancelled."""
+    while True:
+        await asked.wait()
+        asked.clear()
+        try:
+            count = await asyncio.to_thread(gate.load)
+        except ConfigError as error:
+            _log.error("token file not taken; the old tokens stay", error=str(error))
+        else:
+            _log.info("token file read", file=str(gate.file or ""), tokens=count)
 
 
 def handlers() -> Handlers:
@@ -157,7 +267,7 @@ def handlers() -> Handlers:
     }
 
 
-def _application(services: Services, api: EcsApi, wire: AgentWire) -> web.Application:
+def _application(services: Services, api: Handler, wire: AgentWire) -> web.Application:
     async def health(_: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_HEALTH_LIMIT_S):
@@ -167,10 +277,16 @@ def _application(services: Services, api: EcsApi, wire: AgentWire) -> web.Applic
         return web.Response(text="ok\n")
 
     app = web.Application()
-    app.router.add_post("/", api.handle)
+    app.router.add_post("/", api)
     app.router.add_get("/healthz", health)
     wire.add_routes(app.router)
     return app
+
+
+async def _not_here(_: web.Request) -> web.Response:
+    """Say so in the words of both sides: AWS tools show ``__type`` and ``message``."""
+    text = "this address serves agents only; call the ECS API on the address of control's --listen"
+    return web.json_response({"__type": "NotServedHere", "message": text}, status=404)
 
 
 async def _control_id(store: Store) -> str:

@@ -5,6 +5,7 @@ model. JSON over HTTP/1.1 keep-alive. Every call carries the generation that reg
 the ``X-Ecs-Generation`` header; a call with an older one is answered 409 (``StaleGeneration``).
 
 ====== ============================================== ==========================================
+GET    ``/v1/hello``                                  ``?cluster=NAME`` → 200 ``Hello``
 POST   ``/v1/instances``                              ``Register`` → 200 ``Registered``
 GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S`` → 200 ``Assignments``,
                                                       204 nothing new, 410 ask again from 0;
@@ -15,8 +16,10 @@ DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 
 ``{id}`` is the last element of the instance ARN. Errors are ``{"code": ..., "message": ...}``:
-400 ``InvalidRequest``, 404 ``InstanceUnknown``, 409 ``StaleGeneration``, 410 ``RevisionCompacted``,
-429 and 5xx: try again. Bodies above 1 KiB may be gzip in both directions.
+400 ``InvalidRequest``, 401 ``Unauthorized``, 404 ``InstanceUnknown``, 409 ``StaleGeneration``,
+410 ``RevisionCompacted``, 429 and 5xx: try again. Bodies above 1 KiB may be gzip in both directions.
+
+Where control asks for tokens, every call carries one as ``Authorization: Bearer TOKEN``.
 """
 
 from __future__ import annotations
@@ -32,6 +35,19 @@ GENERATION_HEADER = "X-Ecs-Generation"
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     pass
+
+
+class Hello(_Wire, frozen=True):
+    """Who control is. The ``Date`` header of the answer is its clock."""
+
+    control_id: str
+    """Names the control endpoint's store."""
+    version: str
+    region: str = ""
+    clusters: list[str] = field(default_factory=list)
+    """Names of the clusters that exist, in order; at most 100."""
+    takes_cluster: bool | None = None
+    """Whether a host may register into the cluster that was asked after; None when none was."""
 
 
 class Register(_Wire, frozen=True):

@@ -16,6 +16,20 @@ class InvalidRequest(WireError):
     """The call cannot be read or breaks the contract."""
 
 
+class Unauthorized(WireError):
+    """The call carries no token that control knows."""
+
+    status = 401
+    code = "Unauthorized"
+
+
+class NoSuchCall(WireError):
+    """Nothing is served at this method and path."""
+
+    status = 404
+    code = "NoSuchCall"
+
+
 class InstanceUnknown(WireError):
     """There is no such instance (any more): the agent registers again."""
 

@@ -1,8 +1,9 @@
 """The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
 
-Whatever an agent sends, it gets an answer and nobody else is disturbed: what cannot be read is a
-400 that says why, trouble with the store is a 503 with ``Retry-After``, and what nobody foresaw is a
-500, logged once, here. Bodies may be gzip in both directions; the limits count decoded bytes.
+Where control has a token file, a call is looked at only after its token. Whatever an agent sends, it
+gets an answer and nobody else is disturbed: what cannot be read is a 400 that says why, trouble with
+the store is a 503 with ``Retry-After``, and what nobody foresaw is a 500, logged once, here. Bodies
+may be gzip in both directions; the limits count decoded bytes.
 """
 
 from __future__ import annotations
@@ -15,16 +16,27 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from agent import __version__
+from agent.controlplane import access, records
+from agent.controlplane.records import ClusterRecord
 from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.wire import reports
 from agent.controlplane.wire.assignments import Poller
 from agent.controlplane.wire.bells import Bells
-from agent.controlplane.wire.errors import InvalidRequest, TooLarge, TryAgain, WireError
+from agent.controlplane.wire.errors import (
+    InvalidRequest,
+    NoSuchCall,
+    TooLarge,
+    TryAgain,
+    Unauthorized,
+    WireError,
+)
 from agent.controlplane.wire.leases import Leases
-from agent.controlplane.wire.registration import Registry
+from agent.controlplane.wire.registration import DEFAULT_CLUSTER, Registry
+from agent.model.ids import cluster_name
 from agent.model.metrics import MetricsBatch
-from agent.model.wire import GENERATION_HEADER, ErrorBody, Register, Registered
+from agent.model.wire import GENERATION_HEADER, ErrorBody, Hello, Register, Registered
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +44,7 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
     from agent.controlplane.records import InstanceRecord
+    from agent.controlplane.wire.auth import Gate
 
 LEASE_S = 60.0
 MAX_WAIT_S = 60.0
@@ -39,6 +52,7 @@ BODY_LIMIT_BYTES = 8 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 60.0
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
+_CLUSTERS_SHOWN = 100
 _GZIP_FROM_BYTES = 1024
 _GZIP_IN_THREAD_BYTES = 64 * 1024
 
@@ -54,22 +68,27 @@ _log = structlog.get_logger(__name__)
 class AgentWire:
     """Answers agents; one per control endpoint. ``run`` must run while calls are answered."""
 
-    def __init__(self, services: Services, *, control_id: str, lease_s: float = LEASE_S) -> None:
+    def __init__(
+        self, services: Services, gate: Gate, *, control_id: str, lease_s: float = LEASE_S
+    ) -> None:
         self._services = services
+        self._gate = gate
         self._control_id = control_id
         self._registry = Registry(services)
         self._leases = Leases(services.store, ttl_s=lease_s, clock=services.clock)
         self._bells = Bells(services.store)
         self._poller = Poller(services, self._registry, self._leases, self._bells)
-        self._latest: dict[str, MetricsBatch] = {}
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls of the wire to an application."""
+        router.add_get("/v1/hello", self._answering(self._hello_call))
         router.add_post("/v1/instances", self._answering(self._register_call))
         router.add_get("/v1/instances/{id}/assignments", self._answering(self._assignments_call))
         router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
         router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
+        for rest in ("/v1", "/v1/{rest:.*}"):
+            router.add_route("*", rest, self._answering(_no_such_call))
 
     async def run(self) -> None:
         """Wake held polls until cancelled."""
@@ -79,15 +98,12 @@ class AgentWire:
         """Answer all held polls now; the server stops."""
         self._poller.close()
 
-    def latest(self, instance_id: str) -> MetricsBatch | None:
-        """Return the newest figures of an instance since this process started, or None."""
-        return self._latest.get(instance_id)
-
     def _answering(
         self, call: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(request: web.Request) -> web.Response:
             try:
+                self._gate.check(request.headers.get("Authorization"), request.remote or "")
                 return await call(request)
             except WireError as error:
                 return _problem(error.status, error.code, str(error))
@@ -99,6 +115,27 @@ class AgentWire:
                 return _problem(500, "InternalError", "control failed; its log says why")
 
         return handler
+
+    async def _hello_call(self, request: web.Request) -> web.Response:
+        asked = cluster_name(request.query.get("cluster", ""))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            names = [
+                record.name
+                async for _, record in access.scan(
+                    self._services.store, ClusterRecord, records.CLUSTERS
+                )
+                if record.status == "ACTIVE"
+            ]
+        return _json(
+            Hello(
+                control_id=self._control_id,
+                version=__version__,
+                region=self._services.names.region,
+                clusters=names[:_CLUSTERS_SHOWN],
+                # The first host that asks for the default cluster makes it.
+                takes_cluster=asked in {*names, DEFAULT_CLUSTER} if asked else None,
+            )
+        )
 
     async def _register_call(self, request: web.Request) -> web.Response:
         call = _decode(_register, await _body(request))
@@ -139,8 +176,9 @@ class AgentWire:
             return _json(await reports.apply(self._services, found.record, batch))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
-        found = await self._caller(request)
-        self._latest[found.record.id] = _decode(_metrics, await _body(request))
+        await self._caller(request)
+        # Taken as a sign of life and checked; nobody asks control for figures.
+        _decode(_metrics, await _body(request))
         return web.Response(status=204)
 
     async def _leave_call(self, request: web.Request) -> web.Response:
@@ -150,7 +188,6 @@ class AgentWire:
                 self._services.store, found.record, reason=LEFT, clock=self._services.clock
             )
         self._leases.forget(found.record.id)
-        self._latest.pop(found.record.id, None)
         _log.info("instance left", instance=found.record.arn)
         return web.Response(status=204)
 
@@ -160,6 +197,10 @@ class AgentWire:
             found = await self._registry.find(request.match_info["id"], _generation(request))
             await self._leases.renew(found.record)
         return found
+
+
+async def _no_such_call(request: web.Request) -> web.Response:
+    raise NoSuchCall(f"the agents' wire has no call {request.method} {request.path[:64]}")
 
 
 async def _body(request: web.Request) -> bytes:
@@ -222,4 +263,6 @@ def _problem(status: int, code: str, message: str) -> web.Response:
     response = _json(ErrorBody(code=code, message=message), status)
     if status == TryAgain.status:
         response.headers["Retry-After"] = "1"
+    if status == Unauthorized.status:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response

@@ -1,0 +1,162 @@
+"""Who may speak the agents' wire: those that carry a token of control's file.
+
+Reads the token file, and makes it with one fresh token where there is none; touches nothing else. A
+bad file is a ``ConfigError`` that names the mend and shows nothing of the file. Tokens are kept as
+digests and compared in constant time, all of them for every call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from agent.controlplane.wire.errors import Unauthorized
+from agent.errors import ConfigError
+from agent.model import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_SCHEME: Final = "bearer"
+_FRESH_BYTES: Final = 32
+_LOG_EVERY_S: Final = 10.0
+_HEAD: Final = """\
+# Tokens of the agents' wire, one a line. A host carries any one of them (ecs-agent join --token).
+# To change: add a second line, give it to every host, remove the first. SIGHUP reads the file anew.
+"""
+
+_log = structlog.get_logger(__name__)
+
+
+def carried(header: str | None) -> str:
+    """Return the token of an ``Authorization`` header, empty when it carries none. Pure."""
+    scheme, _, rest = (header or "").strip().partition(" ")
+    return rest.strip() if scheme.lower() == _SCHEME else ""
+
+
+class Gate:
+    """Lets calls pass that carry a token of the file; without a file, all. For one event loop."""
+
+    def __init__(self, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.file = file
+        self._digests: tuple[bytes, ...] = ()
+        self._clock = clock
+        self._logged_at = float("-inf")
+        self._unlogged = 0
+
+    def load(self) -> int:
+        """Read the file, made anew when it is missing; return the number of tokens.
+
+        Blocks for a moment: call it in a thread. Tokens of before stay valid when it raises.
+
+        Raises:
+            ConfigError: the file cannot be used; the text names the mend.
+        """
+        if self.file is None:
+            return 0
+        try:
+            if not self.file.exists():
+                _make(self.file)
+            text = _read(self.file)
+        except OSError as error:
+            raise ConfigError(
+                f"--token-file {self.file}: {error.strerror}; give a file that control may read"
+            ) from None
+        try:
+            found = tokens.parse(text)
+        except ValueError as error:
+            raise ConfigError(f"--token-file {self.file}: {error}") from None
+        self._digests = tuple(_digest(token) for token in found)
+        return len(found)
+
+    def check(self, header: str | None, peer: str) -> None:
+        """Return when a call with this ``Authorization`` header may pass.
+
+        Raises:
+            Unauthorized: it may not.
+        """
+        if self.file is None:
+            return
+        token = carried(header)
+        digest = _digest(token)
+        known = [hmac.compare_digest(digest, other) for other in self._digests]
+        if any(known) and token:
+            return
+        self._note(peer, has_token=bool(token))
+        if token:
+            raise Unauthorized("this is no token of control's; use one of its --token-file")
+        raise Unauthorized(
+            "control asks agents for a token and this call has none; set ECS_CONTROL_TOKEN_FILE, or "
+            "join the host with 'ecs-agent join'"
+        )
+
+    def _note(self, peer: str, *, has_token: bool) -> None:
+        """Log at most one line in ten seconds, however many calls are refused."""
+        now = self._clock()
+        if now - self._logged_at < _LOG_EVERY_S:
+            self._unlogged += 1
+            return
+        why = "its token is not in the token file" if has_token else "it carries no token"
+        _log.warning("call refused", peer=peer, why=why, more_before=self._unlogged)
+        self._logged_at, self._unlogged = now, 0
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _make(file: Path) -> None:
+    """Write a file with one fresh token; whoever makes it at the same time wins."""
+    text = f"{_HEAD}{secrets.token_urlsafe(_FRESH_BYTES)}\n"
+    # Complete before it has its name: an agent's host may copy it the moment it is there.
+    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        try:
+            os.link(new, file)
+        except FileExistsError:
+            return
+    finally:
+        new.unlink()
+    _log.info("token file made", file=str(file))
+
+
+def _read(file: Path) -> str:
+    with file.open("rb") as source:
+        info = os.fstat(source.fileno())
+        if not stat.S_ISREG(info.st_mode):
+            raise ConfigError(f"--token-file {file}: is no regular file; give a file of tokens")
+        _check_mode(file, info)
+        raw = source.read(tokens.MAX_BYTES + 1)
+    if len(raw) > tokens.MAX_BYTES:
+        raise ConfigError(f"--token-file {file}: is larger than 64 KiB; this is no token file")
+    try:
+        return raw.decode("ascii")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"--token-file {file}: byte {error.start} is not ASCII; write tokens of letters and "
+            "digits, and comments in ASCII"
+        ) from None
+
+
+def _check_mode(file: Path, info: os.stat_result) -> None:
+    mode = stat.S_IMODE(info.st_mode)
+    if mode & (stat.S_IRWXO | stat.S_IWGRP):
+        raise ConfigError(
+            f"--token-file {file}: others may read or change it (mode {mode:04o}); "
+            f"run 'chmod 600 {file}'"
+        )
+    if mode & stat.S_IRGRP:
+        _log.warning("the token file can be read by its group", file=str(file), gid=info.st_gid)
