@@ -1,0 +1,274 @@
+"""``ecs-agent join``: makes this host a member of a fleet, or says why it cannot be one.
+
+Asks control first, then writes token, authority and configuration, each whole or not at all, then
+starts the service and watches until the host is registered. What is already as it shall be is left
+alone, so that the same command can be given again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from agent.cli import config_edit, membership, render, unit
+from agent.cli.client import AgentClient, AgentNotRunning, CliError
+from agent.config import DEFAULT_FILES
+from agent.errors import AgentError, ExitCode
+from agent.model import ids
+
+if TYPE_CHECKING:
+    from agent.cli.membership import Plan
+    from agent.control.hello import Meeting
+    from agent.model.views import AgentView
+
+REGISTERED_LIMIT_S: Final = 30.0
+ASK_EVERY_S: Final = 0.5
+SKEW_LIMIT_S: Final = 5.0
+_ANSWER_LIMIT_S: Final = 5.0
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--token",
+    "token_text",
+    default="",
+    metavar="TOKEN",
+    help="Token of control's --token-file; - reads it from standard input, where nobody "
+    "sees it among the processes.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File that holds the token.",
+)
+@click.option(
+    "--cluster",
+    default="",
+    metavar="NAME",
+    help="Cluster to register into. [default: as configured, else default]",
+)
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="PEM file of the authority that signed control's certificate; it is copied.",
+)
+@click.option(
+    "--attribute",
+    "pairs",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Attribute of the host, for placement. Can be given several times.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_FILES[-1],
+    show_default=True,
+    metavar="FILE",
+    help="Settings file to change.",
+)
+@click.option("--no-start", is_flag=True, help="Write the files and leave the service alone.")
+@click.option(
+    "--dry-run", is_flag=True, help="Ask control, show what would be written, write nothing."
+)
+@click.option("--force", is_flag=True, help="Also when tasks of another control endpoint run here.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def join(
+    *,
+    url: str,
+    token_text: str,
+    token_file: Path | None,
+    cluster: str,
+    ca_file: Path | None,
+    pairs: tuple[str, ...],
+    config: Path,
+    no_start: bool,
+    dry_run: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Make this host take its tasks from the control endpoint at URL.
+
+    Checks that control lets the host in, writes the settings to /etc/ecs/ecs.config (comments and
+    other lines stay as they are) and the token beside it, enables and starts the service, and waits
+    until the host is registered. The same command again changes nothing.
+    """
+    if os.geteuid() != 0 and not dry_run:
+        text = "join needs root, because it writes settings and starts the service; use sudo"
+        raise CliError(text, exit_code=ExitCode.TERMINAL)
+    plan = membership.plan(
+        membership.Asked(
+            url=membership.url(url),
+            config=config.absolute(),
+            token=membership.token(token_text, token_file),
+            cluster=cluster,
+            ca_file=ca_file.absolute() if ca_file is not None else None,
+            attributes=membership.attributes(pairs),
+        )
+    )
+    met = _met(plan)
+    client = AgentClient(str(plan.settings.socket_path), limit_s=_ANSWER_LIMIT_S)
+    agent = _running(client)
+    if agent is not None and (why := membership.why_not(agent, plan, force=force)):
+        raise CliError(why)
+    if dry_run:
+        _show(plan, as_json=as_json)
+        return
+    changed = _write(plan)
+    result = membership.shown(plan) | {"controlId": met.hello.control_id, "instanceArn": ""}
+    if no_start or not _has_service(config.absolute()):
+        _say_how(plan, config.absolute(), changed=changed, managed=unit.is_managed())
+    else:
+        started = _start(changed=changed)
+        view = _registered(client, plan)
+        result["instanceArn"] = view.instance_arn
+        done = "already a member, nothing was changed" if not (changed or started) else "joined"
+        _say(f"{done}: cluster {plan.cluster}, instance {ids.instance_id(view.instance_arn)}")
+    if as_json:
+        render.as_json(result)
+
+
+def _say(text: str) -> None:
+    """Tell a person; standard output is for results."""
+    click.echo(text, err=True)
+
+
+def _met(plan: Plan) -> Meeting:
+    """Return who control is, once it has said that it takes this host."""
+    # A quarter of a second that --help need not take.
+    from agent.control import hello  # noqa: PLC0415
+    from agent.control.credentials import is_readable_on_the_way  # noqa: PLC0415
+    from agent.control.wire_client import parse_endpoint  # noqa: PLC0415
+
+    url = plan.settings.control_endpoint
+    if plan.token and is_readable_on_the_way(parse_endpoint(url)):
+        _say("warning: the token crosses the network readable; give control a certificate")
+    try:
+        met = asyncio.run(
+            hello.meet(url, token=plan.token, ca_file=plan.ca_file, cluster=plan.cluster)
+        )
+    except AgentError as error:
+        raise CliError(f"{url}: {_for_join(str(error))}") from None
+    if met.ahead_s is not None and abs(met.ahead_s) > SKEW_LIMIT_S:
+        side = "ahead of" if met.ahead_s > 0 else "behind"
+        _say(
+            f"warning: this host's clock is {render.span(abs(met.ahead_s))} {side} control's; "
+            "set both by NTP"
+        )
+    if met.hello.takes_cluster is False:
+        known = ", ".join(met.hello.clusters) or "none"
+        raise CliError(
+            f"there is no cluster {plan.cluster} at {url}; there are: {known}. Make it with "
+            f"'aws ecs create-cluster --cluster-name {plan.cluster}', or give --cluster"
+        )
+    return met
+
+
+def _for_join(text: str) -> str:
+    """Name the options of `join` where the agent would name its settings."""
+    text = text.replace("set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'", "give --token")
+    return text.replace("set ECS_CONTROL_CA_FILE to", "give --ca-file with")
+
+
+def _running(client: AgentClient) -> AgentView | None:
+    try:
+        return client.agent()
+    except AgentNotRunning:
+        return None
+
+
+def _show(plan: Plan, *, as_json: bool) -> None:
+    if as_json:
+        render.as_json(membership.shown(plan) | {"dryRun": True})
+        return
+    for change in plan.changes:
+        if change is plan.files[-1]:
+            click.echo(plan.difference)
+        else:
+            click.echo(f"{change.path}: would be written ({len(change.data)} bytes, not shown)")
+    if not plan.changes:
+        click.echo("nothing would be changed")
+
+
+def _write(plan: Plan) -> bool:
+    for change in plan.changes:
+        try:
+            config_edit.replace_file(change.path, change.data, mode=change.mode)
+        except OSError as error:
+            raise CliError(f"{change.path}: {error.strerror}; mend its directory") from None
+        _say(f"wrote {change.path}")
+    return bool(plan.changes)
+
+
+def _has_service(config: Path) -> bool:
+    """Return whether the service of this host is the one that reads this file."""
+    return unit.is_managed() and config in DEFAULT_FILES
+
+
+def _say_how(plan: Plan, config: Path, *, changed: bool, managed: bool) -> None:
+    """Say how to start the agent where that is not for us to do."""
+    if not changed:
+        _say("nothing was changed")
+    if config not in DEFAULT_FILES:
+        how = f"ecs-agent run --config {config}"
+    elif managed:
+        how = f"systemctl enable --now {unit.NAME}"
+    else:
+        how = "ecs-agent run"
+    _say(f"this host takes tasks of cluster {plan.cluster} once its agent runs: {how}")
+
+
+def _start(*, changed: bool) -> bool:
+    """Have the service run with what was written; return whether anything was done to it."""
+    if unit.state() not in {"active", "activating", "reloading"}:
+        unit.start()
+    elif changed or not unit.is_enabled():
+        unit.restart()
+    else:
+        return False
+    return True
+
+
+def _registered(client: AgentClient, plan: Plan) -> AgentView:
+    """Return the agent once control has it; tell what it waits for meanwhile."""
+    deadline = time.monotonic() + REGISTERED_LIMIT_S
+    told = ""
+    while True:
+        why = "the agent starts"
+        try:
+            view = client.agent()
+        except CliError:
+            if unit.state() == "failed":
+                raise _ended() from None
+        else:
+            if view.control_connected and view.control_endpoint == plan.settings.control_endpoint:
+                return view
+            why = _waits_for(view)
+        if why != told:
+            told = why
+            _say(f"waiting: {why}")
+        if time.monotonic() > deadline:
+            raise CliError(
+                f"not registered within {REGISTERED_LIMIT_S:g} s ({why}); the agent goes on trying: "
+                "see 'ecs-agent status' and 'journalctl -u ecs-agent'"
+            )
+        time.sleep(ASK_EVERY_S)
+
+
+def _waits_for(view: AgentView) -> str:
+    troubles = [*view.degraded, *([view.control_error] if view.control_error else [])]
+    return "; ".join(troubles) or "the agent registers"
+
+
+def _ended() -> CliError:
+    words: list[Any] = unit.last_words()
+    said = "".join(f"\n  {line}" for line in words)
+    return CliError(f"the agent ended; its journal says why (journalctl -u {unit.NAME}):{said}")

@@ -1,0 +1,276 @@
+"""What `join` is to write, decided from what was given and what the host has. Pure but for reading.
+
+A plan holds the token; its other parts can be shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agent.cli import config_edit
+from agent.cli.client import CliError
+from agent.config import DEFAULT_FILES, load, values
+from agent.control import credentials
+from agent.errors import ConfigError, ExitCode
+from agent.model import ids, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.config import Settings
+    from agent.model.views import AgentView
+
+TOKEN_FILE: Final = "control.token"  # noqa: S105 - a file's name
+CA_FILE: Final = "control-ca.pem"
+
+
+class Asked(NamedTuple):
+    """What the command line says, read and checked."""
+
+    url: str
+    config: Path
+    token: str
+    """Empty: none was given."""
+    cluster: str
+    ca_file: Path | None
+    attributes: dict[str, str]
+
+
+class FileChange(NamedTuple):
+    """One file as it shall be."""
+
+    path: Path
+    data: bytes
+    mode: int
+    is_new: bool
+    """It is not there yet, or is there with other content or another mode."""
+
+
+class Plan(NamedTuple):
+    """Everything that `join` does to files, and the settings that come of it."""
+
+    files: list[FileChange]
+    """In the order in which they are written: the configuration last, because it names the others."""
+    difference: str
+    """The changed lines of the configuration; empty when there are none."""
+    settings: Settings
+    token: str
+    ca_file: Path | None
+    """Where the authority's certificate can be read now."""
+
+    @property
+    def cluster(self) -> str:
+        """Bare name of the cluster that the host will be in."""
+        return ids.cluster_name(self.settings.cluster)
+
+    @property
+    def changes(self) -> list[FileChange]:
+        """Files that are not yet as they shall be."""
+        return [file for file in self.files if file.is_new]
+
+
+def plan(asked: Asked) -> Plan:
+    """Return what to write, checked as a whole: the agent will take it.
+
+    What is configured for another URL (token, authority) is never taken over for this one.
+
+    Raises:
+        CliError: a file cannot be read, or a value cannot be used.
+        ConfigError: the result would be no good configuration; the lines are those of the file.
+    """
+    text = _text_of(asked.config)
+    before = _lenient(asked.config)
+    same = before is not None and before.control_endpoint == asked.url
+    had_token = before.control_token_file if before is not None and same else None
+    had_ca = before.control_ca_file if before is not None and same else None
+
+    written: dict[str, str | None] = {"ECS_CONTROL_ENDPOINT": asked.url}
+    files: list[FileChange] = []
+    token_file, token = had_token, asked.token
+    if asked.token:
+        token_file = asked.config.parent / TOKEN_FILE
+        files.append(_change(token_file, f"{asked.token}\n".encode(), mode=0o600))
+    elif had_token is not None:
+        token = _token_in(had_token)
+    ca_file = had_ca
+    if asked.ca_file is not None:
+        # A copy: the original may be out of the service's reach, or gone tomorrow.
+        ca_file = asked.config.parent / CA_FILE
+        files.append(_change(ca_file, _bytes_of(asked.ca_file), mode=0o644))
+    written["ECS_CONTROL_TOKEN_FILE"] = None if token_file is None else str(token_file)
+    written["ECS_CONTROL_CA_FILE"] = None if ca_file is None else str(ca_file)
+    if asked.cluster:
+        written["ECS_CLUSTER"] = asked.cluster
+    if asked.attributes:
+        had = before.instance_attributes if before is not None else {}
+        written["ECS_INSTANCE_ATTRIBUTES"] = json.dumps(had | asked.attributes)
+    new = config_edit.edited(text, written)
+    mode = _mode_of(asked.config, 0o600)
+    files.append(_change(asked.config, new.encode(), mode=mode))
+    return Plan(
+        files=files,
+        difference=config_edit.difference(text, new, str(asked.config)),
+        settings=checked(asked.config, new),
+        token=token,
+        ca_file=asked.ca_file or ca_file,
+    )
+
+
+def checked(config: Path, text: str) -> Settings:
+    """Return the settings of a configuration with this text, as the service would read them.
+
+    The environment of whoever joins is not the service's and does not count.
+
+    Raises:
+        ConfigError: it is no good configuration; each line begins with the name of the file.
+    """
+    # In memory: the text may hold secrets, and a dry run writes nothing.
+    handle = os.memfd_create(config.name)
+    trial = Path(f"/proc/self/fd/{handle}")
+    try:
+        with open(handle, "wb", closefd=False) as out:
+            out.write(text.encode())
+        return load({}, _read_with(config, trial))
+    except ConfigError as error:
+        raise ConfigError(str(error).replace(str(trial), str(config))) from None
+    finally:
+        os.close(handle)
+
+
+def why_not(view: AgentView, plan: Plan, *, force: bool) -> str:
+    """Return why a host with this agent must not join as planned; empty when it may. Pure."""
+    if not view.instance_arn:
+        return ""
+    cluster = ids.cluster_name(view.cluster)
+    if cluster != plan.cluster:
+        return (
+            f"this host is registered in cluster {cluster}, and an agent stays in its cluster; to "
+            f"register it anew in {plan.cluster}, stop its tasks and the agent, and remove "
+            f"{plan.settings.data_dir}/agent.db"
+        )
+    tasks = view.running + view.pending
+    if view.control_endpoint != plan.settings.control_endpoint and tasks and not force:
+        return (
+            f"this host runs {tasks} task{'s' * (tasks != 1)} for {view.control_endpoint}, which "
+            "would be stopped; drain it there first, or give --force (also if that is the same "
+            "control under another URL)"
+        )
+    return ""
+
+
+def url(text: str) -> str:
+    """Return the URL of a control endpoint; raises ``CliError``."""
+    try:
+        return str(values.parse_url(text))
+    except ValueError as error:
+        shown = "the URL" if "@" in text else text
+        raise CliError(f"{shown} {error}", exit_code=ExitCode.USAGE) from None
+
+
+def token(text: str, file: Path | None) -> str:
+    """Return the token that was given: as text, ``-`` for standard input, or in a file.
+
+    Raises:
+        CliError: both were given, or what was given is no token.
+    """
+    if text and file is not None:
+        raise CliError("give --token or --token-file, not both", exit_code=ExitCode.USAGE)
+    if file is not None:
+        return _token_in(file)
+    if text != "-":
+        return _checked_token(text, "--token") if text else ""
+    given = sys.stdin.readline().strip()
+    if not given:
+        raise CliError("--token -: nothing came on standard input", exit_code=ExitCode.USAGE)
+    return _checked_token(given, "the token on standard input")
+
+
+def attributes(pairs: Sequence[str]) -> dict[str, str]:
+    """Return attributes given as ``NAME=VALUE``; raises ``CliError``."""
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            text = f"--attribute {pair}: is not NAME=VALUE; write for example rack=a1"
+            raise CliError(text, exit_code=ExitCode.USAGE)
+        found[name] = value
+    return found
+
+
+def _checked_token(given: str, what: str) -> str:
+    try:
+        tokens.check(given)
+    except ValueError as error:
+        raise CliError(f"{what} {error}", exit_code=ExitCode.USAGE) from None
+    return given
+
+
+def _token_in(file: Path) -> str:
+    try:
+        return credentials.read_token(file)
+    except (OSError, ValueError) as error:
+        raise CliError(f"token file {credentials.worded(file, error)}") from None
+
+
+def _lenient(config: Path) -> Settings | None:
+    """Return the settings as they are; None where they are bad, which the check will tell."""
+    try:
+        return load({}, _read_with(config, config))
+    except ConfigError:
+        return None
+
+
+def _read_with(config: Path, instead: Path) -> list[Path]:
+    """Return the files that an agent reads which reads ``config``, with another one in its place."""
+    if config not in DEFAULT_FILES:
+        return [instead]
+    return [instead if file == config else file for file in DEFAULT_FILES]
+
+
+def _change(path: Path, data: bytes, *, mode: int) -> FileChange:
+    try:
+        same = path.read_bytes() == data and _mode_of(path, -1) == mode
+    except FileNotFoundError:
+        same = False
+    except OSError as error:
+        raise CliError(f"{path}: {error.strerror}; mend the file") from None
+    return FileChange(path, data, mode, is_new=not same)
+
+
+def _mode_of(path: Path, otherwise: int) -> int:
+    try:
+        return path.stat().st_mode & 0o777
+    except FileNotFoundError:
+        return otherwise
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise CliError(f"{path}: {error.strerror}; mend the file") from None
+    except UnicodeDecodeError as error:
+        raise CliError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CliError(f"--ca-file {path}: {error.strerror}; give a PEM file") from None
+
+
+def shown(plan: Plan) -> dict[str, Any]:
+    """Return a plan for machines, without the token."""
+    return {
+        "changes": [str(file.path) for file in plan.changes],
+        "difference": plan.difference.splitlines(),
+        "cluster": plan.cluster,
+        "controlEndpoint": plan.settings.control_endpoint,
+    }
