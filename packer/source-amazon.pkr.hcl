@@ -1,0 +1,44 @@
+# What all Amazon machine images have in common; build.pkr.hcl adds what differs.
+#
+# Only options that Debian's packer 1.6.6 knows, too. It has none for the instance metadata service:
+# docs/images.md says how a finished image is set to IMDSv2.
+
+source "amazon-ebs" "host" {
+  region        = var.aws_region
+  ami_regions   = var.aws_copy_regions
+  ami_users     = var.aws_share_with
+  vpc_id        = var.aws_vpc_id
+  subnet_id     = var.aws_subnet_id
+  ssh_interface = var.aws_ssh_interface
+  ssh_timeout   = var.ssh_timeout
+
+  iam_instance_profile = var.aws_iam_instance_profile
+
+  # An RSA key made here would be used with SHA-1 by an old Packer, which today's sshd refuses.
+  temporary_key_pair_type = "ed25519"
+  # The key is taken out again by clean-identity, and by Packer if that was not reached.
+  ssh_clear_authorized_keys = true
+
+  ena_support = true
+
+  launch_block_device_mappings {
+    device_name           = "/dev/xvda"
+    volume_type           = "gp3"
+    volume_size           = var.aws_volume_size_gib
+    iops                  = 3000 # what gp3 gives without charge
+    throughput            = 125
+    encrypted             = true
+    kms_key_id            = var.aws_kms_key_id
+    delete_on_termination = true
+  }
+
+  aws_polling {
+    delay_seconds = 15
+    max_attempts  = 120
+  }
+
+  tags            = local.tags
+  snapshot_tags   = local.tags
+  run_tags        = local.tags
+  run_volume_tags = local.tags
+}
