@@ -16,8 +16,6 @@ source "amazon-ebs" "host" {
 
   # An RSA key made here would be used with SHA-1 by an old Packer, which today's sshd refuses.
   temporary_key_pair_type = "ed25519"
-  # The key is taken out again by clean-identity, and by Packer if that was not reached.
-  ssh_clear_authorized_keys = true
 
   ena_support = true
 
