@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
+from click.shell_completion import CompletionItem
 
 from agent import __version__
 from agent.cli.client import CliError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 class _Entry(NamedTuple):
     place: str
-    """``module:function``; empty for ``run``, which never comes here."""
+    """``module:function``."""
     help: str
 
 
@@ -31,8 +32,10 @@ _COMMANDS = {
     "standalone": _Entry(
         "agent.cli.standalone:standalone", "Run a control endpoint and an agent on this host."
     ),
-    "run": _Entry("", "Run the agent."),
+    # Run past click; here for help, completion and the manual page.
+    "run": _Entry("agent.cli.completion:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
+    "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "status": _Entry("agent.cli.inspect:status", "Show how the agent is doing."),
     "tasks": _Entry("agent.cli.inspect:tasks", "List the tasks on this host."),
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
@@ -51,7 +54,7 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = _COMMANDS.get(cmd_name)
-        if entry is None or not entry.place:
+        if entry is None:
             return None
         module, _, name = entry.place.partition(":")
         command = getattr(importlib.import_module(module), name)
@@ -61,11 +64,20 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+        unknown = args and not args[0].startswith("-") and args[0] not in _COMMANDS
+        if unknown and not ctx.resilient_parsing:  # a shell that completes wants no message
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.6)
             mend = f"; did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"there is no command '{args[0]}'{mend}")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return options + [
+            CompletionItem(name, help=entry.help)
+            for name, entry in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -91,6 +103,11 @@ def group(ctx: click.Context) -> None:
         ctx.color = False
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+def summary(command: str) -> str:
+    """Return what a command does in one line, as the list of commands has it."""
+    return _COMMANDS[command].help
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,8 +15,8 @@ import click
 import msgspec
 
 from agent import __version__
-from agent.cli import render
-from agent.cli.client import AgentClient, AgentNotRunning
+from agent.cli import completion, render
+from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning
 from agent.config import load
 from agent.errors import ConfigError
 from agent.model.ids import instance_id
@@ -43,10 +43,18 @@ def _socket(command: _Command) -> _Command:
         "--socket",
         "client",
         metavar="PATH",
-        callback=lambda _ctx, _parameter, value: AgentClient(value or _socket_path()),
+        callback=lambda ctx, _parameter, value: AgentClient(
+            value or _socket_path(),
+            limit_s=completion.PATIENCE_S if ctx.resilient_parsing else ANSWER_LIMIT_S,
+        ),
         help="The agent's socket. [default: ECS_AGENT_SOCKET, else /run/ecs-agent/agent.sock]",
     )
     return option(command)
+
+
+def _task_id(command: _Command) -> _Command:
+    argument = click.argument("task_id", metavar="TASK", shell_complete=completion.task_ids)
+    return argument(command)
 
 
 def _socket_path() -> str:
@@ -91,7 +99,7 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="TASK")
+@_task_id
 @_as_json
 @_socket
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
@@ -116,7 +124,7 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="TASK")
+@_task_id
 @_as_json
 @_socket
 def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
@@ -139,12 +147,13 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("task_id", metavar="TASK")
+@_task_id
 @click.option(
     "--container",
     "-c",
     default="",
     metavar="NAME",
+    shell_complete=completion.container_names,
     help="Which container; needed when there are several.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on until the container stops.")
@@ -177,7 +186,7 @@ def logs(
 
 
 @click.command()
-@click.argument("task_id", metavar="TASK")
+@_task_id
 @click.option("--reason", default="Stopped by an operator on the host", help="Shown with the task.")
 @_as_json
 @_socket
