@@ -71,7 +71,9 @@ class Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[Endpoint]:
+async def control_endpoint(
+    data_dir: Path, *, reload: asyncio.Event | None = None, **settings: Any
+) -> AsyncIterator[Endpoint]:
     """Run a control endpoint; it must end within two seconds of being told to."""
     address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
@@ -79,7 +81,12 @@ async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[End
     told = ControlSettings(**(values | settings))
     async with asyncio.TaskGroup() as group:
         server = group.create_task(
-            serve(told, ready=lambda host, port: address.set_result((host, port)), stop=stop)
+            serve(
+                told,
+                ready=lambda host, port: address.set_result((host, port)),
+                stop=stop,
+                reload=reload,
+            )
         )
         server.add_done_callback(lambda _: address.cancel())
         host, port = await address

@@ -14,6 +14,7 @@ from agent.state import Batch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from agent.control.protocol import TakeAssignments
     from agent.model.changes import TaskChange
@@ -35,6 +36,8 @@ class Host:
         self.wait_s = 0.5
         self.call_s = 2.0
         self.answer_bytes = 1_000_000
+        self.token_file: Path | None = None
+        self.ca_file: Path | None = None
         self.take: TakeAssignments = self._take
 
     async def _take(self, assignments: Assignments, control_id: str) -> None:
@@ -54,6 +57,8 @@ class Host:
             LongPollSettings(
                 endpoint=self.control.url,
                 cluster=self.cluster,
+                token_file=self.token_file,
+                ca_file=self.ca_file,
                 wait_s=self.wait_s,
                 backoff_first_s=0.01,
                 backoff_limit_s=0.05,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from agent.controlplane.server import ControlSettings, parse_listen, serve
+from agent.controlplane.server import ControlSettings, ListenFailure, parse_listen, serve
 from agent.controlplane.store.contract import StoreFailure
 from agent.errors import ConfigError
 from tests.support.control_endpoint import ScriptedAgent, control_endpoint, definition
@@ -79,6 +79,38 @@ async def test_warns_off_the_loopback(tmp_path: Path) -> None:
     warnings = [log for log in logs if log["log_level"] == "warning"]
     assert len(warnings) == 1
     assert "without TLS" in warnings[0]["event"]
+
+
+async def test_warns_of_agents_let_in_from_everywhere(tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    with structlog.testing.capture_logs() as logs:
+        async with control_endpoint(tmp_path / "1", agent_listen=("0.0.0.0:0",)):
+            pass
+        async with control_endpoint(tmp_path / "2", agent_listen=("127.0.0.1:0",)):
+            pass
+        async with control_endpoint(
+            tmp_path / "3", agent_listen=("127.0.0.1:0", "0.0.0.0:0"), token_file=tokens
+        ):
+            pass
+    told = [log["event"].partition(":")[0] for log in logs if log["log_level"] == "warning"]
+    assert told == [
+        "agents are served without TLS off the loopback",
+        "agents are let in without a token off the loopback",
+        "agents are served without TLS off the loopback",
+    ]
+
+
+async def test_an_address_in_use_is_named_with_its_option(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path / "1") as endpoint:
+        taken = endpoint.url.removeprefix("http://")
+        for option, listen, agents in (
+            ("--listen", taken, ()),
+            ("--agent-listen", "127.0.0.1:0", (taken,)),
+        ):
+            settings = ControlSettings(data_dir=tmp_path / "2", listen=listen, agent_listen=agents)
+            with pytest.raises(ListenFailure, match=taken) as caught:
+                await serve(settings, ready=lambda _host, _port: None, stop=asyncio.Event())
+            assert caught.value.option == option
 
 
 def test_listen() -> None:

@@ -1,0 +1,43 @@
+"""Certificates for tests, made with the openssl command."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Certificates(NamedTuple):
+    """A private authority, and a server's key and certificate signed by it."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+def make(directory: Path, *, names: str = "DNS:localhost,IP:127.0.0.1") -> Certificates:
+    """Make an authority and a certificate for these names."""
+    directory.mkdir(parents=True, exist_ok=True)
+    made = Certificates(*(directory / name for name in ("ca.pem", "control.pem", "control.key")))
+    ca_key, request, extensions = (directory / name for name in ("ca.key", "csr", "ext"))
+    extensions.write_text(f"subjectAltName={names}\n")
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    _openssl(
+        *["req", "-x509", *curve, "-days", "2", "-subj", "/CN=test authority"],
+        *["-addext", "keyUsage=critical,keyCertSign", "-keyout", ca_key, "-out", made.ca],
+    )
+    _openssl("req", *curve, "-subj", "/CN=control", "-keyout", made.key, "-out", request)
+    _openssl(
+        *["x509", "-req", "-in", request, "-CA", made.ca, "-CAkey", ca_key, "-CAcreateserial"],
+        *["-days", "2", "-extfile", extensions, "-out", made.certificate],
+    )
+    return made
+
+
+def _openssl(*words: str | Path) -> None:
+    done = subprocess.run(
+        ["openssl", *map(str, words)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
