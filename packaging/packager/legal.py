@@ -1,0 +1,106 @@
+"""``/usr/share/doc/ecs-agent/copyright``: under which terms the package and what is in it stand.
+
+Read from the metadata of the libraries that lie in the tree, so that a new one is listed by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from email.parser import HeaderParser
+from typing import TYPE_CHECKING
+
+from packager import PackagingError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEAD = """\
+Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+Upstream-Name: ecs-host-agent
+Comment: The libraries below /opt/ecs-agent/lib are those of the Python Package
+ Index, in the versions that the agent is tested with. The terms of each lie
+ unabridged in its .dist-info folder there.
+
+Files: *
+Copyright: the ecs-host-agent maintainers
+License: Apache-2.0
+"""
+_APACHE = """\
+License: Apache-2.0
+ Licensed under the Apache License, Version 2.0; you may not use these files
+ except in compliance with the License. Unless required by applicable law or
+ agreed to in writing, the software is distributed on an "AS IS" BASIS, WITHOUT
+ WARRANTIES OR CONDITIONS OF ANY KIND.
+ .
+ On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.
+"""
+_OTHER = """\
+License: {short}
+ See the files in /opt/ecs-agent/lib/{folder}.
+"""
+_SHORT = {
+    "apache 2": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
+    "apache software license": "Apache-2.0",
+    "apache-2.0 license": "Apache-2.0",
+    "dual license": "Apache-2.0 or BSD-3-Clause",
+    "mit": "Expat",
+    "mit license": "Expat",
+    "psf-2.0": "PSF-2.0",
+}
+
+
+def copyright_file(libraries: Path) -> str:
+    """Return the text of the file.
+
+    Args:
+        libraries: the directory that holds the libraries and their ``.dist-info`` folders.
+
+    Raises:
+        PackagingError: a library does not say what its terms are.
+    """
+    stanzas, texts = [_HEAD], {"Apache-2.0": _APACHE}
+    for folder in sorted(libraries.glob("*.dist-info")):
+        metadata = HeaderParser().parsestr((folder / "METADATA").read_text())
+        short = _short_name(metadata["License-Expression"] or metadata["License"] or "")
+        if not short:
+            short = _classified(metadata.get_all("Classifier", []))
+        if not short:
+            raise PackagingError(f"{folder.name} does not name its license; look it up")
+        who = metadata["Author"] or metadata["Author-email"] or metadata["Maintainer"]
+        short = f"{short}~{metadata['Name']}" if short != "Apache-2.0" else short
+        places = " ".join(_places(libraries, folder))
+        stanzas.append(
+            f"Files: {places}\nCopyright: {who or 'the authors of ' + metadata['Name']}\n"
+            f"License: {short}\nComment: {metadata['Name']} {metadata['Version']}\n"
+        )
+        texts.setdefault(short, _OTHER.format(short=short, folder=folder.name))
+    return "\n".join([*stanzas, *texts.values()])
+
+
+def _short_name(license_text: str) -> str:
+    words = " ".join(license_text.split())
+    if not words or len(words) > 60:  # the whole text in place of its name
+        return ""
+    known = _SHORT.get(words.lower(), words)
+    return re.sub(r"(?i) (and|or) ", lambda found: f" {found[1].lower()} ", known)
+
+
+def _classified(classifiers: list[str]) -> str:
+    names = [c.rsplit(" :: ", 1)[1] for c in classifiers if c.startswith("License :: ")]
+    return " and ".join(_short_name(name) for name in sorted(set(names)))
+
+
+def _places(libraries: Path, folder: Path) -> list[str]:
+    """Return the patterns of a library's own files: its metadata, and modules named like it."""
+    name = folder.name.split("-", 1)[0]
+    found = [f"/{_LIB}/{folder.name}/*"]
+    for candidate in (name, name.lower(), name.replace("_", "-"), name.removeprefix("python_")):
+        if (libraries / candidate).is_dir():
+            return [f"/{_LIB}/{candidate}/*", *found]
+        if (libraries / f"{candidate}.py").is_file():
+            return [f"/{_LIB}/{candidate}.py", *found]
+    return found
+
+
+_LIB = "opt/ecs-agent/lib"

@@ -1,0 +1,157 @@
+"""The manual pages, made from what the program itself says: its commands, options and settings.
+
+``ecs-agent(1)``, one page per command and ``ecs.config(5)``. Reads the click tree of
+``agent.cli.app`` and the table of ``agent.config.settings``; a command or setting that is added there has its page or entry with the next build.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli import app
+from agent.config.known import WITHOUT_EFFECT
+from agent.config.settings import variables
+from packager import PackagingError
+from packager.roff import Page
+
+if TYPE_CHECKING:
+    from agent.config.settings import Variable
+
+PROGRAM = "ecs-agent"
+_FOR_ADMINISTRATORS = frozenset({"run", "control", "standalone", "join", "doctor"})
+"""Commands whose page is in section 8; the others look at what runs and are in section 1."""
+_FILES = (
+    ("/etc/ecs/ecs.config", "Settings of this host; see ecs.config(5)."),
+    ("/var/lib/ecs/ecs.config", "Settings that were made by the image or by an installer."),
+    ("/var/lib/ecs/data", "State of the agent: its tasks and what it has not reported yet."),
+    ("/run/ecs-agent/agent.sock", "Socket by which the commands ask the agent; root only."),
+)
+_EXIT_CODES = (
+    ("0", "Done, or stopped on request."),
+    ("1", "Failed; trying again may help."),
+    ("2", "The command line is wrong."),
+    ("5", "Failed, and trying again cannot help: a setting has to be mended first."),
+)
+
+
+def pages(version: str, epoch_s: int) -> list[Page]:
+    """Return every page.
+
+    Args:
+        version: of the package, shown at the foot.
+        epoch_s: the date that the pages carry, in seconds since 1970.
+
+    Raises:
+        PackagingError: the command line has something that these pages cannot show.
+    """
+    context = click.Context(app.group, info_name=PROGRAM)
+    summaries = {name: app.summary(name) for name in app.group.list_commands(context)}
+    related = [(PROGRAM, 1), ("ecs.config", 5)]
+    related += [(f"{PROGRAM}-{name}", _section(name)) for name in summaries]
+    made = [_program(context, summaries, version, epoch_s)]
+    for name, summary in summaries.items():
+        page = Page(f"{PROGRAM}-{name}", _section(name), summary, version, epoch_s)
+        _command(page, context, name)
+        made.append(page)
+    made.append(_settings(version, epoch_s))
+    for page in made:
+        page.see_also(related)
+    return made
+
+
+def _section(command: str) -> int:
+    return 8 if command in _FOR_ADMINISTRATORS else 1
+
+
+def _program(context: click.Context, summaries: dict[str, str], version: str, epoch_s: int) -> Page:
+    page = Page(PROGRAM, 1, "run Amazon ECS tasks on hosts of your own", version, epoch_s)
+    page.heading("Synopsis")
+    page.synopsis(PROGRAM, ["COMMAND", "[OPTIONS]", "[ARGUMENTS]"])
+    page.heading("Description")
+    page.paragraphs(_help_of(context.command))
+    page.heading("Commands")
+    for name, summary in summaries.items():
+        page.item(name, f"{summary} See `{PROGRAM}-{name}({_section(name)})`.")
+    page.heading("Options")
+    _options(page, context)
+    _common(page)
+    return page
+
+
+def _command(page: Page, parent: click.Context, name: str) -> None:
+    command = app.group.get_command(parent, name)
+    if command is None or isinstance(command, click.Group):
+        raise PackagingError(f"packager.man cannot show the command {name}: teach it how")
+    context = click.Context(command, info_name=name, parent=parent)
+    page.heading("Synopsis")
+    page.synopsis(context.command_path, command.collect_usage_pieces(context))
+    page.heading("Description")
+    page.paragraphs(_help_of(command))
+    page.heading("Options")
+    _options(page, context)
+    _common(page)
+
+
+def _help_of(command: click.Command) -> str:
+    return (command.help or "").partition("\f")[0].replace("\b\n", "")
+
+
+def _options(page: Page, context: click.Context) -> None:
+    for parameter in context.command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None:
+            page.item(*record)
+
+
+def _common(page: Page) -> None:
+    page.heading("Exit status")
+    for code, text in _EXIT_CODES:
+        page.item(code, text)
+    page.heading("Files")
+    for path, text in _FILES:
+        page.item(path, text)
+
+
+def _settings(version: str, epoch_s: int) -> Page:
+    page = Page("ecs.config", 5, "settings of ecs-agent", version, epoch_s)
+    page.heading("Synopsis")
+    page.paragraphs("`/etc/ecs/ecs.config`, `/var/lib/ecs/ecs.config`")
+    page.heading("Description")
+    page.paragraphs(
+        "Both files hold lines NAME=value; a line that begins with # or ; is a comment. "
+        "A value of the environment wins over /etc/ecs/ecs.config, which wins over "
+        "/var/lib/ecs/ecs.config. `systemctl reload ecs-agent` makes the agent read them anew: "
+        "the difference is logged, and a file with a mistake changes nothing."
+        "\n\n"
+        "A value may stand in single or double quotes; nothing is escaped inside them. A value "
+        "that begins with { or [ is JSON. A name that the agent does not know, or a value that "
+        "it cannot read, ends the start with exit status 5 and one line that names the mend."
+    )
+    page.heading("Example")
+    page.code("ECS_CLUSTER=shop", "ECS_CONTROL_ENDPOINT=http://10.0.0.1:6820")
+    page.heading("Settings")
+    for variable in variables().values():
+        page.item(variable.name, _meaning(variable))
+    page.heading("Settings without effect")
+    page.paragraphs(
+        "These are settings of the Amazon ECS agent that this agent has no use for; they are "
+        "accepted with a warning: " + ", ".join(sorted(WITHOUT_EFFECT)) + "."
+    )
+    page.heading("Files")
+    for path, text in _FILES[:2]:
+        page.item(path, text)
+    return page
+
+
+def _meaning(variable: Variable) -> str:
+    default = variable.note or variable.default_text or "none"
+    kind = variable.kind.label
+    if variable.bounds is not None:
+        low, high = variable.bounds.low, variable.bounds.high
+        kind += f" from {low:g}" if low is not None else ""
+        kind += f" to {high:g}" if high is not None else ""
+    # The label is written for a table in Markdown; its marks would show up here.
+    kind = kind.replace("\\|", "|").replace("`", "").replace("*", "")
+    return f"{variable.doc} Syntax: {kind}. Default: {default}."
