@@ -100,11 +100,15 @@ class Child:
                 self._process.kill()
 
     async def _run_once(self) -> int:
-        command = [sys.executable, "-m", "agent.cli.child", str(os.getpid()), *self.arguments]
+        module = ["-sP", "-m", "agent.cli.child", str(os.getpid())]
+        # An installed agent finds its libraries by sys.path alone, not by where it lies.
+        libraries = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
         # Own session: Ctrl-C on the terminal reaches the parent alone, which stops us in order.
         process = await asyncio.create_subprocess_exec(
-            *command,
-            env=dict(self.environment),
+            sys.executable,
+            *module,
+            *self.arguments,
+            env={**self.environment, **libraries},
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
