@@ -108,6 +108,7 @@ build {
     execute_command = local.as_root
     environment_vars = [
       "IMAGE_UPLOADS=${local.uploads}",
+      "IMAGE_SETTINGS=${join("\n", [for name, value in var.settings : "${name}=${value}"])}",
       "IMAGE_UPGRADE=${var.upgrade_system}",
       "IMAGE_DOCKER_PACKAGE=${var.docker_package}",
     ]

@@ -21,6 +21,16 @@ variable "image_archives" {
   description = "Container images to have in the machine image: archives as 'docker save' writes them."
 }
 
+variable "settings" {
+  type        = map(string)
+  default     = {}
+  description = "Settings of the agent for every host made from the image, such as ECS_IMAGE_PULL_BEHAVIOR."
+  validation {
+    condition     = length([for name in keys(var.settings) : name if regex_replace(name, "^ECS_[A-Z0-9_]+$", "") != ""]) == 0
+    error_message = "The names in settings must be those of docs/configuration.md: ECS_..."
+  }
+}
+
 variable "docker_package" {
   type        = string
   default     = ""

@@ -68,7 +68,7 @@ clean_logins() {
 }
 
 clean_agent() {
-  rm -rf "$root"/var/lib/ecs/data/* "$root"/var/lib/ecs/control/* "$root"/var/lib/ecs-control/* \
+  rm -rf "$root"/var/lib/ecs/data/* "$root"/var/lib/ecs/control/* "$root"/var/lib/ecs-agent-control/* \
     "$root"/var/log/ecs/*
   rm -f "$root/etc/ecs/control.token"
 }

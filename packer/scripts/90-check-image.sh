@@ -65,7 +65,7 @@ check_logins() {
 }
 
 check_host() {
-  without_files "$root/var/lib/ecs/data" "$root/var/lib/ecs/control" "$root/var/lib/ecs-control"
+  without_files "$root/var/lib/ecs/data" "$root/var/lib/ecs/control" "$root/var/lib/ecs-agent-control"
   absent "$root/etc/ecs/control.token" \
     "$root/var/lib/docker/engine-id" "$root/etc/docker/key.json" "$root/var/lib/docker/network" \
     "$root/var/lib/docker/swarm" "$root"/var/lib/docker/containers/*
