@@ -123,13 +123,17 @@ def join(
         _show(plan, as_json=as_json)
         return
     changed = _write(plan)
-    result = membership.shown(plan) | {"controlId": met.hello.control_id, "instanceArn": ""}
+    result = membership.shown(plan) | {
+        "controlId": met.hello.control_id,
+        "instanceArn": "",
+        "started": False,
+    }
     if no_start or not _has_service(config.absolute()):
         _say_how(plan, config.absolute(), changed=changed, managed=unit.is_managed())
     else:
         started = _start(changed=changed)
-        view = _registered(client, plan)
-        result["instanceArn"] = view.instance_arn
+        view = _registered(client, plan, before=agent if started else None)
+        result |= {"instanceArn": view.instance_arn, "started": started}
         done = "already a member, nothing was changed" if not (changed or started) else "joined"
         _say(f"{done}: cluster {plan.cluster}, instance {ids.instance_id(view.instance_arn)}")
     if as_json:
@@ -237,8 +241,11 @@ def _start(*, changed: bool) -> bool:
     return True
 
 
-def _registered(client: AgentClient, plan: Plan) -> AgentView:
-    """Return the agent once control has it; tell what it waits for meanwhile."""
+def _registered(client: AgentClient, plan: Plan, *, before: AgentView | None) -> AgentView:
+    """Return the agent once control has it; tell what it waits for meanwhile.
+
+    ``before`` is an agent that is on its way out: it does not count.
+    """
     deadline = time.monotonic() + REGISTERED_LIMIT_S
     told = ""
     while True:
@@ -249,9 +256,10 @@ def _registered(client: AgentClient, plan: Plan) -> AgentView:
             if unit.state() == "failed":
                 raise _ended() from None
         else:
-            if view.control_connected and view.control_endpoint == plan.settings.control_endpoint:
-                return view
-            why = _waits_for(view)
+            if before is None or view.started_at != before.started_at:
+                if _is_member(view, plan):
+                    return view
+                why = _waits_for(view)
         if why != told:
             told = why
             _say(f"waiting: {why}")
@@ -261,6 +269,10 @@ def _registered(client: AgentClient, plan: Plan) -> AgentView:
                 "see 'ecs-agent status' and 'journalctl -u ecs-agent'"
             )
         time.sleep(ASK_EVERY_S)
+
+
+def _is_member(view: AgentView, plan: Plan) -> bool:
+    return view.control_connected and view.control_endpoint == plan.settings.control_endpoint
 
 
 def _waits_for(view: AgentView) -> str:

@@ -26,18 +26,16 @@ def make(directory: Path, *, names: str = "DNS:localhost,IP:127.0.0.1") -> Certi
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
     _openssl(
         *["req", "-x509", *curve, "-days", "2", "-subj", "/CN=test authority"],
-        *["-addext", "keyUsage=critical,keyCertSign", "-keyout", ca_key, "-out", made.ca],
+        *["-addext", "keyUsage=critical,keyCertSign", "-keyout", f"{ca_key}", "-out", f"{made.ca}"],
     )
-    _openssl("req", *curve, "-subj", "/CN=control", "-keyout", made.key, "-out", request)
-    _openssl(
-        *["x509", "-req", "-in", request, "-CA", made.ca, "-CAkey", ca_key, "-CAcreateserial"],
-        *["-days", "2", "-extfile", extensions, "-out", made.certificate],
-    )
+    new = ["-subj", "/CN=control", "-keyout", f"{made.key}", "-out", f"{request}"]
+    _openssl("req", *curve, *new)
+    by = ["-CA", f"{made.ca}", "-CAkey", f"{ca_key}", "-CAcreateserial"]
+    result = ["-days", "2", "-extfile", f"{extensions}", "-out", f"{made.certificate}"]
+    _openssl("x509", "-req", "-in", f"{request}", *by, *result)
     return made
 
 
-def _openssl(*words: str | Path) -> None:
-    done = subprocess.run(
-        ["openssl", *map(str, words)], capture_output=True, text=True, check=False
-    )
+def _openssl(*words: str) -> None:
+    done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

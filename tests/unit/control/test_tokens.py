@@ -234,7 +234,8 @@ async def test_hello_in_the_words_of_each_trouble(
         other = place.url.replace("localhost", "127.0.0.2")
         with pytest.raises(ControlUnavailable, match="nobody listens"):
             await hello.meet(other, token=ONE, ca_file=signed.ca)
-        assert (await hello.meet(place.url, token=ONE, ca_file=signed.ca)).hello.version
+        for file in (signed.ca, signed.certificate):
+            assert (await hello.meet(place.url, token=ONE, ca_file=file)).hello.version
 
 
 async def test_a_certificate_for_another_name(place: Place, tmp_path: Path) -> None:
