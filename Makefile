@@ -3,28 +3,39 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST ?=
 BENCH ?=
+PACKAGE ?=
 
-.PHONY: help setup demo test unit check format bench package lock clean
+.PHONY: help setup tools demo test test-vm unit check format bench package lock clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
 
 setup: ## Install what is missing; leaves the command at .venv/bin/ecs-agent
 	@scripts/setup
 
+tools: # What make check and make test need besides
+	@scripts/setup --tools
+
 demo: setup ## Run a task of two containers and watch it from start to end
 	@.venv/bin/python scripts/with-engine .venv/bin/python scripts/demo.py
 
-test: setup ## Run the whole test suite against a real Docker Engine
+test: tools ## Run the whole test suite against a real Docker Engine
 	@.venv/bin/python scripts/with-engine .venv/bin/python -m pytest $(PYTEST)
+
+test-vm: setup ## Boot a Debian host in qemu and test the package of this commit in it
+	@scripts/setup-vm
+	@.venv/bin/python -m tests.vm.base >/dev/null
+	@$(MAKE) --no-print-directory package
+	@.venv/bin/python -m pytest tests/vm --log-cli-level=INFO $(PYTEST)
 
 unit: setup ## Run the tests that need neither root nor an engine
 	@.venv/bin/python -m pytest -m "not integration" $(PYTEST)
 
-check: setup ## Lint, check formatting and types
+check: tools ## Lint, check formatting, types and shell scripts
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	@scripts/check-shell
 
 format: setup ## Format the code
 	.venv/bin/ruff format .
@@ -33,8 +44,8 @@ format: setup ## Format the code
 bench: setup ## Measure against the Docker Engine itself
 	@.venv/bin/python scripts/with-engine .venv/bin/python -m tests.bench $(BENCH)
 
-package: setup ## Build wheel and source distribution into dist/
-	.venv/bin/python -m build --no-isolation --outdir dist .
+package: setup ## Build .deb, .rpm sources and wheel into dist/, for amd64 and arm64
+	@.venv/bin/python packaging/build $(PACKAGE)
 
 lock: setup ## Write the lock files anew with the newest releases
 	@scripts/lock
