@@ -4,24 +4,29 @@ Read ``_serve`` from top to bottom and you have seen the whole agent. It starts 
 alone can give (state, operator socket), waits for the container engine, takes over what runs, and
 only then opens the session with control.
 
-SIGTERM and SIGINT end the process with code 0; tasks run on. A fault that a restart cannot mend
-ends it with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
+SIGTERM and SIGINT end the process with code 0; tasks run on. SIGHUP reads the settings anew and
+serves anew where they differ (``service.life``). A fault that a restart cannot mend ends the process
+with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
+
+A service manager is told ``READY`` when the tasks are restored and the session with control has
+begun, or when the container engine could not be reached once: the agent then waits for somebody
+else, for as long as it takes, and whoever starts it must not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import random
-import signal
 import time
 import uuid
 from typing import TYPE_CHECKING
 
 import structlog
 
-from agent import __version__
+from agent import __version__, logs
 from agent.control.long_poll import LongPoll, LongPollSettings
 from agent.control.protocol import RegisterInfo
 from agent.endpoints.operator import OperatorSocket
@@ -40,12 +45,18 @@ from agent.resources import attributes, inventory
 from agent.resources.ledger import Ledger
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
+from agent.service.life import Life
+from agent.service.watchdog import Watchdog
 from agent.state import Batch, Store
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.config import Settings
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
+    from agent.service.life import Turn
+    from agent.service.notify import Notifier
 
 OWNER_META = "owner"
 IMDS_ADDRESSES = ("169.254.169.254/32",)
@@ -56,15 +67,24 @@ ENGINE_RETRY_S = (0.25, 15.0)
 _log = structlog.get_logger()
 
 
-def main(settings: Settings) -> int:
-    """Run the agent until it is told to stop and return its exit code."""
+def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifier) -> int:
+    """Run the agent until it is told to stop and return its exit code.
+
+    Args:
+        settings: what to begin with.
+        reread: reads the settings anew, for a reload; blocks.
+        notifier: the line to the service manager.
+    """
+    faulthandler.enable()  # the watchdog ends a stuck agent with SIGABRT: show where it was stuck
     code = ExitCode.SUCCESS
     try:
-        asyncio.run(_until_signal(settings))
+        asyncio.run(_live(settings, reread, notifier))
     except* (ConfigError, StaleGeneration) as group:
+        notifier.status(_texts(group))
         _log.error("the agent cannot go on", error=_texts(group))
         code = ExitCode.TERMINAL
     except* AgentError as group:
+        notifier.status(_texts(group))
         _log.error("the agent failed", error=_texts(group))
         code = ExitCode.ERROR
     return code
@@ -77,31 +97,32 @@ def _texts(group: BaseExceptionGroup[BaseException]) -> str:
     )
 
 
-async def _until_signal(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Only the first one counts: a second comes easily (a service manager signals parent and child, a
-    dying parent signals once per thread), and must not cut the clean-up short.
-    """
-    loop = asyncio.get_running_loop()
-    serving = asyncio.create_task(_serve(settings), name="agent")
-    told = False
-
-    def leave() -> None:
-        nonlocal told
-        if not told:
-            told = True
-            serving.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, leave)
+async def _live(settings: Settings, reread: Callable[[], Settings], notifier: Notifier) -> None:
+    """Serve until SIGTERM or SIGINT, with the watchdog at its side."""
+    watchdog = Watchdog(notifier)
+    life = Life(
+        lambda chosen, turn: _serve(chosen, turn, watchdog),
+        reread=reread,
+        adopt=adopt_log,
+        notifier=notifier,
+    )
+    feeder = asyncio.create_task(watchdog.run(), name="watchdog")
     try:
-        await serving
-    except asyncio.CancelledError:
-        _log.info("stopping; tasks run on")
+        with watchdog.holding([life.promise]):
+            await life.run(settings)
+    finally:
+        feeder.cancel()
+        await asyncio.wait([feeder])
 
 
-async def _serve(settings: Settings) -> None:
+def adopt_log(settings: Settings) -> None:
+    """Make the log follow settings, and say what is odd about them; raises ``ConfigError``."""
+    logs.configure(settings)
+    for warning in settings.warnings:
+        _log.warning("setting", problem=warning)
+
+
+async def _serve(settings: Settings, turn: Turn, watchdog: Watchdog) -> None:  # noqa: PLR0915 - the whole agent, in order
     if not settings.control_endpoint:
         raise ConfigError(
             "ECS_CONTROL_ENDPOINT is not set; set it to the URL of a control endpoint, for example "
@@ -110,7 +131,9 @@ async def _serve(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as cleanup:
         store = await Store.open(settings.data_dir / "agent.db")
         cleanup.push_async_callback(store.close)
+        cleanup.enter_context(watchdog.beating(store.beat))
         overview = Overview(settings, store, time.time())
+        cleanup.enter_context(watchdog.describing(overview.headline))
 
         operator = OperatorSocket(settings.socket_path, overview)
         await operator.start()
@@ -119,24 +142,16 @@ async def _serve(settings: Settings) -> None:
         runtime = DockerEngine(settings.docker_host)
         cleanup.push_async_callback(runtime.close)
         overview.runtime = runtime
-        info = await _reach_engine(runtime, overview)
+        info = await _reach_engine(runtime, overview, turn, watchdog)
 
         owner, host = await asyncio.gather(_owner_id(store), _read_host(settings, info))
         pause = await ensure_pause_image(runtime, host.architecture)
         networks = TaskNetworks(
             _network_settings(settings, owner), store=store, engine=runtime, image=pause
         )
-        cleanup.push_async_callback(_leave_no_spare, networks)
+        cleanup.push_async_callback(_leave_no_spare, networks, settings, turn)
         ledger = Ledger(host)
-        images = Images(
-            runtime,
-            behavior=settings.image_pull_behavior,
-            auth_type=settings.engine_auth_type,
-            auth_data=settings.engine_auth_data,
-            inactivity_s=settings.image_pull_inactivity_timeout_s,
-            pull_limit_s=settings.image_pull_timeout_s,
-            manifest_limit_s=settings.manifest_pull_timeout_s,
-        )
+        images = _images(settings, runtime)
         cleanup.push_async_callback(images.close)
 
         async def on_network_event(event: EngineEvent) -> None:
@@ -182,15 +197,7 @@ async def _serve(settings: Settings) -> None:
             )
 
         control = LongPoll(
-            LongPollSettings(
-                endpoint=settings.control_endpoint,
-                cluster=settings.cluster,
-                token_file=settings.control_token_file,
-                ca_file=settings.control_ca_file,
-            ),
-            store=store,
-            describe=describe_host,
-            take=engine.apply,
+            _control_settings(settings), store=store, describe=describe_host, take=engine.apply
         )
         overview.engine, overview.control = engine, control
         overview.networks, overview.ledger = networks, ledger
@@ -208,17 +215,24 @@ async def _serve(settings: Settings) -> None:
                 server = PrometheusServer(overview, overview.sampler, port=settings.prometheus_port)
                 await server.start()
                 cleanup.push_async_callback(server.close)
+            cleanup.enter_context(watchdog.holding(control.promises))
+            await control.begun.wait()
             _settle_memory()
+            cleanup.callback(gc.unfreeze)
+            watchdog.report()
+            turn.settle()
             _log.info("agent started", version=__version__, cluster=settings.cluster)
 
 
 def _settle_memory() -> None:
-    """Take everything loaded at start out of later garbage collections: it lives to the end."""
+    """Take everything loaded at start out of later garbage collections: it lives to the turn's end."""
     gc.collect()
     gc.freeze()
 
 
-async def _reach_engine(runtime: ContainerEngine, overview: Overview) -> EngineInfo:
+async def _reach_engine(
+    runtime: ContainerEngine, overview: Overview, turn: Turn, watchdog: Watchdog
+) -> EngineInfo:
     """Return once the engine has answered; until then the agent shows what it waits for."""
     wait_s, longest_s = ENGINE_RETRY_S
     while True:
@@ -230,6 +244,8 @@ async def _reach_engine(runtime: ContainerEngine, overview: Overview) -> EngineI
                 "('systemctl start docker') or set DOCKER_HOST"
             )
             _log.warning("waiting for the container engine", error=str(error))
+            watchdog.report()
+            turn.ready()
             await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads retries
             wait_s = min(longest_s, wait_s * 2)
         else:
@@ -275,6 +291,27 @@ def _network_settings(settings: Settings, owner: str) -> NetworkSettings:
     )
 
 
+def _images(settings: Settings, runtime: ContainerEngine) -> Images:
+    return Images(
+        runtime,
+        behavior=settings.image_pull_behavior,
+        auth_type=settings.engine_auth_type,
+        auth_data=settings.engine_auth_data,
+        inactivity_s=settings.image_pull_inactivity_timeout_s,
+        pull_limit_s=settings.image_pull_timeout_s,
+        manifest_limit_s=settings.manifest_pull_timeout_s,
+    )
+
+
+def _control_settings(settings: Settings) -> LongPollSettings:
+    return LongPollSettings(
+        endpoint=settings.control_endpoint,
+        cluster=settings.cluster,
+        token_file=settings.control_token_file,
+        ca_file=settings.control_ca_file,
+    )
+
+
 def _step_settings(settings: Settings, owner: str) -> StepSettings:
     return StepSettings(
         cluster=settings.cluster,
@@ -300,10 +337,17 @@ def _attributes(settings: Settings, host: HostResources, info: EngineInfo) -> di
     )
 
 
-async def _leave_no_spare(networks: TaskNetworks) -> None:
-    """Remove bridge, rules and spare sandboxes when the agent stops and no task needs them."""
+async def _leave_no_spare(networks: TaskNetworks, settings: Settings, turn: Turn) -> None:
+    """Remove bridge, rules and spare sandboxes when the agent stops and no task needs them.
+
+    Settings that follow with the same networks take them over as they are.
+    """
+    follower = turn.successor
+    kept = follower is not None and _network_settings(follower, "") == _network_settings(
+        settings, ""
+    )
     try:
-        if not networks.networks():
+        if not kept and not networks.networks():
             await networks.remove_host_objects()
     except AgentError as error:
         _log.warning("network left in place; the next start cleans it up", error=str(error))

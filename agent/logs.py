@@ -20,6 +20,7 @@ from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from structlog.typing import EventDict, Processor
 
@@ -39,15 +40,18 @@ Output = tuple["Processor", "Callable[[str], object]"]
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
-    """Set up logging of this process; call it once, before the first line.
+    """Set up logging of this process, before the first line and whenever settings change.
+
+    The log goes on as it was when this raises. Opening the log file blocks.
 
     Raises:
         ConfigError: the log file cannot be opened.
     """
     stream = stream or sys.stderr
     outputs = [(_renderer(settings.log_format, stream), _writer(stream))]
-    if settings.log_file is not None:
-        outputs.append((_plain(settings.log_format or "logfmt"), _file_writer(settings)))
+    file = None if settings.log_file is None else _open_file(settings, settings.log_file)
+    if file is not None:
+        outputs.append((_plain(settings.log_format or "logfmt"), _file_writer(file)))
     level = _LEVELS[settings.log_level]
     structlog.configure(
         processors=[
@@ -59,9 +63,10 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Fan(outputs),
-        cache_logger_on_first_use=True,
+        # Loggers live as long as their modules: a cached one would not follow a reload.
+        cache_logger_on_first_use=False,
     )
-    _adopt_stdlib(level)
+    _adopt_stdlib(level, file)
 
 
 class _Fan:
@@ -79,7 +84,16 @@ class _Fan:
 
 
 class _FromStdlib(logging.Handler):
-    """Brings the lines of libraries into the same log."""
+    """Brings the lines of libraries into the same log; closes its file when it is replaced."""
+
+    def __init__(self, file: logging.Handler | None) -> None:
+        super().__init__()
+        self._file = file
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        super().close()
 
     def emit(self, record: logging.LogRecord) -> None:
         logger = structlog.get_logger()
@@ -98,7 +112,7 @@ def _renderer(chosen: str, stream: TextIO) -> Processor:
         return _plain(chosen)
     if stream.isatty():
         return _for_terminal()
-    if _is_journal(stream):
+    if is_journal(stream):
         return _for_journal
     return _plain("json")
 
@@ -152,7 +166,7 @@ def _renamed(event: EventDict) -> EventDict:
     return {**head, "msg": event.pop("event", ""), **event}
 
 
-def _is_journal(stream: TextIO) -> bool:
+def is_journal(stream: TextIO) -> bool:
     """Return whether the stream is the journal's, as systemd tells in ``JOURNAL_STREAM``."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
@@ -170,11 +184,10 @@ def _writer(stream: TextIO) -> Callable[[str], object]:
     return write
 
 
-def _file_writer(settings: Settings) -> Callable[[str], object]:
+def _open_file(settings: Settings, path: Path) -> logging.Handler:
     from logging import handlers  # noqa: PLC0415 - few write a file, and it loads sockets
 
-    path, kept = settings.log_file, settings.log_max_roll_count
-    assert path is not None  # noqa: S101 - the caller has looked
+    kept = settings.log_max_roll_count
     handler: logging.Handler
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -189,12 +202,19 @@ def _file_writer(settings: Settings) -> Callable[[str], object]:
             f"ECS_LOGFILE: {path} cannot be opened ({error.strerror}); name another file"
         ) from None
     handler.name = FILE_HANDLER
+    return handler
+
+
+def _file_writer(handler: logging.Handler) -> Callable[[str], object]:
     logging.raiseExceptions = False  # a full disk must not flood standard error
     return lambda line: handler.handle(logging.makeLogRecord({"msg": line.rstrip("\n")}))
 
 
-def _adopt_stdlib(level: int) -> None:
+def _adopt_stdlib(level: int, file: logging.Handler | None) -> None:
     root = logging.getLogger()
-    root.handlers[:] = [_FromStdlib()]
+    before, root.handlers[:] = root.handlers[:], [_FromStdlib(file)]
+    for handler in before:
+        if isinstance(handler, _FromStdlib):
+            handler.close()
     root.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)

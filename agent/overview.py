@@ -69,6 +69,23 @@ class Overview:
             resources=self.ledger.used() if self.ledger else [],
         )
 
+    def headline(self) -> str:
+        """Return the agent as it stands in one line, for the service manager."""
+        view = self.agent_view()
+        if self.engine is None:
+            return "; ".join(view.degraded) or "starting"
+        waiting = f", {view.pending} pending" if view.pending else ""
+        tasks = f"{view.running} {'task' if view.running == 1 else 'tasks'} running{waiting}"
+        if view.control_error:
+            link = f"control: {view.control_error}"
+        elif view.control_connected:
+            link = "control connected"
+        else:
+            link = f"connecting to control at {view.control_endpoint}"
+        if view.instance_status not in {"", "ACTIVE"}:
+            link = f"{link}, instance {view.instance_status}"
+        return "; ".join([tasks, link, *view.degraded])
+
     def _degraded(self) -> list[str]:
         found = [*self.trouble.values(), *self._store.problems]
         if self.networks is not None:

@@ -17,6 +17,7 @@ from agent import logs
 from agent.cli import listen
 from agent.cli.client import CliError
 from agent.config import load
+from agent.service.notify import Notifier
 
 
 @click.command()
@@ -66,6 +67,7 @@ def control(
     """
     from agent.controlplane import names, server  # noqa: PLC0415 - a second that --help need not take
 
+    manager = Notifier.take(os.environ)
     address = listen.parse(listen_on)
     logs.configure(load(os.environ, ()))
     settings = server.ControlSettings(
@@ -81,10 +83,20 @@ def control(
     async def run() -> None:
         stop, reload = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
+
+        def leave() -> None:
+            manager.stopping()
+            stop.set()
+
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, leave)
         loop.add_signal_handler(signal.SIGHUP, reload.set)
-        await server.serve(settings, ready=lambda _host, _port: None, stop=stop, reload=reload)
+
+        def ready(host: str, port: int) -> None:
+            manager.status(f"listening on {host} port {port}")
+            manager.ready()
+
+        await server.serve(settings, ready=ready, stop=stop, reload=reload)
 
     try:
         asyncio.run(run())

@@ -1,13 +1,15 @@
 """``ecs-agent run``: from the command line to ``agent.daemon`` without click and rich.
 
 Reads settings, sets up logging and hands over. Settings that are bad, and anything else that a
-restart cannot mend, end with exit code 5 and one line per problem on standard error.
+restart cannot mend, end with exit code 5 and one line per problem on standard error, marked as errors
+where that is the journal.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ from agent.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from agent.service.notify import Notifier
 
 HELP = """\
 Usage: ecs-agent run [--config FILE]
@@ -25,6 +29,9 @@ Options:
   --config FILE  Settings file instead of /var/lib/ecs/ecs.config and
                  /etc/ecs/ecs.config. The environment wins over it.
   --help         Show this message and exit.
+
+SIGHUP reads the settings anew; tasks do not notice. SIGTERM stops the agent;
+tasks run on.
 
 Exit codes: 0 stopped on request, 1 failed, 2 bad command line, 5 a restart
 cannot help.
@@ -46,10 +53,14 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(HELP)
         return ExitCode.SUCCESS
     keep_rich_out()
+    from agent.service.notify import Notifier  # noqa: PLC0415 - after keep_rich_out
+
+    notifier = Notifier.take(os.environ)
     try:
-        return _run(config)
+        return _run(config, notifier)
     except ConfigError as error:
         _complain(str(error))
+        notifier.status(str(error).splitlines()[0])
         return ExitCode.TERMINAL
 
 
@@ -62,24 +73,19 @@ def keep_rich_out() -> None:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
-def _run(config: str) -> int:
+def _run(config: str, notifier: Notifier) -> int:
     from agent.config import DEFAULT_FILES, load  # noqa: PLC0415 - after the command line is right
 
     files = [Path(config)] if config else DEFAULT_FILES
-    settings = load(os.environ, files, required=bool(config))
+    read = partial(load, os.environ, files, required=bool(config))
+    settings = read()
     if os.geteuid() != 0:
-        _complain("run needs root, because it makes networks and namespaces; use sudo")
-        return ExitCode.TERMINAL
+        raise ConfigError("run needs root, because it makes networks and namespaces; use sudo")
 
-    import structlog  # noqa: PLC0415 - after keep_rich_out
+    from agent import daemon  # noqa: PLC0415 - after keep_rich_out
 
-    from agent import daemon, logs  # noqa: PLC0415 - after keep_rich_out
-
-    logs.configure(settings)
-    log = structlog.get_logger()
-    for warning in settings.warnings:
-        log.warning("setting", problem=warning)
-    return daemon.main(settings)
+    daemon.adopt_log(settings)
+    return daemon.main(settings, reread=read, notifier=notifier)
 
 
 def _parse(arguments: Sequence[str]) -> str:
@@ -102,5 +108,8 @@ def _parse(arguments: Sequence[str]) -> str:
 
 
 def _complain(text: str) -> None:
+    from agent.logs import is_journal  # noqa: PLC0415 - after keep_rich_out
+
+    mark = "<3>" if is_journal(sys.stderr) else ""
     for line in text.splitlines():
-        sys.stderr.write(f"ecs-agent: {line}\n")
+        sys.stderr.write(f"{mark}ecs-agent: {line}\n")

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from msgspec import Struct, field
@@ -39,6 +39,7 @@ from agent.errors import (
     StaleGeneration,
     StateFailure,
 )
+from agent.model.promise import WORK_S, Promise
 
 if TYPE_CHECKING:
     from agent.control.answers import ReadAssignments
@@ -49,6 +50,9 @@ if TYPE_CHECKING:
     from agent.state import Store
 
 _log = structlog.get_logger()
+
+TAKE_LIMIT_S: Final = 180.0
+"""How long taking orders may last: they are written to the disk, and nothing else is waited for."""
 
 
 class LongPollSettings(Struct, frozen=True, kw_only=True):
@@ -81,9 +85,11 @@ class LongPoll:
         describe: DescribeHost,
         take: TakeAssignments,
     ) -> None:
+        self.begun = asyncio.Event()
         self._settings = settings
         self._store = store
         self._take = take
+        self._promise = Promise("control loop")
         self._endpoint = parse_endpoint(settings.endpoint)
         self._link = Link(str(self._endpoint))
         self._client = WireClient(
@@ -93,7 +99,13 @@ class LongPoll:
             ca_file=settings.ca_file,
         )
         self._registration = Registration(
-            settings.cluster, store, self._client, describe, self._link, self._backoff()
+            settings.cluster,
+            store,
+            self._client,
+            describe,
+            self._link,
+            self._backoff(),
+            call_limit_s=settings.limits.call_s,
         )
         self._sender = OutboxSender(
             store.outbox,
@@ -108,6 +120,7 @@ class LongPoll:
         self._instance_status = ""
         self._trouble = ""
         """Why the last orders could not be taken; empty when they were."""
+        self.promises: tuple[Promise, ...] = (self._promise, self._registration.promise)
 
     @property
     def status(self) -> ControlStatus:
@@ -144,6 +157,7 @@ class LongPoll:
         await self._start()
         try:
             async with self._client, asyncio.TaskGroup() as group:
+                self.begun.set()
                 group.create_task(self._poll(), name="control-poll")
                 group.create_task(self._sender.run(), name="control-outbox")
                 group.create_task(self._metrics.run(), name="control-metrics")
@@ -182,12 +196,22 @@ class LongPoll:
                 await self._registration.start()
             except StateFailure as error:
                 self._link.down(error)
-                await self._link.pause(self._poll_backoff.next_s())
+                self.begun.set()
+                await self._pause(self._poll_backoff.next_s())
             else:
                 return
 
+    async def _pause(self, seconds: float) -> None:
+        """Pause the poll loop, which says so; the other loops pause by the link itself."""
+        with self._promise.within(seconds + WORK_S, "waiting before the next try"):
+            await self._link.pause(seconds)
+
+    async def _renew(self, used: Identity | None) -> None:
+        with self._promise.resting("waiting for a registration"):
+            await self._registration.renew(used)
+
     async def _poll(self) -> None:
-        await self._registration.renew(None)
+        await self._renew(None)
         identity = await self._registration.identity()
         after = 0
         while True:
@@ -199,27 +223,29 @@ class LongPoll:
                 after = await self._poll_once(identity, after)
             except InstanceUnknown as error:
                 self._link.down(error)
-                await self._link.pause(self._poll_backoff.next_s())
-                await self._registration.renew(identity)
+                await self._pause(self._poll_backoff.next_s())
+                await self._renew(identity)
             except StaleGeneration as error:
-                await self._registration.overtaken(identity, error)
+                with self._promise.resting("waiting for a registration"):
+                    await self._registration.overtaken(identity, error)
             except ControlFailure as error:
                 if isinstance(error, RevisionCompacted) and after:
                     after = 0
                     # After a restart of control all agents ask for everything: not in one moment,
                     # and never in a loop.
-                    await self._link.pause(self._poll_backoff.next_s())
+                    await self._pause(self._poll_backoff.next_s())
                     continue
                 self._link.down(error)
                 asked_s = error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
-                await self._link.pause(self._poll_backoff.next_s(asked_s))
+                await self._pause(self._poll_backoff.next_s(asked_s))
 
     async def _poll_once(self, identity: Identity, after: int) -> int:
         """Make one poll and hand on what it brought; return the revision to ask after next."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         wait_s = self._wait_s(identity)
-        read = await self._client.assignments(identity, after=after, wait_s=wait_s)
+        with self._promise.within(self._settings.limits.call_s + wait_s + WORK_S, "polling"):
+            read = await self._client.assignments(identity, after=after, wait_s=wait_s)
         self._link.up()
         took_s = loop.time() - began
         if read is None:
@@ -229,7 +255,7 @@ class LongPoll:
         orders = read.assignments
         if orders.revision < after and not orders.full:
             _log.warning("control went back in time", revision=orders.revision, after=after)
-            await self._link.pause(self._poll_backoff.next_s())
+            await self._pause(self._poll_backoff.next_s())
             return 0
         if not await self._hand_on(orders, identity):
             return after
@@ -248,14 +274,15 @@ class LongPoll:
     async def _pace(self, took_s: float, wait_s: float) -> None:
         """Slow down when control answers at once without any news, instead of asking in a loop."""
         if took_s < min(1.0, wait_s / 2):
-            await self._link.pause(self._poll_backoff.next_s())
+            await self._pause(self._poll_backoff.next_s())
         else:
             self._poll_backoff.reset()
 
     async def _hand_on(self, orders: Assignments, identity: Identity) -> bool:
         """Give the orders to the engine; False when it could not take them, so that they come again."""
         try:
-            await self._take(orders, identity.control_id)
+            with self._promise.within(TAKE_LIMIT_S, "taking orders"):
+                await self._take(orders, identity.control_id)
         except StateFailure as error:
             # The store has logged it.
             self._trouble = f"orders could not be taken: {error}"
@@ -269,7 +296,7 @@ class LongPoll:
             self._trouble = ""
             self._instance_status = orders.instance_status
             return True
-        await self._link.pause(self._poll_backoff.next_s())
+        await self._pause(self._poll_backoff.next_s())
         return False
 
 

@@ -15,7 +15,10 @@ from agent.model.resources import HostResources
 from agent.model.wire import Assignments
 
 if TYPE_CHECKING:
+    import asyncio
+
     from agent.model.metrics import MetricsBatch
+    from agent.model.promise import Promise
 
 
 class RegisterInfo(Struct, frozen=True, kw_only=True):
@@ -59,6 +62,14 @@ class ControlStatus(Struct, frozen=True, kw_only=True):
 
 class Control(Protocol):
     """A control client. Everything but ``run`` and ``leave`` returns at once."""
+
+    @property
+    def begun(self) -> asyncio.Event:
+        """Set once ``run`` knows who this host is, or has found that it cannot know now."""
+
+    @property
+    def promises(self) -> tuple[Promise, ...]:
+        """By when each of its loops will have moved again."""
 
     @property
     def status(self) -> ControlStatus:

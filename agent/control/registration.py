@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from agent.control.wire_client import Identity
+from agent.control.wire_client import CallLimits, Identity
 from agent.errors import (
     AgentError,
     ConfigError,
@@ -28,6 +28,7 @@ from agent.errors import (
     StateFailure,
 )
 from agent.model import ids
+from agent.model.promise import WORK_S, Promise
 from agent.model.wire import Register
 from agent.state import Batch
 
@@ -81,7 +82,13 @@ class Registration:
         describe: DescribeHost,
         link: Link,
         backoff: Backoff,
+        *,
+        call_limit_s: float = CallLimits().call_s,
     ) -> None:
+        # Two calls: one with the ARN that is known, one without it.
+        self._try_limit_s = 2 * call_limit_s + WORK_S
+        self.promise = Promise("registration")
+        """While somebody registers; those who wait for it promise nothing themselves."""
         self._cluster = ids.cluster_name(cluster)
         self._store = store
         self._client = client
@@ -139,19 +146,28 @@ class Registration:
         async with self._lock:
             if self._current is not used:
                 return
-            while True:
-                try:
+            try:
+                await self._until_registered()
+            finally:
+                self.promise.rest()
+
+    async def _until_registered(self) -> None:
+        while True:
+            try:
+                with self.promise.within(self._try_limit_s, "registering"):
                     self._current = await self._register()
-                except StaleGeneration:
-                    raise
-                except AgentError as error:
-                    self._link.down(error)
-                    await self._link.pause(self._backoff.next_s(_asked_s(error)))
-                else:
-                    self._backoff.reset()
-                    self._registered.set()
-                    self._link.up()
-                    return
+            except StaleGeneration:
+                raise
+            except AgentError as error:
+                self._link.down(error)
+                pause_s = self._backoff.next_s(_asked_s(error))
+                with self.promise.within(pause_s + WORK_S, "waiting to register again"):
+                    await self._link.pause(pause_s)
+            else:
+                self._backoff.reset()
+                self._registered.set()
+                self._link.up()
+                return
 
     async def overtaken(self, used: Identity, error: StaleGeneration) -> None:
         """Return if our own registration replaced ``used``, be it only just now; else raise."""

@@ -136,6 +136,21 @@ class Store:
         """
         return self._write(batch.ops, durable=True)
 
+    def beat(self) -> asyncio.Future[None]:
+        """Ask the writer for a sign of life; the answer is there when the thread has come to it.
+
+        Says nothing about the disk: a writer whose every write fails is alive. At most one question
+        should be open at a time.
+
+        Raises:
+            StateFailure: the store is closed.
+        """
+        if self._closed:
+            raise self._closed_failure()
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._queue.put(_Call(lambda: None, future))
+        return future
+
     async def load(self, kind: str, decode: Callable[[bytes], T]) -> dict[str, T]:
         """Read all records of a kind, by key, in the order in which they were first put.
 

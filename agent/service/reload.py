@@ -1,0 +1,56 @@
+"""What a reload changes: the difference between two sets of settings, fit for a log. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from agent.config.settings import variables
+from agent.config.values import SecretText
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+
+NOTHING: Final = "(none)"
+_SHOWN: Final = 200
+"""Characters of a value that are worth a log line."""
+
+
+class Change(NamedTuple):
+    """One setting that has another value than before, in words."""
+
+    variable: str
+    old: str
+    new: str
+
+
+def difference(old: Settings, new: Settings) -> list[Change]:
+    """Return what differs, in the order of the settings' table; secrets are masked.
+
+    A secret that changed shows as changed all the same.
+    """
+    changes = []
+    for field_name, variable in variables().items():
+        before, after = getattr(old, field_name), getattr(new, field_name)
+        if before == after:
+            continue
+        if isinstance(before, SecretText) or isinstance(after, SecretText):
+            after_text = "(another secret)" if before and after else _masked(after)
+            changes.append(Change(variable.name, _masked(before), after_text))
+        else:
+            changes.append(Change(variable.name, _shown(before), _shown(after)))
+    return changes
+
+
+def _masked(secret: Any) -> str:
+    return "(secret)" if secret else NOTHING
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ("", (), {}):
+        return NOTHING
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(list(value) if isinstance(value, tuple) else value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
