@@ -78,6 +78,7 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
     Raises:
         OSError: it cannot be written; what was there before is unchanged.
     """
+    path = path.resolve()  # a link stays one
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -135,9 +135,9 @@ async def serve(
     tls = _tls(settings)
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
+    await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     gate = Gate(settings.token_file)
     await asyncio.to_thread(gate.load)
-    await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
         services = Services(store=store, names=Names(settings.region, settings.account))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     out = capsys.readouterr().out
-    for command in ("standalone", "run", "control", "status", "why", "logs", "version"):
+    for command in ("standalone", "run", "control", "join", "status", "why", "logs", "version"):
         assert f"  {command} " in out
 
 

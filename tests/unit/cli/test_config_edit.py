@@ -90,6 +90,14 @@ def test_a_file_is_replaced_with_its_mode_and_nothing_is_left_beside_it(tmp_path
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "ecs.config"
+    link.symlink_to(tmp_path / "elsewhere")
+    config_edit.replace_file(link, b"x", mode=0o600)
+    assert link.is_symlink()
+    assert (tmp_path / "elsewhere").read_bytes() == b"x"
+
+
 def test_a_file_that_cannot_be_replaced_stays(tmp_path: Path) -> None:
     (tmp_path / "ecs.config").mkdir()
     with pytest.raises(OSError, match=r"ecs\.config"):

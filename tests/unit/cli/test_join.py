@@ -205,6 +205,7 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
         (["--token", TOKEN, "--cluster", "a b"], 5, "ECS_CLUSTER: 'a b' is not a cluster name"),
         (["--token", TOKEN, "--attribute", "x"], 2, "--attribute x: is not NAME=VALUE"),
         (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: No such file"),
+        (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: holds no usable"),
     ],
 )
 async def test_what_is_wrong_is_one_line_and_nothing_is_written(

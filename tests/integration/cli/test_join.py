@@ -1,0 +1,139 @@
+"""Real processes: a fleet with TLS and tokens, joined with the command and kept through a rotation."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.model import tokens
+from tests.support import certificates
+from tests.support.fleet import COMMAND, Agent, Control, Fleet, eventually, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("sdk")]
+
+NEW = "n" * 40
+
+
+class Joining(Fleet):
+    """A control endpoint with TLS and tokens, and a host that has not joined."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        made = certificates.make(self.directory / "tls")
+        self.ca = made.ca
+        self.tokens = self.directory / "tokens"
+        self.agent_url = f"https://localhost:{free_port()}"
+        self.control.arguments += [
+            *["--agent-listen", self.agent_url.removeprefix("https://")],
+            *["--tls-certificate", str(made.certificate), "--tls-key", str(made.key)],
+            *["--token-file", str(self.tokens)],
+        ]
+        self.config = self.directory / "ecs.config"
+        agent = self.add_agent()
+        lines = [f"{name}={value}" for name, value in agent.environment.items()]
+        self.config.write_text("\n".join(line for line in lines if "ENDPOINT" not in line) + "\n")
+        agent.environment = {}
+        agent.arguments = ["run", "--config", str(self.config)]
+
+    def join(self, *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run the command as root would on the host."""
+        keep = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
+        done = subprocess.run(
+            [str(COMMAND), "join", self.agent_url, "--config", str(self.config), *words],
+            env=keep,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    def instance(self) -> dict[str, Any]:
+        """The one instance as control has it."""
+        client = self.client()
+        arns = client.list_container_instances()["containerInstanceArns"]
+        arns += client.list_container_instances(status="DRAINING")["containerInstanceArns"]
+        found = client.describe_container_instances(containerInstances=list(set(arns)))
+        (one,) = found["containerInstances"]
+        shown: dict[str, Any] = one
+        return shown
+
+    def reread(self, *lines: str) -> None:
+        """Change the token file and have control read it."""
+        seen = self.control.log.read_text().count("token file read")
+        self.tokens.write_text("".join(f"{line}\n" for line in lines))
+        os.kill(self.control.pid, signal.SIGHUP)
+        eventually(lambda: self.control.log.read_text().count("token file read") > seen)
+
+
+@pytest.fixture
+def joining(tmp_path: Path) -> Iterator[Joining]:
+    made = Joining(tmp_path)
+    made.control.start()
+    made.control.ready()
+    yield made
+    made.end()
+
+
+def state_of(agent: Agent) -> tuple[bool, str]:
+    view = agent.json("status")
+    return view["controlConnected"], view["instanceStatus"]
+
+
+def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> None:
+    control, (agent,) = joining.control, joining.agents
+    assert isinstance(control, Control)
+    (old,) = tokens.parse(joining.tokens.read_text())
+
+    refused = joining.join("--ca-file", str(joining.ca), check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "control asks for a token; give --token" in refused.stderr
+    untrusted = joining.join("--token-file", str(joining.tokens), check=False)
+    assert "is not trusted" in untrusted.stderr
+    assert "give --ca-file with the certificate" in untrusted.stderr
+
+    given = ["--token-file", str(joining.tokens), "--ca-file", str(joining.ca)]
+    joined = joining.join(*given, "--attribute", "rack=a1", "--json")
+    assert json.loads(joined.stdout)["controlId"]
+    assert f"ecs-agent run --config {joining.config}" in joined.stderr
+    assert old not in joined.stdout + joined.stderr + joining.config.read_text()
+    assert "nothing was changed" in joining.join(*given).stderr
+
+    agent.start()
+    joining.wait_connected()
+    custom = {item["name"]: item.get("value") for item in joining.instance()["attributes"]}
+    assert custom["rack"] == "a1"
+
+    # Both are good; then the host has the new one; then the old one is worth nothing.
+    joining.reread(old, NEW)
+    joining.join("--token", NEW)
+    joining.reread(NEW)
+    client, arn = joining.client(), joining.instance()["containerInstanceArn"]
+    for status in ("DRAINING", "ACTIVE"):
+        client.update_container_instances_state(containerInstances=[arn], status=status)
+        wanted = (True, status)
+        eventually(lambda: state_of(agent) == wanted, within_s=10, what=status)
+    assert "control away" not in agent.log.read_text()
+
+    # A host that was forgotten says so, and comes back as soon as its file is right.
+    joining.reread("o" * 40)
+    client.update_container_instances_state(containerInstances=[arn], status="DRAINING")
+    eventually(lambda: "control refused the token" in agent.json("status")["controlError"])
+    refused_lines = control.log.read_text().count("call refused")
+    assert 1 <= refused_lines <= 3
+    joining.join("--token", "o" * 40)
+    eventually(lambda: state_of(agent) == (True, "DRAINING"), within_s=40)
+    for word in (old, NEW):
+        assert word not in control.log.read_text() + agent.log.read_text()
+    assert agent.stop() == 0
+    assert control.stop() == 0
