@@ -1,0 +1,178 @@
+"""``ecs-agent doctor``: check this host, say what to mend, and write the support archive.
+
+Words what ``agent.doctor`` finds: a coloured table on a terminal, plain lines in a pipe, JSON for
+machines. Works without an agent, without Docker and with settings that cannot be read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli import render
+from agent.cli.client import CliError
+from agent.config import DEFAULT_FILES, Settings, load
+from agent.errors import ConfigError, ExitCode
+
+if TYPE_CHECKING:
+    from agent.doctor.findings import Finding, Report
+    from agent.doctor.host import Host
+
+_COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
+_HERE = "*"
+"""Value of ``--bundle`` without a file."""
+
+
+@click.command()
+@click.option(
+    "--config", default="", metavar="FILE", help="Settings file, as `ecs-agent run` takes it."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--quick", is_flag=True, help="Leave out what takes longer than a moment.")
+@click.option(
+    "--bundle",
+    is_flag=False,
+    flag_value=_HERE,
+    default="",
+    metavar="[FILE]",
+    help="Also write an archive for support, with secrets removed. "
+    "[default: ecs-agent-bundle-HOST-DATE.tar.gz]",
+)
+def doctor(config: str, bundle: str, *, as_json: bool, quick: bool) -> int:
+    """Check this host and say what to mend.
+
+    Run it before and after joining. Each line is ok, a warning (works, but read it) or an error,
+    with what to do about it. Nothing on the host is changed.
+
+    Exit codes: 0 no errors, 1 errors. With --bundle: 0 the archive was written, 1 it was not.
+    """
+    _keep_quiet()
+    if bundle == "-":
+        raise CliError(
+            "--bundle -: the archive is a file of root's; name one, or leave the name out",
+            exit_code=ExitCode.USAGE,
+        )
+    files = (Path(config),) if config else DEFAULT_FILES
+    target = _target(bundle)
+    report, written = asyncio.run(_work(files, bool(config), target, quick=quick))
+    if as_json:
+        render.as_json(report)
+    else:
+        _show(report)
+    if target is not None:
+        click.echo(written, err=as_json)
+        return ExitCode.SUCCESS
+    return ExitCode.ERROR if report.errors else ExitCode.SUCCESS
+
+
+def _keep_quiet() -> None:
+    """Drop the log lines of what the checks call: this command says everything itself."""
+    import structlog  # noqa: PLC0415 - only here
+
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
+
+async def _work(
+    files: tuple[Path, ...], required: bool, target: Path | None, *, quick: bool
+) -> tuple[Report, str]:
+    """Run the checks and write the archive; return the report and a line on the archive."""
+    from agent.doctor.examine import examine  # noqa: PLC0415 - half a second that --help need not pay
+
+    host = await asyncio.to_thread(_host, files, required=required)
+    try:
+        report = await examine(host, quick=quick)
+        return report, await _bundle(host, report, target) if target is not None else ""
+    finally:
+        await host.close()
+
+
+def _host(files: tuple[Path, ...], *, required: bool) -> Host:
+    from agent.doctor.host import Host  # noqa: PLC0415 - as above
+
+    try:
+        return Host(settings=load(os.environ, files, required=required), files=files)
+    except ConfigError as error:
+        return Host(settings=Settings(), files=files, problems=tuple(str(error).splitlines()))
+
+
+async def _bundle(host: Host, report: Report, target: Path) -> str:
+    from agent.doctor.bundle import write  # noqa: PLC0415 - only for those who want one
+
+    try:
+        size = await write(host, report, target, progress=_progress)
+    except OSError as error:
+        mend = "choose another name" if isinstance(error, FileExistsError) else "choose a place"
+        raise CliError(f"{target}: {error.strerror}; {mend} with --bundle FILE") from None
+    return (
+        f"wrote {target} ({render.size(size)}); secrets were removed as far as they are known: "
+        "look through it before you hand it on"
+    )
+
+
+def _progress(ready: int, all_: int) -> None:
+    """Keep one line on the terminal up to date; a pipe is spared it."""
+    if sys.stderr.isatty():
+        click.echo(f"\rcollecting {ready} of {all_} pieces", nl=ready == all_, err=True)
+
+
+def _target(bundle: str) -> Path | None:
+    if not bundle:
+        return None
+    if bundle != _HERE:
+        return Path(bundle).absolute()
+    from agent.doctor.bundle import default_name  # noqa: PLC0415 - only for those who want one
+
+    return Path.cwd() / default_name()
+
+
+def _show(report: Report) -> None:
+    on_terminal = render.on_terminal()
+    width = max((len(finding.check) for finding in report.findings), default=0)
+    show = _on_terminal if on_terminal else _plain
+    for finding in report.findings:
+        show(finding, width)
+    if report.left_out:
+        click.echo(f"left out by --quick: {', '.join(report.left_out)}")
+    click.echo(_sum(report))
+
+
+def _plain(finding: Finding, width: int) -> None:
+    click.echo(f"{finding.level.value:<7}  {finding.check:<{width}}  {finding.seen}")
+    margin = " " * (7 + 2 + width + 2)
+    if finding.mend:
+        click.echo(f"{margin}mend: {finding.mend}")
+    if finding.command:
+        click.echo(f"{margin}$ {finding.command}")
+
+
+def _on_terminal(finding: Finding, width: int) -> None:
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe need not pay
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console(highlight=False)
+    head = Text(f"{finding.level.value:<7}", style=f"bold {_COLOURS[finding.level.value]}")
+    head.append(f"  {finding.check:<{width}}  ", style="bold")
+    margin = " " * len(head.plain)
+    room = max(30, console.width - len(margin))
+    first, *rest = textwrap.wrap(finding.seen, room) or [""]
+    head.append(first, style="" if finding.mend or finding.level.value != "ok" else "dim")
+    console.print(head, soft_wrap=True)
+    for line in rest:
+        console.print(Text(margin + line), soft_wrap=True)
+    for line in textwrap.wrap(finding.mend, room - 2):
+        console.print(Text(f"{margin}{line}", style="cyan"), soft_wrap=True)
+    if finding.command:  # never folded: it is there to be pasted
+        console.print(Text(f"{margin}$ {finding.command}", style="cyan bold"), soft_wrap=True)
+
+
+def _sum(report: Report) -> str:
+    def count(number: int, what: str) -> str:
+        return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
+
+    return f"{count(report.errors, 'error')}, {count(report.warnings, 'warning')}"

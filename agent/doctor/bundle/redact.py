@@ -1,0 +1,113 @@
+"""Takes secrets out of text: values that are known, and what looks like one. Pure.
+
+Removing too much is a nuisance, too little a leak; so patterns are wide. What a secret is known by
+(``Authorization``, ``password=``) stays, so that a reader sees that something was there.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+REMOVED = "[removed]"
+_SHORT = 6
+"""A known value shorter than this is removed only where it stands alone, lest text falls apart."""
+_WORDS = (
+    r"secret|token|passw(?:or)?d|passwd|passphrase|pwd|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|auth[_-]?data|x-registry-auth|credentials?|signature|activation[_-]?code|client[_-]?key"
+)
+_SECRET_NAME = re.compile(rf"(?:{_WORDS})", re.IGNORECASE)
+_HARMLESS_NAME = re.compile(r"(?:_|-|\.)?(?:file|path|dir|directory)$", re.IGNORECASE)
+_QUOTE = r"\\{0,3}[\"']"
+_NAMED = re.compile(
+    rf"(?P<name>(?<![\w.-])[\w.-]{{0,64}}?(?:{_WORDS})[\w.-]{{0,64}}|(?<![\w.-])auth)"
+    rf"(?P<middle>(?:{_QUOTE})?\s{{0,8}}[=:]\s{{0,8}})"
+    rf"(?P<value>(?P<open>{_QUOTE}).{{0,8192}}?(?P=open)|[^\s,;&\"'{{}}\[\]]+)",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(
+    rf"(?P<name>(?<![\w-])--?(?=[a-z])[a-z-]{{0,32}}?(?:{_WORDS})[a-z-]{{0,32}}\s+)[^\s-]\S*",
+    re.IGNORECASE,
+)
+_LITERALS = frozenset({"true", "false", "null", "none"})
+_PATTERNS = (
+    (
+        re.compile(
+            r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}-----|\Z)",
+            re.DOTALL,
+        ),
+        REMOVED,
+    ),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/\s@\"'<>]{1,512}@"), rf"\1{REMOVED}@"),
+    (
+        re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^/\s:@\"'<>]{1,256}:[^\s@\"'<>]{1,512}@"),
+        rf"\1{REMOVED}@",
+    ),
+    (
+        re.compile(
+            rf"((?:proxy-)?authorization(?:{_QUOTE})?\s{{0,8}}[:=]\s{{0,8}}(?:{_QUOTE})?)[^\r\n\"']+",
+            re.IGNORECASE,
+        ),
+        rf"\1{REMOVED}",
+    ),
+    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/-]{8,}=*", re.IGNORECASE), rf"\1 {REMOVED}"),
+    (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}"), REMOVED),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), REMOVED),
+)
+
+
+class Redactor:
+    """Knows the secrets of one host, and cleans text of them."""
+
+    def __init__(self, known: Iterable[str]) -> None:
+        forms = {form for value in known for form in _forms(value)}
+        ordered = sorted(forms, key=lambda form: (-len(form), form))
+        self._known = _any_of([re.escape(form) for form in ordered if len(form) >= _SHORT])
+        self._short = _any_of(
+            [rf"(?<!\w){re.escape(form)}(?!\w)" for form in ordered if len(form) < _SHORT]
+        )
+
+    def clean(self, text: str) -> str:
+        """Return the text without secrets."""
+        for pattern in (self._known, self._short):
+            if pattern is not None:
+                text = pattern.sub(REMOVED, text)
+        for pattern, instead in _PATTERNS:
+            text = pattern.sub(instead, text)
+        return _OPTION.sub(rf"\g<name>{REMOVED}", _NAMED.sub(_without_value, text))
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether a variable or field of this name may hold a secret."""
+    return bool(_SECRET_NAME.search(name)) and not _HARMLESS_NAME.search(name)
+
+
+def _without_value(found: re.Match[str]) -> str:
+    value, quoted = found["value"], found["open"]
+    if value.lower() in _LITERALS or _HARMLESS_NAME.search(found["name"]):
+        return found[0]
+    shown = f"{quoted}{REMOVED}{quoted}" if quoted else REMOVED
+    return f"{found['name']}{found['middle']}{shown}"
+
+
+def _any_of(patterns: list[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(patterns)) if patterns else None
+
+
+def _forms(value: str) -> set[str]:
+    """Return a value as it may stand in logs: plain, in JSON, in a URL, in base64."""
+    value = value.strip()
+    if not value:
+        return set()
+    encoded = base64.b64encode(value.encode("utf-8", errors="replace")).decode().rstrip("=")
+    forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    forms.add(quote(value, safe=""))
+    if len(value) >= _SHORT:
+        forms.add(encoded)
+    return forms

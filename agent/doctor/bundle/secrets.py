@@ -1,0 +1,193 @@
+"""Gathers every secret value of this host that can be known, so that it can be taken out of text.
+
+Reads the token file, the settings files, the environment of this process and that of the engine's
+containers. Values stay in memory. What cannot be read is left out: the patterns of ``redact`` are
+still there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.config import SecretText, files
+from agent.config.settings import variables
+from agent.config.values import JSON_SECRET
+from agent.doctor import reading
+from agent.doctor.bundle.redact import Redactor, is_secret_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.doctor.host import Host
+
+_CONTAINERS = 300
+_CONTAINERS_LIMIT_S = 20.0
+_LONG = 12
+"""A value of a container's environment that is longer than this is removed whatever its name."""
+_PLAIN_NAMES = frozenset(
+    {"PATH", "HOME", "HOSTNAME", "LANG", "LC_ALL", "PWD", "SHELL", "TERM", "TZ"}
+)
+_CLIPPED = 16
+"""The settings' messages show this many characters of a line that is no setting."""
+_LEAST = 4
+
+
+async def redactor(host: Host) -> Redactor:
+    """Return what knows all secrets of this host that can be known."""
+    known = await reading.blocking(lambda: _local(host))
+    try:
+        async with asyncio.timeout(_CONTAINERS_LIMIT_S):
+            known |= await _of_containers(host)
+    except (OSError, TimeoutError, ValueError):
+        pass  # without the engine there is nothing of its containers in the archive either
+    values = frozenset(known)
+    return await reading.blocking(lambda: Redactor(values))
+
+
+def _local(host: Host) -> set[str]:
+    known = set(_of_settings(host))
+    if host.settings.control_token_file is not None:
+        known |= of_token_file(reading.text_of(host.settings.control_token_file))
+    for path in host.files:
+        known |= of_settings_file(reading.text_of(path))
+    known |= of_environment(os.environ)
+    return known
+
+
+def _of_settings(host: Host) -> Iterable[str]:
+    for name in variables():
+        value = getattr(host.settings, name)
+        if isinstance(value, SecretText):
+            yield from of_json(value.reveal())
+
+
+def of_token_file(text: str) -> set[str]:
+    """Return what may be a token: every line but comments, whole and word by word."""
+    lines = [line.strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    return {*lines, *(word for line in lines for word in line.split())}
+
+
+def of_settings_file(text: str) -> set[str]:
+    """Return the values of a settings file that must not be shown."""
+    known: set[str] = set()
+    for line in text.split("\n"):
+        content = files.parse(line, name="")
+        for given in content.values.values():
+            if not may_show(given.name):
+                known |= of_json(given.value)
+        if content.problems and line.strip():
+            # Nobody knows what it is; a pasted secret, perhaps.
+            name, _, value = line.partition("=")
+            known |= {line.strip(), value.strip()} | (set() if value else {name.strip()[:_CLIPPED]})
+    return {value for value in known if len(value) >= _LEAST}
+
+
+def may_show(name: str) -> bool:
+    """Tell whether the value of a setting of this name is no secret."""
+    kinds = {variable.name: variable.kind for variable in variables().values()}
+    return name in kinds and kinds[name] is not JSON_SECRET
+
+
+def of_environment(environ: Mapping[str, str]) -> set[str]:
+    """Return the values of variables whose names speak of secrets."""
+    secret = {v.name for v in variables().values() if v.kind is JSON_SECRET}
+    return {
+        value
+        for name, text in environ.items()
+        if name in secret or is_secret_name(name)
+        for value in of_json(text)
+        if len(value) >= _LEAST
+    }
+
+
+def of_json(text: str) -> set[str]:
+    """Return a secret text itself, and where it is JSON every secret inside."""
+    known = {text}
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return known
+    if isinstance(value, dict | list):
+        known |= set(_leaves(value))
+    return known
+
+
+def _leaves(value: Any) -> Iterable[str]:
+    """Yield the secrets in registry credentials: passwords, and what ``auth`` holds in base64."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for name, item in pairs:
+        if isinstance(item, dict | list):
+            yield from _leaves(item)
+        elif isinstance(item, str) and item:
+            if name == "auth":
+                yield item
+                yield from _decoded(item)
+            elif not isinstance(name, str) or is_secret_name(name):
+                yield item
+
+
+def _decoded(auth: str) -> Iterable[str]:
+    try:
+        text = base64.b64decode(auth, validate=False).decode("utf-8")
+    except ValueError:
+        return
+    yield text
+    yield text.partition(":")[2]
+
+
+async def _of_containers(host: Host) -> set[str]:
+    """Return what is secret in the environments of the engine's containers."""
+    if (await host.engine()).trouble:
+        return set()
+    raw = await reading.get(host.engine_socket, f"/containers/json?all=1&limit={_CONTAINERS}")
+    known: set[str] = set()
+    for row in msgspec.json.decode(raw, type=list[dict[str, Any]]):
+        try:
+            body = await reading.get(host.engine_socket, f"/containers/{row['Id']}/json")
+        except ValueError:
+            continue  # it went away meanwhile
+        config = msgspec.json.decode(body, type=dict[str, Any]).get("Config") or {}
+        known |= of_container(config.get("Env") or [])
+    return known
+
+
+def of_container(environment: Sequence[str]) -> set[str]:
+    """Return what is secret in ``NAME=value`` texts of a container."""
+    known: set[str] = set()
+    for text in environment:
+        name, _, value = text.partition("=")
+        if is_secret_name(name) and len(value) >= _LEAST:
+            known |= of_json(value)
+        elif len(value) >= _LONG and name not in _PLAIN_NAMES:
+            known.add(value)
+    return known
+
+
+def shown_settings(text: str, *, name: str) -> str:
+    """Return a settings file with the values of all names that may hold a secret removed.
+
+    Lines that are no setting are removed whole.
+    """
+    lines = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        content = files.parse(line, name=name)
+        if content.problems:
+            lines.append(f"[removed: line {number} is no setting; {len(line)} characters]")
+        elif not content.values:
+            lines.append(line)
+        else:
+            given = next(iter(content.values.values()))
+            lines.append(line if may_show(given.name) else f"{given.name}=[removed]")
+    return "\n".join(lines)
+
+
+def file_name(path: Path) -> str:
+    """Return the name that a file of the host has in the archive."""
+    return str(path).strip("/").replace("/", "_")

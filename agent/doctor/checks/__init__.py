@@ -1,0 +1,1 @@
+"""One module per check: ``check`` reads the host, ``judge`` decides, and decides purely."""

@@ -1,0 +1,126 @@
+"""Control groups: which version, who manages them, and whether limits will really hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+from agent.resources.inventory import cgroup_version
+
+if TYPE_CHECKING:
+    from agent.doctor.host import EngineFacts, Host
+
+_KERNEL_LINE = (
+    "add cgroup_enable=memory swapaccount=1 to the kernel's command line (GRUB_CMDLINE_LINUX in "
+    "/etc/default/grub, or cmdline.txt on a Raspberry Pi) and reboot"
+)
+
+
+class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host itself tells."""
+
+    version: int
+    controllers: frozenset[str] = frozenset()
+    systemd: bool = False
+    """Systemd is process 1 and thinks that the tree is its own."""
+    swap_kib: int = 0
+
+
+async def check(host: Host) -> list[Finding]:
+    """Compare what the host has with what the engine makes of it."""
+    found = await reading.blocking(lambda: _look(host))
+    return judge(found, await host.engine())
+
+
+def _look(host: Host) -> Cgroups:
+    root = host.root
+    version = cgroup_version(root / "sys/fs/cgroup")
+    if version == 2:
+        names = frozenset(reading.text_of(root / "sys/fs/cgroup/cgroup.controllers").split())
+    else:
+        names = enabled_controllers(reading.text_of(root / "proc/cgroups"))
+    return Cgroups(
+        version=version,
+        controllers=names,
+        systemd=(root / "run/systemd/system").is_dir(),
+        swap_kib=swap_kib(reading.text_of(root / "proc/meminfo")),
+    )
+
+
+def enabled_controllers(text: str) -> frozenset[str]:
+    """Return the enabled controllers of a ``/proc/cgroups``."""
+    rows = [line.split() for line in text.splitlines() if not line.startswith("#")]
+    return frozenset(row[0] for row in rows if len(row) == 4 and row[3] == "1")
+
+
+def swap_kib(meminfo: str) -> int:
+    """Return the swap of a ``/proc/meminfo``; 0 where there is none."""
+    for line in meminfo.splitlines():
+        name, _, value = line.partition(":")
+        if name == "SwapTotal" and value.split():
+            return int(value.split()[0])
+    return 0
+
+
+def judge(found: Cgroups, engine: EngineFacts) -> list[Finding]:
+    """Return the verdict; without an engine, only that on the host. Pure."""
+    verdict = Verdict("cgroups")
+    for name, leads_to in (
+        ("memory", "memory limits of containers would not hold, and nothing is measured"),
+        ("cpu", "CPU shares of containers would not hold"),
+    ):
+        if name not in found.controllers:
+            verdict.error(f"the kernel's {name} controller is off: {leads_to}", _KERNEL_LINE)
+    if "pids" not in found.controllers:
+        verdict.warn("the kernel's pids controller is off: process limits would not hold")
+    if engine.info:
+        _judge_engine(verdict, found, engine)
+    elif not verdict.findings:
+        verdict.ok(f"version {found.version}, with memory, cpu and pids")
+    return verdict.findings
+
+
+def _judge_engine(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None:
+    info = engine.info
+    driver, version = str(info.get("CgroupDriver", "")), str(info.get("CgroupVersion") or "1")
+    if driver == "none":
+        verdict.error(
+            "the container engine manages no control groups: no limit of a task would hold",
+            "run the engine as root, not as a user",
+        )
+        return
+    if version != str(found.version):
+        verdict.error(
+            f"the container engine uses cgroup version {version}, the host version {found.version}",
+            "restart the engine",
+            "systemctl restart docker",
+        )
+    if found.systemd and found.version == 2 and driver == "cgroupfs":
+        verdict.warn(
+            "the engine writes control groups itself (cgroupfs) in a tree that is systemd's: "
+            "systemd may move or remove them when it reloads",
+            'put "exec-opts": ["native.cgroupdriver=systemd"] into /etc/docker/daemon.json while '
+            "no task runs, and restart the engine",
+            "systemctl restart docker",
+        )
+    _judge_limits(verdict, found, engine)
+    verdict.ok(f"version {version}, managed by the engine with the driver {driver}")
+
+
+def _judge_limits(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None:
+    info = engine.info
+    if info.get("MemoryLimit") is False and "memory" in found.controllers:
+        verdict.error("the engine cannot limit memory", _KERNEL_LINE)
+    if info.get("CpuCfsQuota") is False:
+        verdict.warn("the engine cannot hold a container below a number of CPUs (no CFS quota)")
+    if info.get("PidsLimit") is False and "pids" in found.controllers:
+        verdict.warn("the engine cannot limit the number of processes")
+    if info.get("SwapLimit") is False and found.swap_kib:
+        verdict.warn(
+            "swap is not counted: a container at its memory limit goes on into the host's swap",
+            f"turn swap off (swapoff -a, and its line in /etc/fstab), or {_KERNEL_LINE}",
+            "swapoff -a",
+        )

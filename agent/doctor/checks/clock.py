@@ -1,0 +1,110 @@
+"""The clock: a sane date, kept right by somebody, and moving as it should."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from agent.doctor.host import Host
+
+_EARLIEST = 1_735_689_600.0
+"""2025-01-01: before this the software did not exist."""
+_LATEST = 4_102_444_800.0
+"""2100-01-01."""
+_UNSYNCHRONISED = 0x0040
+_LOOK_S = 0.2
+_STEP_S = 0.1
+_SERVICES = ("chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntpsec", "ntp", "openntpd")
+
+
+class Clock(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of the clock."""
+
+    now: float
+    synchronised: bool | None
+    """What the kernel was told by whoever keeps the clock; None where it cannot be asked."""
+    drift_s: float
+    """By how much wall time and steady time went apart during one look."""
+    looked_s: float
+    """How long the look took by the steady clock."""
+    services: tuple[str, ...] = ()
+    """Time services that run."""
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of the kernel's ``struct timex``, and room for the rest."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint),
+        ("offset", ctypes.c_long),
+        ("freq", ctypes.c_long),
+        ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
+        ("rest", ctypes.c_byte * 256),
+    )
+
+
+async def check(host: Host) -> list[Finding]:
+    """Watch both clocks for a moment and ask the kernel whether the time is kept."""
+    services = await host.active_units(*_SERVICES)
+    wall, steady = time.time(), time.monotonic()
+    await asyncio.sleep(_LOOK_S)
+    looked_s = time.monotonic() - steady
+    drift_s = time.time() - wall - looked_s
+    return judge(
+        Clock(
+            now=time.time(),
+            synchronised=await reading.blocking(synchronised),
+            drift_s=drift_s,
+            looked_s=looked_s,
+            services=tuple(sorted(services)),
+        )
+    )
+
+
+def synchronised() -> bool | None:
+    """Return whether the kernel counts the clock as synchronised; reads only. Blocks shortly."""
+    timex = _Timex()
+    answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
+    return None if answer < 0 else not timex.status & _UNSYNCHRONISED
+
+
+def judge(clock: Clock) -> list[Finding]:
+    """Return the verdict on the clock. Pure."""
+    verdict = Verdict("clock")
+    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(clock.now))
+    if not _EARLIEST < clock.now < _LATEST:
+        verdict.error(
+            f"the date is {shown} UTC, which cannot be: TLS and every time that is shown are wrong",
+            "set the clock, and let a time service keep it",
+            "timedatectl set-ntp true",
+        )
+    if clock.looked_s <= 0 or abs(clock.drift_s) > _STEP_S:
+        verdict.warn(
+            f"the clock was set by {clock.drift_s:+.1f} s while it was looked at",
+            "see to it that one service alone keeps the time",
+            "systemctl list-units '*chron*' '*ntp*' '*timesync*'",
+        )
+    if clock.synchronised is False:
+        who = f"though {' and '.join(clock.services)} runs" if clock.services else "by anybody"
+        mend = "look at what it says" if clock.services else "turn a time service on"
+        command = "timedatectl timesync-status || chronyc tracking"
+        verdict.warn(
+            f"{shown} UTC is not kept right {who}: clocks drift apart by seconds a day",
+            mend,
+            command if clock.services else "timedatectl set-ntp true",
+        )
+    if not verdict.findings:
+        by = f" by {' and '.join(clock.services)}" if clock.services else ""
+        kept = f"kept right{by}" if clock.synchronised else "whether it is kept right is not known"
+        verdict.ok(f"{shown} UTC, {kept}")
+    return verdict.findings

@@ -1,0 +1,195 @@
+"""Control: found by its name, reachable, trusted, and willing to take this host.
+
+One real call with the host's own token (``control.hello``), so that what is told here is what the
+agent would meet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+from yarl import URL
+
+from agent.control.answers import TokenRefused
+from agent.control.credentials import is_readable_on_the_way, read_token
+from agent.control.hello import Meeting, meet
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from agent.config import Settings
+    from agent.doctor.host import Host
+
+_NAME_LIMIT_S = 6.0
+_FAR_S = 1.0
+"""An answer later than this slows every launch."""
+_SKEW_WARN_S, _SKEW_ERROR_S = 5.0, 300.0
+_SETTING = "ECS_CONTROL_ENDPOINT"
+_JOIN = "ecs-agent join URL --token TOKEN"
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking control."""
+
+    addresses: tuple[str, ...] = ()
+    name_trouble: str = ""
+    meeting: Meeting | None = None
+    trouble: str = ""
+    refused: bool = False
+    """Control did not take the token."""
+    with_token: bool = False
+    took_s: float = 0.0
+
+
+async def check(host: Host) -> list[Finding]:
+    """Look the name up, then ask control who it is."""
+    settings = host.settings
+    if not settings.control_endpoint:
+        return judge(settings, Contact())
+    return judge(settings, await _contact(settings))
+
+
+async def _contact(settings: Settings) -> Contact:
+    url = URL(settings.control_endpoint)
+    try:
+        addresses = await _look_up(url.host or "", url.port or 0)
+    except (OSError, TimeoutError) as error:
+        why = getattr(error, "strerror", None) or f"no answer within {_NAME_LIMIT_S:g} s"
+        return Contact(name_trouble=str(why))
+    token = await _token(settings)
+    began = time.monotonic()
+    try:
+        meeting = await meet(
+            settings.control_endpoint,
+            token=token,
+            ca_file=settings.control_ca_file,
+            cluster=settings.cluster.rpartition("/")[2],
+        )
+    except (AgentError, TimeoutError) as error:
+        return Contact(
+            addresses=addresses,
+            trouble=str(error) or "no answer",
+            refused=isinstance(error, TokenRefused),
+            with_token=bool(token),
+        )
+    took_s = time.monotonic() - began
+    return Contact(addresses=addresses, meeting=meeting, with_token=bool(token), took_s=took_s)
+
+
+async def _token(settings: Settings) -> str:
+    """Return the token, or nothing: why it cannot be read is told of the credentials."""
+    path = settings.control_token_file
+    if path is None:
+        return ""
+    try:
+        return await reading.blocking(lambda: read_token(path))
+    except (OSError, ValueError):
+        return ""
+
+
+async def _look_up(host: str, port: int) -> tuple[str, ...]:
+    """Return the addresses of a name; raises ``OSError`` (no such name) or ``TimeoutError``."""
+    async with asyncio.timeout(_NAME_LIMIT_S):
+        rows = await reading.blocking(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+    return tuple(dict.fromkeys(str(row[4][0]) for row in rows))
+
+
+def judge(settings: Settings, contact: Contact) -> list[Finding]:
+    """Return the verdict on control. Pure."""
+    verdict = Verdict("control")
+    endpoint = settings.control_endpoint
+    if not endpoint:
+        verdict.warn(f"{_SETTING} is not set: this host has not joined", "join a control", _JOIN)
+        return verdict.findings
+    url = URL(endpoint)
+    if contact.name_trouble:
+        verdict.error(
+            f"the name {url.host} of control is not known here ({contact.name_trouble})",
+            f"mend the host's name servers, or the name in {_SETTING}",
+            f"getent hosts {url.host}",
+        )
+        return verdict.findings
+    _judge_place(verdict, settings, contact)
+    if contact.meeting is None:
+        _judge_trouble(verdict, url, contact)
+        return verdict.findings
+    _judge_meeting(verdict, settings, contact, contact.meeting)
+    if contact.with_token and is_readable_on_the_way(url):
+        verdict.warn(
+            f"the token goes to {url.host} over plain HTTP, and whoever is on the way can read it",
+            "have control serve TLS, and join with its https:// address",
+            "ecs-agent join https://CONTROL:PORT --token TOKEN",
+        )
+    return verdict.findings
+
+
+def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+    pool = ipaddress.ip_network(settings.task_pool_cidr)
+    inside = [a for a in contact.addresses if ":" not in a and ipaddress.ip_address(a) in pool]
+    if inside:
+        verdict.error(
+            f"control is at {inside[0]}, within ECS_TASK_POOL_CIDR {pool}: once the agent runs, "
+            "this host looks for it among its own tasks",
+            "set ECS_TASK_POOL_CIDR to a network that nothing else uses",
+        )
+
+
+def _judge_trouble(verdict: Verdict, url: URL, contact: Contact) -> None:
+    if contact.refused:
+        what = "refuses this host's token" if contact.with_token else "asks for a token"
+        verdict.error(
+            f"control at {url.host}:{url.port} {what}",
+            "get a token from control's operator (a line of its --token-file), and join with it",
+            f"ecs-agent join {url} --token TOKEN",
+        )
+        return
+    seen, _, mend = contact.trouble.partition("; ")
+    verdict.error(
+        f"control at {url} does not answer as it should: {seen}",
+        mend or f"see that control runs and that nothing on the way blocks port {url.port}",
+        f"curl -sS -o /dev/null -w '%{{http_code}}\\n' {url}/healthz",
+    )
+
+
+def _judge_meeting(
+    verdict: Verdict, settings: Settings, contact: Contact, meeting: Meeting
+) -> None:
+    hello, cluster = meeting.hello, settings.cluster.rpartition("/")[2]
+    with_what = "with this host's token" if contact.with_token else "without a token"
+    answered = f"control {hello.version} at {settings.control_endpoint} answers {with_what}"
+    if contact.took_s > _FAR_S:
+        verdict.warn(
+            f"{answered}, but only after {contact.took_s:.1f} s: every order takes that long",
+            "look at the network between the two, or bring control nearer",
+        )
+    else:
+        verdict.ok(f"{answered} in {contact.took_s * 1000:.0f} ms")
+    if hello.takes_cluster is False:
+        known = ", ".join(hello.clusters[:10]) or "none"
+        verdict.error(
+            f"control has no active cluster {cluster!r}; it has: {known}",
+            "make it, or name another in ECS_CLUSTER",
+            f"aws ecs create-cluster --cluster-name {cluster} --endpoint-url CONTROL",
+        )
+    _judge_skew(verdict, meeting.ahead_s)
+
+
+def _judge_skew(verdict: Verdict, ahead_s: float | None) -> None:
+    if ahead_s is None or abs(ahead_s) < _SKEW_WARN_S:
+        return
+    which = "ahead of" if ahead_s > 0 else "behind"
+    tell = verdict.error if abs(ahead_s) > _SKEW_ERROR_S else verdict.warn
+    tell(
+        f"this host's clock is {abs(ahead_s):.0f} s {which} control's: times of tasks are wrong by "
+        "that, and certificates may seem to have run out",
+        "have both keep their time by a time service",
+        "timedatectl set-ntp true",
+    )

@@ -1,0 +1,177 @@
+"""Room for state, images and containers: space, inodes, and the kind of file system."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from agent.doctor.host import Host
+
+_GIB, _MIB = 1024**3, 1024**2
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs"})
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A directory and the file system below it."""
+
+    what: str
+    """What is kept there: ``the agent's state``."""
+    path: str
+    exists: bool
+    mode: int = 0
+    owner: int = 0
+    size: int = 0
+    free: int = 0
+    """Bytes that anybody may still write, the reserve of root left aside."""
+    inodes: int = 0
+    """0 where the file system makes them as it needs them."""
+    inodes_free: int = 0
+    read_only: bool = False
+    kind: str = ""
+    """Type of the file system: ``ext4``."""
+    trouble: str = ""
+    need: int = 0
+    """Below this many free bytes it cannot work."""
+    comfort: int = 0
+    """Below this many it will soon not work."""
+
+
+async def check(host: Host) -> list[Finding]:
+    """Look at the agent's data directory and at the engine's."""
+    mounts = await host.text("proc/self/mountinfo")
+    state = host.settings.data_dir
+    places = [
+        await reading.blocking(
+            lambda: look_at(state, "the agent's state", mounts, 50 * _MIB, 500 * _MIB)
+        )
+    ]
+    engine_root = str((await host.engine()).info.get("DockerRootDir", ""))
+    if engine_root and host.engine_socket:
+        directory = Path(engine_root)
+        places.append(
+            await reading.blocking(
+                lambda: look_at(directory, "images and containers", mounts, 500 * _MIB, 5 * _GIB)
+            )
+        )
+    return [finding for place in places for finding in judge(place)]
+
+
+def look_at(path: Path, what: str, mounts: str, need: int, comfort: int) -> Place:
+    """Read what is to be known of a directory, or of the one in which it would be made. Blocks."""
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        facts, room = there.stat(), os.statvfs(there)
+    except OSError as error:
+        return Place(what=what, path=str(path), exists=False, trouble=str(error.strerror))
+    return Place(
+        what=what,
+        path=str(path),
+        exists=there == path,
+        mode=stat.S_IMODE(facts.st_mode),
+        owner=facts.st_uid,
+        size=room.f_blocks * room.f_frsize,
+        free=room.f_bavail * room.f_frsize,
+        inodes=room.f_files,
+        inodes_free=room.f_favail,
+        read_only=bool(room.f_flag & os.ST_RDONLY),
+        kind=file_system_of(there.resolve(), mounts),
+        need=need,
+        comfort=comfort,
+    )
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """Return the type of the file system that holds a path, from a ``mountinfo``; or nothing."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, about = left.split(), right.split()
+        if len(fields) < 5 or not about:
+            continue
+        point = fields[4].replace("\\040", " ")
+        # Of two mounts on one place the later one is seen.
+        if len(point) >= len(best) and path.is_relative_to(point):
+            best, kind = point, about[0]
+    return kind
+
+
+def judge(place: Place) -> list[Finding]:
+    """Return the verdict on one directory. Pure."""
+    verdict = Verdict("disk")
+    where = f"{place.path} ({place.what})"
+    if place.trouble:
+        verdict.error(f"{where} cannot be looked at: {place.trouble}", "mend the file system")
+        return verdict.findings
+    if place.read_only:
+        verdict.error(
+            f"the file system of {where} is read-only, which the kernel does after disk errors",
+            "look at the kernel's messages; repair the file system and mount it anew",
+            "dmesg | grep -iE 'ext4|xfs|i/o error' | tail",
+        )
+    _judge_room(verdict, place, where)
+    if place.what == "the agent's state":
+        _judge_state(verdict, place, where)
+    if not verdict.findings:
+        made = "" if place.exists else ", made at the first start"
+        verdict.ok(f"{where}{made}: {_size(place.free)} free of {_size(place.size)}")
+    return verdict.findings
+
+
+def _judge_room(verdict: Verdict, place: Place, where: str) -> None:
+    room = f"{where} has {_size(place.free)} free of {_size(place.size)}"
+    mend = "make room: remove what nobody uses (images that no container uses, old logs)"
+    command = "docker system df && docker image prune -a"
+    if place.what == "the agent's state":
+        mend, command = "make room on that disk", f"du -xh --max-depth=2 {place.path} | sort -h"
+    if place.free < place.need:
+        verdict.error(f"{room}: at least {_size(place.need)} are needed", mend, command)
+    elif place.free < place.comfort and place.free < place.size // 2:
+        verdict.warn(f"{room}: that will not last", mend, command)
+    if place.inodes and place.inodes_free < place.inodes // 50:
+        left = f"{place.inodes_free} of {place.inodes} inodes left"
+        tell = verdict.error if place.inodes_free < 1000 else verdict.warn
+        tell(
+            f"{where} has {left}: no file can be made though there is space",
+            "remove directories with very many small files",
+            f"du -x --inodes --max-depth=3 {place.path} | sort -n | tail",
+        )
+
+
+def _judge_state(verdict: Verdict, place: Place, where: str) -> None:
+    if place.kind in _NETWORK:
+        verdict.error(
+            f"{where} is on {place.kind}, a network file system, on which databases break",
+            "set ECS_DATADIR to a directory on a local disk",
+        )
+    if place.kind in _IN_MEMORY:
+        verdict.warn(
+            f"{where} is on {place.kind}: a reboot forgets which instance this host is",
+            "set ECS_DATADIR to a directory on a disk",
+        )
+    if place.exists and place.owner != 0:
+        verdict.error(
+            f"{where} belongs to user {place.owner}, who could change what the agent runs",
+            "give it to root",
+            f"chown -R root:root {place.path}",
+        )
+    if place.exists and place.mode & 0o077:
+        verdict.warn(
+            f"{where} has mode {place.mode:04o}: others on this host can look into it",
+            "keep it to root",
+            f"chmod 700 {place.path}",
+        )
+
+
+def _size(count: int) -> str:
+    return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / _MIB:.0f} MiB"

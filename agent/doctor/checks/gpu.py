@@ -1,0 +1,110 @@
+"""GPUs: whether there are any, their driver answers, and containers can be given them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+from agent.resources import gpu
+from agent.resources.gpu import GpuReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.doctor.host import EngineFacts, Host
+
+_NVIDIA = "0x10de"
+_DISPLAY_CLASS = "0x03"
+_HOOKS = ("nvidia-container-runtime-hook", "nvidia-container-cli")
+_TOOLKIT = "install the package nvidia-container-toolkit, set it up for Docker and restart Docker"
+_TOOLKIT_COMMAND = "nvidia-ctk runtime configure --runtime=docker && systemctl restart docker"
+
+
+class Gpus(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of GPUs."""
+
+    hardware: int = 0
+    """NVIDIA display devices on the PCI bus."""
+    driver: GpuReport = GpuReport()
+    hook: bool = False
+    """The program is there by which Docker gives GPUs to containers."""
+
+
+async def check(host: Host) -> list[Finding]:
+    """Look at the bus, ask the driver unless GPUs are turned off, and look for the toolkit."""
+    wanted = host.settings.gpu_support
+    found = Gpus(
+        hardware=await reading.blocking(lambda: _hardware(host.root / "sys/bus/pci/devices")),
+        driver=await reading.blocking(_ask_driver) if wanted is not False else GpuReport(),
+        hook=any(shutil.which(name) for name in _HOOKS),
+    )
+    return judge(found, wanted=wanted, engine=await host.engine())
+
+
+def _hardware(devices: Path) -> int:
+    count = 0
+    with contextlib.suppress(OSError):
+        for device in devices.iterdir():
+            vendor = reading.text_of(device / "vendor").strip()
+            kind = reading.text_of(device / "class").strip()
+            count += vendor == _NVIDIA and kind.startswith(_DISPLAY_CLASS)
+    return count
+
+
+def _ask_driver() -> GpuReport:
+    """Ask the driver as the agent does; blocks while it works."""
+    try:
+        nvml: Any = importlib.import_module("pynvml")
+        return gpu.survey(nvml)
+    except Exception as error:  # noqa: BLE001 - whatever a driver library does is a finding
+        return GpuReport(trouble=f"{type(error).__name__}: {error}")
+
+
+def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Finding]:
+    """Return the verdict; ``wanted`` is ``ECS_ENABLE_GPU_SUPPORT``, None where not set. Pure."""
+    verdict = Verdict("gpu")
+    if wanted is False:
+        verdict.ok("GPUs are turned off by ECS_ENABLE_GPU_SUPPORT")
+    elif found.driver.trouble:
+        verdict.error(
+            f"the NVIDIA driver does not work, so that no GPU is offered: {found.driver.trouble}",
+            "install a driver that fits the kernel, and reboot",
+            "nvidia-smi",
+        )
+    elif found.driver.gpus:
+        _judge_use(verdict, found, engine)
+    elif found.hardware:
+        verdict.warn(
+            f"{found.hardware} NVIDIA GPU(s) on the bus, but no driver: they are not offered",
+            "install the driver, or set ECS_ENABLE_GPU_SUPPORT=false if they are not for tasks",
+        )
+    elif wanted:
+        verdict.error(
+            "ECS_ENABLE_GPU_SUPPORT is true, and there is no NVIDIA GPU",
+            "install the driver if there should be one, or take the setting out",
+            "lspci -d 10de:",
+        )
+    else:
+        verdict.ok("no GPU")
+    return verdict.findings
+
+
+def _judge_use(verdict: Verdict, found: Gpus, engine: EngineFacts) -> None:
+    count, version = len(found.driver.gpus), found.driver.driver_version
+    name = found.driver.gpus[0].name or "NVIDIA"
+    runtimes = engine.info.get("Runtimes") or {}
+    if found.hook or "nvidia" in runtimes:
+        verdict.ok(f"{count} GPU(s) ({name}), driver {version}, and the toolkit for containers")
+        return
+    verdict.error(
+        f"{count} GPU(s) ({name}) would be offered, but containers cannot be given them: the "
+        "NVIDIA container toolkit is missing",
+        _TOOLKIT,
+        _TOOLKIT_COMMAND,
+    )

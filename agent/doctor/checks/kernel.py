@@ -1,0 +1,158 @@
+"""What the kernel must be able to do, tried out in a network namespace made for it.
+
+The trial is a child process (``agent.doctor.probe``) that leaves the host's namespace before it
+makes anything; all of it ends with the child. The kernel may load the modules that it needs, as it
+would for the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.doctor.host import Host
+
+_LIMIT_S = 15.0
+_OLDEST = (4, 18)
+"""The oldest kernel of a distribution that is supported (RHEL 8)."""
+_MENDS = {
+    "namespace": (
+        "tasks in awsvpc mode cannot have a network of their own",
+        "run on a kernel with network namespaces; in a container, give it CAP_SYS_ADMIN",
+        "",
+    ),
+    "veth": (
+        "tasks in awsvpc mode cannot be connected",
+        "load the module; if there is none, install the kernel's extra modules",
+        "modprobe veth && echo veth >> /etc/modules-load.d/ecs-agent.conf",
+    ),
+    "bridge": (
+        "tasks in awsvpc mode cannot be connected",
+        "load the module; if there is none, install the kernel's extra modules",
+        "modprobe bridge && echo bridge >> /etc/modules-load.d/ecs-agent.conf",
+    ),
+    "nftables": (
+        "the agent cannot write its firewall rules",
+        "load the modules; if there are none, install the kernel's extra modules",
+        "modprobe -a nf_tables nft_chain_nat nft_masq",
+    ),
+}
+
+
+async def check(host: Host) -> list[Finding]:
+    """Try what the agent needs of the kernel and of the programs it calls."""
+    nft = await reading.program("nft", "--version")
+    iptables = await reading.program("iptables", "--version")
+    probed = await _probe() if host.is_root else {}
+    return judge(
+        release=os.uname().release,
+        nft=nft,
+        iptables=iptables,
+        probed=probed,
+        docker_chain=await docker_chain(),
+        is_root=host.is_root,
+    )
+
+
+async def docker_chain() -> bool:
+    """Tell whether Docker has made its chain for rules of others."""
+    return (await reading.program("iptables", "-w", "2", "-S", "DOCKER-USER")).code == 0
+
+
+async def _probe() -> Mapping[str, str]:
+    """Return what went wrong by what was tried, an empty text where nothing did."""
+    answer = await reading.program(
+        sys.executable,
+        "-m",
+        "agent.doctor.probe",
+        limit_s=_LIMIT_S,
+        environment={"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+    try:
+        return msgspec.json.decode(answer.out.encode(), type=dict[str, str])
+    except msgspec.MsgspecError:
+        return {"trial": answer.trouble or "the trial gave no answer"}
+
+
+def judge(
+    *,
+    release: str,
+    nft: reading.Output,
+    iptables: reading.Output,
+    probed: Mapping[str, str],
+    docker_chain: bool,
+    is_root: bool,
+) -> list[Finding]:
+    """Return the verdict on kernel and programs; ``probed`` as the probe tells it. Pure."""
+    verdict = Verdict("kernel")
+    if release_of(release) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        verdict.warn(
+            f"Linux {release} is older than {oldest}, the oldest that is tested",
+            "update the system's kernel",
+        )
+    else:
+        verdict.ok(f"Linux {release}")
+    if nft.missing:
+        probed = {tried: trouble for tried, trouble in probed.items() if tried != "nftables"}
+    _judge_trial(verdict, probed, is_root=is_root)
+    _judge_programs(verdict, nft, iptables, docker_chain=docker_chain)
+    return verdict.findings
+
+
+def release_of(release: str) -> tuple[int, int]:
+    """Return the two numbers a kernel's release begins with; zeros where it does not."""
+    numbers = release.replace("-", ".").split(".")[:2]
+    if len(numbers) == 2 and all(number.isdigit() for number in numbers):
+        return int(numbers[0]), int(numbers[1])
+    return 0, 0
+
+
+def _judge_trial(verdict: Verdict, probed: Mapping[str, str], *, is_root: bool) -> None:
+    if not is_root:
+        verdict.warn("links and rules could not be tried without root", "run it as root")
+        return
+    for tried, trouble in probed.items():
+        if not trouble:
+            continue
+        leads_to, mend, command = _MENDS.get(
+            tried, ("what the kernel can do could not be tried", "look at the text above", "")
+        )
+        verdict.error(f"{tried} does not work ({trouble}): {leads_to}", mend, command)
+    works = [tried for tried, trouble in probed.items() if not trouble]
+    if works:
+        verdict.ok(f"tried out in a namespace of its own: {', '.join(works)}")
+
+
+def _judge_programs(
+    verdict: Verdict, nft: reading.Output, iptables: reading.Output, *, docker_chain: bool
+) -> None:
+    if nft.missing:
+        verdict.error(
+            "nft is not installed: the agent cannot write its firewall rules",
+            "install the package nftables",
+            "apt-get install nftables || dnf install nftables",
+        )
+    elif nft.code != 0:
+        verdict.error(f"nft does not work: {nft.trouble}", "install the package nftables anew")
+    else:
+        verdict.ok(nft.out.strip())
+    if iptables.missing:
+        verdict.warn(
+            "iptables is not installed: where Docker drops forwarded packets, tasks in awsvpc "
+            "mode are cut off",
+            "install the package iptables",
+            "apt-get install iptables || dnf install iptables-nft",
+        )
+    else:
+        chain = "with" if docker_chain else "without"
+        verdict.ok(f"{iptables.out.strip() or 'iptables'}, {chain} Docker's chain DOCKER-USER")

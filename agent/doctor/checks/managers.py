@@ -1,0 +1,177 @@
+"""Network managers: whether one would take the agent's links for its own.
+
+systemd-networkd configures every link that the first fitting ``.network`` file names; a catch-all
+written for the host's own cards also fits the links of tasks, whose addresses and bridge are lost
+by that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from agent.config import Settings
+    from agent.doctor.host import Host
+
+_NETWORKD_PLACES = ("etc/systemd/network", "run/systemd/network", "usr/lib/systemd/network")
+"""A file of an earlier place hides those of its name in a later one."""
+_NM_RULES = "usr/lib/udev/rules.d/85-nm-unmanaged.rules"
+_NM_PLACES = ("etc/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
+_TASK_LINK = "ecs0acf0002"
+_DOCKER_LINK = "veth1a2b3c4"
+_ON_ITS_OWN = frozenset({"Name", "Type", "Kind", "Driver"})
+"""Conditions that a virtual link can meet; any other names a certain card or place."""
+_FILE = "/etc/systemd/network/10-ecs-agent.network"
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A link as managers see it."""
+
+    name: str
+    kind: str
+    """``veth`` or ``bridge``, which is also the name of its driver."""
+
+
+class Managers(msgspec.Struct, frozen=True, kw_only=True):
+    """Which managers run, and what they are told."""
+
+    active: frozenset[str] = frozenset()
+    networkd: dict[str, str] = {}
+    """Text of each ``.network`` file by its name."""
+    leaves_veth: bool = False
+    """NetworkManager is told to leave links of containers alone."""
+    firewalld_trusts: bool = False
+
+
+async def check(host: Host) -> list[Finding]:
+    """Ask which managers run and read what they are told."""
+    active = await host.active_units("systemd-networkd", "NetworkManager", "firewalld", "ufw")
+    trusted = ""
+    if "firewalld" in active:
+        zone = ("--get-zone-of-interface", host.settings.task_bridge)
+        trusted = (await reading.program("firewall-cmd", *zone)).out.strip()
+    found = Managers(
+        active=active,
+        networkd=await reading.blocking(lambda: _network_files(host.root)),
+        leaves_veth=await reading.blocking(lambda: _nm_leaves_veth(host.root)),
+        firewalld_trusts=trusted == "trusted",
+    )
+    return judge(host.settings, found)
+
+
+def _network_files(root: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for place in _NETWORKD_PLACES:
+        with contextlib.suppress(OSError):
+            for path in (root / place).glob("*.network"):
+                found.setdefault(path.name, reading.text_of(path))
+    return found
+
+
+def _nm_leaves_veth(root: Path) -> bool:
+    if "veth" in reading.text_of(root / _NM_RULES):
+        return True
+    for place in _NM_PLACES:
+        with contextlib.suppress(OSError):
+            for path in (root / place).glob("*.conf"):
+                lines = reading.text_of(path).splitlines()
+                if any("unmanaged-devices" in line and "veth" in line for line in lines):
+                    return True
+    return False
+
+
+def judge(settings: Settings, found: Managers) -> list[Finding]:
+    """Return the verdict on network managers. Pure."""
+    verdict = Verdict("managers")
+    if "systemd-networkd" in found.active:
+        _judge_networkd(verdict, settings, found.networkd)
+    if "NetworkManager" in found.active and not found.leaves_veth:
+        verdict.warn(
+            "NetworkManager runs and nothing tells it to leave the links of tasks alone",
+            "tell it so",
+            "printf '[keyfile]\\nunmanaged-devices=interface-name:ecs*;interface-name:veth*\\n' > "
+            "/etc/NetworkManager/conf.d/ecs-agent.conf && nmcli general reload",
+        )
+    if "firewalld" in found.active and not found.firewalld_trusts:
+        verdict.warn(
+            f"firewalld runs and does not trust {settings.task_bridge}: it refuses what tasks send "
+            "to this host and may drop what is forwarded",
+            "put the bridge into its trusted zone",
+            f"firewall-cmd --permanent --zone=trusted --add-interface={settings.task_bridge} && "
+            "firewall-cmd --reload",
+        )
+    if not verdict.findings:
+        names = " and ".join(sorted(found.active))
+        verdict.ok(f"{names} would leave the links of tasks alone" if names else "none runs")
+    return verdict.findings
+
+
+def _judge_networkd(verdict: Verdict, settings: Settings, files: Mapping[str, str]) -> None:
+    links = (
+        Link(name=_TASK_LINK, kind="veth"),
+        Link(name=settings.task_bridge, kind="bridge"),
+        Link(name=_DOCKER_LINK, kind="veth"),
+    )
+    names = (file_for(link, files) for link in links)
+    for name in sorted({name for name in names if name and not _leaves_alone(files[name])}):
+        verdict.warn(
+            f"systemd-networkd takes the links of tasks for its own by {name}: they lose their "
+            "addresses when it restarts",
+            f"have that file name your cards, or put {_FILE} before it",
+            f"printf '[Match]\\nName=ecs* veth* {settings.task_bridge}\\n[Link]\\nUnmanaged=yes\\n' "
+            f"> {_FILE} && networkctl reload",
+        )
+
+
+def file_for(link: Link, files: Mapping[str, str]) -> str:
+    """Return the ``.network`` file that systemd-networkd would use; empty for none. Pure."""
+    for name in sorted(files):
+        conditions = section(files[name], "Match")
+        if conditions and _meets(link, conditions):
+            return name
+    return ""
+
+
+def section(text: str, wanted: str) -> list[tuple[str, str]]:
+    """Return names and values in one kind of section of a systemd file, in order. Pure."""
+    found: list[tuple[str, str]] = []
+    inside = False
+    for line in text.splitlines():
+        line = line.strip()  # noqa: PLW2901 - the line without its blanks is what counts
+        if line.startswith("["):
+            inside = line == f"[{wanted}]"
+        elif inside and line and line[0] not in "#;":
+            name, _, value = line.partition("=")
+            found.append((name.strip(), value.strip()))
+    return found
+
+
+def _meets(link: Link, conditions: Sequence[tuple[str, str]]) -> bool:
+    seen = {"Name": link.name, "Type": "ether", "Kind": link.kind, "Driver": link.kind}
+    if link.kind == "bridge":
+        seen["Type"] = "bridge"
+    return all(
+        name in _ON_ITS_OWN and _matches(seen[name], value.split()) for name, value in conditions
+    )
+
+
+def _matches(text: str, patterns: Sequence[str]) -> bool:
+    """Tell whether a text fits one of the patterns, or with a leading ``!`` none of them."""
+    turned = bool(patterns) and patterns[0].startswith("!")
+    plain = [pattern.removeprefix("!") for pattern in patterns]
+    return any(fnmatch.fnmatchcase(text, pattern) for pattern in plain) != turned
+
+
+def _leaves_alone(text: str) -> bool:
+    values = dict(section(text, "Link"))
+    return values.get("Unmanaged", "").lower() in {"yes", "true", "on", "1", "y", "t"}

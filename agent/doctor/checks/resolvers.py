@@ -1,0 +1,152 @@
+"""Name servers: those that tasks can reach, and whether they answer.
+
+A task's namespace has a loopback of its own, so that a server on the host's (systemd-resolved,
+dnsmasq) is not there for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.doctor.host import Host
+
+_FILES = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
+"""As the agent reads them; the second has the servers behind systemd's own."""
+_QUERY = bytes.fromhex("ec51010000010000000000000000020001")
+"""Asks for the name servers of the root: what every resolver knows."""
+_ANSWER_S = 2.0
+_TRIES = 2
+_SETTING = "ECS_TASK_DNS_SERVERS"
+
+
+class Servers(msgspec.Struct, frozen=True, kw_only=True):
+    """The name servers of the host."""
+
+    chosen: tuple[str, ...] = ()
+    """By ``ECS_TASK_DNS_SERVERS``."""
+    usable: tuple[str, ...] = ()
+    """Of the host's files, as far as tasks reach them."""
+    unusable: tuple[str, ...] = ()
+
+
+async def check(host: Host) -> list[Finding]:
+    """Find the servers that tasks will be given, and ask each of them something."""
+    texts = [await host.text(path) for path in _FILES]
+    servers = choose(host.settings.task_dns_servers, texts)
+    asked = servers.chosen or servers.usable
+    async with asyncio.TaskGroup() as group:
+        answers = {server: group.create_task(answers_at(server)) for server in asked}
+    return judge(servers, {server: task.result() for server, task in answers.items()})
+
+
+def choose(chosen: Sequence[str], texts: Sequence[str]) -> Servers:
+    """Return the servers that a task is given, as the agent chooses them. Pure.
+
+    Args:
+        chosen: those of the settings, which win.
+        texts: files in the format of ``resolv.conf``; the first with a usable server decides.
+    """
+    unusable: list[str] = []
+    for text in texts:
+        servers = [
+            words[1]
+            for line in text.splitlines()
+            if len(words := line.split("#", 1)[0].split()) > 1 and words[0] == "nameserver"
+        ]
+        usable = tuple(server for server in servers if _reachable(server))
+        unusable += [server for server in servers if server not in usable]
+        if usable:
+            break
+    else:
+        usable = ()
+    return Servers(chosen=tuple(chosen), usable=usable, unusable=tuple(dict.fromkeys(unusable)))
+
+
+def _reachable(server: str) -> bool:
+    try:
+        address = IPv4Address(server)
+    except ValueError:
+        return False
+    return not address.is_loopback and not address.is_unspecified
+
+
+async def answers_at(server: str) -> bool:
+    """Tell whether a name server answers a question over UDP within two tries."""
+    for _ in range(_TRIES):
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                if await _ask(server):
+                    return True
+        except (TimeoutError, OSError):
+            continue
+    return False
+
+
+async def _ask(server: str) -> bool:
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[bool] = loop.create_future()
+
+    class Wire(asyncio.DatagramProtocol):
+        def datagram_received(self, data: bytes, _address: tuple[str | object, int]) -> None:
+            if data[:2] == _QUERY[:2] and not answer.done():
+                answer.set_result(True)
+
+        def error_received(self, _error: Exception) -> None:
+            if not answer.done():
+                answer.set_result(False)
+
+    transport, _ = await loop.create_datagram_endpoint(Wire, remote_addr=(server, 53))
+    try:
+        transport.sendto(_QUERY)
+        return await answer
+    finally:
+        transport.close()
+
+
+def judge(servers: Servers, answers: Mapping[str, bool]) -> list[Finding]:
+    """Return the verdict; ``answers`` tells which servers answered. Pure."""
+    verdict = Verdict("dns")
+    asked = servers.chosen or servers.usable
+    if not asked:
+        _judge_none(verdict, servers)
+        return verdict.findings
+    local = [server for server in servers.chosen if not _reachable(server)]
+    for server in local:
+        verdict.error(
+            f"{_SETTING} names {server}, which is not reachable from within a task",
+            "name servers with an IPv4 address that is not on a loopback",
+            f"echo '{_SETTING}=[\"ADDRESS\"]' >> /etc/ecs/ecs.config",
+        )
+    silent = [s for s in asked if s not in local and not answers.get(s, False)]
+    working = [s for s in asked if s not in local and s not in silent]
+    for server in silent:
+        tell = verdict.warn if working else verdict.error
+        tell(
+            f"the name server {server} does not answer: tasks wait for it at each name",
+            f"mend the server or the way to it, or name others in {_SETTING}",
+            f"ping -c 1 {server}",
+        )
+    if working:
+        origin = f"by {_SETTING}" if servers.chosen else "those of the host"
+        verdict.ok(f"name servers of tasks ({origin}) answer: {', '.join(working)}")
+    return verdict.findings
+
+
+def _judge_none(verdict: Verdict, servers: Servers) -> None:
+    why = "there is none in /etc/resolv.conf"
+    if servers.unusable:
+        why = f"{', '.join(servers.unusable)} cannot be reached from within a task"
+    verdict.error(
+        f"tasks in awsvpc mode would have no name server: {why}",
+        f"set {_SETTING} to name servers that tasks can reach",
+        f"echo '{_SETTING}=[\"ADDRESS\"]' >> /etc/ecs/ecs.config",
+    )

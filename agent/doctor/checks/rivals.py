@@ -1,0 +1,127 @@
+"""Other agents on this host: each would count the whole host as its own."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.doctor import reading, sockets
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.doctor.host import Host
+    from agent.doctor.sockets import Process
+
+_AMAZON_IMAGE = "amazon/amazon-ecs-agent"
+_AMAZON_INIT = "usr/libexec/amazon-ecs-init"
+_AMAZON_PROCESSES = frozenset({"amazon-ecs-init", "amazon-ecs-volum"})
+_KUBELET = "kubelet"
+_STOP_AMAZON = "systemctl disable --now ecs"
+
+
+class Others(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of other agents."""
+
+    amazon_installed: bool = False
+    amazon_runs: str = ""
+    """By what one sees that it runs; empty when it does not."""
+    ours: tuple[int, ...] = ()
+    """Processes of ``ecs-agent run`` beside the one that answers."""
+    kubelet: int = 0
+
+
+async def check(host: Host) -> list[Finding]:
+    """Look for other agents among units, processes and containers."""
+    found = await reading.blocking(lambda: sockets.processes(host.root / "proc"))
+    init = host.root / _AMAZON_INIT
+    amazon = [p for p in found if p.name in _AMAZON_PROCESSES and not p.in_container]
+    return judge(
+        Others(
+            amazon_installed=await reading.blocking(init.exists),
+            amazon_runs=(f"its process {amazon[0].pid}" if amazon else "")
+            or amazon_container(await _containers(host)),
+            ours=others_of(found, (await host.agent()).pid),
+            kubelet=next((p.pid for p in found if p.name == _KUBELET), 0),
+        )
+    )
+
+
+async def _containers(host: Host) -> list[dict[str, Any]]:
+    """Return the engine's running containers; none where it does not answer."""
+    if (await host.engine()).trouble:
+        return []
+    try:
+        rows = msgspec.json.decode(await reading.get(host.engine_socket, "/containers/json"))
+    except (OSError, TimeoutError, ValueError):
+        return []
+    return rows if isinstance(rows, list) else []
+
+
+def amazon_container(rows: Sequence[dict[str, Any]]) -> str:
+    """Return how one sees that Amazon's agent runs in a container; empty when it does not. Pure."""
+    for row in rows:
+        image = str(row.get("Image", ""))
+        if _AMAZON_IMAGE in image:
+            names = row.get("Names") or [str(row.get("Id", ""))[:12]]
+            return f"its container {str(names[0]).lstrip('/')}"
+    return ""
+
+
+def others_of(processes: Sequence[Process], known: int) -> tuple[int, ...]:
+    """Return the processes that are agents of ours, but for the one that is known. Pure."""
+    return tuple(
+        process.pid
+        for process in processes
+        if process.pid != known and not process.in_container and _is_agent(process.words)
+    )
+
+
+def _is_agent(words: Sequence[str]) -> bool:
+    """Tell whether a command line is that of ``ecs-agent run``."""
+    for at, word in enumerate(words[:6]):
+        rest = words[at + 1 :]
+        if PurePath(word).name == "ecs-agent" and rest[:1] == ("run",):
+            return True
+        if word == "agent" and words[at - 1] == "-m" and rest[:1] == ("run",):
+            return True
+        if word == "agent.cli.child" and rest[1:2] == ("run",):
+            return True
+    return False
+
+
+def judge(found: Others) -> list[Finding]:
+    """Return the verdict on other agents. Pure."""
+    verdict = Verdict("rivals")
+    if found.amazon_runs:
+        verdict.error(
+            f"Amazon's ECS agent runs here ({found.amazon_runs}): both give the whole host away",
+            "stop it, or do not start this agent",
+            _STOP_AMAZON,
+        )
+    elif found.amazon_installed:
+        verdict.warn(
+            "Amazon's ECS agent is installed; once started it would give the whole host away, too",
+            "remove the package amazon-ecs-init, or keep its unit disabled",
+            _STOP_AMAZON,
+        )
+    if found.ours:
+        which = ", ".join(map(str, found.ours))
+        verdict.warn(
+            f"ecs-agent also runs as process {which}, with other settings than those looked at: "
+            "each gives the whole host away",
+            "stop one of them, unless each has reserved what is the other's",
+            f"ps -fp {','.join(map(str, found.ours))}",
+        )
+    if found.kubelet:
+        verdict.warn(
+            f"Kubernetes runs here (kubelet, process {found.kubelet}): it gives the whole host "
+            "away, too",
+            "hold back with ECS_RESERVED_MEMORY what is for Kubernetes, or take the host out of it",
+        )
+    if not verdict.findings:
+        verdict.ok("no other agent")
+    return verdict.findings

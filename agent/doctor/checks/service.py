@@ -1,0 +1,175 @@
+"""The agent as a service: installed, enabled, running, and how it says it is doing."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent import __version__
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.doctor.host import AgentFacts, Host
+    from agent.model.views import AgentView
+
+UNIT = "ecs-agent.service"
+_PROPERTIES = (
+    "LoadState",
+    "UnitFileState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "ExecMainStatus",
+    "NRestarts",
+    "WatchdogUSec",
+    "MainPID",
+)
+_TERMINAL = "5"
+_LOG = "journalctl -u ecs-agent -n 50 --no-pager"
+_MANY_RESTARTS = 3
+_LATE_S = 60.0
+
+
+class Service(msgspec.Struct, frozen=True, kw_only=True):
+    """What systemd and the agent say."""
+
+    systemd: bool = False
+    unit: dict[str, str] = {}
+    """Properties of the unit, as ``systemctl show`` names them."""
+
+
+async def check(host: Host) -> list[Finding]:
+    """Ask systemd about the unit and the agent about itself."""
+    systemd = await reading.blocking((host.root / "run/systemd/system").is_dir)
+    unit: dict[str, str] = {}
+    if systemd:
+        wanted = f"--property={','.join(_PROPERTIES)}"
+        unit = properties((await reading.program("systemctl", "show", UNIT, wanted)).out)
+    return judge(
+        Service(systemd=systemd, unit=unit),
+        await host.agent(),
+        configured=bool(host.settings.control_endpoint) and not host.problems,
+        now=time.time(),
+    )
+
+
+def properties(text: str) -> dict[str, str]:
+    """Return the properties of ``systemctl show``. Pure."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
+    return {name: value for name, _, value in pairs}
+
+
+def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) -> list[Finding]:
+    """Return the verdict on the service and its agent. Pure.
+
+    Args:
+        service: what systemd says.
+        agent: what the agent says.
+        configured: the settings can be used and name a control.
+        now: Unix time.
+    """
+    verdict = Verdict("service")
+    if service.systemd:
+        _judge_unit(verdict, service.unit, runs=agent.view is not None, configured=configured)
+    elif agent.view is None:
+        verdict.ok("systemd does not run here; whatever starts the agent has to keep it running")
+    if agent.view is not None:
+        _judge_view(verdict, agent.view, now)
+    elif agent.pid:
+        verdict.error(
+            f"the agent (process {agent.pid}) listens and does not answer: {agent.trouble}",
+            "look at its log; the watchdog restarts a service that hangs",
+            _LOG,
+        )
+    elif service.unit.get("ActiveState") == "active":
+        verdict.error(
+            f"the service is active, but {agent.trouble}",
+            "set ECS_AGENT_SOCKET here as it is set for the service",
+            f"systemctl cat {UNIT}",
+        )
+    elif not service.systemd:
+        verdict.warn(f"the agent does not run ({agent.trouble})", "start it", "ecs-agent run")
+    return verdict.findings
+
+
+def _judge_unit(verdict: Verdict, unit: Mapping[str, str], *, runs: bool, configured: bool) -> None:
+    if unit.get("LoadState", "not-found") == "not-found":
+        tell = "the unit is not installed: nothing starts the agent at boot"
+        verdict.warn(tell, "install the package, which brings it", "systemctl status ecs-agent")
+        return
+    state, result = unit.get("ActiveState", ""), unit.get("Result", "")
+    _judge_state(verdict, unit, state, result, configured=configured)
+    if unit.get("UnitFileState") not in {"enabled", "enabled-runtime", "static"}:
+        tell = "the service is not enabled: it does not come back after a reboot"
+        mend, command = "enable it", "systemctl enable ecs-agent"
+        if not configured:
+            mend, command = "join, which enables it", "ecs-agent join URL --token TOKEN"
+        verdict.warn(tell, mend, command)
+    restarts = int(unit.get("NRestarts") or 0)
+    if restarts >= _MANY_RESTARTS:
+        verdict.warn(f"systemd has restarted it {restarts} times", "look at why it ended", _LOG)
+    if runs and unit.get("WatchdogUSec", "0") in {"0", "infinity"}:
+        verdict.warn(
+            "the unit has no watchdog: an agent that hangs stays so",
+            "take WatchdogSec= out of your drop-in",
+            f"systemctl cat {UNIT}",
+        )
+
+
+def _judge_state(
+    verdict: Verdict, unit: Mapping[str, str], state: str, result: str, *, configured: bool
+) -> None:
+    if state == "active":
+        verdict.ok(f"the service is active ({unit.get('SubState', '')})")
+    elif state == "failed" and unit.get("ExecMainStatus") == _TERMINAL:
+        verdict.error(
+            "the service ended with exit code 5: a restart cannot help before something is mended",
+            "its last lines say what; mend that, then start it",
+            _LOG,
+        )
+    elif state == "failed":
+        why = "its watchdog found it hanging" if result == "watchdog" else f"{result or 'unknown'}"
+        verdict.error(f"the service failed ({why})", "look at its log, then start it", _LOG)
+    elif state in {"activating", "reloading", "deactivating"}:
+        verdict.warn(
+            f"the service is {state}", "see what it waits for", "systemctl status ecs-agent"
+        )
+    elif configured:
+        verdict.warn("the service is not started", "start it", "systemctl enable --now ecs-agent")
+    else:
+        verdict.ok("the service is installed; it waits for this host to join")
+
+
+def _judge_view(verdict: Verdict, view: AgentView, now: float) -> None:
+    verdict.ok(
+        f"the agent {view.version} answers: {view.running} running, {view.pending} pending and "
+        f"{view.stopped} stopped tasks"
+    )
+    if view.version != __version__:
+        verdict.warn(
+            f"the agent that runs is {view.version}, the one installed {__version__}",
+            "restart it; tasks run on",
+            "systemctl restart ecs-agent",
+        )
+    for trouble in view.degraded:
+        seen, _, mend = trouble.rpartition("; ")
+        verdict.warn(f"the agent says: {seen or mend}", mend if seen else "")
+    if not view.control_connected:
+        since_s = now - view.control_since if view.control_since else 0.0
+        verdict.warn(
+            f"the agent has had no connection to control for {since_s:.0f} s "
+            f"({view.control_error or 'it is connecting'}); {view.unsent_changes} changes are kept "
+            "and sent later",
+            "see what is told of control",
+        )
+    elif view.unsent_changes and now - view.control_since > _LATE_S:
+        verdict.warn(
+            f"{view.unsent_changes} changes are not sent though control is connected",
+            "look at what control answers to them",
+            _LOG,
+        )

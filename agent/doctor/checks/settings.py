@@ -1,0 +1,54 @@
+"""Settings and who asks: every problem of the configuration is a line of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.doctor import reading
+from agent.doctor.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from agent.doctor.host import Host
+
+
+async def check(host: Host) -> list[Finding]:
+    """Tell whether the settings can be used and whether this is root."""
+    present = await reading.blocking(lambda: [path for path in host.files if path.exists()])
+    return judge(
+        problems=host.problems,
+        warnings=host.settings.warnings,
+        files=present,
+        is_root=host.is_root,
+    )
+
+
+def judge(
+    *, problems: Sequence[str], warnings: Sequence[str], files: Sequence[Path], is_root: bool
+) -> list[Finding]:
+    """Return the verdict on the configuration. Pure."""
+    verdict = Verdict("settings")
+    for problem in problems:
+        # Each line of the loader says where, what and the mend, with a semicolon before the mend.
+        seen, _, mend = problem.rpartition("; ")
+        verdict.error(seen or mend, mend if seen else "mend the settings")
+    if problems:
+        verdict.warn(
+            "everything below is checked with the default settings",
+            "mend the settings and check again",
+            "ecs-agent doctor",
+        )
+    for warning in warnings:
+        verdict.warn(warning, "mend the line, or leave it if it is meant so")
+    if not problems:
+        where = ", ".join(str(path) for path in files)
+        verdict.ok(f"read from {where}" if where else "there is no settings file; defaults hold")
+    if not is_root:
+        verdict.warn(
+            "without root, much of this host cannot be seen, and the agent itself needs root",
+            "run it as root",
+            "sudo ecs-agent doctor",
+        )
+    return verdict.findings

@@ -1,0 +1,93 @@
+"""Tries what the agent needs of the kernel, in a network namespace that ends with this process.
+
+A process of its own (``python -m agent.doctor.probe``), because leaving a namespace cannot be
+taken back. It makes nothing unless it has left the namespace that it was started in. Prints one
+JSON object: what was tried, with what went wrong, or an empty text.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_CLONE_NEWNET = 0x40000000
+_NAMESPACE = Path("/proc/self/ns/net")
+_NFT_LIMIT_S = 5.0
+_LINK, _PEER, _BRIDGE, _TABLE = "probe0", "probe1", "probebr0", "probe"
+
+
+def main() -> int:
+    """Leave the namespace, try each thing, and print what came of it."""
+    found = {"namespace": leave_namespace()}
+    if not found["namespace"]:
+        found |= {"veth": _veth(), "bridge": _bridge(), "nftables": _nftables()}
+    sys.stdout.write(json.dumps(found))
+    return 0
+
+
+def leave_namespace() -> str:
+    """Move this process into an empty network namespace; return why that failed, else nothing."""
+    before = _NAMESPACE.readlink()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_CLONE_NEWNET) != 0:
+        return os.strerror(ctypes.get_errno())
+    # What follows must never touch the host's own links and rules, whatever libc has told.
+    return "" if _NAMESPACE.readlink() != before else "the namespace stayed the same"
+
+
+def _veth() -> str:
+    return _link(_LINK, kind="veth", peer={"ifname": _PEER})
+
+
+def _bridge() -> str:
+    return _link(_BRIDGE, kind="bridge")
+
+
+def _link(name: str, **what: object) -> str:
+    from pyroute2 import IPRoute  # noqa: PLC0415 - only after the namespace was left
+    from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415
+
+    try:
+        with IPRoute() as netlink:
+            netlink.link("add", ifname=name, **what)
+    except NetlinkError as error:
+        return str(error.args[1] if len(error.args) > 1 else error)
+    except OSError as error:
+        return str(error.strerror or error)
+    return ""
+
+
+def _nftables() -> str:
+    """Make a table with what the agent's has: a set, a filter, address translation."""
+    rules = f"""
+        table inet {_TABLE} {{
+          set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }} }}
+          chain sources {{ type filter hook prerouting priority -300;
+            iifname "{_BRIDGE}" ip saddr != @pools drop }}
+          chain outside {{ type nat hook postrouting priority 100;
+            ip saddr @pools ip daddr != @pools masquerade }}
+        }}
+        """
+    try:
+        done = subprocess.run(
+            ["nft", "-f", "-"],
+            input=rules,
+            capture_output=True,
+            text=True,
+            timeout=_NFT_LIMIT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "nft is not installed"
+    except subprocess.TimeoutExpired:
+        return f"nft did not answer within {_NFT_LIMIT_S:g} s"
+    lines = done.stderr.strip().splitlines()
+    return "" if done.returncode == 0 else (lines[0] if lines else f"exit code {done.returncode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""Routes and links of the host, read from ``/proc`` and ``/sys``, and who needs which addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_GATEWAY = 0x2
+_UP = 0x1
+_PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """One IPv4 route of the main table."""
+
+    network: IPv4Network
+    interface: str
+    via_gateway: bool
+
+
+def parse(table: str) -> list[Route]:
+    """Read a ``/proc/net/route``. Pure."""
+    found = []
+    for line in table.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8 or not int(fields[3], 16) & _UP:
+            continue
+        address, mask = (_address(fields[at]) for at in (1, 7))
+        with contextlib.suppress(ValueError):
+            found.append(
+                Route(
+                    network=IPv4Network(f"{address}/{mask}", strict=False),
+                    interface=fields[0],
+                    via_gateway=bool(int(fields[3], 16) & _GATEWAY),
+                )
+            )
+    return found
+
+
+def _address(hexadecimal: str) -> IPv4Address:
+    """Return an address as the kernel prints it: the bytes in the order of this machine."""
+    return IPv4Address(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
+
+
+def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:
+    """Return a route that claims addresses of the pool, as the agent judges it at its start.
+
+    A wider route through a gateway does not count: the pool is nearer than what lies behind it.
+    """
+    for route in routes:
+        if route.interface == bridge or not route.network.overlaps(pool):
+            continue
+        if route.network.prefixlen == 0:
+            continue
+        if route.via_gateway and route.network.prefixlen < pool.prefixlen:
+            continue
+        return route
+    return None
+
+
+def free_pool(routes: Iterable[Route], prefix: int) -> str:
+    """Return a private network of that size which no route touches; empty where there is none."""
+    taken = [route.network for route in routes if route.network.prefixlen]
+    for block in _PRIVATE:
+        if prefix < block.prefixlen:
+            continue
+        step = 1 << (32 - prefix)
+        start, size = int(block.network_address), block.num_addresses
+        # From the middle on: both ends of private blocks are what everybody takes first.
+        middle = size // 2 if step < size else 0
+        for offset in range(0, size - middle, max(step, size // 256)):
+            network = IPv4Network((start + middle + offset, prefix))
+            if not any(network.overlaps(other) for other in taken):
+                return str(network)
+    return ""
+
+
+def mtu_of(net: Path, interface: str) -> int:
+    """Return the MTU of a link below a ``/sys/class/net``; 0 where there is none. Blocks."""
+    with contextlib.suppress(OSError, ValueError):
+        return int((net / interface / "mtu").read_text(encoding="ascii"))
+    return 0

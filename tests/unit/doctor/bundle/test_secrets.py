@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import base64
+import json
+
+from agent.doctor.bundle import secrets
+
+AUTH_DATA = json.dumps(
+    {
+        "https://r.example": {"username": "bob", "password": "hunter2", "email": "bob@r.example"},
+        "r2.example": {"auth": base64.b64encode(b"eve:swordfish").decode()},
+    }
+)
+
+
+def test_registry_credentials_give_their_passwords_and_not_their_users() -> None:
+    known = secrets.of_json(AUTH_DATA)
+    assert {AUTH_DATA, "hunter2", "swordfish", "eve:swordfish"} <= known
+    assert not {"bob", "bob@r.example"} & known
+
+
+def test_a_settings_file_gives_what_it_must_not_show() -> None:
+    known = secrets.of_settings_file(
+        "ECS_CLUSTER=prod\n"
+        f"ECS_ENGINE_AUTH_DATA={AUTH_DATA}\n"
+        "AWS_SECRET_ACCESS_KEY='abcdef'\n"
+        "HTTP_PROXY=http://u:p@proxy\n"
+        "# a comment\n"
+        "a-token-pasted-by-accident\n"
+        "export X=pasted-too\n"
+    )
+    assert {"hunter2", "abcdef", "http://u:p@proxy", "a-token-pasted-by-accident"} <= known
+    assert {"a-token-pasted-b", "pasted-too"} <= known
+    assert "prod" not in known
+
+
+def test_a_settings_file_is_shown_without_what_may_be_secret() -> None:
+    text = (
+        "# mine\nECS_CLUSTER=prod\nECS_CONTROL_TOKEN_FILE=/etc/ecs/token\n"
+        f"ECS_ENGINE_AUTH_DATA={AUTH_DATA}\nECS_MISTYPED=hunter3\nno setting at all\n"
+    )
+    shown = secrets.shown_settings(text, name="ecs.config")
+    assert shown.splitlines() == [
+        "# mine",
+        "ECS_CLUSTER=prod",
+        "ECS_CONTROL_TOKEN_FILE=/etc/ecs/token",
+        "ECS_ENGINE_AUTH_DATA=[removed]",
+        "ECS_MISTYPED=[removed]",
+        "[removed: line 6 is no setting; 17 characters]",
+    ]
+
+
+def test_a_token_file_gives_its_tokens_however_it_is_written() -> None:
+    known = secrets.of_token_file("# mine\n0123456789abcdef\n\nnot quite one\n")
+    assert {"0123456789abcdef", "not quite one", "quite"} <= known
+    assert "# mine" not in known
+
+
+def test_the_environment_gives_what_its_names_call_secret() -> None:
+    environ = {"DB_PASSWORD": "hunter2", "ECS_ENGINE_AUTH_DATA": AUTH_DATA, "PATH": "/bin:/usr/bin"}
+    known = secrets.of_environment(environ)
+    assert {"hunter2", "swordfish"} <= known
+    assert "/bin:/usr/bin" not in known
+
+
+def test_a_container_gives_its_secrets_and_its_long_values() -> None:
+    known = secrets.of_container(
+        ["DB_PASSWORD=hunter2", "PATH=/usr/local/bin:/usr/bin", "MODE=fast", "BLOB=abcdefghijklm"]
+    )
+    assert known == {"hunter2", "abcdefghijklm"}
