@@ -201,7 +201,6 @@ def _open_file(settings: Settings, path: Path) -> logging.Handler:
         raise ConfigError(
             f"ECS_LOGFILE: {path} cannot be opened ({error.strerror}); name another file"
         ) from None
-    handler.name = FILE_HANDLER
     return handler
 
 
@@ -216,5 +215,7 @@ def _adopt_stdlib(level: int, file: logging.Handler | None) -> None:
     for handler in before:
         if isinstance(handler, _FromStdlib):
             handler.close()
+    if file is not None:
+        file.name = FILE_HANDLER  # after the one before has given it up
     root.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)

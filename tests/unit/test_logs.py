@@ -7,6 +7,7 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+import psutil
 import pytest
 import structlog
 
@@ -132,3 +133,31 @@ def test_a_closed_stream_stops_nobody() -> None:
     logs.configure(Settings(), stream=stream)
     stream.close()
     structlog.get_logger().info("into the void")
+
+
+def test_a_later_configuration_counts_for_loggers_that_are_in_use(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    logger = structlog.get_logger()
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    logs.configure(Settings(log_level="warn", log_file=first), stream=stream)
+    logger.info("too quiet")
+    logger.warning("one")
+    logs.configure(Settings(log_format="logfmt", log_file=second), stream=stream)
+    logger.info("two")
+    shown = stream.getvalue().splitlines()
+    assert json.loads(shown[0])["msg"] == "one"
+    assert shown[1].endswith("msg=two")
+    assert len(first.read_text().splitlines()) == 1
+    assert len(second.read_text().splitlines()) == 1
+    still_open = {file.path for file in psutil.Process().open_files()}
+    assert str(second) in still_open
+    assert str(first) not in still_open
+
+
+def test_a_configuration_that_fails_leaves_the_log_as_it_was(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    logs.configure(Settings(log_format="logfmt"), stream=stream)
+    with pytest.raises(ConfigError):
+        logs.configure(Settings(log_format="json", log_file=tmp_path), stream=io.StringIO())
+    structlog.get_logger().info("still here")
+    assert 'msg="still here"' in stream.getvalue()

@@ -1,0 +1,83 @@
+"""A stand-in for systemd: receives what a service says of itself."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from tests.support.fleet import eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class ServiceManager:
+    """The receiving end of ``NOTIFY_SOCKET``, for real processes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.said: list[tuple[float, str]] = []
+        """Every message with the steady time at which it was read."""
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
+        self._socket.setblocking(False)
+
+    def close(self) -> None:
+        """Listen no longer."""
+        self._socket.close()
+
+    def variables(self, *, watchdog_s: float = 0.0) -> dict[str, str]:
+        """Return what a manager puts into the environment of a service."""
+        found = {"NOTIFY_SOCKET": str(self.path)}
+        if watchdog_s:
+            found["WATCHDOG_USEC"] = str(round(watchdog_s * 1e6))
+        return found
+
+    def messages(self) -> list[str]:
+        """Return every message so far, oldest first."""
+        while True:
+            try:
+                raw = self._socket.recv(8192)
+            except BlockingIOError:
+                return [text for _, text in self.said]
+            self.said.append((time.monotonic(), raw.decode()))
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.messages()
+        self.said.clear()
+
+    @property
+    def status(self) -> str:
+        """The newest status line."""
+        lines = [m.removeprefix("STATUS=") for m in self.messages() if m.startswith("STATUS=")]
+        return lines[-1] if lines else ""
+
+    def states(self) -> list[str]:
+        """Return messages other than status and watchdog, without what accompanies them."""
+        said = [message.partition("\n")[0] for message in self.messages()]
+        return [m for m in said if not m.startswith(("STATUS=", "WATCHDOG="))]
+
+    def wait_for(self, *states: str, within_s: float = 30.0) -> None:
+        """Return once the service has said exactly these, in this order."""
+
+        def done() -> bool:
+            return self.states() == list(states)
+
+        try:
+            eventually(done, within_s=within_s, what=f"{states}")
+        except AssertionError:
+            raise AssertionError(f"wanted {states}, got {self.messages()}") from None
+
+
+@contextlib.contextmanager
+def service_manager(directory: Path) -> Iterator[ServiceManager]:
+    """Listen for the time of a test."""
+    manager = ServiceManager(directory / "notify")
+    try:
+        yield manager
+    finally:
+        manager.close()
