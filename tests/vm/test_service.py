@@ -1,0 +1,328 @@
+"""The package on a booted Debian host, from installing it to purging it.
+
+The tests are one story on one VM: each takes the host as the one before left it, so run the whole
+file. What must never happen throughout: that a container of a task is touched.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.vm import debs
+from tests.vm.operator import Operator, address
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.vm.machine import Vm
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+
+IMAGE = "page:1"
+PAGE = "hello from the VM"
+CONFIG = "/etc/ecs/ecs.config"
+DROP_IN = "/etc/systemd/system/ecs-agent.service.d/test.conf"
+DATA = "/var/lib/ecs/data"
+API_PORT = 6820
+CONTROL = f"http://127.0.0.1:{API_PORT}"
+INVITATION = "/var/lib/ecs-agent-control/agent.token"
+START_LIMIT_S = 90.0
+SERVE = ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait $!"]
+LINGER = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
+
+_log = logging.getLogger("vm")
+
+
+class Story:
+    """What later tests know from earlier ones."""
+
+    tasks: dict[str, dict[str, Any]]
+
+    def __init__(self) -> None:
+        self.tasks = {}
+
+
+@pytest.fixture(scope="module")
+def story() -> Story:
+    return Story()
+
+
+@pytest.fixture
+def operator(host: Vm) -> Operator:
+    return Operator(host.forward(API_PORT))
+
+
+def test_installing_starts_nothing(host: Vm, package: Path) -> None:
+    install(host, package)
+
+    for unit in ("ecs-agent", "ecs-agent-control"):
+        assert show(host, unit, "LoadState", "ActiveState") == ["loaded", "inactive"]
+        assert host.run(f"systemctl is-enabled {unit}", check=False).out.strip() == "disabled"
+    assert host.out("docker ps --quiet") == ""
+    assert host.out("ecs-agent version --json || ecs-agent --version")
+
+
+def test_joining_makes_an_active_and_notified_service(host: Vm, operator: Operator) -> None:
+    make_image(host)
+    host.run("systemctl enable --now ecs-agent-control", timeout_s=START_LIMIT_S)
+    host.until(f"test -s {INVITATION}", within_s=START_LIMIT_S)
+    # The VM reaches no registry: what it has is what there is.
+    host.run(f"echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>{CONFIG}")
+
+    host.run(f"ecs-agent join {CONTROL} --token-file {INVITATION}", timeout_s=START_LIMIT_S)
+
+    wait_until_connected(host)
+    assert show(host, "ecs-agent", "ActiveState", "Type", "NotifyAccess", "WatchdogUSec") == [
+        "active",
+        "notify",
+        "main",
+        "1min",
+    ]
+    assert show(host, "ecs-agent", "StatusText") != [""]
+    assert host.out("systemctl is-enabled ecs-agent") == "enabled"
+    (instance,) = operator.instances()
+    assert (instance["status"], instance["agentConnected"]) == ("ACTIVE", True)
+
+
+def test_the_doctor_finds_no_error_on_a_joined_host(host: Vm) -> None:
+    answer = host.run("ecs-agent doctor --json", timeout_s=120, check=False)
+
+    assert answer.code == 0, answer.out + answer.err
+    assert json.loads(answer.out)
+
+
+def test_tasks_run_under_cgroup_v2_with_the_systemd_driver(
+    host: Vm, operator: Operator, story: Story
+) -> None:
+    assert host.out("docker info --format '{{.CgroupVersion}} {{.CgroupDriver}}'") == "2 systemd"
+    operator.define("web", IMAGE, SERVE, mode="awsvpc")
+    operator.define("plain", IMAGE, LINGER, mode="none")
+    operator.define(
+        "lasting",
+        IMAGE,
+        LINGER,
+        mode="none",
+        restartPolicy={"enabled": True, "restartAttemptPeriod": 60},
+    )
+
+    story.tasks = {family: operator.launch(family) for family in ("web", "plain", "lasting")}
+
+    for task in story.tasks.values():
+        container = task["containers"][0]["runtimeId"]
+        pid = host.out(f"docker inspect --format '{{{{.State.Pid}}}}' {container}")
+        assert f"docker-{container}.scope" in host.out(f"cat /proc/{pid}/cgroup")
+    assert fetch(host, story.tasks["web"]) == PAGE
+
+
+def test_the_figures_of_a_task_are_not_zero(host: Vm, story: Story) -> None:
+    for family, task in story.tasks.items():
+        sample = until_sampled(host, task)
+        (main,) = sample["containers"]
+        assert main["memoryBytes"] > 0, family
+        assert main["cpuNs"] > 0, family
+    assert until_sampled(host, story.tasks["web"])["network"]["rxBytes"] > 0
+
+
+def test_a_restart_of_the_agent_touches_no_container(host: Vm, story: Story) -> None:
+    before, agent = containers(host), main_pid(host)
+
+    host.run("systemctl restart ecs-agent", timeout_s=START_LIMIT_S)
+
+    wait_until_connected(host)
+    assert main_pid(host) != agent
+    assert containers(host) == before
+    assert fetch(host, story.tasks["web"]) == PAGE
+
+
+def test_a_reload_takes_a_good_configuration_and_keeps_the_old_one_from_a_bad(host: Vm) -> None:
+    before, agent = containers(host), main_pid(host)
+    good = host.out(f"cat {CONFIG}")
+
+    host.run(f"echo ECS_RESERVED_MEMORY=100 >>{CONFIG}\nsystemctl reload ecs-agent")
+    host.until("journalctl --unit ecs-agent | grep ECS_RESERVED_MEMORY", within_s=START_LIMIT_S)
+    wait_until_connected(host)
+
+    mark = host.out("date '+%F %T'")
+    host.run(f"echo ECS_RESERVED_MEMORY=lots >>{CONFIG}\nsystemctl reload ecs-agent", check=False)
+    host.until(
+        f"journalctl --unit ecs-agent --since '{mark}' | grep ECS_RESERVED_MEMORY",
+        within_s=START_LIMIT_S,
+    )
+    wait_until_connected(host)
+
+    host.put(good + "\n", CONFIG)
+    host.run("systemctl reload ecs-agent")
+    wait_until_connected(host)
+    assert main_pid(host) == agent
+    assert containers(host) == before
+
+
+def test_an_upgrade_restarts_the_agent_and_no_container(
+    host: Vm, package: Path, tmp_path: Path, story: Story
+) -> None:
+    before, agent = containers(host), main_pid(host)
+
+    install(host, debs.newer(package, tmp_path))
+
+    wait_until_connected(host)
+    assert debs.NEWER in host.out("ecs-agent --version")
+    assert json.loads(host.out("ecs-agent status --json"))["version"] == debs.NEWER
+    assert main_pid(host) != agent
+    assert containers(host) == before
+    assert fetch(host, story.tasks["web"]) == PAGE
+
+
+def test_the_watchdog_catches_a_stopped_event_loop(host: Vm) -> None:
+    before = containers(host)
+    host.put("[Service]\nWatchdogSec=15\nTimeoutAbortSec=5\n", DROP_IN)
+    host.run("systemctl daemon-reload\nsystemctl restart ecs-agent", timeout_s=START_LIMIT_S)
+    wait_until_connected(host)
+    agent = main_pid(host)
+
+    host.run(f"kill -STOP {agent}")
+
+    host.until(f"test $(systemctl show -P MainPID ecs-agent) -gt {agent}", within_s=120)
+    wait_until_connected(host)
+    assert show(host, "ecs-agent", "NRestarts") == ["1"]
+    assert "atchdog timeout" in host.out("journalctl --unit ecs-agent --boot")
+    assert containers(host) == before
+    host.run(f"rm {DROP_IN}\nsystemctl daemon-reload")
+
+
+def test_after_a_reboot_the_host_is_what_control_wants(
+    host: Vm, operator: Operator, story: Story
+) -> None:
+    (before,) = operator.instances()
+
+    host.reboot()
+
+    wait_until_connected(host, within_s=180)
+    (after,) = operator.instances()
+    assert after["containerInstanceArn"] == before["containerInstanceArn"]
+    for family in ("web", "plain"):
+        ended = operator.wait(story.tasks[family]["taskArn"], "STOPPED")
+        assert ended["stoppedReason"], family
+        _log.info("%s ended by the reboot: %s", family, ended["stoppedReason"])
+    lasting = operator.wait(story.tasks["lasting"]["taskArn"], "RUNNING")
+    host.until(f"docker ps --quiet --no-trunc | grep {lasting['containers'][0]['runtimeId']}")
+    story.tasks["web"] = operator.launch("web")
+    assert fetch(host, story.tasks["web"]) == PAGE
+
+
+def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm) -> None:
+    before = containers(host)
+    good = host.out(f"cat {CONFIG}")
+    mark = host.out("date '+%F %T'")
+
+    host.run(f"echo ECS_RESERVED_MEMORY=lots >>{CONFIG}")
+    host.run("systemctl restart ecs-agent", check=False, timeout_s=START_LIMIT_S)
+    host.until("systemctl is-failed ecs-agent", within_s=START_LIMIT_S)
+    time.sleep(12)  # a restart would have come by now
+
+    assert show(host, "ecs-agent", "ActiveState", "ExecMainStatus", "NRestarts") == [
+        "failed",
+        "5",
+        "0",
+    ]
+    said = host.out(
+        f"journalctl --unit ecs-agent --since '{mark}' --output cat _COMM!=systemd || true"
+    )
+    lines = [line for line in said.splitlines() if "ECS_RESERVED_MEMORY" in line]
+    assert len(lines) == 1, said
+    host.put(good + "\n", CONFIG)
+    host.run("systemctl restart ecs-agent", timeout_s=START_LIMIT_S)
+    wait_until_connected(host)
+    assert containers(host) == before
+
+
+def test_remove_leaves_tasks_and_data(host: Vm, story: Story) -> None:
+    before = containers(host)
+
+    host.run("apt-get remove -y ecs-agent", timeout_s=180)
+
+    assert show(host, "ecs-agent", "LoadState", "ActiveState")[1] != "active"
+    assert host.run("command -v ecs-agent", check=False).code != 0
+    assert containers(host) == before
+    assert fetch(host, story.tasks["web"]) == PAGE
+    host.run(f"test -f {DATA}/agent.db && test -f {CONFIG}")
+
+
+def test_purge_removes_the_data(host: Vm) -> None:
+    host.run("apt-get purge -y ecs-agent", timeout_s=180)
+
+    left = host.run(
+        "ls -d /etc/ecs /var/lib/ecs /var/lib/ecs-agent-control /var/log/ecs /opt/ecs-agent "
+        "/run/ecs-agent 2>/dev/null",
+        check=False,
+    )
+    assert left.out == ""
+
+
+def install(host: Vm, package: Path) -> None:
+    """Install a package as an administrator does, without any other source of packages."""
+    target = f"/root/{package.name}"
+    host.put(package, target)
+    host.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y {target}", timeout_s=300)
+
+
+def make_image(host: Vm) -> None:
+    """Load an image of busybox and a page: no registry is in reach."""
+    host.run(
+        f"""mkdir -p /tmp/image/bin /tmp/image/www
+        cp /bin/busybox /tmp/image/bin
+        /bin/busybox --install -s /tmp/image/bin
+        echo {PAGE} >/tmp/image/www/index.html
+        tar -C /tmp/image -c . | docker import --change 'CMD ["sh"]' - {IMAGE}""",
+        timeout_s=120,
+    )
+
+
+def show(host: Vm, unit: str, *properties: str) -> list[str]:
+    """Return properties of a unit, in the order asked for."""
+    return host.out(
+        "\n".join(f"systemctl show --value --property {name} {unit}" for name in properties)
+    ).splitlines() or [""]
+
+
+def main_pid(host: Vm) -> int:
+    """Return the pid of the agent."""
+    return int(show(host, "ecs-agent", "MainPID")[0])
+
+
+def containers(host: Vm) -> dict[str, int]:
+    """Return the pid of every container of a task, and of its network sandbox, by id."""
+    listed = host.out(
+        "docker ps --quiet --no-trunc | "
+        "xargs --no-run-if-empty docker inspect --format '{{.Id}} {{.State.Pid}}'"
+    )
+    return {line.split()[0]: int(line.split()[1]) for line in listed.splitlines()}
+
+
+def wait_until_connected(host: Vm, *, within_s: float = START_LIMIT_S) -> None:
+    """Return once the agent serves and control gives it orders."""
+    host.until(
+        "systemctl is-active --quiet ecs-agent && "
+        "ecs-agent status --json | grep -q '\"controlConnected\": *true'",
+        within_s=within_s,
+    )
+
+
+def fetch(host: Vm, task: dict[str, Any]) -> str:
+    """Return the page of a task from its own address, fetched on its host."""
+    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/", within_s=30)
+
+
+def until_sampled(host: Vm, task: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of a task once there are some."""
+    deadline = time.monotonic() + 60
+    while True:
+        view = json.loads(host.out(f"ecs-agent task {task['taskArn']} --json"))
+        if view["sample"] and view["sample"]["containers"]:
+            return dict(view["sample"])
+        assert time.monotonic() < deadline, view
+        time.sleep(2)
