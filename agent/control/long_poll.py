@@ -266,7 +266,12 @@ class LongPoll:
         return orders.revision
 
     def _wait_s(self, identity: Identity) -> float:
-        """A poll is held for less than the lease, which it renews."""
+        """A poll is held for less than the lease, which it renews.
+
+        The first one after trouble is not held: its answer tells at once that control is back.
+        """
+        if not self._link.connected:
+            return 0.0
         if identity.lease_s <= 0:
             return self._settings.wait_s
         return min(self._settings.wait_s, max(1.0, identity.lease_s / 2))

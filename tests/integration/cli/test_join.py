@@ -85,9 +85,14 @@ def joining(tmp_path: Path) -> Iterator[Joining]:
     made.end()
 
 
-def state_of(agent: Agent) -> tuple[bool, str]:
-    view = agent.json("status")
-    return view["controlConnected"], view["instanceStatus"]
+def shows(agent: Agent, status: str, *, within_s: float) -> None:
+    """Wait until the agent is connected and knows what an operator made of it."""
+
+    def is_so() -> bool:
+        view = agent.json("status")
+        return bool(view["controlConnected"]) and view["instanceStatus"] == status
+
+    eventually(is_so, within_s=within_s, what=status)
 
 
 def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> None:
@@ -121,8 +126,7 @@ def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> Non
     client, arn = joining.client(), joining.instance()["containerInstanceArn"]
     for status in ("DRAINING", "ACTIVE"):
         client.update_container_instances_state(containerInstances=[arn], status=status)
-        wanted = (True, status)
-        eventually(lambda: state_of(agent) == wanted, within_s=10, what=status)
+        shows(agent, status, within_s=10)
     assert "control away" not in agent.log.read_text()
 
     # A host that was forgotten says so, and comes back as soon as its file is right.
@@ -132,7 +136,7 @@ def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> Non
     refused_lines = control.log.read_text().count("call refused")
     assert 1 <= refused_lines <= 3
     joining.join("--token", "o" * 40)
-    eventually(lambda: state_of(agent) == (True, "DRAINING"), within_s=40)
+    shows(agent, "DRAINING", within_s=40)
     for word in (old, NEW):
         assert word not in control.log.read_text() + agent.log.read_text()
     assert agent.stop() == 0

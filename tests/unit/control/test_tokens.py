@@ -104,6 +104,26 @@ async def test_a_wrong_one_is_told_and_tried_until_it_is_right(
         await until(lambda: client.status.connected)
 
 
+async def test_that_control_is_back_shows_before_there_is_news(
+    place: Place, host: Host, tmp_path: Path
+) -> None:
+    host.wait_s = 30.0
+    mine = put(tmp_path / "mine", ONE)
+    async with place.running() as endpoint, host.running() as client:
+        await until(lambda: host.taken)
+        arn = client.status.instance_arn
+        put(place.tokens, TWO)
+        place.reload.set()
+        await asyncio.sleep(0.2)
+        await endpoint.call(
+            "UpdateContainerInstancesState", containerInstances=[arn], status="DRAINING"
+        )
+        await until(lambda: client.status.error)
+        put(mine, TWO)
+        await until(lambda: client.status.connected, limit_s=5)
+        assert client.status.instance_status == "DRAINING"
+
+
 async def test_none_where_one_is_asked_for(place: Place, host: Host) -> None:
     host.token_file = None
     async with place.running(), host.running() as client:
