@@ -36,6 +36,7 @@ _COMMANDS = {
     "run": _Entry("agent.cli.completion:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
+    "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to mend."),
     "status": _Entry("agent.cli.inspect:status", "Show how the agent is doing."),
     "tasks": _Entry("agent.cli.inspect:tasks", "List the tasks on this host."),
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
