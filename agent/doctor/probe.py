@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+NAMESPACE = "network namespace"
 _CLONE_NEWNET = 0x40000000
 _NAMESPACE = Path("/proc/self/ns/net")
 _NFT_LIMIT_S = 5.0
@@ -22,8 +23,8 @@ _LINK, _PEER, _BRIDGE, _TABLE = "probe0", "probe1", "probebr0", "probe"
 
 def main() -> int:
     """Leave the namespace, try each thing, and print what came of it."""
-    found = {"namespace": leave_namespace()}
-    if not found["namespace"]:
+    found = {NAMESPACE: leave_namespace()}
+    if not found[NAMESPACE]:
         found |= {"veth": _veth(), "bridge": _bridge(), "nftables": _nftables()}
     sys.stdout.write(json.dumps(found))
     return 0
@@ -65,11 +66,11 @@ def _nftables() -> str:
     """Make a table with what the agent's has: a set, a filter, address translation."""
     rules = f"""
         table inet {_TABLE} {{
-          set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }} }}
+          set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }}; }}
           chain sources {{ type filter hook prerouting priority -300;
-            iifname "{_BRIDGE}" ip saddr != @pools drop }}
+            iifname "{_BRIDGE}" ip saddr != @pools drop; }}
           chain outside {{ type nat hook postrouting priority 100;
-            ip saddr @pools ip daddr != @pools masquerade }}
+            ip saddr @pools ip daddr != @pools masquerade; }}
         }}
         """
     try:

@@ -107,7 +107,9 @@ def judge(settings: Settings, contact: Contact) -> list[Finding]:
     verdict = Verdict("control")
     endpoint = settings.control_endpoint
     if not endpoint:
-        verdict.warn(f"{_SETTING} is not set: this host has not joined", "join a control", _JOIN)
+        verdict.warn(
+            f"{_SETTING} is not set: this host has not joined", "have this host join", _JOIN
+        )
         return verdict.findings
     url = URL(endpoint)
     if contact.name_trouble:

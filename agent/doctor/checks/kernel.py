@@ -25,7 +25,7 @@ _LIMIT_S = 15.0
 _OLDEST = (4, 18)
 """The oldest kernel of a distribution that is supported (RHEL 8)."""
 _MENDS = {
-    "namespace": (
+    "network namespace": (
         "tasks in awsvpc mode cannot have a network of their own",
         "run on a kernel with network namespaces; in a container, give it CAP_SYS_ADMIN",
         "",
