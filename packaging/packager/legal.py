@@ -14,6 +14,7 @@ from packager import PackagingError
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LIB = "opt/ecs-agent/lib"
 _HEAD = """\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: ecs-host-agent
@@ -34,12 +35,9 @@ License: Apache-2.0
  .
  On Debian systems the full text is in /usr/share/common-licenses/Apache-2.0.
 """
-_OTHER = """\
-License: {short}
- See the files in /opt/ecs-agent/lib/{folder}.
-"""
 _SHORT = {
     "apache 2": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
     "apache license 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "apache-2.0 license": "Apache-2.0",
@@ -59,7 +57,7 @@ def copyright_file(libraries: Path) -> str:
     Raises:
         PackagingError: a library does not say what its terms are.
     """
-    stanzas, texts = [_HEAD], {"Apache-2.0": _APACHE}
+    stanzas = [_HEAD]
     for folder in sorted(libraries.glob("*.dist-info")):
         metadata = HeaderParser().parsestr((folder / "METADATA").read_text())
         short = _short_name(metadata["License-Expression"] or metadata["License"] or "")
@@ -68,14 +66,14 @@ def copyright_file(libraries: Path) -> str:
         if not short:
             raise PackagingError(f"{folder.name} does not name its license; look it up")
         who = metadata["Author"] or metadata["Author-email"] or metadata["Maintainer"]
-        short = f"{short}~{metadata['Name']}" if short != "Apache-2.0" else short
-        places = " ".join(_places(libraries, folder))
+        where = "" if short == "Apache-2.0" else f"\n See the files in /{_LIB}/{folder.name}."
         stanzas.append(
-            f"Files: {places}\nCopyright: {who or 'the authors of ' + metadata['Name']}\n"
-            f"License: {short}\nComment: {metadata['Name']} {metadata['Version']}\n"
+            f"Files: {' '.join(_places(libraries, folder))}\n"
+            f"Copyright: {who or 'the authors of ' + metadata['Name']}\n"
+            f"License: {short}{where}\n"
+            f"Comment: {metadata['Name']} {metadata['Version']}\n"
         )
-        texts.setdefault(short, _OTHER.format(short=short, folder=folder.name))
-    return "\n".join([*stanzas, *texts.values()])
+    return "\n".join([*stanzas, _APACHE])
 
 
 def _short_name(license_text: str) -> str:
@@ -94,13 +92,13 @@ def _classified(classifiers: list[str]) -> str:
 def _places(libraries: Path, folder: Path) -> list[str]:
     """Return the patterns of a library's own files: its metadata, and modules named like it."""
     name = folder.name.split("-", 1)[0]
-    found = [f"/{_LIB}/{folder.name}/*"]
-    for candidate in (name, name.lower(), name.replace("_", "-"), name.removeprefix("python_")):
-        if (libraries / candidate).is_dir():
-            return [f"/{_LIB}/{candidate}/*", *found]
-        if (libraries / f"{candidate}.py").is_file():
-            return [f"/{_LIB}/{candidate}.py", *found]
-    return found
-
-
-_LIB = "opt/ecs-agent/lib"
+    modules = [name, name.lower(), name.removeprefix("python_")]
+    if (folder / "top_level.txt").exists():
+        modules = (folder / "top_level.txt").read_text().split()
+    found = {
+        f"/{_LIB}/{module}{suffix}"
+        for module in modules
+        for suffix in ("/*", ".py")
+        if (libraries / f"{module}{suffix}".removesuffix("/*")).exists()
+    }
+    return [*sorted(found), f"/{_LIB}/{folder.name}/*"]

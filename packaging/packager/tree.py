@@ -49,7 +49,7 @@ LEFT_OUT = tuple(
         r"/py\.typed$",
         r"/tests?/",
         # Who installed a wheel and for which Python: not true of a tree that several share.
-        r"\.dist-info/(?:RECORD|WHEEL|INSTALLER|REQUESTED|sboms/.*|top_level\.txt|zip-safe)$",
+        r"\.dist-info/(?:RECORD|WHEEL|INSTALLER|REQUESTED|sboms/.*|zip-safe)$",
         # botocore knows 400 services; these are the ones that the agent has to do with.
         rf"^botocore/data/(?!(?:{_SERVICES})/)[^/]+/",
         r"^botocore/data/.+/(?:examples-1\.json|paginators-1\.sdk-extras\.json)",
