@@ -347,7 +347,7 @@ async def _leave_no_spare(networks: TaskNetworks, settings: Settings, turn: Turn
         settings, ""
     )
     try:
-        if not kept and not networks.networks():
+        if networks.started and not kept and not networks.networks():
             await networks.remove_host_objects()
     except AgentError as error:
         _log.warning("network left in place; the next start cleans it up", error=str(error))

@@ -86,6 +86,12 @@ class TaskNetworks:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._scrapped = asyncio.Event()
         self._problem = ""
+        self._started = False
+
+    @property
+    def started(self) -> bool:
+        """Whether ``start`` has come to its end: before, nobody knows which tasks hold what."""
+        return self._started
 
     @property
     def warm(self) -> int:
@@ -139,6 +145,7 @@ class TaskNetworks:
         await self._host.check_pool()
         self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
         await self._take_over(await self._find(rows))
+        self._started = True
 
     async def _find(self, rows: list[Lease]) -> recovery.Findings:
         containers = await self._engine.list_containers(
@@ -305,8 +312,10 @@ class TaskNetworks:
         ``run`` must have ended. A later ``start`` of another object makes everything anew.
 
         Raises:
-            NetworkFailure: tasks hold sandboxes, or something could not be removed.
+            NetworkFailure: tasks hold sandboxes or may do so, or something could not be removed.
         """
+        if not self._started:
+            raise NetworkFailure("which tasks hold a network is not known yet; start it first")
         if self._book.by_task or self._claims:
             raise NetworkFailure(
                 f"{len(self._book.by_task) or len(self._claims)} tasks still hold a network; stop them"

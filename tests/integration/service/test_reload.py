@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
-from tests.support.fleet import Fleet, eventually, task_containers
+from tests.support.fleet import Fleet, eventually
 from tests.support.service_manager import ServiceManager, service_manager
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def test_ten_tasks_notice_nothing_of_any_reload(host: Host, busybox_image: str) 
     own_ip = register(client, busybox_image, "sleep 1000", mode="awsvpc")
     arns = run(client, plain, count=5) + run(client, own_ip, count=5, networkConfiguration=NETWORK)
     client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
-    containers = sorted(task_containers() - host.fleet.before)
+    containers = sorted(c for arn in arns for c in _containers(arn))
+    assert len(containers) == 10
     pids, bridge = [pid_of(c) for c in containers], host.bridge()
     process, memory_mib = host.agent.pid, host.memory_mib()
 
@@ -116,7 +117,7 @@ def test_ten_tasks_notice_nothing_of_any_reload(host: Host, busybox_image: str) 
         agent = psutil.Process(host.agent.pid)
         return agent.num_threads(), agent.num_fds()
 
-    seen = []
+    seen: list[tuple[int, int]] = []
     for number in range(10):
         host.reload(ECS_RESERVED_MEMORY=str(101 + number), ECS_LOGLEVEL="debug")
         host.fleet.wait_connected()
@@ -128,7 +129,7 @@ def test_ten_tasks_notice_nothing_of_any_reload(host: Host, busybox_image: str) 
     assert "level=debug" in host.log() or '"level": "debug"' in host.log(), "the log follows"
     assert host.agent.pid == process
     assert [pid_of(c) for c in containers] == pids
-    assert set(containers) <= task_containers()
+    assert sorted(c for arn in arns for c in _containers(arn)) == containers
     assert host.bridge() == bridge
     assert [t["lastStatus"] for t in describe(client, *arns)] == ["RUNNING"] * 10
     eventually(lambda: host.manager.status.startswith("10 tasks running"), what="status")
@@ -154,9 +155,7 @@ def test_tasks_that_are_launched_during_reloads_run_once(host: Host, busybox_ima
         ids = {container["runtimeId"] for container in task["containers"]}
         assert all(pid_of(container) for container in ids)
     expected = sum(len(t["containers"]) for t in describe(client, *wanted))
-    labelled = [
-        line for arn in wanted for line in _listed(f"label=com.amazonaws.ecs.task-arn={arn}")
-    ]
+    labelled = [c for arn in wanted for c in _containers(arn)]
     assert len(labelled) == expected
 
 
@@ -166,8 +165,12 @@ def test_leaving_wins_over_a_reload_under_way(host: Host) -> None:
     assert host.agent.stop() == 0
 
 
-def _listed(condition: str) -> list[str]:
+def _containers(task_arn: str) -> list[str]:
+    """Return all containers of a task, whatever their state."""
     done = subprocess.run(
-        ["docker", "ps", "-aq", "--filter", condition], capture_output=True, text=True, check=True
+        ["docker", "ps", "-aq", "--filter", f"label=com.amazonaws.ecs.task-arn={task_arn}"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.split()
