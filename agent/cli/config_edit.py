@@ -121,7 +121,7 @@ def _place_for(name: str, lines: list[str], names: list[str]) -> int:
     for at in reversed(range(len(lines))):
         if commented.match(lines[at]):
             return at + 1
-    if lines[-1].strip():
+    if not lines or lines[-1].strip():
         lines.append("")
         names.append("")
     return len(lines) - 1

@@ -178,6 +178,7 @@ def _met(plan: Plan) -> Meeting:
 
 def _for_join(text: str) -> str:
     """Name the options of `join` where the agent would name its settings."""
+    text = text.removeprefix("GET /v1/hello: ")
     text = text.replace("set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'", "give --token")
     text = text.replace("set ECS_CONTROL_CA_FILE to", "give --ca-file with")
     return text.replace("ECS_CONTROL_CA_FILE ", "--ca-file ")

@@ -131,6 +131,8 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
         return TokenRefused(text)
     if status == 404 and body.code == "InstanceUnknown":
         return InstanceUnknown(text)
+    if status == 404:
+        text += "; this is no control endpoint, or an older one: check the URL"
     if status == 409 and body.code == "StaleGeneration":
         return StaleGeneration(text)
     if status == 410 and body.code in {"RevisionCompacted", ""}:

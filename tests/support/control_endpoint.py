@@ -71,10 +71,12 @@ class Endpoint:
 
 
 @contextlib.asynccontextmanager
-async def control_endpoint(
-    data_dir: Path, *, reload: asyncio.Event | None = None, **settings: Any
-) -> AsyncIterator[Endpoint]:
-    """Run a control endpoint; it must end within two seconds of being told to."""
+async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[Endpoint]:
+    """Run a control endpoint; it must end within two seconds of being told to.
+
+    ``reload`` among the settings is the event that has it read its token file.
+    """
+    reload: asyncio.Event | None = settings.pop("reload", None)
     address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     values: dict[str, Any] = {"listen": "127.0.0.1:0", "data_dir": data_dir}

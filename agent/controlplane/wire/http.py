@@ -265,4 +265,5 @@ def _problem(status: int, code: str, message: str) -> web.Response:
         response.headers["Retry-After"] = "1"
     if status == Unauthorized.status:
         response.headers["WWW-Authenticate"] = "Bearer"
+        response.force_close()  # a stranger keeps no connection
     return response

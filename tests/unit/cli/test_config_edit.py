@@ -35,6 +35,7 @@ def read(text: str) -> dict[str, str]:
 @given(texts, st.dictionaries(st.sampled_from(NAMES), values | st.none(), max_size=3))
 @example("ECS_CLUSTER=a\nECS_CLUSTER='b", {"ECS_CLUSTER": "c"})
 @example("X='", {"ECS_OTHER": "1"})
+@example("X=1", {"X": None, "ECS_OTHER": "1"})
 def test_what_was_asked_for_is_there_and_nothing_else_changed(
     text: str, asked: dict[str, str | None]
 ) -> None:

@@ -261,6 +261,7 @@ async def test_an_address_for_agents_serves_no_operators(tmp_path: Path) -> None
             assert answer.status == 200
         async with endpoint.session.get(f"{url}/v1/hello") as answer:
             assert answer.status == 401
+            assert answer.headers["Connection"] == "close"
         async with endpoint.session.get(f"{url}/v1/hello", headers=bearer(ONE)) as answer:
             assert answer.status == 200
         await endpoint.call("ListClusters")
