@@ -62,6 +62,8 @@ class Process:
     arguments: list[str]
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
+    wrapper: list[str] = field(default_factory=list)
+    """A command that runs the process, such as one that takes rights away."""
     popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -80,7 +82,7 @@ class Process:
         keep = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
-                [str(COMMAND), *self.arguments],
+                [*self.wrapper, str(COMMAND), *self.arguments],
                 env={**keep, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
