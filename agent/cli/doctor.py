@@ -17,7 +17,7 @@ import click
 
 from agent.cli import render
 from agent.cli.client import CliError
-from agent.config import DEFAULT_FILES, Settings, load
+from agent.config import DEFAULT_FILES, load
 from agent.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -94,11 +94,13 @@ async def _work(
 
 def _host(files: tuple[Path, ...], *, required: bool) -> Host:
     from agent.doctor.host import Host  # noqa: PLC0415 - as above
+    from agent.doctor.salvage import usable  # noqa: PLC0415
 
     try:
         return Host(settings=load(os.environ, files, required=required), files=files)
     except ConfigError as error:
-        return Host(settings=Settings(), files=files, problems=tuple(str(error).splitlines()))
+        problems = tuple(str(error).splitlines())
+        return Host(settings=usable(os.environ, files), files=files, problems=problems)
 
 
 async def _bundle(host: Host, report: Report, target: Path) -> str:

@@ -50,7 +50,7 @@ class Host:
     """Everything a check may ask. Belongs to one event loop; close it at the end."""
 
     settings: Settings
-    """The settings of this host; the defaults where they cannot be read."""
+    """The settings of this host; those that are right, where some are not."""
     files: tuple[Path, ...] = ()
     """Settings files, in the order in which they are read."""
     problems: tuple[str, ...] = ()

@@ -123,7 +123,8 @@ async def _piece(piece: Piece, host: Host, cleaner: Redactor) -> tuple[Collected
     # A line that lost its beginning may have lost what a secret in it is known by.
     if len(kept) < len(text):
         kept = kept.partition("\n")[2]
-    clean = await reading.blocking(lambda: cleaner.clean(kept))
+    clean_up = cleaner.clean_json if piece.name.endswith(".json") else cleaner.clean
+    clean = await reading.blocking(lambda: clean_up(kept))
     about = Collected(
         name=piece.name,
         cut_bytes=len(text) - len(kept),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ _OPTION = re.compile(
     rf"(?P<name>(?<![\w-])--?(?=[a-z])[a-z-]{{0,32}}?(?:{_WORDS})[a-z-]{{0,32}}\s+)[^\s-]\S*",
     re.IGNORECASE,
 )
-_LITERALS = frozenset({"true", "false", "null", "none"})
+_LITERALS = frozenset({"true", "false", "null", "none", "yes", "no", "on", "off"})
+"""Values that are no secrets, whatever they are called."""
 _PATTERNS = (
     (
         re.compile(
@@ -82,6 +83,34 @@ class Redactor:
             text = pattern.sub(instead, text)
         return _OPTION.sub(rf"\g<name>{REMOVED}", _NAMED.sub(_without_value, text))
 
+    def clean_json(self, text: str) -> str:
+        """Return a JSON text without secrets, which is still JSON; other text as ``clean`` does."""
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return self.clean(text)
+        return json.dumps(self._cleaned(value), indent=2, ensure_ascii=False) + "\n"
+
+    def _cleaned(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {
+                self.clean(name): REMOVED if _is_secret(name, item) else self._cleaned(item)
+                for name, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self._cleaned(item) for item in value]
+        if isinstance(value, str):
+            return self.clean(value)
+        if isinstance(value, bool) or value is None:
+            return value
+        number = str(value)
+        return value if self.clean(number) == number else REMOVED
+
+
+def _is_secret(name: str, value: object) -> bool:
+    """Tell whether a member of a JSON object is a secret by its name."""
+    return isinstance(value, str) and bool(value) and (name == "auth" or is_secret_name(name))
+
 
 def is_secret_name(name: str) -> bool:
     """Tell whether a variable or field of this name may hold a secret."""
@@ -103,7 +132,7 @@ def _any_of(patterns: list[str]) -> re.Pattern[str] | None:
 def _forms(value: str) -> set[str]:
     """Return a value as it may stand in logs: plain, in JSON, in a URL, in base64."""
     value = value.strip()
-    if not value:
+    if not value or value.lower() in _LITERALS:
         return set()
     encoded = base64.b64encode(value.encode("utf-8", errors="replace")).decode().rstrip("=")
     forms = {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}

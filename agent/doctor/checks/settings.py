@@ -36,7 +36,7 @@ def judge(
         verdict.error(seen or mend, mend if seen else "mend the settings")
     if problems:
         verdict.warn(
-            "everything below is checked with the default settings",
+            "everything below is checked as if the settings that are wrong were not there",
             "mend the settings and check again",
             "ecs-agent doctor",
         )

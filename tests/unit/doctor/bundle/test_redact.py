@@ -88,10 +88,27 @@ def test_of_two_known_values_the_longer_is_removed_whole() -> None:
 
 
 def test_json_stays_json() -> None:
-    document = {"password": "x", "nested": {"token": "y", "credentials": {"a": 1}, "apiKey": [1]}}
-    cleaned = json.loads(NOTHING_KNOWN.clean(json.dumps(document)))
-    assert cleaned["password"] == REMOVED
-    assert cleaned["nested"] == {"token": REMOVED, "credentials": {"a": 1}, "apiKey": [1]}
+    document = {
+        "password": "x",
+        "nested": {"token": "y", "credentials": {"a": 1}, "apiKey": [1], "tokenAsked": True},
+        "auths": {"r": {"auth": "z"}},
+        "pin": 1234,
+        "lines": ["Authorization: Bearer abc", "it's 12345", "password='it'"],
+        "hunter2": None,
+    }
+    redactor = Redactor(["1234", "hunter2", "true", "null"])
+    for clean in (redactor.clean_json, NOTHING_KNOWN.clean):
+        cleaned = json.loads(clean(json.dumps(document)))
+        assert cleaned["password"] == REMOVED
+        assert cleaned["nested"]["token"] == REMOVED
+        assert cleaned["nested"]["credentials"] == {"a": 1}
+        assert cleaned["nested"]["tokenAsked"] is True
+        assert cleaned["auths"]["r"]["auth"] == REMOVED
+    cleaned = json.loads(redactor.clean_json(json.dumps(document)))
+    assert cleaned["pin"] == REMOVED
+    assert cleaned[REMOVED] is None
+    assert cleaned["lines"] == [f"Authorization: {REMOVED}", "it's 12345", f"password='{REMOVED}'"]
+    assert redactor.clean_json("token=x, no JSON") == f"token={REMOVED}, no JSON"
 
 
 def test_long_lines_do_not_take_long() -> None:

@@ -91,7 +91,7 @@ def test_each_problem_of_the_settings_is_one_line_with_its_mend() -> None:
     assert errors[0].seen == "ecs.config:3: ECS_X is not a known setting"
     assert errors[0].mend == "did you mean ECS_Y?"
     assert errors[1].seen == "no mend"
-    assert "default settings" in only(findings, Level.WARNING).seen
+    assert "as if" in only(findings, Level.WARNING).seen
 
 
 def test_settings_without_problems_name_their_files() -> None:
