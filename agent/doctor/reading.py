@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-PROGRAM_LIMIT_S = 5.0
-ANSWER_LIMIT_S = 5.0
+PROGRAM_LIMIT_S = 10.0
+ANSWER_LIMIT_S = 10.0
 _PART = 65536
 OUTPUT_BYTES = 4 * 1024 * 1024
 """Of a program's output, this much is kept: its end."""

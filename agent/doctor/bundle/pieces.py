@@ -87,6 +87,7 @@ def all_pieces(host: Host, report: Report) -> list[Piece]:
         Piece("agent/state.json", _state),
         Piece("logs/ecs-agent.txt", _journal("ecs-agent"), 30.0),
         *([Piece("logs/ecs-agent-file.txt", _log_file)] if host.settings.log_file else []),
+        Piece("logs/ecs-agent-control.txt", _journal("ecs-agent-control"), 30.0),
         Piece("logs/docker.txt", _journal("docker"), 30.0),
         Piece("logs/kernel.txt", _kernel_log),
         Piece("service/unit.txt", _output("systemctl", "cat", "ecs-agent.service")),

@@ -153,7 +153,7 @@ def _judge_trouble(verdict: Verdict, url: URL, contact: Contact) -> None:
             f"ecs-agent join {url} --token TOKEN",
         )
         return
-    seen, _, mend = contact.trouble.partition("; ")
+    seen, _, mend = contact.trouble.removeprefix("GET /v1/hello: ").partition("; ")
     verdict.error(
         f"control at {url} does not answer as it should: {seen}",
         mend or f"see that control runs and that nothing on the way blocks port {url.port}",

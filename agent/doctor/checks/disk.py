@@ -59,7 +59,7 @@ async def check(host: Host) -> list[Finding]:
         directory = Path(engine_root)
         places.append(
             await reading.blocking(
-                lambda: look_at(directory, "images and containers", mounts, 500 * _MIB, 5 * _GIB)
+                lambda: look_at(directory, "images and containers", mounts, 200 * _MIB, 5 * _GIB)
             )
         )
     return [finding for place in places for finding in judge(place)]

@@ -174,7 +174,7 @@ def _judge_mtu(verdict: Verdict, settings: Settings, found: Paths) -> None:
     if found.docker_mtu > found.default_mtu:
         verdict.warn(
             f"Docker's bridge takes packets of {found.docker_mtu} bytes, the way to the outside "
-            f"only {found.default_mtu}: downloads in bridge mode hang",
+            f"only {found.default_mtu}: in bridge mode, large packets get lost and downloads hang",
             f'put "mtu": {found.default_mtu} into /etc/docker/daemon.json and restart Docker',
             "systemctl restart docker",
         )

@@ -129,8 +129,7 @@ def judge(servers: Servers, answers: Mapping[str, bool]) -> list[Finding]:
     silent = [s for s in asked if s not in local and not answers.get(s, False)]
     working = [s for s in asked if s not in local and s not in silent]
     for server in silent:
-        tell = verdict.warn if working else verdict.error
-        tell(
+        verdict.warn(
             f"the name server {server} does not answer: tasks wait for it at each name",
             f"mend the server or the way to it, or name others in {_SETTING}",
             f"ping -c 1 {server}",
@@ -145,8 +144,8 @@ def _judge_none(verdict: Verdict, servers: Servers) -> None:
     why = "there is none in /etc/resolv.conf"
     if servers.unusable:
         why = f"{', '.join(servers.unusable)} cannot be reached from within a task"
-    verdict.error(
-        f"tasks in awsvpc mode would have no name server: {why}",
+    verdict.warn(
+        f"tasks in awsvpc mode will have no name server: {why}",
         f"set {_SETTING} to name servers that tasks can reach",
         f"echo '{_SETTING}=[\"ADDRESS\"]' >> /etc/ecs/ecs.config",
     )

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.doctor import reading, sockets
+from agent.doctor.checks.service import UNIT
 from agent.doctor.findings import Finding, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from agent.doctor.host import Host
     from agent.doctor.sockets import Process
@@ -44,10 +45,16 @@ async def check(host: Host) -> list[Finding]:
             amazon_installed=await reading.blocking(init.exists),
             amazon_runs=(f"its process {amazon[0].pid}" if amazon else "")
             or amazon_container(await _containers(host)),
-            ours=others_of(found, (await host.agent()).pid),
+            ours=others_of(found, {(await host.agent()).pid, await _main_pid()}),
             kubelet=next((p.pid for p in found if p.name == _KUBELET), 0),
         )
     )
+
+
+async def _main_pid() -> int:
+    """Return the process of the service, which may not listen yet; 0 where there is none."""
+    answer = await reading.program("systemctl", "show", "--property=MainPID", "--value", UNIT)
+    return int(answer.out) if answer.out.strip().isdigit() else 0
 
 
 async def _containers(host: Host) -> list[dict[str, Any]]:
@@ -71,12 +78,12 @@ def amazon_container(rows: Sequence[dict[str, Any]]) -> str:
     return ""
 
 
-def others_of(processes: Sequence[Process], known: int) -> tuple[int, ...]:
-    """Return the processes that are agents of ours, but for the one that is known. Pure."""
+def others_of(processes: Sequence[Process], known: Container[int]) -> tuple[int, ...]:
+    """Return the processes that are agents of ours, but for those that are known. Pure."""
     return tuple(
         process.pid
         for process in processes
-        if process.pid != known and not process.in_container and _is_agent(process.words)
+        if process.pid not in known and not process.in_container and _is_agent(process.words)
     )
 
 
