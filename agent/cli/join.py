@@ -119,6 +119,12 @@ def join(
     agent = _running(client)
     if agent is not None and (why := membership.why_not(agent, plan, force=force)):
         raise CliError(why)
+    ours = _has_service(config.absolute()) and not no_start
+    if ours and agent is not None and unit.state() not in unit.UP:
+        raise CliError(
+            "an agent runs here that is not the service (by hand, or 'ecs-agent standalone'); stop it "
+            "first, or give --no-start"
+        )
     if dry_run:
         _show(plan, as_json=as_json)
         return
@@ -128,7 +134,7 @@ def join(
         "instanceArn": "",
         "started": False,
     }
-    if no_start or not _has_service(config.absolute()):
+    if not ours:
         _say_how(plan, config.absolute(), changed=changed, managed=unit.is_managed())
     else:
         started = _start(changed=changed)
@@ -234,7 +240,7 @@ def _say_how(plan: Plan, config: Path, *, changed: bool, managed: bool) -> None:
 
 def _start(*, changed: bool) -> bool:
     """Have the service run with what was written; return whether anything was done to it."""
-    if unit.state() not in {"active", "activating", "reloading"}:
+    if unit.state() not in unit.UP:
         unit.start()
     elif changed or not unit.is_enabled():
         unit.restart()
@@ -255,13 +261,14 @@ def _registered(client: AgentClient, plan: Plan, *, before: AgentView | None) ->
         try:
             view = client.agent()
         except CliError:
-            if unit.state() == "failed":
-                raise _ended() from None
+            pass  # it starts
         else:
             if before is None or view.started_at != before.started_at:
                 if _is_member(view, plan):
                     return view
                 why = _waits_for(view)
+        if unit.state() == "failed":
+            raise _ended()
         if why != told:
             told = why
             _say(f"waiting: {why}")

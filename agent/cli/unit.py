@@ -14,6 +14,8 @@ from agent.cli.client import CliError
 NAME: Final = "ecs-agent"
 RUNS_HERE: Final = Path("/run/systemd/system")
 """Exists where systemd is the service manager."""
+UP: Final = frozenset({"active", "activating", "reloading"})
+"""States of a unit that runs or is about to."""
 _LIMIT_S: Final = 60.0
 _LAST_LINES: Final = 5
 

@@ -37,9 +37,10 @@ echo "$*" >> "$0.calls"
 case "$1" in
   is-active) cat "$0.state" ;;
   is-enabled) test -e "$0.enabled" ;;
-  enable) touch "$0.enabled"; case "$*" in *--now*) echo active > "$0.state" ;; esac ;;
-  restart) echo active > "$0.state" ;;
+  enable) touch "$0.enabled"; case "$*" in *--now*) up=1 ;; esac ;;
+  restart) up=1 ;;
 esac
+if [ "$up" ]; then echo active > "$0.state"; ln -sfn "$0.agent" "$0.socket"; fi
 """
 
 
@@ -61,12 +62,15 @@ class Desk:
     ) -> None:
         self.config = directory / "etc" / "ecs.config"
         self.config.parent.mkdir()
-        self.config.write_text(f"# ours\nECS_AGENT_SOCKET={directory}/a.sock\n")
-        self.config.chmod(0o640)
         self.endpoint = endpoint
         self.source = source
         self.systemctl = directory / "bin" / "systemctl"
         self.systemctl.parent.mkdir()
+        # The agent of the service can be reached once the service has been started.
+        Path(f"{self.systemctl}.agent").symlink_to(directory / "a.sock")
+        self.socket = Path(f"{self.systemctl}.socket")
+        self.config.write_text(f"# ours\nECS_AGENT_SOCKET={self.socket}\n")
+        self.config.chmod(0o640)
         self.systemctl.write_text(SYSTEMCTL)
         self.systemctl.chmod(0o755)
         self.stands("inactive")
@@ -74,6 +78,12 @@ class Desk:
 
     def stands(self, state: str) -> None:
         Path(f"{self.systemctl}.state").write_text(f"{state}\n")
+
+    def runs(self, state: str = "active", **fields: object) -> None:
+        """Have an agent run already."""
+        self.stands(state)
+        self.socket.symlink_to(f"{self.systemctl}.agent")
+        self.agent(**fields)
 
     def calls(self) -> list[str]:
         file = Path(f"{self.systemctl}.calls")
@@ -279,7 +289,7 @@ async def test_machines_read_json(desk: Desk) -> None:
 
 
 async def test_tasks_of_another_control_are_not_stopped_by_accident(desk: Desk) -> None:
-    desk.agent(control_endpoint="http://elsewhere:6820", running=2, pending=1)
+    desk.runs(control_endpoint="http://elsewhere:6820", running=2, pending=1)
     before = desk.files()
     done = await desk.join("--token", TOKEN)
     assert done.code == ExitCode.ERROR
@@ -288,7 +298,18 @@ async def test_tasks_of_another_control_are_not_stopped_by_accident(desk: Desk) 
     assert (await desk.join("--token", TOKEN, "--force", "--no-start")).code == 0
 
 
+async def test_an_agent_that_is_not_the_service_is_not_left_beside_it(desk: Desk) -> None:
+    desk.runs(state="inactive")
+    before = desk.files()
+    done = await desk.join("--token", TOKEN)
+    assert done.code == ExitCode.ERROR
+    assert "an agent runs here that is not the service" in done.err
+    assert desk.files() == before
+    assert (await desk.join("--token", TOKEN, "--no-start")).code == 0
+
+
 async def test_an_agent_stays_in_its_cluster(desk: Desk) -> None:
+    desk.runs()
     await desk.endpoint.call("CreateCluster", clusterName="two")
     done = await desk.join("--token", TOKEN, "--cluster", "two", "--force")
     assert done.code == ExitCode.ERROR
@@ -298,7 +319,7 @@ async def test_an_agent_stays_in_its_cluster(desk: Desk) -> None:
 async def test_the_token_of_one_control_is_not_shown_to_another(desk: Desk, tmp_path: Path) -> None:
     await desk.join("--token", TOKEN, "--no-start")
     async with control_endpoint(tmp_path / "other") as other:
-        desk.agent(running=0, pending=0)
+        desk.runs(running=0, pending=0)
         done = await desk.join("--no-start", url=other.url)
     assert done.code == 0, done.err
     settings = await desk.settings()
@@ -319,11 +340,10 @@ async def test_it_waits_for_the_registration_and_says_for_what(
 
 
 async def test_a_service_that_fails_is_told_with_its_last_words(desk: Desk, tmp_path: Path) -> None:
-    (tmp_path / "a.sock").unlink()
     journal = desk.systemctl.with_name("journalctl")
     journal.write_text("#!/bin/sh\necho it cannot go on\n")
     journal.chmod(0o755)
-    desk.systemctl.write_text(SYSTEMCTL.replace("echo active", "echo failed"))
+    desk.systemctl.write_text(SYSTEMCTL.replace("echo active", "echo failed").replace("ln", ":"))
     done = await desk.join("--token", TOKEN)
     assert done.code == ExitCode.ERROR
     assert done.err.splitlines()[-1].endswith("  it cannot go on")
