@@ -37,6 +37,7 @@ def is_enabled() -> bool:
 
 def start() -> None:
     """Enable and start the unit, without waiting until it is ready."""
+    _run("reset-failed", NAME)  # else an old failure shows until the new start has begun
     _ordered("enable", "--now", "--no-block", NAME)
 
 
