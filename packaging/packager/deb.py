@@ -41,13 +41,13 @@ Suggests: bash-completion
 Conflicts: amazon-ecs-init
 Description: Amazon ECS container agent for hosts that you run yourself
  Runs Amazon ECS tasks on a box under a shop counter, in a lab, a rack or a
- virtual machine: registers its CPU, memory, ports and GPUs, runs what it is told
- to run through the Docker Engine, and reports states and metrics. Tasks in awsvpc
- mode get a network namespace and an address of their own.
+ virtual machine: registers its CPU, memory, ports and GPUs, runs what it is
+ told to run through the Docker Engine, and reports states and metrics. Tasks
+ in awsvpc mode get a network namespace and an address of their own.
  .
- Comes with a control endpoint that speaks the ECS API, so that no AWS account is
- needed. The agent brings its Python libraries along, in /opt/ecs-agent, and uses
- the system's Python. Nothing is started when the package is installed.
+ Comes with a control endpoint that speaks the ECS API, so that no AWS account
+ is needed. The agent brings its Python libraries along, in /opt/ecs-agent,
+ and uses the system's Python. Nothing is started by the installation.
 """
 
 

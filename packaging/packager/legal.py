@@ -23,7 +23,7 @@ Comment: The libraries below /opt/ecs-agent/lib are those of the Python Package
  unabridged in its .dist-info folder there.
 
 Files: *
-Copyright: the ecs-host-agent maintainers
+Copyright: 2026, the ecs-host-agent maintainers
 License: Apache-2.0
 """
 _APACHE = """\

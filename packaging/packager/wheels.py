@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from packager import PackagingError
+from packager import PackagingError, elf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -203,7 +203,7 @@ def _check(path: Path, allowed: set[str]) -> None:
 
 
 def unpack(wheels: Sequence[Wheel], into: Path, *, leave_out: Sequence[re.Pattern[str]]) -> int:
-    """Unpack wheels into one directory, side by side.
+    """Unpack wheels into one directory, side by side, compiled modules without debugging data.
 
     Args:
         wheels: what ``fetch`` returned.
@@ -228,6 +228,9 @@ def unpack(wheels: Sequence[Wheel], into: Path, *, leave_out: Sequence[re.Patter
                     left_out += info.file_size
                     continue
                 content = archive.read(info)
+                if name.endswith(".so"):
+                    whole, content = content, elf.strip(content, name)
+                    left_out += len(whole) - len(content)
                 target = into / name
                 if name in origins and target.read_bytes() != content:
                     raise PackagingError(

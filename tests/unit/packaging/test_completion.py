@@ -47,9 +47,7 @@ def test_bash_completes_options_of_run_which_click_never_runs() -> None:
     assert in_bash("ecs-agent", "run", "--") == ["--config", "--help"]
 
 
-@pytest.mark.parametrize(
-    "words", [("logs", ""), ("task", "12"), ("logs", "12", "--container", "")]
-)
+@pytest.mark.parametrize("words", [("logs", ""), ("task", "12"), ("logs", "12", "--container", "")])
 def test_bash_says_nothing_where_there_is_nothing_to_offer(words: tuple[str, ...]) -> None:
     assert in_bash("ecs-agent", *words) == []
 
