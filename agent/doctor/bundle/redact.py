@@ -23,7 +23,8 @@ _WORDS = (
     r"|auth[_-]?data|x-registry-auth|credentials?|signature|activation[_-]?code|client[_-]?key"
 )
 _SECRET_NAME = re.compile(rf"(?:{_WORDS})", re.IGNORECASE)
-_HARMLESS_NAME = re.compile(r"(?:_|-|\.)?(?:file|path|dir|directory)$", re.IGNORECASE)
+_HARMLESS_NAME = re.compile(r"(?:file|path|dir|directory)$|^(?:old)?pwd$", re.IGNORECASE)
+"""Names of what only says where a secret is; and the shell's working directory."""
 _QUOTE = r"\\{0,3}[\"']"
 _NAMED = re.compile(
     rf"(?P<name>(?<![\w.-])[\w.-]{{0,64}}?(?:{_WORDS})[\w.-]{{0,64}}|(?<![\w.-])auth)"

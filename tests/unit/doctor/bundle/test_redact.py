@@ -56,6 +56,7 @@ def test_what_looks_like_a_secret_is_removed(text: str) -> None:
         "http://192.0.2.10:6820/v1/hello",
         "image: registry.example:5000/web@sha256:00ff",
         "authenticated as nobody",
+        "PWD=/root OLDPWD=/home",
         "net.ipv4.ip_forward is on",
         "level=info msg=started task=abc keyboard=us",
     ],
