@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from agent.control.hello import Meeting
     from agent.model.views import AgentView
 
-REGISTERED_LIMIT_S: Final = 30.0
+REGISTERED_LIMIT_S: Final = 60.0
 ASK_EVERY_S: Final = 0.5
 SKEW_LIMIT_S: Final = 5.0
 _ANSWER_LIMIT_S: Final = 5.0
