@@ -37,6 +37,7 @@ source "qemu" "host" {
   # Kernels for clouds have no driver for IDE or SATA.
   cdrom_interface = "virtio"
 
+  boot_wait            = "1s" # nothing is typed
   ssh_username         = local.build_user
   ssh_private_key_file = "${local.seed}/id_ed25519"
   ssh_timeout          = var.ssh_timeout

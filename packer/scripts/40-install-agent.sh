@@ -55,6 +55,5 @@ cat >/etc/systemd/system/ecs-agent.service.d/10-once-joined.conf <<'CONF'
 [Service]
 ExecCondition=/bin/sh -c 'test -n "$$ECS_CONTROL_ENDPOINT" || grep -Eqs "^[[:space:]]*ECS_CONTROL_ENDPOINT=" /etc/ecs/ecs.config /var/lib/ecs/ecs.config'
 CONF
-systemctl daemon-reload
+# Reads the drop-in, too.
 systemctl enable ecs-agent.service
-ecs-agent version

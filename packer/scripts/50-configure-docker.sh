@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Step 50: settings of the Docker Engine for a host of tasks. What its configuration says already is
-# kept, so that an image made from an image of one's own stays as it was meant.
+# Step 50: settings of the Docker Engine for a host of tasks, which it reads at the host's first boot.
+# What its configuration says already is kept, so that an image made from an image of one's own stays as
+# it was meant.
 set -euo pipefail
 
 root=${IMAGE_ROOT:-}
 mkdir -p "$root/etc/docker"
-changed=$(python3 - "$root/etc/docker/daemon.json" <<'PYTHON'
+python3 - "$root/etc/docker/daemon.json" <<'PYTHON'
 import json
 import pathlib
 import sys
@@ -26,10 +27,4 @@ if "log-driver" in given and "log-opts" not in given:
 merged = {**WANTED, **given}
 if merged != given:
     path.write_text(json.dumps(merged, indent=2) + "\n")
-    print("changed")
 PYTHON
-)
-
-if [ -n "$changed" ] && [ -z "$root" ]; then
-  systemctl restart docker.service
-fi

@@ -21,6 +21,5 @@ WantedBy=multi-user.target
 UNIT
 
 if [ -z "$root" ]; then
-  systemctl daemon-reload
   systemctl enable ecs-image-host-keys.service
 fi

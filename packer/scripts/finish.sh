@@ -7,6 +7,8 @@
 set -euo pipefail
 
 user=$1
+# Packer's command begins in the home of the user.
+cd /
 
 # Forced, because Packer's connection is a process of this user.
 if getent passwd "$user" >/dev/null; then
