@@ -116,15 +116,8 @@ def join(
     )
     met = _met(plan)
     client = AgentClient(str(plan.settings.socket_path), limit_s=_ANSWER_LIMIT_S)
-    agent = _running(client)
-    if agent is not None and (why := membership.why_not(agent, plan, force=force)):
-        raise CliError(why)
     ours = _has_service(config.absolute()) and not no_start
-    if ours and agent is not None and unit.state() not in unit.UP:
-        raise CliError(
-            "an agent runs here that is not the service (by hand, or 'ecs-agent standalone'); stop it "
-            "first, or give --no-start"
-        )
+    agent = _may_join(client, plan, force=force, ours=ours)
     if dry_run:
         _show(plan, as_json=as_json)
         return
@@ -135,15 +128,20 @@ def join(
         "started": False,
     }
     if not ours:
-        _say_how(plan, config.absolute(), changed=changed, managed=unit.is_managed())
+        done = "" if changed else "nothing was changed; "
+        end = f"{done}this host takes tasks of cluster {plan.cluster} once its agent runs: "
+        end += _how(config.absolute())
     else:
         started = _start(changed=changed)
         view = _registered(client, plan, before=agent if started else None)
         result |= {"instanceArn": view.instance_arn, "started": started}
         done = "already a member, nothing was changed" if not (changed or started) else "joined"
-        _say(f"{done}: cluster {plan.cluster}, instance {ids.instance_id(view.instance_arn)}")
+        end = f"{done}: cluster {plan.cluster}, instance {ids.instance_id(view.instance_arn)}"
     if as_json:
+        _say(end)
         render.as_json(result)
+    else:
+        click.echo(end)
 
 
 def _say(text: str) -> None:
@@ -190,11 +188,20 @@ def _for_join(text: str) -> str:
     return text.replace("ECS_CONTROL_CA_FILE ", "--ca-file ")
 
 
-def _running(client: AgentClient) -> AgentView | None:
+def _may_join(client: AgentClient, plan: Plan, *, force: bool, ours: bool) -> AgentView | None:
+    """Return the agent that runs here, if any, once nothing of it is in the way."""
     try:
-        return client.agent()
+        agent = client.agent()
     except AgentNotRunning:
         return None
+    if why := membership.why_not(agent, plan, force=force):
+        raise CliError(why)
+    if ours and unit.state() not in unit.UP:
+        raise CliError(
+            "an agent runs here that is not the service (by hand, or 'ecs-agent standalone'); stop it "
+            "first, or give --no-start"
+        )
+    return agent
 
 
 def _show(plan: Plan, *, as_json: bool) -> None:
@@ -225,17 +232,11 @@ def _has_service(config: Path) -> bool:
     return unit.is_managed() and config in DEFAULT_FILES
 
 
-def _say_how(plan: Plan, config: Path, *, changed: bool, managed: bool) -> None:
-    """Say how to start the agent where that is not for us to do."""
-    if not changed:
-        _say("nothing was changed")
+def _how(config: Path) -> str:
+    """Return the command that starts the agent, where that is not for us to do."""
     if config not in DEFAULT_FILES:
-        how = f"ecs-agent run --config {config}"
-    elif managed:
-        how = f"systemctl enable --now {unit.NAME}"
-    else:
-        how = "ecs-agent run"
-    _say(f"this host takes tasks of cluster {plan.cluster} once its agent runs: {how}")
+        return f"ecs-agent run --config {config}"
+    return f"systemctl enable --now {unit.NAME}" if unit.is_managed() else "ecs-agent run"
 
 
 def _start(*, changed: bool) -> bool:

@@ -156,7 +156,7 @@ async def desk(
 async def test_a_host_joins_and_joins_again(desk: Desk) -> None:
     done = await desk.join("--token", TOKEN, "--attribute", "rack=a 1")
     assert done.code == 0, done.err
-    assert done.err.splitlines()[-1] == "joined: cluster default, instance i1"
+    assert done.out == "joined: cluster default, instance i1\n"
     token_file = desk.config.parent / "control.token"
     assert token_file.read_text() == f"{TOKEN}\n"
     assert token_file.stat().st_mode & 0o777 == 0o600
@@ -173,7 +173,8 @@ async def test_a_host_joins_and_joins_again(desk: Desk) -> None:
     for words in (["--token", TOKEN], [], ["--attribute", "rack=a 1"]):
         again = await desk.join(*words)
         assert again.code == 0
-        assert again.err == (
+        assert again.err == ""
+        assert again.out == (
             "already a member, nothing was changed: cluster default, instance i1\n"
         )
     assert desk.calls() == []
@@ -201,7 +202,7 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{TOKEN}\n"))
     done = await desk.join("--token", "-", "--no-start")
     assert done.code == 0
-    assert done.err.startswith("nothing was changed\n")
+    assert done.out.startswith("nothing was changed; ")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +389,7 @@ async def test_where_the_service_is_not_ours_to_start_it_says_how(
     words = ["--no-start"] if managed and default else []
     done = await desk.join("--token", TOKEN, *words)
     assert done.code == 0, done.err
-    assert f"once its agent runs: {how}" in done.err
+    assert f"once its agent runs: {how}" in done.out
     assert desk.calls() == []
 
 
