@@ -21,7 +21,8 @@ from agent.config import SecretText
 from agent.config.settings import variables
 from agent.doctor import reading
 from agent.doctor.bundle.redact import REMOVED
-from agent.doctor.bundle.secrets import file_name, shown_settings
+from agent.doctor.bundle.secrets import file_name, shown_settings, shown_unit
+from agent.doctor.checks.service import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -90,9 +91,9 @@ def all_pieces(host: Host, report: Report) -> list[Piece]:
         Piece("logs/ecs-agent-control.txt", _journal("ecs-agent-control"), 30.0),
         Piece("logs/docker.txt", _journal("docker"), 30.0),
         Piece("logs/kernel.txt", _kernel_log),
-        Piece("service/unit.txt", _output("systemctl", "cat", "ecs-agent.service")),
-        Piece("service/properties.txt", _output("systemctl", "show", "ecs-agent.service")),
-        Piece("service/docker.txt", _output("systemctl", "show", "docker.service")),
+        Piece("service/unit.txt", _unit("cat", UNIT)),
+        Piece("service/properties.txt", _unit("show", UNIT)),
+        Piece("service/docker.txt", _unit("show", "docker.service")),
         Piece("engine/version.json", _engine_version),
         Piece("engine/info.json", _engine_info),
         Piece("engine/containers.json", _containers),
@@ -122,6 +123,13 @@ def _json(value: Any) -> str:
 def _output(*command: str) -> Callable[[Host], Awaitable[str]]:
     async def collect(_: Host) -> str:
         return await _run(*command)
+
+    return collect
+
+
+def _unit(how: str, name: str) -> Callable[[Host], Awaitable[str]]:
+    async def collect(_: Host) -> str:
+        return shown_unit(await _run("systemctl", how, name))
 
     return collect
 

@@ -1,7 +1,7 @@
 """Gathers every secret value of this host that can be known, so that it can be taken out of text.
 
-Reads the token file, the settings files, the environment of this process and that of the engine's
-containers. Values stay in memory. What cannot be read is left out: the patterns of ``redact`` are
+Reads the token file, the settings files, and the environments of this process, of the agent and its
+unit, and of the engine's containers. Values stay in memory. What cannot be read is left out: the patterns of ``redact`` are
 still there.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +21,7 @@ from agent.config.settings import variables
 from agent.config.values import JSON_SECRET
 from agent.doctor import reading
 from agent.doctor.bundle.redact import Redactor, is_secret_name
+from agent.doctor.checks.service import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,11 +44,11 @@ _LEAST = 4
 async def redactor(host: Host) -> Redactor:
     """Return what knows all secrets of this host that can be known."""
     known = await reading.blocking(lambda: _local(host))
-    try:
+    known |= await _of_agent(host)
+    # Without the engine there is nothing of its containers in the archive either.
+    with contextlib.suppress(OSError, TimeoutError, ValueError):
         async with asyncio.timeout(_CONTAINERS_LIMIT_S):
-            known |= await _of_containers(host)
-    except (OSError, TimeoutError, ValueError):
-        pass  # without the engine there is nothing of its containers in the archive either
+            await _add_containers(host, known)
     values = frozenset(known)
     return await reading.blocking(lambda: Redactor(values))
 
@@ -142,12 +145,32 @@ def _decoded(auth: str) -> Iterable[str]:
     yield text.partition(":")[2]
 
 
-async def _of_containers(host: Host) -> set[str]:
-    """Return what is secret in the environments of the engine's containers."""
+async def _of_agent(host: Host) -> set[str]:
+    """Return what is secret in the environment of the agent that runs, and of its unit."""
+    raw = await host.text(f"proc/{(await host.agent()).pid}/environ")
+    known = of_environment(dict(_pairs(raw.split("\0"))))
+    unit = await reading.program("systemctl", "show", "--property=Environment", "--value", UNIT)
+    return known | of_environment(dict(_pairs(_words(unit.out))))
+
+
+def _pairs(words: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for word in words:
+        name, _, value = word.partition("=")
+        yield name, value
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+async def _add_containers(host: Host, known: set[str]) -> None:
+    """Add what is secret in the environments of the engine's containers, one after the other."""
     if (await host.engine()).trouble:
-        return set()
+        return
     raw = await reading.get(host.engine_socket, f"/containers/json?all=1&limit={_CONTAINERS}")
-    known: set[str] = set()
     for row in msgspec.json.decode(raw, type=list[dict[str, Any]]):
         try:
             body = await reading.get(host.engine_socket, f"/containers/{row['Id']}/json")
@@ -155,7 +178,6 @@ async def _of_containers(host: Host) -> set[str]:
             continue  # it went away meanwhile
         config = msgspec.json.decode(body, type=dict[str, Any]).get("Config") or {}
         known |= of_container(config.get("Env") or [])
-    return known
 
 
 def of_container(environment: Sequence[str]) -> set[str]:
@@ -185,6 +207,22 @@ def shown_settings(text: str, *, name: str) -> str:
         else:
             given = next(iter(content.values.values()))
             lines.append(line if may_show(given.name) else f"{given.name}=[removed]")
+    return "\n".join(lines)
+
+
+def shown_unit(text: str) -> str:
+    """Return the text of a unit, or its properties, with foreign values of its environment removed."""
+    lines = []
+    for line in text.splitlines():
+        left, equals, right = line.partition("Environment=")
+        if not equals or left.strip():
+            lines.append(line)
+            continue
+        shown = [
+            word if may_show(name) else f"{name}=[removed]"
+            for word, (name, _) in zip(_words(right), _pairs(_words(right)), strict=True)
+        ]
+        lines.append(f"{left}Environment={' '.join(shown)}")
     return "\n".join(lines)
 
 

@@ -63,6 +63,20 @@ def test_the_environment_gives_what_its_names_call_secret() -> None:
     assert "/bin:/usr/bin" not in known
 
 
+def test_a_unit_is_shown_without_foreign_values_of_its_environment() -> None:
+    text = (
+        "[Service]\nExecStart=/usr/bin/ecs-agent run\n"
+        'Environment=ECS_CLUSTER=prod "SALT=a b c" ECS_ENGINE_AUTH_DATA={}\n# Environment="odd\n'
+    )
+    assert secrets.shown_unit(text).splitlines() == [
+        "[Service]",
+        "ExecStart=/usr/bin/ecs-agent run",
+        "Environment=ECS_CLUSTER=prod SALT=[removed] ECS_ENGINE_AUTH_DATA=[removed]",
+        '# Environment="odd',
+    ]
+    assert secrets.shown_unit("Environment=") == "Environment="
+
+
 def test_a_container_gives_its_secrets_and_its_long_values() -> None:
     known = secrets.of_container(
         ["DB_PASSWORD=hunter2", "PATH=/usr/local/bin:/usr/bin", "MODE=fast", "BLOB=abcdefghijklm"]
