@@ -43,6 +43,8 @@ class AgentFacts:
     pid: int = 0
     """Process that listens on the operator socket; 0 when nobody does."""
     trouble: str = ""
+    forbidden: bool = False
+    """Whether it runs cannot be told, because only root may ask."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Host:
         except (FileNotFoundError, ConnectionRefusedError):
             return AgentFacts(trouble=f"nobody listens on {path}")
         except PermissionError:
-            return AgentFacts(trouble=f"only root may ask the agent on {path}")
+            return AgentFacts(trouble=f"only root may ask the agent on {path}", forbidden=True)
         except TimeoutError:
             limit_s = reading.ANSWER_LIMIT_S
             return AgentFacts(pid=pid, trouble=f"no answer on {path} within {limit_s:g} s")

@@ -80,6 +80,8 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
         verdict.ok("systemd does not run here; whatever starts the agent has to keep it running")
     if agent.view is not None:
         _judge_view(verdict, agent.view, now)
+    elif agent.forbidden:
+        verdict.warn(f"how the agent is doing is not known: {agent.trouble}", "run it as root")
     elif agent.pid:
         verdict.error(
             f"the agent (process {agent.pid}) listens and does not answer: {agent.trouble}",
@@ -92,7 +94,7 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
             "set ECS_AGENT_SOCKET here as it is set for the service",
             f"systemctl cat {UNIT}",
         )
-    elif not service.systemd:
+    elif not service.systemd and configured:
         verdict.warn(f"the agent does not run ({agent.trouble})", "start it", "ecs-agent run")
     return verdict.findings
 

@@ -79,6 +79,12 @@ def test_an_agent_that_listens_and_does_not_answer() -> None:
     assert levels(findings) == {"ok", "error"}
 
 
+def test_an_agent_that_only_root_may_ask() -> None:
+    findings = judged(RUNS, AgentFacts(trouble="only root may ask", forbidden=True))
+    assert levels(findings) == {"ok", "warning"}
+    assert "not known" in findings[-1].seen
+
+
 def test_no_watchdog() -> None:
     findings = judged({**RUNS, "WatchdogUSec": "0"}, AgentFacts(view=VIEW, pid=7))
     assert "watchdog" in next(f.seen for f in findings if f.level == "warning")
@@ -87,6 +93,7 @@ def test_no_watchdog() -> None:
 def test_no_systemd() -> None:
     assert levels(judged(None, AgentFacts(view=VIEW, pid=7))) == {"ok"}
     assert levels(judged(None, NOT_RUNNING)) == {"ok", "warning"}
+    assert levels(judged(None, NOT_RUNNING, configured=False)) == {"ok"}
 
 
 @pytest.mark.parametrize(
