@@ -75,7 +75,10 @@ def judge(found: Cgroups, engine: EngineFacts) -> list[Finding]:
         if name not in found.controllers:
             verdict.error(f"the kernel's {name} controller is off: {leads_to}", _KERNEL_LINE)
     if "pids" not in found.controllers:
-        verdict.warn("the kernel's pids controller is off: process limits would not hold")
+        verdict.warn(
+            "the kernel's pids controller is off: process limits would not hold",
+            "use a kernel built with CONFIG_CGROUP_PIDS",
+        )
     if engine.info:
         _judge_engine(verdict, found, engine)
     elif not verdict.findings:
@@ -115,9 +118,15 @@ def _judge_limits(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None
     if info.get("MemoryLimit") is False and "memory" in found.controllers:
         verdict.error("the engine cannot limit memory", _KERNEL_LINE)
     if info.get("CpuCfsQuota") is False:
-        verdict.warn("the engine cannot hold a container below a number of CPUs (no CFS quota)")
+        verdict.warn(
+            "the engine cannot hold a container below a number of CPUs",
+            "use a kernel built with CONFIG_CFS_BANDWIDTH",
+        )
     if info.get("PidsLimit") is False and "pids" in found.controllers:
-        verdict.warn("the engine cannot limit the number of processes")
+        verdict.warn(
+            "the engine cannot limit the number of processes",
+            "use a kernel built with CONFIG_CGROUP_PIDS",
+        )
     if info.get("SwapLimit") is False and found.swap_kib:
         verdict.warn(
             "swap is not counted: a container at its memory limit goes on into the host's swap",

@@ -160,7 +160,8 @@ def _judge_view(verdict: Verdict, view: AgentView, now: float) -> None:
         )
     for trouble in view.degraded:
         seen, _, mend = trouble.rpartition("; ")
-        verdict.warn(f"the agent says: {seen or mend}", mend if seen else "")
+        mend, tell = (mend, seen) if seen else ("look at its log", mend)
+        verdict.warn(f"the agent says: {tell}", mend)
     if not view.control_connected:
         since_s = now - view.control_since if view.control_since else 0.0
         verdict.warn(

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.doctor.checks import settings
+from agent.doctor.findings import Level
+from tests.support.findings import levels, only
+
+
+def test_each_problem_of_the_settings_is_one_line_with_its_mend() -> None:
+    findings = settings.judge(
+        problems=["ecs.config:3: ECS_X is not a known setting; did you mean ECS_Y?", "no mend"],
+        warnings=[],
+        files=[],
+        is_root=True,
+    )
+    errors = [finding for finding in findings if finding.level is Level.ERROR]
+    assert errors[0].seen == "ecs.config:3: ECS_X is not a known setting"
+    assert errors[0].mend == "did you mean ECS_Y?"
+    assert errors[1].seen == "no mend"
+    assert "as if" in only(findings, Level.WARNING).seen
+
+
+def test_settings_without_problems_name_their_files() -> None:
+    findings = settings.judge(
+        problems=[], warnings=[], files=[Path("/etc/ecs/ecs.config")], is_root=True
+    )
+    assert findings[0].seen == "read from /etc/ecs/ecs.config"
+    assert levels(settings.judge(problems=[], warnings=["w"], files=[], is_root=False)) == {
+        "ok",
+        "warning",
+    }
