@@ -230,7 +230,7 @@ def _judge_access(verdict: Verdict, info: Mapping[str, Any], around: Around) -> 
             "chmod o-rwx /var/run/docker.sock",
         )
     for line in info.get("Warnings") or []:
-        text = str(line).removeprefix("WARNING: ").strip()
+        text = str(line).removeprefix("WARNING: ").strip(" .\n")
         if "without encryption" in text or "insecure" in text.lower():
             verdict.warn(
                 f"the engine says: {text[:300]}",
