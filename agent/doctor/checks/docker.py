@@ -11,6 +11,8 @@ import msgspec
 
 from agent.doctor import reading
 from agent.doctor.findings import Finding, Verdict
+from agent.errors import RuntimeFailure
+from agent.runtime.docker import DockerEngine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,6 +37,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     """Text of its settings file; empty where there is none."""
     installed: bool = False
     wanted_log_drivers: tuple[str, ...] = ()
+    misunderstanding: str = ""
+    """Why the agent's own client cannot talk to it; empty when it can, or was not tried."""
 
 
 async def check(host: Host) -> list[Finding]:
@@ -46,7 +50,23 @@ async def check(host: Host) -> list[Finding]:
         installed=not (await reading.program("dockerd", "--version")).missing,
         wanted_log_drivers=host.settings.available_logging_drivers,
     )
-    return judge(await host.engine(), around)
+    engine = await host.engine()
+    if not engine.trouble:
+        trouble = await _misunderstanding(host.settings.docker_host)
+        around = msgspec.structs.replace(around, misunderstanding=trouble)
+    return judge(engine, around)
+
+
+async def _misunderstanding(docker_host: str) -> str:
+    """Connect as the agent does, which settles on a version of the API; return why that failed."""
+    client = DockerEngine(docker_host)
+    try:
+        await client.connect()
+    except RuntimeFailure as error:
+        return str(error)
+    finally:
+        await client.close()
+    return ""
 
 
 def _mode(path: str) -> int:
@@ -62,6 +82,11 @@ def judge(engine: EngineFacts, around: Around) -> list[Finding]:
         _judge_absence(verdict, engine, around)
         return verdict.findings
     _judge_version(verdict, engine)
+    if around.misunderstanding:
+        verdict.error(
+            f"the agent cannot talk to this engine: {around.misunderstanding}",
+            "update Docker, or the agent, whichever is older",
+        )
     _judge_kind(verdict, engine.info)
     _judge_restart(verdict, engine.info)
     _judge_storage(verdict, engine.info)

@@ -147,9 +147,16 @@ def _judge_state(
         verdict.ok("the service is installed; it waits for this host to join")
 
 
+def _up(view: AgentView, now: float) -> str:
+    minutes = int(now - view.started_at) // 60 if view.started_at else 0
+    if minutes < 1:
+        return ""
+    return f", up {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f", up {minutes} min"
+
+
 def _judge_view(verdict: Verdict, view: AgentView, now: float) -> None:
     verdict.ok(
-        f"the agent {view.version} answers: {view.running} running, {view.pending} pending and "
+        f"the agent {view.version} answers{_up(view, now)}: {view.running} running, {view.pending} pending and "
         f"{view.stopped} stopped tasks"
     )
     if view.version != __version__:

@@ -83,6 +83,11 @@ def test_versions(version: str, level: str) -> None:
     assert level in levels(docker.judge(facts, docker.Around()))
 
 
+def test_an_engine_of_another_time() -> None:
+    around = docker.Around(misunderstanding="it speaks API versions 1.99 to 1.99")
+    assert "1.99" in only(docker.judge(engine(), around), Level.ERROR).seen
+
+
 def test_podman_in_dockers_place() -> None:
     version = {"Version": "4.3.1", "Components": [{"Name": "Podman Engine"}]}
     facts = EngineFacts(info=GOOD_INFO, version=version)
