@@ -51,13 +51,14 @@ Description: Amazon ECS container agent for hosts that you run yourself
 """
 
 
-def write(tree: Tree, output: Path, work: Path) -> Path:
+def write(tree: Tree, output: Path, work: Path, *, level: int = 6) -> Path:
     """Write ``ecs-agent_VERSION_ARCHITECTURE.deb``.
 
     Args:
         tree: what it installs; left as it is.
         output: the directory for the package.
         work: a directory on the same file system as the tree, for a copy of it by hard links.
+        level: of the compressor, 0 to 9.
 
     Raises:
         PackagingError: ``dpkg-deb`` is missing, too old, or fails.
@@ -94,7 +95,7 @@ def write(tree: Tree, output: Path, work: Path) -> Path:
     for name in _SCRIPTS:
         (control / name).chmod(0o755)
     package = output / f"ecs-agent_{version}_{tree.architecture}.deb"
-    _run_dpkg_deb(root, package, epoch_s)
+    _run_dpkg_deb(root, package, epoch_s, level)
     return package
 
 
@@ -148,8 +149,8 @@ def _size_kib(root: Path) -> int:
     return total
 
 
-def _run_dpkg_deb(root: Path, package: Path, epoch_s: int) -> None:
-    command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build"]
+def _run_dpkg_deb(root: Path, package: Path, epoch_s: int, level: int) -> None:
+    command = ["dpkg-deb", "--root-owner-group", "-Zxz", f"-z{level}", "--threads-max=1", "--build"]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch_s)}
     try:
         subprocess.run(

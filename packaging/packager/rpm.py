@@ -24,10 +24,9 @@ _SPEC = Path(__file__).parents[1] / "rpm" / "ecs-agent.spec"
 _LIMIT_S = 600
 
 
-def write_sources(tree: Tree, output: Path) -> Path:
-    """Write ``ecs-agent-VERSION.MACHINE.tar.gz`` and ``ecs-agent.spec``; return the tarball."""
-    name = f"ecs-agent-{tree.source.version.package}"
-    tarball = output / f"{name}.{MACHINES[tree.architecture]}.tar.gz"
+def write_sources(tree: Tree, output: Path) -> list[Path]:
+    """Write ``ecs-agent-VERSION.MACHINE.tar.gz`` and ``ecs-agent.spec``; return them."""
+    name, tarball = _name(tree), _tarball(tree, output)
     # The name and the date that gzip would put into the head stay out.
     with (
         tarball.open("wb") as raw,
@@ -39,8 +38,16 @@ def write_sources(tree: Tree, output: Path) -> Path:
             archive.add(path, place, recursive=False, filter=_as_root)
     spec = _SPEC.read_text().replace("@VERSION@", tree.source.version.package)
     spec = spec.replace("@PYTHONS@", " ".join(reversed(wheels.PYTHONS)))
-    (output / "ecs-agent.spec").write_text(spec)
-    return tarball
+    (output / _SPEC.name).write_text(spec)
+    return [tarball, output / _SPEC.name]
+
+
+def _name(tree: Tree) -> str:
+    return f"ecs-agent-{tree.source.version.package}"
+
+
+def _tarball(tree: Tree, folder: Path) -> Path:
+    return folder / f"{_name(tree)}.{MACHINES[tree.architecture]}.tar.gz"
 
 
 def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -50,21 +57,26 @@ def _as_root(info: tarfile.TarInfo) -> tarfile.TarInfo:
     return info
 
 
-def build(tree: Tree, tarball: Path, output: Path, work: Path) -> Path | None:
-    """Make the ``.rpm`` with ``rpmbuild``; return None where there is none.
+def can_build() -> bool:
+    """Return whether this machine has ``rpmbuild``."""
+    return shutil.which("rpmbuild") is not None
+
+
+def build(tree: Tree, output: Path, work: Path) -> Path:
+    """Make the ``.rpm`` of what ``write_sources`` wrote into ``output``.
 
     Raises:
-        PackagingError: ``rpmbuild`` fails.
+        PackagingError: there is no ``rpmbuild``, or it fails.
     """
-    if shutil.which("rpmbuild") is None:
-        return None
+    if not can_build():
+        raise PackagingError("there is no rpmbuild here; install it (Debian: apt install rpm)")
     machine = MACHINES[tree.architecture]
     top = work / f"rpm-{machine}"
     shutil.rmtree(top, ignore_errors=True)
     (top / "SOURCES").mkdir(parents=True)
-    shutil.copyfile(tarball, top / "SOURCES" / tarball.name)
+    shutil.copyfile(_tarball(tree, output), _tarball(tree, top / "SOURCES"))
     command = ["rpmbuild", "-bb", "--quiet", "--target", f"{machine}-linux"]
-    command += ["--define", f"_topdir {top}", str(output / "ecs-agent.spec")]
+    command += ["--define", f"_topdir {top}", str(output / _SPEC.name)]
     answer = subprocess.run(
         command,
         env={**os.environ, "SOURCE_DATE_EPOCH": str(tree.source.epoch_s)},

@@ -34,13 +34,16 @@ class Built:
 
 def build(output: Path, *arguments: str) -> list[Path]:
     command = [sys.executable, str(ROOT / "packaging/build"), "--output", str(output), *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    # A commit made meanwhile must not show: the date is that of the last one.
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "1700000000"}
+    answer = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     return [Path(line.split()[-1]) for line in answer.stdout.splitlines()]
 
 
 def build_amd64(output: Path) -> Built:
-    build(output, "--arch", "amd64", "--only", "deb", "--only", "rpm", "--version", "9.8.7")
+    kinds = ["--only", "deb", "--only", "tree"]
+    build(output, "--arch", "amd64", *kinds, "--version", "9.8.7", "--level", "1")
     tarball = output / "ecs-agent-9.8.7.x86_64.tar.gz"
     return Built(output / "ecs-agent_9.8.7_amd64.deb", tarball, output / "ecs-agent.spec")
 
