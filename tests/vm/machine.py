@@ -180,10 +180,10 @@ class Vm:
         command = f"mkdir -p $(dirname {where})\ncat >{where}\nchmod {mode} {where}"
         self.run(command, stdin=content, timeout_s=180)
 
-    def forward(self, port: int) -> int:
-        """Return a port of this machine's loopback that leads to one of the VM's loopback."""
+    def forward(self, port: int, *, here: int = 0) -> int:
+        """Return a port of this machine's loopback (``here``, or a free one) that leads to one of the VM's."""
         if port not in self._forwards:
-            here = free_port()
+            here = here or free_port()
             self._open_forward(here, port)
             self._forwards[port] = here
         return self._forwards[port]
@@ -205,6 +205,23 @@ class Vm:
         for port, here in self._forwards.items():
             self._open_forward(here, port)
         _log.info("%s: rebooted in %.0f s", self.name, time.monotonic() - begun)
+
+    def ssh_options(self) -> list[str]:
+        """Return what leads ssh to this VM and lets it in, whatever host name it is given."""
+        options = {
+            "HostName": "127.0.0.1",
+            "Port": str(self._ssh_port),
+            "IdentityFile": str(self.folder / "key"),
+            "BatchMode": "yes",
+            "ConnectTimeout": "4",
+            "ControlPersist": "no",
+            "IdentitiesOnly": "yes",
+            "ServerAliveInterval": "20",
+            "StrictHostKeyChecking": "no",
+            "UserKnownHostsFile": "/dev/null",
+            "LogLevel": "ERROR",
+        }
+        return ["-F", "none", *(f"-o{name}={value}" for name, value in options.items())]
 
     def console(self) -> str:
         """Return the last lines of its console."""
@@ -248,24 +265,10 @@ class Vm:
             time.sleep(0.5)
 
     def _open_channel(self) -> subprocess.Popen[bytes]:
-        options = {
-            "BatchMode": "yes",
-            "ConnectTimeout": "4",
-            "ControlMaster": "yes",
-            "ControlPersist": "no",
-            "IdentitiesOnly": "yes",
-            "ServerAliveInterval": "20",
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
-            "LogLevel": "ERROR",
-        }
-        command = ["ssh", "-N", "-F", "none", "-S", str(self.folder / "ssh")]
-        for name, value in options.items():
-            command += ["-o", f"{name}={value}"]
-        command += ["-i", str(self.folder / "key"), "-p", str(self._ssh_port)]
+        command = ["ssh", "-N", "-M", "-S", str(self.folder / "ssh"), *self.ssh_options()]
         with (self.folder / "ssh.log").open("ab") as log:
             return subprocess.Popen(
-                [*END_WITH_PARENT, *command, f"{self.user}@127.0.0.1"],
+                [*END_WITH_PARENT, *command, f"{self.user}@vm"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

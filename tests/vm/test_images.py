@@ -145,7 +145,10 @@ def hosts(image: Path, folder: Path, control: tuple[int, int, str]) -> Iterator[
 
 @pytest.fixture
 def operator(control: tuple[int, int, str]) -> Operator:
-    return Operator(control[0])
+    made = Operator(control[0])
+    # Otherwise the first host would make it, and until then there is none to ask about.
+    made._ecs.create_cluster(clusterName=made.cluster)
+    return made
 
 
 def test_nothing_of_the_build_is_on_the_disk_when_the_machine_is_off(

@@ -1,0 +1,181 @@
+"""``docs/install.md``, word for word: each block of commands is run where the page says.
+
+Three hosts as new, and this machine as the operator's own. The page's commands for images are run by
+``test_images``. Hosts have an image of busybox under the name that the page uses, since no registry is
+in reach.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.vm import guide
+from tests.vm.machine import HOST_FROM_INSIDE, Vm, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+
+ONE_HOST, THREE_HOSTS = "One host", "Three hosts"
+AGENT_PORT = 6821
+IMAGE = "busybox:1.36"
+BLOCK_LIMIT_S = 400.0
+CERTIFICATE = "/etc/ecs/tls/control.pem"
+INVITATION = "/var/lib/ecs-agent-control/agent.token"
+
+_log = logging.getLogger("vm")
+
+
+class Laptop:
+    """The operator's own shell: what one block exports is there for the next.
+
+    Its ssh knows ``one.example`` for the virtual machine.
+    """
+
+    def __init__(self, folder: Path, one: Vm) -> None:
+        self._folder = folder
+        self._exported = folder / "exported"
+        self._exported.touch()
+        self._tunnel = folder / "tunnel"
+        tools = folder / "bin"
+        tools.mkdir()
+        ssh = tools / "ssh"
+        options = shlex.join([*one.ssh_options(), "-M", "-S", str(self._tunnel)])
+        ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@" >/dev/null 2>&1\n')
+        ssh.chmod(0o755)
+        self._path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def run(self, text: str) -> str:
+        """Run a block of the page and return what it printed."""
+        _log.info("laptop: %s", " ; ".join(text.strip().splitlines()))
+        exported = shlex.quote(str(self._exported))
+        script = f"set -eu\n. {exported}\n{text}\nexport -p >{exported}\n"
+        done = subprocess.run(
+            ["bash", "-c", script],
+            cwd=self._folder,
+            env={"PATH": self._path, "HOME": str(self._folder), "AWS_PAGER": ""},
+            capture_output=True,
+            text=True,
+            timeout=BLOCK_LIMIT_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def close(self) -> None:
+        """Close the tunnel."""
+        subprocess.run(
+            ["ssh", "-S", self._tunnel, "-O", "exit", "one.example"],
+            check=False,
+            capture_output=True,
+            timeout=20,
+        )
+
+
+def run_on(host: Vm, text: str) -> str:
+    """Run a block of the page as root on a host."""
+    _log.info("%s: %s", host.name, " ; ".join(text.strip().splitlines()))
+    return host.run(f"cd /root\n{text}", timeout_s=BLOCK_LIMIT_S).out
+
+
+@pytest.fixture(scope="module")
+def hosts(base_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Vm]]:
+    """Three hosts as new; two and three reach one, on the port for agents."""
+    folder, way_in = tmp_path_factory.mktemp("hosts"), free_port()
+    made = {}
+    for name in ("one", "two", "three"):
+        (folder / name).mkdir()
+        reaches = {} if name == "one" else {AGENT_PORT: way_in}
+        made[name] = Vm(base_disk, folder / name, name, memory_mib=1536, reaches=reaches)
+    with ExitStack() as stack, ThreadPoolExecutor(len(made)) as pool:
+        for host in made.values():
+            stack.callback(host.end)
+        list(pool.map(Vm.start, made.values()))
+        made["one"].forward(AGENT_PORT, here=way_in)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def laptop(hosts: dict[str, Vm], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+    own = Laptop(tmp_path_factory.mktemp("laptop"), hosts["one"])
+    yield own
+    own.close()
+
+
+def give(host: Vm, package: Path) -> None:
+    """Do what the page tells in prose, copying the package, and give the host its image."""
+    host.put(package, f"/root/{package.name}")
+    host.run(
+        f"""mkdir -p /tmp/image/bin
+        cp /bin/busybox /tmp/image/bin
+        /bin/busybox --install -s /tmp/image/bin
+        mkdir /tmp/image/etc && echo busybox >/tmp/image/etc/hostname
+        tar -C /tmp/image -c . | docker import --change 'CMD ["sh"]' - {IMAGE}
+        echo '{HOST_FROM_INSIDE} one.example' >>/etc/hosts""",
+        timeout_s=120,
+    )
+
+
+def test_every_block_of_the_page_is_run_somewhere() -> None:
+    known = {"build", "one", "two", "three", "laptop", "image"}
+    for block in guide.blocks():
+        assert block.places, f"nothing runs this block of '{block.section}':\n{block.text}"
+        assert set(block.places) <= known, block
+
+
+def test_one_host(hosts: dict[str, Vm], laptop: Laptop, package: Path) -> None:
+    one = hosts["one"]
+    give(one, package)
+    install, join, look = guide.commands(ONE_HOST, "one")
+    (operate,) = guide.commands(ONE_HOST, "laptop")
+
+    run_on(one, install)
+    one.run("echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>/etc/ecs/ecs.config")
+    assert "ACTIVE" in run_on(one, join)
+    laptop.run(operate)
+    seen = run_on(one, look)
+
+    assert "RUNNING" in seen
+    assert seen.splitlines()[-1].strip()
+
+
+def test_three_hosts(hosts: dict[str, Vm], laptop: Laptop, package: Path) -> None:
+    one, others = hosts["one"], [hosts["two"], hosts["three"]]
+    (open_up,) = guide.commands(THREE_HOSTS, "one")
+    (join,) = guide.commands(THREE_HOSTS, "two")
+    (operate,) = guide.commands(THREE_HOSTS, "laptop")
+
+    run_on(one, open_up)
+    certificate, token = one.out(f"cat {CERTIFICATE}"), one.out(f"cat {INVITATION}")
+
+    def add(host: Vm) -> None:
+        give(host, package)
+        host.put(certificate + "\n", "/root/control.pem")
+        host.put(token + "\n", "/root/agent.token", mode="0600")
+        run_on(host, join)
+        assert host.run("test -e /root/agent.token", check=False).code != 0
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(add, others))
+    for host in others:
+        host.run(
+            "echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>/etc/ecs/ecs.config\n"
+            "systemctl reload ecs-agent"
+        )
+    laptop.run(operate)
+
+    for host in hosts.values():
+        tasks = json.loads(host.out("ecs-agent tasks --json"))
+        assert [task["status"] for task in tasks].count("RUNNING") >= 1, (host.name, tasks)
