@@ -47,7 +47,7 @@ LEFT_OUT = tuple(
         # What only compilers, type checkers and the libraries' own developers read.
         r"\.(?:pyc|pyi|pyx|pxd|pxi|c|h|hash)$",
         r"/py\.typed$",
-        r"/tests?/|/_testcapi\.",
+        r"/tests?/|/_testcapi\.|^example\.py$",
         # Who installed a wheel and for which Python: not true of a tree that several share.
         r"\.dist-info/(?:RECORD|WHEEL|INSTALLER|REQUESTED|sboms/.*|zip-safe)$",
         # botocore knows 400 services; these are the ones that the agent has to do with.
