@@ -120,6 +120,21 @@ def test_every_python_has_every_compiled_module(unpacked: Path) -> None:
     }
 
 
+def test_the_package_for_arm_holds_nothing_for_another_machine(tmp_path: Path) -> None:
+    build(tmp_path, "--arch", "arm64", "--only", "tree", "--version", "9.8.7")
+    aarch64 = 183  # EM_AARCH64
+    with tarfile.open(tmp_path / "ecs-agent-9.8.7.aarch64.tar.gz") as archive:
+        programs = {}
+        for member in archive:
+            content = archive.extractfile(member)
+            head = content.read(20) if content is not None else b""
+            if head.startswith(b"\x7fELF"):
+                programs[Path(member.name).name] = int.from_bytes(head[18:20], "little")
+    assert "pause-arm64" in programs
+    assert len(programs) > 30
+    assert set(programs.values()) == {aarch64}
+
+
 @pytest.fixture(scope="module")
 def runs(unpacked: Path) -> list[str]:
     """Return how the unpacked command is called: the launcher's own switches and path."""
