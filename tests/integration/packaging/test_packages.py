@@ -126,7 +126,7 @@ def test_the_package_for_arm_holds_nothing_for_another_machine(tmp_path: Path) -
     with tarfile.open(tmp_path / "ecs-agent-9.8.7.aarch64.tar.gz") as archive:
         programs = {}
         for member in archive:
-            content = archive.extractfile(member)
+            content = archive.extractfile(member) if member.isfile() else None
             head = content.read(20) if content is not None else b""
             if head.startswith(b"\x7fELF"):
                 programs[Path(member.name).name] = int.from_bytes(head[18:20], "little")
