@@ -7,6 +7,7 @@ machines. Works without an agent, without Docker and with settings that cannot b
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import textwrap
@@ -86,10 +87,20 @@ async def _work(
 
     host = await asyncio.to_thread(_host, files, required=required)
     try:
-        report = await examine(host, quick=quick)
+        with _patience():
+            report = await examine(host, quick=quick)
         return report, await _bundle(host, report, target) if target is not None else ""
     finally:
         await host.close()
+
+
+def _patience() -> contextlib.AbstractContextManager[object]:
+    """Return what tells a person that the checks are under way: a host that hangs takes a while."""
+    if not sys.stderr.isatty():
+        return contextlib.nullcontext()
+    from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe need not pay
+
+    return Console(stderr=True).status("looking at this host")
 
 
 def _host(files: tuple[Path, ...], *, required: bool) -> Host:

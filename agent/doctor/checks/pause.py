@@ -50,7 +50,7 @@ def judge(
     elif loaded is None:
         verdict.warn(
             f"whether {reference} is loaded is not known, since the engine does not say",
-            "mend what is told of docker",
+            "mend first what is told of docker",
         )
     else:
         verdict.ok(f"{reference} is shipped for {machine}; the agent loads it at its start")
