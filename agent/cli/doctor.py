@@ -169,7 +169,8 @@ def _on_terminal(finding: Finding, width: int) -> None:
     from rich.text import Text  # noqa: PLC0415
 
     console = Console(highlight=False)
-    head = Text(f"{finding.level.value:<7}", style=f"bold {_COLOURS[finding.level.value]}")
+    head = Text()
+    head.append(f"{finding.level.value:<7}", style=f"bold {_COLOURS[finding.level.value]}")
     head.append(f"  {finding.check:<{width}}  ", style="bold")
     margin = " " * len(head.plain)
     room = max(30, console.width - len(margin))
