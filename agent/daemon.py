@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import faulthandler
 import gc
+import os
 import random
 import time
 import uuid
@@ -64,6 +65,8 @@ IMDS_ADDRESSES = ("169.254.169.254/32",)
 ENGINE_RETRY_S = (0.25, 15.0)
 """First and longest wait between two tries to reach the engine at start."""
 
+STDERR = 2
+
 _log = structlog.get_logger()
 
 
@@ -100,11 +103,14 @@ def _texts(group: BaseExceptionGroup[BaseException]) -> str:
 async def _live(settings: Settings, reread: Callable[[], Settings], notifier: Notifier) -> None:
     """Serve until SIGTERM or SIGINT, with the watchdog at its side."""
     watchdog = Watchdog(notifier)
+    started_at = time.time()
+    on_terminal = os.isatty(STDERR)
     life = Life(
-        lambda chosen, turn: _serve(chosen, turn, watchdog),
+        lambda chosen, turn: _serve(chosen, turn, watchdog, started_at),
         reread=reread,
         adopt=adopt_log,
         notifier=notifier,
+        hung_up=lambda: on_terminal and not os.isatty(STDERR),
     )
     feeder = asyncio.create_task(watchdog.run(), name="watchdog")
     try:
@@ -122,7 +128,9 @@ def adopt_log(settings: Settings) -> None:
         _log.warning("setting", problem=warning)
 
 
-async def _serve(settings: Settings, turn: Turn, watchdog: Watchdog) -> None:  # noqa: PLR0915 - the whole agent, in order
+async def _serve(  # noqa: PLR0915 - the whole agent, in order
+    settings: Settings, turn: Turn, watchdog: Watchdog, started_at: float
+) -> None:
     if not settings.control_endpoint:
         raise ConfigError(
             "ECS_CONTROL_ENDPOINT is not set; set it to the URL of a control endpoint, for example "
@@ -132,7 +140,7 @@ async def _serve(settings: Settings, turn: Turn, watchdog: Watchdog) -> None:  #
         store = await Store.open(settings.data_dir / "agent.db")
         cleanup.push_async_callback(store.close)
         cleanup.enter_context(watchdog.beating(store.beat))
-        overview = Overview(settings, store, time.time())
+        overview = Overview(settings, store, started_at)
         cleanup.enter_context(watchdog.describing(overview.headline))
 
         operator = OperatorSocket(settings.socket_path, overview)

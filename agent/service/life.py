@@ -79,6 +79,8 @@ class Life:
         reread: reads the settings anew; blocks, raises ``ConfigError``.
         adopt: makes the log follow new settings; blocks, raises ``ConfigError``.
         notifier: the line to the service manager.
+        hung_up: tells whether the terminal that the process was started on is gone: SIGHUP means
+            that, then, and not a reload.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Life:
         reread: Callable[[], Settings],
         adopt: Callable[[Settings], None],
         notifier: Notifier,
+        hung_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.promise = Promise("reload")
         """For the watchdog: a turn that does not end is stuck."""
@@ -95,6 +98,7 @@ class Life:
         self._reread = reread
         self._adopt = adopt
         self._notifier = notifier
+        self._hung_up = hung_up
         self._news = asyncio.Event()
         self._leaving = asyncio.Event()
         self._asked = False
@@ -109,7 +113,7 @@ class Life:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(signal.SIGHUP, self.reload)
+            loop.add_signal_handler(signal.SIGHUP, self.hang_up)
         turn = self._begin(settings)
         try:
             while True:
@@ -135,6 +139,13 @@ class Life:
         """
         self._leaving.set()
         self._news.set()
+
+    def hang_up(self) -> None:
+        """Do what SIGHUP means here."""
+        if self._hung_up():
+            self.leave()
+        else:
+            self.reload()
 
     def reload(self) -> None:
         """Read the settings anew; returns at once. Calls during a reload make one more."""

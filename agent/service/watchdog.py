@@ -105,8 +105,13 @@ class Watchdog:
 
     def report(self) -> None:
         """Pass on the status line now."""
-        if self._describe is not None:
-            self._notifier.status(self._describe())
+        if self._describe is None:
+            return
+        try:
+            line = self._describe()
+        except Exception as error:  # noqa: BLE001 - whatever it trips over, it must not end the feeding
+            line = f"no status: {type(error).__name__}: {error}"
+        self._notifier.status(f"stuck: {self._stuck}; {line}" if self._stuck else line)
 
     def look(self, late_s: float = 0.0) -> None:
         """Look once, and feed the watchdog if all is well.

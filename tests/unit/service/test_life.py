@@ -300,3 +300,23 @@ async def test_settings_of_the_daemon_are_compared_with_those_it_runs_with(
         await daemon.reload("a")
         assert daemon.began == ["a", "b", "a"], "it runs with these already"
         assert replace(Settings(), cluster="a") == Settings(cluster="a")
+
+
+async def test_a_terminal_that_is_gone_means_leaving(daemon: Daemon) -> None:
+    gone = False
+    life = daemon.life = Life(
+        daemon.serve,
+        reread=daemon.reread,
+        adopt=daemon.adopt,
+        notifier=daemon.manager,
+        hung_up=lambda: gone,
+    )
+    async with running(daemon) as task:
+        daemon.next = Settings(cluster="b")
+        life.hang_up()
+        await daemon.rest()
+        assert daemon.began == ["a", "b"]
+        gone = True
+        life.hang_up()
+        async with asyncio.timeout(5):
+            await task

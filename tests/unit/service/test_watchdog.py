@@ -258,6 +258,26 @@ class TestLoop:
             "STATUS=1 task running",
         ]
 
+    def test_a_status_that_fails_does_not_end_the_feeding(
+        self, watchdog: Watchdog, manager: Manager
+    ) -> None:
+        with watchdog.describing(lambda: str(1 / 0)):
+            assert _fed(watchdog, manager)
+        assert any("ZeroDivisionError" in said for said in manager.said)
+
+    def test_the_status_says_what_is_stuck(
+        self, watchdog: Watchdog, manager: Manager, clock: Clock
+    ) -> None:
+        promise = Promise("control loop", clock)
+        with (
+            watchdog.describing(lambda: "3 tasks running"),
+            watchdog.holding([promise]),
+            promise.within(1, "polling"),
+        ):
+            clock.now += 2
+            watchdog.look()
+        assert manager.said[-1] == "STATUS=stuck: control loop; 3 tasks running"
+
     def test_a_manager_without_a_watchdog_is_looked_after_nevertheless(self, clock: Clock) -> None:
         manager = Manager(watchdog_s=0.0)
         watchdog = Watchdog(manager, clock=clock)
