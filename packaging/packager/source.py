@@ -25,6 +25,7 @@ _INITIAL = "agent/__init__.py"
 _PROJECT = "pyproject.toml"
 _RELEASE = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+")
 _NOT_SOURCE = frozenset({"__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache"})
+_NOT_PACKAGED = frozenset({".git", ".venv", "build", "dist"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,11 +121,7 @@ def _files(root: Path) -> Iterator[str]:
         return
     for path in sorted(root.rglob("*")):
         parts = path.relative_to(root).parts
-        if (
-            path.is_file()
-            and parts[0] not in {".venv", "build", "dist"}
-            and not _NOT_SOURCE & {*parts}
-        ):
+        if path.is_file() and parts[0] not in _NOT_PACKAGED and not _NOT_SOURCE & {*parts}:
             yield "/".join(parts)
 
 

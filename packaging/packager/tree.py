@@ -135,6 +135,7 @@ def _copy_agent(stage: Path, root: Path, architecture: str) -> None:
     )
     _put(root / "usr/bin/ecs-agent", (_FILES / "ecs-agent").read_text())
     _put(root / HOME / "bin/byte-compile", (_FILES / "byte-compile").read_text())
+    _put(root / HOME / "LICENSE", (stage / "LICENSE").read_text())
     python = root / HOME / "bin/python3"
     python.symlink_to("/usr/bin/python3")
 

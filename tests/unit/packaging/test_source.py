@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,9 @@ from packager.source import Source, Version, find
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -93,8 +97,7 @@ def test_the_staged_source_has_the_version_and_nothing_that_git_ignores(
 def test_a_tree_without_git_is_packaged_under_its_plain_version(
     checkout: Path, tmp_path: Path
 ) -> None:
-    git_folder = checkout / ".git"
-    git_folder.rename(tmp_path / "elsewhere")
+    (checkout / ".git").rename(tmp_path / "elsewhere")
     (checkout / "agent" / "__pycache__").mkdir()
     (checkout / "agent" / "__pycache__" / "x.pyc").write_bytes(b"x")
     found: Source = find(checkout)
@@ -102,3 +105,13 @@ def test_a_tree_without_git_is_packaged_under_its_plain_version(
     found.stage(tmp_path / "stage")
     assert not (tmp_path / "stage/agent/__pycache__").exists()
     assert (tmp_path / "stage/agent/__init__.py").exists()
+
+
+def test_a_checkout_on_a_machine_without_git_is_packaged_without_its_history(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = find(checkout)
+    found.stage(tmp_path / "stage")
+    assert found.version == Version("0.3.0")
+    assert not (tmp_path / "stage/.git").exists()
