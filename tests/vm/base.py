@@ -17,10 +17,12 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 RECIPE = Path(__file__).parents[2] / "scripts/vm-base"
 BUILD_LIMIT_S = 1200
+FORMER_KEPT_S = 2 * 86400
 
 _log = logging.getLogger("vm")
 
@@ -35,7 +37,7 @@ def path() -> Path:
 def ensure() -> Path:
     """Return the path of the disk, built when it is missing.
 
-    Concurrent callers wait for the one that builds. Disks of former recipes are removed.
+    Concurrent callers wait for the one that builds. Disks that were built long ago are removed.
 
     Raises:
         subprocess.CalledProcessError: The build failed; it has said why on standard error.
@@ -46,10 +48,16 @@ def ensure() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not disk.exists():
             _log.info("building the base disk of the test VM; this takes some minutes, once")
-            for former in disk.parent.glob("base-*.qcow2"):
-                former.unlink()
+            _remove_former(disk.parent)
             subprocess.run([RECIPE, disk], check=True, timeout=BUILD_LIMIT_S)
     return disk
+
+
+def _remove_former(folder: Path) -> None:
+    """Remove what no test of another checkout can be about to use."""
+    for former in folder.glob("base-*.qcow2"):
+        if time.time() - former.stat().st_mtime > FORMER_KEPT_S:
+            former.unlink()
 
 
 def main() -> int:
