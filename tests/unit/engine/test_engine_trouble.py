@@ -31,9 +31,9 @@ async def test_a_hung_engine_fails_nothing_and_recovers(host: TaskHost) -> None:
     host.runtime.exit("b", 5)
     host.runtime.relist()
     await host.until(lambda: "another try" in str(host.engine._runners[OTHER].waits))
+    await host.until(lambda: not host.engine.engine_up)
     await asyncio.sleep(0.3)
     assert host.record(OTHER).known.wire() == "PENDING"
-    assert not host.engine.engine_up
     host.runtime.hung = False
     await host.until_known("RUNNING", OTHER)
     await host.until_known("STOPPED")
