@@ -88,7 +88,11 @@ class Engine:
         self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
         self._watcher = Watcher(
-            tools.runtime, self._runners, owner=steps.owner, on_event=on_network_event
+            tools.runtime,
+            self._runners,
+            owner=steps.owner,
+            steady=clock.steady,
+            on_event=on_network_event,
         )
         self._forgetting = Forgetting(store, self._runners, clock.steady)
         self._group: asyncio.TaskGroup | None = None
@@ -139,7 +143,7 @@ class Engine:
             save=self._save,
             running=lambda: self.on_running(),  # noqa: PLW0108 - set by the daemon later
             stopped=self._on_stopped,
-            ping=self._watcher.answers,
+            engine_answers_since=self._watcher.answers_since,
         )
         runner = Runner(record, graph, policy, callbacks, self._clock)
         runner.equip(

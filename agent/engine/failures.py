@@ -63,8 +63,8 @@ def apply(
 ) -> None:
     """Draw the conclusion of a failed step.
 
-    ``engine_answers`` tells whether the engine answered a ping after the failure; it decides if a
-    call that timed out is the container's fault or the engine's.
+    ``engine_answers`` tells whether the engine answered from the step's begin to a ping after its
+    failure; it decides if a call that timed out is the container's fault or the engine's.
     """
     if step.kind is StepKind.INSPECT and isinstance(error, NoSuchContainer):
         live.recheck.discard(step.key)

@@ -65,8 +65,8 @@ class Callbacks:
     """A container has come up."""
     stopped: Callable[[str], None]
     """The task has stopped: what it held of the host is free."""
-    ping: Callable[[], Awaitable[bool]]
-    """Ask whether the engine answers at all."""
+    engine_answers_since: Callable[[float], Awaitable[bool]]
+    """Ask whether the engine answers, and has since then by the steady clock."""
 
 
 class Runner:
@@ -266,14 +266,15 @@ class Runner:
         """Do one step; its end, good or bad, comes back through the mailbox."""
         if self._steps is None:
             raise RuntimeError("a runner must be equipped before it runs")
+        began = self._clock.steady()
         try:
             outcome = await self._steps.do(step)
         except AgentError as error:
-            await self._failed(step, error)
+            await self._failed(step, error, began)
         except Exception as error:  # noqa: BLE001 - see below
             # A fault of ours must cost this step and not the daemon with all its other tasks.
             _log.exception("step broke", task=self.record.arn, step=str(step.kind), key=step.key)
-            await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"))
+            await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"), began)
         else:
             self.post(lambda now: self._succeeded(step, outcome, now))
 
@@ -292,10 +293,10 @@ class Runner:
         self.live.retries.pop(step.key, None)
         outcome(now)
 
-    async def _failed(self, step: Step, error: AgentError) -> None:
+    async def _failed(self, step: Step, error: AgentError, began: float) -> None:
         answers = True
         if isinstance(error, RuntimeFailure) and error.retryable:
-            answers = await self._callbacks.ping()
+            answers = await self._callbacks.engine_answers_since(began)
         _log.warning(
             "step failed",
             task=self.record.arn,

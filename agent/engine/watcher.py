@@ -50,9 +50,13 @@ class Watcher:
         runners: Mapping[str, Runner],
         *,
         owner: str,
+        steady: Callable[[], float],
         on_event: Callable[[EngineEvent], Awaitable[None]] | None,
     ) -> None:
         self.engine_up = False
+        self._up_since = 0.0
+        """When it was first seen to answer again, by the steady clock; holds while it is up."""
+        self._steady = steady
         self._runtime = runtime
         self._runners = runners
         self._owner = owner
@@ -76,7 +80,7 @@ class Watcher:
 
     async def _follow_events(self) -> None:
         async for event in self._runtime.events():
-            self.engine_up = True
+            self._heard()
             if event.action == "relist":
                 self._look_again.set()
             else:
@@ -162,10 +166,22 @@ class Watcher:
             if was_up:
                 _log.error("the container engine does not answer; tasks wait", error=str(error))
         else:
-            self.engine_up = True
+            self._heard()
             if not was_up:
                 _log.info("the container engine answers")
         return self.engine_up
+
+    async def answers_since(self, began: float) -> bool:
+        """Tell whether the engine answers now and has since ``began``, by the steady clock.
+
+        A call that timed out says nothing of its container if the engine hung for part of it.
+        """
+        return await self.answers() and self._up_since <= began
+
+    def _heard(self) -> None:
+        if not self.engine_up:
+            self._up_since = self._steady()
+        self.engine_up = True
 
 
 def _is_judged(runner: Runner, name: str) -> bool:
