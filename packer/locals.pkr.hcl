@@ -23,8 +23,9 @@ locals {
   seed       = var.qemu_seed != "" ? var.qemu_seed : "${path.root}/seed"
   build_user = "ecs-build"
 
-  # The default processor lacks what today's distributions are compiled for. Where it is emulated, page
-  # tables of five levels would only cost time.
+  # qemu's own default lacks what some distributions are compiled for. Where it is emulated, page tables
+  # of five levels would only cost time.
   qemu_emulated = var.qemu_arch == "x86_64" ? "max,la57=off" : "max"
-  qemu_cpu      = contains(["kvm", "hvf"], var.qemu_accelerator) ? "host" : local.qemu_emulated
+  qemu_best     = contains(["kvm", "hvf"], var.qemu_accelerator) ? "host" : local.qemu_emulated
+  qemu_cpu      = var.qemu_cpu != "" ? var.qemu_cpu : local.qemu_best
 }

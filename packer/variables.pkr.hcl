@@ -221,6 +221,12 @@ variable "qemu_accelerator" {
   }
 }
 
+variable "qemu_cpu" {
+  type        = string
+  default     = ""
+  description = "Model of the processor while building; empty: the host's, or all that can be emulated."
+}
+
 variable "qemu_cpus" {
   type        = number
   default     = 2

@@ -86,6 +86,7 @@ def image(base_disk: Path, package: Path, folder: Path, reference: str) -> Path:
         "qemu_image_url": str(base_disk),
         "qemu_image_checksum": "none",
         "qemu_accelerator": "tcg",
+        "qemu_cpu": "qemu64",  # Debian needs no more, and the less there is the quicker it is emulated
         "qemu_disk_size": "10G",
         "qemu_disk_compression": "false",
         "qemu_args": f'[["-serial", "file:{folder / "console.log"}"]]',
