@@ -65,6 +65,8 @@ IMDS_ADDRESSES = ("169.254.169.254/32",)
 ENGINE_RETRY_S = (0.25, 15.0)
 """First and longest wait between two tries to reach the engine at start."""
 
+LEAVE_LIMIT_S = 10.0
+"""How long the end of the agent may wait for an engine that hangs."""
 STDERR = 2
 
 _log = structlog.get_logger()
@@ -356,7 +358,11 @@ async def _leave_no_spare(networks: TaskNetworks, settings: Settings, turn: Turn
     )
     try:
         if networks.started and not kept and not networks.networks():
-            await networks.remove_host_objects()
-    except AgentError as error:
-        _log.warning("network left in place; the next start cleans it up", error=str(error))
+            async with asyncio.timeout(LEAVE_LIMIT_S):
+                await networks.remove_host_objects()
+    except (AgentError, TimeoutError) as error:
+        _log.warning(
+            "network left in place; the next start cleans it up",
+            error=str(error) or f"not removed within {LEAVE_LIMIT_S:g} s",
+        )
     await networks.close()

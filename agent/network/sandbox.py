@@ -7,6 +7,7 @@ half-way is removed before the error is raised.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,6 +37,8 @@ ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
 
 _STOP_S = 2
 """The pause program exits on SIGTERM at once."""
+_TIDY_LIMIT_S = 5.0
+"""How long a failure or an end of the agent waits for an engine that may hang."""
 _log = structlog.get_logger(__name__)
 
 
@@ -106,8 +109,11 @@ class Sandboxes:
                 started = time.monotonic()
                 lease = await self._plumb(ipv4, container_id)
             except BaseException:
-                # Also when cancelled; a removal that is cut short is made up for at the next start.
-                await self.remove(container_id, addresses.link_name_of(ipv4))
+                # Also when cancelled; a removal that is cut short is made up for at the next start,
+                # or by whoever gets the address next.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_TIDY_LIMIT_S):
+                        await self.remove(container_id, addresses.link_name_of(ipv4))
                 raise
             _log.debug(
                 "sandbox made", ipv4=ipv4, container=container_id[:12],

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.service.notify import Notifier
 
 END_LIMIT_S: Final = 120.0
-"""A turn that takes longer to end is stuck. Ending removes spare sandboxes, each in seconds."""
+"""A turn that takes longer to end is stuck; an engine that hangs holds it up for half a minute."""
 
 _log = structlog.get_logger(__name__)
 
