@@ -15,7 +15,7 @@ stop_writers() {
   local unit
   # Sockets first: they would start their service again.
   for unit in docker.socket syslog.socket ecs-agent ecs-agent-control docker containerd rsyslog \
-    amazon-ssm-agent systemd-random-seed; do
+    systemd-random-seed; do
     if systemctl is-active --quiet "$unit"; then
       systemctl stop "$unit"
     fi
@@ -51,7 +51,8 @@ clean_system() {
     "$root/var/lib/NetworkManager/secret_key" "$root/var/lib/NetworkManager"/*.lease \
     "$root/var/lib/NetworkManager/seen-bssids" "$root/var/lib/NetworkManager/timestamps" \
     "$root/var/lib/dhcp"/*.lease* "$root/var/lib/dhclient"/*.lease* "$root/var/lib/dhcpcd"/*.lease*
-  rm -rf "$root/var/lib/amazon/ssm"/*
+  # Who the SSM agent is. It is left running, since Packer may have come in by it.
+  rm -rf "$root/var/lib/amazon/ssm/Vault" "$root/var/lib/amazon/ssm/registration"
 }
 
 clean_logins() {

@@ -45,7 +45,8 @@ check_system() {
     "$root/var/lib/dhcp"/*.lease* "$root/var/lib/dhclient"/*.lease* "$root/var/lib/dhcpcd"/*.lease* \
     "$root/etc/netplan/50-cloud-init.yaml" "$root/etc/network/interfaces.d/50-cloud-init" \
     "$root/etc/udev/rules.d/70-persistent-net.rules"
-  without_files "$root/var/lib/cloud" "$root/var/lib/amazon/ssm"
+  absent "$root/var/lib/amazon/ssm/Vault" "$root/var/lib/amazon/ssm/registration"
+  without_files "$root/var/lib/cloud"
 }
 
 check_logins() {

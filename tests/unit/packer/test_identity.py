@@ -31,6 +31,7 @@ LEFTOVERS = {
     "var/lib/docker/swarm/state.json": "{}",
     "var/lib/cloud/data/instance-id": "i-1",
     "var/lib/amazon/ssm/registration": "mi-1",
+    "var/lib/amazon/ssm/Vault/Store/InstanceFingerprint": "fingerprint",
     "var/lib/systemd/random-seed": "seed",
     "var/lib/systemd/credential.secret": "secret",
     "var/lib/NetworkManager/secret_key": "secret",
