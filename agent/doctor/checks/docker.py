@@ -37,6 +37,8 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     """Text of its settings file; empty where there is none."""
     installed: bool = False
     wanted_log_drivers: tuple[str, ...] = ()
+    wanted_security: tuple[str, ...] = ()
+    """``apparmor``, ``selinux`` where the settings offer them to tasks."""
     misunderstanding: str = ""
     """Why the agent's own client cannot talk to it; empty when it can, or was not tried."""
 
@@ -49,6 +51,14 @@ async def check(host: Host) -> list[Finding]:
         daemon_json=await host.text(_DAEMON_JSON),
         installed=not (await reading.program("dockerd", "--version")).missing,
         wanted_log_drivers=host.settings.available_logging_drivers,
+        wanted_security=tuple(
+            name
+            for name, wanted in (
+                ("apparmor", host.settings.apparmor),
+                ("selinux", host.settings.selinux),
+            )
+            if wanted
+        ),
     )
     engine = await host.engine()
     if not engine.trouble:
@@ -87,7 +97,7 @@ def judge(engine: EngineFacts, around: Around) -> list[Finding]:
             f"the agent cannot talk to this engine: {around.misunderstanding}",
             "update Docker, or the agent, whichever is older",
         )
-    _judge_kind(verdict, engine.info)
+    _judge_kind(verdict, engine.info, around)
     _judge_restart(verdict, engine.info)
     _judge_storage(verdict, engine.info)
     _judge_logs(verdict, engine.info, around)
@@ -143,8 +153,14 @@ def _judge_version(verdict: Verdict, engine: EngineFacts) -> None:
         verdict.ok(f"Docker {version}, API {api}")
 
 
-def _judge_kind(verdict: Verdict, info: Mapping[str, Any]) -> None:
+def _judge_kind(verdict: Verdict, info: Mapping[str, Any], around: Around) -> None:
     options = " ".join(map(str, info.get("SecurityOptions") or []))
+    for name in around.wanted_security:
+        if f"name={name}" not in options:
+            verdict.warn(
+                f"ECS_{name.upper()}_CAPABLE offers {name} to tasks, and this engine does without",
+                f"take the setting out, or turn {name} on in the kernel and in Docker",
+            )
     if "name=rootless" in options:
         verdict.error(
             "the engine runs as a user (rootless): it can neither hold limits nor join networks",

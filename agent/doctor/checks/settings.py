@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psutil
+
 from agent.doctor import reading
 from agent.doctor.findings import Finding, Verdict
+from agent.model.resources import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,11 +25,19 @@ async def check(host: Host) -> list[Finding]:
         warnings=host.settings.warnings,
         files=present,
         is_root=host.is_root,
+        reserved_mib=host.settings.reserved_memory_mib,
+        memory_mib=int(psutil.virtual_memory().total) // MIB,
     )
 
 
 def judge(
-    *, problems: Sequence[str], warnings: Sequence[str], files: Sequence[Path], is_root: bool
+    *,
+    problems: Sequence[str],
+    warnings: Sequence[str],
+    files: Sequence[Path],
+    is_root: bool,
+    reserved_mib: int = 0,
+    memory_mib: int = 1,
 ) -> list[Finding]:
     """Return the verdict on the configuration. Pure."""
     verdict = Verdict("settings")
@@ -42,6 +53,12 @@ def judge(
         )
     for warning in warnings:
         verdict.warn(warning, "mend the line, or leave it if it is meant so")
+    if reserved_mib >= memory_mib:
+        verdict.error(
+            f"ECS_RESERVED_MEMORY {reserved_mib} leaves nothing of this host's {memory_mib} MiB: "
+            "the agent will not start",
+            f"set it below {memory_mib}",
+        )
     if not problems:
         where = ", ".join(str(path) for path in files)
         verdict.ok(f"read from {where}" if where else "there is no settings file; defaults hold")

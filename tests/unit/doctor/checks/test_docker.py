@@ -83,6 +83,12 @@ def test_versions(version: str, level: str) -> None:
     assert level in levels(docker.judge(facts, docker.Around()))
 
 
+def test_security_modules_that_the_engine_does_without() -> None:
+    around = docker.Around(wanted_security=("apparmor", "selinux"))
+    findings = docker.judge(engine(SecurityOptions=["name=apparmor"]), around)
+    assert "ECS_SELINUX_CAPABLE" in only(findings, Level.WARNING).seen
+
+
 def test_an_engine_of_another_time() -> None:
     around = docker.Around(misunderstanding="it speaks API versions 1.99 to 1.99")
     assert "1.99" in only(docker.judge(engine(), around), Level.ERROR).seen

@@ -30,3 +30,10 @@ def test_settings_without_problems_name_their_files() -> None:
         "ok",
         "warning",
     }
+
+
+def test_a_reserve_that_leaves_nothing() -> None:
+    findings = settings.judge(
+        problems=[], warnings=[], files=[], is_root=True, reserved_mib=4096, memory_mib=2048
+    )
+    assert "below 2048" in only(findings, Level.ERROR).mend
