@@ -26,7 +26,7 @@ async def check(host: Host) -> list[Finding]:
         files=present,
         is_root=host.is_root,
         reserved_mib=host.settings.reserved_memory_mib,
-        memory_mib=int(psutil.virtual_memory().total) // MIB,
+        memory_mib=(await reading.blocking(psutil.virtual_memory)).total // MIB,
     )
 
 
