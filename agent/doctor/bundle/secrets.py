@@ -36,6 +36,8 @@ _LONG = 12
 _PLAIN_NAMES = frozenset(
     {"PATH", "HOME", "HOSTNAME", "LANG", "LC_ALL", "PWD", "SHELL", "TERM", "TZ"}
 )
+_RUNTIME = ("PYTHON", "MALLOC_")
+"""Names of what a unit sets for the interpreter."""
 _CLIPPED = 16
 """The settings' messages show this many characters of a line that is no setting."""
 _LEAST = 4
@@ -219,7 +221,7 @@ def shown_unit(text: str) -> str:
             lines.append(line)
             continue
         shown = [
-            word if may_show(name) else f"{name}=[removed]"
+            word if may_show(name) or name.startswith(_RUNTIME) else f"{name}=[removed]"
             for word, (name, _) in zip(_words(right), _pairs(_words(right)), strict=True)
         ]
         lines.append(f"{left}Environment={' '.join(shown)}")

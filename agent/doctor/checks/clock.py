@@ -96,7 +96,11 @@ def judge(clock: Clock) -> list[Finding]:
         )
     if clock.synchronised is False:
         who = f"though {' and '.join(clock.services)} runs" if clock.services else "by anybody"
-        mend = "look at what it says" if clock.services else "turn a time service on"
+        mend = (
+            "look at what it says"
+            if clock.services
+            else "turn a time service on, or install chrony"
+        )
         command = "timedatectl timesync-status || chronyc tracking"
         verdict.warn(
             f"{shown} UTC is not kept right {who}: clocks drift apart by seconds a day",

@@ -66,12 +66,12 @@ def test_the_environment_gives_what_its_names_call_secret() -> None:
 def test_a_unit_is_shown_without_foreign_values_of_its_environment() -> None:
     text = (
         "[Service]\nExecStart=/usr/bin/ecs-agent run\n"
-        'Environment=ECS_CLUSTER=prod "SALT=a b c" ECS_ENGINE_AUTH_DATA={}\n# Environment="odd\n'
+        'Environment=ECS_CLUSTER=prod "SALT=a b c" PYTHONUTF8=1 ECS_ENGINE_AUTH_DATA={}\n# Environment="odd\n'
     )
     assert secrets.shown_unit(text).splitlines() == [
         "[Service]",
         "ExecStart=/usr/bin/ecs-agent run",
-        "Environment=ECS_CLUSTER=prod SALT=[removed] ECS_ENGINE_AUTH_DATA=[removed]",
+        "Environment=ECS_CLUSTER=prod SALT=[removed] PYTHONUTF8=1 ECS_ENGINE_AUTH_DATA=[removed]",
         '# Environment="odd',
     ]
     assert secrets.shown_unit("Environment=") == "Environment="
