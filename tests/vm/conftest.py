@@ -33,9 +33,7 @@ def package() -> Path:
 @pytest.fixture(scope="module")
 def host(base_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vm]:
     """A Debian host as new, shared by the tests of a module, which run in the order of the file."""
-    with Vm(base_disk, tmp_path_factory.mktemp("vm"), name="host") as machine:
-        # It has its name and key. What is left of cloud-init takes a third of this boot and the next.
-        machine.run("touch /etc/cloud/cloud-init.disabled")
+    with Vm(base_disk, tmp_path_factory.mktemp("vm"), name="host", quick=True) as machine:
         yield machine
 
 
@@ -49,8 +47,9 @@ def pytest_runtest_makereport(
     if report.failed and call.when == "call" and isinstance(machine, Vm):
         with contextlib.suppress(VmError):
             journal = machine.run(
-                "journalctl --no-pager --quiet --lines 60 --unit 'ecs-agent*' --unit docker;"
-                "systemctl --no-pager status ecs-agent ecs-agent-control | head -n 40",
+                "journalctl --no-pager --quiet --lines 40 --unit 'ecs-agent*';"
+                "journalctl --no-pager --quiet --lines 10 --unit docker --grep 'level=(warn|err)';"
+                "systemctl --no-pager status 'ecs-agent*' | head -n 40",
                 check=False,
             )
             report.sections.append(("journal of the VM", journal.out))

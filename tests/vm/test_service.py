@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.vm.machine import Vm
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
 
 IMAGE = "page:1"
 PAGE = "hello from the VM"
@@ -31,7 +31,8 @@ DATA = "/var/lib/ecs/data"
 API_PORT = 6820
 CONTROL = f"http://127.0.0.1:{API_PORT}"
 INVITATION = "/var/lib/ecs-agent-control/agent.token"
-START_LIMIT_S = 90.0
+START_LIMIT_S = 240.0
+"""The agent starts in a second on a real machine, and in ten to sixty here."""
 SERVE = ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait $!"]
 LINGER = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
 
@@ -90,7 +91,7 @@ def test_joining_makes_an_active_and_notified_service(host: Vm, operator: Operat
 
 
 def test_the_doctor_finds_no_error_on_a_joined_host(host: Vm) -> None:
-    answer = host.run("ecs-agent doctor --json", timeout_s=120, check=False)
+    answer = host.run("ecs-agent doctor --json", timeout_s=START_LIMIT_S, check=False)
 
     assert answer.code == 0, answer.out + answer.err
     assert json.loads(answer.out)
@@ -186,7 +187,7 @@ def test_the_watchdog_catches_a_stopped_event_loop(host: Vm) -> None:
 
     host.run(f"kill -STOP {agent}")
 
-    host.until(f"test $(systemctl show -P MainPID ecs-agent) -gt {agent}", within_s=120)
+    host.until(f"test $(systemctl show -P MainPID ecs-agent) -gt {agent}", within_s=START_LIMIT_S)
     wait_until_connected(host)
     assert show(host, "ecs-agent", "NRestarts") == ["1"]
     assert "atchdog timeout" in host.out("journalctl --unit ecs-agent --boot")
@@ -201,7 +202,7 @@ def test_after_a_reboot_the_host_is_what_control_wants(
 
     host.reboot()
 
-    wait_until_connected(host, within_s=180)
+    wait_until_connected(host)
     (after,) = operator.instances()
     assert after["containerInstanceArn"] == before["containerInstanceArn"]
     for family in ("web", "plain"):
@@ -242,7 +243,7 @@ def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm) -> 
 def test_remove_leaves_tasks_and_data(host: Vm, story: Story) -> None:
     before = containers(host)
 
-    host.run("apt-get remove -y ecs-agent", timeout_s=180)
+    host.run("apt-get remove -y ecs-agent", timeout_s=START_LIMIT_S)
 
     assert show(host, "ecs-agent", "LoadState", "ActiveState")[1] != "active"
     assert host.run("command -v ecs-agent", check=False).code != 0
@@ -252,7 +253,7 @@ def test_remove_leaves_tasks_and_data(host: Vm, story: Story) -> None:
 
 
 def test_purge_removes_the_data(host: Vm) -> None:
-    host.run("apt-get purge -y ecs-agent", timeout_s=180)
+    host.run("apt-get purge -y ecs-agent", timeout_s=START_LIMIT_S)
 
     left = host.run(
         "ls -d /etc/ecs /var/lib/ecs /var/lib/ecs-agent-control /var/log/ecs /opt/ecs-agent "
@@ -274,7 +275,7 @@ def make_image(host: Vm) -> None:
     host.run(
         f"""mkdir -p /tmp/image/bin /tmp/image/www
         cp /bin/busybox /tmp/image/bin
-        /bin/busybox --install -s /tmp/image/bin
+        chroot /tmp/image /bin/busybox --install -s /bin
         echo {PAGE} >/tmp/image/www/index.html
         tar -C /tmp/image -c . | docker import --change 'CMD ["sh"]' - {IMAGE}""",
         timeout_s=120,
