@@ -144,6 +144,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.enter_context(watchdog.beating(store.beat))
         overview = Overview(settings, store, started_at)
         cleanup.enter_context(watchdog.describing(overview.headline))
+        watchdog.report()
 
         operator = OperatorSocket(settings.socket_path, overview)
         await operator.start()
@@ -229,8 +230,8 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             await control.begun.wait()
             _settle_memory()
             cleanup.callback(gc.unfreeze)
-            watchdog.report()
             turn.settle()
+            watchdog.report_soon()
             _log.info("agent started", version=__version__, cluster=settings.cluster)
 
 

@@ -33,6 +33,7 @@ LOOK_EVERY_S: Final = 10.0
 """Longest time between two looks; a shorter watchdog shortens it."""
 FEEDS_PER_LIMIT: Final = 3
 """So that one late feed does no harm."""
+SOON_S: Final = 1.0
 WRITER_LIMIT_S: Final = 60.0
 """A disk that takes longer to write one transaction is as good as gone."""
 
@@ -102,6 +103,10 @@ class Watchdog:
             before = self._clock()
             await asyncio.sleep(self._interval_s)
             late_s = self._clock() - before - self._interval_s
+
+    def report_soon(self) -> None:
+        """Pass on the status line in a moment, when what has just begun knows how it stands."""
+        asyncio.get_running_loop().call_later(SOON_S, self.report)
 
     def report(self) -> None:
         """Pass on the status line now."""
