@@ -201,8 +201,9 @@ class Vm:
         while True:
             self._close_channel()
             self._connect()
-            if self.out("cat /proc/sys/kernel/random/boot_id") != before:
-                break
+            with contextlib.suppress(VmError):  # it may go down under the question
+                if self.out("cat /proc/sys/kernel/random/boot_id", timeout_s=20) != before:
+                    break
             if time.monotonic() > deadline:
                 raise VmError(f"{self.name} does not go down:\n{self.console()}")
             time.sleep(1)

@@ -28,6 +28,8 @@ PAGE = "hello from the VM"
 CONFIG = "/etc/ecs/ecs.config"
 DROP_IN = "/etc/systemd/system/ecs-agent.service.d/test.conf"
 DATA = "/var/lib/ecs/data"
+ASK = "curl --silent --fail --unix-socket /run/ecs-agent/agent.sock http://agent/v1"
+"""What `ecs-agent status` asks, without starting a Python for it: that takes seconds here."""
 API_PORT = 6820
 CONTROL = f"http://127.0.0.1:{API_PORT}"
 INVITATION = "/var/lib/ecs-agent-control/agent.token"
@@ -43,9 +45,22 @@ class Story:
     """What later tests know from earlier ones."""
 
     tasks: dict[str, dict[str, Any]]
+    """The tasks that run, as control describes them, by family."""
 
     def __init__(self) -> None:
         self.tasks = {}
+
+    def pids(self, host: Vm) -> dict[str, int]:
+        """Return the pid of every container of the tasks, and of their network sandboxes, by id."""
+        ids = " ".join(task["containers"][0]["runtimeId"] for task in self.tasks.values())
+        listed = host.out(
+            f"""modes=$(docker inspect --format '{{{{.HostConfig.NetworkMode}}}}' {ids})
+            sandboxes=$(echo "$modes" | sed -n 's/^container://p')
+            docker inspect --format '{{{{.Id}}}} {{{{.State.Pid}}}}' {ids} $sandboxes"""
+        )
+        found = {line.split()[0]: int(line.split()[1]) for line in listed.splitlines()}
+        assert all(found.values()), f"a container does not run: {found}"
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -130,18 +145,20 @@ def test_the_figures_of_a_task_are_not_zero(host: Vm, story: Story) -> None:
 
 
 def test_a_restart_of_the_agent_touches_no_container(host: Vm, story: Story) -> None:
-    before, agent = containers(host), main_pid(host)
+    before, agent = story.pids(host), main_pid(host)
 
     host.run("systemctl restart ecs-agent", timeout_s=START_LIMIT_S)
 
     wait_until_connected(host)
     assert main_pid(host) != agent
-    assert containers(host) == before
+    assert story.pids(host) == before
     assert fetch(host, story.tasks["web"]) == PAGE
 
 
-def test_a_reload_takes_a_good_configuration_and_keeps_the_old_one_from_a_bad(host: Vm) -> None:
-    before, agent = containers(host), main_pid(host)
+def test_a_reload_takes_a_good_configuration_and_keeps_the_old_one_from_a_bad(
+    host: Vm, story: Story
+) -> None:
+    before, agent = story.pids(host), main_pid(host)
     good = host.out(f"cat {CONFIG}")
 
     host.run(f"echo ECS_RESERVED_MEMORY=100 >>{CONFIG}\nsystemctl reload ecs-agent")
@@ -160,13 +177,13 @@ def test_a_reload_takes_a_good_configuration_and_keeps_the_old_one_from_a_bad(ho
     host.run("systemctl reload ecs-agent")
     wait_until_connected(host)
     assert main_pid(host) == agent
-    assert containers(host) == before
+    assert story.pids(host) == before
 
 
 def test_an_upgrade_restarts_the_agent_and_no_container(
     host: Vm, package: Path, tmp_path: Path, story: Story
 ) -> None:
-    before, agent = containers(host), main_pid(host)
+    before, agent = story.pids(host), main_pid(host)
 
     install(host, debs.newer(package, tmp_path))
 
@@ -174,13 +191,13 @@ def test_an_upgrade_restarts_the_agent_and_no_container(
     assert debs.NEWER in host.out("ecs-agent --version")
     assert json.loads(host.out("ecs-agent status --json"))["version"] == debs.NEWER
     assert main_pid(host) != agent
-    assert containers(host) == before
+    assert story.pids(host) == before
     assert fetch(host, story.tasks["web"]) == PAGE
 
 
-def test_the_watchdog_catches_a_stopped_event_loop(host: Vm) -> None:
-    before = containers(host)
-    host.put("[Service]\nWatchdogSec=15\nTimeoutAbortSec=5\n", DROP_IN)
+def test_the_watchdog_catches_a_stopped_event_loop(host: Vm, story: Story) -> None:
+    before = story.pids(host)
+    host.put("[Service]\nWatchdogSec=20\nTimeoutAbortSec=5\n", DROP_IN)
     host.run("systemctl daemon-reload\nsystemctl restart ecs-agent", timeout_s=START_LIMIT_S)
     wait_until_connected(host)
     agent = main_pid(host)
@@ -189,9 +206,9 @@ def test_the_watchdog_catches_a_stopped_event_loop(host: Vm) -> None:
 
     host.until(f"test $(systemctl show -P MainPID ecs-agent) -gt {agent}", within_s=START_LIMIT_S)
     wait_until_connected(host)
-    assert show(host, "ecs-agent", "NRestarts") == ["1"]
+    assert int(show(host, "ecs-agent", "NRestarts")[0]) >= 1
     assert "atchdog timeout" in host.out("journalctl --unit ecs-agent --boot")
-    assert containers(host) == before
+    assert story.pids(host) == before
     host.run(f"rm {DROP_IN}\nsystemctl daemon-reload")
 
 
@@ -210,13 +227,16 @@ def test_after_a_reboot_the_host_is_what_control_wants(
         assert ended["stoppedReason"], family
         _log.info("%s ended by the reboot: %s", family, ended["stoppedReason"])
     lasting = operator.wait(story.tasks["lasting"]["taskArn"], "RUNNING")
-    host.until(f"docker ps --quiet --no-trunc | grep {lasting['containers'][0]['runtimeId']}")
-    story.tasks["web"] = operator.launch("web")
+    host.until(
+        f"docker ps --quiet --no-trunc | grep {lasting['containers'][0]['runtimeId']}",
+        within_s=START_LIMIT_S,
+    )
+    story.tasks = {"lasting": lasting, "web": operator.launch("web")}
     assert fetch(host, story.tasks["web"]) == PAGE
 
 
-def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm) -> None:
-    before = containers(host)
+def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm, story: Story) -> None:
+    before = story.pids(host)
     good = host.out(f"cat {CONFIG}")
     host.run("systemctl stop ecs-agent", timeout_s=START_LIMIT_S)
     mark = host.out("date '+%F %T'")
@@ -237,17 +257,17 @@ def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm) -> 
     host.put(good + "\n", CONFIG)
     host.run("systemctl restart ecs-agent", timeout_s=START_LIMIT_S)
     wait_until_connected(host)
-    assert containers(host) == before
+    assert story.pids(host) == before
 
 
 def test_remove_leaves_tasks_and_data(host: Vm, story: Story) -> None:
-    before = containers(host)
+    before = story.pids(host)
 
     host.run("apt-get remove -y ecs-agent", timeout_s=START_LIMIT_S)
 
     assert show(host, "ecs-agent", "LoadState", "ActiveState")[1] != "active"
     assert host.run("command -v ecs-agent", check=False).code != 0
-    assert containers(host) == before
+    assert story.pids(host) == before
     assert fetch(host, story.tasks["web"]) == PAGE
     host.run(f"test -f {DATA}/agent.db && test -f {CONFIG}")
 
@@ -294,34 +314,24 @@ def main_pid(host: Vm) -> int:
     return int(show(host, "ecs-agent", "MainPID")[0])
 
 
-def containers(host: Vm) -> dict[str, int]:
-    """Return the pid of every container of a task, and of its network sandbox, by id."""
-    listed = host.out(
-        "docker ps --quiet --no-trunc | "
-        "xargs --no-run-if-empty docker inspect --format '{{.Id}} {{.State.Pid}}'"
-    )
-    return {line.split()[0]: int(line.split()[1]) for line in listed.splitlines()}
-
-
 def wait_until_connected(host: Vm, *, within_s: float = START_LIMIT_S) -> None:
     """Return once the agent serves and control gives it orders."""
     host.until(
-        "systemctl is-active --quiet ecs-agent && "
-        "ecs-agent status --json | grep -q '\"controlConnected\": *true'",
+        f"systemctl is-active --quiet ecs-agent && {ASK}/agent | grep '\"controlConnected\": *true'",
         within_s=within_s,
     )
 
 
 def fetch(host: Vm, task: dict[str, Any]) -> str:
     """Return the page of a task from its own address, fetched on its host."""
-    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/", within_s=30)
+    return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/", within_s=60)
 
 
 def until_sampled(host: Vm, task: dict[str, Any]) -> dict[str, Any]:
     """Return the figures of a task once there are some."""
     deadline = time.monotonic() + 60
     while True:
-        view = json.loads(host.out(f"ecs-agent task {task['taskArn']} --json"))
+        view = json.loads(host.out(f"{ASK}/tasks/{task['taskArn'].rpartition('/')[2]}"))
         if view["sample"] and view["sample"]["containers"]:
             return dict(view["sample"])
         assert time.monotonic() < deadline, view
