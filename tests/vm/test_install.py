@@ -120,7 +120,7 @@ def give(host: Vm, package: Path) -> None:
     host.run(
         f"""mkdir -p /tmp/image/bin
         cp /bin/busybox /tmp/image/bin
-        /bin/busybox --install -s /tmp/image/bin
+        chroot /tmp/image /bin/busybox --install -s /bin
         mkdir /tmp/image/etc && echo busybox >/tmp/image/etc/hostname
         tar -C /tmp/image -c . | docker import --change 'CMD ["sh"]' - {IMAGE}
         echo '{HOST_FROM_INSIDE} one.example' >>/etc/hosts""",

@@ -80,3 +80,11 @@ def test_nothing_that_tasks_need_ends_with_the_agent() -> None:
     for word in ("Requires=", "PartOf=", "BindsTo=", "ExecStop", "EnvironmentFile="):
         assert f"\n{word}" not in text, word
     assert _values(AGENT, "KillMode") == ["mixed"]
+
+
+@pytest.mark.parametrize("unit", [AGENT, CONTROL], ids=lambda unit: unit.stem)
+def test_no_variable_of_a_unit_is_taken_for_a_setting(unit: Path) -> None:
+    variables = re.findall(r"\$\{?([A-Z_]+)", " ".join(_values(unit, "ExecStart")))
+    variables += [line.partition("=")[0] for line in _values(unit, "Environment")]
+    assert variables
+    assert not [name for name in variables if name.startswith("ECS_")]
