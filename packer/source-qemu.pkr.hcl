@@ -43,5 +43,5 @@ source "qemu" "host" {
   ssh_timeout          = var.ssh_timeout
 
   shutdown_command = "sudo bash ${local.tools}/finish.sh ${local.build_user}"
-  shutdown_timeout = "5m"
+  shutdown_timeout = "2m"
 }
