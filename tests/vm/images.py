@@ -46,23 +46,41 @@ def save_busybox(path: Path) -> str:
     return images.busybox(Saved(path))
 
 
-def packer(*arguments: str | Path, folder: Path, limit_s: float = 60.0) -> str:
+def packer(*arguments: str | Path, folder: Path) -> str:
     """Run Packer with a home and a cache of its own below ``folder``; return what it printed.
 
     Raises:
         AssertionError: it failed; has the end of what it said.
     """
+    return _call(["packer", *arguments], folder, {}, limit_s=60.0)
+
+
+def build(commands: str, folder: Path, variables: Mapping[str, str]) -> str:
+    """Run shell commands that build an image in ``folder``; return what they printed.
+
+    ``variables`` of the templates come in by the environment, beside those on the command line. Raises
+    as ``packer``.
+    """
+    given = {f"PKR_VAR_{name}": value for name, value in variables.items()}
+    return _call(["bash", "-e", "-c", commands], folder, given, limit_s=BUILD_LIMIT_S)
+
+
+def _call(
+    command: list[str | Path], folder: Path, more: Mapping[str, str], *, limit_s: float
+) -> str:
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "PACKER_CACHE_DIR": str(folder / "cache"),
+        "PACKER_NO_COLOR": "1",
         # Neither HashiCorp nor AWS is asked anything.
         "CHECKPOINT_DISABLE": "1",
         "AWS_EC2_METADATA_DISABLED": "true",
+        **more,
     }
     done = subprocess.run(
-        [*END_WITH_PARENT, "packer", *arguments],
+        [*END_WITH_PARENT, *command],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -73,7 +91,7 @@ def packer(*arguments: str | Path, folder: Path, limit_s: float = 60.0) -> str:
         check=False,
     )
     said = "\n".join(done.stdout.splitlines()[-120:])
-    assert done.returncode == 0, f"packer {arguments[0]} exited with {done.returncode}:\n{said}"
+    assert done.returncode == 0, f"{command[-1]} exited with {done.returncode}:\n{said}"
     return done.stdout
 
 
@@ -116,12 +134,6 @@ class OfflineDisk:
             check=True,
         )
         return done.stdout
-
-
-def timed_lines(said: str) -> str:
-    """Return the lines of a build that tell where its time went."""
-    wanted = ("Waiting for SSH", "Connected to SSH", "Provisioning", "halting", "Converting")
-    return "\n".join(line for line in said.splitlines() if any(word in line for word in wanted))
 
 
 def wait_until(path: Path, *, within_s: float = 20.0) -> None:

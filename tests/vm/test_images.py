@@ -1,14 +1,15 @@
 """A machine image from the qemu template, and two hosts made from it.
 
-The image is built once, by Debian's Packer, from the base disk and the package of this commit. Both
-hosts boot from it at the same time and are told to join by the cloud-init example, word for word; the
-control endpoint is a process of this machine.
+The image is built once, by Debian's Packer and the commands of ``docs/install.md``, from the base disk
+and the package of this commit. Both hosts boot from it at the same time and are told to join by the
+cloud-init example, word for word; the control endpoint is a process of this machine.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,16 +21,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.runtime.pause import pause_reference
-from tests.vm.images import (
-    BUILD_LIMIT_S,
-    TEMPLATES,
-    OfflineDisk,
-    options,
-    packer,
-    save_busybox,
-    timed_lines,
-    wait_until,
-)
+from tests.vm import guide
+from tests.vm.images import TEMPLATES, OfflineDisk, build, save_busybox, wait_until
 from tests.vm.machine import END_WITH_PARENT, HOST_FROM_INSIDE, Vm, free_port
 from tests.vm.operator import Operator, address
 
@@ -73,33 +66,32 @@ def image(base_disk: Path, package: Path, folder: Path, reference: str) -> Path:
     if built := os.environ.get("ECS_HOST_IMAGE"):
         return Path(built)
     assert reference
-    seed = folder / "seed"
-    subprocess.run([TEMPLATES / "new-seed", seed], check=True, timeout=30, capture_output=True)
-    variables = {
-        "packages": f'["{package}"]',
-        "image_archives": f'["{folder / "page.tar"}"]',
-        "settings": '{ECS_IMAGE_PULL_BEHAVIOR="prefer-cached"}',
-        "upgrade_system": "false",  # no mirror is in reach
-        "output_directory": str(folder / "image"),
-        "manifest": str(folder / "manifest.json"),
-        "qemu_seed": str(seed),
-        "qemu_image_url": str(base_disk),
-        "qemu_image_checksum": "none",
-        "qemu_accelerator": "tcg",
-        "qemu_cpu": "qemu64",  # Debian needs no more, and the less there is the quicker it is emulated
-        "qemu_disk_size": "10G",
-        "qemu_disk_compression": "false",
-        "qemu_args": f'[["-serial", "file:{folder / "console.log"}"]]',
-    }
-    arguments = ["-color=false", "-timestamp-ui", "-only=*.qemu.host", *options(variables)]
+    (folder / "dist").mkdir()
+    shutil.copy(package, folder / "dist")
+    shutil.copytree(TEMPLATES, folder / "packer", ignore=shutil.ignore_patterns("seed"))
+    (commands,) = guide.commands("In a machine image", "image")
     begun = time.monotonic()
-    said = packer("build", *arguments, TEMPLATES, folder=folder, limit_s=BUILD_LIMIT_S)
-    _log.info("image: built in %.0f s\n%s", time.monotonic() - begun, timed_lines(said))
-    assert {path.name for path in (folder / "image").iterdir()} == {
-        "ecs-host.qcow2",
-        "ecs-host.sha256",
-    }
-    return folder / "image/ecs-host.qcow2"
+    build(
+        commands,
+        folder,
+        {
+            "image_archives": f'["{folder / "page.tar"}"]',
+            "settings": '{ECS_IMAGE_PULL_BEHAVIOR="prefer-cached"}',
+            "upgrade_system": "false",  # no mirror is in reach
+            "qemu_image_url": str(base_disk),
+            "qemu_image_checksum": "none",
+            "qemu_accelerator": "tcg",
+            # Debian needs no more, and the less there is the quicker it is emulated.
+            "qemu_cpu": "qemu64",
+            "qemu_disk_size": "10G",
+            "qemu_disk_compression": "false",
+            "qemu_args": f'[["-serial", "file:{folder / "console.log"}"]]',
+        },
+    )
+    _log.info("image: built in %.0f s", time.monotonic() - begun)
+    made = folder / "build/image"
+    assert {path.name for path in made.iterdir()} == {"ecs-host.qcow2", "ecs-host.sha256"}
+    return made / "ecs-host.qcow2"
 
 
 @pytest.fixture(scope="module")
