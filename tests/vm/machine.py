@@ -71,7 +71,7 @@ class Vm:
     _channel: subprocess.Popen[bytes] | None = None
     _ssh_port: int = 0
     _forwards: dict[int, int] = field(default_factory=dict)
-    _begun: float = 0.0
+    _arguments: list[str] = field(default_factory=list)
 
     def __enter__(self) -> Vm:
         """Start it and wait until commands can be run."""
@@ -103,23 +103,15 @@ class Vm:
             VmError: It was not there in time; has the end of its console.
         """
         key = seed.make_key(self.folder / "key")
-        told = self._tell(key)
         overlay = self.folder / "disk.qcow2"
         _call("qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", self.disk, overlay)
         self._ssh_port = free_port()
-        self._begun = time.monotonic()
-        with (self.folder / "qemu.log").open("wb") as log:
-            self._machine = subprocess.Popen(
-                [*END_WITH_PARENT, *self._command(overlay), *told],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for the tests, which end us in order
-            )
-        self._connect()
+        self._arguments = [*self._command(overlay), *self._tell(key)]
+        begun = time.monotonic()
+        self._power_on()
         if self.quick:  # the name that it booted with was read before the credential
             self.run(f"hostname {shlex.quote(self.name)}")
-        _log.info("%s: booted in %.0f s", self.name, time.monotonic() - self._begun)
+        _log.info("%s: booted in %.0f s", self.name, time.monotonic() - begun)
 
     def end(self) -> None:
         """End it as a power cut does; idempotent."""
@@ -194,19 +186,15 @@ class Vm:
 
     def reboot(self) -> None:
         """Reboot it in order and return when commands can be run again; forwards stay."""
-        before = self.out("cat /proc/sys/kernel/random/boot_id")
+        assert self._machine is not None
         begun = time.monotonic()
         self.run("systemctl reboot", check=False)
-        deadline = begun + BOOT_LIMIT_S
-        while True:
-            self._close_channel()
-            self._connect()
-            with contextlib.suppress(VmError):  # it may go down under the question
-                if self.out("cat /proc/sys/kernel/random/boot_id", timeout_s=20) != before:
-                    break
-            if time.monotonic() > deadline:
-                raise VmError(f"{self.name} does not go down:\n{self.console()}")
-            time.sleep(1)
+        try:
+            self._machine.wait(BOOT_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            raise VmError(f"{self.name} does not go down:\n{self.console()}") from None
+        self._close_channel()
+        self._power_on()
         for port, here in self._forwards.items():
             self._open_forward(here, port)
         _log.info("%s: rebooted in %.0f s", self.name, time.monotonic() - begun)
@@ -236,6 +224,17 @@ class Vm:
             return ""
         return "\n".join(text.splitlines()[-SERIAL_TAIL_LINES:])
 
+    def _power_on(self) -> None:
+        with (self.folder / "qemu.log").open("ab") as log:
+            self._machine = subprocess.Popen(
+                [*END_WITH_PARENT, *self._arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the tests, which end us in order
+            )
+        self._connect()
+
     def _tell(self, key: str) -> list[str]:
         """Return the arguments by which a new host learns its name and who may log in."""
         if self.quick:
@@ -254,7 +253,11 @@ class Vm:
             # A plain processor: emulating wide vector instructions costs more than doing without.
             *("-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "qemu64"),
             *("-smp", "2", "-m", str(self.memory_mib), "-nodefaults", "-display", "none"),
-            *("-serial", f"file:{self.serial_log}"),
+            *("-chardev", f"file,id=serial,path={self.serial_log},append=on"),
+            *("-serial", "chardev:serial"),
+            # A reboot is a new process: in the old one it takes minutes to unlearn the code that
+            # was translated for the memory which the boot overwrites.
+            "-no-reboot",
             *("-drive", f"file={overlay},if=virtio,cache=unsafe,discard=unmap"),
             *("-netdev", network, "-device", "virtio-net-pci,netdev=net,romfile="),
             *("-device", "virtio-rng-pci"),
