@@ -98,7 +98,9 @@ def hosts(base_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     for name in ("one", "two", "three"):
         (folder / name).mkdir()
         reaches = {} if name == "one" else {AGENT_PORT: way_in}
-        made[name] = Vm(base_disk, folder / name, name, memory_mib=1536, reaches=reaches)
+        made[name] = Vm(
+            base_disk, folder / name, name, memory_mib=1536, quick=True, reaches=reaches
+        )
     with ExitStack() as stack, ThreadPoolExecutor(len(made)) as pool:
         for host in made.values():
             stack.callback(host.end)
