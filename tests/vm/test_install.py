@@ -13,7 +13,7 @@ import os
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,7 +92,7 @@ def run_on(host: Vm, text: str) -> str:
 
 @pytest.fixture(scope="module")
 def hosts(base_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Vm]]:
-    """Three hosts as new; two and three reach one, on the port for agents."""
+    """Three hosts as new, of which one runs; two and three will reach it, on the port for agents."""
     folder, way_in = tmp_path_factory.mktemp("hosts"), free_port()
     made = {}
     for name in ("one", "two", "three"):
@@ -101,12 +101,27 @@ def hosts(base_disk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         made[name] = Vm(
             base_disk, folder / name, name, memory_mib=1536, quick=True, reaches=reaches
         )
-    with ExitStack() as stack, ThreadPoolExecutor(len(made)) as pool:
+    with ExitStack() as stack:
         for host in made.values():
             stack.callback(host.end)
-        list(pool.map(Vm.start, made.values()))
+        made["one"].start()
         made["one"].forward(AGENT_PORT, here=way_in)
         yield made
+
+
+@pytest.fixture(scope="module")
+def others(hosts: dict[str, Vm], package: Path) -> Iterator[list[Future[Vm]]]:
+    """The hosts two and three, booted and installed beside the tests: most of it is waiting."""
+    (install, _) = guide.commands(THREE_HOSTS, "two")
+
+    def prepare(host: Vm) -> Vm:
+        host.start()
+        give(host, package)
+        run_on(host, install)
+        return host
+
+    with ThreadPoolExecutor(2) as pool:
+        yield [pool.submit(prepare, hosts[name]) for name in ("two", "three")]
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +152,7 @@ def test_every_block_of_the_page_is_run_somewhere() -> None:
         assert set(block.places) <= known, block
 
 
+@pytest.mark.usefixtures("others")
 def test_one_host(hosts: dict[str, Vm], laptop: Laptop, package: Path) -> None:
     one = hosts["one"]
     give(one, package)
@@ -153,29 +169,25 @@ def test_one_host(hosts: dict[str, Vm], laptop: Laptop, package: Path) -> None:
     assert seen.splitlines()[-1].strip()
 
 
-def test_three_hosts(hosts: dict[str, Vm], laptop: Laptop, package: Path) -> None:
-    one, others = hosts["one"], [hosts["two"], hosts["three"]]
+def test_three_hosts(hosts: dict[str, Vm], others: list[Future[Vm]], laptop: Laptop) -> None:
+    one = hosts["one"]
     (open_up,) = guide.commands(THREE_HOSTS, "one")
-    (join,) = guide.commands(THREE_HOSTS, "two")
+    (_, join) = guide.commands(THREE_HOSTS, "two")
     (operate,) = guide.commands(THREE_HOSTS, "laptop")
 
     run_on(one, open_up)
     certificate, token = one.out(f"cat {CERTIFICATE}"), one.out(f"cat {INVITATION}")
 
-    def add(host: Vm) -> None:
-        give(host, package)
+    def add(coming: Future[Vm]) -> None:
+        host = coming.result(BLOCK_LIMIT_S)
         host.put(certificate + "\n", "/root/control.pem")
         host.put(token + "\n", "/root/agent.token", mode="0600")
+        host.run("echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>/etc/ecs/ecs.config")
         run_on(host, join)
         assert host.run("test -e /root/agent.token", check=False).code != 0
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(add, others))
-    for host in others:
-        host.run(
-            "echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>/etc/ecs/ecs.config\n"
-            "systemctl reload ecs-agent"
-        )
     laptop.run(operate)
 
     for host in hosts.values():
