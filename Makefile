@@ -25,7 +25,7 @@ test: tools ## Run the whole test suite against a real Docker Engine
 test-vm: setup ## Boot a Debian host in qemu and test the package of this commit in it
 	@scripts/setup-vm
 	@.venv/bin/python -m tests.vm.base >/dev/null
-	@$(MAKE) --no-print-directory package PACKAGE="--arch amd64 --only deb --level 1"
+	@$(MAKE) --no-print-directory package
 	@.venv/bin/python -m pytest tests/vm --log-cli-level=INFO $(PYTEST)
 
 unit: setup ## Run the tests that need neither root nor an engine
