@@ -7,7 +7,7 @@ import sys
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING
 
-import msgspec
+from agent.network.claims import Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,14 +16,6 @@ if TYPE_CHECKING:
 _GATEWAY = 0x2
 _UP = 0x1
 _PRIVATE = (IPv4Network("10.0.0.0/8"), IPv4Network("172.16.0.0/12"), IPv4Network("192.168.0.0/16"))
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One IPv4 route of the main table."""
-
-    network: IPv4Network
-    interface: str
-    via_gateway: bool
 
 
 def parse(table: str) -> list[Route]:
@@ -48,22 +40,6 @@ def parse(table: str) -> list[Route]:
 def _address(hexadecimal: str) -> IPv4Address:
     """Return an address as the kernel prints it: the bytes in the order of this machine."""
     return IPv4Address(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
-
-
-def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:
-    """Return a route that claims addresses of the pool, as the agent judges it at its start.
-
-    A wider route through a gateway does not count: the pool is nearer than what lies behind it.
-    """
-    for route in routes:
-        if route.interface == bridge or not route.network.overlaps(pool):
-            continue
-        if route.network.prefixlen == 0:
-            continue
-        if route.via_gateway and route.network.prefixlen < pool.prefixlen:
-            continue
-        return route
-    return None
 
 
 def free_pool(routes: Iterable[Route], prefix: int) -> str:

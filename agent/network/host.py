@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import structlog
 
 from agent.errors import NetworkFailure
-from agent.network import addresses, firewall
+from agent.network import addresses, claims, firewall
 from agent.network.settings import POOL_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
     from concurrent.futures import Executor
-    from ipaddress import IPv4Network
 
     from agent.network.addresses import AddressPool
     from agent.network.lease import Lease
-    from agent.network.links import HostLinks, Route
+    from agent.network.links import HostLinks
     from agent.network.settings import NetworkSettings
 
 T = TypeVar("T")
@@ -45,23 +44,6 @@ def shape_of(pool: AddressPool, leases: Iterable[Lease]) -> Shape:
     gateways.update(f"{lease.gateway}/{lease.prefix_len}" for lease in leases)
     pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
     return Shape(frozenset(gateways), frozenset(pools))
-
-
-def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:
-    """Return a route or address of the host that claims addresses of the pool.
-
-    A wider route through a gateway does not count: it says where to send what is not nearer, and
-    the pool is nearer.
-    """
-    for route in routes:
-        if route.interface == bridge or not route.network.overlaps(pool):
-            continue
-        if route.network.prefixlen == 0:
-            continue
-        if route.via_gateway and route.network.prefixlen < pool.prefixlen:
-            continue
-        return route
-    return None
 
 
 class HostNetwork:
@@ -91,7 +73,7 @@ class HostNetwork:
         Raises:
             NetworkFailure: names the setting and what claims its addresses.
         """
-        found = clash(self._pool.network, self._settings.bridge, await self._links.routes())
+        found = claims.clash(self._pool.network, self._settings.bridge, await self._links.routes())
         if found is not None:
             raise NetworkFailure(
                 f"{POOL_SETTING}={self._pool.network} overlaps {found.network} of this host "

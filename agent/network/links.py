@@ -20,6 +20,7 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure
+from agent.network.claims import Route
 from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import NetlinkLane, failure, pipelined, refused
 from agent.network.settings import BRIDGE_SETTING
@@ -49,14 +50,6 @@ class Link(NamedTuple):
     master: int
     mtu: int
     is_up: bool
-
-
-class Route(NamedTuple):
-    """One IPv4 route or address of the host: something that claims a network."""
-
-    network: IPv4Network
-    interface: str
-    via_gateway: bool
 
 
 class Attachment(NamedTuple):

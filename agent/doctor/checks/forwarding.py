@@ -10,7 +10,8 @@ import msgspec
 from agent.doctor import reading, routes
 from agent.doctor.checks.kernel import docker_chain
 from agent.doctor.findings import Finding, Verdict
-from agent.doctor.routes import Route
+from agent.network import claims
+from agent.network.claims import Route
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -139,7 +140,7 @@ def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
 
 def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
     pool = IPv4Network(settings.task_pool_cidr)
-    route = routes.clash(pool, settings.task_bridge, found.routes)
+    route = claims.clash(pool, settings.task_bridge, found.routes)
     if route is None:
         verdict.ok(f"addresses of tasks: {pool}, which no route of this host claims")
         return

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from agent.doctor import routes
-from agent.doctor.routes import Route
+from agent.network.claims import Route
 
 TABLE = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -15,7 +15,6 @@ docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
 eth0\t0001A8C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 down0\t0002A8C0\t00000000\t0000\t0\t0\t0\t00FFFFFF\t0\t0\t0
 """
-POOL = IPv4Network("10.207.0.0/20")
 
 
 def route(network: str, *, gateway: bool = False, interface: str = "eth0") -> Route:
@@ -30,21 +29,6 @@ def test_the_kernels_table() -> None:
         route("192.168.1.0/24"),
     ]
     assert routes.parse("") == []
-
-
-@pytest.mark.parametrize(
-    ("other", "clashes"),
-    [
-        (route("0.0.0.0/0"), False),
-        (route("10.0.0.0/8"), True),
-        (route("10.0.0.0/8", gateway=True), False),
-        (route("10.207.4.0/24", gateway=True), True),
-        (route("10.207.0.0/20", interface="ecs-br0"), False),
-        (route("192.168.1.0/24"), False),
-    ],
-)
-def test_what_claims_addresses_of_the_pool(other: Route, clashes: bool) -> None:
-    assert (routes.clash(POOL, "ecs-br0", [other]) is not None) is clashes
 
 
 def test_a_free_pool_touches_no_route() -> None:

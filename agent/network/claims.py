@@ -1,0 +1,38 @@
+"""Which networks of the host leave no room for the tasks' addresses. Pure.
+
+Judged here for the agent, which refuses such a pool at its start, and for ``ecs-agent doctor``, which
+says so before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from ipaddress import IPv4Network
+
+
+class Route(NamedTuple):
+    """One IPv4 route or address of the host: something that claims a network."""
+
+    network: IPv4Network
+    interface: str
+    via_gateway: bool
+
+
+def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:
+    """Return a route or address of the host that claims addresses of the pool.
+
+    A wider route through a gateway does not count: it says where to send what is not nearer, and
+    the pool is nearer.
+    """
+    for route in routes:
+        if route.interface == bridge or not route.network.overlaps(pool):
+            continue
+        if route.network.prefixlen == 0:
+            continue
+        if route.via_gateway and route.network.prefixlen < pool.prefixlen:
+            continue
+        return route
+    return None
