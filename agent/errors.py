@@ -16,7 +16,12 @@
     ├── ControlFailure     the control endpoint refused or is away (agent/control)
     │   ├── ControlUnavailable  transport trouble or 5xx: retry with backoff
     │   ├── InstanceUnknown     control does not know this instance any more: register again
-    │   └── StaleGeneration     another agent registered as this instance: stop (TERMINAL)
+    │   ├── StaleGeneration     another agent registered as this instance: stop (TERMINAL)
+    │   └── RegistrationRefused Amazon ECS will never take this host as it is: stop (TERMINAL)
+    ├── AwsFailure         AWS refused a call or cannot be reached (agent/aws)
+    │   ├── AwsUnavailable      no answer, or one that says: try again
+    │   ├── CredentialsMissing  no credentials to sign with (yet)
+    │   └── AwsRefused          an error with a code; the same call fails again
     └── PayloadError       a task cannot be run as it was ordered; becomes a task reason
 
 Errors never log themselves. They are logged once, where they are handled.
@@ -125,6 +130,42 @@ class InstanceUnknown(ControlFailure):
 
 class StaleGeneration(ControlFailure):
     """A newer registration of this instance exists: this process must stop."""
+
+
+class RegistrationRefused(ControlFailure):
+    """Amazon ECS will not take this host with these settings: this process must stop."""
+
+
+class AwsFailure(AgentError):
+    """A call to AWS failed."""
+
+
+class AwsUnavailable(AwsFailure):
+    """Transport trouble, a timeout, a 5xx answer or throttling, after the call's own retries."""
+
+    retryable = True
+
+    def __init__(self, text: str, *, code: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(text)
+        self.code = code
+        """The error code of AWS, for example ``ThrottlingException``; empty when none came."""
+        self.retry_after_s = retry_after_s
+
+
+class CredentialsMissing(AwsFailure):
+    """There is nothing to sign with, or it cannot be read now; the text names where was looked."""
+
+    retryable = True
+
+
+class AwsRefused(AwsFailure):
+    """AWS understood the call and refused it."""
+
+    def __init__(self, text: str, *, code: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.code = code
+        """The error code of AWS, for example ``InvalidParameterException``."""
+        self.status = status
 
 
 class PayloadError(AgentError):

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.model.metrics import MetricsBatch
+    from agent.model.payload import Credentials
     from agent.model.promise import Promise
+    from agent.model.telemetry import TaskFacts
 
 
 class RegisterInfo(Struct, frozen=True, kw_only=True):
@@ -40,6 +42,43 @@ TakeAssignments = Callable[[Assignments, str], Awaitable[None]]
 
 Must be safe to repeat: the same orders come again after a failure or a restart.
 """
+
+
+class TaskHost(Protocol):
+    """What Amazon ECS asks about the tasks of this host; ``engine.Engine`` answers. Never blocks."""
+
+    @property
+    def engine_up(self) -> bool:
+        """Whether the container engine answered when it was last heard of."""
+
+    def wanted(self, control_id: str) -> list[str]:
+        """Return the ARNs of the tasks that this control ordered and that are to run."""
+
+    def knows(self, task_arn: str) -> bool:
+        """Tell whether the host holds this task, be it stopped."""
+
+    def listed(self) -> None:
+        """Take note that control has named everything it wants: leftovers may be removed."""
+
+    def facts(self) -> list[TaskFacts]:
+        """Return what telemetry tells of every task that has not stopped."""
+
+
+class KeepCredentials(Protocol):
+    """Where role credentials of tasks are kept, in memory alone."""
+
+    def keep(self, task_arn: str, role_type: str, credentials: Credentials) -> None:
+        """Keep or replace them; ``role_type`` is ``TaskApplication`` or ``TaskExecution``."""
+
+
+class Arrivals(Protocol):
+    """Things that appear on the host while it runs, each under a key."""
+
+    async def present(self) -> frozenset[str]:
+        """Return the keys of what is there now; empty where they cannot be read."""
+
+    async def changed(self) -> None:
+        """Return when something may have come or gone since ``present`` was asked."""
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):

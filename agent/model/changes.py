@@ -24,6 +24,15 @@ class NetworkInterface(_Wire, frozen=True):
     private_ipv4_address: str = field(name="privateIpv4Address")
 
 
+class ManagedAgentChange(_Wire, frozen=True):
+    """Where an agent inside a container stands, for example ``ExecuteCommandAgent``."""
+
+    name: str
+    status: str
+    """CREATED, RUNNING or STOPPED; Amazon ECS takes these words as they are."""
+    reason: str = ""
+
+
 class ContainerChange(_Wire, frozen=True):
     """Where one container stands."""
 
@@ -39,13 +48,14 @@ class ContainerChange(_Wire, frozen=True):
     restart_count: int = 0
     network_bindings: list[NetworkBinding] = field(default_factory=list)
     network_interfaces: list[NetworkInterface] = field(default_factory=list)
+    managed_agents: list[ManagedAgentChange] = field(default_factory=list)
 
 
 class AttachmentChange(_Wire, frozen=True):
-    """Where a task's network interface stands."""
+    """Where something attached to a task or to the host stands."""
 
     id: str
-    """Id of the attachment as control named it in the payload, else the agent's own."""
+    """Id or ARN of the attachment as control named it, else the agent's own."""
     status: str
     """ATTACHED or DELETED."""
     type: str = "ElasticNetworkInterface"
@@ -54,13 +64,17 @@ class AttachmentChange(_Wire, frozen=True):
 
 
 class TaskChange(_Wire, frozen=True):
-    """One report about one task. Times are Unix seconds."""
+    """One report about one task. Times are Unix seconds.
+
+    One without a status tells of ``attachments`` alone, those of the task or, without a task, those
+    of the host. Only Amazon ECS attaches things by itself, so only its client is given such reports.
+    """
 
     id: str
     """Unique for ever; control answers the second copy of an id like the first."""
     task_arn: str
     status: str
-    """PENDING, RUNNING or STOPPED."""
+    """PENDING, RUNNING or STOPPED; empty where only ``attachments`` are told of."""
     at: float
     reason: str = ""
     stop_code: str = ""

@@ -1,0 +1,32 @@
+"""What telemetry tells of a task beside its figures: names, health, restarts. Pure copies."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from agent.model.status import Health
+
+
+class ContainerFacts(Struct, frozen=True, kw_only=True):
+    """One container of a task that has not stopped."""
+
+    name: str
+    runtime_id: str = ""
+    running: bool = False
+    reports_health: bool = False
+    """Control asked for its health (``healthCheckType`` is ``docker``)."""
+    health: Health = Health.UNKNOWN
+    health_since: float = 0.0
+    """Unix seconds; 0 before the engine said anything."""
+    restart_count: int | None = None
+    """None without an enabled restart policy."""
+
+
+class TaskFacts(Struct, frozen=True, kw_only=True):
+    """One task that has not stopped."""
+
+    arn: str
+    family: str = ""
+    revision: str = ""
+    network_mode: str = "bridge"
+    containers: tuple[ContainerFacts, ...] = ()
