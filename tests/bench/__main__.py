@@ -14,6 +14,7 @@ from pathlib import Path
 import docker
 
 from tests.bench import measures
+from tests.bench.acs import ScriptedAcs
 from tests.bench.control import ScriptedControl
 from tests.bench.floor import RawEngine
 from tests.bench.measures import Bench, Row
@@ -58,6 +59,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
             *await measures.idle(bench, 50, options.seconds, 2.0),
             *(await measures.idle(bench, options.containers, options.seconds, 1.5))[:3],
             await measures.fresh_start(bench),
+            *await _both_wires(directory, bench),
         ]
     except BaseException:
         sys.stderr.write(agent.tail() + "\n")
@@ -67,6 +69,27 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         await asyncio.to_thread(agent.stop)
         await control.close()
     return rows
+
+
+async def _both_wires(directory: Path, bench: Bench) -> list[Row]:
+    """Measure ACS against the long poll, with an agent of its own that ends here."""
+    control = ScriptedAcs()
+    await control.start()
+    agent = measures.make_ecs_agent(directory, control.port)
+    acs = Bench(control, agent, bench.image, bench.rounds, bench.say)
+    agent.start()
+    try:
+        await control.until_polled(0.1)
+        await asyncio.sleep(3)
+        rows = [await measures.two_wires(bench, acs, mode) for mode in ("none", "awsvpc")]
+        return [*rows, *await measures.ecs_session(acs)]
+    except BaseException:
+        sys.stderr.write(agent.tail() + "\n")
+        raise
+    finally:
+        await asyncio.sleep(2)
+        await asyncio.to_thread(agent.stop)
+        await control.close()
 
 
 def _image() -> str:

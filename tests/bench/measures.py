@@ -7,17 +7,18 @@ import statistics
 import subprocess
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tests.bench import floor
 from tests.bench.floor import RawEngine
-from tests.support.fleet import Agent
+from tests.support.fleet import KEYS, Agent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.bench.acs import ScriptedAcs
     from tests.bench.control import ScriptedControl
 
 Say = "Callable[[str], None]"
@@ -39,7 +40,7 @@ class Row:
 class Bench:
     """What every measurement works with."""
 
-    control: ScriptedControl
+    control: ScriptedControl | ScriptedAcs
     agent: Agent
     image: str
     rounds: int
@@ -59,6 +60,25 @@ def make_agent(directory: Path, port: int) -> Agent:
         "ECS_FIREWALL_TABLE": "ecs_bench",
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
         "ECS_LOGLEVEL": "warn",
+    }
+    return agent
+
+
+def make_ecs_agent(directory: Path, port: int) -> Agent:
+    """Return an agent that takes its orders over ACS and lives beside the other, not started."""
+    agent = Agent(name="ecs-agent", arguments=["run"], directory=directory)
+    common = make_agent(directory, port).environment
+    common.pop("ECS_CONTROL_ENDPOINT")
+    agent.environment = {
+        **common,
+        **KEYS,
+        "ECS_BACKEND_HOST": f"http://127.0.0.1:{port}",
+        "ECS_EXTERNAL": "true",
+        "ECS_DATADIR": str(directory / "ecs-data"),
+        "ECS_AGENT_SOCKET": str(agent.socket),
+        "ECS_TASK_BRIDGE": "ecs-bench1",
+        "ECS_TASK_POOL_CIDR": "10.219.244.0/22",
+        "ECS_FIREWALL_TABLE": "ecs_bench_acs",
     }
     return agent
 
@@ -116,6 +136,30 @@ async def one_task(bench: Bench, mode: str, floor_mode: str, limit: float) -> Ro
         mine / base,
         f"≤ {limit:.2f}×",
         mine / base <= limit,
+    )
+
+
+async def two_wires(long_poll: Bench, acs: Bench, mode: str) -> Row:
+    """The same order over ACS and over the long poll, by turns, to two agents side by side."""
+    took: dict[int, list[float]] = {0: [], 1: []}
+    for number in range(2 * long_poll.rounds):
+        # In turns, each first as often as the other, so that what the machine does hits both.
+        which = (number + number // 2) % 2
+        bench = (long_poll, acs)[which]
+        order = payload(bench.image, mode)
+        given = await bench.control.order(order)
+        took[which].append(await bench.control.until(order["arn"], "RUNNING") - given)
+        await _finish(bench, order["arn"])
+        await asyncio.sleep(1.6)
+        bench.say(f"{mode} over {('long poll', 'ACS')[which]}: {took[which][-1] * 1000:.0f} ms")
+    base, mine = statistics.median(took[0]), statistics.median(took[1])
+    return Row(
+        f"one `{mode}` task over ACS, order received → RUNNING reported",
+        f"{mine * 1000:.0f} ms",
+        f"{base * 1000:.0f} ms (long poll)",
+        mine / base,
+        "≤ 1.00×, noise 0.03",
+        mine / base <= 1.03,
     )
 
 
@@ -219,6 +263,16 @@ async def _crash(bench: Bench) -> Row:
         limit="≤ 1.5 s",
         holds=middle <= 1.5,
     )
+
+
+async def ecs_session(bench: Bench) -> list[Row]:
+    """What Amazon ECS as control costs: memory, and the start to its session."""
+    memory = floor.pss_mib(bench.agent.pid)
+    start = await fresh_start(bench)
+    return [
+        replace(start, what="process start → ACS session, no tasks"),
+        Row("agent memory (PSS) idle with Amazon ECS as control", f"{memory:.0f} MiB"),
+    ]
 
 
 async def fresh_start(bench: Bench) -> Row:
