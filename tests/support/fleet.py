@@ -32,6 +32,11 @@ KEYS = {
 }
 """What a client needs beside the endpoint's URL."""
 
+LONG_POLL = "long poll"
+ACS = "ACS"
+WIRES = (LONG_POLL, ACS)
+"""The two ways in which an agent can speak with our control endpoint."""
+
 
 def free_port() -> int:
     """Return a TCP port of the loopback that nobody uses now."""
@@ -185,6 +190,7 @@ class Fleet:
 
     directory: Path
     extra: dict[str, str] = field(default_factory=dict)
+    wire: str = LONG_POLL
     control: Control = field(init=False)
     before: set[str] = field(default_factory=set)
     agents: list[Agent] = field(default_factory=list)
@@ -206,7 +212,7 @@ class Fleet:
         name = f"agent{index}"
         agent = Agent(name=name, arguments=["run"], directory=self.directory, index=index)
         agent.environment = {
-            "ECS_CONTROL_ENDPOINT": self.control.url,
+            **self._way_to_control(),
             "ECS_DATADIR": str(self.directory / f"{name}-data"),
             "ECS_AGENT_SOCKET": str(agent.socket),
             "ECS_TASK_BRIDGE": f"ecst-br{index}",
@@ -218,6 +224,11 @@ class Fleet:
         }
         self.agents.append(agent)
         return agent
+
+    def _way_to_control(self) -> dict[str, str]:
+        if self.wire == LONG_POLL:
+            return {"ECS_CONTROL_ENDPOINT": self.control.url}
+        return {**KEYS, "ECS_BACKEND_HOST": self.control.url, "ECS_EXTERNAL": "true"}
 
     def client(self) -> Any:
         """Return a boto3 client of the control endpoint, as any operator makes one."""
@@ -299,9 +310,11 @@ def remove_containers(ids: set[str]) -> None:
 
 
 @contextlib.contextmanager
-def fleet(directory: Path, *, agents: int = 1, **extra: str) -> Iterator[Fleet]:
+def fleet(
+    directory: Path, *, agents: int = 1, wire: str = LONG_POLL, **extra: str
+) -> Iterator[Fleet]:
     """Run a control endpoint with agents for the time of a test."""
-    made = Fleet(directory, extra=extra)
+    made = Fleet(directory, extra=extra, wire=wire)
     for _ in range(agents):
         made.add_agent()
     try:

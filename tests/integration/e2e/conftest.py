@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fleet import Fleet, fleet
+from tests.support.fleet import WIRES, Fleet, fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ Definition = dict[str, Any]
 Register = "Callable[..., str]"
 
 
-@pytest.fixture
-def one_host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
-    """One control endpoint and one agent; nothing of either may stay on the host."""
+@pytest.fixture(params=WIRES)
+def one_host(leak_check: None, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """One control endpoint and one agent, over each wire; nothing of either may stay on the host."""
     del leak_check
-    with fleet(tmp_path) as made:
+    with fleet(tmp_path, wire=request.param) as made:
         yield made
 
 
