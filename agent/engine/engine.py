@@ -26,7 +26,7 @@ from agent.engine.ports import picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps, StepSettings, Tools
-from agent.engine.views import targets_of, task_view
+from agent.engine.views import targets_of, task_facts, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError
 from agent.model import reasons, task
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
     from agent.model.task import TaskRecord
+    from agent.model.telemetry import TaskFacts
     from agent.model.views import TaskView
     from agent.model.wire import Assignments
     from agent.resources.ledger import Ledger
@@ -301,6 +302,35 @@ class Engine:
     def known_tasks(self) -> list[str]:
         """Return the ARNs of all tasks that the agent holds, stopped ones included."""
         return list(self._runners)
+
+    def wanted(self, control_id: str) -> list[str]:
+        """Return the ARNs of the tasks that this control ordered and that are to run.
+
+        An order to stop counts once the task's runner has taken it.
+        """
+        return [
+            arn
+            for arn, runner in self._runners.items()
+            if runner.record.origin == control_id
+            and runner.record.desired is DesiredStatus.RUNNING
+            and not runner.record.is_done
+        ]
+
+    def knows(self, task_arn: str) -> bool:
+        """Tell whether the host holds this task, be it stopped."""
+        return task_arn in self._runners
+
+    def listed(self) -> None:
+        """Take note that control has named everything it wants: leftovers may be removed."""
+        self._watcher.allow_removal()
+
+    def facts(self) -> list[TaskFacts]:
+        """Return what telemetry tells of every task that has not stopped."""
+        return [
+            task_facts(runner.record)
+            for runner in self._runners.values()
+            if not runner.record.is_done
+        ]
 
     def views(self) -> list[TaskView]:
         """Return every task as it stands, oldest first."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent.metrics.collector import SampleTarget
 from agent.model import ids
 from agent.model.status import ContainerStatus, NetworkMode
+from agent.model.telemetry import ContainerFacts, TaskFacts
 from agent.model.views import ContainerView, TaskView
 
 if TYPE_CHECKING:
@@ -53,6 +54,36 @@ def task_view(record: TaskRecord, waits: tuple[Wait, ...]) -> TaskView:
         stopped_at=record.stopped_at,
         containers=[_container(record, c) for c in record.containers.values()],
         waits=list(waits),
+    )
+
+
+def task_facts(record: TaskRecord) -> TaskFacts:
+    """Return what telemetry tells of a task beside its figures.
+
+    Health is told of containers that control asked it for, and of no others (Source: Amazon ECS
+    agent 1.105.1, ``healthCheckType`` ``docker``).
+    """
+    payload = record.payload
+    return TaskFacts(
+        arn=record.arn,
+        family=payload.family,
+        revision=payload.version,
+        network_mode=payload.mode.value,
+        containers=tuple(_facts(record, c) for c in record.containers.values()),
+    )
+
+
+def _facts(record: TaskRecord, container: ContainerRecord) -> ContainerFacts:
+    definition = record.payload.container(container.name)
+    policy = definition.restart_policy if definition else None
+    return ContainerFacts(
+        name=container.name,
+        runtime_id=container.runtime_id,
+        running=ContainerStatus.RUNNING <= container.known < ContainerStatus.STOPPED,
+        reports_health=definition is not None and definition.health_check_type == "docker",
+        health=container.health,
+        health_since=container.health_since,
+        restart_count=container.restart_count if policy and policy.enabled else None,
     )
 
 
