@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config import files as config_files
+from agent.config.contradictions import contradictions
 from agent.config.files import Given
 from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
-from agent.config.settings import Settings, Variable, variables
-from agent.config.values import DURATION, JSON_SECRET
+from agent.config.settings import Settings, variables
+from agent.config.values import DURATION
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from agent.config.variable import Variable
 
 DEFAULT_FILES = (Path("/var/lib/ecs/ecs.config"), Path("/etc/ecs/ecs.config"))
 """The instance's file, written by images and installers, and the user's, which wins."""
@@ -68,8 +71,9 @@ def load(
         except ValueError as error:
             problems.append(_message(variable, value_given, str(error)))
     if not problems:
+        chosen["cluster_given"] = "ECS_CLUSTER" in given
         settings = Settings(**chosen, warnings=tuple(warnings))
-        problems += _contradictions(settings, given)
+        problems += contradictions(settings, given)
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
@@ -104,7 +108,7 @@ def _parse(variable: Variable, given: Given, warnings: list[str]) -> Any:
 
 
 def _message(variable: Variable, given: Given, wrong: str) -> str:
-    may_be_secret = variable.kind is JSON_SECRET or "@" in given.value
+    may_be_secret = variable.kind.secret or "@" in given.value
     shown = "its value" if may_be_secret else repr(given.value[:80])
     return f"{given.origin}: {variable.name}: {shown} {wrong}"
 
@@ -131,26 +135,3 @@ def _without_effect(given: Mapping[str, Given]) -> list[str]:
         if value.name not in known and value.name not in GIVEN_TO_CONTAINERS
     ]
     return [f"settings without effect in this version: {', '.join(sorted(names))}"] if names else []
-
-
-def _contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
-    """Return one line per pair of settings that cannot both hold."""
-    lines = []
-    data, kind = given.get("ECS_ENGINE_AUTH_DATA"), given.get("ECS_ENGINE_AUTH_TYPE")
-    if data and not kind:
-        lines.append(
-            f"{data.origin}: ECS_ENGINE_AUTH_DATA is set without ECS_ENGINE_AUTH_TYPE; "
-            "set that to docker or dockercfg"
-        )
-    if kind and not data:
-        lines.append(
-            f"{kind.origin}: ECS_ENGINE_AUTH_TYPE is set without ECS_ENGINE_AUTH_DATA; "
-            "set both or neither"
-        )
-    if len(bytes(settings.socket_path)) > 107:
-        value = given["ECS_AGENT_SOCKET"]
-        lines.append(
-            f"{value.origin}: ECS_AGENT_SOCKET is longer than 107 bytes, the kernel's limit for "
-            "socket paths; choose a shorter path"
-        )
-    return lines

@@ -34,6 +34,9 @@ _UNIT_S = {
 _DURATION_PART = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h)")
 _INTERFACE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,14}")
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_NAME_TEXT = re.compile(r"[A-Za-z0-9_.:/@+-]{1,128}")
+_REGION = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_BLANK = re.compile(r"\s")
 _CLUSTER = re.compile(
     r"(arn:[a-z0-9-]+:ecs:[a-z0-9-]*:[0-9]*:cluster/)?[A-Za-z0-9][A-Za-z0-9_-]{0,254}"
 )
@@ -60,6 +63,10 @@ class Kind:
 
     label: str
     parse: Callable[[str], Any]
+    secret: bool = False
+    """Whether the text must not be shown, not even where it is wrong."""
+    holds_password: bool = False
+    """Whether it is a URL that may carry a password in front of its host."""
 
 
 class SecretText:
@@ -205,6 +212,7 @@ def parse_url(text: str) -> str:
     try:
         url = urlsplit(text)
         usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        usable = usable and not _BLANK.search(text)
     except ValueError:
         usable = False
     if not usable:
@@ -214,6 +222,61 @@ def parse_url(text: str) -> str:
     if url.query or url.fragment:
         raise ValueError("carries a query or fragment; write only scheme, host, port and path")
     return text.rstrip("/")
+
+
+def parse_backend(text: str) -> str:
+    """Parse a host, a host and port, or an ``http(s)`` URL into a URL; a bare host gets https."""
+    return parse_url(text if "://" in text else f"https://{text}")
+
+
+def parse_proxy(text: str) -> str:
+    """Parse a proxy into a URL, with the name and password that it may carry."""
+    full = text if "://" in text else f"http://{text}"
+    try:
+        url = urlsplit(full)
+        usable = bool(url.hostname) and url.port != 0 and not _BLANK.search(full)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("is not a proxy; write for example http://192.0.2.10:3128")
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("is a proxy that does not speak HTTP; only http:// and https:// will do")
+    return full.rstrip("/")
+
+
+def without_password(text: str) -> str:
+    """Return a URL, or ``host:port``, without the name and password in front of its host."""
+    scheme, found, rest = text.rpartition("://")
+    userinfo, at, host = rest.rpartition("@")
+    return f"{scheme}{found}***@{host}" if at and userinfo else text
+
+
+def parse_text(text: str) -> str:
+    """Parse one line of any text."""
+    if not text.isprintable():
+        raise ValueError("holds a control character; remove it")
+    return text
+
+
+def parse_name(text: str) -> str:
+    """Parse a name without blanks: of a profile, of an operating system."""
+    if not _NAME_TEXT.fullmatch(text):
+        raise ValueError("is not a name; write at most 128 letters, digits, dots, dashes and _")
+    return text
+
+
+def parse_region(text: str) -> str:
+    """Parse the name of an AWS region; it becomes part of host names."""
+    if not _REGION.fullmatch(text):
+        raise ValueError("is not a region; write for example eu-central-1")
+    return text
+
+
+def parse_secret(text: str) -> SecretText:
+    """Check that a secret is one word, and hide it."""
+    if not text.isprintable() or _BLANK.search(text):
+        raise ValueError("holds a blank or a control character; remove it")
+    return SecretText(text)
 
 
 def parse_docker_host(text: str) -> str:
@@ -310,4 +373,10 @@ PATH = Kind("path", parse_path)
 INTERFACE = Kind("interface name", parse_interface_name)
 TABLE = Kind("table name", parse_table_name)
 CLUSTER = Kind("name or ARN", parse_cluster)
-JSON_SECRET = Kind("JSON, secret", parse_json_secret)
+JSON_SECRET = Kind("JSON, secret", parse_json_secret, secret=True)
+SECRET = Kind("text, secret", parse_secret, secret=True)
+TEXT = Kind("text", parse_text)
+NAME = Kind("name", parse_name)
+REGION = Kind("region", parse_region)
+BACKEND = Kind("host or http(s) URL", parse_backend)
+PROXY = Kind("proxy", parse_proxy, holds_password=True)

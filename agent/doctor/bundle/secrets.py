@@ -18,7 +18,6 @@ import msgspec
 
 from agent.config import SecretText, files
 from agent.config.settings import variables
-from agent.config.values import JSON_SECRET
 from agent.doctor import reading
 from agent.doctor.bundle.redact import Redactor, is_secret_name
 from agent.doctor.checks.service import UNIT
@@ -97,12 +96,12 @@ def of_settings_file(text: str) -> set[str]:
 def may_show(name: str) -> bool:
     """Tell whether the value of a setting of this name is no secret."""
     kinds = {variable.name: variable.kind for variable in variables().values()}
-    return name in kinds and kinds[name] is not JSON_SECRET
+    return name in kinds and not kinds[name].secret and not kinds[name].holds_password
 
 
 def of_environment(environ: Mapping[str, str]) -> set[str]:
     """Return the values of variables whose names speak of secrets."""
-    secret = {v.name for v in variables().values() if v.kind is JSON_SECRET}
+    secret = {v.name for v in variables().values() if v.kind.secret}
     return {
         value
         for name, text in environ.items()

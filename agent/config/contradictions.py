@@ -1,0 +1,88 @@
+"""Settings that are right one by one and cannot all hold. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from agent.config.files import Given
+    from agent.config.settings import Settings
+
+
+def contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+    """Return one line per contradiction: where it was set, what is wrong, and the mend.
+
+    Args:
+        settings: all of them, as they were understood.
+        given: what somebody gave, by name.
+    """
+    return [*_registry(given), *_socket(settings, given), *_control(settings, given)]
+
+
+def _registry(given: Mapping[str, Given]) -> Iterator[str]:
+    data, kind = given.get("ECS_ENGINE_AUTH_DATA"), given.get("ECS_ENGINE_AUTH_TYPE")
+    if data and not kind:
+        yield (
+            f"{data.origin}: ECS_ENGINE_AUTH_DATA is set without ECS_ENGINE_AUTH_TYPE; "
+            "set that to docker or dockercfg"
+        )
+    if kind and not data:
+        yield (
+            f"{kind.origin}: ECS_ENGINE_AUTH_TYPE is set without ECS_ENGINE_AUTH_DATA; "
+            "set both or neither"
+        )
+
+
+def _socket(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
+    if len(bytes(settings.socket_path)) > 107:
+        yield (
+            f"{given['ECS_AGENT_SOCKET'].origin}: ECS_AGENT_SOCKET is longer than 107 bytes, the "
+            "kernel's limit for socket paths; choose a shorter path"
+        )
+
+
+def _control(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
+    """Control is one endpoint of ours or Amazon ECS, and each needs something of its own."""
+    if settings.control_endpoint:
+        for value in _for_amazon(settings, given):
+            yield (
+                f"{value.origin}: {value.name} makes Amazon ECS control of this host, and "
+                f"ECS_CONTROL_ENDPOINT ({given['ECS_CONTROL_ENDPOINT'].origin}) another; keep one "
+                "of the two and remove the other"
+            )
+        return
+    if settings.external and not settings.aws_region:
+        yield (
+            f"{given['ECS_EXTERNAL'].origin}: ECS_EXTERNAL is set without AWS_DEFAULT_REGION, and "
+            "there is no instance metadata to tell the region; set it, for example to eu-central-1"
+        )
+    yield from _half_a_key(given)
+
+
+def _for_amazon(settings: Settings, given: Mapping[str, Given]) -> list[Given]:
+    chosen = {"ECS_BACKEND_HOST": bool(settings.backend_host), "ECS_EXTERNAL": settings.external}
+    return [given[name] for name, is_on in chosen.items() if is_on and name in given]
+
+
+def _half_a_key(given: Mapping[str, Given]) -> Iterator[str]:
+    key, secret, token = (
+        given.get(name)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    )
+    if key and not secret:
+        yield (
+            f"{key.origin}: AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY; "
+            "set both or neither"
+        )
+    if secret and not key:
+        yield (
+            f"{secret.origin}: AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID; "
+            "set both or neither"
+        )
+    if token and not key:
+        yield (
+            f"{token.origin}: AWS_SESSION_TOKEN is set without the access key that it belongs to; "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or remove it"
+        )
