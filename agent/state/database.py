@@ -129,11 +129,15 @@ class Database:
         return good, moved, trouble
 
     def outbox_head(
-        self, limit: int, decode: Callable[[bytes], object]
+        self, limit: int, decode: Callable[[bytes], object], after: int = 0
     ) -> tuple[list[OutboxRow], list[SetAside], list[str]]:
-        """Read the oldest rows of the outbox, setting aside those that cannot be decoded."""
+        """Read the oldest rows of the outbox that are younger than the row ``after``.
+
+        Those that cannot be decoded are set aside.
+        """
         rows = self._connect().execute(
-            "SELECT seq, change_id, body FROM outbox ORDER BY seq LIMIT ?", (limit,)
+            "SELECT seq, change_id, body FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?",
+            (after, limit),
         )
         good: list[OutboxRow] = []
         bad: list[tuple[int, SetAside]] = []

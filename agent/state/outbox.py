@@ -4,13 +4,16 @@ Rows come in by ``Batch.enqueue`` in the same transaction as the record they tel
 takes them out by ``settle``. The oldest rows are kept in memory, so that a report leaves the host
 as soon as its commit is durable and without another read; a long outage lives on the disk alone.
 
-Lives on the event loop. One consumer: two of them would send rows twice.
+Lives on the event loop. One consumer: two of them would send rows twice. It either takes the oldest
+(``wait``, ``peek``) or holds many rows at once and walks on past those that cannot be sent yet
+(``more``, ``after``).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from agent.model import changes
@@ -32,7 +35,7 @@ class Outbox:
         self,
         size: int,
         *,
-        read: Callable[[int], Awaitable[list[OutboxRow]]],
+        read: Callable[[int, int], Awaitable[list[OutboxRow]]],
         forget: Callable[[tuple[int, ...]], asyncio.Future[None]],
         count: Callable[[str], Awaitable[int]],
     ) -> None:
@@ -45,6 +48,7 @@ class Outbox:
         self._settled: set[int] = set()
         """Acknowledged rows whose removal is not on the disk yet."""
         self._filled = asyncio.Event()
+        self._more = asyncio.Event()
         self._signal()
 
     @property
@@ -66,11 +70,54 @@ class Outbox:
             StateFailure: the store cannot be read now.
         """
         if not self._head and self._size:
-            rows = await self._read(_IN_MEMORY + len(self._settled))
-            self._head.extend(
-                (row.seq, changes.decode(row.body)) for row in rows if row.seq not in self._settled
-            )
+            await self._fill()
         return [self._head[index] for index in range(min(limit, len(self._head)))]
+
+    async def more(self) -> None:
+        """Return as soon as a report was added since ``after`` began to look."""
+        await self._more.wait()
+
+    async def after(self, seq: int, limit: int) -> list[tuple[int, TaskChange]]:
+        """Return up to ``limit`` reports younger than ``seq``, oldest first; nothing if there are none.
+
+        Older ones need not be settled, so that one that cannot be sent holds up no other. May return
+        fewer than there are. What was just added comes without a read, as long as memory holds
+        everything before it.
+
+        Raises:
+            StateFailure: the store cannot be read now.
+        """
+        self._more.clear()
+        found = self._younger(seq, limit)
+        if found or len(self._head) >= self._size:
+            return found
+        await self._fill()
+        found = self._younger(seq, limit)
+        if found or len(self._head) >= self._size:
+            return found
+        # Memory is full of reports that the consumer has already.
+        rows = await self._read(limit, seq)
+        return [(row.seq, changes.decode(row.body)) for row in rows if row.seq not in self._settled]
+
+    def _younger(self, seq: int, limit: int) -> list[tuple[int, TaskChange]]:
+        if not self._head or self._head[-1][0] <= seq:
+            return []
+        return list(islice((item for item in self._head if item[0] > seq), limit))
+
+    async def _fill(self) -> None:
+        """Read on from where memory ends, as far as there is room."""
+        room = _IN_MEMORY - len(self._head)
+        if room <= 0:
+            return
+        last = self._head[-1][0] if self._head else 0
+        rows = await self._read(room + len(self._settled), last)
+        # Reports may have been added or settled meanwhile.
+        last = self._head[-1][0] if self._head else 0
+        self._head.extend(
+            (row.seq, changes.decode(row.body))
+            for row in rows
+            if row.seq > last and row.seq not in self._settled
+        )
 
     async def pending(self, task_arn: str) -> bool:
         """Tell whether the disk holds a report of this task that is not acknowledged.
@@ -110,6 +157,7 @@ class Outbox:
             if len(self._head) == self._size < _IN_MEMORY:
                 self._head.append((row.seq, changes.decode(row.body)))
             self._size += 1
+        self._more.set()
         self._signal()
 
     def lost(self, count: int) -> None:

@@ -193,9 +193,9 @@ class Store:
         except failures.TROUBLE as error:
             raise failures.explain(error, action, self.path) from error
 
-    async def _outbox_head(self, limit: int) -> list[OutboxRow]:
+    async def _outbox_head(self, limit: int, after: int) -> list[OutboxRow]:
         good, moved, trouble = await self._call(
-            lambda: self._database.outbox_head(limit, changes.decode), "read"
+            lambda: self._database.outbox_head(limit, changes.decode, after), "read"
         )
         self._take_note(moved, trouble)
         self.outbox.lost(len(moved))
