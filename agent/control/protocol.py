@@ -72,13 +72,21 @@ class KeepCredentials(Protocol):
 
 
 class Arrivals(Protocol):
-    """Things that appear on the host while it runs, each under a key."""
+    """Things that appear on the host while it runs, each under a key; used by one task."""
 
     async def present(self) -> frozenset[str]:
-        """Return the keys of what is there now; empty where they cannot be read."""
+        """Return the keys of what is there now.
+
+        Raises:
+            AgentError: it cannot be read now.
+            OSError: likewise.
+        """
 
     async def changed(self) -> None:
         """Return when something may have come or gone since ``present`` was asked."""
+
+    async def rest(self) -> None:
+        """Stop watching: nothing is awaited now. ``present`` begins anew."""
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,136 @@
+"""The host's block devices as things that arrive: their serial numbers, and the kernel's news.
+
+Touches ``/sys/block`` (reads, in one thread) and a kernel event socket, which ``present`` opens and
+``rest`` closes, so that nothing runs while nobody waits for a volume. A device whose serial number
+cannot be read has none. A device that hangs holds one thread, never the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import socket
+from pathlib import Path
+from typing import Final
+
+SYS_BLOCK: Final = Path("/sys/block")
+
+_SERIAL_FILES: Final = ("device/serial", "serial")
+"""Of NVMe devices, as EBS volumes are, and of virtio ones."""
+_SERIAL_BYTES: Final = 256
+_VOLUME: Final = re.compile(r"vol-?([0-9a-f]{8,32})", re.IGNORECASE)
+_KERNEL_EVENTS: Final = 15
+"""``NETLINK_KOBJECT_UEVENT``."""
+_KERNEL_GROUP: Final = 1
+"""Events as the kernel sends them; group 2 is udev's."""
+_DATAGRAM: Final = 65_536
+_AT_ONCE: Final = 1000
+"""Datagrams that are taken out together; more of them wait for the next time."""
+
+
+class Disks:
+    """Serial numbers of the host's block devices; that of an EBS volume is its id (``vol-...``).
+
+    An implementation of ``control.protocol.Arrivals``: for one task, on one event loop.
+    """
+
+    def __init__(self, sys_block: Path = SYS_BLOCK) -> None:
+        self._sys_block = sys_block
+        self._news: socket.socket | None = None
+        self._reading: asyncio.Future[frozenset[str]] | None = None
+
+    async def present(self) -> frozenset[str]:
+        """Return the serial numbers of the devices that are there now; idempotent.
+
+        A caller that gives up leaves the reading to its thread, and the next call waits for that.
+
+        Raises:
+            OSError: the kernel gives no event socket, or the devices cannot be listed.
+        """
+        if self._news is None:
+            # Before the devices are listed, so that whatever comes after it is news.
+            self._news = _listen()
+        while self._reading is not None and not self._reading.done():
+            # Begun by a call that was given up, maybe before what its caller knew of now came.
+            await asyncio.wait([self._reading])
+        self._reading = asyncio.ensure_future(asyncio.to_thread(_serials, self._sys_block))
+        self._reading.add_done_callback(_seen)
+        return await asyncio.shield(self._reading)
+
+    async def changed(self) -> None:
+        """Return when a block device came, went or changed since ``present`` was asked.
+
+        Raises:
+            OSError: ``present`` was not asked, or the socket broke.
+        """
+        if self._news is None:
+            raise OSError(errno.EBADF, "block devices are not being watched")
+        loop = asyncio.get_running_loop()
+        try:
+            concerns = _is_of_block(await loop.sock_recv(self._news, _DATAGRAM))
+            while not concerns:
+                concerns = _is_of_block(await loop.sock_recv(self._news, _DATAGRAM))
+            for _ in range(_AT_ONCE):
+                self._news.recv(_DATAGRAM)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # An overrun has lost events, which is news as well.
+            if error.errno != errno.ENOBUFS:
+                raise
+
+    async def rest(self) -> None:
+        """Stop watching and close the socket; idempotent."""
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+
+
+def volume_id(serial: str) -> str:
+    """Return a serial number as control names the device: EBS ids get their dash back."""
+    volume = _VOLUME.fullmatch(serial)
+    return f"vol-{volume[1].lower()}" if volume else serial
+
+
+def _serials(sys_block: Path) -> frozenset[str]:
+    found = set()
+    for device in sys_block.iterdir():
+        for name in _SERIAL_FILES:
+            serial = _read(device / name)
+            if serial:
+                found.add(volume_id(serial))
+                break
+    return frozenset(found)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(_SERIAL_BYTES).decode(errors="replace").strip("\0 \t\n")
+    except OSError:
+        return ""
+
+
+def _is_of_block(event: bytes) -> bool:
+    return b"\0SUBSYSTEM=block\0" in event + b"\0"
+
+
+def _seen(reading: asyncio.Future[frozenset[str]]) -> None:
+    """Take note of how a reading ended that nobody may be waiting for any more."""
+    if not reading.cancelled():
+        reading.exception()
+
+
+def _listen() -> socket.socket:
+    news = socket.socket(
+        socket.AF_NETLINK,
+        socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+        _KERNEL_EVENTS,
+    )
+    try:
+        news.bind((0, _KERNEL_GROUP))
+    except OSError:
+        news.close()
+        raise
+    return news
