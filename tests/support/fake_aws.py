@@ -1,0 +1,70 @@
+"""Stands for the HTTP session, the keys and the signatures of AWS in tests of what uses them."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from yarl import URL
+
+
+class FakeHttp:
+    """A session without proxies."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+
+    def proxy_for(self, _url: URL | str) -> None:
+        return None
+
+    @staticmethod
+    @contextlib.asynccontextmanager
+    async def opened() -> AsyncIterator[Any]:
+        async with aiohttp.ClientSession() as session:
+            yield FakeHttp(session)
+
+
+class FakeChain:
+    """Gives ``keys-1``, and the next ones after each refusal."""
+
+    def __init__(self) -> None:
+        self.generation = 1
+        self.missing: Exception | None = None
+
+    async def keys(self) -> Any:
+        if self.missing is not None:
+            raise self.missing
+        return f"keys-{self.generation}"
+
+    def refused(self, keys: Any) -> None:
+        if keys == f"keys-{self.generation}":
+            self.generation += 1
+
+
+class FakeClock:
+    """Remembers what it was to learn from."""
+
+    def __init__(self) -> None:
+        self.dates: list[str] = []
+
+    def learn(self, date: str) -> bool:
+        self.dates.append(date)
+        return True
+
+
+class FakeSigner:
+    """Signs with the name of the keys."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+
+    def upgrade(self, keys: Any, _url: URL | str) -> dict[str, str]:
+        return {"Authorization": str(keys), "X-Amz-Date": "20260101T000000Z"}
+
+    def frame(self, keys: Any, _url: URL | str, body: bytes) -> bytes:
+        return f"Authorization: {keys}\r\n\r\n".encode() + body
