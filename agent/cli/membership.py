@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.cli import config_edit
 from agent.cli.client import CliError
-from agent.config import DEFAULT_FILES, load, values
+from agent.config import DEFAULT_FILES, json_file_of, load, values
 from agent.control import credentials
 from agent.errors import ConfigError, ExitCode
 from agent.model import ids, tokens
@@ -134,7 +134,7 @@ def checked(config: Path, text: str) -> Settings:
     try:
         with open(handle, "wb", closefd=False) as out:
             out.write(text.encode())
-        return load({}, _read_with(config, trial))
+        return load({}, _read_with(config, trial), json_file=json_file_of(config))
     except ConfigError as error:
         raise ConfigError(str(error).replace(str(trial), str(config))) from None
     finally:
@@ -219,7 +219,7 @@ def _token_in(file: Path) -> str:
 def _lenient(config: Path) -> Settings | None:
     """Return the settings as they are; None where they are bad, which the check will tell."""
     try:
-        return load({}, _read_with(config, config))
+        return load({}, _read_with(config, config), json_file=json_file_of(config))
     except ConfigError:
         return None
 

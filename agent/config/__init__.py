@@ -1,4 +1,4 @@
-"""Settings of the agent: ``ECS_*`` variables from the environment and from ``ecs.config``.
+"""Settings of the agent: ``ECS_*`` variables from the environment, ``ecs.config``, and JSON.
 
 ``load`` is the one way in. It reads files and nothing else, logs nothing, and raises ``ConfigError``
 with one line per problem. The table of settings is the class ``Settings`` itself;
@@ -7,8 +7,8 @@ with one line per problem. The table of settings is the class ``Settings`` itsel
 
 from __future__ import annotations
 
-from agent.config.loader import DEFAULT_FILES, load
+from agent.config.loader import DEFAULT_FILES, json_file_of, load
 from agent.config.settings import Settings
 from agent.config.values import SecretText
 
-__all__ = ["DEFAULT_FILES", "SecretText", "Settings", "load"]
+__all__ = ["DEFAULT_FILES", "SecretText", "Settings", "json_file_of", "load"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.config.files import ENVIRONMENT
+from agent.config.settings import variables
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -19,6 +22,26 @@ def contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
         given: what somebody gave, by name.
     """
     return [*_registry(given), *_socket(settings, given), *_control(settings, given)]
+
+
+def without_amazon(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+    """Return at most one line that lists what only matters to Amazon ECS and was given in vain.
+
+    Names that other programs read too are left out where the environment has them.
+    """
+    if not settings.control_endpoint:
+        return []
+    usual = type(settings)()
+    names = sorted(
+        variable.name
+        for field_name, variable in variables().items()
+        if variable.amazon_only
+        and (value := given.get(variable.name)) is not None
+        and (value.origin != ENVIRONMENT or variable.name.startswith("ECS_"))
+        and getattr(settings, field_name) != getattr(usual, field_name)
+    )
+    told = "settings without effect while ECS_CONTROL_ENDPOINT is set"
+    return [f"{told}: {', '.join(names)}"] if names else []
 
 
 def _registry(given: Mapping[str, Given]) -> Iterator[str]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 1024 * 1024
+ENVIRONMENT = "environment"
+"""Origin of what the process environment gives."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -34,7 +36,7 @@ class Given:
     name: str
     value: str
     origin: str
-    """``environment`` or ``file:line``; begins every message about this value."""
+    """``environment``, ``file:line`` or ``file:member``; begins every message about this value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,20 +6,22 @@ mends a file once and not five times.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config import files as config_files
-from agent.config.contradictions import contradictions
-from agent.config.files import Given
+from agent.config.contradictions import contradictions, without_amazon
+from agent.config.files import ENVIRONMENT, FileContent, Given
+from agent.config.json_file import read as read_json
 from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
 from agent.config.settings import Settings, variables
-from agent.config.values import DURATION
+from agent.config.values import DURATION, parse_path
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from agent.config.variable import Variable
 
@@ -27,6 +29,12 @@ DEFAULT_FILES = (Path("/var/lib/ecs/ecs.config"), Path("/etc/ecs/ecs.config"))
 """The instance's file, written by images and installers, and the user's, which wins."""
 
 _ECS_PREFIXES = ("ECS_", "NON_ECS_", "NONECS_")
+_SMALL_LETTERS = {name.lower(): name for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")}
+
+
+def json_file_of(path: Path) -> Path:
+    """Return where the JSON file beside a settings file lies: ``.json`` behind its name."""
+    return path.with_name(f"{path.name}.json")
 
 
 def load(
@@ -34,8 +42,9 @@ def load(
     files: Sequence[Path] = DEFAULT_FILES,
     *,
     required: bool = False,
+    json_file: Path | None = None,
 ) -> Settings:
-    """Return the settings: the environment wins over the files, a later file over an earlier one.
+    """Return the settings: environment, files (a later one wins), JSON file, defaults.
 
     An empty value counts as not given. Reading files blocks; call it before the event loop runs.
 
@@ -43,6 +52,8 @@ def load(
         environ: the process environment; only names known here or beginning with ``ECS_`` count.
         files: ``KEY=VALUE`` files; a missing one is skipped.
         required: raise when one of the files is missing.
+        json_file: the JSON file, where ``ECS_AGENT_CONFIG_FILE_PATH`` names no other; by default
+            the one beside the last of ``files``.
 
     Raises:
         ConfigError: one line per problem, each naming the variable, where it was set, what is wrong
@@ -55,10 +66,14 @@ def load(
         content = config_files.read(path, required=required)
         warnings += content.warnings
         problems += content.problems
-        given |= {name: value for name, value in content.values.items() if value.value}
-    for name, value in environ.items():
-        if value.strip() and (name.startswith(_ECS_PREFIXES) or name in _by_name()):
-            given[name] = Given(name, value.strip(), "environment")
+        given |= _layer(content.values.values())
+    given |= _layer(_of_environment(environ))
+    if json_file is None and files:
+        json_file = json_file_of(files[-1])
+    content = _json_content(given, json_file)
+    warnings += content.warnings
+    problems += content.problems
+    given = {**_layer(content.values.values()), **given}
 
     problems += _unknown(given)
     warnings += _without_effect(given)
@@ -69,14 +84,50 @@ def load(
         try:
             chosen[field_name] = _parse(variable, value_given, warnings)
         except ValueError as error:
-            problems.append(_message(variable, value_given, str(error)))
+            line = _message(variable, value_given, str(error))
+            if _is_foreign(variable, value_given):
+                warnings.append(f"{line}; it is left aside")
+            else:
+                problems.append(line)
     if not problems:
         chosen["cluster_given"] = "ECS_CLUSTER" in given
-        settings = Settings(**chosen, warnings=tuple(warnings))
+        settings = Settings(**chosen)
         problems += contradictions(settings, given)
+        warnings += without_amazon(settings, given)
     if problems:
         raise ConfigError("\n".join(problems))
-    return settings
+    return dataclasses.replace(settings, warnings=tuple(warnings))
+
+
+def _of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
+    known = {*_by_name(), *_SMALL_LETTERS}
+    for name, value in environ.items():
+        if name.startswith(_ECS_PREFIXES) or name in known:
+            yield Given(name, value.strip(), ENVIRONMENT)
+
+
+def _layer(values: Iterable[Given]) -> dict[str, Given]:
+    """Return what one place gives; the small-letter name of a proxy yields to the other."""
+    layer = {value.name: value for value in values if value.value}
+    for small, name in _SMALL_LETTERS.items():
+        if (value := layer.pop(small, None)) is not None:
+            layer.setdefault(name, Given(name, value.value, value.origin))
+    return layer
+
+
+def _json_content(given: Mapping[str, Given], otherwise: Path | None) -> FileContent:
+    """Return what the JSON file says: the one that was named, else ``otherwise``."""
+    named = given.get("ECS_AGENT_CONFIG_FILE_PATH")
+    try:
+        path = otherwise if named is None else parse_path(named.value)
+    except ValueError:
+        path = None  # told with the other values that cannot be read
+    return FileContent(values={}) if path is None else read_json(path, named=named is not None)
+
+
+def _is_foreign(variable: Variable, given: Given) -> bool:
+    """Tell whether a value was meant for other programs too: such a mistake must not end ours."""
+    return given.origin == ENVIRONMENT and variable.name in _SMALL_LETTERS.values()
 
 
 def _by_name() -> dict[str, Variable]:
@@ -108,7 +159,7 @@ def _parse(variable: Variable, given: Given, warnings: list[str]) -> Any:
 
 
 def _message(variable: Variable, given: Given, wrong: str) -> str:
-    may_be_secret = variable.kind.secret or "@" in given.value
+    may_be_secret = variable.kind.secret or "@" in given.value  # in a URL: name and password
     shown = "its value" if may_be_secret else repr(given.value[:80])
     return f"{given.origin}: {variable.name}: {shown} {wrong}"
 
@@ -130,8 +181,13 @@ def _without_effect(given: Mapping[str, Given]) -> list[str]:
     """Return at most one line that lists what was given in vain."""
     known = _by_name()
     names = [
-        value.name
+        value.name if value.name in WITHOUT_EFFECT else f"{value.name}{_guess(value.name, known)}"
         for value in given.values()
         if value.name not in known and value.name not in GIVEN_TO_CONTAINERS
     ]
     return [f"settings without effect in this version: {', '.join(sorted(names))}"] if names else []
+
+
+def _guess(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+    return f" (did you mean {near[0]}?)" if near else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.config.settings import variables
-from agent.config.values import SecretText
+from agent.config.values import SecretText, without_password
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -36,6 +36,13 @@ def difference(old: Settings, new: Settings) -> list[Change]:
         if isinstance(before, SecretText) or isinstance(after, SecretText):
             after_text = "(another secret)" if before and after else _masked(after)
             changes.append(Change(variable.name, _masked(before), after_text))
+        elif variable.kind.holds_password:
+            before, after = (
+                _shown(without_password(str(before))),
+                _shown(without_password(str(after))),
+            )
+            after = f"{after} (another password)" if before == after else after
+            changes.append(Change(variable.name, before, after))
         else:
             changes.append(Change(variable.name, _shown(before), _shown(after)))
     return changes

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.config.known import WITHOUT_EFFECT
-from agent.config.settings import Variable, variables
+from agent.config.settings import variables
+
+if TYPE_CHECKING:
+    from agent.config.variable import Variable
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"

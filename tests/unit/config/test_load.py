@@ -141,3 +141,107 @@ def test_a_password_in_a_url_is_not_repeated() -> None:
 
 def test_a_socket_path_that_the_kernel_cannot_take_is_refused() -> None:
     assert "107 bytes" in _error({"ECS_AGENT_SOCKET": f"/{'x' * 120}"})
+
+
+def test_whether_the_cluster_was_given_is_known(config: Path) -> None:
+    assert not load({}, ()).cluster_given
+    assert not load({"ECS_CLUSTER": ""}, ()).cluster_given
+    assert load({"ECS_CLUSTER": "default"}, ()).cluster_given
+
+
+def test_a_bare_backend_host_is_asked_over_https() -> None:
+    assert load({"ECS_BACKEND_HOST": "ecs.test:8443"}, ()).backend_host == "https://ecs.test:8443"
+    plain = load({"ECS_BACKEND_HOST": "http://127.0.0.1:5000/"}, ())
+    assert plain.backend_host == "http://127.0.0.1:5000"
+    assert "is not an http or https URL" in _error({"ECS_BACKEND_HOST": "ftp://x"})
+    assert "is not an http or https URL" in _error({"ECS_BACKEND_HOST": "a b"})
+
+
+@pytest.mark.parametrize(
+    "name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"]
+)
+def test_keys_are_never_shown(name: str) -> None:
+    keys = {"AWS_ACCESS_KEY_ID": "AK", "AWS_SECRET_ACCESS_KEY": "SK", "AWS_SESSION_TOKEN": "ST"}
+    settings = load({**keys, name: "canary"}, ())
+    assert "canary" not in repr(settings)
+    assert "canary" not in _error({**keys, name: "canary bird"})
+    assert "canary" not in _error({**keys, name: "canary", "AWS_ACCESS_KEY_ID": ""})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "a"}, "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SECRET_ACCESS_KEY": "a"}, "AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
+        ({"AWS_SESSION_TOKEN": "a"}, "AWS_SESSION_TOKEN is set without the access key"),
+        ({"ECS_EXTERNAL": "true"}, "ECS_EXTERNAL is set without AWS_DEFAULT_REGION"),
+    ],
+)
+def test_halves_are_refused(given: dict[str, str], told: str) -> None:
+    assert f"environment: {told}" in _error(given)
+    # Nothing of it counts where control is one of ours.
+    if "ECS_EXTERNAL" not in given:
+        load({**given, "ECS_CONTROL_ENDPOINT": "http://c:6820"}, ())
+
+
+def test_a_host_has_one_control(config: Path) -> None:
+    config.write_text("ECS_CONTROL_ENDPOINT=http://c:6820\n")
+    both = {"ECS_BACKEND_HOST": "ecs.test", "ECS_EXTERNAL": "1"}
+    text = _error(both, config)
+    assert len(text.splitlines()) == 2
+    assert text.splitlines()[0] == (
+        "environment: ECS_BACKEND_HOST makes Amazon ECS control of this host, and "
+        f"ECS_CONTROL_ENDPOINT ({config}:1) another; keep one of the two and remove the other"
+    )
+
+
+def test_what_only_amazon_ecs_asks_for_is_told_where_control_is_ours(config: Path) -> None:
+    config.write_text(
+        "ECS_CONTROL_ENDPOINT=http://c:6820\nAWS_DEFAULT_REGION=eu-west-1\nECS_EXTERNAL=false\n"
+    )
+    foreign = {"AWS_ACCESS_KEY_ID": "a", "HTTP_PROXY": "p:1", "ECS_WARM_POOLS_CHECK": "true"}
+    assert load(foreign, (config,)).warnings == (
+        (
+            "settings without effect while ECS_CONTROL_ENDPOINT is set: "
+            "AWS_DEFAULT_REGION, ECS_WARM_POOLS_CHECK"
+        ),
+    )
+
+
+def test_a_proxy_may_be_given_in_small_letters_and_the_other_name_wins(config: Path) -> None:
+    config.write_text("http_proxy=file:1\nhttps_proxy=file:2\n")
+    settings = load({"http_proxy": "small:1", "HTTP_PROXY": "large:1"}, (config,))
+    assert settings.http_proxy == "http://large:1"
+    assert settings.https_proxy == "http://file:2"
+    assert load({"http_proxy": "small:1"}, (config,)).http_proxy == "http://small:1"
+
+
+def test_a_proxy_that_cannot_be_used_is_left_aside_where_it_was_meant_for_others(
+    config: Path,
+) -> None:
+    settings = load({"HTTPS_PROXY": "socks5://me:canary@p:1"}, ())
+    assert settings.https_proxy == ""
+    assert settings.warnings == (
+        (
+            "environment: HTTPS_PROXY: its value is a proxy that does not speak HTTP; "
+            "only http:// and https:// will do; it is left aside"
+        ),
+    )
+    config.write_text("HTTPS_PROXY=socks5://me:canary@p:1\n")
+    assert "canary" not in _error({}, config)
+
+
+def test_a_proxys_password_is_not_shown(config: Path) -> None:
+    settings = load({"HTTPS_PROXY": "http://me:canary@p:1"}, ())
+    assert settings.https_proxy == "http://me:canary@p:1"
+    assert "canary" not in repr(settings)
+
+
+def test_a_mistyped_name_of_others_gets_a_suggestion(config: Path) -> None:
+    config.write_text("AWS_DEFAULT_REGON=eu-west-1\nFOO=1\n")
+    assert load({}, (config,)).warnings == (
+        (
+            "settings without effect in this version: "
+            "AWS_DEFAULT_REGON (did you mean AWS_DEFAULT_REGION?), FOO"
+        ),
+    )

@@ -52,6 +52,15 @@ def test_secrets_are_masked_and_their_change_is_told() -> None:
     assert difference(first, OLD) == [Change(name, "(secret)", "(none)")]
 
 
+def test_a_proxys_password_is_masked_and_its_change_is_told() -> None:
+    first = replace(OLD, https_proxy="http://me:hunter2@p:1")
+    second = replace(OLD, https_proxy="http://me:hunter3@p:1")
+    name = "HTTPS_PROXY"
+    assert difference(OLD, first) == [Change(name, "(none)", "http://***@p:1")]
+    again = "http://***@p:1 (another password)"
+    assert difference(first, second) == [Change(name, "http://***@p:1", again)]
+
+
 @given(st.text(min_size=1, max_size=3000))
 def test_a_value_is_bounded(text: str) -> None:
     (change,) = difference(OLD, replace(OLD, instance_attributes={"k": text}))

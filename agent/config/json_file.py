@@ -1,0 +1,285 @@
+"""``ecs.config.json``: settings as one JSON object, under the names of the Go agent's structure.
+
+Reads one file; no other I/O. Every member becomes text in the syntax of ``ecs.config``, so that one
+parser and one set of bounds judge it. Source of names and shapes: Amazon ECS agent 1.105.1,
+``agent/config/types.go``: names in any case, durations as whole nanoseconds, the choice of a word as
+its number. A zero, an empty text and an empty list count as not given there, and so they do here.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from agent.config import values
+from agent.config.files import MAX_BYTES, FileContent, Given
+from agent.config.settings import variables
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from agent.config.variable import Variable
+
+MEMBERS = {
+    "APIEndpoint": "ECS_BACKEND_HOST",
+    "AWSRegion": "AWS_DEFAULT_REGION",
+    "AWSVPCBlockInstanceMetdata": "ECS_AWSVPC_BLOCK_IMDS",
+    "AppArmorCapable": "ECS_APPARMOR_CAPABLE",
+    "AvailableLoggingDrivers": "ECS_AVAILABLE_LOGGING_DRIVERS",
+    "Cluster": "ECS_CLUSTER",
+    "ContainerCreateTimeout": "ECS_CONTAINER_CREATE_TIMEOUT",
+    "ContainerInstancePropagateTagsFrom": "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM",
+    "ContainerInstanceTags": "ECS_CONTAINER_INSTANCE_TAGS",
+    "ContainerStartTimeout": "ECS_CONTAINER_START_TIMEOUT",
+    "DataDir": "ECS_DATADIR",
+    "DependentContainersPullUpfront": "ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT",
+    "DisableDockerHealthCheck": "ECS_DISABLE_DOCKER_HEALTH_CHECK",
+    "DisableMetrics": "ECS_DISABLE_METRICS",
+    "DockerEndpoint": "DOCKER_HOST",
+    "DockerStopTimeout": "ECS_CONTAINER_STOP_TIMEOUT",
+    "DynamicHostPortRange": "ECS_DYNAMIC_HOST_PORT_RANGE",
+    "EngineAuthData": "ECS_ENGINE_AUTH_DATA",
+    "EngineAuthType": "ECS_ENGINE_AUTH_TYPE",
+    "External": "ECS_EXTERNAL",
+    "GPUSupportEnabled": "ECS_ENABLE_GPU_SUPPORT",
+    "ImagePullBehavior": "ECS_IMAGE_PULL_BEHAVIOR",
+    "ImagePullInactivityTimeout": "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",
+    "ImagePullTimeout": "ECS_IMAGE_PULL_TIMEOUT",
+    "InstanceAttributes": "ECS_INSTANCE_ATTRIBUTES",
+    "ManifestPullTimeout": "ECS_MANIFEST_PULL_TIMEOUT",
+    "PollingMetricsWaitDuration": "ECS_POLLING_METRICS_WAIT_DURATION",
+    "PrivilegedDisabled": "ECS_DISABLE_PRIVILEGED",
+    "PrometheusMetricsEnabled": "ECS_ENABLE_PROMETHEUS_METRICS",
+    "ReservedMemory": "ECS_RESERVED_MEMORY",
+    "ReservedPorts": "ECS_RESERVED_PORTS",
+    "ReservedPortsUDP": "ECS_RESERVED_PORTS_UDP",
+    "SELinuxCapable": "ECS_SELINUX_CAPABLE",
+    "ShouldExcludeIPv6PortBinding": "ECS_EXCLUDE_IPV6_PORTBINDING",
+    "SpotInstanceDrainingEnabled": "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
+    "TaskCleanupWaitDuration": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION",
+    "TaskCleanupWaitDurationJitter": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER",
+    "UpdatesEnabled": "ECS_UPDATES_ENABLED",
+    "WarmPoolsSupport": "ECS_WARM_POOLS_CHECK",
+}
+"""Members that are settings here, each with its variable."""
+
+OLD_NAMES = {"ClusterArn": "Cluster"}
+"""Members that count where the newer one is not given."""
+
+MEMBERS_WITHOUT_EFFECT = frozenset(
+    [
+        "AWSVPCAdditionalLocalRoutes",
+        "CNIPluginsPath",
+        "CSIDriverSocketPath",
+        "CgroupCPUPeriod",
+        "CgroupPath",
+        "Checkpoint",
+        "ContainerMetadataEnabled",
+        "CredentialsAuditLogDisabled",
+        "CredentialsAuditLogFile",
+        "DataDirOnHost",
+        "DeleteNonECSImagesEnabled",
+        "EBSTASupportEnabled",
+        "ENIPauseContainerCleanupDelaySeconds",
+        "ENITrunkingEnabled",
+        "EnableRuntimeStats",
+        "FSxWindowsFileServerCapable",
+        "FirelensAsyncEnabled",
+        "GMSACapable",
+        "GMSADomainlessCapable",
+        "IMDSIAMRolesEnabled",
+        "ImageCleanupDisabled",
+        "ImageCleanupExclusionList",
+        "ImageCleanupInterval",
+        "InferentiaSupportEnabled",
+        "InstanceENIDNSServerList",
+        "InstanceIPCompatibility",
+        "MinimumImageDeletionAge",
+        "NoIID",
+        "NodeStageTimeout",
+        "NodeUnstageTimeout",
+        "NonECSMinimumImageDeletionAge",
+        "NumImagesToDeletePerCycle",
+        "NumNonECSContainersToDeletePerCycle",
+        "NvidiaRuntime",
+        "OverrideAWSLogsExecutionRole",
+        "OverrideAWSVPCLocalIPv4Address",
+        "PauseContainerImageName",
+        "PauseContainerTag",
+        "PauseContainerTarballPath",
+        "PlatformVariables",
+        "PollMetrics",
+        "PropagateTaskMemoryLimitCgroupV2",
+        "RuntimeStatsLogFile",
+        "SharedVolumeMatchFullConfig",
+        "TaskCPUMemLimit",
+        "TaskENIEnabled",
+        "TaskIAMRoleEnabled",
+        "TaskIAMRoleEnabledForNetworkHost",
+        "TaskMetadataAZDisabled",
+        "TaskMetadataBurstRate",
+        "TaskMetadataSteadyStateRate",
+        "TaskPidsLimit",
+        "UpdateDownloadDir",
+        "VolumePluginCapabilities",
+    ]
+)
+"""Members that the Go agent knows and that change nothing here."""
+
+_WHOLE = {
+    values.DURATION: "is not a duration; write nanoseconds: 30000000000 are 30 s",
+    values.INT: "is not a whole number; write it without quotes",
+}
+_NUMBERED = {
+    "ImagePullBehavior": ("default", "always", "once", "prefer-cached"),
+    "ContainerInstancePropagateTagsFrom": ("none", "ec2_instance"),
+}
+"""Members that give the place of a word instead of the word."""
+
+
+def read(path: Path, *, named: bool) -> FileContent:
+    """Read and parse one file.
+
+    Args:
+        path: the file; a missing or empty one gives nothing.
+        named: somebody named it: warn when it is missing.
+
+    Raises:
+        ConfigError: the file cannot be read; the text names the mend.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        missing = f"{path}: there is no such file; ECS_AGENT_CONFIG_FILE_PATH names it"
+        return FileContent(values={}, warnings=(missing,) if named else ())
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the file") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigError(f"{path}: is larger than 1 MiB; this is no settings file")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
+    return parse(text, name=str(path))
+
+
+def parse(text: str, *, name: str) -> FileContent:
+    """Parse the text of a file; ``name`` is how messages call it. Pure."""
+    if not text.strip():
+        return FileContent(values={})
+    try:
+        members = json.loads(text, object_pairs_hook=_Pairs)
+    except json.JSONDecodeError as error:
+        place = f"{name}:{error.lineno}:{error.colno}"
+        return _unusable(f"{place}: is not JSON ({error.msg}); mend the file or remove it")
+    except (RecursionError, ValueError):
+        return _unusable(f"{name}: is not JSON that can be read; mend the file or remove it")
+    if not isinstance(members, _Pairs):
+        return _unusable(f'{name}: is no JSON object; write for example {{"Cluster": "prod"}}')
+    return _settings_of(members, name)
+
+
+def is_secret(member: str) -> bool:
+    """Tell whether the value of a member of this name must not be shown."""
+    variable = _by_name().get(MEMBERS.get(_known_as(member), ""))
+    return variable is None or variable.kind.secret or variable.kind.holds_password
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """Members of a JSON object as they stand, names that come twice included."""
+
+
+def _unusable(problem: str) -> FileContent:
+    return FileContent(values={}, problems=(problem,))
+
+
+def _settings_of(members: _Pairs, name: str) -> FileContent:
+    chosen: dict[str, Any] = {}
+    warnings: list[str] = []
+    for written, value in members:
+        member = _known_as(written)
+        if not member:
+            warnings.append(f"{name}: {written[:40]} is not a known setting, and has no effect")
+        elif member in chosen:
+            warnings.append(f"{name}: {member} stands there more than once; the last wins")
+        chosen[member] = value
+    for old, new in OLD_NAMES.items():
+        value = chosen.pop(old, None)
+        if _is_zero(chosen.get(new)):
+            chosen[new] = value
+    in_vain = sorted(chosen.keys() & MEMBERS_WITHOUT_EFFECT)
+    if in_vain:
+        warnings.append(f"{name}: without effect in this version: {', '.join(in_vain)}")
+    return _converted(chosen, name, warnings)
+
+
+def _converted(chosen: Mapping[str, Any], name: str, warnings: list[str]) -> FileContent:
+    given: dict[str, Given] = {}
+    problems: list[str] = []
+    for member, value in chosen.items():
+        if member not in MEMBERS or _is_zero(value):
+            continue
+        origin = f"{name}:{member}"
+        variable = _by_name()[MEMBERS[member]]
+        try:
+            text = _as_text(member, variable, value)
+        except (TypeError, ValueError) as error:
+            problems.append(f"{origin}: {error}")
+            continue
+        given[variable.name] = Given(variable.name, text, origin)
+    return FileContent(given, tuple(warnings), tuple(problems))
+
+
+def _as_text(member: str, variable: Variable, value: Any) -> str:
+    """Return a member's value in the syntax of ``ecs.config``; raise what is wrong with its type."""
+    if member in _NUMBERED:
+        return _word(_NUMBERED[member], value)
+    if variable.kind is values.BOOL:
+        if value not in (True, False) or isinstance(value, float):
+            raise TypeError("is not a boolean; write true or false, without quotes")
+        return "true" if value else "false"
+    if variable.kind in _WHOLE:
+        if not _is_whole(value):
+            raise TypeError(_WHOLE[variable.kind])
+        return f"{value}ns" if variable.kind is values.DURATION else str(value)
+    if isinstance(value, list):
+        return json.dumps(_plain(value))
+    if isinstance(value, str):
+        return value.strip()
+    raise TypeError("is not a text; put it in double quotes")
+
+
+def _word(words: tuple[str, ...], value: Any) -> str:
+    if not _is_whole(value) or not 0 <= value < len(words):
+        legend = ", ".join(f"{at} is {word}" for at, word in enumerate(words))
+        raise ValueError(f"is no number from 0 to {len(words) - 1}; {legend}")
+    return words[int(value)]
+
+
+def _plain(value: Any) -> Any:
+    """Return JSON with its objects as ``dict`` again."""
+    if isinstance(value, _Pairs):
+        return {name: _plain(item) for name, item in value}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_zero(value: Any) -> bool:
+    """Tell whether Go would see no value there; a boolean always is one here."""
+    return not isinstance(value, bool) and value in (None, 0, "", [])
+
+
+def _known_as(written: str) -> str:
+    """Return a member's name as the table has it; empty for an unknown one."""
+    known = {m.lower(): m for m in (*MEMBERS, *OLD_NAMES, *MEMBERS_WITHOUT_EFFECT)}
+    return known.get(written.lower(), "")
+
+
+def _by_name() -> dict[str, Variable]:
+    return {variable.name: variable for variable in variables().values()}
