@@ -341,17 +341,16 @@ def _same(one: Expected, other: Expected) -> bool:
 
 
 def _change(expected: Expected, at: float) -> TaskChange:
+    """Return the report of an arrival. That of a volume is the host's, whose ever the volume is."""
     attachment = AttachmentChange(
         id=expected.attachment_arn, status="ATTACHED", details=expected.details
     )
+    task_arn = expected.task_arn
     if expected.kind == "ebs":
         attachment = msgspec.structs.replace(attachment, type=EBS_TYPE)
+        task_arn = ""
     return TaskChange(
-        id=uuid.uuid4().hex,
-        task_arn=expected.task_arn,
-        status="",
-        at=at,
-        attachments=[attachment],
+        id=uuid.uuid4().hex, task_arn=task_arn, status="", at=at, attachments=[attachment]
     )
 
 
