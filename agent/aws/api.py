@@ -1,0 +1,93 @@
+"""Calls to a JSON 1.1 service of AWS, such as the ECS API.
+
+Touches the network. Fails with ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing`` and nothing
+else, whatever the server does. May be used by several tasks at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agent.aws.exchange import ATTEMPT_S, ATTEMPTS, Call, Exchange
+from agent.aws.faults import decoded, json_fault
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Mapping
+
+    from yarl import URL
+
+    from agent.aws.credentials import CredentialChain
+    from agent.aws.http import AwsHttp
+    from agent.aws.signing import Signer
+
+ECS_TARGET: Final = "AmazonEC2ContainerServiceV20141113"
+_encode = msgspec.json.Encoder().encode
+
+
+class JsonApi:
+    """A JSON 1.1 service at one endpoint."""
+
+    def __init__(
+        self,
+        http: AwsHttp,
+        chain: CredentialChain,
+        signer: Signer,
+        endpoint: URL,
+        target: str = ECS_TARGET,
+        *,
+        first_wait_s: float = 1.0,
+        dice: random.Random | None = None,
+    ) -> None:
+        """``first_wait_s`` is the longest wait after a first failed attempt; it doubles with each."""
+        self.endpoint = endpoint
+        self._target = target
+        self._exchange = Exchange(
+            http, chain, signer, endpoint, first_wait_s=first_wait_s, dice=dice
+        )
+
+    async def call(
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        *,
+        attempts: int = ATTEMPTS,
+        limit_s: float = ATTEMPT_S,
+    ) -> dict[str, Any]:
+        """Make one call and return the fields of its answer.
+
+        Fields of the request that are unset have to be left out of it. ``limit_s`` is for each
+        attempt; what AWS calls transient is tried ``attempts`` times with waits between. Callers with a
+        loop of their own take 1.
+
+        Raises:
+            AwsRefused: AWS answered with an error that the same call meets again; see ``.code``.
+            AwsUnavailable: no answer, none that is a JSON object, or one that asks to come later.
+            CredentialsMissing: there is nothing to sign with.
+        """
+        headers = {
+            "Content-Type": "application/x-amz-json-1.1",
+            "X-Amz-Target": f"{self._target}.{operation}",
+        }
+        answer: dict[str, Any] = await self._exchange.post(
+            Call(
+                what=operation,
+                headers=headers,
+                body=_encode(request),
+                attempts=attempts,
+                limit_s=limit_s,
+                read=_fields,
+                judge=json_fault,
+            )
+        )
+        return answer
+
+
+def _fields(body: bytes) -> dict[str, Any]:
+    # An operation without results may be answered with nothing at all.
+    fields = decoded(body) if body.strip() else {}
+    if fields is None:
+        raise ValueError("the answer is no JSON object")
+    return fields

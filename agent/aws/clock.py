@@ -1,0 +1,74 @@
+"""The time that AWS counts by: the host's clock, and how far it is off.
+
+Touches nothing but the host's clock and the log. Amazon refuses signatures that are more than some
+minutes away from its own time; every answer says what that time is. A host whose clock is wrong
+therefore still gets through, once it was told. One event loop; never fails.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = structlog.get_logger()
+
+LEAST_S: Final = 4.0
+"""Smaller differences are the time that an answer was under way."""
+MOST_S: Final = 25 * 3600.0
+"""Larger ones are not believed: a host that is off by more than a time zone fails TLS as well, and a
+server must not get signatures that are good next year."""
+
+
+class AwsClock:
+    """A clock that can be corrected by what AWS answers."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        """``clock`` gives Unix time in seconds."""
+        self._clock = clock
+        self.skew_s = 0.0
+        """What is added to the host's clock."""
+
+    def time(self) -> float:
+        """Return AWS's Unix time in seconds, as far as it is known."""
+        return self._clock() + self.skew_s
+
+    def now(self) -> datetime:
+        """Return the same as an aware datetime in UTC."""
+        return datetime.fromtimestamp(self.time(), UTC)
+
+    def learn(self, date_header: str) -> bool:
+        """Adopt the time of an answer whose request was refused for its time.
+
+        ``date_header`` is the ``Date`` of that answer. Returns whether the clock was changed, which
+        means that signing anew may help. What is no date, or absurdly far away, changes nothing.
+        """
+        told = _unix(date_header)
+        if told is None:
+            return False
+        off_s = told - self._clock()
+        if abs(off_s) > MOST_S:
+            _log.error(
+                "clock is too far from Amazon's to be corrected", off_s=round(off_s), mend="set it"
+            )
+            return False
+        skew_s = off_s if abs(off_s) > LEAST_S else 0.0
+        if abs(skew_s - self.skew_s) <= LEAST_S:
+            return False
+        self.skew_s = skew_s
+        _log.warning("clock differs from Amazon's; signing with Amazon's time", off_s=round(skew_s))
+        return True
+
+
+def _unix(date_header: str) -> float | None:
+    try:
+        told = parsedate_to_datetime(date_header)
+        return (told if told.tzinfo else told.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,97 @@
+"""Calls to the EC2 API, whose answers are XML: the tags of the instance.
+
+Touches the network. Fails with ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing`` and nothing
+else. XML is read without document types, so that nothing in it can be expanded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+from xml.etree import ElementTree as ET
+
+from agent.aws import faults
+from agent.aws.exchange import ATTEMPT_S, ATTEMPTS, Call, Exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from yarl import URL
+
+    from agent.aws.credentials import CredentialChain
+    from agent.aws.http import AwsHttp
+    from agent.aws.signing import Signer
+
+VERSION: Final = "2016-11-15"
+
+
+class Ec2Api:
+    """The EC2 query API at one endpoint. The signer has to be one for the service ``ec2``."""
+
+    def __init__(
+        self,
+        http: AwsHttp,
+        chain: CredentialChain,
+        signer: Signer,
+        endpoint: URL,
+        *,
+        first_wait_s: float = 1.0,
+    ) -> None:
+        """``first_wait_s`` is the longest wait after a first failed attempt; it doubles with each."""
+        self._exchange = Exchange(http, chain, signer, endpoint, first_wait_s=first_wait_s)
+
+    async def query(
+        self,
+        action: str,
+        params: Mapping[str, str],
+        *,
+        attempts: int = ATTEMPTS,
+        limit_s: float = ATTEMPT_S,
+    ) -> ET.Element:
+        """Make one call and return the root of its answer; tags keep no namespaces.
+
+        Raises:
+            AwsRefused: AWS answered with an error that the same call meets again; see ``.code``.
+            AwsUnavailable: no answer, none that is XML, or one that asks to come later.
+            CredentialsMissing: there is nothing to sign with.
+        """
+        body = urlencode({"Action": action, "Version": VERSION, **params})
+        root: ET.Element = await self._exchange.post(
+            Call(
+                what=action,
+                headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
+                body=body.encode(),
+                attempts=attempts,
+                limit_s=limit_s,
+                read=_tree,
+                judge=xml_fault,
+            )
+        )
+        return root
+
+
+def xml_fault(status: int, headers: Mapping[str, str], body: bytes) -> faults.Fault:
+    """Read an error answer of the EC2 API, also one that is no XML at all. Pure."""
+    try:
+        root = _tree(body)
+    except ValueError:
+        return faults.json_fault(status, headers, body)
+    code = root.findtext(".//Code") or ""
+    if not code:
+        return faults.json_fault(status, headers, body)
+    return faults.fault(status, headers, code, root.findtext(".//Message") or "")
+
+
+def _tree(body: bytes) -> ET.Element:
+    """Return the root of a document; raises ``ValueError`` for one that cannot or must not be read."""
+    text = body.decode("utf-8")
+    # Given as text, the parser reads no other encoding, so that these words cannot hide.
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise ValueError("the answer declares a document type")
+    try:
+        root = ET.fromstring(text)  # noqa: S314 - no document types, hence no entities
+    except ET.ParseError:
+        raise ValueError("the answer is no XML") from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    return root

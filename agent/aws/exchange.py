@@ -1,0 +1,160 @@
+"""One signed call to AWS: deadlines, retries, and the two things that it can mend by itself.
+
+Touches the network. Fails with ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever
+the server does; no text holds a secret. Keeps no state and may be used by several tasks at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.aws.faults import Fault
+from agent.aws.http import read_body, worded
+from agent.errors import AwsUnavailable
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+    from yarl import URL
+
+    from agent.aws.credentials import CredentialChain
+    from agent.aws.http import AwsHttp
+    from agent.aws.keys import Keys
+    from agent.aws.signing import Signer
+
+ATTEMPTS: Final = 3
+ATTEMPT_S: Final = 42.0
+"""Limit of one attempt. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient: 30 s to connect, 10 s
+for TLS, 2 s for the answer."""
+WAIT_LIMIT_S: Final = 20.0
+"""Longest wait between two attempts. Source: the standard retryer of Amazon's SDK."""
+ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""Largest answer taken, after decompression."""
+
+
+class _Failed(Exception):
+    """An attempt was answered with an error."""
+
+    def __init__(self, fault: Fault, keys: Keys) -> None:
+        super().__init__()
+        self.fault = fault
+        self.keys = keys
+
+
+class Call(Struct, frozen=True, kw_only=True):
+    """What one kind of call needs besides its connection."""
+
+    what: str
+    """What it is called in texts."""
+    headers: Mapping[str, str]
+    body: bytes
+    attempts: int
+    limit_s: float
+    """Limit of one attempt."""
+    read: Callable[[bytes], Any]
+    """Makes the result from the body of a success; raises ``ValueError`` when it is none."""
+    judge: Callable[[int, Mapping[str, str], bytes], Fault]
+    """Reads the answer of a failure."""
+
+
+class Exchange:
+    """Makes calls to one endpoint of one service."""
+
+    def __init__(
+        self,
+        http: AwsHttp,
+        chain: CredentialChain,
+        signer: Signer,
+        endpoint: URL,
+        *,
+        first_wait_s: float = 1.0,
+        dice: random.Random | None = None,
+    ) -> None:
+        """``first_wait_s`` is the longest wait after the first attempt; it doubles with each."""
+        self._http = http
+        self._chain = chain
+        self._signer = signer
+        self._endpoint = endpoint
+        self._first_wait_s = first_wait_s
+        self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
+
+    async def post(self, call: Call) -> Any:
+        """Make a call and return what ``call.read`` makes of the answer.
+
+        An attempt that was refused for its keys or its time is made once more, at once, where there
+        are other keys or another time to sign with; that does not count as a retry.
+        """
+        attempt = 1
+        mended: set[str] = set()
+        while True:
+            try:
+                return await self._attempt(call)
+            except _Failed as failed:
+                mend = await self._mend(failed, mended)
+                if mend:
+                    mended.add(mend)
+                    continue
+                error = failed.fault.error(call.what)
+            except AwsUnavailable as unavailable:
+                error = unavailable
+            if not isinstance(error, AwsUnavailable) or attempt >= call.attempts:
+                raise error
+            await asyncio.sleep(self._wait_s(attempt, error.retry_after_s))
+            attempt += 1
+
+    async def _mend(self, failed: _Failed, mended: set[str]) -> str:
+        """Do what may make the next attempt better; returns what it was, empty for nothing."""
+        fault = failed.fault
+        if fault.may_be_skewed and "clock" not in mended and self._signer.clock.learn(fault.date):
+            return "clock"
+        if fault.is_stale_keys and "keys" not in mended:
+            self._chain.refused(failed.keys)
+            if await self._chain.keys() != failed.keys:
+                return "keys"
+        return ""
+
+    def _wait_s(self, attempt: int, retry_after_s: float) -> float:
+        whole = min(self._first_wait_s * 2.0 ** min(attempt - 1, 32), WAIT_LIMIT_S)
+        return min(max(whole * self._dice.random(), retry_after_s), WAIT_LIMIT_S)
+
+    async def _attempt(self, call: Call) -> Any:
+        keys = await self._chain.keys()
+        try:
+            async with asyncio.timeout(call.limit_s):
+                status, headers, body = await self._send(call, keys)
+        except TimeoutError as error:
+            what = str(error) or f"no answer within {call.limit_s:g} s"
+            raise AwsUnavailable(f"{call.what}: {what}") from None
+        except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
+            raise AwsUnavailable(f"{call.what}: {keys.scrub(worded(error))}") from None
+        if status != 200:
+            told = call.judge(status, headers, body)
+            raise _Failed(_scrubbed(told, keys), keys)
+        try:
+            return call.read(body)
+        except ValueError as error:
+            raise AwsUnavailable(f"{call.what}: {error}") from None
+
+    async def _send(self, call: Call, keys: Keys) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        signed = self._signer.headers(
+            keys, method="POST", url=self._endpoint, headers=call.headers, body=call.body
+        )
+        async with self._http.session.post(
+            self._endpoint,
+            data=call.body,
+            headers={**call.headers, **signed},
+            allow_redirects=False,
+            proxy=self._http.proxy_for(self._endpoint),
+        ) as response:
+            body = await read_body(response, ANSWER_BYTES, call.what)
+            return response.status, response.headers, body
+
+
+def _scrubbed(fault: Fault, keys: Keys) -> Fault:
+    return replace(fault, text=keys.scrub(fault.text), code=keys.scrub(fault.code))

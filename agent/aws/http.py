@@ -1,0 +1,216 @@
+"""One HTTP client for everything that goes to AWS: its session, its proxies, its trust.
+
+Touches the network and the file of authorities. Calls fail with what aiohttp raises; `worded` turns
+that into a line for people. One object per agent, on one event loop, shared by all tasks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import ssl
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from yarl import URL
+
+from agent import __version__
+from agent.errors import AwsUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
+CONNECT_S: Final = 30.0
+"""Limit of one connection, TLS included. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient."""
+_IDLE_S: Final = 30.0
+"""Idle connections are closed well before AWS does, so that a call seldom meets a dead one."""
+_UNPROXIED: Final = "169.254.169.254,169.254.170.2"
+"""Never behind a proxy unless NO_PROXY says otherwise. Source: ecs-agent/wsclient."""
+_SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+_TEXT_LIMIT: Final = 300
+
+
+class Proxies:
+    """Which proxy a URL goes through. Pure, never changes; its text shows no password.
+
+    ``http`` serves ``http`` and ``ws``, ``https`` the others. ``no_proxy`` is a list with commas of
+    ``*``, names (which stand for what is below them, too), addresses and networks, each with a port
+    or without one. The loopback is never reached through a proxy.
+    """
+
+    __slots__ = ("_ends", "_networks", "_proxies", "_scope")
+
+    def __init__(self, http: str = "", https: str = "", no_proxy: str = "") -> None:
+        """Read the three settings; raises ``ConfigError`` for a proxy that is none."""
+        self._proxies = {"http": _proxy("HTTP_PROXY", http), "https": _proxy("HTTPS_PROXY", https)}
+        if (http or https) and not no_proxy.strip():
+            no_proxy = _UNPROXIED
+        self._scope = no_proxy
+        self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
+        self._ends: list[tuple[str, int | None]] = []
+        for part in no_proxy.lower().split(","):
+            self._except(part.strip())
+
+    def _except(self, part: str) -> None:
+        if not part:
+            return
+        try:
+            self._networks.append(ipaddress.ip_network(part, strict=False))
+        except ValueError:
+            name, port = _split(part)
+            self._ends.append((name.removeprefix("*").strip("."), port))
+
+    def of(self, url: URL | str) -> URL | None:
+        """Return the proxy for a URL, None where it is reached without one."""
+        url = URL(url)
+        proxy = self._proxies.get(_SCHEMES.get(url.scheme, ""))
+        if proxy is None or self._is_direct((url.host or "").lower().rstrip("."), url.port):
+            return None
+        return proxy
+
+    def _is_direct(self, host: str, port: int | None) -> bool:
+        if host == "localhost" or not host:
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            pass
+        else:
+            if address.is_loopback or any(address in network for network in self._networks):
+                return True
+        return any(
+            (not name or host == name or host.endswith(f".{name}")) and (at is None or at == port)
+            for name, at in self._ends
+        )
+
+    def __repr__(self) -> str:
+        shown = {name: str(url.with_user(None)) for name, url in self._proxies.items() if url}
+        return f"Proxies({shown}, no_proxy={self._scope!r})"
+
+
+def _proxy(variable: str, text: str) -> URL | None:
+    if not text:
+        return None
+    mend = "write for example http://192.0.2.10:3128"
+    try:
+        url = URL(text if "://" in text else f"http://{text}")
+    except ValueError:
+        raise ConfigError(f"{variable} is no URL; {mend}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigError(f"{variable} is no proxy that speaks HTTP; {mend}")
+    return url
+
+
+def _split(part: str) -> tuple[str, int | None]:
+    """Return name and port of one entry; an IPv6 address with a port stands in brackets."""
+    name, colon, port = part.rpartition(":")
+    if colon and port.isdecimal() and (":" not in name or name.startswith("[")):
+        return name.strip("[]"), int(port)
+    return part.strip("[]"), None
+
+
+class AwsHttp:
+    """The session for AWS. Use as an async context manager; ``session`` exists inside of it.
+
+    The session keeps no cookies, follows proxies only where ``proxy_for`` is handed to a call, and
+    sets no limit but that of the connection: every call brings its own.
+    """
+
+    session: aiohttp.ClientSession
+
+    def __init__(
+        self,
+        proxies: Proxies | None = None,
+        ca_file: Path | None = None,
+        *,
+        os_detail: str = "",
+    ) -> None:
+        """Prepare; ``ca_file`` is trusted besides the system's authorities."""
+        self._proxies = proxies or Proxies()
+        self._ca_file = ca_file
+        shown = "".join(c for c in os_detail if c.isascii() and c.isprintable() and c not in "()")
+        self.user_agent = f"ecs-host-agent - v{__version__} (linux; {shown or 'LINUX'})"
+
+    async def __aenter__(self) -> AwsHttp:
+        """Open the session; raises ``ConfigError`` when the file of authorities cannot be used."""
+        tls = await asyncio.to_thread(_trust, self._ca_file)
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(keepalive_timeout=_IDLE_S, ssl=tls),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
+            headers={"User-Agent": self.user_agent, "Accept-Encoding": "gzip"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.session.close()
+
+    def proxy_for(self, url: URL | str) -> URL | None:
+        """Return the proxy to hand to a call of ``session`` for this URL (http, https, ws, wss)."""
+        return self._proxies.of(url)
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    # Builds of Python that take the defaults of OpenSSL's own configuration may allow less.
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if ca_file is None:
+        return context
+    try:
+        context.load_verify_locations(cafile=ca_file)
+    except (ssl.SSLError, OSError) as error:
+        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or "is unusable"
+        raise ConfigError(
+            f"{ca_file}: no usable certificates ({why}); give a PEM file of an authority"
+        ) from None
+    return context
+
+
+async def read_body(response: aiohttp.ClientResponse, limit_bytes: int, what: str) -> bytes:
+    """Return the whole body of an answer.
+
+    Raises:
+        AwsUnavailable: the body is larger than ``limit_bytes``, decompressed; it is not read on.
+    """
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > limit_bytes:
+            response.close()
+            raise AwsUnavailable(f"{what}: the answer is larger than {limit_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def worded(error: Exception) -> str:
+    """Return one line for an error of a call that got no answer. Pure."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return (
+            f"the certificate of {error.host}:{error.port} is not trusted "
+            f"({' '.join(str(error.certificate_error).split())[:_TEXT_LIMIT]})"
+        )
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return f"the proxy {error.host}:{error.port} cannot be reached; check HTTPS_PROXY"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy answered {error.status}; check HTTPS_PROXY"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return (
+            f"the name {error.host} is not known here; "
+            "check the region and this host's name servers"
+        )
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        error.os_error, ConnectionRefusedError
+    ):
+        return f"nobody listens on {error.host}:{error.port}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its own text shows the URL, which may hold more than the log should.
+        return " ".join(error.message.split())[:_TEXT_LIMIT] or type(error).__name__
+    text = " ".join(str(error).split())[:_TEXT_LIMIT]
+    return text or type(error).__name__

@@ -1,0 +1,59 @@
+"""Keys to sign with, as a value that shows its secrets to nobody who does not ask for them. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from agent.errors import CredentialsMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_WORD: Final = re.compile(r"[!-~]+")
+"""What an HTTP header and a signature can carry."""
+_LIMIT: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Keys:
+    """An access key, its secret, and the session token of a temporary one. Equal by content."""
+
+    access_key: str
+    secret_key: str
+    session_token: str = ""
+    expires_at: float | None = None
+    """Unix time by AWS's clock; None where it is not known."""
+
+    def __repr__(self) -> str:
+        """Show which keys these are, and nothing of what makes them work."""
+        return f"Keys(...{self.access_key[-4:]}, expires_at={self.expires_at})"
+
+    def scrub(self, text: str) -> str:
+        """Return a text without these secrets, for whatever comes back from outside."""
+        for secret in (self.secret_key, self.session_token):
+            if secret:
+                text = text.replace(secret, "***")
+        return text
+
+
+def checked(
+    access_key: object, secret_key: object, session_token: object, expires_at: float | None = None
+) -> Keys:
+    """Return keys that came from outside.
+
+    Raises:
+        CredentialsMissing: one is missing or holds what no header may hold; the text does not show it.
+    """
+    parts: Iterable[tuple[str, object]] = (
+        ("the access key", access_key),
+        ("the secret key", secret_key),
+        ("the session token", session_token or "-"),
+    )
+    for name, part in parts:
+        if not isinstance(part, str) or not part:
+            raise CredentialsMissing(f"{name} is missing")
+        if len(part) > _LIMIT or not _WORD.fullmatch(part):
+            raise CredentialsMissing(f"{name} holds blanks or is no plain text")
+    return Keys(str(access_key), str(secret_key), str(session_token or ""), expires_at)

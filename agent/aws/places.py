@@ -1,0 +1,133 @@
+"""Where AWS is: the region of this host, and the endpoint of a service in it.
+
+Touches instance metadata and two small files of the kernel. Fails with ``ConfigError`` where only a
+setting can help, with ``AwsUnavailable`` where waiting may.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from yarl import URL
+
+from agent.errors import AwsUnavailable, ConfigError
+
+if TYPE_CHECKING:
+    from agent.aws.imds import Imds
+
+_FIPS: Final = Path("/proc/sys/crypto/fips_enabled")
+_VENDOR: Final = Path("/sys/class/dmi/id/sys_vendor")
+_EC2_VENDORS: Final = ("amazon", "xen")
+"""Nitro and the older Xen hypervisor; other clouds and metal name somebody else."""
+_REGION: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){1,4}")
+_DOCUMENT: Final = "dynamic/instance-identity/document"
+_PLACEMENT: Final = "meta-data/placement/region"
+_READ_S: Final = 5.0
+
+
+class _Partition(NamedTuple):
+    """A part of AWS that is apart from the others, by what the names of its regions begin with."""
+
+    prefix: str
+    suffix: str
+    dual_stack_suffix: str
+
+
+_PARTITIONS: Final = (
+    _Partition("cn-", "amazonaws.com.cn", "api.amazonwebservices.com.cn"),
+    _Partition("us-gov-", "amazonaws.com", "api.aws"),
+    _Partition("us-iso-", "c2s.ic.gov", "api.aws.ic.gov"),
+    _Partition("us-isob-", "sc2s.sgov.gov", "api.aws.scloud"),
+    _Partition("us-isof-", "csp.hci.ic.gov", "api.aws.hci.ic.gov"),
+    _Partition("eu-isoe-", "cloud.adc-e.uk", "api.cloud-aws.adc-e.uk"),
+    _Partition("eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
+    _Partition("", "amazonaws.com", "api.aws"),
+)
+"""Source: partitions.json of botocore. Its tables of single endpoints take a megabyte to read, and say
+nothing else of the services that the agent calls."""
+
+
+def service_url(
+    service: str,
+    region: str,
+    *,
+    override: str = "",
+    fips: bool = False,
+    dual_stack: bool = False,
+) -> URL:
+    """Return the endpoint of a service; ``override`` wins over everything else. Pure.
+
+    Raises:
+        ConfigError: ``override`` is no HTTP URL.
+    """
+    if override:
+        return _overridden(override)
+    partition = next(p for p in _PARTITIONS if region.startswith(p.prefix))
+    suffix = partition.dual_stack_suffix if dual_stack else partition.suffix
+    # EC2's endpoints in GovCloud meet FIPS under their plain name.
+    plain = not fips or (service == "ec2" and partition.prefix == "us-gov-" and not dual_stack)
+    return URL(f"https://{service if plain else f'{service}-fips'}.{region}.{suffix}")
+
+
+def _overridden(text: str) -> URL:
+    mend = "write HOST, HOST:PORT or a URL that begins with https://"
+    try:
+        url = URL(text if "://" in text else f"https://{text}")
+    except ValueError as error:
+        raise ConfigError(f"ECS_BACKEND_HOST is no URL ({error}): {mend}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigError(f"ECS_BACKEND_HOST {text!r} is no HTTP URL: {mend}")
+    return url.with_user(None).with_query(None).with_fragment(None)
+
+
+async def find_region(configured: str, imds: Imds, *, vendor_file: Path = _VENDOR) -> str:
+    """Return the region of this host: as configured, else as instance metadata knows it.
+
+    Raises:
+        ConfigError: nobody can know it but the operator: metadata is not asked, or this is no EC2
+            instance.
+        AwsUnavailable: metadata does not answer on what may be an EC2 instance.
+    """
+    if configured:
+        return configured
+    mend = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true where this host is no EC2 instance"
+    if not imds.enabled:
+        raise ConfigError(f"the region is not known, and instance metadata is not asked: {mend}")
+    try:
+        return await _region_of(imds)
+    except AwsUnavailable as error:
+        vendor = await _first_line(vendor_file)
+        if vendor and not any(name in vendor.lower() for name in _EC2_VENDORS):
+            raise ConfigError(
+                f"the region is not known: this host ({vendor}) is no EC2 instance; {mend}"
+            ) from None
+        raise AwsUnavailable(f"the region is not known: {error}", code=error.code) from None
+
+
+async def _region_of(imds: Imds) -> str:
+    document = await imds.json(_DOCUMENT)
+    told = document.get("region") if isinstance(document, dict) else await imds.text(_PLACEMENT)
+    if not isinstance(told, str) or not _REGION.fullmatch(told):
+        raise AwsUnavailable("instance metadata names no region")
+    return told
+
+
+async def fips_enabled(file: Path = _FIPS) -> bool:
+    """Return whether the kernel runs in FIPS mode. Source: Amazon ECS agent 1.105.1, agent/config."""
+    return (await _first_line(file)).startswith("1")
+
+
+async def _first_line(file: Path) -> str:
+    """Return the first line of a small file of the kernel, empty where there is none."""
+
+    def read() -> str:
+        try:
+            return file.read_text(errors="replace").partition("\n")[0].strip()[:100]
+        except OSError:
+            return ""
+
+    async with asyncio.timeout(_READ_S):
+        return await asyncio.to_thread(read)

@@ -1,0 +1,277 @@
+"""Where keys can come from: one class per kind of place, and the order of the places.
+
+Touches the environment it is given, credential files, helper programs that those name, and instance
+metadata. Every place fails with ``CredentialsMissing`` or ``AwsUnavailable``, whose text holds no
+secret. The places are botocore's own providers, without its session: that one would load service
+models, and with them the places that need calls to STS or SSO are left out. Instance metadata is
+asked by `agent.aws.imds`, because botocore's client blocks a thread for as long as it retries.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
+
+from botocore import configloader
+from botocore import credentials as providers
+from botocore.exceptions import (
+    BotoCoreError,
+    ConfigNotFound,
+    CredentialRetrievalError,
+    PartialCredentialsError,
+)
+
+from agent.aws import rotating
+from agent.aws.keys import checked
+from agent.errors import CredentialsMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.aws.imds import Imds
+    from agent.aws.keys import Keys
+    from agent.aws.reading import Reader
+
+FILE_S: Final = 10.0
+"""Limit of reading a file."""
+HELPER_S: Final = 30.0
+"""Limit of a ``credential_process`` and of a container's credential service."""
+_SLACK_S: Final = 5.0
+_ROLES: Final = "meta-data/iam/security-credentials/"
+
+
+class Source(Protocol):
+    """One place."""
+
+    name: str
+    """What it is called in texts."""
+    paths: tuple[Path, ...]
+    """Files that tell by their change that there are new keys; empty for places without any."""
+
+    async def load(self) -> Keys | None:
+        """Return the keys that are there now; None where there are none.
+
+        Raises:
+            CredentialsMissing: something is there, and it cannot be used (now).
+            AwsUnavailable: the place does not answer.
+        """
+
+
+class Given:
+    """Keys that the settings hold."""
+
+    paths: tuple[Path, ...] = ()
+
+    def __init__(self, keys: Keys) -> None:
+        self.name = "settings"
+        self._keys = keys
+
+    async def load(self) -> Keys | None:
+        """Return them."""
+        return checked(
+            self._keys.access_key,
+            self._keys.secret_key,
+            self._keys.session_token,
+            self._keys.expires_at,
+        )
+
+
+class Read:
+    """A place that is read by blocking code."""
+
+    def __init__(
+        self,
+        name: str,
+        work: Callable[[], Keys | None],
+        reader: Reader,
+        *,
+        paths: tuple[Path, ...] = (),
+        limit_s: float = FILE_S,
+    ) -> None:
+        self.name = name
+        self.paths = paths
+        self._work = work
+        self._reader = reader
+        self._limit_s = limit_s
+
+    async def load(self) -> Keys | None:
+        """Return what the code finds, within its limit."""
+        try:
+            return await self._reader.read(self._work, self._limit_s)
+        except TimeoutError:
+            raise CredentialsMissing(f"not read within {self._limit_s:g} s") from None
+
+
+class Metadata:
+    """The role of an EC2 instance."""
+
+    name = "instance metadata"
+    paths: tuple[Path, ...] = ()
+
+    def __init__(self, imds: Imds) -> None:
+        self._imds = imds
+
+    async def load(self) -> Keys | None:
+        """Return the role's keys; None on an instance without a role, or where nobody is asked."""
+        if not self._imds.enabled:
+            return None
+        roles = await self._imds.text(_ROLES)
+        if not roles:
+            return None
+        role = roles.splitlines()[0].strip()
+        answer = await self._imds.json(f"{_ROLES}{quote(role, safe='')}")
+        if not isinstance(answer, dict):
+            raise CredentialsMissing("the role's credentials are not there")
+        code = answer.get("Code", "Success")
+        if code != "Success":
+            told = code if isinstance(code, str) and code.isalnum() else "an error"
+            raise CredentialsMissing(f"the role's credentials cannot be had ({told[:100]})")
+        return checked(
+            answer.get("AccessKeyId"),
+            answer.get("SecretAccessKey"),
+            answer.get("Token"),
+            rotating.unix_time(answer.get("Expiration")),
+        )
+
+
+def in_order(
+    *,
+    given: Keys | None,
+    external: bool,
+    profile: str,
+    rotating_file: Path,
+    imds: Imds,
+    environ: Mapping[str, str],
+    reader: Reader,
+) -> list[Source]:
+    """Return the places in the order in which they are asked.
+
+    EC2: settings, environment, shared files, container, instance role, rotating file. External: the
+    rotating file comes right after the environment. Source: Amazon ECS agent 1.105.1,
+    ecs-agent/credentials/providers.
+    """
+    first: list[Source] = [] if given is None else [Given(given)]
+    first.append(Read("environment variables", lambda: _environment(environ), reader))
+    turning = Read(
+        f"{rotating_file} (profile {profile!r})",
+        lambda: rotating.read(rotating_file, profile),
+        reader,
+        paths=(rotating_file,),
+    )
+    shared = _shared(environ, reader)
+    container = Read(
+        "container credentials",
+        lambda: _container(environ),
+        reader,
+        limit_s=HELPER_S,
+    )
+    role = Metadata(imds)
+    if external:
+        return [*first, turning, shared, container, role]
+    return [*first, shared, container, role, turning]
+
+
+def _environment(environ: Mapping[str, str]) -> Keys | None:
+    return _found(providers.EnvProvider(environ=environ))
+
+
+def _container(environ: Mapping[str, str]) -> Keys | None:
+    return _found(providers.ContainerProvider(environ=environ))
+
+
+def _shared(environ: Mapping[str, str], reader: Reader) -> Read:
+    keys_file = _path(environ, "AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials")
+    config_file = _path(environ, "AWS_CONFIG_FILE", ".aws/config")
+    profile = environ.get("AWS_PROFILE") or environ.get("AWS_DEFAULT_PROFILE") or "default"
+    return Read(
+        f"{keys_file} and {config_file} (profile {profile!r})",
+        lambda: _from_files(keys_file, config_file, profile),
+        reader,
+        paths=(keys_file, config_file),
+        limit_s=HELPER_S + _SLACK_S,
+    )
+
+
+def _from_files(keys_file: Path, config_file: Path, profile: str) -> Keys | None:
+    """Return what the shared files give: keys, or a program that prints some."""
+    section: dict[str, Any] = {}
+    for path, parse in (
+        (config_file, configloader.load_config),
+        (keys_file, lambda name: {"profiles": configloader.raw_config_parse(name)}),
+    ):
+        with contextlib.suppress(ConfigNotFound):
+            section |= parse(str(path))["profiles"].get(profile, {})
+    for provider in (
+        providers.SharedCredentialProvider(str(keys_file), profile),
+        providers.ProcessProvider(profile, lambda: {"profiles": {profile: section}}, popen=_Helper),
+        providers.ConfigProvider(str(config_file), profile),
+    ):
+        keys = _found(provider)
+        if keys is not None:
+            return keys
+    for name in ("role_arn", "sso_session", "sso_start_url", "login_session"):
+        if name in section:
+            raise CredentialsMissing(
+                f"the profile uses {name}, which this agent does not follow; use credential_process"
+            )
+    return None
+
+
+def _found(provider: Any) -> Keys | None:
+    """Return what one of botocore's providers finds, its errors without what they quote."""
+    try:
+        found = provider.load()
+        if found is None:
+            return None
+        keys = found.get_frozen_credentials()
+    except PartialCredentialsError as error:
+        raise CredentialsMissing(f"{error.kwargs.get('cred_var')} is missing") from None
+    except CredentialRetrievalError:
+        raise CredentialsMissing(
+            f"{provider.METHOD}: failed; run the program or call the address by hand to see why"
+        ) from None
+    except (BotoCoreError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise CredentialsMissing(f"{provider.METHOD}: {_reason(error)}") from None
+    except subprocess.SubprocessError:
+        raise CredentialsMissing(f"credential_process took longer than {HELPER_S:g} s") from None
+    # The only place where botocore keeps it.
+    expiry = getattr(found, "_expiry_time", None)
+    return checked(keys.access_key, keys.secret_key, keys.token, rotating.unix_time(expiry))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return f"cannot be used ({type(error).__name__})"
+
+
+class _Helper(subprocess.Popen[bytes]):
+    """A program of ``credential_process``, in a session of its own, that is ended at its limit."""
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        super().__init__(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
+
+    def communicate(self, *args: Any, **options: Any) -> tuple[bytes, bytes]:
+        """Return its output; raises ``TimeoutExpired`` after it was killed with its children."""
+        options["timeout"] = HELPER_S
+        try:
+            return super().communicate(*args, **options)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.wait()
+            for pipe in (self.stdout, self.stderr):
+                if pipe is not None:
+                    pipe.close()
+            raise
+
+
+def _path(environ: Mapping[str, str], variable: str, default: str) -> Path:
+    home = environ.get("HOME") or "/root"
+    told = environ.get(variable) or f"~/{default}"
+    return Path(home, told[2:]) if told.startswith("~/") else Path(told)
