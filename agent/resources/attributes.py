@@ -1,5 +1,7 @@
 """The attributes an instance registers with: what this agent can really do on this host.
 
+The long poll and Amazon ECS get the same, but for what means something else to Amazon ECS.
+
 Pure. A capability stands here only once the agent has it, because a scheduler places tasks by
 them. Source of names and rules: Amazon ECS agent 1.105.1, ``agent/app/agent_capability*.go``.
 """
@@ -40,6 +42,9 @@ _LOGGING_DRIVER_MINORS = {
 }
 
 _ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docker-plugin.local")
+
+TASK_NETWORK = "ecs-host-agent.task-network"
+"""Ours: this host gives ``awsvpc`` tasks addresses by itself, without an ENI."""
 
 _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 _VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
@@ -86,6 +91,49 @@ def advertised(
         ConfigError: a custom name or value is not one that ECS accepts.
     """
     minor = _minor(api_version)
+    capabilities = _capabilities(features, minor)
+    if features.awsvpc:
+        capabilities.append(f"{_SHORT}task-eni")
+    return checked(custom or {}) | dict.fromkeys(capabilities, "") | _valued(host)
+
+
+def towards_ecs(
+    host: HostResources,
+    features: Features,
+    *,
+    api_version: str,
+    external: bool = False,
+    detailed_os_family: str = "",
+) -> dict[str, str]:
+    """Return the attributes to register with Amazon ECS, custom ones excluded.
+
+    ``task-eni`` is never among them: to Amazon ECS it means that an ENI can be moved into a task,
+    while ``Features.awsvpc`` is about addresses that the host gives itself. That is said by
+    ``TASK_NETWORK``, which only our own control endpoint reads. What Amazon's agent withholds from
+    external hosts is not claimed on others either.
+
+    Args:
+        host: what the inventory found.
+        features: what is switched on.
+        api_version: the engine API in use, as in ``advertised``.
+        external: ``ECS_EXTERNAL``; other hosts prove their processor by their identity document.
+        detailed_os_family: ``ECS_DETAILED_OS_FAMILY``; empty for what the inventory found.
+    """
+    capabilities = _capabilities(features, _minor(api_version))
+    if external:
+        capabilities.append(f"{_SHORT}external")
+    values = _valued(host)
+    if detailed_os_family:
+        values["ecs.os-type-detailed"] = detailed_os_family
+    if not external or not host.architecture:
+        del values["ecs.cpu-architecture"]
+    if features.awsvpc:
+        values[TASK_NETWORK] = "1"
+    return dict.fromkeys(capabilities, "") | values
+
+
+def _capabilities(features: Features, minor: int) -> list[str]:
+    """Return what means the same to every control, with engine API ``1.<minor>``."""
     names = [f"{_PREFIX}docker-remote-api.1.{m}" for m in _REMOTE_API_MINORS if m <= minor]
     names += _logging(features.logging_drivers, minor)
     names += [_SHORT + name for name in _ALWAYS]
@@ -94,13 +142,11 @@ def advertised(
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,
         f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,
-        f"{_SHORT}task-eni": features.awsvpc,
         f"{_SHORT}task-cpu-mem-limit": features.task_limits,
         f"{_SHORT}increased-task-cpu-limit": features.task_limits,
         f"{_SHORT}network.container-port-range": features.port_ranges,
     }
-    names += [name for name, on in switched.items() if on]
-    return _checked(custom or {}) | dict.fromkeys(names, "") | _valued(host)
+    return names + [name for name, on in switched.items() if on]
 
 
 def _valued(host: HostResources) -> dict[str, str]:
@@ -129,7 +175,8 @@ def _minor(api_version: str) -> int:
     return int(minor) if major == "1" and minor.isdigit() else 0
 
 
-def _checked(custom: Mapping[str, str]) -> dict[str, str]:
+def checked(custom: Mapping[str, str]) -> dict[str, str]:
+    """Return ``ECS_INSTANCE_ATTRIBUTES`` as they are, if ECS accepts them; raises ``ConfigError``."""
     for name, value in custom.items():
         if not _NAME.fullmatch(name):
             text = f"ECS_INSTANCE_ATTRIBUTES: the name {name!r} must be 1 to 128 letters, digits or _ . / -"

@@ -1,0 +1,96 @@
+"""What a refused registration means: a person has to mend something, or it may pass. Pure.
+
+Source of the classes: Amazon ECS agent 1.105.1, ``agent/api/ecsclient`` and ``agent/app/agent.go``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from agent.errors import AgentError, AwsRefused, ControlUnavailable, RegistrationRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+TERMINAL: Final = frozenset({"InvalidParameterException", "ClientException"})
+_DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
+_TYPE_CHANGED: Final = "Container instance type changes are not supported."
+_CLUSTER_MISSING: Final = "Cluster not found."
+_CLUSTER_INACTIVE: Final = re.compile(r"\bcluster\b[^.]*\binactive\b", re.IGNORECASE)
+_GONE: Final = re.compile(r"\binactive\b|\bderegistered\b|\bnot active\b", re.IGNORECASE)
+
+
+def judge(
+    error: AwsRefused, *, cluster: str, instance_arn: str, state: Path, unproven: bool
+) -> AgentError:
+    """Return the error to raise for a refused RegisterContainerInstance.
+
+    Args:
+        error: what AWS said.
+        cluster: name or ARN of the cluster asked for.
+        instance_arn: the instance that this host was before; empty if it asked for a new one.
+        state: the state file.
+        unproven: the host should have sent an identity document and could not get it now, so that
+            the refusal says nothing about the host.
+
+    Returns:
+        ``RegistrationRefused`` where a person must act; ``ControlUnavailable`` where waiting may
+        help, as it does for a cluster or a permission that is made later.
+    """
+    said = f"RegisterContainerInstance: {error}"
+    if _TYPE_CHANGED in str(error):
+        return RegistrationRefused(
+            f"{said}; give the EC2 instance its former type back, or deregister {instance_arn}"
+            f" and {start_anew(state)}"
+        )
+    if is_cluster_missing(error) or (
+        error.code in TERMINAL and _CLUSTER_INACTIVE.search(str(error))
+    ):
+        return ControlUnavailable(
+            f"{said}; create the cluster {cluster!r}, or set ECS_CLUSTER to one that exists in this"
+            " region and account"
+        )
+    if error.code in _DENIED:
+        return ControlUnavailable(
+            f"{said}; allow ecs:RegisterContainerInstance to the role that signs, for example by"
+            " the policy AmazonEC2ContainerServiceforEC2Role"
+        )
+    if error.code not in TERMINAL:
+        return ControlUnavailable(said)
+    if unproven:
+        return ControlUnavailable(f"{said}; instance metadata gave no proof of identity to send")
+    if instance_arn and _GONE.search(str(error)):
+        return RegistrationRefused(
+            f"{said}; {instance_arn} was deregistered, which is final: {start_anew(state)}"
+        )
+    if instance_arn:
+        return RegistrationRefused(
+            f"{said}; mend the settings that it names, or, if {instance_arn} is no more,"
+            f" {start_anew(state)}"
+        )
+    return RegistrationRefused(f"{said}; mend the settings that it names")
+
+
+def is_cluster_missing(error: AwsRefused) -> bool:
+    """Tell whether AWS says that the cluster does not exist."""
+    return error.code == "ClusterNotFoundException" or _CLUSTER_MISSING in str(error)
+
+
+def attributes_not_kept(names: Iterable[str], returned: Mapping[str, str]) -> RegistrationRefused:
+    """Return the error for attributes that Amazon ECS holds other values of than were sent."""
+    listed = ", ".join(f"{name} ({returned.get(name) or 'absent'})" for name in list(names)[:10])
+    return RegistrationRefused(
+        "RegisterContainerInstance: Amazon ECS does not hold these attributes as this host sent"
+        f" them: {listed}; mend ECS_INSTANCE_ATTRIBUTES, or deregister the instance and register"
+        " anew if the host itself has changed"
+    )
+
+
+def start_anew(state: Path) -> str:
+    """Return, in words, how a host becomes a new container instance."""
+    return (
+        f"stop the agent, remove {state} and start it again to register as a new container"
+        " instance (its tasks are then forgotten)"
+    )
