@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from agent.aws.keys import Keys
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
@@ -30,19 +32,20 @@ class FakeHttp:
 
 
 class FakeChain:
-    """Gives ``keys-1``, and the next ones after each refusal."""
+    """Gives the access key ``keys-1``, and the next ones after each refusal."""
 
     def __init__(self) -> None:
         self.generation = 1
+        self.renews = True
         self.missing: Exception | None = None
 
-    async def keys(self) -> Any:
+    async def keys(self) -> Keys:
         if self.missing is not None:
             raise self.missing
-        return f"keys-{self.generation}"
+        return Keys(f"keys-{self.generation}", "the-secret-key", "the-session-token")
 
-    def refused(self, keys: Any) -> None:
-        if keys == f"keys-{self.generation}":
+    def refused(self, keys: Keys) -> None:
+        if self.renews and keys.access_key == f"keys-{self.generation}":
             self.generation += 1
 
 
@@ -51,10 +54,11 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.dates: list[str] = []
+        self.learns = False
 
     def learn(self, date: str) -> bool:
         self.dates.append(date)
-        return True
+        return self.learns
 
 
 class FakeSigner:
@@ -63,8 +67,8 @@ class FakeSigner:
     def __init__(self) -> None:
         self.clock = FakeClock()
 
-    def upgrade(self, keys: Any, _url: URL | str) -> dict[str, str]:
-        return {"Authorization": str(keys), "X-Amz-Date": "20260101T000000Z"}
+    def upgrade(self, keys: Keys, _url: URL | str) -> dict[str, str]:
+        return {"Authorization": keys.access_key, "X-Amz-Date": "20260101T000000Z"}
 
-    def frame(self, keys: Any, _url: URL | str, body: bytes) -> bytes:
-        return f"Authorization: {keys}\r\n\r\n".encode() + body
+    def frame(self, keys: Keys, _url: URL | str, body: bytes) -> bytes:
+        return f"Authorization: {keys.access_key}\r\n\r\n".encode() + body

@@ -19,6 +19,7 @@ BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 _TEXT_LIMIT: Final = 300
 _NAME_LIMIT: Final = 100
+_BODY_LIMIT: Final = 4096
 
 
 class Frame(NamedTuple):
@@ -79,13 +80,16 @@ def frame(raw: bytes) -> Frame:
 
 
 def refusal(raw: bytes, headers: Mapping[str, str]) -> Refusal:
-    """Read the HTTP body of an upgrade that was refused; never raises."""
+    """Read the HTTP body of an upgrade that was refused; never raises.
+
+    The text is as it came but for its length: the caller takes secrets out of it.
+    """
     for read in (_enveloped, _single_entry, _aws_style):
         found = read(raw)
         if found is not None:
             return found
     name = _bare_name(headers.get("x-amzn-ErrorType", ""))
-    return Refusal(name, one_line(raw.decode("utf-8", "replace")))
+    return Refusal(name, raw[:_BODY_LIMIT].decode("utf-8", "replace"))
 
 
 def one_line(text: str) -> str:
@@ -133,4 +137,4 @@ def _bare_name(kind: str) -> str:
 
 
 def _text(text: str | None) -> str:
-    return "null" if text is None else one_line(text)
+    return "null" if text is None else text[:_BODY_LIMIT]

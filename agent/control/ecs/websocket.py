@@ -25,7 +25,8 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from agent.control import transport
+from agent.aws import faults
+from agent.aws.http import worded
 from agent.control.ecs import frames
 from agent.control.ecs.seldom import Seldom
 from agent.errors import ControlUnavailable
@@ -33,8 +34,10 @@ from agent.errors import ControlUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.aws.credentials import CredentialChain, Keys
+    from agent.aws.credentials import CredentialChain
+    from agent.aws.faults import Fault
     from agent.aws.http import AwsHttp
+    from agent.aws.keys import Keys
     from agent.aws.signing import Signer
     from agent.control.ecs.frames import Frame
 
@@ -42,16 +45,6 @@ _CLEAN: Final = frozenset({1000, 1001, 1006, 1011})
 """Close codes that mean: come back. 1006 stands for a connection that ended without a code."""
 _ABNORMAL: Final = 1006
 _NORMAL: Final = 1000
-_SIGNATURE: Final = frozenset({401, 403})
-_SIGNATURE_NAMES: Final = (
-    "Expired",
-    "InvalidSignature",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClient",
-    "InvalidClientToken",
-    "IncompleteSignature",
-    "MissingAuthenticationToken",
-)
 _NONSENSE_COST: Final = 20.0
 """A frame that means nothing counts as this many that do."""
 
@@ -93,13 +86,15 @@ class SocketClosed(ControlUnavailable):
 class UpgradeRefused(ControlUnavailable):
     """The server answered the upgrade with something else than a websocket."""
 
-    def __init__(self, name: str, text: str, *, status: int) -> None:
-        super().__init__(f"the connection was refused ({status}): {name or 'unknown'}: {text}")
-        self.name = name
+    def __init__(self, fault: Fault) -> None:
+        named = fault.code or "unknown"
+        super().__init__(f"the connection was refused ({fault.status}): {named}: {fault.text}")
+        self.name = fault.code
         """The error of ECS, for example ``InactiveInstanceException``; empty where none was named."""
-        self.text = text
+        self.text = fault.text
         """What ECS said of it; ``null`` where it said nothing."""
-        self.status = status
+        self.status = fault.status
+        self.fault = fault
 
     @property
     def is_inactive_instance(self) -> bool:
@@ -109,8 +104,8 @@ class UpgradeRefused(ControlUnavailable):
     @property
     def is_about_signature(self) -> bool:
         """Whether other keys, or the right time, could mend it."""
-        named = f"{self.name} {self.text}"
-        return self.status in _SIGNATURE or any(name in named for name in _SIGNATURE_NAMES)
+        fault = self.fault
+        return fault.is_stale_keys or fault.may_be_skewed or fault.status in {401, 403}
 
 
 class Dialer:
@@ -149,12 +144,21 @@ class Dialer:
             except UpgradeRefused as error:
                 if not error.is_about_signature:
                     raise
-                self._chain.refused(keys)
-                socket = await self._open(target, await self._chain.keys(), stack)
+                newer = await self._others(keys, error)
+                if newer is None:
+                    raise
+                socket = await self._open(target, newer, stack)
             yield socket
 
+    async def _others(self, keys: Keys, error: UpgradeRefused) -> Keys | None:
+        """Return what to sign with after a refusal; None where it would be the same again."""
+        learned = self._signer.clock.learn(error.fault.date)
+        self._chain.refused(keys)
+        newer = await self._chain.keys()
+        return newer if learned or newer != keys else None
+
     async def _open(self, url: URL, keys: Keys, stack: contextlib.AsyncExitStack) -> Socket:
-        upgrade = _Upgrade(self._signer, self.limits.refusal_bytes)
+        upgrade = _Upgrade(keys, self.limits.refusal_bytes)
         session = aiohttp.ClientSession(
             connector=self._http.session.connector,
             connector_owner=False,
@@ -179,7 +183,7 @@ class Dialer:
             what = str(error) or f"no connection within {limit_s:g} s"
             raise ControlUnavailable(f"{url.host}: {what}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ControlUnavailable(transport.worded(error)) from None
+            raise ControlUnavailable(worded(error)) from None
         socket = Socket(opened, upgrade.transport, self.limits, self._nonsense)
         stack.push_async_callback(socket.end)
         return socket
@@ -188,9 +192,9 @@ class Dialer:
 class _Upgrade:
     """What ``ws_connect`` does not tell of one upgrade: the answer that refuses it."""
 
-    def __init__(self, signer: Signer, limit: int) -> None:
+    def __init__(self, keys: Keys, limit: int) -> None:
         self.transport: asyncio.Transport | None = None
-        self._signer = signer
+        self._keys = keys
         self._limit = limit
 
     async def watch(
@@ -207,10 +211,8 @@ class _Upgrade:
         finally:
             response.close()
         told = frames.refusal(body, response.headers)
-        refused = UpgradeRefused(told.name, told.text, status=response.status)
-        if refused.is_about_signature:
-            self._signer.clock.learn(response.headers.get("Date", ""))
-        raise refused
+        text = self._keys.scrub(told.text)
+        raise UpgradeRefused(faults.fault(response.status, response.headers, told.name, text))
 
 
 async def _start_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -253,6 +255,7 @@ class Socket:
         self._writing = asyncio.Lock()
         self._pace = _Pace(limits.burst, limits.frames_per_s, loop.time())
         self._over: _End | None = None
+        self._expiring = False
         age_s = limits.age_s + random.uniform(0.0, limits.age_jitter_s)  # noqa: S311 - spreads load
         self._aging = asyncio.create_task(self._grow_old(age_s))
 
@@ -338,12 +341,13 @@ class Socket:
             raise self._ended(f"the server broke the protocol: {data}", clean=False, code=code)
         if self._over is None:
             raise self._ended("the connection ended", clean=True)
-        if self._over.clean and not self._aging.done():
+        if self._expiring:
             await asyncio.wait([self._aging])
         raise self._over.error()
 
     async def _grow_old(self, age_s: float) -> None:
         await asyncio.sleep(age_s)
+        self._expiring = True
         self._ended("ConnectionExpired: the connection reached its age", clean=True, code=_NORMAL)
         await self._shut("ConnectionExpired: reconnecting")
 

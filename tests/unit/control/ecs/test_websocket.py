@@ -25,7 +25,7 @@ from tests.support.fake_aws import FakeChain, FakeHttp, FakeSigner
 from tests.support.ws_server import Peer, WsServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 QUICK = SocketLimits(
     connect_s=1.0, handshake_s=1.0, read_s=5.0, write_s=5.0, close_s=0.3, frame_bytes=1024 * 1024
@@ -71,6 +71,11 @@ async def hold(peer: Peer) -> None:
     """Keep the connection until the agent ends it."""
     while (await peer.socket.receive()).type is WSMsgType.TEXT:
         pass
+
+
+async def forever(call: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await call()
 
 
 async def test_messages_go_both_ways(server: WsServer, kit: Kit) -> None:
@@ -151,7 +156,7 @@ async def test_a_connection_that_just_ends_is_clean(server: WsServer, kit: Kit) 
         (403, b'{"__type":"AccessDenied","Message":"no"}', "AccessDenied", "no"),
         (503, b"<html>\n  busy\n</html>", "", "<html> busy </html>"),
         (500, b"", "", ""),
-        (500, b"[" * 60_000, "", "[" * 300),
+        (500, b"[" * 60_000, "", "[" * 500),
         (500, b"\xff\xfe{", "", "\ufffd\ufffd{"),
         (200, b'{"a":1,"b":2}', "", '{"a":1,"b":2}'),
     ],
@@ -181,6 +186,31 @@ async def test_a_refused_signature_is_tried_once_more_with_other_keys_and_time(
     assert signer.clock.dates[0].endswith("GMT")
 
 
+async def test_a_refused_signature_is_not_tried_again_when_it_would_be_the_same(
+    server: WsServer, kit: Kit, chain: FakeChain, signer: FakeSigner
+) -> None:
+    chain.renews = False
+    server.refusals = [web.Response(status=403, body=b"{}") for _ in range(9)]
+    with pytest.raises(UpgradeRefused):
+        async with kit.dial():
+            pass
+    assert len(server.requests) == 1
+    signer.clock.learns = True
+    with pytest.raises(UpgradeRefused):
+        async with kit.dial():
+            pass
+    assert len(server.requests) == 3
+
+
+async def test_a_refusal_shows_no_secrets(server: WsServer, kit: Kit) -> None:
+    said = b'{"__type":"SomeException","message":"token the-session-token is not known"}'
+    server.refusals = [web.Response(status=400, body=said)]
+    with pytest.raises(UpgradeRefused) as refused:
+        async with kit.dial():
+            pass
+    assert "the-session-token" not in str(refused.value)
+
+
 async def test_a_refusal_for_good_ends_after_two_tries(server: WsServer, kit: Kit) -> None:
     server.refusals = [web.Response(status=403, body=b"{}") for _ in range(9)]
     with pytest.raises(UpgradeRefused):
@@ -194,7 +224,7 @@ async def test_an_endless_refusal_is_read_in_part(server: WsServer, kit: Kit) ->
     with pytest.raises(UpgradeRefused) as refused:
         async with kit.dial():
             pass
-    assert len(str(refused.value)) < 500
+    assert len(str(refused.value)) < 600
 
 
 async def test_keys_do_not_follow_a_redirect(server: WsServer, kit: Kit) -> None:
@@ -207,18 +237,23 @@ async def test_keys_do_not_follow_a_redirect(server: WsServer, kit: Kit) -> None
 
 
 async def test_a_server_that_never_answers_the_upgrade() -> None:
+    ended = asyncio.Event()
+
     async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
+        await writer.wait_closed()
+        ended.set()
 
     listener = await asyncio.start_server(mute, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     limits = SocketLimits(connect_s=0.1, handshake_s=0.1)
-    parts: Any = (FakeChain(), FakeSigner())
+    parts: tuple[Any, Any] = (FakeChain(), FakeSigner())
     async with FakeHttp.opened() as http:
         with pytest.raises(ControlUnavailable, match="no connection within"):
             async with Dialer(http, *parts, limits).dial(f"http://127.0.0.1:{port}/ws"):
                 pass
+    await ended.wait()
     listener.close()
     await listener.wait_closed()
 
@@ -228,7 +263,7 @@ async def test_nobody_listens() -> None:
     port = listener.sockets[0].getsockname()[1]
     listener.close()
     await listener.wait_closed()
-    parts: Any = (FakeChain(), FakeSigner())
+    parts: tuple[Any, Any] = (FakeChain(), FakeSigner())
     async with FakeHttp.opened() as http:
         with pytest.raises(ControlUnavailable, match="nobody listens"):
             async with Dialer(http, *parts, QUICK).dial(f"http://127.0.0.1:{port}/ws"):
@@ -282,9 +317,10 @@ async def test_half_a_frame_and_then_silence_ends_at_the_deadline(
 async def test_a_slow_drip_ends_at_the_same_deadline(server: WsServer, kit: Kit) -> None:
     async def play(peer: Peer) -> None:
         assert peer.request.transport is not None
-        peer.request.transport.write(b"\x81\x7e\x01\x00")
-        for _ in range(100):
-            peer.request.transport.write(b"x")
+        write = peer.request.transport.write
+        write(b"\x81\x7e\x01\x00")
+        for _ in range(60):
+            write(b"x")
             await asyncio.sleep(0.01)
 
     server.plays = [play]
@@ -300,17 +336,18 @@ async def test_pings_are_answered_and_are_no_messages(server: WsServer, kit: Kit
 
     async def play(peer: Peer) -> None:
         peer.socket._autoping = False
-        await peer.socket.ping(b"there?")
-        pongs.append((await peer.socket.receive()).data)
-        await asyncio.sleep(0.05)
-        await peer.socket.ping(b"still?")
-        await hold(peer)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(50):
+                await peer.socket.ping(b"there?")
+                pongs.append(bytes((await peer.socket.receive()).data))
+                await asyncio.sleep(0.02)
 
     server.plays = [play]
     async with kit.dial(SocketLimits(read_s=0.2, close_s=0.1)) as socket:
         with pytest.raises(SocketClosed, match="no whole message"):
             await socket.receive()
-    assert pongs == [b"there?"]
+    assert 2 < len(pongs) < 30
+    assert pongs[0] == b"there?"
 
 
 async def test_what_cannot_be_read_is_skipped_and_logged_once(server: WsServer, kit: Kit) -> None:
@@ -353,8 +390,8 @@ async def test_a_flood_of_nonsense_is_read_slowly(server: WsServer, kit: Kit) ->
                 async with asyncio.timeout(1.0):
                     await socket.receive()
             assert time.process_time() - began < 0.5
+            assert sent < 1000  # what lies in the buffers of the kernel, and little more
     assert len(lines) == 1
-    assert sent < 2000  # what lies in the buffers of the two ends, and little more
 
 
 async def test_a_peer_that_reads_nothing_ends_the_connection(server: WsServer, kit: Kit) -> None:
@@ -362,15 +399,14 @@ async def test_a_peer_that_reads_nothing_ends_the_connection(server: WsServer, k
 
     async def play(peer: Peer) -> None:
         assert peer.request.transport is not None
-        peer.request.transport.pause_reading()  # type: ignore[attr-defined]
+        peer.request.transport.pause_reading()
         await stop.wait()
 
     server.plays = [play]
     began = time.monotonic()
     async with kit.dial(SocketLimits(write_s=0.2, close_s=0.1)) as socket:
         with pytest.raises(SocketClosed, match="could not be sent within"):
-            for _ in range(1000):
-                await socket.send(b"x" * 1_000_000)
+            await forever(lambda: socket.send(b"x" * 1_000_000))
         with pytest.raises(SocketClosed):
             await socket.receive()
     assert time.monotonic() - began < 5
@@ -428,8 +464,7 @@ async def test_at_its_age_it_does_not_wait_for_ever_for_the_other_end(
     limits = SocketLimits(age_s=0.1, age_jitter_s=0.0, close_s=0.2)
     async with kit.dial(limits) as socket:
         with pytest.raises(SocketClosed, match="ConnectionExpired") as closed:
-            while True:
-                await socket.receive()
+            await forever(socket.receive)
     assert closed.value.clean
     assert time.monotonic() - began < 2
     stop.set()
@@ -468,7 +503,7 @@ async def test_many_dials_leave_nothing_open(server: WsServer, kit: Kit) -> None
 async def test_the_real_client_session_is_left_open(server: WsServer, chain: FakeChain) -> None:
     server.plays = [hold]
     async with aiohttp.ClientSession() as session:
-        parts: Any = (FakeHttp(session), chain, FakeSigner())
+        parts: tuple[Any, Any, Any] = (FakeHttp(session), chain, FakeSigner())
         async with Dialer(*parts, QUICK).dial(f"{server.url}ws"):
             pass
         assert not session.closed
