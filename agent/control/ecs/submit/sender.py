@@ -19,7 +19,7 @@ event). Its ticker of 10 to 30 seconds has no counterpart here.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 from msgspec import Struct
@@ -31,6 +31,7 @@ from agent.control.ecs.submit.merge import Accepted, Lane, Row
 from agent.errors import AwsFailure, AwsRefused, AwsUnavailable, StateFailure
 
 if TYPE_CHECKING:
+    from agent.control.ecs.calls import Api
     from agent.control.ecs.submit.shapes import Call
     from agent.control.link import Link
     from agent.state import Outbox
@@ -38,15 +39,6 @@ if TYPE_CHECKING:
 REFUSED_FOR_GOOD: Final = "InvalidParameterException"
 
 _log = structlog.get_logger()
-
-
-class Api(Protocol):
-    """The calls of ``agent.aws.api.JsonApi`` that are made here."""
-
-    async def call(
-        self, operation: str, request: dict[str, Any], attempts: int = 3, limit_s: float = 42.0
-    ) -> dict[str, Any]:
-        """Make one call; raises ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``."""
 
 
 class Instance(Protocol):

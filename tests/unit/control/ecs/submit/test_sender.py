@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from agent.control.ecs.submit.sender import Submitter, SubmitSettings
+from agent.control.ecs.submit.sender import SubmitSettings, Submitter
 from agent.control.link import Link
 from agent.errors import AwsRefused, AwsUnavailable, CredentialsMissing, StateFailure
 from agent.model.changes import AttachmentChange, ContainerChange, TaskChange
@@ -19,7 +19,7 @@ from agent.model.status import Health
 from agent.state import Batch, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
 PATIENCE_S = 8.0
@@ -57,7 +57,12 @@ class Ecs:
         self._now: dict[str, int] = defaultdict(int)
 
     async def call(
-        self, operation: str, request: dict[str, Any], attempts: int = 3, limit_s: float = 42.0
+        self,
+        operation: str,
+        request: Mapping[str, Any],
+        *,
+        attempts: int = 3,
+        limit_s: float = 42.0,
     ) -> dict[str, Any]:
         task = request.get("task", "")
         self.tried.append(task)
@@ -74,7 +79,7 @@ class Ecs:
                 raise self.faults.pop(0)
         finally:
             self._now[task] -= 1
-        self.taken.append((operation, request))
+        self.taken.append((operation, dict(request)))
         self.at.append(time.perf_counter())
         return {"acknowledgment": "ok"}
 
@@ -117,7 +122,7 @@ class Host:
 
 async def until(what: Callable[[], object]) -> None:
     async with asyncio.timeout(PATIENCE_S):
-        while not what():
+        while not what():  # noqa: ASYNC110 - a test looks from outside
             await asyncio.sleep(0.002)
 
 
