@@ -123,24 +123,23 @@ class Joining:
         "HTTP_PROXY",
         values.PROXY,
         "",
-        "Proxy for `http://` addresses of AWS; `host:port` or a URL. In the environment "
-        "`http_proxy` counts too.",
+        "Proxy on the way to AWS; `host:port` or a URL. `http_proxy` counts too.",
         amazon_only=True,
     )
     https_proxy: str = setting(
         "HTTPS_PROXY",
         values.PROXY,
         "",
-        "Proxy for `https://` addresses of AWS, the web sockets among them. In the environment "
-        "`https_proxy` counts too.",
+        "Proxy for `https://` addresses, the web sockets among them. `https_proxy` counts too.",
         amazon_only=True,
+        note="that of `HTTP_PROXY`",
     )
     no_proxy: str = setting(
         "NO_PROXY",
         values.TEXT,
         "",
-        "Hosts, domains and networks that are reached without a proxy, with commas between. In the "
-        "environment `no_proxy` counts too.",
+        "Hosts, domains and networks that are reached without a proxy, with commas between. "
+        "`no_proxy` counts too.",
         amazon_only=True,
         note="169.254.169.254 and 169.254.170.2",
     )

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 DEFAULT_FILES = (Path("/var/lib/ecs/ecs.config"), Path("/etc/ecs/ecs.config"))
 """The instance's file, written by images and installers, and the user's, which wins."""
 
+IN_VAIN = "settings without effect in this version: "
+"""Begins the warning that lists what Amazon's agent knows and this one does nothing with."""
+
 _ECS_PREFIXES = ("ECS_", "NON_ECS_", "NONECS_")
 _SMALL_LETTERS = {name.lower(): name for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")}
 
@@ -89,6 +92,9 @@ def load(
                 warnings.append(f"{line}; it is left aside")
             else:
                 problems.append(line)
+    # Source: ecs-agent/utils/httpproxy: the one serves for both where the other is not given.
+    if "http_proxy" in chosen:
+        chosen.setdefault("https_proxy", chosen["http_proxy"])
     if not problems:
         chosen["cluster_given"] = "ECS_CLUSTER" in given
         settings = Settings(**chosen)
@@ -185,7 +191,7 @@ def _without_effect(given: Mapping[str, Given]) -> list[str]:
         for value in given.values()
         if value.name not in known and value.name not in GIVEN_TO_CONTAINERS
     ]
-    return [f"settings without effect in this version: {', '.join(sorted(names))}"] if names else []
+    return [f"{IN_VAIN}{', '.join(sorted(names))}"] if names else []
 
 
 def _guess(name: str, known: Iterable[str]) -> str:

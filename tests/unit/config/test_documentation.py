@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config.known import WITHOUT_EFFECT
+from agent.config import amazon, json_file
 from agent.config.settings import variables
 
 if TYPE_CHECKING:
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
-NAMES_BEGIN, NAMES_END = "<!-- no effect: begin -->\n", "<!-- no effect: end -->\n"
+AMAZON_BEGIN, AMAZON_END = "<!-- amazon: begin -->\n", "<!-- amazon: end -->\n"
+JSON_BEGIN, JSON_END = "<!-- json: begin -->\n", "<!-- json: end -->\n"
 
 
 def _row(variable: Variable) -> str:
@@ -28,8 +29,9 @@ def _row(variable: Variable) -> str:
         limits += [f"to {high:g}{unit}"] if high is not None else []
         outside = {"clamp": "", "default": ", else the default", "refuse": ", else refused"}
         kind += f" {' '.join(limits)}{outside[variable.bounds.outside]}"
-    ours = " *Ours.*" if variable.ours else ""
-    return f"| `{variable.name}` | {default} | {kind} | {variable.doc}{ours} |\n"
+    marks = " *Ours.*" if variable.ours else ""
+    marks += " *Amazon ECS.*" if variable.amazon_only else ""
+    return f"| `{variable.name}` | {default} | {kind} | {variable.doc}{marks} |\n"
 
 
 def _settings_table() -> str:
@@ -37,8 +39,24 @@ def _settings_table() -> str:
     return head + "".join(_row(variable) for variable in variables().values())
 
 
-def _names() -> str:
-    return " ".join(f"`{name}`" for name in sorted(WITHOUT_EFFECT)) + "\n"
+def _amazon_tables() -> str:
+    text = ""
+    for title, group in amazon.GROUPS.items():
+        text += f"\n### {title}\n\n"
+        text += "| Amazon's agent | Its default | Here | How, or why |\n| --- | --- | --- | --- |\n"
+        for row in group:
+            plain = " " in row.default or "`" in row.default
+            default = row.default if plain else f"`{row.default}`"
+            text += f"| `{row.name}` | {default if row.default else 'none'} | {row.verdict} | "
+            text += f"{row.how} |\n" if row.how else "|\n"
+    return f"{text}\n"
+
+
+def _json_table() -> str:
+    head = "| Member | Variable |\n| --- | --- |\n"
+    return head + "".join(
+        f"| `{m}` | `{name}` |\n" for m, name in sorted(json_file.MEMBERS.items())
+    )
 
 
 def _section(text: str, begin: str, end: str) -> str:
@@ -50,15 +68,17 @@ def test_the_page_holds_every_setting_as_the_code_does() -> None:
     if os.environ.get("WRITE_DOCS"):
         for begin, end, body in (
             (BEGIN, END, _settings_table()),
-            (NAMES_BEGIN, NAMES_END, _names()),
+            (AMAZON_BEGIN, AMAZON_END, _amazon_tables()),
+            (JSON_BEGIN, JSON_END, _json_table()),
         ):
             text = text.replace(begin + _section(text, begin, end) + end, begin + body + end)
         PAGE.write_text(text)
     assert _section(text, BEGIN, END) == _settings_table()
-    assert _section(text, NAMES_BEGIN, NAMES_END) == _names()
+    assert _section(text, AMAZON_BEGIN, AMAZON_END) == _amazon_tables()
+    assert _section(text, JSON_BEGIN, JSON_END) == _json_table()
 
 
 def test_the_page_names_no_setting_that_does_not_exist() -> None:
     typing_error = {"ECS_CLUSTR"}  # shown as one
-    known = {variable.name for variable in variables().values()} | WITHOUT_EFFECT | typing_error
+    known = {variable.name for variable in variables().values()} | set(amazon.rows()) | typing_error
     assert set(re.findall(r"\bECS_[A-Z0-9_]*[A-Z0-9]\b", PAGE.read_text())) <= known

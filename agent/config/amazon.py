@@ -1,0 +1,336 @@
+"""Every setting of the Amazon ECS agent, and what this agent makes of it. Pure data.
+
+For people: ``docs/configuration.md`` is written from it, and ``ecs-agent doctor`` explains with it.
+The agent itself never loads it. Source of names, defaults and bounds: Amazon ECS agent 1.105.1,
+``agent/config`` and ``ecs-init``; defaults are those on a host that its packages installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+Edge = tuple[float | None, float | None, Literal["clamp", "default", "refuse"]]
+"""Lowest and highest value, and what happens beyond them."""
+
+
+class Verdict(StrEnum):
+    """What of a setting holds here."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+    NONE = "not applicable"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One setting of the Amazon ECS agent."""
+
+    name: str
+    verdict: Verdict
+    default: str = ""
+    """Amazon's default, as an operator would write it or in words; empty for none."""
+    bounds: Edge | None = None
+    """Amazon's limits; stated where the verdict is ``same``."""
+    how: str = ""
+    """How it differs, or why it does not apply."""
+
+
+def _same(name: str, default: str = "", bounds: Edge | None = None) -> Row:
+    return Row(name, Verdict.SAME, default, bounds)
+
+
+def _other(name: str, default: str, how: str) -> Row:
+    return Row(name, Verdict.DIFFERENT, default, how=how)
+
+
+def _none(name: str, default: str, why: str) -> Row:
+    return Row(name, Verdict.NONE, default, how=why)
+
+
+_NO_CLEANUP = "No effect yet: the agent removes no images."
+_NO_TASK_CGROUP = "No effect yet: tasks have no cgroup; limits of containers are enforced."
+_NO_ROLES = "No effect yet: tasks are given no credentials of roles."
+_NO_ENI = "No effect yet: tasks get addresses of the agent's pool, and `awsvpc` is always offered."
+_NO_METADATA = "No effect yet: there is no task metadata endpoint."
+_NO_FIRELENS = "No effect yet: FireLens is not supported."
+_NO_DIRECTORY = "Credentials of an Active Directory are not supported."
+_NO_CONTAINER = "Of Amazon's starter: this agent is a service of the host and no container."
+_UNREAD = "Amazon's agent does not read it either."
+_WINDOWS = "For Windows hosts."
+
+JOINING = (
+    _same("ECS_CLUSTER", "default"),
+    _same("AWS_DEFAULT_REGION", "from instance metadata"),
+    _same("ECS_BACKEND_HOST", "the region's endpoint"),
+    _same("ECS_EXTERNAL", "false"),
+    _same("AWS_ACCESS_KEY_ID", "from the places that `docs/amazon-ecs.md` lists"),
+    _same("AWS_SECRET_ACCESS_KEY"),
+    _same("AWS_SESSION_TOKEN"),
+    _same("ECS_ALTERNATE_CREDENTIAL_PROFILE", "default"),
+    _other("HTTP_PROXY", "", "No SOCKS5 proxies; pulls go by way of the engine's own."),
+    _other(
+        "HTTPS_PROXY", "`HTTP_PROXY`", "No SOCKS5 proxies; pulls go by way of the engine's own."
+    ),
+    _other(
+        "NO_PROXY",
+        "`169.254.169.254,169.254.170.2` and the engine's socket",
+        "The engine's socket needs no entry: it is never asked by way of a proxy.",
+    ),
+    _other(
+        "AWS_EC2_METADATA_DISABLED",
+        "false",
+        "Every true boolean disables it, not the word `true` alone.",
+    ),
+    _same("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254"),
+    _other("DOCKER_HOST", "unix:///var/run/docker.sock", "Only `unix://` addresses."),
+    _same("ECS_ENGINE_AUTH_TYPE"),
+    _same("ECS_ENGINE_AUTH_DATA"),
+    _other(
+        "ECS_AGENT_CONFIG_FILE_PATH",
+        "/etc/ecs/ecs.config.json",
+        "With `--config FILE` the default is `FILE.json`. Unknown members warn.",
+    ),
+    _none(
+        "ECS_INSTANCE_IP_COMPATIBILITY",
+        "from the host's default routes",
+        "No effect yet: it is always found out from the host.",
+    ),
+    _same("ECS_DETAILED_OS_FAMILY", "from `/etc/os-release`"),
+    _other(
+        "SSL_CERT_DIR",
+        "the system's",
+        "Not read from `ecs.config`. In the environment of the process, OpenSSL takes note of it.",
+    ),
+)
+REGISTRATION = (
+    _same("ECS_INSTANCE_ATTRIBUTES"),
+    _same("ECS_CONTAINER_INSTANCE_TAGS"),
+    _same("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", "none"),
+    _same("ECS_RESERVED_PORTS", "[22,2375,2376,51678,51679]"),
+    _same("ECS_RESERVED_PORTS_UDP", "[]"),
+    _same("ECS_RESERVED_MEMORY", "0", (0, 65535, "refuse")),
+    _other(
+        "ECS_AVAILABLE_LOGGING_DRIVERS",
+        '["json-file","syslog","awslogs","fluentd","none"]',
+        'Default `["json-file","none"]`, as without Amazon\'s packages: the others need a set-up '
+        "host. `awsfirelens` is accepted and offers nothing.",
+    ),
+    _same("ECS_DISABLE_PRIVILEGED", "false"),
+    _same("ECS_SELINUX_CAPABLE", "false"),
+    _same("ECS_APPARMOR_CAPABLE", "false"),
+    _same("ECS_WARM_POOLS_CHECK", "false"),
+    _same("ECS_ENABLE_SPOT_INSTANCE_DRAINING", "false"),
+)
+STATE_AND_IMAGES = (
+    _other(
+        "ECS_DATADIR",
+        "/data",
+        "A directory of the host, by default `/var/lib/ecs/data`, which Amazon's starter mounts as "
+        "`/data`. State of Amazon's agent is not read.",
+    ),
+    _none("ECS_CHECKPOINT", "true", "State is always kept."),
+    _none("ECS_HOST_DATA_DIR", "/var/lib/ecs", "The agent sees the host's own paths."),
+    _same("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "3h", (1, None, "default")),
+    _same("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", "0"),
+    _none("ECS_DISABLE_IMAGE_CLEANUP", "false", _NO_CLEANUP),
+    _none("ECS_IMAGE_CLEANUP_INTERVAL", "30m", _NO_CLEANUP),
+    _none("ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1h", _NO_CLEANUP),
+    _none("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1h", _NO_CLEANUP),
+    _none("ECS_NUM_IMAGES_DELETE_PER_CYCLE", "5", _NO_CLEANUP),
+    _none(
+        "NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE",
+        "5",
+        "No effect yet: the agent removes no containers but those of its tasks.",
+    ),
+    _none("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", "false", _NO_CLEANUP),
+    _none("ECS_EXCLUDE_UNTRACKED_IMAGE", "", _NO_CLEANUP),
+    _same("ECS_IMAGE_PULL_BEHAVIOR", "default"),
+    _same("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "1m", (60, None, "clamp")),
+    _other("ECS_IMAGE_PULL_TIMEOUT", "2h", "Less than 1 s counts as not given."),
+    _same("ECS_MANIFEST_PULL_TIMEOUT", "1m", (30, None, "clamp")),
+    _same("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", "false"),
+    _none(
+        "ECS_SHARED_VOLUME_MATCH_FULL_CONFIG",
+        "false",
+        "No effect yet: a shared volume that is there is taken by its name.",
+    ),
+)
+CONTAINERS = (
+    _same("ECS_CONTAINER_STOP_TIMEOUT", "30s", (1, None, "clamp")),
+    _same("ECS_CONTAINER_START_TIMEOUT", "3m", (45, None, "clamp")),
+    _same("ECS_CONTAINER_CREATE_TIMEOUT", "4m", (60, None, "clamp")),
+    _none("ECS_ENABLE_TASK_CPU_MEM_LIMIT", "true", _NO_TASK_CGROUP),
+    _none("ECS_CGROUP_PATH", "/sys/fs/cgroup", _NO_TASK_CGROUP),
+    _none("ECS_CGROUP_CPU_PERIOD", "100ms", _NO_TASK_CGROUP),
+    _none("ECS_TASK_PIDS_LIMIT", "", _NO_TASK_CGROUP),
+    _none("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", "false", _NO_TASK_CGROUP),
+    _same("ECS_DYNAMIC_HOST_PORT_RANGE", "the kernel's local port range"),
+    _other(
+        "ECS_EXCLUDE_IPV6_PORTBINDING",
+        "true; false on hosts without IPv4",
+        "Default `true` on every host.",
+    ),
+    _none("ECS_ENABLE_CONTAINER_METADATA", "false", "No effect yet: there is no metadata file."),
+    _same("ECS_DISABLE_DOCKER_HEALTH_CHECK", "false"),
+    _none("ECS_ENABLE_FIRELENS_ASYNC", "true", _NO_FIRELENS),
+)
+NETWORK_AND_ROLES = (
+    _none("ECS_ENABLE_TASK_IAM_ROLE", "true", _NO_ROLES),
+    _none("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", _NO_ROLES),
+    _none("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true", _NO_ROLES),
+    _none("ECS_ENABLE_TASK_ENI", "true; false with `ECS_EXTERNAL`", _NO_ENI),
+    _none("ECS_ENABLE_HIGH_DENSITY_ENI", "true", _NO_ENI),
+    _same("ECS_AWSVPC_BLOCK_IMDS", "false"),
+    _none(
+        "ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES",
+        "[]",
+        "Tasks reach every network by way of the host.",
+    ),
+    _none("ECS_CNI_PLUGINS_PATH", "/amazon-ecs-cni-plugins", "The agent uses no CNI plugins."),
+    _none("ECS_PAUSE_LABELS", "", "No effect yet: sandboxes carry the agent's labels alone."),
+    _none("ECS_TASK_METADATA_RPS_LIMIT", "40,60", _NO_METADATA),
+    _none("ECS_DISABLE_TASK_METADATA_AZ", "false", _NO_METADATA),
+)
+LOG_AND_METRICS = (
+    _other("ECS_LOGLEVEL", "info", "`none` is refused."),
+    _none(
+        "ECS_LOGLEVEL_ON_INSTANCE",
+        "that of `ECS_LOGLEVEL`",
+        "The file and standard error have one level: that of `ECS_LOGLEVEL`.",
+    ),
+    _other(
+        "ECS_LOGFILE",
+        "/log/ecs-agent.log",
+        "A path of the host; none by default, as the journal keeps the log.",
+    ),
+    _same("ECS_LOG_ROLLOVER_TYPE", "size"),
+    _other("ECS_LOG_OUTPUT_FORMAT", "logfmt", "The default depends on where the log goes."),
+    _other("ECS_LOG_MAX_FILE_SIZE_MB", "5", "Less than 0.1 counts as not given."),
+    _other("ECS_LOG_MAX_ROLL_COUNT", "24", "Less than 1 counts as not given."),
+    _none("ECS_AUDIT_LOGFILE", "/log/audit.log", _NO_ROLES),
+    _none("ECS_AUDIT_LOGFILE_DISABLED", "false", _NO_ROLES),
+    _same("ECS_DISABLE_METRICS", "false"),
+    _none(
+        "ECS_POLL_METRICS",
+        "false",
+        "Counters of the kernel are read at intervals; the engine's statistics are not used.",
+    ),
+    _other(
+        "ECS_POLLING_METRICS_WAIT_DURATION",
+        "10s",
+        "Counts always, from 1 s on; in Amazon's agent from 5 s on, and with `ECS_POLL_METRICS`.",
+    ),
+    _other(
+        "ECS_ENABLE_PROMETHEUS_METRICS",
+        "false",
+        "On the loopback alone, with other figures.",
+    ),
+    _none("ECS_ENABLE_RUNTIME_STATS", "false", "A profiler of the Go runtime."),
+    _none(
+        "ECS_AGENT_HEALTHCHECK_HOST",
+        "localhost",
+        "There is no introspection endpoint; `ecs-agent status` and the watchdog ask the agent.",
+    ),
+)
+UPDATES_AND_DEVICES = (
+    _other(
+        "ECS_UPDATES_ENABLED",
+        "true",
+        "Accepted; updates that Amazon ECS orders are refused politely, whatever it says.",
+    ),
+    _none("ECS_UPDATE_DOWNLOAD_DIR", "/var/cache/ecs", "Packages update this agent."),
+    _other(
+        "ECS_ENABLE_GPU_SUPPORT",
+        "false",
+        "On where there are GPUs, unless it is `false`. GPUs are found by `nvidia-smi`.",
+    ),
+    _none("ECS_NVIDIA_RUNTIME", "nvidia", "GPUs are given as device requests, without a runtime."),
+    _none("ECS_ENABLE_INF_SUPPORT", "false", "Inferentia is not supported."),
+    _none(
+        "ECS_VOLUME_PLUGIN_CAPABILITIES",
+        '["efsAuth"]',
+        "No effect yet: EFS volumes are not supported.",
+    ),
+    _none(
+        "ECS_EBSTA_SUPPORTED",
+        "true",
+        "No effect yet: EBS volumes are reported when they are attached, and not given to tasks.",
+    ),
+    _none("ECS_GMSA_SUPPORTED", "false", _NO_DIRECTORY),
+    _none("CREDENTIALS_FETCHER_HOST", "", _NO_DIRECTORY),
+    _none("CREDENTIALS_FETCHER_HOST_DIR", "", _NO_DIRECTORY),
+    _none("CREDENTIALS_FETCHER_SECRET_NAME_FOR_DOMAINLESS_GMSA", "", _NO_DIRECTORY),
+    _none("ECS_DOMAIN_JOINED_LINUX_INSTANCE", "false", _NO_DIRECTORY),
+    _none("ECS_FSX_WINDOWS_FILE_SERVER_SUPPORTED", "", _WINDOWS),
+    _none("ECS_ENABLE_CPU_UNBOUNDED_WINDOWS_WORKAROUND", "false", _WINDOWS),
+    _none("ECS_ENABLE_MEMORY_UNBOUNDED_WINDOWS_WORKAROUND", "false", _WINDOWS),
+    _none("ECS_DOCKER_PULL_INACTIVITY_TIMEOUT", "", _UNREAD),
+    _none("ECS_POLL_METRICS_WAIT_DURATION", "", _UNREAD),
+    _none("ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME", "", _UNREAD),
+)
+STARTER = (
+    _none("ECS_LOG_DRIVER", "json-file", _NO_CONTAINER),
+    _none("ECS_LOG_OPTS", "{}", _NO_CONTAINER),
+    _none("ECS_INIT_DOCKER_LOG_FILE_SIZE", "16m", _NO_CONTAINER),
+    _none("ECS_INIT_DOCKER_LOG_FILE_NUM", "4", _NO_CONTAINER),
+    _none("ECS_AGENT_LABELS", "", _NO_CONTAINER),
+    _none("ECS_AGENT_APPARMOR_PROFILE", "ecs-agent-default", _NO_CONTAINER),
+    _none("ECS_AGENT_PID_NAMESPACE_HOST", "false", _NO_CONTAINER),
+    _none("ECS_AGENT_RUN_PRIVILEGED", "false", _NO_CONTAINER),
+    _none(
+        "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER",
+        "false",
+        "Loopback addresses are not made routable, so there is nothing to filter.",
+    ),
+    _none(
+        "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS",
+        "false",
+        "There is no introspection endpoint.",
+    ),
+)
+FLAGS = (
+    _other("-version", "", "`ecs-agent version`."),
+    _other("-loglevel", "", "`ECS_LOGLEVEL`."),
+    _other("-loglevel-driver", "", "`ECS_LOGLEVEL`."),
+    _none("-loglevel-on-instance", "", "The file and standard error have one level."),
+    _none("-ecs-attributes", "", "The control endpoint shows them once the host has registered."),
+    _none("-k", "", "Certificates are always checked; trust an authority of your own system-wide."),
+    _none("-license", "", "The package brings the licences along."),
+    _other("-blackhole-ec2-metadata", "", "`AWS_EC2_METADATA_DISABLED=true`."),
+    _other("-healthcheck", "", "`ecs-agent status` fails when the agent does not answer."),
+)
+JSON_ONLY = (
+    _none("NoIID", "false", "`AWS_EC2_METADATA_DISABLED=true` leaves the document out."),
+    _none("PauseContainerTarballPath", "", "The agent makes its sandbox image itself."),
+    _none("PauseContainerImageName", "", "The agent makes its sandbox image itself."),
+    _none("PauseContainerTag", "", "The agent makes its sandbox image itself."),
+    _none("OverrideAWSVPCLocalIPv4Address", "", "`ECS_TASK_POOL_CIDR` sets the addresses."),
+    _none("ENIPauseContainerCleanupDelaySeconds", "0", "Sandboxes end with their tasks."),
+    _none("InstanceENIDNSServerList", "", "`ECS_TASK_DNS_SERVERS` sets the name servers."),
+    _none("CSIDriverSocketPath", "", "There is no CSI driver: EBS volumes are only reported."),
+    _none("NodeStageTimeout", "2s", "There is no CSI driver: EBS volumes are only reported."),
+    _none("NodeUnstageTimeout", "30s", "There is no CSI driver: EBS volumes are only reported."),
+    _none("RuntimeStatsLogFile", "", "A profiler of the Go runtime."),
+    _none("IMDSIAMRolesEnabled", "false", "Nothing turns it on in Amazon's agent either."),
+)
+
+GROUPS = {
+    "Who the host is, and where Amazon ECS": JOINING,
+    "Registration": REGISTRATION,
+    "State and images": STATE_AND_IMAGES,
+    "Containers": CONTAINERS,
+    "Network and roles of tasks": NETWORK_AND_ROLES,
+    "Log and metrics": LOG_AND_METRICS,
+    "Updates, devices, volumes": UPDATES_AND_DEVICES,
+    "Amazon's starter, ecs-init": STARTER,
+    "Options of the command line": FLAGS,
+    "Members of `ecs.config.json` that have no variable": JSON_ONLY,
+}
+"""All rows, in the order of the page."""
+
+
+def rows() -> dict[str, Row]:
+    """Return every row by its name."""
+    return {row.name: row for group in GROUPS.values() for row in group}
