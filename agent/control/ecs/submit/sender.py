@@ -32,6 +32,7 @@ from agent.errors import AwsFailure, AwsRefused, AwsUnavailable, StateFailure
 
 if TYPE_CHECKING:
     from agent.control.ecs.calls import Api
+    from agent.control.ecs.registration import Instance
     from agent.control.ecs.submit.shapes import Call
     from agent.control.link import Link
     from agent.state import Outbox
@@ -39,18 +40,6 @@ if TYPE_CHECKING:
 REFUSED_FOR_GOOD: Final = "InvalidParameterException"
 
 _log = structlog.get_logger()
-
-
-class Instance(Protocol):
-    """What a registration says of this host."""
-
-    @property
-    def cluster(self) -> str:
-        """The cluster to name in every request: as configured, a name or an ARN."""
-
-    @property
-    def control_is_ours(self) -> bool:
-        """Whether the other end is our own control endpoint, which is told of addresses too."""
 
 
 class Registered(Protocol):

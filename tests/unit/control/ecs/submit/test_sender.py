@@ -7,10 +7,11 @@ import contextlib
 import statistics
 import time
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.control.ecs.registration import Instance
 from agent.control.ecs.submit.sender import SubmitSettings, Submitter
 from agent.control.link import Link
 from agent.errors import AwsRefused, AwsUnavailable, CredentialsMissing, StateFailure
@@ -26,11 +27,6 @@ PATIENCE_S = 8.0
 QUICK = SubmitSettings(backoff_first_s=0.005, backoff_limit_s=0.02)
 
 
-class Instance(NamedTuple):
-    cluster: str = "default"
-    control_is_ours: bool = False
-
-
 class Registration:
     def __init__(self) -> None:
         self.known = asyncio.Event()
@@ -38,7 +34,7 @@ class Registration:
 
     async def instance(self) -> Instance:
         await self.known.wait()
-        return Instance()
+        return Instance(arn="arn:instance", cluster="default")
 
 
 class Ecs:

@@ -1,0 +1,1 @@
+"""Telemetry towards Amazon ECS: figures (``sets``), messages (``requests``), the session (``session``)."""

@@ -1,0 +1,339 @@
+"""The telemetry session with Amazon ECS: figures, health and the state of the container engine.
+
+::
+
+    offer(batch) ─► series ─┐ every 20 s                 ┌─► signed frame ─► socket
+    TaskHost.facts ─────────┴─► messages ─► queues ──────┘        ▲
+                                                          acks, heartbeats: it lives
+
+Touches the network, and never makes anybody wait: whoever offers figures returns at once. Messages
+wait in bounded queues while there is no session. Trouble is waited out with backoff for ever, and is
+one line in the log now and then; nothing here ends the agent or touches a task.
+
+Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs/handler`` and ``ecs-agent/tcs/client``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+import time
+import uuid
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+from msgspec import Struct
+
+from agent.aws.signing import wire_url
+from agent.control.ecs.calls import Growing
+from agent.control.ecs.seldom import Seldom
+from agent.control.ecs.tcs import requests
+from agent.control.ecs.tcs.queue import Outgoing
+from agent.control.ecs.tcs.requests import Round
+from agent.control.ecs.tcs.runtime_health import RuntimeHealth
+from agent.control.ecs.tcs.sets import Figures
+from agent.control.ecs.websocket import SocketClosed
+from agent.errors import AgentError, AwsFailure, AwsUnavailable, ControlUnavailable
+from agent.model.promise import WORK_S, Promise
+
+if TYPE_CHECKING:
+    from yarl import URL
+
+    from agent.aws.credentials import CredentialChain
+    from agent.aws.signing import Signer
+    from agent.control.ecs.registration import Instance
+    from agent.control.ecs.submit.sender import Registered
+    from agent.control.ecs.websocket import Dialer, Socket
+    from agent.control.protocol import TaskHost
+    from agent.model.metrics import MetricsBatch
+
+_log = structlog.get_logger()
+
+_SIGNS_OF_LIFE: Final = frozenset(
+    {"HeartbeatMessage", "AckPublishMetric", "AckPublishHealth", "AckPublishInstanceStatus"}
+)
+_COMPLAINTS: Final = frozenset(
+    {
+        "StopTelemetrySessionMessage",
+        "ServerException",
+        "BadRequestException",
+        "ResourceValidationException",
+        "InvalidParameterException",
+    }
+)
+_LASTING_S: Final = 10.0
+"""A session that ended sooner than this after it began does not count as one that worked."""
+_KEYS_AGAIN_S: Final = (1.0, 60.0)
+_DIAL_S: Final = 600.0
+"""A dial has deadlines of its own, in all its parts together far below this."""
+
+
+class TcsSettings(Struct, frozen=True, kw_only=True):
+    """What the session says of the agent, and how patient it is."""
+
+    agent_version: str = ""
+    agent_hash: str = ""
+    docker_version: str = ""
+    """Of the container engine; left out of the URL while it is unknown."""
+    metrics: bool = True
+    """False with ``ECS_DISABLE_METRICS``: the session says that nothing runs."""
+    health: bool = True
+    """False with ``ECS_DISABLE_DOCKER_HEALTH_CHECK``. Without both there is no session."""
+    publish_s: float = 20.0
+    sample_s: float = 10.0
+    """How often the sampler makes a round."""
+    cpus: int = 0
+    """Cores that 100 % stands for; 0 for those of the host."""
+    alive_s: float = 60.0
+    alive_jitter_s: float = 60.0
+    """A session without an ack or heartbeat for ``alive_s`` and up to this much more is closed."""
+    backoff_first_s: float = 1.0
+    backoff_limit_s: float = 60.0
+
+    @property
+    def samples(self) -> int:
+        """Samples that are kept of each container: those of four rounds, 80 at most."""
+        return min(80, max(8, math.ceil(4 * self.publish_s / max(self.sample_s, 0.1))))
+
+
+class Addresses(Protocol):
+    """Where telemetry is taken; ``poll_endpoint.PollEndpoints`` knows."""
+
+    async def tcs(self, arn: str) -> str:
+        """Return the base URL; raises ``AwsFailure`` or ``ControlUnavailable``."""
+
+
+class TcsSession:
+    """One host's telemetry. Made and used on one event loop."""
+
+    def __init__(  # noqa: PLR0913 - its collaborators
+        self,
+        settings: TcsSettings,
+        dialer: Dialer,
+        chain: CredentialChain,
+        signer: Signer,
+        registration: Registered,
+        addresses: Addresses,
+        host: TaskHost,
+    ) -> None:
+        self.promise = Promise("telemetry")
+        """Of the loop that makes messages; who waits for the network has nobody waiting for it."""
+        self.error = ""
+        """Why there is no session now; empty when there is one."""
+        self._settings = settings
+        self._dialer = dialer
+        self._chain = chain
+        self._signer = signer
+        self._registration = registration
+        self._addresses = addresses
+        self._host = host
+        self._figures = Figures(samples=settings.samples, cpus=settings.cpus or os.cpu_count() or 1)
+        self._runtime = RuntimeHealth(lambda: host.engine_up, time.time)
+        self._outgoing = Outgoing()
+        self._socket: Socket | None = None
+        self._dropped = asyncio.Event()
+        self._away = Seldom("telemetry session away")
+        self._complaint = Seldom("telemetry was not taken")
+        self._overflow = Seldom("telemetry was dropped: too much of it waits")
+        self._failed = Seldom("telemetry not collected")
+        self._unsigned = Seldom("telemetry cannot be signed")
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session now."""
+        return self._socket is not None
+
+    def offer(self, batch: MetricsBatch) -> None:
+        """Take one round of the sampler; returns at once and never raises."""
+        if not self._settings.metrics:
+            return
+        try:
+            self._figures.take(batch, self._host.facts())
+        except Exception as error:  # noqa: BLE001 - figures must not disturb whoever offers them
+            self._failed.tell(error=f"{type(error).__name__}: {error}")
+
+    def heartbeat(self) -> None:
+        """The ACS session had a heartbeat: judge the container engine anew. Returns at once."""
+        self._runtime.judge()
+
+    def drop(self) -> None:
+        """Close the socket in use: ACS says that this instance is not active. Returns at once."""
+        self._dropped.set()
+
+    async def run(self) -> None:
+        """Publish until cancelled; returns at once where neither figures nor health are wanted."""
+        if not (self._settings.metrics or self._settings.health):
+            self.promise.rest("telemetry is disabled")
+            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish(), name="telemetry messages")
+            group.create_task(self._stay_connected(), name="telemetry session")
+
+    # -- what is said -------------------------------------------------------------------------------
+
+    async def _publish(self) -> None:
+        """Make the messages of a round, at once and then at a steady beat."""
+        loop = asyncio.get_running_loop()
+        with self.promise.resting("waiting for a registration"):
+            await self._registration.instance()
+        due_s = loop.time()
+        while True:
+            # A registration that is made anew keeps the one before until it has worked.
+            instance = await self._registration.instance()
+            try:
+                self._collect(instance)
+            except Exception as error:  # noqa: BLE001 - telemetry must not end the agent
+                self._failed.tell(error=f"{type(error).__name__}: {error}")
+            due_s = max(due_s + self._settings.publish_s, loop.time())
+            with self.promise.within(
+                self._settings.publish_s + WORK_S, "waiting for the next round"
+            ):
+                await asyncio.sleep(due_s - loop.time())
+
+    def _collect(self, instance: Instance) -> None:
+        """Queue what there is to tell now."""
+
+        def about() -> Round:
+            return Round(instance.cluster, instance.arn, str(uuid.uuid4()), time.time())
+
+        out = self._outgoing
+        facts = self._host.facts()
+        running = any(c.running for task in facts for c in task.containers)
+        lost = 0
+        if self._settings.metrics and running:
+            lost += out.put(out.metrics, requests.metrics(about(), self._figures.tell(facts)))
+        else:
+            lost += out.put(out.metrics, [requests.idle(about())])
+        if self._settings.health:
+            lost += out.put(out.health, requests.health(about(), facts))
+        status = self._runtime.untold()
+        if status is not None:
+            out.put(out.status, [requests.instance_status(about(), status)])
+        if lost:
+            self._overflow.tell(rounds=lost, error=self.error)
+
+    # -- the session ----------------------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = Growing(self._settings.backoff_first_s, self._settings.backoff_limit_s)
+        hasty = False
+        while True:
+            began_s = loop.time()
+            pause_s = 0.0
+            try:
+                await self._session()
+            except SocketClosed as error:
+                self.error = str(error)
+                lasted = loop.time() - began_s >= _LASTING_S
+                if lasted:
+                    backoff.reset()
+                # At once after an ordinary end, but not time and again after ends that came at once.
+                if not error.clean or hasty:
+                    self._away.tell(error=str(error))
+                    pause_s = backoff.next_s()
+                hasty = not lasted
+            except (AwsFailure, ControlUnavailable) as error:
+                self.error = str(error)
+                self._away.tell(error=str(error))
+                pause_s = backoff.next_s(_asked_s(error))
+            except Exception as error:  # noqa: BLE001 - telemetry must not end the agent
+                self.error = f"{type(error).__name__}: {error}"
+                self._away.tell(error=self.error)
+                pause_s = backoff.next_s()
+            if pause_s:
+                await asyncio.sleep(pause_s)
+
+    async def _session(self) -> None:
+        """Open one socket and use it to its end; always raises."""
+        instance = await self._registration.instance()
+        async with asyncio.timeout(_DIAL_S) as dialing:
+            base = await self._addresses.tcs(instance.arn)
+            url = self._url(base, instance)
+            async with self._dialer.dial(url) as socket:
+                dialing.reschedule(None)
+                self._dropped.clear()
+                self._socket = socket
+                self.error = ""
+                _log.info("telemetry session open", host=url.host)
+                try:
+                    raise await self._serve(socket, url)
+                finally:
+                    self._socket = None
+
+    def _url(self, base: str, instance: Instance) -> URL:
+        params = {
+            "agentHash": self._settings.agent_hash,
+            "agentVersion": self._settings.agent_version,
+            "cluster": instance.cluster,
+            "containerInstance": instance.arn,
+        }
+        if self._settings.docker_version:
+            params["dockerVersion"] = self._settings.docker_version
+        return wire_url(f"{base.rstrip('/')}/ws", params)
+
+    async def _serve(self, socket: Socket, url: URL) -> AgentError:
+        """Read and write until the socket ends; return why it did."""
+        async with asyncio.TaskGroup() as group:
+            helpers = [
+                group.create_task(self._write(socket, url), name="telemetry frames"),
+                group.create_task(self._close_when_dropped(socket), name="telemetry drop"),
+            ]
+            ended = await self._read(socket)
+            for helper in helpers:
+                helper.cancel()
+        return ended
+
+    async def _read(self, socket: Socket) -> AgentError:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(self._alive_until(loop.time())) as alive:
+                while True:
+                    frame = await socket.receive()
+                    if frame.type in _SIGNS_OF_LIFE:
+                        alive.reschedule(self._alive_until(loop.time()))
+                    elif frame.type in _COMPLAINTS:
+                        told = bytes(frame.message)[:300].decode("utf-8", "replace")
+                        self._complaint.tell(type=frame.type, message=told)
+                    else:
+                        await socket.ignored(f"its type is unknown: {frame.type}")
+        except SocketClosed as error:
+            return error
+        except TimeoutError:
+            await socket.close("no sign of life from the server")
+            return ControlUnavailable(
+                "the telemetry server sent no ack and no heartbeat for too long"
+            )
+
+    def _alive_until(self, now_s: float) -> float:
+        jitter_s = random.uniform(0.0, self._settings.alive_jitter_s)  # noqa: S311 - spreads load
+        return now_s + self._settings.alive_s + jitter_s
+
+    async def _write(self, socket: Socket, url: URL) -> None:
+        """Sign and send what waits; a message stays in its queue until the socket took it."""
+        again = Growing(*_KEYS_AGAIN_S)
+        while True:
+            rounds, message = await self._outgoing.next()
+            try:
+                frame = self._signer.frame(await self._chain.keys(), url, message)
+                again.reset()
+                await socket.send(frame)
+            except SocketClosed:
+                return  # the reader learns of it as well, and says so
+            except AwsFailure as error:
+                self._unsigned.tell(error=str(error))
+                await asyncio.sleep(again.next_s())
+            else:
+                rounds.sent(message)
+
+    async def _close_when_dropped(self, socket: Socket) -> None:
+        await self._dropped.wait()
+        await socket.close("the instance is not active")
+
+
+def _asked_s(error: AgentError) -> float:
+    if isinstance(error, (AwsUnavailable, ControlUnavailable)):
+        return error.retry_after_s
+    return 0.0
