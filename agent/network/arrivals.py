@@ -8,6 +8,7 @@ nobody waits for a link. A socket that overran has lost news, which is news as w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 from typing import TYPE_CHECKING, Any, Final
@@ -43,26 +44,36 @@ class Links:
         """Return the addresses of the links that are there now; idempotent.
 
         Raises:
-            NetworkFailure: the kernel gives no socket or no list.
+            NetworkFailure: the kernel gives no socket or no list; the next call begins anew.
         """
         if self._news is None:
             # Before the list is read, so that whatever comes after it is news.
             self._news = _listen()
         if self._lane is None:
-            lane = self._make_lane()
-            await lane.start()
-            self._lane = lane
-        return await self._lane.call(_addresses)
+            self._lane = self._make_lane()
+        try:
+            await self._lane.start()
+            return await self._lane.call(_addresses)
+        except NetworkFailure:
+            await self.rest()
+            raise
 
     async def changed(self) -> None:
         """Return when a link came, went or changed since ``present`` was asked.
 
         Raises:
-            NetworkFailure: ``present`` was not asked, or the socket broke.
+            NetworkFailure: ``present`` was not asked, or the socket broke; the next ``present``
+                begins anew.
         """
         if self._news is None:
             raise NetworkFailure("links are not being watched")
-        await read_news(self._news)
+        try:
+            await _read(self._news)
+        except OSError as error:
+            # An overrun has lost news, which is news as well.
+            if error.errno != errno.ENOBUFS:
+                await self.rest()
+                raise NetworkFailure(f"no news of links: {error.strerror}") from error
 
     async def rest(self) -> None:
         """Stop watching and close everything; idempotent."""
@@ -74,21 +85,12 @@ class Links:
             await lane.close()
 
 
-async def read_news(news: socket.socket) -> None:
-    """Return when a socket of the kernel's news has some, and take out what waits there.
-
-    Raises:
-        NetworkFailure: the socket broke.
-    """
-    try:
-        await asyncio.get_running_loop().sock_recv(news, _DATAGRAM)
+async def _read(news: socket.socket) -> None:
+    """Return when the socket has something, and take out what waits there."""
+    await asyncio.get_running_loop().sock_recv(news, _DATAGRAM)
+    with contextlib.suppress(BlockingIOError):
         for _ in range(_AT_ONCE):
             news.recv(_DATAGRAM)
-    except BlockingIOError:
-        return
-    except OSError as error:
-        if error.errno != errno.ENOBUFS:
-            raise NetworkFailure(f"no news of links: {error.strerror}") from error
 
 
 def _listen() -> socket.socket:

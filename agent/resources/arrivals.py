@@ -8,6 +8,7 @@ cannot be read has none. A device that hangs holds one thread, never the caller.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import re
 import socket
@@ -62,22 +63,17 @@ class Disks:
         """Return when a block device came, went or changed since ``present`` was asked.
 
         Raises:
-            OSError: ``present`` was not asked, or the socket broke.
+            OSError: ``present`` was not asked, or the socket broke; the next ``present`` begins
+                anew.
         """
         if self._news is None:
             raise OSError(errno.EBADF, "block devices are not being watched")
-        loop = asyncio.get_running_loop()
         try:
-            concerns = _is_of_block(await loop.sock_recv(self._news, _DATAGRAM))
-            while not concerns:
-                concerns = _is_of_block(await loop.sock_recv(self._news, _DATAGRAM))
-            for _ in range(_AT_ONCE):
-                self._news.recv(_DATAGRAM)
-        except BlockingIOError:
-            return
+            await _read(self._news)
         except OSError as error:
             # An overrun has lost events, which is news as well.
             if error.errno != errno.ENOBUFS:
+                await self.rest()
                 raise
 
     async def rest(self) -> None:
@@ -97,19 +93,30 @@ def _serials(sys_block: Path) -> frozenset[str]:
     found = set()
     for device in sys_block.iterdir():
         for name in _SERIAL_FILES:
-            serial = _read(device / name)
+            serial = _serial(device / name)
             if serial:
                 found.add(volume_id(serial))
                 break
     return frozenset(found)
 
 
-def _read(path: Path) -> str:
+def _serial(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return file.read(_SERIAL_BYTES).decode(errors="replace").strip("\0 \t\n")
     except OSError:
         return ""
+
+
+async def _read(news: socket.socket) -> None:
+    """Return when the kernel tells of a block device, and take out what waits there."""
+    loop = asyncio.get_running_loop()
+    concerns = False
+    while not concerns:
+        concerns = _is_of_block(await loop.sock_recv(news, _DATAGRAM))
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(_AT_ONCE):
+            news.recv(_DATAGRAM)
 
 
 def _is_of_block(event: bytes) -> bool:

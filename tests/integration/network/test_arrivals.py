@@ -87,6 +87,26 @@ async def test_more_news_than_the_socket_holds_is_news(links: Links) -> None:
     assert MAC in await links.present()
 
 
+async def test_after_a_failure_it_begins_anew(links: Links) -> None:
+    before = await links.present()
+    assert links._news is not None
+    links._news.close()
+    with pytest.raises(NetworkFailure, match="no news of links"):
+        await links.changed()
+    assert await links.present() >= before
+    lane = links._lane
+    assert lane is not None
+    assert lane._loop is not None
+    assert lane._stop is not None
+    lane._loop.call_soon_threadsafe(lane._stop.set)  # as if its thread had ended by itself
+    assert lane._thread is not None
+    await asyncio.to_thread(lane._thread.join, 5)
+    with pytest.raises(NetworkFailure, match="not running"):
+        await links.present()
+
+    assert await links.present() >= before
+
+
 async def test_nothing_is_held_open_after_the_rest() -> None:
     before = sorted(Path("/proc/self/fd").iterdir())
     links = Links()

@@ -149,6 +149,21 @@ async def test_lost_events_are_news(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     await disks.rest()
 
 
+async def test_a_broken_socket_is_told_of_and_replaced(
+    tmp_path: Path, kernel: socket.socket
+) -> None:
+    del kernel
+    disks = Disks(tmp_path)
+    await disks.present()
+    assert disks._news is not None
+    disks._news.close()
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        await disks.changed()
+
+    assert disks._news is None
+
+
 async def test_a_device_that_hangs_holds_one_thread(
     tmp_path: Path, kernel: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
