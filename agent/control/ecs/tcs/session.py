@@ -21,7 +21,7 @@ import os
 import random
 import time
 import uuid
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import structlog
 from msgspec import Struct
@@ -105,10 +105,19 @@ class Addresses(Protocol):
         """Return the base URL; raises ``AwsFailure`` or ``ControlUnavailable``."""
 
 
+class _Ended(NamedTuple):
+    """What became of one try to have a session."""
+
+    text: str
+    clean: bool = False
+    lasted: bool = False
+    asked_s: float = 0.0
+
+
 class TcsSession:
     """One host's telemetry. Made and used on one event loop."""
 
-    def __init__(  # noqa: PLR0913 - its collaborators
+    def __init__(
         self,
         settings: TcsSettings,
         dialer: Dialer,
@@ -217,51 +226,52 @@ class TcsSession:
     # -- the session ----------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
-        loop = asyncio.get_running_loop()
         backoff = Growing(self._settings.backoff_first_s, self._settings.backoff_limit_s)
         hasty = False
         while True:
-            began_s = loop.time()
-            pause_s = 0.0
-            try:
-                await self._session()
-            except SocketClosed as error:
-                self.error = str(error)
-                lasted = loop.time() - began_s >= _LASTING_S
-                if lasted:
-                    backoff.reset()
-                # At once after an ordinary end, but not time and again after ends that came at once.
-                if not error.clean or hasty:
-                    self._away.tell(error=str(error))
-                    pause_s = backoff.next_s()
-                hasty = not lasted
-            except (AwsFailure, ControlUnavailable) as error:
-                self.error = str(error)
-                self._away.tell(error=str(error))
-                pause_s = backoff.next_s(_asked_s(error))
-            except Exception as error:  # noqa: BLE001 - telemetry must not end the agent
-                self.error = f"{type(error).__name__}: {error}"
-                self._away.tell(error=self.error)
-                pause_s = backoff.next_s()
-            if pause_s:
-                await asyncio.sleep(pause_s)
+            ended = await self._session()
+            self.error = ended.text
+            if ended.lasted:
+                backoff.reset()
+            # At once after an ordinary end, but not time and again after ends that came at once.
+            at_once = ended.clean and (ended.lasted or not hasty)
+            hasty = not ended.lasted
+            if not at_once:
+                self._away.tell(error=ended.text)
+                await asyncio.sleep(backoff.next_s(ended.asked_s))
 
-    async def _session(self) -> None:
-        """Open one socket and use it to its end; always raises."""
-        instance = await self._registration.instance()
-        async with asyncio.timeout(_DIAL_S) as dialing:
-            base = await self._addresses.tcs(instance.arn)
-            url = self._url(base, instance)
-            async with self._dialer.dial(url) as socket:
-                dialing.reschedule(None)
-                self._dropped.clear()
-                self._socket = socket
-                self.error = ""
-                _log.info("telemetry session open", host=url.host)
-                try:
-                    raise await self._serve(socket, url)
-                finally:
-                    self._socket = None
+    async def _session(self) -> _Ended:
+        """Open one socket and use it to its end; return what ended it."""
+        loop = asyncio.get_running_loop()
+        opened_s = math.inf
+        try:
+            instance = await self._registration.instance()
+            async with asyncio.timeout(_DIAL_S) as dialing:
+                url = self._url(await self._addresses.tcs(instance.arn), instance)
+                async with self._dialer.dial(url) as socket:
+                    dialing.reschedule(None)
+                    opened_s = loop.time()
+                    error: Exception = await self._use(socket, url)
+        except (AwsFailure, ControlUnavailable, TimeoutError) as failure:
+            error = failure
+        except Exception as failure:  # noqa: BLE001 - telemetry must not end the agent
+            return _Ended(f"{type(failure).__name__}: {failure}")
+        return _Ended(
+            text=str(error) or f"no session within {_DIAL_S:g} s",
+            clean=isinstance(error, SocketClosed) and error.clean,
+            lasted=loop.time() - opened_s >= _LASTING_S,
+            asked_s=_asked_s(error),
+        )
+
+    async def _use(self, socket: Socket, url: URL) -> AgentError:
+        self._dropped.clear()
+        self._socket = socket
+        self.error = ""
+        _log.info("telemetry session open", host=url.host)
+        try:
+            return await self._serve(socket, url)
+        finally:
+            self._socket = None
 
     def _url(self, base: str, instance: Instance) -> URL:
         params = {
@@ -327,13 +337,16 @@ class TcsSession:
                 await asyncio.sleep(again.next_s())
             else:
                 rounds.sent(message)
+                await asyncio.sleep(
+                    0
+                )  # signing takes its time; many frames must not take it at once
 
     async def _close_when_dropped(self, socket: Socket) -> None:
         await self._dropped.wait()
         await socket.close("the instance is not active")
 
 
-def _asked_s(error: AgentError) -> float:
+def _asked_s(error: Exception) -> float:
     if isinstance(error, (AwsUnavailable, ControlUnavailable)):
         return error.retry_after_s
     return 0.0
