@@ -158,36 +158,41 @@ class Acs(Channel):
             sent = list(self._sent.get(message["messageId"], ()))
         if not sent:
             return ["answers no message that was sent"]
-        return self._check_answer(frame, sent)
+        # The same id may have come with several messages: it must fit one of them.
+        found = min((_check_answer(frame, kind, order) for kind, order in sent), key=len)
+        if frame.type in ("AckRequest", "NackRequest"):
+            answers = len(self.acks(message["messageId"])) + 1
+            if answers > len(sent):
+                found.append(f"answered {answers} times, sent {len(sent)} times")
+        return found
 
-    def _check_answer(self, frame: Frame, sent: list[tuple[str, dict[str, Any]]]) -> list[str]:
-        message, (kind, order) = frame.message, sent[-1]
-        match frame.type:
-            case "AckRequest" | "NackRequest":
-                echo = {
-                    "cluster": order.get("clusterArn"),
-                    "containerInstance": order.get("containerInstanceArn"),
-                }
-                found = [
-                    f"{name} is {message[name]!r}, not {value!r}"
-                    for name, value in echo.items()
-                    if message[name] != value
-                ]
-                if kind not in _ACKED:
-                    found.append(f"{frame.type} of a {kind}")
-                if frame.type == "NackRequest" and not message["reason"]:
-                    found.append("no reason")
-                answers = len(self.acks(message["messageId"])) + 1
-                if answers > len(sent):
-                    found.append(f"answered {answers} times, sent {len(sent)} times")
-                return found
-            case "HeartbeatAckRequest":
-                return [] if kind == "HeartbeatMessage" else [f"answers a {kind}"]
-            case "IAMRoleCredentialsAckRequest":
-                given = (message["credentialsId"], message["expiration"])
-                return [] if given in _credentials(order) else [f"{given} were never sent"]
-            case _:
-                return _check_candidates(message, kind, order)
+
+def _check_answer(frame: Frame, kind: str, order: dict[str, Any]) -> list[str]:
+    """Return why a message of the agent is no answer to this one."""
+    message = frame.message
+    match frame.type:
+        case "AckRequest" | "NackRequest":
+            echo = {
+                "cluster": order.get("clusterArn"),
+                "containerInstance": order.get("containerInstanceArn"),
+            }
+            found = [
+                f"{name} is {message[name]!r}, not {value!r}"
+                for name, value in echo.items()
+                if message[name] != value
+            ]
+            if kind not in _ACKED:
+                found.append(f"{frame.type} of a {kind}")
+            if frame.type == "NackRequest" and not message["reason"]:
+                found.append("no reason")
+            return found
+        case "HeartbeatAckRequest":
+            return [] if kind == "HeartbeatMessage" else [f"answers a {kind}"]
+        case "IAMRoleCredentialsAckRequest":
+            given = (message["credentialsId"], message["expiration"])
+            return [] if given in _credentials(order) else [f"{given} were never sent"]
+        case _:
+            return _check_candidates(message, kind, order)
 
 
 def _credentials(order: dict[str, Any]) -> set[tuple[str, str]]:
