@@ -29,6 +29,7 @@ Errors never log themselves. They are logged once, where they are handled.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -177,3 +178,12 @@ class PayloadError(AgentError):
     def __init__(self, text: str, *, name: str = "") -> None:
         super().__init__(text)
         self.name = name
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield what a group holds, in whatever depth; an error that is no group yields itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

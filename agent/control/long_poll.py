@@ -38,6 +38,7 @@ from agent.errors import (
     InstanceUnknown,
     StaleGeneration,
     StateFailure,
+    leaves,
 )
 from agent.model.promise import WORK_S, Promise
 
@@ -165,7 +166,7 @@ class LongPoll:
             final, _ = failures.split((ConfigError, StaleGeneration))
             if final is None:
                 raise
-            raise _first(final) from None
+            raise next(leaves(final)) from None
 
     async def leave(self) -> None:
         """Take the host out of its cluster and forget who it was.
@@ -321,10 +322,3 @@ def _trace(error: BaseException) -> list[str]:
         f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
         for frame, line in traceback.walk_tb(error.__traceback__)
     ]
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

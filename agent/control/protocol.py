@@ -7,7 +7,7 @@ ECS itself tomorrow. The rest of the agent knows only these shapes.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -87,6 +87,17 @@ class Arrivals(Protocol):
 
     async def rest(self) -> None:
         """Stop watching: nothing is awaited now. ``present`` begins anew."""
+
+
+class Neighbours(NamedTuple):
+    """What of the agent Amazon ECS as control works with, beside the store."""
+
+    host: TaskHost
+    credentials: KeepCredentials
+    links: Arrivals
+    """MAC addresses of the host's links."""
+    disks: Arrivals
+    """Serial numbers of the host's block devices."""
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):

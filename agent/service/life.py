@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
-from agent.errors import AgentError, ConfigError
+from agent.errors import AgentError, ConfigError, leaves
 from agent.model.promise import Promise
 from agent.service.reload import difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine
 
     from agent.config import Settings
     from agent.service.notify import Notifier
@@ -226,17 +226,9 @@ async def _end(turn: Turn) -> BaseException | None:
     return None if turn.task.cancelled() else turn.task.exception()
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
-
-
 def _is_ours(error: BaseException) -> bool:
-    return all(isinstance(leaf, AgentError) for leaf in _leaves(error))
+    return all(isinstance(leaf, AgentError) for leaf in leaves(error))
 
 
 def _texts(error: BaseException) -> list[str]:
-    return [str(leaf) or type(leaf).__name__ for leaf in _leaves(error)]
+    return [str(leaf) or type(leaf).__name__ for leaf in leaves(error)]

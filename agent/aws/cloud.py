@@ -1,0 +1,102 @@
+"""What every call to AWS needs, built once from the settings: connections, metadata, keys, clock, region.
+
+Touches instance metadata where the settings do not name the region. Fails with ``ConfigError`` where
+only a setting can help, with ``AwsUnavailable`` where waiting may.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.aws.api import JsonApi
+from agent.aws.clock import AwsClock
+from agent.aws.credentials import CredentialChain, chain_for
+from agent.aws.ec2_query import Ec2Api
+from agent.aws.http import AwsHttp, Proxies
+from agent.aws.imds import Imds
+from agent.aws.keys import Keys
+from agent.aws.places import find_region, fips_enabled, service_url
+from agent.aws.signing import Signer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from yarl import URL
+
+    from agent.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """The way to AWS from this host. Lives on one event loop; closed by ``open_cloud``."""
+
+    region: str
+    http: AwsHttp
+    imds: Imds
+    chain: CredentialChain
+    clock: AwsClock
+    fips: bool
+    """Whether the kernel asks for endpoints that meet FIPS."""
+
+    def signer(self, service: str) -> Signer:
+        """Return what signs for a service in this region."""
+        return Signer(self.region, service, self.clock)
+
+    def url(self, service: str, *, override: str = "") -> URL:
+        """Return the endpoint of a service; ``override`` wins over everything else."""
+        return service_url(service, self.region, override=override, fips=self.fips)
+
+    def ecs(self, *, override: str = "") -> JsonApi:
+        """Return the ECS API."""
+        url = self.url("ecs", override=override)
+        return JsonApi(self.http, self.chain, self.signer("ecs"), url)
+
+    def ec2(self) -> Ec2Api:
+        """Return the EC2 query API."""
+        return Ec2Api(self.http, self.chain, self.signer("ec2"), self.url("ec2"))
+
+
+@contextlib.asynccontextmanager
+async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Cloud]:
+    """Open the way to AWS as the settings describe it, and close it at the end of the block.
+
+    Args:
+        settings: proxies, keys, metadata, region.
+        environ: what botocore reads besides: profiles, places of files.
+
+    Raises:
+        ConfigError: the region is not known and nobody but the operator can know it.
+        AwsUnavailable: instance metadata, which should know it, does not answer.
+    """
+    proxies = Proxies(settings.http_proxy, settings.https_proxy, settings.no_proxy)
+    clock = AwsClock()
+    async with AwsHttp(proxies, os_detail=settings.detailed_os_family) as http:
+        imds = Imds(
+            http, enabled=not settings.metadata_disabled, endpoint=settings.metadata_endpoint
+        )
+        chain = chain_for(
+            given=_given(settings),
+            external=settings.external,
+            profile=settings.alternate_credential_profile,
+            rotating_file=settings.rotating_credentials_file,
+            imds=imds,
+            environ=environ,
+            clock=clock,
+        )
+        try:
+            region = await find_region(settings.aws_region, imds)
+            yield Cloud(region, http, imds, chain, clock, await fips_enabled())
+        finally:
+            await chain.close()
+
+
+def _given(settings: Settings) -> Keys | None:
+    if not settings.aws_access_key_id:
+        return None
+    return Keys(
+        settings.aws_access_key_id.reveal(),
+        settings.aws_secret_access_key.reveal(),
+        settings.aws_session_token.reveal(),
+    )
