@@ -18,6 +18,7 @@ store is read by a newer program. Times are Unix seconds, 0 for "not yet". Nothi
     /tasks/<cluster>/<id>                 TaskRecord
     /assign/<instance id>/<task id>       AssignRecord           put in the same transaction as the
                                                                  task; what an agent's poll watches
+    /manifests/<instance id>              number                 timeline of the last task manifest
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
     /meta/<name>                          text
 """
@@ -49,6 +50,7 @@ PLACEMENT = "/placement/"
 MEMBERS = "/members/"
 TASKS = "/tasks/"
 ASSIGNMENTS = "/assign/"
+MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
 CONTROL_ID_KEY = "/meta/controlId"
 """Holds the id that names this store towards agents (``wire.Registered.control_id``)."""
@@ -329,6 +331,11 @@ def assignments_prefix(instance_id: str) -> str:
 def assignment_key(instance_id: str, task_id: str) -> str:
     """Return the key that says that a task is an instance's."""
     return f"{ASSIGNMENTS}{instance_id}/{task_id}"
+
+
+def manifest_key(instance_id: str) -> str:
+    """Return the key that holds how far the timeline of an instance's task manifests has come."""
+    return f"{MANIFESTS}{instance_id}"
 
 
 def run_token_key(cluster: str, client_token: str) -> str:

@@ -68,6 +68,7 @@ async def retire(
         [
             Delete(records.registration_key(instance.client_token)),
             Delete(records.placement_key(instance.id)),
+            Delete(records.manifest_key(instance.id)),
         ],
     )
     return retired or instance

@@ -2,9 +2,12 @@
 
 ::
 
-    POST /                ECS API (JSON 1.1)
-    /v1/...               agents' wire; asks for a token where there is a token file
+    POST /                ECS API (JSON 1.1), the calls of Amazon's agent among it
+    GET  /acs/ws, /tcs/ws orders to and telemetry of Amazon's agent
+    /v1/...               our agents' long poll
     GET  /healthz         200 "ok" when the store answers, else 503
+
+Where there is a token file, the long poll asks for a token, and Amazon's agent must sign with one.
 
 Everything is built here, handed over by constructor, and ends here: ``serve`` returns within two
 seconds of being told to stop, also while polls are held. Nothing is verified about who calls the
@@ -39,21 +42,21 @@ from agent.controlplane.api import (
 from agent.controlplane.api.dispatch import EcsApi
 from agent.controlplane.api.services import Services
 from agent.controlplane.api.validation import EcsModel
+from agent.controlplane.ecs.wire import EcsWire
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.controlplane.wire.auth import Gate
-from agent.controlplane.wire.http import LEASE_S, AgentWire
+from agent.controlplane.wire.http import AgentWire
+from agent.controlplane.wire.station import LEASE_S, Station
 from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from agent.controlplane.api.services import Handlers
     from agent.controlplane.store.contract import Store
-
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
@@ -76,9 +79,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     listen: str = DEFAULT_LISTEN
     """``HOST:PORT`` or ``[V6]:PORT``. Port 0 takes a free one; ``ready`` is told which."""
     agent_listen: tuple[str, ...] = ()
-    """Addresses that serve the agents' wire and health, and nothing else."""
+    """Addresses that serve agents, by either wire, and health, and nothing else."""
     token_file: Path | None = None
-    """Agents must carry one of its tokens; made with a fresh one when it is missing."""
+    """Agents must carry one of its tokens, or sign with it; made with a fresh one when missing."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     lease_s: float = LEASE_S
@@ -143,21 +146,32 @@ async def serve(
         services = Services(store=store, names=Names(settings.region, settings.account))
         model = await asyncio.to_thread(EcsModel.load)
         control_id = await _control_id(store)
-        wire = AgentWire(services, gate, control_id=control_id, lease_s=settings.lease_s)
-        api = EcsApi(services, model, handlers())
-        sites = _sites(settings, tls, services, api.handle, wire)
+        station = Station.build(services, gate, control_id=control_id, lease_s=settings.lease_s)
+        wire, ecs = AgentWire(station), EcsWire(station)
+        sites = _sites(
+            settings,
+            tls,
+            _application(EcsApi(services, model, handlers(), agents=ecs.calls), wire, ecs, store),
+            _application(
+                EcsApi(services, model, handlers(), agents=ecs.calls, agents_only=True),
+                wire,
+                ecs,
+                store,
+            ),
+        )
         async with contextlib.AsyncExitStack() as cleanup:
             for runner in {site.runner for site in sites}:
                 await runner.setup()
                 cleanup.push_async_callback(runner.cleanup)
             cleanup.callback(wire.close)
+            cleanup.callback(ecs.close)
             for site in sites:
                 await _start(site)
             _warn(sites, gate)
             host, port = sites[0].runner.addresses[0][:2]
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(wire.run(), name="wake-ups"),
+                    group.create_task(station.bells.run(), name="wake-ups"),
                     group.create_task(Janitor(services).run(), name="janitor"),
                     group.create_task(_reload(gate, reload or asyncio.Event()), name="reload"),
                 ]
@@ -171,6 +185,7 @@ async def serve(
                 ready(host, port)
                 await stop.wait()
                 wire.close()
+                ecs.close()
                 for task in background:
                     task.cancel()
     finally:
@@ -181,21 +196,20 @@ async def serve(
 def _sites(
     settings: ControlSettings,
     tls: ssl.SSLContext | None,
-    services: Services,
-    api: Handler,
-    wire: AgentWire,
+    for_all: web.Application,
+    for_agents: web.Application,
 ) -> list[_Site]:
     """Return what to listen on, ``listen`` first.
 
     The address of operators speaks TLS like any other, but for one case: on the loopback beside an
     address for agents, where there is nothing to hide it from and the tools would need the CA.
     """
-    whole = _runner(_application(services, api, wire))
+    whole = _runner(for_all)
     first = _Site("--listen", settings.listen, whole, tls)
     if not settings.agent_listen:
         return [first]
     plain = first if first.is_open else _Site(first.option, first.address, whole, None)
-    agents = _runner(_application(services, _not_here, wire))
+    agents = _runner(for_agents)
     return [
         plain,
         *(_Site("--agent-listen", where, agents, tls) for where in settings.agent_listen),
@@ -267,26 +281,21 @@ def handlers() -> Handlers:
     }
 
 
-def _application(services: Services, api: Handler, wire: AgentWire) -> web.Application:
+def _application(api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store) -> web.Application:
     async def health(_: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_HEALTH_LIMIT_S):
-                await services.store.get(records.CONTROL_ID_KEY)
+                await store.get(records.CONTROL_ID_KEY)
         except (StoreFailure, TimeoutError) as error:
             return web.Response(status=503, text=f"store: {error!r}\n")
         return web.Response(text="ok\n")
 
     app = web.Application()
-    app.router.add_post("/", api)
+    app.router.add_post("/", api.handle)
     app.router.add_get("/healthz", health)
     wire.add_routes(app.router)
+    ecs.add_routes(app.router)
     return app
-
-
-async def _not_here(_: web.Request) -> web.Response:
-    """Say so in the words of both sides: AWS tools show ``__type`` and ``message``."""
-    text = "this address serves agents only; call the ECS API on the address of control's --listen"
-    return web.json_response({"__type": "NotServedHere", "message": text}, status=404)
 
 
 async def _control_id(store: Store) -> str:

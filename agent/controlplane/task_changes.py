@@ -18,6 +18,8 @@ from agent.model import reasons
 from agent.model.status import Health
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.controlplane.records import AttachmentRecord, ContainerRecord, TaskRecord
     from agent.model.changes import (
         AttachmentChange,
@@ -94,6 +96,27 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
         version=task.version + 1,
     )
     return _stopped(changed, change) if status == "STOPPED" else changed
+
+
+def with_health(task: TaskRecord, health: Mapping[str, Health]) -> TaskRecord:
+    """Return the record after a word about the health of containers alone, by their names.
+
+    The same object when it says nothing new, and for a task that is STOPPED.
+    """
+    if task.last_status == "STOPPED":
+        return task
+    containers = [
+        replace(c, health_status=health[c.name].value) if c.name in health else c
+        for c in task.containers
+    ]
+    if containers == task.containers:
+        return task
+    return replace(
+        task,
+        containers=containers,
+        health_status=_health(containers),
+        version=task.version + 1,
+    )
 
 
 def check(change: TaskChange) -> None:

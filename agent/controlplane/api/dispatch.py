@@ -6,14 +6,15 @@ what nobody foresaw is a 500 ``ServerException`` that names the request, logged 
 
 Requests are signed by every AWS client. The signature is accepted and **not verified**: any dummy
 key pair works, and whoever reaches the port is an operator. Listen on the loopback, or put
-something that authenticates in front.
+something that authenticates in front. The exception are the calls that agents make, where control
+has a token file (``controlplane.ecs``); an address for agents takes no other calls at all.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import structlog
@@ -21,6 +22,7 @@ from aiohttp import ClientError, web
 
 from agent.controlplane.api.errors import (
     ApiError,
+    NotServedHere,
     RequestEntityTooLargeException,
     RequestTimeoutException,
     SerializationException,
@@ -33,7 +35,7 @@ from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.store.contract import StoreUnavailable
 
 if TYPE_CHECKING:
-    from agent.controlplane.api.services import Handlers, Services
+    from agent.controlplane.api.services import Handler, Handlers, Services
     from agent.controlplane.api.validation import EcsModel
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
@@ -46,6 +48,27 @@ _CHECK_IN_THREAD_BYTES = 32 * 1024
 _log = structlog.get_logger(__name__)
 
 
+class AgentSide(Protocol):
+    """Answers the calls that agents make; ``controlplane.ecs.calls.AgentCalls`` is one."""
+
+    def serves(self, operation: str) -> bool:
+        """Tell whether an operation is answered by ``call``."""
+
+    def is_for_agents(self, operation: str) -> bool:
+        """Tell whether an address for agents takes an operation at all."""
+
+    def verify(self, request: web.Request, body: bytes) -> None:
+        """Return when the caller may speak as an agent; raises ``ApiError``."""
+
+    def permit(self, operation: str, request: dict[str, Any]) -> None:
+        """Return when an agent may make this call; raises ``ApiError``."""
+
+    async def call(
+        self, operation: str, asked: dict[str, Any], raw: dict[str, Any], request: web.Request
+    ) -> dict[str, Any]:
+        """Answer a call, of which ``asked`` is what the model knows; raises ``ApiError``."""
+
+
 class EcsApi:
     """Answers ECS API calls; stateless, any number of calls run side by side."""
 
@@ -55,14 +78,31 @@ class EcsApi:
         model: EcsModel,
         handlers: Handlers,
         *,
+        agents: AgentSide | None = None,
+        agents_only: bool = False,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
     ) -> None:
+        """Take what to answer with.
+
+        Args:
+            services: what handlers work with.
+            model: the model of ECS.
+            handlers: the operations for operators.
+            agents: the operations for agents; none without it.
+            agents_only: for an address that serves agents and nobody else.
+            body_limit_bytes: larger bodies are refused.
+
+        Raises:
+            ValueError: a handler is of no operation of ECS.
+        """
         unknown = sorted(set(handlers) - model.operations)
         if unknown:
             raise ValueError(f"no operation of ECS: {', '.join(unknown)}")
         self._services = services
         self._model = model
         self._handlers = dict(handlers)
+        self._agents = agents
+        self._agents_only = agents_only
         self._body_limit_bytes = body_limit_bytes
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -89,25 +129,41 @@ class EcsApi:
         operation = self._operation(target)
         if request.content_type != CONTENT_TYPE:
             raise UnsupportedMediaTypeException(f"The content type must be {CONTENT_TYPE}.")
-        handler = self._handlers.get(operation)
         body = await self._body(request)
+        agents = self._agents
+        for_agents = agents is not None and agents.serves(operation)
+        if agents is not None and (for_agents or self._agents_only):
+            agents.verify(request, body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            checked = await asyncio.to_thread(self._check, operation, body)
+            checked, raw = await asyncio.to_thread(self._check, operation, body)
         else:
-            checked = self._check(operation, body)
+            checked, raw = self._check(operation, body)
+        if agents is not None and self._agents_only:
+            agents.permit(operation, checked)
+        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            if agents is not None and for_agents:
+                response = await agents.call(operation, checked, raw, request)
+            else:
+                response = await self._handler(operation)(self._services, checked)
+        return self._model.answer(operation, response)
+
+    def _handler(self, operation: str) -> Handler:
+        handler = self._handlers.get(operation)
         if handler is None:
             raise UnsupportedFeatureException(
                 f"The operation {operation} is not supported by this control endpoint."
             )
-        async with asyncio.timeout(HANDLER_TIMEOUT_S):
-            response = await handler(self._services, checked)
-        return self._model.answer(operation, response)
+        return handler
 
-    def _check(self, operation: str, body: bytes) -> dict[str, Any]:
-        return self._model.check(operation, _decode(body))
+    def _check(self, operation: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+        raw = _decode(body)
+        # What is no object was refused by the check.
+        return self._model.check(operation, raw), raw
 
     def _operation(self, target: str) -> str:
         prefix, _, operation = target.partition(".")
+        if self._agents_only and not (self._agents and self._agents.is_for_agents(operation)):
+            raise NotServedHere
         if prefix != TARGET_PREFIX or operation not in self._model.operations:
             raise UnknownOperationException(
                 f"X-Amz-Target must be {TARGET_PREFIX}.<Operation> with an operation of Amazon ECS."

@@ -87,6 +87,17 @@ class AccessDeniedException(ApiError):
     """The caller may not do this."""
 
 
+class NotServedHere(ApiError):
+    """The operation is for operators, and the address for agents."""
+
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this address serves agents only; call the ECS API on the address of control's --listen"
+        )
+
+
 class UnknownOperationException(ApiError):
     """``X-Amz-Target`` is missing or names no operation of ECS."""
 

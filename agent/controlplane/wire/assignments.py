@@ -12,7 +12,7 @@ seen yet is sent the whole set first.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import structlog
@@ -32,23 +32,93 @@ if TYPE_CHECKING:
     from agent.controlplane.wire.bells import Bells
     from agent.controlplane.wire.leases import Leases
     from agent.controlplane.wire.registration import Registry
+    from agent.model.payload import TaskPayload
 
 _REMEMBERED_DEFINITIONS = 512
 
 _log = structlog.get_logger(__name__)
 
 
+class Order(NamedTuple):
+    """One assignment as it was read, and the task that it is of."""
+
+    row: KeyValue
+    assignment: AssignRecord
+    task: TaskRecord
+
+
+class Orders:
+    """Reads assignments and builds what is sent of them, for both wires."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._definitions: dict[str, TaskDefinitionRecord] = {}
+
+    async def read(self, rows: list[KeyValue]) -> tuple[list[Order], bool]:
+        """Return the orders, and whether every row and its task could be read.
+
+        Those to stop come first, each kind in the order in which it was given. Tasks that are
+        STOPPED already are left out.
+        """
+        read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
+        read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
+        keys = [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read]
+        tasks = await access.find_many(self._services.store, TaskRecord, keys)
+        found = []
+        for key, (kv, assignment) in zip(keys, read, strict=True):
+            task = tasks.get(key)
+            if task is not None and task.record.last_status != "STOPPED":
+                found.append(Order(kv, assignment, task.record))
+        return found, len(read) == len(rows) and all(key in tasks for key in keys)
+
+    async def payload(self, order: Order) -> TaskPayload | None:
+        """Return the payload of an order; None, logged, for one that cannot be built."""
+        task = order.task
+        try:
+            definition = await self._definition(task)
+            return payload.build(
+                task,
+                definition,
+                self._services.names,
+                desired=order.assignment.desired_status,
+            )
+        except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
+            _log.error("payload cannot be built", task=task.arn, error=repr(error))
+            return None
+
+    async def _definition(self, task: TaskRecord) -> TaskDefinitionRecord:
+        known = self._definitions.get(task.task_definition_arn)
+        if known is not None:
+            return known
+        found: Found[TaskDefinitionRecord] | None = await access.find(
+            self._services.store,
+            TaskDefinitionRecord,
+            records.task_definition_key(task.family, task.revision),
+        )
+        if found is None:
+            raise KeyError(task.task_definition_arn)
+        if len(self._definitions) >= _REMEMBERED_DEFINITIONS:
+            self._definitions.clear()
+        self._definitions[task.task_definition_arn] = found.record
+        return found.record
+
+
 class Poller:
     """Answers polls; any number of them are held side by side."""
 
     def __init__(
-        self, services: Services, registry: Registry, leases: Leases, bells: Bells
+        self,
+        services: Services,
+        registry: Registry,
+        leases: Leases,
+        bells: Bells,
+        orders: Orders,
     ) -> None:
         self._services = services
         self._registry = registry
         self._leases = leases
         self._bells = bells
-        self._definitions: dict[str, TaskDefinitionRecord] = {}
+        self._orders = orders
         self._told: set[str] = set()
         """Instances that got their whole set from this process."""
         self._closing = False
@@ -120,55 +190,24 @@ class Poller:
         )
 
     async def _assignments(self, rows: list[KeyValue]) -> tuple[list[Assignment], bool]:
-        """Return the orders, and whether every row and its task could be read.
+        orders, all_read = await self._orders.read(rows)
+        return [await self._assignment(order) for order in orders], all_read
 
-        Those to stop come first, each kind in the order in which it was given.
-        """
-        read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
-        read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
-        keys = [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read]
-        tasks = await access.find_many(self._services.store, TaskRecord, keys)
-        found = []
-        for key, (_, assignment) in zip(keys, read, strict=True):
-            task = tasks.get(key)
-            if task is not None and task.record.last_status != "STOPPED":
-                found.append(await self._assignment(assignment, task.record))
-        return found, len(read) == len(rows) and all(key in tasks for key in keys)
-
-    async def _assignment(self, assignment: AssignRecord, task: TaskRecord) -> Assignment:
+    async def _assignment(self, order: Order) -> Assignment:
+        assignment, arn = order.assignment, order.task.arn
+        built = await self._orders.payload(order)
+        if built is None:
+            # What the agent reports as unreadable.
+            raw = msgspec.json.encode({"arn": arn, "desiredStatus": assignment.desired_status})
+        else:
+            raw = payload_model.encode(built)
         return Assignment(
-            task_arn=task.arn,
+            task_arn=arn,
             desired_status=assignment.desired_status,
-            payload=msgspec.Raw(await self._payload(task, assignment.desired_status)),
+            payload=msgspec.Raw(raw),
             stop_code=assignment.stop_code,
             stopped_reason=assignment.stopped_reason,
         )
-
-    async def _payload(self, task: TaskRecord, desired: str) -> bytes:
-        """Return the payload; for one that cannot be built, what its agent reports as unreadable."""
-        try:
-            definition = await self._definition(task)
-            built = payload.build(task, definition, self._services.names, desired=desired)
-        except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
-            _log.error("payload cannot be built", task=task.arn, error=repr(error))
-            return msgspec.json.encode({"arn": task.arn, "desiredStatus": desired})
-        return payload_model.encode(built)
-
-    async def _definition(self, task: TaskRecord) -> TaskDefinitionRecord:
-        known = self._definitions.get(task.task_definition_arn)
-        if known is not None:
-            return known
-        found: Found[TaskDefinitionRecord] | None = await access.find(
-            self._services.store,
-            TaskDefinitionRecord,
-            records.task_definition_key(task.family, task.revision),
-        )
-        if found is None:
-            raise KeyError(task.task_definition_arn)
-        if len(self._definitions) >= _REMEMBERED_DEFINITIONS:
-            self._definitions.clear()
-        self._definitions[task.task_definition_arn] = found.record
-        return found.record
 
 
 def _readable(kv: KeyValue) -> AssignRecord | None:

@@ -1,8 +1,10 @@
 """Who may speak the agents' wire: those that carry a token of control's file.
 
 Reads the token file, and makes it with one fresh token where there is none; touches nothing else. A
-bad file is a ``ConfigError`` that names the mend and shows nothing of the file. Tokens are kept as
-digests and compared in constant time, all of them for every call.
+bad file is a ``ConfigError`` that names the mend and shows nothing of the file. A token that is
+carried is compared by its digest in constant time, with all of them for every call. The tokens
+themselves stay in memory too, because a signature can only be checked with the secret it was made
+with (``controlplane.ecs.signatures``).
 """
 
 from __future__ import annotations
@@ -47,10 +49,16 @@ class Gate:
 
     def __init__(self, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.file = file
+        self._tokens: tuple[str, ...] = ()
         self._digests: tuple[bytes, ...] = ()
         self._clock = clock
         self._logged_at = float("-inf")
         self._unlogged = 0
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the file as it was last read: secrets, for checking signatures alone."""
+        return self._tokens
 
     def load(self) -> int:
         """Read the file, made anew when it is missing; return the number of tokens.
@@ -74,6 +82,7 @@ class Gate:
             found = tokens.parse(text)
         except ValueError as error:
             raise ConfigError(f"--token-file {self.file}: {error}") from None
+        self._tokens = tuple(found)
         self._digests = tuple(_digest(token) for token in found)
         return len(found)
 
@@ -90,7 +99,7 @@ class Gate:
         known = [hmac.compare_digest(digest, other) for other in self._digests]
         if any(known) and token:
             return
-        self._note(peer, has_token=bool(token))
+        self.note(peer, "its token is not in the token file" if token else "it carries no token")
         if token:
             raise Unauthorized("this is no token of control's; use one of its --token-file")
         raise Unauthorized(
@@ -98,13 +107,12 @@ class Gate:
             "join the host with 'ecs-agent join'"
         )
 
-    def _note(self, peer: str, *, has_token: bool) -> None:
-        """Log at most one line in ten seconds, however many calls are refused."""
+    def note(self, peer: str, why: str) -> None:
+        """Log a refused call: at most one line in ten seconds, however many are refused."""
         now = self._clock()
         if now - self._logged_at < _LOG_EVERY_S:
             self._unlogged += 1
             return
-        why = "its token is not in the token file" if has_token else "it carries no token"
         _log.warning("call refused", peer=peer, why=why, more_before=self._unlogged)
         self._logged_at, self._unlogged = now, 0
 

@@ -45,9 +45,9 @@ class Bells:
             group.create_task(self._follow(records.INSTANCES, position=-1))
 
     @contextlib.contextmanager
-    def taken(self, instance_id: str) -> Iterator[asyncio.Event]:
-        """Hold a bell of the instance; it is set by every commit from now on."""
-        bell = asyncio.Event()
+    def taken(self, instance_id: str, bell: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """Hold a bell of the instance, a given one or a fresh one; every commit from now on sets it."""
+        bell = bell or asyncio.Event()
         self._waiting[instance_id].add(bell)
         try:
             yield bell

@@ -23,7 +23,6 @@ from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.wire import reports
 from agent.controlplane.wire.assignments import Poller
-from agent.controlplane.wire.bells import Bells
 from agent.controlplane.wire.errors import (
     InvalidRequest,
     NoSuchCall,
@@ -32,8 +31,7 @@ from agent.controlplane.wire.errors import (
     Unauthorized,
     WireError,
 )
-from agent.controlplane.wire.leases import Leases
-from agent.controlplane.wire.registration import DEFAULT_CLUSTER, Registry
+from agent.controlplane.wire.registration import DEFAULT_CLUSTER
 from agent.model.ids import cluster_name
 from agent.model.metrics import MetricsBatch
 from agent.model.wire import GENERATION_HEADER, ErrorBody, Hello, Register, Registered
@@ -42,11 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.controlplane.access import Found
-    from agent.controlplane.api.services import Services
     from agent.controlplane.records import InstanceRecord
-    from agent.controlplane.wire.auth import Gate
+    from agent.controlplane.wire.station import Station
 
-LEASE_S = 60.0
 MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
 BODY_TIMEOUT_S = 30.0
@@ -66,18 +62,17 @@ _log = structlog.get_logger(__name__)
 
 
 class AgentWire:
-    """Answers agents; one per control endpoint. ``run`` must run while calls are answered."""
+    """Answers agents; one per control endpoint. The station's bells must run meanwhile."""
 
-    def __init__(
-        self, services: Services, gate: Gate, *, control_id: str, lease_s: float = LEASE_S
-    ) -> None:
-        self._services = services
-        self._gate = gate
-        self._control_id = control_id
-        self._registry = Registry(services)
-        self._leases = Leases(services.store, ttl_s=lease_s, clock=services.clock)
-        self._bells = Bells(services.store)
-        self._poller = Poller(services, self._registry, self._leases, self._bells)
+    def __init__(self, station: Station) -> None:
+        self._services = station.services
+        self._gate = station.gate
+        self._control_id = station.control_id
+        self._registry = station.registry
+        self._leases = station.leases
+        self._poller = Poller(
+            station.services, station.registry, station.leases, station.bells, station.orders
+        )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls of the wire to an application."""
@@ -89,10 +84,6 @@ class AgentWire:
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._answering(_no_such_call))
-
-    async def run(self) -> None:
-        """Wake held polls until cancelled."""
-        await self._bells.run()
 
     def close(self) -> None:
         """Answer all held polls now; the server stops."""

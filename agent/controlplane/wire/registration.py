@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _TRIES = 8
 _TOKEN_LIMIT = 256
 DEFAULT_CLUSTER = "default"
+RESERVED_PREFIXES = ("ecs.", "com.amazonaws.", "ecs-host-agent.")
+"""Names of attributes that are the agent's to say, in each registration."""
 
 _log = structlog.get_logger(__name__)
 
@@ -60,8 +62,14 @@ class Registry:
         self._clusters: dict[str, str] = {}
         """Instance id to cluster name; neither ever changes."""
 
-    async def register(self, call: Register) -> InstanceRecord:
+    async def register(self, call: Register, *, tells_all: bool = True) -> InstanceRecord:
         """Register a host, or register it again; the same call twice is one instance.
+
+        Args:
+            call: what the host says.
+            tells_all: whether a registration that is repeated says everything again. Amazon's
+                agent does not: its own attributes come with the first one alone, and which tasks
+                it holds with none.
 
         Raises:
             InvalidRequest: the cluster does not exist, or the host belongs to another one.
@@ -78,10 +86,11 @@ class Registry:
                 record = await self._create(cluster, call, token, of_cluster)
             else:
                 _check_same(known.record, cluster)
-                record = await self._renew(known, call)
+                record = await self._renew(known, call, tells_all=tells_all)
             if record is not None:
                 self._clusters[record.id] = record.cluster
-                await self._order_again(record, set(call.known_tasks))
+                if tells_all:
+                    await self._order_again(record, set(call.known_tasks))
                 _log.info(
                     "instance registered",
                     instance=record.arn,
@@ -98,11 +107,7 @@ class Registry:
             InstanceUnknown: there is none, or it is INACTIVE.
             StaleGeneration: the call comes from an older registration.
         """
-        cluster = self._clusters.get(instance_id) or await self._cluster_of(instance_id)
-        key = records.instance_key(cluster, instance_id)
-        found = await access.find(self._services.store, InstanceRecord, key) if cluster else None
-        if found is None or found.record.status == "INACTIVE":
-            raise InstanceUnknown("this container instance is not registered; register it again")
+        found = await self.current(instance_id)
         if generation < found.record.generation:
             raise StaleGeneration(
                 f"another agent registered as this container instance (generation "
@@ -112,6 +117,19 @@ class Registry:
         if generation > found.record.generation:
             # The store was put back to an older state.
             raise InstanceUnknown("this registration is not known; register again")
+        return found
+
+    async def current(self, instance_id: str) -> Found[InstanceRecord]:
+        """Return an instance whatever its registration.
+
+        Raises:
+            InstanceUnknown: there is none, or it is INACTIVE.
+        """
+        cluster = self._clusters.get(instance_id) or await self._cluster_of(instance_id)
+        key = records.instance_key(cluster, instance_id)
+        found = await access.find(self._services.store, InstanceRecord, key) if cluster else None
+        if found is None or found.record.status == "INACTIVE":
+            raise InstanceUnknown("this container instance is not registered; register it again")
         return found
 
     async def _cluster_of(self, instance_id: str) -> str:
@@ -205,14 +223,19 @@ class Registry:
         result = await services.store.txn(compares, then)
         return record if result.succeeded else None
 
-    async def _renew(self, known: Found[InstanceRecord], call: Register) -> InstanceRecord | None:
+    async def _renew(
+        self, known: Found[InstanceRecord], call: Register, *, tells_all: bool
+    ) -> InstanceRecord | None:
         old = known.record
+        attributes = _attributes(call, old.attributes)
+        if not tells_all:
+            attributes = _own(old.attributes) | attributes
         record = replace(
             old,
             resources=call.resources,
             generation=old.generation + 1,
-            attributes=_attributes(call, old.attributes),
-            agent_version=call.agent_version,
+            attributes=attributes,
+            agent_version=call.agent_version or old.agent_version,
             version=old.version + 1,
         )
         put = Put(known.kv.key, records.encode(record))
@@ -250,6 +273,11 @@ def _check_same(record: InstanceRecord, cluster: str) -> None:
             f"this host is registered in cluster {record.cluster!r} and asks for {cluster!r}; set "
             "ECS_CLUSTER back, or remove the agent's state directory to register it anew"
         )
+
+
+def _own(attributes: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
+    """Return the attributes that somebody chose, as opposed to what the host can do."""
+    return {name: a for name, a in attributes.items() if not name.startswith(RESERVED_PREFIXES)}
 
 
 def _attributes(call: Register, old: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:

@@ -19,16 +19,23 @@ from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged
 from agent.controlplane.wire.errors import InvalidRequest
+from agent.errors import AgentError
 from agent.model import changes as change_model
 from agent.model.changes import TaskChange
 from agent.model.wire import ChangeAnswer, ChangesAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.controlplane.api.services import Services
     from agent.controlplane.records import InstanceRecord
 
 BATCH_LIMIT = 1000
 _SIDE_BY_SIDE = 32
+
+
+class NoSuchTask(AgentError):
+    """A report of a task that control does not know, or of another instance's."""
 
 
 class _Batch(Struct, frozen=True):
@@ -112,25 +119,56 @@ async def apply(
 async def _apply_to_task(
     services: Services, instance: InstanceRecord, arn: str, changes: list[TaskChange]
 ) -> list[ChangeAnswer]:
+    answers: list[ChangeAnswer] = []
+
+    def fold(task: TaskRecord) -> TaskRecord:
+        nonlocal answers
+        if task.instance_id != instance.id:
+            raise NoSuchTask("this container instance has no such task")
+        task, answers = _fold(task, changes)
+        return task
+
+    try:
+        await change_task(services, arn, fold)
+    except NoSuchTask as error:
+        return [_rejected(change.id, str(error)) for change in changes]
+    return answers
+
+
+async def change_task(
+    services: Services, arn: str, decide: Callable[[TaskRecord], TaskRecord]
+) -> TaskRecord:
+    """Change a task by a report; one that became STOPPED loses its assignment in the transaction.
+
+    Args:
+        services: the store and the clock.
+        arn: the task's ARN, whatever it is.
+        decide: pure; takes the record, returns the new one, or the same to leave it. It may raise,
+            and may be called more than once.
+
+    Raises:
+        NoSuchTask: the ARN is none, or no task has it.
+        StoreFailure: it may not be done; the same again is safe.
+    """
     parsed = parse_arn(arn)
     if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
-        return [_rejected(change.id, "taskArn is no ARN of a task") for change in changes]
+        raise NoSuchTask("taskArn is no ARN of a task")
     cluster, task_id = parsed.path
     key, store = records.task_key(cluster, task_id), services.store
     for _ in range(access.TRIES):
         found = await access.find(store, TaskRecord, key)
-        if found is None or found.record.instance_id != instance.id:
-            return [_rejected(c.id, "this container instance has no such task") for c in changes]
-        task, answers = _fold(found.record, changes)
+        if found is None or found.record.arn != arn:
+            raise NoSuchTask("this container instance has no such task")
+        task = decide(found.record)
         if task is found.record:
-            return answers
+            return task
         then: list[Op] = []
         if task.last_status == "STOPPED":
             task = replace(task, settled_at=services.clock())
-            then.append(Delete(records.assignment_key(instance.id, task_id)))
+            then.append(Delete(records.assignment_key(task.instance_id, task_id)))
         then.append(Put(key, records.encode(task)))
         if (await store.txn([unchanged(found.kv)], then)).succeeded:
-            return answers
+            return task
     raise access.Contended(f"{key} changed {access.TRIES} times while reports were applied")
 
 

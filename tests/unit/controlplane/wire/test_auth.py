@@ -254,7 +254,7 @@ async def test_an_address_for_agents_serves_no_operators(tmp_path: Path) -> None
         headers = {"X-Amz-Target": "AmazonEC2ContainerServiceV20141113.ListClusters"}
         async with endpoint.session.post(url, data=b"{}", headers=headers) as answer:
             assert answer.status == 404
-            body = await answer.json()
+            body = await answer.json(content_type=None)
             assert body["__type"] == "NotServedHere"
             assert "agents only" in body["message"]
         async with endpoint.session.get(f"{url}/healthz") as answer:
