@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from aiohttp import WSMsgType, web
 from structlog.testing import capture_logs
+from yarl import URL
 
 from agent.aws.clock import AwsClock
 from agent.aws.signing import Signer
@@ -201,7 +202,7 @@ async def test_frames_are_signed(kit: Kit) -> None:
     request = kit.server.requests[0]
     signed_at = datetime.strptime(lines["X-Amz-Date"], "%Y%m%dT%H%M%S%z").timestamp()
     signer = Signer("us-east-1", "ecs", AwsClock(lambda: signed_at))
-    url = f"http://{request.host}{request.raw_path}"
+    url = URL(f"http://{request.host}{request.raw_path}", encoded=True)
     assert signer.frame(await kit.chain.keys(), url, body) == frame
 
 
