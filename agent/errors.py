@@ -29,8 +29,11 @@ Errors never log themselves. They are logged once, where they are handled.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import IntEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class ExitCode(IntEnum):
