@@ -64,7 +64,7 @@ CHECKS: tuple[Check, ...] = (
     Check("managers", managers.check),
     Check("gpu", gpu.check, limit_s=30.0, slow=True),
     Check("rivals", rivals.check),
-    Check("control", control.check, slow=True),
+    Check("control", control.check, limit_s=45.0, slow=True),
     Check("service", service.check),
 )
 """In the order in which they are told: what the agent stands on first."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.config import json_file_of
 from agent.doctor import reading
 from agent.model.views import AgentView
 
@@ -65,6 +66,12 @@ class Host:
     async def close(self) -> None:
         """End readings that are still under way."""
         await self._once.close()
+
+    @property
+    def json_file(self) -> Path | None:
+        """Where the settings are looked for as JSON; None where no settings file is read."""
+        beside = json_file_of(self.files[-1]) if self.files else None
+        return self.settings.json_file or beside
 
     @property
     def engine_socket(self) -> str:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 
 PROGRAM_LIMIT_S = 10.0
 ANSWER_LIMIT_S = 10.0
+NAME_LIMIT_S = 6.0
 _PART = 65536
 OUTPUT_BYTES = 4 * 1024 * 1024
 """Of a program's output, this much is kept: its end."""
@@ -73,6 +75,13 @@ async def blocking(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="doctor", daemon=True).start()
     return await answer
+
+
+async def look_up(host: str, port: int) -> tuple[str, ...]:
+    """Return the addresses of a name; raises ``OSError`` (no such name) or ``TimeoutError``."""
+    async with asyncio.timeout(NAME_LIMIT_S):
+        rows = await blocking(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    return tuple(dict.fromkeys(str(row[4][0]) for row in rows))
 
 
 def text_of(path: Path, *, limit: int = OUTPUT_BYTES) -> str:

@@ -7,15 +7,18 @@ the archive knows which secrets to leave out.
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Settings, files, load
+from agent.config import Settings, files, json_file, json_file_of, load
 from agent.config.settings import variables
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
+
+_WRONG = re.compile(rf"^{files.ENVIRONMENT}: (\w+)", re.MULTILINE)
 
 
 def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
@@ -23,20 +26,36 @@ def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
     names = {variable.name for variable in variables().values()}
     given: dict[str, str] = {}
     for path in paths:
+        given |= _of_file(path)
+    json_path = given.get("ECS_AGENT_CONFIG_FILE_PATH") or (
+        json_file_of(paths[-1]) if paths else ""
+    )
+    if json_path:
+        given = {**_of_json(Path(json_path)), **given}
+    given |= environ
+    right = {name: value for name, value in given.items() if name in names}
+    while True:
         try:
-            values = files.read(path, required=False).values
-        except ConfigError:
-            continue  # its own line tells of it
-        given |= {name: value.value for name, value in values.items() if name in names}
-    given |= {name: value for name, value in environ.items() if name in names}
-    right = {name: value for name, value in given.items() if _is_right(name, value)}
-    # What was wrong is told by the problems; warnings would name the environment for files.
-    return dataclasses.replace(load(right, ()), warnings=())
+            # What was wrong is told by the problems; warnings would name the environment for files.
+            return dataclasses.replace(load(right, ()), warnings=())
+        except ConfigError as error:
+            wrong = right.keys() & set(_WRONG.findall(str(error)))
+            if not wrong:
+                return Settings()
+            right = {name: value for name, value in right.items() if name not in wrong}
 
 
-def _is_right(name: str, value: str) -> bool:
+def _of_file(path: Path) -> dict[str, str]:
     try:
-        load({name: value}, ())
+        values = files.read(path, required=False).values
     except ConfigError:
-        return False
-    return True
+        return {}  # its own line tells of it
+    return {name: value.value for name, value in values.items()}
+
+
+def _of_json(path: Path) -> dict[str, str]:
+    try:
+        values = json_file.read(path, named=False).values
+    except ConfigError:
+        return {}
+    return {name: value.value for name, value in values.items()}

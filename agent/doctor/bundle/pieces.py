@@ -19,9 +19,10 @@ import msgspec
 
 from agent.config import SecretText
 from agent.config.settings import variables
+from agent.config.values import without_password
 from agent.doctor import reading
 from agent.doctor.bundle.redact import REMOVED
-from agent.doctor.bundle.secrets import file_name, shown_settings, shown_unit
+from agent.doctor.bundle.secrets import file_name, shown_json, shown_settings, shown_unit
 from agent.doctor.checks.service import UNIT
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def all_pieces(host: Host, report: Report) -> list[Piece]:
         Piece("doctor.json", doctor),
         Piece("settings/effective.json", _effective),
         *(Piece(f"settings/{file_name(path)}", _settings_file(path)) for path in host.files),
+        *([Piece("settings/ecs.config.json", _settings_json)] if host.json_file else []),
         Piece("agent/agent.json", _agent("/v1/agent")),
         Piece("agent/tasks.json", _agent("/v1/tasks")),
         Piece("agent/state.json", _state),
@@ -154,6 +156,8 @@ async def _effective(host: Host) -> str:
         value = getattr(host.settings, field)
         if isinstance(value, SecretText):
             value = REMOVED if value else ""
+        elif variable.kind.holds_password:
+            value = without_password(value)
         shown[variable.name] = value if isinstance(value, bool | int | float | None) else str(value)
     problems = list(host.problems)
     return _json({"settings": shown, "warnings": host.settings.warnings, "problems": problems})
@@ -165,6 +169,11 @@ def _settings_file(path: Path) -> Callable[[Host], Awaitable[str]]:
         return shown_settings(text, name=path.name)
 
     return collect
+
+
+async def _settings_json(host: Host) -> str:
+    path = host.json_file
+    return "" if path is None else shown_json(await reading.blocking(lambda: reading.text_of(path)))
 
 
 def _agent(path: str) -> Callable[[Host], Awaitable[str]]:

@@ -1,6 +1,6 @@
 """Gathers every secret value of this host that can be known, so that it can be taken out of text.
 
-Reads the token file, the settings files, and the environments of this process, of the agent and its
+Reads the token file, the settings files, credentials files of AWS, and the environments of this process, of the agent and its
 unit, and of the engine's containers. Values stay in memory. What cannot be read is left out: the patterns of ``redact`` are
 still there.
 """
@@ -12,19 +12,19 @@ import base64
 import contextlib
 import os
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.config import SecretText, files
+from agent.config import SecretText, files, json_file
 from agent.config.settings import variables
 from agent.doctor import reading
-from agent.doctor.bundle.redact import Redactor, is_secret_name
+from agent.doctor.bundle.redact import REMOVED, Redactor, is_secret_name
 from agent.doctor.checks.service import UNIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from agent.doctor.host import Host
 
@@ -40,6 +40,8 @@ _RUNTIME = ("PYTHON", "MALLOC_")
 _CLIPPED = 16
 """The settings' messages show this many characters of a line that is no setting."""
 _LEAST = 4
+_HARMLESS_KEYS = frozenset({"region", "output", "sso_region", "cli_pager", "source_profile"})
+"""Names in credentials files whose values may be shown."""
 
 
 async def redactor(host: Host) -> Redactor:
@@ -60,6 +62,10 @@ def _local(host: Host) -> set[str]:
         known |= of_token_file(reading.text_of(host.settings.control_token_file))
     for path in host.files:
         known |= of_settings_file(reading.text_of(path))
+    if host.json_file is not None:
+        known |= of_settings_json(reading.text_of(host.json_file))
+    for path in _keys_files(host):
+        known |= of_keys_file(reading.text_of(path))
     known |= of_environment(os.environ)
     return known
 
@@ -69,6 +75,8 @@ def _of_settings(host: Host) -> Iterable[str]:
         value = getattr(host.settings, name)
         if isinstance(value, SecretText):
             yield from of_json(value.reveal())
+        elif variables()[name].kind.holds_password and "@" in value:
+            yield value.rpartition("://")[2].rpartition("@")[0]
 
 
 def of_token_file(text: str) -> set[str]:
@@ -91,6 +99,42 @@ def of_settings_file(text: str) -> set[str]:
             name, _, value = line.partition("=")
             known |= {line.strip(), value.strip()} | (set() if value else {name.strip()[:_CLIPPED]})
     return {value for value in known if len(value) >= _LEAST}
+
+
+def of_settings_json(text: str) -> set[str]:
+    """Return the values of a JSON file of settings that must not be shown."""
+    members = _members(text)
+    if members is None:
+        return {text.strip()} if len(text.strip()) >= _LEAST else set()
+    known: set[str] = set()
+    for member, value in members.items():
+        if json_file.is_secret(member):
+            known |= set(_leaves({member: value}, secret=True))
+    return {value for value in known if len(value) >= _LEAST}
+
+
+def of_keys_file(text: str) -> set[str]:
+    """Return what is secret in a credentials file of AWS: every value but those of harmless names."""
+    pairs = (line.partition("=") for line in text.splitlines())
+    found = {value.strip() for name, _, value in pairs if name.strip() not in _HARMLESS_KEYS}
+    return {value for value in found if len(value) >= _LEAST}
+
+
+def _keys_files(host: Host) -> list[Path]:
+    """Return the files that keys of AWS are read from: the rotating one, and those of botocore."""
+    home = Path("/root")
+    told = [os.environ.get(name) for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")]
+    shared = [home / ".aws/credentials", home / ".aws/config", *(Path(t) for t in told if t)]
+    return [host.settings.rotating_credentials_file, *shared]
+
+
+def _members(text: str) -> dict[str, Any] | None:
+    """Return the members of a JSON object; None for any other text."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def may_show(name: str) -> bool:
@@ -123,17 +167,20 @@ def of_json(text: str) -> set[str]:
     return known
 
 
-def _leaves(value: Any) -> Iterable[str]:
-    """Yield the secrets in registry credentials: passwords, and what ``auth`` holds in base64."""
+def _leaves(value: Any, *, secret: bool = False) -> Iterable[str]:
+    """Yield the secrets in registry credentials: passwords, and what ``auth`` holds in base64.
+
+    With ``secret``, every text counts as one.
+    """
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for name, item in pairs:
         if isinstance(item, dict | list):
-            yield from _leaves(item)
+            yield from _leaves(item, secret=secret)
         elif isinstance(item, str) and item:
             if name == "auth":
                 yield item
                 yield from _decoded(item)
-            elif not isinstance(name, str) or is_secret_name(name):
+            elif secret or not isinstance(name, str) or is_secret_name(name):
                 yield item
 
 
@@ -209,6 +256,21 @@ def shown_settings(text: str, *, name: str) -> str:
             given = next(iter(content.values.values()))
             lines.append(line if may_show(given.name) else f"{given.name}=[removed]")
     return "\n".join(lines)
+
+
+def shown_json(text: str) -> str:
+    """Return a JSON file of settings with the members removed that may hold a secret.
+
+    What is no JSON object is removed whole.
+    """
+    members = _members(text)
+    if members is None:
+        return f"[removed: no JSON object; {len(text)} characters]" if text.strip() else text
+    shown = {
+        member: REMOVED if json_file.is_secret(member) else value
+        for member, value in members.items()
+    }
+    return msgspec.json.format(msgspec.json.encode(shown), indent=2).decode() + "\n"
 
 
 def shown_unit(text: str) -> str:

@@ -6,9 +6,7 @@ agent would meet.
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
-import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -19,6 +17,7 @@ from agent.control.answers import TokenRefused
 from agent.control.credentials import is_readable_on_the_way, read_token
 from agent.control.hello import Meeting, meet
 from agent.doctor import reading
+from agent.doctor.checks import amazon
 from agent.doctor.findings import Finding, Verdict
 from agent.errors import AgentError
 
@@ -26,12 +25,10 @@ if TYPE_CHECKING:
     from agent.config import Settings
     from agent.doctor.host import Host
 
-_NAME_LIMIT_S = 6.0
 _FAR_S = 1.0
 """An answer later than this slows every launch."""
 _SKEW_WARN_S, _SKEW_ERROR_S = 5.0, 300.0
 _SETTING = "ECS_CONTROL_ENDPOINT"
-_JOIN = "ecs-agent join URL --token TOKEN"
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,19 +45,19 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look the name up, then ask control who it is."""
+    """Look the name up, then ask control who it is; Amazon ECS where no endpoint of ours is set."""
     settings = host.settings
     if not settings.control_endpoint:
-        return judge(settings, Contact())
+        return amazon.judge(Verdict("control"), settings, await amazon.ask(settings))
     return judge(settings, await _contact(settings))
 
 
 async def _contact(settings: Settings) -> Contact:
     url = URL(settings.control_endpoint)
     try:
-        addresses = await _look_up(url.host or "", url.port or 0)
+        addresses = await reading.look_up(url.host or "", url.port or 0)
     except (OSError, TimeoutError) as error:
-        why = getattr(error, "strerror", None) or f"no answer within {_NAME_LIMIT_S:g} s"
+        why = getattr(error, "strerror", None) or f"no answer within {reading.NAME_LIMIT_S:g} s"
         return Contact(name_trouble=str(why))
     token = await _token(settings)
     began = time.monotonic()
@@ -93,25 +90,10 @@ async def _token(settings: Settings) -> str:
         return ""
 
 
-async def _look_up(host: str, port: int) -> tuple[str, ...]:
-    """Return the addresses of a name; raises ``OSError`` (no such name) or ``TimeoutError``."""
-    async with asyncio.timeout(_NAME_LIMIT_S):
-        rows = await reading.blocking(
-            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-    return tuple(dict.fromkeys(str(row[4][0]) for row in rows))
-
-
 def judge(settings: Settings, contact: Contact) -> list[Finding]:
     """Return the verdict on control. Pure."""
     verdict = Verdict("control")
-    endpoint = settings.control_endpoint
-    if not endpoint:
-        verdict.warn(
-            f"{_SETTING} is not set: this host has not joined", "have this host join", _JOIN
-        )
-        return verdict.findings
-    url = URL(endpoint)
+    url = URL(settings.control_endpoint)
     if contact.name_trouble:
         verdict.error(
             f"the name {url.host} of control is not known here ({contact.name_trouble})",

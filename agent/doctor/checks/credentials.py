@@ -1,4 +1,4 @@
-"""The token by which control knows this host: there, readable by root alone, and usable."""
+"""What control knows this host by, a token or keys: there, readable by root alone, and usable."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from yarl import URL
 
 from agent.control.credentials import is_readable_on_the_way, read_token, worded
 from agent.doctor import reading
+from agent.doctor.checks import amazon, keys
 from agent.doctor.findings import Finding, Verdict
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look at the token file that the settings name."""
+    """Look at the token file that the settings name, or at the keys for Amazon ECS."""
+    if amazon.is_meant(host.settings):
+        return keys.judge(Verdict("credentials"), host.settings, await keys.look(host.settings))
     path = host.settings.control_token_file
     found = None if path is None else await reading.blocking(lambda: look_at(path))
     return judge(found, endpoint=host.settings.control_endpoint)
@@ -75,7 +78,11 @@ def _without_token(verdict: Verdict, endpoint: str) -> None:
             "ecs-agent join https://CONTROL:PORT --token TOKEN",
         )
         return
-    verdict.ok("no token is set; control is asked without one" if endpoint else "no token is set")
+    verdict.ok(
+        "no token is set; control is asked without one"
+        if endpoint
+        else "neither a token nor keys are set"
+    )
 
 
 def _judge_mode(verdict: Verdict, found: SecretFile) -> None:

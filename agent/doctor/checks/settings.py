@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from agent.config import amazon
+from agent.config.loader import IN_VAIN
 from agent.doctor import reading
 from agent.doctor.findings import Finding, Verdict
 from agent.model.resources import MIB
@@ -19,7 +21,8 @@ if TYPE_CHECKING:
 
 async def check(host: Host) -> list[Finding]:
     """Tell whether the settings can be used and whether this is root."""
-    present = await reading.blocking(lambda: [path for path in host.files if path.exists()])
+    files = [*host.files, *([host.json_file] if host.json_file else [])]
+    present = await reading.blocking(lambda: [path for path in files if path.exists()])
     return judge(
         problems=host.problems,
         warnings=host.settings.warnings,
@@ -52,7 +55,7 @@ def judge(
             "ecs-agent doctor",
         )
     for warning in warnings:
-        verdict.warn(warning, "mend the line, or leave it if it is meant so")
+        verdict.warn(warning, _reasons(warning) or "mend the line, or leave it if it is meant so")
     if reserved_mib >= memory_mib:
         verdict.error(
             f"ECS_RESERVED_MEMORY {reserved_mib} leaves nothing of this host's {memory_mib} MiB: "
@@ -69,3 +72,13 @@ def judge(
             "sudo ecs-agent doctor",
         )
     return verdict.findings
+
+
+def _reasons(warning: str) -> str:
+    """Return why each setting of Amazon's agent does nothing here, where that is the warning."""
+    if not warning.startswith(IN_VAIN):
+        return ""
+    table = amazon.rows()
+    names = [name for name in warning.removeprefix(IN_VAIN).split(", ") if name in table]
+    whys = [f"{name} ({table[name].how.rstrip('.')})" for name in names]
+    return f"leave them if they are meant so: {', '.join(whys)}" if whys else ""

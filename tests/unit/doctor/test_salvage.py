@@ -26,3 +26,24 @@ def test_a_file_that_cannot_be_read_gives_the_defaults(tmp_path: Path) -> None:
     config = tmp_path / "ecs.config"
     config.write_bytes(b"\xff\xfe")
     assert usable({}, [config, tmp_path]) == Settings()
+
+
+def test_pairs_that_belong_together_stay_together(tmp_path: Path) -> None:
+    config = tmp_path / "ecs.config"
+    config.write_text(
+        "ECS_EXTERNAL=true\nAWS_DEFAULT_REGION=eu-west-1\nECS_CLUSTR=x\n"
+        "AWS_ACCESS_KEY_ID=half\nECS_LOGLEVEL=loud\n"
+    )
+    (tmp_path / "ecs.config.json").write_text('{"ReservedMemory": 64, "External": false}')
+    found = usable({}, [config])
+    assert (found.external, found.aws_region, found.reserved_memory_mib) == (True, "eu-west-1", 64)
+    assert not found.aws_access_key_id
+
+
+def test_of_two_controls_the_endpoint_stays(tmp_path: Path) -> None:
+    config = tmp_path / "ecs.config"
+    config.write_text(
+        "ECS_EXTERNAL=true\nAWS_DEFAULT_REGION=eu-west-1\nECS_CONTROL_ENDPOINT=http://c:1\n"
+    )
+    found = usable({}, [config])
+    assert (found.control_endpoint, found.external) == ("http://c:1", False)

@@ -82,3 +82,40 @@ def test_a_container_gives_its_secrets_and_its_long_values() -> None:
         ["DB_PASSWORD=hunter2", "PATH=/usr/local/bin:/usr/bin", "MODE=fast", "BLOB=abcdefghijklm"]
     )
     assert known == {"hunter2", "abcdefghijklm"}
+
+
+def test_a_proxy_is_shown_only_without_a_password() -> None:
+    text = "HTTP_PROXY=proxy:3128\nHTTPS_PROXY=http://u:hunter2@proxy\nAWS_SESSION_TOKEN=hunter3\n"
+    shown = secrets.shown_settings(text, name="ecs.config")
+    assert "hunter" not in shown
+    assert "u:hunter2" not in shown
+
+
+def test_keys_of_aws_are_known_from_their_files() -> None:
+    known = secrets.of_keys_file(
+        "[default]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key=hunter2\n"
+        "aws_session_token = hunter3==\nregion = eu-west-1\n# x = commented\n"
+    )
+    assert {"AKIAEXAMPLE", "hunter2", "hunter3==", "commented"} <= known
+    assert "eu-west-1" not in known
+
+
+def test_settings_as_json_are_shown_without_what_may_be_secret() -> None:
+    text = json.dumps(
+        {"cluster": "prod", "EngineAuthData": json.loads(AUTH_DATA), "Mistyped": "hunter3", "x": 1}
+    )
+    assert json.loads(secrets.shown_json(text)) == {
+        "cluster": "prod",
+        "EngineAuthData": "[removed]",
+        "Mistyped": "[removed]",
+        "x": "[removed]",
+    }
+    assert {"hunter2", "swordfish", "hunter3"} <= secrets.of_settings_json(text)
+    assert "prod" not in secrets.of_settings_json(text)
+
+
+def test_json_that_is_none_is_not_shown() -> None:
+    assert secrets.shown_json('{"Cluster": hunter2') == "[removed: no JSON object; 19 characters]"
+    assert secrets.of_settings_json('{"Cluster": hunter2') == {'{"Cluster": hunter2'}
+    assert secrets.shown_json("") == ""
+    assert secrets.of_settings_json("[1]") == set()

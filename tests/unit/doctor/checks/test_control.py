@@ -45,10 +45,6 @@ def test_control(contact: Contact, level: str, word: str) -> None:
     assert word in f"{finding.mend} {finding.command}"
 
 
-def test_a_host_that_has_not_joined() -> None:
-    assert "join" in only(control.judge(Settings(), Contact()), Level.WARNING).command
-
-
 def test_a_token_on_an_open_way() -> None:
     plain = Settings(control_endpoint="http://control.example:6820")
     assert "plain HTTP" in only(control.judge(plain, ANSWERED), Level.WARNING).seen

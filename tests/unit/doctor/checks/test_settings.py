@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agent.config.loader import IN_VAIN
 from agent.doctor.checks import settings
 from agent.doctor.findings import Level
 from tests.support.findings import levels, only
@@ -37,3 +38,16 @@ def test_a_reserve_that_leaves_nothing() -> None:
         problems=[], warnings=[], files=[], is_root=True, reserved_mib=4096, memory_mib=2048
     )
     assert "below 2048" in only(findings, Level.ERROR).mend
+
+
+def test_settings_without_effect_are_explained() -> None:
+    warning = f"{IN_VAIN}ECS_CHECKPOINT, FOO"
+    findings = settings.judge(problems=[], warnings=[warning, "other"], files=[], is_root=True)
+    assert (
+        findings[0].mend == "leave them if they are meant so: ECS_CHECKPOINT (State is always kept)"
+    )
+    assert findings[1].mend == "mend the line, or leave it if it is meant so"
+    assert (
+        "mend the line"
+        in settings.judge(problems=[], warnings=[f"{IN_VAIN}FOO"], files=[], is_root=True)[0].mend
+    )

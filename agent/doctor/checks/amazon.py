@@ -1,0 +1,265 @@
+"""Amazon ECS as control: its region known, reachable, its time ours, and the host's keys taken.
+
+Calls by ``agent.aws``, as the agent itself would make them: one plain request, and one signed call
+that changes nothing (``DiscoverPollEndpoint``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from agent.aws.clock import MOST_S
+from agent.aws.cloud import open_cloud
+from agent.aws.http import worded
+from agent.control.credentials import is_readable_on_the_way
+from agent.control.hello import ahead_s
+from agent.doctor import reading
+from agent.errors import AwsRefused, AwsUnavailable, ConfigError, CredentialsMissing
+
+if TYPE_CHECKING:
+    from agent.aws.cloud import Cloud
+    from agent.config import Settings
+    from agent.doctor.findings import Finding, Verdict
+
+_REACH_LIMIT_S = 8.0
+_KEYS_LIMIT_S = 10.0
+_CALL_LIMIT_S = 8.0
+_FAR_S = 2.0
+_SKEW_WARN_S = 5.0
+_OPERATION = "DiscoverPollEndpoint"
+_ROLE = "AmazonEC2ContainerServiceforEC2Role"
+_JOIN = "ecs-agent join URL --token TOKEN"
+_DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOperation"})
+
+
+class Contact(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of asking Amazon ECS; later fields stay empty where an earlier step failed."""
+
+    region: str = ""
+    region_trouble: str = ""
+    endpoint: str = ""
+    proxy: str = ""
+    """Host and port of the proxy on the way; empty without one."""
+    addresses: tuple[str, ...] = ()
+    name_trouble: str = ""
+    trouble: str = ""
+    """Why no answer came."""
+    ahead_s: float | None = None
+    """By how much this host's clock is ahead; None where the answer does not tell."""
+    took_s: float = 0.0
+    keys_trouble: str = ""
+    key: str = ""
+    """The last characters of the access key."""
+    refusal: str = ""
+    """Why the signed call was not taken, beginning with Amazon's code."""
+
+
+def is_meant(settings: Settings) -> bool:
+    """Tell whether the settings speak of Amazon ECS. Without any, an EC2 host serves it as well."""
+    told = settings.aws_region or settings.backend_host or settings.external
+    return not settings.control_endpoint and bool(told or settings.aws_access_key_id)
+
+
+async def ask(settings: Settings) -> Contact:
+    """Go the way that the agent goes, as far as it leads."""
+    try:
+        async with open_cloud(settings, os.environ) as cloud:
+            return await _ask(settings, cloud)
+    except (ConfigError, AwsUnavailable) as error:
+        return Contact(region_trouble=str(error))
+
+
+async def _ask(settings: Settings, cloud: Cloud) -> Contact:
+    api = cloud.ecs(override=settings.backend_host)
+    url = api.endpoint
+    proxy = cloud.http.proxy_for(url)
+    way = proxy or url
+    so_far = Contact(
+        region=cloud.region, endpoint=str(url), proxy=f"{way.host}:{way.port}" if proxy else ""
+    )
+    try:
+        addresses = await reading.look_up(way.host or "", way.port or 0)
+    except (OSError, TimeoutError) as error:
+        why = getattr(error, "strerror", None) or f"no answer within {reading.NAME_LIMIT_S:g} s"
+        return msgspec.structs.replace(so_far, name_trouble=str(why))
+    so_far = msgspec.structs.replace(so_far, addresses=addresses)
+    began = time.monotonic()
+    try:
+        ahead = await _reach(cloud, url)
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        is_late = isinstance(error, TimeoutError)
+        trouble = f"no answer within {_REACH_LIMIT_S:g} s" if is_late else worded(error)
+        return msgspec.structs.replace(so_far, trouble=trouble)
+    took_s = time.monotonic() - began
+    so_far = msgspec.structs.replace(so_far, ahead_s=ahead, took_s=took_s)
+    try:
+        async with asyncio.timeout(_KEYS_LIMIT_S):
+            keys = await cloud.chain.keys()
+    except (CredentialsMissing, TimeoutError) as error:
+        trouble = str(error) or f"no credentials were found within {_KEYS_LIMIT_S:g} s"
+        return msgspec.structs.replace(so_far, keys_trouble=trouble)
+    so_far = msgspec.structs.replace(so_far, key=keys.access_key[-4:])
+    try:
+        await api.call(_OPERATION, {"cluster": settings.cluster}, attempts=1, limit_s=_CALL_LIMIT_S)
+    except AwsRefused as error:
+        return msgspec.structs.replace(so_far, refusal=f"{error.code}: {error}")
+    except (AwsUnavailable, CredentialsMissing) as error:
+        return msgspec.structs.replace(so_far, trouble=str(error))
+    return so_far
+
+
+async def _reach(cloud: Cloud, url: URL) -> float | None:
+    """Return how far our clock is ahead, by an answer of any status."""
+    before = time.time()
+    async with (
+        asyncio.timeout(_REACH_LIMIT_S),
+        cloud.http.session.get(
+            url, proxy=cloud.http.proxy_for(url), allow_redirects=False
+        ) as response,
+    ):
+        return ahead_s(response.headers.get("Date", ""), before, time.time())
+
+
+def judge(verdict: Verdict, settings: Settings, contact: Contact) -> list[Finding]:
+    """Return the verdict on Amazon ECS. Pure."""
+    if contact.region_trouble:
+        _judge_region(verdict, settings, contact)
+    elif contact.name_trouble:
+        _judge_name(verdict, settings, contact)
+    else:
+        _judge_place(verdict, settings, contact)
+        if contact.trouble:
+            _judge_trouble(verdict, contact)
+        else:
+            _judge_answer(verdict, settings, contact)
+    return verdict.findings
+
+
+def _judge_region(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+    if not is_meant(settings):
+        verdict.warn(
+            "neither ECS_CONTROL_ENDPOINT nor a region of Amazon ECS is known: this host has not "
+            f"joined ({contact.region_trouble.partition(';')[0]})",
+            "have this host join a control endpoint, or set AWS_DEFAULT_REGION for Amazon ECS",
+            _JOIN,
+        )
+        return
+    seen, _, mend = contact.region_trouble.partition("; ")
+    verdict.error(
+        f"the way to Amazon ECS cannot be found: {seen}",
+        mend or "set AWS_DEFAULT_REGION; where this host is no EC2 instance, ECS_EXTERNAL=true too",
+    )
+
+
+def _judge_name(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+    host = contact.proxy.rpartition(":")[0] or URL(contact.endpoint).host
+    setting = "AWS_DEFAULT_REGION"
+    if contact.proxy:
+        setting = "HTTPS_PROXY"
+    elif settings.backend_host:
+        setting = "ECS_BACKEND_HOST"
+    verdict.error(
+        f"the name {host} is not known here ({contact.name_trouble}): Amazon ECS is out of reach",
+        f"mend the host's name servers, or {setting}",
+        f"getent hosts {host}",
+    )
+
+
+def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+    pool = ipaddress.ip_network(settings.task_pool_cidr)
+    inside = [a for a in contact.addresses if ":" not in a and ipaddress.ip_address(a) in pool]
+    if inside:
+        verdict.error(
+            f"{contact.proxy or 'Amazon ECS'} is at {inside[0]}, within ECS_TASK_POOL_CIDR {pool}: "
+            "once the agent runs, this host looks for it among its own tasks",
+            "set ECS_TASK_POOL_CIDR to a network that nothing else uses",
+        )
+
+
+def _judge_trouble(verdict: Verdict, contact: Contact) -> None:
+    seen, _, mend = contact.trouble.partition("; ")
+    url = URL(contact.endpoint)
+    through = f" through the proxy {contact.proxy}" if contact.proxy else ""
+    verdict.error(
+        f"{contact.endpoint}{through} does not answer as Amazon ECS does: {seen}",
+        mend or f"see that nothing on the way blocks port {url.port}, or set HTTPS_PROXY",
+        f"curl -sS -o /dev/null -w '%{{http_code}}\\n' {contact.endpoint}",
+    )
+
+
+def _judge_answer(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+    through = f" through {contact.proxy}" if contact.proxy else ""
+    answers = f"Amazon ECS in {contact.region} ({contact.endpoint}) answers{through}"
+    if contact.took_s > _FAR_S:
+        verdict.warn(
+            f"{answers}, but only after {contact.took_s:.1f} s: every report takes that long",
+            "look at the network between the two",
+        )
+    else:
+        taken = f" and takes the key ...{contact.key}" if _is_taken(contact) else ""
+        verdict.ok(f"{answers} in {contact.took_s * 1000:.0f} ms{taken}")
+    if is_readable_on_the_way(URL(contact.endpoint)):
+        verdict.warn(
+            "Amazon ECS is asked over plain HTTP: whoever is on the way can read and change orders",
+            "give ECS_BACKEND_HOST an https:// address; http:// is for tests",
+        )
+    _judge_skew(verdict, contact.ahead_s)
+    if contact.keys_trouble:
+        _judge_keys(verdict, settings, contact.keys_trouble)
+    elif contact.refusal:
+        _judge_refusal(verdict, settings, contact)
+
+
+def _is_taken(contact: Contact) -> bool:
+    return bool(contact.key) and not contact.refusal
+
+
+def _judge_skew(verdict: Verdict, ahead: float | None) -> None:
+    if ahead is None or abs(ahead) < _SKEW_WARN_S:
+        return
+    seen = (
+        f"this host's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Amazon's"
+    )
+    mend, command = "have a time service keep it", "timedatectl set-ntp true"
+    if abs(ahead) > MOST_S:
+        verdict.error(f"{seen}: no signature will be taken, and TLS may fail", mend, command)
+    else:
+        told = "the agent signs with Amazon's time, but times of tasks are wrong by that"
+        verdict.warn(f"{seen}: {told}", mend, command)
+
+
+def _judge_keys(verdict: Verdict, settings: Settings, trouble: str) -> None:
+    if settings.external:
+        verdict.error(
+            f"there is nothing to sign with: {trouble}",
+            "register this host with the SSM agent, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY",
+            "systemctl status amazon-ssm-agent",
+        )
+    else:
+        verdict.error(
+            f"there is nothing to sign with: {trouble}",
+            f"give the instance a role with the policy {_ROLE}; where this is no EC2 instance, set "
+            "ECS_EXTERNAL=true",
+        )
+
+
+def _judge_refusal(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+    code = contact.refusal.partition(":")[0]
+    if code in _DENIED:
+        mend = f"have the key's owner be allowed what the policy {_ROLE} allows"
+    elif settings.external and not settings.aws_access_key_id:
+        mend = "see that the SSM agent runs and has registered this host in this region"
+    else:
+        mend = "check the keys and the region"
+    verdict.error(
+        f"Amazon ECS does not take the key ...{contact.key} ({contact.refusal[:300]})", mend
+    )

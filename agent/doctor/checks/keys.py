@@ -1,0 +1,137 @@
+"""The keys that a host of Amazon ECS signs with, as far as files tell: there, root's alone, not over.
+
+Whether Amazon takes them, and what an instance's role gives, is the matter of the check of control.
+"""
+
+from __future__ import annotations
+
+import stat
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.aws import rotating
+from agent.doctor import reading
+from agent.errors import CredentialsMissing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config import Settings
+    from agent.doctor.findings import Finding, Verdict
+
+_STALE_S = 3600.0
+"""Keys of the SSM agent live for an hour, and it writes new ones every half."""
+_SSM = "systemctl status amazon-ssm-agent"
+
+
+class KeysFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the rotating credentials file; not the keys."""
+
+    path: str
+    missing: bool = False
+    trouble: str = ""
+    """Why it is of no use."""
+    mode: int = 0o600
+    owner: int = 0
+    age_s: float = 0.0
+    """Since it was written."""
+    left_s: float | None = None
+    """Until its keys expire; None where it does not say."""
+
+
+async def look(settings: Settings) -> KeysFile:
+    """Look at the rotating credentials file."""
+    path, profile = settings.rotating_credentials_file, settings.alternate_credential_profile
+    return await reading.blocking(lambda: look_at(path, profile))
+
+
+def look_at(path: Path, profile: str) -> KeysFile:
+    """Read what is to be known of a credentials file. Blocks."""
+    try:
+        facts = path.stat()
+        keys = rotating.read(path, profile)
+    except (FileNotFoundError, NotADirectoryError):
+        return KeysFile(path=str(path), missing=True)
+    except OSError as error:
+        return KeysFile(path=str(path), trouble=str(error.strerror))
+    except CredentialsMissing as error:
+        return KeysFile(path=str(path), trouble=str(error))
+    now = time.time()
+    expires_at = None if keys is None else keys.expires_at
+    return KeysFile(
+        path=str(path),
+        missing=keys is None,
+        mode=stat.S_IMODE(facts.st_mode),
+        owner=facts.st_uid,
+        age_s=max(0.0, now - facts.st_mtime),
+        left_s=None if expires_at is None else expires_at - now,
+    )
+
+
+def judge(verdict: Verdict, settings: Settings, found: KeysFile) -> list[Finding]:
+    """Return the verdict on the keys of the host. Pure."""
+    if settings.aws_access_key_id:
+        key = settings.aws_access_key_id.reveal()[-4:]
+        verdict.ok(f"the agent signs with the key ...{key} of its settings")
+        if settings.external and not found.missing:
+            verdict.warn(
+                f"{found.path} is there as well, and not used: keys in the settings come first",
+                "remove AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the SSM agent is to "
+                "give the keys",
+            )
+    elif not found.missing:
+        _judge_file(verdict, settings, found)
+    elif settings.external:
+        verdict.warn(
+            f"no keys are set, and {found.path} is not there: the SSM agent has not registered "
+            "this host",
+            "register it with an activation of Systems Manager, or set AWS_ACCESS_KEY_ID and "
+            "AWS_SECRET_ACCESS_KEY",
+            _SSM,
+        )
+    else:
+        verdict.ok("no keys are set: the instance's role gives them")
+    return verdict.findings
+
+
+def _judge_file(verdict: Verdict, settings: Settings, found: KeysFile) -> None:
+    if found.trouble:
+        tell = verdict.error if settings.external else verdict.warn
+        tell(
+            f"the credentials file cannot be used: {found.trouble}",
+            "have the SSM agent write it anew, or name another by ECS_ROTATING_CREDENTIALS_FILE "
+            "and ECS_ALTERNATE_CREDENTIAL_PROFILE",
+            _SSM,
+        )
+        return
+    if found.mode & 0o077 or found.owner != 0:
+        verdict.error(
+            f"the credentials file {found.path} has mode {found.mode:04o} and belongs to user "
+            f"{found.owner}: others can read or change it",
+            "give it to root alone",
+            f"chown root:root {found.path} && chmod 600 {found.path}",
+        )
+    if found.left_s is not None and found.left_s <= 0:
+        verdict.error(
+            f"the keys in {found.path} expired {_span(-found.left_s)} ago",
+            "see why the SSM agent writes no new ones",
+            _SSM,
+        )
+    elif found.left_s is None and settings.external and found.age_s > _STALE_S:
+        verdict.warn(
+            f"{found.path} was written {_span(found.age_s)} ago, and keys of the SSM agent live "
+            "for an hour",
+            "see that the SSM agent runs, where it is to give the keys",
+            _SSM,
+        )
+    elif not verdict.findings:
+        left = "" if found.left_s is None else f", good for another {_span(found.left_s)}"
+        verdict.ok(f"the credentials file {found.path} is root's alone{left}")
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
