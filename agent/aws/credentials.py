@@ -226,7 +226,12 @@ class CredentialChain:
         self._trouble = f"no credentials for AWS; looked at {told}"
         self._failures += 1
         now = self._steady()
-        self._next_try = now + min(_AGAIN_S * 2.0 ** min(self._failures - 1, 8), _AGAIN_LIMIT_S)
+        wait_s = min(_AGAIN_S * 2.0 ** min(self._failures - 1, 8), _AGAIN_LIMIT_S)
+        if self._held is not None and self._held.keys.expires_at is not None:
+            # From the moment that the old keys expire, those of any other place will do.
+            left_s = self._held.keys.expires_at - self._clock.time()
+            wait_s = min(wait_s, left_s) if left_s > 0 else wait_s
+        self._next_try = now + wait_s
         if now - self._logged_at >= _REMIND_S:
             self._logged_at = now
             _log.warning(

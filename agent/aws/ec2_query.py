@@ -84,7 +84,10 @@ def xml_fault(status: int, headers: Mapping[str, str], body: bytes) -> faults.Fa
 
 def _tree(body: bytes) -> ET.Element:
     """Return the root of a document; raises ``ValueError`` for one that cannot or must not be read."""
-    text = body.decode("utf-8")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("the answer is no UTF-8") from None
     # Given as text, the parser reads no other encoding, so that these words cannot hide.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("the answer declares a document type")

@@ -80,7 +80,8 @@ class Exchange:
         self._http = http
         self._chain = chain
         self._signer = signer
-        self._endpoint = endpoint
+        # A proxy is asked for the whole URL, and some of them want the path in it.
+        self._endpoint = endpoint if endpoint.path != "/" else endpoint.with_path("/")
         self._first_wait_s = first_wait_s
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
 

@@ -15,7 +15,6 @@ import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import quote
 
 from botocore import configloader
 from botocore import credentials as providers
@@ -124,7 +123,7 @@ class Metadata:
         if not roles:
             return None
         role = roles.splitlines()[0].strip()
-        answer = await self._imds.json(f"{_ROLES}{quote(role, safe='')}")
+        answer = await self._imds.json(f"{_ROLES}{role}")
         if not isinstance(answer, dict):
             raise CredentialsMissing("the role's credentials are not there")
         code = answer.get("Code", "Success")
