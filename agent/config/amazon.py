@@ -52,7 +52,10 @@ def _none(name: str, default: str, why: str) -> Row:
 _NO_CLEANUP = "No effect yet: the agent removes no images."
 _NO_TASK_CGROUP = "No effect yet: tasks have no cgroup; limits of containers are enforced."
 _NO_ROLES = "No effect yet: tasks are given no credentials of roles."
-_NO_ENI = "No effect yet: tasks get addresses of the agent's pool, and `awsvpc` is always offered."
+_NO_ENI = (
+    "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place `awsvpc` "
+    "tasks here, with addresses of the agent's own; Amazon ECS does not."
+)
 _NO_METADATA = "No effect yet: there is no task metadata endpoint."
 _NO_FIRELENS = "No effect yet: FireLens is not supported."
 _NO_DIRECTORY = "Credentials of an Active Directory are not supported."

@@ -266,5 +266,6 @@ class Joining:
         values.NAME,
         "",
         "Operating system in detail, such as `debian_12`: the attribute `ecs.os-type-detailed`.",
+        amazon_only=True,
         note="from `/etc/os-release`",
     )

@@ -17,7 +17,7 @@ from packager import PackagingError
 from packager.roff import Page
 
 if TYPE_CHECKING:
-    from agent.config.settings import Variable
+    from agent.config.variable import Variable
 
 PROGRAM = "ecs-agent"
 _FOR_ADMINISTRATORS = frozenset({"run", "control", "standalone", "join", "doctor"})
@@ -25,6 +25,7 @@ _FOR_ADMINISTRATORS = frozenset({"run", "control", "standalone", "join", "doctor
 _FILES = (
     ("/etc/ecs/ecs.config", "Settings of this host; see ecs.config(5)."),
     ("/var/lib/ecs/ecs.config", "Settings that were made by the image or by an installer."),
+    ("/etc/ecs/ecs.config.json", "Settings as JSON; see ecs.config(5)."),
     ("/var/lib/ecs/data", "State of the agent: its tasks and what it has not reported yet."),
     ("/run/ecs-agent/agent.sock", "Socket by which the commands ask the agent; root only."),
 )
@@ -117,10 +118,10 @@ def _common(page: Page) -> None:
 def _settings(version: str, epoch_s: int) -> Page:
     page = Page("ecs.config", 5, "settings of ecs-agent", version, epoch_s)
     page.heading("Synopsis")
-    page.paragraphs("`/etc/ecs/ecs.config`, `/var/lib/ecs/ecs.config`")
+    page.paragraphs("`/etc/ecs/ecs.config`, `/var/lib/ecs/ecs.config`, `/etc/ecs/ecs.config.json`")
     page.heading("Description")
     page.paragraphs(
-        "Both files hold lines NAME=value; a line that begins with # or ; is a comment. "
+        "The first two files hold lines NAME=value; a line that begins with # or ; is a comment. "
         "A value of the environment wins over /etc/ecs/ecs.config, which wins over "
         "/var/lib/ecs/ecs.config. `systemctl reload ecs-agent` makes the agent read them anew: "
         "the difference is logged, and a file with a mistake changes nothing."
@@ -128,9 +129,18 @@ def _settings(version: str, epoch_s: int) -> Page:
         "A value may stand in single or double quotes; nothing is escaped inside them. A value "
         "that begins with { or [ is JSON. A name that the agent does not know, or a value that "
         "it cannot read, ends the start with exit status 5 and one line that names the mend."
+        "\n\n"
+        "The third file, which counts least, is one JSON object with the names that the Amazon ECS "
+        "agent has for its settings, such as `Cluster` or `DockerStopTimeout`, with durations in "
+        "nanoseconds."
+        "\n\n"
+        "With ECS_CONTROL_ENDPOINT, the host takes orders from a control endpoint; without it, from "
+        "Amazon ECS in the region AWS_DEFAULT_REGION. Setting both is refused."
     )
     page.heading("Example")
     page.code("ECS_CLUSTER=shop", "ECS_CONTROL_ENDPOINT=http://10.0.0.1:6820")
+    page.paragraphs("A host of Amazon ECS that is no EC2 instance:")
+    page.code("ECS_CLUSTER=shop", "AWS_DEFAULT_REGION=eu-central-1", "ECS_EXTERNAL=true")
     page.heading("Settings")
     for variable in variables().values():
         page.item(variable.name, _meaning(variable))
@@ -140,7 +150,7 @@ def _settings(version: str, epoch_s: int) -> Page:
         "accepted with a warning: " + ", ".join(sorted(WITHOUT_EFFECT)) + "."
     )
     page.heading("Files")
-    for path, text in _FILES[:2]:
+    for path, text in _FILES[:3]:
         page.item(path, text)
     return page
 
@@ -154,4 +164,6 @@ def _meaning(variable: Variable) -> str:
         kind += f" to {high:g}" if high is not None else ""
     # The label is written for a table in Markdown; its marks would show up here.
     kind = kind.replace("\\|", "|").replace("`", "").replace("*", "")
-    return f"{variable.doc} Syntax: {kind}. Default: {default}."
+    default = default.replace("`", "") if variable.note else default
+    scope = " Only with Amazon ECS." if variable.amazon_only else ""
+    return f"{variable.doc}{scope} Syntax: {kind}. Default: {default}."

@@ -77,8 +77,11 @@ def test_the_installed_settings_file_changes_nothing_and_names_real_settings(
     installed = tmp_path / "installed"
     installed.write_text(text)
     assert load({}, [installed]) == load({}, [])
-    uncommented = tmp_path / "uncommented"
-    uncommented.write_text(re.sub(r"(?m)^#(?=[A-Z])", "", text))
-    settings = load({}, [uncommented])
-    assert settings.cluster == "default"
-    assert not settings.warnings
+    everything = re.sub(r"(?m)^#(?=[A-Z])", "", text)
+    # A host has one control: either half of the file makes sense, and both together do not.
+    for other in (r"(?m)^(AWS_|ECS_EXTERNAL|HTTPS_PROXY).*", r"(?m)^ECS_CONTROL_.*"):
+        uncommented = tmp_path / "uncommented"
+        uncommented.write_text(re.sub(other, "", everything))
+        settings = load({}, [uncommented])
+        assert settings.cluster == "default"
+        assert not settings.warnings
