@@ -2,7 +2,7 @@
 
 Field names, types and defaults follow the ACS model of Amazon ECS agent 1.105.1
 (``ecs-agent/acs/model``). Unknown fields are ignored; a wrong type raises ``PayloadError`` for that
-task alone. Credentials are decoded, handed on and never written: ``without_secrets`` drops them.
+task alone. Credentials are decoded, handed on and never written: ``without_secrets`` keeps their ids.
 """
 
 from __future__ import annotations
@@ -207,8 +207,22 @@ class TaskPayload(_Wire, frozen=True):
         return next((c for c in self.containers if c.name == name), None)
 
     def without_secrets(self) -> TaskPayload:
-        """Return the payload as it may be written to disk."""
-        return msgspec.structs.replace(self, role_credentials=None, execution_role_credentials=None)
+        """Return the payload as it may be written to disk.
+
+        Which credentials a task has stays in it, so that a new process knows which to wait for.
+        """
+        return msgspec.structs.replace(
+            self,
+            role_credentials=_named(self.role_credentials),
+            execution_role_credentials=_named(self.execution_role_credentials),
+        )
+
+
+def _named(credentials: Credentials | None) -> Credentials | None:
+    """Return what may be written of credentials: which they are; None for some without an id."""
+    if credentials is None or not credentials.credentials_id:
+        return None
+    return Credentials(credentials_id=credentials.credentials_id, role_arn=credentials.role_arn)
 
 
 class _ArnOnly(Struct):
