@@ -47,6 +47,8 @@ class Outbox:
         self._head: deque[tuple[int, TaskChange]] = deque()
         self._settled: set[int] = set()
         """Acknowledged rows whose removal is not on the disk yet."""
+        self._leaving: set[int] = set()
+        """Those of them whose removal is under way."""
         self._filled = asyncio.Event()
         self._more = asyncio.Event()
         self._signal()
@@ -145,9 +147,10 @@ class Outbox:
         if any(seq in done for seq, _ in self._head):
             self._head = deque(item for item in self._head if item[0] not in done)
         self._signal()
-        if self._settled:
-            # All of them: rows whose removal failed before go with the next success.
-            numbers = tuple(self._settled)
+        # Rows whose removal failed before go with this one; those under way are not asked for twice.
+        numbers = tuple(self._settled - self._leaving)
+        if numbers:
+            self._leaving.update(numbers)
             self._forget(numbers).add_done_callback(lambda done: self._forgot(numbers, done))
 
     def added(self, rows: list[OutboxRow]) -> None:
@@ -166,6 +169,7 @@ class Outbox:
         self._signal()
 
     def _forgot(self, numbers: tuple[int, ...], outcome: asyncio.Future[None]) -> None:
+        self._leaving.difference_update(numbers)
         if not outcome.cancelled() and outcome.exception() is None:
             self._settled.difference_update(numbers)
             for callback in self._on_removed:
