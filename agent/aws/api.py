@@ -75,7 +75,7 @@ class JsonApi:
             Call(
                 what=operation,
                 headers=headers,
-                body=_encode(request),
+                body=_encoded(request),
                 attempts=attempts,
                 limit_s=limit_s,
                 read=_fields,
@@ -83,6 +83,25 @@ class JsonApi:
             )
         )
         return answer
+
+
+def _encoded(request: Mapping[str, Any]) -> bytes:
+    try:
+        return _encode(request)
+    except UnicodeEncodeError:
+        # Names of files and the like may hold bytes that are no text.
+        return _encode(_as_text(request))
+
+
+def _as_text(value: Any) -> Any:
+    """Return a value of a request with every text in it such that it can be encoded."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_as_text(key): _as_text(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_text(item) for item in value]
+    return value
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -7,6 +7,7 @@ therefore still gets through, once it was told. One event loop; never fails.
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -25,6 +26,9 @@ MOST_S: Final = 25 * 3600.0
 """Larger ones are not believed: a host that is off by more than a time zone fails TLS as well, and a
 server must not get signatures that are good next year."""
 
+REMIND_S: Final = 300.0
+"""What a server says of the time is logged no more often than this."""
+
 
 class AwsClock:
     """A clock that can be corrected by what AWS answers."""
@@ -32,6 +36,7 @@ class AwsClock:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """``clock`` gives Unix time in seconds."""
         self._clock = clock
+        self._told_at = -math.inf
         self.skew_s = 0.0
         """What is added to the host's clock."""
 
@@ -54,16 +59,20 @@ class AwsClock:
             return False
         off_s = told - self._clock()
         if abs(off_s) > MOST_S:
-            _log.error(
-                "clock is too far from Amazon's to be corrected", off_s=round(off_s), mend="set it"
-            )
+            self._tell("clock is too far from Amazon's to be corrected; set it", off_s)
             return False
         skew_s = off_s if abs(off_s) > LEAST_S else 0.0
         if abs(skew_s - self.skew_s) <= LEAST_S:
             return False
         self.skew_s = skew_s
-        _log.warning("clock differs from Amazon's; signing with Amazon's time", off_s=round(skew_s))
+        self._tell("clock differs from Amazon's; signing with Amazon's time", skew_s)
         return True
+
+    def _tell(self, what: str, off_s: float) -> None:
+        now = time.monotonic()
+        if now - self._told_at >= REMIND_S:
+            self._told_at = now
+            _log.warning(what, off_s=round(off_s))
 
 
 def _unix(date_header: str) -> float | None:

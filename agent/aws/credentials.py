@@ -88,6 +88,7 @@ class CredentialChain:
         self._next_try = 0.0
         self._looked_at = -LOOK_S
         self._logged_at = -_REMIND_S
+        self._told = False
         self._renewing: asyncio.Task[None] | None = None
 
     async def keys(self) -> Keys:
@@ -177,10 +178,10 @@ class CredentialChain:
             return
         if self._held is None or self._held.source is not held.source:
             _log.info("credentials found", place=held.source.name)
-        elif self._trouble:
+        elif self._told:
             _log.info("credentials found again", place=held.source.name)
         self._held = held
-        self._trouble, self._failures = "", 0
+        self._trouble, self._failures, self._told = "", 0, False
         # Keys that are nearly over as soon as they are read must not be asked for at every call.
         self._next_try = self._steady() + _AGAIN_S
 
@@ -233,7 +234,7 @@ class CredentialChain:
             wait_s = min(wait_s, left_s) if left_s > 0 else wait_s
         self._next_try = now + wait_s
         if now - self._logged_at >= _REMIND_S:
-            self._logged_at = now
+            self._logged_at, self._told = now, True
             _log.warning(
                 "credentials cannot be read",
                 error=self._trouble,

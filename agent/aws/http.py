@@ -194,7 +194,8 @@ def worded(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return (
             f"the certificate of {error.host}:{error.port} is not trusted "
-            f"({' '.join(str(error.certificate_error).split())[:_TEXT_LIMIT]})"
+            f"({' '.join(str(error.certificate_error).split())[:_TEXT_LIMIT]}); "
+            "add its authority to those that this host trusts"
         )
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"the proxy {error.host}:{error.port} cannot be reached; check HTTPS_PROXY"

@@ -109,7 +109,9 @@ async def find_region(configured: str, imds: Imds, *, vendor_file: Path = _VENDO
 
 async def _region_of(imds: Imds) -> str:
     document = await imds.json(_DOCUMENT)
-    told = document.get("region") if isinstance(document, dict) else await imds.text(_PLACEMENT)
+    told = document.get("region") if isinstance(document, dict) else None
+    if not isinstance(told, str):
+        told = await imds.text(_PLACEMENT)
     if not isinstance(told, str) or not _REGION.fullmatch(told):
         raise AwsUnavailable("instance metadata names no region")
     return told

@@ -90,6 +90,15 @@ async def test_a_call_as_amazon_sees_it(http: AwsHttp, serve: Serve) -> None:
     assert json.loads(service.bodies[0]) == {"cluster": "é", "zoneId": ""}
 
 
+async def test_text_that_is_none_is_sent_as_well_as_it_can_be(http: AwsHttp, serve: Serve) -> None:
+    service = Answers((200, {}))
+    api = api_of(http, await serve(service.handle))
+    await api.call("Op", {"containers": [{"reason": "a\udcff", "exitCode": 1, "gone": None}]})
+    assert json.loads(service.bodies[0]) == {
+        "containers": [{"reason": "a?", "exitCode": 1, "gone": None}]
+    }
+
+
 THROTTLED = (400, {"__type": "ThrottlingException", "message": "slow down"})
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from email.utils import formatdate
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,3 +67,11 @@ def test_what_is_no_date_or_absurd_changes_nothing(told: str) -> None:
 @given(st.text())
 def test_no_text_can_break_it(told: str) -> None:
     clock().learn(told)
+
+
+def test_a_server_whose_time_jumps_fills_no_log() -> None:
+    learning = clock()
+    with structlog.testing.capture_logs() as logs:
+        for off_s in range(-50_000, 150_000, 1000):
+            learning.learn(formatdate(NOW + off_s, usegmt=True))
+    assert len(logs) == 1

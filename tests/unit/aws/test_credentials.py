@@ -597,3 +597,17 @@ async def test_a_read_that_hangs_keeps_others_out_until_it_ends() -> None:
         await reader.read(lambda: 1, 0.05)
     await asyncio.sleep(0.4)
     assert await reader.read(lambda: 1, 0.5) == 1
+
+
+async def test_a_place_that_comes_and_goes_fills_no_log(build: Any, times: Times) -> None:
+    place = Place("a", keys(1, expires_in_s=1e9))
+    chain = build(place)
+    await chain.keys()
+    with structlog.testing.capture_logs() as logs:
+        for number in range(200):
+            times.passed = number * 100.0 % 290
+            chain._next_try = 0.0
+            place.answers = [CredentialsMissing("away") if number % 2 else keys(number)]
+            chain._refused = chain._held.keys
+            await chain.keys()
+    assert len(logs) <= 2

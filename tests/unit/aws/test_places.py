@@ -94,7 +94,12 @@ def answering(document: str | None, placement: str | None) -> Any:
 
 @pytest.mark.parametrize(
     ("document", "placement"),
-    [('{"region": "eu-west-1"}', None), (None, "eu-west-1\n"), ("[]", "eu-west-1")],
+    [
+        ('{"region": "eu-west-1"}', None),
+        (None, "eu-west-1\n"),
+        ("[]", "eu-west-1"),
+        ("{}", "eu-west-1"),
+    ],
 )
 async def test_metadata_knows_the_region(
     document: str | None, placement: str | None, http: AwsHttp, serve: Serve

@@ -188,6 +188,7 @@ def test_keys_of_a_query_are_sorted_and_those_of_the_base_stay() -> None:
     url = wire_url("https://host/ws?zone=a%20b&b=0", {"b": "1", "a": "x y"})
     assert str(url) == "https://host/ws?a=x%20y&b=1&zone=a%20b"
     assert str(wire_url("https://host/ws#x", {})) == "https://host/ws"
+    assert str(wire_url("https://host/ws", {"a": "\ud800"})) == "https://host/ws?a=%3F"
 
 
 @pytest.mark.parametrize(
