@@ -28,22 +28,33 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__, logs
-from agent.control.long_poll import LongPoll, LongPollSettings
-from agent.control.protocol import RegisterInfo
+from agent.control.protocol import Neighbours, RegisterInfo
+from agent.control.ways import open_way
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.steps import StepSettings, Tools
-from agent.errors import AgentError, ConfigError, ExitCode, RuntimeFailure, StaleGeneration
+from agent.errors import (
+    AgentError,
+    ConfigError,
+    ExitCode,
+    RegistrationRefused,
+    RuntimeFailure,
+    StaleGeneration,
+    leaves,
+)
 from agent.images import Images
 from agent.metrics.sampler import Sampler
+from agent.network.arrivals import Links
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
 from agent.network.settings import NetworkSettings
 from agent.overview import Overview
 from agent.resources import attributes, inventory
+from agent.resources.arrivals import Disks
 from agent.resources.ledger import Ledger
+from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
 from agent.service.life import Life
@@ -84,7 +95,7 @@ def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifi
     code = ExitCode.SUCCESS
     try:
         asyncio.run(_live(settings, reread, notifier))
-    except* (ConfigError, StaleGeneration) as group:
+    except* (ConfigError, StaleGeneration, RegistrationRefused) as group:
         notifier.status(_texts(group))
         _log.error("the agent cannot go on", error=_texts(group))
         code = ExitCode.TERMINAL
@@ -96,10 +107,7 @@ def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifi
 
 
 def _texts(group: BaseExceptionGroup[BaseException]) -> str:
-    return "; ".join(
-        _texts(error) if isinstance(error, BaseExceptionGroup) else str(error)
-        for error in group.exceptions
-    )
+    return "; ".join(str(error) for error in leaves(group))
 
 
 async def _live(settings: Settings, reread: Callable[[], Settings], notifier: Notifier) -> None:
@@ -133,16 +141,12 @@ def adopt_log(settings: Settings) -> None:
 async def _serve(  # noqa: PLR0915 - the whole agent, in order
     settings: Settings, turn: Turn, watchdog: Watchdog, started_at: float
 ) -> None:
-    if not settings.control_endpoint:
-        raise ConfigError(
-            "ECS_CONTROL_ENDPOINT is not set; set it to the URL of a control endpoint, for example "
-            "http://127.0.0.1:6820, or run `ecs-agent standalone`"
-        )
     async with contextlib.AsyncExitStack() as cleanup:
-        store = await Store.open(settings.data_dir / "agent.db")
+        way = await cleanup.enter_async_context(open_way(settings))
+        store = await way.open_store(settings.data_dir / "agent.db")
         cleanup.push_async_callback(store.close)
         cleanup.enter_context(watchdog.beating(store.beat))
-        overview = Overview(settings, store, started_at)
+        overview = Overview(settings, store, started_at, way.endpoint)
         cleanup.enter_context(watchdog.describing(overview.headline))
         watchdog.report()
 
@@ -201,15 +205,16 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         def describe_host() -> RegisterInfo:
             return RegisterInfo(
                 resources=host,
-                attributes=_attributes(settings, host, info),
+                attributes=_attributes(settings, host, info, towards_ecs=way.is_ecs),
                 tags=settings.container_instance_tags,
                 agent_version=__version__,
                 known_tasks=engine.known_tasks(),
             )
 
-        control = LongPoll(
-            _control_settings(settings), store=store, describe=describe_host, take=engine.apply
-        )
+        credentials = RoleCredentials()
+        engine.on_ended = credentials.forget
+        around = Neighbours(host=engine, credentials=credentials, links=Links(), disks=Disks())
+        control = way.control(store, describe_host, engine.apply, around)
         overview.engine, overview.control = engine, control
         overview.networks, overview.ledger = networks, ledger
 
@@ -314,15 +319,6 @@ def _images(settings: Settings, runtime: ContainerEngine) -> Images:
     )
 
 
-def _control_settings(settings: Settings) -> LongPollSettings:
-    return LongPollSettings(
-        endpoint=settings.control_endpoint,
-        cluster=settings.cluster,
-        token_file=settings.control_token_file,
-        ca_file=settings.control_ca_file,
-    )
-
-
 def _step_settings(settings: Settings, owner: str) -> StepSettings:
     return StepSettings(
         cluster=settings.cluster,
@@ -334,7 +330,9 @@ def _step_settings(settings: Settings, owner: str) -> StepSettings:
     )
 
 
-def _attributes(settings: Settings, host: HostResources, info: EngineInfo) -> dict[str, str]:
+def _attributes(
+    settings: Settings, host: HostResources, info: EngineInfo, *, towards_ecs: bool
+) -> dict[str, str]:
     features = attributes.Features(
         logging_drivers=settings.available_logging_drivers,
         privileged=not settings.disable_privileged,
@@ -343,6 +341,15 @@ def _attributes(settings: Settings, host: HostResources, info: EngineInfo) -> di
         apparmor=settings.apparmor,
         task_limits=False,
     )
+    if towards_ecs:
+        attributes.checked(settings.instance_attributes)  # the client adds them by itself
+        return attributes.towards_ecs(
+            host,
+            features,
+            api_version=info.api_version,
+            external=settings.external,
+            detailed_os_family=settings.detailed_os_family,
+        )
     return attributes.advertised(
         host, features, api_version=info.api_version, custom=settings.instance_attributes
     )

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 class Overview:
     """All parts of the running agent, as far as they exist, behind the operators' questions."""
 
-    def __init__(self, settings: Settings, store: Store, started_at: float) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, started_at: float, control_endpoint: str
+    ) -> None:
         self.engine: Engine | None = None
         self.control: Control | None = None
         self.networks: TaskNetworks | None = None
@@ -44,6 +46,7 @@ class Overview:
         self._settings = settings
         self._store = store
         self._started_at = started_at
+        self._control_endpoint = control_endpoint
 
     def agent_view(self) -> AgentView:
         """Return the agent as it stands."""
@@ -54,7 +57,7 @@ class Overview:
             cluster=self._settings.cluster,
             instance_arn=status.instance_arn if status else "",
             instance_status=status.instance_status if status else "",
-            control_endpoint=self._settings.control_endpoint,
+            control_endpoint=self._control_endpoint,
             control_connected=status.connected if status else False,
             control_since=status.since if status else 0.0,
             control_error=status.error if status else "",

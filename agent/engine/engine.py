@@ -81,6 +81,8 @@ class Engine:
         self.instance_status = "ACTIVE"
         self.on_running: Callable[[], None] = lambda: None
         """Called when a container has come up: there is something new to measure."""
+        self.on_ended: Callable[[str], None] = lambda _arn: None
+        """Called with a task's ARN when it has stopped: what was kept for it may go."""
         self._store = store
         self._ledger = ledger
         self._tools = tools
@@ -259,6 +261,7 @@ class Engine:
 
     def _on_stopped(self, arn: str) -> None:
         self._ledger.release(arn)
+        self.on_ended(arn)
         for protocol, ports in picked_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()

@@ -1,0 +1,98 @@
+"""Which control the settings name, and what of the start depends on it.
+
+Two ways: our own control endpoint over the long poll, and Amazon ECS. The daemon takes one and is
+the same from there on. What only Amazon ECS needs is imported when it is needed: botocore's signing
+costs every start a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Protocol
+
+from agent.control.long_poll import LongPoll, LongPollSettings
+from agent.errors import ConfigError
+from agent.state import Store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from agent.config import Settings
+    from agent.control.protocol import Control, DescribeHost, Neighbours, TakeAssignments
+
+
+class Way(Protocol):
+    """How one kind of control is reached."""
+
+    is_ecs: bool
+    """Whether the other end is to be described to as Amazon ECS is."""
+    endpoint: str
+    """Where control is, for people."""
+
+    async def open_store(self, path: Path) -> Store:
+        """Open the agent's state; that of another host is put aside where control would mind.
+
+        Raises:
+            StateFailure: it cannot be opened, or not put aside.
+        """
+
+    def control(
+        self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours
+    ) -> Control:
+        """Return the client of this control, not running yet."""
+
+
+class LongPollWay:
+    """To our own control endpoint."""
+
+    is_ecs = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.endpoint = settings.control_endpoint
+        self._settings = settings
+
+    async def open_store(self, path: Path) -> Store:
+        """Open the agent's state."""
+        return await Store.open(path)
+
+    def control(
+        self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours
+    ) -> Control:
+        """Return the client of the long poll, which needs none of the neighbours."""
+        del around
+        settings = LongPollSettings(
+            endpoint=self._settings.control_endpoint,
+            cluster=self._settings.cluster,
+            token_file=self._settings.control_token_file,
+            ca_file=self._settings.control_ca_file,
+        )
+        return LongPoll(settings, store, describe, take)
+
+
+@contextlib.asynccontextmanager
+async def open_way(settings: Settings) -> AsyncIterator[Way]:
+    """Open the way to the control that the settings name, and close it at the end of the block.
+
+    Raises:
+        ConfigError: they name none, or one that cannot be used; the text names the mend.
+        AwsUnavailable: this may be an EC2 instance, but its metadata does not answer now.
+    """
+    if settings.control_endpoint:
+        yield LongPollWay(settings)
+        return
+    from agent.control.ecs.way import open_ecs_way  # noqa: PLC0415 - see the top
+
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            way = await stack.enter_async_context(open_ecs_way(settings, os.environ))
+        except ConfigError as error:
+            if settings.external or settings.backend_host:
+                raise
+            raise ConfigError(
+                "no control is set: set ECS_CONTROL_ENDPOINT to the URL of a control endpoint, for "
+                "example http://127.0.0.1:6820, or run `ecs-agent standalone`; for Amazon ECS, "
+                f"{error}"
+            ) from None
+        yield way
