@@ -9,7 +9,10 @@ container or task that is gone is left out quietly; that is how tasks end. Count
 from __future__ import annotations
 
 import time
+from functools import reduce
 from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import structs
 
 from agent.metrics import links
 from agent.model.metrics import ContainerSample, LinkCounters, MetricsBatch, TaskSample
@@ -49,6 +52,11 @@ class _LinkMark(NamedTuple):
     at_ns: int
 
 
+class _Links(NamedTuple):
+    pid: int
+    counters: LinkCounters
+
+
 class Collector:
     """Reads targets; remembers the round before."""
 
@@ -83,7 +91,7 @@ class Collector:
         """
         at = time.time()
         containers: dict[str, list[ContainerSample]] = {}
-        network_pids: dict[str, set[int]] = {}
+        network_pids: dict[str, dict[int, str]] = {}
         seen: set[str] = set()
         for target in targets:
             seen.add(target.runtime_id)
@@ -93,9 +101,10 @@ class Collector:
                 continue
             samples.append(sample)
             if target.network_pid:
-                network_pids.setdefault(target.task_arn, set()).add(target.network_pid)
+                owners = network_pids.setdefault(target.task_arn, {})
+                owners[target.network_pid] = target.runtime_id
         tasks = [
-            self._task(arn, at, samples, network_pids.get(arn, set()))
+            self._task(arn, at, samples, network_pids.get(arn, {}))
             for arn, samples in containers.items()
             if samples
         ]
@@ -165,11 +174,17 @@ class Collector:
         return round(100 * (cpu_ns - before.cpu_ns) / (at_ns - before.at_ns), 3)
 
     def _task(
-        self, arn: str, at: float, samples: list[ContainerSample], pids: set[int]
+        self, arn: str, at: float, samples: list[ContainerSample], pids: dict[int, str]
     ) -> TaskSample:
-        counters, namespaces = self._count_links(arn, pids)
-        if counters is None:
+        """Make the sample of a task; ``pids`` names a container by each process to count at."""
+        found = self._count_links(arn, pids)
+        if not found:
             return TaskSample(task_arn=arn, at=at, containers=samples)
+        counters = reduce(links.add, (one.counters for one in found.values()))
+        namespaces = frozenset(found)
+        if len(found) > 1:
+            own = {pids[one.pid]: one.counters for one in found.values()}
+            samples = [structs.replace(s, network=own.get(s.runtime_id)) for s in samples]
         mark = _LinkMark(namespaces, counters, time.monotonic_ns())
         before = self._links.get(arn)
         self._links[arn] = mark
@@ -182,21 +197,17 @@ class Collector:
             tx_bytes_per_s=_rate(before, mark, "tx_bytes"),
         )
 
-    def _count_links(self, arn: str, pids: set[int]) -> tuple[LinkCounters | None, frozenset[str]]:
-        """Sum the counters of the distinct namespaces of a task."""
-        total: LinkCounters | None = None
-        namespaces: set[str] = set()
+    def _count_links(self, arn: str, pids: Iterable[int]) -> dict[str, _Links]:
+        """Return the counters of the distinct namespaces of a task, by namespace."""
+        found: dict[str, _Links] = {}
         for pid in pids:
             try:
                 namespace = self._namespace(arn, pid)
-                if not namespace or namespace in namespaces:
-                    continue
-                counters = links.read_links(pid, proc=self._proc)
+                if namespace and namespace not in found:
+                    found[namespace] = _Links(pid, links.read_links(pid, proc=self._proc))
             except OSError:
                 continue
-            namespaces.add(namespace)
-            total = counters if total is None else links.add(total, counters)
-        return total, frozenset(namespaces)
+        return found
 
     def _namespace(self, arn: str, pid: int) -> str:
         """Return the namespace of a task's process; empty if it is not the task's own.
@@ -212,7 +223,7 @@ class Collector:
             return ""
         return namespace
 
-    def _forget(self, seen: set[str], network_pids: dict[str, set[int]]) -> None:
+    def _forget(self, seen: set[str], network_pids: dict[str, dict[int, str]]) -> None:
         for runtime_id in self._readers.keys() - seen:
             self._drop_reader(runtime_id)
         for runtime_id in self._cpu.keys() - seen:

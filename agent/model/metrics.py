@@ -36,6 +36,9 @@ class ContainerSample(_Wire, frozen=True):
     pids: int = 0
     io_read_bytes: int = 0
     io_write_bytes: int = 0
+    network: LinkCounters | None = None
+    """Of a container beside others with namespaces of their own (``bridge`` mode); None where the
+    task's counters say it all."""
 
 
 class TaskSample(_Wire, frozen=True):

@@ -97,6 +97,17 @@ def test_network_of_the_task_once_per_namespace(collector: Collector, trees: Tre
     assert sample.rx_bytes_per_s is None, "another set of namespaces is another series"
 
 
+def test_network_of_each_container_beside_others(collector: Collector, trees: Trees) -> None:
+    trees.v1("docker/" + "d" * 64)
+    trees.process(7, received=100)
+    trees.process(9, received=1, namespace="net:[3]")
+    alone = only(collector, target(network_pid=7))
+    assert alone.containers[0].network is None, "the task's counters say it all"
+    side = target(runtime_id="d" * 64, network_pid=9)
+    both = only(collector, target(network_pid=7), side).containers
+    assert [c.network.rx_bytes for c in both if c.network is not None] == [100, 1]
+
+
 def test_no_network_of_its_own(collector: Collector, trees: Trees) -> None:
     trees.process(7, namespace="net:[1]", received=5)
     assert only(collector, target(network_pid=7)).network is None, "that is the host's"

@@ -157,6 +157,7 @@ class Series:
         self._points: deque[Point] = deque(maxlen=limit)
         self._untold = 0
         self._counters = _Continuous()
+        self._links: tuple[float, LinkCounters] | None = None
 
     def add(
         self, sample: ContainerSample, task: TaskSample, restarts: int | None, cpus: int
@@ -164,7 +165,7 @@ class Series:
         """Take one sample; ``restarts`` is None for a container without a restart policy."""
         goes_on = restarts is not None
         percent = sample.cpu_percent
-        links = task.network
+        links, rx_per_s, tx_per_s = self._link_figures(sample, task)
         if links is not None and goes_on:
             links = LinkCounters(
                 **{name: self._counters.of(name, getattr(links, name)) for name in _LINK_FIELDS}
@@ -179,12 +180,30 @@ class Series:
                 io_read_bytes=read,
                 io_write_bytes=written,
                 links=links,
-                rx_bytes_per_s=task.rx_bytes_per_s,
-                tx_bytes_per_s=task.tx_bytes_per_s,
+                rx_bytes_per_s=rx_per_s,
+                tx_bytes_per_s=tx_per_s,
                 restarts=restarts,
             )
         )
         self._untold = min(self._untold + 1, len(self._points))
+
+    def _link_figures(
+        self, sample: ContainerSample, task: TaskSample
+    ) -> tuple[LinkCounters | None, float | None, float | None]:
+        """Return counters and rates: the container's own where it has some, else the task's."""
+        if not any(c.network for c in task.containers):
+            self._links = None
+            return task.network, task.rx_bytes_per_s, task.tx_bytes_per_s
+        own, before = sample.network, self._links
+        self._links = None if own is None else (task.at, own)
+        if own is None or before is None or task.at <= before[0]:
+            return own, None, None
+        rates = [
+            (getattr(own, name) - getattr(before[1], name)) / (task.at - before[0])
+            for name in ("rx_bytes", "tx_bytes")
+        ]
+        rx_per_s, tx_per_s = (rate if rate >= 0 else None for rate in rates)
+        return own, rx_per_s, tx_per_s
 
     def tell(self, name: str, *, with_network: bool) -> ContainerMetric | None:
         """Return what was not told yet and count it as told; None if it is too little to tell."""

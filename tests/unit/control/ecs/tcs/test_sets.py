@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from agent.control.ecs.tcs.sets import (
     LONG_MAX,
@@ -163,6 +164,26 @@ def test_addresses_of_a_task_are_told_with_each_of_its_containers() -> None:
         figures.take(batch(used("a"), used("b"), network=LinkCounters(rx_bytes=1)), [task])
     both = told(figures, task)
     assert both["a"]["networkStatsSet"] == both["b"]["networkStatsSet"]
+
+
+def test_containers_with_networks_of_their_own() -> None:
+    figures = Figures(samples=8, cpus=1)
+    task = facts("a", "b", "c", mode="bridge")
+    for at, received in ((10.0, 100), (20.0, 300), (30.0, 50)):
+        own = LinkCounters(rx_bytes=received)
+        round_ = batch(
+            used("a", network=own), used("b", network=LinkCounters(rx_bytes=7)), used("c")
+        )
+        (sample,) = round_.tasks
+        sample = structs.replace(sample, at=at, network=LinkCounters(rx_bytes=999))
+        figures.take(structs.replace(round_, tasks=[sample]), [task])
+    metrics = told(figures, task)
+    counter = metrics["a"]["networkStatsSet"]["rxBytes"]  # type: ignore[index]
+    assert (counter["min"], counter["max"], counter["sampleCount"]) == (50, 300, 3)
+    rate = metrics["a"]["networkStatsSet"]["rxBytesPerSecond"]  # type: ignore[index]
+    assert rate == {"min": 20.0, "max": 20.0, "sampleCount": 1, "sum": 20.0}
+    assert metrics["b"]["networkStatsSet"]["rxBytes"]["sum"] == 21  # type: ignore[index]
+    assert "networkStatsSet" not in metrics["c"]
 
 
 def test_counters_go_on_over_a_restart_by_policy() -> None:
