@@ -172,7 +172,9 @@ _ANY = st.recursive(
 _MEMBERS = st.sampled_from([*json_file.MEMBERS, *json_file.OLD_NAMES, "NoIID", "", "?"])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(value=st.dictionaries(_MEMBERS, _ANY, max_size=4))
 def test_no_json_does_anything_but_give_settings_or_tell(
     tmp_path: Path, value: dict[str, Any]
