@@ -59,7 +59,9 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     key: str = ""
     """The last characters of the access key."""
     refusal: str = ""
-    """Why the signed call was not taken, beginning with Amazon's code."""
+    """Why the signed call was not taken."""
+    code: str = ""
+    """The code of that refusal."""
 
 
 def is_meant(settings: Settings) -> bool:
@@ -110,7 +112,7 @@ async def _ask(settings: Settings, cloud: Cloud) -> Contact:
     try:
         await api.call(_OPERATION, {"cluster": settings.cluster}, attempts=1, limit_s=_CALL_LIMIT_S)
     except AwsRefused as error:
-        return msgspec.structs.replace(so_far, refusal=f"{error.code}: {error}")
+        return msgspec.structs.replace(so_far, refusal=str(error), code=error.code)
     except (AwsUnavailable, CredentialsMissing) as error:
         return msgspec.structs.replace(so_far, trouble=str(error))
     return so_far
@@ -253,8 +255,7 @@ def _judge_keys(verdict: Verdict, settings: Settings, trouble: str) -> None:
 
 
 def _judge_refusal(verdict: Verdict, settings: Settings, contact: Contact) -> None:
-    code = contact.refusal.partition(":")[0]
-    if code in _DENIED:
+    if contact.code in _DENIED:
         mend = f"have the key's owner be allowed what the policy {_ROLE} allows"
     elif settings.external and not settings.aws_access_key_id:
         mend = "see that the SSM agent runs and has registered this host in this region"

@@ -51,7 +51,7 @@ def judged(settings: Settings, **changes: Any) -> list[Finding]:
         (EC2, {"addresses": ("10.207.0.9",)}, "error", "ECS_TASK_POOL_CIDR"),
         (EC2, {"key": "", "keys_trouble": "no credentials"}, "error", "role with the policy"),
         (ANYWHERE, {"key": "", "keys_trouble": "no credentials"}, "error", "amazon-ssm-agent"),
-        (EC2, {"refusal": "AccessDeniedException: no"}, "error", "allowed"),
+        (EC2, {"refusal": "no", "code": "AccessDeniedException"}, "error", "allowed"),
         (EC2, {"refusal": "UnrecognizedClientException: no"}, "error", "keys and the region"),
         (ANYWHERE, {"refusal": "UnrecognizedClientException: no"}, "error", "registered this host"),
         (EC2, {"endpoint": "http://ecs.test"}, "warning", "https://"),
