@@ -27,6 +27,8 @@ class Rounds:
         self._limit_bytes = limit_bytes
         self._rounds: deque[deque[bytes]] = deque()
         self._bytes = 0
+        self._begun = False
+        """Whether a part of the oldest round was sent: it is finished then, and never dropped."""
 
     def __len__(self) -> int:
         """Return how many rounds wait, one that was sent in part included."""
@@ -39,10 +41,12 @@ class Rounds:
         self._rounds.append(deque(messages))
         self._bytes += sum(map(len, messages))
         dropped = 0
-        while len(self._rounds) > 1 and (
+        while len(self._rounds) - self._begun > 1 and (
             len(self._rounds) > self._limit or self._bytes > self._limit_bytes
         ):
-            self._bytes -= sum(map(len, self._rounds.popleft()))
+            oldest = 1 if self._begun else 0
+            self._bytes -= sum(map(len, self._rounds[oldest]))
+            del self._rounds[oldest]
             dropped += 1
         return dropped
 
@@ -56,7 +60,8 @@ class Rounds:
             return
         self._rounds[0].popleft()
         self._bytes -= len(message)
-        if not self._rounds[0]:
+        self._begun = bool(self._rounds[0])
+        if not self._begun:
             self._rounds.popleft()
 
 

@@ -88,7 +88,8 @@ class ContainerMetric(Struct, frozen=True, rename="camel", omit_defaults=True):
 
     container_name: str
     cpu_stats_set: DoubleSet
-    memory_stats_set: LongSet
+    memory_stats_set: DoubleSet
+    """In MiB."""
     storage_stats_set: StorageSet | None = None
     network_stats_set: NetworkSet | None = None
     restart_stats_set: RestartSet | None = None
@@ -211,7 +212,7 @@ class Series:
         if len(self._points) < LEAST or not untold:
             return None
         cpu = double_set(p.cpu for p in untold)
-        memory = long_set([p.memory_mib for p in untold])
+        memory = double_set(p.memory_mib for p in untold)
         if cpu is None or memory is None:
             return None
         before = None

@@ -129,7 +129,7 @@ def test_one_container() -> None:
     assert metric == {
         "containerName": "a",
         "cpuStatsSet": {"min": 50.0, "max": 50.0, "sampleCount": 1, "sum": 50.0},
-        "memoryStatsSet": longs(10, 12, 22),
+        "memoryStatsSet": {"min": 10, "max": 12, "sampleCount": 2, "sum": 22},
         "storageStatsSet": {"readSizeBytes": longs(1, 7, 8), "writeSizeBytes": longs(0, 9, 9)},
     }
     assert isinstance(network, dict)
