@@ -38,6 +38,8 @@ URGENT_S: Final = 60.0
 LOOK_S: Final = 1.0
 """Files are looked at when keys are used, and not more often than this."""
 LOOK_LIMIT_S: Final = 2.0
+PATIENCE_S: Final = 10.0
+"""How long a caller waits for better keys than those that still work."""
 RENEW_S: Final = 60.0
 """Limit of asking all places once."""
 _AGAIN_S: Final = 5.0
@@ -100,8 +102,7 @@ class CredentialChain:
         """
         await self._look()
         if self._held is None or self._must_renew(self._held):
-            # One caller's cancellation must not end what others wait for.
-            await asyncio.shield(self._renewal())
+            await self._renewed()
         elif self._should_renew(self._held):
             self._renewal()
         held = self._held
@@ -123,8 +124,7 @@ class CredentialChain:
         """End a refresh that is under way. Idempotent."""
         if self._renewing is not None:
             self._renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._renewing
+            await asyncio.wait([self._renewing])
 
     async def _look(self) -> None:
         """Ask for a refresh when a file has changed since its keys were read."""
@@ -138,7 +138,16 @@ class CredentialChain:
         except TimeoutError:
             return
         if found != held.stamp and not (self._trouble and self._steady() < self._next_try):
-            await asyncio.shield(self._renewal())
+            await self._renewed()
+
+    async def _renewed(self) -> None:
+        """Wait for a refresh; not for long where there are keys that are still good."""
+        held = self._held
+        is_good = held is not None and not self._is_past(held.keys.expires_at)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S if is_good else None):
+                # One caller's cancellation must not end what others wait for.
+                await asyncio.shield(self._renewal())
 
     def _must_renew(self, held: _Held) -> bool:
         if self._refused == held.keys:

@@ -611,3 +611,22 @@ async def test_a_place_that_comes_and_goes_fills_no_log(build: Any, times: Times
             chain._refused = chain._held.keys
             await chain.keys()
     assert len(logs) <= 2
+
+
+async def test_nobody_waits_long_for_better_keys_than_those_that_work(
+    build: Any, times: Times, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "PATIENCE_S", 0.05)
+    old = keys(1, expires_in_s=3600)
+    place = Place("a", old, keys(2))
+    chain = build(place)
+    await chain.keys()
+    place.gate.clear()
+    times.passed = 3600 - 30
+    assert await chain.keys() == old
+    times.passed = 3601
+    waiting = asyncio.create_task(chain.keys())
+    await asyncio.sleep(0.1)
+    assert not waiting.done()
+    place.gate.set()
+    assert await waiting == keys(2)
