@@ -21,6 +21,7 @@ from agent.control.ecs import offer, verdicts
 from agent.control.ecs.calls import asked
 from agent.control.ecs.ec2 import facts, warm_pool
 from agent.control.ecs.identity import INSTANCE
+from agent.control.ecs.seldom import Seldom
 from agent.errors import (
     AgentError,
     AwsRefused,
@@ -116,6 +117,7 @@ class Registration:
         self._link = link
         self._backoff = backoff
         self._instance_tags = instance_tags
+        self._left_out = Seldom("tags of the EC2 instance that Amazon ECS would not take")
         self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
         self._current: Instance | None = None
@@ -229,7 +231,7 @@ class Registration:
         of_ec2 = {} if self._instance_tags is None else await self._instance_tags()
         tags, left = offer.tags(info.tags, of_ec2)
         if left:
-            _log.warning("tags of the EC2 instance that Amazon ECS would not take", keys=left)
+            self._left_out.tell(keys=left)
         proof, known = await asyncio.gather(
             facts.identity_proof(self._imds, self._settings.proof_limit_s),
             facts.read_facts(self._imds),

@@ -6,7 +6,7 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.model.resources import HostResources
-from agent.resources.attributes import Features, advertised
+from agent.resources.attributes import TASK_NETWORK, Features, advertised, towards_ecs
 
 HOST = HostResources(cpu_units=1024, memory_mib=1024, architecture="arm64", os_family="debian_12")
 
@@ -74,3 +74,30 @@ def test_custom_attributes_do_not_hide_ours() -> None:
 def test_bad_custom_attributes_are_named(custom: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="ECS_INSTANCE_ATTRIBUTES"):
         advertised(HOST, Features(), api_version="1.41", custom=custom)
+
+
+def test_amazon_ecs_is_told_the_same_but_for_what_it_would_misunderstand() -> None:
+    ours = advertised(HOST, Features(), api_version="1.41", custom={"rack": "r1"})
+    theirs = towards_ecs(HOST, Features(), api_version="1.41")
+    assert set(ours) - set(theirs) == {"rack", "ecs.capability.task-eni", "ecs.cpu-architecture"}
+    assert set(theirs) - set(ours) == {TASK_NETWORK}
+    assert theirs[TASK_NETWORK] == "1"
+    assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+
+
+def test_an_external_host_names_its_processor() -> None:
+    got = towards_ecs(HOST, Features(awsvpc=False), api_version="1.41", external=True)
+    assert got["ecs.capability.external"] == ""
+    assert got["ecs.cpu-architecture"] == "arm64"
+    assert got["ecs.os-type-detailed"] == "debian_12"
+    assert TASK_NETWORK not in got
+    assert "ecs.capability.task-eni" not in got
+
+
+def test_the_detailed_system_may_be_given() -> None:
+    bare = HostResources(cpu_units=1, memory_mib=1)
+    got = towards_ecs(bare, Features(), api_version="1.41", external=True)
+    assert got["ecs.os-type-detailed"] == "LINUX"
+    assert "ecs.cpu-architecture" not in got
+    got = towards_ecs(HOST, Features(), api_version="1.41", detailed_os_family="ubuntu_24.04")
+    assert got["ecs.os-type-detailed"] == "ubuntu_24.04"

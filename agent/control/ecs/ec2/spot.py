@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import structlog
 
-from agent.control.ecs.calls import asked
+from agent.control.ecs.calls import Growing, asked
 from agent.control.ecs.seldom import Seldom
 from agent.errors import AwsFailure, AwsUnavailable
 from agent.model.promise import WORK_S, Promise
@@ -32,7 +32,9 @@ INTERVAL_S: Final = 5.0
 """What AWS recommends. Amazon's agent asks each second; of the two minutes that a notice gives, five
 seconds are nothing, and a host that asks a fifth as often wakes a fifth as often for all its life."""
 RETRY_S: Final = 1.0
-"""Between two tries to drain once the time runs, as in Amazon's agent."""
+"""Between the first two tries to drain, as in Amazon's agent; later ones come less often, for a
+refusal that lasts longer than the instance was given."""
+_RETRY_LIMIT_S: Final = 15.0
 _CALL_LIMIT_S: Final = 60.0
 _TEXT_LIMIT: Final = 64
 
@@ -58,7 +60,7 @@ class SpotNotices:
             instance: returns who this host is, when it is registered (``Registration.instance``).
             on_draining: called once with the notice in words, when Amazon ECS has taken it.
             interval_s: time between two questions.
-            retry_s: time between two tries to drain.
+            retry_s: time between the first two tries to drain.
         """
         self.promise = Promise("spot notices")
         self._imds = asked(imds)
@@ -100,6 +102,7 @@ class SpotNotices:
                 await asyncio.sleep(self._interval_s)
 
     async def _drain(self) -> None:
+        pauses = Growing(self._retry_s, _RETRY_LIMIT_S, factor=1.5)
         while True:
             with self.promise.resting("waiting for a registration"):
                 instance = await self._instance()
@@ -112,8 +115,9 @@ class SpotNotices:
                 _log.info("instance is draining", instance=instance.arn)
                 return
             self._undrained.tell(error=trouble)
-            with self.promise.within(self._retry_s + WORK_S, "waiting to drain again"):
-                await asyncio.sleep(self._retry_s)
+            pause_s = pauses.next_s()
+            with self.promise.within(pause_s + WORK_S, "waiting to drain again"):
+                await asyncio.sleep(pause_s)
 
     async def _drain_once(self, instance: Instance) -> str:
         request = {

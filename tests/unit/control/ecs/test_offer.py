@@ -101,17 +101,6 @@ def test_all_that_an_instance_may_have() -> None:
     ]
 
 
-def test_an_external_host_names_its_processor() -> None:
-    got = towards_ecs(HOST, Features(awsvpc=False), api_version="1.41", external=True)
-    assert got["ecs.capability.external"] == ""
-    assert got["ecs.cpu-architecture"] == "arm64"
-    assert got["ecs.os-type-detailed"] == "debian_12"
-    assert TASK_NETWORK not in got
-    assert "ecs.capability.task-eni" not in got
-    named = towards_ecs(HOST, Features(), api_version="1.41", detailed_os_family="ubuntu_24.04")
-    assert named["ecs.os-type-detailed"] == "ubuntu_24.04"
-
-
 # -- tags -------------------------------------------------------------------------------------------
 
 
