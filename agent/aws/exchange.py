@@ -47,6 +47,10 @@ class _Failed(Exception):
         self.keys = keys
 
 
+class _Dropped(AwsUnavailable):
+    """The server closed the connection without a word of an answer."""
+
+
 class Call(Struct, frozen=True, kw_only=True):
     """What one kind of call needs besides its connection."""
 
@@ -89,7 +93,8 @@ class Exchange:
         """Make a call and return what ``call.read`` makes of the answer.
 
         An attempt that was refused for its keys or its time is made once more, at once, where there
-        are other keys or another time to sign with; that does not count as a retry.
+        are other keys or another time to sign with, and so is one whose connection was closed before
+        there was an answer. These do not count as retries.
         """
         attempt = 1
         mended: set[str] = set()
@@ -102,6 +107,12 @@ class Exchange:
                     mended.add(mend)
                     continue
                 error = failed.fault.error(call.what)
+            except _Dropped as dropped:
+                # Most likely it had been idle, and was closed just as it was used again.
+                if "connection" not in mended:
+                    mended.add("connection")
+                    continue
+                error = dropped
             except AwsUnavailable as unavailable:
                 error = unavailable
             if not isinstance(error, AwsUnavailable) or attempt >= call.attempts:
@@ -132,6 +143,8 @@ class Exchange:
         except TimeoutError as error:
             what = str(error) or f"no answer within {call.limit_s:g} s"
             raise AwsUnavailable(f"{call.what}: {what}") from None
+        except aiohttp.ServerDisconnectedError:
+            raise _Dropped(f"{call.what}: the connection was closed without an answer") from None
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             raise AwsUnavailable(f"{call.what}: {keys.scrub(worded(error))}") from None
         if status != 200:

@@ -131,5 +131,8 @@ async def _first_line(file: Path) -> str:
         except OSError:
             return ""
 
-    async with asyncio.timeout(_READ_S):
-        return await asyncio.to_thread(read)
+    try:
+        async with asyncio.timeout(_READ_S):
+            return await asyncio.to_thread(read)
+    except TimeoutError:
+        return ""

@@ -171,6 +171,16 @@ async def test_half_an_answer_is_none(answer: bytes, http: AwsHttp, serve_raw: S
         await api_of(http, await serve_raw(lambda _: answer)).call("Op", {}, attempts=1)
 
 
+async def test_a_connection_that_was_idle_for_too_long_costs_nothing(
+    http: AwsHttp, serve_raw: ServeRaw
+) -> None:
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+    url = await serve_raw(lambda number: good if number == 2 else b"")
+    assert await api_of(http, url).call("Op", {}, attempts=1) == {}
+    with pytest.raises(AwsUnavailable, match="closed without an answer"):
+        await api_of(http, url).call("Op", {}, attempts=1)
+
+
 async def test_nobody_there(http: AwsHttp) -> None:
     with pytest.raises(AwsUnavailable, match="nobody listens"):
         await api_of(http, "http://127.0.0.1:1").call("Op", {})
