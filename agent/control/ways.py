@@ -7,6 +7,7 @@ costs every start a tenth of a second.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from agent.errors import ConfigError
 from agent.state import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from agent.config import Settings
@@ -82,8 +83,7 @@ async def open_way(settings: Settings) -> AsyncIterator[Way]:
     if settings.control_endpoint:
         yield LongPollWay(settings)
         return
-    from agent.control.ecs.way import open_ecs_way  # noqa: PLC0415 - see the top
-
+    open_ecs_way = await asyncio.to_thread(_load)
     async with contextlib.AsyncExitStack() as stack:
         try:
             way = await stack.enter_async_context(open_ecs_way(settings, os.environ))
@@ -96,3 +96,10 @@ async def open_way(settings: Settings) -> AsyncIterator[Way]:
                 f"{error}"
             ) from None
         yield way
+
+
+def _load() -> Callable[[Settings, Mapping[str, str]], contextlib.AbstractAsyncContextManager[Way]]:
+    """Import what Amazon ECS needs; blocks for as long as its files take to read."""
+    from agent.control.ecs.way import open_ecs_way  # noqa: PLC0415 - see the top
+
+    return open_ecs_way

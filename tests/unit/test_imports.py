@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "agent"
+ONLY_FOR_AMAZON_ECS = ("agent.aws", "agent.control.ecs", "botocore")
+TOO_HEAVY_OF_BOTOCORE = ("botocore.session", "botocore.client", "botocore.loaders")
 FORBIDDEN_IN_THE_AGENT = ("click", "rich", "boto3", "agent.controlplane", "agent.cli.app")
 _NOTHING = "nothing of ours"
 _INHERITS = "and what those may"
@@ -107,12 +109,26 @@ def test_the_agent_process_loads_nothing_made_for_people_or_control() -> None:
     assert not _within(loaded, FORBIDDEN_IN_THE_AGENT)
 
 
+def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
+    loaded = _loaded_by("from agent.cli import run; run.keep_rich_out(); import agent.daemon")
+    assert not _within(loaded, ONLY_FOR_AMAZON_ECS)
+
+
+def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:
+    way = (
+        "from agent.cli import run; run.keep_rich_out(); import agent.daemon, agent.control.ecs.way"
+    )
+    loaded = _loaded_by(way)
+    assert not _within(loaded, (*FORBIDDEN_IN_THE_AGENT, *TOO_HEAVY_OF_BOTOCORE))
+    assert "botocore.auth" in loaded
+
+
 def test_the_agent_process_reads_no_service_model() -> None:
     opened = _loaded_by("""
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from agent.cli import run; run.keep_rich_out()
-import agent.daemon
+import agent.daemon, agent.control.ecs.way
 data = [path for path in opened if "/botocore/data/" in path]
 assert not data, data
 """)

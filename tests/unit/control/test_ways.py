@@ -1,0 +1,101 @@
+"""Which control the settings name, and whose state is opened for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.config import load
+from agent.control.ecs import identity
+from agent.control.ways import open_way
+from agent.errors import AwsUnavailable, ConfigError
+from agent.state import Batch, Store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config import Settings
+
+EXTERNAL = {
+    "ECS_BACKEND_HOST": "http://127.0.0.1:9",
+    "ECS_EXTERNAL": "true",
+    "AWS_DEFAULT_REGION": "eu-central-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+def settings(environ: dict[str, str]) -> Settings:
+    return load(environ, ())
+
+
+async def test_an_endpoint_of_our_own_is_reached_by_the_long_poll() -> None:
+    async with open_way(settings({"ECS_CONTROL_ENDPOINT": "http://control:6820"})) as way:
+        assert not way.is_ecs
+        assert way.endpoint == "http://control:6820"
+
+
+async def test_without_one_amazon_ecs_is_meant() -> None:
+    async with open_way(settings({"AWS_DEFAULT_REGION": "eu-central-1"})) as way:
+        assert way.is_ecs
+        assert way.endpoint == "https://ecs.eu-central-1.amazonaws.com"
+
+
+async def test_another_back_end_takes_its_place() -> None:
+    async with open_way(settings(EXTERNAL)) as way:
+        assert way.endpoint.rstrip("/") == "http://127.0.0.1:9"
+
+
+async def test_a_host_that_names_no_control_is_told_of_both() -> None:
+    with pytest.raises(ConfigError) as caught:
+        async with open_way(settings({"AWS_EC2_METADATA_DISABLED": "true"})):
+            pass
+    for word in ("ECS_CONTROL_ENDPOINT", "ecs-agent standalone", "AWS_DEFAULT_REGION"):
+        assert word in str(caught.value)
+
+
+async def test_a_failure_inside_of_the_way_is_not_taken_for_its_own() -> None:
+    with pytest.raises(ConfigError, match=r"^something else$"):
+        async with open_way(settings({"AWS_DEFAULT_REGION": "eu-central-1"})):
+            raise ConfigError("something else")
+    with pytest.raises(AwsUnavailable):
+        async with open_way(settings(EXTERNAL)):
+            raise AwsUnavailable("away")
+
+
+async def test_state_of_this_host_is_opened_again(tmp_path: Path) -> None:
+    path = tmp_path / "agent.db"
+    for _ in range(2):
+        async with open_way(settings(EXTERNAL)) as way:
+            store = await way.open_store(path)
+            batch = Batch()
+            batch.put_meta(identity.INSTANCE, "arn:1")
+            await store.commit(batch)
+            await store.close()
+    store = await Store.open(path)
+    assert await store.get_meta(identity.INSTANCE) == "arn:1"
+    await store.close()
+    assert [p.name for p in tmp_path.iterdir() if "of-" in p.name] == []
+
+
+async def test_state_of_another_machine_is_kept_aside(tmp_path: Path) -> None:
+    path = tmp_path / "agent.db"
+    store = await Store.open(path)
+    here = await identity.read_host_identity(None)
+    batch = Batch()
+    batch.put_meta(identity.INSTANCE, "arn:aws:ecs:x:1:container-instance/c/0123abcd")
+    batch.put_meta(identity.BOOT, "another boot")
+    if here.product_uuid:
+        batch.put_meta(identity.PRODUCT, "11111111-2222-3333-4444-555555555555")
+    batch.put_meta(identity.MACHINE, "another machine")
+    await store.commit(batch)
+    await store.close()
+
+    async with open_way(settings(EXTERNAL)) as way:
+        store = await way.open_store(path)
+        assert await store.get_meta(identity.INSTANCE) is None
+        assert await store.get_meta(identity.BOOT) == here.boot_id
+        await store.close()
+    aside = await Store.open(tmp_path / "agent.db.of-0123abcd")
+    assert (await aside.get_meta(identity.INSTANCE) or "").endswith("/0123abcd")
+    await aside.close()
