@@ -58,7 +58,11 @@ class EcsModel:
         """
         shape = self._service.operation_model(operation).input_shape
         request: dict[str, Any] = _read(shape, body, "")
-        report = self._validator.validate(request, shape)
+        try:
+            report = self._validator.validate(request, shape)
+        except RuntimeError as error:
+            # How botocore's validator takes a time that no calendar has.
+            raise InvalidParameterException(str(error)) from None
         if report.has_errors():
             raise InvalidParameterException(report.generate_report())
         return request

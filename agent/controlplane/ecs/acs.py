@@ -159,13 +159,7 @@ class _Session:
 
     async def run(self) -> None:
         """Send and read until either side ends it."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._write())
-                await self._read()
-                writing.cancel()
-        finally:
-            await self._socket.close()
+        await self._socket.run(self._read, self._write)
 
     async def _write(self) -> None:
         socket = self._socket
@@ -179,7 +173,6 @@ class _Session:
                 if self._next_beat <= now:
                     await self._beat(now)
                 await self._wait()
-        await socket.close()
 
     async def _wait(self) -> None:
         until = min(self._next_beat, self._deliveries.next_at)

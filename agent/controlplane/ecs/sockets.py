@@ -26,7 +26,7 @@ from agent.controlplane.wire.errors import InstanceUnknown
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from agent.controlplane.records import InstanceRecord
     from agent.controlplane.wire.station import Station
@@ -149,15 +149,35 @@ class Socket:
             if pause_s:
                 await asyncio.sleep(pause_s)
 
-    async def close(self) -> None:
-        """Close with what ``end`` was given, in a second at most."""
+    async def run(
+        self, read: Callable[[], Awaitable[None]], write: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Read and write side by side until either ends, then close properly.
+
+        Args:
+            read: returns when the agent is gone.
+            write: returns when ``ended`` is set.
+        """
+
+        async def reading() -> None:
+            await read()
+            self.end(GOING_AWAY, "the agent ended it")
+
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(reading())
+            await write()
+            # Not behind the reader's back: aiohttp would then cut the connection, and with it a
+            # close frame that the agent has not read yet.
+            task.cancel()
+        await self._close()
+
+    async def _close(self) -> None:
         code, text = self.ended or (GOING_AWAY, "")
         try:
-            async with asyncio.timeout(2 * CLOSE_S):
+            async with asyncio.timeout(CLOSE_S * 1.5):
                 await self._ws.close(code=code, message=text.encode())
         except (TimeoutError, ConnectionError, RuntimeError):
-            pass
-        self.abort()
+            self.abort()
 
     def abort(self) -> None:
         """Cut the connection."""

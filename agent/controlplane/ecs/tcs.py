@@ -73,13 +73,7 @@ class _Session:
 
     async def run(self) -> None:
         """Read and beat until either side ends it."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                beating = group.create_task(self._beat())
-                await self._read()
-                beating.cancel()
-        finally:
-            await self._socket.close()
+        await self._socket.run(self._read, self._beat)
 
     async def _beat(self) -> None:
         socket = self._socket
@@ -94,7 +88,6 @@ class _Session:
                 else:
                     await socket.send(shapes.write("HeartbeatMessage", {"healthy": True}))
             wait_s = HEARTBEAT_S
-        await socket.close()
 
     async def _read(self) -> None:
         async for frame in self._socket.frames():

@@ -46,19 +46,21 @@ class EcsWire:
         self._tcs.close()
 
     async def _acs_call(self, request: web.Request) -> web.StreamResponse:
-        try:
-            instance = await self._entrance.admit(
-                request, cluster="clusterArn", instance="containerInstanceArn"
-            )
-        except Refused as error:
-            return error.response()
-        return await self._acs.serve(request, instance)
+        return await self._serve(request, self._acs, "clusterArn", "containerInstanceArn")
 
     async def _tcs_call(self, request: web.Request) -> web.StreamResponse:
+        return await self._serve(request, self._tcs, "cluster", "containerInstance")
+
+    async def _serve(
+        self, request: web.Request, service: Acs | Tcs, cluster: str, instance: str
+    ) -> web.StreamResponse:
         try:
-            instance = await self._entrance.admit(
-                request, cluster="cluster", instance="containerInstance"
-            )
+            admitted = await self._entrance.admit(request, cluster=cluster, instance=instance)
         except Refused as error:
             return error.response()
-        return await self._tcs.serve(request, instance)
+        try:
+            return await service.serve(request, admitted)
+        except Exception:
+            # Nobody foresaw it; the connection is closed already, and the agent comes back.
+            _log.exception("connection of an agent failed", instance=admitted.arn)
+            raise
