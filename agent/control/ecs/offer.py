@@ -14,7 +14,7 @@ from agent.control.ecs.ec2.facts import Ec2Facts, IdentityProof
 from agent.errors import ControlUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from agent.control.protocol import RegisterInfo
     from agent.model.resources import HostResources
@@ -158,12 +158,15 @@ def is_instance_arn(text: str) -> bool:
     return shaped and text.isascii() and text.isprintable() and not (set(" /") & set(text[-1]))
 
 
-def unmet(requested: Mapping[str, str], returned: Mapping[str, str]) -> list[str]:
+def unmet(
+    requested: Mapping[str, str], returned: Mapping[str, str], custom: Container[str]
+) -> list[str]:
     """Return the requested attributes that Amazon ECS holds another value of, in order.
 
     Names without a value are never missed, and neither are ours, which mean nothing to Amazon ECS.
-    An absent name counts as one with another value; but a back end that repeats none of our
-    capabilities keeps no attributes at all, and then only what it contradicts counts.
+    An absent name counts as one with another value. But a back end that repeats none of our
+    capabilities keeps no attributes at all: then what it does not contradict counts only where it
+    is ``custom``, as tasks may be placed by what an operator asked for.
     """
     keeps = any(name in returned for name, value in requested.items() if not value)
     return [
@@ -171,7 +174,7 @@ def unmet(requested: Mapping[str, str], returned: Mapping[str, str]) -> list[str
         for name, value in requested.items()
         if value
         and not name.startswith(OURS)
-        and returned.get(name, "" if keeps else value) != value
+        and returned.get(name, "" if keeps or name in custom else value) != value
     ]
 
 

@@ -222,7 +222,9 @@ class Registration:
         request = offer.request(info, registrant)
         with self.promise.within(3 * CALL_LIMIT_S + WORK_S, "registering"):
             answer = offer.read_answer(await self._ask(request, registrant))
-        unmet = offer.unmet(offer.attributes(info.attributes, registrant), answer.attributes)
+        unmet = offer.unmet(
+            offer.attributes(info.attributes, registrant), answer.attributes, registrant.custom
+        )
         if unmet:
             raise verdicts.attributes_not_kept(unmet, answer.attributes)
         return self._instance_of(answer, registrant.instance_arn)
@@ -281,21 +283,16 @@ class Registration:
         )
 
     def _instance_of(self, answer: offer.Answer, asked_for: str) -> Instance:
-        arn = answer.arn
-        if asked_for and ids.instance_id(arn) != ids.instance_id(asked_for):
-            # Amazon ECS never does this, and its agent would not notice. Our own control endpoint
-            # does when its store was lost; from anybody else it is no reason to leave our tasks.
-            arn = arn if answer.control_is_ours else asked_for
+        if asked_for and ids.instance_id(answer.arn) != ids.instance_id(asked_for):
+            # Amazon ECS never does this, and its agent would not notice. Our tasks belong to the
+            # instance that we were; who does not know it any more will refuse its session.
             _log.warning(
-                "registered as another container instance than before",
+                "answered as another container instance; going on as the one from before",
                 before=asked_for,
                 answered=answer.arn,
-                going_on_as=arn,
             )
-        elif asked_for:
-            arn = asked_for
         return Instance(
-            arn=arn,
+            arn=asked_for or answer.arn,
             cluster=self.cluster,
             availability_zone=answer.availability_zone,
             control_is_ours=answer.control_is_ours,

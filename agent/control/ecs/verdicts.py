@@ -19,7 +19,7 @@ _DENIED: Final = frozenset({"AccessDeniedException", "AccessDenied"})
 _TYPE_CHANGED: Final = "Container instance type changes are not supported."
 _CLUSTER_MISSING: Final = "Cluster not found."
 _CLUSTER_INACTIVE: Final = re.compile(r"\bcluster\b[^.]*\binactive\b", re.IGNORECASE)
-_GONE: Final = re.compile(r"\binactive\b|\bderegistered\b|\bnot active\b", re.IGNORECASE)
+_GONE: Final = re.compile(r"\b(inactive|deregistered|not (active|found|known))\b", re.IGNORECASE)
 
 
 def judge(
@@ -63,7 +63,8 @@ def judge(
         return ControlUnavailable(f"{said}; instance metadata gave no proof of identity to send")
     if instance_arn and _GONE.search(str(error)):
         return RegistrationRefused(
-            f"{said}; {instance_arn} was deregistered, which is final: {start_anew(state)}"
+            f"{said}; {instance_arn} was deregistered or is of another control, which is final:"
+            f" {start_anew(state)}"
         )
     if instance_arn:
         return RegistrationRefused(

@@ -134,7 +134,7 @@ ATTRIBUTES = st.dictionaries(NAMES, st.sampled_from(["", "1", "2"]))
 def test_what_is_held_as_it_was_sent_is_met(
     requested: dict[str, str], extra: dict[str, str]
 ) -> None:
-    assert offer.unmet(requested, extra | requested) == []
+    assert offer.unmet(requested, extra | requested, requested) == []
 
 
 @given(requested=ATTRIBUTES, returned=ATTRIBUTES)
@@ -147,13 +147,15 @@ def test_the_rule_of_the_reference_where_attributes_are_kept(
         for name, value in requested.items()
         if returned.get(name, "") != value and value and not name.startswith("ecs-host-agent.")
     ]
-    assert offer.unmet(requested | kept, returned | kept) == missing
+    assert offer.unmet(requested | kept, returned | kept, ()) == missing
 
 
 @given(requested=ATTRIBUTES)
 def test_a_back_end_that_keeps_no_attributes_contradicts_none(requested: dict[str, str]) -> None:
-    assert offer.unmet(requested, {}) == []
-    assert offer.unmet({"ecs.os-type": "linux"}, {"ecs.os-type": "windows"}) == ["ecs.os-type"]
+    assert offer.unmet(requested, {}, ()) == []
+    assert offer.unmet({"ecs.os-type": "linux"}, {"ecs.os-type": "x"}, ()) == ["ecs.os-type"]
+    asked_for = [n for n, v in requested.items() if v and not n.startswith("ecs-host-agent.")]
+    assert offer.unmet(requested, {}, requested) == asked_for
 
 
 # -- the answer -------------------------------------------------------------------------------------

@@ -160,7 +160,8 @@ async def test_what_a_person_must_mend_ends_it(store: Store, code: str) -> None:
 @pytest.mark.parametrize(
     ("said", "mend"),
     [
-        ("Container instance 0123 is inactive.", "was deregistered, which is final"),
+        ("Container instance 0123 is inactive.", "was deregistered or is of another control"),
+        ("The referenced container instance was not found.", "is of another control"),
         ("Container instance type changes are not supported.", "its former type back"),
         ("what else", "mend the settings that it names, or"),
     ],
@@ -193,6 +194,13 @@ async def test_attributes_that_are_not_kept_end_it(store: Store, held: str | Non
     with pytest.raises(RegistrationRefused, match=f"ecs.os-type \\({held or 'absent'}\\)"):
         await Bench(store, changed).registered()
     assert await store.get_meta(registrations.CLUSTER) is None
+
+
+async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: Store) -> None:
+    body = {"containerInstanceArn": ARN, "attributes": []}
+    settings = replace(SETTINGS, custom_attributes={"rack": "r1"})
+    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); mend ECS_INSTANCE_ATTRIB"):
+        await Bench(store, {"containerInstance": body}, settings=settings).registered()
 
 
 @pytest.mark.parametrize("listed", [None, "x", [], [None, 7, {"value": "x"}]])
@@ -261,7 +269,7 @@ async def test_a_host_stays_in_its_cluster(
             await bench.registration.start()
 
 
-async def test_another_arn_is_not_taken_from_amazon(store: Store) -> None:
+async def test_another_arn_is_not_taken(store: Store) -> None:
     await Bench(store, answer()).registered()
     assert (await Bench(store, answer(OTHER)).registered()).arn == ARN
     short = "arn:aws:ecs:us-east-1:1:container-instance/0123"
@@ -271,18 +279,20 @@ async def test_another_arn_is_not_taken_from_amazon(store: Store) -> None:
     assert bench.registration.instance_arn == ARN
 
 
-async def test_another_arn_is_taken_from_our_own_control(store: Store) -> None:
-    await Bench(store, answer()).registered()
+async def test_manifests_are_counted_anew_for_a_new_instance(store: Store) -> None:
     batch = Batch()
     batch.put_meta(registrations.MANIFEST_SEQ, "7")
     await store.commit(batch)
-    assert (await Bench(store, answer()).registered()).arn == ARN
-    assert await store.get_meta(registrations.MANIFEST_SEQ) == "7"
-    ours = answer(OTHER, {"ecs-host-agent.control": "1"})
-    instance = await Bench(store, ours).registered()
-    assert instance.arn == OTHER
-    assert instance.control_is_ours
+    await Bench(store, answer()).registered()
     assert await store.get_meta(registrations.MANIFEST_SEQ) is None
+    await store.commit(batch)
+    await Bench(store, answer()).registered()
+    assert await store.get_meta(registrations.MANIFEST_SEQ) == "7"
+
+
+async def test_our_own_control_is_noticed(store: Store) -> None:
+    ours = answer(changed={"ecs-host-agent.control": "1"})
+    assert (await Bench(store, ours).registered()).control_is_ours
 
 
 async def test_renewing_happens_once_for_all_who_ask(store: Store) -> None:
