@@ -105,13 +105,16 @@ def _patience() -> contextlib.AbstractContextManager[object]:
 
 def _host(files: tuple[Path, ...], *, required: bool) -> Host:
     from agent.doctor.host import Host  # noqa: PLC0415 - as above
-    from agent.doctor.salvage import usable  # noqa: PLC0415
+    from agent.doctor.salvage import usable, without_what_files_give  # noqa: PLC0415
 
+    environ = without_what_files_give(os.environ, files)
     try:
-        return Host(settings=load(os.environ, files, required=required), files=files)
+        settings = load(environ, files, required=required)
+        return Host(settings=settings, files=files, environ=environ)
     except ConfigError as error:
         problems = tuple(str(error).splitlines())
-        return Host(settings=usable(os.environ, files), files=files, problems=problems)
+        settings = usable(environ, files)
+        return Host(settings=settings, files=files, problems=problems, environ=environ)
 
 
 async def _bundle(host: Host, report: Report, target: Path) -> str:

@@ -17,6 +17,8 @@ from agent.doctor import reading
 from agent.model.views import AgentView
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.config import Settings
 
 _CREDENTIALS = "3i"
@@ -58,6 +60,8 @@ class Host:
     """Settings files, in the order in which they are read."""
     problems: tuple[str, ...] = ()
     """One line per problem of the settings; empty when they can be used."""
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    """The environment that the settings were read with."""
     root: Path = Path("/")
     """Where ``proc``, ``sys``, ``etc`` and the like are."""
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)

@@ -18,6 +18,8 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_KEYS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
+"""They are right or wrong together."""
 _WRONG = re.compile(rf"^{files.ENVIRONMENT}: (\w+)", re.MULTILINE)
 
 
@@ -43,6 +45,24 @@ def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
             if not wrong:
                 return Settings()
             right = {name: value for name, value in right.items() if name not in wrong}
+
+
+def without_what_files_give(environ: Mapping[str, str], paths: Sequence[Path]) -> dict[str, str]:
+    """Return the environment without names of AWS tools that the files give as well. Blocks.
+
+    Whoever looks at a host may carry keys and proxies of his own; the agent's service does not see
+    them, and must be judged by what its files say.
+    """
+    given: set[str] = set()
+    for path in paths:
+        given |= _of_file(path).keys()
+    if given & _KEYS:
+        given |= _KEYS
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("ECS_") or name.upper() not in given
+    }
 
 
 def _of_file(path: Path) -> dict[str, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 import time
 from typing import TYPE_CHECKING
 
@@ -25,6 +24,8 @@ from agent.doctor import reading
 from agent.errors import AwsRefused, AwsUnavailable, ConfigError, CredentialsMissing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.aws.cloud import Cloud
     from agent.config import Settings
     from agent.doctor.findings import Finding, Verdict
@@ -70,10 +71,10 @@ def is_meant(settings: Settings) -> bool:
     return not settings.control_endpoint and bool(told or settings.aws_access_key_id)
 
 
-async def ask(settings: Settings) -> Contact:
-    """Go the way that the agent goes, as far as it leads."""
+async def ask(settings: Settings, environ: Mapping[str, str]) -> Contact:
+    """Go the way that the agent goes, as far as it leads; ``environ`` names profiles and files."""
     try:
-        async with open_cloud(settings, os.environ) as cloud:
+        async with open_cloud(settings, environ) as cloud:
             return await _ask(settings, cloud)
     except (ConfigError, AwsUnavailable) as error:
         return Contact(region_trouble=str(error))

@@ -48,7 +48,8 @@ async def check(host: Host) -> list[Finding]:
     """Look the name up, then ask control who it is; Amazon ECS where no endpoint of ours is set."""
     settings = host.settings
     if not settings.control_endpoint:
-        return amazon.judge(Verdict("control"), settings, await amazon.ask(settings))
+        contact = await amazon.ask(settings, host.environ)
+        return amazon.judge(Verdict("control"), settings, contact)
     return judge(settings, await _contact(settings))
 
 

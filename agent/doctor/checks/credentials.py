@@ -33,7 +33,8 @@ class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
 async def check(host: Host) -> list[Finding]:
     """Look at the token file that the settings name, or at the keys for Amazon ECS."""
     if amazon.is_meant(host.settings):
-        return keys.judge(Verdict("credentials"), host.settings, await keys.look(host.settings))
+        file, carried = await keys.look(host.settings), "AWS_ACCESS_KEY_ID" in host.environ
+        return keys.judge(Verdict("credentials"), host.settings, file, carried=carried)
     path = host.settings.control_token_file
     found = None if path is None else await reading.blocking(lambda: look_at(path))
     return judge(found, endpoint=host.settings.control_endpoint)

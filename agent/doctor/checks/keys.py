@@ -70,11 +70,22 @@ def look_at(path: Path, profile: str) -> KeysFile:
     )
 
 
-def judge(verdict: Verdict, settings: Settings, found: KeysFile) -> list[Finding]:
-    """Return the verdict on the keys of the host. Pure."""
+def judge(
+    verdict: Verdict, settings: Settings, found: KeysFile, *, carried: bool = False
+) -> list[Finding]:
+    """Return the verdict on the keys of the host. Pure.
+
+    ``carried`` tells that they come from the environment of whoever asks.
+    """
     if settings.aws_access_key_id:
         key = settings.aws_access_key_id.reveal()[-4:]
-        verdict.ok(f"the agent signs with the key ...{key} of its settings")
+        if carried:
+            verdict.warn(
+                f"the key ...{key} is of this shell's environment, and a service does not have it",
+                "unset AWS_ACCESS_KEY_ID and check again, or write the keys into ecs.config",
+            )
+        else:
+            verdict.ok(f"the agent signs with the key ...{key} of its settings")
         if settings.external and not found.missing:
             verdict.warn(
                 f"{found.path} is there as well, and not used: keys in the settings come first",

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.config import Settings
-from agent.doctor.salvage import usable
+from agent.doctor.salvage import usable, without_what_files_give
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,3 +47,18 @@ def test_of_two_controls_the_endpoint_stays(tmp_path: Path) -> None:
     )
     found = usable({}, [config])
     assert (found.control_endpoint, found.external) == ("http://c:1", False)
+
+
+def test_keys_of_whoever_looks_yield_to_those_of_the_host(tmp_path: Path) -> None:
+    config = tmp_path / "ecs.config"
+    config.write_text("AWS_ACCESS_KEY_ID=host\nAWS_SECRET_ACCESS_KEY=host\nHTTPS_PROXY=p:1\n")
+    mine = {
+        "AWS_ACCESS_KEY_ID": "mine",
+        "AWS_SESSION_TOKEN": "mine",
+        "https_proxy": "q:1",
+        "ECS_CLUSTER": "x",
+        "HOME": "/root",
+    }
+    assert without_what_files_give(mine, [config]) == {"ECS_CLUSTER": "x", "HOME": "/root"}
+    config.write_text("")
+    assert without_what_files_give(mine, [config]) == mine

@@ -137,10 +137,8 @@ async def test_the_check_asks_as_the_agent_would(tmp_path: Path) -> None:
             aws_secret_access_key=SecretText(),
             rotating_credentials_file=tmp_path / "none",
         )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HOME", str(tmp_path))
-            patch.delenv("AWS_ACCESS_KEY_ID", raising=False)
-            missing = only(await control.check(Host(settings=none)), Level.ERROR)
+        host = Host(settings=none, environ={"HOME": str(tmp_path)})
+        missing = only(await control.check(host), Level.ERROR)
         assert "nothing to sign with" in missing.seen
 
 
