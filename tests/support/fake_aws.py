@@ -37,11 +37,15 @@ class FakeChain:
     def __init__(self) -> None:
         self.generation = 1
         self.renews = True
+        self.given: Keys | None = None
+        """What is given instead."""
         self.missing: Exception | None = None
 
     async def keys(self) -> Keys:
         if self.missing is not None:
             raise self.missing
+        if self.given is not None:
+            return self.given
         return Keys(f"keys-{self.generation}", "the-secret-key", "the-session-token")
 
     def refused(self, keys: Keys) -> None:

@@ -163,7 +163,8 @@ class Dialer:
             connector=self._http.session.connector,
             connector_owner=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent",),
+            skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            auto_decompress=False,
             middlewares=(upgrade.watch,),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.limits.connect_s),
         )

@@ -72,6 +72,19 @@ def test_secrets_are_not_part_of_a_record_and_not_shown() -> None:
     ordered = decode(roleCredentials=keys, executionRoleCredentials=keys)
     assert "canary" not in repr(ordered)
     record = task.new_record(ordered, origin="c", now=1.0)
+    saved = task.encode(record)
+    assert b"canary" not in saved
+    again = task.decode(saved).payload
+    for which in (again.role_credentials, again.execution_role_credentials):
+        assert which is not None
+        assert which.credentials_id == "id"
+
+
+def test_credentials_without_an_id_leave_no_trace_in_a_record() -> None:
+    record = task.new_record(
+        decode(roleCredentials={"roleArn": "r", "accessKeyId": "canary"}), origin="c", now=1.0
+    )
+    assert record.payload.role_credentials is None
     assert b"canary" not in task.encode(record)
 
 

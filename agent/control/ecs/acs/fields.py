@@ -34,7 +34,12 @@ def read(raw: msgspec.Raw | bytes, what: str) -> Fields:
         fields = _object.decode(raw)
     except BAD_JSON as error:
         raise Unusable(f"{what} cannot be read: {one_line(str(error))}") from None
-    return {name: value for name, value in fields.items() if bytes(value) != b"null"}
+    return {name: value for name, value in fields.items() if not _is_null(value)}
+
+
+def _is_null(value: msgspec.Raw) -> bool:
+    # Not compared as a whole: a list of tasks may be some megabytes long.
+    return memoryview(value).nbytes == 4 and bytes(value) == b"null"
 
 
 def text(fields: Fields, name: str, limit: int = TEXT_LIMIT) -> str:

@@ -93,12 +93,12 @@ class Manifests:
         self.latest = message.timeline
         self._asked = message.origin.message_id
         candidates = self._unlisted(message, order.instance.arn)
+        self._missing = message.running
+        self.settle()
         await order.answer(messages.ack(message.origin))
         if candidates:
             _log.warning("tasks are not in Amazon's list; asking", count=len(candidates))
             await order.answer(messages.stop_verification(message.origin, candidates))
-        self._missing = message.running
-        self.settle()
 
     async def verified(self, order: Order) -> None:
         """Stop the tasks that ECS does not want, if that is what it was asked last.

@@ -126,6 +126,9 @@ class _Rhythm(Struct, kw_only=True):
     errors: Growing
     hasty: Growing
     hasty_ends: int = 0
+    """Connections in a row that ended in the ordinary way, but too soon."""
+    began: float = 0.0
+    """When the last connection was made, in the loop's time."""
 
 
 class AcsSession:
@@ -186,16 +189,13 @@ class AcsSession:
 
     async def _connection(self) -> float:
         """Have one connection from begin to end; return for how long to stay away, in seconds."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         try:
             with self.promise.resting("waiting for a registration"):
                 instance = await self._parts.instance()
-            began = loop.time()
             await self._converse(instance)
         except SocketClosed as error:
             if error.clean and INACTIVE not in str(error):
-                return self._after_clean_end(error, loop.time() - began)
+                return self._after_clean_end(error)
             return self._after(error)
         except AgentError as error:
             return self._after(error)
@@ -221,9 +221,10 @@ class AcsSession:
             asked_s = error.retry_after_s
         return self._rhythm.errors.next_s(asked_s)
 
-    def _after_clean_end(self, error: SocketClosed, lasted_s: float) -> float:
+    def _after_clean_end(self, error: SocketClosed) -> float:
         """Come back at once, but not to a server that does nothing else than end connections."""
         rhythm = self._rhythm
+        lasted_s = asyncio.get_running_loop().time() - rhythm.began
         rhythm.errors.reset()
         if lasted_s >= self._settings.hasty_s:
             rhythm.hasty_ends = 0
@@ -247,6 +248,7 @@ class AcsSession:
             self._parts.link.up()
             steady_s = settings.steady_s + random.uniform(0.0, settings.steady_jitter_s)  # noqa: S311
             loop = asyncio.get_running_loop()
+            self._rhythm.began = loop.time()
             steady = loop.call_later(steady_s, self._rhythm.errors.reset)
             stack.callback(steady.cancel)
             await self._read(socket, instance)

@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import resource
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from structlog.testing import capture_logs
+from yarl import URL
 
+from agent.aws.clock import AwsClock
+from agent.aws.http import AwsHttp
+from agent.aws.keys import Keys
+from agent.aws.signing import Signer, wire_url
 from agent.control.ecs.websocket import (
     Dialer,
     Socket,
@@ -498,6 +504,32 @@ async def test_many_dials_leave_nothing_open(server: WsServer, kit: Kit) -> None
                 raise RuntimeError
     await asyncio.sleep(0.05)
     assert len(asyncio.all_tasks()) <= tasks
+
+
+async def test_what_is_signed_is_what_goes_on_the_wire_also_with_a_clock_that_is_an_hour_off(
+    server: WsServer,
+) -> None:
+    clock = AwsClock(clock=lambda: time.time() - 3600)
+    signer = Signer("eu-west-1", "ecs", clock)
+    keys = Keys("AKIAEXAMPLE", "secret", "token/with+odd=signs")
+    chain = FakeChain()
+    chain.given = keys
+    url = wire_url(URL(f"{server.url}ws"), {"dockerVersion": "DockerVersion: 20.10+x", "a": "é/&"})
+    said = b'{"__type":"InvalidSignatureException","message":"Signature expired"}'
+    server.refusals = [web.Response(status=403, body=said)]
+    server.plays = [hold]
+    parts: tuple[Any, Any] = (chain, signer)
+    async with AwsHttp() as http, Dialer(http, *parts, QUICK).dial(url):
+        pass
+    early, request = server.requests
+    assert request.raw_path == url.raw_path_qs
+    assert "DockerVersion%3A%2020.10%2Bx" in request.raw_path
+    assert request.headers["X-Amz-Security-Token"] == "token/with+odd=signs"
+    assert early.headers["X-Amz-Date"] != request.headers["X-Amz-Date"]
+    stamp = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    assert abs(stamp.timestamp() - time.time()) < 10
+    fixed = Signer("eu-west-1", "ecs", AwsClock(clock=stamp.timestamp))
+    assert fixed.upgrade(keys, url)["Authorization"] == request.headers["Authorization"]
 
 
 async def test_the_real_client_session_is_left_open(server: WsServer, chain: FakeChain) -> None:
