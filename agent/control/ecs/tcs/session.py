@@ -27,6 +27,7 @@ import structlog
 from msgspec import Struct
 
 from agent.aws.signing import wire_url
+from agent.control.ecs import frames
 from agent.control.ecs.calls import Growing
 from agent.control.ecs.seldom import Seldom
 from agent.control.ecs.tcs import requests
@@ -66,6 +67,7 @@ _COMPLAINTS: Final = frozenset(
 _LASTING_S: Final = 10.0
 """A session that ended sooner than this after it began does not count as one that worked."""
 _KEYS_AGAIN_S: Final = (1.0, 60.0)
+_SAID_BYTES: Final = 300
 _DIAL_S: Final = 600.0
 """A dial has deadlines of its own, in all its parts together far below this."""
 
@@ -305,7 +307,8 @@ class TcsSession:
                     if frame.type in _SIGNS_OF_LIFE:
                         alive.reschedule(self._alive_until(loop.time()))
                     elif frame.type in _COMPLAINTS:
-                        told = bytes(frame.message)[:300].decode("utf-8", "replace")
+                        said = bytes(memoryview(frame.message)[:_SAID_BYTES])
+                        told = frames.one_line(said.decode("utf-8", "replace"))
                         self._complaint.tell(type=frame.type, message=told)
                     else:
                         await socket.ignored(f"its type is unknown: {frame.type}")
