@@ -83,7 +83,9 @@ def standalone(listen_on: str, data_dir: Path, config: str) -> int:
     is missing. On SIGTERM both leave, with exit code 0; containers go on running.
     """
     files = [Path(config)] if config else DEFAULT_FILES
-    settings = load(os.environ, files, required=bool(config))
+    # As the agent will read them: a host that is set up for Amazon ECS must hear so now.
+    environ = {**os.environ, "ECS_CONTROL_ENDPOINT": "http://127.0.0.1"}
+    settings = load(environ, files, required=bool(config))
     if os.geteuid() != 0:
         raise CliError(
             "standalone needs root, because it makes networks and namespaces; use sudo",

@@ -24,13 +24,18 @@ def contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
     return [*_registry(given), *_socket(settings, given), *_control(settings, given)]
 
 
-def without_amazon(settings: Settings, given: Mapping[str, Given]) -> list[str]:
-    """Return at most one line that lists what only matters to Amazon ECS and was given in vain.
+_OF_ENDPOINTS = frozenset({"ECS_CONTROL_TOKEN_FILE", "ECS_CONTROL_CA_FILE"})
+
+
+def in_vain(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+    """Return at most one line that lists what was given and only matters to another control.
 
     Names that other programs read too are left out where the environment has them.
     """
     if not settings.control_endpoint:
-        return []
+        names = sorted(given.keys() & _OF_ENDPOINTS)
+        told = "settings without effect while ECS_CONTROL_ENDPOINT is not set"
+        return [f"{told}: {', '.join(names)}"] if names else []
     usual = type(settings)()
     names = sorted(
         variable.name

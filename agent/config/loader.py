@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config import files as config_files
-from agent.config.contradictions import contradictions, without_amazon
+from agent.config.contradictions import contradictions, in_vain
 from agent.config.files import ENVIRONMENT, FileContent, Given
 from agent.config.json_file import read as read_json
 from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
@@ -99,7 +99,7 @@ def load(
         chosen["cluster_given"] = "ECS_CLUSTER" in given
         settings = Settings(**chosen)
         problems += contradictions(settings, given)
-        warnings += without_amazon(settings, given)
+        warnings += in_vain(settings, given)
     if problems:
         raise ConfigError("\n".join(problems))
     return dataclasses.replace(settings, warnings=tuple(warnings))

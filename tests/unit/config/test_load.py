@@ -208,6 +208,12 @@ def test_what_only_amazon_ecs_asks_for_is_told_where_control_is_ours(config: Pat
     )
 
 
+def test_what_only_an_endpoint_asks_for_is_told_where_there_is_none() -> None:
+    settings = load({"ECS_CONTROL_TOKEN_FILE": "/t", "AWS_DEFAULT_REGION": "eu-west-1"}, ())
+    told = "settings without effect while ECS_CONTROL_ENDPOINT is not set: ECS_CONTROL_TOKEN_FILE"
+    assert settings.warnings == (told,)
+
+
 def test_a_proxy_may_be_given_in_small_letters_and_the_other_name_wins(config: Path) -> None:
     config.write_text("http_proxy=file:1\nhttps_proxy=file:2\n")
     settings = load({"http_proxy": "small:1", "HTTP_PROXY": "large:1"}, (config,))
