@@ -102,10 +102,11 @@ async def verdict(store: Store, now: HostIdentity) -> str:
 async def remember(store: Store, now: HostIdentity) -> None:
     """Write down, durably, that the state is of this host in this boot. Safe to repeat.
 
-    What is not known now keeps the value that it had.
+    What is not known now keeps the value that it had. A disk that is full is no reason not to start:
+    the next start then compares with what was written last.
 
     Raises:
-        StateFailure: the store cannot be read or written.
+        StateFailure: the store cannot be read.
     """
     known = {
         BOOT: now.boot_id,
@@ -118,7 +119,10 @@ async def remember(store: Store, now: HostIdentity) -> None:
         if value and await store.get_meta(key) != value:
             batch.put_meta(key, value)
     if len(batch):
-        await store.commit(batch)
+        try:
+            await store.commit(batch)
+        except StateFailure as error:
+            _log.warning("which host the state is of could not be saved", error=str(error))
 
 
 async def owner_name(store: Store) -> str:

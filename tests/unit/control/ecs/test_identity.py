@@ -141,6 +141,20 @@ async def test_what_is_unknown_now_stays_remembered(store: Store) -> None:
     assert "i-11111111" in await identity.verdict(store, other)
 
 
+async def test_a_full_disk_does_not_stop_the_start(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commit(batch: Batch) -> asyncio.Future[None]:
+        del batch
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_exception(StateFailure("disk full"))
+        return future
+
+    monkeypatch.setattr(store, "commit", commit)
+    await identity.remember(store, HostIdentity(boot_id="1"))
+    assert await store.get_meta(identity.BOOT) is None
+
+
 async def test_the_former_owner_has_a_name(store: Store) -> None:
     assert await identity.owner_name(store) == "another-host"
     batch = Batch()
