@@ -154,7 +154,9 @@ class _Session:
         # Not all agents at the same moment after a restart of control.
         self._next_beat = self._loop.time() + self._beat_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._unanswered = 0
-        self._manifest_id: str | None = None
+        self._has_manifest = False
+        self._manifest_id = ""
+        """Of the manifest that the agent has not answered yet."""
         self._renewed_at = self._loop.time()
 
     async def run(self) -> None:
@@ -218,7 +220,7 @@ class _Session:
         if due:
             orders, _ = await self._station.orders.read(due)
             waits = await self._send_orders(orders)
-        if self._manifest_id is None and not waits:
+        if not self._has_manifest and not waits:
             await self._send_manifest(page.items)
 
     async def _send_orders(self, orders: list[Order]) -> bool:
@@ -278,7 +280,7 @@ class _Session:
         message_id = str(uuid.uuid4())
         tasks = self._acs.manifests.wanted(instance, rows)
         timeline = await self._acs.manifests.next_timeline(instance)
-        self._manifest_id = message_id
+        self._has_manifest, self._manifest_id = True, message_id
         message = {
             **self._addressed(message_id),
             "timeline": timeline,
@@ -346,6 +348,7 @@ class _Session:
             raise shapes.FrameError("the message answers no manifest of this connection")
         candidates = [candidate.task_arn for candidate in message.stop_candidates]
         unwanted = await self._acs.manifests.unwanted(self._socket.instance, candidates)
+        self._manifest_id = ""
         answer = {
             "generatedAt": int(self._station.services.clock() * 1000),
             "messageId": message.message_id,

@@ -215,7 +215,9 @@ def _endpoints(request: web.Request) -> dict[str, Any]:
     host = request.headers.get("Host", "")
     if not _HOST.fullmatch(host):
         raise ClientException("The Host header is no address.")
-    base = f"{request.scheme}://{host}"
+    # Said by whatever ends TLS in front of control; an agent could only deceive itself.
+    is_tls = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
+    base = f"{'https' if is_tls else 'http'}://{host}"
     return {
         "endpoint": f"{base}{ACS_PATH}",
         "telemetryEndpoint": f"{base}{TCS_PATH}",

@@ -236,8 +236,9 @@ class Entrance:
         Raises:
             Refused: it may not.
         """
-        if not web.WebSocketResponse().can_prepare(request).ok:
-            raise Refused("BadRequestException", "This is a websocket.")
+        # A browser says where its page is from; no agent does.
+        if "Origin" in request.headers or not web.WebSocketResponse().can_prepare(request).ok:
+            raise Refused("BadRequestException", "This is a websocket for agents.")
         self._verify(request)
         arn = request.query.get(instance, "")
         parsed = parse_arn(arn)

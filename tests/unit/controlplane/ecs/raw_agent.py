@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
+import datetime as dt
 import json
 import urllib.parse
 import uuid
@@ -106,8 +106,8 @@ class Key:
         return dict(request.headers.items())
 
 
-def _sign_at(auth: SigV4Auth, request: AWSRequest, skew_s: float) -> None:
-    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=skew_s)
+def _sign_at(auth: Any, request: AWSRequest, skew_s: float) -> None:
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=skew_s)
     request.context["timestamp"] = moment.strftime("%Y%m%dT%H%M%SZ")
     auth._modify_request_before_signing(request)
     text = auth.string_to_sign(request, auth.canonical_request(request))
@@ -149,6 +149,13 @@ class Session:
                 assert heard == kind, (heard, message)
                 return message
 
+    async def ended(self, *, within_s: float = 10.0) -> None:
+        """The connection ends, whatever is heard until then and is left unanswered."""
+        async with asyncio.timeout(within_s):
+            with contextlib.suppress(ConnectionError, aiohttp.ClientError):
+                while True:
+                    await self.hear_any(within_s=within_s)
+
     async def nothing(self, *, for_s: float = 0.3) -> None:
         """Nothing but heartbeats comes for a while."""
         with contextlib.suppress(TimeoutError):
@@ -167,7 +174,7 @@ class Session:
 
     async def settled(self) -> list[dict[str, Any]]:
         """Acknowledge the first orders and the manifest; return the tasks of all orders."""
-        tasks = []
+        tasks: list[dict[str, Any]] = []
         while True:
             kind, message = await self.hear_any()
             if kind == "HeartbeatMessage":

@@ -70,7 +70,6 @@ async def test_health_of_others_tasks_is_not_taken(endpoint: Endpoint, agent: Ra
 
 
 async def test_figures_and_status_are_acknowledged(endpoint: Endpoint, agent: RawAgent) -> None:
-    assert endpoint
     async with agent.tcs() as session:
         await session.say(
             "PublishMetricsRequest",

@@ -90,7 +90,7 @@ async def test_a_report_tells_what_is_new_alone(endpoint: Endpoint, agent: RawAg
         containerName="main",
         status="STOPPED",
         exitCode=7,
-        networkBindings=[{"bindIP": "0.0.0.0", "containerPort": 80, "hostPort": 32768}],  # noqa: S104
+        networkBindings=[{"bindIP": "0.0.0.0", "containerPort": 80, "hostPort": 32768}],
     )
     shown = await endpoint.task(arn)
     assert shown["lastStatus"] == "RUNNING"
@@ -251,7 +251,7 @@ async def test_agent_connected_while_there_are_signs_of_life(
                 await session.say("HeartbeatAckRequest", messageId=beat["messageId"])
         assert await connected()
     async with asyncio.timeout(5):
-        while await connected():
+        while await connected():  # noqa: ASYNC110 - it ends by itself
             await asyncio.sleep(0.1)
     async with agent.acs() as session:
         await session.settled()
