@@ -5,6 +5,7 @@ Source of names, order and rules: Amazon ECS agent 1.105.1, ``agent/api/ecsclien
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ TASK_ENI: Final = "ecs.capability.task-eni"
 
 TAGS_LIMIT: Final = 50
 _TAG_PUNCTUATION: Final = frozenset("_.:/=+-@")
+_ZONE: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ARN_LIMIT: Final = 2048
 _VALUE_LIMIT: Final = 1024
 
@@ -55,8 +57,9 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     @property
     def availability_zone(self) -> str:
-        """Where Amazon ECS sees the instance; empty for external ones."""
-        return self.attributes.get(AVAILABILITY_ZONE, "")
+        """Where Amazon ECS sees the instance; empty for external ones, and where it is no word."""
+        zone = self.attributes.get(AVAILABILITY_ZONE, "")
+        return zone if _ZONE.fullmatch(zone) else ""
 
     @property
     def control_is_ours(self) -> bool:

@@ -188,6 +188,13 @@ def test_reading_an_answer() -> None:
     assert not answer.control_is_ours
 
 
+@pytest.mark.parametrize("zone", [None, "", "a b", "us-east-1a\n", "\ud800", "z" * 65])
+def test_an_odd_zone_is_none(zone: str | None) -> None:
+    attributes = [{"name": "ecs.availability-zone", "value": zone}]
+    body = {"containerInstanceArn": ARN, "attributes": attributes}
+    assert offer.read_answer({"containerInstance": body}).availability_zone == ""
+
+
 def test_our_own_control_is_known_by_an_attribute() -> None:
     attributes = [{"name": "ecs-host-agent.control", "value": "1"}]
     body = {"containerInstanceArn": ARN, "attributes": attributes}
