@@ -98,7 +98,7 @@ JOINING = (
     _none(
         "ECS_INSTANCE_IP_COMPATIBILITY",
         "from the host's default routes",
-        "No effect yet: it is always found out from the host.",
+        "No effect yet: endpoints are those for IPv4; `ECS_BACKEND_HOST` names another one.",
     ),
     _same("ECS_DETAILED_OS_FAMILY", "from `/etc/os-release`"),
     _other(
