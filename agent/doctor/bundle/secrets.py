@@ -14,6 +14,7 @@ import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -75,8 +76,8 @@ def _of_settings(host: Host) -> Iterable[str]:
         value = getattr(host.settings, name)
         if isinstance(value, SecretText):
             yield from of_json(value.reveal())
-        elif variables()[name].kind.holds_password and "@" in value:
-            yield value.rpartition("://")[2].rpartition("@")[0]
+        elif variables()[name].kind.holds_password:
+            yield from of_url(value)
 
 
 def of_token_file(text: str) -> set[str]:
@@ -93,7 +94,7 @@ def of_settings_file(text: str) -> set[str]:
         content = files.parse(line, name="")
         for given in content.values.values():
             if not may_show(given.name):
-                known |= of_json(given.value)
+                known |= of_json(given.value) | of_url(given.value)
         if content.problems and line.strip():
             # Nobody knows what it is; a pasted secret, perhaps.
             name, _, value = line.partition("=")
@@ -152,7 +153,26 @@ def of_environment(environ: Mapping[str, str]) -> set[str]:
         if name in secret or is_secret_name(name)
         for value in of_json(text)
         if len(value) >= _LEAST
+    } | {
+        value
+        for name, text in environ.items()
+        if name.upper() in _proxies()
+        for value in of_url(text)
+        if len(value) >= _LEAST
     }
+
+
+def _proxies() -> set[str]:
+    return {v.name for v in variables().values() if v.kind.holds_password}
+
+
+def of_url(text: str) -> set[str]:
+    """Return what stands in front of the host of a URL, and the password in it, as it is written."""
+    userinfo, at, _ = text.rpartition("://")[2].rpartition("@")
+    if not at:
+        return set()
+    password = userinfo.partition(":")[2]
+    return {part for part in (userinfo, password, unquote(password)) if part}
 
 
 def of_json(text: str) -> set[str]:

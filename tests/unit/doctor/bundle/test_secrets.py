@@ -119,3 +119,11 @@ def test_json_that_is_none_is_not_shown() -> None:
     assert secrets.of_settings_json('{"Cluster": hunter2') == {'{"Cluster": hunter2'}
     assert secrets.shown_json("") == ""
     assert secrets.of_settings_json("[1]") == set()
+
+
+def test_the_password_of_a_proxy_is_known_by_itself() -> None:
+    assert secrets.of_url("me:hunt%65r2@proxy:1") == {"me:hunt%65r2", "hunt%65r2", "hunter2"}
+    assert secrets.of_url("http://proxy:1") == set()
+    assert "hunter2" in secrets.of_settings_file("HTTPS_PROXY=http://me:hunter2@proxy\n")
+    environ = {"https_proxy": "http://me:hunter2@proxy", "NO_PROXY": "a@example.test"}
+    assert secrets.of_environment(environ) == {"me:hunter2", "hunter2"}
