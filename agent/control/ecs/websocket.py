@@ -45,7 +45,7 @@ _CLEAN: Final = frozenset({1000, 1001, 1006, 1011})
 """Close codes that mean: come back. 1006 stands for a connection that ended without a code."""
 _ABNORMAL: Final = 1006
 _NORMAL: Final = 1000
-_NONSENSE_COST: Final = 20.0
+_NONSENSE_COST: Final = 5.0
 """A frame that means nothing counts as this many that do."""
 
 

@@ -165,8 +165,8 @@ class AcsSession:
             messages.CONFIRM_ATTACHMENT: attaching.volume,
             messages.MANIFEST: self._manifests.manifest,
             messages.STOP_VERIFIED: self._manifests.verified,
-            messages.STAGE_UPDATE: updates.stage,
-            messages.PERFORM_UPDATE: updates.perform,
+            messages.STAGE_UPDATE: updates.refuse,
+            messages.PERFORM_UPDATE: updates.refuse,
         }
         self._unusable = Seldom("orders that cannot be acted on")
         self._untaken = Seldom("orders could not be taken; they will be given again")

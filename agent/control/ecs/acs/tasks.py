@@ -40,6 +40,7 @@ _ROLES: Final = (
     ("roleCredentials", messages.APPLICATION),
     ("executionRoleCredentials", messages.EXECUTION),
 )
+_OVERRIDES_LIMIT: Final = 1024 * 1024
 _FAILED_TO_START: Final = "TaskFailedToStart"
 _encode = msgspec.json.Encoder().encode
 
@@ -96,6 +97,8 @@ def read(raw: msgspec.Raw) -> TaskOrder:
             return TaskOrder(arn=arn, stops=True, credentials=credentials)
         for part in f.parts(fields, "elasticNetworkInterfaces"):
             validity.interface(f.read(part, "elasticNetworkInterfaces"))
+        if b'"overrides"' in bytes(raw):
+            _check_overrides(fields)
         payload = _normal(raw, fields)
     except Unusable as error:
         return TaskOrder(arn=arn, unreadable=str(error))
@@ -108,6 +111,21 @@ def _desired(fields: Fields) -> DesiredStatus:
         shown = one_line(bytes(fields["desiredStatus"]).decode("utf-8", "replace"))
         raise Unusable(f"desiredStatus {shown[:100]} is not known")
     return _DESIRED[word]
+
+
+def _check_overrides(fields: Fields) -> None:
+    """Refuse what the overrides of a container hold beside its command, as Amazon's agent does."""
+    for part in f.parts(fields, "containers"):
+        container = f.read(part, "containers")
+        if "overrides" not in container:
+            continue
+        told = f.text(container, "overrides", _OVERRIDES_LIMIT).encode("utf-8", "replace")
+        if told or bytes(container["overrides"]) != b'""':
+            name = f.text(container, "name")
+            overrides = f.read(told or container["overrides"], f"overrides of container {name}")
+            unknown = sorted(overrides.keys() - {"command"})
+            if unknown:
+                raise Unusable(f"overrides of container {name}: unknown field {unknown[0][:100]!r}")
 
 
 def _normal(raw: msgspec.Raw, fields: Fields) -> msgspec.Raw:

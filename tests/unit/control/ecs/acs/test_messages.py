@@ -173,6 +173,27 @@ def test_what_the_payload_itself_cannot_hold_is_worded_by_the_engine() -> None:
         payloads.decode(order.payload)
 
 
+def container(overrides: Any) -> dict[str, Any]:
+    return {"name": "main", "image": "img", "overrides": overrides}
+
+
+@pytest.mark.parametrize(
+    "overrides", [None, "", "{}", {}, '{"command":["a"]}', {"command": ["a"]}, '{"command":null}']
+)
+def test_overrides_that_a_task_may_have(overrides: Any) -> None:
+    order = tasks.read(raw(task("a", containers=[container(overrides)])))
+    assert not order.unreadable
+    payloads.decode(order.payload)
+
+
+@pytest.mark.parametrize(
+    "overrides", ['{"surprise":1}', {"command": [], "cpu": 1}, "{", "[]", 7, [], "null"]
+)
+def test_other_overrides_make_the_whole_task_unreadable(overrides: Any) -> None:
+    order = tasks.read(raw(task("a", containers=[container(""), container(overrides)])))
+    assert order.unreadable.startswith("overrides of container main")
+
+
 ENI: dict[str, Any] = {
     "ec2Id": "eni-1",
     "macAddress": "02:00:00:00:00:01",
