@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.ecs import tcs
 from tests.unit.controlplane.ecs.raw_agent import RawAgent, Session, run_task
 
 if TYPE_CHECKING:
+    import pytest
+
     from tests.support.control_endpoint import Endpoint
 
 CHECKED = [
@@ -95,4 +98,29 @@ async def test_figures_and_status_are_acknowledged(endpoint: Endpoint, agent: Ra
         await session.hear("AckPublishInstanceStatus")
         # What says that it is another's is not taken, and not acknowledged.
         await session.say("PublishMetricsRequest", metadata=metadata(RawAgent(endpoint)))
+        await session.nothing()
+
+
+async def test_heartbeats_go_on_until_nothing_comes(
+    endpoint: Endpoint, agent: RawAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert endpoint.url
+    monkeypatch.setattr(tcs, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(tcs, "SILENT_S", 0.6)
+    async with agent.tcs() as session:
+        for _ in range(8):
+            assert await session.hear("HeartbeatMessage") == {"healthy": True}
+            await session.say("PublishMetricsRequest", metadata=metadata(agent, idle=True))
+            await session.hear("AckPublishMetric")
+        await session.ended()
+        assert session.ws.close_code == 1001
+
+
+async def test_no_more_tasks_in_one_message_than_an_agent_sends(
+    endpoint: Endpoint, agent: RawAgent
+) -> None:
+    assert endpoint.url
+    async with agent.tcs() as session:
+        tasks = [{"taskArn": str(n), "containers": []} for n in range(tcs.HEALTH_TASKS + 1)]
+        await session.say("PublishHealthRequest", metadata=metadata(agent), tasks=tasks)
         await session.nothing()

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from agent.controlplane.ecs import deliveries
+from agent.controlplane.store.contract import StoreUnavailable
 from tests.support.control_endpoint import Endpoint, control_endpoint
 from tests.unit.controlplane.ecs.raw_agent import RawAgent, Session, attributes, run_task
 
@@ -312,3 +313,20 @@ async def test_an_order_that_cannot_be_built_ends_with_a_reason(
         await session.hear("TaskManifestMessage")
         await session.nothing()
     assert (await endpoint.task(arn))["stopCode"] == "TaskFailedToStart"
+
+
+async def test_trouble_with_the_store_sends_agents_away_for_a_while(
+    endpoint: Endpoint, agent: RawAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise StoreUnavailable("no disk")
+
+    async with agent.acs() as session:
+        await session.settled()
+        monkeypatch.setattr("agent.controlplane.wire.assignments.Orders.read", broken)
+        await run_task(endpoint)
+        await session.ended()
+        assert session.ws.close_code == 1013
+    monkeypatch.setattr("agent.controlplane.wire.registration.Registry.current", broken)
+    status, body = await agent.refusal("/acs/ws", containerInstanceArn=agent.arn)
+    assert (status, list(body)) == (503, ["ServerException"])
