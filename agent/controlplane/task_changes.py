@@ -178,16 +178,22 @@ def _started_at(change: TaskChange) -> float:
 def _container(
     container: ContainerRecord, change: TaskChange, attachments: list[AttachmentRecord]
 ) -> ContainerRecord:
-    report = next((c for c in change.containers if c.container_name == container.name), None)
-    if report is None:
-        return container
-    status = _later(container.last_status, report.status, _CONTAINER_ORDER)
+    """Return a container after all that a report says of it, which may be several things in a row."""
+    for report in change.containers:
+        if report.container_name == container.name:
+            container = _reported(container, report, attachments)
+    return container
+
+
+def _reported(
+    container: ContainerRecord, report: ContainerChange, attachments: list[AttachmentRecord]
+) -> ContainerRecord:
     return replace(
         container,
-        last_status=status,
+        last_status=_later(container.last_status, report.status, _CONTAINER_ORDER),
         runtime_id=report.runtime_id or container.runtime_id,
         image_digest=report.image_digest or container.image_digest,
-        exit_code=report.exit_code if status == "STOPPED" else container.exit_code,
+        exit_code=report.exit_code if report.status == "STOPPED" else container.exit_code,
         reason=reasons.clip(report.reason) or container.reason,
         health_status=report.health_status.value,
         network_bindings=report.network_bindings or container.network_bindings,

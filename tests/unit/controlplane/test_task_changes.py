@@ -73,6 +73,20 @@ def test_task_that_ended_before_running_was_reported() -> None:
     assert stopped.stop_code == "EssentialContainerExited"
 
 
+def test_a_container_that_is_named_twice_was_both_one_after_the_other() -> None:
+    """Amazon's agent tells in one request what a container went through since the last one."""
+    containers = [
+        *main_is("RUNNING", runtime_id="r"),
+        *main_is("STOPPED", exit_code=0, reason="well"),
+    ]
+    stopped = task_changes.apply(TASK, a_change("STOPPED", containers=containers))
+    shown = stopped.containers[0]
+    assert (shown.last_status, shown.runtime_id) == ("STOPPED", "r")
+    assert (shown.exit_code, shown.reason) == (0, "well")
+    backwards = task_changes.apply(TASK, a_change("STOPPED", containers=containers[::-1]))
+    assert backwards.containers[0].exit_code == 0
+
+
 def test_what_the_user_asked_for_stands() -> None:
     asked = replace(TASK, stop_code="UserInitiated", stopped_reason="enough", stopping_at=50.0)
     stopped = task_changes.apply(asked, a_change("STOPPED", reason="other"))
