@@ -140,6 +140,13 @@ def is_ours(instance: InstanceRecord) -> bool:
     return any(name.startswith(_OURS) for name in instance.attributes)
 
 
+def _fits(batch: list[tuple[Order, bytes]], item: tuple[Order, bytes]) -> bool:
+    """Tell whether a task may join a message; stops keep to themselves, since they never wait."""
+    size = sum(len(encoded) for _, encoded in (*batch, item))
+    wanted = {order.assignment.desired_status for order, _ in (*batch, item)}
+    return len(batch) < TASKS_PER_MESSAGE and size <= MESSAGE_BYTES and len(wanted) == 1
+
+
 class _Session:
     """One connection."""
 
@@ -211,42 +218,53 @@ class _Session:
         now = self._loop.time()
         ids = {records.last_element(kv.key): kv for kv in page.items}
         self._deliveries.keep_only(ids.keys())
-        due = [
-            kv
+        due = {
+            task_id: kv
             for task_id, kv in ids.items()
             if self._deliveries.is_due(task_id, kv.mod_revision, now)
-        ]
+        }
         waits = False
         if due:
-            orders, _ = await self._station.orders.read(due)
+            orders, _ = await self._station.orders.read(list(due.values()))
+            for unreadable in due.keys() - {order.task.id for order in orders}:
+                self._deliveries.forget(unreadable)
             waits = await self._send_orders(orders)
         if not self._has_manifest and not waits:
             await self._send_manifest(page.items)
 
     async def _send_orders(self, orders: list[Order]) -> bool:
-        """Send what there is to send; return whether some of it must wait for acknowledgments."""
+        """Send what there is to send; return whether some of it must wait for acknowledgments.
+
+        Neither a stop nor what is sent again waits: else starts that an agent cannot take would
+        hold up what ends them.
+        """
+        waits = False
         batch: list[tuple[Order, bytes]] = []
-        size = 0
         for order in orders:
             task_id, revision = order.task.id, order.row.mod_revision
+            is_again = self._deliveries.is_again(task_id, revision)
+            may_wait = not is_again and order.assignment.desired_status != "STOPPED"
+            if may_wait and not batch and self._deliveries.is_full:
+                waits = True
+                continue
             shape = await self._shape(order)
             if shape is None:
                 self._deliveries.held(task_id, revision)
                 continue
-            encoded = msgspec.json.encode(shape)
-            if self._deliveries.is_again(task_id, revision):
-                await self._send_payload([(order, encoded)])
+            item = (order, msgspec.json.encode(shape))
+            if is_again:
+                await self._send_payload([item])
                 continue
-            if batch and (len(batch) == TASKS_PER_MESSAGE or size + len(encoded) > MESSAGE_BYTES):
+            if batch and not _fits(batch, item):
                 await self._send_payload(batch)
-                batch, size = [], 0
-            if self._deliveries.is_full:
-                return True
-            batch.append((order, encoded))
-            size += len(encoded)
+                batch = []
+            if may_wait and not batch and self._deliveries.is_full:
+                waits = True
+                continue
+            batch.append(item)
         if batch:
             await self._send_payload(batch)
-        return False
+        return waits
 
     async def _shape(self, order: Order) -> dict[str, Any] | None:
         """Return a task as it is sent; None for one that its agent has already."""

@@ -67,11 +67,11 @@ class Deliveries:
         for gone in self._taken.keys() - task_ids:
             del self._taken[gone]
         for gone in self._open.keys() - task_ids:
-            self._forget(gone)
+            self.forget(gone)
 
     def held(self, task_id: str, revision: int) -> None:
         """Note that the agent has an order already, however it came by it."""
-        self._forget(task_id)
+        self.forget(task_id)
         self._taken[task_id] = revision
 
     def sent(self, message_id: str, orders: Iterable[tuple[str, int]], now: float) -> None:
@@ -79,7 +79,7 @@ class Deliveries:
         self._messages[message_id] = {}
         for task_id, revision in orders:
             tries = self._open[task_id].tries + 1 if self.is_again(task_id, revision) else 0
-            self._forget(task_id)
+            self.forget(task_id)
             wait_s = min(RESEND_S * 2**tries, RESEND_LIMIT_S)
             self._open[task_id] = _Open(revision, message_id, tries, now + wait_s)
             self._messages[message_id][task_id] = revision
@@ -94,7 +94,8 @@ class Deliveries:
             self._taken[task_id] = revision
         return True
 
-    def _forget(self, task_id: str) -> None:
+    def forget(self, task_id: str) -> None:
+        """Take an order for not sent; one that is not open is fine."""
         item = self._open.pop(task_id, None)
         if item is None:
             return

@@ -10,6 +10,7 @@ import pytest
 
 from agent.controlplane.ecs import deliveries
 from agent.controlplane.store.contract import StoreUnavailable
+from agent.controlplane.wire.assignments import Order, Orders
 from tests.support.control_endpoint import Endpoint, control_endpoint
 from tests.unit.controlplane.ecs.raw_agent import RawAgent, Session, attributes, run_task
 
@@ -92,6 +93,45 @@ async def test_messages_are_bounded(endpoint: Endpoint, agent: RawAgent) -> None
         manifest = await session.hear("TaskManifestMessage")
     assert len(seen) == 120
     assert {t["taskArn"] for t in manifest["tasks"]} == seen
+
+
+async def test_nothing_holds_up_a_stop(
+    endpoint: Endpoint, agent: RawAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "RESEND_S", 0.5)
+    small = {"name": "main", "image": "i", "memory": 4, "cpu": 1}
+    (*_, last) = await run_task(endpoint, count=10, containerDefinitions=[small])
+    for _ in range(9):
+        await endpoint.call("RunTask", taskDefinition="web", count=10)
+    async with agent.acs() as session:
+        for _ in range(8):
+            assert len((await session.hear("PayloadMessage"))["tasks"]) == 10
+        await endpoint.call("StopTask", task=last)
+        (stop,) = (await session.hear("PayloadMessage"))["tasks"]
+        assert (stop["arn"], stop["desiredStatus"]) == (last, "STOPPED")
+        # Nothing is acknowledged, and what was sent comes again for all that.
+        again = [(await session.hear("PayloadMessage"))["tasks"] for _ in range(20)]
+        assert {len(tasks) for tasks in again} == {1}
+
+
+async def test_an_order_that_can_no_longer_be_read_makes_nobody_spin(
+    endpoint: Endpoint, agent: RawAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = 0
+
+    async def unreadable(*_: object) -> tuple[list[Order], bool]:
+        nonlocal reads
+        reads += 1
+        return [], False
+
+    monkeypatch.setattr(deliveries, "RESEND_S", 0.1)
+    await run_task(endpoint)
+    async with agent.acs() as session:
+        await session.hear("PayloadMessage")
+        monkeypatch.setattr(Orders, "read", unreadable)
+        await session.hear("TaskManifestMessage")
+        await session.nothing(for_s=0.6)
+    assert 1 <= reads < 10
 
 
 async def test_large_tasks_go_in_small_messages(endpoint: Endpoint, agent: RawAgent) -> None:
@@ -184,8 +224,8 @@ async def test_only_what_is_really_not_wanted_is_stopped(
     other = RawAgent(endpoint)
     await other.register()
     async with agent.acs() as session:
-        order = await session.hear("PayloadMessage")
-        await session.ack(order)
+        for _ in ("stops", "starts"):
+            await session.ack(await session.hear("PayloadMessage"))
         manifest = await session.hear("TaskManifestMessage")
         assert manifest["containerInstanceArn"] == agent.arn
         assert {t["taskArn"]: t["desiredStatus"] for t in manifest["tasks"]} == {
@@ -323,7 +363,7 @@ async def test_trouble_with_the_store_sends_agents_away_for_a_while(
 
     async with agent.acs() as session:
         await session.settled()
-        monkeypatch.setattr("agent.controlplane.wire.assignments.Orders.read", broken)
+        monkeypatch.setattr(Orders, "read", broken)
         await run_task(endpoint)
         await session.ended()
         assert session.ws.close_code == 1013
