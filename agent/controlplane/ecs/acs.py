@@ -91,9 +91,8 @@ class Acs:
             ),
         )
         with self._newest.entered(socket):
-            _log.info("agent connected", instance=instance.arn, agent=instance.agent_version)
             await session.run()
-            _log.info("agent disconnected", instance=instance.arn, why=str(socket.ended or ""))
+            _log.debug("agent disconnected", instance=instance.arn, why=str(socket.ended))
         return socket.response
 
     def forget(self, instance_id: str) -> None:
@@ -109,6 +108,8 @@ class Acs:
         held = self._held.get(instance.id)
         if held is None or held.generation != instance.generation:
             held = self._held[instance.id] = _Held(instance.generation)
+            # Once for each registration: an agent connects anew every half hour, or all the time.
+            _log.info("agent connected", instance=instance.arn, agent=instance.agent_version)
         if anew and is_ours(instance):
             held.taken.clear()
         return held.taken

@@ -107,7 +107,7 @@ class Socket:
         self._budget = Budget()
         self._request: web.Request | None = None
         self._ws = web.WebSocketResponse(
-            max_msg_size=frame_limit_bytes, compress=False, timeout=CLOSE_S
+            max_msg_size=frame_limit_bytes, compress=False, timeout=CLOSE_S, autoping=False
         )
 
     async def open(self, request: web.Request) -> None:
@@ -137,17 +137,24 @@ class Socket:
     async def frames(self) -> AsyncIterator[str]:
         """Yield text frames until the connection ends; raises nothing but cancellation."""
         async for message in self._ws:
+            if message.type is WSMsgType.ERROR:
+                return
             if message.type is WSMsgType.TEXT:
                 yield message.data
-                size = len(message.data)
             elif message.type is WSMsgType.BINARY:
                 yield ""  # no message at all, and counted as such
-                size = len(message.data)
-            else:
-                return
-            pause_s = self._budget.take(size)
+            elif message.type is WSMsgType.PING:
+                await self._pong(message.data)
+            pause_s = self._budget.take(len(message.data))
             if pause_s:
                 await asyncio.sleep(pause_s)
+
+    async def _pong(self, data: bytes) -> None:
+        try:
+            async with asyncio.timeout(SEND_S):
+                await self._ws.pong(data)
+        except (TimeoutError, ConnectionError, RuntimeError):
+            self.abort()
 
     async def run(
         self, read: Callable[[], Awaitable[None]], write: Callable[[], Awaitable[None]]

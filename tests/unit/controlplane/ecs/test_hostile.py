@@ -77,6 +77,8 @@ async def test_junk_leaves_a_connection_in_use(
             await telemetry.ws.send_str(frame)
             await telemetry.ws.send_str(f"Authorization: x\r\n\r\n{frame}")
         await session.ws.send_bytes(b"\x00\xff")
+        await session.ws.ping(b"there?")
+        await session.ws.pong()
         await session.settled()
         await telemetry.say(
             "PublishMetricsRequest", metadata={"containerInstance": agent.arn, "idle": True}
@@ -89,17 +91,24 @@ async def test_frames_that_are_too_large_end_the_connection_alone(
 ) -> None:
     other = RawAgent(endpoint)
     await other.register(attributes=attributes({"name": "rack", "value": "quiet"}))
+    with structlog.testing.capture_logs() as logs:
+        await _too_large(agent)
+    assert not [line for line in logs if line["log_level"] == "error"]
     async with other.acs() as quiet:
         await quiet.settled()
-        for opened in (agent.acs, agent.tcs):
-            async with opened() as session:
-                with contextlib.suppress(aiohttp.ClientError, ConnectionError):
-                    await session.ws.send_str("x" * 10_000_000)
-                await session.ended()
+        await _too_large(agent)
         on_quiet = {"type": "memberOf", "expression": "attribute:rack == quiet"}
         (arn,) = await run_task(endpoint, placementConstraints=[on_quiet])
         order = await quiet.hear("PayloadMessage")
         assert order["tasks"][0]["arn"] == arn
+
+
+async def _too_large(agent: RawAgent) -> None:
+    for opened in (agent.acs, agent.tcs):
+        async with opened() as session:
+            with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                await session.ws.send_str("x" * 10_000_000)
+            await session.ended()
 
 
 async def test_messages_in_the_name_of_others_are_not_taken(
