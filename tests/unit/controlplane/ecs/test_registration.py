@@ -195,6 +195,10 @@ async def test_endpoints_are_where_the_agent_came(endpoint: Endpoint, agent: Raw
             body = json.loads(await answer.read())
             assert body["endpoint"] == (told or "http://[::1]:9/acs/")
     async with endpoint.session.post(
+        base, data=b"{}", headers=headers | {"Host": "h", "X-Forwarded-Proto": "https"}
+    ) as answer:
+        assert json.loads(await answer.read())["telemetryEndpoint"] == "https://h/tcs/"
+    async with endpoint.session.post(
         base, data=b"{}", headers=headers | {"Host": "a/../b"}
     ) as answer:
         assert answer.status == 400
