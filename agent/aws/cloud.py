@@ -33,6 +33,8 @@ class Cloud:
     """The way to AWS from this host. Lives on one event loop; closed by ``open_cloud``."""
 
     region: str
+    region_is_guess: bool
+    """Whether nobody named the region: see ``places.Region``."""
     http: AwsHttp
     imds: Imds
     chain: CredentialChain
@@ -86,8 +88,13 @@ async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIte
             clock=clock,
         )
         try:
-            region = await find_region(settings.aws_region, imds)
-            yield Cloud(region, http, imds, chain, clock, await fips_enabled())
+            region, is_guess = await find_region(
+                settings.aws_region,
+                imds,
+                external=settings.external,
+                override=settings.backend_host,
+            )
+            yield Cloud(region, is_guess, http, imds, chain, clock, await fips_enabled())
         finally:
             await chain.close()
 

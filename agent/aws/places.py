@@ -26,6 +26,21 @@ _REGION: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){1,4}")
 _DOCUMENT: Final = "dynamic/instance-identity/document"
 _PLACEMENT: Final = "meta-data/placement/region"
 _READ_S: Final = 5.0
+_NAMES_REGION: Final = re.compile(
+    r"(?:^|\.)ecs(?:-fips)?\.([a-z]{2,8}(?:-[a-z]{1,16}){1,3}-[0-9]{1,2})\."
+)
+"""In the names of Amazon's endpoints of ECS, private ones (``vpce-...``) among them."""
+_MEND: Final = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true where this host is no EC2 instance"
+_USUAL_REGION: Final = "us-east-1"
+"""Where nobody knows better; signatures have to name some region."""
+
+
+class Region(NamedTuple):
+    """The region of this host, and how sure that is."""
+
+    name: str
+    is_guess: bool = False
+    """Nobody named it: what answers at ``ECS_BACKEND_HOST`` has to take signatures of any region."""
 
 
 class _Partition(NamedTuple):
@@ -83,8 +98,25 @@ def _overridden(text: str) -> URL:
     return url.with_user(None).with_query(None).with_fragment(None)
 
 
-async def find_region(configured: str, imds: Imds, *, vendor_file: Path = _VENDOR) -> str:
+async def find_region(
+    configured: str,
+    imds: Imds,
+    *,
+    external: bool = False,
+    override: str = "",
+    vendor_file: Path = _VENDOR,
+) -> Region:
     """Return the region of this host: as configured, else as instance metadata knows it.
+
+    With an endpoint of its own (``override``), a host that does not ask metadata needs no region to
+    find it: that of the endpoint's name is taken, or the usual one.
+
+    Args:
+        configured: what the settings name, empty where they name none.
+        imds: instance metadata.
+        external: the host is no EC2 instance, so that metadata is not asked.
+        override: the endpoint that takes the place of the region's own.
+        vendor_file: where the kernel names who made this host.
 
     Raises:
         ConfigError: nobody can know it but the operator: metadata is not asked, or this is no EC2
@@ -92,19 +124,25 @@ async def find_region(configured: str, imds: Imds, *, vendor_file: Path = _VENDO
         AwsUnavailable: metadata does not answer on what may be an EC2 instance.
     """
     if configured:
-        return configured
-    mend = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true where this host is no EC2 instance"
-    if not imds.enabled:
-        raise ConfigError(f"the region is not known, and instance metadata is not asked: {mend}")
+        return Region(configured)
+    if external or not imds.enabled:
+        return _by_endpoint(override)
     try:
-        return await _region_of(imds)
+        return Region(await _region_of(imds))
     except AwsUnavailable as error:
         vendor = await _first_line(vendor_file)
         if vendor and not any(name in vendor.lower() for name in _EC2_VENDORS):
             raise ConfigError(
-                f"the region is not known: this host ({vendor}) is no EC2 instance; {mend}"
+                f"the region is not known: this host ({vendor}) is no EC2 instance; {_MEND}"
             ) from None
         raise AwsUnavailable(f"the region is not known: {error}", code=error.code) from None
+
+
+def _by_endpoint(override: str) -> Region:
+    if not override:
+        raise ConfigError(f"the region is not known, and instance metadata is not asked: {_MEND}")
+    named = _NAMES_REGION.search(_overridden(override).host or "")
+    return Region(named[1]) if named else Region(_USUAL_REGION, is_guess=True)
 
 
 async def _region_of(imds: Imds) -> str:

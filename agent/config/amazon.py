@@ -65,7 +65,11 @@ _WINDOWS = "For Windows hosts."
 
 JOINING = (
     _same("ECS_CLUSTER", "default"),
-    _same("AWS_DEFAULT_REGION", "from instance metadata"),
+    _other(
+        "AWS_DEFAULT_REGION",
+        "from instance metadata",
+        "May be left out beside `ECS_BACKEND_HOST`, where Amazon's agent does not start.",
+    ),
     _same("ECS_BACKEND_HOST", "the region's endpoint"),
     _same("ECS_EXTERNAL", "false"),
     _same("AWS_ACCESS_KEY_ID", "from the places that `docs/amazon-ecs.md` lists"),

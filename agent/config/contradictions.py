@@ -81,7 +81,7 @@ def _control(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
                 "of the two and remove the other"
             )
         return
-    if settings.external and not settings.aws_region:
+    if settings.external and not (settings.aws_region or settings.backend_host):
         yield (
             f"{given['ECS_EXTERNAL'].origin}: ECS_EXTERNAL is set without AWS_DEFAULT_REGION, and "
             "there is no instance metadata to tell the region; set it, for example to eu-central-1"

@@ -57,7 +57,8 @@ class Joining:
         "AWS_DEFAULT_REGION",
         values.REGION,
         "",
-        "Region of Amazon ECS. Must be given with `ECS_EXTERNAL`.",
+        "Region of Amazon ECS. Must be given with `ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is: then "
+        "it is that of the endpoint's name, or `us-east-1` with a warning.",
         amazon_only=True,
         note="from instance metadata",
     )

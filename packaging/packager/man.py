@@ -135,7 +135,8 @@ def _settings(version: str, epoch_s: int) -> Page:
         "nanoseconds."
         "\n\n"
         "With ECS_CONTROL_ENDPOINT, the host takes orders from a control endpoint; without it, from "
-        "Amazon ECS in the region AWS_DEFAULT_REGION. Setting both is refused."
+        "Amazon ECS in the region AWS_DEFAULT_REGION. A host has one control: with "
+        "ECS_CONTROL_ENDPOINT, ECS_EXTERNAL and ECS_BACKEND_HOST are refused."
     )
     page.heading("Example")
     page.code("ECS_CLUSTER=shop", "ECS_CONTROL_ENDPOINT=http://10.0.0.1:6820")

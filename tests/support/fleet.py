@@ -228,7 +228,8 @@ class Fleet:
     def _way_to_control(self) -> dict[str, str]:
         if self.wire == LONG_POLL:
             return {"ECS_CONTROL_ENDPOINT": self.control.url}
-        return {**KEYS, "ECS_BACKEND_HOST": self.control.url, "ECS_EXTERNAL": "true"}
+        keys = {name: value for name, value in KEYS.items() if name != "AWS_DEFAULT_REGION"}
+        return {**keys, "ECS_BACKEND_HOST": self.control.url, "ECS_EXTERNAL": "true"}
 
     def client(self) -> Any:
         """Return a boto3 client of the control endpoint, as any operator makes one."""

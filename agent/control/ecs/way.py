@@ -86,4 +86,11 @@ async def open_ecs_way(settings: Settings, environ: Mapping[str, str]) -> AsyncI
         AwsUnavailable: instance metadata does not answer on what may be an EC2 instance.
     """
     async with open_cloud(settings, environ) as cloud:
+        if cloud.region_is_guess:
+            _log.warning(
+                "no region is set: requests to ECS_BACKEND_HOST are signed for the usual one; where "
+                "they are refused, set AWS_DEFAULT_REGION",
+                region=cloud.region,
+                endpoint=str(cloud.url("ecs", override=settings.backend_host)),
+            )
         yield EcsWay(settings, cloud)

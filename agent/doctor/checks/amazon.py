@@ -45,6 +45,7 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     """What came of asking Amazon ECS; later fields stay empty where an earlier step failed."""
 
     region: str = ""
+    region_is_guess: bool = False
     region_trouble: str = ""
     endpoint: str = ""
     proxy: str = ""
@@ -86,7 +87,10 @@ async def _ask(settings: Settings, cloud: Cloud) -> Contact:
     proxy = cloud.http.proxy_for(url)
     way = proxy or url
     so_far = Contact(
-        region=cloud.region, endpoint=str(url), proxy=f"{way.host}:{way.port}" if proxy else ""
+        region=cloud.region,
+        region_is_guess=cloud.region_is_guess,
+        endpoint=str(url),
+        proxy=f"{way.host}:{way.port}" if proxy else "",
     )
     try:
         addresses = await reading.look_up(way.host or "", way.port or 0)
@@ -209,6 +213,11 @@ def _judge_answer(verdict: Verdict, settings: Settings, contact: Contact) -> Non
     else:
         taken = f" and takes the key ...{contact.key}" if _is_taken(contact) else ""
         verdict.ok(f"{answers} in {contact.took_s * 1000:.0f} ms{taken}")
+    if contact.region_is_guess:
+        verdict.warn(
+            f"no region is set: the agent signs for {contact.region}",
+            "set AWS_DEFAULT_REGION to that of the endpoint",
+        )
     if is_readable_on_the_way(URL(contact.endpoint)):
         verdict.warn(
             "Amazon ECS is asked over plain HTTP: whoever is on the way can read and change orders",

@@ -13,7 +13,7 @@ from botocore.loaders import Loader
 from yarl import URL
 
 from agent.aws.imds import Imds
-from agent.aws.places import _PARTITIONS, find_region, fips_enabled, service_url
+from agent.aws.places import _PARTITIONS, Region, find_region, fips_enabled, service_url
 from agent.errors import AwsUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -105,11 +105,14 @@ async def test_metadata_knows_the_region(
     document: str | None, placement: str | None, http: AwsHttp, serve: Serve
 ) -> None:
     imds = Imds(http, endpoint=await serve(answering(document, placement)))
-    assert await find_region("", imds) == "eu-west-1"
+    assert await find_region("", imds) == Region("eu-west-1")
 
 
 async def test_what_is_configured_wins(http: AwsHttp) -> None:
-    assert await find_region("eu-west-2", Imds(http, enabled=False)) == "eu-west-2"
+    imds = Imds(http, enabled=False)
+    url = "https://ecs.us-east-2.amazonaws.com"
+    assert await find_region("eu-west-2", imds) == Region("eu-west-2")
+    assert await find_region("eu-west-2", imds, override=url) == Region("eu-west-2")
 
 
 @pytest.mark.parametrize("told", ['{"region": "x/../y"}', '{"region": 7}', "{}"])
@@ -122,6 +125,41 @@ async def test_a_region_that_is_none_is_not_taken(told: str, http: AwsHttp, serv
 async def test_who_is_told_not_to_ask_needs_a_setting(http: AwsHttp) -> None:
     with pytest.raises(ConfigError, match="AWS_DEFAULT_REGION"):
         await find_region("", Imds(http, enabled=False))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region"),
+    [
+        ("http://127.0.0.1:6820", None),
+        ("control.example:6821", None),
+        ("https://ecs.our-own-company.example", None),
+        ("https://ecs.eu-central-1.amazonaws.com", "eu-central-1"),
+        ("ecs-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("ecs.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("ecs.ap-southeast-2.api.aws:443", "ap-southeast-2"),
+        ("https://vpce-0a1-b2c.ecs.eu-west-3.vpce.amazonaws.com/", "eu-west-3"),
+    ],
+)
+@pytest.mark.parametrize("external", [True, False])
+async def test_who_names_the_endpoint_need_not_name_the_region(
+    external: bool, endpoint: str, region: str | None, http: AwsHttp
+) -> None:
+    imds = Imds(http, enabled=external, endpoint="http://127.0.0.1:1")  # asked, it would fail
+    found = await find_region("", imds, external=external, override=endpoint)
+    assert found == (Region(region) if region else Region("us-east-1", is_guess=True))
+
+
+async def test_a_host_elsewhere_needs_a_setting_without_an_endpoint(http: AwsHttp) -> None:
+    with pytest.raises(ConfigError, match="AWS_DEFAULT_REGION"):
+        await find_region("", Imds(http), external=True)
+
+
+async def test_metadata_knows_better_than_the_name_of_an_endpoint(
+    http: AwsHttp, serve: Serve
+) -> None:
+    imds = Imds(http, endpoint=await serve(answering('{"region": "eu-west-1"}', None)))
+    found = await find_region("", imds, override="ecs.us-east-2.amazonaws.com")
+    assert found == Region("eu-west-1")
 
 
 @pytest.mark.parametrize(

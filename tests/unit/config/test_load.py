@@ -184,6 +184,11 @@ def test_halves_are_refused(given: dict[str, str], told: str) -> None:
         load({**given, "ECS_CONTROL_ENDPOINT": "http://c:6820"}, ())
 
 
+def test_an_endpoint_of_ecs_needs_no_region() -> None:
+    settings = load({"ECS_EXTERNAL": "true", "ECS_BACKEND_HOST": "http://127.0.0.1:6820"}, ())
+    assert (settings.aws_region, settings.warnings) == ("", ())
+
+
 def test_a_host_has_one_control(config: Path) -> None:
     config.write_text("ECS_CONTROL_ENDPOINT=http://c:6820\n")
     both = {"ECS_BACKEND_HOST": "ecs.test", "ECS_EXTERNAL": "1"}

@@ -55,6 +55,7 @@ def judged(settings: Settings, **changes: Any) -> list[Finding]:
         (EC2, {"refusal": "UnrecognizedClientException: no"}, "error", "keys and the region"),
         (ANYWHERE, {"refusal": "UnrecognizedClientException: no"}, "error", "registered this host"),
         (EC2, {"endpoint": "http://ecs.test"}, "warning", "https://"),
+        (ANYWHERE, {"region_is_guess": True}, "warning", "set AWS_DEFAULT_REGION"),
     ],
 )
 def test_amazon_ecs(settings: Settings, changes: dict[str, Any], level: str, word: str) -> None:
