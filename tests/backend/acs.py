@@ -8,6 +8,7 @@ import uuid
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from tests.backend.api import cluster_arn, name_of
 from tests.backend.channel import PATIENCE_S, Channel
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Acs(Channel):
         connection = self.wait_open()
         whole: dict[str, Any] = {
             "messageId": str(uuid.uuid4()),
-            "clusterArn": connection.query.get("clusterArn", ""),
+            "clusterArn": cluster_arn(name_of(connection.query.get("clusterArn", ""))),
             "containerInstanceArn": connection.query.get("containerInstanceArn", ""),
             **message,
         }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.backend import faults, messages
-from tests.backend.api import task_arn
+from tests.backend.api import cluster_arn, task_arn
 from tests.backend.channel import text_frame
 from tests.support.fleet import eventually
 
@@ -52,7 +52,7 @@ def _whole(host: Host) -> dict[str, dict[str, Any]]:
     connection = host.backend.acs.wait_open()
     ids = {
         "messageId": "fuzz",
-        "clusterArn": connection.query["clusterArn"],
+        "clusterArn": cluster_arn("default"),
         "containerInstanceArn": connection.query["containerInstanceArn"],
     }
     # Nothing listens there: a task that gets through fails at once, and makes no container.
@@ -243,7 +243,7 @@ def test_a_slow_drip_is_read_to_its_end(host: Host) -> None:
     connection = acs.wait_open()
     message = {
         "messageId": "drip",
-        "clusterArn": connection.query["clusterArn"],
+        "clusterArn": cluster_arn("default"),
         "containerInstanceArn": connection.query["containerInstanceArn"],
         **messages.payload(task, seq=host.next_seq()),
     }

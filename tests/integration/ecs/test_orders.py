@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import time
@@ -14,6 +15,8 @@ from tests.backend.api import task_arn
 from tests.support.fleet import eventually
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.integration.ecs.host import Host
 
 pytestmark = pytest.mark.integration
@@ -207,31 +210,35 @@ def test_an_old_manifest_is_discarded(host: Host) -> None:
     assert acs.acks(older) == []
 
 
+@contextlib.contextmanager
+def _link(name: str, mac: str) -> Iterator[None]:
+    """Put a link with a MAC address on the host, as EC2 does when it attaches an interface."""
+    added = ["ip", "link", "add", name, "address", mac, "type", "veth", "peer", "name", f"{name}p"]
+    subprocess.run(added, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "link", "del", name], check=True)
+
+
 def test_an_interface_of_the_instance_is_reported_when_it_comes(host: Host) -> None:
-    mac = "0a:77:00:00:00:01"
-    interface = messages.interface(mac)
+    interface = messages.interface("0a:77:00:00:00:01")
     order = host.backend.acs.order(
         "AttachInstanceNetworkInterfacesMessage", **messages.attach(interface)
     )
     host.backend.acs.wait_ack(order)
     assert host.backend.journal.calls("SubmitAttachmentStateChanges") == []
-    with_link = ["ip", "link", "add", "ecst-eni1", "address", mac, "type", "dummy"]
-    subprocess.run(with_link, check=True)
-    try:
+    with _link("ecst-eni1", interface["macAddress"]):
         [call] = host.backend.wait_calls("SubmitAttachmentStateChanges")
-    finally:
-        subprocess.run(["ip", "link", "del", "ecst-eni1"], check=True)
     assert call.request["attachments"] == [
         {"attachmentArn": interface["attachmentArn"], "status": "ATTACHED"}
     ]
 
 
 def test_an_interface_of_a_task_is_reported_when_it_comes(host: Host) -> None:
-    mac = "0a:77:00:00:00:02"
-    interface = messages.interface(mac)
+    interface = messages.interface("0a:77:00:00:00:02")
     [kept] = host.kept
-    subprocess.run(["ip", "link", "add", "ecst-eni2", "address", mac, "type", "dummy"], check=True)
-    try:
+    with _link("ecst-eni2", interface["macAddress"]):
         order = host.backend.acs.order(
             "AttachTaskNetworkInterfacesMessage", **messages.attach(interface, arn=kept)
         )
@@ -242,8 +249,6 @@ def test_an_interface_of_a_task_is_reported_when_it_comes(host: Host) -> None:
             ),
             what="the attachment's report",
         )
-    finally:
-        subprocess.run(["ip", "link", "del", "ecst-eni2"], check=True)
     assert call is not None
     assert call.request["attachments"][0]["attachmentArn"] == interface["attachmentArn"]
 
