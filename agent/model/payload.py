@@ -7,14 +7,18 @@ task alone. Credentials are decoded, handed on and never written: ``without_secr
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from agent.errors import PayloadError
 from agent.model import reasons
 from agent.model.status import Condition, DesiredStatus, NetworkMode
+
+Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+"""A number that every part of the agent can reckon with; larger ones are no order of anybody."""
+Share: TypeAlias = Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -24,8 +28,8 @@ class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
 class PortMapping(_Wire, frozen=True):
     """One published port, or an equally long range of ports."""
 
-    container_port: int = 0
-    host_port: int = 0
+    container_port: Whole = 0
+    host_port: Whole = 0
     """0 asks the agent to pick one from the dynamic range."""
     protocol: Literal["tcp", "udp"] | None = "tcp"
     container_port_range: str | None = None
@@ -66,8 +70,8 @@ class RestartPolicy(_Wire, frozen=True):
     """When the agent starts a stopped container again by itself."""
 
     enabled: bool = False
-    ignored_exit_codes: list[int] = field(default_factory=list)
-    restart_attempt_period: int = 0
+    ignored_exit_codes: list[Whole] = field(default_factory=list)
+    restart_attempt_period: Whole = 0
     """Seconds a container must have run before it may be restarted again."""
 
 
@@ -106,9 +110,9 @@ class Container(_Wire, frozen=True):
     container_arn: str = ""
     command: list[str] | None = None
     entry_point: list[str] | None = None
-    cpu: int = 0
+    cpu: Whole = 0
     """CPU units, 1024 to a core."""
-    memory: int = 0
+    memory: Whole = 0
     """Hard limit in MiB; 0 for none."""
     essential: bool = True
     privileged: bool = False
@@ -124,9 +128,9 @@ class Container(_Wire, frozen=True):
     """Only ``command`` is allowed; as JSON text or as an object."""
     health_check_type: str | None = None
     """``docker`` when the health is to be reported."""
-    start_timeout: int = 0
+    start_timeout: Whole = 0
     """Seconds that others wait for this container's condition; 0 for ever."""
-    stop_timeout: int = 0
+    stop_timeout: Whole = 0
     """Seconds between SIGTERM and SIGKILL; 0 for the agent's default."""
     restart_policy: RestartPolicy | None = None
     registry_authentication: dict[str, Any] | None = None
@@ -184,9 +188,9 @@ class TaskPayload(_Wire, frozen=True):
     """A ``NetworkMode``; empty and absent mean bridge."""
     pid_mode: str | None = None
     ipc_mode: str | None = None
-    cpu: float = 0.0
+    cpu: Share = 0.0
     """Task limit in vCPUs; 0 for none."""
-    memory: int = 0
+    memory: Whole = 0
     """Task limit in MiB; 0 for none."""
     group: str = ""
     service_name: str = ""

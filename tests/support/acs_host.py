@@ -64,6 +64,8 @@ class FakeTasks:
         """Desired status by ARN."""
         self.lists = 0
         self.failure: Exception | None = None
+        self.poison: set[str] = set()
+        """Orders about these make every call fail that brings them."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.taking = asyncio.Event()
@@ -73,6 +75,8 @@ class FakeTasks:
         await self.gate.wait()
         if self.failure is not None:
             raise self.failure
+        if any(one.task_arn in self.poison for one in assignments.tasks):
+            raise OverflowError("poison")
         self.taken.append((assignments, control_id))
         for one in assignments.tasks:
             if one.desired_status == "RUNNING":

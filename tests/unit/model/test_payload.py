@@ -49,6 +49,15 @@ def test_what_is_wrong_is_named_with_its_place(changes: dict[str, Any], text: st
     assert caught.value.name == "UnrecogniedTaskError"
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**20), 2**63])
+@pytest.mark.parametrize("name", ["cpu", "memory", "stopTimeout", "startTimeout"])
+def test_numbers_that_nobody_can_reckon_with_are_refused(name: str, number: int) -> None:
+    with pytest.raises(PayloadError, match=name):
+        decode(containers=[{"name": "a", "image": "i", name: number}])
+    with pytest.raises(PayloadError, match=r"cpu|memory"):
+        decode(cpu=1e308, memory=number)
+
+
 @pytest.mark.parametrize("given_mode", [None, "", "bridge"])
 def test_no_network_mode_means_bridge(given_mode: str | None) -> None:
     assert decode(networkMode=given_mode).mode is NetworkMode.BRIDGE

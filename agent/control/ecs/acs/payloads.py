@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from agent.control.ecs.acs import messages, tasks
 from agent.control.ecs.acs.fields import Unusable
+from agent.errors import StateFailure
+from agent.model.status import DesiredStatus
 from agent.model.wire import Assignments
 
 if TYPE_CHECKING:
@@ -41,12 +43,13 @@ class Payloads:
             Unusable: the message, or one of its tasks, does not name itself.
             StateFailure: the tasks cannot be written down now.
             SocketClosed: the answer cannot be sent any more.
+            Exception: what a task trips in the engine; the others are handed on.
         """
         message = messages.payload(order.message)
         read, nameless = _read(message)
         assignments = [a for task in read if (a := self._assignment(task)) is not None]
-        if assignments:
-            await self._take(Assignments(revision=0, tasks=assignments), order.instance.arn)
+        assignments.sort(key=lambda one: one.desired_status != DesiredStatus.STOPPED)
+        await self._hand_on(assignments, order.instance.arn)
         if message.seq_num is not None:
             self._manifests.reached(message.seq_num)
         self._manifests.settle()
@@ -57,6 +60,27 @@ class Payloads:
             for _, credentials in task.credentials:
                 answer = messages.credentials_ack(message.origin.message_id, credentials)
                 await order.answer(answer)
+
+    async def _hand_on(self, assignments: list[Assignment], control_id: str) -> None:
+        """Have the tasks taken, together if that can be: it is one transaction."""
+        if not assignments:
+            return
+        try:
+            await self._take(Assignments(revision=0, tasks=assignments), control_id)
+        except StateFailure:
+            raise
+        except Exception:
+            if len(assignments) == 1:
+                raise
+            middle = len(assignments) // 2
+            failure: Exception | None = None
+            for some in (assignments[:middle], assignments[middle:]):
+                try:
+                    await self._hand_on(some, control_id)
+                except Exception as error:  # noqa: BLE001 - raised below, once the others are taken
+                    failure = error
+            if failure is not None:
+                raise failure from None
 
     def _assignment(self, task: TaskOrder) -> Assignment | None:
         """Return what the engine is told of a task, once its credentials are kept."""

@@ -84,7 +84,7 @@ def read(raw: msgspec.Raw) -> TaskOrder:
     """
     fields = f.read(raw, "task")
     arn = f.text(fields, "arn")
-    if not arn:
+    if not arn or not arn.isprintable():
         raise Unusable("arn missing or no text")
     credentials = tuple(
         (role_type, found)

@@ -153,6 +153,20 @@ async def test_a_bug_of_ours_neither_acknowledges_nor_ends_anything(host: AcsHos
     await play(host, script)
 
 
+async def test_a_task_that_trips_the_engine_holds_up_no_other(host: AcsHost) -> None:
+    names = [str(n) for n in range(9)]
+    host.tasks.poison = {arn("4")}
+
+    async def script(peer: Peer) -> None:
+        await peer.say("PayloadMessage", **told([task(name) for name in names]))
+        assert await peer.silence()
+        assert "poison" in host.session.trouble
+
+    await play(host, script)
+    others = [arn(name) for name in names if name != "4"]
+    assert [order.task_arn for order in host.tasks.orders] == others
+
+
 async def test_credentials_of_a_payload_are_kept_before_the_task_and_acknowledged_after(
     host: AcsHost,
 ) -> None:
