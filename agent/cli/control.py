@@ -32,8 +32,9 @@ from agent.service.notify import Notifier
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="Let in only agents that carry one of the tokens in this file, one a line. Made with a fresh "
-    "one when it is missing; read anew on SIGHUP. [default: agents need no token]",
+    help="Let in only agents that carry one of the tokens in this file, one a line (Amazon's agent: "
+    "that sign with one as their secret key). Made with a fresh one when it is missing; read anew on "
+    "SIGHUP. [default: agents need no token]",
 )
 @click.option(
     "--data-dir",

@@ -82,7 +82,8 @@ def test_nothing_of_a_task_is_left_once_it_has_stopped(one_host: Fleet, busybox_
     sandbox = json.loads(output("docker", "inspect", container))[0]["HostConfig"]["NetworkMode"]
     sandbox = sandbox.removeprefix("container:")
     namespace = json.loads(output("docker", "inspect", sandbox))[0]["NetworkSettings"]["SandboxKey"]
-    volumes = output("docker", "volume", "ls", "-q", "--filter", "name=ecs-").split()
+    family = definition.rpartition("/")[2].partition(":")[0]
+    volumes = output("docker", "volume", "ls", "-q", "--filter", f"name=ecs-{family}-").split()
     assert volumes
 
     client.stop_task(task=arn)
