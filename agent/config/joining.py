@@ -75,8 +75,8 @@ class Joining:
         "ECS_EXTERNAL",
         values.BOOL,
         "false",
-        "This host is no EC2 instance (ECS Anywhere): instance metadata is not asked, and "
-        "credentials come from the environment or the rotating file.",
+        "This host is no EC2 instance (ECS Anywhere): instance metadata is not asked who it is, and "
+        "credentials come from the settings or the rotating file first.",
         amazon_only=True,
     )
     aws_access_key_id: SecretText = setting(

@@ -226,7 +226,9 @@ def parse_url(text: str) -> str:
 
 def parse_backend(text: str) -> str:
     """Parse a host, a host and port, or an ``http(s)`` URL into a URL; a bare host gets https."""
-    return parse_url(text if "://" in text else f"https://{text}")
+    # http:/HOST and http:HOST are URLs with a mistake, and no hosts that are called http.
+    is_url = "://" in text or text.lower().startswith(("http:", "https:"))
+    return parse_url(text if is_url else f"https://{text}")
 
 
 def parse_proxy(text: str) -> str:

@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from agent.control.long_poll import LongPoll, LongPollSettings
-from agent.errors import ConfigError
+from agent.errors import AwsUnavailable, ConfigError
 from agent.state import Store
 
 if TYPE_CHECKING:
@@ -95,7 +95,17 @@ async def open_way(settings: Settings) -> AsyncIterator[Way]:
                 "example http://127.0.0.1:6820, or run `ecs-agent standalone`; for Amazon ECS, "
                 f"{error}"
             ) from None
+        except AwsUnavailable as error:
+            # On an EC2 instance it may answer next time; anybody else has to know what is missing.
+            raise AwsUnavailable(f"{error}; {_mend(settings)}", code=error.code) from None
         yield way
+
+
+def _mend(settings: Settings) -> str:
+    amazon = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true where this host is no EC2 instance"
+    if settings.backend_host:
+        return amazon
+    return f"for Amazon ECS, {amazon}; for a control endpoint, set ECS_CONTROL_ENDPOINT to its URL"
 
 
 def _load() -> Callable[[Settings, Mapping[str, str]], contextlib.AbstractAsyncContextManager[Way]]:

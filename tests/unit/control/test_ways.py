@@ -54,6 +54,24 @@ async def test_a_host_that_names_no_control_is_told_of_both() -> None:
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize("backend", ["", "http://127.0.0.1:9"])
+async def test_a_host_whose_metadata_is_silent_is_told_what_to_set(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_words: object, **_more: object) -> None:
+        raise AwsUnavailable("nobody there", code="403")
+
+    monkeypatch.setattr("agent.aws.cloud.find_region", silent)
+    with pytest.raises(AwsUnavailable, match="nobody there; ") as caught:
+        async with open_way(settings({"ECS_BACKEND_HOST": backend})):
+            pass
+    told = str(caught.value)
+    assert "AWS_DEFAULT_REGION" in told
+    assert "ECS_EXTERNAL=true" in told
+    assert ("ECS_CONTROL_ENDPOINT" in told) is not bool(backend)
+    assert caught.value.code == "403"
+
+
 async def test_a_failure_inside_of_the_way_is_not_taken_for_its_own() -> None:
     with pytest.raises(ConfigError, match=r"^something else$"):
         async with open_way(settings({"AWS_DEFAULT_REGION": "eu-central-1"})):
