@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,11 @@ from agent import logs
 from agent.cli import listen
 from agent.cli.client import CliError
 from agent.config import load
+from agent.config.settings import variables
 from agent.service.notify import Notifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @click.command()
@@ -70,7 +75,7 @@ def control(
 
     manager = Notifier.take(os.environ)
     address = listen.parse(listen_on)
-    logs.configure(load(os.environ, ()))
+    logs.configure(load(without_those_of_agents(os.environ), ()))
     settings = server.ControlSettings(
         data_dir=data_dir.absolute(),
         listen=address.text(),
@@ -108,3 +113,16 @@ def control(
         raise CliError(
             f"--data-dir {data_dir}: {error.strerror}; choose another directory"
         ) from None
+
+
+def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what may matter here: how to log, and names that nobody knows.
+
+    A shell that was set up for an agent can start a control endpoint for it.
+    """
+    of_agents = {
+        variable.name
+        for field_name, variable in variables().items()
+        if not field_name.startswith("log_")
+    }
+    return {name: value for name, value in environ.items() if name not in of_agents}

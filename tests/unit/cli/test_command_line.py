@@ -94,3 +94,9 @@ def test_a_settings_file_that_is_named_must_be_there(
 def test_the_version_is_an_option_as_well(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("ecs-agent ")
+
+
+def test_settings_of_an_agent_do_not_matter_to_control() -> None:
+    environ = {"ECS_EXTERNAL": "true", "ECS_LOGLEVEL": "debug", "ECS_CLUSTR": "x", "PATH": "/bin"}
+    kept = without_those_of_agents(environ)
+    assert set(kept) == {"ECS_LOGLEVEL", "ECS_CLUSTR", "PATH"}
