@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.cli import main, run
+from agent.cli.control import without_those_of_agents
 from agent.errors import ExitCode
 
 if TYPE_CHECKING:
