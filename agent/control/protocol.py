@@ -1,7 +1,7 @@
 """What the daemon hands to a control client and what it can ask of one; no I/O.
 
-A control client is any object that brings orders and carries reports: the long poll today, Amazon
-ECS itself tomorrow. The rest of the agent knows only these shapes.
+A control client is any object that brings orders and carries reports: the long poll, or the client of
+Amazon ECS. The rest of the agent knows only these shapes.
 """
 
 from __future__ import annotations

@@ -37,6 +37,15 @@ def lane_key(change: TaskChange) -> str:
     return "\n".join(["attachment", *(a.id for a in change.attachments)])
 
 
+def is_foreign(task_arn: str, instance_arn: str) -> bool:
+    """Tell whether a task is of another partition, region or account than the container instance.
+
+    Amazon ECS orders no such task: it was left by another control that served this host before.
+    """
+    task, instance = task_arn.split(":", 5), instance_arn.split(":", 5)
+    return len(task) == len(instance) == 6 and task[:5] != instance[:5]
+
+
 def supersedes(newer: TaskChange, older: TaskChange) -> bool:
     """Tell whether nothing is lost if only the newer of two neighbours in a lane is told."""
     return bool(newer.status) and newer.status == older.status

@@ -7,7 +7,8 @@
            ─► ...                                      ─┘
 
 The one consumer of the outbox. A row leaves it only when Amazon ECS has taken it, has refused it for
-good, or has no need of it because a newer one of the same task and status tells all it told. What
+good, has refused it and can never know its task, which another control ordered, or has no need of it
+because a newer one of the same task and status tells all it told. What
 cannot be sent waits in its lane, holds none of the ten places while it waits, and others go on. A
 report leaves as soon as it is durable; none waits for others to go along with. Rows that were
 under way in a crash are sent again.
@@ -168,23 +169,25 @@ class Submitter:
         if call is not None and not self._accepted.has(key, call):
             lane.under_way = True
             try:
-                await self._submit(key, row, call)
+                await self._submit(key, row, call, instance)
             finally:
                 lane.under_way = False
         self._settle([lane.drop_first()])
 
-    async def _submit(self, key: str, row: Row, call: Call) -> None:
+    async def _submit(self, key: str, row: Row, call: Call, instance: Instance) -> None:
         """Make the call; returns when the report needs no more telling."""
         try:
             await self._api.call(
                 call.operation, call.request, attempts=1, limit_s=self._settings.call_limit_s
             )
         except AwsRefused as error:
-            if error.code != REFUSED_FOR_GOOD:
+            foreign = merge.is_foreign(row.change.task_arn, instance.arn)
+            if error.code != REFUSED_FOR_GOOD and not foreign:
                 raise
             _log.error(
                 "report refused by Amazon ECS",
                 task=row.change.task_arn,
+                of_another_control=foreign,
                 status=row.change.status,
                 change=row.change.id,
                 message=str(error),

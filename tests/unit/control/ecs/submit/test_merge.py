@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.control.ecs.submit.merge import Accepted, Lane, Row, lane_key
+from agent.control.ecs.submit.merge import Accepted, Lane, Row, is_foreign, lane_key
 from agent.control.ecs.submit.shapes import Call
 from agent.model.changes import AttachmentChange, ContainerChange, TaskChange
 
@@ -48,6 +48,18 @@ def test_attachments_are_never_merged() -> None:
     assert lane.add(Row(1, change(1, ""))) == []
     assert lane.add(Row(2, change(2, ""))) == []
     assert len(lane) == 2
+
+
+def test_tasks_that_ecs_can_never_know() -> None:
+    instance = "arn:aws:ecs:eu-west-1:123456789012:container-instance/c/0123"
+    assert not is_foreign("arn:aws:ecs:eu-west-1:123456789012:task/other/1", instance)
+    assert is_foreign("arn:aws:ecs:eu-west-1:000000000000:task/c/1", instance)
+    assert is_foreign("arn:aws:ecs:us-east-1:123456789012:task/c/1", instance)
+    assert is_foreign("arn:aws-cn:ecs:eu-west-1:123456789012:task/c/1", instance)
+    # What is no ARN tells nothing: it is tried for ever, as any other.
+    assert not is_foreign("", instance)
+    assert not is_foreign("t1", instance)
+    assert not is_foreign("arn:aws:ecs:us-east-1:000000000000:task/c/1", "odd")
 
 
 def test_lanes() -> None:

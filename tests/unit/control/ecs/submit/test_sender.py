@@ -28,13 +28,14 @@ QUICK = SubmitSettings(backoff_first_s=0.005, backoff_limit_s=0.02)
 
 
 class Registration:
-    def __init__(self) -> None:
+    def __init__(self, arn: str = "arn:instance") -> None:
         self.known = asyncio.Event()
         self.known.set()
+        self.arn = arn
 
     async def instance(self) -> Instance:
         await self.known.wait()
-        return Instance(arn="arn:instance", cluster="default")
+        return Instance(arn=self.arn, cluster="default")
 
 
 class Ecs:
@@ -223,6 +224,27 @@ async def test_lets_go_of_what_is_refused_for_good(host: Host) -> None:
         await host.emptied()
     assert sorted(host.ecs.tried) == ["t", "t", "u"]
     assert len(host.ecs.taken) == 2
+
+
+async def test_lets_go_of_tasks_of_another_control(host: Host) -> None:
+    """Left by a control endpoint that served this host before; Amazon ECS can never take them."""
+    host.registration.arn = "arn:aws:ecs:eu-west-1:123456789012:container-instance/c/0123"
+    own = "arn:aws:ecs:eu-west-1:123456789012:task/c/1"
+    foreign = "arn:aws:ecs:us-east-1:000000000000:task/c/2"
+    denied = AwsRefused("denied", code="AccessDeniedException")
+    host.ecs.stuck = {own: denied, foreign: denied}
+    await host.report(change(own), change(foreign, "RUNNING"), change(foreign, "STOPPED"))
+    async with host.running():
+        await until(lambda: host.store.outbox.size == 1)
+        assert host.ecs.tried.count(foreign) == 2
+        # What is its own is never given up for a refusal, and neither is anything for an outage.
+        host.ecs.stuck[foreign] = AwsUnavailable("no answer")
+        await host.report(change(foreign, number=1))
+        await until(lambda: host.ecs.tried.count(foreign) > 4)
+        assert host.store.outbox.size == 2
+        host.ecs.stuck.clear()
+        await host.emptied()
+    assert host.ecs.statuses(own) == ["RUNNING"]
 
 
 async def test_one_stuck_task_starves_nobody(host: Host) -> None:
