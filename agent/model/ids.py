@@ -38,10 +38,15 @@ def container_engine_name(arn: str, family: str, revision: str, container: str) 
     are random; ours come from the task ARN, so that a half-made container is found after a crash.
     """
     digest = hashlib.sha256(f"{arn}\0{container}".encode()).hexdigest()[:20]
-    return f"ecs-{_UNSAFE.sub('', family)}-{revision}-{_UNSAFE.sub('', container)}-{digest}"
+    return _engine_name(family, revision, container, digest)
 
 
 def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str:
     """Return the name of a task-scoped volume in the engine; derived like a container's."""
     digest = hashlib.sha256(f"{arn}\0volume\0{volume}".encode()).hexdigest()[:20]
-    return f"ecs-{_UNSAFE.sub('', family)}-{revision}-{_UNSAFE.sub('', volume)}-{digest}"
+    return _engine_name(family, revision, volume, digest)
+
+
+def _engine_name(*parts: str) -> str:
+    # A name that the engine's API cannot even be asked about could never be cleaned up.
+    return "-".join(("ecs", *(_UNSAFE.sub("", part) for part in parts)))
