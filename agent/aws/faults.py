@@ -35,7 +35,7 @@ _THROTTLED: Final = {
     "TransactionInProgressException",
 }
 """Source: the retryer of Amazon's SDK as the Amazon ECS agent 1.105.1 sets it up."""
-_STALE_KEYS: Final = {
+STALE_KEYS: Final = {
     "AuthFailure",
     "ExpiredToken",
     "ExpiredTokenException",
@@ -93,7 +93,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     @property
     def is_stale_keys(self) -> bool:
         """Whether other keys may do better."""
-        return self.code in _STALE_KEYS
+        return self.code in STALE_KEYS
 
     @property
     def may_be_skewed(self) -> bool:

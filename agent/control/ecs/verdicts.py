@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from agent.aws.faults import STALE_KEYS
 from agent.errors import AgentError, AwsRefused, ControlUnavailable, RegistrationRefused
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def judge(
         ``RegistrationRefused`` where a person must act; ``ControlUnavailable`` where waiting may
         help, as it does for a cluster or a permission that is made later.
     """
-    said = f"RegisterContainerInstance: {error}"
+    said = str(error).rstrip(". ")
     if _TYPE_CHANGED in str(error):
         return RegistrationRefused(
             f"{said}; give the EC2 instance its former type back, or deregister {instance_arn}"
@@ -56,6 +57,11 @@ def judge(
         return ControlUnavailable(
             f"{said}; allow ecs:RegisterContainerInstance to the role that signs, for example by"
             " the policy AmazonEC2ContainerServiceforEC2Role"
+        )
+    if error.code in STALE_KEYS:
+        return ControlUnavailable(
+            f"{said}; check the keys and the region; a control endpoint of your own wants a line of"
+            " its token file as the secret key"
         )
     if error.code not in TERMINAL:
         return ControlUnavailable(said)

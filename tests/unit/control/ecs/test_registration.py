@@ -148,6 +148,24 @@ async def test_what_may_pass_is_waited_out_with_one_token(store: Store, trouble:
     assert not bench.link.connected
 
 
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        ("AccessDeniedException", "policy"),
+        ("ClusterNotFoundException", "create the cluster"),
+        ("UnrecognizedClientException", "check the keys and the region"),
+        ("InvalidSignatureException", "token file as the secret key"),
+    ],
+)
+async def test_what_is_waited_out_names_the_mend(store: Store, code: str, mend: str) -> None:
+    said = f"RegisterContainerInstance: {code}: No."
+    bench = Bench(store, AwsRefused(said, code=code), answer())
+    await bench.registered()
+    told = bench.link.error
+    assert told.startswith(f"RegisterContainerInstance: {code}: No; ")
+    assert mend in told
+
+
 @pytest.mark.parametrize("code", ["InvalidParameterException", "ClientException"])
 async def test_what_a_person_must_mend_ends_it(store: Store, code: str) -> None:
     bench = Bench(store, AwsRefused(f"{code}: the tags are odd", code=code))
