@@ -46,23 +46,8 @@ def judge(
             f"{said}; give the EC2 instance its former type back, or deregister {instance_arn}"
             f" and {start_anew(state)}"
         )
-    if is_cluster_missing(error) or (
-        error.code in TERMINAL and _CLUSTER_INACTIVE.search(str(error))
-    ):
-        return ControlUnavailable(
-            f"{said}; create the cluster {cluster!r}, or set ECS_CLUSTER to one that exists in this"
-            " region and account"
-        )
-    if error.code in _DENIED:
-        return ControlUnavailable(
-            f"{said}; allow ecs:RegisterContainerInstance to the role that signs, for example by"
-            " the policy AmazonEC2ContainerServiceforEC2Role"
-        )
-    if error.code in STALE_KEYS:
-        return ControlUnavailable(
-            f"{said}; check the keys and the region; a control endpoint of your own wants a line of"
-            " its token file as the secret key"
-        )
+    if mend := _later(error, cluster):
+        return ControlUnavailable(f"{said}; {mend}")
     if error.code not in TERMINAL:
         return ControlUnavailable(said)
     if unproven:
@@ -78,6 +63,28 @@ def judge(
             f" {start_anew(state)}"
         )
     return RegistrationRefused(f"{said}; mend the settings that it names")
+
+
+def _later(error: AwsRefused, cluster: str) -> str:
+    """Return what a person can do about a refusal that needs no restart; empty for others."""
+    if is_cluster_missing(error) or (
+        error.code in TERMINAL and _CLUSTER_INACTIVE.search(str(error))
+    ):
+        return (
+            f"create the cluster {cluster!r}, or set ECS_CLUSTER to one that exists in this region"
+            " and account"
+        )
+    if error.code in _DENIED:
+        return (
+            "allow ecs:RegisterContainerInstance to the role that signs, for example by the policy"
+            " AmazonEC2ContainerServiceforEC2Role"
+        )
+    if error.code in STALE_KEYS:
+        return (
+            "check the keys and the region; a control endpoint of your own wants a line of its"
+            " token file as the secret key"
+        )
+    return ""
 
 
 def is_cluster_missing(error: AwsRefused) -> bool:
