@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.e2e.conftest import NETWORK, register, run
 from tests.integration.ecs_go.conftest import BINARY, place
-from tests.support.fleet import COMMAND, Agent, eventually, free_port
+from tests.support.fleet import ACS, KEYS, LONG_POLL, WIRES, Agent, eventually, free_port
 from tests.support.images import LINGER
 
 if TYPE_CHECKING:
@@ -273,11 +273,20 @@ def test_an_agent_needs_a_token_where_control_asks_for_one(
         made.until(arn, "STOPPED")
 
 
-def test_both_agents_serve_one_cluster_side_by_side(started: Place, busybox_image: str) -> None:
+WAYS = {
+    LONG_POLL: lambda url: {"ECS_CONTROL_ENDPOINT": url},
+    ACS: lambda url: {**KEYS, "ECS_BACKEND_HOST": url, "ECS_EXTERNAL": "true"},
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_both_agents_serve_one_cluster_side_by_side(
+    started: Place, busybox_image: str, wire: str
+) -> None:
     directory = started.control.directory
     ours = Agent(name="ours", arguments=["run"], directory=directory)
     ours.environment = {
-        "ECS_CONTROL_ENDPOINT": started.control.url,
+        **WAYS[wire](started.control.url),
         "ECS_DATADIR": str(directory / "ours"),
         "ECS_AGENT_SOCKET": str(ours.socket),
         "ECS_TASK_BRIDGE": "ecst-go0",
@@ -285,7 +294,6 @@ def test_both_agents_serve_one_cluster_side_by_side(started: Place, busybox_imag
         "ECS_FIREWALL_TABLE": "ecs_test_go",
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION": "1s",
     }
-    assert COMMAND.exists()
     ours.start()
     client = started.client
     try:
