@@ -146,6 +146,8 @@ class TcsSession:
         self._socket: Socket | None = None
         self._dropped = asyncio.Event()
         self._away = Seldom("telemetry session away")
+        self._tell_open = True
+        """Whether the next session is worth a line: it is the first, or an end of one was told."""
         self._complaint = Seldom("telemetry was not taken")
         self._overflow = Seldom("telemetry was dropped: too much of it waits")
         self._failed = Seldom("telemetry not collected")
@@ -239,7 +241,8 @@ class TcsSession:
             at_once = ended.clean and (ended.lasted or not hasty)
             hasty = not ended.lasted
             if not at_once:
-                self._away.tell(error=ended.text)
+                if self._away.tell(error=ended.text):
+                    self._tell_open = True
                 await asyncio.sleep(backoff.next_s(ended.asked_s))
 
     async def _session(self) -> _Ended:
@@ -269,7 +272,9 @@ class TcsSession:
         self._dropped.clear()
         self._socket = socket
         self.error = ""
-        _log.info("telemetry session open", host=url.host)
+        if self._tell_open:
+            self._tell_open = False
+            _log.info("telemetry session open", host=url.host)
         try:
             return await self._serve(socket, url)
         finally:

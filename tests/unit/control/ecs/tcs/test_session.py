@@ -308,6 +308,18 @@ async def test_an_ordinary_end_brings_the_next_session_at_once_but_never_a_loop(
     assert all(later - sooner >= 0.3 for sooner, later in itertools.pairwise(times[1:]))
 
 
+async def test_a_server_that_comes_and_goes_does_not_fill_the_log(kit: Kit) -> None:
+    async def close(peer: Peer) -> None:
+        await peer.socket.close(code=1000)
+
+    kit.server.plays = [close]
+    with capture_logs() as lines:
+        async with kit.running():
+            await until(lambda: len(kit.server.times) == 8)
+    events = [line["event"] for line in lines if line["event"].startswith("telemetry session")]
+    assert events == ["telemetry session open", "telemetry session away", "telemetry session open"]
+
+
 async def test_refusals_are_waited_out(kit: Kit) -> None:
     kit.server.refusals = [
         web.Response(status=400, text='{"InactiveInstanceException":"gone"}'),
