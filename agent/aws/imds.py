@@ -66,7 +66,6 @@ class Imds:
         self._token = ""
         self._token_until = 0.0
         self._getting_token = asyncio.Lock()
-        self._facts: dict[str, str | None] = {}
 
     async def text(self, path: str) -> str | None:
         """Return what is at a path, without blanks around it; None where there is nothing (404).
@@ -104,12 +103,6 @@ class Imds:
             return msgspec.json.decode(text)
         except (ValueError, RecursionError):
             raise AwsUnavailable(f"instance metadata: {path} is not JSON") from None
-
-    async def fact(self, path: str) -> str | None:
-        """Return what does not change while the instance runs; asked once, then remembered."""
-        if path not in self._facts:
-            self._facts[path] = await self.text(path)
-        return self._facts[path]
 
     async def insist(self, path: str, *, limit_s: float = INSIST_S) -> str | None:
         """Return as ``text`` does, trying again for up to ``limit_s``.
