@@ -45,6 +45,7 @@ _CLEAN: Final = frozenset({1000, 1001, 1006, 1011})
 """Close codes that mean: come back. 1006 stands for a connection that ended without a code."""
 _ABNORMAL: Final = 1006
 _NORMAL: Final = 1000
+_HEARTBEATS: Final = frozenset({aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG})
 _NONSENSE_COST: Final = 5.0
 """A frame that means nothing counts as this many that do."""
 
@@ -95,11 +96,6 @@ class UpgradeRefused(ControlUnavailable):
         """What ECS said of it; ``null`` where it said nothing."""
         self.status = fault.status
         self.fault = fault
-
-    @property
-    def is_inactive_instance(self) -> bool:
-        """Whether ECS says that this container instance was deregistered."""
-        return "InactiveInstanceException" in f"{self.name} {self.text}"
 
     @property
     def is_about_signature(self) -> bool:
@@ -179,6 +175,7 @@ class Dialer:
                     timeout=aiohttp.ClientWSTimeout(ws_close=self.limits.close_s),
                     max_msg_size=self.limits.frame_bytes,
                     decode_text=False,
+                    autoping=False,  # aiohttp would answer a flood of pings as fast as it comes
                 )
         except TimeoutError as error:
             what = str(error) or f"no connection within {limit_s:g} s"
@@ -325,9 +322,14 @@ class Socket:
         try:
             async with asyncio.timeout(limit_s):
                 message = await self._opened.receive()
+                while message.type in _HEARTBEATS:
+                    await self._beat(message.type, message.data)
+                    message = await self._opened.receive()
         except TimeoutError as error:
             what = str(error) or f"no whole message came within {limit_s:g} s"
             raise self._ended(what, clean=False) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._ended(f"a ping could not be answered: {error}", clean=False) from None
         kind, data = message.type, message.data
         if kind is aiohttp.WSMsgType.TEXT and isinstance(data, bytes):
             return data
@@ -345,6 +347,12 @@ class Socket:
         if self._expiring:
             await asyncio.wait([self._aging])
         raise self._over.error()
+
+    async def _beat(self, kind: aiohttp.WSMsgType, data: bytes) -> None:
+        """Answer a ping; a server that sends many of them, or of pongs, is read slowly."""
+        if kind is aiohttp.WSMsgType.PING:
+            await self._opened.pong(data)
+        await self._slow_down(1.0)
 
     async def _grow_old(self, age_s: float) -> None:
         await asyncio.sleep(age_s)
