@@ -80,10 +80,7 @@ def _later(error: AwsRefused, cluster: str) -> str:
             " AmazonEC2ContainerServiceforEC2Role"
         )
     if error.code in STALE_KEYS:
-        return (
-            "check the keys and the region; a control endpoint of your own wants a line of its"
-            " token file as the secret key"
-        )
+        return "check the keys and the region"
     return ""
 
 

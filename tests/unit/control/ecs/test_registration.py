@@ -154,7 +154,7 @@ async def test_what_may_pass_is_waited_out_with_one_token(store: Store, trouble:
         ("AccessDeniedException", "policy"),
         ("ClusterNotFoundException", "create the cluster"),
         ("UnrecognizedClientException", "check the keys and the region"),
-        ("InvalidSignatureException", "token file as the secret key"),
+        ("InvalidSignatureException", "check the keys and the region"),
     ],
 )
 async def test_what_is_waited_out_names_the_mend(store: Store, code: str, mend: str) -> None:
