@@ -53,7 +53,7 @@ def _settings(imds: FakeImds) -> dict[str, str]:
 
 
 def test_lives_by_instance_metadata(
-    fresh: Callable[..., Host], backend: Backend, imds: FakeImds
+    backend: Backend, imds: FakeImds, fresh: Callable[..., Host]
 ) -> None:
     settings = {**_settings(imds), "ECS_ENABLE_SPOT_INSTANCE_DRAINING": "true"}
     imds.fail("meta-data/spot", 500)
@@ -95,7 +95,7 @@ def test_lives_by_instance_metadata(
     assert SECOND.token not in host.log()
 
 
-def test_waits_in_a_warm_pool(fresh: Callable[..., Host], backend: Backend, imds: FakeImds) -> None:
+def test_waits_in_a_warm_pool(backend: Backend, imds: FakeImds, fresh: Callable[..., Host]) -> None:
     imds.set("meta-data/autoscaling/target-lifecycle-state", "Warmed:Running")
     host = fresh(backend, **_settings(imds), ECS_WARM_POOLS_CHECK="true")
     host.agent.start()
@@ -109,7 +109,7 @@ def test_waits_in_a_warm_pool(fresh: Callable[..., Host], backend: Backend, imds
 
 
 def test_starts_without_instance_metadata_if_it_must(
-    fresh: Callable[..., Host], backend: Backend, imds: FakeImds
+    backend: Backend, imds: FakeImds, fresh: Callable[..., Host]
 ) -> None:
     for path in ("dynamic", "meta-data/instance-id"):
         imds.fail(path, 404)

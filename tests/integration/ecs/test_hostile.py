@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
@@ -40,11 +41,21 @@ def bounded(host: Host) -> Iterator[None]:
     assert host.agent.is_alive(), host.agent.tail()
     host.wait_session()
     host.backend.acs.beat()
+    _calm(host)
     assert (process.memory_info().rss - rss) / 2**20 < GROWTH_MIB
     assert sum(process.cpu_times()[:2]) - used < CPU_S
-    new = host.log().splitlines()[lines:]
+    # Tasks have lines of their own, few for each: what is limited is what is said of the trouble.
+    new = [line for line in host.log().splitlines()[lines:] if '"task": "arn' not in line]
     assert len(new) < LOG_LINES, "\n".join(line[:200] for line in new[:20])
     assert max((len(line) for line in new), default=0) < 4000, "a log line without an end"
+
+
+def _calm(host: Host) -> None:
+    """Let the waits between connections begin anew, which they do after a clean close."""
+    acs = host.backend.acs
+    number = acs.wait_open().number
+    acs.close(1000)
+    acs.wait_open(after=number)
 
 
 def _whole(host: Host) -> dict[str, dict[str, Any]]:
@@ -55,8 +66,8 @@ def _whole(host: Host) -> dict[str, dict[str, Any]]:
         "clusterArn": cluster_arn("default"),
         "containerInstanceArn": connection.query["containerInstanceArn"],
     }
-    # Nothing listens there: a task that gets through fails at once, and makes no container.
-    task = messages.everything("127.0.0.1:1/none", "true")
+    # No image can have that name: a task that gets through fails at once, and makes no container.
+    task = messages.everything("Not A Name", "true")
     ended = messages.task(desired="STOPPED")
     interface = messages.attach(messages.interface("0a:77:00:00:00:09"), wait_ms=1000)
     [kept] = host.kept
@@ -144,6 +155,7 @@ def _renamed(payload: Any) -> Any:
 
 def test_every_field_with_any_value(host: Host) -> None:
     acs, chance = host.backend.acs, random.Random(20_210)
+    acs.remember("HeartbeatMessage", {"messageId": ""})  # one without an id may be answered so
     for type_, message in _whole(host).items():
         for path in _paths(message):
             if type_ == "TaskManifestMessage" and path[-1:] == ("timeline",):
@@ -166,6 +178,7 @@ def test_every_field_with_any_value(host: Host) -> None:
 
 def test_envelopes_that_are_none(host: Host) -> None:
     acs = host.backend.acs
+    acs.remember("HeartbeatMessage", {"messageId": ""})  # one without an id may be answered so
     number = acs.wait_open().number
     for text in (
         "",
@@ -257,18 +270,17 @@ def test_a_slow_drip_is_read_to_its_end(host: Host) -> None:
 
 def test_frames_of_ten_megabytes(host: Host) -> None:
     acs = host.backend.acs
-    for _ in range(4):
+    for _ in range(3):
         number = acs.wait_open().number
-        acs.send_text('{"type":"PayloadMessage","message":{"pad":"' + "x" * 10_000_000 + '"}}')
-        time.sleep(0.5)
-        if not acs.is_open:
-            acs.wait_open(after=number)
-    acs.wait_open()
+        with contextlib.suppress(ConnectionError):  # it need not be read to its end
+            acs.send_text('{"type":"PayloadMessage","message":{"pad":"' + "x" * 10_000_000 + '"}}')
+        acs.wait_closed(number)
+        _calm(host)
 
 
 def test_a_flood_is_slowed_down(host: Host) -> None:
     acs = host.backend.acs
-    for _ in range(600):
+    for _ in range(250):
         acs.send_text('{"type":"Unknown","message":{}}')
     acs.beat(within_s=60)
 
