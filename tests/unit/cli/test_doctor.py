@@ -5,6 +5,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from agent.cli import main, render
 from agent.doctor import examine as examination
@@ -13,6 +14,7 @@ from agent.doctor.bundle.redact import Redactor
 from agent.doctor.findings import Finding, Level, Report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from agent.doctor.host import Host
@@ -47,6 +49,13 @@ class Findings:
             findings=self.findings,
             left_out=["control"] if quick else [],
         )
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """The command silences the log of its whole process, which other tests need."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
