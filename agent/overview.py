@@ -61,6 +61,7 @@ class Overview:
             control_connected=status.connected if status else False,
             control_since=status.since if status else 0.0,
             control_error=status.error if status else "",
+            control_next_try=status.next_try if status else 0.0,
             unsent_changes=self._store.outbox.size,
             engine_version=self.engine_version,
             engine_connected=self.engine is not None and self.engine.engine_up,

@@ -228,7 +228,7 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
     link = (
         f"connected{since}{unsent}"
         if view.control_connected
-        else f"not connected{since}{unsent}{trouble}"
+        else f"not connected{since}{unsent}{trouble}{_next_try(view, now)}"
     )
     instance = instance_id(view.instance_arn) if view.instance_arn else ""
     engine = "connected" if view.engine_connected else "not connected"
@@ -242,6 +242,11 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
         *_resource_facts(view.resources),
     ]
+
+
+def _next_try(view: AgentView, now: float) -> str:
+    left_s = view.control_next_try - now
+    return f"; next try in {render.span(left_s)}" if left_s >= 1 else ""
 
 
 def _resource_facts(resources: list[ResourceView]) -> list[tuple[str, str]]:

@@ -32,6 +32,8 @@ class Link:
         self.connected = False
         self.since = clock()
         self.error = ""
+        self.next_try = 0.0
+        """Unix time of the next try, where one is planned; 0 elsewhere."""
         self._clock = clock
         self._logged_at = -math.inf
         self._told = True
@@ -45,6 +47,7 @@ class Link:
             self._turn(connected=True)
             self.wake()
         self.error = ""
+        self.next_try = 0.0
 
     def down(self, error: Exception) -> None:
         """Control did not answer, or not as it should."""
@@ -59,6 +62,10 @@ class Link:
         if (lost and self._told) or waited_s > REMIND_S:
             _log.warning("control away", endpoint=self.endpoint, error=self.error)
             self._logged_at = self._clock()
+
+    def try_in(self, seconds: float) -> None:
+        """Let people know when whoever decides about the connection tries again."""
+        self.next_try = self._clock() + seconds
 
     def wake(self) -> None:
         """End all pauses: there is a sign that control is back."""

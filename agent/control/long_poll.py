@@ -135,6 +135,7 @@ class LongPoll:
             instance_arn=self._registration.instance_arn,
             generation=self._registration.generation,
             instance_status=self._instance_status,
+            next_try=self._link.next_try,
         )
 
     def offer(self, batch: MetricsBatch) -> None:
@@ -204,6 +205,7 @@ class LongPoll:
 
     async def _pause(self, seconds: float) -> None:
         """Pause the poll loop, which says so; the other loops pause by the link itself."""
+        self._link.try_in(seconds)
         with self._promise.within(seconds + WORK_S, "waiting before the next try"):
             await self._link.pause(seconds)
 

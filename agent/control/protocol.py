@@ -116,6 +116,8 @@ class ControlStatus(Struct, frozen=True, kw_only=True):
     generation: int
     instance_status: str
     """ACTIVE or DRAINING as control said last; empty until it said anything."""
+    next_try: float = 0.0
+    """Unix time of the next try to connect, where one is planned."""
 
 
 class Control(Protocol):

@@ -161,6 +161,7 @@ class Registration:
             except AgentError as error:
                 self._link.down(error)
                 pause_s = self._backoff.next_s(_asked_s(error))
+                self._link.try_in(pause_s)
                 with self.promise.within(pause_s + WORK_S, "waiting to register again"):
                     await self._link.pause(pause_s)
             else:

@@ -76,6 +76,8 @@ class AgentView(_View, frozen=True):
     control_connected: bool = False
     control_since: float = 0.0
     control_error: str = ""
+    control_next_try: float = 0.0
+    """Unix time of the next try to connect; 0 where none is planned."""
     unsent_changes: int = 0
     engine_version: str = ""
     engine_connected: bool = False

@@ -161,6 +161,7 @@ class EcsControl:
             instance_arn=self._registration.instance_arn,
             generation=0,
             instance_status=self._instance_status or (ACTIVE if connected else ""),
+            next_try=self._link.next_try,
         )
 
     def offer(self, batch: MetricsBatch) -> None:
@@ -220,6 +221,7 @@ class EcsControl:
                 self._link.down(error)
                 self.begun.set()
                 pause_s = pauses.next_s()
+                self._link.try_in(pause_s)
                 with self._promise.within(pause_s + WORK_S, "waiting to read the state"):
                     await self._link.pause(pause_s)
             else:

@@ -211,6 +211,7 @@ class Registration:
         pause_s = self._backoff.next_s(
             error.retry_after_s if isinstance(error, AwsUnavailable) else 0.0
         )
+        self._link.try_in(pause_s)
         with self.promise.within(pause_s + WORK_S, "waiting to register again"):
             await self._link.pause(pause_s)
 

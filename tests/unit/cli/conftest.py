@@ -31,6 +31,7 @@ class Source:
             control_connected=False,
             control_since=time.time() - 90,
             control_error="connection refused",
+            control_next_try=time.time() + 75.5,
             unsent_changes=3,
             engine_version="20.10.24",
             engine_connected=True,

@@ -41,6 +41,7 @@ async def test_status_tells_what_works_and_what_does_not(ecs_agent: Terminal) ->
     code, out, _ = await ecs_agent("status")
     assert code == 0
     assert "not connected for 1 m 3" in out
+    assert "connection refused; next try in 1 m 1" in out
     assert " s, 3 changes to send: connection refused" in out
     assert "20.10.24 connected" in out
     assert "512 of 2048 MiB reserved" in out

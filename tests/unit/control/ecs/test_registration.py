@@ -145,7 +145,10 @@ async def test_what_may_pass_is_waited_out_with_one_token(store: Store, trouble:
     assert len(bench.requests) == 4
     assert len({request["clientToken"] for request in bench.requests}) == 1
     assert bench.link.error
+    assert bench.link.next_try
     assert not bench.link.connected
+    bench.link.up()
+    assert bench.link.next_try == 0.0
 
 
 @pytest.mark.parametrize(
