@@ -12,6 +12,8 @@ Fields: TypeAlias = dict[str, msgspec.Raw]
 
 TEXT_LIMIT: Final = 2048
 """Longer ids and ARNs do not exist; what claims to be one counts as absent."""
+PARTS_LIMIT: Final = 5000
+"""No host has as many tasks or interfaces; reading a longer list would hold up all else."""
 _INT64: Final = 2**63
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -77,11 +79,14 @@ def parts(fields: Fields, name: str) -> list[msgspec.Raw]:
     """Return the parts of a list; empty where it is absent.
 
     Raises:
-        Unusable: it is no list.
+        Unusable: it is no list, or one that is longer than anything meant here is.
     """
     if name not in fields:
         return []
     try:
-        return _list.decode(fields[name])
+        found = _list.decode(fields[name])
     except BAD_JSON as error:
         raise Unusable(f"{name} is no list: {one_line(str(error))}") from None
+    if len(found) > PARTS_LIMIT:
+        raise Unusable(f"{name} has {len(found)} entries, more than {PARTS_LIMIT}")
+    return found

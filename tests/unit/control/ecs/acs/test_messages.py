@@ -270,6 +270,28 @@ def test_ids_of_absurd_length_count_as_absent() -> None:
         messages.payload(raw(ORIGIN | {"messageId": "m" * 100_000}))
 
 
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("tasks", messages.payload),
+        ("tasks", messages.manifest),
+        ("stopTasks", messages.stop_verified),
+        ("elasticNetworkInterfaces", lambda raw: messages.interfaces(raw, of_task=False)),
+    ],
+)
+def test_lists_of_absurd_length_are_refused_before_they_are_read(
+    kind: str, read: Callable[[msgspec.Raw], object]
+) -> None:
+    told = ORIGIN | {
+        "messageId": "m",
+        "timeline": 1,
+        "waitTimeoutMs": 1,
+        kind: [{}] * (f.PARTS_LIMIT + 1),
+    }
+    with pytest.raises(Unusable, match=f"{kind} has 5001 entries"):
+        read(msgspec.Raw(json.dumps(told).encode()))
+
+
 def test_answers_repeat_what_the_message_said() -> None:
     origin = messages.Origin(message_id="m", cluster=CLUSTER, instance=INSTANCE)
     assert json.loads(messages.ack(origin)) == {
