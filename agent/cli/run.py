@@ -25,6 +25,10 @@ Usage: ecs-agent run [--config FILE]
 
   Run the agent on this host. Needs root.
 
+  It takes orders from the control endpoint that ECS_CONTROL_ENDPOINT names;
+  without it, from Amazon ECS: in AWS_DEFAULT_REGION, on hosts that are no EC2
+  instance with ECS_EXTERNAL=true. 'ecs-agent doctor' tells what is missing.
+
 Options:
   --config FILE  Settings file instead of /var/lib/ecs/ecs.config and
                  /etc/ecs/ecs.config. The environment wins over it.
