@@ -180,6 +180,8 @@ class AcsSession:
                 group.create_task(self._lane.run(), name="acs-lane")
                 while True:
                     wait_s = await self._connection()
+                    if wait_s and not self._parts.link.connected:
+                        self._parts.link.try_in(wait_s)
                     with self.promise.within(wait_s + WORK_S, "waiting before the next try"):
                         await asyncio.sleep(wait_s)
         finally:

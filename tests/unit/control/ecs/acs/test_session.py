@@ -175,7 +175,10 @@ async def test_an_instance_that_ecs_does_not_know_any_more_waits_long_and_keeps_
         assert "InactiveInstanceException" in host.link.error
         assert not host.link.connected
         assert session.promise.due > time.monotonic() + 30
+        await until(lambda: host.link.next_try)
+        assert 0.0 < host.link.next_try - time.time() < 0.3
         await until(lambda: host.link.connected)
+        assert not host.link.next_try
     assert server.times[1] - server.times[0] >= 0.3
     assert host.inactive == 1
     assert not host.tasks.taken
