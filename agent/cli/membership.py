@@ -81,9 +81,15 @@ def plan(asked: Asked) -> Plan:
     Raises:
         CliError: a file cannot be read, or a value cannot be used.
         ConfigError: the result would be no good configuration; the lines are those of the file.
+            Or the host is set up for Amazon ECS, which only its operator may undo.
     """
     text = _text_of(asked.config)
     before = _lenient(asked.config)
+    if before is not None and (names := _of_amazon(before)):
+        raise ConfigError(
+            f"this host is set up for Amazon ECS by {' and '.join(names)}; remove that from its "
+            f"settings to have it join {asked.url}"
+        )
     same = before is not None and before.control_endpoint == asked.url
     had_token = before.control_token_file if before is not None and same else None
     had_ca = before.control_ca_file if before is not None and same else None
@@ -118,6 +124,12 @@ def plan(asked: Asked) -> Plan:
         token=token,
         ca_file=asked.ca_file or ca_file,
     )
+
+
+def _of_amazon(settings: Settings) -> list[str]:
+    """Return which settings make Amazon ECS control of the host."""
+    chosen = {"ECS_EXTERNAL": settings.external, "ECS_BACKEND_HOST": settings.backend_host}
+    return [name for name, is_on in chosen.items() if is_on]
 
 
 def checked(config: Path, text: str) -> Settings:

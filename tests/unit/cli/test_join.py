@@ -267,6 +267,15 @@ async def test_a_configuration_that_is_bad_already_is_not_replaced(desk: Desk) -
     assert desk.files() == before
 
 
+async def test_a_host_of_amazon_ecs_is_not_taken_away_from_it(desk: Desk) -> None:
+    text = f"{desk.config.read_text()}ECS_EXTERNAL=true\nAWS_DEFAULT_REGION=eu-west-1\n"
+    desk.config.write_text(text)
+    done = await desk.join("--token", TOKEN)
+    assert done.code == ExitCode.TERMINAL
+    assert "set up for Amazon ECS by ECS_EXTERNAL; remove that" in done.err
+    assert desk.config.read_text() == text
+
+
 async def test_a_dry_run_shows_it_all_but_the_token(desk: Desk) -> None:
     before = desk.files()
     done = await desk.join("--token", TOKEN, "--dry-run")
