@@ -82,14 +82,6 @@ class Instance(Struct, frozen=True, kw_only=True):
     """Our own control endpoint answered, which understands more than Amazon ECS does."""
 
 
-async def forget(store: Store) -> None:
-    """Forget who this host was, durably; the next registration makes a new instance."""
-    batch = Batch()
-    for key in (INSTANCE, CLUSTER, AVAILABILITY_ZONE, MANIFEST_SEQ):
-        batch.delete_meta(key)
-    await store.commit(batch)
-
-
 class Registration:
     """The registration of one host at one ECS API. Made on the event loop it is used on."""
 
@@ -118,11 +110,9 @@ class Registration:
         self._backoff = backoff
         self._instance_tags = instance_tags
         self._left_out = Seldom("tags of the EC2 instance that Amazon ECS would not take")
-        self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
         self._current: Instance | None = None
         self._saved_arn = ""
-        self._in_service = not settings.warm_pools_check
 
     async def start(self) -> None:
         """Read what was saved.
@@ -141,45 +131,43 @@ class Registration:
 
     @property
     def instance_arn(self) -> str:
-        """ARN of the newest registration, saved ones included; empty if there was none."""
+        """ARN of the registration, a saved one included; empty if there was none."""
         return self._current.arn if self._current else self._saved_arn
 
-    @property
-    def current(self) -> Instance | None:
-        """The newest instance of this process, or None before the first registration."""
-        return self._current
-
     async def instance(self) -> Instance:
-        """Return the newest instance; waits for the first registration."""
+        """Return the instance; waits for the registration."""
         while self._current is None:
             await self._registered.wait()
         return self._current
 
     async def run(self) -> None:
-        """Register unless this process has done so; tries until it works. Raises as ``renew``."""
-        if self._current is None:
-            await self.renew(None)
+        """Register, unless that was done; tries until it works.
 
-    async def renew(self, used: Instance | None) -> None:
-        """Register, unless somebody has done so since ``used`` was current. Tries until it works.
+        Nobody registers a second time: an instance that was deregistered stays so until a person
+        begins anew, as with Amazon's agent.
 
         Raises:
             RegistrationRefused: Amazon ECS will not take this host as it is.
             ConfigError: what the host describes itself by is not valid.
         """
-        async with self._lock:
-            if self._current is not used:
-                return
-            try:
-                await self._until_registered()
-            except (RegistrationRefused, ConfigError) as error:
-                self._link.down(error)
-                raise
-            finally:
-                self.promise.rest()
+        if self._current is not None:
+            return
+        try:
+            await self._until_registered()
+        except (RegistrationRefused, ConfigError) as error:
+            self._link.down(error)
+            raise
+        finally:
+            self.promise.rest()
 
     async def _until_registered(self) -> None:
-        await self._until_in_service()
+        if self._settings.warm_pools_check:
+            await warm_pool.in_service(
+                self._imds,
+                self.promise,
+                waiting=lambda text: self._link.down(ControlUnavailable(text)),
+                interval_s=self._settings.warm_pool_interval_s,
+            )
         # The same for all tries, so that one whose answer was lost makes no second instance.
         token = str(uuid.uuid4())
         while True:
@@ -195,16 +183,6 @@ class Registration:
         self._backoff.reset()
         self._current = instance
         self._registered.set()
-
-    async def _until_in_service(self) -> None:
-        if not self._in_service:
-            await warm_pool.in_service(
-                self._imds,
-                self.promise,
-                waiting=lambda text: self._link.down(ControlUnavailable(text)),
-                interval_s=self._settings.warm_pool_interval_s,
-            )
-            self._in_service = True
 
     async def _wait_out(self, error: AgentError) -> None:
         self._link.down(error)

@@ -102,7 +102,7 @@ class AcsParts:
 
     dialer: Dialer
     instance: Callable[[], Awaitable[Instance]]
-    """Waits for the first registration, then returns the newest instance."""
+    """Waits for the registration, then returns who this host is."""
     endpoint: Callable[[str], Awaitable[str]]
     """Returns the URL below which orders are served to an instance (``PollEndpoints.acs``)."""
     link: Link

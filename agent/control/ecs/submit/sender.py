@@ -47,7 +47,7 @@ class Registered(Protocol):
     """Who this host is, once it is known."""
 
     async def instance(self) -> Instance:
-        """Return the newest registration; waits for the first."""
+        """Return the registration; waits for it."""
 
 
 class SubmitSettings(Struct, frozen=True, kw_only=True):

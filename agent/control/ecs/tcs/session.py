@@ -190,11 +190,9 @@ class TcsSession:
         """Make the messages of a round, at once and then at a steady beat."""
         loop = asyncio.get_running_loop()
         with self.promise.resting("waiting for a registration"):
-            await self._registration.instance()
+            instance = await self._registration.instance()
         due_s = loop.time()
         while True:
-            # A registration that is made anew keeps the one before until it has worked.
-            instance = await self._registration.instance()
             try:
                 self._collect(instance)
             except Exception as error:  # noqa: BLE001 - telemetry must not end the agent

@@ -104,7 +104,7 @@ async def test_a_new_host_registers_and_is_saved(store: Store) -> None:
     instance = await bench.registered()
     assert await waiting == instance
     assert instance == Instance(arn=ARN, cluster="c", availability_zone="us-east-1a")
-    assert bench.registration.current == instance
+    assert bench.registration.instance_arn == ARN
     assert {"name": "rack", "value": "r1"} in bench.requests[0]["attributes"]
     assert bench.requests[0]["tags"] == [{"key": "team", "value": "a"}]
     assert bench.registration.promise.due == math.inf
@@ -118,7 +118,6 @@ async def test_a_restarted_agent_is_the_same_instance(store: Store) -> None:
     bench = Bench(store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"}))
     await bench.registration.start()
     assert bench.registration.instance_arn == ARN
-    assert bench.registration.current is None
     assert (await bench.registered()).arn == ARN
     assert bench.requests[0]["containerInstanceArn"] == ARN
     assert "rack" not in {item["name"] for item in bench.requests[0]["attributes"]}
@@ -316,15 +315,6 @@ async def test_our_own_control_is_noticed(store: Store) -> None:
     assert (await Bench(store, ours).registered()).control_is_ours
 
 
-async def test_renewing_happens_once_for_all_who_ask(store: Store) -> None:
-    bench = Bench(store, answer())
-    used = await bench.registered()
-    await asyncio.gather(*(bench.registration.renew(used) for _ in range(5)))
-    assert len(bench.requests) == 2
-    assert len({request["clientToken"] for request in bench.requests}) == 2
-    assert await bench.registration.instance() is not used
-
-
 async def test_a_new_instance_is_durable_before_it_is_used(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,7 +322,7 @@ async def test_a_new_instance_is_durable_before_it_is_used(
     bench = Bench(store, answer())
 
     def commit(batch: Batch) -> asyncio.Future[None]:
-        assert bench.registration.current is None
+        assert not bench.registration.instance_arn
         if failures.pop():
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             future.set_exception(StateFailure("disk full"))
@@ -386,9 +376,9 @@ async def test_a_warm_instance_waits_once(store: Store) -> None:
         }
     )
     bench = Bench(store, answer(), settings=replace(SETTINGS, warm_pools_check=True), imds=imds)
-    used = await bench.registered()
+    await bench.registered()
     assert "Warmed:Stopped" in bench.link.error
-    await bench.registration.renew(used)
+    await bench.registration.run()
     assert imds.asked.count(warm_pool.PATH) == 2
 
 
@@ -402,14 +392,6 @@ async def test_a_cancelled_registration_promises_nothing(store: Store) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert bench.registration.promise.due == math.inf
-
-
-async def test_forgetting_makes_a_new_instance(store: Store) -> None:
-    await Bench(store, answer()).registered()
-    await registrations.forget(store)
-    bench = Bench(store, answer(OTHER), settings=replace(SETTINGS, cluster="elsewhere"))
-    assert (await bench.registered()).arn == OTHER
-    assert "containerInstanceArn" not in bench.requests[0]
 
 
 def test_pauses_only_ever_grow_longer() -> None:
