@@ -199,7 +199,8 @@ def _check_answer(frame: Frame, kind: str, order: dict[str, Any]) -> list[str]:
 def _credentials(order: dict[str, Any]) -> set[tuple[str, str]]:
     """Return id and expiry of all credentials in a message."""
     holders = [order.get("roleCredentials")]
-    for task in order.get("tasks") or ():
+    tasks = order.get("tasks")
+    for task in tasks if isinstance(tasks, list) else ():
         if isinstance(task, dict):
             holders += [task.get("roleCredentials"), task.get("executionRoleCredentials")]
     return {
@@ -214,7 +215,8 @@ def _check_candidates(message: dict[str, Any], kind: str, order: dict[str, Any])
         return [f"asks about a {kind}"]
     if not message["stopCandidates"]:
         return ["names no candidate"]
-    listed = {t["taskArn"] for t in order["tasks"] if t.get("desiredStatus") == "RUNNING"}
+    named = [t for t in order["tasks"] if isinstance(t, dict)]
+    listed = {t.get("taskArn") for t in named if t.get("desiredStatus") == "RUNNING"}
     found = []
     for candidate in message["stopCandidates"]:
         expected = {

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from tests.backend import messages
+from tests.backend.api import cluster_arn
 from tests.backend.backend import KEYS, Backend
 from tests.backend.channel import text_frame
 from tests.backend.signatures import Keys
@@ -117,7 +118,7 @@ async def test_candidates_are_checked(
             candidate = {
                 "desiredStatus": "STOPPED",
                 "taskArn": arn,
-                "taskClusterArn": "default",
+                "taskClusterArn": cluster_arn("default"),
             }
             message = {"messageId": order, "stopCandidates": [candidate]}
             await socket.send_json({"type": "TaskStopVerificationMessage", "message": message})
