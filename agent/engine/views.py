@@ -66,6 +66,7 @@ def task_facts(record: TaskRecord) -> TaskFacts:
     payload = record.payload
     return TaskFacts(
         arn=record.arn,
+        origin=record.origin,
         family=payload.family,
         revision=payload.version,
         network_mode=payload.mode.value,

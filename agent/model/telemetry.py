@@ -26,6 +26,8 @@ class TaskFacts(Struct, frozen=True, kw_only=True):
     """One task that has not stopped."""
 
     arn: str
+    origin: str = ""
+    """Id of the control that ordered it."""
     family: str = ""
     revision: str = ""
     network_mode: str = "bridge"

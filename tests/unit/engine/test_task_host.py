@@ -89,6 +89,7 @@ def test_facts_of_containers() -> None:
     facts = task_facts(record)
     plain, judged, again, once = facts.containers
     assert facts.network_mode == "bridge"
+    assert facts.origin == record.origin
     assert (plain.running, plain.reports_health, plain.restart_count) == (False, False, None)
     assert (judged.running, judged.reports_health) == (True, True)
     assert (judged.health, judged.health_since) == (Health.HEALTHY, 7.0)

@@ -210,7 +210,8 @@ class TcsSession:
             return Round(instance.cluster, instance.arn, str(uuid.uuid4()), time.time())
 
         out = self._outgoing
-        facts = self._host.facts()
+        # Tasks that another control left here mean nothing to Amazon ECS, and might cost the message.
+        facts = [task for task in self._host.facts() if task.origin == instance.arn]
         running = any(c.running for task in facts for c in task.containers)
         lost = 0
         if self._settings.metrics and running:

@@ -135,9 +135,11 @@ class Kit:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def run_a_task(self, *, health: bool = False) -> None:
+    def run_a_task(self, *, health: bool = False, origin: str = ARN) -> None:
         one = ContainerFacts(name="app", runtime_id="r", running=True, reports_health=health)
-        self.host.tasks = [TaskFacts(arn="t1", family="web", revision="3", containers=(one,))]
+        self.host.tasks = [
+            TaskFacts(arn="t1", origin=origin, family="web", revision="3", containers=(one,))
+        ]
 
     def sample(self, cpu: float | None = 100.0, memory: int = 1 << 20) -> None:
         used = ContainerSample(name="app", runtime_id="r", cpu_percent=cpu, memory_bytes=memory)
@@ -221,6 +223,16 @@ async def test_figures_and_health(kit: Kit) -> None:
     assert container["cpuStatsSet"] == {"min": 50.0, "max": 50.0, "sampleCount": 1, "sum": 50.0}
     assert container["memoryStatsSet"]["max"] == 5
     assert first["metadata"]["containerInstance"] == ARN
+
+
+async def test_nothing_is_told_of_tasks_that_another_control_ordered(kit: Kit) -> None:
+    kit.run_a_task(health=True, origin="another control")
+    async with kit.running():
+        for _ in range(3):
+            kit.sample()
+        await until(lambda: len(kit.told("PublishMetrics")) > 3)
+        assert not kit.figures()
+        assert not kit.told("PublishHealth")
 
 
 async def test_each_heartbeat_of_acs_is_told_once(kit: Kit) -> None:
