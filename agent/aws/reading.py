@@ -31,17 +31,23 @@ class Reader:
 
         Raises:
             TimeoutError: the work, or that of somebody before it, did not end in time; its thread is
-                left behind, and until it ends every other call raises this as well.
+                left behind, and until it ends every other call raises this as well. Likewise where
+                the host has no thread to give.
         """
         async with asyncio.timeout(limit_s), self._turn:
             if self._busy:
                 raise TimeoutError("an earlier read still hangs")
             loop = asyncio.get_running_loop()
             answer: asyncio.Future[T] = loop.create_future()
-            self._busy = True
-            threading.Thread(
+            thread = threading.Thread(
                 target=self._run, args=(loop, answer, work), name="credentials", daemon=True
-            ).start()
+            )
+            self._busy = True
+            try:
+                thread.start()
+            except RuntimeError as error:
+                self._busy = False
+                raise TimeoutError(f"no thread can be had: {error}") from None
             return await answer
 
     def _run(
