@@ -7,8 +7,9 @@
            ─► ...                                      ─┘
 
 The one consumer of the outbox. A row leaves it only when Amazon ECS has taken it, has refused it for
-good, has refused it and can never know its task, which another control ordered, or has no need of it
-because a newer one of the same task and status tells all it told. What
+good, or has no need of it because a newer one of the same task and status tells all it told. One that
+is refused because another control ordered its task stays on the disk, is not tried again by this
+process and holds up nothing: should the host go back to that control, it is told. What
 cannot be sent waits in its lane, holds none of the ten places while it waits, and others go on. A
 report leaves as soon as it is durable; none waits for others to go along with. Rows that were
 under way in a crash are sent again.
@@ -91,6 +92,7 @@ class Submitter:
         self._troubles: dict[str, str] = {}
         """Why a lane does not move, by its key; the empty key is the outbox itself."""
         self._not_sent = Seldom("reports not sent")
+        self._kept = Seldom("reports are kept for the control that ordered their tasks")
 
     @property
     def error(self) -> str:
@@ -166,34 +168,41 @@ class Submitter:
             row.change,
             shapes.Wire(instance.cluster, self._settings.exclude_ipv6, instance.control_is_ours),
         )
+        is_done = True
         if call is not None and not self._accepted.has(key, call):
             lane.under_way = True
             try:
-                await self._submit(key, row, call, instance)
+                is_done = await self._submit(key, row, call, instance)
             finally:
                 lane.under_way = False
-        self._settle([lane.drop_first()])
+        seq = lane.drop_first()
+        if is_done:
+            self._settle([seq])
+        else:
+            self._count(-1)
 
-    async def _submit(self, key: str, row: Row, call: Call, instance: Instance) -> None:
-        """Make the call; returns when the report needs no more telling."""
+    async def _submit(self, key: str, row: Row, call: Call, instance: Instance) -> bool:
+        """Make the call; return whether the report needs no more telling, by whomever."""
         try:
             await self._api.call(
                 call.operation, call.request, attempts=1, limit_s=self._settings.call_limit_s
             )
         except AwsRefused as error:
-            foreign = merge.is_foreign(row.change.task_arn, instance.arn)
-            if error.code != REFUSED_FOR_GOOD and not foreign:
+            if merge.is_foreign(row.change.task_arn, instance.arn):
+                self._kept.tell(task=row.change.task_arn, error=str(error))
+                return False
+            if error.code != REFUSED_FOR_GOOD:
                 raise
             _log.error(
                 "report refused by Amazon ECS",
                 task=row.change.task_arn,
-                of_another_control=foreign,
                 status=row.change.status,
                 change=row.change.id,
                 message=str(error),
             )
         else:
             self._accepted.note(key, call)
+        return True
 
     def _recovered(self, key: str) -> None:
         if self._troubles.pop(key, None) is not None and not self._link.connected:
