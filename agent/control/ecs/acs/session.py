@@ -242,7 +242,7 @@ class AcsSession:
         """Connect and read until the connection ends, which is always by an error."""
         settings = self._settings
         with self.promise.within(DIAL_LIMIT_S + WORK_S, "connecting"):
-            await self._manifests.begin(instance.arn)
+            await self._manifests.begin()
         async with contextlib.AsyncExitStack() as stack:
             with self.promise.within(DIAL_LIMIT_S + WORK_S, "connecting"):
                 socket = await self._dial(instance, stack)

@@ -40,16 +40,16 @@ def scene(store: Store) -> Scene:
     return Scene(store)
 
 
-async def test_a_new_container_instance_counts_from_the_start(scene: Scene) -> None:
-    await scene.manifests.begin("one")
+async def test_the_number_of_the_last_manifest_goes_on_over_connections(scene: Scene) -> None:
+    await scene.manifests.begin()
     with pytest.raises(Unusable):
         await scene.give(0)
     await scene.give(9)
-    await scene.manifests.begin("one")
+    await scene.manifests.begin()
     assert scene.manifests.latest == 9
-    await scene.manifests.begin("two")
-    await scene.give(0)
-    assert scene.answers == ["AckRequest"] * 2
+    with pytest.raises(Unusable):
+        await scene.give(9)
+    assert scene.answers == ["AckRequest"]
 
 
 @pytest.mark.parametrize("saved", ["x", "", "1e9"])
@@ -59,14 +59,14 @@ async def test_a_number_that_cannot_be_read_counts_as_none(
     batch = Batch()
     batch.put_meta(MANIFEST_SEQ, saved)
     await store.commit(batch)
-    await scene.manifests.begin("one")
+    await scene.manifests.begin()
     assert scene.manifests.latest == 0
 
 
 async def test_a_manifest_whose_number_cannot_be_kept_may_come_again(
     scene: Scene, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await scene.manifests.begin("one")
+    await scene.manifests.begin()
 
     async def full(_batch: Batch) -> None:
         raise StateFailure("disk full")
