@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
+LONGEST_WAIT_S = 75.0
+"""Between two tries after many failures, with what is added at random: other tests share the agent."""
 ROUND_S = 50.0
 """Two publications and some patience."""
 
@@ -60,12 +62,12 @@ def test_health_and_the_state_of_the_engine_come(host: Host) -> None:
 def test_the_session_comes_back_after_any_close(host: Host) -> None:
     tcs = host.backend.tcs
     for code in (1000, 4000):
-        number = tcs.wait_open().number
+        number = tcs.wait_open(within_s=LONGEST_WAIT_S).number
         tcs.close(code)
-        tcs.wait_open(after=number)
+        tcs.wait_open(after=number, within_s=LONGEST_WAIT_S)
     number = tcs.wait_open().number
     tcs.drop()
-    tcs.wait_open(after=number)
+    tcs.wait_open(after=number, within_s=LONGEST_WAIT_S)
 
 
 def test_nothing_is_sent_again_for_a_missing_acknowledgement(host: Host) -> None:

@@ -234,10 +234,10 @@ class TcsSession:
         while True:
             ended = await self._session()
             self.error = ended.text
-            if ended.lasted:
-                backoff.reset()
             # At once after an ordinary end, but not time and again after ends that came at once.
             at_once = ended.clean and (ended.lasted or not hasty)
+            if ended.lasted or at_once:
+                backoff.reset()
             hasty = not ended.lasted
             if not at_once:
                 if self._away.tell(error=ended.text):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from agent.control.ecs.ec2.spot import PATH, SpotNotices, read_notice
 from agent.control.ecs.registration import Instance
 from agent.errors import AwsRefused, AwsUnavailable, CredentialsMissing
+from agent.model.promise import WORK_S
 from tests.support.ecs_calls import Reply, ScriptedApi, ScriptedMetadata, Value
 
 NOTICE = '{"action": "terminate", "time": "2026-11-23T09:30:00Z"}'
@@ -106,7 +107,7 @@ async def test_it_ends_by_cancellation_and_promises_each_wait() -> None:
     task = asyncio.create_task(spot.run())
     await asyncio.sleep(0.05)
     assert spot.promise.doing == "waiting for a spot notice"
-    assert 3600 < spot.promise.due - spot.promise.since <= 3660
+    assert spot.promise.due - spot.promise.since == pytest.approx(3600 + WORK_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
