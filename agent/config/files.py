@@ -59,22 +59,33 @@ def read(path: Path, *, required: bool) -> FileContent:
     Raises:
         ConfigError: the file cannot be read; the text names the mend.
     """
+    text = text_of(path)
+    if text is not None:
+        return parse(text, name=str(path))
+    if required:
+        raise ConfigError(f"{path}: there is no such file; check the path")
+    return FileContent(values={})
+
+
+def text_of(path: Path) -> str | None:
+    """Return the text of a settings file; None where there is none.
+
+    Raises:
+        ConfigError: the file cannot be read; the text names the mend.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        if not required:
-            return FileContent(values={})
-        raise ConfigError(f"{path}: there is no such file; check the path") from None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the file") from None
     if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than 1 MiB; this is no ecs.config file")
+        raise ConfigError(f"{path}: is larger than 1 MiB; this is no settings file")
     try:
-        text = raw.decode("utf-8-sig")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
-    return parse(text, name=str(path))
 
 
 def parse(text: str, *, name: str) -> FileContent:

@@ -12,9 +12,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agent.config import values
-from agent.config.files import MAX_BYTES, FileContent, Given
+from agent.config.files import FileContent, Given, text_of
 from agent.config.settings import variables
-from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,20 +148,10 @@ def read(path: Path, *, named: bool) -> FileContent:
     Raises:
         ConfigError: the file cannot be read; the text names the mend.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
+    text = text_of(path)
+    if text is None:
         missing = f"{path}: there is no such file; ECS_AGENT_CONFIG_FILE_PATH names it"
         return FileContent(values={}, warnings=(missing,) if named else ())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the file") from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than 1 MiB; this is no settings file")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
     return parse(text, name=str(path))
 
 

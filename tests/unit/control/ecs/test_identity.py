@@ -17,7 +17,6 @@ from agent.state import Batch, Store
 from tests.support.ecs_calls import ScriptedMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
 UUID = "ec2f0b10-1234-5678-9abc-def012345678"
@@ -32,13 +31,6 @@ HOSTS = st.builds(
     product_uuid=st.sampled_from(["", UUID, SWAPPED, OTHER]),
     ec2_instance_id=st.sampled_from(["", "i-0123456789abcdef0", "i-0fedcba9876543210"]),
 )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "agent.db")
-    yield opened
-    await opened.close()
 
 
 @given(saved=HOSTS, now=HOSTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -30,10 +30,6 @@ from agent.resources.attributes import Features, towards_ecs
 from agent.state import Batch, Store
 from tests.support.ecs_calls import Reply, ScriptedApi, ScriptedMetadata
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
 ARN = "arn:aws:ecs:us-east-1:1:container-instance/c/0123"
 OTHER = "arn:aws:ecs:us-east-1:1:container-instance/c/4567"
 HOST = HostResources(cpu_units=1024, memory_mib=512, os_family="debian_12")
@@ -55,13 +51,6 @@ def answer(arn: str = ARN, changed: dict[str, str | None] | None = None) -> dict
     }
     attributes = [{"name": n, "value": v} for n, v in held.items() if v is not None]
     return {"containerInstance": {"containerInstanceArn": arn, "attributes": attributes}}
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "agent.db")
-    yield opened
-    await opened.close()
 
 
 class Bench:

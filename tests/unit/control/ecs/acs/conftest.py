@@ -1,4 +1,4 @@
-"""A server on the loopback, a host, and a real store between them."""
+"""A server on the loopback, and a host beside the store of the room's own conftest."""
 
 from __future__ import annotations
 
@@ -6,20 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.state import Store
 from tests.support.acs_host import AcsHost
 from tests.support.ws_server import WsServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "agent.db")
-    yield opened
-    await opened.close()
+    from agent.state import Store
 
 
 @pytest.fixture

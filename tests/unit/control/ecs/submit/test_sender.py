@@ -21,7 +21,6 @@ from agent.state import Batch, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
 
 PATIENCE_S = 8.0
 QUICK = SubmitSettings(backoff_first_s=0.005, backoff_limit_s=0.02)
@@ -132,13 +131,6 @@ def change(task: str, status: str = "RUNNING", number: int = 0, **fields: Any) -
         reason=fields.pop("reason", str(number)),
         **fields,
     )
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "agent.db")
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture
