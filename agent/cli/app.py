@@ -6,7 +6,9 @@ Every error ends as one line on standard error and a stable exit code (``agent.e
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,35 +28,42 @@ class _Entry(NamedTuple):
     place: str
     """``module:function``."""
     help: str
+    also: tuple[str, ...] = ()
+    """Other names, which lists do not repeat."""
 
 
 _COMMANDS = {
     "standalone": _Entry(
         "agent.cli.standalone:standalone", "Run a control endpoint and an agent on this host."
     ),
-    # Run past click; here for help, completion and the manual page.
-    "run": _Entry("agent.cli.completion:run_command", "Run the agent."),
+    "run": _Entry("agent.cli.run_command:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to mend."),
     "status": _Entry("agent.cli.inspect:status", "Show how the agent is doing."),
-    "tasks": _Entry("agent.cli.inspect:tasks", "List the tasks on this host."),
+    "tasks": _Entry(
+        "agent.cli.inspect:tasks", "List the tasks on this host (also ps, ls).", ("ps", "ls")
+    ),
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
-    "why": _Entry("agent.cli.inspect:why", "Show what a task waits for."),
+    "why": _Entry("agent.cli.inspect:why", "Show why a task has stopped, or what it waits for."),
     "logs": _Entry("agent.cli.inspect:logs", "Show the output of a container."),
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
     "version": _Entry("agent.cli.inspect:version", "Show the version."),
+    "help": _Entry("agent.cli.app:help_command", "Show the help of a command."),
 }
+_OUTPUT_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What commands write themselves, they word themselves: these are of standard output."""
+_ALSO = {other: name for name, entry in _COMMANDS.items() for other in entry.also}
 
 
 class _Commands(click.Group):
-    """Looks commands up in the table above; loads none of them to list them."""
+    """Looks commands up in the tables above; loads none of them to list them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        entry = _COMMANDS.get(cmd_name)
+        entry = _COMMANDS.get(_ALSO.get(cmd_name, cmd_name))
         if entry is None:
             return None
         module, _, name = entry.place.partition(":")
@@ -65,9 +74,10 @@ class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        unknown = args and not args[0].startswith("-") and args[0] not in _COMMANDS
+        known = {**_COMMANDS, **_ALSO}
+        unknown = args and not args[0].startswith("-") and args[0] not in known
         if unknown and not ctx.resilient_parsing:  # a shell that completes wants no message
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1, cutoff=0.6)
+            near = difflib.get_close_matches(args[0].lower(), known, n=1, cutoff=0.6)
             mend = f"; did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"there is no command '{args[0]}'{mend}")
         return super().resolve_command(ctx, args)
@@ -102,8 +112,24 @@ def group(ctx: click.Context) -> None:
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
+    elif os.environ.get("FORCE_COLOR"):
+        ctx.color = True
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
+
+
+@click.command()
+@click.argument("command", required=False, metavar="[COMMAND]")
+@click.pass_context
+def help_command(ctx: click.Context, command: str | None) -> None:
+    """Show the help of a command, or of all."""
+    top = ctx.find_root()
+    if command is None:
+        click.echo(top.get_help())
+        return
+    name, found, _ = group.resolve_command(top, [command])
+    if found is not None:  # else that has raised
+        click.echo(click.Context(found, info_name=name, parent=top).get_help())
 
 
 def summary(command: str) -> str:
@@ -113,6 +139,10 @@ def summary(command: str) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command for people and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What others have named may not be in the terminal's character set.
+            stream.reconfigure(errors="replace")
     try:
         result = group.main(list(arguments), prog_name="ecs-agent", standalone_mode=False)
     except click.exceptions.Exit as exit_:
@@ -126,6 +156,11 @@ def main(arguments: Sequence[str]) -> int:
         return ExitCode.SUCCESS
     except AgentError as error:
         return _failed(error)
+    except OSError as error:
+        if error.errno not in _OUTPUT_IS_FULL:
+            raise
+        _drop_stdout()
+        return _failed(CliError(f"the output cannot be written: {error.strerror}"))
     return result if isinstance(result, int) else ExitCode.SUCCESS
 
 

@@ -67,7 +67,7 @@ class AgentClient:
         return self._decoded("/v1/tasks", list[TaskView])
 
     def task(self, task: str) -> TaskView:
-        """Return one task, given by its ARN, its id or the beginning of that."""
+        """Return one task: by ARN, id, the beginning of one, or a name that fits it alone."""
         return self._decoded(_task_path(task), TaskView)
 
     def stop(self, task: str, *, reason: str) -> None:
@@ -164,9 +164,9 @@ class AgentClient:
 
 
 def _task_path(task: str) -> str:
-    name = task.rstrip("/").rsplit("/", 1)[-1]
+    name = task.strip().rstrip("/")
     if not name:
-        text = "which task? give its ARN, its id or the beginning of that"
+        text = "which task? give its id or the beginning of that, its family or a container's name"
         raise CliError(text, exit_code=ExitCode.USAGE)
     return f"/v1/tasks/{quote(name, safe='')}"
 

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import sys
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,24 +167,15 @@ def _plain(finding: Finding, width: int) -> None:
 
 
 def _on_terminal(finding: Finding, width: int) -> None:
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe need not pay
-    from rich.text import Text  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    head = Text()
-    head.append(f"{finding.level.value:<7}", style=f"bold {_COLOURS[finding.level.value]}")
-    head.append(f"  {finding.check:<{width}}  ", style="bold")
-    margin = " " * len(head.plain)
-    room = max(30, console.width - len(margin))
-    first, *rest = textwrap.wrap(finding.seen, room) or [""]
-    head.append(first, style="" if finding.mend or finding.level.value != "ok" else "dim")
-    console.print(head, soft_wrap=True)
-    for line in rest:
-        console.print(Text(margin + line), soft_wrap=True)
-    for line in textwrap.wrap(finding.mend, room - 2):
-        console.print(Text(f"{margin}{line}", style="cyan"), soft_wrap=True)
+    margin = " " * (7 + 2 + width + 2)
+    level = click.style(f"{finding.level.value:<7}", fg=_COLOURS[finding.level.value], bold=True)
+    check = click.style(f"{finding.check:<{width}}", bold=True)
+    quiet = finding.level.value == "ok" and not finding.mend
+    render.sentence(finding.seen, indent=margin, mark=f"{level}  {check}  ", dim=quiet)
+    if finding.mend:
+        render.sentence(finding.mend, indent=margin, colour="cyan")
     if finding.command:  # never folded: it is there to be pasted
-        console.print(Text(f"{margin}$ {finding.command}", style="cyan bold"), soft_wrap=True)
+        click.secho(f"{margin}$ {finding.command}", fg="cyan", bold=True)
 
 
 def _sum(report: Report) -> str:

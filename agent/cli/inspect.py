@@ -5,7 +5,6 @@ They ask the agent on this host over its Unix socket, so that they work while co
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ import click
 import msgspec
 
 from agent import __version__
-from agent.cli import completion, render
+from agent.cli import completion, render, task_text
 from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning
 from agent.config import load
 from agent.errors import ConfigError
@@ -25,12 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.metrics import TaskSample
-    from agent.model.resources import Wait
-    from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+    from agent.model.views import AgentView, ResourceView, TaskView
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
-_SHORT_ID = 12
-"""Characters of a task's id that tables on a terminal show; commands take any beginning of it."""
 
 
 def _as_json(command: _Command) -> _Command:
@@ -76,7 +72,7 @@ def status(client: AgentClient, *, as_json: bool) -> None:
         return
     render.facts(_status_facts(view, time.time()))
     for trouble in view.degraded:
-        click.echo(click.style(f"! {trouble}", fg="yellow"))
+        render.sentence(trouble, indent="  ", mark="! ", colour="yellow")
 
 
 @click.command()
@@ -84,17 +80,19 @@ def status(client: AgentClient, *, as_json: bool) -> None:
 @_socket
 def tasks(client: AgentClient, *, as_json: bool) -> None:
     """List the tasks on this host, the newest first."""
-    views = sorted(client.tasks(), key=lambda view: -view.accepted_at)
+    views = task_text.newest_first(client.tasks())
     if as_json:
         render.as_json(views)
         return
-    if not views:
+    if not views and render.on_terminal():
         click.echo("no tasks")
         return
+    now = time.time()
     render.table(
-        ["TASK", "DEFINITION", "STATUS", "DESIRED", "ADDRESS", "CONTAINERS", "AGE", "REASON"],
-        [_task_row(view, time.time()) for view in views],
+        task_text.TASKS,
+        [task_text.row(view, now) for view in views],
         last_below=True,
+        most_below=task_text.REASON_LINES,
     )
 
 
@@ -103,24 +101,28 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 @_as_json
 @_socket
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
-    """Show one task, given by its ARN, its id or the beginning of that."""
+    """Show one task.
+
+    TASK is its id or the beginning of that, its ARN, or a name that fits one task alone: its family,
+    or that of a container.
+    """
     view = client.task(task_id)
     if as_json:
         render.as_json(view)
         return
-    render.facts(_task_facts(view, time.time()))
+    render.facts(task_text.facts(view, time.time()))
     click.echo()
     render.table(
-        ["CONTAINER", "STATUS", "HEALTH", "EXIT", "RESTARTS", "PORTS", "IMAGE", "REASON"],
-        [_container_row(container) for container in view.containers],
+        task_text.CONTAINERS,
+        [task_text.container_row(container) for container in view.containers],
         last_below=True,
     )
     if view.sample is not None:
         click.echo()
         _print_sample(view.sample)
     if view.waits:
-        click.echo("\nwaits for:")
-        _print_waits(view, time.time())
+        click.echo()
+    _print_waits(view, time.time())
 
 
 @click.command()
@@ -131,19 +133,20 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show why a task is as it is.
 
     That is: why it has stopped; or, in order, what it waits for, since when, and when it is tried
-    next.
+    next. TASK is as for `ecs-agent task`.
     """
     view = client.task(task_id)
     if as_json:
         shown = {"id": view.id, "arn": view.arn, "status": view.status, "desired": view.desired}
-        render.as_json({**shown, "reason": _cause(view), "waits": view.waits})
+        render.as_json({**shown, "reason": task_text.cause(view), "waits": view.waits})
         return
-    about = f"{view.id} ({view.family}:{view.revision})"
-    cause = f": {cause}" if (cause := _cause(view)) else ""
-    wanted = "" if view.status == view.desired else f", is to be {view.desired}"
-    click.echo(f"{about} is {view.status}{wanted}{cause}")
-    click.echo("waits for:" if view.waits else "waits for nothing")
-    _print_waits(view, time.time())
+    now = time.time()
+    render.sentence(task_text.state(view))
+    if view.stopped_at:
+        click.echo(f"stopped {render.moment(view.stopped_at, now)}")
+    if not view.waits and view.status != "STOPPED":
+        click.echo("waits for nothing")
+    _print_waits(view, now)
 
 
 @click.command()
@@ -171,12 +174,16 @@ def logs(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Show what a container wrote."""
+    """Show what a container wrote.
+
+    TASK is as for `ecs-agent task`; the name of a container means that container.
+    """
     rest = b""
     for chunk in client.logs(task_id, container=container, tail=tail, follow=follow):
         if not as_json:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+            if sys.stdout is not None:
+                sys.stdout.buffer.write(chunk)
+                sys.stdout.buffer.flush()
             continue
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
@@ -191,13 +198,20 @@ def logs(
 @_as_json
 @_socket
 def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> None:
-    """Stop a task. Returns when the agent has taken the order, not when the task has stopped."""
+    """Stop a task. Returns when the agent has taken the order, not when the task has stopped.
+
+    TASK is as for `ecs-agent task`.
+    """
     view = client.task(task_id)
-    client.stop(view.id, reason=reason)
+    if view.status != "STOPPED":
+        client.stop(view.id, reason=reason)
     if as_json:
         render.as_json({"id": view.id, "arn": view.arn, "desired": "STOPPED", "reason": reason})
+    elif view.status == "STOPPED":
+        render.sentence(f"nothing to do: {task_text.state(view)}")
     else:
-        click.echo(f"stopping {view.id}; see 'ecs-agent task {view.id}'")
+        about = f"{view.id} ({view.family}:{view.revision})"
+        render.sentence(f"stopping {about}; see 'ecs-agent task {view.id[: task_text.SHORT_ID]}'")
 
 
 @click.command()
@@ -268,71 +282,21 @@ def _resource_facts(resources: list[ResourceView]) -> list[tuple[str, str]]:
     return [*facts, *([("Ports", f"{' and '.join(ports)} reserved")] if ports else [])]
 
 
-def _cause(view: TaskView) -> str:
-    """Return why a task stops or has stopped: its own reason, else its containers'; or nothing.
-
-    Containers that never began only tell that the task had stopped before.
-    """
-    if view.reason:
-        return f"{view.reason} ({view.stop_code})" if view.stop_code else view.reason
-    if view.desired != "STOPPED":
-        return ""
-    ended = sorted(view.containers, key=lambda c: (not c.essential, c.finished_at or math.inf))
-    for container in ended:
-        if container.reason and not container.reason.startswith("TaskStopped"):
-            return f"container {container.name}: {container.reason}"
-        if container.essential and container.exit_code is not None:
-            return f"essential container {container.name} exited with code {container.exit_code}"
-    return ""
-
-
-def _task_row(view: TaskView, now: float) -> list[str]:
-    return [
-        view.id[:_SHORT_ID] if render.on_terminal() else view.id,
-        f"{view.family}:{view.revision}",
-        view.status,
-        view.desired,
-        view.ipv4 or "-",
-        " ".join(container.name for container in view.containers),
-        render.span(now - view.accepted_at) if view.accepted_at else "-",
-        _cause(view) or (view.waits[0].what if view.waits else "-"),
-    ]
-
-
-def _task_facts(view: TaskView, now: float) -> list[tuple[str, str]]:
-    return [
-        ("Task", view.arn),
-        ("Definition", f"{view.family}:{view.revision}"),
-        ("Status", view.status),
-        ("Desired", view.desired),
-        ("Network", f"{view.network_mode} {view.ipv4}".strip()),
-        ("Reason", _cause(view)),
-        ("Accepted", render.moment(view.accepted_at, now)),
-        ("Started", render.moment(view.started_at, now)),
-        ("Stopped", render.moment(view.stopped_at, now)),
-    ]
-
-
-def _container_row(container: ContainerView) -> list[str]:
-    ports = [
-        f"{b.host_port or b.host_port_range}->{b.container_port or b.container_port_range}/{b.protocol}"
-        for b in container.bindings
-    ]
-    return [
-        container.name,
-        container.status,
-        str(container.health.value),
-        "-" if container.exit_code is None else str(container.exit_code),
-        str(container.restart_count),
-        " ".join(ports) or "-",
-        container.image,
-        container.reason or "-",
-    ]
+def _print_waits(view: TaskView, now: float) -> None:
+    waits = task_text.waits(view, now)
+    if view.status == "STOPPED":
+        for what, when in waits:
+            render.sentence(f"{what}; {when}")
+    elif waits:
+        click.echo("waits for:")
+        for number, (what, when) in enumerate(waits, start=1):
+            render.sentence(what, indent="     ", mark=f"{number:3}. ")
+            render.sentence(when, indent="     ")
 
 
 def _print_sample(sample: TaskSample) -> None:
     render.table(
-        ["CONTAINER", "CPU", "MEMORY", "LIMIT", "PIDS"],
+        task_text.FIGURES,
         [
             [
                 item.name,
@@ -353,22 +317,7 @@ def _print_sample(sample: TaskSample) -> None:
                 render.size(sample.tx_bytes_per_s),
             )
             rates = f" ({incoming}/s and {outgoing}/s now)"
-        click.echo(f"network: {received} received, {sent} sent{rates}")
-
-
-def _print_waits(view: TaskView, now: float) -> None:
-    for number, wait in enumerate(view.waits, start=1):
-        where = f"container {wait.container}: " if wait.container else ""
-        click.echo(f"{number:3}. {where}{wait.what}")
-        click.echo(f"     since {render.moment(wait.since, now)}; {_then(view, wait, now)}")
-
-
-def _then(view: TaskView, wait: Wait, now: float) -> str:
-    if not wait.next_try:
-        return "goes on when that changes"
-    label = "over" if view.status == "STOPPED" else "next try"
-    ahead = wait.next_try - now
-    return f"{label} in {render.span(ahead)}" if ahead > 0 else f"{label} now"
+        render.sentence(f"network: {received} received, {sent} sent{rates}")
 
 
 def _print_json_line(line: bytes) -> None:

@@ -1,7 +1,12 @@
-"""How commands show things: tables and colours on a terminal, plain aligned text in a pipe."""
+"""How commands show things: on a terminal what fits it, with colours; in a pipe all, aligned.
+
+What is shown comes from others: names, reasons, words of registries. Nothing of it reaches a terminal
+as anything but text.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import textwrap
 import time
@@ -10,8 +15,12 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
+from agent.cli.columns import ELLIPSIS, GAP, NOTHING, fit, shortened
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from agent.cli.columns import Column
 
 COLOURS = {
     "RUNNING": "green",
@@ -30,47 +39,98 @@ def as_json(value: Any) -> None:
 
 def on_terminal() -> bool:
     """Return whether a person reads along."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def table(
-    headers: Sequence[str], rows: Iterable[Sequence[str]], *, last_below: bool = False
+    columns: Sequence[Column],
+    rows: Iterable[Sequence[str]],
+    *,
+    last_below: bool = False,
+    most_below: int = 0,
 ) -> None:
     """Print rows in columns with two blanks between them; colours on a terminal.
 
+    A terminal gets one line per row: columns give way where it is narrow (``columns.fit``). A pipe
+    gets everything, one row a line; no cell has two blanks in a row, so that they part the cells.
+
     Args:
-        headers: the first line.
-        rows: one cell per header; "-" where there is nothing.
+        columns: their headers, and how they give way.
+        rows: one cell per column; "-" where there is nothing.
         last_below: on a terminal the last cell, which may be a sentence, is not a column but a
             paragraph below its row, folded to the width.
+        most_below: how many lines that paragraph may have; 0: any number.
     """
-    lines = [list(row) for row in rows]
+    lines = [[one_line(cell) for cell in row] for row in rows]
+    headers = [column.header for column in columns]
     if not on_terminal():
-        _plain_table([list(headers), *lines])
+        whole = fit(columns, lines, sys.maxsize)
+        for line in [headers, *lines]:
+            _print_row(line, whole)
         return
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe need not pay
-    from rich.text import Text  # noqa: PLC0415
-
-    console = Console(highlight=False)
-    columns = len(headers) - last_below
-    widths = _widths([list(headers), *lines])[:columns]
-    for number, line in enumerate([list(headers), *lines]):
-        row = Text(style="" if number else "bold")
-        for cell, width in zip(line, widths, strict=False):
-            row.append(cell.ljust(width + 2), style=COLOURS.get(cell, ""))
-        row.rstrip()
-        console.print(row, soft_wrap=True)
-        if number and columns < len(line) and line[-1] != "-":
-            for part in textwrap.wrap(line[-1], max(20, console.width - 2)):
-                console.print(Text(f"  {part}", style="dim"), soft_wrap=True)
+    shown = columns[: len(columns) - last_below]
+    widths = fit(shown, lines, width())
+    _print_row(headers, widths, bold=True)
+    for line in lines:
+        _print_row(line, widths, [column.beginning for column in shown])
+        if last_below and line[-1] != NOTHING:
+            for part in folded(line[-1], indent="  ", most=most_below):
+                click.secho(part, dim=True)
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line; pairs without a value are left out."""
-    shown = [(name, value) for name, value in pairs if value]
-    width = max((len(name) for name, _ in shown), default=0)
+    """Print names and values, one pair a line; pairs without a value are left out.
+
+    On a terminal sentences are folded; what has no blanks, such as an ARN, stays whole.
+    """
+    shown = [(name, one_line(value)) for name, value in pairs if value]
+    margin = max((len(name) for name, _ in shown), default=0) + 2
     for name, value in shown:
-        click.echo(f"{click.style(name.ljust(width), bold=True)}  {paint(value)}")
+        first, *rest = folded(value, indent=" " * margin) if on_terminal() else [value]
+        click.echo(f"{click.style(name.ljust(margin), bold=True)}{paint(first.strip())}")
+        for line in rest:
+            click.echo(line)
+
+
+def sentence(
+    text: str, *, indent: str = "", mark: str = "", colour: str | None = None, dim: bool = False
+) -> None:
+    """Print an indented sentence, folded on a terminal; ``mark`` stands in place of the first indent."""
+    line = f"{indent}{one_line(text)}"
+    lines = folded(one_line(text), indent=indent) if on_terminal() else [line]
+    begin = mark or indent
+    for part in lines:
+        shown = part[len(indent) :]
+        styled = click.style(shown, fg=colour, dim=dim or None) if colour or dim else shown
+        click.echo(f"{begin}{styled}")
+        begin = indent
+
+
+def folded(text: str, *, indent: str, most: int = 0) -> list[str]:
+    """Return a text in lines that fit the terminal, of which the last says when there is more."""
+    room = max(20, width())
+    lines = textwrap.wrap(
+        text,
+        room,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if most and len(lines) > most:
+        last = lines[most - 1]
+        return [*lines[: most - 1], f"{last[: room - 1 - len(ELLIPSIS)]} {ELLIPSIS}"]
+    return lines or [""]
+
+
+def width() -> int:
+    """Return how many characters a line of the terminal has."""
+    return shutil.get_terminal_size().columns
+
+
+def one_line(text: str) -> str:
+    """Return a text in one line without control characters, which could take over a terminal."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def paint(text: str) -> str:
@@ -107,12 +167,19 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def _plain_table(lines: list[list[str]]) -> None:
-    widths = _widths(lines)
-    for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        click.echo("  ".join(cells).rstrip())
-
-
-def _widths(lines: list[list[str]]) -> list[int]:
-    return [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+def _print_row(
+    cells: Sequence[str],
+    widths: Sequence[int],
+    beginnings: Sequence[int] = (),
+    *,
+    bold: bool = False,
+) -> None:
+    parts = []
+    shown = [at for at, room in enumerate(widths) if room]
+    for at in shown:
+        cell, room = cells[at], widths[at]
+        cut = cell[:room] if any(beginnings[at : at + 1]) else shortened(cell, room)
+        padded = cut if at == shown[-1] else cut.ljust(room)
+        colour = COLOURS.get(cell) if on_terminal() else None
+        parts.append(click.style(padded, fg=colour, bold=bold) if colour or bold else padded)
+    click.echo((" " * GAP).join(parts).rstrip())

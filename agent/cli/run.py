@@ -20,27 +20,6 @@ if TYPE_CHECKING:
 
     from agent.service.notify import Notifier
 
-HELP = """\
-Usage: ecs-agent run [--config FILE]
-
-  Run the agent on this host. Needs root.
-
-  It takes orders from the control endpoint that ECS_CONTROL_ENDPOINT names;
-  without it, from Amazon ECS: in AWS_DEFAULT_REGION, on hosts that are no EC2
-  instance with ECS_EXTERNAL=true. 'ecs-agent doctor' tells what is missing.
-
-Options:
-  --config FILE  Settings file instead of /var/lib/ecs/ecs.config and
-                 /etc/ecs/ecs.config. The environment wins over it.
-  --help         Show this message and exit.
-
-SIGHUP reads the settings anew; tasks do not notice. SIGTERM stops the agent;
-tasks run on.
-
-Exit codes: 0 stopped on request, 1 failed, 2 bad command line, 5 a restart
-cannot help.
-"""
-
 
 class _UsageError(Exception):
     pass
@@ -54,8 +33,9 @@ def main(arguments: Sequence[str]) -> int:
         _complain(f"{error}\nTry 'ecs-agent run --help'.")
         return ExitCode.USAGE
     if config == "--help":
-        sys.stdout.write(HELP)
-        return ExitCode.SUCCESS
+        from agent.cli import app  # noqa: PLC0415 - help alone may load click
+
+        return app.main(["run", "--help"])
     keep_rich_out()
     from agent.service.notify import Notifier  # noqa: PLC0415 - after keep_rich_out
 

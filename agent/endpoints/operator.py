@@ -10,8 +10,8 @@ POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; d
 GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as they were written
 ======= =========================== ==============================================================
 
-``{task}`` is the id of a task, the beginning of one, or an ARN with its slashes escaped. Errors are
-``views.Problem``: 400 bad request, 404 unknown, 409 ambiguous or not possible now, 503 the engine
+``{task}`` is the id of a task, the beginning of one, an ARN with its slashes escaped, or a name that
+fits one task alone (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409 ambiguous or not possible now, 503 the engine
 does not answer.
 """
 
@@ -25,21 +25,22 @@ from aiohttp import web
 
 from agent.endpoints import unix_socket
 from agent.endpoints.http import Refused, answer, application, runner
+from agent.endpoints.lookup import find
 from agent.errors import RuntimeFailure
-from agent.model.ids import task_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.endpoints.lookup import Meant
     from agent.endpoints.source import AgentSource
-    from agent.model.views import ContainerView, TaskView
+    from agent.model.views import ContainerView
 
 _FIRST_BYTES_S = 0.5
 """A failing log fails within this, and is answered with a ``Problem``; a quiet one begins empty."""
 
 _LISTED = 8
-"""How many tasks or containers a message names."""
+"""How many containers a message names."""
 
 _DEFAULT_REASON = "Task stopped by an operator of the host"
 
@@ -96,20 +97,21 @@ class OperatorSocket:
         return answer(self._agent.task_views())
 
     async def _get_task(self, request: web.Request) -> web.Response:
-        return answer(self._task(request))
+        return answer(self._meant(request).task)
 
     async def _stop_task(self, request: web.Request) -> web.Response:
-        task = self._task(request)
+        task = self._meant(request).task
         body = await request.read() or b"{}"
         try:
             order = msgspec.json.decode(body, type=_StopOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise Refused(400, f'the body must be {{"reason": "text"}}: {error}') from None
         await self._agent.stop_task(task.arn, order.reason or _DEFAULT_REASON)
-        return answer(find_task(self._agent.task_views(), task.id) or task, status=202)
+        now = (view for view in self._agent.task_views() if view.arn == task.arn)
+        return answer(next(now, task), status=202)
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
-        container = _choose(self._task(request), request.query.get("container", ""))
+        container = _choose(self._meant(request), request.query.get("container", ""))
         tail = _count(request.query.get("tail", ""))
         follow = _flag(request.query.get("follow", ""))
         stream = self._agent.container_logs(container.runtime_id, tail=tail, follow=follow)
@@ -121,42 +123,27 @@ class OperatorSocket:
         finally:
             self._followers.discard(follower)
 
-    def _task(self, request: web.Request) -> TaskView:
-        wanted = task_id(request.match_info["task"])
-        found = find_task(self._agent.task_views(), wanted)
-        if found is None:
-            text = f"no task {wanted!r} on this host; `ecs-agent tasks` lists those that are"
-            raise Refused(404, text)
-        return found
+    def _meant(self, request: web.Request) -> Meant:
+        return find(self._agent.task_views(), request.match_info["task"])
 
 
-def find_task(tasks: list[TaskView], wanted: str) -> TaskView | None:
-    """Return the task with this id, or the only one whose id begins so; None if there is none.
-
-    Raises:
-        Refused: several ids begin so; the text lists them.
-    """
-    matches = [task for task in tasks if task.id.startswith(wanted)]
-    exact = next((task for task in matches if task.id == wanted), None)
-    if exact is not None or len(matches) < 2:
-        return exact or next(iter(matches), None)
-    listed = ", ".join(task.id for task in matches[:_LISTED])
-    more = f" and {len(matches) - _LISTED} more" if len(matches) > _LISTED else ""
-    raise Refused(409, f"{wanted!r} is the beginning of {listed}{more}; give more of the id")
-
-
-def _choose(task: TaskView, name: str) -> ContainerView:
-    """Return the named container, or the only one."""
+def _choose(meant: Meant, name: str) -> ContainerView:
+    """Return the named container; without a name, the one that was meant, or the only one."""
+    task = meant.task
+    name = name or meant.container
     names = ", ".join(container.name for container in task.containers[:_LISTED])
+    if len(task.containers) > _LISTED:
+        names += f" and {len(task.containers) - _LISTED} more"
     if not name and len(task.containers) != 1:
-        raise Refused(400, f"task {task.id} has several containers; choose one of {names}")
+        text = f"task {task.id} has several containers; choose one with --container: {names}"
+        raise Refused(400, text)
     chosen = next((c for c in task.containers if name in ("", c.name)), None)
     if chosen is None:
         raise Refused(404, f"task {task.id} has no container {name!r}; it has {names}")
     if not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"
-            f" `ecs-agent why {task.id}` tells what it waits for"
+            f" 'ecs-agent why {task.id}' tells what it waits for"
         )
         raise Refused(409, text)
     return chosen

@@ -196,7 +196,9 @@ class Engine:
             elif order.arn in self._forgetting:
                 continue
             elif order.payload is not None:
-                fresh.append(self._accept(batch, order.payload, control_id, now))
+                # Each at its own moment: what came in one order has an order as well.
+                at = self._clock.wall()
+                fresh.append(self._accept(batch, order.payload, control_id, at))
             else:
                 _log.warning("task refused", task=order.arn, reason=order.reason)
                 batch.enqueue(reports.rejected(order.arn, order.reason, now, order.stop_code))

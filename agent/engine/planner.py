@@ -132,7 +132,7 @@ class _Draft:
             self.step(StepKind.CLEAN, CLEAN)
         else:
             self.wakes.append(due)
-            what = "the clean-up wait; its containers and their logs are kept until then"
+            what = "its containers and their logs are kept until the clean-up"
             self.waits.append(Wait(what=what, since=self.record.stopped_at, next_try=due))
 
     # -- one container ------------------------------------------------------------------------

@@ -27,10 +27,18 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"Usage: ecs-agent {command}" in capsys.readouterr().out
 
 
-def test_a_mistyped_command_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["statsu"]) == ExitCode.USAGE
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [("statsu", "status"), ("STATUS", "status"), ("lsit", "ls"), ("pss", "ps"), ("stpo", "stop")],
+)
+def test_a_mistyped_command_gets_a_suggestion(
+    typed: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([typed]) == ExitCode.USAGE
     err = capsys.readouterr().err
-    assert err.splitlines()[0] == "ecs-agent: there is no command 'statsu'; did you mean 'status'?"
+    assert err.splitlines()[0] == (
+        f"ecs-agent: there is no command '{typed}'; did you mean '{near}'?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -62,9 +70,31 @@ def test_bad_command_lines_of_run(
     assert capsys.readouterr().err.splitlines()[0] == f"ecs-agent: {told}"
 
 
-def test_run_has_help_without_reading_anything(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--help"]) == 0
-    assert capsys.readouterr().out == run.HELP
+@pytest.mark.parametrize("words", [["run", "--help"], ["run", "-h"], ["help", "run"]])
+def test_run_has_help_without_reading_anything(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Usage: ecs-agent run [OPTIONS]\n")
+    assert "--config FILE" in out
+    assert "5 a restart cannot help." in " ".join(out.split())
+
+
+def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+    assert "Commands:\n  standalone " in capsys.readouterr().out
+    for words in (["help", "tasks"], ["tasks", "--help"]):
+        assert main(words) == 0
+        assert "Usage: ecs-agent tasks [OPTIONS]" in capsys.readouterr().out
+    assert main(["help", "taks"]) == ExitCode.USAGE
+    assert "there is no command 'taks'; did you mean 'tasks'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ps", "ls"])
+def test_tasks_has_other_names(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", name]) == 0
+    assert f"Usage: ecs-agent {name} [OPTIONS]\n\n  List the tasks" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", ["run", "standalone"])

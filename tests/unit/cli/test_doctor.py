@@ -94,7 +94,7 @@ def test_a_terminal_gets_colours_and_commands_in_one_line(
     found.findings = [DOUBT]
     main(["doctor"])
     out = capsys.readouterr().out
-    assert "\x1b[1;33mwarning" in out
+    assert "\x1b[33m\x1b[1mwarning" in out
     assert "$ docker image prune -a" in out
     assert DOUBT.seen not in out  # folded
 

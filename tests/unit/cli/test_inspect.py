@@ -2,16 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
+import subprocess
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 
-from agent.cli import main, render
+from agent.cli import main, render, task_text
 from agent.cli.client import AgentClient, CliError
+from agent.model.resources import Wait
 from agent.model.views import ContainerView
+from tests.support.terminal import COMMAND
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,9 +73,52 @@ async def test_tasks_are_plain_columns_in_a_pipe(ecs_agent: Terminal) -> None:
     assert "10.207.0.2" in second
 
 
-async def test_no_tasks(ecs_agent: Terminal, source: Source) -> None:
+async def test_no_tasks(
+    ecs_agent: Terminal, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source.tasks = []
+    # A script that leaves out the first line is left with nothing.
+    _, out, _ = await ecs_agent("tasks")
+    assert out.split() == [column.header for column in task_text.TASKS]
+    monkeypatch.setattr(render, "on_terminal", lambda: True)
     assert (await ecs_agent("tasks"))[1] == "no tasks\n"
+
+
+async def test_the_newest_come_first_also_within_one_moment(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    task = msgspec.structs.replace(source.tasks[0], accepted_at=1000.0)
+    ids = ["c3", "a1", "b2"]  # as the agent gives them: the oldest first
+    source.tasks = [msgspec.structs.replace(task, id=name) for name in ids]
+    source.tasks.append(msgspec.structs.replace(task, id="d4", accepted_at=999.0))
+    _, out, _ = await ecs_agent("tasks")
+    assert [line.split()[0] for line in out.splitlines()[1:]] == ["b2", "a1", "c3", "d4"]
+    _, out, _ = await ecs_agent("tasks", "--json")
+    assert [view["id"] for view in json.loads(out)] == ["b2", "a1", "c3", "d4"]
+
+
+async def test_a_pipe_gets_all_of_it_in_cells_that_can_be_told_apart(
+    ecs_agent: Terminal, source: Source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    container = msgspec.structs.replace(source.tasks[0].containers[0], name="n" * 255)
+    source.tasks = [
+        msgspec.structs.replace(
+            source.tasks[0],
+            id="f" * 32,
+            family="f" * 255,
+            containers=[container] * 3,
+            reason="two  blanks,\na line and an \x1b[31mescape",
+        )
+    ]
+    _, out, _ = await ecs_agent("tasks")
+    head, line = out.splitlines()
+    cells = re.split("  +", line)
+    assert len(cells) == len(head.split()) == len(task_text.TASKS)
+    assert cells[0] == "f" * 32
+    assert cells[1] == "f" * 255 + ":3"
+    assert cells[5] == " ".join(["n" * 255] * 3)
+    assert cells[7] == "two blanks, a line and an [31mescape"
 
 
 async def test_a_task_is_shown_with_containers_and_figures(ecs_agent: Terminal) -> None:
@@ -111,19 +159,37 @@ async def test_why_tells_the_end_of_a_task_from_its_containers(
     )
     ended = msgspec.structs.replace(never, name="db", reason="", exit_code=3, finished_at=9.0)
     task = msgspec.structs.replace(
-        source.tasks[1], status="STOPPED", desired="STOPPED", containers=[never, ended]
+        source.tasks[1],
+        status="STOPPED",
+        desired="STOPPED",
+        waits=[],
+        containers=[never, ended],
     )
     source.tasks = [task]
     _, out, _ = await ecs_agent("why", "aa2")
     lines = out.splitlines()
-    assert lines[0] == "aa22 (batch:1) is STOPPED: essential container db exited with code 3"
-    assert lines[1] == "waits for:"
-    assert "; over in " in lines[5]
+    assert lines == ["aa22 (batch:1) has stopped: essential container db exited with code 3"]
+    clean_up = Wait(
+        what="its containers and their logs are kept until the clean-up",
+        since=time.time() - 60,
+        next_try=time.time() + 7200.4,
+    )
+    source.tasks = [msgspec.structs.replace(task, stopped_at=time.time() - 60, waits=[clean_up])]
+    _, out, _ = await ecs_agent("why", "aa2")
+    cause, stopped, kept = out.splitlines()
+    assert cause == lines[0]
+    assert stopped.startswith("stopped 2")
+    assert stopped.endswith("(1 m ago)")
+    assert kept == "its containers and their logs are kept until the clean-up; due in 2 h"
+    _, out, _ = await ecs_agent("task", "aa2")
+    assert "waits for" not in out
+    _, out, _ = await ecs_agent("tasks")
+    assert "clean-up" not in out
     pull = msgspec.structs.replace(ended, exit_code=None, reason="CannotPullContainerError: no")
     source.tasks = [msgspec.structs.replace(task, containers=[never, pull], waits=[])]
     _, out, _ = await ecs_agent("why", "aa2")
     reason = "container db: CannotPullContainerError: no"
-    assert out == f"aa22 (batch:1) is STOPPED: {reason}\nwaits for nothing\n"
+    assert out == f"aa22 (batch:1) has stopped: {reason}\n"
     source.tasks = [msgspec.structs.replace(task, reason="night", stop_code="UserInitiated")]
     _, out, _ = await ecs_agent("tasks")
     assert out.endswith("night (UserInitiated)\n")
@@ -132,7 +198,10 @@ async def test_why_tells_the_end_of_a_task_from_its_containers(
 async def test_no_task_at_all_is_a_bad_command_line(ecs_agent: Terminal) -> None:
     code, out, err = await ecs_agent("task", "")
     assert (code, out) == (2, "")
-    assert err == "ecs-agent: which task? give its ARN, its id or the beginning of that\n"
+    assert err == (
+        "ecs-agent: which task? give its id or the beginning of that, its family or a container's "
+        "name\n"
+    )
 
 
 async def test_on_a_terminal_reasons_go_below_their_rows(
@@ -151,10 +220,43 @@ async def test_on_a_terminal_reasons_go_below_their_rows(
 async def test_unknown_and_ambiguous_tasks_are_one_line(ecs_agent: Terminal) -> None:
     code, out, err = await ecs_agent("task", "zz")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
-    assert "no task 'zz'" in err
+    assert "no task 'zz' on this host; there are aa22 (batch:1, PENDING), aa11 (web:3, " in err
     code, _, err = await ecs_agent("task", "aa")
     assert code == 1
-    assert "aa11, aa22" in err
+    assert "'aa' fits several tasks: aa22 (batch:1, PENDING), aa11 (web:3, RUNNING)" in err
+
+
+async def test_a_task_goes_by_its_family_or_a_container(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    assert (await ecs_agent("why", "web"))[1].startswith("aa11 (web:3) is RUNNING")
+    assert (await ecs_agent("why", "log"))[1].startswith("aa22 (batch:1) is PENDING")
+    assert "tail=None" in (await ecs_agent("logs", "web"))[1]
+    code, _, err = await ecs_agent("logs", "log")
+    assert (code, "container 'log' of task aa22 has not been created" in err) == (1, True)
+    code, out, _ = await ecs_agent("stop", "web:3")
+    assert out.startswith("stopping aa11 (web:3)")
+    assert [arn for arn, _ in source.stopped] == [source.tasks[0].arn]
+    _, _, err = await ecs_agent("task", "bacth")
+    assert "did you mean 'batch'? There are " in err
+
+
+async def test_the_arn_of_another_region_is_another_task(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    code, _, err = await ecs_agent("stop", source.tasks[0].arn.replace("local", "eu-west-1"))
+    assert (code, source.stopped) == (1, [])
+    assert "no task 'arn:aws:ecs:eu-west-1:" in err
+
+
+async def test_a_stopped_task_is_not_said_to_stop(ecs_agent: Terminal, source: Source) -> None:
+    ended = msgspec.structs.replace(
+        source.tasks[0], status="STOPPED", desired="STOPPED", reason="night"
+    )
+    source.tasks = [ended]
+    assert (await ecs_agent("stop", "web"))[1] == (
+        "nothing to do: aa11 (web:3) has stopped: night\n"
+    )
 
 
 async def test_stop_orders_by_the_whole_id(ecs_agent: Terminal, source: Source) -> None:
@@ -181,7 +283,7 @@ async def test_logs_as_json_are_one_object_a_line(ecs_agent: Terminal) -> None:
 async def test_logs_of_several_containers_need_a_choice(ecs_agent: Terminal) -> None:
     code, _, err = await ecs_agent("logs", "aa22")
     assert code == 1
-    assert "choose one of job, log" in err
+    assert "choose one with --container: job, log" in err
     code, _, err = await ecs_agent("logs", "aa22", "-c", "job")
     assert code == 1
     assert "the log driver cannot be read" in err
@@ -192,6 +294,25 @@ async def test_version(ecs_agent: Terminal, source: Source) -> None:
     source.agent = type(source.agent)(version="9.9", cluster="prod")
     _, out, _ = await ecs_agent("version")
     assert "the agent that runs is 9.9" in out
+
+
+@pytest.mark.parametrize(
+    "words", ["tasks", "status", "logs aa11", "tasks --json", "help", "run -h"]
+)
+async def test_an_output_that_is_full_or_closed_is_no_crash(agent_socket: str, words: str) -> None:
+    where = "" if words in {"help", "run -h"} else f" --socket {agent_socket}"
+
+    def to(redirection: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", "-c", f"{COMMAND} {words}{where} {redirection}"]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    done = await asyncio.to_thread(to, ">/dev/full")
+    assert done.stderr == "ecs-agent: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
+    done = await asyncio.to_thread(to, ">&-")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = await asyncio.to_thread(to, "| true")
+    assert done.stderr == ""
 
 
 def test_without_an_agent_every_command_says_what_to_do(

@@ -13,8 +13,6 @@ import yarl
 from aiohttp import ClientError
 from structlog.testing import capture_logs
 
-from agent.endpoints.http import Refused
-from agent.endpoints.operator import OperatorSocket, find_task
 from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer, StateFailure
 from agent.model.views import AgentView, Problem, TaskView
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse, ClientSession
 
+    from agent.endpoints.operator import OperatorSocket
     from tests.unit.endpoints.conftest import FakeAgent
 
 
@@ -52,21 +51,32 @@ async def test_a_task_by_id_prefix_or_arn(http: ClientSession, agent: FakeAgent,
 async def test_an_ambiguous_prefix_lists_what_it_could_mean(http: ClientSession) -> None:
     async with http.get("/v1/tasks/aa") as response:
         text = await problem(response, 409)
-    assert text == "'aa' is the beginning of aa11, aa22; give more of the id"
+    assert text == (
+        "'aa' fits several tasks: aa22 (web:3, RUNNING), aa11 (web:3, RUNNING); give the beginning "
+        "of an id"
+    )
 
 
 async def test_an_unknown_task_names_the_mend(http: ClientSession) -> None:
     async with http.get("/v1/tasks/zz") as response:
         text = await problem(response, 404)
-    assert "no task 'zz' on this host; `ecs-agent tasks` lists" in text
+    assert text == (
+        "no task 'zz' on this host; there are bb33 (web:3, RUNNING), aa22 (web:3, RUNNING), "
+        "aa11 (web:3, RUNNING)"
+    )
 
 
-def test_a_whole_id_wins_over_longer_ones(agent: FakeAgent) -> None:
-    long = [msgspec.structs.replace(agent.tasks[0], id=f"ab{n}") for n in range(12)]
-    short = msgspec.structs.replace(agent.tasks[0], id="ab")
-    assert find_task([*long, short], "ab") is short
-    with pytest.raises(Refused, match="and 4 more"):
-        find_task(long, "ab")
+async def test_a_container_by_its_name_alone(http: ClientSession, agent: FakeAgent) -> None:
+    agent.tasks = agent.tasks[1:2]
+    async with http.get("/v1/tasks/app/logs") as response:
+        assert response.status == 200
+    async with http.get("/v1/tasks/web/logs") as response:
+        assert "several containers; choose one with --container: app" in await problem(
+            response, 400
+        )
+    async with http.post("/v1/tasks/web/stop") as response:
+        assert response.status == 202
+    assert agent.stopped[0][0] == agent.tasks[0].arn
 
 
 async def test_stops_a_task(http: ClientSession, agent: FakeAgent) -> None:
@@ -152,7 +162,7 @@ async def test_a_slow_reader_holds_the_log_back(http: ClientSession, agent: Fake
 @pytest.mark.parametrize(
     ("path", "status", "text"),
     [
-        ("aa22/logs", 400, "several containers; choose one of app, side"),
+        ("aa22/logs", 400, "several containers; choose one with --container: app, side"),
         ("aa22/logs?container=no", 404, "no container 'no'; it has app, side"),
         ("aa22/logs?container=side", 409, "has not been created"),
         ("aa11/logs?tail=-1", 400, "tail=-1 must be a number"),

@@ -75,6 +75,15 @@ async def test_a_name_that_somebody_else_took(host: TaskHost) -> None:
     assert [box.name for box in host.runtime.boxes.values()] == [name]
 
 
+async def test_what_came_in_one_answer_keeps_its_order(host: TaskHost) -> None:
+    arns = [f"{ARN[:-2]}{number:02}" for number in (7, 3, 9, 1)]
+    await host.send(*(assignment(container("a"), arn=arn) for arn in arns))
+    assert [view.arn for view in host.engine.views()] == arns
+    await host.crash()
+    await host.start()
+    assert [view.arn for view in host.engine.views()] == arns
+
+
 # -- the end --------------------------------------------------------------------------------------
 
 
@@ -87,7 +96,7 @@ async def test_clean_up_waits(host: TaskHost) -> None:
     await asyncio.sleep(0.05)
     assert len(host.runtime.boxes) == 1
     (wait,) = host.engine.views()[0].waits
-    assert "clean-up wait" in wait.what
+    assert "until the clean-up" in wait.what
 
 
 async def test_a_record_is_forgotten_only_when_its_end_is_acknowledged(

@@ -251,7 +251,7 @@ def test_clean_up_waits_and_then_finishes() -> None:
     put(record, "a", STOPPED, started_at=NOW, exit_code=0)
     plan = look(record)
     assert (plan.steps, plan.wake_at, plan.finished) == ((), NOW + 100, False)
-    assert "clean-up wait" in plan.waits[0].what
+    assert "until the clean-up" in plan.waits[0].what
     assert steps(look(record, now=NOW + 100)) == {("clean up", "@clean")}
     record.cleaned_at = NOW + 100
     assert look(record, now=NOW + 100).finished

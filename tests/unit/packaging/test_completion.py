@@ -12,6 +12,7 @@ import pytest
 
 from agent.cli import app, completion, run
 from agent.cli.client import AgentClient, AgentNotRunning
+from agent.cli.run_command import run_command
 from agent.model.views import TaskView
 from packager import completion as scripts
 
@@ -106,8 +107,12 @@ def test_without_an_agent_nothing_is_offered() -> None:
     assert _offered(_Agent(), "") == []
 
 
-def test_the_command_made_of_the_help_of_run_has_its_options() -> None:
-    names = {name for param in completion.run_command.params for name in param.opts}
-    assert names
-    assert {word for word in run.HELP.split() if word.startswith("--")} == names | {"--help"}
-    assert "Needs root." in (completion.run_command.help or "")
+def test_names_are_offered_once_something_is_typed() -> None:
+    agent = _Agent(_task("abc1", 1), _task("abc2", 2))
+    assert _offered(agent, "w") == ["web"]
+
+
+def test_run_takes_the_options_that_its_help_has() -> None:
+    for param in run_command.params:
+        for name in param.opts:
+            assert run._parse([name, "a value"]) == "a value"

@@ -1,0 +1,115 @@
+"""Which task an operator means: by ARN, by id or its beginning, by family, or by a container's name. Pure.
+
+What fits several tasks is refused with a list of them, and what fits none with those that there are:
+neither list is long. A name means the one task that has not stopped, where there is exactly one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.endpoints.http import Refused
+from agent.model.ids import task_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.model.views import TaskView
+
+LISTED: Final = 5
+"""How many tasks a message names."""
+_ID_SHOWN: Final = 12
+_NAME_SHOWN: Final = 40
+_ASKED_SHOWN: Final = 80
+
+
+class Meant(NamedTuple):
+    """The task that is meant."""
+
+    task: TaskView
+    container: str = ""
+    """The container of that name, where it was a container's name that was asked for."""
+
+
+def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
+    """Return the task that is meant.
+
+    Args:
+        tasks: all of them, oldest first.
+        wanted: an ARN; else an id or the beginning of one, ``family``, ``family:revision``, or the
+            name of a container.
+
+    Raises:
+        Refused: 404 where nothing fits, 409 where several tasks do; the text says which.
+    """
+    if wanted.startswith("arn:"):
+        fitting = [task for task in tasks if _is_arn_of(task, wanted)]
+    else:
+        wanted = task_id(wanted)
+        fitting = _fitting(tasks, wanted)
+    if not fitting:
+        raise Refused(404, _unknown(tasks, wanted))
+    if len(fitting) > 1:
+        listed = _listed(fitting)
+        text = f"{_quoted(wanted)} fits several tasks: {listed}; give the beginning of an id"
+        raise Refused(409, text)
+    (task,) = fitting
+    is_container = any(container.name == wanted for container in task.containers)
+    return Meant(task, wanted if is_container else "")
+
+
+def _is_arn_of(task: TaskView, arn: str) -> bool:
+    """Tell whether an ARN, of the older kind without a cluster too, is that of a task."""
+    place, _, rest = task.arn.partition(":task/")
+    asked_place, _, asked_rest = arn.partition(":task/")
+    return place == asked_place and asked_rest in {rest, task.id}
+
+
+def _fitting(tasks: Sequence[TaskView], wanted: str) -> list[TaskView]:
+    if exact := [task for task in tasks if task.id == wanted]:
+        return exact
+    by_id = [task for task in tasks if wanted and task.id.startswith(wanted)]
+    named = [task for task in tasks if wanted in _names(task) and task not in by_id]
+    alive = [task for task in named if task.status != "STOPPED"]
+    return [*by_id, *(alive or named)]
+
+
+def _names(task: TaskView) -> set[str]:
+    definition = f"{task.family}:{task.revision}"
+    return {task.family, definition, *(container.name for container in task.containers)}
+
+
+def _unknown(tasks: Sequence[TaskView], wanted: str) -> str:
+    text = f"no task {_quoted(wanted)} on this host"
+    if not tasks:
+        return f"{text}, nor any other"
+    beginnings = {task.id[: max(len(wanted), 4)] for task in tasks}
+    known = sorted({name for task in tasks for name in _names(task)} | beginnings)
+    near = difflib.get_close_matches(wanted[:_ASKED_SHOWN], known, n=1, cutoff=0.6)
+    guess = f"; did you mean {_quoted(near[0])}? There" if near else "; there"
+    return f"{text}{guess} {'are' if len(tasks) > 1 else 'is'} {_listed(tasks)}"
+
+
+def _listed(tasks: Sequence[TaskView]) -> str:
+    """Name the newest tasks, by as much of their ids as tells them apart."""
+    shown = _ID_SHOWN
+    while len({task.id[:shown] for task in tasks}) < len({task.id for task in tasks}):
+        shown += 1
+    newest = list(tasks)[::-1]
+    parts = [
+        f"{task.id[:shown]} ({_short(task.family)}:{task.revision}, {task.status})"
+        for task in newest[:LISTED]
+    ]
+    more = len(newest) - LISTED
+    if more > 0:
+        return f"{', '.join(parts)} and {more} more ('ecs-agent tasks' lists them)"
+    return ", ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= _ASKED_SHOWN else f"{text[:_ASKED_SHOWN]}...")
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_SHOWN else f"{name[: _NAME_SHOWN - 3]}..."
