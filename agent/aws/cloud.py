@@ -6,15 +6,19 @@ only a setting can help, with ``AwsUnavailable`` where waiting may.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent.aws.api import JsonApi
 from agent.aws.clock import AwsClock
 from agent.aws.credentials import CredentialChain, chain_for
+from agent.aws.ec2_host import asks_metadata
 from agent.aws.ec2_query import Ec2Api
 from agent.aws.http import AwsHttp, Proxies
+from agent.aws.imds import ENDPOINT as IMDS_ENDPOINT
 from agent.aws.imds import Imds
 from agent.aws.keys import Keys
 from agent.aws.places import find_region, fips_enabled, service_url
@@ -75,8 +79,13 @@ async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIte
     proxies = Proxies(settings.http_proxy, settings.https_proxy, settings.no_proxy)
     clock = AwsClock()
     async with AwsHttp(proxies, os_detail=settings.detailed_os_family) as http:
+        asks = partial(
+            asks_metadata, disabled=settings.metadata_disabled, endpoint=settings.metadata_endpoint
+        )
         imds = Imds(
-            http, enabled=not settings.metadata_disabled, endpoint=settings.metadata_endpoint
+            http,
+            enabled=await asyncio.to_thread(asks),
+            endpoint=settings.metadata_endpoint or IMDS_ENDPOINT,
         )
         chain = chain_for(
             given=_given(settings),

@@ -1,6 +1,6 @@
 """Where AWS is: the region of this host, and the endpoint of a service in it.
 
-Touches instance metadata and two small files of the kernel. Fails with ``ConfigError`` where only a
+Touches instance metadata and a small file of the kernel. Fails with ``ConfigError`` where only a
 setting can help, with ``AwsUnavailable`` where waiting may.
 """
 
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from agent.aws.imds import Imds
 
 _FIPS: Final = Path("/proc/sys/crypto/fips_enabled")
-_VENDOR: Final = Path("/sys/class/dmi/id/sys_vendor")
-_EC2_VENDORS: Final = ("amazon", "xen")
-"""Nitro and the older Xen hypervisor; other clouds and metal name somebody else."""
 _REGION: Final = re.compile(r"[a-z]{2,8}(?:-[a-z0-9]{1,16}){1,4}")
 _DOCUMENT: Final = "dynamic/instance-identity/document"
 _PLACEMENT: Final = "meta-data/placement/region"
@@ -104,7 +101,6 @@ async def find_region(
     *,
     external: bool = False,
     override: str = "",
-    vendor_file: Path = _VENDOR,
 ) -> Region:
     """Return the region of this host: as configured, else as instance metadata knows it.
 
@@ -116,12 +112,10 @@ async def find_region(
         imds: instance metadata.
         external: the host is no EC2 instance, so that metadata is not asked.
         override: the endpoint that takes the place of the region's own.
-        vendor_file: where the kernel names who made this host.
 
     Raises:
-        ConfigError: nobody can know it but the operator: metadata is not asked, or this is no EC2
-            instance.
-        AwsUnavailable: metadata does not answer on what may be an EC2 instance.
+        ConfigError: nobody can know it but the operator, since metadata is not asked.
+        AwsUnavailable: metadata does not answer.
     """
     if configured:
         return Region(configured)
@@ -130,17 +124,12 @@ async def find_region(
     try:
         return Region(await _region_of(imds))
     except AwsUnavailable as error:
-        vendor = await _first_line(vendor_file)
-        if vendor and not any(name in vendor.lower() for name in _EC2_VENDORS):
-            raise ConfigError(
-                f"the region is not known: this host ({vendor}) is no EC2 instance; {_MEND}"
-            ) from None
         raise AwsUnavailable(f"the region is not known: {error}", code=error.code) from None
 
 
 def _by_endpoint(override: str) -> Region:
     if not override:
-        raise ConfigError(f"the region is not known, and instance metadata is not asked: {_MEND}")
+        raise ConfigError(f"the region is not known, and instance metadata is not asked; {_MEND}")
     named = _NAMES_REGION.search(_overridden(override).host or "")
     return Region(named[1]) if named else Region(_USUAL_REGION, is_guess=True)
 

@@ -150,7 +150,7 @@ def main(arguments: Sequence[str]) -> int:
     except click.Abort:
         return 130  # what shells give for Ctrl-C
     except click.ClickException as error:
-        return _usage(error)
+        return _usage(error, arguments)
     except BrokenPipeError:
         _drop_stdout()
         return ExitCode.SUCCESS
@@ -164,9 +164,12 @@ def main(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else ExitCode.SUCCESS
 
 
-def _usage(error: click.ClickException) -> int:
+def _usage(error: click.ClickException, arguments: Sequence[str]) -> int:
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "ecs-agent"
+    known = arguments and arguments[0] in {*_COMMANDS, *_ALSO}
+    path = f"ecs-agent {arguments[0]}" if known else "ecs-agent"
+    if context is not None:
+        path = context.command_path
     click.echo(f"ecs-agent: {error.format_message()}\nTry '{path} --help'.", err=True)
     return ExitCode.USAGE
 

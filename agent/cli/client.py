@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import os
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ANSWER_LIMIT_S = 30.0
+SOCKET_PATH_BYTES = 107
+"""The longest path that the kernel takes for a socket."""
 _View = TypeVar("_View")
 
 
@@ -35,6 +38,10 @@ class CliError(AgentError):
 
 class AgentNotRunning(CliError):
     """Nobody listens on the socket."""
+
+
+class NotAllowed(CliError):
+    """Another user than this one may talk to the agent."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -57,6 +64,10 @@ class AgentClient:
     def __init__(self, socket_path: str, *, limit_s: float = ANSWER_LIMIT_S) -> None:
         self._path = socket_path
         self._limit_s = limit_s
+
+    def within(self, limit_s: float) -> AgentClient:
+        """Return a client of the same agent that waits no longer than this."""
+        return AgentClient(self._path, limit_s=limit_s)
 
     def agent(self) -> AgentView:
         """Return the agent as it stands."""
@@ -148,13 +159,20 @@ class AgentClient:
     def _worded(self, error: OSError) -> CliError:
         if isinstance(error, PermissionError):
             who = "" if os.geteuid() == 0 else "; use sudo"
-            return CliError(f"only root may talk to the agent on {self._path}{who}")
+            return NotAllowed(f"only root may talk to the agent on {self._path}{who}")
         if isinstance(error, TimeoutError):
             return CliError(
                 f"the agent did not answer within {self._limit_s:g} s; "
                 "it may be very busy: try again, and look at its log"
             )
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        if len(os.fsencode(self._path)) > SOCKET_PATH_BYTES:
+            return CliError(
+                f"the path of a socket has at most {SOCKET_PATH_BYTES} bytes, and {self._path[:40]}... "
+                f"has {len(os.fsencode(self._path))}; give a shorter one"
+            )
+        if isinstance(error, ConnectionRefusedError) and not Path(self._path).is_socket():
+            return CliError(f"{self._path} is no socket; name the agent's with --socket")
+        if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
             return AgentNotRunning(
                 f"the agent is not running (nobody listens on {self._path}); start it with "
                 "'systemctl start ecs-agent' or 'ecs-agent standalone', or name its socket "

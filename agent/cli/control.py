@@ -17,12 +17,15 @@ import click
 from agent import logs
 from agent.cli import listen
 from agent.cli.client import CliError
-from agent.config import load
+from agent.config import load, values
 from agent.config.settings import variables
+from agent.errors import ExitCode
 from agent.service.notify import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from agent.config.addresses import HostPort
 
 
 @click.command()
@@ -75,11 +78,15 @@ def control(
 
     manager = Notifier.take(os.environ)
     address = listen.parse(listen_on)
+    of_agents = [listen.parse(text, "--agent-listen") for text in agent_listen]
+    _check_once(address, of_agents)
+    if region:
+        _check_region(region)
     logs.configure(load(without_those_of_agents(os.environ), ()))
     settings = server.ControlSettings(
         data_dir=data_dir.absolute(),
         listen=address.text(),
-        agent_listen=tuple(listen.parse(text, "--agent-listen").text() for text in agent_listen),
+        agent_listen=tuple(one.text() for one in of_agents),
         token_file=token_file.absolute() if token_file is not None else None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
@@ -109,10 +116,31 @@ def control(
     except server.ListenFailure as failure:
         wanted = listen.parse(failure.address, failure.option)
         raise CliError(listen.cannot_listen(wanted, failure.cause, failure.option)) from None
+    except FileExistsError:
+        raise CliError(f"--data-dir {data_dir}: is no directory; choose another") from None
     except OSError as error:
         raise CliError(
             f"--data-dir {data_dir}: {error.strerror}; choose another directory"
         ) from None
+
+
+def _check_once(address: HostPort, of_agents: Sequence[HostPort]) -> None:
+    """Refuse an address that is given twice; port 0 is another one each time."""
+    seen = {address: "--listen"}
+    for one in of_agents:
+        if one.port and one in seen:
+            raise CliError(
+                f"--agent-listen {one.text()}: is given to {seen[one]} already; choose another port",
+                exit_code=ExitCode.USAGE,
+            )
+        seen[one] = "--agent-listen"
+
+
+def _check_region(region: str) -> None:
+    try:
+        values.parse_region(region)
+    except ValueError as error:
+        raise CliError(f"--region {region}: {error}", exit_code=ExitCode.USAGE) from None
 
 
 def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:

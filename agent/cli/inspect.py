@@ -15,7 +15,7 @@ import msgspec
 
 from agent import __version__
 from agent.cli import completion, render, task_text
-from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning
+from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning, NotAllowed
 from agent.config import load
 from agent.errors import ConfigError
 from agent.model.ids import instance_id
@@ -26,7 +26,21 @@ if TYPE_CHECKING:
     from agent.model.metrics import TaskSample
     from agent.model.views import AgentView, ResourceView, TaskView
 
+VERSION_LIMIT_S = 2.0
+"""How long the version of the running agent is waited for; that of this command is known."""
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+
+class _Lines(click.ParamType[int]):
+    """A number of lines."""
+
+    name = "lines"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value)
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            self.fail(f"{text!r} is not a number of lines; write for example 100", param, ctx)
+        return int(text)
 
 
 def _as_json(command: _Command) -> _Command:
@@ -160,9 +174,7 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     help="Which container; needed when there are several.",
 )
 @click.option("--follow", "-f", is_flag=True, help="Go on until the container stops.")
-@click.option(
-    "--tail", "-n", type=click.IntRange(min=0), metavar="LINES", help="Only the last so many."
-)
+@click.option("--tail", "-n", type=_Lines(), metavar="LINES", help="Only the last so many.")
 @_as_json
 @_socket
 def logs(
@@ -218,10 +230,13 @@ def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> No
 @_as_json
 @_socket
 def version(client: AgentClient, *, as_json: bool) -> None:
-    """Show the version of this command, and of the agent that runs, if one does."""
+    """Show the version of this command, and of the agent that runs, if one does.
+
+    Only root may ask the agent: others are shown that of the command alone.
+    """
     try:
-        running = client.agent().version
-    except AgentNotRunning:
+        running = client.within(VERSION_LIMIT_S).agent().version
+    except (AgentNotRunning, NotAllowed):
         running = ""
     except Exception as error:  # noqa: BLE001 - the version must show whatever the agent does
         running = ""

@@ -110,7 +110,7 @@ def join(
             url=membership.url(url),
             config=config.absolute(),
             token=membership.token(token_text, token_file),
-            cluster=cluster,
+            cluster=membership.cluster(cluster),
             ca_file=ca_file.absolute() if ca_file is not None else None,
             attributes=membership.attributes(pairs),
         )

@@ -6,39 +6,20 @@ Pure but for one test bind.
 from __future__ import annotations
 
 import os
-import re
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.client import CliError
+from agent.config import addresses
+from agent.config.addresses import HostPort
 from agent.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SYNTAX = re.compile(
-    r"(?:\[(?P<v6>[0-9A-Fa-f:.%a-z]+)\]|(?P<host>[^:\[\]\s]*)):(?P<port>[0-9]{1,5})"
-)
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of a wildcard
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def text(self) -> str:
-        """Return ``HOST:PORT``, as ``--listen`` takes it."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-    def url(self) -> str:
-        """Return the URL under which this machine reaches the server."""
-        return f"http://{Address(_ANYWHERE.get(self.host, self.host), self.port).text()}"
 
 
 def listen_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -47,28 +28,30 @@ def listen_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[...
         "--listen",
         "listen_on",
         metavar="HOST:PORT",
-        default="127.0.0.1:6820",
+        default=f"127.0.0.1:{addresses.CONTROL_PORT}",
         show_default=True,
         help=help_text,
     )
 
 
-def parse(text: str, option: str = "--listen") -> Address:
+def parse(text: str, option: str = "--listen") -> HostPort:
     """Parse ``HOST:PORT``; an empty host means the loopback. ``option`` is named in the error.
 
     Raises:
         CliError: the text is no such address.
     """
-    match = _SYNTAX.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
-        raise CliError(
-            f"{option} {text}: is not HOST:PORT; write for example 127.0.0.1:6820 or [::1]:6820",
-            exit_code=ExitCode.USAGE,
-        )
-    return Address(match["v6"] or match["host"] or "127.0.0.1", int(match["port"]))
+    try:
+        return addresses.parse_listen(text)
+    except ValueError as error:
+        raise CliError(f"{option} {text}: {error}", exit_code=ExitCode.USAGE) from None
 
 
-def claim(address: Address) -> Address:
+def url(address: HostPort) -> str:
+    """Return the URL under which this machine reaches a server that listens there."""
+    return f"http://{HostPort(_ANYWHERE.get(address.host, address.host), address.port).text()}"
+
+
+def claim(address: HostPort) -> HostPort:
     """Return the address as it can be bound now: port 0 becomes a free one.
 
     Raises:
@@ -80,14 +63,14 @@ def claim(address: Address) -> Address:
         with socket.socket(info[0], socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(info[4])
-            return Address(address.host, int(probe.getsockname()[1]))
+            return HostPort(address.host, int(probe.getsockname()[1]))
     except OSError as error:
         raise CliError(cannot_listen(address, error)) from None
 
 
-def cannot_listen(address: Address, error: OSError, option: str = "--listen") -> str:
+def cannot_listen(address: HostPort, error: OSError, option: str = "--listen") -> str:
     """Return one line that says why a server cannot listen, and the mend."""
-    wanted = f"{option} {address.host}:{address.port}"
+    wanted = f"{option} {address.text()}"
     if error.errno == 98:  # EADDRINUSE
         return f"{wanted}: the port is in use by another process; choose another port"
     if error.errno == 13:  # EACCES

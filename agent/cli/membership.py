@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.cli import config_edit
 from agent.cli.client import CliError
-from agent.config import DEFAULT_FILES, json_file_of, load, values
+from agent.config import DEFAULT_FILES, addresses, json_file_of, load, values
+from agent.config import files as config_files
 from agent.control import credentials
 from agent.errors import ConfigError, ExitCode
 from agent.model import ids, tokens
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 TOKEN_FILE: Final = "control.token"  # noqa: S105 - a file's name
 CA_FILE: Final = "control-ca.pem"
+_CA_MAX_BYTES: Final = 1024 * 1024
+"""All authorities of the world together are smaller."""
 
 
 class Asked(NamedTuple):
@@ -83,7 +86,7 @@ def plan(asked: Asked) -> Plan:
         ConfigError: the result would be no good configuration; the lines are those of the file.
             Or the host is set up for Amazon ECS, which only its operator may undo.
     """
-    text = _text_of(asked.config)
+    text = config_files.text_of(asked.config) or ""
     before = _lenient(asked.config)
     if before is not None and (names := _of_amazon(before)):
         raise ConfigError(
@@ -106,7 +109,7 @@ def plan(asked: Asked) -> Plan:
     if asked.ca_file is not None:
         # A copy: the original may be out of the service's reach, or gone tomorrow.
         ca_file = asked.config.parent / CA_FILE
-        files.append(_change(ca_file, _bytes_of(asked.ca_file), mode=0o644))
+        files.append(_change(ca_file, _authority_in(asked.ca_file), mode=0o644))
     written["ECS_CONTROL_TOKEN_FILE"] = None if token_file is None else str(token_file)
     written["ECS_CONTROL_CA_FILE"] = None if ca_file is None else str(ca_file)
     if asked.cluster:
@@ -177,7 +180,7 @@ def why_not(view: AgentView, plan: Plan, *, force: bool) -> str:
 def url(text: str) -> str:
     """Return the URL of a control endpoint; raises ``CliError``."""
     try:
-        return str(values.parse_url(text))
+        return addresses.parse_url(text)
     except ValueError as error:
         shown = "the URL" if "@" in text else text
         raise CliError(f"{shown} {error}", exit_code=ExitCode.USAGE) from None
@@ -192,7 +195,7 @@ def token(text: str, file: Path | None) -> str:
     if text and file is not None:
         raise CliError("give --token or --token-file, not both", exit_code=ExitCode.USAGE)
     if file is not None:
-        return _token_in(file)
+        return _token_given_in(file)
     if text != "-":
         return _checked_token(text, "--token") if text else ""
     given = sys.stdin.readline().strip()
@@ -209,8 +212,20 @@ def attributes(pairs: Sequence[str]) -> dict[str, str]:
         if not name or not equals:
             text = f"--attribute {pair}: is not NAME=VALUE; write for example rack=a1"
             raise CliError(text, exit_code=ExitCode.USAGE)
+        try:
+            values.check_attributes({name: value})
+        except ValueError as error:
+            raise CliError(f"--attribute {pair}: {error}", exit_code=ExitCode.USAGE) from None
         found[name] = value
     return found
+
+
+def cluster(text: str) -> str:
+    """Return the name of a cluster, empty for none; raises ``CliError``."""
+    try:
+        return values.parse_cluster(text) if text else ""
+    except ValueError as error:
+        raise CliError(f"--cluster {text}: {error}", exit_code=ExitCode.USAGE) from None
 
 
 def _checked_token(given: str, what: str) -> str:
@@ -219,6 +234,12 @@ def _checked_token(given: str, what: str) -> str:
     except ValueError as error:
         raise CliError(f"{what} {error}", exit_code=ExitCode.USAGE) from None
     return given
+
+
+def _token_given_in(file: Path) -> str:
+    if not file.exists():
+        raise CliError(f"--token-file {file}: there is no such file; check the path")
+    return _token_in(file)
 
 
 def _token_in(file: Path) -> str:
@@ -260,22 +281,19 @@ def _mode_of(path: Path, otherwise: int) -> int:
         return otherwise
 
 
-def _text_of(path: Path) -> str:
+def _authority_in(path: Path) -> bytes:
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        with path.open("rb") as file:
+            data = file.read(_CA_MAX_BYTES + 1)
     except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise CliError(f"{path}: {error.strerror}; mend the file") from None
-    except UnicodeDecodeError as error:
-        raise CliError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8") from None
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
+        raise CliError(f"--ca-file {path}: there is no such file; check the path") from None
+    except IsADirectoryError:
+        raise CliError(f"--ca-file {path}: is a directory; give a PEM file") from None
     except OSError as error:
         raise CliError(f"--ca-file {path}: {error.strerror}; give a PEM file") from None
+    if len(data) > _CA_MAX_BYTES:
+        raise CliError(f"--ca-file {path}: is larger than 1 MiB; this is no PEM file")
+    return data
 
 
 def shown(plan: Plan) -> dict[str, Any]:

@@ -7,6 +7,7 @@ where that is the journal.
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 from functools import partial
@@ -63,6 +64,9 @@ def _run(config: str, notifier: Notifier) -> int:
     files = [Path(config)] if config else DEFAULT_FILES
     read = partial(load, os.environ, files, required=bool(config))
     settings = read()
+    from agent.control import ways  # noqa: PLC0415 - after keep_rich_out
+
+    ways.check(settings)
     if os.geteuid() != 0:
         raise ConfigError("run needs root, because it makes networks and namespaces; use sudo")
 
@@ -81,14 +85,20 @@ def _parse(arguments: Sequence[str]) -> str:
         if word in {"--help", "-h"}:
             return "--help"
         if name != "--config":
-            kind = "option" if word.startswith("-") else "argument"
-            raise _UsageError(f"run knows no {kind} {word}")
+            raise _UsageError(_unknown(name))
         if not equals:
             value = rest.pop(0) if rest else ""
         if not value:
             raise _UsageError("--config needs a file")
         config = value
     return config
+
+
+def _unknown(word: str) -> str:
+    if not word.startswith("-"):
+        return f"run takes no argument, and was given {word!r}"
+    near = difflib.get_close_matches(word, ("--config", "--help"), n=1, cutoff=0.5)
+    return f"run knows no option {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _complain(text: str) -> None:

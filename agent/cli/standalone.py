@@ -28,6 +28,7 @@ from agent.model.ids import cluster_name, instance_id
 
 if TYPE_CHECKING:
     from agent.config import Settings
+    from agent.config.addresses import HostPort
     from agent.model.views import AgentView
 
 ASK_EVERY_S = 0.1
@@ -42,7 +43,7 @@ _FAILED = ExitCode.ERROR
 
 
 class _Plan(NamedTuple):
-    address: listen.Address
+    address: HostPort
     data_dir: Path
     config: str
     settings: Settings
@@ -61,7 +62,7 @@ class _Plan(NamedTuple):
     def agent_environment(self) -> dict[str, str]:
         return {
             **os.environ,
-            "ECS_CONTROL_ENDPOINT": self.address.url(),
+            "ECS_CONTROL_ENDPOINT": listen.url(self.address),
             "ECS_DATADIR": str(self.data_dir / "agent"),
         }
 
@@ -181,7 +182,7 @@ async def _until_control_answers(plan: _Plan) -> None:
                 await asyncio.sleep(ASK_EVERY_S)
     except TimeoutError:
         raise CliError(
-            f"the control endpoint on {plan.address.url()} did not answer within "
+            f"the control endpoint on {listen.url(plan.address)} did not answer within "
             f"{CONTROL_READY_LIMIT_S:g} s; its messages are above"
         ) from None
 
@@ -200,13 +201,13 @@ async def _announce(plan: _Plan, agent: Child) -> None:
     cluster = "" if plan.cluster == "default" else f" --cluster {plan.cluster}"
     _say(
         f"try: aws ecs list-container-instances{cluster} --region {DEFAULT_REGION} "
-        f"--endpoint-url {plan.address.url()}"
+        f"--endpoint-url {listen.url(plan.address)}"
     )
 
 
 def _is_up(view: AgentView, plan: _Plan) -> bool:
     """Return whether this is our agent, registered; an old one may hold the socket still."""
-    return view.control_connected and view.control_endpoint == plan.address.url()
+    return view.control_connected and view.control_endpoint == listen.url(plan.address)
 
 
 def _trouble(view: AgentView | None) -> str:
@@ -225,7 +226,7 @@ def _agent_view(client: AgentClient) -> AgentView | None:
 
 def _make_cluster(plan: _Plan) -> bool:
     """Make the cluster, which is no error when it is there; False while control does not answer."""
-    url = urlsplit(plan.address.url())
+    url = urlsplit(listen.url(plan.address))
     connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=ANSWER_LIMIT_S)
     headers = {
         "X-Amz-Target": f"{_TARGET}.CreateCluster",

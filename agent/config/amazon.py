@@ -90,7 +90,11 @@ JOINING = (
         "false",
         "Every true boolean disables it, not the word `true` alone.",
     ),
-    _same("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254"),
+    _other(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "http://169.254.169.254",
+        "A host that is no EC2 instance, by its firmware, asks metadata only where this is set.",
+    ),
     _other("DOCKER_HOST", "unix:///var/run/docker.sock", "Only `unix://` addresses."),
     _same("ECS_ENGINE_AUTH_TYPE"),
     _same("ECS_ENGINE_AUTH_DATA"),

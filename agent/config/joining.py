@@ -153,10 +153,12 @@ class Joining:
     )
     metadata_endpoint: str = setting(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
-        values.URL,
-        "http://169.254.169.254",
-        "URL of instance metadata.",
+        values.METADATA_URL,
+        "",
+        "URL of instance metadata. Where it is given, metadata is asked on any host; else on EC2 "
+        "instances alone, which are told by their firmware.",
         amazon_only=True,
+        note="`http://169.254.169.254`",
     )
     propagate_tags_from: Literal["none", "ec2_instance"] = setting(
         "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM",
@@ -199,14 +201,14 @@ class Joining:
     # Registration
     instance_attributes: dict[str, str] = setting(
         "ECS_INSTANCE_ATTRIBUTES",
-        values.STRING_MAP,
+        values.ATTRIBUTES,
         "",
         "Custom attributes of the container instance, sent at registration.",
         empty=dict,
     )
     container_instance_tags: dict[str, str] = setting(
         "ECS_CONTAINER_INSTANCE_TAGS",
-        values.STRING_MAP,
+        values.TAGS,
         "",
         "Tags of the container instance, sent at registration.",
         empty=dict,

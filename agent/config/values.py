@@ -14,10 +14,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+
+from agent.config import addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
@@ -40,6 +41,10 @@ _BLANK = re.compile(r"\s")
 _CLUSTER = re.compile(
     r"(arn:[a-z0-9-]+:ecs:[a-z0-9-]*:[0-9]*:cluster/)?[A-Za-z0-9][A-Za-z0-9_-]{0,254}"
 )
+_ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
+_ATTRIBUTE_VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
+_MAP_EXAMPLE = '{"rack": "a1"}'
+_TAGS_LIMIT = 50
 LOGGING_DRIVERS = frozenset(
     [
         "awsfirelens",
@@ -124,6 +129,8 @@ def parse_duration_s(text: str) -> float:
 
 def parse_int(text: str) -> int:
     """Parse a decimal whole number."""
+    if re.fullmatch(r"[+-]?[0-9]{19,}", text):
+        raise ValueError("is too large; write a smaller number")
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
         raise ValueError("is not a whole number; write decimal digits only")
     return int(text)
@@ -138,9 +145,9 @@ def parse_float(text: str) -> float:
 
 def parse_string_map(text: str) -> dict[str, str]:
     """Parse a JSON object whose values are all strings."""
-    value = _json(text)
+    value = _json(text, example=_MAP_EXAMPLE)
     if not isinstance(value, dict):
-        raise ValueError('is not a JSON object; write for example {"rack": "a1"}')  # noqa: TRY004
+        raise ValueError(f"is not a JSON object; write for example {_MAP_EXAMPLE}")  # noqa: TRY004
     for key, item in value.items():
         if not isinstance(item, str):
             raise ValueError(  # noqa: TRY004 - the table speaks ValueError only
@@ -149,9 +156,47 @@ def parse_string_map(text: str) -> dict[str, str]:
     return value
 
 
+def parse_attributes(text: str) -> dict[str, str]:
+    """Parse a JSON object of attributes."""
+    found = parse_string_map(text)
+    check_attributes(found)
+    return found
+
+
+def check_attributes(attributes: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` unless ECS takes these as attributes of a container instance."""
+    for name, value in attributes.items():
+        if not _ATTRIBUTE_NAME.fullmatch(name):
+            raise ValueError(
+                f"has the name {name[:140]!r}; names of attributes are 1 to 128 letters, digits or "
+                "_ . / -"
+            )
+        if not _ATTRIBUTE_VALUE.fullmatch(value) or value != value.strip():
+            raise ValueError(
+                f"has the value {value[:140]!r} for {name}; values of attributes are at most 128 "
+                "letters, digits, blanks or _ . : / @ -, without blanks at their ends"
+            )
+
+
+def parse_tags(text: str) -> dict[str, str]:
+    """Parse a JSON object of tags, by the rules of AWS."""
+    found = parse_string_map(text)
+    if len(found) > _TAGS_LIMIT:
+        raise ValueError(f"has {len(found)} tags; a resource has at most {_TAGS_LIMIT}")
+    for key, value in found.items():
+        if not 0 < len(key) <= 128 or key.lower().startswith("aws:"):
+            raise ValueError(
+                f"has the key {key[:140]!r}; keys of tags are 1 to 128 characters and do not begin "
+                "with aws:"
+            )
+        if len(value) > 256:
+            raise ValueError(f"has a value of {len(value)} characters for {key}; 256 is the most")
+    return found
+
+
 def parse_ports(text: str) -> tuple[int, ...]:
     """Parse a JSON list of port numbers."""
-    value = _json(text)
+    value = _json(text, example="[22, 8080]")
     if not isinstance(value, list) or any(
         not isinstance(port, int) or isinstance(port, bool) or not 0 < port < 65536
         for port in value
@@ -207,52 +252,6 @@ def parse_port_range(text: str) -> tuple[int, int]:
     return first, last
 
 
-def parse_url(text: str) -> str:
-    """Parse an ``http`` or ``https`` URL; a slash at its end is dropped."""
-    try:
-        url = urlsplit(text)
-        usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
-        usable = usable and not _BLANK.search(text)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("is not an http or https URL; write for example http://192.0.2.10:8080")
-    if url.username or url.password:
-        raise ValueError("carries a user name or password; leave them out of the URL")
-    if url.query or url.fragment:
-        raise ValueError("carries a query or fragment; write only scheme, host, port and path")
-    return text.rstrip("/")
-
-
-def parse_backend(text: str) -> str:
-    """Parse a host, a host and port, or an ``http(s)`` URL into a URL; a bare host gets https."""
-    # http:/HOST and http:HOST are URLs with a mistake, and no hosts that are called http.
-    is_url = "://" in text or text.lower().startswith(("http:", "https:"))
-    return parse_url(text if is_url else f"https://{text}")
-
-
-def parse_proxy(text: str) -> str:
-    """Parse a proxy into a URL, with the name and password that it may carry."""
-    full = text if "://" in text else f"http://{text}"
-    try:
-        url = urlsplit(full)
-        usable = bool(url.hostname) and url.port != 0 and not _BLANK.search(full)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("is not a proxy; write for example http://192.0.2.10:3128")
-    if url.scheme not in {"http", "https"}:
-        raise ValueError("is a proxy that does not speak HTTP; only http:// and https:// will do")
-    return full.rstrip("/")
-
-
-def without_password(text: str) -> str:
-    """Return a URL, or ``host:port``, without the name and password in front of its host."""
-    scheme, found, rest = text.rpartition("://")
-    userinfo, at, host = rest.rpartition("@")
-    return f"{scheme}{found}***@{host}" if at and userinfo else text
-
-
 def parse_text(text: str) -> str:
     """Parse one line of any text."""
     if not text.isprintable():
@@ -279,18 +278,6 @@ def parse_secret(text: str) -> SecretText:
     if not text.isprintable() or _BLANK.search(text):
         raise ValueError("holds a blank or a control character; remove it")
     return SecretText(text)
-
-
-def parse_docker_host(text: str) -> str:
-    """Parse the address of the container engine's API."""
-    scheme, found, rest = text.partition("://")
-    if not found or scheme not in {"unix", "tcp", "http", "https"} or not rest.strip("/"):
-        raise ValueError(
-            "is not an engine address; write unix:///var/run/docker.sock or tcp://HOST:PORT"
-        )
-    if scheme == "unix" and not rest.startswith("/"):
-        raise ValueError("is a relative socket path; write three slashes: unix:///path")
-    return text
 
 
 def parse_path(text: str) -> Path:
@@ -327,8 +314,9 @@ def parse_cluster(text: str) -> str:
 
 def parse_json_secret(text: str) -> SecretText:
     """Check that a secret is a JSON object, and hide it."""
-    if not isinstance(_json(text), dict):
-        raise ValueError("is not a JSON object")  # noqa: TRY004 - the table speaks ValueError only
+    example = '{"registry.example": {"username": "me", "password": "secret"}}'
+    if not isinstance(_json(text, example=example), dict):
+        raise ValueError(f"is not a JSON object; write for example {example}")  # noqa: TRY004
     return SecretText(text)
 
 
@@ -343,17 +331,19 @@ def choice(*words: str) -> Kind:
     return Kind(label=" \\| ".join(f"`{word}`" for word in words), parse=parse)
 
 
-def _json(text: str) -> Any:
+def _json(text: str, *, example: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON ({error.msg} at character {error.pos + 1})") from None
+        raise ValueError(
+            f"is not JSON ({error.msg} at character {error.pos + 1}); write for example {example}"
+        ) from None
     except RecursionError:
         raise ValueError("is JSON nested too deeply") from None
 
 
 def _string_list(text: str, *, example: str) -> tuple[str, ...]:
-    value = _json(text)
+    value = _json(text, example=example)
     if not isinstance(value, list) or any(not isinstance(item, str) for item in value):
         raise ValueError(f"is not a JSON list of strings; write for example {example}")
     return tuple(value)
@@ -363,14 +353,16 @@ BOOL = Kind("boolean", parse_bool)
 DURATION = Kind("duration", parse_duration_s)
 INT = Kind("integer", parse_int)
 NUMBER = Kind("number", parse_float)
-STRING_MAP = Kind("JSON map", parse_string_map)
+ATTRIBUTES = Kind("JSON map", parse_attributes)
+TAGS = Kind("JSON map", parse_tags)
 PORTS = Kind("JSON list of ports", parse_ports)
 LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
 ADDRESSES = Kind("JSON list of addresses", parse_addresses)
 IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)
-URL = Kind("http(s) URL", parse_url)
-DOCKER_HOST = Kind("engine address", parse_docker_host)
+URL = Kind("http(s) URL", addresses.parse_url)
+METADATA_URL = Kind("http(s) URL", addresses.parse_metadata_url)
+DOCKER_HOST = Kind("engine address", addresses.parse_docker_host)
 PATH = Kind("path", parse_path)
 INTERFACE = Kind("interface name", parse_interface_name)
 TABLE = Kind("table name", parse_table_name)
@@ -380,5 +372,5 @@ SECRET = Kind("text, secret", parse_secret, secret=True)
 TEXT = Kind("text", parse_text)
 NAME = Kind("name", parse_name)
 REGION = Kind("region", parse_region)
-BACKEND = Kind("host or http(s) URL", parse_backend)
-PROXY = Kind("proxy", parse_proxy, holds_password=True)
+BACKEND = Kind("host or http(s) URL", addresses.parse_backend)
+PROXY = Kind("proxy", addresses.parse_proxy, holds_password=True)

@@ -6,6 +6,7 @@ Nothing that a server can send raises anything but a ``ControlFailure``.
 from __future__ import annotations
 
 import math
+import re
 import time
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TEXT_LIMIT: Final = 300
+_TAG: Final = re.compile(r"(?s)<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>")
+"""What is no text in a page of HTML, with which servers of other kinds answer."""
 _BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """``msgspec.ValidationError`` is a ``DecodeError``."""
 
@@ -132,7 +135,8 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
     if status == 404 and body.code == "InstanceUnknown":
         return InstanceUnknown(text)
     if status == 404:
-        text += "; this is no control endpoint, or an older one: check the URL"
+        said = text if body.code else told  # the page of another server tells nothing
+        text = f"{said}; this is no control endpoint, or an older one: check the URL"
     if status == 409 and body.code == "StaleGeneration":
         return StaleGeneration(text)
     if status == 410 and body.code in {"RevisionCompacted", ""}:
@@ -201,7 +205,7 @@ def _error_body(raw: bytes) -> ErrorBody:
     try:
         body = _error.decode(raw)
     except _BAD_JSON:
-        return ErrorBody(code="", message=_one_line(raw.decode("utf-8", "replace")))
+        return ErrorBody(code="", message=_one_line(_TAG.sub(" ", raw.decode("utf-8", "replace"))))
     return ErrorBody(code=_one_line(body.code), message=_one_line(body.message))
 
 

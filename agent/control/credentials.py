@@ -80,6 +80,8 @@ def worded(file: Path, error: OSError | ValueError) -> str:
         return f"{file}: there is no such file; put a token of control's there"
     if isinstance(error, TimeoutError):
         return f"{file}: could not be read within {READ_LIMIT_S:g} s; look at its disk"
+    if isinstance(error, IsADirectoryError):
+        return f"{file}: is a directory; name the file in it that holds a token"
     if isinstance(error, OSError):
         return f"{file}: {error.strerror}; let root read it"
     return f"{file}: {error}"

@@ -1,13 +1,22 @@
-"""What went wrong on the way to control, in words that name the mend. Pure."""
+"""What went wrong on the way to control, in words that name the mend. Pure, but for ``speaks_tls``."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from typing import TYPE_CHECKING, Final
 
 import aiohttp
 
+from agent.config.addresses import CONTROL_PORT
+
+if TYPE_CHECKING:
+    from yarl import URL
+
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
 _LIMIT = 300
+_SCHEMES_PORT: Final = {80: "http", 443: "https"}
+_TLS_LIMIT_S: Final = 2.0
 
 
 def worded(error: Exception) -> str:
@@ -23,9 +32,45 @@ def worded(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
         error.os_error, ConnectionRefusedError
     ):
-        return f"nobody listens on {error.host}:{error.port}; start control there, or mend the URL"
+        return f"nobody listens on {error.host}:{error.port}; {_mend_of(error.port)}"
     text = " ".join(str(error).split())[:_LIMIT]
     return text or type(error).__name__
+
+
+async def speaks_tls(endpoint: URL) -> bool:
+    """Return whether a server speaks TLS, where it was asked in plain HTTP and did not answer so.
+
+    Asks it once, for two seconds at most; never fails.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
+    writer = None
+    try:
+        async with asyncio.timeout(_TLS_LIMIT_S):
+            _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
+    except ssl.SSLError as error:
+        # It may ask for a certificate of ours, say; what speaks no TLS cannot even refuse so.
+        return (error.reason or "") not in _NOT_TLS
+    except (OSError, TimeoutError, ValueError):
+        return False
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    return True
+
+
+def asked_in_plain(endpoint: URL) -> str:
+    """Return the line on a server that speaks TLS at a URL that says ``http://``."""
+    return f"{endpoint.host}:{endpoint.port} speaks TLS; write https:// in the URL"
+
+
+def _mend_of(port: int | None) -> str:
+    if port in _SCHEMES_PORT:
+        return (
+            f"that is the port of {_SCHEMES_PORT[port]}:// URLs that name none: name control's, "
+            f"which is {CONTROL_PORT} unless it was given another"
+        )
+    return "start control there, or mend the URL"
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:

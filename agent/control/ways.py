@@ -72,6 +72,31 @@ class LongPollWay:
         return LongPoll(settings, store, describe, take)
 
 
+def check(settings: Settings) -> None:
+    """Return where the settings, or what this host is, name a control. Asks nobody; blocks a moment.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    told = (
+        settings.control_endpoint,
+        settings.external,
+        settings.backend_host,
+        settings.aws_region,
+    )
+    if any(told):
+        return
+    from agent.aws.ec2_host import asks_metadata  # noqa: PLC0415 - see the top
+
+    if asks_metadata(disabled=settings.metadata_disabled, endpoint=settings.metadata_endpoint):
+        return
+    raise ConfigError(
+        "no control is set: run 'ecs-agent join URL', or set ECS_CONTROL_ENDPOINT to the URL of a "
+        "control endpoint ('ecs-agent standalone' runs one here, and the agent); for Amazon ECS, "
+        "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true because this host is no EC2 instance"
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_way(settings: Settings) -> AsyncIterator[Way]:
     """Open the way to the control that the settings name, and close it at the end of the block.
@@ -80,6 +105,7 @@ async def open_way(settings: Settings) -> AsyncIterator[Way]:
         ConfigError: they name none, or one that cannot be used; the text names the mend.
         AwsUnavailable: this may be an EC2 instance, but its metadata does not answer now.
     """
+    await asyncio.to_thread(check, settings)
     if settings.control_endpoint:
         yield LongPollWay(settings)
         return
@@ -87,14 +113,6 @@ async def open_way(settings: Settings) -> AsyncIterator[Way]:
     async with contextlib.AsyncExitStack() as stack:
         try:
             way = await stack.enter_async_context(open_ecs_way(settings, os.environ))
-        except ConfigError as error:
-            if settings.external or settings.backend_host:
-                raise
-            raise ConfigError(
-                "no control is set: set ECS_CONTROL_ENDPOINT to the URL of a control endpoint, for "
-                "example http://127.0.0.1:6820, or run `ecs-agent standalone`; for Amazon ECS, "
-                f"{error}"
-            ) from None
         except AwsUnavailable as error:
             # On an EC2 instance it may answer next time; anybody else has to know what is missing.
             raise AwsUnavailable(f"{error}; {_mend(settings)}", code=error.code) from None

@@ -17,7 +17,7 @@ from msgspec import Struct
 from yarl import URL
 
 from agent.control import answers, transport
-from agent.control.answers import TokenRefused
+from agent.control.answers import RequestRefused, TokenRefused
 from agent.control.credentials import Token, trusting
 from agent.errors import ConfigError, ControlUnavailable
 from agent.model import ids
@@ -110,6 +110,8 @@ class WireClient:
         self._limits = limits
         self._token = token or Token()
         self._ca_file = ca_file
+        self._has_answered = False
+        """Whether a control endpoint has been met here: then the URL is right."""
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> WireClient:
@@ -194,7 +196,22 @@ class WireClient:
             what = str(error) or f"no answer within {held_s + self._limits.call_s:g} s"
             raise ControlUnavailable(f"{call}: {what}") from None
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
-            raise ControlUnavailable(f"{call}: {transport.worded(error)}") from None
+            told = transport.worded(error)
+            if not isinstance(error, aiohttp.ClientConnectorError) and await self._is_tls():
+                told = transport.asked_in_plain(self._endpoint)
+            raise ControlUnavailable(f"{call}: {told}") from None
+        except RequestRefused:
+            # What some servers of TLS say to plain HTTP, each in its own words.
+            if await self._is_tls():
+                told = transport.asked_in_plain(self._endpoint)
+                raise ControlUnavailable(f"{call}: {told}") from None
+            raise
+
+    async def _is_tls(self) -> bool:
+        """Return whether the URL says http and the server speaks TLS; asked until it once answered."""
+        if self._has_answered or self._endpoint.scheme != "http":
+            return False
+        return await transport.speaks_tls(self._endpoint)
 
     async def _with_token(
         self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
@@ -241,6 +258,7 @@ class WireClient:
         ) as response:
             raw = await self._read(response, call)
             date = response.headers.get("Date", "")
+            self._has_answered = self._has_answered or response.status < 300
             if response.status == 204:
                 return _Answer(b"", date)
             if response.status == 200:

@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import re
 import ssl
 import uuid
 from pathlib import Path
@@ -30,7 +29,8 @@ import structlog
 from aiohttp import web
 from msgspec import Struct
 
-from agent.controlplane import records
+from agent.config import addresses
+from agent.controlplane import certificate, records
 from agent.controlplane.api import (
     attributes,
     clusters,
@@ -66,7 +66,6 @@ _HEALTH_LIMIT_S = 5.0
 _LINGER_S = 2.0
 """How long the body of a call that was answered already is read away, so that the answer arrives."""
 _BACKLOG = 1024
-_LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]\s]*)):([0-9]{1,5})")
 
 _log = structlog.get_logger(__name__)
 
@@ -135,7 +134,7 @@ async def serve(
         ListenFailure: an address cannot be bound.
         ConfigError: an address is none, or the TLS files or the token file cannot be used.
     """
-    tls = _tls(settings)
+    tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
@@ -318,28 +317,10 @@ def parse_listen(text: str) -> tuple[str, int]:
     Raises:
         ConfigError: the text is no such address.
     """
-    match = _LISTEN.fullmatch(text)
-    if match is None or int(match[3]) > 65535:
-        raise ConfigError(
-            f"listen {text!r} is not HOST:PORT; write for example {DEFAULT_LISTEN} or [::1]:6820"
-        )
-    return match[1] or match[2] or "127.0.0.1", int(match[3])
-
-
-def _tls(settings: ControlSettings) -> ssl.SSLContext | None:
-    if settings.tls_certificate is None and settings.tls_key is None:
-        return None
-    if settings.tls_certificate is None or settings.tls_key is None:
-        raise ConfigError("TLS needs both a certificate and a key; give the one that is missing")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"TLS certificate {settings.tls_certificate} and key {settings.tls_key} cannot be "
-            f"used: {error}; give PEM files that belong together"
-        ) from None
-    return context
+        return addresses.parse_listen(text)
+    except ValueError as error:
+        raise ConfigError(f"listen {text!r} {error}") from None
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agent.config.addresses import without_password
 from agent.config.settings import variables
-from agent.config.values import SecretText, without_password
+from agent.config.values import SecretText
 
 if TYPE_CHECKING:
     from agent.config import Settings

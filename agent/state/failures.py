@@ -52,7 +52,8 @@ def is_poison(error: BaseException) -> bool:
 def explain(error: BaseException, action: str, path: Path) -> StateFailure:
     """Return the failure that names the file, what was tried, why it failed and the mend."""
     mend = _MENDS.get(code_of(error), "")
-    text = f"cannot {action} {path}: {error}"
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    text = f"cannot {action} {path}: {why}"
     failure = StateFailure(f"{text}; {mend}" if mend else text)
     failure.retryable = code_of(error) in _DISK
     return failure

@@ -284,7 +284,7 @@ def _open(
     try:
         lock = schema.FileLock(path)
     except OSError as error:
-        raise StoreFailure(f"{path}.lock cannot be made: {error}") from error
+        raise StoreFailure(f"{path}.lock cannot be made: {error.strerror}") from error
     try:
         connection = schema.open_file(path)
         revision = schema.meta(connection, "revision")

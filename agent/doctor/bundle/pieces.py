@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from agent.config import SecretText
+from agent.config.addresses import without_password
 from agent.config.settings import variables
-from agent.config.values import without_password
 from agent.doctor import reading
 from agent.doctor.bundle.redact import REMOVED
 from agent.doctor.bundle.secrets import file_name, shown_json, shown_settings, shown_unit

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,8 +60,10 @@ def test_bad_command_lines_exit_with_2(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--conf", "x"], "run knows no option --conf"),
-        (["now"], "run knows no argument now"),
+        (["--conf", "x"], "run knows no option --conf; did you mean --config?"),
+        (["--confg=x"], "run knows no option --confg; did you mean --config?"),
+        (["-x"], "run knows no option -x"),
+        (["now"], "run takes no argument, and was given 'now'"),
         (["--config"], "--config needs a file"),
         (["--config="], "--config needs a file"),
     ],
@@ -114,6 +119,25 @@ def test_bad_settings_are_lines_and_exit_code_5(
     ]
 
 
+def test_run_without_any_settings_says_what_to_set_and_asks_nobody() -> None:
+    """In a process of its own: what asks instance metadata is not even loaded."""
+    program = """
+import sys
+from agent.aws import ec2_host
+ec2_host.is_ec2 = lambda: False
+from agent.cli import main, run
+code = main(["run", "--config", "/dev/null"])
+print(code, "agent.aws.imds" in sys.modules, "agent.daemon" in sys.modules)
+"""
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("ECS_", "AWS_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environ, check=True
+    )
+    assert done.stdout == "5 False False\n"
+    assert done.stderr.startswith("ecs-agent: no control is set: run 'ecs-agent join URL', or set ")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_settings_file_that_is_named_must_be_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -131,3 +155,38 @@ def test_settings_of_an_agent_do_not_matter_to_control() -> None:
     environ = {"ECS_EXTERNAL": "true", "ECS_LOGLEVEL": "debug", "ECS_CLUSTR": "x", "PATH": "/bin"}
     kept = without_those_of_agents(environ)
     assert set(kept) == {"ECS_LOGLEVEL", "ECS_CLUSTR", "PATH"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--listen", "127.0.0.1:99999"], 2, "--listen 127.0.0.1:99999: has the port 99999"),
+        (["--agent-listen", "x"], 2, "--agent-listen x: is not HOST:PORT, because it has no port"),
+        (
+            ["--listen", "127.0.0.1:6899", "--agent-listen", "127.0.0.1:6899"],
+            2,
+            "--agent-listen 127.0.0.1:6899: is given to --listen already; choose another port",
+        ),
+        (["--region", "no region"], 2, "--region no region: is not a region; write for example"),
+        (["--data-dir", "{file}"], 1, "--data-dir {file}: is no directory; choose another"),
+        (["--data-dir", "/proc/x"], 1, "--data-dir /proc/x: No such file or directory; choose"),
+        (["--tls-key", "{file}"], 5, "--tls-key is given without --tls-certificate"),
+        (["--token-file", "/etc"], 5, "--token-file /etc: "),
+    ],
+)
+def test_what_is_wrong_with_the_options_of_control_is_one_line(
+    arguments: list[str],
+    code: int,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    words = [word.format(file=file) for word in arguments]
+    usual = ["--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data")]
+    assert main(["control", *usual, *words]) == code
+    err = capsys.readouterr().err
+    assert told.format(file=file) in err
+    assert "Errno" not in err
+    assert [line for line in err.splitlines() if line.startswith("ecs-agent: ")][1:] == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from agent.cli import main, render, task_text
+from agent.cli import client, inspect, main, render, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
 from agent.model.views import ContainerView
@@ -334,6 +335,65 @@ def test_without_an_agent_every_command_says_what_to_do(
         assert "systemctl start ecs-agent" in err
     assert main(["version", "--socket", path]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("file", "/file is no socket; name the agent's with --socket"),
+        (".", "/. is no socket; name the agent's with --socket"),
+        ("file/below", "the agent is not running (nobody listens on "),
+        ("x" * 120, "the path of a socket has at most 107 bytes, and /"),
+    ],
+)
+def test_a_socket_that_is_none(
+    name: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["status", "--socket", f"{tmp_path}/{name}"]) == 1
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+
+
+def test_who_may_not_ask_the_agent_is_told_so_but_not_by_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_connection: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(client._UnixConnection, "connect", refused)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    path = str(tmp_path / "a.sock")
+    assert main(["version", "--socket", path]) == 0
+    out, err = capsys.readouterr()
+    assert (out.split()[0], err) == ("ecs-agent", "")
+    assert main(["status", "--socket", path]) == 1
+    assert capsys.readouterr().err == (
+        f"ecs-agent: only root may talk to the agent on {path}; use sudo\n"
+    )
+
+
+def test_version_does_not_wait_for_an_agent_that_hangs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspect, "VERSION_LIMIT_S", 0.05)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent.sock"))
+        silent.listen(1)
+        assert main(["version", "--socket", str(tmp_path / "silent.sock")]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("ecs-agent ")
+    assert "the agent did not answer within 0.05 s" in err
+
+
+@pytest.mark.parametrize("lines", ["-1", "many", "1e3", "9" * 20])
+def test_lines_are_a_number(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "x", f"--tail={lines}"]) == 2
+    err = capsys.readouterr().err
+    assert f"'{lines}' is not a number of lines; write for example 100" in err
+    assert main(["logs", "x", "--tail"]) == 2
+    assert "Try 'ecs-agent logs --help'" in capsys.readouterr().err
 
 
 def test_a_socket_that_nobody_serves_any_more_is_an_agent_that_does_not_run(

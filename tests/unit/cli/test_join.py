@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import ssl
 import threading
 import time
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import pytest
 import structlog
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agent.cli import join, main, membership, unit
 from agent.cli.membership import Asked
 from agent.config import load
 from agent.errors import ConfigError, ExitCode
 from agent.model.views import AgentView
+from tests.support import certificates
 from tests.support.control_endpoint import control_endpoint
 from tests.support.fleet import free_port
 
@@ -212,11 +216,16 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
         (["--token", WRONG], 1, "control refused the token; use one of those"),
         (["--token", "short"], 2, "--token is shorter than 16 characters"),
         (["--token", TOKEN, "--token-file", "x"], 2, "give --token or --token-file, not both"),
-        (["--token-file", "/none"], 1, "token file /none: there is no such file"),
+        (["--token-file", "/none"], 1, "--token-file /none: there is no such file; check the path"),
+        (["--token-file", "/etc"], 1, "token file /etc: is a directory; name the file in it"),
         (["--token", TOKEN, "--cluster", "nope"], 1, "there is no cluster nope at http"),
-        (["--token", TOKEN, "--cluster", "a b"], 5, "ECS_CLUSTER: 'a b' is not a cluster name"),
+        (["--token", TOKEN, "--cluster", "a b"], 2, "--cluster a b: is not a cluster name or ARN"),
+        (["--token", TOKEN, "--attribute", "a b=x"], 2, "--attribute a b=x: has the name 'a b'"),
+        (["--token", TOKEN, "--attribute", "a=ü"], 2, "--attribute a=ü: has the value 'ü' for a"),
         (["--token", TOKEN, "--attribute", "x"], 2, "--attribute x: is not NAME=VALUE"),
-        (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: No such file"),
+        (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: there is no such file"),
+        (["--token", TOKEN, "--ca-file", "/etc"], 1, "--ca-file /etc: is a directory; give a PEM"),
+        (["--token", TOKEN, "--ca-file", "/dev/zero"], 1, "--ca-file /dev/zero: is larger than"),
         (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: holds no usable"),
     ],
 )
@@ -236,7 +245,17 @@ async def test_what_is_wrong_is_one_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("url", "code", "told"),
     [
-        ("control:6820", 2, "control:6820 is not an http or https URL"),
+        (
+            "control:6820",
+            2,
+            "does not begin with http:// or https://; write for example http://con",
+        ),
+        ("http://control:99999", 2, "http://control:99999 has the port 99999, which is too large"),
+        (
+            "ftp://control",
+            2,
+            "is not an http or https URL; write for example http://192.0.2.10:6820",
+        ),
         ("https://u:secret@c", 2, "the URL carries a user name or password"),
         ("http://control.invalid", 1, "the name control.invalid is not known here"),
     ],
@@ -252,6 +271,58 @@ async def test_nobody_there(desk: Desk) -> None:
     done = await desk.join(url=f"http://127.0.0.1:{free_port()}")
     assert done.code == ExitCode.ERROR
     assert "nobody listens on 127.0.0.1" in done.err
+    assert "start control there, or mend the URL" in done.err
+
+
+async def test_a_settings_file_that_is_none(desk: Desk) -> None:
+    done = await desk.join("--token", TOKEN, "--config", "/dev/zero", "--dry-run")
+    assert done.code == ExitCode.TERMINAL
+    assert "/dev/zero: is larger than 1 MiB; this is no settings file" in done.err
+
+
+async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path) -> None:
+    made = certificates.make(tmp_path / "tls")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(made.certificate, made.key)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        done = await desk.join("--token", TOKEN, url=f"http://127.0.0.1:{port}")
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert f"127.0.0.1:{port} speaks TLS; write https:// in the URL" in done.err
+    done = await desk.join("--token", TOKEN, url=desk.endpoint.url.replace("http:", "https:"))
+    assert "does not speak TLS; write http:// in the URL" in done.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            (404, "<!DOCTYPE HTML><html><title>Not here</title></html>"),
+            "GET /v1/hello was answered 404; this is no control endpoint, or an older one: check",
+        ),
+        ((500, "<html><body><h1>It is   broken</h1></body></html>"), "500: It is broken\n"),
+        ((200, "hello"), "the answer (greeting) cannot be read"),
+    ],
+)
+async def test_another_server_is_told_from_control(
+    desk: Desk, answer: tuple[int, str], told: str
+) -> None:
+    async def other(_request: web.Request) -> web.Response:
+        return web.Response(status=answer[0], text=answer[1], content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/{all:.*}", other)
+    async with TestServer(app) as server:
+        done = await desk.join("--token", TOKEN, url=str(server.make_url("/")))
+    assert done.code == ExitCode.ERROR
+    assert told in done.err
+    assert "<" not in done.err
 
 
 async def test_a_configuration_that_is_bad_already_is_not_replaced(desk: Desk) -> None:

@@ -156,7 +156,7 @@ def test_a_bare_backend_host_is_asked_over_https() -> None:
     assert load({"ECS_BACKEND_HOST": "http.test"}, ()).backend_host == "https://http.test"
 
 
-@pytest.mark.parametrize("text", ["ftp://x", "a b", "http:/127.0.0.1:6820", "https:ecs.test"])
+@pytest.mark.parametrize("text", ["ftp://x", "http:/127.0.0.1:6820", "https:ecs.test"])
 def test_a_backend_that_is_no_url_is_refused(text: str) -> None:
     assert "is not an http or https URL" in _error({"ECS_BACKEND_HOST": text})
 

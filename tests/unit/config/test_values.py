@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -127,24 +129,37 @@ def test_port_range() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "told"),
     [
-        "ftp://host",
-        "host:80",
-        "http://",
-        "http://host:99999",
-        "http://user:pw@host",
-        "http://host?x=1",
-        "http://[::1",
+        ("rack", "is not JSON (Expecting value at character 1); write for example {"),
+        ('{"a b": "c"}', "has the name 'a b'; names of attributes are 1 to 128 letters"),
+        ('{"rack": "a?"}', "has the value 'a?' for rack; values of attributes are"),
+        ('{"rack": " a"}', "has the value ' a' for rack"),
     ],
 )
-def test_control_endpoints_are_plain_http_urls(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write|leave"):
-        values.parse_url(text)
+def test_attributes_are_those_that_ecs_takes(text: str, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        values.parse_attributes(text)
 
 
-def test_a_slash_at_the_end_of_a_url_is_dropped() -> None:
-    assert values.parse_url("https://host:8443/") == "https://host:8443"
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ({"aws:x": ""}, "has the key 'aws:x'; keys of tags"),
+        ({"": "x"}, "has the key ''"),
+        ({"k": "v" * 257}, "has a value of 257 characters for k"),
+        ({str(n): "" for n in range(51)}, "has 51 tags"),
+    ],
+)
+def test_tags_are_those_that_aws_takes(tags: dict[str, str], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        values.parse_tags(json.dumps(tags))
+    assert values.parse_tags('{"Name": "Müller & Co"}') == {"Name": "Müller & Co"}
+
+
+def test_a_number_that_is_too_large_is_not_called_none() -> None:
+    with pytest.raises(ValueError, match="is too large"):
+        values.parse_int("9" * 20)
 
 
 def test_paths_are_absolute() -> None:

@@ -317,3 +317,39 @@ def test_the_context_trusts_the_system_as_well(signed: Certificates) -> None:
 
     system = ssl.create_default_context().cert_store_stats()["x509_ca"]
     assert trusting(signed.ca).cert_store_stats()["x509_ca"] == system + 1
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while part := await reader.read(4096):
+            writer.write(part)
+    writer.close()
+
+
+@pytest.mark.parametrize("says_so", [False, True])
+async def test_a_server_of_tls_that_is_asked_in_plain_is_told(
+    says_so: bool, host: Host, place: Place, signed: Certificates
+) -> None:
+    """Some servers of TLS hang up on plain HTTP, others say what is wrong in words of their own."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(signed.certificate, signed.key)
+    behind = await asyncio.start_server(_pump, "127.0.0.1", 0, ssl=context)
+    port = behind.sockets[0].getsockname()[1]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = await reader.readexactly(1)
+        if first == b"\x16":  # what TLS begins with
+            theirs, ours = await asyncio.open_connection("127.0.0.1", port)
+            ours.write(first)
+            await asyncio.gather(_pump(reader, ours), _pump(theirs, writer))
+        elif says_so:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 6\r\n\r\nTLS!\r\n")
+        writer.close()
+
+    host.token_file = None
+    front = await asyncio.start_server(serve, "127.0.0.1", place.port)
+    async with behind, front, host.running() as client:
+        await until(lambda: client.status.error)
+        assert client.status.error.endswith(
+            f"localhost:{place.port} speaks TLS; write https:// in the URL"
+        )

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.aws import ec2_host
+from agent.aws.imds import Imds
 from agent.config import load
 from agent.control.ecs import identity
 from agent.control.ways import open_way
@@ -46,14 +48,74 @@ async def test_another_back_end_takes_its_place() -> None:
         assert way.endpoint.rstrip("/") == "http://127.0.0.1:9"
 
 
-async def test_a_host_that_names_no_control_is_told_of_both() -> None:
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tests run on: this host is no EC2 instance."""
+    monkeypatch.setattr(ec2_host, "is_ec2", lambda: False)
+
+
+@pytest.fixture
+def on_ec2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ec2_host, "is_ec2", lambda: True)
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_a_host_that_names_no_control_is_told_of_both_and_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Imds, "_exchange", _asked)
     with pytest.raises(ConfigError) as caught:
-        async with open_way(settings({"AWS_EC2_METADATA_DISABLED": "true"})):
+        async with open_way(settings({})):
             pass
+    told = str(caught.value)
     for word in ("ECS_CONTROL_ENDPOINT", "ecs-agent standalone", "AWS_DEFAULT_REGION"):
-        assert word in str(caught.value)
+        assert word in told
+    assert "\n" not in told
 
 
+async def _asked(*_words: object) -> None:
+    raise AssertionError("instance metadata was asked")
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"AWS_DEFAULT_REGION": "eu-central-1"},
+        {"ECS_BACKEND_HOST": "http://127.0.0.1:9"},
+        {"AWS_DEFAULT_REGION": "eu-central-1", "ECS_EXTERNAL": "true"},
+    ],
+)
+async def test_no_setting_makes_a_host_elsewhere_ask_metadata(
+    environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Imds, "_exchange", _asked)
+    async with open_way(settings(environ)) as way:
+        store = await way.open_store(tmp_path / "agent.db")
+        await store.close()
+
+
+@pytest.mark.usefixtures("elsewhere")
+async def test_metadata_that_somebody_named_is_asked_on_any_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    async def answer(_imds: Imds, method: str, path: str, _headers: object) -> tuple[int, bytes]:
+        asked.append(path)
+        return 200, b"token" if method == "PUT" else b'{"region": "eu-west-1"}'
+
+    monkeypatch.setattr(Imds, "_exchange", answer)
+    environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://169.254.169.254"}
+    async with open_way(settings(environ)) as way:
+        assert way.endpoint == "https://ecs.eu-west-1.amazonaws.com"
+    assert asked
+    with pytest.raises(ConfigError, match="no control is set"):
+        async with open_way(settings({**environ, "AWS_EC2_METADATA_DISABLED": "true"})):
+            pass
+
+
+@pytest.mark.usefixtures("on_ec2")
 @pytest.mark.parametrize("backend", ["", "http://127.0.0.1:9"])
 async def test_a_host_whose_metadata_is_silent_is_told_what_to_set(
     backend: str, monkeypatch: pytest.MonkeyPatch
