@@ -52,7 +52,9 @@ def is_poison(error: BaseException) -> bool:
 def explain(error: BaseException, action: str, path: Path) -> StateFailure:
     """Return the failure that names the file, what was tried, why it failed and the mend."""
     mend = _MENDS.get(code_of(error), "")
-    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        why, mend = f"{path.parent} is no directory", "name one in ECS_DATADIR"
     text = f"cannot {action} {path}: {why}"
     failure = StateFailure(f"{text}; {mend}" if mend else text)
     failure.retryable = code_of(error) in _DISK

@@ -92,11 +92,14 @@ def _is_silence(error: BaseException | None) -> bool:
 
 
 def _root(error: BaseException) -> str:
-    """Return the innermost cause, the only one that tells a person anything."""
-    text = ""
-    for link in _chain(error):
-        text = str(link) or type(link).__name__
-    return text
+    """Return the innermost cause, the only one that tells a person anything.
+
+    Of an error of the system its words alone, without their number.
+    """
+    *_, cause = _chain(error)
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -76,7 +76,7 @@ def test_a_broken_connection_names_its_root() -> None:
     found = _translate(error)
     assert type(found) is EngineUnavailable
     assert str(found) == (
-        "cannot reach the container engine at unix:///x: [Errno 111] Connection refused"
+        "cannot reach the container engine at unix:///x: Connection refused"
     )
 
 

@@ -367,3 +367,12 @@ class TestOutbox:
         store = await Store.open(path)
         assert store.outbox.size == 0
         await store.close()
+
+
+async def test_a_directory_that_is_a_file_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file/below"):
+        with pytest.raises(StateFailure) as caught:
+            await Store.open(place / "agent.db")
+        assert str(caught.value).endswith(f"{place} is no directory; name one in ECS_DATADIR")
+        assert "Errno" not in str(caught.value)
