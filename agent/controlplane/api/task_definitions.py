@@ -12,16 +12,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.definition_rules import (
-    check_definition,
-    check_family,
-    compatibilities,
-    required_attributes,
-)
 from agent.controlplane.api.errors import ClientException, InvalidParameterException
 from agent.controlplane.api.naming import names_it
 from agent.controlplane.api.pages import page_size, start_after, token
 from agent.controlplane.api.tags import read_tags, show_tags
+from agent.controlplane.definition.rules import check_definition, check_family, compatibilities
+from agent.controlplane.definition.support import required_attributes
 from agent.controlplane.names import split_task_definition
 from agent.controlplane.records import FamilyRecord, TaskDefinitionRecord
 from agent.controlplane.store.contract import Put, absent, unchanged

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
-from agent.controlplane import access, overrides, payload, records
+from agent.controlplane import access, payload, records
+from agent.controlplane.definition import overrides
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.controlplane.wire.errors import InstanceUnknown, RevisionCompacted
 from agent.model import payload as payload_model

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.controlplane import records, server
-from agent.controlplane.api.definition_rules import check_definition
+from agent.controlplane.definition.rules import check_definition
 from agent.controlplane.api.errors import ClientException, InvalidParameterException
 from agent.controlplane.store.contract import Put
 from agent.controlplane.wire import reports
