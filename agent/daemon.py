@@ -337,6 +337,7 @@ def _attributes(
         logging_drivers=settings.available_logging_drivers,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
+        volume_plugins=info.volume_plugins,
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=False,

@@ -70,9 +70,7 @@ class ClusterRecord(_Record, frozen=True):
     settings: list[dict[str, str]] = field(default_factory=list)
     """As CreateCluster takes them; kept and shown, not acted upon."""
     configuration: dict[str, Any] = field(default_factory=dict)
-    capacity_providers: list[str] = field(default_factory=list)
-    default_capacity_provider_strategy: list[dict[str, Any]] = field(default_factory=list)
-    service_connect_defaults: dict[str, str] = field(default_factory=dict)
+    """That of execute command alone, which no task can ask for yet."""
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -204,7 +202,6 @@ class TaskRecord(_Record, frozen=True):
     overrides: dict[str, Any] = field(default_factory=dict)
     """As RunTask took them (``TaskOverride``)."""
     network_configuration: dict[str, Any] = field(default_factory=dict)
-    volume_configurations: list[dict[str, Any]] = field(default_factory=list)
     needs: Needs = field(default_factory=Needs)
     """What the task takes from its instance while its assignment exists."""
     cpu: str = ""

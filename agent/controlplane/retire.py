@@ -33,7 +33,8 @@ async def retire_idle(
     """
     key = records.instance_key(instance.cluster, instance.id)
     guard_key = records.placement_key(instance.id)
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         guard = await store.get(guard_key)
         found = await access.find(store, InstanceRecord, key)
         if (await store.range(records.assignments_prefix(instance.id), limit=1)).items:
@@ -43,7 +44,7 @@ async def retire_idle(
         put = Put(key, records.encode(_inactive(found.record, reason, clock())))
         if (await store.txn([unchanged(found.kv), as_read(guard_key, guard)], [put])).succeeded:
             return await retire(store, found.record, reason=reason, clock=clock)
-    raise access.Contended(f"{key} changed {access.TRIES} times while it was being retired")
+        await tries.again()
 
 
 async def retire(
@@ -89,7 +90,8 @@ def _inactive(record: InstanceRecord, reason: str, now: float) -> InstanceRecord
 async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> None:
     """Make a task STOPPED that no agent will report any more; one that is STOPPED stays as it is."""
     key = records.task_key(cluster, task_id)
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         found = await access.find(store, TaskRecord, key)
         if found is None:
             return
@@ -107,4 +109,4 @@ async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> N
         put = Put(key, records.encode(ended))
         if (await store.txn([unchanged(found.kv)], [put, gone])).succeeded:
             return
-    raise access.Contended(f"{key} changed {access.TRIES} times while it was being ended")
+        await tries.again()

@@ -42,6 +42,7 @@ _LOGGING_DRIVER_MINORS = {
 }
 
 _ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docker-plugin.local")
+_LATEST = ":latest"
 
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives ``awsvpc`` tasks addresses by itself, without an ENI."""
@@ -65,6 +66,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
     """``containerPortRange`` is published."""
+    volume_plugins: tuple[str, ...] = ()
+    """Volume drivers of the engine besides ``local``."""
     selinux: bool = False
     """``ECS_SELINUX_CAPABLE``."""
     apparmor: bool = False
@@ -137,6 +140,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     names = [f"{_PREFIX}docker-remote-api.1.{m}" for m in _REMOTE_API_MINORS if m <= minor]
     names += _logging(features.logging_drivers, minor)
     names += [_SHORT + name for name in _ALWAYS]
+    names += _volume_plugins(features.volume_plugins)
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}selinux": features.selinux,
@@ -168,6 +172,14 @@ def _logging(drivers: Iterable[str], minor: int) -> list[str]:
         for driver in drivers
         if driver in _LOGGING_DRIVER_MINORS and _LOGGING_DRIVER_MINORS[driver] <= minor
     ]
+
+
+def _volume_plugins(plugins: Iterable[str]) -> list[str]:
+    """A plugin of the newest tag is asked for with the tag and without it."""
+    tagged = [name for plugin in plugins for name in {plugin, plugin.removesuffix(_LATEST)}]
+    # No name of an attribute has a colon.
+    names = sorted(f"{_SHORT}docker-plugin.{name.replace(':', '.')}" for name in tagged)
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def _minor(api_version: str) -> int:

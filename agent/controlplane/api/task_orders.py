@@ -41,11 +41,9 @@ async def active_task_definition(services: Services, given: str) -> TaskDefiniti
 
     Raises:
         ClientException: there is none, or it was deregistered.
+        InvalidParameterException: the name is malformed.
     """
-    try:
-        record = await find_task_definition(services, given)
-    except InvalidParameterException:
-        record = None
+    record = await find_task_definition(services, given)
     if record is None:
         raise ClientException("TaskDefinition not found.")
     if record.status != "ACTIVE":

@@ -77,9 +77,7 @@ _CONTAINER = (
         Support.NO_MEANING,
         "tells Service Connect the protocol; without it, nothing reads the traffic",
     ),
-    Field(
-        "portMappings[].containerPortRange", attribute=f"{_E}network.container-port-range"
-    ),
+    Field("portMappings[].containerPortRange", attribute=f"{_E}network.container-port-range"),
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),
     *_done("restartPolicy.ignoredExitCodes[]", "restartPolicy.restartAttemptPeriod"),
     *_done("entryPoint[]", "command[]", "environment[].name", "environment[].value"),
@@ -241,7 +239,9 @@ DEFINITION: tuple[Field, ...] = (
         note="FARGATE is checked as Amazon ECS does; no task is run with launch type FARGATE yet",
     ),
     Field("cpu", note="taken from the instance's CPU; not yet a limit of the task as a whole"),
-    Field("memory", note="taken from the instance's memory; not yet a limit of the task as a whole"),
+    Field(
+        "memory", note="taken from the instance's memory; not yet a limit of the task as a whole"
+    ),
     *_done("tags[].key", "tags[].value"),
     Field(
         "pidMode",

@@ -52,14 +52,15 @@ class Manifests:
         """Return a number higher than any that was given to the instance's agent; durable."""
         store, key = self._services.store, records.manifest_key(instance.id)
         of_instance = present(records.instance_key(instance.cluster, instance.id))
-        for _ in range(access.TRIES):
+        tries = access.Tries(key)
+        while True:
             kv = await store.get(key)
             last = int(kv.value) if kv is not None and kv.value.isdigit() else 0
             timeline = max(int(self._services.clock() * 1000), last + 1)
             put = Put(key, str(timeline).encode())
             if (await store.txn([as_read(key, kv), of_instance], [put])).succeeded:
                 return timeline
-        raise access.Contended(f"{key} changed {access.TRIES} times")
+            await tries.again()
 
     async def unwanted(self, instance: InstanceRecord, candidates: Iterable[str]) -> list[str]:
         """Return those of an agent's tasks that it must stop.

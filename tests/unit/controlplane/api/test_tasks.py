@@ -218,7 +218,12 @@ async def test_awsvpc_task(endpoint: Endpoint, agent: ScriptedAgent) -> None:
         ({"cluster": "nope"}, "ClusterNotFoundException", "Cluster not found."),
         ({"taskDefinition": "nope"}, "ClientException", "TaskDefinition not found."),
         ({"taskDefinition": "web:9"}, "ClientException", "TaskDefinition not found."),
-        ({"taskDefinition": "a b"}, "ClientException", "TaskDefinition not found."),
+        ({"taskDefinition": "a b"}, "InvalidParameterException", "Invalid task definition: a b"),
+        (
+            {"taskDefinition": "web:latest"},
+            "InvalidParameterException",
+            "Invalid revision number. Number: latest",
+        ),
         ({"launchType": "MOON"}, "InvalidParameterException", "enum"),
         ({"group": "service:x"}, "InvalidParameterException", "group"),
         ({"startedBy": "a b"}, "InvalidParameterException", "startedBy"),
@@ -402,7 +407,9 @@ async def test_list_filters_and_pages(endpoint: Endpoint, agent: ScriptedAgent) 
     assert await listed(startedBy="me") == set(web)
     assert await listed(launchType="EXTERNAL") == {db}
     assert await listed(containerInstance=agent.arn) == {*web, db}
-    assert await listed(serviceName="web") == set()
+    with pytest.raises(ApiFailure, match="Service not found") as caught:
+        await listed(serviceName="web")
+    assert caught.value.name == "ServiceNotFoundException"
     with pytest.raises(ApiFailure, match="container instance was not found"):
         await listed(containerInstance="0" * 32)
     with pytest.raises(ApiFailure, match="startedBy"):

@@ -49,8 +49,10 @@ def test_every_field_of_the_model_stands_in_the_table(model: Any, operation: str
 
 
 def test_the_table_has_nothing_that_the_model_lacks(model: Any) -> None:
-    for table, operations in ((DEFINITION, TABLES.keys() & {"RegisterTaskDefinition"}),
-                              (RUN, ("RunTask", "StartTask"))):
+    for table, operations in (
+        (DEFINITION, TABLES.keys() & {"RegisterTaskDefinition"}),
+        (RUN, ("RunTask", "StartTask")),
+    ):
         known = {p for o in operations for p in leaves(model.operation_model(o).input_shape)}
         unknown = [row.path for row in table if not any(support.covers(row, p) for p in known)]
         assert unknown == []
@@ -58,7 +60,9 @@ def test_the_table_has_nothing_that_the_model_lacks(model: Any) -> None:
 
 @pytest.mark.parametrize("table", [DEFINITION, RUN], ids=["definition", "run"])
 def test_a_field_has_one_row_and_others_for_single_values(table: tuple[Field, ...]) -> None:
-    twice = [p for p, count in Counter(r.path for r in table if r.only is None).items() if count > 1]
+    twice = [
+        p for p, count in Counter(r.path for r in table if r.only is None).items() if count > 1
+    ]
     assert twice == []
     special = {row.path for row in table if row.only is not None}
     assert special <= {row.path for row in table if row.only is None}

@@ -193,9 +193,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         definition(
             container(
-                portMappings=[
-                    {"containerPortRange": f"{n}-{n + 1}"} for n in range(1000, 1202, 2)
-                ]
+                portMappings=[{"containerPortRange": f"{n}-{n + 1}"} for n in range(1000, 1202, 2)]
             )
         ),
         "At most 100 port ranges",

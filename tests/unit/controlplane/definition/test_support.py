@@ -135,7 +135,11 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
     ({"platformVersion": "1.4.0"}, "The platform version must be null when specifying an EC2"),
     ({"propagateTags": "SERVICE"}, "Tags can be propagated from a service only by the service."),
     (
-        {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["s"], "securityGroups": ["g"]}}},
+        {
+            "networkConfiguration": {
+                "awsvpcConfiguration": {"subnets": ["s"], "securityGroups": ["g"]}
+            }
+        },
         "'networkConfiguration.awsvpcConfiguration.securityGroups' is not supported: ",
     ),
     (
@@ -214,9 +218,7 @@ NOTHING_SAID: list[dict[str, Any]] = [
     definition(enableFaultInjection=False, inferenceAccelerators=[], volumes=[]),
     definition(volumes=[{"name": "v", "configuredAtLaunch": False}]),
     with_container(secrets=[], environmentFiles=[], credentialSpecs=[]),
-    with_container(
-        logConfiguration={"logDriver": "json-file", "options": {}, "secretOptions": []}
-    ),
+    with_container(logConfiguration={"logDriver": "json-file", "options": {}, "secretOptions": []}),
     definition(pidMode="host", ipcMode="none", executionRoleArn=ROLE),
     with_container(resourceRequirements=[{"type": "GPU", "value": "1"}]),
 ]
