@@ -41,8 +41,9 @@ from agent.controlplane.api import (
 )
 from agent.controlplane.api.dispatch import EcsApi
 from agent.controlplane.api.services import Services
-from agent.controlplane.api.validation import EcsModel
+from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
 from agent.controlplane.ecs.wire import EcsWire
+from agent.controlplane.front.door import Door
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.store.contract import Put, StoreFailure, absent
@@ -151,12 +152,19 @@ async def serve(
         sites = _sites(
             settings,
             tls,
-            _application(EcsApi(services, model, handlers(), agents=ecs.calls), wire, ecs, store),
+            _application(
+                EcsApi(services, model, handlers(), agents=ecs.calls),
+                wire,
+                ecs,
+                store,
+                for_operators=True,
+            ),
             _application(
                 EcsApi(services, model, handlers(), agents=ecs.calls, agents_only=True),
                 wire,
                 ecs,
                 store,
+                for_operators=False,
             ),
         )
         async with contextlib.AsyncExitStack() as cleanup:
@@ -281,7 +289,9 @@ def handlers() -> Handlers:
     }
 
 
-def _application(api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store) -> web.Application:
+def _application(
+    api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store, *, for_operators: bool
+) -> web.Application:
     async def health(_: web.Request) -> web.Response:
         try:
             async with asyncio.timeout(_HEALTH_LIMIT_S):
@@ -291,10 +301,15 @@ def _application(api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store) -> we
         return web.Response(text="ok\n")
 
     app = web.Application()
-    app.router.add_post("/", api.handle)
     app.router.add_get("/healthz", health)
     wire.add_routes(app.router)
     ecs.add_routes(app.router)
+    if for_operators:
+        # Last, since services of AWS use paths of any kind.
+        door = Door({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
+        app.router.add_route("*", "/{path:.*}", door.handle)
+    else:
+        app.router.add_post("/", api.handle)
     return app
 
 
