@@ -348,11 +348,16 @@ def _attributes(
             host,
             features,
             api_version=info.api_version,
+            zone=settings.availability_zone,
             external=settings.external,
             detailed_os_family=settings.detailed_os_family,
         )
     return attributes.advertised(
-        host, features, api_version=info.api_version, custom=settings.instance_attributes
+        host,
+        features,
+        api_version=info.api_version,
+        zone=settings.availability_zone,
+        custom=settings.instance_attributes,
     )
 
 

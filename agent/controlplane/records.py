@@ -129,6 +129,8 @@ class InstanceRecord(_Record, frozen=True):
     attributes: dict[str, AttributeRecord] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     agent_version: str = ""
+    agent_hash: str = ""
+    ec2_instance_id: str = ""
     version: int = 1
     """Shown by DescribeContainerInstances; grows with every change that is seen there."""
     registered_at: float = 0.0

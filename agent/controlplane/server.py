@@ -85,6 +85,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Agents must carry one of its tokens, or sign with it; made with a fresh one when missing."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
+    zone: str = ""
+    """Availability zone of hosts that do not say theirs; the region's first when empty."""
     lease_s: float = LEASE_S
     """How long an agent may be silent before it shows as disconnected."""
     tls_certificate: Path | None = None
@@ -144,7 +146,11 @@ async def serve(
     await asyncio.to_thread(gate.load)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
-        services = Services(store=store, names=Names(settings.region, settings.account))
+        services = Services(
+            store=store,
+            names=Names(settings.region, settings.account),
+            zone=settings.zone or f"{settings.region}a",
+        )
         model = await asyncio.to_thread(EcsModel.load)
         control_id = await _control_id(store)
         station = Station.build(services, gate, control_id=control_id, lease_s=settings.lease_s)

@@ -35,6 +35,14 @@ def cluster_name(cluster: str) -> str:
     return cluster.rsplit("/", 1)[-1]
 
 
+def interface_id(attachment_id: str) -> str:
+    """Return the id of a task's network interface, derived from that of its attachment.
+
+    Shape ``eni-<17 hex digits>`` as EC2 gives, by which clients know an interface.
+    """
+    return f"eni-{hashlib.sha256(attachment_id.encode()).hexdigest()[:17]}"
+
+
 def container_engine_name(arn: str, family: str, revision: str, container: str) -> str:
     """Return the name of a container in the engine; the same inputs give the same name for ever.
 

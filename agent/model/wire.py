@@ -62,6 +62,9 @@ class Register(_Wire, frozen=True):
     attributes: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     agent_version: str = ""
+    agent_hash: str = ""
+    ec2_instance_id: str = ""
+    """Where the host is an EC2 instance that said so."""
     known_tasks: list[str] = field(default_factory=list)
     """ARNs of the tasks that this agent holds, stopped and unreported ones included."""
 

@@ -47,6 +47,10 @@ _LATEST = ":latest"
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives ``awsvpc`` tasks addresses by itself, without an ENI."""
 
+ZONE = "ecs.availability-zone"
+OUR_ZONE = "ecs-host-agent.availability-zone"
+"""The zone as ``towards_ecs`` says it: Amazon ECS gives the other name to what it knows itself."""
+
 _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 _VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
 
@@ -79,6 +83,7 @@ def advertised(
     features: Features,
     *,
     api_version: str,
+    zone: str = "",
     custom: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the attributes to register; a capability has an empty value.
@@ -88,6 +93,7 @@ def advertised(
         features: what is switched on.
         api_version: the engine API in use, for example ``1.41``. Attributes of older APIs are
             included even where the engine dropped them, as task definitions still ask for them.
+        zone: ``ECS_AVAILABILITY_ZONE``; without one, control says where the host is.
         custom: ``ECS_INSTANCE_ATTRIBUTES``; names of ours win over equal custom ones.
 
     Raises:
@@ -97,7 +103,8 @@ def advertised(
     capabilities = _capabilities(features, minor)
     if features.awsvpc:
         capabilities.append(f"{_SHORT}task-eni")
-    return checked(custom or {}) | dict.fromkeys(capabilities, "") | _valued(host)
+    values = _valued(host) | ({ZONE: zone} if zone else {})
+    return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 
 
 def towards_ecs(
@@ -105,6 +112,7 @@ def towards_ecs(
     features: Features,
     *,
     api_version: str,
+    zone: str = "",
     external: bool = False,
     detailed_os_family: str = "",
 ) -> dict[str, str]:
@@ -119,6 +127,7 @@ def towards_ecs(
         host: what the inventory found.
         features: what is switched on.
         api_version: the engine API in use, as in ``advertised``.
+        zone: ``ECS_AVAILABILITY_ZONE``, which only our own control endpoint reads.
         external: ``ECS_EXTERNAL``; other hosts prove their processor by their identity document.
         detailed_os_family: ``ECS_DETAILED_OS_FAMILY``; empty for what the inventory found.
     """
@@ -132,6 +141,8 @@ def towards_ecs(
         del values["ecs.cpu-architecture"]
     if features.awsvpc:
         values[TASK_NETWORK] = "1"
+    if zone:
+        values[OUR_ZONE] = zone
     return dict.fromkeys(capabilities, "") | values
 
 

@@ -205,9 +205,11 @@ class Registry:
             cluster=cluster,
             resources=call.resources,
             client_token=call.client_token,
-            attributes=_attributes(call, {}),
+            attributes=_attributes(call, {}, services.zone),
             tags=dict(call.tags),
             agent_version=call.agent_version,
+            agent_hash=call.agent_hash,
+            ec2_instance_id=call.ec2_instance_id,
             registered_at=services.clock(),
         )
         token_key = records.registration_key(call.client_token)
@@ -227,7 +229,7 @@ class Registry:
         self, known: Found[InstanceRecord], call: Register, *, tells_all: bool
     ) -> InstanceRecord | None:
         old = known.record
-        attributes = _attributes(call, old.attributes)
+        attributes = _attributes(call, old.attributes, self._services.zone)
         if not tells_all:
             attributes = _own(old.attributes) | attributes
         record = replace(
@@ -236,6 +238,8 @@ class Registry:
             generation=old.generation + 1,
             attributes=attributes,
             agent_version=call.agent_version or old.agent_version,
+            agent_hash=call.agent_hash or old.agent_hash,
+            ec2_instance_id=call.ec2_instance_id,
             version=old.version + 1,
         )
         put = Put(known.kv.key, records.encode(record))
@@ -280,9 +284,15 @@ def _own(attributes: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
     return {name: a for name, a in attributes.items() if not name.startswith(RESERVED_PREFIXES)}
 
 
-def _attributes(call: Register, old: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
+def _attributes(
+    call: Register, old: dict[str, AttributeRecord], zone: str
+) -> dict[str, AttributeRecord]:
     """What the agent says, what is known of its host, and over both what an operator put."""
-    values: dict[str, str | None] = {"ecs.os-type": "linux", "ecs.os-family": "LINUX"}
+    values: dict[str, str | None] = {
+        "ecs.os-type": "linux",
+        "ecs.os-family": "LINUX",
+        "ecs.availability-zone": zone,
+    }
     if call.resources.architecture:
         values["ecs.cpu-architecture"] = call.resources.architecture
     for name, value in call.attributes.items():

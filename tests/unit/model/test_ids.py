@@ -15,6 +15,12 @@ def test_names_in_the_engine_are_those_of_amazon_ecs() -> None:
     assert re.fullmatch(r"ecs-webapp-12-main-[0-9a-f]{20}", name)
 
 
+def test_interfaces_have_ids_as_ec2_gives_them() -> None:
+    one, two = ids.interface_id("6b1c"), ids.interface_id("6b1d")
+    assert re.fullmatch(r"eni-[0-9a-f]{17}", one)
+    assert one == ids.interface_id("6b1c") != two
+
+
 WORDS = st.text() | st.text("abc", min_size=200, max_size=300)
 
 
