@@ -118,7 +118,12 @@ async def scan(
 
 
 async def change(
-    store: Store, kind: type[RecordT], key: str, decide: Callable[[RecordT], RecordT]
+    store: Store,
+    kind: type[RecordT],
+    key: str,
+    decide: Callable[[RecordT], RecordT],
+    *,
+    urgent: bool = False,
 ) -> RecordT | None:
     """Change a record, again from its newest state whenever somebody else changed it meanwhile.
 
@@ -128,6 +133,7 @@ async def change(
         key: the record's key.
         decide: pure; takes the record, returns the new one, or the same to leave it. It may raise
             to refuse, and may be called more than once. A lease on the key is kept.
+        urgent: as in ``Store.txn``.
 
     Returns:
         The record as it now is, or None when there is none.
@@ -144,7 +150,7 @@ async def change(
         if new == found.record:
             return new
         put = Put(key, records.encode(new), found.kv.lease)
-        if (await store.txn([unchanged(found.kv)], [put])).succeeded:
+        if (await store.txn([unchanged(found.kv)], [put], urgent=urgent)).succeeded:
             return new
         await tries.again()
 

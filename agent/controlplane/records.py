@@ -54,6 +54,10 @@ MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
 CONTROL_ID_KEY = "/meta/controlId"
 """Holds the id that names this store towards agents (``wire.Registered.control_id``)."""
+HISTORY_KEY = "/meta/history"
+"""Holds the id of the store's history: another one since the store was found to have gone back."""
+HEALTH_KEY = "/meta/health"
+"""Written to find out whether the store can be written again."""
 
 
 class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):

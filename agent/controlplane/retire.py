@@ -42,7 +42,9 @@ async def retire_idle(
         if found is None:
             return instance
         put = Put(key, records.encode(_inactive(found.record, reason, clock())))
-        if (await store.txn([unchanged(found.kv), as_read(guard_key, guard)], [put])).succeeded:
+        if (
+            await store.txn([unchanged(found.kv), as_read(guard_key, guard)], [put], urgent=True)
+        ).succeeded:
             return await retire(store, found.record, reason=reason, clock=clock)
         await tries.again()
 
@@ -54,7 +56,7 @@ async def retire(
     now = clock()
     key = records.instance_key(instance.cluster, instance.id)
     retired = await access.change(
-        store, InstanceRecord, key, lambda record: _inactive(record, reason, now)
+        store, InstanceRecord, key, lambda record: _inactive(record, reason, now), urgent=True
     )
     async for kv, assignment in access.scan(
         store, AssignRecord, records.assignments_prefix(instance.id)
@@ -71,6 +73,7 @@ async def retire(
             Delete(records.placement_key(instance.id)),
             Delete(records.manifest_key(instance.id)),
         ],
+        urgent=True,
     )
     return retired or instance
 
@@ -98,7 +101,7 @@ async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> N
         task = found.record
         gone = Delete(records.assignment_key(task.instance_id, task_id))
         if task.last_status == "STOPPED":
-            await store.txn([], [gone])
+            await store.txn([], [gone], urgent=True)
             return
         ended = task_changes.stop_without_agent(
             task,
@@ -107,6 +110,6 @@ async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> N
             now=now,
         )
         put = Put(key, records.encode(ended))
-        if (await store.txn([unchanged(found.kv)], [put, gone])).succeeded:
+        if (await store.txn([unchanged(found.kv)], [put, gone], urgent=True)).succeeded:
             return
         await tries.again()

@@ -299,12 +299,10 @@ def _application(
     api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store, *, for_operators: bool
 ) -> web.Application:
     async def health(_: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(_HEALTH_LIMIT_S):
-                await store.get(records.CONTROL_ID_KEY)
-        except (StoreFailure, TimeoutError) as error:
-            return web.Response(status=503, text=f"store: {error!r}\n")
-        return web.Response(text="ok\n")
+        problem = await _problem(store)
+        return (
+            web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
+        )
 
     app = web.Application()
     app.router.add_get("/healthz", health)
@@ -317,6 +315,24 @@ def _application(
     else:
         app.router.add_post("/", api.handle)
     return app
+
+
+async def _problem(store: Store) -> str:
+    """Return what keeps this endpoint from its work, for a person; empty when nothing does.
+
+    After a failure of the store something is written, since nothing else may come along to find out
+    that it works again.
+    """
+    try:
+        async with asyncio.timeout(_HEALTH_LIMIT_S):
+            await store.get(records.CONTROL_ID_KEY)
+            if store.problem:
+                await store.txn([], [Put(records.HEALTH_KEY, b"")])
+    except TimeoutError:
+        return f"the store did not answer within {_HEALTH_LIMIT_S:g} s"
+    except StoreFailure as error:
+        return str(error)
+    return store.problem
 
 
 async def _control_id(store: Store) -> str:

@@ -227,7 +227,7 @@ async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, An
             version=task.version + 1,
         )
         task, then = await _ordered_to_stop(services, stopping)
-        if (await services.store.txn([unchanged(kv)], then)).succeeded:
+        if (await services.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
             break
         await tries.again()
     alive = await services.store.get(records.alive_key(task.instance_id))

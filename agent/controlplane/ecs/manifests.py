@@ -58,7 +58,7 @@ class Manifests:
             last = int(kv.value) if kv is not None and kv.value.isdigit() else 0
             timeline = max(int(self._services.clock() * 1000), last + 1)
             put = Put(key, str(timeline).encode())
-            if (await store.txn([as_read(key, kv), of_instance], [put])).succeeded:
+            if (await store.txn([as_read(key, kv), of_instance], [put], urgent=True)).succeeded:
                 return timeline
             await tries.again()
 

@@ -243,7 +243,8 @@ class Registry:
             version=old.version + 1,
         )
         put = Put(known.kv.key, records.encode(record))
-        result = await self._services.store.txn([unchanged(known.kv)], [put])
+        # Also on a full disk: who cannot register can neither stop a task nor tell of its end.
+        result = await self._services.store.txn([unchanged(known.kv)], [put], urgent=True)
         return record if result.succeeded else None
 
     async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:

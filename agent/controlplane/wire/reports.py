@@ -168,7 +168,7 @@ async def change_task(
             task = replace(task, settled_at=services.clock())
             then.append(Delete(records.assignment_key(task.instance_id, task_id)))
         then.append(Put(key, records.encode(task)))
-        if (await store.txn([unchanged(found.kv)], then)).succeeded:
+        if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:
             return task
         await tries.again()
 
