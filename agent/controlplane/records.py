@@ -127,6 +127,10 @@ class InstanceRecord(_Record, frozen=True):
     """Made by the agent once per state directory."""
     generation: int = 1
     """Grows with every registration: a call with an older one comes from a stale twin."""
+    history: str = ""
+    """That of the store when the instance was made: it may hold tasks that a later one forgot."""
+    recovering: bool = False
+    """Whether its agent has still to say what it holds, since the store went back."""
     status: str = "ACTIVE"
     """ACTIVE, DRAINING or INACTIVE (deregistered, kept for a while so that a describe can say so)."""
     status_reason: str = ""
@@ -235,6 +239,9 @@ class TaskRecord(_Record, frozen=True):
     """Grows with every change that DescribeTasks shows."""
     tags: dict[str, str] = field(default_factory=dict)
     client_token: str = ""
+    adopted: bool = False
+    """Taken back from its agent after the store had forgotten it: nothing can be built from the
+    definition, which may be forgotten too."""
     recent_changes: list[str] = field(default_factory=list)
     """Ids of the last reports applied, newest last: a repeated one changes nothing."""
 

@@ -44,6 +44,7 @@ from agent.controlplane.api.services import Services
 from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
 from agent.controlplane.ecs.wire import EcsWire
 from agent.controlplane.front.door import Door
+from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.store.contract import Put, StoreFailure, absent
@@ -153,7 +154,10 @@ async def serve(
         )
         model = await asyncio.to_thread(EcsModel.load)
         control_id = await _control_id(store)
-        station = Station.build(services, gate, control_id=control_id, lease_s=settings.lease_s)
+        history = await History.open(store, control_id, seen_revision=store.seen_revision)
+        station = Station.build(
+            services, gate, control_id=control_id, history=history, lease_s=settings.lease_s
+        )
         wire, ecs = AgentWire(station), EcsWire(station)
         sites = _sites(
             settings,

@@ -68,7 +68,7 @@ class Acs:
     def __init__(self, station: Station, troubles: Troubles) -> None:
         self.station = station
         self.troubles = troubles
-        self.manifests = Manifests(station.services)
+        self.manifests = Manifests(station.services, station.history)
         self._newest = Newest()
         self._held: dict[str, _Held] = {}
 

@@ -28,6 +28,7 @@ from agent.controlplane.retire import LEFT
 from agent.controlplane.store.contract import (
     TXN_LIMIT,
     Put,
+    absent,
     as_read,
     unchanged,
 )
@@ -42,6 +43,7 @@ from agent.model.ids import cluster_name
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
+    from agent.controlplane.history import History
     from agent.controlplane.store.contract import KeyValue
     from agent.model.wire import Register
 
@@ -57,8 +59,9 @@ _log = structlog.get_logger(__name__)
 class Registry:
     """Registers instances and finds them again by their id."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, history: History) -> None:
         self._services = services
+        self._history = history
         self._clusters: dict[str, str] = {}
         """Instance id to cluster name; neither ever changes."""
 
@@ -79,14 +82,15 @@ class Registry:
         if not 0 < len(call.client_token) <= _TOKEN_LIMIT:
             raise InvalidRequest(f"clientToken must have 1 to {_TOKEN_LIMIT} characters")
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
+        is_behind = await self._history.is_behind(call)
         for _ in range(_TRIES):
             of_cluster = await self._ensure_cluster(cluster)
             known, token = await self._known(call)
             if known is None:
-                record = await self._create(cluster, call, token, of_cluster)
+                record = await self._create(cluster, call, token, of_cluster, is_behind=is_behind)
             else:
                 _check_same(known.record, cluster)
-                record = await self._renew(known, call, tells_all=tells_all)
+                record = await self._renew(known, call, tells_all=tells_all, is_behind=is_behind)
             if record is not None:
                 self._clusters[record.id] = record.cluster
                 if tells_all:
@@ -195,16 +199,25 @@ class Registry:
         return found if found is not None and found.record.arn == arn else None
 
     async def _create(
-        self, cluster: str, call: Register, token: KeyValue | None, of_cluster: KeyValue | None
+        self,
+        cluster: str,
+        call: Register,
+        token: KeyValue | None,
+        of_cluster: KeyValue | None,
+        *,
+        is_behind: bool,
     ) -> InstanceRecord | None:
         """Make a new instance; None when the token or the cluster is no longer what was read."""
-        services, instance_id = self._services, new_id()
+        services = self._services
+        instance_id = (self._forgotten(cluster, call.instance_arn) if is_behind else "") or new_id()
         record = InstanceRecord(
             id=instance_id,
             arn=services.names.instance(cluster, instance_id),
             cluster=cluster,
             resources=call.resources,
             client_token=call.client_token,
+            history=self._history.current,
+            recovering=is_behind,
             attributes=_attributes(call, {}, services.zone),
             tags=dict(call.tags),
             agent_version=call.agent_version,
@@ -216,6 +229,7 @@ class Registry:
         compares = [
             as_read(token_key, token),
             as_read(records.cluster_key(cluster), of_cluster),
+            absent(records.instance_key(cluster, instance_id)),
         ]
         then = [
             Put(token_key, record.arn.encode()),
@@ -225,8 +239,15 @@ class Registry:
         result = await services.store.txn(compares, then)
         return record if result.succeeded else None
 
+    def _forgotten(self, cluster: str, arn: str) -> str:
+        """Return the id of an instance that the store forgot when it went back; empty for none."""
+        parsed = parse_arn(arn)
+        if parsed is None or self._services.names.instance(cluster, parsed.id) != arn:
+            return ""
+        return parsed.id
+
     async def _renew(
-        self, known: Found[InstanceRecord], call: Register, *, tells_all: bool
+        self, known: Found[InstanceRecord], call: Register, *, tells_all: bool, is_behind: bool
     ) -> InstanceRecord | None:
         old = known.record
         attributes = _attributes(call, old.attributes, self._services.zone)
@@ -236,6 +257,7 @@ class Registry:
             old,
             resources=call.resources,
             generation=old.generation + 1,
+            recovering=old.recovering or is_behind,
             attributes=attributes,
             agent_version=call.agent_version or old.agent_version,
             agent_hash=call.agent_hash or old.agent_hash,
