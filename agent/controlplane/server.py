@@ -42,6 +42,7 @@ from agent.controlplane.api import (
 from agent.controlplane.api.dispatch import EcsApi
 from agent.controlplane.api.services import Services
 from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
+from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.ecs.wire import EcsWire
 from agent.controlplane.front.door import Door
 from agent.controlplane.history import History
@@ -88,6 +89,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     account: str = DEFAULT_ACCOUNT
     zone: str = ""
     """Availability zone of hosts that do not say theirs; the region's first when empty."""
+    backups: Schedule | None = None
+    """When copies of the store are made; None for never."""
     lease_s: float = LEASE_S
     """How long an agent may be silent before it shows as disconnected."""
     tls_certificate: Path | None = None
@@ -193,6 +196,9 @@ async def serve(
                     group.create_task(Janitor(services).run(), name="janitor"),
                     group.create_task(_reload(gate, reload or asyncio.Event()), name="reload"),
                 ]
+                if settings.backups is not None:
+                    backups = Backups(store, settings.backups)
+                    background.append(group.create_task(backups.run(), name="backups"))
                 _log.info(
                     "control endpoint ready",
                     host=host,
