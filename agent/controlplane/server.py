@@ -281,15 +281,19 @@ def _warn(sites: list[_Site], gate: Gate) -> None:
 
 
 async def _reload(gate: Gate, asked: asyncio.Event) -> None:
-    """Read the token file anew whenever it is asked for, until cancelled."""
+    """Read the token file anew whenever it is asked for, until cancelled.
+
+    Agents that came with a token that is gone are cut off at once.
+    """
     while True:
         await asked.wait()
         asked.clear()
         try:
-            count = await asyncio.to_thread(gate.load)
+            found = await asyncio.to_thread(gate.read)
         except ConfigError as error:
             _log.error("token file not taken; the old tokens stay", error=str(error))
         else:
+            count = gate.take(found)
             _log.info("token file read", file=str(gate.file or ""), tokens=count)
 
 

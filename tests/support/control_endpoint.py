@@ -108,8 +108,9 @@ async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[End
 class ScriptedAgent:
     """Speaks the wire as an agent does, and does only what a test tells it."""
 
-    def __init__(self, endpoint: Endpoint, **register: Any) -> None:
+    def __init__(self, endpoint: Endpoint, *, token: str = "", **register: Any) -> None:
         self._endpoint = endpoint
+        self._carried = {"Authorization": f"Bearer {token}"} if token else {}
         resources = HostResources(
             cpu_units=2048,
             memory_mib=2048,
@@ -159,7 +160,7 @@ class ScriptedAgent:
             method,
             f"{self._endpoint.url}{path}",
             data=data,
-            headers={GENERATION_HEADER: str(number)} | (headers or {}),
+            headers={GENERATION_HEADER: str(number)} | self._carried | (headers or {}),
         ) as answer:
             return answer.status, await answer.read()
 

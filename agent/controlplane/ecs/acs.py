@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from agent.controlplane.ecs.sockets import Admitted
     from agent.controlplane.store.contract import KeyValue
     from agent.controlplane.wire.assignments import Order
     from agent.controlplane.wire.station import Station
@@ -76,9 +77,9 @@ class Acs:
         """End all connections; the server stops."""
         self._newest.close()
 
-    async def serve(self, request: web.Request, instance: InstanceRecord) -> web.StreamResponse:
-        """Serve one connection until it ends."""
-        instance = await self._noted(instance, request)
+    async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
+        """Serve one connection until it ends, or its agent may not speak any more."""
+        instance = await self._noted(admitted.instance, request)
         socket = Socket(instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
         await socket.open(request)
         is_new_process = request.query.get("sendCredentials") == "true"
@@ -90,7 +91,8 @@ class Acs:
                 MISSED_BEATS if request.query.get("protocolVersion") == "2" else _PATIENT_BEATS
             ),
         )
-        with self._newest.entered(socket):
+        watching = self.station.gate.watching(admitted.admission, socket.cut_off)
+        with self._newest.entered(socket), watching:
             await session.run()
             _log.debug("agent disconnected", instance=instance.arn, why=str(socket.ended))
         return socket.response

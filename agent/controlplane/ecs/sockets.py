@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from aiohttp import WSMsgType, web
@@ -22,6 +22,7 @@ from agent.controlplane.api.naming import cluster_name
 from agent.controlplane.ecs.signatures import Call, SignatureRefused, Verifier
 from agent.controlplane.names import parse_arn
 from agent.controlplane.store.contract import StoreFailure
+from agent.controlplane.wire.auth import TOKEN_GONE
 from agent.controlplane.wire.errors import InstanceUnknown
 from agent.errors import AgentError
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from agent.controlplane.records import InstanceRecord
+    from agent.controlplane.wire.auth import Admission
     from agent.controlplane.wire.station import Station
 
 SEND_S: Final = 30.0
@@ -125,6 +127,15 @@ class Socket:
         self.ended = self.ended or (code, text)
         self.wake.set()
 
+    def cut_off(self) -> None:
+        """End the connection of an agent that may not speak any more.
+
+        Nothing that it says from now on is read. An agent that reads nothing could hold the writing
+        side up: its connection is cut soon.
+        """
+        self.end(GOING_AWAY, TOKEN_GONE)
+        asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
+
     async def send(self, frame: str) -> None:
         """Send a frame; an agent that does not take it in time loses its connection."""
         try:
@@ -137,7 +148,7 @@ class Socket:
     async def frames(self) -> AsyncIterator[str]:
         """Yield text frames until the connection ends; raises nothing but cancellation."""
         async for message in self._ws:
-            if message.type is WSMsgType.ERROR:
+            if message.type is WSMsgType.ERROR or self.ended is not None:
                 return
             if message.type is WSMsgType.TEXT:
                 yield message.data
@@ -225,6 +236,13 @@ class Newest:
             socket.end(GOING_AWAY, "control stops")
 
 
+class Admitted(NamedTuple):
+    """Who may open a connection, and what let it in."""
+
+    instance: InstanceRecord
+    admission: Admission
+
+
 class Entrance:
     """Decides about upgrades."""
 
@@ -232,8 +250,8 @@ class Entrance:
         self._station = station
         self._verifier = verifier
 
-    async def admit(self, request: web.Request, *, cluster: str, instance: str) -> InstanceRecord:
-        """Return the instance that may open a connection.
+    async def admit(self, request: web.Request, *, cluster: str, instance: str) -> Admitted:
+        """Return the instance that may open a connection, for as long as its admission holds.
 
         Args:
             request: the upgrade.
@@ -246,7 +264,7 @@ class Entrance:
         # A browser says where its page is from; no agent does.
         if "Origin" in request.headers or not web.WebSocketResponse().can_prepare(request).ok:
             raise Refused("BadRequestException", "This is a websocket for agents.")
-        self._verify(request)
+        admission = self._verify(request)
         arn = request.query.get(instance, "")
         parsed = parse_arn(arn)
         if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
@@ -264,11 +282,11 @@ class Entrance:
             ) from None
         except (StoreFailure, TimeoutError):
             raise Refused("ServerException", "Control cannot do it now.", 503) from None
-        return found.record
+        return Admitted(found.record, admission)
 
-    def _verify(self, request: web.Request) -> None:
+    def _verify(self, request: web.Request) -> Admission:
         try:
-            self._verifier.check(
+            return self._verifier.check(
                 Call(request.method, request.raw_path, request.headers), request.remote or ""
             )
         except SignatureRefused as error:

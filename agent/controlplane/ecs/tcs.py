@@ -22,7 +22,8 @@ from agent.model.status import Health
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from agent.controlplane.records import InstanceRecord, TaskRecord
+    from agent.controlplane.ecs.sockets import Admitted
+    from agent.controlplane.records import TaskRecord
     from agent.controlplane.wire.station import Station
 
 FRAME_LIMIT_BYTES: Final = 2 * 1024 * 1024
@@ -52,11 +53,12 @@ class Tcs:
         """End all connections; the server stops."""
         self._newest.close()
 
-    async def serve(self, request: web.Request, instance: InstanceRecord) -> web.StreamResponse:
-        """Serve one connection until it ends."""
-        socket = Socket(instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
+    async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
+        """Serve one connection until it ends, or its agent may not speak any more."""
+        socket = Socket(admitted.instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
         await socket.open(request)
-        with self._newest.entered(socket):
+        watching = self.station.gate.watching(admitted.admission, socket.cut_off)
+        with self._newest.entered(socket), watching:
             await _Session(self, socket).run()
         return socket.response
 

@@ -62,5 +62,5 @@ class EcsWire:
             return await service.serve(request, admitted)
         except Exception:
             # Nobody foresaw it; the connection is closed already, and the agent comes back.
-            _log.exception("connection of an agent failed", instance=admitted.arn)
+            _log.exception("connection of an agent failed", instance=admitted.instance.arn)
             raise

@@ -5,17 +5,22 @@ bad file is a ``ConfigError`` that names the mend and shows nothing of the file.
 carried is compared by its digest in constant time, with all of them for every call. The tokens
 themselves stay in memory too, because a signature can only be checked with the secret it was made
 with (``controlplane.ecs.signatures``).
+
+What is let in can last: a poll is held for a minute, a websocket for half an hour. Whoever serves such
+a thing watches its admission, and is told when the token is taken out of the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import stat
 import time
-from typing import TYPE_CHECKING, Final
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -24,9 +29,10 @@ from agent.errors import ConfigError
 from agent.model import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+TOKEN_GONE: Final = "its token is not in the token file any more"  # noqa: S105 - no token
 _SCHEME: Final = "bearer"
 _FRESH_BYTES: Final = 32
 _LOG_EVERY_S: Final = 10.0
@@ -44,6 +50,12 @@ def carried(header: str | None) -> str:
     return rest.strip() if scheme.lower() == _SCHEME else ""
 
 
+class Admission(NamedTuple):
+    """What let a call in: a token, by its digest; None where no token is asked for."""
+
+    digest: bytes | None = None
+
+
 class Gate:
     """Lets calls pass that carry a token of the file; without a file, all. For one event loop."""
 
@@ -54,6 +66,7 @@ class Gate:
         self._clock = clock
         self._logged_at = float("-inf")
         self._unlogged = 0
+        self._watching: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -61,15 +74,23 @@ class Gate:
         return self._tokens
 
     def load(self) -> int:
-        """Read the file, made anew when it is missing; return the number of tokens.
+        """Read the file and take its tokens; return how many. Blocks for a moment.
 
-        Blocks for a moment: call it in a thread. Tokens of before stay valid when it raises.
+        Raises:
+            ConfigError: the file cannot be used; the text names the mend, the old tokens stay valid.
+        """
+        return self.take(self.read())
+
+    def read(self) -> list[str]:
+        """Return the tokens of the file, which is made anew when it is missing; changes nothing else.
+
+        Blocks for a moment: call it in a thread while calls are served.
 
         Raises:
             ConfigError: the file cannot be used; the text names the mend.
         """
         if self.file is None:
-            return 0
+            return []
         try:
             if not self.file.exists():
                 _make(self.file)
@@ -79,26 +100,35 @@ class Gate:
                 f"--token-file {self.file}: {error.strerror}; give a file that control may read"
             ) from None
         try:
-            found = tokens.parse(text)
+            return tokens.parse(text)
         except ValueError as error:
             raise ConfigError(f"--token-file {self.file}: {error}") from None
+
+    def take(self, found: Sequence[str]) -> int:
+        """Let in the bearers of these tokens alone from now on; return how many tokens there are.
+
+        Whoever watches an admission by another token is told before this returns.
+        """
         self._tokens = tuple(found)
         self._digests = tuple(_digest(token) for token in found)
+        for digest in self._watching.keys() - set(self._digests):
+            for end in self._watching.pop(digest):
+                end()
         return len(found)
 
-    def check(self, header: str | None, peer: str) -> None:
-        """Return when a call with this ``Authorization`` header may pass.
+    def check(self, header: str | None, peer: str) -> Admission:
+        """Return what lets a call with this ``Authorization`` header in.
 
         Raises:
-            Unauthorized: it may not.
+            Unauthorized: nothing does.
         """
         if self.file is None:
-            return
+            return Admission()
         token = carried(header)
         digest = _digest(token)
         known = [hmac.compare_digest(digest, other) for other in self._digests]
         if any(known) and token:
-            return
+            return Admission(digest)
         self.note(peer, "its token is not in the token file" if token else "it carries no token")
         if token:
             raise Unauthorized("this is no token of control's; use one of its --token-file")
@@ -106,6 +136,33 @@ class Gate:
             "control asks agents for a token and this call has none; set ECS_CONTROL_TOKEN_FILE, or "
             "join the host with 'ecs-agent join'"
         )
+
+    def admission(self, token: str) -> Admission:
+        """Return the admission by one of ``tokens``."""
+        return Admission(_digest(token))
+
+    @contextlib.contextmanager
+    def watching(self, admission: Admission, end: Callable[[], None]) -> Iterator[None]:
+        """Have ``end`` called, once, when what let a call in is worth nothing any more.
+
+        Called at once where that is so already. It must neither block nor raise.
+        """
+        digest = admission.digest
+        if digest is None:
+            yield
+            return
+        if digest not in self._digests:
+            end()
+            yield
+            return
+        self._watching[digest].add(end)
+        try:
+            yield
+        finally:
+            watching = self._watching.get(digest, set())
+            watching.discard(end)
+            if not watching:
+                self._watching.pop(digest, None)
 
     def note(self, peer: str, why: str) -> None:
         """Log a refused call: at most one line in ten seconds, however many are refused."""

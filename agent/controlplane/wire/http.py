@@ -1,6 +1,6 @@
 """The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
 
-Where control has a token file, a call is looked at only after its token. Whatever an agent sends, it
+Where control has a token file, a call is looked at only after its token, and ends with it. Whatever an agent sends, it
 gets an answer and nobody else is disturbed: what cannot be read is a 400 that says why, trouble with
 the store is a 503 with ``Retry-After``, and what nobody foresaw is a 500, logged once, here. Bodies
 may be gzip in both directions; the limits count decoded bytes.
@@ -23,6 +23,7 @@ from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.wire import held, reports
 from agent.controlplane.wire.assignments import Poller
+from agent.controlplane.wire.auth import TOKEN_GONE
 from agent.controlplane.wire.errors import (
     InvalidRequest,
     NoSuchCall,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.access import Found
     from agent.controlplane.records import InstanceRecord
+    from agent.controlplane.wire.auth import Admission
     from agent.controlplane.wire.station import Station
 
 MAX_WAIT_S = 60.0
@@ -101,8 +103,10 @@ class AgentWire:
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(request: web.Request) -> web.Response:
             try:
-                self._gate.check(request.headers.get("Authorization"), request.remote or "")
-                return await call(request)
+                admission = self._gate.check(
+                    request.headers.get("Authorization"), request.remote or ""
+                )
+                return await self._admitted(call, request, admission)
             except WireError as error:
                 return _problem(error.status, error.code, str(error))
             except (StoreFailure, TimeoutError) as error:
@@ -113,6 +117,26 @@ class AgentWire:
                 return _problem(500, "InternalError", "control failed; its log says why")
 
         return handler
+
+    async def _admitted(
+        self,
+        call: Callable[[web.Request], Awaitable[web.Response]],
+        request: web.Request,
+        admission: Admission,
+    ) -> web.Response:
+        """Answer a call; one whose token is taken out of the file meanwhile ends at once.
+
+        Raises:
+            Unauthorized: that is so.
+        """
+        try:
+            async with asyncio.timeout(None) as scope:
+                with self._gate.watching(admission, lambda: scope.reschedule(0.0)):
+                    return await call(request)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise Unauthorized(f"control lets this call in no longer: {TOKEN_GONE}") from None
 
     async def _hello_call(self, request: web.Request) -> web.Response:
         asked = cluster_name(request.query.get("cluster", ""))

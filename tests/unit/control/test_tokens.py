@@ -124,6 +124,21 @@ async def test_that_control_is_back_shows_before_there_is_news(
         assert client.status.instance_status == "DRAINING"
 
 
+async def test_one_that_is_taken_out_ends_a_held_poll_and_shows(
+    place: Place, host: Host, tmp_path: Path
+) -> None:
+    host.wait_s = 30.0
+    put(tmp_path / "mine", ONE)
+    async with place.running(), host.running() as client:
+        await until(lambda: host.taken)
+        put(place.tokens, TWO)
+        place.reload.set()
+        await until(lambda: client.status.error, limit_s=3)
+        assert not client.status.connected
+        assert client.status.error.startswith("control refused the token in ")
+        assert client.status.next_try > 0
+
+
 async def test_none_where_one_is_asked_for(place: Place, host: Host) -> None:
     host.token_file = None
     async with place.running(), host.running() as client:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import structlog
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.controlplane.ecs import shapes, sockets
 from agent.controlplane.ecs.sockets import Budget, Troubles
+from agent.controlplane.records import InstanceRecord
+from agent.model.resources import HostResources
 from tests.unit.controlplane.ecs.raw_agent import RawAgent, attributes, run_task
 
 if TYPE_CHECKING:
@@ -160,6 +163,53 @@ async def test_a_flood_is_read_slowly(
         assert 50 <= taken < 250
         assert (await endpoint.call("ListClusters"))["clusterArns"]
         session.ws._response.close()
+
+
+async def test_an_agent_that_reads_nothing_is_cut_off_as_soon_as_others() -> None:
+    """A frame that it does not take may hold the writing side up for half a minute."""
+    instance = InstanceRecord(
+        id="i1",
+        arn="arn",
+        cluster="default",
+        resources=HostResources(cpu_units=1, memory_mib=1),
+        client_token="t",
+    )
+    socket = sockets.Socket(instance, frame_limit_bytes=1000)
+    heard: list[str] = []
+    ended = asyncio.Event()
+
+    async def read() -> None:
+        async for frame in socket.frames():
+            heard.append(frame)  # noqa: PERF401 - a list made at the end is lost when it is cancelled
+
+    async def write() -> None:
+        while socket.ended is None:
+            await socket.send("x" * 1_000_000)
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        await socket.open(request)
+        await socket.run(read, write)
+        ended.set()
+        return socket.response
+
+    app = web.Application()
+    app.router.add_get("/", serve)
+    runner = web.AppRunner(app, shutdown_timeout=1.0)  # as control is served: nobody is cancelled
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    async with aiohttp.ClientSession() as session, session.ws_connect(url) as ws:
+        connection: Any = ws._response.connection
+        connection.transport.pause_reading()
+        await ws.send_str("before")
+        await asyncio.sleep(0.5)
+        socket.cut_off()
+        await ws.send_str("after")
+        async with asyncio.timeout(3 * sockets.CLOSE_S):
+            await ended.wait()
+        connection.transport.abort()
+    await runner.cleanup()
+    assert heard == ["before"]
 
 
 def test_a_budget_fills_up_again() -> None:

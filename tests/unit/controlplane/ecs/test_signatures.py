@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
+import structlog
 
 from tests.support.control_endpoint import ApiFailure, control_endpoint
 from tests.support.fleet import free_port
-from tests.unit.controlplane.ecs.raw_agent import Key, RawAgent, run_task
+from tests.unit.controlplane.ecs.raw_agent import Key, RawAgent, Session, attributes, run_task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +27,16 @@ def token_file(path: Path, *tokens: str) -> Path:
     path.write_text("".join(f"{token}\n" for token in tokens))
     path.chmod(0o600)
     return path
+
+
+async def reread(reload: asyncio.Event, path: Path, *tokens: str) -> None:
+    """Change the token file and wait until control has read it."""
+    token_file(path, *tokens)
+    with structlog.testing.capture_logs() as logs:
+        reload.set()
+        async with asyncio.timeout(5):
+            while not any(line["event"] == "token file read" for line in logs):  # noqa: ASYNC110 - a log line has no event
+                await asyncio.sleep(0.01)
 
 
 async def test_agents_sign_with_any_token_of_the_file(tmp_path: Path) -> None:
@@ -159,6 +172,43 @@ async def test_an_address_for_agents_takes_their_calls_alone(tmp_path: Path) -> 
         stranger = RawAgent(endpoint, url=f"http://127.0.0.1:{port}")
         with pytest.raises(ApiFailure, match="MissingAuthenticationToken"):
             await stranger.call("ListTagsForResource", resourceArn=arn)
+
+
+async def test_a_token_that_is_taken_out_closes_its_websockets(tmp_path: Path) -> None:
+    tokens = token_file(tmp_path / "tokens", ONE, TWO)
+    reload = asyncio.Event()
+    async with (
+        control_endpoint(tmp_path / "data", token_file=tokens, reload=reload) as endpoint,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        opened: dict[str, tuple[Session, Session]] = {}
+        agents = {token: RawAgent(endpoint, key=Key(token)) for token in (ONE, TWO)}
+        for token, agent in agents.items():
+            await agent.register(attributes=attributes({"name": "token", "value": token[:5]}))
+            acs = await stack.enter_async_context(agent.acs())
+            await acs.settled()
+            opened[token] = (acs, await stack.enter_async_context(agent.tcs()))
+        await reread(reload, tokens, TWO)
+        for session in opened[ONE]:
+            async with asyncio.timeout(1):
+                frame = await session.ws.receive()
+            assert frame.type is aiohttp.WSMsgType.CLOSE
+            # After this code an agent comes back at once, with the token that it has by now.
+            assert (frame.data, frame.extra) == (
+                1001,
+                "its token is not in the token file any more",
+            )
+        status, body = await agents[ONE].refusal("/acs/ws", containerInstanceArn=agents[ONE].arn)
+        assert (status, list(body)) == (403, ["AccessDeniedException"])
+        acs, tcs = opened[TWO]
+        there = {"type": "memberOf", "expression": f"attribute:token == {TWO[:5]}"}
+        await run_task(endpoint, placementConstraints=[there])
+        await acs.hear("PayloadMessage")
+        await tcs.say(
+            "PublishMetricsRequest",
+            metadata={"containerInstance": agents[TWO].arn, "idle": True},
+        )
+        await tcs.hear("AckPublishMetric")
 
 
 async def test_without_a_token_file_nothing_is_verified(

@@ -224,6 +224,98 @@ async def test_a_change_of_tokens_without_a_restart(tmp_path: Path) -> None:
         assert await status_of(TWO) == 200
 
 
+async def reread(reload: asyncio.Event, path: Path, *lines: str) -> None:
+    """Change the token file and wait until control has read it."""
+    token_file(path, *lines)
+    with structlog.testing.capture_logs() as logs:
+        reload.set()
+        async with asyncio.timeout(5):
+            while not any(line["event"] == "token file read" for line in logs):  # noqa: ASYNC110 - a log line has no event
+                await asyncio.sleep(0.01)
+
+
+async def test_a_token_that_is_taken_out_cuts_its_agents_off_at_once(tmp_path: Path) -> None:
+    path = token_file(tmp_path / "tokens", ONE, TWO)
+    reload = asyncio.Event()
+    async with control_endpoint(tmp_path / "data", token_file=path, reload=reload) as endpoint:
+        gone, stays = (ScriptedAgent(endpoint, token=token) for token in (ONE, TWO))
+        polls = {}
+        for agent in (gone, stays):
+            await agent.register()
+            await agent.poll()
+            polls[agent] = asyncio.create_task(
+                agent.send(
+                    "GET", f"/v1/instances/{agent.id}/assignments?after={agent.revision}&wait=30"
+                )
+            )
+        await asyncio.sleep(0.2)
+        await reread(reload, path, TWO)
+        async with asyncio.timeout(1):
+            status, body = await polls[gone]
+        assert status == 401
+        told = msgspec.json.decode(body, type=ErrorBody)
+        assert told.code == "Unauthorized"
+        assert "is not in the token file any more" in told.message
+        await asyncio.sleep(0.3)
+        assert not polls[stays].done()
+        await endpoint.call(
+            "UpdateContainerInstancesState", containerInstances=[stays.arn], status="DRAINING"
+        )
+        async with asyncio.timeout(2):
+            assert (await polls[stays])[0] == 200
+
+
+async def test_a_call_that_is_under_way_ends_with_its_token(tmp_path: Path) -> None:
+    """A body may take half a minute: what it says then is no longer taken."""
+    path = token_file(tmp_path / "tokens", ONE, TWO)
+    reload = asyncio.Event()
+    async with control_endpoint(tmp_path / "data", token_file=path, reload=reload) as endpoint:
+        host, port = endpoint.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /v1/instances HTTP/1.1\r\nHost: c\r\nContent-Length: 500\r\n"
+            + f"Authorization: Bearer {ONE}\r\n\r\n{{".encode()
+        )
+        await asyncio.sleep(0.2)
+        await reread(reload, path, TWO)
+        async with asyncio.timeout(1):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 401")
+        writer.close()
+
+
+def test_what_was_let_in_is_told_once_when_its_token_goes(tmp_path: Path) -> None:
+    path = token_file(tmp_path / "tokens", ONE, TWO)
+    gate = Gate(path)
+    gate.load()
+    ends: list[str] = []
+    one, two = (gate.check(f"Bearer {token}", "peer") for token in (ONE, TWO))
+    with (
+        gate.watching(one, lambda: ends.append("one")),
+        gate.watching(two, lambda: ends.append("two")),
+    ):
+        with gate.watching(one, lambda: ends.append("left")):
+            pass
+        token_file(path, TWO)
+        gate.load()
+        gate.load()
+        assert ends == ["one"]
+    token_file(path, "# gone")
+    with pytest.raises(ConfigError):
+        gate.load()
+    assert ends == ["one"]
+    # It went between the check and now.
+    with gate.watching(one, lambda: ends.append("late")):
+        assert ends == ["one", "late"]
+
+
+def test_without_a_file_nobody_is_told_anything() -> None:
+    gate = Gate(None)
+    ends: list[str] = []
+    with gate.watching(gate.check(None, "peer"), lambda: ends.append("x")):
+        gate.load()
+    assert not ends
+
+
 async def test_hello_says_who_control_is(tmp_path: Path) -> None:
     async with control_endpoint(tmp_path) as endpoint:
         agent = ScriptedAgent(endpoint)
