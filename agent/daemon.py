@@ -337,6 +337,7 @@ def _attributes(
         logging_drivers=settings.available_logging_drivers,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
+        volume_plugins=info.volume_plugins,
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=False,
@@ -347,11 +348,16 @@ def _attributes(
             host,
             features,
             api_version=info.api_version,
+            zone=settings.availability_zone,
             external=settings.external,
             detailed_os_family=settings.detailed_os_family,
         )
     return attributes.advertised(
-        host, features, api_version=info.api_version, custom=settings.instance_attributes
+        host,
+        features,
+        api_version=info.api_version,
+        zone=settings.availability_zone,
+        custom=settings.instance_attributes,
     )
 
 

@@ -53,6 +53,13 @@ if TYPE_CHECKING:
 )
 @click.option("--region", default="", metavar="REGION", help="Region in ARNs. [default: us-east-1]")
 @click.option(
+    "--zone",
+    default="",
+    metavar="ZONE",
+    help="Availability zone of hosts that do not say theirs (ECS_AVAILABILITY_ZONE). [default: the "
+    "region with an a, as us-east-1a]",
+)
+@click.option(
     "--tls-certificate",
     type=click.Path(path_type=Path),
     help="PEM file with the chain: speak TLS, everywhere but on a --listen on the loopback that has "
@@ -60,11 +67,13 @@ if TYPE_CHECKING:
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
 def control(
+    *,
     listen_on: str,
     agent_listen: tuple[str, ...],
     token_file: Path | None,
     data_dir: Path,
     region: str,
+    zone: str,
     tls_certificate: Path | None,
     tls_key: Path | None,
 ) -> None:
@@ -91,6 +100,7 @@ def control(
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         region=region or names.DEFAULT_REGION,
+        zone=zone,
     )
 
     async def run() -> None:

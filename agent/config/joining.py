@@ -264,6 +264,16 @@ class Joining:
         note="on where there are GPUs",
         empty=NoneType,
     )
+    availability_zone: str = setting(
+        "ECS_AVAILABILITY_ZONE",
+        values.NAME,
+        "",
+        "Zone of the host on a control endpoint of one's own: the attribute `ecs.availability-zone`, "
+        "by which tasks are spread and constrained. Name the hosts alike that fail together: a rack, "
+        "a room, a site. Amazon ECS knows the zone by itself.",
+        ours=True,
+        note="on EC2 that of the instance, else the one zone of the control endpoint",
+    )
     detailed_os_family: str = setting(
         "ECS_DETAILED_OS_FAMILY",
         values.NAME,

@@ -1,11 +1,14 @@
 """Typed access to the store: find, scan and change records.
 
 A record that cannot be decoded is logged, left where it is and treated as missing, so that one bad
-row never stops the rest. ``change`` is the one place where compare-and-set is retried.
+row never stops the rest. Whoever compares and sets waits between its tries by ``Tries``.
 """
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -23,16 +26,52 @@ if TYPE_CHECKING:
 RecordT = TypeVar("RecordT", bound=Struct)
 
 SCAN_PAGE = 500
-TRIES = 32
-"""How often a change is tried before it gives up: far more writers than one record ever has."""
+TRY_LIMIT_S = 30.0
+"""How long a change is tried: what waits for it gives up after a minute."""
+_FIRST_WAIT_S = 0.001
+_LONGEST_WAIT_S = 0.1
 
 _log = structlog.get_logger(__name__)
 
 
 class Contended(StoreFailure):
-    """A record changed under every try: too many writers at once."""
+    """A record changed under every try, for as long as it was tried."""
 
     retryable = True
+
+
+class Tries:
+    """The tries of one change that others may have come before.
+
+    ::
+
+        tries = Tries("/families/web")
+        while True:
+            ...  # read, decide, compare and set; return when it succeeded
+            await tries.again()
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._deadline = time.monotonic() + TRY_LIMIT_S
+        self._wait_s = _FIRST_WAIT_S
+        self._draw = random.SystemRandom()
+
+    async def again(self) -> None:
+        """Return when it is time for the next try.
+
+        The wait is random and grows, so that many writers of one record come one after the other.
+
+        Raises:
+            Contended: the time is up.
+        """
+        if time.monotonic() > self._deadline:
+            raise Contended(
+                f"{self._what} was changed by others for {TRY_LIMIT_S:g} s while it was to be "
+                "changed"
+            )
+        await asyncio.sleep(self._draw.uniform(0, self._wait_s))
+        self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
 
 
 class Found(NamedTuple, Generic[RecordT]):
@@ -79,7 +118,12 @@ async def scan(
 
 
 async def change(
-    store: Store, kind: type[RecordT], key: str, decide: Callable[[RecordT], RecordT]
+    store: Store,
+    kind: type[RecordT],
+    key: str,
+    decide: Callable[[RecordT], RecordT],
+    *,
+    urgent: bool = False,
 ) -> RecordT | None:
     """Change a record, again from its newest state whenever somebody else changed it meanwhile.
 
@@ -89,14 +133,16 @@ async def change(
         key: the record's key.
         decide: pure; takes the record, returns the new one, or the same to leave it. It may raise
             to refuse, and may be called more than once. A lease on the key is kept.
+        urgent: as in ``Store.txn``.
 
     Returns:
         The record as it now is, or None when there is none.
 
     Raises:
-        Contended: others were faster ``TRIES`` times.
+        Contended: others were faster for ``TRY_LIMIT_S``.
     """
-    for _ in range(TRIES):
+    tries = Tries(key)
+    while True:
         found = await find(store, kind, key)
         if found is None:
             return None
@@ -104,9 +150,9 @@ async def change(
         if new == found.record:
             return new
         put = Put(key, records.encode(new), found.kv.lease)
-        if (await store.txn([unchanged(found.kv)], [put])).succeeded:
+        if (await store.txn([unchanged(found.kv)], [put], urgent=urgent)).succeeded:
             return new
-    raise Contended(f"{key} changed {TRIES} times while it was being changed")
+        await tries.again()
 
 
 def read(kind: type[RecordT], kv: KeyValue) -> Found[RecordT] | None:

@@ -69,10 +69,10 @@ class Janitor:
         async for kv, task in access.scan(store, _Task, records.TASKS):
             ended = task.settled_at or task.stopped_at
             if task.last_status == "STOPPED" and ended < now - STOPPED_TASK_S:
-                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         async for kv, token in access.scan(store, _Token, records.RUN_TOKENS):
             if token.at < now - RUN_TOKEN_S:
-                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         gone += await self._instances(now)
         if len(self._revisions) == HISTORY_ROUNDS:
             await store.compact(self._revisions[0])
@@ -90,5 +90,5 @@ class Janitor:
                 reason = instance.status_reason
                 await retire(store, instance, reason=reason, clock=self._services.clock)
             if instance.deregistered_at < now - INACTIVE_INSTANCE_S:
-                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
+                gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         return gone

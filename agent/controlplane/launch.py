@@ -11,7 +11,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.controlplane import overrides, payload, records
+from agent.controlplane import payload, records
+from agent.controlplane.definition import overrides
 from agent.controlplane.names import Names, new_id
 from agent.controlplane.records import (
     AssignRecord,

@@ -15,7 +15,8 @@ DEFAULT_REGION = "us-east-1"
 DEFAULT_ACCOUNT = "000000000000"
 
 _ARN = re.compile(r"arn:(aws[a-z-]*):ecs:([a-z0-9-]+):([0-9]{12}):([a-z-]+)/(.+)")
-_TASK_DEFINITION = re.compile(r"([A-Za-z0-9_-]{1,255})(?::([0-9]{1,9}))?")
+_TASK_DEFINITION = re.compile(r"([A-Za-z0-9_-]{1,255})(?::(.*))?", re.DOTALL)
+_REVISION = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,14 @@ class Names:
     account: str = DEFAULT_ACCOUNT
     partition: str = "aws"
 
+    def owns(self, arn: Arn) -> bool:
+        """Tell whether an ARN is of this control endpoint's account and region."""
+        return (arn.partition, arn.region, arn.account) == (
+            self.partition,
+            self.region,
+            self.account,
+        )
+
     def _arn(self, resource: str) -> str:
         return f"arn:{self.partition}:ecs:{self.region}:{self.account}:{resource}"
 
@@ -90,18 +99,23 @@ class Names:
         return f"arn:{self.partition}:iam::{self.account}:root"
 
 
-def split_task_definition(text: str) -> tuple[str, int | None] | None:
+def split_task_definition(text: str) -> tuple[str, str | None] | None:
     """Return family and revision of ``family``, ``family:revision`` or an ARN; None if malformed.
 
-    The revision is None where only the family is given.
+    The revision is what follows the colon, whatever it is (``revision_number``), and None where
+    only the family is given.
     """
     arn = parse_arn(text)
     if arn is not None:
         if arn.kind != "task-definition" or len(arn.path) != 1:
             return None
         text = arn.id
-    match = _TASK_DEFINITION.fullmatch(text)
-    if match is None:
+    elif text.startswith("arn:"):
         return None
-    family, revision = match.groups()
-    return family, int(revision) if revision else None
+    match = _TASK_DEFINITION.fullmatch(text)
+    return None if match is None else (match[1], match[2])
+
+
+def revision_number(text: str) -> int | None:
+    """Return the number of a revision, or None when the text is none."""
+    return int(text) if _REVISION.fullmatch(text) else None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane import docker_config, overrides
+from agent.controlplane import docker_config
+from agent.controlplane.definition import overrides
 from agent.model.payload import (
     Association,
     Attachment,
@@ -84,8 +85,8 @@ def build(
         network_mode=mode,
         pid_mode=body.get("pidMode"),
         ipc_mode=body.get("ipcMode"),
-        cpu=overrides.cpu_units(body["cpu"]) / 1024,
-        memory=overrides.memory_mib(body["memory"]),
+        cpu=int(body["cpu"] or 0) / 1024,
+        memory=int(body["memory"] or 0),
         group=task.group,
         launch_type=task.launch_type,
         task_cluster_arn=names.cluster(task.cluster),

@@ -54,6 +54,10 @@ MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
 CONTROL_ID_KEY = "/meta/controlId"
 """Holds the id that names this store towards agents (``wire.Registered.control_id``)."""
+HISTORY_KEY = "/meta/history"
+"""Holds the id of the store's history: another one since the store was found to have gone back."""
+HEALTH_KEY = "/meta/health"
+"""Written to find out whether the store can be written again."""
 
 
 class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -70,9 +74,7 @@ class ClusterRecord(_Record, frozen=True):
     settings: list[dict[str, str]] = field(default_factory=list)
     """As CreateCluster takes them; kept and shown, not acted upon."""
     configuration: dict[str, Any] = field(default_factory=dict)
-    capacity_providers: list[str] = field(default_factory=list)
-    default_capacity_provider_strategy: list[dict[str, Any]] = field(default_factory=list)
-    service_connect_defaults: dict[str, str] = field(default_factory=dict)
+    """That of execute command alone, which no task can ask for yet."""
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -125,12 +127,18 @@ class InstanceRecord(_Record, frozen=True):
     """Made by the agent once per state directory."""
     generation: int = 1
     """Grows with every registration: a call with an older one comes from a stale twin."""
+    history: str = ""
+    """That of the store when the instance was made: it may hold tasks that a later one forgot."""
+    recovering: bool = False
+    """Whether its agent has still to say what it holds, since the store went back."""
     status: str = "ACTIVE"
     """ACTIVE, DRAINING or INACTIVE (deregistered, kept for a while so that a describe can say so)."""
     status_reason: str = ""
     attributes: dict[str, AttributeRecord] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     agent_version: str = ""
+    agent_hash: str = ""
+    ec2_instance_id: str = ""
     version: int = 1
     """Shown by DescribeContainerInstances; grows with every change that is seen there."""
     registered_at: float = 0.0
@@ -204,7 +212,6 @@ class TaskRecord(_Record, frozen=True):
     overrides: dict[str, Any] = field(default_factory=dict)
     """As RunTask took them (``TaskOverride``)."""
     network_configuration: dict[str, Any] = field(default_factory=dict)
-    volume_configurations: list[dict[str, Any]] = field(default_factory=list)
     needs: Needs = field(default_factory=Needs)
     """What the task takes from its instance while its assignment exists."""
     cpu: str = ""
@@ -232,6 +239,9 @@ class TaskRecord(_Record, frozen=True):
     """Grows with every change that DescribeTasks shows."""
     tags: dict[str, str] = field(default_factory=dict)
     client_token: str = ""
+    adopted: bool = False
+    """Taken back from its agent after the store had forgotten it: nothing can be built from the
+    definition, which may be forgotten too."""
     recent_changes: list[str] = field(default_factory=list)
     """Ids of the last reports applied, newest last: a repeated one changes nothing."""
 

@@ -33,7 +33,8 @@ async def retire_idle(
     """
     key = records.instance_key(instance.cluster, instance.id)
     guard_key = records.placement_key(instance.id)
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         guard = await store.get(guard_key)
         found = await access.find(store, InstanceRecord, key)
         if (await store.range(records.assignments_prefix(instance.id), limit=1)).items:
@@ -41,9 +42,11 @@ async def retire_idle(
         if found is None:
             return instance
         put = Put(key, records.encode(_inactive(found.record, reason, clock())))
-        if (await store.txn([unchanged(found.kv), as_read(guard_key, guard)], [put])).succeeded:
+        if (
+            await store.txn([unchanged(found.kv), as_read(guard_key, guard)], [put], urgent=True)
+        ).succeeded:
             return await retire(store, found.record, reason=reason, clock=clock)
-    raise access.Contended(f"{key} changed {access.TRIES} times while it was being retired")
+        await tries.again()
 
 
 async def retire(
@@ -53,7 +56,7 @@ async def retire(
     now = clock()
     key = records.instance_key(instance.cluster, instance.id)
     retired = await access.change(
-        store, InstanceRecord, key, lambda record: _inactive(record, reason, now)
+        store, InstanceRecord, key, lambda record: _inactive(record, reason, now), urgent=True
     )
     async for kv, assignment in access.scan(
         store, AssignRecord, records.assignments_prefix(instance.id)
@@ -70,6 +73,7 @@ async def retire(
             Delete(records.placement_key(instance.id)),
             Delete(records.manifest_key(instance.id)),
         ],
+        urgent=True,
     )
     return retired or instance
 
@@ -89,14 +93,15 @@ def _inactive(record: InstanceRecord, reason: str, now: float) -> InstanceRecord
 async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> None:
     """Make a task STOPPED that no agent will report any more; one that is STOPPED stays as it is."""
     key = records.task_key(cluster, task_id)
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         found = await access.find(store, TaskRecord, key)
         if found is None:
             return
         task = found.record
         gone = Delete(records.assignment_key(task.instance_id, task_id))
         if task.last_status == "STOPPED":
-            await store.txn([], [gone])
+            await store.txn([], [gone], urgent=True)
             return
         ended = task_changes.stop_without_agent(
             task,
@@ -105,6 +110,6 @@ async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> N
             now=now,
         )
         put = Put(key, records.encode(ended))
-        if (await store.txn([unchanged(found.kv)], [put, gone])).succeeded:
+        if (await store.txn([unchanged(found.kv)], [put, gone], urgent=True)).succeeded:
             return
-    raise access.Contended(f"{key} changed {access.TRIES} times while it was being ended")
+        await tries.again()

@@ -41,8 +41,11 @@ from agent.controlplane.api import (
 )
 from agent.controlplane.api.dispatch import EcsApi
 from agent.controlplane.api.services import Services
-from agent.controlplane.api.validation import EcsModel
+from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
+from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.ecs.wire import EcsWire
+from agent.controlplane.front.door import Door
+from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.store.contract import Put, StoreFailure, absent
@@ -83,6 +86,10 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """Agents must carry one of its tokens, or sign with it; made with a fresh one when missing."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
+    zone: str = ""
+    """Availability zone of hosts that do not say theirs; the region's first when empty."""
+    backups: Schedule | None = None
+    """When copies of the store are made; None for never."""
     lease_s: float = LEASE_S
     """How long an agent may be silent before it shows as disconnected."""
     tls_certificate: Path | None = None
@@ -142,20 +149,34 @@ async def serve(
     await asyncio.to_thread(gate.load)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
-        services = Services(store=store, names=Names(settings.region, settings.account))
+        services = Services(
+            store=store,
+            names=Names(settings.region, settings.account),
+            zone=settings.zone or f"{settings.region}a",
+        )
         model = await asyncio.to_thread(EcsModel.load)
         control_id = await _control_id(store)
-        station = Station.build(services, gate, control_id=control_id, lease_s=settings.lease_s)
+        history = await History.open(store, control_id, seen_revision=store.seen_revision)
+        station = Station.build(
+            services, gate, control_id=control_id, history=history, lease_s=settings.lease_s
+        )
         wire, ecs = AgentWire(station), EcsWire(station)
         sites = _sites(
             settings,
             tls,
-            _application(EcsApi(services, model, handlers(), agents=ecs.calls), wire, ecs, store),
+            _application(
+                EcsApi(services, model, handlers(), agents=ecs.calls),
+                wire,
+                ecs,
+                store,
+                for_operators=True,
+            ),
             _application(
                 EcsApi(services, model, handlers(), agents=ecs.calls, agents_only=True),
                 wire,
                 ecs,
                 store,
+                for_operators=False,
             ),
         )
         async with contextlib.AsyncExitStack() as cleanup:
@@ -174,6 +195,9 @@ async def serve(
                     group.create_task(Janitor(services).run(), name="janitor"),
                     group.create_task(_reload(gate, reload or asyncio.Event()), name="reload"),
                 ]
+                if settings.backups is not None:
+                    backups = Backups(store, settings.backups)
+                    background.append(group.create_task(backups.run(), name="backups"))
                 _log.info(
                     "control endpoint ready",
                     host=host,
@@ -284,21 +308,44 @@ def handlers() -> Handlers:
     }
 
 
-def _application(api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store) -> web.Application:
+def _application(
+    api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store, *, for_operators: bool
+) -> web.Application:
     async def health(_: web.Request) -> web.Response:
-        try:
-            async with asyncio.timeout(_HEALTH_LIMIT_S):
-                await store.get(records.CONTROL_ID_KEY)
-        except (StoreFailure, TimeoutError) as error:
-            return web.Response(status=503, text=f"store: {error!r}\n")
-        return web.Response(text="ok\n")
+        problem = await _problem(store)
+        return (
+            web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
+        )
 
     app = web.Application()
-    app.router.add_post("/", api.handle)
     app.router.add_get("/healthz", health)
     wire.add_routes(app.router)
     ecs.add_routes(app.router)
+    if for_operators:
+        # Last, since services of AWS use paths of any kind.
+        door = Door({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
+        app.router.add_route("*", "/{path:.*}", door.handle)
+    else:
+        app.router.add_post("/", api.handle)
     return app
+
+
+async def _problem(store: Store) -> str:
+    """Return what keeps this endpoint from its work, for a person; empty when nothing does.
+
+    After a failure of the store something is written, since nothing else may come along to find out
+    that it works again.
+    """
+    try:
+        async with asyncio.timeout(_HEALTH_LIMIT_S):
+            await store.get(records.CONTROL_ID_KEY)
+            if store.problem:
+                await store.txn([], [Put(records.HEALTH_KEY, b"")])
+    except TimeoutError:
+        return f"the store did not answer within {_HEALTH_LIMIT_S:g} s"
+    except StoreFailure as error:
+        return str(error)
+    return store.problem
 
 
 async def _control_id(store: Store) -> str:

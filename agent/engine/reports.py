@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.model import ids
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface, TaskChange
 from agent.model.status import ContainerStatus, TaskStatus
 
@@ -104,7 +105,7 @@ def _attachments(record: TaskRecord) -> list[AttachmentChange]:
             id=network.attachment_id,
             status="ATTACHED" if record.network_held else "DELETED",
             details={
-                "networkInterfaceId": network.attachment_id,
+                "networkInterfaceId": ids.interface_id(network.attachment_id),
                 "macAddress": network.mac,
                 "privateDnsName": network.hostname,
                 "privateIPv4Address": network.ipv4,

@@ -13,6 +13,10 @@ from typing import NewType
 TaskArn = NewType("TaskArn", str)
 InstanceArn = NewType("InstanceArn", str)
 
+_NAME_LIMIT = 255
+"""Bytes of a file's name: the engine keeps a volume in a directory of its name."""
+_REVISION_LIMIT = 32
+"""Far more than a revision has that Amazon ECS counts."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 
 
@@ -31,6 +35,14 @@ def cluster_name(cluster: str) -> str:
     return cluster.rsplit("/", 1)[-1]
 
 
+def interface_id(attachment_id: str) -> str:
+    """Return the id of a task's network interface, derived from that of its attachment.
+
+    Shape ``eni-<17 hex digits>`` as EC2 gives, by which clients know an interface.
+    """
+    return f"eni-{hashlib.sha256(attachment_id.encode()).hexdigest()[:17]}"
+
+
 def container_engine_name(arn: str, family: str, revision: str, container: str) -> str:
     """Return the name of a container in the engine; the same inputs give the same name for ever.
 
@@ -47,6 +59,13 @@ def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str
     return _engine_name(family, revision, volume, digest)
 
 
-def _engine_name(*parts: str) -> str:
+def _engine_name(family: str, revision: str, part: str, digest: str) -> str:
     # A name that the engine's API cannot even be asked about could never be cleaned up.
-    return "-".join(("ecs", *(_UNSAFE.sub("", part) for part in parts)))
+    family, revision, part = (_UNSAFE.sub("", text) for text in (family, revision, part))
+    # The digest makes the name unique, so the words can be cut.
+    revision = revision[:_REVISION_LIMIT]
+    room = _NAME_LIMIT - len(f"ecs---{revision}-{digest}")
+    if len(family) + len(part) > room:
+        family = family[: max(room - len(part), room // 2)]
+        part = part[: room - len(family)]
+    return f"ecs-{family}-{revision}-{part}-{digest}"

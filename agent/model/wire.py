@@ -12,6 +12,7 @@ GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S`` → 
                                                       S seconds, also a fraction
 POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
+POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``ChangesAnswer``
 DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 
@@ -20,6 +21,16 @@ DELETE ``/v1/instances/{id}``                         leave → 204
 410 ``RevisionCompacted``, 429 and 5xx: try again. Bodies above 1 KiB may be gzip in both directions.
 
 Where control asks for tokens, every call carries one as ``Authorization: Bearer TOKEN``.
+
+A store of control can go back: an older copy is put in its place. What it then wants is not what it
+wanted last, and nobody may be stopped by it. Therefore a store has a **history**, which gets a new id
+when it is found to have gone back, and the agent keeps the history and the revision that it saw last:
+
+- An answer of another history, or of an older revision, is not obeyed. The agent registers again and
+  says what it saw. So does every agent that starts.
+- Where control finds that it went back (``Registered.went_back``), the agent says what it holds
+  (``held``). Control takes back the tasks that it forgot, and what became of the others.
+- After that the agent asks from revision 0, and what it is told counts again.
 """
 
 from __future__ import annotations
@@ -62,8 +73,16 @@ class Register(_Wire, frozen=True):
     attributes: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     agent_version: str = ""
+    agent_hash: str = ""
+    ec2_instance_id: str = ""
+    """Where the host is an EC2 instance that said so."""
     known_tasks: list[str] = field(default_factory=list)
     """ARNs of the tasks that this agent holds, stopped and unreported ones included."""
+    seen_control_id: str = ""
+    """The control whose answers the next two are of; empty when there was none."""
+    seen_history: str = ""
+    seen_revision: int = 0
+    """The newest revision whose orders this agent took."""
 
 
 class Registered(_Wire, frozen=True):
@@ -76,6 +95,10 @@ class Registered(_Wire, frozen=True):
     control_id: str
     """Names the control endpoint's store: another id means another control, not a newer answer."""
     cluster_arn: str = ""
+    history: str = ""
+    """Of control's store; empty from a control that does not know histories."""
+    went_back: bool = False
+    """The store is older than what this agent saw: say what is held before asking for orders."""
 
 
 class Assignment(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -99,6 +122,25 @@ class Assignments(_Wire, frozen=True):
     instance_status: str = "ACTIVE"
     """ACTIVE or DRAINING."""
     tasks: list[Assignment] = field(default_factory=list)
+    history: str = ""
+    """Of control's store; the revision counts within it."""
+
+
+class HeldTask(_Wire, frozen=True):
+    """One task that an agent holds, for a control that may have forgotten it."""
+
+    payload: msgspec.Raw
+    """The ``payload.TaskPayload`` that the agent was given."""
+    change: TaskChange
+    """Where the task stands now, as a report."""
+
+
+class Held(_Wire, frozen=True):
+    """A part of what an agent holds, in any order."""
+
+    tasks: list[HeldTask]
+    last: bool = False
+    """True in the part behind which nothing comes."""
 
 
 class Changes(_Wire, frozen=True):

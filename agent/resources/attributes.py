@@ -42,9 +42,14 @@ _LOGGING_DRIVER_MINORS = {
 }
 
 _ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docker-plugin.local")
+_LATEST = ":latest"
 
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives ``awsvpc`` tasks addresses by itself, without an ENI."""
+
+ZONE = "ecs.availability-zone"
+OUR_ZONE = "ecs-host-agent.availability-zone"
+"""The zone as ``towards_ecs`` says it: Amazon ECS gives the other name to what it knows itself."""
 
 _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 _VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
@@ -65,6 +70,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
     """``containerPortRange`` is published."""
+    volume_plugins: tuple[str, ...] = ()
+    """Volume drivers of the engine besides ``local``."""
     selinux: bool = False
     """``ECS_SELINUX_CAPABLE``."""
     apparmor: bool = False
@@ -76,6 +83,7 @@ def advertised(
     features: Features,
     *,
     api_version: str,
+    zone: str = "",
     custom: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Return the attributes to register; a capability has an empty value.
@@ -85,6 +93,7 @@ def advertised(
         features: what is switched on.
         api_version: the engine API in use, for example ``1.41``. Attributes of older APIs are
             included even where the engine dropped them, as task definitions still ask for them.
+        zone: ``ECS_AVAILABILITY_ZONE``; without one, control says where the host is.
         custom: ``ECS_INSTANCE_ATTRIBUTES``; names of ours win over equal custom ones.
 
     Raises:
@@ -94,7 +103,8 @@ def advertised(
     capabilities = _capabilities(features, minor)
     if features.awsvpc:
         capabilities.append(f"{_SHORT}task-eni")
-    return checked(custom or {}) | dict.fromkeys(capabilities, "") | _valued(host)
+    values = _valued(host) | ({ZONE: zone} if zone else {})
+    return checked(custom or {}) | dict.fromkeys(capabilities, "") | values
 
 
 def towards_ecs(
@@ -102,6 +112,7 @@ def towards_ecs(
     features: Features,
     *,
     api_version: str,
+    zone: str = "",
     external: bool = False,
     detailed_os_family: str = "",
 ) -> dict[str, str]:
@@ -116,6 +127,7 @@ def towards_ecs(
         host: what the inventory found.
         features: what is switched on.
         api_version: the engine API in use, as in ``advertised``.
+        zone: ``ECS_AVAILABILITY_ZONE``, which only our own control endpoint reads.
         external: ``ECS_EXTERNAL``; other hosts prove their processor by their identity document.
         detailed_os_family: ``ECS_DETAILED_OS_FAMILY``; empty for what the inventory found.
     """
@@ -129,6 +141,8 @@ def towards_ecs(
         del values["ecs.cpu-architecture"]
     if features.awsvpc:
         values[TASK_NETWORK] = "1"
+    if zone:
+        values[OUR_ZONE] = zone
     return dict.fromkeys(capabilities, "") | values
 
 
@@ -137,6 +151,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     names = [f"{_PREFIX}docker-remote-api.1.{m}" for m in _REMOTE_API_MINORS if m <= minor]
     names += _logging(features.logging_drivers, minor)
     names += [_SHORT + name for name in _ALWAYS]
+    names += _volume_plugins(features.volume_plugins)
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}selinux": features.selinux,
@@ -168,6 +183,14 @@ def _logging(drivers: Iterable[str], minor: int) -> list[str]:
         for driver in drivers
         if driver in _LOGGING_DRIVER_MINORS and _LOGGING_DRIVER_MINORS[driver] <= minor
     ]
+
+
+def _volume_plugins(plugins: Iterable[str]) -> list[str]:
+    """A plugin of the newest tag is asked for with the tag and without it."""
+    tagged = [name for plugin in plugins for name in {plugin, plugin.removesuffix(_LATEST)}]
+    # No name of an attribute has a colon.
+    names = sorted(f"{_SHORT}docker-plugin.{name.replace(':', '.')}" for name in tagged)
+    return [name for name in names if _NAME.fullmatch(name)]
 
 
 def _minor(api_version: str) -> int:

@@ -33,6 +33,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     engine_id: str = ""
     security_options: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
+    volume_plugins: tuple[str, ...] = ()
+    """Drivers of volumes that the engine has, ``local`` among them."""
     live_restore: bool = False
 
 

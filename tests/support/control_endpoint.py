@@ -24,6 +24,7 @@ from agent.model.wire import (
     Register,
     Registered,
 )
+from tests.support.ecs_shapes import errors_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +61,9 @@ class Endpoint:
         async with self.session.post(self.url, data=_encode(request), headers=headers) as answer:
             body: dict[str, Any] = msgspec.json.decode(await answer.read())
             if answer.status != 200:
-                raise ApiFailure(answer.status, body)
+                failure = ApiFailure(answer.status, body)
+                assert failure.name in errors_of(operation), "an error that this call does not have"
+                raise failure
             return body
 
     async def task(self, arn: str, **more: Any) -> dict[str, Any]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+
+from agent.controlplane import server
 from agent.controlplane.api.validation import EcsModel
 
 if TYPE_CHECKING:
@@ -22,6 +27,30 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "map": (dict,),
     "structure": (dict,),
 }
+
+
+_OF_ANY_CALL = frozenset(
+    {
+        "ServerException",
+        "SerializationException",
+        "UnknownOperationException",
+        "NotServedHere",
+        "RequestEntityTooLargeException",
+        "RequestTimeoutException",
+        "UnsupportedMediaTypeException",
+    }
+)
+
+
+@cache
+def errors_of(operation: str) -> frozenset[str]:
+    """Return the names of the errors that a call can have; of one not served, that as well."""
+    service = ServiceModel(Loader().load_service_model("ecs", "service-2"), "ecs")
+    if operation not in service.operation_names:
+        return _OF_ANY_CALL
+    own = {shape.name for shape in service.operation_model(operation).error_shapes}
+    unserved = set() if operation in server.handlers() else {"UnsupportedFeatureException"}
+    return _OF_ANY_CALL | own | unserved
 
 
 class StrictModel(EcsModel):

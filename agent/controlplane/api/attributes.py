@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.controlplane.api.services import Handlers, Services
+    from agent.controlplane.names import Names
 
 CALL_LIMIT = 10
 """Most attributes in one call."""
@@ -123,9 +124,10 @@ async def _change(
     at_most(given, CALL_LIMIT, "attributes")
     by_target: dict[str, list[Mapping[str, str]]] = {}
     for attribute in given:
-        by_target.setdefault(_target(attribute, cluster.name), []).append(attribute)
+        by_target.setdefault(_target(services.names, attribute, cluster.name), []).append(attribute)
     keys = {target: records.instance_key(cluster.name, target) for target in by_target}
-    for _ in range(access.TRIES):
+    tries = access.Tries(f"attributes in {cluster.name}")
+    while True:
         found = await access.find_many(services.store, InstanceRecord, keys.values())
         compares, puts = [], []
         for target, mine in by_target.items():
@@ -141,16 +143,16 @@ async def _change(
             puts.append(Put(keys[target], records.encode(new)))
         if (await services.store.txn(compares, puts)).succeeded:
             return {"attributes": [_show(services, cluster.name, a) for a in given]}
-    raise access.Contended("the instances change too often")
+        await tries.again()
 
 
-def _target(attribute: Mapping[str, str], cluster: str) -> str:
+def _target(names: Names, attribute: Mapping[str, str], cluster: str) -> str:
     target = attribute.get("targetId")
     if not target:
         raise InvalidParameterException(f"The attribute '{attribute['name']}' needs a targetId.")
     if not target.startswith("arn:") and "targetType" not in attribute:
         raise InvalidParameterException("targetType is needed where targetId is not an ARN.")
-    return resource_id(target, TARGET_TYPE, cluster)
+    return resource_id(names, target, TARGET_TYPE, cluster)
 
 
 def _show(services: Services, cluster: str, attribute: Mapping[str, str]) -> dict[str, Any]:
@@ -158,7 +160,7 @@ def _show(services: Services, cluster: str, attribute: Mapping[str, str]) -> dic
         "name": attribute["name"],
         "value": attribute.get("value"),
         "targetType": TARGET_TYPE,
-        "targetId": services.names.instance(cluster, _target(attribute, cluster)),
+        "targetId": services.names.instance(cluster, _target(services.names, attribute, cluster)),
     }
 
 

@@ -13,9 +13,11 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.api.errors import (
+    ClientException,
     ClusterContainsContainerInstancesException,
     ClusterContainsTasksException,
     ClusterNotFoundException,
+    InvalidParameterException,
 )
 from agent.controlplane.api.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
 from agent.controlplane.api.pages import page_size, start_after, token
@@ -24,12 +26,15 @@ from agent.controlplane.records import ClusterRecord
 from agent.controlplane.store.contract import Put, absent, as_read, unchanged
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from agent.controlplane.api.services import Handlers, Services
 
 
 _INSIGHTS = "containerInsights"
+"""Kept and shown. It is about CloudWatch: here, figures of all tasks are taken whatever it says."""
+_INSIGHTS_VALUES = ("enabled", "disabled", "enhanced")
+_FARGATE = frozenset({"FARGATE", "FARGATE_SPOT"})
 
 
 class _Status(Struct, rename="camel"):
@@ -42,15 +47,13 @@ class _Status(Struct, rename="camel"):
 async def create_cluster(services: Services, request: dict[str, Any]) -> dict[str, Any]:
     """Make a cluster; one that exists is returned as it is."""
     name = cluster_name(request.get("clusterName"))
+    _check(request)
     new = ClusterRecord(
         name=name,
         arn=services.names.cluster(name),
         created_at=services.clock(),
         settings=request.get("settings", []),
         configuration=request.get("configuration", {}),
-        capacity_providers=request.get("capacityProviders", []),
-        default_capacity_provider_strategy=request.get("defaultCapacityProviderStrategy", []),
-        service_connect_defaults=request.get("serviceConnectDefaults", {}),
         tags=read_tags(request.get("tags", [])),
     )
     key = records.cluster_key(name)
@@ -64,6 +67,40 @@ async def create_cluster(services: Services, request: dict[str, Any]) -> dict[st
         new = changed or new
     counts = await _count(services, name)
     return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
+
+
+def _check(request: Mapping[str, Any]) -> None:
+    """Raise ``ApiError`` for what a cluster would be shown to have and nothing would be done of."""
+    strategy = request.get("defaultCapacityProviderStrategy", [])
+    for name in (
+        *request.get("capacityProviders", []),
+        *(item["capacityProvider"] for item in strategy),
+    ):
+        if name not in _FARGATE:
+            raise InvalidParameterException(
+                f"The specified capacity provider '{name[:255]}' was not found. Specify a valid "
+                "name or ARN and try again."
+            )
+        raise ClientException(
+            f"The capacity provider {name} is not supported: tasks run on your own hosts here, and "
+            "a cluster takes any host that joins it. Leave out 'capacityProviders' and "
+            "'defaultCapacityProviderStrategy'."
+        )
+    if request.get("serviceConnectDefaults", {}).get("namespace"):
+        raise ClientException(
+            "'serviceConnectDefaults' is not supported: there are no namespaces here; leave it out."
+        )
+    if any(request.get("configuration", {}).get("managedStorageConfiguration", {}).values()):
+        raise ClientException(
+            "'configuration.managedStorageConfiguration' is not supported: containers share the "
+            "disk of their host; leave it out, and encrypt the host's disk."
+        )
+    for setting in request.get("settings", []):
+        if setting.get("value") not in _INSIGHTS_VALUES:
+            raise InvalidParameterException(
+                f"The value of the cluster setting {_INSIGHTS} must be one of "
+                f"[{','.join(_INSIGHTS_VALUES)}]."
+            )
 
 
 async def describe_clusters(services: Services, request: dict[str, Any]) -> dict[str, Any]:
@@ -110,7 +147,8 @@ async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[st
     """Make a cluster INACTIVE; it must hold no container instances and no tasks."""
     name = cluster_name(request["cluster"])
     key, members_key = records.cluster_key(name), records.members_key(name)
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         members = await services.store.get(members_key)
         found = await access.find(services.store, ClusterRecord, key)
         if found is None or found.record.status != "ACTIVE":
@@ -127,7 +165,7 @@ async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[st
         compares = [unchanged(found.kv), as_read(members_key, members)]
         if (await services.store.txn(compares, [put])).succeeded:
             return {"cluster": _show(gone, counts, set())}
-    raise access.Contended(f"{key} changes too often to be deleted")
+        await tries.again()
 
 
 async def _count(services: Services, name: str) -> Counter[str]:
@@ -153,13 +191,11 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
         "statistics": _statistics(counts) if "STATISTICS" in include else [],
         "tags": show_tags(cluster.tags) if "TAGS" in include else [],
         "settings": _settings(cluster) if "SETTINGS" in include else [],
-        "capacityProviders": cluster.capacity_providers,
-        "defaultCapacityProviderStrategy": cluster.default_capacity_provider_strategy,
+        "capacityProviders": [],
+        "defaultCapacityProviderStrategy": [],
     }
     if "CONFIGURATIONS" in include and cluster.configuration:
         shown["configuration"] = cluster.configuration
-    if cluster.service_connect_defaults:
-        shown["serviceConnectDefaults"] = cluster.service_connect_defaults
     return shown
 
 

@@ -32,7 +32,7 @@ from agent.controlplane.api.errors import (
     UnsupportedMediaTypeException,
 )
 from agent.controlplane.api.validation import TARGET_PREFIX
-from agent.controlplane.store.contract import StoreUnavailable
+from agent.controlplane.store.contract import StoreFailure
 
 if TYPE_CHECKING:
     from agent.controlplane.api.services import Handler, Handlers, Services
@@ -114,8 +114,10 @@ class EcsApi:
             return _answer(200, response, request_id)
         except ApiError as error:
             return _error(error, request_id)
-        except StoreUnavailable as error:
-            _log.error("store unavailable", target=target, request_id=request_id, error=str(error))
+        except StoreFailure as error:
+            # Which disk is full, or what is damaged, is for operators, and nobody else calls.
+            _log.error("store failed", target=target, request_id=request_id, error=str(error))
+            return _error(ServerException(f"{error} (request {request_id})"), request_id)
         except TimeoutError:
             _log.error("call timed out", target=target, request_id=request_id)
         except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and others go on

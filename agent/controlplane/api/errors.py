@@ -55,6 +55,13 @@ class ClusterContainsContainerInstancesException(ApiError):
         super().__init__(text)
 
 
+class ServiceNotFoundException(ApiError):
+    """The service does not exist."""
+
+    def __init__(self, text: str = "Service not found.") -> None:
+        super().__init__(text)
+
+
 class TargetNotFoundException(ApiError):
     """The target of an attribute does not exist."""
 
@@ -67,24 +74,12 @@ class ResourceNotFoundException(ApiError):
     """The resource of a tag does not exist."""
 
 
-class ResourceInUseException(ApiError):
-    """The resource is used and cannot be changed."""
-
-
-class LimitExceededException(ApiError):
-    """A limit of the service would be passed."""
-
-
 class ConflictException(ApiError):
     """The call contradicts an earlier one with the same client token."""
 
 
 class UnsupportedFeatureException(ApiError):
     """The operation or option exists in ECS and not here."""
-
-
-class AccessDeniedException(ApiError):
-    """The caller may not do this."""
 
 
 class NotServedHere(ApiError):

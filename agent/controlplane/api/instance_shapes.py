@@ -50,10 +50,11 @@ def show_instance(record: InstanceRecord, load: Load, *, with_tags: bool) -> dic
     engine = record.resources.engine_version
     return {
         "containerInstanceArn": record.arn,
-        "ec2InstanceId": "",
+        "ec2InstanceId": record.ec2_instance_id,
         "version": record.version,
         "versionInfo": {
             "agentVersion": record.agent_version,
+            "agentHash": record.agent_hash or None,
             "dockerVersion": f"DockerVersion: {engine}" if engine else None,
         },
         "registeredResources": _registered(record),

@@ -34,9 +34,11 @@ async def describe_container_instances(
     cluster = await active_cluster(services, request)
     given = request["containerInstances"]
     if not given:
-        raise InvalidParameterException("Container instances cannot be empty.")
-    at_most(given, DESCRIBE_LIMIT, "containerInstances")
-    ids = list(dict.fromkeys(resource_id(text, _KIND, cluster.name) for text in given))
+        raise InvalidParameterException("Container instance cannot be empty.")
+    at_most(given, DESCRIBE_LIMIT, "instanceIds")
+    ids = list(
+        dict.fromkeys(resource_id(services.names, text, _KIND, cluster.name) for text in given)
+    )
     found, failures = await _find(services, cluster.name, ids)
     with_tags = "TAGS" in request.get("include", [])
     shown = [await _show(services, record, with_tags=with_tags) for record in found]
@@ -65,7 +67,7 @@ async def deregister_container_instance(
 ) -> dict[str, Any]:
     """End an instance; with tasks on it only by ``force``, which ends them too."""
     cluster = await active_cluster(services, request)
-    instance_id = resource_id(request["containerInstance"], _KIND, cluster.name)
+    instance_id = resource_id(services.names, request["containerInstance"], _KIND, cluster.name)
     found, _ = await _find(services, cluster.name, [instance_id])
     if not found:
         raise InvalidParameterException("The referenced container instance was not found.")
@@ -90,9 +92,9 @@ async def update_container_instances_state(
         )
     given = request["containerInstances"]
     if not given:
-        raise InvalidParameterException("Container instances cannot be empty.")
-    at_most(given, STATE_LIMIT, "containerInstances")
-    ids = dict.fromkeys(resource_id(text, _KIND, cluster.name) for text in given)
+        raise InvalidParameterException("Container instance cannot be empty.")
+    at_most(given, STATE_LIMIT, "instanceIds")
+    ids = dict.fromkeys(resource_id(services.names, text, _KIND, cluster.name) for text in given)
     shown, failures = [], []
     for instance_id in ids:
         changed = await access.change(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.controlplane.api.services import Services
+    from agent.controlplane.names import Names
 
 DEFAULT_CLUSTER = "default"
 DESCRIBE_LIMIT = 100
@@ -28,6 +29,9 @@ DESCRIBE_LIMIT = 100
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ID = re.compile(r"[A-Za-z0-9-]{1,255}")
+_ID_LENGTHS = (32, 36)
+"""Of the ids that are given today, and of those that were UUIDs."""
+_ID_NAMES = {"task": "taskId", "container-instance": "instanceId"}
 
 
 def cluster_name(text: str | None) -> str:
@@ -75,24 +79,37 @@ def names_it(given: str | None, arn: str) -> bool:
     return not (given or "").startswith("arn:") or given == arn
 
 
-def resource_id(text: str, kind: str, cluster: str) -> str:
+def resource_id(names: Names, text: str, kind: str, cluster: str) -> str:
     """Return the id of a task or a container instance given as id or ARN.
 
     Args:
+        names: of this control endpoint; an ARN of another account or region is not one of its own.
         text: as the client gave it.
         kind: ``task`` or ``container-instance``.
         cluster: name of the cluster it must be in. An ARN of the old, short format names none.
 
     Raises:
-        InvalidParameterException: it is malformed, of another kind, or of another cluster.
+        InvalidParameterException: it is malformed, of another kind, cluster, account or region.
     """
     if not text.startswith("arn:"):
+        if len(text) not in _ID_LENGTHS:
+            raise InvalidParameterException(
+                f"{_ID_NAMES[kind]} length should be one of "
+                f"[{','.join(str(length) for length in _ID_LENGTHS)}]"
+            )
         if not _ID.fullmatch(text):
-            raise InvalidParameterException(f"Invalid id: {text[:255]}")
+            raise InvalidParameterException(f"Invalid id: {text}")
         return text
     arn = parse_arn(text)
     if arn is None or arn.kind != kind or len(arn.path) > 2 or not _ID.fullmatch(arn.id):
-        raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no {kind} ARN.")
+        raise InvalidParameterException(
+            f"Invalid identifier: {text[:255]} is not the ARN of a {kind}"
+        )
+    if not names.owns(arn):
+        raise InvalidParameterException(
+            f"Invalid identifier: Identifier is for account {arn.account} in {arn.region}. Your "
+            f"account is {names.account} in {names.region}"
+        )
     if len(arn.path) == 2 and arn.path[0] != cluster:
         raise InvalidParameterException(
             f"Invalid identifier: Identifier is for {arn.path[0]}. Your cluster is {cluster}"

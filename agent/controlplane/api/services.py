@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.fleet import Fleet
-from agent.controlplane.names import Names
+from agent.controlplane.names import DEFAULT_REGION, Names
 
 if TYPE_CHECKING:
     from agent.controlplane.store.contract import Store
@@ -20,6 +20,8 @@ class Services:
 
     store: Store
     names: Names = field(default_factory=Names)
+    zone: str = f"{DEFAULT_REGION}a"
+    """Availability zone of hosts that do not say theirs."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     fleet: Fleet = field(init=False, repr=False)

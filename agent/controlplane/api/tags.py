@@ -18,7 +18,7 @@ from agent.controlplane.api.errors import (
     InvalidParameterException,
     ResourceNotFoundException,
 )
-from agent.controlplane.names import parse_arn, split_task_definition
+from agent.controlplane.names import parse_arn, revision_number, split_task_definition
 from agent.controlplane.records import (
     ClusterRecord,
     InstanceRecord,
@@ -109,9 +109,10 @@ def _place_of(arn: Arn) -> _Place | None:
             return _Place(InstanceRecord, key)
         case "task-definition", (name,):
             split = split_task_definition(name)
-            if split is None or split[1] is None:
+            revision = revision_number(split[1] or "") if split is not None else None
+            if split is None or revision is None:
                 return None
-            key = records.task_definition_key(split[0], split[1])
+            key = records.task_definition_key(split[0], revision)
             return _Place(TaskDefinitionRecord, key)
         case _:
             return None
@@ -171,7 +172,12 @@ async def untag_resource(services: Services, request: dict[str, Any]) -> dict[st
 
 async def list_tags_for_resource(services: Services, request: dict[str, Any]) -> dict[str, Any]:
     """Return the tags of a resource."""
-    return {"tags": show_tags(await _change(services, request["resourceArn"], lambda tags: tags))}
+    try:
+        tags = await _change(services, request["resourceArn"], lambda tags: tags)
+    except ResourceNotFoundException as error:
+        # This call alone does not know that error.
+        raise InvalidParameterException(str(error)) from None
+    return {"tags": show_tags(tags)}
 
 
 HANDLERS: Handlers = {

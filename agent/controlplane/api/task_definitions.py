@@ -12,17 +12,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.definition_rules import (
-    check_definition,
-    check_family,
-    compatibilities,
-    required_attributes,
-)
 from agent.controlplane.api.errors import ClientException, InvalidParameterException
 from agent.controlplane.api.naming import names_it
 from agent.controlplane.api.pages import page_size, start_after, token
 from agent.controlplane.api.tags import read_tags, show_tags
-from agent.controlplane.names import split_task_definition
+from agent.controlplane.definition.rules import check_definition, check_family, compatibilities
+from agent.controlplane.definition.support import required_attributes
+from agent.controlplane.names import revision_number, split_task_definition
 from agent.controlplane.records import FamilyRecord, TaskDefinitionRecord
 from agent.controlplane.store.contract import Put, absent, unchanged
 
@@ -59,7 +55,8 @@ async def register_task_definition(services: Services, request: dict[str, Any]) 
         tags=read_tags(request.get("tags", [])),
     )
     key = records.family_key(family)
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         counter = await access.find(services.store, FamilyRecord, key)
         revision = counter.record.last_revision + 1 if counter else 1
         new = replace(new, revision=revision, arn=services.names.task_definition(family, revision))
@@ -72,7 +69,7 @@ async def register_task_definition(services: Services, request: dict[str, Any]) 
         )
         if result.succeeded:
             return {"taskDefinition": show(new), "tags": show_tags(new.tags)}
-    raise access.Contended(f"{key} changes too often")
+        await tries.again()
 
 
 async def find_task_definition(services: Services, text: str) -> TaskDefinitionRecord | None:
@@ -84,10 +81,7 @@ async def find_task_definition(services: Services, text: str) -> TaskDefinitionR
     Raises:
         InvalidParameterException: the text is malformed, or an ARN of something else.
     """
-    split = split_task_definition(text)
-    if split is None:
-        raise InvalidParameterException(f"Invalid task definition: {text[:255]}")
-    family, revision = split
+    family, revision = _split(text)
     if revision is None:
         record = await newest_active(services.store, family)
         if record is None or not names_it(text, record.arn.rpartition(":")[0]):
@@ -96,6 +90,20 @@ async def find_task_definition(services: Services, text: str) -> TaskDefinitionR
     key = records.task_definition_key(family, revision)
     found = await access.find(services.store, TaskDefinitionRecord, key)
     return found.record if found and names_it(text, found.record.arn) else None
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    """Return family and revision; raises ``InvalidParameterException`` for a malformed name."""
+    split = split_task_definition(text)
+    if split is None:
+        raise InvalidParameterException(f"Invalid task definition: {text[:255]}")
+    family, revision = split
+    if revision is None:
+        return family, None
+    number = revision_number(revision)
+    if number is None:
+        raise InvalidParameterException(f"Invalid revision number. Number: {revision[:255]}")
+    return family, number
 
 
 async def newest_active(store: Store, family: str) -> TaskDefinitionRecord | None:
@@ -129,12 +137,9 @@ async def describe_task_definition(services: Services, request: dict[str, Any]) 
 async def deregister_task_definition(services: Services, request: dict[str, Any]) -> dict[str, Any]:
     """Make one revision INACTIVE; an INACTIVE one stays as it is."""
     text = request["taskDefinition"]
-    split = split_task_definition(text)
-    if split is None:
-        raise InvalidParameterException(f"Invalid task definition: {text[:255]}")
-    family, revision = split
+    family, revision = _split(text)
     if revision is None:
-        raise InvalidParameterException("Invalid revision number. Number: ")
+        raise ClientException("Revision is missing.")
     if not names_it(text, services.names.task_definition(family, revision)):
         raise ClientException(_UNKNOWN)
     now = services.clock()

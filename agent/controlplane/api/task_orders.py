@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane import overrides, payload
+from agent.controlplane import payload
 from agent.controlplane.api.errors import (
     ClientException,
     InvalidParameterException,
@@ -20,6 +20,7 @@ from agent.controlplane.api.errors import (
 from agent.controlplane.api.naming import active_cluster
 from agent.controlplane.api.tags import read_tags
 from agent.controlplane.api.task_definitions import find_task_definition
+from agent.controlplane.definition import overrides, rules, support
 from agent.controlplane.launch import Order
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ MAX_SECURITY_GROUPS = 5
 TOKEN_LENGTH = 64
 
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
-_LAUNCH_TYPES = {"EC2", "EXTERNAL"}
 
 
 async def active_task_definition(services: Services, given: str) -> TaskDefinitionRecord:
@@ -41,11 +41,9 @@ async def active_task_definition(services: Services, given: str) -> TaskDefiniti
 
     Raises:
         ClientException: there is none, or it was deregistered.
+        InvalidParameterException: the name is malformed.
     """
-    try:
-        record = await find_task_definition(services, given)
-    except InvalidParameterException:
-        record = None
+    record = await find_task_definition(services, given)
     if record is None:
         raise ClientException("TaskDefinition not found.")
     if record.status != "ACTIVE":
@@ -59,28 +57,21 @@ async def read_order(services: Services, request: Mapping[str, Any]) -> Order:
     Raises:
         ApiError: as ECS would.
     """
-    _refuse_unsupported(request)
+    _check_capacity(request)
     cluster = await active_cluster(services, request)
     definition = await active_task_definition(services, request["taskDefinition"])
-    launch_type = _launch_type(request, definition)
-    asked = request.get("overrides") or {}
-    try:
-        body = overrides.effective(definition.definition, asked)
-        for container in body["containerDefinitions"]:
-            overrides.gpu_count(container)
-    except overrides.OverrideError as error:
-        raise InvalidParameterException(str(error)) from None
+    body = _effective(request, definition)
     token = request.get("clientToken") or ""
     if len(token) > TOKEN_LENGTH:
         raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
     return Order(
         cluster=cluster.name,
         definition=definition,
-        overrides=asked,
+        overrides=request.get("overrides") or {},
         body=body,
         group=_group(request, definition),
         started_by=_started_by(request),
-        launch_type=launch_type,
+        launch_type=request.get("launchType") or "EC2",
         network_configuration=_network(request, payload.network_mode(body)),
         tags=_tags(request, cluster, definition),
         client_token=token,
@@ -90,7 +81,7 @@ async def read_order(services: Services, request: Mapping[str, Any]) -> Order:
 
 def required_attributes(order: Order) -> dict[str, str]:
     """Return the attributes that an instance must have for the task, by the ECS rules."""
-    wanted = dict.fromkeys(order.definition.requires_attributes, "")
+    wanted = dict.fromkeys(support.required_attributes(order.body), "")
     platform = order.body.get("runtimePlatform") or {}
     architecture = platform.get("cpuArchitecture")
     if architecture:
@@ -100,51 +91,43 @@ def required_attributes(order: Order) -> dict[str, str]:
     return wanted
 
 
-def _refuse_unsupported(request: Mapping[str, Any]) -> None:
-    if request.get("enableExecuteCommand"):
-        raise UnsupportedFeatureException(
-            "Execute command is not supported by this control endpoint."
-        )
-    if request.get("volumeConfigurations"):
-        raise UnsupportedFeatureException(
-            "Volumes configured at launch are not supported by this control endpoint."
-        )
-    if request.get("propagateTags") == "SERVICE":
-        raise InvalidParameterException(
-            "Tags can be propagated from a service only by the service."
-        )
-    providers = request.get("capacityProviderStrategy")
-    if providers and request.get("launchType"):
+def _effective(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> dict[str, Any]:
+    """Return the definition as the request changes it, checked as a registration is.
+
+    Raises:
+        UnsupportedFeatureException: the request or the definition asks for what is not served.
+        InvalidParameterException: an override breaks a rule.
+    """
+    asked = request.get("overrides") or {}
+    try:
+        overrides.check_length(asked)
+        body = overrides.effective(definition.definition, asked)
+        refusal = support.refusal_of_run(request, body)
+        if refusal is not None:
+            error = InvalidParameterException if refusal.by_ecs else UnsupportedFeatureException
+            raise error(refusal.text)
+        rules.check_effective(body)
+    except (overrides.OverrideError, ClientException) as error:
+        raise InvalidParameterException(str(error)) from None
+    return body
+
+
+def _check_capacity(request: Mapping[str, Any]) -> None:
+    if request.get("capacityProviderStrategy") and request.get("launchType"):
         raise InvalidParameterException(
             "Specifying both a launch type and capacity provider strategy is not supported. "
             "Remove one and try again."
         )
-    if providers:
-        name = providers[0].get("capacityProvider", "")[:255]
-        raise InvalidParameterException(f"The specified capacity provider '{name}' was not found.")
-
-
-def _launch_type(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
-    launch_type = request.get("launchType") or "EC2"
-    if launch_type in _LAUNCH_TYPES:
-        return launch_type
-    if definition.compatibilities and launch_type not in definition.compatibilities:
-        raise InvalidParameterException(
-            f"Task definition does not support launch_type {launch_type}."
-        )
-    raise ClientException(
-        "Capacity is unavailable at this time. Please try again later or in a different "
-        "availability zone"
-    )
 
 
 def _group(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
-    group: str = request.get("group") or f"family:{definition.family}"
+    group: str = request.get("group") or ""
     if group.startswith("service:"):
         raise InvalidParameterException("Invalid namespace for group.")
     if len(group) > 255:
         raise InvalidParameterException("group is longer than 255 characters.")
-    return group
+    # The limit is for what a client says: a family may have 255 characters by itself.
+    return group or f"family:{definition.family}"
 
 
 def _started_by(request: Mapping[str, Any]) -> str:
@@ -179,8 +162,6 @@ def _network(request: Mapping[str, Any], mode: str) -> dict[str, Any]:
         raise InvalidParameterException(
             f"securityGroups can have at most {MAX_SECURITY_GROUPS} items."
         )
-    if vpc.get("assignPublicIp") == "ENABLED":
-        raise InvalidParameterException("Assign public IP is not supported for this launch type.")
     return given
 
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.api import pages, task_shapes
-from agent.controlplane.api.errors import InvalidParameterException
+from agent.controlplane.api.errors import InvalidParameterException, ServiceNotFoundException
 from agent.controlplane.api.naming import (
     DESCRIBE_LIMIT,
     active_cluster,
@@ -30,7 +30,7 @@ async def find_task(services: Services, cluster: str, given: str) -> Found[TaskR
     Raises:
         InvalidParameterException: there is none.
     """
-    key = records.task_key(cluster, resource_id(given, "task", cluster))
+    key = records.task_key(cluster, resource_id(services.names, given, "task", cluster))
     found = await access.find(services.store, TaskRecord, key)
     if found is None:
         raise InvalidParameterException("The referenced task was not found.")
@@ -45,7 +45,9 @@ async def describe_tasks(services: Services, request: dict[str, Any]) -> dict[st
         raise InvalidParameterException("Tasks cannot be empty.")
     at_most(asked, DESCRIBE_LIMIT, "tasks")
     keys = {
-        given: records.task_key(cluster.name, resource_id(given, "task", cluster.name))
+        given: records.task_key(
+            cluster.name, resource_id(services.names, given, "task", cluster.name)
+        )
         for given in dict.fromkeys(asked)
     }
     found = await access.find_many(services.store, TaskRecord, keys.values())
@@ -120,7 +122,7 @@ async def _filter(
     if "family" in request:
         wanted["family"] = request["family"]
     if "serviceName" in request:
-        wanted["group"] = f"service:{request['serviceName'].rsplit('/', 1)[-1]}"
+        raise ServiceNotFoundException
     if "launchType" in request:
         wanted["launch_type"] = request["launchType"]
     if "containerInstance" in request:
@@ -131,7 +133,7 @@ async def _filter(
 
 
 async def _instance_id(services: Services, cluster: str, given: str) -> str:
-    instance_id = resource_id(given, "container-instance", cluster)
+    instance_id = resource_id(services.names, given, "container-instance", cluster)
     if await services.store.get(records.instance_key(cluster, instance_id)) is None:
         raise InvalidParameterException(
             "The referenced container instance was not found in the cluster."

@@ -22,7 +22,6 @@ from agent.controlplane.api import task_orders, task_shapes
 from agent.controlplane.api.errors import (
     ConflictException,
     InvalidParameterException,
-    ServerException,
 )
 from agent.controlplane.api.naming import active_cluster, resource_id
 from agent.controlplane.api.task_reads import describe_tasks, find_task, list_tasks
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
     from agent.controlplane.scheduler.instance import TaskNeeds
 
 MAX_COPIES = 10
-ATTEMPTS = 12
-"""How often a placement starts again before the call is answered with a 500."""
 _DEFAULT_STOP_REASON = "Task stopped by user"
 
 
@@ -132,7 +129,7 @@ class _Placer:
             placed: list[placement.Placed] = []
             failures: list[dict[str, str]] = []
             for name in dict.fromkeys(named):
-                instance_id = resource_id(name, "container-instance", order.cluster)
+                instance_id = resource_id(services.names, name, "container-instance", order.cluster)
                 arn = services.names.instance(order.cluster, instance_id)
                 host = hosts.get(arn)
                 if host is None:
@@ -149,15 +146,15 @@ class _Placer:
 
     async def _repeat(self, attempt: Any) -> dict[str, Any]:
         async with self._turn:
-            for number in range(ATTEMPTS):
+            tries = access.Tries("the cluster")
+            while True:
                 try:
                     answer: dict[str, Any] = await attempt()
                 except _Conflict:
-                    # Another process places too: step aside for a moment, longer each time.
-                    await asyncio.sleep(self._rng.uniform(0, 0.002 * 2**number))
+                    # Another process places too.
+                    await tries.again()
                 else:
                     return answer
-        raise ServerException("The cluster changes too quickly to place the task. Try again.")
 
 
 async def _commit(
@@ -216,7 +213,8 @@ async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, An
     reason = request.get("reason") or _DEFAULT_STOP_REASON
     if len(reason) > reasons.REASON_LIMIT:
         raise InvalidParameterException(f"reason is longer than {reasons.REASON_LIMIT} characters.")
-    for _ in range(ATTEMPTS):
+    tries = access.Tries(request["task"])
+    while True:
         kv, task = await find_task(services, cluster.name, request["task"])
         if task.desired_status == "STOPPED":
             break
@@ -229,10 +227,9 @@ async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, An
             version=task.version + 1,
         )
         task, then = await _ordered_to_stop(services, stopping)
-        if (await services.store.txn([unchanged(kv)], then)).succeeded:
+        if (await services.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
             break
-    else:
-        raise ServerException("The task changes too quickly to be stopped. Try again.")
+        await tries.again()
     alive = await services.store.get(records.alive_key(task.instance_id))
     return {"task": task_shapes.task(task, services.names, connected=alive is not None)}
 

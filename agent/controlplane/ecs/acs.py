@@ -69,7 +69,7 @@ class Acs:
     def __init__(self, station: Station, troubles: Troubles) -> None:
         self.station = station
         self.troubles = troubles
-        self.manifests = Manifests(station.services)
+        self.manifests = Manifests(station.services, station.history)
         self._newest = Newest()
         self._held: dict[str, _Held] = {}
 
@@ -119,16 +119,20 @@ class Acs:
     async def _noted(self, instance: InstanceRecord, request: web.Request) -> InstanceRecord:
         """Keep the versions that an agent says nowhere else."""
         agent = request.query.get("agentVersion", "")[:_VERSION_LIMIT]
+        build = request.query.get("agentHash", "")[:_VERSION_LIMIT]
         engine = request.query.get("dockerVersion", "").rpartition(": ")[2][:_VERSION_LIMIT]
 
         def note(old: InstanceRecord) -> InstanceRecord:
-            version = agent or old.agent_version
             resources = replace(
                 old.resources, engine_version=engine or old.resources.engine_version
             )
-            if (version, resources) == (old.agent_version, old.resources):
-                return old
-            return replace(old, agent_version=version, resources=resources, version=old.version + 1)
+            new = replace(
+                old,
+                agent_version=agent or old.agent_version,
+                agent_hash=build or old.agent_hash,
+                resources=resources,
+            )
+            return old if new == old else replace(new, version=old.version + 1)
 
         key = records.instance_key(instance.cluster, instance.id)
         try:

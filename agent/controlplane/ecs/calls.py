@@ -158,7 +158,6 @@ class AgentCalls:
             shown["attributes"],
             asked.get("attributes", ()),
             control_id=self._station.control_id,
-            zone=f"{self._services.names.region}a",
         )
         return {"containerInstance": shown}
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.controlplane.api.services import Services
+    from agent.controlplane.history import History
     from agent.controlplane.records import InstanceRecord
     from agent.controlplane.store.contract import KeyValue
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 class Manifests:
     """Makes manifests and judges what agents conclude from them."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, history: History) -> None:
         self._services = services
+        self._history = history
 
     def wanted(self, instance: InstanceRecord, rows: Iterable[KeyValue]) -> list[tuple[str, str]]:
         """Return ARN and desired status of all tasks of an instance.
@@ -52,20 +54,23 @@ class Manifests:
         """Return a number higher than any that was given to the instance's agent; durable."""
         store, key = self._services.store, records.manifest_key(instance.id)
         of_instance = present(records.instance_key(instance.cluster, instance.id))
-        for _ in range(access.TRIES):
+        tries = access.Tries(key)
+        while True:
             kv = await store.get(key)
             last = int(kv.value) if kv is not None and kv.value.isdigit() else 0
             timeline = max(int(self._services.clock() * 1000), last + 1)
             put = Put(key, str(timeline).encode())
-            if (await store.txn([as_read(key, kv), of_instance], [put])).succeeded:
+            if (await store.txn([as_read(key, kv), of_instance], [put], urgent=True)).succeeded:
                 return timeline
-        raise access.Contended(f"{key} changed {access.TRIES} times")
+            await tries.again()
 
     async def unwanted(self, instance: InstanceRecord, candidates: Iterable[str]) -> list[str]:
         """Return those of an agent's tasks that it must stop.
 
         A task is unwanted when it is no longer assigned to the instance, or to be stopped. What is
-        not named as we name tasks is the agent's own business.
+        not named as we name tasks is the agent's own business. One that nothing is known of is
+        unwanted only where the store cannot have forgotten it: an instance may be from before the
+        store went back to an older copy.
         """
         ids: dict[str, tuple[str, str]] = {}
         for arn in candidates:
@@ -86,21 +91,31 @@ class Manifests:
         return [
             arn
             for arn, path in ids.items()
-            if _is_unwanted(rows.get(path[1]), tasks.get(records.task_key(*path)), instance)
+            if _is_unwanted(
+                rows.get(path[1]),
+                tasks.get(records.task_key(*path)),
+                instance,
+                may_be_forgotten=instance.history not in ("", self._history.current),
+            )
         ]
 
 
 def _is_unwanted(
-    row: KeyValue | None, task: access.Found[TaskRecord] | None, instance: InstanceRecord
+    row: KeyValue | None,
+    task: access.Found[TaskRecord] | None,
+    instance: InstanceRecord,
+    *,
+    may_be_forgotten: bool,
 ) -> bool:
     if row is not None:
         try:
             return records.decode(AssignRecord, row).desired_status == "STOPPED"
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
+    if task is None:
+        return not may_be_forgotten
     return (
-        task is None
-        or task.record.instance_id != instance.id
+        task.record.instance_id != instance.id
         or task.record.desired_status == "STOPPED"
         or task.record.last_status == "STOPPED"
     )

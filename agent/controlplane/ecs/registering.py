@@ -5,6 +5,7 @@ Source: Amazon ECS agent 1.105.1, ``ecs-agent/api/ecs/client`` and ``agent/app/a
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -29,12 +30,29 @@ ATTRIBUTE_LIMIT: Final = 512
 _NAME_LIMIT: Final = 256
 _VALUE_LIMIT: Final = 1024
 _ARCHITECTURE: Final = "ecs.cpu-architecture"
+_OUR_ZONE: Final = "ecs-host-agent.availability-zone"
+"""How an agent of ours says its zone by this wire, on which Amazon ECS would not be told it."""
+_DOCUMENT_LIMIT: Final = 16 * 1024
+_WORD: Final = re.compile(r"[A-Za-z0-9._-]{0,128}")
 
 
-class _Identity(Struct, frozen=True):
+class _Identity(Struct, frozen=True, rename="camel"):
     """What is read of an EC2 instance identity document; its signature is not verified."""
 
     architecture: str = ""
+    instance_id: str = ""
+    instance_type: str = ""
+    image_id: str = ""
+    availability_zone: str = ""
+
+    def attributes(self) -> dict[str, str]:
+        """Return what Amazon ECS makes of it, as attributes of the instance."""
+        said = {
+            "ecs.instance-type": self.instance_type,
+            "ecs.ami-id": self.image_id,
+            ZONE_ATTRIBUTE: self.availability_zone,
+        }
+        return {name: value for name, value in said.items() if value}
 
 
 _identity = msgspec.json.Decoder(_Identity)
@@ -52,16 +70,25 @@ def read(request: Mapping[str, Any], client_token: str) -> Register:
     else:
         # It means that ECS may attach an ENI, which nobody here does.
         attributes.pop(TASK_ENI, None)
-    document = request.get("instanceIdentityDocument", "")
-    architecture = attributes.get(_ARCHITECTURE) or _architecture(document)
+    identity = _read_identity(request.get("instanceIdentityDocument", ""))
+    zone = attributes.pop(_OUR_ZONE, "")
+    attributes = identity.attributes() | attributes | ({ZONE_ATTRIBUTE: zone} if zone else {})
+    versions = request.get("versionInfo") or {}
     return Register(
         cluster=request.get("cluster", ""),
         client_token=client_token,
         instance_arn=request.get("containerInstanceArn", ""),
-        resources=_resources(request, architecture),
+        resources=_resources(
+            request,
+            attributes.get(_ARCHITECTURE) or identity.architecture,
+            # The agent of Amazon puts the name of the number before it.
+            versions.get("dockerVersion", "").removeprefix("DockerVersion:").strip(),
+        ),
         attributes=attributes,
         tags=read_tags(request.get("tags", ())),
-        agent_version=(request.get("versionInfo") or {}).get("agentVersion", ""),
+        agent_version=versions.get("agentVersion", ""),
+        agent_hash=versions.get("agentHash", ""),
+        ec2_instance_id=identity.instance_id,
     )
 
 
@@ -70,7 +97,6 @@ def answer_attributes(
     asked: Iterable[Mapping[str, str]],
     *,
     control_id: str,
-    zone: str,
 ) -> list[dict[str, Any]]:
     """Return the attributes of an answer.
 
@@ -78,7 +104,6 @@ def answer_attributes(
     told its own words, whatever an operator put in their place.
     """
     values: dict[str, str | None] = {a["name"]: a.get("value") for a in shown}
-    values[ZONE_ATTRIBUTE] = zone
     values |= {a["name"]: a.get("value") for a in asked}
     values[CONTROL_ATTRIBUTE] = control_id
     return [{"name": name, "value": value} for name, value in values.items()]
@@ -96,7 +121,7 @@ def _attributes(given: Sequence[Mapping[str, str]]) -> dict[str, str]:
     return attributes
 
 
-def _resources(request: Mapping[str, Any], architecture: str) -> HostResources:
+def _resources(request: Mapping[str, Any], architecture: str, engine_version: str) -> HostResources:
     given = {item.get("name", ""): item for item in request.get("totalResources", ())}
     for name in ("CPU", "MEMORY"):
         if name not in given:
@@ -112,6 +137,7 @@ def _resources(request: Mapping[str, Any], architecture: str) -> HostResources:
             if device["type"] == "GPU"
         ),
         architecture=architecture,
+        engine_version=engine_version,
     )
 
 
@@ -131,8 +157,13 @@ def _ports(resource: Mapping[str, Any]) -> frozenset[int]:
     return frozenset(ports)
 
 
-def _architecture(document: str) -> str:
+def _read_identity(document: str) -> _Identity:
+    """Return what a document says; nothing for one that is none, or too long to be one."""
+    if not 0 < len(document) <= _DOCUMENT_LIMIT:
+        return _Identity()
     try:
-        return _identity.decode(document).architecture if document else ""
+        said = _identity.decode(document)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return ""
+        return _Identity()
+    values = (said.instance_id, said.instance_type, said.image_id, said.availability_zone)
+    return said if all(_WORD.fullmatch(value) for value in values) else _Identity()

@@ -42,6 +42,14 @@ class StoreUnavailable(StoreFailure):
     retryable = True
 
 
+class StoreDamaged(StoreFailure):
+    """What the store holds is not whole; a person has to put a backup back."""
+
+
+class StoreFull(StoreUnavailable):
+    """The disk is full; nothing was done. What ends tasks or tells of them may still be written."""
+
+
 class InvalidTransaction(StoreFailure):
     """The transaction breaks the contract: too many operations, a key twice, an empty key."""
 
@@ -188,6 +196,10 @@ class Store(Protocol):
     def revision(self) -> int:
         """The newest revision that this store knows of; starts at 1 when empty."""
 
+    @property
+    def problem(self) -> str:
+        """What is wrong with the store at this moment, for a person; empty when all is well."""
+
     async def get(self, key: str) -> KeyValue | None:
         """Return a key, or None when it does not exist."""
 
@@ -203,14 +215,31 @@ class Store(Protocol):
         """
 
     async def txn(
-        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+        self,
+        compares: Sequence[Compare],
+        then: Sequence[Op],
+        otherwise: Sequence[Op] = (),
+        *,
+        urgent: bool = False,
+        above: int = 0,
     ) -> TxnResult:
         """Compare and change, all or nothing; durable on return.
+
+        Args:
+            compares: conditions that all must hold for ``then``.
+            then: what is done when they hold.
+            otherwise: what is done when they do not.
+            urgent: that it ends tasks or tells what became of them. A store may keep some space
+                for such transactions, for a disk that is full.
+            above: a revision that somebody saw of this store, although it may never have had it
+                since it was put back to an older copy. That of this transaction is greater.
 
         Raises:
             InvalidTransaction: it breaks the contract; nothing was done.
             LeaseUnknown: a put names a lease that has ended; nothing was done.
+            StoreFull: nothing was done.
             StoreUnavailable: the outcome is unknown.
+            StoreDamaged: the store is not whole.
         """
 
     def watch(self, prefix: str, *, after_revision: int) -> Watch:

@@ -6,7 +6,9 @@
     get, range, history ──► two reader threads, each with its own connection
 
 The file has mode 0600 and is locked against a second process. A failing disk fails the calls with
-``StoreUnavailable`` and nothing else; the store works again when the disk does.
+``StoreUnavailable`` and nothing else; the store works again when the disk does. The whole file is
+checked when it is opened, and each row when it is read: a damaged one is never taken for one that
+is not there.
 """
 
 from __future__ import annotations
@@ -15,8 +17,11 @@ import asyncio
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+import structlog
+
+from agent.controlplane.store import sqlite_check, sqlite_file
 from agent.controlplane.store import sqlite_schema as schema
 from agent.controlplane.store.contract import (
     TXN_LIMIT,
@@ -28,21 +33,21 @@ from agent.controlplane.store.contract import (
     LeaseUnknown,
     Op,
     RangeResult,
+    StoreDamaged,
     StoreFailure,
     StoreUnavailable,
     TxnResult,
 )
 from agent.controlplane.store.leases import LeaseTimers
-from agent.controlplane.store.sqlite_writer import (
+from agent.controlplane.store.sqlite_jobs import (
     Compact,
     EndLease,
     Granted,
     GrantLease,
     Job,
-    Outcome,
     Txn,
-    Writer,
 )
+from agent.controlplane.store.sqlite_writer import Outcome, Writer
 from agent.controlplane.store.watching import Hub, PrefixWatch
 
 if TYPE_CHECKING:
@@ -51,22 +56,39 @@ if TYPE_CHECKING:
 
 ResultT = TypeVar("ResultT")
 
+_log = structlog.get_logger(__name__)
+
 READERS = 2
+_REVISION_LIMIT = 1 << 42
+"""Far from the last one that fits into the id of a row."""
+
+
+class _Opened(NamedTuple):
+    lock: sqlite_file.FileLock
+    watermark: sqlite_file.Watermark
+    connection: sqlite3.Connection
+    revision: int
+    leases: list[tuple[int, float]]
 
 
 class SqliteStore:
     """See ``contract.Store``; open one with ``await SqliteStore.open(path)``."""
 
-    def __init__(self, path: Path, lock: schema.FileLock, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, opened: _Opened) -> None:
+        connection = opened.connection
         self._path = path
-        self._lock = lock
+        self._lock = opened.lock
+        self._watermark = opened.watermark
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._revision = 0
+        self._revision = opened.revision
+        self.seen_revision = opened.watermark.read()
+        """The newest revision that was ever committed here; above ``revision`` for an older copy."""
+        self._damage = ""
         self._closed: asyncio.Future[None] | None = None
         self._hub = Hub(self._history)
         self._timers = LeaseTimers(self._expire)
-        self._writer = Writer(connection, self._deliver_from_thread)
+        self._writer = Writer(path, connection, opened.watermark, self._deliver_from_thread)
         self._reader = threading.local()
         self._reader_connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="control-store-reader")
@@ -76,14 +98,24 @@ class SqliteStore:
         """Open the store at ``path``, making it when it is missing; its directory must exist.
 
         Raises:
+            StoreDamaged: the file is not whole; it is left as it is.
             StoreFailure: the file cannot be used; the text says why.
         """
-        lock, connection, revision, leases = await asyncio.to_thread(_open, path)
-        store = cls(path, lock, connection)
-        store._revision = revision
-        for lease, ttl_s in leases:
+        opened = await asyncio.to_thread(_open, path)
+        store = cls(path, opened)
+        for lease, ttl_s in opened.leases:
             store._timers.start(lease, ttl_s)
         return store
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with the store at this moment; empty when all is well."""
+        return self._damage or self._writer.problem
 
     @property
     def revision(self) -> int:
@@ -121,11 +153,20 @@ class SqliteStore:
         return await self._read(read)
 
     async def txn(
-        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+        self,
+        compares: Sequence[Compare],
+        then: Sequence[Op],
+        otherwise: Sequence[Op] = (),
+        *,
+        urgent: bool = False,
+        above: int = 0,
     ) -> TxnResult:
         """Compare and change, all or nothing; durable on return."""
         check_txn(compares, then, otherwise)
-        result: TxnResult = await self._submit(Txn(tuple(compares), tuple(then), tuple(otherwise)))
+        if above >= _REVISION_LIMIT:
+            raise InvalidTransaction(f"no store has ever had a revision {above}")
+        job = Txn(tuple(compares), tuple(then), tuple(otherwise), urgent=urgent, above=above)
+        result: TxnResult = await self._submit(job)
         return result
 
     def watch(self, prefix: str, *, after_revision: int) -> PrefixWatch:
@@ -174,6 +215,7 @@ class SqliteStore:
         for connection in self._reader_connections:
             connection.close()
         self._connection.close()
+        self._watermark.close()
         self._lock.release()
 
     def _check_open(self) -> None:
@@ -228,14 +270,20 @@ class SqliteStore:
     async def _read(self, read: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         self._check_open()
         try:
-            return await self._loop.run_in_executor(self._readers, self._in_reader, read)
+            with sqlite_file.damage_named(self._path):
+                return await self._loop.run_in_executor(self._readers, self._in_reader, read)
+        except StoreDamaged as error:
+            if not self._damage:
+                _log.critical("store is damaged", error=str(error))
+            self._damage = str(error)
+            raise
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{self._path} cannot be read: {error}") from error
 
     def _in_reader(self, read: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         connection: sqlite3.Connection | None = getattr(self._reader, "connection", None)
         if connection is None:
-            connection = self._reader.connection = schema.connect(self._path)
+            connection = self._reader.connection = sqlite_file.connect(self._path)
             self._reader_connections.append(connection)
         return read(connection)
 
@@ -278,18 +326,18 @@ def _check_key(key: str) -> None:
         raise InvalidTransaction(f"key {key!a} is no text: {error}") from None
 
 
-def _open(
-    path: Path,
-) -> tuple[schema.FileLock, sqlite3.Connection, int, list[tuple[int, float]]]:
+def _open(path: Path) -> _Opened:
     try:
-        lock = schema.FileLock(path)
+        lock = sqlite_file.FileLock(path)
     except OSError as error:
         raise StoreFailure(f"{path}.lock cannot be made: {error.strerror}") from error
     try:
-        connection = schema.open_file(path)
-        revision = schema.meta(connection, "revision")
+        connection = sqlite_file.open_file(path)
+        report = sqlite_check.check(connection)
+        if report.faults:
+            raise sqlite_file.damaged(path, "; ".join(report.faults))
         leases = connection.execute("SELECT id, ttl_s FROM lease").fetchall()
+        return _Opened(lock, sqlite_file.Watermark(path), connection, report.revision, leases)
     except BaseException:
         lock.release()
         raise
-    return lock, connection, revision, leases

@@ -1,8 +1,9 @@
-"""The SQLite file of the control endpoint: its tables, how it is opened, and how rows are read.
+"""The SQLite file of the control endpoint: its tables, and how rows are read.
 
 Shaped like etcd's storage: ``log`` holds every change there was, ``current`` points at the newest of
 each key that exists. A row's ``id`` is ``revision << 20 | place in its transaction``, so that
-history is a range of ids. Keys are UTF-8 bytes, compared byte by byte.
+history is a range of ids. Keys are UTF-8 bytes, compared byte by byte. Each row of the log has a
+checksum, and the number of keys is kept, so that what a damaged page loses is noticed.
 
 Blocking; called in the store's threads only.
 """
@@ -10,18 +11,18 @@ Blocking; called in the store's threads only.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
-import sqlite3
+import struct
+import zlib
 from typing import TYPE_CHECKING
 
 from agent.controlplane.store.contract import Compacted, Event, KeyValue, StoreFailure
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterator
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PLACE_BITS = 20
 """At most this many bits of keys change in one transaction (a deleted prefix, an ended lease)."""
 HISTORY_LIMIT = 1024
@@ -31,14 +32,15 @@ SHORT_HISTORY = 100
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO meta VALUES ('revision', 1), ('compact_revision', 0);
+INSERT INTO meta VALUES ('revision', 1), ('compact_revision', 0), ('keys', 0);
 CREATE TABLE log (
   id INTEGER PRIMARY KEY,
   key BLOB NOT NULL,
   value BLOB,              -- NULL: the key was deleted
   create_revision INTEGER NOT NULL,
   version INTEGER NOT NULL,
-  lease INTEGER NOT NULL
+  lease INTEGER NOT NULL,
+  checksum INTEGER NOT NULL
 );
 CREATE INDEX log_by_key ON log (key, id);
 CREATE TABLE current (
@@ -52,55 +54,39 @@ CREATE INDEX current_by_lease ON current (lease) WHERE lease != 0;
 CREATE TABLE lease (id INTEGER PRIMARY KEY AUTOINCREMENT, ttl_s REAL NOT NULL);
 """
 
+_TO_2 = """
+ALTER TABLE log ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE log SET checksum = row_checksum(id, key, value, create_revision, version, lease);
+INSERT INTO meta SELECT 'keys', count(*) FROM current;
+"""
+
 _CURRENT = (
-    "SELECT c.key, l.value, c.create_revision, c.id, c.version, c.lease"
-    " FROM current c JOIN log l ON l.id = c.id"
+    # A row that the log has lost must not look like a key that does not exist.
+    "SELECT c.key, l.value, c.create_revision, c.id, c.version, c.lease, l.checksum"
+    " FROM current c LEFT JOIN log l ON l.id = c.id"
 )
+_NUMBERS = struct.Struct(">qqqq?")
 
 
-class FileLock:
-    """Keeps a second process away from the same store; released by the kernel on any exit."""
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._fd)
-            text = f"{path} is used by another process; stop it or choose another data directory"
-            raise StoreFailure(text) from None
-
-    def release(self) -> None:
-        """Let others use the store; may be called twice."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+class Garbled(Exception):
+    """A row is not as it was written."""
 
 
-def open_file(path: Path) -> sqlite3.Connection:
-    """Return the writing connection; makes the file (mode 0600) and its tables when missing.
+def create(connection: sqlite3.Connection) -> None:
+    """Make the tables of a new store in an empty file."""
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.executescript(
+        f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+    )
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the tables of an existing store up to date.
 
     Raises:
-        StoreFailure: the file cannot be read or written, or a newer program made it.
+        StoreFailure: a newer program, or something else, made the file.
+        sqlite3.Error: it cannot be read or written.
     """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        path.chmod(0o600)
-        connection = connect(path)
-    except (OSError, sqlite3.Error) as error:
-        raise StoreFailure(f"{path} cannot be opened: {error}") from error
-    try:
-        _migrate(connection, path)
-    except sqlite3.Error as error:
-        connection.close()
-        raise StoreFailure(f"{path} is no store of the control endpoint: {error}") from error
-    except StoreFailure:
-        connection.close()
-        raise
-    return connection
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
@@ -109,17 +95,18 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             "run the newer program"
         )
     if found == 0:
-        connection.executescript(
-            f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+        raise StoreFailure(f"{path} is no store of the control endpoint; choose another directory")
+    if found == 1:
+        connection.create_function("row_checksum", 6, row_checksum, deterministic=True)
+        connection.executescript(f"BEGIN IMMEDIATE; {_TO_2} PRAGMA user_version = 2; COMMIT;")
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection that any one thread at a time may use."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA wal_autocheckpoint = 2000")
-    return connection
+def row_checksum(
+    row_id: int, key: bytes, value: bytes | None, create_revision: int, version: int, lease: int
+) -> int:
+    """Return the checksum of a row of the log."""
+    numbers = _NUMBERS.pack(row_id, create_revision, version, lease, value is None)
+    return zlib.crc32(value or b"", zlib.crc32(key, zlib.crc32(numbers)))
 
 
 @contextlib.contextmanager
@@ -133,9 +120,11 @@ def snapshot(connection: sqlite3.Connection) -> Iterator[int]:
 
 
 def meta(connection: sqlite3.Connection, name: str) -> int:
-    """Return a number of the store itself: ``revision`` or ``compact_revision``."""
-    value: int = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()[0]
-    return value
+    """Return a number of the store itself: ``revision``, ``compact_revision`` or ``keys``."""
+    row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise Garbled(f"its {name} is lost")
+    return row[0]
 
 
 def set_meta(connection: sqlite3.Connection, name: str, value: int) -> None:
@@ -171,6 +160,15 @@ def read_range(
     return [_key_value(row) for row in rows]
 
 
+def read_every_key(connection: sqlite3.Connection) -> Iterator[KeyValue | Garbled]:
+    """Yield all keys in order; in the place of one that is not as it was written, what is wrong."""
+    for row in connection.execute(f"{_CURRENT} ORDER BY c.key"):
+        try:
+            yield _key_value(row)
+        except Garbled as garbled:
+            yield garbled
+
+
 def read_history(
     connection: sqlite3.Connection, prefix: str, after_revision: int
 ) -> tuple[list[Event], int, bool]:
@@ -188,7 +186,8 @@ def read_history(
             "NOT INDEXED" if revision - after_revision <= SHORT_HISTORY else "INDEXED BY log_by_key"
         )
         rows = connection.execute(
-            f"SELECT key, value, create_revision, id, version, lease FROM log {path}"  # noqa: S608 - fixed texts
+            "SELECT key, value, create_revision, id, version, lease, checksum"  # noqa: S608 - fixed texts
+            f" FROM log {path}"
             " WHERE key >= ? AND key < ? AND id >= ? ORDER BY id",
             (prefix.encode(), prefix_end(prefix), (after_revision + 1) << PLACE_BITS),
         )
@@ -202,8 +201,14 @@ def read_history(
     return events, revision, False
 
 
-def _key_value(row: tuple[bytes, bytes | None, int, int, int, int]) -> KeyValue:
-    key, value, create_revision, row_id, version, lease = row
-    return KeyValue(
-        key.decode(), value or b"", create_revision, row_id >> PLACE_BITS, version, lease
-    )
+def _key_value(row: tuple[bytes, bytes | None, int, int, int, int, int | None]) -> KeyValue:
+    key, value, create_revision, row_id, version, lease, checksum = row
+    try:
+        if row_checksum(row_id, key, value, create_revision, version, lease) == checksum:
+            return KeyValue(
+                key.decode(), value or b"", create_revision, row_id >> PLACE_BITS, version, lease
+            )
+    except (TypeError, struct.error, UnicodeDecodeError):
+        # Of another type than it was written, which no checksum need tell.
+        pass
+    raise Garbled(f"the row of {key!r:.200} is not as it was written")

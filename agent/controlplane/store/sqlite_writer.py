@@ -1,53 +1,59 @@
 """The one thread that changes the SQLite file: takes waiting jobs, does them, commits them together.
 
-A commit costs one ``fsync``; jobs that arrive during one share the next (group commit). Each job
-is all or nothing by itself: it checks everything before it changes anything. When the file refuses a
-group, its jobs are tried one by one, so that one bad job harms no other.
+A commit costs one ``fsync``; jobs that arrive during one share the next (group commit). When the file
+refuses a group, its jobs are tried one by one, so that one bad job harms no other.
 
-Outcomes are handed to the event loop in commit order, each with the events it caused.
+A full disk: some space is kept in a file of its own. The first urgent job that finds no room gives it
+back to the disk and is tried again; from then on only urgent jobs are done, until there is room to
+keep the space anew.
+
+Outcomes are handed to the event loop in commit order, each with the events it caused. The WAL is folded
+into the file when nobody waits for a commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import queue
+import sqlite3
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from msgspec import Struct
 
 from agent.controlplane.store.contract import (
-    Compare,
-    Delete,
-    DeletePrefix,
     Event,
-    InvalidTransaction,
-    KeyValue,
-    LeaseUnknown,
-    Op,
-    Put,
+    StoreDamaged,
     StoreFailure,
+    StoreFull,
     StoreUnavailable,
-    TxnResult,
 )
-from agent.controlplane.store.sqlite_schema import (
-    PLACE_BITS,
-    meta,
-    prefix_end,
-    read_key,
-    set_meta,
+from agent.controlplane.store.sqlite_file import (
+    WAL_LIMIT_BYTES,
+    Watermark,
+    damage_named,
+    is_full,
 )
+from agent.controlplane.store.sqlite_jobs import Change, Job
+from agent.controlplane.store.sqlite_schema import meta, set_meta
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable
 
 GROUP_LIMIT = 256
 """Most jobs in one commit."""
-COMPACT_CHUNK = 2000
-"""Most rows that one compaction job deletes, so that it never holds up others for long."""
+RESERVE_BYTES = 8 * 1024 * 1024
+"""Kept for a full disk: room for some thousand reports and stops."""
+_RESERVE_AGAIN_S = 5.0
+_FOLD_AFTER_S = 1.0
+"""Quiet time after which the WAL is folded."""
+_FOLD_AT_ONCE_BYTES = 16 * 1024 * 1024
+"""Of the WAL; from here on it is folded although others wait."""
 
 _log = structlog.get_logger(__name__)
 
@@ -63,156 +69,66 @@ class Outcome(Struct, frozen=True):
     events: list[Event]
 
 
-class Job(Protocol):
-    """One change of the file."""
+class Reserve:
+    """Space on the disk that is kept in a file; blocking."""
 
-    def do(self, change: Change) -> Any:
-        """Check everything, then change; raises ``StoreFailure`` only before any change."""
+    def __init__(self, path: Path, size_bytes: int = RESERVE_BYTES) -> None:
+        self._path = Path(f"{path}.reserve")
+        self._size_bytes = size_bytes
+        self._next_try = 0.0
+        self.kept = False
 
+    def keep(self) -> bool:
+        """Keep the space, unless that was tried a moment ago; tell whether it is kept."""
+        if self.kept or time.monotonic() < self._next_try:
+            return self.kept
+        self._next_try = time.monotonic() + _RESERVE_AGAIN_S
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:
+            return False
+        try:
+            os.posix_fallocate(descriptor, 0, self._size_bytes)
+            self.kept = True
+        except OSError:
+            # Half of it would be of no use, and take what others need.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+        finally:
+            os.close(descriptor)
+        return self.kept
 
-class Change:
-    """The file in the middle of one job: the connection, and what the job has changed so far."""
-
-    def __init__(self, connection: sqlite3.Connection, revision: int) -> None:
-        self.connection = connection
-        self.revision = revision
-        """The newest revision before the job."""
-        self.events: list[Event] = []
-
-    @property
-    def revision_after(self) -> int:
-        """The newest revision after the job."""
-        return self.revision + 1 if self.events else self.revision
-
-    def put(self, key: str, value: bytes, lease: int) -> None:
-        """Set one key."""
-        old = read_key(self.connection, key)
-        revision = self.revision + 1
-        created, version = (old.create_revision, old.version + 1) if old else (revision, 1)
-        row_id = self._record(KeyValue(key, value, created, revision, version, lease), "put")
-        self.connection.execute(
-            "INSERT OR REPLACE INTO current VALUES (?, ?, ?, ?, ?)",
-            (key.encode(), row_id, created, version, lease),
-        )
-
-    def delete(self, raw_key: bytes) -> None:
-        """Delete one key if it exists."""
-        cursor = self.connection.execute("DELETE FROM current WHERE key = ?", (raw_key,))
-        if cursor.rowcount:
-            self._record(KeyValue(raw_key.decode(), b"", 0, self.revision + 1, 0, 0), "delete")
-
-    def delete_all(self, where: str, values: tuple[Any, ...]) -> None:
-        """Delete the keys that a condition on ``current`` chooses."""
-        rows = self.connection.execute(
-            f"SELECT key FROM current WHERE {where} ORDER BY key",  # noqa: S608 - fixed texts
-            values,
-        )
-        for (raw_key,) in rows.fetchall():
-            self.delete(raw_key)
-
-    def _record(self, kv: KeyValue, kind: str) -> int:
-        row_id = (kv.mod_revision << PLACE_BITS) | len(self.events)
-        value = kv.value if kind == "put" else None
-        self.connection.execute(
-            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?)",
-            (row_id, kv.key.encode(), value, kv.create_revision, kv.version, kv.lease),
-        )
-        self.events.append(Event("put" if kind == "put" else "delete", kv))
-        return row_id
-
-
-class Txn(Struct, frozen=True):
-    """Compare and change; the ops have passed ``check_ops``."""
-
-    compares: Sequence[Compare]
-    then: Sequence[Op]
-    otherwise: Sequence[Op]
-
-    def do(self, change: Change) -> TxnResult:
-        """See ``contract.Store.txn``."""
-        connection = change.connection
-        succeeded = all(_holds(c, read_key(connection, c.key)) for c in self.compares)
-        ops = self.then if succeeded else self.otherwise
-        for lease in {op.lease for op in ops if isinstance(op, Put) and op.lease}:
-            _check_lease(connection, lease)
-        for op in ops:
-            match op:
-                case Put(key, value, lease):
-                    change.put(key, value, lease)
-                case Delete(key):
-                    change.delete(key.encode())
-                case DeletePrefix(prefix):
-                    change.delete_all("key >= ? AND key < ?", (prefix.encode(), prefix_end(prefix)))
-        return TxnResult(succeeded, change.revision_after)
-
-
-class Granted(Struct, frozen=True):
-    """A lease that was made."""
-
-    lease: int
-    ttl_s: float
-
-
-class GrantLease(Struct, frozen=True):
-    """Make a lease."""
-
-    ttl_s: float
-
-    def do(self, change: Change) -> Granted:
-        """See ``contract.Store.grant_lease``."""
-        cursor = change.connection.execute("INSERT INTO lease (ttl_s) VALUES (?)", (self.ttl_s,))
-        return Granted(int(cursor.lastrowid or 0), self.ttl_s)
-
-
-class EndLease(Struct, frozen=True):
-    """Delete a lease with its keys."""
-
-    lease: int
-
-    def do(self, change: Change) -> None:
-        """See ``contract.Store.revoke_lease``."""
-        change.connection.execute("DELETE FROM lease WHERE id = ?", (self.lease,))
-        change.delete_all("lease = ? AND lease != 0", (self.lease,))
-
-
-class Compact(Struct, frozen=True):
-    """Forget a piece of history; returns the row to go on from, or None when it is done."""
-
-    revision: int
-    from_row: int = 0
-
-    def do(self, change: Change) -> int | None:
-        """See ``contract.Store.compact``; the caller goes on until it is done."""
-        connection = change.connection
-        if self.revision > change.revision:
-            raise InvalidTransaction(
-                f"revision {self.revision} is in the future; the newest is {change.revision}"
-            )
-        if self.revision > meta(connection, "compact_revision"):
-            set_meta(connection, "compact_revision", self.revision)
-        last: int | None = connection.execute(
-            "SELECT max(id) FROM (SELECT id FROM log WHERE id >= ? AND id < ? ORDER BY id LIMIT ?)",
-            (self.from_row, (self.revision + 1) << PLACE_BITS, COMPACT_CHUNK),
-        ).fetchone()[0]
-        if last is None:
-            return None
-        connection.execute(
-            "DELETE FROM log WHERE id BETWEEN ? AND ? AND NOT EXISTS"
-            " (SELECT 1 FROM current c WHERE c.key = log.key AND c.id = log.id)",
-            (self.from_row, last),
-        )
-        return last + 1
+    def give_back(self) -> None:
+        """Give the space to the disk."""
+        self.kept = False
+        self._next_try = time.monotonic() + _RESERVE_AGAIN_S
+        with contextlib.suppress(OSError):
+            os.truncate(self._path, 0)
 
 
 class Writer:
     """Runs jobs in a thread of its own; ``submit`` and ``close`` may be called from any thread."""
 
     def __init__(
-        self, connection: sqlite3.Connection, deliver: Callable[[list[Outcome]], None]
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        watermark: Watermark,
+        deliver: Callable[[list[Outcome]], None],
     ) -> None:
+        self._path = path
         self._connection = connection
+        self._watermark = watermark
         self._deliver = deliver
+        self._reserve = Reserve(path)
+        self._reserve.keep()
+        self._given_back = False
+        """Whether urgent jobs live on the space that was kept."""
+        self.problem = ""
+        """Why the last job could not be written, damage for good; read from any thread."""
+        self._damage: StoreDamaged | None = None
         self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
+        self._folded = True
         self._thread = threading.Thread(target=self._run, name="control-store-writer", daemon=True)
         self._thread.start()
 
@@ -221,7 +137,7 @@ class Writer:
         self._jobs.put((job, future))
 
     def close(self) -> None:
-        """Finish the queued jobs and end the thread; blocks."""
+        """Finish the queued jobs, fold the WAL and end the thread; blocks."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -231,10 +147,11 @@ class Writer:
             group, closing = self._next_group()
             if group:
                 self._deliver(self._commit(group))
+        self._fold()
 
     def _next_group(self) -> tuple[list[tuple[Job, asyncio.Future[Any]]], bool]:
         group: list[tuple[Job, asyncio.Future[Any]]] = []
-        item = self._jobs.get()
+        item = self._first()
         while item is not None:
             group.append(item)
             if len(group) >= GROUP_LIMIT:
@@ -245,61 +162,110 @@ class Writer:
                 return group, False
         return group, True
 
+    def _first(self) -> tuple[Job, asyncio.Future[Any]] | None:
+        """Wait for the next job, and tidy when none comes for a while."""
+        while not self._folded or self._given_back:
+            if self._wal_bytes() > _FOLD_AT_ONCE_BYTES:
+                self._fold()
+            try:
+                return self._jobs.get(timeout=_FOLD_AFTER_S)
+            except queue.Empty:
+                self._fold()
+                self._recover()
+        return self._jobs.get()
+
     def _commit(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[Outcome]:
         try:
-            return self._try(group)
+            with damage_named(self._path):
+                outcomes = self._try(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
             if len(group) > 1:
                 return [outcome for one in group for outcome in self._commit([one])]
-            _log.error("store cannot write", error=str(error), job=type(group[0][0]).__name__)
-            failure = StoreUnavailable(f"the store cannot write: {error}")
-            return [Outcome(group[0][1], failure, 0, [])]
+            job, future = group[0]
+            if is_full(error) and job.urgent and self._reserve.kept:
+                self._given_back = True
+                self._reserve.give_back()
+                _log.error("disk is full; only stops and reports are written", path=str(self._path))
+                return self._commit(group)
+            return [Outcome(future, self._failure(error, job), 0, [])]
+        self._recover()
+        if not self._given_back and self._damage is None:
+            self.problem = ""
+        return outcomes
+
+    def _failure(self, error: Exception, job: Job) -> StoreFailure:
+        if isinstance(error, StoreDamaged):
+            if self._damage is None:
+                _log.critical("store is damaged", error=str(error))
+            self._damage, self.problem = error, str(error)
+            return error
+        if is_full(error):
+            failure: StoreFailure = self._full()
+        else:
+            failure = StoreUnavailable(f"{self._path} cannot be written: {error}")
+            _log.error("store cannot write", error=str(error), job=type(job).__name__)
+        self.problem = self.problem or str(failure)
+        return failure
+
+    def _full(self) -> StoreFull:
+        return StoreFull(
+            f"the disk of {self._path} is full: free some space; tasks can still be stopped"
+        )
+
+    def _recover(self) -> None:
+        if self._given_back and self._reserve.keep():
+            self._given_back = False
+            if self._damage is None:
+                self.problem = ""
+            _log.info("disk has room again", path=str(self._path))
 
     def _try(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[Outcome]:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
             first = revision = meta(connection, "revision")
+            keys_more = 0
             outcomes = []
             for job, future in group:
                 change = Change(connection, revision)
                 try:
+                    if self._given_back and not job.urgent:
+                        raise self._full()
                     result = job.do(change)
                 except StoreFailure as failure:
                     result = failure
                 revision = change.revision_after
+                keys_more += change.keys_more
                 outcomes.append(Outcome(future, result, revision, change.events))
             if revision != first:
                 set_meta(connection, "revision", revision)
+            if keys_more:
+                set_meta(connection, "keys", meta(connection, "keys") + keys_more)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._watermark.write(revision)
+        self._folded = False
         return outcomes
 
+    def _wal_bytes(self) -> int:
+        try:
+            return os.stat(f"{self._path}-wal").st_size  # noqa: PTH116 - a name beside the path
+        except OSError:
+            return 0
 
-def _check_lease(connection: sqlite3.Connection, lease: int) -> None:
-    if connection.execute("SELECT 1 FROM lease WHERE id = ?", (lease,)).fetchone() is None:
-        raise LeaseUnknown(f"lease {lease} has ended or never was")
+    def _fold(self) -> None:
+        """Move the WAL into the file, and give back what it took of the disk.
 
-
-def _holds(compare: Compare, kv: KeyValue | None) -> bool:
-    if compare.field == "value":
-        if kv is None:
-            return False
-        return _compared(kv.value, compare.op, bytes(compare.value))
-    found = 0 if kv is None else int(getattr(kv, compare.field))
-    return _compared(found, compare.op, int(compare.value))
-
-
-def _compared(found: Any, op: str, wanted: Any) -> bool:
-    match op:
-        case "=":
-            return bool(found == wanted)
-        case "!=":
-            return bool(found != wanted)
-        case "<":
-            return bool(found < wanted)
-        case _:
-            return bool(found > wanted)
+        A reader that looks at an older state keeps it from being given back; the next one is tried.
+        """
+        self._folded = True
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            if self._wal_bytes() > WAL_LIMIT_BYTES:
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA busy_timeout = 10000")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import structlog
 
-from agent.controlplane import access, overrides, payload, records
+from agent.controlplane import access, payload, records
+from agent.controlplane.definition import overrides
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.controlplane.wire.errors import InstanceUnknown, RevisionCompacted
 from agent.model import payload as payload_model
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
+    from agent.controlplane.history import History
     from agent.controlplane.store.contract import KeyValue
     from agent.controlplane.wire.bells import Bells
     from agent.controlplane.wire.leases import Leases
@@ -72,8 +74,14 @@ class Orders:
         return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
     async def payload(self, order: Order) -> TaskPayload | None:
-        """Return the payload of an order; None, logged, for one that cannot be built."""
+        """Return the payload of an order.
+
+        None for one that cannot be built, which is logged, and for a task that was taken back from
+        its agent, which has it.
+        """
         task = order.task
+        if task.adopted:
+            return None
         try:
             definition = await self._definition(task)
             return payload.build(
@@ -113,8 +121,10 @@ class Poller:
         leases: Leases,
         bells: Bells,
         orders: Orders,
+        history: History,
     ) -> None:
         self._services = services
+        self._history = history
         self._registry = registry
         self._leases = leases
         self._bells = bells
@@ -184,9 +194,11 @@ class Poller:
         return Assignments(
             revision=page.revision,
             # What cannot be read is not known to be unwanted: the agent must not stop it.
-            full=not after and all_read,
+            # Nor is what the store may have forgotten.
+            full=not after and all_read and not instance.record.recovering,
             instance_status=instance.record.status,
             tasks=tasks,
+            history=self._history.current,
         )
 
     async def _assignments(self, rows: list[KeyValue]) -> tuple[list[Assignment], bool]:
@@ -197,7 +209,7 @@ class Poller:
         assignment, arn = order.assignment, order.task.arn
         built = await self._orders.payload(order)
         if built is None:
-            # What the agent reports as unreadable.
+            # What an agent that does not hold the task reports as unreadable.
             raw = msgspec.json.encode({"arn": arn, "desiredStatus": assignment.desired_status})
         else:
             raw = payload_model.encode(built)

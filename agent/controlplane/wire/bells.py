@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.controlplane import records
-from agent.controlplane.store.contract import Compacted, StoreUnavailable
+from agent.controlplane.store.contract import Compacted, StoreFailure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ class Bells:
                             self._ring(event.kv.key.split("/")[position])
             except Compacted:
                 _log.warning("wake-ups fell behind; all polls read again", prefix=prefix)
-            except StoreUnavailable as error:
+            except StoreFailure as error:
                 _log.warning("wake-ups stopped for a moment", prefix=prefix, error=str(error))
                 await asyncio.sleep(_RETRY_S)
 

@@ -21,7 +21,7 @@ from agent.controlplane import access, records
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
-from agent.controlplane.wire import reports
+from agent.controlplane.wire import held, reports
 from agent.controlplane.wire.assignments import Poller
 from agent.controlplane.wire.auth import TOKEN_GONE
 from agent.controlplane.wire.errors import (
@@ -72,8 +72,14 @@ class AgentWire:
         self._control_id = station.control_id
         self._registry = station.registry
         self._leases = station.leases
+        self._history = station.history
         self._poller = Poller(
-            station.services, station.registry, station.leases, station.bells, station.orders
+            station.services,
+            station.registry,
+            station.leases,
+            station.bells,
+            station.orders,
+            station.history,
         )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -83,6 +89,7 @@ class AgentWire:
         router.add_get("/v1/instances/{id}/assignments", self._answering(self._assignments_call))
         router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
         router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
+        router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._answering(_no_such_call))
@@ -165,6 +172,8 @@ class AgentWire:
                 lease_s=self._leases.ttl_s,
                 control_id=self._control_id,
                 cluster_arn=self._services.names.cluster(record.cluster),
+                history=self._history.current,
+                went_back=record.recovering,
             )
         )
 
@@ -189,6 +198,12 @@ class AgentWire:
         batch = reports.read(await _body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await reports.apply(self._services, found.record, batch))
+
+    async def _held_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        told = held.read(await _body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await held.take(self._services, found.record, told))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         await self._caller(request)

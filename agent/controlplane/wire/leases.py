@@ -55,7 +55,7 @@ class Leases:
         # Not for an instance that was deleted meanwhile: nobody would end that lease early.
         of_instance = present(records.instance_key(instance.cluster, instance.id))
         put = Put(key, records.encode(alive), lease)
-        if (await self._store.txn([of_instance], [put])).succeeded:
+        if (await self._store.txn([of_instance], [put], urgent=True)).succeeded:
             self.forget(instance.id)
             self._known[instance.id, instance.generation] = lease
         else:

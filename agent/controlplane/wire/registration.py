@@ -28,6 +28,7 @@ from agent.controlplane.retire import LEFT
 from agent.controlplane.store.contract import (
     TXN_LIMIT,
     Put,
+    absent,
     as_read,
     unchanged,
 )
@@ -42,6 +43,7 @@ from agent.model.ids import cluster_name
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
+    from agent.controlplane.history import History
     from agent.controlplane.store.contract import KeyValue
     from agent.model.wire import Register
 
@@ -57,8 +59,9 @@ _log = structlog.get_logger(__name__)
 class Registry:
     """Registers instances and finds them again by their id."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, history: History) -> None:
         self._services = services
+        self._history = history
         self._clusters: dict[str, str] = {}
         """Instance id to cluster name; neither ever changes."""
 
@@ -79,14 +82,15 @@ class Registry:
         if not 0 < len(call.client_token) <= _TOKEN_LIMIT:
             raise InvalidRequest(f"clientToken must have 1 to {_TOKEN_LIMIT} characters")
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
+        is_behind = await self._history.is_behind(call)
         for _ in range(_TRIES):
             of_cluster = await self._ensure_cluster(cluster)
             known, token = await self._known(call)
             if known is None:
-                record = await self._create(cluster, call, token, of_cluster)
+                record = await self._create(cluster, call, token, of_cluster, is_behind=is_behind)
             else:
                 _check_same(known.record, cluster)
-                record = await self._renew(known, call, tells_all=tells_all)
+                record = await self._renew(known, call, tells_all=tells_all, is_behind=is_behind)
             if record is not None:
                 self._clusters[record.id] = record.cluster
                 if tells_all:
@@ -195,25 +199,37 @@ class Registry:
         return found if found is not None and found.record.arn == arn else None
 
     async def _create(
-        self, cluster: str, call: Register, token: KeyValue | None, of_cluster: KeyValue | None
+        self,
+        cluster: str,
+        call: Register,
+        token: KeyValue | None,
+        of_cluster: KeyValue | None,
+        *,
+        is_behind: bool,
     ) -> InstanceRecord | None:
         """Make a new instance; None when the token or the cluster is no longer what was read."""
-        services, instance_id = self._services, new_id()
+        services = self._services
+        instance_id = (self._forgotten(cluster, call.instance_arn) if is_behind else "") or new_id()
         record = InstanceRecord(
             id=instance_id,
             arn=services.names.instance(cluster, instance_id),
             cluster=cluster,
             resources=call.resources,
             client_token=call.client_token,
-            attributes=_attributes(call, {}),
+            history=self._history.current,
+            recovering=is_behind,
+            attributes=_attributes(call, {}, services.zone),
             tags=dict(call.tags),
             agent_version=call.agent_version,
+            agent_hash=call.agent_hash,
+            ec2_instance_id=call.ec2_instance_id,
             registered_at=services.clock(),
         )
         token_key = records.registration_key(call.client_token)
         compares = [
             as_read(token_key, token),
             as_read(records.cluster_key(cluster), of_cluster),
+            absent(records.instance_key(cluster, instance_id)),
         ]
         then = [
             Put(token_key, record.arn.encode()),
@@ -223,23 +239,34 @@ class Registry:
         result = await services.store.txn(compares, then)
         return record if result.succeeded else None
 
+    def _forgotten(self, cluster: str, arn: str) -> str:
+        """Return the id of an instance that the store forgot when it went back; empty for none."""
+        parsed = parse_arn(arn)
+        if parsed is None or self._services.names.instance(cluster, parsed.id) != arn:
+            return ""
+        return parsed.id
+
     async def _renew(
-        self, known: Found[InstanceRecord], call: Register, *, tells_all: bool
+        self, known: Found[InstanceRecord], call: Register, *, tells_all: bool, is_behind: bool
     ) -> InstanceRecord | None:
         old = known.record
-        attributes = _attributes(call, old.attributes)
+        attributes = _attributes(call, old.attributes, self._services.zone)
         if not tells_all:
             attributes = _own(old.attributes) | attributes
         record = replace(
             old,
             resources=call.resources,
             generation=old.generation + 1,
+            recovering=old.recovering or is_behind,
             attributes=attributes,
             agent_version=call.agent_version or old.agent_version,
+            agent_hash=call.agent_hash or old.agent_hash,
+            ec2_instance_id=call.ec2_instance_id,
             version=old.version + 1,
         )
         put = Put(known.kv.key, records.encode(record))
-        result = await self._services.store.txn([unchanged(known.kv)], [put])
+        # Also on a full disk: who cannot register can neither stop a task nor tell of its end.
+        result = await self._services.store.txn([unchanged(known.kv)], [put], urgent=True)
         return record if result.succeeded else None
 
     async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
@@ -280,9 +307,15 @@ def _own(attributes: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
     return {name: a for name, a in attributes.items() if not name.startswith(RESERVED_PREFIXES)}
 
 
-def _attributes(call: Register, old: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
+def _attributes(
+    call: Register, old: dict[str, AttributeRecord], zone: str
+) -> dict[str, AttributeRecord]:
     """What the agent says, what is known of its host, and over both what an operator put."""
-    values: dict[str, str | None] = {"ecs.os-type": "linux", "ecs.os-family": "LINUX"}
+    values: dict[str, str | None] = {
+        "ecs.os-type": "linux",
+        "ecs.os-family": "LINUX",
+        "ecs.availability-zone": zone,
+    }
     if call.resources.architecture:
         values["ecs.cpu-architecture"] = call.resources.architecture
     for name, value in call.attributes.items():

@@ -155,7 +155,8 @@ async def change_task(
         raise NoSuchTask("taskArn is no ARN of a task")
     cluster, task_id = parsed.path
     key, store = records.task_key(cluster, task_id), services.store
-    for _ in range(access.TRIES):
+    tries = access.Tries(key)
+    while True:
         found = await access.find(store, TaskRecord, key)
         if found is None or found.record.arn != arn:
             raise NoSuchTask("this container instance has no such task")
@@ -167,9 +168,9 @@ async def change_task(
             task = replace(task, settled_at=services.clock())
             then.append(Delete(records.assignment_key(task.instance_id, task_id)))
         then.append(Put(key, records.encode(task)))
-        if (await store.txn([unchanged(found.kv)], then)).succeeded:
+        if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:
             return task
-    raise access.Contended(f"{key} changed {access.TRIES} times while reports were applied")
+        await tries.again()
 
 
 def _fold(task: TaskRecord, changes: list[TaskChange]) -> tuple[TaskRecord, list[ChangeAnswer]]:

@@ -16,6 +16,7 @@ from agent.controlplane.wire.registration import Registry
 
 if TYPE_CHECKING:
     from agent.controlplane.api.services import Services
+    from agent.controlplane.history import History
     from agent.controlplane.wire.auth import Gate
 
 LEASE_S = 60.0
@@ -33,18 +34,26 @@ class Station:
     leases: Leases
     bells: Bells
     orders: Orders
+    history: History
 
     @classmethod
     def build(
-        cls, services: Services, gate: Gate, *, control_id: str, lease_s: float = LEASE_S
+        cls,
+        services: Services,
+        gate: Gate,
+        *,
+        control_id: str,
+        history: History,
+        lease_s: float = LEASE_S,
     ) -> Self:
         """Build the parts around one store."""
         return cls(
             services=services,
             gate=gate,
             control_id=control_id,
-            registry=Registry(services),
+            registry=Registry(services, history),
             leases=Leases(services.store, ttl_s=lease_s, clock=services.clock),
             bells=Bells(services.store),
             orders=Orders(services),
+            history=history,
         )

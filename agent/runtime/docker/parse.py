@@ -37,6 +37,7 @@ def engine_info(versions: Mapping[str, Any], info: Mapping[str, Any], api: str) 
         engine_id=_text(info, "ID"),
         security_options=_texts(info, "SecurityOptions"),
         runtimes=tuple(sorted(_object(info, "Runtimes"))),
+        volume_plugins=_texts(_object(info, "Plugins"), "Volume"),
         live_restore=info.get("LiveRestoreEnabled") is True,
     )
 

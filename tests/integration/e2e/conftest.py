@@ -80,7 +80,7 @@ def register(client: Any, image: str, *commands: str, mode: str = "none", **more
     for container, change in zip(containers, more.pop("containers", []), strict=False):
         container.update(change)
     answer = client.register_task_definition(
-        family=f"t-{uuid.uuid4().hex[:8]}",
+        family=more.pop("family", f"t-{uuid.uuid4().hex[:8]}"),
         networkMode=mode,
         containerDefinitions=containers,
         **more,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -222,3 +223,26 @@ def test_awsvpc_addresses_stand_where_ecs_shows_them(one_host: Fleet, busybox_im
     assert interface["privateIpv4Address"] == details["privateIPv4Address"]
     assert interface["attachmentId"] == attachment["id"]
     assert details["privateIPv4Address"].startswith("10.219.")
+    assert re.fullmatch(r"eni-[0-9a-f]{17}", details["networkInterfaceId"])
+
+
+def test_the_longest_names_run(one_host: Fleet, busybox_image: str) -> None:
+    """The engine keeps a volume in a directory of its name, which has at most 255 characters."""
+    client = one_host.client()
+    volume = "v" * 255
+    definition = register(
+        client,
+        busybox_image,
+        "test -d /data && sleep 1000",
+        family="f" * 255,
+        volumes=[{"name": volume}],
+        containers=[
+            {
+                "name": "c" * 255,
+                "mountPoints": [{"sourceVolume": volume, "containerPath": "/data"}],
+            }
+        ],
+    )
+    arns = run(client, definition)
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    assert describe(client, *arns)[0]["group"] == "family:" + "f" * 255

@@ -32,10 +32,10 @@ def one_more(record: FamilyRecord) -> FamilyRecord:
 
 
 async def test_changes_at_once_all_count(store: SqliteStore) -> None:
-    await asyncio.gather(*(access.change(store, FamilyRecord, KEY, one_more) for _ in range(10)))
+    await asyncio.gather(*(access.change(store, FamilyRecord, KEY, one_more) for _ in range(100)))
     found = await access.find(store, FamilyRecord, KEY)
     assert found is not None
-    assert found.record.last_revision == 10
+    assert found.record.last_revision == 100
 
 
 async def test_change_that_changes_nothing_writes_nothing(store: SqliteStore) -> None:
@@ -55,7 +55,9 @@ async def test_change_keeps_the_lease(store: SqliteStore) -> None:
     assert kv.lease == lease
 
 
-async def test_change_gives_up_at_last(store: SqliteStore) -> None:
+async def test_change_gives_up_at_last(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "TRY_LIMIT_S", 0.2)
+
     class Busy:
         """A store where somebody else is always faster."""
 
@@ -67,7 +69,7 @@ async def test_change_gives_up_at_last(store: SqliteStore) -> None:
             await store.txn([], [Put(key, records.encode(FamilyRecord(family="web")))])
             return found
 
-    with pytest.raises(access.Contended):
+    with pytest.raises(access.Contended, match=r"was changed by others for 0\.2 s"):
         await access.change(Busy(), FamilyRecord, KEY, one_more)  # type: ignore[arg-type]
 
 

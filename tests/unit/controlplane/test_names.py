@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.names import Names, new_id, parse_arn, split_task_definition
+from agent.controlplane.names import (
+    Names,
+    new_id,
+    parse_arn,
+    revision_number,
+    split_task_definition,
+)
 
 NAMES = Names()
 SIMPLE = st.from_regex(re.compile(r"[A-Za-z0-9_-]{1,40}"), fullmatch=True)
@@ -35,7 +41,8 @@ def test_arns_are_read_as_they_were_made(cluster: str, task: str) -> None:
 @given(SIMPLE, st.integers(1, 999_999_999))
 def test_definitions_are_read_as_they_were_made(family: str, revision: int) -> None:
     for text in (f"{family}:{revision}", NAMES.task_definition(family, revision)):
-        assert split_task_definition(text) == (family, revision)
+        assert split_task_definition(text) == (family, str(revision))
+    assert revision_number(str(revision)) == revision
     assert split_task_definition(family) == (family, None)
 
 
@@ -53,9 +60,31 @@ def test_definitions_are_read_as_they_were_made(family: str, revision: int) -> N
 )
 def test_what_is_no_arn(text: str) -> None:
     assert parse_arn(text) is None
+    if ":" in text:
+        assert split_task_definition(text) is None
+
+
+@pytest.mark.parametrize("text", ["", "foo", "-1", "1.0", "٣", "9999999999", "1 ", "1\n"])
+def test_what_is_no_revision(text: str) -> None:
+    assert split_task_definition(f"web:{text}") == ("web", text)
+    assert revision_number(text) is None
+
+
+def test_what_is_ones_own() -> None:
+    for text in (NAMES.cluster("a"), NAMES.task("a", "b")):
+        arn = parse_arn(text)
+        assert arn is not None
+        assert NAMES.owns(arn)
+        for other in (
+            Names(region="eu-west-1"),
+            Names(account="1" * 12),
+            Names(partition="aws-cn"),
+        ):
+            assert not other.owns(arn)
 
 
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_refused(text: str) -> None:
     parse_arn(text)
     split_task_definition(text)
+    revision_number(text)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent.controlplane import overrides, payload
+from agent.controlplane import payload
+from agent.controlplane.definition import overrides
 from agent.controlplane.names import Names
 from agent.controlplane.records import (
     AttachmentRecord,

@@ -13,6 +13,7 @@ from agent.controlplane.api.errors import (
     InvalidParameterException,
 )
 from agent.controlplane.api.services import Services
+from agent.controlplane.history import History
 from agent.controlplane.janitor import STOPPED_TASK_S, Janitor
 from agent.controlplane.records import ClusterRecord, InstanceRecord, TaskRecord
 from agent.controlplane.store.sqlite import SqliteStore
@@ -43,10 +44,10 @@ class Interloper:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
-    async def txn(self, *arguments: Any) -> Any:
+    async def txn(self, *arguments: Any, **more: Any) -> Any:
         if self._acts:
             await self._acts.pop(0)()
-        return await self._store.txn(*arguments)
+        return await self._store.txn(*arguments, **more)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ async def register(
 ) -> InstanceRecord:
     host = HostResources(cpu_units=1024, memory_mib=1024)
     told = Register(cluster=cluster, client_token=name, resources=host)
-    record = await Registry(services).register(told)
+    record = await Registry(services, await History.open(services.store, "c")).register(told)
     await Leases(services.store, ttl_s=60.0, clock=services.clock).renew(record)
     return record
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -69,6 +70,7 @@ def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     (attachment,) = change.attachments
     assert (attachment.id, attachment.status) == ("eni-1", "ATTACHED")
     assert attachment.details["privateIPv4Address"] == "10.0.0.2"
+    assert re.fullmatch(r"eni-[0-9a-f]{17}", attachment.details["networkInterfaceId"])
     record.network_held = False
     assert reports.change_of(record, NOW).attachments[0].status == "DELETED"
 

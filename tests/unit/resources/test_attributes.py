@@ -58,6 +58,29 @@ def test_a_logging_driver_needs_its_engine_api() -> None:
     assert got == ["com.amazonaws.ecs.capability.logging-driver.splunk"]
 
 
+def test_the_zone_is_said_to_each_control_in_its_words() -> None:
+    ours = advertised(HOST, Features(), api_version="1.41", zone="attic")
+    amazons = towards_ecs(HOST, Features(), api_version="1.41", zone="attic")
+    assert ours["ecs.availability-zone"] == amazons["ecs-host-agent.availability-zone"] == "attic"
+    assert "ecs.availability-zone" not in amazons
+    for silent in (
+        advertised(HOST, Features(), api_version="1.41"),
+        towards_ecs(HOST, Features(), api_version="1.41"),
+    ):
+        assert not [name for name in silent if name.endswith("availability-zone")]
+
+
+def test_volume_plugins_are_told_with_the_newest_tag_and_without() -> None:
+    features = Features(volume_plugins=("local", "rexray/ebs:latest", "nfs:v2", "b d"))
+    got = [name for name in advertised(HOST, features, api_version="1.41") if "plugin" in name]
+    assert sorted(got) == [
+        "ecs.capability.docker-plugin.local",
+        "ecs.capability.docker-plugin.nfs.v2",
+        "ecs.capability.docker-plugin.rexray/ebs",
+        "ecs.capability.docker-plugin.rexray/ebs.latest",
+    ]
+
+
 def test_a_gpu_host_names_its_driver() -> None:
     host = HostResources(cpu_units=1, memory_mib=1, gpu_driver_version="580.1")
     got = advertised(host, Features(), api_version="1.41")

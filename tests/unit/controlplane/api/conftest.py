@@ -28,7 +28,7 @@ from agent.controlplane.records import (
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.resources import Gpu, HostResources, Needs
-from tests.support.ecs_shapes import StrictModel
+from tests.support.ecs_shapes import StrictModel, errors_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -72,6 +72,8 @@ class Endpoint:
         with pytest.raises(ClientError) as caught:
             await self.call(operation, **request)
         error = caught.value.response["Error"]
+        api_name = self.client.meta.method_to_api_mapping[operation]
+        assert error["Code"] in errors_of(api_name), "an error that this call does not have"
         return error["Code"], error["Message"]
 
     async def raw(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
@@ -46,6 +46,50 @@ async def test_create_with_everything(endpoint: Endpoint) -> None:
     assert cluster["settings"] == [{"name": "containerInsights", "value": "enabled"}]
     assert cluster["configuration"] == {"executeCommandConfiguration": {"logging": "NONE"}}
     assert {"name": "runningEC2TasksCount", "value": "0"} in cluster["statistics"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "text"),
+    [
+        (
+            {"capacityProviders": ["FARGATE", "FARGATE_SPOT"]},
+            "ClientException",
+            "The capacity provider FARGATE is not supported: tasks run on your own hosts here",
+        ),
+        (
+            {"capacityProviders": ["mine"]},
+            "InvalidParameterException",
+            "The specified capacity provider 'mine' was not found.",
+        ),
+        (
+            {"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1}]},
+            "ClientException",
+            "The capacity provider FARGATE is not supported",
+        ),
+        (
+            {"serviceConnectDefaults": {"namespace": "shop"}},
+            "ClientException",
+            "'serviceConnectDefaults' is not supported: there are no namespaces here",
+        ),
+        (
+            {"configuration": {"managedStorageConfiguration": {"kmsKeyId": "k"}}},
+            "ClientException",
+            "'configuration.managedStorageConfiguration' is not supported",
+        ),
+        (
+            {"settings": [{"name": "containerInsights", "value": "loud"}]},
+            "InvalidParameterException",
+            "containerInsights must be one of [enabled,disabled,enhanced]",
+        ),
+    ],
+)
+async def test_what_a_cluster_cannot_have_is_refused(
+    endpoint: Endpoint, request_: dict[str, Any], code: str, text: str
+) -> None:
+    refused, message = await endpoint.refused("create_cluster", clusterName="shop", **request_)
+    assert refused == code
+    assert text in message
+    assert (await endpoint.call("list_clusters"))["clusterArns"] == []
 
 
 @pytest.mark.parametrize("name", ["a b", "ä", "x" * 256, "a/b", "arn:aws:ecs:x", "../x"])

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.controlplane import records, server
-from agent.controlplane.api.definition_rules import check_definition
 from agent.controlplane.api.errors import ClientException, InvalidParameterException
+from agent.controlplane.definition.rules import check_definition
 from agent.controlplane.store.contract import Put
 from agent.controlplane.wire import reports
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface
@@ -57,7 +57,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: E
     cluster = await call(
         "CreateCluster", tags=tags, configuration={"executeCommandConfiguration": {}}
     )
-    await call("DescribeClusters", clusters=["default", "none"], include=included)
+    await call("DescribeClusters", clusters=["default", "0" * 32], include=included)
     await call("RegisterTaskDefinition", **definition(**AWSVPC, tags=tags))
     await call("DescribeTaskDefinition", taskDefinition="web", include=["TAGS"])
     await call("ListTaskDefinitions")
@@ -85,17 +85,17 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: E
     attachment = AttachmentChange(id="x", status="ATTACHED", details={"macAddress": "02:00:00:0:0"})
     report = a_report(arn, "RUNNING", containers=[container], attachments=[attachment])
     await reports.apply(endpoint.services, host, [report])
-    await call("DescribeTasks", tasks=[arn, other["taskArn"], "none"], include=["TAGS"])
+    await call("DescribeTasks", tasks=[arn, other["taskArn"], "0" * 32], include=["TAGS"])
     await call("ListTasks")
     await call("TagResource", resourceArn=arn, tags=tags)
     await call("ListTagsForResource", resourceArn=arn)
     await call("UntagResource", resourceArn=arn, tagKeys=["k"])
     await call(
-        "DescribeContainerInstances", containerInstances=[host.arn, "none"], include=["TAGS"]
+        "DescribeContainerInstances", containerInstances=[host.arn, "0" * 32], include=["TAGS"]
     )
     await call("ListContainerInstances", filter="agentConnected == true")
     await call(
-        "UpdateContainerInstancesState", containerInstances=[host.arn, "none"], status="DRAINING"
+        "UpdateContainerInstancesState", containerInstances=[host.arn, "0" * 32], status="DRAINING"
     )
     await call("StopTask", task=arn)
     await reports.apply(endpoint.services, host, [a_report(arn, "STOPPED")])

@@ -148,8 +148,15 @@ async def test_an_arn_without_a_revision_names_the_newest_active(endpoint: Endpo
 
 async def test_deregister_needs_a_revision(endpoint: Endpoint) -> None:
     await register(endpoint)
-    code, _ = await endpoint.refused("deregister_task_definition", taskDefinition="web")
-    assert code == "InvalidParameterException"
+    for name, refused in (
+        ("web", ("ClientException", "Revision is missing.")),
+        (f"{ARN}/web", ("ClientException", "Revision is missing.")),
+        ("web:foo", ("InvalidParameterException", "Invalid revision number. Number: foo")),
+        ("web:", ("InvalidParameterException", "Invalid revision number. Number: ")),
+        ("web:9", ("ClientException", "Unable to describe task definition.")),
+        ("a b", ("InvalidParameterException", "Invalid task definition: a b")),
+    ):
+        assert await endpoint.refused("deregister_task_definition", taskDefinition=name) == refused
 
 
 async def test_list_sorts_filters_and_pages(endpoint: Endpoint) -> None:
@@ -222,3 +229,16 @@ async def test_rules_reach_the_client(endpoint: Endpoint) -> None:
         {"family": "web", "containerDefinitions": [{"name": "a", "memory": "16"}]},
     )
     assert (answer.status, answer.error) == (400, "SerializationException")
+
+
+async def test_any_number_of_registrations_of_one_family_side_by_side(endpoint: Endpoint) -> None:
+    request = {
+        "family": "web",
+        "containerDefinitions": [{"name": "a", "image": "busybox", "memory": 16}],
+    }
+    answers = await asyncio.gather(
+        *(endpoint.raw("RegisterTaskDefinition", request) for _ in range(200))
+    )
+    assert {answer.status for answer in answers} == {200}
+    revisions = [answer.body["taskDefinition"]["revision"] for answer in answers]
+    assert sorted(revisions) == list(range(1, 201))

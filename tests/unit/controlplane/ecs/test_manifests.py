@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from agent.controlplane import records
 from agent.controlplane.api.services import Services
 from agent.controlplane.ecs.manifests import Manifests
+from agent.controlplane.history import History
 from agent.controlplane.records import AssignRecord, InstanceRecord, TaskRecord
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
@@ -43,21 +45,25 @@ async def services(tmp_path: Path) -> AsyncIterator[Services]:
     await store.close()
 
 
+def manifests_of(services: Services, history: str = "h1") -> Manifests:
+    return Manifests(services, History(services.store, "control", history))
+
+
 async def test_timelines_grow_whatever_the_clock_does(services: Services) -> None:
-    manifests, clock = Manifests(services), services.clock
+    manifests, clock = manifests_of(services), services.clock
     assert isinstance(clock, Clock)
     given = [await manifests.next_timeline(INSTANCE)]
     assert given == [1_000_000_000]
     for moment in (1_000_000.0, 500_000.0, 1_000_001.0):
         clock.now = moment
-        given.append(await Manifests(services).next_timeline(INSTANCE))
+        given.append(await manifests_of(services).next_timeline(INSTANCE))
     assert given == [1_000_000_000, 1_000_000_001, 1_000_000_002, 1_000_001_000]
     await services.store.txn([], [Put(records.manifest_key("i1"), b"junk")])
     assert await manifests.next_timeline(INSTANCE) == 1_000_001_000
 
 
 async def test_what_cannot_be_read_is_wanted(services: Services) -> None:
-    manifests, name = Manifests(services), services.names.task
+    manifests, name = manifests_of(services), services.names.task
     good = AssignRecord(task_arn=name("default", "t1"), cluster="default", desired_status="STOPPED")
     await services.store.txn(
         [],
@@ -89,4 +95,11 @@ async def test_a_task_that_should_run_here_is_not_stopped_for_want_of_its_row(
         instance_id="i1",
     )
     await services.store.txn([], [Put(records.task_key("default", "t1"), records.encode(task))])
-    assert await Manifests(services).unwanted(INSTANCE, [arn]) == []
+    assert await manifests_of(services).unwanted(INSTANCE, [arn]) == []
+
+
+async def test_what_the_store_may_have_forgotten_is_not_stopped(services: Services) -> None:
+    arn = services.names.task("default", "t9")
+    of_now, of_before = (replace(INSTANCE, history=history) for history in ("h1", "h0"))
+    assert await manifests_of(services).unwanted(of_now, [arn]) == [arn]
+    assert await manifests_of(services).unwanted(of_before, [arn]) == []

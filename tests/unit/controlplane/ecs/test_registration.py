@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.control_endpoint import ApiFailure, Endpoint, control_endpoint
+from tests.support.control_endpoint import (
+    ApiFailure,
+    Endpoint,
+    ScriptedAgent,
+    control_endpoint,
+    definition,
+)
 from tests.unit.controlplane.ecs.raw_agent import RawAgent, attributes, resources
 
 if TYPE_CHECKING:
@@ -51,6 +57,116 @@ async def test_what_an_instance_is_shown_as(endpoint: Endpoint) -> None:
     assert registered["CPU"]["integerValue"] == 2048
     assert registered["PORTS"]["stringSetValue"] == ["22", "2375", "2376", "51678", "51679"]
     assert registered["GPU"]["stringSetValue"] == ["GPU-1", "GPU-2"]
+
+
+DOCUMENT = {
+    "instanceId": "i-0123456789abcdef0",
+    "instanceType": "t4g.small",
+    "imageId": "ami-0123456789abcdef0",
+    "availabilityZone": "us-east-1c",
+    "architecture": "arm64",
+    "region": "us-east-1",
+}
+
+
+async def listed(endpoint: Endpoint, expression: str) -> list[str]:
+    answer = await endpoint.call("ListContainerInstances", filter=expression)
+    arns: list[str] = answer["containerInstanceArns"]
+    return arns
+
+
+async def test_an_ec2_instance_is_what_its_identity_document_says(endpoint: Endpoint) -> None:
+    agent, other = RawAgent(endpoint), RawAgent(endpoint)
+    await other.register()
+    instance = await agent.register(
+        attributes=attributes()[:-4], instanceIdentityDocument=json.dumps(DOCUMENT)
+    )
+    shown = await described(endpoint, agent.arn)
+    for seen in (instance, shown):
+        assert seen["ec2InstanceId"] == "i-0123456789abcdef0"
+        assert values(seen)["ecs.availability-zone"] == "us-east-1c"
+    assert values(shown)["ecs.instance-type"] == "t4g.small"
+    assert values(shown)["ecs.ami-id"] == "ami-0123456789abcdef0"
+    assert values(shown)["ecs.cpu-architecture"] == "arm64"
+    assert (await described(endpoint, other.arn))["ec2InstanceId"] == ""
+    for expression in (
+        "ec2InstanceId == i-0123456789abcdef0",
+        "attribute:ecs.instance-type =~ t4g.*",
+        "attribute:ecs.availability-zone == us-east-1c",
+        "attribute:ecs.ami-id == ami-0123456789abcdef0",
+    ):
+        assert await listed(endpoint, expression) == [agent.arn], expression
+    found = await endpoint.call(
+        "ListAttributes", targetType="container-instance", attributeName="ecs.availability-zone"
+    )
+    zones = {a["targetId"]: a["value"] for a in found["attributes"]}
+    assert zones == {agent.arn: "us-east-1c", other.arn: "us-east-1a"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "no json",
+        "[]",
+        json.dumps(DOCUMENT | {"instanceId": 7}),
+        json.dumps(DOCUMENT | {"instanceId": "i-1\x1b[2J"}),
+        json.dumps(DOCUMENT | {"availabilityZone": "z" * 200}),
+        json.dumps(DOCUMENT | {"more": "x" * 20_000}),
+    ],
+)
+async def test_what_is_no_identity_document_says_nothing(endpoint: Endpoint, document: str) -> None:
+    agent = RawAgent(endpoint)
+    await agent.register(instanceIdentityDocument=document)
+    shown = await described(endpoint, agent.arn)
+    assert shown["ec2InstanceId"] == ""
+    assert values(shown)["ecs.availability-zone"] == "us-east-1a"
+    assert "ecs.instance-type" not in values(shown)
+
+
+async def test_versions_of_agent_and_engine(endpoint: Endpoint) -> None:
+    agent = RawAgent(endpoint)
+    await agent.register(
+        versionInfo={
+            "agentVersion": "1.105.1",
+            "agentHash": "abcdef0",
+            "dockerVersion": "DockerVersion: 25.0.8",
+        }
+    )
+    assert (await described(endpoint, agent.arn))["versionInfo"] == {
+        "agentVersion": "1.105.1",
+        "agentHash": "abcdef0",
+        "dockerVersion": "DockerVersion: 25.0.8",
+    }
+    async with agent.acs(agentVersion="1.106.0", agentHash="*0123456", dockerVersion="") as acs:
+        await acs.settled()
+        assert (await described(endpoint, agent.arn))["versionInfo"] == {
+            "agentVersion": "1.106.0",
+            "agentHash": "*0123456",
+            "dockerVersion": "DockerVersion: 25.0.8",
+        }
+
+
+async def test_an_agent_of_ours_says_its_zone(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, zone="cellar") as endpoint:
+        by_poll, named, silent = ScriptedAgent(endpoint), RawAgent(endpoint), RawAgent(endpoint)
+        await by_poll.register(attributes={"ecs.availability-zone": "attic"})
+        await named.register(
+            attributes=attributes({"name": "ecs-host-agent.availability-zone", "value": "yard"})
+        )
+        await silent.register()
+        seen = [values(await described(endpoint, agent.arn)) for agent in (by_poll, named, silent)]
+        assert [attributes_["ecs.availability-zone"] for attributes_ in seen] == [
+            *("attic", "yard", "cellar")
+        ]
+        assert "ecs-host-agent.availability-zone" not in seen[1]
+        await endpoint.call("RegisterTaskDefinition", **definition())
+        spread = [{"type": "spread", "field": "attribute:ecs.availability-zone"}]
+        answer = await endpoint.call(
+            "RunTask", taskDefinition="web", count=3, placementStrategy=spread
+        )
+        assert {task["availabilityZone"] for task in answer["tasks"]} == {
+            *("attic", "yard", "cellar")
+        }
 
 
 async def test_the_same_token_is_the_same_instance(endpoint: Endpoint) -> None:

@@ -399,3 +399,20 @@ async def test_cancelled_calls_leave_the_store_usable(store: Store) -> None:
         await asyncio.gather(call, return_exceptions=True)
     await put(store, "/after")
     assert await store.get("/after") is not None
+
+
+async def test_a_transaction_can_be_put_above_a_revision_that_was_lost(store: Store) -> None:
+    async with store.watch("/", after_revision=store.revision) as watch:
+        result = await store.txn([], [Put("/a", b"1")], above=1000)
+        assert result.revision == store.revision == 1001
+        kv = await store.get("/a")
+        assert kv is not None
+        assert kv.mod_revision == 1001
+        assert (await store.txn([], [Put("/a", b"2")], above=5)).revision == 1002
+        seen: list[int] = []
+        while seen[-1:] != [1002]:
+            seen += [event.kv.mod_revision for event in (await anext(watch)).events]
+        assert seen == [1001, 1002]
+    with pytest.raises(InvalidTransaction):
+        await store.txn([], [Put("/a", b"3")], above=2**60)
+    assert store.problem == ""

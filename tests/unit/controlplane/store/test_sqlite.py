@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from agent.controlplane.store.contract import Put, StoreFailure, StoreUnavailable, Watch
 from agent.controlplane.store.sqlite import SqliteStore
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from agent.controlplane.store.sqlite_check import check_copy
 
 
 @pytest.fixture
@@ -147,3 +146,61 @@ async def test_thousands_of_watches_are_woken_quickly(path: Path) -> None:
     await store.close()
     woken.sort()
     assert woken[int(len(woken) * 0.99)] < 0.05
+
+
+async def test_an_older_copy_is_known_to_be_one(path: Path, tmp_path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await store.txn([], [Put("/a", b"1")])
+    await store.close()
+    shutil.copyfile(path, tmp_path / "older")
+    store = await SqliteStore.open(path)
+    for _ in range(5):
+        await store.txn([], [Put("/a", b"2")])
+    newest = store.revision
+    assert store.seen_revision <= newest
+    await store.close()
+    shutil.copyfile(tmp_path / "older", path)
+    store = await SqliteStore.open(path)
+    assert store.seen_revision == newest > store.revision
+    await store.close()
+
+
+async def test_a_wal_with_a_damaged_page_is_known_to_be_shorter(path: Path) -> None:
+    store = await SqliteStore.open(path)
+    await store.txn([], [Put("/a", b"1")])
+    for number in range(20):
+        await store.txn([], [Put(f"/{number}", b"x" * 5000)])
+    newest = store.revision
+    copies = {name: Path(f"{path}{name}").read_bytes() for name in ("", "-wal", ".revision")}
+    await store.close()
+    wal = bytearray(copies["-wal"])
+    wal[len(wal) // 2] ^= 0xFF
+    for name, content in (copies | {"-wal": bytes(wal)}).items():
+        Path(f"{path}{name}").write_bytes(content)
+    store = await SqliteStore.open(path)
+    assert store.revision < newest == store.seen_revision
+    await store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"9" * 20, b"%020d 00000000" % 99])
+async def test_a_broken_watermark_says_nothing(path: Path, content: bytes) -> None:
+    await (await SqliteStore.open(path)).close()
+    Path(f"{path}.revision").write_bytes(content)
+    store = await SqliteStore.open(path)
+    assert store.seen_revision == 0
+    await store.close()
+
+
+async def test_the_wal_is_folded_and_given_back_when_nobody_waits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.controlplane.store.sqlite_writer._FOLD_AFTER_S", 0.05)
+    store = await SqliteStore.open(path)
+    for _ in range(10):
+        await store.txn([], [Put("/large", b"x" * 1_000_000)])
+    async with asyncio.timeout(5):
+        while path.stat().st_size < 1_000_000 or Path(f"{path}-wal").stat().st_size > 0:  # noqa: ASYNC110 - done by SQLite in a thread
+            await asyncio.sleep(0.02)
+    # All of it is in the file now: a copy of that alone is whole.
+    assert (await asyncio.to_thread(check_copy, path)).keys == 1
+    await store.close()

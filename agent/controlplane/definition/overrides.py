@@ -7,16 +7,18 @@ Pure. Source of the rules: the ECS API reference, ``TaskOverride`` and ``Contain
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
+from agent.controlplane.definition.sizes import InvalidSize, cpu_units, memory_mib
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_CPU = re.compile(r"(\d{1,7})|(\d{0,4}(?:\.\d{1,3})?)\s*vcpus?", re.IGNORECASE)
-_MEMORY = re.compile(r"(\d{1,9})|(\d{1,6}(?:\.\d{1,3})?)\s*gb", re.IGNORECASE)
+LENGTH_LIMIT = 8192
+"""Most characters of all overrides of a run, as JSON."""
 
 _REPLACED = ("command", "cpu", "memory", "memoryReservation", "environmentFiles")
 
@@ -25,36 +27,10 @@ class OverrideError(AgentError):
     """An override cannot be applied; the text is that of ECS's InvalidParameterException."""
 
 
-def cpu_units(text: str) -> int:
-    """Read a task's CPU: units (``256``) or vCPUs (``.25 vCPU``); empty is 0, for none.
-
-    Raises:
-        OverrideError: the text is neither.
-    """
-    if not text:
-        return 0
-    match = _CPU.fullmatch(text.strip())
-    if match is None or match[2] == "":
-        raise OverrideError(f"Invalid 'cpu' setting for task: {text[:64]}")
-    return int(match[1]) if match[1] else int(float(match[2]) * 1024)
-
-
-def memory_mib(text: str) -> int:
-    """Read a task's memory: MiB (``512``) or GB (``1 GB``); empty is 0, for none.
-
-    Raises:
-        OverrideError: the text is neither.
-    """
-    if not text:
-        return 0
-    match = _MEMORY.fullmatch(text.strip())
-    if match is None:
-        raise OverrideError(f"Invalid 'memory' setting for task: {text[:64]}")
-    return int(match[1]) if match[1] else int(float(match[2]) * 1024)
-
-
 def effective(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the definition with the overrides applied; neither argument is changed.
+
+    ``cpu`` and ``memory`` of the task become numbers of CPU units and MiB, as text; empty for none.
 
     Raises:
         OverrideError: a container is unknown or named twice, or a size cannot be read.
@@ -77,13 +53,21 @@ def effective(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
             f"Override for container named {name[:255]} is not a container in the TaskDefinition."
         )
     changed = dict(definition) | {"containerDefinitions": containers}
-    for size, read in (("cpu", cpu_units), ("memory", memory_mib)):
-        text = overrides.get(size) or definition.get(size) or ""
-        changed[size] = str(read(text) or "")
+    try:
+        for size, read in (("cpu", cpu_units), ("memory", memory_mib)):
+            changed[size] = str(read(overrides.get(size) or definition.get(size) or "") or "")
+    except InvalidSize as error:
+        raise OverrideError(str(error)) from None
     for role in ("taskRoleArn", "executionRoleArn"):
         if overrides.get(role):
             changed[role] = overrides[role]
     return changed
+
+
+def check_length(overrides: Mapping[str, Any]) -> None:
+    """Raise ``OverrideError`` when the overrides of a run are longer than Amazon ECS takes."""
+    if len(msgspec.json.encode(overrides).decode()) > LENGTH_LIMIT:
+        raise OverrideError(f"Container Overrides length must be at most {LENGTH_LIMIT}")
 
 
 def _container(container: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.api.definition_rules import (
-    check_definition,
-    compatibilities,
-    cpu_units,
-    memory_mib,
-    required_attributes,
-)
 from agent.controlplane.api.errors import ClientException
+from agent.controlplane.definition.overrides import effective
+from agent.controlplane.definition.rules import (
+    check_definition,
+    check_effective,
+    compatibilities,
+)
+from agent.controlplane.definition.support import required_attributes
 
 
 def container(name: str = "web", **changes: Any) -> dict[str, Any]:
@@ -64,42 +64,6 @@ def test_the_request_is_not_changed() -> None:
     before = repr(request)
     check_definition(request)
     assert repr(request) == before
-
-
-@pytest.mark.parametrize(
-    ("text", "units"),
-    [("1024", 1024), ("1 vCPU", 1024), (".5 vcpu", 512), ("0.25vCPU", 256), ("192 vCPU", 196608)],
-)
-def test_task_cpu(text: str, units: int) -> None:
-    assert cpu_units(text) == units
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "127", "one", "-1", "1.5", "1 cpu", "193 vCPU", "٥١٢", "1e3", "1 vCPU x"]
-)
-def test_task_cpu_that_is_none(text: str) -> None:
-    with pytest.raises(ClientException, match="Invalid 'cpu' setting for task"):
-        cpu_units(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "mib"), [("512", 512), ("1GB", 1024), ("0.5 gb", 512), ("4", 4), ("30 GB", 30720)]
-)
-def test_task_memory(text: str, mib: int) -> None:
-    assert memory_mib(text) == mib
-
-
-@pytest.mark.parametrize("text", ["", "3", "1.5", "1 MB", "x", "-4", "1 GiB"])
-def test_task_memory_that_is_none(text: str) -> None:
-    with pytest.raises(ClientException, match="Invalid 'memory' setting for task"):
-        memory_mib(text)
-
-
-@given(st.text(max_size=20))
-def test_sizes_are_read_or_refused(text: str) -> None:
-    for read in (cpu_units, memory_mib):
-        with contextlib.suppress(ClientException):
-            assert read(text) > 0
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
@@ -194,6 +158,46 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (definition(container(portMappings=[{"containerPortRange": "90-80"}])), "first-last"),
     (definition(container(portMappings=[{"containerPortRange": "x"}])), "first-last"),
+    (definition(container(portMappings=[{"containerPortRange": "80-80"}])), "first less than last"),
+    (
+        definition(
+            container(portMappings=[{"containerPortRange": "100-104"}, {"containerPort": 102}])
+        ),
+        "The tcp port 102 is in more than one port mapping",
+    ),
+    (
+        definition(
+            container(
+                portMappings=[
+                    {"containerPortRange": "100-200"},
+                    {"containerPort": 90},
+                    {"containerPortRange": "150-160"},
+                ]
+            ),
+            networkMode="awsvpc",
+        ),
+        "The tcp port 150 is in more than one port mapping",
+    ),
+    (
+        definition(
+            container(
+                portMappings=[
+                    {"containerPortRange": "1-200", "protocol": "udp"},
+                    {"containerPortRange": "2-3", "protocol": "udp"},
+                    {"containerPort": 199, "protocol": "udp"},
+                ]
+            ),
+        ),
+        "The udp port 2 is in more than one port mapping",
+    ),
+    (
+        definition(
+            container(
+                portMappings=[{"containerPortRange": f"{n}-{n + 1}"} for n in range(1000, 1202, 2)]
+            )
+        ),
+        "At most 100 port ranges",
+    ),
     (
         definition(container(portMappings=[{"containerPortRange": "1-2"}]), networkMode="host"),
         "needs networkMode bridge or awsvpc",
@@ -293,6 +297,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "At most 10 placement constraints",
     ),
     (definition(proxyConfiguration={"containerName": "envoy"}), "proxyConfiguration"),
+    (definition(container(healthCheck={"command": ["CMD", "x"], "timeout": 61})), "timeout"),
+    (definition(container(image="busy box")), "Container.image contains invalid characters"),
+    (definition(container(image="busybox\n")), "Container.image contains invalid characters"),
+    (definition(container(image="x" * 256)), "Container.image contains invalid characters"),
+    (definition(container(image="busybox@sha256:12")), "Container.image contains invalid"),
+    (definition(taskRoleArn="no role at all!"), "Role is not valid"),
+    (definition(executionRoleArn="arn:aws:iam::1:role/short"), "Role is not valid"),
+    (definition(executionRoleArn="arn:aws:s3:::bucket"), "Role is not valid"),
     (definition(container(command=["x" * 70_000])), "Max allowed length is '65536' bytes"),
 ]
 
@@ -335,12 +347,83 @@ ACCEPTED: list[dict[str, Any]] = [
     definition(container(resourceRequirements=[{"type": "GPU", "value": "2"}])),
     definition(placementConstraints=[{"type": "memberOf", "expression": "attribute:a == b"}]),
     definition(requiresCompatibilities=["FARGATE"], networkMode="awsvpc", cpu="256", memory="512"),
+    definition(cpu="", memory=""),
+    definition(taskRoleArn="my-role", executionRoleArn="arn:aws:iam::000000000000:role/path/x"),
+    definition(container(image="registry.local:5000/a/b#c@sha256:" + "aB" * 32)),
+    definition(container(healthCheck={"command": ["CMD", "x"], "timeout": 60})),
+    definition(
+        container(
+            portMappings=[
+                {"containerPortRange": "100-104"},
+                {"containerPort": 102, "protocol": "udp"},
+                {"containerPortRange": "105-106"},
+                {"containerPort": 80, "hostPort": 8080},
+                {"containerPort": 80, "hostPort": 8081},
+            ]
+        )
+    ),
 ]
 
 
 @pytest.mark.parametrize("request_", ACCEPTED)
 def test_accepted(request_: dict[str, Any]) -> None:
     assert check_definition(request_)["containerDefinitions"]
+
+
+def test_what_is_not_given_is_not_kept() -> None:
+    checked = check_definition(definition(cpu="", memory="1GB"))
+    assert "cpu" not in checked
+    assert checked["memory"] == "1024"
+
+
+def test_a_volume_reads_back_as_the_service_shows_it() -> None:
+    volumes = [
+        {"name": "a"},
+        {"name": "b", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}},
+        {"name": "c", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/x"}},
+    ]
+    assert check_definition(definition(volumes=volumes))["volumes"] == [
+        {"name": "a", "host": {}},
+        {"name": "b", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/"}},
+        {"name": "c", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/x"}},
+    ]
+
+
+OVERRIDDEN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
+    ({"memory": 0}, {}, "'memory' must be at least 4 MiB"),
+    ({"memory": -100000}, {}, "'memory' must be at least 4 MiB"),
+    ({"memoryReservation": 2}, {}, "'memoryReservation' must be at least 4 MiB"),
+    ({"cpu": -5000}, {}, "'cpu' must not be negative"),
+    ({"memoryReservation": 64}, {}, "greater than or equal to 'memoryReservation'"),
+    ({"memory": 600}, {"memory": "512"}, "greater than the memory of the task"),
+    ({"cpu": 300}, {"cpu": "256"}, "Total cpu of the containers"),
+    ({"environment": [{"value": "x"}]}, {}, "An environment variable needs a 'name'"),
+    ({"resourceRequirements": [{"type": "GPU", "value": "0"}]}, {}, "GPU"),
+    ({}, {"executionRoleArn": "no role!"}, "Role is not valid"),
+]
+
+
+@pytest.mark.parametrize(("of_container", "of_task", "text"), OVERRIDDEN)
+def test_overrides_are_held_to_the_same_rules(
+    of_container: dict[str, Any], of_task: dict[str, Any], text: str
+) -> None:
+    checked = check_definition(definition())
+    changed = {**of_task, "containerOverrides": [{"name": "web", **of_container}]}
+    with pytest.raises(ClientException) as caught:
+        check_effective(effective(checked, changed))
+    assert text in str(caught.value)
+
+
+def test_good_overrides_pass() -> None:
+    checked = check_definition(definition(memory="512"))
+    changed = {
+        "cpu": "1 vcpu",
+        "memory": ".5gb",
+        "containerOverrides": [{"name": "web", "cpu": 1024, "memory": 512}],
+    }
+    body = effective(checked, changed)
+    check_effective(body)
+    assert (body["cpu"], body["memory"]) == ("1024", "512")
 
 
 def test_same_ports_are_filled_in_where_the_host_port_is_the_container_port() -> None:

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.api.container_rules import check_container, fixed_ports
 from agent.controlplane.api.errors import ClientException
+from agent.controlplane.definition import fargate
+from agent.controlplane.definition.container_rules import check_container, check_overridable
+from agent.controlplane.definition.port_rules import check_host_ports
+from agent.controlplane.definition.sizes import InvalidSize, cpu_units, memory_mib
+from agent.controlplane.definition.support import refusal_at_registration
 from agent.controlplane.scheduler.query import QueryError, parse
 
 if TYPE_CHECKING:
@@ -25,22 +29,14 @@ SIZE_LIMIT_BYTES = 65536
 
 _FAMILY = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _VOLUME = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_CPU = re.compile(r"(\d{1,9})|(\d{0,4}\.?\d{1,3})\s*vcpu", re.IGNORECASE | re.ASCII)
-_MEMORY = re.compile(r"(\d{1,9})|(\d{0,6}\.?\d{1,3})\s*gb", re.IGNORECASE | re.ASCII)
-_CPU_UNITS = range(128, 196608 + 1)
-_MEMORY_MINIMUM_MIB = 4
+_ROLE = re.compile(
+    r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}|[\w+=,.@-]{1,64}", re.ASCII
+)
+_NOT_KEPT = frozenset({"family", "tags", "cpu", "memory"})
+"""What is kept beside the definition, or in a form of its own."""
 _FAMILY_TEXT = "up to 255 letters, numbers, hyphens and underscores are allowed."
 _EXITED = frozenset({"COMPLETE", "SUCCESS"})
-_VOLUME_KINDS = (
-    "host",
-    "dockerVolumeConfiguration",
-    "efsVolumeConfiguration",
-    "fsxWindowsFileServerVolumeConfiguration",
-    "s3filesVolumeConfiguration",
-)
-
-_COM = "com.amazonaws.ecs.capability."
-_ECS = "ecs.capability."
+_VOLUME_KINDS = ("host", "dockerVolumeConfiguration", "efsVolumeConfiguration")
 
 
 def check_definition(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,8 +49,12 @@ def check_definition(request: Mapping[str, Any]) -> dict[str, Any]:
         ClientException: a rule is broken.
     """
     check_family(request["family"])
-    definition = {k: v for k, v in request.items() if k not in ("family", "tags")}
+    refusal = refusal_at_registration(request)
+    if refusal is not None:
+        raise ClientException(refusal.text)
+    definition = {k: v for k, v in request.items() if k not in _NOT_KEPT}
     definition |= _task_sizes(request)
+    _check_roles(definition)
     size = len(msgspec.json.encode(definition))
     if size > SIZE_LIMIT_BYTES:
         raise ClientException(
@@ -63,6 +63,8 @@ def check_definition(request: Mapping[str, Any]) -> dict[str, Any]:
     definition["volumes"] = _volumes(request.get("volumes", []))
     definition["placementConstraints"] = _constraints(request.get("placementConstraints", []))
     definition["containerDefinitions"] = _containers(definition)
+    if "FARGATE" in definition.get("requiresCompatibilities", []):
+        fargate.check(definition)
     return definition
 
 
@@ -82,70 +84,36 @@ def compatibilities(definition: Mapping[str, Any]) -> list[str]:
     return [kind for kind in ("EXTERNAL", "EC2", "FARGATE", "MANAGED_INSTANCES") if kind in found]
 
 
-def required_attributes(definition: Mapping[str, Any]) -> list[str]:
-    """Return the capabilities that an instance needs to run a checked definition."""
-    needed: set[str] = set()
-    if definition.get("networkMode") == "awsvpc":
-        needed.add(f"{_ECS}task-eni")
-    for container in definition["containerDefinitions"]:
-        if "logConfiguration" in container:
-            needed.add(f"{_COM}logging-driver.{container['logConfiguration']['logDriver']}")
-        if container.get("privileged"):
-            needed.add(f"{_COM}privileged-container")
-        if container.get("healthCheck"):
-            needed.add(f"{_ECS}container-health-check")
-        if container.get("dependsOn"):
-            needed.add(f"{_ECS}container-ordering")
-        if container.get("restartPolicy", {}).get("enabled"):
-            needed.add(f"{_ECS}container-restart-policy")
-        if any("containerPortRange" in mapping for mapping in container["portMappings"]):
-            needed.add(f"{_ECS}network.container-port-range")
-    return sorted(needed)
+def check_effective(body: Mapping[str, Any]) -> None:
+    """Check what overrides made of a checked definition by the rules of registration.
 
-
-def cpu_units(text: str) -> int:
-    """Return the CPU units of ``1024``, ``1 vCPU`` or ``.5 vcpu``.
+    Args:
+        body: the definition with the overrides applied, its sizes as numbers.
 
     Raises:
-        ClientException: it is none of these, or out of range.
+        ClientException: a rule is broken.
     """
-    match = _CPU.fullmatch(text.strip())
-    if match is not None:
-        units = int(match[1]) if match[1] else round(float(match[2]) * 1024)
-        if units in _CPU_UNITS:
-            return units
-    raise ClientException("Invalid 'cpu' setting for task.")
-
-
-def memory_mib(text: str) -> int:
-    """Return the MiB of ``1024``, ``1GB`` or ``0.5 gb``.
-
-    Raises:
-        ClientException: it is none of these, or too little.
-    """
-    match = _MEMORY.fullmatch(text.strip())
-    if match is not None:
-        mib = int(match[1]) if match[1] else round(float(match[2]) * 1024)
-        if mib >= _MEMORY_MINIMUM_MIB:
-            return mib
-    raise ClientException("Invalid 'memory' setting for task.")
+    _check_roles(body)
+    for container in body["containerDefinitions"]:
+        check_overridable(container, has_task_memory=bool(body.get("memory")))
+    _check_sums(body, body["containerDefinitions"])
 
 
 def _task_sizes(request: Mapping[str, Any]) -> dict[str, str]:
-    sizes: dict[str, str] = {}
-    if request.get("cpu"):
-        sizes["cpu"] = str(cpu_units(request["cpu"]))
-    if request.get("memory"):
-        sizes["memory"] = str(memory_mib(request["memory"]))
-    if "FARGATE" in request.get("requiresCompatibilities", []):
-        for name in ("cpu", "memory"):
-            if name not in sizes:
-                raise ClientException(
-                    f"Fargate requires that '{name}' be defined at the task level."
-                )
-        if request.get("networkMode") != "awsvpc":
-            raise ClientException("Fargate only supports network mode 'awsvpc'.")
-    return sizes
+    try:
+        sizes = {
+            "cpu": cpu_units(request.get("cpu", "")),
+            "memory": memory_mib(request.get("memory", "")),
+        }
+    except InvalidSize as error:
+        raise ClientException(str(error)) from None
+    return {name: str(size) for name, size in sizes.items() if size}
+
+
+def _check_roles(definition: Mapping[str, Any]) -> None:
+    for member in ("taskRoleArn", "executionRoleArn"):
+        if definition.get(member) and not _ROLE.fullmatch(definition[member]):
+            raise ClientException("Role is not valid")
 
 
 def _volumes(volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -172,11 +140,17 @@ def _volumes(volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         path = volume.get("host", {}).get("sourcePath", "")
         if path and not path.startswith("/"):
             raise ClientException(f"Volume '{name}': the host path must be absolute.")
-    return [{"host": {}, **v} if not _has_kind(v) else dict(v) for v in volumes]
+    return [_filled(volume) for volume in volumes]
 
 
-def _has_kind(volume: Mapping[str, Any]) -> bool:
-    return any(kind in volume for kind in _VOLUME_KINDS) or bool(volume.get("configuredAtLaunch"))
+def _filled(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a volume as the service would store it."""
+    if not any(kind in volume for kind in _VOLUME_KINDS):
+        return {"host": {}, **volume}
+    efs = volume.get("efsVolumeConfiguration")
+    if efs is None:
+        return dict(volume)
+    return {**volume, "efsVolumeConfiguration": {"rootDirectory": "/", **efs}}
 
 
 def _constraints(constraints: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -214,13 +188,13 @@ def _containers(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not any(container["essential"] for container in containers):
         raise ClientException("Task definition must have at least one essential container.")
     _check_sums(definition, containers)
-    _check_ports(containers, mode)
-    _check_references(definition, containers)
+    check_host_ports(containers, mode)
+    _check_references(containers)
     return containers
 
 
 def _check_sums(definition: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> None:
-    if "memory" in definition:
+    if definition.get("memory"):
         most = int(definition["memory"])
         for container in containers:
             if (container.get("memory") or container.get("memoryReservation") or 0) > most:
@@ -232,7 +206,7 @@ def _check_sums(definition: Mapping[str, Any], containers: Sequence[Mapping[str,
             raise ClientException(
                 "Total memoryReservation of the containers is greater than the memory of the task."
             )
-    if "cpu" in definition:
+    if definition.get("cpu"):
         total = sum(container["cpu"] for container in containers)
         if total > int(definition["cpu"]):
             raise ClientException(
@@ -240,18 +214,7 @@ def _check_sums(definition: Mapping[str, Any], containers: Sequence[Mapping[str,
             )
 
 
-def _check_ports(containers: Sequence[Mapping[str, Any]], mode: str) -> None:
-    if mode == "awsvpc":
-        return
-    counts = Counter(port for container in containers for port in fixed_ports(container))
-    twice = [f"{port}/{protocol}" for (port, protocol), count in counts.items() if count > 1]
-    if twice:
-        raise ClientException(f"The host port {twice[0]} is used by more than one port mapping.")
-
-
-def _check_references(
-    definition: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]
-) -> None:
+def _check_references(containers: Sequence[Mapping[str, Any]]) -> None:
     by_name = {container["name"]: container for container in containers}
     edges: dict[str, set[str]] = {name: set() for name in by_name}
     for container in containers:
@@ -265,12 +228,6 @@ def _check_references(
             other = _known(by_name, name, dependency["containerName"], "dependsOn")
             _check_condition(name, by_name[other], dependency["condition"])
             edges[name].add(other)
-    proxy = definition.get("proxyConfiguration")
-    if proxy is not None and proxy["containerName"] not in by_name:
-        raise ClientException(
-            f"proxyConfiguration names the container '{proxy['containerName']}', which the task "
-            "definition does not have."
-        )
     _check_acyclic(edges)
 
 

@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from agent.controlplane.api.errors import ClientException
+from agent.controlplane.definition.port_rules import check_mappings
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,8 +20,7 @@ MEMORY_MINIMUM_MIB = 4
 """The engine's floor when the API was made; newer engines want 6 and say so when the task starts."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
-_SAME_PORT_MODES = frozenset({"host", "awsvpc"})
+_IMAGE = re.compile(r"[A-Za-z0-9_.:/#-]{1,255}(?:@sha256:[A-Fa-f0-9]{64})?")
 _ALIAS_LINK = re.compile(r"([A-Za-z0-9_-]+)(?::[A-Za-z0-9_.-]+)?")
 
 
@@ -43,11 +43,10 @@ def check_container(
         ClientException: a rule is broken; the text names the container.
     """
     _check_name(container)
-    _check_sizes(container, has_task_memory=has_task_memory)
     _check_network(container, network_mode)
     _check_mounts(container, volumes)
     _check_limits(container)
-    _check_resources(container)
+    check_overridable(container, has_task_memory=has_task_memory)
     filled: dict[str, Any] = {
         "cpu": 0,
         "essential": True,
@@ -57,10 +56,7 @@ def check_container(
         "systemControls": [],
         **container,
     }
-    filled["portMappings"] = [
-        _port_mapping(container, mapping, network_mode)
-        for mapping in container.get("portMappings", [])
-    ]
+    filled["portMappings"] = check_mappings(container, network_mode)
     if "healthCheck" in container:
         filled["healthCheck"] = _health_check(container)
     if "restartPolicy" in container:
@@ -68,13 +64,13 @@ def check_container(
     return filled
 
 
-def fixed_ports(container: Mapping[str, Any]) -> list[tuple[int, str]]:
-    """Return the host ports that a checked container asks for, with their protocols."""
-    return [
-        (mapping["hostPort"], mapping["protocol"])
-        for mapping in container["portMappings"]
-        if mapping.get("hostPort")
-    ]
+def check_overridable(container: Mapping[str, Any], *, has_task_memory: bool) -> None:
+    """Check what a run can override in a container; raises ``ClientException``."""
+    _check_sizes(container, has_task_memory=has_task_memory)
+    for variable in container.get("environment", []):
+        if not variable.get("name"):
+            _refuse(container, "An environment variable needs a 'name'.")
+    _check_resources(container)
 
 
 def _refuse(container: Mapping[str, Any], text: str) -> NoReturn:
@@ -91,8 +87,12 @@ def _check_name(container: Mapping[str, Any]) -> None:
         )
     if not container.get("image"):
         raise ClientException("Container.image should not be null or empty.")
-    if len(container["image"]) > 255 or container["image"] != container["image"].strip():
-        raise ClientException("Container.image contains invalid characters.")
+    if not _IMAGE.fullmatch(container["image"]):
+        raise ClientException(
+            "Container.image contains invalid characters: use up to 255 letters, numbers, hyphens, "
+            "underscores, colons, periods, forward slashes and number signs, and a digest only as "
+            "@sha256: with 64 hexadecimal digits."
+        )
 
 
 def _check_sizes(container: Mapping[str, Any], *, has_task_memory: bool) -> None:
@@ -120,44 +120,6 @@ def _check_network(container: Mapping[str, Any], mode: str) -> None:
     for link in container.get("links", []):
         if not _ALIAS_LINK.fullmatch(link):
             _refuse(container, f"The link '{link}' must be name or name:alias.")
-    if container.get("portMappings"):
-        if mode == "none":
-            raise ClientException("Port mappings are not supported when networkMode=none.")
-        if container.get("disableNetworking"):
-            _refuse(container, "Port mappings need networking, which 'disableNetworking' ends.")
-
-
-def _port_mapping(
-    container: Mapping[str, Any], mapping: Mapping[str, Any], mode: str
-) -> dict[str, Any]:
-    filled: dict[str, Any] = {"protocol": "tcp", **mapping}
-    if "containerPortRange" in mapping:
-        _check_port_range(container, mapping, mode)
-        return filled
-    port, host_port = mapping.get("containerPort", 0), mapping.get("hostPort", 0)
-    if not 1 <= port <= 65535:
-        _refuse(container, f"The container port {port} must be between 1 and 65535.")
-    if not 0 <= host_port <= 65535:
-        _refuse(container, f"The host port {host_port} must be between 0 and 65535.")
-    if mode in _SAME_PORT_MODES:
-        if host_port not in (0, port):
-            raise ClientException(
-                f"When networkMode={mode}, the host ports and container ports in port mappings "
-                "must match."
-            )
-        host_port = port
-    return {**filled, "hostPort": host_port}
-
-
-def _check_port_range(container: Mapping[str, Any], mapping: Mapping[str, Any], mode: str) -> None:
-    if "containerPort" in mapping or "hostPort" in mapping:
-        _refuse(container, "Use either 'containerPortRange' or 'containerPort' and 'hostPort'.")
-    if mode not in ("bridge", "awsvpc"):
-        _refuse(container, "'containerPortRange' needs networkMode bridge or awsvpc.")
-    match = _PORT_RANGE.fullmatch(mapping["containerPortRange"])
-    first, last = (int(match[1]), int(match[2])) if match else (0, 0)
-    if not 1 <= first <= last <= 65535:
-        _refuse(container, "'containerPortRange' must be first-last, from 1 to 65535.")
 
 
 def _check_mounts(container: Mapping[str, Any], volumes: Collection[str]) -> None:
@@ -177,9 +139,6 @@ def _check_limits(container: Mapping[str, Any]) -> None:
     for name in ("startTimeout", "stopTimeout"):
         if container.get(name, 0) < 0:
             _refuse(container, f"'{name}' must not be negative.")
-    for variable in container.get("environment", []):
-        if not variable.get("name"):
-            _refuse(container, "An environment variable needs a 'name'.")
     _check_ulimits(container)
     _check_linux(container, container.get("linuxParameters", {}))
 
@@ -235,7 +194,7 @@ def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:
         _refuse(container, "The health check command is empty.")
     limits = {
         "interval": (5, 300),
-        "timeout": (2, 120),
+        "timeout": (2, 60),
         "retries": (1, 10),
         "startPeriod": (0, 300),
     }

@@ -1,0 +1,373 @@
+"""What becomes of every field of RegisterTaskDefinition, RunTask and StartTask: the one table.
+
+A field is done, asks for an attribute of the instance, is refused, or has no meaning here. Nothing is
+taken and then left undone: whatever is not done yet stands here with the text that a user gets. A
+test compares the table with botocore's model, so that a field that Amazon adds shows up.
+
+To add a field: change its row, then the code that the row promises. ``support`` reads the table.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class Support(Enum):
+    """What becomes of a field."""
+
+    DONE = "done"
+    REFUSED = "refused when it is registered"
+    NOT_RUN = "refused when it is run"
+    """Registered, so that definitions can be kept here; RunTask and StartTask refuse it."""
+    NO_MEANING = "no meaning here"
+    """Taken, and changes nothing: the note says why nothing is lost by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One row: a field, or all fields below one."""
+
+    path: str
+    """As in the model, ``[]`` after a list, ``{}`` after a map. ``.*`` at its end stands for all
+    fields below; only what is refused whole may be written so."""
+    support: Support = Support.DONE
+    note: str = ""
+    """What a user is told: the reason of a refusal with the mend, or how it differs."""
+    attribute: str = ""
+    """What the instance must have for it; ``{value}`` is the field's value."""
+    only: re.Pattern[str] | None = None
+    """The row is for these values alone; the field's other row is for all others."""
+    text: str = ""
+    """The whole error text, where Amazon ECS has one of its own."""
+
+
+_P = "com.amazonaws.ecs.capability."
+_E = "ecs.capability."
+
+_HERE = "on hosts of your own"
+_INFERENCE = "Elastic Inference has ended; leave it out"
+
+
+def _done(*paths: str) -> tuple[Field, ...]:
+    return tuple(Field(path) for path in paths)
+
+
+def _under(parent: str, *fields: Field) -> tuple[Field, ...]:
+    return tuple(replace(field, path=f"{parent}.{field.path}") for field in fields)
+
+
+_CONTAINER = (
+    *_done("name", "image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
+    Field(
+        "repositoryCredentials.*",
+        Support.NOT_RUN,
+        "logins to private registries are not fetched from Secrets Manager yet; put the login into "
+        "ECS_ENGINE_AUTH_DATA of the hosts and leave it out",
+    ),
+    *_done("portMappings[].containerPort", "portMappings[].hostPort", "portMappings[].protocol"),
+    Field(
+        "portMappings[].name",
+        Support.NO_MEANING,
+        "names the port for Service Connect, which only services have",
+    ),
+    Field(
+        "portMappings[].appProtocol",
+        Support.NO_MEANING,
+        "tells Service Connect the protocol; without it, nothing reads the traffic",
+    ),
+    Field("portMappings[].containerPortRange", attribute=f"{_E}network.container-port-range"),
+    Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),
+    *_done("restartPolicy.ignoredExitCodes[]", "restartPolicy.restartAttemptPeriod"),
+    *_done("entryPoint[]", "command[]", "environment[].name", "environment[].value"),
+    Field(
+        "environmentFiles.*",
+        Support.NOT_RUN,
+        "environment files are not fetched from S3 yet; use 'environment'",
+    ),
+    *_done("mountPoints[].sourceVolume", "mountPoints[].containerPath", "mountPoints[].readOnly"),
+    *_done("volumesFrom[].sourceContainer", "volumesFrom[].readOnly"),
+    *_done("linuxParameters.capabilities.add[]", "linuxParameters.capabilities.drop[]"),
+    *_done(
+        "linuxParameters.devices[].hostPath",
+        "linuxParameters.devices[].containerPath",
+        "linuxParameters.devices[].permissions[]",
+    ),
+    *_done("linuxParameters.initProcessEnabled", "linuxParameters.sharedMemorySize"),
+    *_done(
+        "linuxParameters.tmpfs[].containerPath",
+        "linuxParameters.tmpfs[].size",
+        "linuxParameters.tmpfs[].mountOptions[]",
+    ),
+    Field("linuxParameters.maxSwap", note="taken where the container has a memory limit"),
+    Field(
+        "linuxParameters.swappiness",
+        note="taken where maxSwap is given, and only by hosts with cgroup v1, as on Amazon ECS",
+    ),
+    Field(
+        "secrets.*",
+        Support.NOT_RUN,
+        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'environment'",
+    ),
+    Field("dependsOn[].containerName", attribute=f"{_E}container-ordering"),
+    *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
+    Field(
+        "versionConsistency",
+        Support.NO_MEANING,
+        "keeps the tasks of one service on one image; a task that is run by itself has no others",
+    ),
+    *_done("hostname", "user", "workingDirectory", "disableNetworking"),
+    Field("privileged", attribute=f"{_P}privileged-container"),
+    *_done("readonlyRootFilesystem", "dnsServers[]", "dnsSearchDomains[]"),
+    *_done("extraHosts[].hostname", "extraHosts[].ipAddress"),
+    Field(
+        "dockerSecurityOptions[]",
+        attribute=f"{_P}apparmor",
+        only=re.compile(r"apparmor[:=].*", re.DOTALL),
+        note="for hosts with ECS_APPARMOR_CAPABLE=true",
+    ),
+    Field(
+        "dockerSecurityOptions[]",
+        attribute=f"{_P}selinux",
+        only=re.compile(r"label[:=].*", re.DOTALL),
+        note="for hosts with ECS_SELINUX_CAPABLE=true",
+    ),
+    Field(
+        "dockerSecurityOptions[]",
+        Support.REFUSED,
+        "credential specifications need Windows, or a credentials fetcher, which no host here has",
+        only=re.compile(r"credentialspec.*", re.DOTALL),
+    ),
+    *_done("dockerSecurityOptions[]", "interactive", "pseudoTerminal", "dockerLabels{}"),
+    *_done("ulimits[].name", "ulimits[].softLimit", "ulimits[].hardLimit"),
+    Field(
+        "logConfiguration.logDriver",
+        Support.NOT_RUN,
+        "FireLens is not served yet; use a log driver of the engine, for example json-file",
+        only=re.compile("awsfirelens"),
+    ),
+    Field("logConfiguration.logDriver", attribute=f"{_P}logging-driver.{{value}}"),
+    *_done("logConfiguration.options{}"),
+    Field(
+        "logConfiguration.secretOptions.*",
+        Support.NOT_RUN,
+        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'options'",
+    ),
+    Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
+    *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),
+    *_done("healthCheck.startPeriod", "systemControls[].namespace", "systemControls[].value"),
+    Field(
+        "resourceRequirements[].type",
+        Support.REFUSED,
+        _INFERENCE,
+        only=re.compile("InferenceAccelerator"),
+    ),
+    Field(
+        "resourceRequirements[].type",
+        Support.REFUSED,
+        "hosts have no Neuron devices; only GPU is served",
+        only=re.compile("NeuronDevice"),
+    ),
+    *_done("resourceRequirements[].type", "resourceRequirements[].value"),
+    Field(
+        "resourceRequirements[].sharingStrategy.*",
+        Support.REFUSED,
+        "a GPU is given to one container whole; leave it out",
+    ),
+    Field(
+        "firelensConfiguration.*",
+        Support.NOT_RUN,
+        "FireLens is not served yet; run the log router as an ordinary container",
+    ),
+    Field(
+        "credentialSpecs.*",
+        Support.REFUSED,
+        "credential specifications need Windows, or a credentials fetcher, which no host here has",
+    ),
+)
+
+DEFINITION: tuple[Field, ...] = (
+    *_done("family"),
+    Field(
+        "taskRoleArn",
+        Support.NOT_RUN,
+        "containers are not given credentials of a role yet; leave it out, and give them keys by "
+        "'environment' where they need any",
+    ),
+    Field(
+        "executionRoleArn",
+        Support.NO_MEANING,
+        f"images are pulled with the logins of the host, and nothing else that it is for runs {_HERE} yet",
+    ),
+    Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
+    *_done("networkMode"),
+    *_under("containerDefinitions[]", *_CONTAINER),
+    *_done("volumes[].name", "volumes[].host.sourcePath"),
+    *_under(
+        "volumes[].dockerVolumeConfiguration",
+        *_done("scope", "autoprovision"),
+        Field("driver", attribute=f"{_E}docker-plugin.{{value}}"),
+        *_done("driverOpts{}", "labels{}"),
+    ),
+    Field(
+        "volumes[].efsVolumeConfiguration.*",
+        Support.NOT_RUN,
+        "EFS is not mounted yet; use 'dockerVolumeConfiguration' with driver local and driverOpts "
+        "of type nfs",
+    ),
+    Field(
+        "volumes[].s3filesVolumeConfiguration.*",
+        Support.REFUSED,
+        f"S3 Files cannot be mounted {_HERE}; use 'host' or 'dockerVolumeConfiguration'",
+    ),
+    Field(
+        "volumes[].fsxWindowsFileServerVolumeConfiguration.*",
+        Support.REFUSED,
+        f"FSx for Windows File Server cannot be mounted {_HERE}; use 'host' or "
+        "'dockerVolumeConfiguration'",
+    ),
+    Field(
+        "volumes[].configuredAtLaunch",
+        Support.REFUSED,
+        f"EBS volumes that are configured at launch do not exist {_HERE}; use 'host' or "
+        "'dockerVolumeConfiguration'",
+    ),
+    *_done("placementConstraints[].type", "placementConstraints[].expression"),
+    Field(
+        "requiresCompatibilities[]",
+        note="FARGATE is checked as Amazon ECS does; no task is run with launch type FARGATE yet",
+    ),
+    Field("cpu", note="taken from the instance's CPU; not yet a limit of the task as a whole"),
+    Field(
+        "memory", note="taken from the instance's memory; not yet a limit of the task as a whole"
+    ),
+    *_done("tags[].key", "tags[].value"),
+    Field(
+        "pidMode",
+        Support.NOT_RUN,
+        "containers of a task cannot share a process namespace yet; leave it out or use host",
+        only=re.compile("task"),
+    ),
+    *_done("pidMode"),
+    Field(
+        "ipcMode",
+        Support.NOT_RUN,
+        "containers of a task cannot share an IPC namespace yet; leave it out, or use host or none",
+        only=re.compile("task"),
+    ),
+    *_done("ipcMode"),
+    Field(
+        "proxyConfiguration.*",
+        Support.REFUSED,
+        "App Mesh has ended; run the proxy as an ordinary container",
+    ),
+    Field("inferenceAccelerators.*", Support.REFUSED, _INFERENCE),
+    Field(
+        "ephemeralStorage.*",
+        Support.REFUSED,
+        "containers share the disk of their host, which has no size for each task; leave it out",
+    ),
+    *_done("runtimePlatform.cpuArchitecture", "runtimePlatform.operatingSystemFamily"),
+    Field(
+        "enableFaultInjection",
+        Support.REFUSED,
+        "faults cannot be injected into tasks here; leave it out",
+    ),
+    Field(
+        "trustedExecutionConfiguration.*",
+        Support.REFUSED,
+        "hosts have no trusted execution environments; leave it out",
+    ),
+)
+"""RegisterTaskDefinition."""
+
+
+def _named(fields: tuple[Field, ...], *names: str) -> tuple[Field, ...]:
+    """Return the rows of these members: an override is judged as the member that it replaces."""
+    return tuple(f for f in fields if re.split(r"[.\[{]", f.path, maxsplit=1)[0] in names)
+
+
+RUN: tuple[Field, ...] = (
+    Field(
+        "capacityProviderStrategy.*",
+        Support.REFUSED,
+        "there are no capacity providers here yet; leave it out, the task then runs on any host of "
+        "the cluster",
+    ),
+    *_done("cluster", "count", "containerInstances[]", "enableECSManagedTags"),
+    Field(
+        "enableExecuteCommand",
+        Support.REFUSED,
+        "commands cannot be run in containers by this endpoint yet; leave it out",
+    ),
+    *_done("group"),
+    Field(
+        "launchType",
+        Support.REFUSED,
+        "tasks run on your own hosts here; leave it out or say EC2. A definition that requires "
+        "FARGATE runs too",
+        only=re.compile("FARGATE"),
+    ),
+    Field(
+        "launchType",
+        Support.REFUSED,
+        "nobody manages instances here; leave it out or say EC2",
+        only=re.compile("MANAGED_INSTANCES"),
+    ),
+    *_done("launchType"),
+    Field(
+        "networkConfiguration.awsvpcConfiguration.subnets[]",
+        Support.NO_MEANING,
+        "each host gives addresses from a pool of its own, so any name will do",
+    ),
+    Field(
+        "networkConfiguration.awsvpcConfiguration.securityGroups.*",
+        Support.REFUSED,
+        "nothing enforces security groups yet; leave them out",
+    ),
+    Field(
+        "networkConfiguration.awsvpcConfiguration.assignPublicIp",
+        Support.REFUSED,
+        text="Assign public IP is not supported for this launch type.",
+        only=re.compile("ENABLED"),
+    ),
+    *_done("networkConfiguration.awsvpcConfiguration.assignPublicIp"),
+    *_under(
+        "overrides.containerOverrides[]",
+        *_named(_CONTAINER, "name", "command", "environment", "environmentFiles"),
+        *_named(_CONTAINER, "cpu", "memory", "memoryReservation", "resourceRequirements"),
+    ),
+    *_under(
+        "overrides",
+        *_named(DEFINITION, "cpu", "memory", "ephemeralStorage"),
+        *_named(DEFINITION, "executionRoleArn", "taskRoleArn"),
+    ),
+    Field("overrides.inferenceAcceleratorOverrides.*", Support.REFUSED, _INFERENCE),
+    *_done("placementConstraints[].type", "placementConstraints[].expression"),
+    *_done("placementStrategy[].type", "placementStrategy[].field"),
+    Field(
+        "platformVersion",
+        Support.REFUSED,
+        text="The platform version must be null when specifying an EC2 launch type.",
+    ),
+    Field(
+        "propagateTags",
+        Support.REFUSED,
+        text="Tags can be propagated from a service only by the service.",
+        only=re.compile("SERVICE"),
+    ),
+    *_done("propagateTags"),
+    Field(
+        "referenceId",
+        Support.NO_MEANING,
+        "Amazon ECS shows it nowhere and documents no effect of it",
+    ),
+    *_done("startedBy", "tags[].key", "tags[].value", "taskDefinition", "clientToken"),
+    Field(
+        "volumeConfigurations.*",
+        Support.REFUSED,
+        f"EBS volumes that are configured at launch do not exist {_HERE}; leave it out",
+    ),
+)
+"""RunTask and StartTask."""

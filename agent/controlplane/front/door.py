@@ -1,0 +1,76 @@
+"""The one aiohttp handler for whatever AWS clients send: to the service that is served, or an error.
+
+Whoever points every service at this endpoint (``AWS_ENDPOINT_URL``) reads, for those that are not
+served, which ones are, in the shape of the service that was meant.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from agent.controlplane.front import protocols
+from agent.controlplane.front.protocols import Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_CODES = {
+    Protocol.QUERY: "InvalidAction",
+    Protocol.EC2: "InvalidAction",
+    Protocol.S3: "NotImplemented",
+}
+_CODE = "UnknownOperationException"
+_STATUS = 400
+
+
+class Door:
+    """Hands requests of AWS clients to the services that are served; stateless."""
+
+    def __init__(
+        self, services: Mapping[str, Serve], targets: Mapping[str, str], *, default: str
+    ) -> None:
+        """Take what is served.
+
+        Args:
+            services: what answers the requests of a service, by the service's name in signatures.
+            targets: the names of services by the prefix of their ``X-Amz-Target``.
+            default: the service that tells the sender of a bare ``POST /`` what is missing.
+        """
+        self._services = dict(services)
+        self._targets = dict(targets)
+        self._default = self._services[default]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answer a request to any path.
+
+        Raises:
+            web.HTTPNotFound: no AWS client would send it.
+        """
+        addressed = protocols.addressed(request.headers, request.query, request.content_type)
+        if addressed is None:
+            if (request.method, request.path) == ("POST", "/"):
+                return await self._default(request)
+            raise web.HTTPNotFound
+        target = request.headers.get("X-Amz-Target", "").split(".")[0]
+        # A target says more than a signature, which unsigned and handmade requests lack.
+        served = self._services.get(self._targets.get(target, addressed.service))
+        if served is not None:
+            return await served(request)
+        return self._not_served(addressed)
+
+    def _not_served(self, addressed: protocols.Addressed) -> web.Response:
+        request_id = str(uuid.uuid4())
+        error = protocols.error(
+            addressed.protocol,
+            _CODES.get(addressed.protocol, _CODE),
+            f"This endpoint serves Amazon ECS, not {addressed.service}. Name it by "
+            "AWS_ENDPOINT_URL_ECS in place of AWS_ENDPOINT_URL, so that only ECS is sent here.",
+            request_id,
+        )
+        headers = {"Content-Type": error.content_type, "x-amzn-RequestId": request_id}
+        return web.Response(status=_STATUS, body=error.body, headers=headers | dict(error.headers))

@@ -1,0 +1,93 @@
+"""The history of the store: which one it is, and what happens when it goes back.
+
+The store itself knows that an older copy was put in its place when it is opened where the newer one
+was (``SqliteStore.seen_revision``). Otherwise the first agent that has seen a newer revision tells.
+Either way the store gets a new history, above all revisions that are known to have been seen, so that
+no agent takes the old revisions for new ones.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.controlplane import records
+from agent.controlplane.store.contract import Put, as_read
+
+if TYPE_CHECKING:
+    from agent.controlplane.store.contract import Store
+    from agent.model.wire import Register
+
+BELIEVED_AHEAD = 1 << 32
+"""How far ahead of the store an agent may have been: no store ever makes that many revisions."""
+
+_log = structlog.get_logger(__name__)
+
+
+class History:
+    """The store's history; one per control endpoint."""
+
+    def __init__(self, store: Store, control_id: str, current: str) -> None:
+        self._store = store
+        self._control_id = control_id
+        self.current = current
+
+    @classmethod
+    async def open(cls, store: Store, control_id: str, *, seen_revision: int = 0) -> History:
+        """Return the history; a new one where there is none, or where the store went back.
+
+        Args:
+            store: what it is the history of.
+            control_id: names the store towards agents.
+            seen_revision: the newest revision that was ever committed here.
+        """
+        kv = await store.get(records.HISTORY_KEY)
+        history = cls(store, control_id, kv.value.decode() if kv is not None else "")
+        if kv is None:
+            await history._begin(0)
+        elif seen_revision > store.revision:
+            _log.critical(
+                "the store is older than what was committed to it; agents keep what they hold and "
+                "tell of it",
+                revision=store.revision,
+                committed=seen_revision,
+            )
+            await history._begin(seen_revision)
+        return history
+
+    async def is_behind(self, call: Register) -> bool:
+        """Tell whether the store is older than what an agent saw of it; begins a new history then."""
+        if not call.seen_history or call.seen_control_id != self._control_id:
+            return False
+        if call.seen_history != self.current:
+            return True
+        ahead = call.seen_revision - self._store.revision
+        if ahead <= 0:
+            return False
+        if ahead > BELIEVED_AHEAD:
+            _log.warning(
+                "an agent says that it saw a revision that no store can have",
+                hostname=call.resources.hostname,
+                revision=call.seen_revision,
+            )
+            return False
+        _log.critical(
+            "an agent saw a newer state of the store: it is an older copy; agents keep what they "
+            "hold and tell of it",
+            hostname=call.resources.hostname,
+            revision=self._store.revision,
+            seen=call.seen_revision,
+        )
+        await self._begin(call.seen_revision)
+        return True
+
+    async def _begin(self, above: int) -> None:
+        """Give the store a new history, unless another process did so just now."""
+        old = await self._store.get(records.HISTORY_KEY)
+        fresh = uuid.uuid4().hex
+        put = Put(records.HISTORY_KEY, fresh.encode())
+        await self._store.txn([as_read(records.HISTORY_KEY, old)], [put], above=above, urgent=True)
+        kv = await self._store.get(records.HISTORY_KEY)
+        self.current = kv.value.decode() if kv is not None else fresh

@@ -1,0 +1,132 @@
+"""Clients of other AWS services get an error that they can read, from a real control endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from tests.support.control_endpoint import Endpoint, control_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def endpoint(tmp_path: Path) -> AsyncIterator[Endpoint]:
+    async with control_endpoint(tmp_path) as running:
+        yield running
+
+
+async def refused(
+    endpoint: Endpoint, service: str, operation: str, *, sign: bool = True, **request: Any
+) -> tuple[str, str]:
+    def call() -> tuple[str, str]:
+        signature = {} if sign else {"signature_version": UNSIGNED}
+        client = boto3.client(
+            service,
+            endpoint_url=endpoint.url,
+            region_name="us-east-1",
+            aws_access_key_id="x",
+            aws_secret_access_key="x",
+            config=Config(retries={"total_max_attempts": 1}, **signature),
+        )
+        try:
+            with pytest.raises(ClientError) as caught:
+                getattr(client, operation)(**request)
+        finally:
+            client.close()
+        error = caught.value.response["Error"]
+        return error["Code"], error["Message"]
+
+    return await asyncio.to_thread(call)
+
+
+@pytest.mark.parametrize(
+    ("service", "operation", "request_", "code", "name"),
+    [
+        ("sts", "get_caller_identity", {}, "InvalidAction", "sts"),
+        ("iam", "list_roles", {}, "InvalidAction", "iam"),
+        ("elbv2", "describe_load_balancers", {}, "InvalidAction", "elasticloadbalancing"),
+        ("autoscaling", "describe_auto_scaling_groups", {}, "InvalidAction", "autoscaling"),
+        ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
+        ("ec2", "describe_vpcs", {}, "InvalidAction", "ec2"),
+        ("logs", "describe_log_groups", {}, "UnknownOperationException", "logs"),
+        ("ssm", "describe_parameters", {}, "UnknownOperationException", "ssm"),
+        ("secretsmanager", "list_secrets", {}, "UnknownOperationException", "secretsmanager"),
+        ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
+        ("cloudwatch", "list_metrics", {}, "UnknownOperationException", "monitoring"),
+        (
+            "servicediscovery",
+            "list_namespaces",
+            {},
+            "UnknownOperationException",
+            "servicediscovery",
+        ),
+        (
+            "application-autoscaling",
+            "describe_scalable_targets",
+            {"ServiceNamespace": "ecs"},
+            "UnknownOperationException",
+            "application-autoscaling",
+        ),
+        ("scheduler", "list_schedules", {}, "UnknownOperationException", "scheduler"),
+        ("lambda", "list_functions", {}, "UnknownOperationException", "lambda"),
+        ("s3", "list_buckets", {}, "NotImplemented", "s3"),
+        ("s3", "get_object", {"Bucket": "b", "Key": "k/ä"}, "NotImplemented", "s3"),
+    ],
+)
+async def test_other_services(
+    endpoint: Endpoint, service: str, operation: str, request_: dict[str, Any], code: str, name: str
+) -> None:
+    got, text = await refused(endpoint, service, operation, **request_)
+    assert got == code
+    assert text == (
+        f"This endpoint serves Amazon ECS, not {name}. Name it by AWS_ENDPOINT_URL_ECS in place of "
+        "AWS_ENDPOINT_URL, so that only ECS is sent here."
+    )
+
+
+async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
+    code, text = await refused(
+        endpoint,
+        "sts",
+        "assume_role_with_web_identity",
+        RoleArn="arn:aws:iam::000000000000:role/r",
+        RoleSessionName="s1",
+        WebIdentityToken="t" * 10,
+    )
+    assert code == "InvalidAction"
+    assert text.startswith("This endpoint serves Amazon ECS, not a service of AWS.")
+
+
+async def test_ecs_is_served_signed_or_not(endpoint: Endpoint) -> None:
+    async with endpoint.session.post(f"{endpoint.url}/", data=b"{}") as answer:
+        assert (answer.status, (await answer.json(content_type=None))["__type"]) == (
+            400,
+            "UnknownOperationException",
+        )
+    await endpoint.call("CreateCluster")
+    assert await refused(endpoint, "ecs", "describe_tasks", tasks=[]) == (
+        "InvalidParameterException",
+        "Tasks cannot be empty.",
+    )
+    assert await refused(endpoint, "ecs", "describe_tasks", sign=False, tasks=[]) == (
+        "InvalidParameterException",
+        "Tasks cannot be empty.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/"), ("GET", "/nothing"), ("POST", "/x"), ("PUT", "/v1/instances")],
+)
+async def test_what_no_client_of_aws_sends(endpoint: Endpoint, method: str, path: str) -> None:
+    async with endpoint.session.request(method, f"{endpoint.url}{path}") as answer:
+        assert answer.status == 404
