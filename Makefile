@@ -5,7 +5,7 @@ PYTEST ?=
 BENCH ?=
 PACKAGE ?=
 
-.PHONY: help setup tools demo test test-vm unit check format bench package lock clean
+.PHONY: help setup tools demo test test-vm unit check docs format bench package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
@@ -36,6 +36,10 @@ check: tools ## Lint, check formatting, types and shell scripts
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	@scripts/check-shell
+
+docs: tools ## Write the parts of docs/ that are made from the code
+	@WRITE_DOCS=1 .venv/bin/python -m pytest -q tests/unit/config/test_documentation.py \
+	  tests/unit/controlplane/test_documentation.py
 
 format: setup ## Format the code
 	.venv/bin/ruff format .

@@ -23,7 +23,7 @@ from agent.errors import ExitCode
 from agent.service.notify import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.config.addresses import HostPort
 
@@ -89,8 +89,8 @@ def control(
     address = listen.parse(listen_on)
     of_agents = [listen.parse(text, "--agent-listen") for text in agent_listen]
     _check_once(address, of_agents)
-    if region:
-        _check_region(region)
+    _check("--region", region, values.parse_region)
+    _check("--zone", zone, values.parse_name)
     logs.configure(load(without_those_of_agents(os.environ), ()))
     settings = server.ControlSettings(
         data_dir=data_dir.absolute(),
@@ -146,11 +146,13 @@ def _check_once(address: HostPort, of_agents: Sequence[HostPort]) -> None:
         seen[one] = "--agent-listen"
 
 
-def _check_region(region: str) -> None:
+def _check(option: str, text: str, parse: Callable[[str], object]) -> None:
+    """Refuse a value that its setting would refuse; an empty one was not given."""
     try:
-        values.parse_region(region)
+        if text:
+            parse(text)
     except ValueError as error:
-        raise CliError(f"--region {region}: {error}", exit_code=ExitCode.USAGE) from None
+        raise CliError(f"{option} {text}: {error}", exit_code=ExitCode.USAGE) from None
 
 
 def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:

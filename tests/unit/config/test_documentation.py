@@ -1,24 +1,20 @@
-"""docs/configuration.md is the table of settings: write it anew with WRITE_DOCS=1 in front of pytest."""
+"""docs/configuration.md is the table of settings: ``make docs`` writes it anew."""
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.config import amazon, json_file
 from agent.config.settings import variables
+from tests.support import generated
 
 if TYPE_CHECKING:
     from agent.config.variable import Variable
 
-PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
-BEGIN, END = "<!-- settings: begin -->\n", "<!-- settings: end -->\n"
-AMAZON_BEGIN, AMAZON_END = "<!-- amazon: begin -->\n", "<!-- amazon: end -->\n"
-JSON_BEGIN, JSON_END = "<!-- json: begin -->\n", "<!-- json: end -->\n"
+PAGE = generated.DOCS / "configuration.md"
 
 
 def _row(variable: Variable) -> str:
@@ -61,23 +57,10 @@ def _json_table() -> str:
     )
 
 
-def _section(text: str, begin: str, end: str) -> str:
-    return text.partition(begin)[2].partition(end)[0]
-
-
 def test_the_page_holds_every_setting_as_the_code_does() -> None:
-    text = PAGE.read_text()
-    if os.environ.get("WRITE_DOCS"):
-        for begin, end, body in (
-            (BEGIN, END, _settings_table()),
-            (AMAZON_BEGIN, AMAZON_END, _amazon_tables()),
-            (JSON_BEGIN, JSON_END, _json_table()),
-        ):
-            text = text.replace(begin + _section(text, begin, end) + end, begin + body + end)
-        PAGE.write_text(text)
-    assert _section(text, BEGIN, END) == _settings_table()
-    assert _section(text, AMAZON_BEGIN, AMAZON_END) == _amazon_tables()
-    assert _section(text, JSON_BEGIN, JSON_END) == _json_table()
+    generated.holds(PAGE, "settings", _settings_table())
+    generated.holds(PAGE, "amazon", _amazon_tables())
+    generated.holds(PAGE, "json", _json_table())
 
 
 @pytest.mark.parametrize("name", ["configuration.md", "amazon-ecs.md", "troubleshooting.md"])

@@ -75,9 +75,7 @@ def test_a_broken_connection_names_its_root() -> None:
     error = requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", root))
     found = _translate(error)
     assert type(found) is EngineUnavailable
-    assert str(found) == (
-        "cannot reach the container engine at unix:///x: Connection refused"
-    )
+    assert str(found) == ("cannot reach the container engine at unix:///x: Connection refused")
 
 
 def test_what_the_sdk_refuses_is_refused() -> None:
