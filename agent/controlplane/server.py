@@ -292,8 +292,10 @@ async def _reload(gate: Gate, asked: asyncio.Event) -> None:
         except ConfigError as error:
             _log.error("token file not taken; the old tokens stay", error=str(error))
         else:
-            count = gate.take(found)
-            _log.info("token file read", file=str(gate.file or ""), tokens=count)
+            ended = gate.take(found)
+            _log.info(
+                "token file read", file=str(gate.file or ""), tokens=len(found), calls_ended=ended
+            )
 
 
 def handlers() -> Handlers:

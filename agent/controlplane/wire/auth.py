@@ -38,7 +38,8 @@ _FRESH_BYTES: Final = 32
 _LOG_EVERY_S: Final = 10.0
 _HEAD: Final = """\
 # Tokens of the agents' wire, one a line. A host carries any one of them (ecs-agent join --token).
-# To change: add a second line, give it to every host, remove the first. SIGHUP reads the file anew.
+# To change: add a second line, give it to every host, remove the first. SIGHUP reads the file anew,
+# and cuts off whoever came with a token that is gone.
 """
 
 _log = structlog.get_logger(__name__)
@@ -79,7 +80,9 @@ class Gate:
         Raises:
             ConfigError: the file cannot be used; the text names the mend, the old tokens stay valid.
         """
-        return self.take(self.read())
+        found = self.read()
+        self.take(found)
+        return len(found)
 
     def read(self) -> list[str]:
         """Return the tokens of the file, which is made anew when it is missing; changes nothing else.
@@ -105,16 +108,20 @@ class Gate:
             raise ConfigError(f"--token-file {self.file}: {error}") from None
 
     def take(self, found: Sequence[str]) -> int:
-        """Let in the bearers of these tokens alone from now on; return how many tokens there are.
+        """Let in the bearers of these tokens alone from now on; return how many calls that ended.
 
         Whoever watches an admission by another token is told before this returns.
         """
         self._tokens = tuple(found)
         self._digests = tuple(_digest(token) for token in found)
-        for digest in self._watching.keys() - set(self._digests):
-            for end in self._watching.pop(digest):
-                end()
-        return len(found)
+        gone = [
+            end
+            for digest in self._watching.keys() - set(self._digests)
+            for end in self._watching.pop(digest)
+        ]
+        for end in gone:
+            end()
+        return len(gone)
 
     def check(self, header: str | None, peer: str) -> Admission:
         """Return what lets a call with this ``Authorization`` header in.

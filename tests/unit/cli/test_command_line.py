@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent import logs
 from agent.cli import main, run
 from agent.cli.control import without_those_of_agents
 from agent.errors import ExitCode
@@ -125,6 +126,7 @@ def test_run_without_any_settings_says_what_to_set_and_asks_nobody() -> None:
 import sys
 from agent.aws import ec2_host
 ec2_host.is_ec2 = lambda: False
+from agent import logs
 from agent.cli import main, run
 code = main(["run", "--config", "/dev/null"])
 print(code, "agent.aws.imds" in sys.modules, "agent.daemon" in sys.modules)
@@ -181,7 +183,9 @@ def test_what_is_wrong_with_the_options_of_control_is_one_line(
     told: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(logs, "configure", lambda _settings: None)  # it would last for the session
     file = tmp_path / "file"
     file.touch()
     words = [word.format(file=file) for word in arguments]
