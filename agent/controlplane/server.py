@@ -39,12 +39,13 @@ from agent.controlplane.api import (
     task_definitions,
     tasks,
 )
-from agent.controlplane.api.dispatch import EcsApi
 from agent.controlplane.api.services import Services
-from agent.controlplane.api.validation import TARGET_PREFIX, EcsModel
+from agent.controlplane.api.validation import EcsModel
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.ecs.wire import EcsWire
-from agent.controlplane.front.door import Door
+from agent.controlplane.front import keys
+from agent.controlplane.front.applications import Applications
+from agent.controlplane.front.operators import Open, Owner, Signed
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
@@ -82,6 +83,11 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     """``HOST:PORT`` or ``[V6]:PORT``. Port 0 takes a free one; ``ready`` is told which."""
     agent_listen: tuple[str, ...] = ()
     """Addresses that serve agents, by either wire, and health, and nothing else."""
+    keys_file: Path | None = None
+    """Operators must sign with one of its keys; made with a fresh one when missing. None lets everybody
+    command who reaches ``listen``."""
+    socket: Path | None = None
+    """Unix socket by which the owner commands without a key."""
     token_file: Path | None = None
     """Agents must carry one of its tokens, or sign with it; made with a fresh one when missing."""
     region: str = DEFAULT_REGION
@@ -161,39 +167,34 @@ async def serve(
             services, gate, control_id=control_id, history=history, lease_s=settings.lease_s
         )
         wire, ecs = AgentWire(station), EcsWire(station)
+        applications = Applications(services, model, handlers(), wire, ecs)
+        door = await _Door.open(settings, gate)
         sites = _sites(
             settings,
             tls,
-            _application(
-                EcsApi(services, model, handlers(), agents=ecs.calls),
-                wire,
-                ecs,
-                store,
-                for_operators=True,
-            ),
-            _application(
-                EcsApi(services, model, handlers(), agents=ecs.calls, agents_only=True),
-                wire,
-                ecs,
-                store,
-                for_operators=False,
-            ),
+            applications.for_operators(door.operators, own_names_only=door.own_names_only),
+            applications.for_agents(),
         )
+        owners = _runner(applications.for_operators(Owner()))
         async with contextlib.AsyncExitStack() as cleanup:
-            for runner in {site.runner for site in sites}:
+            for runner in {owners, *(site.runner for site in sites)}:
                 await runner.setup()
                 cleanup.push_async_callback(runner.cleanup)
             cleanup.callback(wire.close)
             cleanup.callback(ecs.close)
             for site in sites:
                 await _start(site)
-            _warn(sites, gate)
+            if settings.socket is not None:
+                await _start_unix(owners, settings.socket)
+            _warn(sites, gate, is_open=settings.keys_file is None)
             host, port = sites[0].runner.addresses[0][:2]
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(station.bells.run(), name="wake-ups"),
                     group.create_task(Janitor(services).run(), name="janitor"),
-                    group.create_task(_reload(gate, reload or asyncio.Event()), name="reload"),
+                    group.create_task(
+                        _reload(gate, door, reload or asyncio.Event()), name="reload"
+                    ),
                 ]
                 if settings.backups is not None:
                     backups = Backups(store, settings.backups)
@@ -254,15 +255,31 @@ async def _start(site: _Site) -> None:
         raise ListenFailure(site.option, site.address, error) from error
 
 
-def _warn(sites: list[_Site], gate: Gate) -> None:
+async def _start_unix(runner: web.AppRunner, path: Path) -> None:
+    """Listen on a Unix socket of the owner's alone; one that is left from before is replaced."""
+    try:
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+        await web.UnixSite(runner, path).start()
+        await asyncio.to_thread(path.chmod, 0o600)
+    except OSError as error:
+        raise ListenFailure("--socket", str(path), error) from error
+
+
+def _warn(sites: list[_Site], gate: Gate, *, is_open: bool) -> None:
     """Log what others on the network may do or read here; nothing when all is closed."""
     operators, *_ = sites
     plain = [site.address for site in sites if site.is_open and site.tls is None]
-    if operators.is_open:
+    if is_open:
+        reached = "off the loopback" if operators.is_open else "as any user of this machine"
         _log.warning(
-            f"listening {'without TLS ' if operators.tls is None else ''}off the loopback: whoever "
-            "reaches this port commands the fleet, because the ECS API asks nobody who they are; "
-            "keep --listen on 127.0.0.1 and let agents in with --agent-listen and --token-file",
+            f"open: whoever reaches this port, {reached}, commands every host of the fleet as root; "
+            "leave --open out, and sign with the keys that are made then",
+            address=operators.address,
+        )
+    elif operators.is_open and operators.tls is None:
+        _log.warning(
+            "operators are served without TLS off the loopback: what they ask and are told, secrets "
+            "of tasks among it, can be read on the way; give --tls-certificate and --tls-key",
             address=operators.address,
         )
     elif plain:
@@ -279,14 +296,50 @@ def _warn(sites: list[_Site], gate: Gate) -> None:
         )
 
 
-async def _reload(gate: Gate, asked: asyncio.Event) -> None:
-    """Read the token file anew whenever it is asked for, until cancelled.
+class _Door:
+    """Who commands the endpoint by TCP, by the keys in a file or all who reach it."""
+
+    def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
+        self._file = file
+        self._is_loopback = is_loopback
+        self.operators = operators
+
+    @property
+    def own_names_only(self) -> bool:
+        """Whether a page that has pointed its name at this host could come in."""
+        return self._file is None and self._is_loopback
+
+    @classmethod
+    async def open(cls, settings: ControlSettings, gate: Gate) -> _Door:
+        """Return the door; raises ``ConfigError`` for a file of keys that cannot be used."""
+        file, is_loopback = settings.keys_file, _is_loopback(parse_listen(settings.listen)[0])
+        if file is None:
+            return cls(None, Open(), is_loopback=is_loopback)
+        found = await asyncio.to_thread(keys.load, file)
+        return cls(file, Signed(found, note=gate.note), is_loopback=is_loopback)
+
+    async def reload(self) -> None:
+        """Read the file of keys anew; a bad one changes nothing."""
+        if self._file is None or not isinstance(self.operators, Signed):
+            return
+        try:
+            found = await asyncio.to_thread(keys.load, self._file)
+        except ConfigError as error:
+            _log.error("keys not taken; the old keys stay", error=str(error))
+        else:
+            self.operators.keys = found
+            _log.info("keys read", file=str(self._file), keys=len(found))
+
+
+async def _reload(gate: Gate, door: _Door, asked: asyncio.Event) -> None:
+    """Read tokens and keys anew whenever it is asked for, until cancelled.
 
     Agents that came with a token that is gone are cut off at once.
     """
     while True:
         await asked.wait()
         asked.clear()
+        await door.reload()
         try:
             found = await asyncio.to_thread(gate.read)
         except ConfigError as error:
@@ -308,46 +361,6 @@ def handlers() -> Handlers:
         **attributes.HANDLERS,
         **tasks.handlers(),
     }
-
-
-def _application(
-    api: EcsApi, wire: AgentWire, ecs: EcsWire, store: Store, *, for_operators: bool
-) -> web.Application:
-    async def health(_: web.Request) -> web.Response:
-        problem = await _problem(store)
-        return (
-            web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
-        )
-
-    app = web.Application()
-    app.router.add_get("/healthz", health)
-    wire.add_routes(app.router)
-    ecs.add_routes(app.router)
-    if for_operators:
-        # Last, since services of AWS use paths of any kind.
-        door = Door({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
-        app.router.add_route("*", "/{path:.*}", door.handle)
-    else:
-        app.router.add_post("/", api.handle)
-    return app
-
-
-async def _problem(store: Store) -> str:
-    """Return what keeps this endpoint from its work, for a person; empty when nothing does.
-
-    After a failure of the store something is written, since nothing else may come along to find out
-    that it works again.
-    """
-    try:
-        async with asyncio.timeout(_HEALTH_LIMIT_S):
-            await store.get(records.CONTROL_ID_KEY)
-            if store.problem:
-                await store.txn([], [Put(records.HEALTH_KEY, b"")])
-    except TimeoutError:
-        return f"the store did not answer within {_HEALTH_LIMIT_S:g} s"
-    except StoreFailure as error:
-        return str(error)
-    return store.problem
 
 
 async def _control_id(store: Store) -> str:

@@ -4,10 +4,9 @@
 an ``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``;
 what nobody foresaw is a 500 ``ServerException`` that names the request, logged once, here.
 
-Requests are signed by every AWS client. The signature is accepted and **not verified**: any dummy
-key pair works, and whoever reaches the port is an operator. Listen on the loopback, or put
-something that authenticates in front. The exception are the calls that agents make, where control
-has a token file (``controlplane.ecs``); an address for agents takes no other calls at all.
+Who may call is for the door to say that a request came by (``front.operators``). Calls that agents
+make are let in by a token of control's instead (``controlplane.ecs``); an address for agents takes
+no other calls at all.
 """
 
 from __future__ import annotations
@@ -60,6 +59,9 @@ class AgentSide(Protocol):
     def verify(self, request: web.Request, body: bytes) -> None:
         """Return when the caller may speak as an agent; raises ``ApiError``."""
 
+    def knows(self, request: web.Request, body: bytes) -> bool:
+        """Tell whether a token that control asks for lets the caller in."""
+
     def permit(self, operation: str, request: dict[str, Any]) -> None:
         """Return when an agent may make this call; raises ``ApiError``."""
 
@@ -67,6 +69,13 @@ class AgentSide(Protocol):
         self, operation: str, asked: dict[str, Any], raw: dict[str, Any], request: web.Request
     ) -> dict[str, Any]:
         """Answer a call, of which ``asked`` is what the model knows; raises ``ApiError``."""
+
+
+class OperatorSide(Protocol):
+    """Says who may command the endpoint; ``front.operators`` has them."""
+
+    def check(self, request: web.Request, body: bytes, /) -> object:
+        """Return when the caller may; raises ``ApiError``."""
 
 
 class EcsApi:
@@ -78,6 +87,7 @@ class EcsApi:
         model: EcsModel,
         handlers: Handlers,
         *,
+        operators: OperatorSide,
         agents: AgentSide | None = None,
         agents_only: bool = False,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
@@ -88,6 +98,7 @@ class EcsApi:
             services: what handlers work with.
             model: the model of ECS.
             handlers: the operations for operators.
+            operators: who may call them.
             agents: the operations for agents; none without it.
             agents_only: for an address that serves agents and nobody else.
             body_limit_bytes: larger bodies are refused.
@@ -101,6 +112,7 @@ class EcsApi:
         self._services = services
         self._model = model
         self._handlers = dict(handlers)
+        self._operators = operators
         self._agents = agents
         self._agents_only = agents_only
         self._body_limit_bytes = body_limit_bytes
@@ -134,13 +146,12 @@ class EcsApi:
         body = await self._body(request)
         agents = self._agents
         for_agents = agents is not None and agents.serves(operation)
-        if agents is not None and (for_agents or self._agents_only):
-            agents.verify(request, body)
+        as_agent = self._let_in(request, operation, body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
             checked, raw = await asyncio.to_thread(self._check, operation, body)
         else:
             checked, raw = self._check(operation, body)
-        if agents is not None and self._agents_only:
+        if agents is not None and as_agent:
             agents.permit(operation, checked)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
             if agents is not None and for_agents:
@@ -148,6 +159,25 @@ class EcsApi:
             else:
                 response = await self._handler(operation)(self._services, checked)
         return self._model.answer(operation, response)
+
+    def _let_in(self, request: web.Request, operation: str, body: bytes) -> bool:
+        """Return when the caller may make the call at all; tells whether it is an agent.
+
+        Raises:
+            ApiError: neither an operator nor an agent may make it so.
+        """
+        agents = self._agents
+        if agents is not None and (self._agents_only or agents.serves(operation)):
+            agents.verify(request, body)
+            return True
+        try:
+            self._operators.check(request, body)
+        except ApiError:
+            # Amazon's agent makes a few of the operators' calls, signed as it signs all.
+            if agents is None or not agents.knows(request, body):
+                raise
+            return True
+        return False
 
     def _handler(self, operation: str) -> Handler:
         handler = self._handlers.get(operation)

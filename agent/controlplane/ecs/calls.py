@@ -28,7 +28,7 @@ from agent.controlplane.api.errors import (
 from agent.controlplane.api.instance_shapes import Load, show_instance
 from agent.controlplane.api.naming import active_cluster, cluster_name
 from agent.controlplane.ecs import registering, submitted
-from agent.controlplane.ecs.signatures import Call, Verifier
+from agent.controlplane.front.signatures import Call
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.wire.errors import InvalidRequest, StaleGeneration, TryAgain
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from agent.controlplane.ecs.signatures import Verifier
     from agent.controlplane.wire.station import Station
     from agent.model.changes import TaskChange
 
@@ -96,6 +97,11 @@ class AgentCalls:
         """
         call = Call(request.method, request.raw_path, request.headers, body)
         self._verifier.check(call, request.remote or "")
+
+    def knows(self, request: web.Request, body: bytes) -> bool:
+        """Tell whether the call is signed with a token of the file."""
+        call = Call(request.method, request.raw_path, request.headers, body)
+        return self._verifier.knows(call)
 
     def permit(self, operation: str, request: Mapping[str, Any]) -> None:
         """Return when an agent may make this call on an address for agents.

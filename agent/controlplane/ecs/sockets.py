@@ -19,7 +19,7 @@ from aiohttp import WSMsgType, web
 
 from agent.controlplane.api.errors import InvalidParameterException
 from agent.controlplane.api.naming import cluster_name
-from agent.controlplane.ecs.signatures import Call, SignatureRefused, Verifier
+from agent.controlplane.front.signatures import Call, SignatureRefused
 from agent.controlplane.names import parse_arn
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.wire.auth import TOKEN_GONE
@@ -29,6 +29,7 @@ from agent.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from agent.controlplane.ecs.signatures import Verifier
     from agent.controlplane.records import InstanceRecord
     from agent.controlplane.wire.auth import Admission
     from agent.controlplane.wire.station import Station

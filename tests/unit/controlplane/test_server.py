@@ -72,24 +72,37 @@ async def test_second_process_on_the_same_store_is_refused(tmp_path: Path) -> No
 
 async def test_warns_off_the_loopback(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
-        async with control_endpoint(tmp_path / "open", listen="0.0.0.0:0"):
+        async with control_endpoint(tmp_path / "a", listen="0.0.0.0:0"):
             pass
-        async with control_endpoint(tmp_path / "closed"):
+        async with control_endpoint(tmp_path / "b"):
             pass
-    warnings = [log for log in logs if log["log_level"] == "warning"]
-    assert len(warnings) == 1
-    assert "without TLS" in warnings[0]["event"]
+        async with control_endpoint(tmp_path / "c", listen="0.0.0.0:0", keys_file=tmp_path / "k"):
+            pass
+        async with control_endpoint(tmp_path / "d", keys_file=tmp_path / "k"):
+            pass
+    warnings = [log["event"] for log in logs if log["log_level"] == "warning"]
+    assert [",".join(text.split(",")[:2]) for text in warnings] == [
+        "open: whoever reaches this port, off the loopback",
+        "open: whoever reaches this port, as any user of this machine",
+        (
+            "operators are served without TLS off the loopback: what they ask and are told, "
+            "secrets of tasks among it"
+        ),
+    ]
 
 
 async def test_warns_of_agents_let_in_from_everywhere(tmp_path: Path) -> None:
-    tokens = tmp_path / "tokens"
+    tokens, keys = tmp_path / "tokens", tmp_path / "keys"
     with structlog.testing.capture_logs() as logs:
-        async with control_endpoint(tmp_path / "1", agent_listen=("0.0.0.0:0",)):
+        async with control_endpoint(tmp_path / "1", keys_file=keys, agent_listen=("0.0.0.0:0",)):
             pass
-        async with control_endpoint(tmp_path / "2", agent_listen=("127.0.0.1:0",)):
+        async with control_endpoint(tmp_path / "2", keys_file=keys, agent_listen=("127.0.0.1:0",)):
             pass
         async with control_endpoint(
-            tmp_path / "3", agent_listen=("127.0.0.1:0", "0.0.0.0:0"), token_file=tokens
+            tmp_path / "3",
+            keys_file=keys,
+            agent_listen=("127.0.0.1:0", "0.0.0.0:0"),
+            token_file=tokens,
         ):
             pass
     told = [log["event"].partition(":")[0] for log in logs if log["log_level"] == "warning"]

@@ -17,6 +17,7 @@ from agent.controlplane import records, server
 from agent.controlplane.api.dispatch import CONTENT_TYPE, EcsApi
 from agent.controlplane.api.services import Handler, Services
 from agent.controlplane.api.validation import TARGET_PREFIX
+from agent.controlplane.front.operators import Open
 from agent.controlplane.names import new_id
 from agent.controlplane.records import (
     AliveRecord,
@@ -169,7 +170,7 @@ async def endpoint(tmp_path: Path, model: EcsModel) -> AsyncIterator[Endpoint]:
         raise RuntimeError("nobody foresaw this")
 
     handlers["DiscoverPollEndpoint"] = fail
-    api = EcsApi(services, model, handlers, body_limit_bytes=BODY_LIMIT_BYTES)
+    api = EcsApi(services, model, handlers, operators=Open(), body_limit_bytes=BODY_LIMIT_BYTES)
     app = web.Application()
     app.router.add_post("/", api.handle)
     runner = web.AppRunner(app)

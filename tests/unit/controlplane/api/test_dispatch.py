@@ -8,6 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.controlplane.api.dispatch import CONTENT_TYPE, EcsApi
+from agent.controlplane.front.operators import Open
 from tests.unit.controlplane.api.conftest import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -143,4 +144,4 @@ async def test_client_that_goes_away_harms_nobody(endpoint: Endpoint) -> None:
 def test_handlers_must_be_operations_of_ecs(endpoint: Endpoint, model: EcsModel) -> None:
     handler = endpoint.handlers["ListClusters"]
     with pytest.raises(ValueError, match="MakeCoffee"):
-        EcsApi(endpoint.services, model, {"MakeCoffee": handler})
+        EcsApi(endpoint.services, model, {"MakeCoffee": handler}, operators=Open())

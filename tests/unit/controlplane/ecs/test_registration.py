@@ -291,7 +291,13 @@ async def test_an_ec2_host_says_its_architecture_in_its_identity(endpoint: Endpo
     )
 
 
-async def test_endpoints_are_where_the_agent_came(endpoint: Endpoint, agent: RawAgent) -> None:
+async def test_endpoints_are_where_the_agent_came(tmp_path: Path) -> None:
+    async with control_endpoint(tmp_path, keys_file=tmp_path / "keys") as endpoint:
+        await check_endpoints(endpoint, RawAgent(endpoint))
+
+
+async def check_endpoints(endpoint: Endpoint, agent: RawAgent) -> None:
+    await agent.register()
     found = await agent.endpoints()
     base = endpoint.url
     assert found == {

@@ -186,7 +186,9 @@ async def test_the_body_of_a_stranger_is_not_read(tmp_path: Path) -> None:
     async with control_endpoint(tmp_path / "data", token_file=path) as endpoint:
         host, port = endpoint.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"POST /v1/instances HTTP/1.1\r\nHost: c\r\nContent-Length: 8000000\r\n\r\n")
+        writer.write(
+            b"POST /v1/instances HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 8000000\r\n\r\n"
+        )
         async with asyncio.timeout(1):
             assert (await reader.readline()).startswith(b"HTTP/1.1 401")
         async with asyncio.timeout(5):
@@ -273,7 +275,7 @@ async def test_a_call_that_is_under_way_ends_with_its_token(tmp_path: Path) -> N
         host, port = endpoint.url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(
-            b"POST /v1/instances HTTP/1.1\r\nHost: c\r\nContent-Length: 500\r\n"
+            b"POST /v1/instances HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 500\r\n"
             + f"Authorization: Bearer {ONE}\r\n\r\n{{".encode()
         )
         await asyncio.sleep(0.2)

@@ -1,0 +1,101 @@
+"""What is served at an address: the routes for operators, and those for agents alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from agent.controlplane import records
+from agent.controlplane.api.dispatch import EcsApi
+from agent.controlplane.api.validation import TARGET_PREFIX
+from agent.controlplane.front.door import Door
+from agent.controlplane.front.operators import Nobody, no_pages
+from agent.controlplane.store.contract import Put, StoreFailure
+
+if TYPE_CHECKING:
+    from agent.controlplane.api.dispatch import OperatorSide
+    from agent.controlplane.api.services import Handlers, Services
+    from agent.controlplane.api.validation import EcsModel
+    from agent.controlplane.ecs.wire import EcsWire
+    from agent.controlplane.store.contract import Store
+    from agent.controlplane.wire.http import AgentWire
+
+HEALTH_LIMIT_S = 5.0
+
+
+class Applications:
+    """Makes applications around the same services and wires."""
+
+    def __init__(
+        self,
+        services: Services,
+        model: EcsModel,
+        handlers: Handlers,
+        wire: AgentWire,
+        ecs: EcsWire,
+    ) -> None:
+        self._services = services
+        self._model = model
+        self._handlers = handlers
+        self._wire = wire
+        self._ecs = ecs
+
+    def for_operators(
+        self, operators: OperatorSide, *, own_names_only: bool = False
+    ) -> web.Application:
+        """Return everything: the APIs of AWS for those that are let in, and the agents' wires."""
+        api = EcsApi(
+            self._services, self._model, self._handlers, operators=operators, agents=self._ecs.calls
+        )
+        door = Door({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
+        app = self._application(own_names_only=own_names_only)
+        # Last, since services of AWS use paths of any kind.
+        app.router.add_route("*", "/{path:.*}", door.handle)
+        return app
+
+    def for_agents(self) -> web.Application:
+        """Return what agents call, by either wire, and nothing else."""
+        api = EcsApi(
+            self._services,
+            self._model,
+            self._handlers,
+            operators=Nobody(),
+            agents=self._ecs.calls,
+            agents_only=True,
+        )
+        app = self._application()
+        app.router.add_post("/", api.handle)
+        return app
+
+    def _application(self, *, own_names_only: bool = False) -> web.Application:
+        app = web.Application(middlewares=[no_pages(own_names_only=own_names_only)])
+        app.router.add_get("/healthz", self._health)
+        self._wire.add_routes(app.router)
+        self._ecs.add_routes(app.router)
+        return app
+
+    async def _health(self, _: web.Request) -> web.Response:
+        problem = await problem_of(self._services.store)
+        return (
+            web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
+        )
+
+
+async def problem_of(store: Store) -> str:
+    """Return what keeps a control endpoint from its work, for a person; empty when nothing does.
+
+    After a failure of the store something is written, since nothing else may come along to find out
+    that it works again.
+    """
+    try:
+        async with asyncio.timeout(HEALTH_LIMIT_S):
+            await store.get(records.CONTROL_ID_KEY)
+            if store.problem:
+                await store.txn([], [Put(records.HEALTH_KEY, b"")])
+    except TimeoutError:
+        return f"the store did not answer within {HEALTH_LIMIT_S:g} s"
+    except StoreFailure as error:
+        return str(error)
+    return store.problem

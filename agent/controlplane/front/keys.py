@@ -1,0 +1,133 @@
+"""The keys of operators: a file that only its owner reads, made with one fresh key at the first start.
+
+It has the form of AWS's shared credentials file, so that every AWS tool can be pointed at it
+(``AWS_SHARED_CREDENTIALS_FILE``); a section is a name and its key. A bad file is a ``ConfigError``
+that names the mend and shows nothing of the file. Blocking: read it in a thread.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import secrets
+import stat
+import string
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from agent.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_NAME: Final = "default"
+"""Of the section that AWS's tools read when they are told no other."""
+_LIMIT_BYTES: Final = 64 * 1024
+_SECRET_BYTES: Final = 30
+"""40 characters in base64, as on AWS."""
+_ID_CHARACTERS: Final = string.ascii_uppercase + "234567"
+_ID: Final = re.compile(r"[A-Za-z0-9_]{16,128}")
+_SECRET: Final = re.compile(r"[!-~]{20,256}")
+_HEAD: Final = """\
+# Keys of the people who command this control endpoint; a section is a name. AWS's tools read this file:
+# eval $(ecs-agent env). To change a key: add a section, use it, remove the other. SIGHUP reads it anew.
+"""
+
+
+class Key(Struct, frozen=True):
+    """One key; the secret is shown by no repr."""
+
+    name: str
+    id: str
+    secret: str
+
+    def __repr__(self) -> str:
+        return f"Key(name={self.name!r}, id={self.id!r})"
+
+
+def load(file: Path) -> dict[str, Key]:
+    """Return the keys of a file by their ids; a missing file is made with one fresh key.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    try:
+        if not file.exists():
+            _make(file)
+        text = _read(file)
+    except OSError as error:
+        raise ConfigError(
+            f"keys {file}: {error.strerror}; give a file that control may read"
+        ) from None
+    return _parse(file, text)
+
+
+def _parse(file: Path, text: str) -> dict[str, Key]:
+    parser = configparser.ConfigParser(default_section="", interpolation=None)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        where = f" in line {error.lineno}" if hasattr(error, "lineno") else ""
+        raise ConfigError(
+            f"keys {file}: it cannot be read{where}; write sections with aws_access_key_id and "
+            "aws_secret_access_key"
+        ) from None
+    keys: dict[str, Key] = {}
+    for name in parser.sections():
+        key_id = parser[name].get("aws_access_key_id", "")
+        secret = parser[name].get("aws_secret_access_key", "")
+        if not _ID.fullmatch(key_id) or not _SECRET.fullmatch(secret):
+            raise ConfigError(
+                f"keys {file}: section {name!a} needs an aws_access_key_id of 16 to 128 letters and "
+                "digits and an aws_secret_access_key of 20 to 256 characters"
+            )
+        if key_id in keys:
+            raise ConfigError(f"keys {file}: {name!a} and {keys[key_id].name!a} have one key id")
+        keys[key_id] = Key(name, key_id, secret)
+    if not keys:
+        raise ConfigError(f"keys {file}: it has no key; remove the file to have a fresh one made")
+    return keys
+
+
+def _make(file: Path) -> None:
+    """Write a file with one fresh key; whoever makes it at the same time wins."""
+    key_id = "ECSK" + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
+    text = (
+        f"{_HEAD}[{DEFAULT_NAME}]\naws_access_key_id = {key_id}\n"
+        f"aws_secret_access_key = {secrets.token_urlsafe(_SECRET_BYTES)}\n"
+    )
+    # Complete before it has its name.
+    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        try:
+            os.link(new, file)
+        except FileExistsError:
+            return
+    finally:
+        new.unlink()
+
+
+def _read(file: Path) -> str:
+    with file.open("rb") as source:
+        info = os.fstat(source.fileno())
+        mode = stat.S_IMODE(info.st_mode)
+        if not stat.S_ISREG(info.st_mode):
+            raise ConfigError(f"keys {file}: is not a regular file; give a file of keys")
+        if mode & (stat.S_IRWXO | stat.S_IRWXG):
+            raise ConfigError(
+                f"keys {file}: others may read or change it (mode {mode:04o}); run 'chmod 600 {file}'"
+            )
+        raw = source.read(_LIMIT_BYTES + 1)
+    if len(raw) > _LIMIT_BYTES:
+        raise ConfigError(f"keys {file}: is larger than 64 KiB; give a file of keys")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"keys {file}: byte {error.start} is not UTF-8; mend it") from None
