@@ -208,7 +208,7 @@ class Sandboxes:
         host = resolvers.of_host()
         dns = resolvers.Resolvers(
             servers=self._settings.dns_servers or host.servers,
-            search=self._settings.dns_search or host.search,
+            search=host.search,
             options=host.options,
         )
         if not dns.servers and not self._warned_of_dns:
