@@ -150,7 +150,9 @@ class Engine:
         )
         runner = Runner(record, graph, policy, callbacks, self._clock)
         runner.equip(
-            lambda record, live, save: Steps(record, live, self._tools, self._step_settings, save)
+            lambda record, live, writer: Steps(
+                record, live, self._tools, self._step_settings, writer
+            )
         )
         self._runners[record.arn] = runner
         return runner

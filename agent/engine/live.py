@@ -1,7 +1,8 @@
 """What is known of a task only while this process lives: steps in flight, retries, doubts.
 
-Pure data beside the record (``model.task``); owned by the task's runner. A crash loses all of it
-without harm: ``runner.doubt_after_restart`` says what must be asked anew.
+Pure data beside the record (``model.task``). The task's runner owns it; the task's steps, on the same
+event loop, take notes in it while they are under way. A crash loses all of it without harm:
+``runner.doubt_after_restart`` says what must be asked anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CLEAN = "@clean"
 
 
 class StepKind(StrEnum):
-    """What can be done for a task; ``runner`` has one method for each."""
+    """What can be done for a task; ``steps`` has one method for each."""
 
     CLAIM_NETWORK = "claim network"
     RELEASE_NETWORK = "release network"
@@ -63,7 +64,9 @@ class Live:
     """Stopped containers that their restart policy wants started again."""
     retries: dict[str, Retry] = field(default_factory=dict)
     volumes_ready: bool = False
+    """The task's volumes are there; asked again by each process before it makes a container."""
     release_tried: bool = False
+    """Giving the sandbox back was begun: the report of the end no longer waits for it."""
     network_doubtful: bool = False
     """A claim may have been made without our knowing: it failed halfway, or a crash lost its news."""
     progress: dict[str, str] = field(default_factory=dict)

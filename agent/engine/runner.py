@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from agent.engine.graph import Graph
     from agent.engine.planner import Plan
-    from agent.engine.steps import Outcome, Steps
+    from agent.engine.steps import Outcome, RecordWriter, Steps
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
     from agent.model.status import Health
@@ -102,11 +102,9 @@ class Runner:
         self._released = record.is_done  # what a restored one held may be somebody else's by now
         self._seen = (record.known, {c.name: c.known for c in record.containers.values()})
 
-    def equip(
-        self, build: Callable[[TaskRecord, Live, Callable[[], Awaitable[None]]], Steps]
-    ) -> None:
+    def equip(self, build: Callable[[TaskRecord, Live, RecordWriter], Steps]) -> None:
         """Give the runner its hands; called once before ``run``."""
-        self._steps = build(self.record, self.live, self.saved)
+        self._steps = build(self.record, self.live, self)
 
     # -- what others tell a runner; all return at once ------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Doing the steps of a plan: one coroutine per kind, each idempotent and safe to cancel.
 
 A step touches the container engine, the network or the images, never the record: it returns a
-function that the runner calls with the time to write the outcome down. What goes wrong is raised as
-an ``AgentError`` and judged by ``failures``.
+function that the runner calls with the time to write the outcome down. What must be written down
+before a step can go on is handed to the runner as well, through ``RecordWriter``. What goes wrong is
+raised as an ``AgentError`` and judged by ``failures``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,16 @@ if TYPE_CHECKING:
 
 Outcome = Callable[[float], None]
 """Writes what a step achieved into the record; called with the time, on the runner's turn."""
+
+
+class RecordWriter(Protocol):
+    """Who alone changes the record of a task: its runner."""
+
+    def post(self, message: Outcome) -> None:
+        """Have something written into the record on the runner's turn; returns at once."""
+
+    async def saved(self) -> None:
+        """Return when everything posted so far is durable; raises ``StateFailure``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +85,13 @@ class Steps:
         live: Live,
         tools: Tools,
         settings: StepSettings,
-        save: Callable[[], Awaitable[None]],
+        writer: RecordWriter,
     ) -> None:
         self._record = record
         self._live = live
         self._tools = tools
         self._settings = settings
-        self._save = save
+        self._writer = writer
         self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {
             StepKind.CLAIM_NETWORK: self._claim_network,
             StepKind.RELEASE_NETWORK: self._release_network,
@@ -207,21 +218,24 @@ class Steps:
         """Choose dynamic host ports, saved before use: after a crash the same ones are published."""
         if self._record.payload.mode is not NetworkMode.BRIDGE:
             return
-        picked = self._record.host_ports
+        known = self._record.host_ports
         missing = [
             (key, mapping)
             for key, mapping in ports.keyed_mappings(definition)
-            if ports.needs_pick(mapping) and key not in picked
+            if ports.needs_pick(mapping) and key not in known
         ]
+        picked: dict[str, list[int]] = {}
         try:
             for key, mapping in missing:
                 count = len(ports.container_ports(mapping))
                 picked[key] = self._tools.ports.pick(mapping.protocol or "tcp", count)
-            if missing:
-                await self._save()
+            if picked:
+                self._writer.post(lambda _now: known.update(picked))
+                await self._writer.saved()
         except AgentError:
+            self._writer.post(lambda _now: _drop(known, picked))
             for key, mapping in missing:
-                self._tools.ports.release(mapping.protocol or "tcp", picked.pop(key, []))
+                self._tools.ports.release(mapping.protocol or "tcp", picked.get(key, ()))
             raise
 
     async def _adopt(self, engine_name: str) -> ContainerState:
@@ -321,3 +335,8 @@ class Steps:
         if definition is None:
             raise PayloadError(f"container {name} is not part of its task")
         return definition
+
+
+def _drop(known: dict[str, list[int]], keys: Iterable[str]) -> None:
+    for key in keys:
+        known.pop(key, None)
