@@ -95,7 +95,9 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
         recent_changes=[*task.recent_changes, change.id][-REMEMBERED_CHANGES:],
         version=task.version + 1,
     )
-    return _stopped(changed, change) if status == "STOPPED" else changed
+    if status == "STOPPED":
+        return _stopped(changed, change)
+    return _stopping(changed, change) if _is_to_stop(changed, change) else changed
 
 
 def with_health(task: TaskRecord, health: Mapping[str, Health]) -> TaskRecord:
@@ -242,23 +244,38 @@ def _health(containers: list[ContainerRecord]) -> str:
     return Health.UNKNOWN.value
 
 
-def _stopped(task: TaskRecord, change: TaskChange) -> TaskRecord:
+def _is_to_stop(task: TaskRecord, change: TaskChange) -> bool:
+    """Return whether the agent is stopping the task: an essential container ended, or it says so."""
+    return bool(change.stopping_at) or any(
+        c.essential and c.last_status == "STOPPED" for c in task.containers
+    )
+
+
+def _stopping(task: TaskRecord, change: TaskChange) -> TaskRecord:
+    """Return a task that is to stop, and why; the rest of it may take its stop time."""
     code = task.stop_code or (change.stop_code if change.stop_code in STOP_CODES else "")
     if not code:
         code = ESSENTIAL_EXITED if _ever_ran(task) else FAILED_TO_START
     reason = task.stopped_reason or reasons.clip(change.reason) or _DEFAULT_REASONS.get(code, "")
-    stopped_at = change.stopped_at or change.at
     return replace(
         task,
         desired_status="STOPPED",
+        stop_code=code,
+        stopped_reason=reason,
+        stopping_at=task.stopping_at or change.stopped_at or change.at,
+    )
+
+
+def _stopped(task: TaskRecord, change: TaskChange) -> TaskRecord:
+    task = _stopping(task, change)
+    stopped_at = change.stopped_at or change.at
+    return replace(
+        task,
         containers=[
             c if c.last_status == "STOPPED" else replace(c, last_status="STOPPED")
             for c in task.containers
         ],
         attachments=[replace(a, status="DELETED") for a in task.attachments],
-        stop_code=code,
-        stopped_reason=reason,
-        stopping_at=task.stopping_at or stopped_at,
         execution_stopped_at=task.execution_stopped_at or stopped_at,
         stopped_at=stopped_at,
     )

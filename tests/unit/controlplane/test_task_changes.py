@@ -87,6 +87,60 @@ def test_a_container_that_is_named_twice_was_both_one_after_the_other() -> None:
     assert backwards.containers[0].exit_code == 0
 
 
+def both(main: str, side: str, **more: Any) -> list[ContainerChange]:
+    return [*main_is(main, **more), ContainerChange(container_name="side", status=side)]
+
+
+def test_a_task_whose_essential_container_has_ended_is_to_stop() -> None:
+    """A sibling may take its stop time: control says at once that the task goes, and why."""
+    running = task_changes.apply(TASK, a_change("RUNNING", "1", containers=both(*["RUNNING"] * 2)))
+    assert (running.desired_status, running.stop_code) == ("RUNNING", "")
+    change = a_change(
+        "RUNNING",
+        "2",
+        stopping_at=110.0,
+        execution_stopped_at=109.0,
+        containers=both("STOPPED", "RUNNING", exit_code=3, runtime_id="r"),
+    )
+    stopping = task_changes.apply(running, change)
+    assert (stopping.desired_status, stopping.last_status) == ("STOPPED", "RUNNING")
+    assert stopping.stop_code == "EssentialContainerExited"
+    assert stopping.stopped_reason == "Essential container in task exited"
+    assert (stopping.stopping_at, stopping.execution_stopped_at) == (110.0, 109.0)
+    assert (stopping.stopped_at, stopping.containers[1].last_status) == (0.0, "RUNNING")
+    stopped = task_changes.apply(stopping, a_change("STOPPED", "3", stopped_at=140.0))
+    assert stopped.stop_code == "EssentialContainerExited"
+    assert (stopped.stopping_at, stopped.stopped_at) == (110.0, 140.0)
+
+
+def test_a_container_that_is_not_essential_may_end() -> None:
+    change = a_change("RUNNING", containers=both("RUNNING", "STOPPED"))
+    task = task_changes.apply(TASK, change)
+    assert (task.desired_status, task.stop_code, task.stopping_at) == ("RUNNING", "", 0.0)
+
+
+def test_a_task_that_cannot_start_is_to_stop_before_all_of_it_has() -> None:
+    containers = both("STOPPED", "RUNNING", reason="CannotPullContainerError: no such image")
+    task = task_changes.apply(TASK, a_change("PENDING", containers=containers))
+    assert (task.desired_status, task.last_status) == ("STOPPED", "PENDING")
+    assert (task.stop_code, task.stopped_reason) == ("TaskFailedToStart", "Task failed to start")
+    assert task.stopping_at == 100.0
+
+
+def test_a_stop_that_the_agent_decided_on_is_shown_before_anything_has_ended() -> None:
+    change = a_change(
+        "RUNNING",
+        stop_code="UserInitiated",
+        reason="Stopped by an operator on the host",
+        stopping_at=105.0,
+        containers=both("RUNNING", "RUNNING"),
+    )
+    task = task_changes.apply(TASK, change)
+    assert (task.desired_status, task.last_status) == ("STOPPED", "RUNNING")
+    assert (task.stop_code, task.stopping_at) == ("UserInitiated", 105.0)
+    assert task.stopped_reason == "Stopped by an operator on the host"
+
+
 def test_what_the_user_asked_for_stands() -> None:
     asked = replace(TASK, stop_code="UserInitiated", stopped_reason="enough", stopping_at=50.0)
     stopped = task_changes.apply(asked, a_change("STOPPED", reason="other"))
