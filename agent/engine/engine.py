@@ -193,7 +193,7 @@ class Engine:
         fresh: list[tuple[TaskRecord, Graph]] = []
         for order in inbox.read(assignments, self._runners):
             if order.arn in self._runners:
-                self._runners[order.arn].stop(order.reason, order.stop_code)
+                self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
             elif order.arn in self._forgetting:
                 continue
@@ -244,7 +244,7 @@ class Engine:
             if record.desired is DesiredStatus.RUNNING:
                 _log.warning("task is not wanted by control any more", task=arn)
                 reason = "The control endpoint no longer lists this task"
-                runner.stop(reason, "UserInitiated")
+                runner.stop(reason, "UserInitiated", ordered=True)
                 stopping.append(runner)
         return stopping
 
@@ -256,7 +256,7 @@ class Engine:
             StateFailure: the order could not be written down; it is carried out nevertheless.
         """
         runner = self._runners[arn]
-        runner.stop(reason, "UserInitiated")
+        runner.stop(reason, "UserInitiated", ordered=False)
         await runner.saved()
 
     # -- admission --------------------------------------------------------------------------------

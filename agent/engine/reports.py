@@ -29,6 +29,7 @@ def signature(record: TaskRecord) -> Signature:
     return Signature(
         urgent=(
             record.known.wire(),
+            bool(record.stopping_at) and not record.stop_ordered,
             *((c.known.wire(), c.exit_code, c.health, c.restart_count) for c in containers),
         ),
         other=tuple(c.image_digest for c in containers),

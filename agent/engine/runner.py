@@ -120,8 +120,11 @@ class Runner:
 
         self.post(message)
 
-    def stop(self, reason: str, stop_code: str) -> None:
-        """The task is to stop; the first reason stays. Durable once ``saved`` has returned."""
+    def stop(self, reason: str, stop_code: str, *, ordered: bool) -> None:
+        """The task is to stop; the first reason stays. Durable once ``saved`` has returned.
+
+        ``ordered`` tells that control knows, because it said so itself.
+        """
 
         def message(_now: float) -> None:
             if self.record.desired is DesiredStatus.STOPPED:
@@ -129,6 +132,7 @@ class Runner:
             self.record.desired = DesiredStatus.STOPPED
             self.record.reason = self.record.reason or reasons.clip(reason)
             self.record.stop_code = self.record.stop_code or stop_code
+            self.record.stop_ordered = ordered
 
         self.post(message)
 

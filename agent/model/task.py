@@ -87,6 +87,8 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """True from the claim of the sandbox until it was given back."""
     reason: str = ""
     stop_code: str = ""
+    stop_ordered: bool = False
+    """Control ordered the stop, and need not be told that the task is to stop."""
     accepted_at: float = 0.0
     admitted_at: float = 0.0
     pull_started_at: float = 0.0

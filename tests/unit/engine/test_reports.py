@@ -29,6 +29,10 @@ def fresh() -> TaskRecord:
     return record
 
 
+def ordered_to_stop(record: TaskRecord) -> None:
+    record.stopping_at, record.stop_ordered = NOW, True
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -42,6 +46,8 @@ def fresh() -> TaskRecord:
         (lambda r: setattr(r, "known", TaskStatus.CREATED), False),
         (lambda r: setattr(r, "known", TaskStatus.RUNNING), True),
         (lambda r: setattr(r, "host_ports", {"a": [1]}), False),
+        (lambda r: setattr(r, "stopping_at", NOW), True),
+        (ordered_to_stop, False),
     ],
 )
 def test_what_control_must_hear_of(change: Callable[[TaskRecord], None], told: bool) -> None:
