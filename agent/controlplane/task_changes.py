@@ -190,11 +190,14 @@ def _container(
 def _reported(
     container: ContainerRecord, report: ContainerChange, attachments: list[AttachmentRecord]
 ) -> ContainerRecord:
+    runtime_id = report.runtime_id or container.runtime_id
+    # An image that was given by its digest is here once there is a container; no agent repeats it.
+    given = container.image.partition("@")[2] if runtime_id else ""
     return replace(
         container,
         last_status=_later(container.last_status, report.status, _CONTAINER_ORDER),
-        runtime_id=report.runtime_id or container.runtime_id,
-        image_digest=report.image_digest or container.image_digest,
+        runtime_id=runtime_id,
+        image_digest=report.image_digest or container.image_digest or given,
         exit_code=report.exit_code if report.status == "STOPPED" else container.exit_code,
         reason=reasons.clip(report.reason) or container.reason,
         health_status=report.health_status.value,

@@ -87,6 +87,33 @@ def test_a_container_that_is_named_twice_was_both_one_after_the_other() -> None:
     assert backwards.containers[0].exit_code == 0
 
 
+DIGEST = "sha256:" + "7" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "reported", "shown"),
+    [
+        (f"web@{DIGEST}", "", DIGEST),
+        (f"registry:5000/team/web:1@{DIGEST}", "", DIGEST),
+        ("web:1", "sha256:1", "sha256:1"),
+        ("web:1", "", ""),
+    ],
+)
+def test_the_digest_of_an_image_that_was_given_by_digest(
+    image: str, reported: str, shown: str
+) -> None:
+    """Agents do not report it, those of Amazon neither: control has named it itself."""
+    task = replace(TASK, containers=[replace(TASK.containers[0], image=image)])
+    pending = task_changes.apply(task, a_change("PENDING", "1", containers=main_is("PENDING")))
+    assert pending.containers[0].image_digest == ""
+    up = main_is("RUNNING", runtime_id="r", image_digest=reported)
+    running = task_changes.apply(pending, a_change("RUNNING", "2", containers=up))
+    assert running.containers[0].image_digest == shown
+    failed = main_is("STOPPED", reason="CannotPullContainerError: no")
+    stopped = task_changes.apply(pending, a_change("STOPPED", "3", containers=failed))
+    assert stopped.containers[0].image_digest == ""
+
+
 def both(main: str, side: str, **more: Any) -> list[ContainerChange]:
     return [*main_is(main, **more), ContainerChange(container_name="side", status=side)]
 
