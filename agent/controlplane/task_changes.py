@@ -199,7 +199,7 @@ def _reported(
         runtime_id=runtime_id,
         image_digest=report.image_digest or container.image_digest or given,
         exit_code=report.exit_code if report.status == "STOPPED" else container.exit_code,
-        reason=reasons.clip(report.reason) or container.reason,
+        reason=reasons.clip(report.reason),
         health_status=report.health_status.value,
         network_bindings=report.network_bindings or container.network_bindings,
         network_interfaces=_interfaces(report, attachments) or container.network_interfaces,
@@ -291,5 +291,5 @@ def _ever_ran(task: TaskRecord) -> bool:
     essential = [c for c in task.containers if c.essential] or task.containers
     # A container that a failed dependency kept from starting has an exit code, and no runtime id.
     return any(c.exit_code is not None and c.runtime_id for c in essential) and not any(
-        c.reason.startswith("Cannot") for c in task.containers
+        c.reason.startswith("Cannot") and c.last_status == "STOPPED" for c in task.containers
     )

@@ -229,14 +229,22 @@ class _Draft:
     def _in_flight(self, step: Step) -> Wait:
         key = step.key
         container = "" if key.startswith("@") else key
-        what = f"the engine to {step.kind} it" if container else f"the host: {step.kind}"
-        if step.kind is StepKind.PULL:
-            image = self.record.payload.container(key)
-            what = f"the pull of {image.image if image else key}"
-            if self.live.progress.get(key):
-                what += f": {self.live.progress[key]}"
         since = self.live.since.get(key, self.now)
+        if step.kind is StepKind.PULL:
+            return self._pull(key, since)
+        what = f"the engine to {step.kind} it" if container else f"the host: {step.kind}"
         return Wait(what=what, since=since, container=container)
+
+    def _pull(self, key: str, since: float) -> Wait:
+        definition = self.record.payload.container(key)
+        what = f"the pull of {definition.image if definition else key}"
+        if self.live.progress.get(key):
+            what += f": {self.live.progress[key]}"
+        failed = self.live.failed_pulls.get(key)
+        if failed is None:
+            return Wait(what=what, since=since, container=key)
+        what += f"; the last try failed: {failed.reason}"
+        return Wait(what=what, since=since, container=key, next_try=failed.next_at)
 
     def _since(self, key: str) -> float:
         return self.live.waiting_since.setdefault(key, self.now)

@@ -82,7 +82,6 @@ class Runner:
     ) -> None:
         self.record = record
         self.live = Live()
-        self.waits: tuple[Wait, ...] = ()
         self.finished = False
         """True once nothing is left to do for the task; messages are no longer read."""
         self._graph = graph
@@ -93,7 +92,7 @@ class Runner:
         self._steps: Steps | None = None
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._reported = reports.signature(record)
+        self._reported = reports.signature(record, self.live)
         self._save_after: float | None = None
         """When, on the steady clock, facts that wait for a transaction have waited long enough."""
         self._save_not_before = 0.0
@@ -105,6 +104,16 @@ class Runner:
     def equip(self, build: Callable[[TaskRecord, Live, RecordWriter], Steps]) -> None:
         """Give the runner its hands; called once before ``run``."""
         self._steps = build(self.record, self.live, self)
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """What the task waits for at this moment, in order.
+
+        Made when it is asked for: what a wait tells of (the line of a pull, whether its next try
+        has begun) changes between two turns.
+        """
+        now = self._clock.wall()
+        return planner.plan(self.record, self._graph, self.live, now, self._policy).waits
 
     # -- what others tell a runner; all return at once ------------------------------------------------
 
@@ -190,13 +199,16 @@ class Runner:
 
     def needs_save(self) -> bool:
         """Tell whether facts are waiting for a transaction."""
-        return self._save_after is not None or reports.signature(self.record) != self._reported
+        return (
+            self._save_after is not None
+            or reports.signature(self.record, self.live) != self._reported
+        )
 
     def unreported(self, now: float) -> TaskChange | None:
         """Return the report that no transaction has carried yet, or None when there is none."""
-        if reports.signature(self.record) == self._reported:
+        if reports.signature(self.record, self.live) == self._reported:
             return None
-        return reports.change_of(self.record, now)
+        return reports.change_of(self.record, self.live, now)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -209,7 +221,6 @@ class Runner:
                 settle(self.record, self._graph, self.live, now)
                 self._note_transitions()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
-                self.waits = plan.waits
                 # Steps may run ahead of the disk: whatever a crash loses is found in the engine.
                 # Only clean-up destroys what there is to be found.
                 if self.record.is_done:
@@ -317,14 +328,14 @@ class Runner:
     # -- saving -------------------------------------------------------------------------------
 
     async def _save_if_due(self, now: float) -> None:
-        signature = reports.signature(self.record)
+        signature = reports.signature(self.record, self.live)
         changed = signature != self._reported
         urgent = signature.urgent != self._reported.urgent
         steady = self._clock.steady()
         stale = self._save_after is not None and steady >= self._save_after
         if not (urgent or self._save_now or stale) or steady < self._save_not_before:
             return
-        change = reports.change_of(self.record, now) if changed else None
+        change = reports.change_of(self.record, self.live, now) if changed else None
         try:
             await self._callbacks.save(self.record, change)
         except StateFailure as error:

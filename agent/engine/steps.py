@@ -8,13 +8,15 @@ raised as an ``AgentError`` and judged by ``failures``.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from agent.engine import container_body, observe, ports, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
-from agent.engine.live import Live, Step, StepKind
+from agent.engine.live import FailedPull, Live, Step, StepKind
+from agent.engine.settle import pull_ended
 from agent.errors import AgentError, EngineRefused, NameConflict, NoSuchContainer, PayloadError
 from agent.model import reasons
 from agent.model.status import ContainerStatus, NetworkMode
@@ -22,6 +24,7 @@ from agent.model.status import ContainerStatus, NetworkMode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork, TaskRecord
     from agent.runtime.protocol import ContainerEngine, ContainerState
@@ -72,7 +75,7 @@ class Tools:
     runtime: ContainerEngine
     claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
     release_network: Callable[[str], Awaitable[None]]
-    ensure_image: Callable[[Container, Callable[[str], None]], Awaitable[str]]
+    ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
     ports: PortPicker
 
 
@@ -163,27 +166,27 @@ class Steps:
     # -- one container ------------------------------------------------------------------------
 
     async def _pull(self, name: str) -> Outcome:
-        pulling = False
+        live = self._live
+        began = live.since.get(name, 0.0)
 
-        def progress(line: str) -> None:
-            nonlocal pulling
-            pulling = True
-            self._live.progress[name] = line
+        def note(progress: Progress) -> None:
+            live.progress[name] = progress.line
+            live.pulling_since[name] = began
+            if progress.failed:
+                self._writer.post(lambda now: _note_failure(live, name, progress, now))
+            elif name in live.failed_pulls:
+                live.failed_pulls[name] = FailedPull(live.failed_pulls[name].reason)
 
-        began = self._live.since.get(name, 0.0)
         try:
-            digest = await self._tools.ensure_image(self._definition(name), progress)
+            digest = await self._tools.ensure_image(self._definition(name), note)
         finally:
-            self._live.progress.pop(name, None)
+            live.progress.pop(name, None)
 
         def outcome(now: float) -> None:
-            record = self._record
-            container = record.containers[name]
+            container = self._record.containers[name]
             container.image_digest = digest
             container.known = max(container.known, ContainerStatus.PULLED)
-            if pulling:
-                record.pull_started_at = record.pull_started_at or began
-                record.pull_stopped_at = now
+            pull_ended(self._record, live, name, now)
 
         return outcome
 
@@ -335,6 +338,13 @@ class Steps:
         if definition is None:
             raise PayloadError(f"container {name} is not part of its task")
         return definition
+
+
+def _note_failure(live: Live, name: str, progress: Progress, now: float) -> None:
+    """Keep why a try of a pull failed, and when by the wall clock the next one begins."""
+    if name in live.progress:  # or else the pull has ended meanwhile
+        wait_s = max(0.0, progress.next_try - time.monotonic())
+        live.failed_pulls[name] = FailedPull(progress.failed, now + wait_s)
 
 
 def _drop(known: dict[str, list[int]], keys: Iterable[str]) -> None:

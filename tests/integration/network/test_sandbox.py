@@ -99,7 +99,7 @@ async def test_a_container_sees_loopback_and_its_interface(
     assert [network.ipv4, network.hostname] in hosts
     resolv = run("cat", "/etc/resolv.conf").splitlines()
     assert "nameserver 192.0.2.53" in resolv
-    of_host = resolvers.of_host().search
+    of_host = (await asyncio.to_thread(resolvers.of_host)).search
     assert [line.split()[1:] for line in resolv if line.startswith("search")] == (
         [list(of_host)] if of_host else []
     )

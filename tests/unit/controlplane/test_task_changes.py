@@ -87,6 +87,18 @@ def test_a_container_that_is_named_twice_was_both_one_after_the_other() -> None:
     assert backwards.containers[0].exit_code == 0
 
 
+def test_a_reason_that_has_passed_is_no_longer_shown() -> None:
+    """A pull that failed and is tried again is told of, and told of no more once it has worked."""
+    failing = main_is("PENDING", reason="CannotPullContainerError: refused")
+    pending = task_changes.apply(TASK, a_change("PENDING", "1", containers=failing))
+    assert pending.containers[0].reason == "CannotPullContainerError: refused"
+    assert (pending.desired_status, pending.stop_code) == ("RUNNING", "")
+    pulled = task_changes.apply(pending, a_change("PENDING", "2", containers=main_is("PENDING")))
+    assert pulled.containers[0].reason == ""
+    up = task_changes.apply(pending, a_change("RUNNING", "3", containers=main_is("RUNNING")))
+    assert up.containers[0].reason == ""
+
+
 DIGEST = "sha256:" + "7" * 64
 
 

@@ -90,7 +90,7 @@ class Simulation:
         self._saved = task.encode(self.record)
         self._before: bytes | None = None
         """What is on the disk while the last save is on its way and its steps have begun."""
-        self._signature = reports.signature(self.record)
+        self._signature = reports.signature(self.record, self.live)
         self._highest: dict[str, int] = {}
         self.turn()
 
@@ -105,7 +105,7 @@ class Simulation:
         assert task.encode(record) == before, "settling twice changed something"
         self._check_forward()
         self._before = None
-        signature = reports.signature(record)
+        signature = reports.signature(record, self.live)
         if signature != self._signature:
             self._signature = signature
             self.reports.append(record.known.wire())
@@ -222,7 +222,7 @@ class Simulation:
         self._before = None
         self.record = task.decode(self._saved)
         self._highest = {}
-        self._signature = reports.signature(self.record)
+        self._signature = reports.signature(self.record, self.live)
         self.live = Live()
         doubt_after_restart(self.record, self.live)
 

@@ -8,6 +8,7 @@ import pytest
 
 from agent.engine.live import NETWORK, VOLUMES, Live, Step, StepKind
 from agent.engine.steps import Steps, StepSettings, Tools
+from agent.images import Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from tests.support.memory_engine import MemoryEngine
@@ -44,8 +45,9 @@ class TurnTaker:
         self._as_written = task.encode(self._record)
 
 
-async def _image(container: Container, on_progress: Callable[[str], None]) -> str:
-    on_progress("Downloading")
+async def _image(container: Container, on_progress: Callable[[Progress], None]) -> str:
+    on_progress(Progress("Downloading", "CannotPullContainerError: no", 1.0))
+    on_progress(Progress("Downloading"))
     return f"sha256:{container.image}"
 
 
