@@ -94,6 +94,8 @@ class Overview:
         found = [*self.trouble.values(), *self._store.problems]
         if self.networks is not None:
             found.extend(self.networks.problems)
+        if self.engine is not None:
+            found.extend(self.engine.problems)
         if self._engine_is_away():
             found.append(self._engine_away())
         return found

@@ -75,6 +75,7 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
             "(ECS_DISABLE_PRIVILEGED)",
             name=reasons.HOST_CONFIG,
         )
+    _check_life(container, host_config)
     config["Labels"] = {**_own_labels(container, config), **_labels(payload, container, around)}
     if container.health_check_type == "docker" and not config.get("Healthcheck"):
         text = f"container {container.name} has a health check type but no health check"
@@ -204,6 +205,20 @@ def _join_namespaces(
         host_config["IpcMode"] = payload.ipc_mode
     elif payload.ipc_mode:
         raise _unsupported_mode("ipcMode", payload.ipc_mode, container)
+
+
+def _check_life(container: Container, host_config: Mapping[str, Any]) -> None:
+    """Refuse what would have the engine decide about the life of a container beside the agent."""
+    policy = host_config.get("RestartPolicy") or {}
+    words = policy.values() if isinstance(policy, dict) else [policy]
+    asked = ""
+    if any(isinstance(word, str) and word not in ("", "no") for word in words):
+        asked = "to restart it (RestartPolicy); use the container's restartPolicy"
+    elif host_config.get("AutoRemove"):
+        asked = "to remove it (AutoRemove), which the agent does once its end was reported"
+    if asked:
+        text = f"container {container.name} asks the engine {asked}"
+        raise PayloadError(text, name=reasons.HOST_CONFIG)
 
 
 def _unsupported_mode(what: str, value: str, container: Container) -> PayloadError:

@@ -29,7 +29,7 @@ from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_facts, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError
-from agent.model import reasons, task
+from agent.model import ids, reasons, task
 from agent.model.resources import needs_of
 from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
@@ -348,6 +348,18 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each container that runs although nobody wants it; mostly empty."""
+        return [
+            f"container {name} of task {ids.task_id(runner.record.arn)} has ended and runs again: "
+            "somebody started it, and nobody books its memory and ports; run 'docker stop "
+            f"{runner.record.containers[name].engine_name}'"
+            for runner in self._runners.values()
+            for name in runner.live.astray
+            if runner.record.containers[name].stopped_again_at
+        ]
 
     def targets(self) -> Iterable[SampleTarget]:
         """Return what there is to measure: every running container and where to find it."""

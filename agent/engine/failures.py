@@ -81,6 +81,8 @@ def apply(
     container = record.containers.get(step.key)
     if container is None:
         _fail_task(record, step, error)
+    elif container.known is ContainerStatus.STOPPED:
+        container.stopped_again_at = now  # it cannot be stopped again: leave it to a person
     else:
         _fail_container(record, container, live, step, error, now)
 

@@ -74,6 +74,8 @@ class Live:
     """Containers whose real state must be asked for."""
     restarting: set[str] = field(default_factory=set)
     """Stopped containers that their restart policy wants started again."""
+    astray: dict[str, float] = field(default_factory=dict)
+    """Containers that have ended and run nevertheless, since when: somebody started them again."""
     retries: dict[str, Retry] = field(default_factory=dict)
     volumes_ready: bool = False
     """The task's volumes are there; asked again by each process before it makes a container."""
@@ -123,7 +125,7 @@ class Live:
         for name, failed in self.failed_pulls.items():
             if failed.next_at:
                 self.failed_pulls[name] = replace(failed, next_at=failed.next_at + by_s)
-        for times in (self.since, self.waiting_since, self.pulling_since):
+        for times in (self.since, self.waiting_since, self.pulling_since, self.astray):
             for key in times:
                 times[key] += by_s
         for at in self.marks:

@@ -45,6 +45,8 @@ HOST_CONFIG_KEYS = (
     "DnsSearch",
     "DnsOptions",
     "ExtraHosts",
+    "RestartPolicy",
+    "AutoRemove",
 )
 BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
 """Keys of the create body that are no part of the engine's ``Config``."""

@@ -115,7 +115,7 @@ class _Draft:
         for container in self.record.containers.values():
             if container.known is not ContainerStatus.STOPPED:
                 everything_stopped = False
-                self.container(container)
+            self.container(container)
         claiming = self.live.inflight.get(NETWORK)
         held = holds_network(self.record, self.live)
         if everything_stopped and held and claiming is None:
@@ -125,6 +125,9 @@ class _Draft:
         held = holds_network(self.record, self.live)
         if held:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
+        if not self.record.cleaned_at:
+            for container in self.record.containers.values():
+                self.container(container)
         due = self.live.when(self.record.stopped_at) + self.policy.cleanup_wait_s
         if self.record.cleaned_at:
             self.finished = not held and not self.live.inflight
@@ -145,7 +148,7 @@ class _Draft:
         elif name in self.live.recheck:
             self.step(StepKind.INSPECT, name)
         elif container.known is ContainerStatus.STOPPED:
-            return
+            self._stop_again(container)
         elif container.desired is ContainerStatus.STOPPED:
             self._stop_container(container)
         elif name in self.live.restarting:
@@ -205,6 +208,20 @@ class _Draft:
             return
         since = self._since(f"{container.name}>stop")
         what = f"{', '.join(holders)} to stop first"
+        self.waits.append(Wait(what=what, since=since, container=container.name))
+
+    def _stop_again(self, container: ContainerRecord) -> None:
+        """Stop a container that was started again after its end, but only once: see ``observe``."""
+        since = self.live.astray.get(container.name)
+        if since is None:
+            return
+        if not container.stopped_again_at:
+            self.step(StepKind.STOP, container.name)
+            return
+        what = (
+            "whoever started it again after it had ended; it was stopped once more and is left "
+            "alone now, books no memory and no ports, and is removed with its task"
+        )
         self.waits.append(Wait(what=what, since=since, container=container.name))
 
     # -- helpers ------------------------------------------------------------------------------

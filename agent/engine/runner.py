@@ -25,6 +25,7 @@ from agent.engine import failures, observe, planner, reports
 from agent.engine.clock import Clock, ClockWatch
 from agent.engine.live import Live, Step
 from agent.engine.settle import settle
+from agent.engine.transitions import Transitions
 from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
@@ -99,7 +100,7 @@ class Runner:
         self._save_now = False
         self._savers: list[asyncio.Future[None]] = []
         self._released = record.is_done  # what a restored one held may be somebody else's by now
-        self._seen = (record.known, {c.name: c.known for c in record.containers.values()})
+        self._transitions = Transitions(record, self.live, on_running=callbacks.running)
 
     def equip(self, build: Callable[[TaskRecord, Live, RecordWriter], Steps]) -> None:
         """Give the runner its hands; called once before ``run``."""
@@ -219,7 +220,7 @@ class Runner:
                 now = self._now()
                 began = self._clock.steady()
                 settle(self.record, self._graph, self.live, now)
-                self._note_transitions()
+                self._transitions.tell()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
                 # Steps may run ahead of the disk: whatever a crash loses is found in the engine.
                 # Only clean-up destroys what there is to be found.
@@ -365,29 +366,6 @@ class Runner:
         if self.record.known is TaskStatus.STOPPED and not self._released:
             self._released = True
             self._callbacks.stopped(self.record.arn)
-
-    def _note_transitions(self) -> None:
-        """Log one line per transition of a container or of the task."""
-        task, containers = self._seen
-        for container in self.record.containers.values():
-            if containers[container.name] is not container.known:
-                containers[container.name] = container.known
-                if container.known is ContainerStatus.RUNNING:
-                    self._callbacks.running()
-                _log.info(
-                    "container " + container.known.name,
-                    task=self.record.arn,
-                    container=container.name,
-                    exit_code=container.exit_code,
-                    reason=container.reason or None,
-                )
-        if task is not self.record.known:
-            self._seen = (self.record.known, containers)
-            _log.info(
-                "task " + self.record.known.name,
-                task=self.record.arn,
-                reason=self.record.reason or None,
-            )
 
 
 def _wait_s(plan: Plan, now: float) -> float | None:

@@ -266,6 +266,7 @@ class Steps:
 
     async def _stop(self, name: str) -> Outcome:
         container = self._record.containers[name]
+        again = container.known is ContainerStatus.STOPPED
         timeout_s = self._definition(name).stop_timeout or self._settings.stop_timeout_s
         await self._tools.runtime.stop_container(container.runtime_id, timeout_s=timeout_s)
         try:
@@ -275,6 +276,8 @@ class Steps:
         if seen.running:
             text = "the engine says that it stopped the container, which runs nevertheless"
             raise EngineRefused(text, operation="stopped")
+        if again:
+            return lambda now: observe.stopped_again(container, self._live, now)
         return self._see(name, seen)
 
     async def _inspect(self, name: str) -> Outcome:
@@ -330,6 +333,7 @@ class Steps:
 
         def outcome(now: float) -> None:
             record.cleaned_at = now
+            self._live.astray.clear()
 
         return outcome
 

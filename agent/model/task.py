@@ -60,6 +60,8 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     started_at: float = 0.0
     """First start; restarts by policy do not change it."""
     finished_at: float = 0.0
+    stopped_again_at: float = 0.0
+    """When it was stopped once more, after somebody had started it again; that is done once."""
     restart_count: int = 0
     last_restart_at: float = 0.0
     restarted_exit_at: float = 0.0

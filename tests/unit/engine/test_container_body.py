@@ -204,6 +204,40 @@ def test_a_health_check_type_needs_a_health_check() -> None:
     assert given["Healthcheck"] == check
 
 
+# -- what is the agent's alone ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"RestartPolicy": {"Name": "always"}}, "RestartPolicy"),
+        ({"restartpolicy": {"name": "on-failure", "MaximumRetryCount": 3}}, "RestartPolicy"),
+        ({"RestartPolicy": "always"}, "RestartPolicy"),
+        ({"AutoRemove": True}, "AutoRemove"),
+    ],
+)
+def test_the_engine_must_neither_restart_nor_remove_containers(
+    given: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(PayloadError, match=f"container a asks the engine .*{named}") as info:
+        built(container("a", docker_config=host_config(**given)))
+    assert info.value.name == "HostConfigError"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"RestartPolicy": None},
+        {"RestartPolicy": {}},
+        {"RestartPolicy": {"Name": ""}},
+        {"RestartPolicy": {"Name": "no"}},
+        {"AutoRemove": False},
+    ],
+)
+def test_an_engine_that_is_told_not_to_is_fine(given: dict[str, Any]) -> None:
+    assert built(container("a", docker_config=host_config(**given)))["HostConfig"]
+
+
 # -- namespaces --------------------------------------------------------------------------------
 
 
