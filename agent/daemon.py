@@ -49,6 +49,7 @@ from agent.metrics.sampler import Sampler
 from agent.network.arrivals import Links
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
+from agent.network.resolv_files import ResolvFiles
 from agent.network.settings import NetworkSettings
 from agent.overview import Overview
 from agent.resources import attributes, inventory
@@ -184,6 +185,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                     container, on_progress=progress
                 ),
                 ports=HostPorts(settings.dynamic_host_port_range),
+                resolv_files=ResolvFiles(settings.data_dir / "resolv"),
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import overlay, ports, volumes
+from agent.engine import joining, overlay, ports, volumes
 from agent.errors import PayloadError
 from agent.model import ids, reasons
 from agent.model.resources import MIB
@@ -43,6 +43,8 @@ class Surroundings:
     owner: str = ""
     sandbox_id: str = ""
     """Engine id of the task's sandbox, in awsvpc mode."""
+    resolv_conf: str = ""
+    """Path on the host of the container's own resolv.conf, where ``joining.own_resolvers`` asks."""
     host_ports: Mapping[str, list[int]] = field(default_factory=dict)
     """Ports picked for this task, by ``port_key``."""
     privileged_allowed: bool = True
@@ -189,14 +191,13 @@ def _join_namespaces(
     host_config: dict[str, Any],
 ) -> None:
     if payload.mode is NetworkMode.AWSVPC:
-        host_config["NetworkMode"] = f"container:{around.sandbox_id}"
-        # The sandbox owns all of these; the engine refuses them on a container that joins it.
-        for key in ("Dns", "DnsSearch", "DnsOptions", "ExtraHosts"):
-            host_config.pop(key, None)
-        for key in ("Links", "PortBindings", "PublishAllPorts"):
-            host_config.pop(key, None)
-        for key in ("Hostname", "Domainname", "ExposedPorts", "MacAddress"):
-            config.pop(key, None)
+        joining.join(
+            container,
+            config,
+            host_config,
+            sandbox_id=around.sandbox_id,
+            resolv_conf=around.resolv_conf,
+        )
     if payload.pid_mode == "host":
         host_config["PidMode"] = "host"
     elif payload.pid_mode:

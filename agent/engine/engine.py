@@ -123,6 +123,11 @@ class Engine:
                 self._ledger.restore(record.arn, needs_of(record.payload))
                 for protocol, ports in picked_ports(record):
                     self._tools.ports.hold(protocol, ports)
+        await self._tools.resolv_files.keep_only(
+            ids.container_digest(arn, name)
+            for arn, runner in self._runners.items()
+            for name in runner.record.containers
+        )
         return list(self._runners)
 
     async def run(self) -> None:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from agent.engine import container_body, observe, ports, volumes
+from agent.engine import container_body, joining, observe, ports, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
 from agent.engine.live import FailedPull, Live, Step, StepKind
 from agent.engine.settle import pull_ended
 from agent.errors import AgentError, EngineRefused, NameConflict, NoSuchContainer, PayloadError
-from agent.model import reasons
+from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, NetworkMode
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork, TaskRecord
+    from agent.network.resolv_files import ResolvFiles
     from agent.runtime.protocol import ContainerEngine, ContainerState
 
 Outcome = Callable[[float], None]
@@ -77,6 +78,7 @@ class Tools:
     release_network: Callable[[str], Awaitable[None]]
     ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
     ports: PortPicker
+    resolv_files: ResolvFiles
 
 
 class Steps:
@@ -194,10 +196,12 @@ class Steps:
         record = self._record
         definition = self._definition(name)
         await self._pick_ports(definition)
+        resolv_conf = await self._own_resolv_conf(definition)
         around = Surroundings(
             cluster=self._settings.cluster,
             owner=self._settings.owner,
             sandbox_id=record.network.sandbox_id if record.network else "",
+            resolv_conf=resolv_conf,
             host_ports=record.host_ports,
             privileged_allowed=self._settings.privileged_allowed,
         )
@@ -240,6 +244,18 @@ class Steps:
             for key, mapping in missing:
                 self._tools.ports.release(mapping.protocol or "tcp", picked.get(key, ()))
             raise
+
+    async def _own_resolv_conf(self, definition: Container) -> str:
+        """Write the container's own resolv.conf if it asks for one, and return its path."""
+        record = self._record
+        own = joining.own_resolvers(record.payload, definition)
+        if own is None or record.network is None:
+            return ""
+        name = ids.container_digest(record.arn, definition.name)
+        path = await self._tools.resolv_files.write(
+            name, own, sandbox_pid=record.network.sandbox_pid
+        )
+        return str(path)
 
     async def _adopt(self, engine_name: str) -> ContainerState:
         """Take over the container that an earlier life of this agent made under this name."""
@@ -323,6 +339,9 @@ class Steps:
                 record.payload, container.name
             )
             await runtime.remove_container(target, force=True)
+            if record.payload.mode is NetworkMode.AWSVPC:
+                digest = ids.container_digest(record.arn, container.name)
+                await self._tools.resolv_files.remove(digest)
         try:
             made = volumes.orders(record.payload)
         except PayloadError:

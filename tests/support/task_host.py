@@ -20,6 +20,7 @@ from agent.model import reasons
 from agent.model.resources import HostResources
 from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
+from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.state import Batch, Store
 from tests.support.memory_engine import MemoryEngine
@@ -150,6 +151,9 @@ class TaskHost:
                 release_network=self.networks.release,
                 ensure_image=self._ensure_image,
                 ports=self.ports,
+                resolv_files=ResolvFiles(
+                    self.path.parent / "resolv", proc=self.path.parent / "proc"
+                ),
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),

@@ -11,12 +11,14 @@ from agent.engine.steps import Steps, StepSettings, Tools
 from agent.images import Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
+from agent.network.resolv_files import ResolvFiles
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_host import OWNER, Networks, Ports
 from tests.support.tasks import NOW, container, new_record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from agent.engine.steps import Outcome
     from agent.model.payload import Container
@@ -52,7 +54,7 @@ async def _image(container: Container, on_progress: Callable[[Progress], None]) 
 
 
 @pytest.mark.parametrize("mode", ["bridge", "awsvpc"])
-async def test_only_the_runner_writes_into_the_record(mode: str) -> None:
+async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path) -> None:
     record = new_record(
         container("a", port_mappings=[PortMapping(container_port=80)]),
         network_mode=mode,
@@ -65,6 +67,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str) -> None:
         release_network=networks.release,
         ensure_image=_image,
         ports=Ports(),
+        resolv_files=ResolvFiles(tmp_path),
     )
     steps = Steps(record, Live(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (
