@@ -46,7 +46,7 @@ def is_connected(agent: Agent) -> bool:
 @pytest.mark.parametrize("away_s", [8.0, 20.0])
 def test_an_agent_is_back_soon_after_control(one_host: Fleet, away_s: float) -> None:
     agent = one_host.agents[0]
-    assert is_connected(agent)
+    eventually(lambda: is_connected(agent), what="the agent is connected")
     one_host.control.kill()
     eventually(lambda: not is_connected(agent), what="the agent notices")
     time.sleep(away_s)
