@@ -153,6 +153,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         operator = OperatorSocket(settings.socket_path, overview)
         await operator.start()
+        overview.operator = operator
         cleanup.push_async_callback(operator.close)
 
         runtime = DockerEngine(settings.docker_host)
@@ -221,6 +222,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         overview.networks, overview.ledger = networks, ledger
 
         async with asyncio.TaskGroup() as group:
+            group.create_task(operator.keep(), name="operator socket")
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(), name="networks")
             group.create_task(control.run(), name="control")
