@@ -164,7 +164,11 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         owner, host = await asyncio.gather(_owner_id(store), _read_host(settings, info))
         pause = await ensure_pause_image(runtime, host.architecture)
         networks = TaskNetworks(
-            _network_settings(settings, owner), store=store, engine=runtime, image=pause
+            _network_settings(settings, owner),
+            store=store,
+            engine=runtime,
+            image=pause,
+            load_image=lambda: ensure_pause_image(runtime, host.architecture),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, turn)
         ledger = Ledger(host)

@@ -11,13 +11,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
 
 from agent.engine import container_body, joining, observe, ports, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
 from agent.engine.live import FailedPull, Live, Step, StepKind
 from agent.engine.settle import pull_ended
-from agent.errors import AgentError, EngineRefused, NameConflict, NoSuchContainer, PayloadError
+from agent.errors import (
+    AgentError,
+    EngineRefused,
+    NameConflict,
+    NoSuchContainer,
+    NoSuchImage,
+    PayloadError,
+)
 from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, NetworkMode
 
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
     from agent.model.task import TaskNetwork, TaskRecord
     from agent.network.resolv_files import ResolvFiles
     from agent.runtime.protocol import ContainerEngine, ContainerState
+
+_log = structlog.get_logger()
 
 Outcome = Callable[[float], None]
 """Writes what a step achieved into the record; called with the time, on the runner's turn."""
@@ -209,9 +220,7 @@ class Steps:
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
         try:
-            runtime_id = await self._tools.runtime.create_container(
-                engine_name, body, limit_s=self._settings.create_limit_s
-            )
+            runtime_id = await self._make(definition, engine_name, body)
         except NameConflict:
             return self._see(name, await self._adopt(engine_name))
 
@@ -220,6 +229,18 @@ class Steps:
             observe.created(container, runtime_id, now)
 
         return outcome
+
+    async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
+        """Create the container; its image is pulled anew if somebody removed it after the pull."""
+        runtime, limit_s = self._tools.runtime, self._settings.create_limit_s
+        try:
+            return await runtime.create_container(engine_name, body, limit_s=limit_s)
+        except NoSuchImage:
+            _log.warning(
+                "an image is gone since it was pulled; pulling again", container=engine_name
+            )
+            await self._tools.ensure_image(definition, lambda _progress: None)
+        return await runtime.create_container(engine_name, body, limit_s=limit_s)
 
     async def _pick_ports(self, definition: Container) -> None:
         """Choose dynamic host ports, saved before use: after a crash the same ones are published."""
@@ -268,6 +289,8 @@ class Steps:
 
     async def _start(self, name: str) -> Outcome:
         container = self._record.containers[name]
+        if name in self._live.restarting:
+            await self._own_resolv_conf(self._definition(name))  # somebody may have removed it
         await self._tools.runtime.start_container(
             container.runtime_id, limit_s=self._settings.start_limit_s
         )

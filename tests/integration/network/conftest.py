@@ -38,6 +38,8 @@ class Host:
     def __init__(self, engine: DockerEngine, image: str, path: Path) -> None:
         self.engine = engine
         self.image = image
+        self.loads = 0
+        """How often the pause image had to be loaded again."""
         self._path = path
         self._open: list[tuple[TaskNetworks, Store]] = []
 
@@ -46,10 +48,20 @@ class Host:
         await self.leave()
         store = await Store.open(self._path)
         settings = msgspec.structs.replace(SETTINGS, **changes)
-        made = TaskNetworks(settings, store=store, engine=self.engine, image=self.image)
+        made = TaskNetworks(
+            settings,
+            store=store,
+            engine=self.engine,
+            image=self.image,
+            load_image=self._load_image,
+        )
         self._open.append((made, store))
         await made.start()
         return made
+
+    async def _load_image(self) -> str:
+        self.loads += 1
+        return await ensure_pause_image(self.engine, platform.machine())
 
     @property
     def store(self) -> Store:

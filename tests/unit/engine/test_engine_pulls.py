@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.engine import failures
-from agent.errors import EngineUnavailable
+from agent.errors import EngineUnavailable, NoSuchImage
 from agent.images import Progress
 from tests.support.memory_engine import Fault
 from tests.support.tasks import ARN, container
@@ -101,6 +101,26 @@ async def test_a_stop_between_two_tries_says_why_the_image_is_not_there(host: Ta
     await host.stop()
     await host.until_known("STOPPED")
     assert host.container("a").reason == REFUSED
+
+
+async def test_an_image_that_is_removed_between_pull_and_create_is_pulled_again(
+    host: TaskHost,
+) -> None:
+    """A prune from cron, while the container waits for another one or for its network."""
+    host.runtime.fault("create", Fault(NoSuchImage("No such image: busybox", operation="created")))
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    assert host.runtime.count("pull") == 2
+    assert host.container("a").reason == ""
+
+
+async def test_an_image_that_is_gone_for_good_says_so(host: TaskHost) -> None:
+    host.runtime.fault("create", Fault(NoSuchImage("No such image: busybox", operation="created")))
+    host.runtime.fault("pull", Fault())
+    host.runtime.fault("pull", Fault(NoSuchImage("manifest unknown", operation="pulled")))
+    await host.order(container("a"))
+    await host.until_known("STOPPED")
+    assert host.container("a").reason == "CannotPullContainerError: manifest unknown"
 
 
 async def test_an_engine_that_is_away_is_seen_too(

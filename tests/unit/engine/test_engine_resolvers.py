@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.errors import EngineUnavailable
-from agent.model.payload import Container, EngineConfig
+from agent.model.payload import Container, EngineConfig, RestartPolicy
 from tests.support.memory_engine import Fault
 from tests.support.tasks import container
 
@@ -70,6 +70,19 @@ async def test_it_is_there_after_a_crash_and_gone_after_the_end(hasty_host: Task
     assert await asyncio.to_thread(path.exists)
     await host.stop()
     await host.until(lambda: not path.exists())
+
+
+async def test_a_file_that_was_removed_is_there_for_a_restart(host: TaskHost) -> None:
+    policy = RestartPolicy(enabled=True, restart_attempt_period=0)
+    host_config = json.dumps({"Dns": ["192.0.2.7"]})
+    a = container("a", docker_config=EngineConfig(host_config=host_config), restart_policy=policy)
+    await host.order(a, network_mode="awsvpc")
+    await host.until_known("RUNNING")
+    path = bind_of(host, "a")
+    await asyncio.to_thread(path.unlink)
+    host.runtime.exit("a", 1)
+    await host.until(lambda: host.container("a").restart_count and host.runtime.running())
+    assert await asyncio.to_thread(path.read_text) == "nameserver 192.0.2.7\n"
 
 
 async def test_a_container_that_asks_for_nonsense_fails_by_name(host: TaskHost) -> None:
