@@ -49,6 +49,7 @@ from agent.metrics.sampler import Sampler
 from agent.network.arrivals import Links
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
+from agent.network.resolv_files import ResolvFiles
 from agent.network.settings import NetworkSettings
 from agent.overview import Overview
 from agent.resources import attributes, inventory
@@ -152,6 +153,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         operator = OperatorSocket(settings.socket_path, overview)
         await operator.start()
+        overview.operator = operator
         cleanup.push_async_callback(operator.close)
 
         runtime = DockerEngine(settings.docker_host)
@@ -162,7 +164,11 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         owner, host = await asyncio.gather(_owner_id(store), _read_host(settings, info))
         pause = await ensure_pause_image(runtime, host.architecture)
         networks = TaskNetworks(
-            _network_settings(settings, owner), store=store, engine=runtime, image=pause
+            _network_settings(settings, owner),
+            store=store,
+            engine=runtime,
+            image=pause,
+            load_image=lambda: ensure_pause_image(runtime, host.architecture),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, turn)
         ledger = Ledger(host)
@@ -184,6 +190,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                     container, on_progress=progress
                 ),
                 ports=HostPorts(settings.dynamic_host_port_range),
+                resolv_files=ResolvFiles(settings.data_dir / "resolv"),
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(
@@ -219,6 +226,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         overview.networks, overview.ledger = networks, ledger
 
         async with asyncio.TaskGroup() as group:
+            group.create_task(operator.keep(), name="operator socket")
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(), name="networks")
             group.create_task(control.run(), name="control")

@@ -120,10 +120,12 @@ class ControlUnavailable(ControlFailure):
 
     retryable = True
 
-    def __init__(self, text: str, *, retry_after_s: float = 0.0) -> None:
+    def __init__(self, text: str, *, retry_after_s: float = 0.0, away: bool = False) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
         """How long control asked us to stay away; 0 when it did not say."""
+        self.away = away
+        """Control itself did not answer: it, or the way to it, is down."""
 
 
 class InstanceUnknown(ControlFailure):

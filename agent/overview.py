@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from agent.config import Settings
     from agent.control.protocol import Control
+    from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
     from agent.model.views import TaskView
@@ -40,6 +41,7 @@ class Overview:
         self.ledger: Ledger | None = None
         self.sampler: Sampler | None = None
         self.runtime: ContainerEngine | None = None
+        self.operator: OperatorSocket | None = None
         self.engine_version = ""
         self.trouble: dict[str, str] = {}
         """What does not work now, by part; a part that recovers takes its sentence back."""
@@ -92,8 +94,12 @@ class Overview:
 
     def _degraded(self) -> list[str]:
         found = [*self.trouble.values(), *self._store.problems]
+        if self.operator is not None and self.operator.problem:
+            found.append(self.operator.problem)
         if self.networks is not None:
             found.extend(self.networks.problems)
+        if self.engine is not None:
+            found.extend(self.engine.problems)
         if self._engine_is_away():
             found.append(self._engine_away())
         return found

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from yarl import URL
 
-from agent import __version__
+from agent import __version__, keepalive
 from agent.errors import AwsUnavailable, ConfigError
 
 if TYPE_CHECKING:
@@ -136,7 +136,9 @@ class AwsHttp:
         """Open the session; raises ``ConfigError`` when the file of authorities cannot be used."""
         tls = await asyncio.to_thread(_trust, self._ca_file)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(keepalive_timeout=_IDLE_S, ssl=tls),
+            connector=aiohttp.TCPConnector(
+                keepalive_timeout=_IDLE_S, ssl=tls, socket_factory=keepalive.socket_for
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S),
             headers={"User-Agent": self.user_agent, "Accept-Encoding": "gzip"},

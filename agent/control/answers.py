@@ -27,6 +27,8 @@ T = TypeVar("T")
 _TEXT_LIMIT: Final = 300
 _TAG: Final = re.compile(r"(?s)<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>")
 """What is no text in a page of HTML, with which servers of other kinds answer."""
+_OF_GATEWAYS: Final = frozenset({502, 503, 504})
+"""What a gateway answers when it does not reach what is behind it."""
 _BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """``msgspec.ValidationError`` is a ``DecodeError``."""
 
@@ -143,7 +145,12 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
         return RevisionCompacted(text)
     if status in {400, 413, 422}:
         return RequestRefused(text)
-    return ControlUnavailable(text, retry_after_s=retry_after_s(headers.get("Retry-After", "")))
+    return ControlUnavailable(
+        text,
+        retry_after_s=retry_after_s(headers.get("Retry-After", "")),
+        # Control gives its own errors a code; without one, something in front of it answered.
+        away=status in _OF_GATEWAYS and not body.code,
+    )
 
 
 def retry_after_s(value: str, now: float | None = None) -> float:

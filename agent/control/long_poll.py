@@ -23,7 +23,7 @@ from msgspec import Struct, field
 
 from agent.control import registration as registrations
 from agent.control.answers import RevisionCompacted
-from agent.control.backoff import Backoff
+from agent.control.backoff import Backoff, Outage
 from agent.control.credentials import Token, is_readable_on_the_way
 from agent.control.link import Link
 from agent.control.metrics_sender import MetricsSender
@@ -71,6 +71,9 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     """How long control may hold a poll without news."""
     backoff_first_s: float = 0.25
     backoff_limit_s: float = 30.0
+    """First and longest wait before the next try while control answers, but not as it should."""
+    outage_short_s: float = 2.0
+    """Longest wait before the next try in an outage of up to a minute; see ``backoff.Outage``."""
     batch_limit: int = 100
     """Reports per request."""
     limits: CallLimits = field(default_factory=CallLimits)
@@ -93,6 +96,7 @@ class LongPoll:
         self._promise = Promise("control loop")
         self._endpoint = parse_endpoint(settings.endpoint)
         self._link = Link(str(self._endpoint))
+        self._outage = Outage(settings.outage_short_s, settings.backoff_limit_s)
         self._client = WireClient(
             self._endpoint,
             settings.limits,
@@ -106,6 +110,7 @@ class LongPoll:
             describe,
             self._link,
             self._backoff(),
+            self._outage,
             call_limit_s=settings.limits.call_s,
         )
         self._sender = OutboxSender(
@@ -216,12 +221,14 @@ class LongPoll:
     async def _poll(self) -> None:
         await self._renew(None)
         identity = await self._registration.identity()
+        loop = asyncio.get_running_loop()
         after = 0
         while True:
             newest = await self._registration.identity()
             if newest is not identity:
                 # The new registration may be with another store, whose numbers mean nothing here.
                 identity, after = newest, 0
+            began = loop.time()
             try:
                 after = await self._poll_once(identity, after)
             except InstanceUnknown as error:
@@ -239,8 +246,15 @@ class LongPoll:
                     await self._pause(self._poll_backoff.next_s())
                     continue
                 self._link.down(error)
-                asked_s = error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
-                await self._pause(self._poll_backoff.next_s(asked_s))
+                await self._pause(self._wait_after(error, took_s=loop.time() - began))
+
+    def _wait_after(self, error: ControlFailure, *, took_s: float) -> float:
+        """Return how long to stay away from a control that is down, or answers as it should not."""
+        asked_s = error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
+        if isinstance(error, ControlUnavailable) and error.away:
+            return self._outage.next_s(asked_s, took_s=took_s)
+        self._outage.over()
+        return self._poll_backoff.next_s(asked_s)
 
     async def _poll_once(self, identity: Identity, after: int) -> int:
         """Make one poll and hand on what it brought; return the revision to ask after next."""
@@ -250,6 +264,7 @@ class LongPoll:
         with self._promise.within(self._settings.limits.call_s + wait_s + WORK_S, "polling"):
             read = await self._client.assignments(identity, after=after, wait_s=wait_s)
         self._link.up()
+        self._outage.over()
         took_s = loop.time() - began
         if read is None:
             await self._pace(took_s, wait_s)

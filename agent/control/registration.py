@@ -33,7 +33,7 @@ from agent.model.wire import Register
 from agent.state import Batch
 
 if TYPE_CHECKING:
-    from agent.control.backoff import Backoff
+    from agent.control.backoff import Backoff, Outage
     from agent.control.link import Link
     from agent.control.protocol import DescribeHost
     from agent.control.wire_client import WireClient
@@ -74,7 +74,7 @@ async def forget(store: Store) -> None:
 class Registration:
     """The registration of one host at one control endpoint."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         cluster: str,
         store: Store,
@@ -82,6 +82,7 @@ class Registration:
         describe: DescribeHost,
         link: Link,
         backoff: Backoff,
+        outage: Outage,
         *,
         call_limit_s: float = CallLimits().call_s,
     ) -> None:
@@ -95,6 +96,7 @@ class Registration:
         self._describe = describe
         self._link = link
         self._backoff = backoff
+        self._outage = outage
         self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
         self._current: Identity | None = None
@@ -160,15 +162,21 @@ class Registration:
                 raise
             except AgentError as error:
                 self._link.down(error)
-                pause_s = self._backoff.next_s(_asked_s(error))
+                pause_s = self._wait_after(error)
                 self._link.try_in(pause_s)
                 with self.promise.within(pause_s + WORK_S, "waiting to register again"):
                     await self._link.pause(pause_s)
             else:
                 self._backoff.reset()
+                self._outage.over()
                 self._registered.set()
                 self._link.up()
                 return
+
+    def _wait_after(self, error: AgentError) -> float:
+        if isinstance(error, ControlUnavailable) and error.away:
+            return self._outage.next_s(error.retry_after_s)
+        return self._backoff.next_s(_asked_s(error))
 
     async def overtaken(self, used: Identity, error: StaleGeneration) -> None:
         """Return if our own registration replaced ``used``, be it only just now; else raise."""

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from agent import keepalive
 from agent.control import answers, transport
 from agent.control.answers import RequestRefused, TokenRefused
 from agent.control.credentials import Token, trusting
@@ -68,7 +69,8 @@ class Greeting(NamedTuple):
 class CallLimits(Struct, frozen=True, kw_only=True):
     """Deadlines and sizes of single calls."""
 
-    connect_s: float = 5.0
+    connect_s: float = 3.0
+    """Long enough for one packet of the two that open a connection to be lost and sent again."""
     call_s: float = 30.0
     """From the first byte sent to the last byte read, without the time a poll is held."""
     answer_bytes: int = 64 * 1024 * 1024
@@ -120,7 +122,9 @@ class WireClient:
         if self._ca_file is not None:
             tls = await asyncio.to_thread(trusting, self._ca_file)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(keepalive_timeout=_IDLE_S, ssl=tls),
+            connector=aiohttp.TCPConnector(
+                keepalive_timeout=_IDLE_S, ssl=tls, socket_factory=keepalive.socket_for
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s),
             headers={"User-Agent": "ecs-host-agent", "Accept-Encoding": "gzip"},
@@ -194,12 +198,14 @@ class WireClient:
                 return await self._with_token(method, path, call, request, held_s)
         except TimeoutError as error:
             what = str(error) or f"no answer within {held_s + self._limits.call_s:g} s"
-            raise ControlUnavailable(f"{call}: {what}") from None
+            raise ControlUnavailable(f"{call}: {what}", away=True) from None
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             told = transport.worded(error)
             if not isinstance(error, aiohttp.ClientConnectorError) and await self._is_tls():
                 told = transport.asked_in_plain(self._endpoint)
-            raise ControlUnavailable(f"{call}: {told}") from None
+            # Somebody who speaks no TLS, or has the wrong certificate, does answer.
+            away = not isinstance(error, aiohttp.ClientSSLError)
+            raise ControlUnavailable(f"{call}: {told}", away=away) from None
         except RequestRefused:
             # What some servers of TLS say to plain HTTP, each in its own words.
             if await self._is_tls():

@@ -95,7 +95,9 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
         recent_changes=[*task.recent_changes, change.id][-REMEMBERED_CHANGES:],
         version=task.version + 1,
     )
-    return _stopped(changed, change) if status == "STOPPED" else changed
+    if status == "STOPPED":
+        return _stopped(changed, change)
+    return _stopping(changed, change) if _is_to_stop(changed, change) else changed
 
 
 def with_health(task: TaskRecord, health: Mapping[str, Health]) -> TaskRecord:
@@ -188,13 +190,16 @@ def _container(
 def _reported(
     container: ContainerRecord, report: ContainerChange, attachments: list[AttachmentRecord]
 ) -> ContainerRecord:
+    runtime_id = report.runtime_id or container.runtime_id
+    # An image that was given by its digest is here once there is a container; no agent repeats it.
+    given = container.image.partition("@")[2] if runtime_id else ""
     return replace(
         container,
         last_status=_later(container.last_status, report.status, _CONTAINER_ORDER),
-        runtime_id=report.runtime_id or container.runtime_id,
-        image_digest=report.image_digest or container.image_digest,
+        runtime_id=runtime_id,
+        image_digest=report.image_digest or container.image_digest or given,
         exit_code=report.exit_code if report.status == "STOPPED" else container.exit_code,
-        reason=reasons.clip(report.reason) or container.reason,
+        reason=reasons.clip(report.reason),
         health_status=report.health_status.value,
         network_bindings=report.network_bindings or container.network_bindings,
         network_interfaces=_interfaces(report, attachments) or container.network_interfaces,
@@ -242,23 +247,38 @@ def _health(containers: list[ContainerRecord]) -> str:
     return Health.UNKNOWN.value
 
 
-def _stopped(task: TaskRecord, change: TaskChange) -> TaskRecord:
+def _is_to_stop(task: TaskRecord, change: TaskChange) -> bool:
+    """Return whether the agent is stopping the task: an essential container ended, or it says so."""
+    return bool(change.stopping_at) or any(
+        c.essential and c.last_status == "STOPPED" for c in task.containers
+    )
+
+
+def _stopping(task: TaskRecord, change: TaskChange) -> TaskRecord:
+    """Return a task that is to stop, and why; the rest of it may take its stop time."""
     code = task.stop_code or (change.stop_code if change.stop_code in STOP_CODES else "")
     if not code:
         code = ESSENTIAL_EXITED if _ever_ran(task) else FAILED_TO_START
     reason = task.stopped_reason or reasons.clip(change.reason) or _DEFAULT_REASONS.get(code, "")
-    stopped_at = change.stopped_at or change.at
     return replace(
         task,
         desired_status="STOPPED",
+        stop_code=code,
+        stopped_reason=reason,
+        stopping_at=task.stopping_at or change.stopped_at or change.at,
+    )
+
+
+def _stopped(task: TaskRecord, change: TaskChange) -> TaskRecord:
+    task = _stopping(task, change)
+    stopped_at = change.stopped_at or change.at
+    return replace(
+        task,
         containers=[
             c if c.last_status == "STOPPED" else replace(c, last_status="STOPPED")
             for c in task.containers
         ],
         attachments=[replace(a, status="DELETED") for a in task.attachments],
-        stop_code=code,
-        stopped_reason=reason,
-        stopping_at=task.stopping_at or stopped_at,
         execution_stopped_at=task.execution_stopped_at or stopped_at,
         stopped_at=stopped_at,
     )
@@ -271,5 +291,5 @@ def _ever_ran(task: TaskRecord) -> bool:
     essential = [c for c in task.containers if c.essential] or task.containers
     # A container that a failed dependency kept from starting has an exit code, and no runtime id.
     return any(c.exit_code is not None and c.runtime_id for c in essential) and not any(
-        c.reason.startswith("Cannot") for c in task.containers
+        c.reason.startswith("Cannot") and c.last_status == "STOPPED" for c in task.containers
     )

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent import __version__
+from agent.doctor import reading
 from agent.doctor.checks import (
     cgroups,
     clock,
@@ -98,7 +99,9 @@ async def examine(host: Host, *, quick: bool = False, checks: Sequence[Check] = 
 async def _patiently(check: Check, host: Host) -> list[Finding]:
     try:
         async with asyncio.timeout(check.limit_s):
-            return await check.run(host)
+            with reading.noting_refusals() as refused:
+                findings = await check.run(host)
+            return [*findings, *_unread(check, refused, host)]
     except TimeoutError:
         seen = f"could not be checked within {check.limit_s:g} s: something on this host hangs"
         mend = "look at the kernel's messages, and try again"
@@ -107,6 +110,18 @@ async def _patiently(check: Check, host: Host) -> list[Finding]:
         seen = f"could not be checked: {type(error).__name__}: {error}"
         mend = "report it together with the archive that this command writes"
         return [_unmade(check, seen, mend, "ecs-agent doctor --bundle")]
+
+
+def _unread(check: Check, refused: Sequence[str], host: Host) -> list[Finding]:
+    """Tell what the check could not read; the verdicts above took it for empty."""
+    if not refused:
+        return []
+    seen = f"could not be read: {', '.join(refused)}; what is in there was not looked at"
+    if host.is_root:
+        mend, command = "see why not even root may read it, and try again", "dmesg | tail -n 50"
+    else:
+        mend, command = "run it as root", "sudo ecs-agent doctor"
+    return [Finding(check=check.name, level=Level.WARNING, seen=seen, mend=mend, command=command)]
 
 
 def _unmade(check: Check, seen: str, mend: str, command: str) -> Finding:

@@ -58,6 +58,17 @@ class Verdict:
         """Tell what works for now, or costs something."""
         self._add(Level.WARNING, seen, mend, command)
 
+    def unknown(self, what: str, why: str, mend: str = "", command: str = "") -> None:
+        """Tell what could not be found out: it is neither well nor wrong.
+
+        Without ``mend``, root is what is missing.
+        """
+        told = f"{what} is not known ({why})" if why else f"{what} is not known"
+        if mend:
+            self._add(Level.WARNING, told, mend, command)
+        else:
+            self._add(Level.WARNING, told, "run it as root", "sudo ecs-agent doctor")
+
     def error(self, seen: str, mend: str = "", command: str = "") -> None:
         """Tell what keeps the agent or its tasks from working."""
         self._add(Level.ERROR, seen, mend, command)

@@ -95,12 +95,14 @@ class Host:
         """Return what the running agent says; asked once."""
         return await self._once.of("agent", self._read_agent)
 
-    async def active_units(self, *names: str) -> frozenset[str]:
-        """Return which of these systemd units run; none where systemd does not."""
+    async def active_units(self, *names: str) -> frozenset[str] | None:
+        """Return which of these systemd units run; none without systemd, None where it is silent."""
+        if not await reading.blocking((self.root / "run/systemd/system").is_dir):
+            return frozenset()
         answer = await reading.program("systemctl", "is-active", *names)
         states = answer.out.split()
         if len(states) != len(names):
-            return frozenset()
+            return None
         return frozenset(n for n, state in zip(names, states, strict=True) if state == "active")
 
     async def _read_engine(self) -> EngineFacts:

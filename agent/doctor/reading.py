@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import functools
 import os
 import socket
@@ -20,7 +21,7 @@ import aiohttp
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
@@ -31,6 +32,33 @@ NAME_LIMIT_S = 6.0
 _PART = 65536
 OUTPUT_BYTES = 4 * 1024 * 1024
 """Of a program's output, this much is kept: its end."""
+
+
+_refused: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("refused", default=None)
+
+
+@contextlib.contextmanager
+def noting_refusals() -> Iterator[list[str]]:
+    """Collect what could not be read in this context though it is there: ``path (why)`` each.
+
+    A check mostly takes what it cannot read for empty; this is how it is told nevertheless.
+    """
+    notes: list[str] = []
+    token = _refused.set(notes)
+    try:
+        yield notes
+    finally:
+        _refused.reset(token)
+
+
+def note_refusal(path: object, error: OSError) -> None:
+    """Note something that could not be read; what is simply not there is not noted."""
+    notes = _refused.get()
+    if notes is None or isinstance(error, FileNotFoundError | NotADirectoryError):
+        return
+    note = f"{path} ({error.strerror})"
+    if note not in notes:
+        notes.append(note)
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +101,8 @@ async def blocking(work: Callable[[], T]) -> T:
         with contextlib.suppress(RuntimeError):  # the loop ended before the work did
             loop.call_soon_threadsafe(deliver, settle)
 
-    threading.Thread(target=run, name="doctor", daemon=True).start()
+    context = contextvars.copy_context()
+    threading.Thread(target=lambda: context.run(run), name="doctor", daemon=True).start()
     return await answer
 
 
@@ -85,14 +114,18 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
 
 
 def text_of(path: Path, *, limit: int = OUTPUT_BYTES) -> str:
-    """Return the beginning of a file as text, empty where it cannot be read. Blocks."""
+    """Return the beginning of a file as text, empty where it cannot be read. Blocks.
+
+    One that is there and cannot be read is noted, see ``noting_refusals``.
+    """
     kept = b""
     try:
         with path.open("rb", buffering=0) as file:
             # In small parts: the kernel refuses large reads of its switches below /proc/sys.
             while len(kept) < limit and (part := file.read(_PART)):
                 kept += part
-    except OSError:
+    except OSError as error:
+        note_refusal(path, error)
         return ""
     return kept[:limit].decode("utf-8", errors="replace")
 

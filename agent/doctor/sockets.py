@@ -46,9 +46,11 @@ def listening(table: str) -> list[tuple[int, int]]:
     return found
 
 
-def listeners(proc: Path, ports: frozenset[int]) -> list[Listener]:
-    """Return who listens on these ports. Blocks."""
+def listeners(proc: Path, ports: frozenset[int]) -> list[Listener] | None:
+    """Return who listens on these ports; None where the kernel's tables cannot be read. Blocks."""
     tables = [_text(proc / "net" / name) for name in ("tcp", "tcp6")]
+    if not any(tables):
+        return None
     found = {inode: port for table in tables for port, inode in listening(table) if port in ports}
     owners = _owners(proc, frozenset(found)) if found else {}
     return [

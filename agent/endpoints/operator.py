@@ -21,14 +21,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from agent.endpoints import unix_socket
 from agent.endpoints.http import Refused, answer, application, runner
 from agent.endpoints.lookup import find
-from agent.errors import RuntimeFailure
+from agent.errors import ConfigError, RuntimeFailure
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator
     from pathlib import Path
 
@@ -39,8 +41,13 @@ if TYPE_CHECKING:
 _FIRST_BYTES_S = 0.5
 """A failing log fails within this, and is answered with a ``Problem``; a quiet one begins empty."""
 
+LOOK_EVERY_S = 5.0
+"""How often the socket is looked for: nothing tells of its removal that would cost less."""
+
 _LISTED = 8
 """How many containers a message names."""
+
+_log = structlog.get_logger(__name__)
 
 _DEFAULT_REASON = "Task stopped by an operator of the host"
 
@@ -57,7 +64,10 @@ class OperatorSocket:
         self._agent = agent
         self._made = (0, 0)
         self._runner: web.AppRunner | None = None
+        self._site: web.SockSite | None = None
         self._followers: set[asyncio.Task[Any]] = set()
+        self.problem = ""
+        """Why the socket is not where it belongs; empty when it is."""
 
     async def start(self) -> None:
         """Listen; a socket that a dead agent left is replaced.
@@ -75,11 +85,44 @@ class OperatorSocket:
                 web.get("/v1/tasks/{task}/logs", self._get_logs),
             ]
         )
-        listener = await asyncio.to_thread(unix_socket.claim, self._path)
-        self._made = await asyncio.to_thread(unix_socket.identity, self._path)
+        listener = await self._claim()
         self._runner = runner(app)
         await self._runner.setup()
-        await web.SockSite(self._runner, listener).start()
+        self._site = web.SockSite(self._runner, listener)
+        await self._site.start()
+
+    async def _claim(self) -> socket.socket:
+        listener = await asyncio.to_thread(unix_socket.claim, self._path)
+        self._made = await asyncio.to_thread(unix_socket.identity, self._path)
+        return listener
+
+    async def keep(self) -> None:
+        """Make the socket again whenever somebody has removed it; until cancelled.
+
+        A process goes on to listen on a socket that nobody can find any more, and the command line
+        would say that no agent runs. One that somebody else has put there is left alone.
+        """
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if await asyncio.to_thread(unix_socket.identity, self._path) != (0, 0):
+                continue
+            try:
+                await self._listen_again()
+            except (ConfigError, OSError) as error:
+                if not self.problem:
+                    _log.error("the operator socket cannot be made again", error=str(error))
+                self.problem = f"the operator socket was removed and cannot be made: {error}"
+            else:
+                self.problem = ""
+                _log.warning("the operator socket was removed; made again", path=str(self._path))
+
+    async def _listen_again(self) -> None:
+        served, old = self._runner, self._site
+        if served is None or old is None:
+            return
+        self._site = web.SockSite(served, await self._claim())
+        await self._site.start()
+        await old.stop()
 
     async def close(self) -> None:
         """Stop listening, cut off followers of logs, and remove the socket; may be repeated."""

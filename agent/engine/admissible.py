@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.engine import graph, ports, volumes
 from agent.errors import PayloadError
 from agent.model import reasons
+from agent.model.status import NetworkMode
 
 if TYPE_CHECKING:
     from agent.engine.graph import Graph
@@ -48,6 +49,9 @@ def _check_device(payload: TaskPayload, device: str, containers: list[str]) -> N
 
 def _check_supported(payload: TaskPayload, container: Container) -> None:
     """Refuse what would otherwise silently be missing inside the container."""
+    if container.links and payload.mode is not NetworkMode.BRIDGE:
+        cause = f"links of container {container.name}: the network mode is {payload.mode}"
+        raise PayloadError(reasons.resource_unusable(payload.arn, cause))
     missing = {
         "secrets": container.secrets,
         "environmentFiles": container.environment_files,

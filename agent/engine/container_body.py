@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import overlay, ports, volumes
+from agent.engine import joining, overlay, ports, volumes
 from agent.errors import PayloadError
 from agent.model import ids, reasons
 from agent.model.resources import MIB
@@ -43,6 +43,8 @@ class Surroundings:
     owner: str = ""
     sandbox_id: str = ""
     """Engine id of the task's sandbox, in awsvpc mode."""
+    resolv_conf: str = ""
+    """Path on the host of the container's own resolv.conf, where ``joining.own_resolvers`` asks."""
     host_ports: Mapping[str, list[int]] = field(default_factory=dict)
     """Ports picked for this task, by ``port_key``."""
     privileged_allowed: bool = True
@@ -75,6 +77,7 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
             "(ECS_DISABLE_PRIVILEGED)",
             name=reasons.HOST_CONFIG,
         )
+    _check_life(container, host_config)
     config["Labels"] = {**_own_labels(container, config), **_labels(payload, container, around)}
     if container.health_check_type == "docker" and not config.get("Healthcheck"):
         text = f"container {container.name} has a health check type but no health check"
@@ -188,14 +191,13 @@ def _join_namespaces(
     host_config: dict[str, Any],
 ) -> None:
     if payload.mode is NetworkMode.AWSVPC:
-        host_config["NetworkMode"] = f"container:{around.sandbox_id}"
-        # The sandbox owns all of these; the engine refuses them on a container that joins it.
-        for key in ("Dns", "DnsSearch", "DnsOptions", "ExtraHosts"):
-            host_config.pop(key, None)
-        for key in ("Links", "PortBindings", "PublishAllPorts"):
-            host_config.pop(key, None)
-        for key in ("Hostname", "Domainname", "ExposedPorts", "MacAddress"):
-            config.pop(key, None)
+        joining.join(
+            container,
+            config,
+            host_config,
+            sandbox_id=around.sandbox_id,
+            resolv_conf=around.resolv_conf,
+        )
     if payload.pid_mode == "host":
         host_config["PidMode"] = "host"
     elif payload.pid_mode:
@@ -204,6 +206,20 @@ def _join_namespaces(
         host_config["IpcMode"] = payload.ipc_mode
     elif payload.ipc_mode:
         raise _unsupported_mode("ipcMode", payload.ipc_mode, container)
+
+
+def _check_life(container: Container, host_config: Mapping[str, Any]) -> None:
+    """Refuse what would have the engine decide about the life of a container beside the agent."""
+    policy = host_config.get("RestartPolicy") or {}
+    words = policy.values() if isinstance(policy, dict) else [policy]
+    asked = ""
+    if any(isinstance(word, str) and word not in ("", "no") for word in words):
+        asked = "to restart it (RestartPolicy); use the container's restartPolicy"
+    elif host_config.get("AutoRemove"):
+        asked = "to remove it (AutoRemove), which the agent does once its end was reported"
+    if asked:
+        text = f"container {container.name} asks the engine {asked}"
+        raise PayloadError(text, name=reasons.HOST_CONFIG)
 
 
 def _unsupported_mode(what: str, value: str, container: Container) -> PayloadError:

@@ -29,7 +29,7 @@ from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_facts, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError
-from agent.model import reasons, task
+from agent.model import ids, reasons, task
 from agent.model.resources import needs_of
 from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
@@ -123,6 +123,11 @@ class Engine:
                 self._ledger.restore(record.arn, needs_of(record.payload))
                 for protocol, ports in picked_ports(record):
                     self._tools.ports.hold(protocol, ports)
+        await self._tools.resolv_files.keep_only(
+            ids.container_digest(arn, name)
+            for arn, runner in self._runners.items()
+            for name in runner.record.containers
+        )
         return list(self._runners)
 
     async def run(self) -> None:
@@ -150,7 +155,9 @@ class Engine:
         )
         runner = Runner(record, graph, policy, callbacks, self._clock)
         runner.equip(
-            lambda record, live, save: Steps(record, live, self._tools, self._step_settings, save)
+            lambda record, live, writer: Steps(
+                record, live, self._tools, self._step_settings, writer
+            )
         )
         self._runners[record.arn] = runner
         return runner
@@ -191,7 +198,7 @@ class Engine:
         fresh: list[tuple[TaskRecord, Graph]] = []
         for order in inbox.read(assignments, self._runners):
             if order.arn in self._runners:
-                self._runners[order.arn].stop(order.reason, order.stop_code)
+                self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
             elif order.arn in self._forgetting:
                 continue
@@ -244,7 +251,7 @@ class Engine:
             if record.desired is DesiredStatus.RUNNING:
                 _log.warning("task is not wanted by control any more", task=arn)
                 reason = "The control endpoint no longer lists this task"
-                runner.stop(reason, "UserInitiated")
+                runner.stop(reason, "UserInitiated", ordered=True)
                 stopping.append(runner)
         return stopping
 
@@ -256,7 +263,7 @@ class Engine:
             StateFailure: the order could not be written down; it is carried out nevertheless.
         """
         runner = self._runners[arn]
-        runner.stop(reason, "UserInitiated")
+        runner.stop(reason, "UserInitiated", ordered=False)
         await runner.saved()
 
     # -- admission --------------------------------------------------------------------------------
@@ -348,6 +355,18 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for each container that runs although nobody wants it; mostly empty."""
+        return [
+            f"container {name} of task {ids.task_id(runner.record.arn)} has ended and runs again: "
+            "somebody started it, and nobody books its memory and ports; run 'docker stop "
+            f"{runner.record.containers[name].engine_name}'"
+            for runner in self._runners.values()
+            for name in runner.live.astray
+            if runner.record.containers[name].stopped_again_at
+        ]
 
     def targets(self) -> Iterable[SampleTarget]:
         """Return what there is to measure: every running container and where to find it."""

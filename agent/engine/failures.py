@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent.engine import observe
 from agent.engine.live import NETWORK, Retry, StepKind
-from agent.engine.settle import mark_stopped, set_reason
+from agent.engine.settle import mark_stopped, pull_ended, set_reason
 from agent.errors import (
     AgentError,
     EngineTimeout,
@@ -72,13 +72,17 @@ def apply(
         return
     if step.kind is StepKind.CLAIM_NETWORK:
         live.network_doubtful = True  # cleared by a release; the claim may be half made
+    if step.kind is StepKind.PULL:
+        pull_ended(record, live, step.key, now)
     if _is_worth_another_try(live, step, error, engine_answers=engine_answers):
-        retry_later(live, step, str(error), now)
+        retry_later(live, step, str(error), now, reason=reason_of(record, step, error))
         return
     live.retries.pop(step.key, None)
     container = record.containers.get(step.key)
     if container is None:
         _fail_task(record, step, error)
+    elif container.known is ContainerStatus.STOPPED:
+        container.stopped_again_at = now  # it cannot be stopped again: leave it to a person
     else:
         _fail_container(record, container, live, step, error, now)
 
@@ -101,19 +105,16 @@ def _is_worth_another_try(
     return False
 
 
-def retry_later(live: Live, step: Step, why: str, now: float) -> None:
-    """Note that a step is to be tried again, later each time."""
+def retry_later(live: Live, step: Step, why: str, now: float, *, reason: str = "") -> None:
+    """Note that a step is to be tried again, later each time; ``reason`` is for control."""
     before = live.retries.get(step.key)
     attempts = (before.attempts if before else 0) + 1
     since = before.since if before else now
-    live.retries[step.key] = Retry(attempts, now + backoff_s(attempts), since, why)
+    live.retries[step.key] = Retry(attempts, now + backoff_s(attempts), since, why, reason)
 
 
 def _fail_task(record: TaskRecord, step: Step, error: AgentError) -> None:
-    text = str(error)
-    if step.key == NETWORK:
-        text = reasons.named(reasons.NETWORKING, text)
-    record.reason = record.reason or reasons.clip(text)
+    record.reason = record.reason or reason_of(record, step, error)
     record.stop_code = record.stop_code or "TaskFailedToStart"
     record.desired = DesiredStatus.STOPPED
 
@@ -136,7 +137,11 @@ def _fail_container(
 
 
 def reason_of(record: TaskRecord, step: Step, error: AgentError) -> str:
-    """Return the container reason of a failed step, as ECS words it."""
+    """Return the reason of a failed step, of a container or of the task, as ECS words it."""
+    if step.key == NETWORK:
+        return reasons.named(reasons.NETWORKING, str(error))
+    if step.key not in record.containers:
+        return reasons.clip(str(error))
     if isinstance(error, EngineTimeout):
         return reasons.timed_out(error.operation or step.kind, error.limit_s)
     if isinstance(error, PayloadError):

@@ -1,7 +1,8 @@
 """The end of tasks: their records go once control has acknowledged their end.
 
-Reads the outbox and deletes rows of the store, nothing else. A store that cannot be written keeps
-the records a while longer.
+Asks the outbox what is unacknowledged, deletes the rows of such tasks from the store and their
+runners from the engine's table, and remembers their ARNs for a while. A store that cannot be written
+keeps the records a while longer.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _log = structlog.get_logger()
 
 
 class Forgetting:
-    """Tasks that have ended, from the end of their runner until nobody can ask for them again.
+    """Tasks that have ended, and those that were refused, until nobody can ask for them again.
 
-    ``known`` is the engine's own table of runners; entries leave it here. ``clock`` gives
-    seconds that never step.
+    ``runners`` is the engine's own table; entries leave it here and nowhere else. ``clock`` gives
+    seconds that never step. All methods belong to the engine's event loop.
     """
 
     def __init__(
@@ -53,12 +54,12 @@ class Forgetting:
         return arn in self._ended
 
     def ended(self, arn: str) -> None:
-        """Nothing is left to do for a task."""
+        """Take over a task whose runner has ended: nothing is left to do for it."""
         self._ended[arn] = self._clock()
         self._look.set()
 
     def refused(self, arns: Iterable[str]) -> None:
-        """Tasks that never became a record and need none: their end is in the outbox."""
+        """Remember tasks that never became a record and need none: their end is in the outbox."""
         self._ended.update(dict.fromkeys(arns, self._clock()))
 
     async def run(self) -> None:

@@ -1,7 +1,8 @@
 """What is known of a task only while this process lives: steps in flight, retries, doubts.
 
-Pure data beside the record (``model.task``); owned by the task's runner. A crash loses all of it
-without harm: ``runner.doubt_after_restart`` says what must be asked anew.
+Pure data beside the record (``model.task``). The task's runner owns it; the task's steps, on the same
+event loop, take notes in it while they are under way. A crash loses all of it without harm:
+``runner.doubt_after_restart`` says what must be asked anew.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ CLEAN = "@clean"
 
 
 class StepKind(StrEnum):
-    """What can be done for a task; ``runner`` has one method for each."""
+    """What can be done for a task; ``steps`` has one method for each."""
 
     CLAIM_NETWORK = "claim network"
     RELEASE_NETWORK = "release network"
@@ -48,6 +49,18 @@ class Retry:
     next_at: float
     since: float
     why: str
+    reason: str = ""
+    """``why`` as ECS words it, for control."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPull:
+    """A pull that goes on although a try of it has failed."""
+
+    reason: str
+    """As ECS words it."""
+    next_at: float = 0.0
+    """When the next try begins; 0 once it is under way."""
 
 
 @dataclass(slots=True)
@@ -61,13 +74,21 @@ class Live:
     """Containers whose real state must be asked for."""
     restarting: set[str] = field(default_factory=set)
     """Stopped containers that their restart policy wants started again."""
+    astray: dict[str, float] = field(default_factory=dict)
+    """Containers that have ended and run nevertheless, since when: somebody started them again."""
     retries: dict[str, Retry] = field(default_factory=dict)
     volumes_ready: bool = False
+    """The task's volumes are there; asked again by each process before it makes a container."""
     release_tried: bool = False
+    """Giving the sandbox back was begun: the report of the end no longer waits for it."""
     network_doubtful: bool = False
     """A claim may have been made without our knowing: it failed halfway, or a crash lost its news."""
     progress: dict[str, str] = field(default_factory=dict)
     """The newest line of a pull, by container."""
+    pulling_since: dict[str, float] = field(default_factory=dict)
+    """When a pull began to ask a registry, by container; until its end is written down."""
+    failed_pulls: dict[str, FailedPull] = field(default_factory=dict)
+    """Pulls under way of which a try has failed, by container."""
     waiting_since: dict[str, float] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
     """Process ids of running containers, where they are known; metrics read by them."""
@@ -85,9 +106,26 @@ class Live:
         """Return when a recorded time was, by the clock as it is set now."""
         return self.marks.get(recorded, recorded)
 
+    def own_trouble(self, container: str) -> str:
+        """Return why a step of the container has failed that is tried again, as ECS words it.
+
+        Empty when none has.
+        """
+        if container in self.failed_pulls:
+            return self.failed_pulls[container].reason
+        return self.retries[container].reason if container in self.retries else ""
+
+    def trouble(self, container: str) -> str:
+        """Return what holds the container up and is tried again, its own or its task's trouble."""
+        of_task = (self.retries[key].reason for key in (NETWORK, VOLUMES) if key in self.retries)
+        return self.own_trouble(container) or next(of_task, "")
+
     def clock_was_set(self, by_s: float) -> None:
         """Move everything that is waited for along with the wall clock."""
-        for times in (self.since, self.waiting_since):
+        for name, failed in self.failed_pulls.items():
+            if failed.next_at:
+                self.failed_pulls[name] = replace(failed, next_at=failed.next_at + by_s)
+        for times in (self.since, self.waiting_since, self.pulling_since, self.astray):
             for key in times:
                 times[key] += by_s
         for at in self.marks:

@@ -33,7 +33,8 @@ def running(container: ContainerRecord, live: Live, now: float) -> None:
     """The container runs."""
     live.restarting.discard(container.name)
     if container.known is ContainerStatus.STOPPED:
-        return  # started by hand after the task had ended: an operator may be looking into it
+        live.astray.setdefault(container.name, now)
+        return
     container.started_at = container.started_at or now
     container.known = max(container.known, ContainerStatus.RUNNING)
 
@@ -50,7 +51,12 @@ def state(
 ) -> None:
     """Apply what an inspect says of a container."""
     created(container, seen.id, seen.created_at or now)
-    if seen.running:
+    if container.known is ContainerStatus.STOPPED:
+        if seen.running:
+            running(container, live, now)
+        else:
+            live.astray.pop(container.name, None)
+    elif seen.running:
         live.pids[container.name] = seen.pid
         running(container, live, seen.started_at or now)
         health(container, seen.health, now)
@@ -89,6 +95,16 @@ def exited(
     mark_stopped(container, now)
 
 
+def stopped_again(container: ContainerRecord, live: Live, now: float) -> None:
+    """A container that ran again was stopped once more: that was its one time.
+
+    Source: Amazon ECS agent 1.105.1, ``task_manager.go``: whoever starts it again after that may be
+    looking into something, and is left alone.
+    """
+    container.stopped_again_at = now
+    live.astray.pop(container.name, None)
+
+
 def may_restart(
     container: ContainerRecord,
     policy: RestartPolicy,
@@ -116,6 +132,7 @@ def vanished(container: ContainerRecord, live: Live, now: float) -> None:
     One that was never made is simply still to be made; one that was is lost.
     """
     live.restarting.discard(container.name)
+    live.astray.pop(container.name, None)
     if container.known is ContainerStatus.STOPPED:
         return
     if not container.runtime_id and container.known < ContainerStatus.CREATED:

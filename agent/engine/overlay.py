@@ -25,6 +25,7 @@ CONFIG_KEYS = (
     "Hostname",
     "Domainname",
     "MacAddress",
+    "NetworkDisabled",
 )
 """What is generated or judged here, by its one spelling: the engine reads keys in any case."""
 
@@ -45,6 +46,9 @@ HOST_CONFIG_KEYS = (
     "DnsSearch",
     "DnsOptions",
     "ExtraHosts",
+    "RestartPolicy",
+    "AutoRemove",
+    "ReadonlyRootfs",
 )
 BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
 """Keys of the create body that are no part of the engine's ``Config``."""

@@ -115,7 +115,7 @@ class _Draft:
         for container in self.record.containers.values():
             if container.known is not ContainerStatus.STOPPED:
                 everything_stopped = False
-                self.container(container)
+            self.container(container)
         claiming = self.live.inflight.get(NETWORK)
         held = holds_network(self.record, self.live)
         if everything_stopped and held and claiming is None:
@@ -125,6 +125,9 @@ class _Draft:
         held = holds_network(self.record, self.live)
         if held:
             self.step(StepKind.RELEASE_NETWORK, NETWORK)
+        if not self.record.cleaned_at:
+            for container in self.record.containers.values():
+                self.container(container)
         due = self.live.when(self.record.stopped_at) + self.policy.cleanup_wait_s
         if self.record.cleaned_at:
             self.finished = not held and not self.live.inflight
@@ -145,7 +148,7 @@ class _Draft:
         elif name in self.live.recheck:
             self.step(StepKind.INSPECT, name)
         elif container.known is ContainerStatus.STOPPED:
-            return
+            self._stop_again(container)
         elif container.desired is ContainerStatus.STOPPED:
             self._stop_container(container)
         elif name in self.live.restarting:
@@ -207,6 +210,20 @@ class _Draft:
         what = f"{', '.join(holders)} to stop first"
         self.waits.append(Wait(what=what, since=since, container=container.name))
 
+    def _stop_again(self, container: ContainerRecord) -> None:
+        """Stop a container that was started again after its end, but only once: see ``observe``."""
+        since = self.live.astray.get(container.name)
+        if since is None:
+            return
+        if not container.stopped_again_at:
+            self.step(StepKind.STOP, container.name)
+            return
+        what = (
+            "whoever started it again after it had ended; it was stopped once more and is left "
+            "alone now, books no memory and no ports, and is removed with its task"
+        )
+        self.waits.append(Wait(what=what, since=since, container=container.name))
+
     # -- helpers ------------------------------------------------------------------------------
 
     def step(self, kind: StepKind, key: str) -> None:
@@ -229,14 +246,22 @@ class _Draft:
     def _in_flight(self, step: Step) -> Wait:
         key = step.key
         container = "" if key.startswith("@") else key
-        what = f"the engine to {step.kind} it" if container else f"the host: {step.kind}"
-        if step.kind is StepKind.PULL:
-            image = self.record.payload.container(key)
-            what = f"the pull of {image.image if image else key}"
-            if self.live.progress.get(key):
-                what += f": {self.live.progress[key]}"
         since = self.live.since.get(key, self.now)
+        if step.kind is StepKind.PULL:
+            return self._pull(key, since)
+        what = f"the engine to {step.kind} it" if container else f"the host: {step.kind}"
         return Wait(what=what, since=since, container=container)
+
+    def _pull(self, key: str, since: float) -> Wait:
+        definition = self.record.payload.container(key)
+        what = f"the pull of {definition.image if definition else key}"
+        if self.live.progress.get(key):
+            what += f": {self.live.progress[key]}"
+        failed = self.live.failed_pulls.get(key)
+        if failed is None:
+            return Wait(what=what, since=since, container=key)
+        what += f"; the last try failed: {failed.reason}"
+        return Wait(what=what, since=since, container=key, next_try=failed.next_at)
 
     def _since(self, key: str) -> float:
         return self.live.waiting_since.setdefault(key, self.now)

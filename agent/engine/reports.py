@@ -12,6 +12,7 @@ from agent.model.status import ContainerStatus, TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.engine.live import Live
     from agent.model.task import ContainerRecord, TaskRecord
 
 
@@ -24,20 +25,34 @@ class Signature(NamedTuple):
     """What may go along with the next report, if that comes soon."""
 
 
-def signature(record: TaskRecord) -> Signature:
-    """Return the signature of a record as it stands."""
+def signature(record: TaskRecord, live: Live) -> Signature:
+    """Return the signature of a task as it stands."""
     containers = record.containers.values()
     return Signature(
         urgent=(
             record.known.wire(),
+            bool(record.stopping_at) and not record.stop_ordered,
             *((c.known.wire(), c.exit_code, c.health, c.restart_count) for c in containers),
+            *(_trouble(c, live) for c in containers),
         ),
         other=tuple(c.image_digest for c in containers),
     )
 
 
+def _trouble(container: ContainerRecord, live: Live) -> str:
+    """Return why a container that is still to come up does not, though that is tried again.
+
+    It is no part of the record: it passes, and what has passed is no container's reason.
+    """
+    pending = container.known < ContainerStatus.RUNNING
+    return live.trouble(container.name) if pending else ""
+
+
 def change_of(
-    record: TaskRecord, now: float, new_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    record: TaskRecord,
+    live: Live,
+    now: float,
+    new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> TaskChange:
     """Return the report of a task as it stands."""
     return TaskChange(
@@ -53,7 +68,7 @@ def change_of(
         stopping_at=record.stopping_at,
         execution_stopped_at=record.execution_stopped_at,
         stopped_at=record.stopped_at,
-        containers=[_container(record, c) for c in record.containers.values()],
+        containers=[_container(record, c, live) for c in record.containers.values()],
         attachments=_attachments(record),
     )
 
@@ -71,7 +86,7 @@ def rejected(task_arn: str, reason: str, now: float, stop_code: str) -> TaskChan
     )
 
 
-def _container(record: TaskRecord, container: ContainerRecord) -> ContainerChange:
+def _container(record: TaskRecord, container: ContainerRecord, live: Live) -> ContainerChange:
     definition = record.payload.container(container.name)
     running = container.known is ContainerStatus.RUNNING
     interfaces = []
@@ -88,7 +103,7 @@ def _container(record: TaskRecord, container: ContainerRecord) -> ContainerChang
         runtime_id=container.runtime_id[:255],
         image_digest=container.image_digest[:255],
         exit_code=container.exit_code,
-        reason=container.reason,
+        reason=container.reason or _trouble(container, live),
         health_status=container.health,
         restart_count=container.restart_count,
         network_bindings=container.bindings if running else [],

@@ -25,6 +25,7 @@ from agent.engine import failures, observe, planner, reports
 from agent.engine.clock import Clock, ClockWatch
 from agent.engine.live import Live, Step
 from agent.engine.settle import settle
+from agent.engine.transitions import Transitions
 from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
     from agent.engine.graph import Graph
     from agent.engine.planner import Plan
-    from agent.engine.steps import Outcome, Steps
+    from agent.engine.steps import Outcome, RecordWriter, Steps
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
     from agent.model.status import Health
@@ -82,7 +83,6 @@ class Runner:
     ) -> None:
         self.record = record
         self.live = Live()
-        self.waits: tuple[Wait, ...] = ()
         self.finished = False
         """True once nothing is left to do for the task; messages are no longer read."""
         self._graph = graph
@@ -93,20 +93,28 @@ class Runner:
         self._steps: Steps | None = None
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._reported = reports.signature(record)
+        self._reported = reports.signature(record, self.live)
         self._save_after: float | None = None
         """When, on the steady clock, facts that wait for a transaction have waited long enough."""
         self._save_not_before = 0.0
         self._save_now = False
         self._savers: list[asyncio.Future[None]] = []
         self._released = record.is_done  # what a restored one held may be somebody else's by now
-        self._seen = (record.known, {c.name: c.known for c in record.containers.values()})
+        self._transitions = Transitions(record, self.live, on_running=callbacks.running)
 
-    def equip(
-        self, build: Callable[[TaskRecord, Live, Callable[[], Awaitable[None]]], Steps]
-    ) -> None:
+    def equip(self, build: Callable[[TaskRecord, Live, RecordWriter], Steps]) -> None:
         """Give the runner its hands; called once before ``run``."""
-        self._steps = build(self.record, self.live, self.saved)
+        self._steps = build(self.record, self.live, self)
+
+    @property
+    def waits(self) -> tuple[Wait, ...]:
+        """What the task waits for at this moment, in order.
+
+        Made when it is asked for: what a wait tells of (the line of a pull, whether its next try
+        has begun) changes between two turns.
+        """
+        now = self._clock.wall()
+        return planner.plan(self.record, self._graph, self.live, now, self._policy).waits
 
     # -- what others tell a runner; all return at once ------------------------------------------------
 
@@ -122,8 +130,11 @@ class Runner:
 
         self.post(message)
 
-    def stop(self, reason: str, stop_code: str) -> None:
-        """The task is to stop; the first reason stays. Durable once ``saved`` has returned."""
+    def stop(self, reason: str, stop_code: str, *, ordered: bool) -> None:
+        """The task is to stop; the first reason stays. Durable once ``saved`` has returned.
+
+        ``ordered`` tells that control knows, because it said so itself.
+        """
 
         def message(_now: float) -> None:
             if self.record.desired is DesiredStatus.STOPPED:
@@ -131,6 +142,7 @@ class Runner:
             self.record.desired = DesiredStatus.STOPPED
             self.record.reason = self.record.reason or reasons.clip(reason)
             self.record.stop_code = self.record.stop_code or stop_code
+            self.record.stop_ordered = ordered
 
         self.post(message)
 
@@ -188,13 +200,16 @@ class Runner:
 
     def needs_save(self) -> bool:
         """Tell whether facts are waiting for a transaction."""
-        return self._save_after is not None or reports.signature(self.record) != self._reported
+        return (
+            self._save_after is not None
+            or reports.signature(self.record, self.live) != self._reported
+        )
 
     def unreported(self, now: float) -> TaskChange | None:
         """Return the report that no transaction has carried yet, or None when there is none."""
-        if reports.signature(self.record) == self._reported:
+        if reports.signature(self.record, self.live) == self._reported:
             return None
-        return reports.change_of(self.record, now)
+        return reports.change_of(self.record, self.live, now)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -205,9 +220,8 @@ class Runner:
                 now = self._now()
                 began = self._clock.steady()
                 settle(self.record, self._graph, self.live, now)
-                self._note_transitions()
+                self._transitions.tell()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
-                self.waits = plan.waits
                 # Steps may run ahead of the disk: whatever a crash loses is found in the engine.
                 # Only clean-up destroys what there is to be found.
                 if self.record.is_done:
@@ -315,14 +329,14 @@ class Runner:
     # -- saving -------------------------------------------------------------------------------
 
     async def _save_if_due(self, now: float) -> None:
-        signature = reports.signature(self.record)
+        signature = reports.signature(self.record, self.live)
         changed = signature != self._reported
         urgent = signature.urgent != self._reported.urgent
         steady = self._clock.steady()
         stale = self._save_after is not None and steady >= self._save_after
         if not (urgent or self._save_now or stale) or steady < self._save_not_before:
             return
-        change = reports.change_of(self.record, now) if changed else None
+        change = reports.change_of(self.record, self.live, now) if changed else None
         try:
             await self._callbacks.save(self.record, change)
         except StateFailure as error:
@@ -352,29 +366,6 @@ class Runner:
         if self.record.known is TaskStatus.STOPPED and not self._released:
             self._released = True
             self._callbacks.stopped(self.record.arn)
-
-    def _note_transitions(self) -> None:
-        """Log one line per transition of a container or of the task."""
-        task, containers = self._seen
-        for container in self.record.containers.values():
-            if containers[container.name] is not container.known:
-                containers[container.name] = container.known
-                if container.known is ContainerStatus.RUNNING:
-                    self._callbacks.running()
-                _log.info(
-                    "container " + container.known.name,
-                    task=self.record.arn,
-                    container=container.name,
-                    exit_code=container.exit_code,
-                    reason=container.reason or None,
-                )
-        if task is not self.record.known:
-            self._seen = (self.record.known, containers)
-            _log.info(
-                "task " + self.record.known.name,
-                task=self.record.arn,
-                reason=self.record.reason or None,
-            )
 
 
 def _wait_s(plan: Plan, now: float) -> float | None:

@@ -105,8 +105,30 @@ def _stop_unstarted(record: TaskRecord, container: ContainerRecord, live: Live, 
         return
     ordered_to_run = record.payload.desired_status is DesiredStatus.RUNNING
     if container.known < ContainerStatus.PULLED and is_stopping(record) and ordered_to_run:
-        set_reason(container, reasons.stopped_before_pull(record.arn))
+        _explain_missing_image(record, container, live)
+    pull_ended(record, live, container.name, now)
     mark_stopped(container, now)
+
+
+def _explain_missing_image(record: TaskRecord, container: ContainerRecord, live: Live) -> None:
+    """A stop came before the image was there: say whether the pull had begun, and how it went."""
+    trouble = live.own_trouble(container.name)
+    if trouble:
+        set_reason(container, trouble)
+    elif container.name not in live.pulling_since:
+        set_reason(container, reasons.stopped_before_pull(record.arn))
+
+
+def pull_ended(record: TaskRecord, live: Live, name: str, now: float) -> None:
+    """Write down that a pull is over, well or badly; one that asked no registry was none.
+
+    The first begin and the last end of a task's pulls count.
+    """
+    live.failed_pulls.pop(name, None)
+    began = live.pulling_since.pop(name, 0.0)
+    if began:
+        record.pull_started_at = record.pull_started_at or began
+        record.pull_stopped_at = now
 
 
 def set_reason(container: ContainerRecord, reason: str) -> None:

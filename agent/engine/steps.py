@@ -1,32 +1,58 @@
 """Doing the steps of a plan: one coroutine per kind, each idempotent and safe to cancel.
 
 A step touches the container engine, the network or the images, never the record: it returns a
-function that the runner calls with the time to write the outcome down. What goes wrong is raised as
-an ``AgentError`` and judged by ``failures``.
+function that the runner calls with the time to write the outcome down. What must be written down
+before a step can go on is handed to the runner as well, through ``RecordWriter``. What goes wrong is
+raised as an ``AgentError`` and judged by ``failures``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from agent.engine import container_body, observe, ports, volumes
+import structlog
+
+from agent.engine import container_body, joining, observe, ports, volumes
 from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
-from agent.engine.live import Live, Step, StepKind
-from agent.errors import AgentError, EngineRefused, NameConflict, NoSuchContainer, PayloadError
-from agent.model import reasons
+from agent.engine.live import FailedPull, Live, Step, StepKind
+from agent.engine.settle import pull_ended
+from agent.errors import (
+    AgentError,
+    EngineRefused,
+    NameConflict,
+    NoSuchContainer,
+    NoSuchImage,
+    PayloadError,
+)
+from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork, TaskRecord
+    from agent.network.resolv_files import ResolvFiles
     from agent.runtime.protocol import ContainerEngine, ContainerState
+
+_log = structlog.get_logger()
 
 Outcome = Callable[[float], None]
 """Writes what a step achieved into the record; called with the time, on the runner's turn."""
+
+
+class RecordWriter(Protocol):
+    """Who alone changes the record of a task: its runner."""
+
+    def post(self, message: Outcome) -> None:
+        """Have something written into the record on the runner's turn; returns at once."""
+
+    async def saved(self) -> None:
+        """Return when everything posted so far is durable; raises ``StateFailure``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +87,9 @@ class Tools:
     runtime: ContainerEngine
     claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
     release_network: Callable[[str], Awaitable[None]]
-    ensure_image: Callable[[Container, Callable[[str], None]], Awaitable[str]]
+    ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
     ports: PortPicker
+    resolv_files: ResolvFiles
 
 
 class Steps:
@@ -74,13 +101,13 @@ class Steps:
         live: Live,
         tools: Tools,
         settings: StepSettings,
-        save: Callable[[], Awaitable[None]],
+        writer: RecordWriter,
     ) -> None:
         self._record = record
         self._live = live
         self._tools = tools
         self._settings = settings
-        self._save = save
+        self._writer = writer
         self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {
             StepKind.CLAIM_NETWORK: self._claim_network,
             StepKind.RELEASE_NETWORK: self._release_network,
@@ -152,27 +179,27 @@ class Steps:
     # -- one container ------------------------------------------------------------------------
 
     async def _pull(self, name: str) -> Outcome:
-        pulling = False
+        live = self._live
+        began = live.since.get(name, 0.0)
 
-        def progress(line: str) -> None:
-            nonlocal pulling
-            pulling = True
-            self._live.progress[name] = line
+        def note(progress: Progress) -> None:
+            live.progress[name] = progress.line
+            live.pulling_since[name] = began
+            if progress.failed:
+                self._writer.post(lambda now: _note_failure(live, name, progress, now))
+            elif name in live.failed_pulls:
+                live.failed_pulls[name] = FailedPull(live.failed_pulls[name].reason)
 
-        began = self._live.since.get(name, 0.0)
         try:
-            digest = await self._tools.ensure_image(self._definition(name), progress)
+            digest = await self._tools.ensure_image(self._definition(name), note)
         finally:
-            self._live.progress.pop(name, None)
+            live.progress.pop(name, None)
 
         def outcome(now: float) -> None:
-            record = self._record
-            container = record.containers[name]
+            container = self._record.containers[name]
             container.image_digest = digest
             container.known = max(container.known, ContainerStatus.PULLED)
-            if pulling:
-                record.pull_started_at = record.pull_started_at or began
-                record.pull_stopped_at = now
+            pull_ended(self._record, live, name, now)
 
         return outcome
 
@@ -180,10 +207,12 @@ class Steps:
         record = self._record
         definition = self._definition(name)
         await self._pick_ports(definition)
+        resolv_conf = await self._own_resolv_conf(definition)
         around = Surroundings(
             cluster=self._settings.cluster,
             owner=self._settings.owner,
             sandbox_id=record.network.sandbox_id if record.network else "",
+            resolv_conf=resolv_conf,
             host_ports=record.host_ports,
             privileged_allowed=self._settings.privileged_allowed,
         )
@@ -191,9 +220,7 @@ class Steps:
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
         try:
-            runtime_id = await self._tools.runtime.create_container(
-                engine_name, body, limit_s=self._settings.create_limit_s
-            )
+            runtime_id = await self._make(definition, engine_name, body)
         except NameConflict:
             return self._see(name, await self._adopt(engine_name))
 
@@ -203,26 +230,53 @@ class Steps:
 
         return outcome
 
+    async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
+        """Create the container; its image is pulled anew if somebody removed it after the pull."""
+        runtime, limit_s = self._tools.runtime, self._settings.create_limit_s
+        try:
+            return await runtime.create_container(engine_name, body, limit_s=limit_s)
+        except NoSuchImage:
+            _log.warning(
+                "an image is gone since it was pulled; pulling again", container=engine_name
+            )
+            await self._tools.ensure_image(definition, lambda _progress: None)
+        return await runtime.create_container(engine_name, body, limit_s=limit_s)
+
     async def _pick_ports(self, definition: Container) -> None:
         """Choose dynamic host ports, saved before use: after a crash the same ones are published."""
         if self._record.payload.mode is not NetworkMode.BRIDGE:
             return
-        picked = self._record.host_ports
+        known = self._record.host_ports
         missing = [
             (key, mapping)
             for key, mapping in ports.keyed_mappings(definition)
-            if ports.needs_pick(mapping) and key not in picked
+            if ports.needs_pick(mapping) and key not in known
         ]
+        picked: dict[str, list[int]] = {}
         try:
             for key, mapping in missing:
                 count = len(ports.container_ports(mapping))
                 picked[key] = self._tools.ports.pick(mapping.protocol or "tcp", count)
-            if missing:
-                await self._save()
+            if picked:
+                self._writer.post(lambda _now: known.update(picked))
+                await self._writer.saved()
         except AgentError:
+            self._writer.post(lambda _now: _drop(known, picked))
             for key, mapping in missing:
-                self._tools.ports.release(mapping.protocol or "tcp", picked.pop(key, []))
+                self._tools.ports.release(mapping.protocol or "tcp", picked.get(key, ()))
             raise
+
+    async def _own_resolv_conf(self, definition: Container) -> str:
+        """Write the container's own resolv.conf if it asks for one, and return its path."""
+        record = self._record
+        own = joining.own_resolvers(record.payload, definition)
+        if own is None or record.network is None:
+            return ""
+        name = ids.container_digest(record.arn, definition.name)
+        path = await self._tools.resolv_files.write(
+            name, own, sandbox_pid=record.network.sandbox_pid
+        )
+        return str(path)
 
     async def _adopt(self, engine_name: str) -> ContainerState:
         """Take over the container that an earlier life of this agent made under this name."""
@@ -235,6 +289,8 @@ class Steps:
 
     async def _start(self, name: str) -> Outcome:
         container = self._record.containers[name]
+        if name in self._live.restarting:
+            await self._own_resolv_conf(self._definition(name))  # somebody may have removed it
         await self._tools.runtime.start_container(
             container.runtime_id, limit_s=self._settings.start_limit_s
         )
@@ -249,6 +305,7 @@ class Steps:
 
     async def _stop(self, name: str) -> Outcome:
         container = self._record.containers[name]
+        again = container.known is ContainerStatus.STOPPED
         timeout_s = self._definition(name).stop_timeout or self._settings.stop_timeout_s
         await self._tools.runtime.stop_container(container.runtime_id, timeout_s=timeout_s)
         try:
@@ -258,6 +315,8 @@ class Steps:
         if seen.running:
             text = "the engine says that it stopped the container, which runs nevertheless"
             raise EngineRefused(text, operation="stopped")
+        if again:
+            return lambda now: observe.stopped_again(container, self._live, now)
         return self._see(name, seen)
 
     async def _inspect(self, name: str) -> Outcome:
@@ -303,6 +362,9 @@ class Steps:
                 record.payload, container.name
             )
             await runtime.remove_container(target, force=True)
+            if record.payload.mode is NetworkMode.AWSVPC:
+                digest = ids.container_digest(record.arn, container.name)
+                await self._tools.resolv_files.remove(digest)
         try:
             made = volumes.orders(record.payload)
         except PayloadError:
@@ -313,6 +375,7 @@ class Steps:
 
         def outcome(now: float) -> None:
             record.cleaned_at = now
+            self._live.astray.clear()
 
         return outcome
 
@@ -321,3 +384,15 @@ class Steps:
         if definition is None:
             raise PayloadError(f"container {name} is not part of its task")
         return definition
+
+
+def _note_failure(live: Live, name: str, progress: Progress, now: float) -> None:
+    """Keep why a try of a pull failed, and when by the wall clock the next one begins."""
+    if name in live.progress:  # or else the pull has ended meanwhile
+        wait_s = max(0.0, progress.next_try - time.monotonic())
+        live.failed_pulls[name] = FailedPull(progress.failed, now + wait_s)
+
+
+def _drop(known: dict[str, list[int]], keys: Iterable[str]) -> None:
+    for key in keys:
+        known.pop(key, None)

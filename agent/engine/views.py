@@ -30,9 +30,7 @@ def targets_of(record: TaskRecord, live: Live) -> Iterator[SampleTarget]:
             network_pid = record.network.sandbox_pid
         elif mode is NetworkMode.BRIDGE:
             network_pid = pid
-        yield SampleTarget(
-            record.arn, container.name, container.runtime_id, pid, network_pid, cgroup_parent=""
-        )
+        yield SampleTarget(record.arn, container.name, container.runtime_id, pid, network_pid)
 
 
 def task_view(record: TaskRecord, waits: tuple[Wait, ...]) -> TaskView:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent.engine.runner import Runner
+    from agent.model.task import ContainerRecord
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineEvent
 
 RELIST_S = 300.0
@@ -34,6 +35,9 @@ COMPARE_RETRY_S = 5.0
 PING_LIMIT_S = 5.0
 PING_EVERY_S = 10.0
 """How soon a hanging engine is seen: nothing else tells, since its calls simply do not end."""
+
+_RUNS = frozenset({"running", "paused", "restarting"})
+"""States in which a container has processes, or is about to have some again."""
 
 _log = structlog.get_logger()
 
@@ -94,11 +98,17 @@ class Watcher:
         runner = self._runners.get(event.labels.get(LABEL_TASK, ""))
         name = event.labels.get(LABEL_CONTAINER, "")
         if runner is None or name not in runner.record.containers:
+            if event.action == "start":
+                self._look_again.set()  # a leftover that somebody has started
             return
-        known = runner.record.containers[name].known
+        ended = runner.record.containers[name].known is ContainerStatus.STOPPED
         if event.action == "health_status":
             runner.health(name, event.health)
-        elif event.action in ("die", "destroy") and known is not ContainerStatus.STOPPED:
+        elif event.action == "start":
+            # Our own starts are answered by the call; after its end nobody but others starts it.
+            if ended:
+                runner.recheck(name)
+        elif event.action in ("die", "destroy") and (not ended or name in runner.live.astray):
             runner.recheck(name)
 
     async def _compare_regularly(self) -> None:
@@ -125,13 +135,7 @@ class Watcher:
         for arn, runner in self._runners.items():
             for container in runner.record.containers.values():
                 summary = seen.pop((arn, container.name), None)
-                state = summary.state if summary else ""
-                if container.known is ContainerStatus.STOPPED:
-                    continue
-                running = container.known is ContainerStatus.RUNNING
-                if (state == "running") != running or (
-                    running and _is_judged(runner, container.name)
-                ):
+                if _differs(runner, container, summary.state if summary else ""):
                     runner.recheck(container.name)
         if self._wanted_known:
             await self._remove_leftovers(seen)
@@ -182,6 +186,14 @@ class Watcher:
         if not self.engine_up:
             self._up_since = self._steady()
         self.engine_up = True
+
+
+def _differs(runner: Runner, container: ContainerRecord, state: str) -> bool:
+    """Tell whether a container must be looked at, by its state in the engine's list."""
+    if container.known is ContainerStatus.STOPPED:
+        return (state in _RUNS) != (container.name in runner.live.astray)
+    running = container.known is ContainerStatus.RUNNING
+    return (state == "running") != running or (running and _is_judged(runner, container.name))
 
 
 def _is_judged(runner: Runner, name: str) -> bool:

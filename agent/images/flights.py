@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.errors import EngineUnavailable
+from agent.images.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 T = TypeVar("T")
 
-Report = Callable[[str], None]
+Report = Callable[[Progress], None]
 
 
 class _Flight(Generic[T]):
@@ -30,13 +31,13 @@ class _Flight(Generic[T]):
         self.task = asyncio.create_task(run(), name=f"image {key}")
         self.waiters = 0
         self.listeners: list[Report] = []
-        self.last_line = ""
+        self.newest: Progress | None = None
 
-    def report(self, line: str) -> None:
+    def report(self, progress: Progress) -> None:
         """Tell everybody who listens."""
-        self.last_line = line
+        self.newest = progress
         for listener in self.listeners:
-            listener(line)
+            listener(progress)
 
 
 class Flights(Generic[T]):
@@ -58,7 +59,7 @@ class Flights(Generic[T]):
         Args:
             key: names the work.
             work: gets a function that tells all who wait how it goes.
-            listener: hears what the work tells, the newest line first if it is under way.
+            listener: hears what the work tells, the newest word first if it is under way.
 
         Raises:
             EngineUnavailable: ``close`` came before the work was done.
@@ -69,8 +70,8 @@ class Flights(Generic[T]):
         task = flight.task
         if listener is not None:
             flight.listeners.append(listener)
-            if flight.last_line:
-                listener(flight.last_line)
+            if flight.newest is not None:
+                listener(flight.newest)
         flight.waiters += 1
         try:
             return await asyncio.shield(task)

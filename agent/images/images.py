@@ -40,6 +40,7 @@ from agent.images import reference as names
 from agent.images import verdict
 from agent.images.auth import Credentials
 from agent.images.flights import Flights
+from agent.images.progress import Progress
 from agent.images.registries import Registries
 from agent.images.verdict import Verdict
 from agent.model import reasons
@@ -103,14 +104,14 @@ class Images:
         self._flights: Flights[str] = Flights()
 
     async def ensure(
-        self, container: Container, *, on_progress: Callable[[str], None] | None = None
+        self, container: Container, *, on_progress: Callable[[Progress], None] | None = None
     ) -> str:
         """Return once the image is on the host; may be repeated and run side by side.
 
         Args:
             container: whose image is wanted.
-            on_progress: gets a line now and then as soon as a registry is involved; never called
-                when the image is taken from the host at once.
+            on_progress: is told how it goes as soon as a registry is involved; never called when
+                the image is taken from the host at once.
 
         Returns:
             The digest (``sha256:...``) that the image has in its registry; empty if the name is
@@ -160,7 +161,7 @@ class Images:
             return have
         if self._registries.is_lacking(reference.text, now):
             return have
-        report(f"asking {reference.registry} for {reference.text}")
+        report(Progress(f"asking {reference.registry} for {reference.text}"))
         try:
             digest = await self._digest(reference, limit_s=REFRESH_LIMIT_S)
             if digest == have and digest:
@@ -192,7 +193,7 @@ class Images:
         """Pull until it works or there is no hope."""
         wait_s = FIRST_WAIT_S
         for left in reversed(range(TRIES)):
-            report(f"pulling {reference.text}")
+            report(Progress(f"pulling {reference.text}"))
             try:
                 return await self._attempt(reference, cached, report)
             except RuntimeFailure as error:
@@ -202,8 +203,11 @@ class Images:
                 if found is not Verdict.TROUBLE or not left:
                     raise _failure(error) from error
                 log.info("pull failed; trying again", image=reference.text, error=str(error))
-                report(f"failed and is tried again: {error}")
-            await asyncio.sleep(wait_s * random.uniform(1, 1 + _JITTER))  # noqa: S311
+                failed = _worded(_failure(error))
+            pause_s = wait_s * random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads tries
+            line = f"waiting to pull {reference.text} again"
+            report(Progress(line, failed, time.monotonic() + pause_s))
+            await asyncio.sleep(pause_s)
             wait_s = min(wait_s * 2, LONGEST_WAIT_S)
         raise AssertionError("unreachable")  # pragma: no cover
 
@@ -244,7 +248,7 @@ class Images:
                 auth=self._credentials.find(reference),
                 inactivity_s=self._inactivity_s,
                 limit_s=self._pull_limit_s,
-                on_progress=report,
+                on_progress=lambda line: report(Progress(line)),
             )
         except RuntimeFailure as error:
             self._learn(reference, error)
@@ -287,3 +291,7 @@ def _failure(error: RuntimeFailure) -> PayloadError:
         return PayloadError(str(error), name=reasons.ENGINE_TIMEOUT)
     text = reasons.pull_failed(str(error)).removeprefix(f"{reasons.CANNOT_PULL}: ")
     return PayloadError(text, name=reasons.CANNOT_PULL)
+
+
+def _worded(failure: PayloadError) -> str:
+    return reasons.named(failure.name, str(failure))

@@ -211,34 +211,31 @@ class CgroupTree:
         self._driver = driver
         self._mounts = {name: self._mount(name) for name, _ in _V1_FILES}
 
-    def open(
-        self, runtime_id: str, *, pid: int, cgroup_parent: str, keep_open: bool = True
-    ) -> CgroupReader:
+    def open(self, runtime_id: str, *, pid: int, keep_open: bool = True) -> CgroupReader:
         """Find the files of a running container.
 
         Args:
             runtime_id: its id in the engine.
             pid: its first process; 0 when unknown.
-            cgroup_parent: ``HostConfig.CgroupParent``; empty for the engine's default.
             keep_open: see ``CgroupReader``.
 
         Raises:
             OSError: no such container in the hierarchy.
         """
-        for relative in self._candidates(runtime_id, pid, cgroup_parent):
+        for relative in self._candidates(runtime_id, pid):
             paths = self._paths(relative)
             if paths[0] is not None and paths[0].exists():
                 return CgroupReader(paths, version=self.version, keep_open=keep_open)
         raise FileNotFoundError(f"no control group of container {runtime_id[:12]} in {self.root}")
 
-    def _candidates(self, runtime_id: str, pid: int, cgroup_parent: str) -> list[str]:
+    def _candidates(self, runtime_id: str, pid: int) -> list[str]:
         """List where the container may be: where the kernel says first, then by convention."""
         found = self._of_process(runtime_id, pid)
         by_convention: list[str] = []
         if self._driver != "systemd":
-            by_convention.append(f"{cgroup_parent.strip('/') or 'docker'}/{runtime_id}")
+            by_convention.append(f"docker/{runtime_id}")
         if self._driver != "cgroupfs":
-            by_convention.append(f"{slice_path(cgroup_parent)}/docker-{runtime_id}.scope")
+            by_convention.append(f"system.slice/docker-{runtime_id}.scope")
         return [found, *by_convention] if found else by_convention
 
     def _of_process(self, runtime_id: str, pid: int) -> str:
@@ -272,15 +269,3 @@ class CgroupTree:
     def _mount(self, controller: str) -> Path | None:
         names = _V1_SHARED_MOUNTS.get(controller, (controller,))
         return next((self.root / name for name in names if (self.root / name).is_dir()), None)
-
-
-def slice_path(cgroup_parent: str) -> str:
-    """Return the directory of a systemd slice: ``a-b.slice`` lies in ``a.slice/a-b.slice``.
-
-    The engine's default is ``system.slice``; ``-.slice`` is the root.
-    """
-    name = cgroup_parent.strip("/") or "system.slice"
-    if "/" in name or not name.endswith(".slice"):
-        return name
-    parts = [part for part in name.removesuffix(".slice").split("-") if part]
-    return "/".join(f"{'-'.join(parts[: n + 1])}.slice" for n in range(len(parts)))

@@ -37,7 +37,6 @@ class SampleTarget(NamedTuple):
     network_pid: int
     """A process in the network namespace that is the task's own: the sandbox's, or the container's
     in bridge mode; 0 in ``host`` and ``none`` mode."""
-    cgroup_parent: str
 
 
 class _CpuMark(NamedTuple):
@@ -151,7 +150,6 @@ class Collector:
         reader = self._tree.open(
             target.runtime_id,
             pid=target.pid,
-            cgroup_parent=target.cgroup_parent,
             keep_open=self._open_files < self._max_open_files,
         )
         self._readers[target.runtime_id] = reader

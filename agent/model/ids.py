@@ -49,8 +49,12 @@ def container_engine_name(arn: str, family: str, revision: str, container: str) 
     Shape ``ecs-<family>-<revision>-<container>-<20 hex digits>`` as on Amazon ECS, where the digits
     are random; ours come from the task ARN, so that a half-made container is found after a crash.
     """
-    digest = hashlib.sha256(f"{arn}\0{container}".encode()).hexdigest()[:20]
-    return _engine_name(family, revision, container, digest)
+    return _engine_name(family, revision, container, container_digest(arn, container))
+
+
+def container_digest(arn: str, container: str) -> str:
+    """Return 20 hex digits that name a container of a task among all there ever are."""
+    return hashlib.sha256(f"{arn}\0{container}".encode()).hexdigest()[:20]
 
 
 def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str:

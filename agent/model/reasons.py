@@ -22,8 +22,6 @@ HOST_CONFIG = "HostConfigError"
 CLIENT_CONFIG = "DockerClientConfigError"
 NETWORKING = "ContainerNetworkingError"
 VANISHED = "ContainerVanishedError"
-RESOURCE_INIT = "ResourceInitializationError"
-DEPENDENCY = "TaskDependencyError"
 STOPPED_BEFORE_PULL = "TaskStoppedBeforePullBeginError"
 UNRECOGNIZED_TASK = "UnrecogniedTaskError"  # the missing letter is part of the ECS protocol
 

@@ -60,6 +60,8 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     started_at: float = 0.0
     """First start; restarts by policy do not change it."""
     finished_at: float = 0.0
+    stopped_again_at: float = 0.0
+    """When it was stopped once more, after somebody had started it again; that is done once."""
     restart_count: int = 0
     last_restart_at: float = 0.0
     restarted_exit_at: float = 0.0
@@ -87,6 +89,8 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """True from the claim of the sandbox until it was given back."""
     reason: str = ""
     stop_code: str = ""
+    stop_ordered: bool = False
+    """Control ordered the stop, and need not be told that the task is to stop."""
     accepted_at: float = 0.0
     admitted_at: float = 0.0
     pull_started_at: float = 0.0

@@ -111,7 +111,7 @@ class Firewall:
     def is_intact(self, pools: Iterable[str]) -> bool:
         """Tell whether forwarding, table and Docker's chain are as ``ensure`` leaves them."""
         return (
-            FORWARD_SYSCTL.read_text(encoding="ascii").strip() == "1"
+            forwards()
             and self._has(ruleset(self._table, self._bridge, pools))
             and not self._missing_docker_rules()
         )
@@ -125,7 +125,7 @@ class Firewall:
 
     def _forward(self) -> None:
         try:
-            if FORWARD_SYSCTL.read_text(encoding="ascii").strip() != "1":
+            if not forwards():
                 FORWARD_SYSCTL.write_text("1", encoding="ascii")
         except OSError as error:
             raise NetworkFailure(f"net.ipv4.ip_forward cannot be set to 1: {error}") from None
@@ -176,6 +176,14 @@ class Firewall:
     def _our_docker_rules(self) -> list[list[str]]:
         listed = _docker_chain() or []
         return [rule for rule in self._wanted_docker_rules() if sorted(rule) in listed]
+
+
+def forwards() -> bool:
+    """Tell whether the kernel forwards packets at all; False where that cannot be read."""
+    try:
+        return FORWARD_SYSCTL.read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return False
 
 
 def generation() -> int | None:

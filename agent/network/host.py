@@ -105,7 +105,7 @@ class HostNetwork:
             await self._bridge(shape, mtu)
             if await self._rules_may_have_changed(shape):
                 if not await self._block(self._rules.is_intact, shape.pools):
-                    _log.warning("firewall rules changed by others; put right")
+                    _log.warning("forwarding or firewall rules changed by others; put right")
                     await self._block(self._rules.ensure, shape.pools)
                 await self._remember(shape)
             ports = await self._block(self.ports)
@@ -140,6 +140,9 @@ class HostNetwork:
 
     async def _rules_may_have_changed(self, shape: Shape) -> bool:
         if self._legacy_tables or self._seen is None:
+            return True
+        # The switch has no generation: whoever runs sysctl changes it without a trace.
+        if not await self._block(firewall.forwards):
             return True
         return self._seen != (shape, await self._block(firewall.generation))
 

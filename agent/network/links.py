@@ -75,6 +75,11 @@ class HostLinks:
         self._sweep: asyncio.Task[None] | None = None
         self._dumping = asyncio.Lock()
 
+    @property
+    def bridge_index(self) -> int:
+        """The kernel's index of the bridge as it was seen last; 0 before ``ensure_bridge``."""
+        return self._bridge_index
+
     async def links(self) -> dict[str, Link]:
         """Return all links of the host by name."""
 

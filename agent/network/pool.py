@@ -13,7 +13,9 @@ Everything stays in place when the process ends: tasks run on, and the next proc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,9 +31,10 @@ from agent.network.links import HostLinks
 from agent.network.netlink import NetlinkLane
 from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
 from agent.network.warm import WarmPool
+from agent.network.watch import HostWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from agent.model.task import TaskNetwork
     from agent.network.lease import Lease
@@ -42,6 +45,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOSE_LIMIT_S = 5.0
+_CALM_S = 0.1
+"""Pause between two looks at the host's part that news of damage ask for: some news are our own."""
+_LOOKS_A_MINUTE = 60
+"""Looks for such news; beyond, it is looked as often as without any."""
 _log = structlog.get_logger(__name__)
 
 
@@ -53,7 +60,13 @@ class TaskNetworks:
     """
 
     def __init__(
-        self, settings: NetworkSettings, *, store: Store, engine: ContainerEngine, image: str
+        self,
+        settings: NetworkSettings,
+        *,
+        store: Store,
+        engine: ContainerEngine,
+        image: str,
+        load_image: Callable[[], Awaitable[object]],
     ) -> None:
         """Take everything that is needed; nothing is touched before ``start``.
 
@@ -62,6 +75,7 @@ class TaskNetworks:
             store: holds the rows of kind ``sandbox``.
             engine: runs the pause containers.
             image: reference of the pause image, which must be on the host.
+            load_image: puts the pause image on the host again, after somebody has removed it.
         """
         parse_pool(settings.pool_cidr)
         self.on_lost: Callable[[str], None] = lambda task_arn: None
@@ -69,6 +83,7 @@ class TaskNetworks:
         self._settings = settings
         self._engine = engine
         self._image = image
+        self._load_image = load_image
         self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
         self._lane = NetlinkLane()
         self._links = HostLinks(self._lane, settings.bridge)
@@ -84,7 +99,10 @@ class TaskNetworks:
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._scrapped = asyncio.Event()
+        self._look = asyncio.Event()
+        self._host_watch = HostWatch(
+            settings.table, lambda: self._links.bridge_index, self._look.set
+        )
         self._problem = ""
         self._started = False
 
@@ -140,11 +158,13 @@ class TaskNetworks:
             pool=self._addresses,
             settings=settings,
             image=self._image,
+            load_image=self._load_image,
             files=self._files,
         )
         await self._host.check_pool()
         self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
         await self._take_over(await self._find(rows))
+        self._host_watch.start()
         self._started = True
 
     async def _find(self, rows: list[Lease]) -> recovery.Findings:
@@ -196,16 +216,20 @@ class TaskNetworks:
             group.create_task(self._guard(), name="guard-network")
 
     async def _guard(self) -> None:
+        loop = asyncio.get_running_loop()
+        looks: deque[float] = deque(maxlen=_LOOKS_A_MINUTE)
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.check_interval_s):
-                    await self._scrapped.wait()
-            except TimeoutError:
-                pass
-            self._scrapped.clear()
+                    await self._look.wait()
+            self._look.clear()
+            # Somebody who breaks it time and again must not keep the agent busy.
+            too_often = len(looks) == _LOOKS_A_MINUTE and loop.time() - looks[0] < 60.0
+            looks.append(loop.time())
             try:
                 await self.reassert()
                 self._problem = ""
+                await asyncio.sleep(self._settings.check_interval_s if too_often else _CALM_S)
             except AgentError as error:
                 self._problem = f"the host's part of task networks is broken: {error}"
                 _log.warning("task networks not put right", error=str(error))
@@ -250,7 +274,7 @@ class TaskNetworks:
         """Return a sandbox of the pool that still lives; those that died waiting are removed."""
         while (lease := await self._warm.obtain()).ipv4 in self._book.dead:
             self._book.scrap[lease.ipv4] = lease
-            self._scrapped.set()
+            self._look.set()
         return lease
 
     def _answer(self, ipv4: str) -> TaskNetwork:
@@ -343,6 +367,7 @@ class TaskNetworks:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        self._host_watch.close()
         self._watch.close()
         await self._lane.close()
         self._files.shutdown(wait=False, cancel_futures=True)
@@ -400,7 +425,7 @@ class TaskNetworks:
         if self._warm.take_out(ipv4) is not None:
             _log.warning("warm sandbox died", ipv4=ipv4)
             self._book.scrap[ipv4] = lease
-            self._scrapped.set()
+            self._look.set()
         elif lease.task_arn:
             # Its containers keep the namespace and the link until the task has stopped.
             _log.error("sandbox of a task died", task=lease.task_arn, ipv4=ipv4)

@@ -44,6 +44,27 @@ def parse(text: str) -> Resolvers:
     return Resolvers(servers=tuple(servers), search=search, options=tuple(options))
 
 
+def overlaid(base: Resolvers, own: Resolvers) -> Resolvers:
+    """Return what a container has that asks for name servers of its own: the rest is the base's.
+
+    As the engine does it: each list that is given replaces the whole of that list.
+    """
+    return Resolvers(
+        servers=own.servers or base.servers,
+        search=own.search or base.search,
+        options=own.options or base.options,
+    )
+
+
+def text_of(resolvers: Resolvers) -> str:
+    """Return the text of a resolv.conf; a search list of ``.`` alone means none."""
+    search = tuple(domain for domain in resolvers.search if domain != ".")
+    lines = [f"nameserver {server}" for server in resolvers.servers]
+    lines += [f"search {' '.join(search)}"] if search else []
+    lines += [f"options {' '.join(resolvers.options)}"] if resolvers.options else []
+    return "".join(f"{line}\n" for line in lines)
+
+
 def reachable(servers: Sequence[str]) -> tuple[str, ...]:
     """Return the servers that a task can reach: IPv4 and not on a loopback."""
     return tuple(server for server in servers if _is_reachable(server))

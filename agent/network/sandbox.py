@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
-from agent.errors import NameConflict, NetworkFailure, NoSuchContainer
+from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
 from agent.network import addresses, namespaces, resolvers
 from agent.network.lease import Lease
 from agent.network.links import Attachment
 from agent.network.settings import DNS_SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
@@ -80,6 +80,7 @@ class Sandboxes:
         pool: AddressPool,
         settings: NetworkSettings,
         image: str,
+        load_image: Callable[[], Awaitable[object]],
         files: Executor,
     ) -> None:
         self._engine = engine
@@ -87,6 +88,8 @@ class Sandboxes:
         self._pool = pool
         self._settings = settings
         self._image = image
+        self._load_image = load_image
+        self._loading: asyncio.Task[object] | None = None
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
@@ -145,6 +148,22 @@ class Sandboxes:
         name = addresses.container_name_of(ipv4)
         labels = {SANDBOX_LABEL: self._settings.owner, ADDRESS_LABEL: ipv4}
         body = container_body(self._image, ipv4, dns, labels)
+        try:
+            return await self._create_as(name, body)
+        except NoSuchImage:
+            await self._bring_image()
+        return await self._create_as(name, body)
+
+    async def _bring_image(self) -> None:
+        """Have the pause image loaded that somebody has removed; all who miss it share one load."""
+        if self._loading is None or self._loading.done():
+            _log.warning("the pause image is gone; loading it again", image=self._image)
+            self._loading = asyncio.ensure_future(self._load_image())
+            # Whoever waits may have gone by then, and its failure is nobody's.
+            self._loading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._loading)
+
+    async def _create_as(self, name: str, body: dict[str, Any]) -> str:
         try:
             return await self._engine.create_container(name, body)
         except NameConflict:
@@ -208,7 +227,7 @@ class Sandboxes:
         host = resolvers.of_host()
         dns = resolvers.Resolvers(
             servers=self._settings.dns_servers or host.servers,
-            search=self._settings.dns_search or host.search,
+            search=host.search,
             options=host.options,
         )
         if not dns.servers and not self._warned_of_dns:

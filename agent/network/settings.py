@@ -24,8 +24,6 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """Sandboxes kept ready for tasks that are yet to come."""
     dns_servers: tuple[str, ...] = ()
     """Name servers of tasks; empty for those of the host."""
-    dns_search: tuple[str, ...] = ()
-    """Search domains of tasks; empty for those of the host."""
     mtu: int = 0
     """MTU of task interfaces; 0 for that of the link with the default route."""
     blocked_addresses: tuple[str, ...] = ()

@@ -58,7 +58,6 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     health: Health = Health.UNKNOWN
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
-    cgroup_parent: str = ""
 
 
 class ContainerSummary(Struct, frozen=True, kw_only=True):
@@ -139,9 +138,6 @@ class ContainerEngine(Protocol):
         self, container_id: str, *, force: bool = False, limit_s: float = 300.0
     ) -> None:
         """Remove a container and its anonymous volumes; an absent one is success."""
-
-    async def rename_container(self, container_id: str, name: str) -> None:
-        """Give a container another name; raises ``NameConflict``."""
 
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""

@@ -1,7 +1,7 @@
 """The SQLite side of the store: plain blocking calls, all made from the store's one thread.
 
-Touches the state file, its ``-wal`` and ``-shm``, and a ``.lock`` file beside it. Fails with the
-errors of SQLite and the system, and with ``StateFailure`` where a person has to act; ``store``
+Touches the state file, its ``-wal`` and ``-shm``, and a ``.lock`` file beside it. Written anew when
+somebody removes it while it is open. Fails with the errors of SQLite and the system, and with ``StateFailure`` where a person has to act; ``store``
 turns the former into the latter.
 
 The lock is a file of its own: SQLite's locks on the state file belong to the process and would be
@@ -18,8 +18,9 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from agent.errors import StateFailure
-from agent.state import migration, rescue, schema
+from agent.state import migration, removal, rescue, schema
 from agent.state.batch import Op
+from agent.state.removal import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -60,6 +61,8 @@ class Database:
         self.notes: list[str] = []
         """What a person should know about how the file was opened."""
         self._connection: sqlite3.Connection | None = None
+        self._identity: removal.Identity | None = None
+        """Of the file that the connection has open."""
         self._lock: int | None = None
         self._unfolded = 0
 
@@ -81,6 +84,9 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+        self._release_lock()
+
+    def _release_lock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -188,15 +194,51 @@ class Database:
             self._connect().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self._unfolded = 0
 
+    def put_back_if_removed(self) -> Found:
+        """See to it that the file is where it belongs, and return what was found.
+
+        A file that somebody has put in its place is left as it is: it may be a backup, for the next
+        start.
+
+        Raises:
+            OSError: it cannot be made again; what is open stays open.
+            sqlite3.Error: likewise.
+        """
+        now = removal.identity(self.path)
+        if self._connection is None or now == self._identity:
+            return Found.OURS
+        if now is not None:
+            return Found.ANOTHER
+        removal.write_anew(self._connection, self.path)
+        # Before a new connection makes its WAL: closing removes that of the old one by its name.
+        self._connection.close()
+        self._connection = None
+        if removal.identity(self._lock_path) is None:
+            self._release_lock()
+            self._take_lock()
+        self._connect()
+        return Found.PUT_BACK
+
+    @property
+    def _is_removed(self) -> bool:
+        return self._connection is not None and removal.identity(self.path) != self._identity
+
     def reset(self) -> None:
-        """Drop the connection after an error of the disk; the next call opens a new one."""
-        if self._connection is not None:
+        """Drop the connection after an error of the disk; the next call opens a new one.
+
+        The only one to a file that was removed is kept: there is no other way to what is in it.
+        """
+        if self._connection is not None and not self._is_removed:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
 
+    @property
+    def _lock_path(self) -> str:
+        return f"{self.path}.lock"
+
     def _take_lock(self) -> None:
-        descriptor = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = descriptor
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,6 +264,7 @@ class Database:
                 connection.close()
                 raise
             self._connection = connection
+            self._identity = removal.identity(self.path)
         return self._connection
 
     def _back_out(self, connection: sqlite3.Connection) -> None:

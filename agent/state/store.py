@@ -29,6 +29,7 @@ from agent.state import failures
 from agent.state.batch import Batch, Op
 from agent.state.database import Database, OutboxRow, SetAside
 from agent.state.outbox import Outbox
+from agent.state.removal import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,6 +71,10 @@ class Store:
         """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
         self._notes: list[str] = []
         self._failure: StateFailure | None = None
+        self._found = Found.OURS
+        """What was at the file's path when the thread looked last."""
+        self._another = ""
+        """Where that is not our file: the sentence for an operator."""
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._database = Database(path)
@@ -119,6 +124,8 @@ class Store:
                 f"{len(self.set_aside)} unreadable row(s) set aside in {self.path}"
                 f" (table set_aside), the last one {last.kind} {last.key!r}: {last.error}"
             )
+        if self._another:
+            found.append(self._another)
         if self._failure is not None:
             found.append(str(self._failure))
         return found
@@ -140,7 +147,8 @@ class Store:
         """Ask the writer for a sign of life; the answer is there when the thread has come to it.
 
         Says nothing about the disk: a writer whose every write fails is alive. At most one question
-        should be open at a time.
+        should be open at a time. The thread also looks whether the file is still where it belongs,
+        so that a removed one is put back though nothing is written.
 
         Raises:
             StateFailure: the store is closed.
@@ -148,7 +156,7 @@ class Store:
         if self._closed:
             raise self._closed_failure()
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(_Call(lambda: None, future))
+        self._queue.put(_Call(self._look_after_the_file, future))
         return future
 
     async def load(self, kind: str, decode: Callable[[bytes], T]) -> dict[str, T]:
@@ -281,6 +289,7 @@ class Store:
         if not batches:
             return []
         durable = any(write.durable for write in group)
+        self._put_back_if_removed()
         try:
             return self._database.apply(batches, durable=durable)
         except Exception as error:
@@ -288,6 +297,18 @@ class Store:
                 raise
         self._database.make_room()
         return self._database.apply(batches, durable=durable)
+
+    def _put_back_if_removed(self) -> None:
+        found = self._database.put_back_if_removed()
+        if found is not self._found:
+            self._found = found
+            self._tell(self._tell_of, found)
+
+    def _look_after_the_file(self) -> None:
+        try:
+            self._put_back_if_removed()
+        except failures.TROUBLE as error:
+            self._tell(self._group_failed, [], error)
 
     def _tell(self, callback: Callable[..., None], *values: Any) -> None:
         # The loop may be gone when the process is being torn down; nobody waits then.
@@ -317,6 +338,17 @@ class Store:
             else:
                 # Nobody awaits a removal from the outbox; it goes again with the next one.
                 write.future.cancel()
+
+    def _tell_of(self, found: Found) -> None:
+        if found is Found.PUT_BACK:
+            _log.error("the state file was removed; it has been written anew", path=str(self.path))
+        self._another = ""
+        if found is Found.ANOTHER:
+            self._another = (
+                f"another file was put in the place of {self.path}, which the agent has open: what it "
+                "writes is lost with its end; restart the agent now to go on with that file"
+            )
+            _log.error("the state file was replaced", trouble=self._another)
 
     def _end(self) -> None:
         if not self._ended.done():

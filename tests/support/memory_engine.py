@@ -246,14 +246,6 @@ class MemoryEngine:
         assert limit_s > 0
         await self._call("remove", self._maybe(container_id), container_id, work)
 
-    async def rename_container(self, container_id: str, name: str) -> None:
-        def work() -> None:
-            if self._maybe(name) is not None:
-                raise NameConflict(f"name {name} is in use")
-            self._get(container_id).name = name
-
-        await self._call("rename", self._maybe(container_id), container_id, work)
-
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         def work() -> ContainerState:
             box = self._get(id_or_name)

@@ -61,7 +61,7 @@ class Registry:
         return sum(line.rpartition("/")[2] in self._layers for line in self.asked)
 
     def push(self, repository: str, tag: str, content: bytes, *, architecture: str) -> str:
-        """Store an image with one file; return its digest."""
+        """Store an image with one file, which it runs; return its digest."""
         layer = _layer(content)
         config = {
             "architecture": architecture,
@@ -168,6 +168,6 @@ def _layer(content: bytes) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
         entry = tarfile.TarInfo("content")
-        entry.size = len(content)
+        entry.size, entry.mode = len(content), 0o755
         tar.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

@@ -14,11 +14,13 @@ from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.steps import StepSettings, Tools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
+from agent.images import Progress
 from agent.model import payload as payloads
 from agent.model import reasons
 from agent.model.resources import HostResources
 from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
+from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.state import Batch, Store
 from tests.support.memory_engine import MemoryEngine
@@ -124,6 +126,8 @@ class TaskHost:
         self.ports = Ports()
         self.clock_off_s = 0.0
         """How far the wall clock is set ahead of the true time; the steady one goes on."""
+        self.pull_script: list[tuple[float, Progress]] = []
+        """What is told of each pull before it is tried, and for how long that is how it stands."""
         self.path = path
         self._policy = Policy(cleanup_wait_s=cleanup_wait_s)
         self._resources = HostResources(cpu_units=cpu_units, memory_mib=4096)
@@ -147,6 +151,9 @@ class TaskHost:
                 release_network=self.networks.release,
                 ensure_image=self._ensure_image,
                 ports=self.ports,
+                resolv_files=ResolvFiles(
+                    self.path.parent / "resolv", proc=self.path.parent / "proc"
+                ),
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),
@@ -180,9 +187,16 @@ class TaskHost:
         if self._task is not None:
             await self.crash()
 
-    async def _ensure_image(self, container: Container, before_pull: Callable[[str], None]) -> str:
+    async def _ensure_image(
+        self, container: Container, on_progress: Callable[[Progress], None]
+    ) -> str:
+        for seconds, progress in self.pull_script:
+            on_progress(msgspec.structs.replace(progress, next_try=time.monotonic() + seconds))
+            await asyncio.sleep(seconds)
         try:
-            await self.runtime.pull_image(container.image, on_progress=before_pull)
+            await self.runtime.pull_image(
+                container.image, on_progress=lambda line: on_progress(Progress(line))
+            )
         except NoSuchImage as error:
             raise PayloadError(str(error), name=reasons.CANNOT_PULL) from None
         return f"sha256:{container.image}"

@@ -90,13 +90,18 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
 
 
 def _filled(change: ContainerChange, known: ContainerRecord | None) -> ContainerChange:
-    """Return a change with what this wire leaves out, as it is known already."""
+    """Return a change with what this wire leaves out, as it is known already.
+
+    Why a container does not come up is told anew each time, and no longer than that is so.
+    """
     if known is None:
         return change
+    same = change.status == known.last_status != "PENDING"
     return replace(
         change,
         health_status=Health(known.health_status),
         exit_code=known.exit_code if change.exit_code is None else change.exit_code,
+        reason=change.reason or (known.reason if same else ""),
     )
 
 

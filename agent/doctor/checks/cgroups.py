@@ -68,6 +68,14 @@ def swap_kib(meminfo: str) -> int:
 def judge(found: Cgroups, engine: EngineFacts) -> list[Finding]:
     """Return the verdict; without an engine, only that on the host. Pure."""
     verdict = Verdict("cgroups")
+    if not found.controllers:
+        verdict.unknown(
+            "which controllers the kernel has",
+            "there is no list of them",
+            "mount /proc and the control groups",
+            "mount | grep -E 'proc|cgroup'",
+        )
+        return verdict.findings
     for name, leads_to in (
         ("memory", "memory limits of containers would not hold, and nothing is measured"),
         ("cpu", "CPU shares of containers would not hold"),

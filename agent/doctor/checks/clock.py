@@ -66,7 +66,7 @@ async def check(host: Host) -> list[Finding]:
             synchronised=await reading.blocking(synchronised),
             drift_s=drift_s,
             looked_s=looked_s,
-            services=tuple(sorted(services)),
+            services=tuple(sorted(services or ())),
         )
     )
 
@@ -107,8 +107,14 @@ def judge(clock: Clock) -> list[Finding]:
             mend,
             command if clock.services else "timedatectl set-ntp true",
         )
-    if not verdict.findings:
+    if clock.synchronised is None:
+        verdict.unknown(
+            f"whether anybody keeps the clock right, which shows {shown} UTC,",
+            "the kernel does not say",
+            "ask the time service",
+            "timedatectl timesync-status || chronyc tracking",
+        )
+    elif not verdict.findings:
         by = f" by {' and '.join(clock.services)}" if clock.services else ""
-        kept = f"kept right{by}" if clock.synchronised else "whether it is kept right is not known"
-        verdict.ok(f"{shown} UTC, {kept}")
+        verdict.ok(f"{shown} UTC, kept right{by}")
     return verdict.findings

@@ -41,6 +41,8 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = False
     """Control did not take the token."""
     with_token: bool = False
+    token_unread: str = ""
+    """The token file, where who asks may not read it; control is not asked then."""
     took_s: float = 0.0
 
 
@@ -60,7 +62,10 @@ async def _contact(settings: Settings) -> Contact:
     except (OSError, TimeoutError) as error:
         why = getattr(error, "strerror", None) or f"no answer within {reading.NAME_LIMIT_S:g} s"
         return Contact(name_trouble=str(why))
-    token = await _token(settings)
+    try:
+        token = await _token(settings)
+    except PermissionError:
+        return Contact(addresses=addresses, token_unread=str(settings.control_token_file))
     began = time.monotonic()
     try:
         meeting = await meet(
@@ -81,12 +86,18 @@ async def _contact(settings: Settings) -> Contact:
 
 
 async def _token(settings: Settings) -> str:
-    """Return the token, or nothing: why it cannot be read is told of the credentials."""
+    """Return the token, or nothing: why it cannot be read is told of the credentials.
+
+    Raises:
+        PermissionError: root alone may read it, and this is not root.
+    """
     path = settings.control_token_file
     if path is None:
         return ""
     try:
         return await reading.blocking(lambda: read_token(path))
+    except PermissionError:
+        raise
     except (OSError, ValueError):
         return ""
 
@@ -103,6 +114,12 @@ def judge(settings: Settings, contact: Contact) -> list[Finding]:
         )
         return verdict.findings
     _judge_place(verdict, settings, contact)
+    if contact.token_unread:
+        verdict.unknown(
+            f"whether control at {url.host}:{url.port} takes this host",
+            f"{contact.token_unread} is root's alone",
+        )
+        return verdict.findings
     if contact.meeting is None:
         _judge_trouble(verdict, url, contact)
         return verdict.findings

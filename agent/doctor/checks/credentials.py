@@ -24,6 +24,8 @@ class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     missing: bool = False
+    unread: bool = False
+    """Who asks may not read it, which the agent may: it is root's."""
     trouble: str = ""
     """Why it is of no use, with the mend; empty when the agent can read a token from it."""
     mode: int = 0o600
@@ -45,6 +47,8 @@ def look_at(path: Path) -> SecretFile:
     try:
         facts = path.stat()
         read_token(path)
+    except PermissionError:
+        return SecretFile(path=str(path), unread=True)
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         return SecretFile(path=str(path), missing=missing, trouble=worded(path, error))
@@ -61,6 +65,10 @@ def judge(found: SecretFile | None, *, endpoint: str) -> list[Finding]:
             f"ECS_CONTROL_TOKEN_FILE names {found.path}, which is not there",
             "join again with the token that control's operator gave you",
             "ecs-agent join URL --token TOKEN",
+        )
+    elif found.unread:
+        verdict.unknown(
+            f"whether the token file {found.path} is there and good", "it is root's alone"
         )
     elif found.trouble:
         seen, _, mend = found.trouble.partition("; ")

@@ -39,6 +39,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = ""
     """Type of the file system: ``ext4``."""
     trouble: str = ""
+    unread: bool = False
+    """It may not be looked at by who asks."""
     need: int = 0
     """Below this many free bytes it cannot work."""
     comfort: int = 0
@@ -62,16 +64,32 @@ async def check(host: Host) -> list[Finding]:
                 lambda: look_at(directory, "images and containers", mounts, 200 * _MIB, 5 * _GIB)
             )
         )
-    return [finding for place in places for finding in judge(place)]
+    findings = [finding for place in places for finding in judge(place)]
+    if not engine_root:
+        findings += _without_engine()
+    return findings
+
+
+def _without_engine() -> list[Finding]:
+    verdict = Verdict("disk")
+    verdict.unknown(
+        "where images and containers are kept, and how much room is there,",
+        "the engine does not say",
+        "mend first what is told of docker",
+    )
+    return verdict.findings
 
 
 def look_at(path: Path, what: str, mounts: str, need: int, comfort: int) -> Place:
     """Read what is to be known of a directory, or of the one in which it would be made. Blocks."""
     there = path
-    while not there.exists() and there != there.parent:
-        there = there.parent
     try:
+        while not there.exists() and there != there.parent:
+            there = there.parent
         facts, room = there.stat(), os.statvfs(there)
+    except PermissionError as error:
+        reading.note_refusal(there, error)
+        return Place(what=what, path=str(path), exists=False, unread=True)
     except OSError as error:
         return Place(what=what, path=str(path), exists=False, trouble=str(error.strerror))
     return Place(
@@ -110,6 +128,8 @@ def judge(place: Place) -> list[Finding]:
     """Return the verdict on one directory. Pure."""
     verdict = Verdict("disk")
     where = f"{place.path} ({place.what})"
+    if place.unread:
+        return verdict.findings  # told with everything that could not be read
     if place.trouble:
         verdict.error(f"{where} cannot be looked at: {place.trouble}", "mend the file system")
         return verdict.findings

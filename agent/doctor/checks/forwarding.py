@@ -14,61 +14,130 @@ from agent.network import claims
 from agent.network.claims import Route
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.config import Settings
     from agent.doctor.host import Host
 
 _SMALLEST_MTU = 1280
 _DOCKER_BRIDGE = "docker0"
+"""The engine's default bridge, unless it says otherwise."""
+_UP = 0x1
 _IPTABLES_TABLES = frozenset({("ip", "filter"), ("ip6", "filter")})
 """What iptables writes; its policy is looked at by itself."""
 
 
-class Paths(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides whether packets of tasks pass."""
+class Bridge(msgspec.Struct, frozen=True, kw_only=True):
+    """The bridge that containers in bridge mode are on."""
 
-    forwards: bool
-    routes: tuple[Route, ...] = ()
-    forward_drops: bool = False
-    """The policy of iptables for forwarded packets."""
-    docker_chain: bool = False
-    dropping_chains: tuple[str, ...] = ()
+    name: str = _DOCKER_BRIDGE
+    exists: bool = True
+    is_up: bool = True
+    mtu: int = 0
+    """0 where it cannot be read."""
+    unasked: str = ""
+    """Why the engine could not be asked which bridge it uses, if any."""
+    none: bool = False
+    """The engine is set up without one."""
+
+
+class Paths(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides whether packets of tasks pass. None is what could not be found out."""
+
+    forwards: bool | None
+    routes: tuple[Route, ...] | None = ()
+    forward_drops: bool | None = False
+    """The policy of iptables for forwarded packets; False without iptables."""
+    policy_trouble: str = ""
+    """Why that is not known."""
+    docker_chain: bool | None = False
+    dropping_chains: tuple[str, ...] | None = ()
     """Chains of other nftables tables that drop what is forwarded, as ``family table chain``."""
+    chains_trouble: str = ""
     reverse_filter: int = 0
     bridge_filter: bool = False
     """Packets between ports of one bridge go through iptables, too."""
+    default_link: str = ""
+    """The link with the default route; empty without one."""
     default_mtu: int = 0
-    docker_mtu: int = 0
+    bridge: Bridge = Bridge()
+    task_bridge_exists: bool = False
     agent_runs: bool = False
+    """The agent is past its start: forwarding and its bridge are there by its own doing."""
 
 
 async def check(host: Host) -> list[Finding]:
     """Read the kernel's switches, the filters and the routes."""
     net = host.root / "sys/class/net"
-    table = routes.parse(await host.text("proc/net/route"))
+    told = await host.text("proc/net/route")
+    table = routes.parse(told)
     default = next((r.interface for r in table if r.network.prefixlen == 0), "")
     policy = await reading.program("iptables", "-w", "2", "-S", "FORWARD")
     chains = await reading.program("nft", "-j", "list", "chains")
+    switch = (await host.text("proc/sys/net/ipv4/ip_forward")).strip()
+    task_bridge = net / host.settings.task_bridge
+    agent = (await host.agent()).view
     found = Paths(
-        forwards=(await host.text("proc/sys/net/ipv4/ip_forward")).strip() == "1",
-        routes=tuple(table),
-        forward_drops="-P FORWARD DROP" in policy.out,
+        forwards=switch == "1" if switch else None,
+        routes=tuple(table) if told else None,
+        forward_drops="-P FORWARD DROP" in policy.out if policy.code in (0, 127) else None,
+        policy_trouble=policy.trouble,
         docker_chain=await docker_chain(),
         dropping_chains=dropping_chains(chains.out, host.settings.firewall_table),
+        chains_trouble=chains.trouble,
         reverse_filter=_number(await host.text("proc/sys/net/ipv4/conf/all/rp_filter")),
         bridge_filter=_number(await host.text("proc/sys/net/bridge/bridge-nf-call-iptables")) == 1,
+        default_link=default,
         default_mtu=await reading.blocking(lambda: routes.mtu_of(net, default)) if default else 0,
-        docker_mtu=await reading.blocking(lambda: routes.mtu_of(net, _DOCKER_BRIDGE)),
-        agent_runs=(await host.agent()).view is not None,
+        bridge=await _bridge(host, net),
+        task_bridge_exists=await reading.blocking(task_bridge.exists),
+        agent_runs=agent is not None and agent.engine_connected,
     )
     return judge(host.settings, found)
 
 
-def dropping_chains(text: str, ours: str) -> tuple[str, ...]:
-    """Return the chains that drop forwarded packets, from ``nft -j list chains``. Pure."""
+async def _bridge(host: Host, net: Path) -> Bridge:
+    """Return the bridge that the engine says it uses, as the kernel has it."""
+    name, unasked = _DOCKER_BRIDGE, (await host.engine()).trouble
+    if not unasked:
+        try:
+            answer = await reading.get(host.engine_socket, "/networks/bridge")
+            name = bridge_of(answer)
+        except ValueError as error:
+            if "answered 404" in str(error):
+                return Bridge(none=True)
+            unasked = str(error)
+        except (OSError, TimeoutError) as error:
+            unasked = str(error) or "the engine does not answer"
+    link = net / name
+    flags = await reading.blocking(lambda: reading.text_of(link / "flags"))
+    return Bridge(
+        name=name,
+        exists=await reading.blocking(link.exists),
+        is_up=not flags or bool(int(flags, 16) & _UP),
+        mtu=await reading.blocking(lambda: routes.mtu_of(net, name)),
+        unasked=unasked,
+    )
+
+
+def bridge_of(answer: bytes) -> str:
+    """Return the name of the bridge behind an engine's network. Pure."""
+    try:
+        options = msgspec.json.decode(answer).get("Options") or {}
+        return str(options.get("com.docker.network.bridge.name") or _DOCKER_BRIDGE)
+    except (msgspec.DecodeError, AttributeError):
+        return _DOCKER_BRIDGE
+
+
+def dropping_chains(text: str, ours: str) -> tuple[str, ...] | None:
+    """Return the chains that drop forwarded packets, from ``nft -j list chains``. Pure.
+
+    None where the text is no such list.
+    """
     try:
         objects: list[dict[str, Any]] = msgspec.json.decode(text)["nftables"]
     except (msgspec.DecodeError, KeyError, TypeError):
-        return ()
+        return None
     chains = [entry["chain"] for entry in objects if "chain" in entry]
     return tuple(
         f"{chain['family']} {chain['table']} {chain['name']}"
@@ -87,6 +156,7 @@ def judge(settings: Settings, found: Paths) -> list[Finding]:
     _judge_switches(verdict, found)
     _judge_filters(verdict, settings, found)
     _judge_pool(verdict, settings, found)
+    _judge_bridges(verdict, settings, found)
     _judge_mtu(verdict, settings, found)
     return verdict.findings
 
@@ -94,7 +164,14 @@ def judge(settings: Settings, found: Paths) -> list[Finding]:
 def _judge_switches(verdict: Verdict, found: Paths) -> None:
     mend = "turn it on for good, so that nothing turns it off at the next boot"
     command = "echo net.ipv4.ip_forward=1 > /etc/sysctl.d/60-ecs-agent.conf && sysctl --system"
-    if found.forwards:
+    if found.forwards is None:
+        verdict.unknown(
+            "whether net.ipv4.ip_forward is on",
+            "it cannot be read",
+            "mount /proc",
+            "sysctl net.ipv4.ip_forward",
+        )
+    elif found.forwards:
         strict = ", strict reverse path filter" if found.reverse_filter == 1 else ""
         verdict.ok(f"net.ipv4.ip_forward is on{strict}")
     elif found.agent_runs:
@@ -114,7 +191,11 @@ def _judge_switches(verdict: Verdict, found: Paths) -> None:
 
 def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
     bridge = settings.task_bridge
-    if found.forward_drops and not found.docker_chain:
+    if found.forward_drops is None:
+        verdict.unknown("whether iptables lets forwarded packets pass", found.policy_trouble)
+    elif found.forward_drops and found.docker_chain is None:
+        verdict.unknown("whether forwarded packets pass by rules in DOCKER-USER", "")
+    elif found.forward_drops and not found.docker_chain:
         verdict.error(
             "iptables drops forwarded packets and there is no chain DOCKER-USER, in which the agent "
             "could let those of tasks pass: tasks in awsvpc mode are cut off",
@@ -126,7 +207,9 @@ def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
         verdict.ok("iptables drops forwarded packets; tasks pass by rules in DOCKER-USER")
     elif found.bridge_filter:
         verdict.ok("iptables lets forwarded packets pass, those within a bridge included")
-    for chain in found.dropping_chains:
+    if found.dropping_chains is None:
+        verdict.unknown("whether nftables rules of others drop packets", found.chains_trouble)
+    for chain in found.dropping_chains or ():
         family, table, name = chain.split(" ", 2)
         verdict.warn(
             f"the nftables chain {chain} drops what is forwarded unless a rule of its own accepts "
@@ -140,6 +223,14 @@ def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
 
 def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
     pool = IPv4Network(settings.task_pool_cidr)
+    if found.routes is None:
+        verdict.unknown(
+            f"whether anything on this host claims the addresses of tasks, {pool},",
+            "the routes cannot be read",
+            "mount /proc",
+            "ip route show",
+        )
+        return
     route = claims.clash(pool, settings.task_bridge, found.routes)
     if route is None:
         verdict.ok(f"addresses of tasks: {pool}, which no route of this host claims")
@@ -153,14 +244,54 @@ def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
     )
 
 
+def _judge_bridges(verdict: Verdict, settings: Settings, found: Paths) -> None:
+    bridge = found.bridge
+    if bridge.none:
+        verdict.warn(
+            "Docker is set up without a bridge: tasks in bridge mode fail to start",
+            'take "bridge": "none" out of /etc/docker/daemon.json if there are to be such tasks',
+        )
+    elif not bridge.exists and bridge.unasked:
+        verdict.unknown(f"whether Docker has a bridge other than {bridge.name}", bridge.unasked)
+    elif not bridge.exists:
+        again = "" if bridge.name == _DOCKER_BRIDGE else f"make {bridge.name} as it was, then "
+        verdict.error(
+            f"Docker's bridge {bridge.name} is gone: every task in bridge mode fails to start",
+            f"{again}restart Docker; with live-restore, tasks run on meanwhile",
+            "systemctl restart docker",
+        )
+    elif not bridge.is_up:
+        verdict.error(
+            f"Docker's bridge {bridge.name} is down: tasks in bridge mode reach nobody",
+            "set it up, and see who takes it down",
+            f"ip link set {bridge.name} up",
+        )
+    if found.agent_runs and not found.task_bridge_exists:
+        verdict.error(
+            f"the agent's bridge {settings.task_bridge} is gone: tasks in awsvpc mode reach nobody",
+            "the agent makes it anew as soon as it notices; where it is gone again, see who removes "
+            "it",
+            "journalctl -u ecs-agent -n 50 --no-pager",
+        )
+
+
 def _judge_mtu(verdict: Verdict, settings: Settings, found: Paths) -> None:
-    if not found.default_mtu:
+    if not found.default_link and found.routes is not None:
         verdict.warn(
             "there is no default route: tasks reach this host's own networks only",
             "give the host a gateway, if tasks are to reach more",
             "ip route show",
         )
         return
+    if not found.default_mtu:
+        verdict.unknown(
+            "how large packets to the outside may be",
+            f"the MTU of {found.default_link or 'the link with the default route'} cannot be read",
+            "look at the link",
+            f"ip link show {found.default_link}".rstrip(),
+        )
+        return
+    before = len(verdict.findings)
     if settings.task_mtu > found.default_mtu:
         verdict.warn(
             f"ECS_TASK_MTU {settings.task_mtu} is larger than the {found.default_mtu} of the way "
@@ -172,13 +303,16 @@ def _judge_mtu(verdict: Verdict, settings: Settings, found: Paths) -> None:
             f"the way to the outside takes packets of {found.default_mtu} bytes only",
             "raise the MTU of the link with the default route",
         )
-    if found.docker_mtu > found.default_mtu:
+    if found.bridge.mtu > found.default_mtu:
         verdict.warn(
-            f"Docker's bridge takes packets of {found.docker_mtu} bytes, the way to the outside "
+            f"Docker's bridge takes packets of {found.bridge.mtu} bytes, the way to the outside "
             f"only {found.default_mtu}: in bridge mode, large packets get lost and downloads hang",
             f'put "mtu": {found.default_mtu} into /etc/docker/daemon.json and restart Docker',
             "systemctl restart docker",
         )
+    if len(verdict.findings) == before:
+        inside = f", {found.bridge.mtu} on {found.bridge.name}" if found.bridge.mtu else ""
+        verdict.ok(f"packets of {found.default_mtu} bytes pass to the outside{inside}")
 
 
 def _number(text: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import shutil
 from typing import TYPE_CHECKING, Any
@@ -29,8 +28,8 @@ _TOOLKIT_COMMAND = "nvidia-ctk runtime configure --runtime=docker && systemctl r
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of GPUs."""
 
-    hardware: int = 0
-    """NVIDIA display devices on the PCI bus."""
+    hardware: int | None = 0
+    """NVIDIA display devices on the PCI bus; None where it cannot be looked at."""
     driver: GpuReport = GpuReport()
     hook: bool = False
     """The program is there by which Docker gives GPUs to containers."""
@@ -47,13 +46,18 @@ async def check(host: Host) -> list[Finding]:
     return judge(found, wanted=wanted, engine=await host.engine())
 
 
-def _hardware(devices: Path) -> int:
+def _hardware(devices: Path) -> int | None:
     count = 0
-    with contextlib.suppress(OSError):
+    try:
         for device in devices.iterdir():
             vendor = reading.text_of(device / "vendor").strip()
             kind = reading.text_of(device / "class").strip()
             count += vendor == _NVIDIA and kind.startswith(_DISPLAY_CLASS)
+    except FileNotFoundError:
+        return 0  # a machine without the bus
+    except OSError as error:
+        reading.note_refusal(devices, error)
+        return None
     return count
 
 
@@ -90,6 +94,8 @@ def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Find
             "install the driver if there should be one, or take the setting out",
             "lspci -d 10de:",
         )
+    elif found.hardware is None:
+        verdict.unknown("whether there is a GPU", "the bus cannot be looked at")
     else:
         verdict.ok("no GPU")
     return verdict.findings

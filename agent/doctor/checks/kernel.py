@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.doctor.host import Host
 
 _LIMIT_S = 30.0
+_NO_CHAIN = "No chain/target/match"
 _OLDEST = (4, 18)
 """The oldest kernel of a distribution that is supported (RHEL 8)."""
 _MENDS = {
@@ -66,9 +67,12 @@ async def check(host: Host) -> list[Finding]:
     )
 
 
-async def docker_chain() -> bool:
-    """Tell whether Docker has made its chain for rules of others."""
-    return (await reading.program("iptables", "-w", "2", "-S", "DOCKER-USER")).code == 0
+async def docker_chain() -> bool | None:
+    """Tell whether Docker has made its chain for rules of others; None where that is not told."""
+    answer = await reading.program("iptables", "-w", "2", "-S", "DOCKER-USER")
+    if answer.code == 0:
+        return True
+    return False if answer.missing or _NO_CHAIN in answer.err else None
 
 
 async def _probe() -> Mapping[str, str]:
@@ -92,7 +96,7 @@ def judge(
     nft: reading.Output,
     iptables: reading.Output,
     probed: Mapping[str, str],
-    docker_chain: bool,
+    docker_chain: bool | None,
     is_root: bool,
 ) -> list[Finding]:
     """Return the verdict on kernel and programs; ``probed`` as the probe tells it. Pure."""
@@ -142,7 +146,7 @@ def _judge_trial(verdict: Verdict, probed: Mapping[str, str], *, is_root: bool) 
 
 
 def _judge_programs(
-    verdict: Verdict, nft: reading.Output, iptables: reading.Output, *, docker_chain: bool
+    verdict: Verdict, nft: reading.Output, iptables: reading.Output, *, docker_chain: bool | None
 ) -> None:
     if nft.missing:
         verdict.error(
@@ -161,6 +165,10 @@ def _judge_programs(
             "install the package iptables",
             "apt-get install iptables || dnf install iptables-nft",
         )
+    elif iptables.code != 0:
+        verdict.error(f"iptables does not work: {iptables.trouble}", "install it anew")
+    elif docker_chain is None:
+        verdict.unknown(f"whether {iptables.out.strip()} has Docker's chain DOCKER-USER", "")
     else:
         chain = "with" if docker_chain else "without"
         verdict.ok(f"{iptables.out.strip() or 'iptables'}, {chain} Docker's chain DOCKER-USER")

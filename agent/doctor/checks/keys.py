@@ -31,6 +31,8 @@ class KeysFile(msgspec.Struct, frozen=True, kw_only=True):
 
     path: str
     missing: bool = False
+    unread: bool = False
+    """Who asks may not read it, which the agent may: it is root's."""
     trouble: str = ""
     """Why it is of no use."""
     mode: int = 0o600
@@ -54,6 +56,8 @@ def look_at(path: Path, profile: str) -> KeysFile:
         keys = rotating.read(path, profile)
     except (FileNotFoundError, NotADirectoryError):
         return KeysFile(path=str(path), missing=True)
+    except PermissionError:
+        return KeysFile(path=str(path), unread=True)
     except OSError as error:
         return KeysFile(path=str(path), trouble=str(error.strerror))
     except CredentialsMissing as error:
@@ -108,6 +112,11 @@ def judge(
 
 
 def _judge_file(verdict: Verdict, settings: Settings, found: KeysFile) -> None:
+    if found.unread:
+        verdict.unknown(
+            f"whether the keys in {found.path} are there and good", "it is root's alone"
+        )
+        return
     if found.trouble:
         tell = verdict.error if settings.external else verdict.warn
         tell(

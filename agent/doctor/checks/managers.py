@@ -7,8 +7,8 @@ by that.
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,36 +45,43 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 class Managers(msgspec.Struct, frozen=True, kw_only=True):
     """Which managers run, and what they are told."""
 
-    active: frozenset[str] = frozenset()
+    active: frozenset[str] | None = frozenset()
+    """None where systemd does not say."""
     networkd: dict[str, str] = {}
     """Text of each ``.network`` file by its name."""
     leaves_veth: bool = False
     """NetworkManager is told to leave links of containers alone."""
-    firewalld_trusts: bool = False
+    firewalld_trusts: bool | None = False
+    """None where firewalld does not say."""
 
 
 async def check(host: Host) -> list[Finding]:
     """Ask which managers run and read what they are told."""
     active = await host.active_units("systemd-networkd", "NetworkManager", "firewalld", "ufw")
-    trusted = ""
-    if "firewalld" in active:
-        zone = ("--get-zone-of-interface", host.settings.task_bridge)
-        trusted = (await reading.program("firewall-cmd", *zone)).out.strip()
+    trusts: bool | None = False
+    if active and "firewalld" in active:
+        trusts = await _firewalld_trusts(host.settings.task_bridge)
     found = Managers(
         active=active,
         networkd=await reading.blocking(lambda: _network_files(host.root)),
         leaves_veth=await reading.blocking(lambda: _nm_leaves_veth(host.root)),
-        firewalld_trusts=trusted == "trusted",
+        firewalld_trusts=trusts,
     )
     return judge(host.settings, found)
+
+
+async def _firewalld_trusts(bridge: str) -> bool | None:
+    answer = await reading.program("firewall-cmd", "--get-zone-of-interface", bridge)
+    if answer.code == 0:
+        return answer.out.strip() == "trusted"
+    return False if "no zone" in answer.err + answer.out else None
 
 
 def _network_files(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for place in _NETWORKD_PLACES:
-        with contextlib.suppress(OSError):
-            for path in (root / place).glob("*.network"):
-                found.setdefault(path.name, reading.text_of(path))
+        for path in _listed(root / place, "*.network"):
+            found.setdefault(path.name, reading.text_of(path))
     return found
 
 
@@ -82,17 +89,34 @@ def _nm_leaves_veth(root: Path) -> bool:
     if "veth" in reading.text_of(root / _NM_RULES):
         return True
     for place in _NM_PLACES:
-        with contextlib.suppress(OSError):
-            for path in (root / place).glob("*.conf"):
-                lines = reading.text_of(path).splitlines()
-                if any("unmanaged-devices" in line and "veth" in line for line in lines):
-                    return True
+        for path in _listed(root / place, "*.conf"):
+            lines = reading.text_of(path).splitlines()
+            if any("unmanaged-devices" in line and "veth" in line for line in lines):
+                return True
     return False
+
+
+def _listed(directory: Path, pattern: str) -> list[Path]:
+    """Return the files of a directory that match, in order; none where there is no directory."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(directory))
+    except OSError as error:
+        reading.note_refusal(directory, error)
+        return []
+    return [directory / name for name in names if fnmatch.fnmatchcase(name, pattern)]
 
 
 def judge(settings: Settings, found: Managers) -> list[Finding]:
     """Return the verdict on network managers. Pure."""
     verdict = Verdict("managers")
+    if found.active is None:
+        verdict.unknown(
+            "which network managers run",
+            "systemd does not answer",
+            "ask it by hand",
+            "systemctl is-active systemd-networkd NetworkManager firewalld ufw",
+        )
+        return verdict.findings
     if "systemd-networkd" in found.active:
         _judge_networkd(verdict, settings, found.networkd)
     if "NetworkManager" in found.active and not found.leaves_veth:
@@ -102,7 +126,9 @@ def judge(settings: Settings, found: Managers) -> list[Finding]:
             "printf '[keyfile]\\nunmanaged-devices=interface-name:ecs*;interface-name:veth*\\n' > "
             "/etc/NetworkManager/conf.d/ecs-agent.conf && nmcli general reload",
         )
-    if "firewalld" in found.active and not found.firewalld_trusts:
+    if "firewalld" in found.active and found.firewalld_trusts is None:
+        verdict.unknown(f"whether firewalld trusts {settings.task_bridge}", "it does not say")
+    elif "firewalld" in found.active and not found.firewalld_trusts:
         verdict.warn(
             f"firewalld runs and does not trust {settings.task_bridge}: it refuses what tasks send "
             "to this host and may drop what is forwarded",

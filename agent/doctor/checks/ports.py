@@ -29,29 +29,36 @@ async def check(host: Host) -> list[Finding]:
     return judge(settings, found, kernel_range=range_of(text), agent_pid=agent.pid)
 
 
-def range_of(text: str) -> tuple[int, int]:
-    """Return first and last port of a file of two numbers; the kernel's default where it is bad."""
+def range_of(text: str) -> tuple[int, int] | None:
+    """Return first and last port of a file of two numbers; None where it is not such a one."""
     numbers = [int(word) for word in text.split() if word.isdigit()]
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (32768, 60999)
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
 
 def judge(
     settings: Settings,
-    found: Sequence[Listener],
+    found: Sequence[Listener] | None,
     *,
-    kernel_range: tuple[int, int],
+    kernel_range: tuple[int, int] | None,
     agent_pid: int,
 ) -> list[Finding]:
     """Return the verdict on ports. Pure.
 
     Args:
         settings: the settings of this host.
-        found: who listens on the ports that matter.
-        kernel_range: ports that the kernel gives to connections to the outside.
+        found: who listens on the ports that matter; None where the kernel does not tell.
+        kernel_range: ports that the kernel gives to connections to the outside; None likewise.
         agent_pid: process of the agent that runs here; 0 where none does.
     """
     verdict = Verdict("ports")
-    for one in found:
+    if found is None:
+        verdict.unknown(
+            "who listens on which port",
+            "the kernel's tables cannot be read",
+            "mount /proc",
+            "ls /proc/net/tcp",
+        )
+    for one in found or ():
         who = f"{one.name} (process {one.pid})" if one.pid else "another process"
         if one.port == settings.prometheus_port:
             _judge_prometheus(verdict, settings, one, who, agent_pid)
@@ -80,8 +87,18 @@ def _judge_prometheus(
     )
 
 
-def _judge_range(verdict: Verdict, settings: Settings, kernel_range: tuple[int, int]) -> None:
-    first, last = settings.dynamic_host_port_range or kernel_range
+def _judge_range(
+    verdict: Verdict, settings: Settings, kernel_range: tuple[int, int] | None
+) -> None:
+    chosen = settings.dynamic_host_port_range or kernel_range
+    if chosen is None:
+        verdict.unknown(
+            "which host ports are for mappings without a port of their own",
+            "the kernel's range cannot be read",
+            "set ECS_DYNAMIC_HOST_PORT_RANGE, for example to 32768-60999",
+        )
+        return
+    first, last = chosen
     count = last - first + 1
     reserved = sorted(port for port in settings.reserved_ports if first <= port <= last)
     what = f"host ports {first}-{last} for mappings without a port of their own"

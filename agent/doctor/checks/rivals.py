@@ -33,6 +33,10 @@ class Others(msgspec.Struct, frozen=True, kw_only=True):
     ours: tuple[int, ...] = ()
     """Processes of ``ecs-agent run`` beside the one that answers."""
     kubelet: int = 0
+    containers_unknown: str = ""
+    """Why the engine's containers could not be looked at; empty when they were."""
+    processes_unknown: bool = False
+    """No process could be seen."""
 
 
 async def check(host: Host) -> list[Finding]:
@@ -40,11 +44,14 @@ async def check(host: Host) -> list[Finding]:
     found = await reading.blocking(lambda: sockets.processes(host.root / "proc"))
     init = host.root / _AMAZON_INIT
     amazon = [p for p in found if p.name in _AMAZON_PROCESSES and not p.in_container]
+    containers = await _containers(host)
     return judge(
         Others(
             amazon_installed=await reading.blocking(init.exists),
             amazon_runs=(f"its process {amazon[0].pid}" if amazon else "")
-            or amazon_container(await _containers(host)),
+            or amazon_container(containers if isinstance(containers, list) else []),
+            containers_unknown="" if isinstance(containers, list) else containers,
+            processes_unknown=not found,
             ours=others_of(found, {(await host.agent()).pid, await _main_pid()}),
             kubelet=next((p.pid for p in found if p.name == _KUBELET), 0),
         )
@@ -57,15 +64,17 @@ async def _main_pid() -> int:
     return int(answer.out) if answer.out.strip().isdigit() else 0
 
 
-async def _containers(host: Host) -> list[dict[str, Any]]:
-    """Return the engine's running containers; none where it does not answer."""
-    if (await host.engine()).trouble:
-        return []
+async def _containers(host: Host) -> list[dict[str, Any]] | str:
+    """Return the engine's running containers, or why they are not known."""
+    engine = await host.engine()
+    if engine.trouble:
+        # Where no engine runs, no container does.
+        return [] if engine.refused in {"missing", "stopped"} else engine.trouble
     try:
         rows = msgspec.json.decode(await reading.get(host.engine_socket, "/containers/json"))
-    except (OSError, TimeoutError, ValueError):
-        return []
-    return rows if isinstance(rows, list) else []
+    except (OSError, TimeoutError, ValueError) as error:
+        return str(error) or "the engine does not answer"
+    return rows if isinstance(rows, list) else "the engine's answer is no list"
 
 
 def amazon_container(rows: Sequence[dict[str, Any]]) -> str:
@@ -129,6 +138,19 @@ def judge(found: Others) -> list[Finding]:
             "away, too",
             "hold back with ECS_RESERVED_MEMORY what is for Kubernetes, or take the host out of it",
         )
-    if not verdict.findings:
+    if found.processes_unknown:
+        verdict.unknown(
+            "which other agents run here",
+            "no process can be seen",
+            "mount /proc",
+            "ls /proc",
+        )
+    elif found.containers_unknown and not found.amazon_runs:
+        verdict.unknown(
+            "whether another agent runs in a container",
+            found.containers_unknown,
+            "mend first what is told of docker",
+        )
+    elif not verdict.findings:
         verdict.ok("no other agent")
     return verdict.findings

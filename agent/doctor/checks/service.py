@@ -41,17 +41,22 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     systemd: bool = False
     unit: dict[str, str] = {}
     """Properties of the unit, as ``systemctl show`` names them."""
+    trouble: str = ""
+    """Why systemd does not say."""
 
 
 async def check(host: Host) -> list[Finding]:
     """Ask systemd about the unit and the agent about itself."""
     systemd = await reading.blocking((host.root / "run/systemd/system").is_dir)
     unit: dict[str, str] = {}
+    trouble = ""
     if systemd:
         wanted = f"--property={','.join(_PROPERTIES)}"
-        unit = properties((await reading.program("systemctl", "show", UNIT, wanted)).out)
+        answer = await reading.program("systemctl", "show", UNIT, wanted)
+        unit = properties(answer.out)
+        trouble = "" if unit else answer.trouble or "systemd says nothing"
     return judge(
-        Service(systemd=systemd, unit=unit),
+        Service(systemd=systemd, unit=unit, trouble=trouble),
         await host.agent(),
         configured=bool(host.settings.control_endpoint) and not host.problems,
         now=time.time(),
@@ -74,7 +79,14 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
         now: Unix time.
     """
     verdict = Verdict("service")
-    if service.systemd:
+    if service.trouble:
+        verdict.unknown(
+            "whether the agent is a service that runs",
+            service.trouble,
+            "ask systemd by hand",
+            f"systemctl status {UNIT}",
+        )
+    elif service.systemd:
         _judge_unit(verdict, service.unit, runs=agent.view is not None, configured=configured)
     elif agent.view is None:
         verdict.ok("systemd does not run here; whatever starts the agent has to keep it running")

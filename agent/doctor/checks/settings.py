@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 async def check(host: Host) -> list[Finding]:
     """Tell whether the settings can be used and whether this is root."""
     files = [*host.files, *([host.json_file] if host.json_file else [])]
-    present = await reading.blocking(lambda: [path for path in files if path.exists()])
+    present = await reading.blocking(lambda: [path for path in files if _is_there(path)])
     return judge(
         problems=host.problems,
         warnings=host.settings.warnings,
@@ -31,6 +31,15 @@ async def check(host: Host) -> list[Finding]:
         reserved_mib=host.settings.reserved_memory_mib,
         memory_mib=(await reading.blocking(psutil.virtual_memory)).total // MIB,
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        reading.note_refusal(path, error)
+        return False
+    return True
 
 
 def judge(

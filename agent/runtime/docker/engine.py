@@ -163,14 +163,6 @@ class DockerEngine:
         with contextlib.suppress(NoSuchContainer):
             await self._do(self._stop, work, "removed", limit_s, container_id)
 
-    async def rename_container(self, container_id: str, name: str) -> None:
-        """Give a container another name; raises ``NameConflict``."""
-
-        def work(client: EngineClient, _: Call) -> None:
-            client.rename(container_id, name)
-
-        await self._do(self._quick, work, "renamed", _QUICK_LIMIT_S, container_id)
-
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""
 

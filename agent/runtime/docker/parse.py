@@ -65,7 +65,6 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         health=_HEALTH.get(_text(_object(state, "Health"), "Status"), Health.UNKNOWN),
         image_id=_text(raw, "Image"),
         labels=_labels(config.get("Labels")),
-        cgroup_parent=_text(_object(raw, "HostConfig"), "CgroupParent"),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from agent.config.values import SecretText
 from agent.errors import EngineUnavailable, PayloadError
-from agent.images import Images, images
+from agent.images import Images, Progress, images
 from agent.model.payload import Container
 from tests.support.registry import Registry
 
@@ -85,10 +85,10 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_default_pulls_what_is_missing_and_what_is_newer(scene: Scene) -> None:
     made = scene.images()
-    lines: list[str] = []
-    assert await made.ensure(scene.container(), on_progress=lines.append) == scene.digest
+    told: list[Progress] = []
+    assert await made.ensure(scene.container(), on_progress=told.append) == scene.digest
     assert await scene.digest_here() == scene.digest
-    assert lines[0] == f"pulling {scene.name}"
+    assert told[0] == Progress(f"pulling {scene.name}")
 
     scene.registry.asked.clear()
     assert await made.ensure(scene.container()) == scene.digest
@@ -116,11 +116,11 @@ async def test_an_outage_costs_launches_nothing(scene: Scene) -> None:
     assert await made.ensure(scene.container()) == scene.digest
 
     began = time.monotonic()
-    lines: list[str] = []
+    told: list[Progress] = []
     for _ in range(10):
-        assert await made.ensure(scene.container(), on_progress=lines.append) == scene.digest
+        assert await made.ensure(scene.container(), on_progress=told.append) == scene.digest
     assert time.monotonic() - began < 0.5
-    assert lines == []
+    assert told == []
 
     await scene.registry.start(port)
     newer = scene.push(b"two")
@@ -207,9 +207,16 @@ async def test_a_bad_name_is_final_at_once(scene: Scene) -> None:
 
 async def test_trouble_is_tried_again(scene: Scene, quick_retries: None) -> None:
     scene.registry.failures = 3
-    lines: list[str] = []
-    assert await scene.images().ensure(scene.container(), on_progress=lines.append) == scene.digest
-    assert any(line.startswith("failed and is tried again: ") for line in lines)
+    told: list[Progress] = []
+    began = time.monotonic()
+    assert await scene.images().ensure(scene.container(), on_progress=told.append) == scene.digest
+    failed = [progress for progress in told if progress.failed]
+    assert failed
+    for progress in failed:
+        assert progress.failed.startswith("CannotPullContainerError: Error response from daemon: ")
+        assert progress.line == f"waiting to pull {scene.name} again"
+        assert began < progress.next_try < time.monotonic()
+    assert not told[-1].failed
 
 
 async def test_a_pull_that_stands_still_is_given_up(

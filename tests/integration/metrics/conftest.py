@@ -21,14 +21,13 @@ class Running(NamedTuple):
     id: str
     pid: int
 
-    def target(self, *, parent: str = "", network: bool = True) -> SampleTarget:
+    def target(self, *, network: bool = True) -> SampleTarget:
         return SampleTarget(
             task_arn="arn/t1",
             name="app",
             runtime_id=self.id,
             pid=self.pid,
             network_pid=self.pid if network else 0,
-            cgroup_parent=parent,
         )
 
 

@@ -28,7 +28,6 @@ SETTINGS = NetworkSettings(
     quiet_s=0.05,
     check_interval_s=60.0,
     dns_servers=("192.0.2.53",),
-    dns_search=("tasks.example",),
     blocked_addresses=("169.254.169.254/32",),
 )
 
@@ -39,6 +38,8 @@ class Host:
     def __init__(self, engine: DockerEngine, image: str, path: Path) -> None:
         self.engine = engine
         self.image = image
+        self.loads = 0
+        """How often the pause image had to be loaded again."""
         self._path = path
         self._open: list[tuple[TaskNetworks, Store]] = []
 
@@ -47,10 +48,20 @@ class Host:
         await self.leave()
         store = await Store.open(self._path)
         settings = msgspec.structs.replace(SETTINGS, **changes)
-        made = TaskNetworks(settings, store=store, engine=self.engine, image=self.image)
+        made = TaskNetworks(
+            settings,
+            store=store,
+            engine=self.engine,
+            image=self.image,
+            load_image=self._load_image,
+        )
         self._open.append((made, store))
         await made.start()
         return made
+
+    async def _load_image(self) -> str:
+        self.loads += 1
+        return await ensure_pause_image(self.engine, platform.machine())
 
     @property
     def store(self) -> Store:

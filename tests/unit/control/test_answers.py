@@ -144,3 +144,21 @@ def test_any_failure_is_a_control_failure(status: int, body: bytes, retry: str) 
 )
 def test_retry_after(value: str, seconds: float) -> None:
     assert answers.retry_after_s(value, now=1000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "away"),
+    [
+        (503, b"<html>no upstream</html>", True),
+        (502, b"", True),
+        (504, b"", True),
+        (503, b'{"code": "Unavailable", "message": "the store is full"}', False),
+        (500, b"", False),
+        (429, b"", False),
+        (401, b"", False),
+    ],
+)
+def test_only_a_gateway_says_that_control_is_away(status: int, body: bytes, *, away: bool) -> None:
+    failure = answers.failure(status, {}, body, "GET /v1/hello")
+    assert isinstance(failure, ControlUnavailable)
+    assert failure.away is away

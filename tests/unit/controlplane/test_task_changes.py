@@ -87,6 +87,99 @@ def test_a_container_that_is_named_twice_was_both_one_after_the_other() -> None:
     assert backwards.containers[0].exit_code == 0
 
 
+def test_a_reason_that_has_passed_is_no_longer_shown() -> None:
+    """A pull that failed and is tried again is told of, and told of no more once it has worked."""
+    failing = main_is("PENDING", reason="CannotPullContainerError: refused")
+    pending = task_changes.apply(TASK, a_change("PENDING", "1", containers=failing))
+    assert pending.containers[0].reason == "CannotPullContainerError: refused"
+    assert (pending.desired_status, pending.stop_code) == ("RUNNING", "")
+    pulled = task_changes.apply(pending, a_change("PENDING", "2", containers=main_is("PENDING")))
+    assert pulled.containers[0].reason == ""
+    up = task_changes.apply(pending, a_change("RUNNING", "3", containers=main_is("RUNNING")))
+    assert up.containers[0].reason == ""
+
+
+DIGEST = "sha256:" + "7" * 64
+
+
+@pytest.mark.parametrize(
+    ("image", "reported", "shown"),
+    [
+        (f"web@{DIGEST}", "", DIGEST),
+        (f"registry:5000/team/web:1@{DIGEST}", "", DIGEST),
+        ("web:1", "sha256:1", "sha256:1"),
+        ("web:1", "", ""),
+    ],
+)
+def test_the_digest_of_an_image_that_was_given_by_digest(
+    image: str, reported: str, shown: str
+) -> None:
+    """Agents do not report it, those of Amazon neither: control has named it itself."""
+    task = replace(TASK, containers=[replace(TASK.containers[0], image=image)])
+    pending = task_changes.apply(task, a_change("PENDING", "1", containers=main_is("PENDING")))
+    assert pending.containers[0].image_digest == ""
+    up = main_is("RUNNING", runtime_id="r", image_digest=reported)
+    running = task_changes.apply(pending, a_change("RUNNING", "2", containers=up))
+    assert running.containers[0].image_digest == shown
+    failed = main_is("STOPPED", reason="CannotPullContainerError: no")
+    stopped = task_changes.apply(pending, a_change("STOPPED", "3", containers=failed))
+    assert stopped.containers[0].image_digest == ""
+
+
+def both(main: str, side: str, **more: Any) -> list[ContainerChange]:
+    return [*main_is(main, **more), ContainerChange(container_name="side", status=side)]
+
+
+def test_a_task_whose_essential_container_has_ended_is_to_stop() -> None:
+    """A sibling may take its stop time: control says at once that the task goes, and why."""
+    running = task_changes.apply(TASK, a_change("RUNNING", "1", containers=both(*["RUNNING"] * 2)))
+    assert (running.desired_status, running.stop_code) == ("RUNNING", "")
+    change = a_change(
+        "RUNNING",
+        "2",
+        stopping_at=110.0,
+        execution_stopped_at=109.0,
+        containers=both("STOPPED", "RUNNING", exit_code=3, runtime_id="r"),
+    )
+    stopping = task_changes.apply(running, change)
+    assert (stopping.desired_status, stopping.last_status) == ("STOPPED", "RUNNING")
+    assert stopping.stop_code == "EssentialContainerExited"
+    assert stopping.stopped_reason == "Essential container in task exited"
+    assert (stopping.stopping_at, stopping.execution_stopped_at) == (110.0, 109.0)
+    assert (stopping.stopped_at, stopping.containers[1].last_status) == (0.0, "RUNNING")
+    stopped = task_changes.apply(stopping, a_change("STOPPED", "3", stopped_at=140.0))
+    assert stopped.stop_code == "EssentialContainerExited"
+    assert (stopped.stopping_at, stopped.stopped_at) == (110.0, 140.0)
+
+
+def test_a_container_that_is_not_essential_may_end() -> None:
+    change = a_change("RUNNING", containers=both("RUNNING", "STOPPED"))
+    task = task_changes.apply(TASK, change)
+    assert (task.desired_status, task.stop_code, task.stopping_at) == ("RUNNING", "", 0.0)
+
+
+def test_a_task_that_cannot_start_is_to_stop_before_all_of_it_has() -> None:
+    containers = both("STOPPED", "RUNNING", reason="CannotPullContainerError: no such image")
+    task = task_changes.apply(TASK, a_change("PENDING", containers=containers))
+    assert (task.desired_status, task.last_status) == ("STOPPED", "PENDING")
+    assert (task.stop_code, task.stopped_reason) == ("TaskFailedToStart", "Task failed to start")
+    assert task.stopping_at == 100.0
+
+
+def test_a_stop_that_the_agent_decided_on_is_shown_before_anything_has_ended() -> None:
+    change = a_change(
+        "RUNNING",
+        stop_code="UserInitiated",
+        reason="Stopped by an operator on the host",
+        stopping_at=105.0,
+        containers=both("RUNNING", "RUNNING"),
+    )
+    task = task_changes.apply(TASK, change)
+    assert (task.desired_status, task.last_status) == ("STOPPED", "RUNNING")
+    assert (task.stop_code, task.stopping_at) == ("UserInitiated", 105.0)
+    assert task.stopped_reason == "Stopped by an operator on the host"
+
+
 def test_what_the_user_asked_for_stands() -> None:
     asked = replace(TASK, stop_code="UserInitiated", stopped_reason="enough", stopping_at=50.0)
     stopped = task_changes.apply(asked, a_change("STOPPED", reason="other"))

@@ -104,8 +104,9 @@ async def test_files_below_proc_sys_can_be_read() -> None:
 def test_who_listens_on_a_port() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        (found,) = sockets.listeners(Path("/proc"), frozenset({port}))
-    assert (found.port, found.pid) == (port, os.getpid())
+        listed = sockets.listeners(Path("/proc"), frozenset({port}))
+    assert listed is not None
+    assert [(found.port, found.pid) for found in listed] == [(port, os.getpid())]
     assert sockets.listeners(Path("/proc"), frozenset({port})) == []
 
 
@@ -113,3 +114,27 @@ def test_processes_are_seen_with_their_words() -> None:
     own = next(p for p in sockets.processes(Path("/proc")) if p.pid == os.getpid())
     assert "pytest" in " ".join(own.words)
     assert not own.in_container
+
+
+async def test_what_a_check_could_not_read_is_told_though_it_says_that_all_is_well(
+    tmp_path: Path,
+) -> None:
+    """Whatever a check does, it cannot take what it may not see for empty and be silent."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.joinpath("file").write_text("x")
+
+    async def careless(host: Host) -> list[Finding]:
+        for name in ("locked", "absent", "locked"):
+            assert await host.text(name) == ""
+        return [Finding(check="careless", level=Level.OK, seen="all is well")]
+
+    checks = [Check("careless", careless), said("other", Level.OK)]
+    report = await examine(Host(settings=Settings(), root=tmp_path), checks=checks)
+    assert [(f.check, f.level.value) for f in report.findings] == [
+        ("careless", "ok"),
+        ("careless", "warning"),
+        ("other", "ok"),
+    ]
+    assert f"{locked} (Is a directory)" in report.findings[1].seen
+    assert "absent" not in report.findings[1].seen

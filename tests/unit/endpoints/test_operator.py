@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shutil
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import aiohttp
 import msgspec
 import pytest
 import yarl
 from aiohttp import ClientError
 from structlog.testing import capture_logs
 
+from agent.endpoints import operator
+from agent.endpoints.operator import OperatorSocket
 from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer, StateFailure
 from agent.model.views import AgentView, Problem, TaskView
+from tests.support.control_host import until
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
     from aiohttp import ClientResponse, ClientSession
 
-    from agent.endpoints.operator import OperatorSocket
     from tests.unit.endpoints.conftest import FakeAgent
 
 
@@ -216,6 +222,67 @@ async def test_the_socket_is_private_and_goes_with_its_server(
     await served.close()
     await served.close()
     assert not socket_path.exists()
+
+
+async def until_answered(path: Path) -> None:
+    """Return when the agent answers on a socket."""
+    async with asyncio.timeout(5):
+        while True:
+            connector = aiohttp.UnixConnector(str(path))
+            with contextlib.suppress(ClientError):
+                async with (
+                    aiohttp.ClientSession("http://agent", connector=connector) as session,
+                    session.get("/v1/agent") as response,
+                ):
+                    assert response.status == 200
+                    return
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("remove", [Path.unlink, lambda path: shutil.rmtree(path.parent)])
+async def test_a_socket_that_was_removed_is_made_again(
+    tmp_path: Path,
+    agent: FakeAgent,
+    monkeypatch: pytest.MonkeyPatch,
+    remove: Callable[[Path], None],
+) -> None:
+    monkeypatch.setattr(operator, "LOOK_EVERY_S", 0.02)
+    path = tmp_path / "run/agent.sock"
+    served = OperatorSocket(path, agent)
+    await served.start()
+    keeping = asyncio.create_task(served.keep())
+    for _ in range(2):
+        await asyncio.to_thread(remove, path)
+        await until_answered(path)
+        assert await asyncio.to_thread(lambda: path.stat().st_mode & 0o777) == 0o600
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await served.close()
+    assert not await asyncio.to_thread(path.exists)
+
+
+async def test_a_socket_that_cannot_be_made_again_is_told_of_until_it_can(
+    tmp_path: Path, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator, "LOOK_EVERY_S", 0.02)
+    path = tmp_path / "run/agent.sock"
+    served = OperatorSocket(path, agent)
+    await served.start()
+    keeping = asyncio.create_task(served.keep())
+
+    def block() -> None:
+        shutil.rmtree(path.parent)
+        path.parent.write_text("")
+
+    await asyncio.to_thread(block)
+    await until(lambda: served.problem)
+    assert "cannot be made" in served.problem
+    await asyncio.to_thread(path.parent.unlink)
+    await until_answered(path)
+    await until(lambda: not served.problem)
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await served.close()
 
 
 async def test_closing_cuts_followers_off(

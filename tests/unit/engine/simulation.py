@@ -53,6 +53,9 @@ FAILURES: dict[str, Callable[[], AgentError]] = {
 }
 
 
+_STOPPED = ContainerStatus.STOPPED
+
+
 @dataclass
 class Real:
     """One container as it really is."""
@@ -62,6 +65,8 @@ class Real:
     started_at: float = 0.0
     finished_at: float = 0.0
     health: Health = Health.UNKNOWN
+    by_hand: bool = False
+    """Somebody else started it after it had ended."""
 
 
 @dataclass
@@ -72,7 +77,8 @@ class World:
     network: bool = False
 
     def running(self) -> set[str]:
-        return {name for name, real in self.containers.items() if real.running}
+        """What runs because the agent started it."""
+        return {n for n, real in self.containers.items() if real.running and not real.by_hand}
 
 
 class Simulation:
@@ -90,7 +96,7 @@ class Simulation:
         self._saved = task.encode(self.record)
         self._before: bytes | None = None
         """What is on the disk while the last save is on its way and its steps have begun."""
-        self._signature = reports.signature(self.record)
+        self._signature = reports.signature(self.record, self.live)
         self._highest: dict[str, int] = {}
         self.turn()
 
@@ -105,7 +111,7 @@ class Simulation:
         assert task.encode(record) == before, "settling twice changed something"
         self._check_forward()
         self._before = None
-        signature = reports.signature(record)
+        signature = reports.signature(record, self.live)
         if signature != self._signature:
             self._signature = signature
             self.reports.append(record.known.wire())
@@ -153,7 +159,9 @@ class Simulation:
             assert record.desired is DesiredStatus.RUNNING, f"{step} of a stopping task"
         if step.kind is StepKind.PULL and not self.policy.pull_before_dependencies:
             assert all(graph.is_met(edge, record) for edge in self.graph[step.key])
-        if step.kind is StepKind.STOP:
+        if step.kind is StepKind.STOP and record.containers[step.key].known is _STOPPED:
+            assert not record.containers[step.key].stopped_again_at, "stopped again and again"
+        elif step.kind is StepKind.STOP:
             for other in graph.dependents(self.graph, step.key):
                 assert record.containers[other].known is ContainerStatus.STOPPED, (
                     f"{step} too early"
@@ -197,8 +205,24 @@ class Simulation:
     def exit(self, name: str, code: int) -> None:
         """A container ends by itself; the engine's event asks for a look."""
         self._halt(self.world.containers[name], code)
-        if self.record.containers[name].known is not ContainerStatus.STOPPED:
+        if self.record.containers[name].known is not _STOPPED or name in self.live.astray:
             self.live.recheck.add(name)
+
+    def start_by_hand(self, name: str) -> None:
+        """Somebody starts a container that the agent knows to have ended."""
+        self.world.containers[name].running = self.world.containers[name].by_hand = True
+        self.live.recheck.add(name)
+
+    def startable(self) -> list[str]:
+        """Containers that somebody might start again."""
+        return [
+            name
+            for name, real in sorted(self.world.containers.items())
+            if not real.running and real.started_at and self._has_ended(name)
+        ]
+
+    def _has_ended(self, name: str) -> bool:
+        return self.record.containers[name].known is _STOPPED and not self.record.cleaned_at
 
     def judge(self, name: str, value: Health) -> None:
         """The health check has a verdict."""
@@ -222,9 +246,13 @@ class Simulation:
         self._before = None
         self.record = task.decode(self._saved)
         self._highest = {}
-        self._signature = reports.signature(self.record)
+        self._signature = reports.signature(self.record, self.live)
         self.live = Live()
         doubt_after_restart(self.record, self.live)
+        # The comparison with the engine's list, which comes first after a start.
+        for name, real in self.world.containers.items():
+            if real.running and self._has_ended(name):
+                self.live.recheck.add(name)
 
     # -- the host ---------------------------------------------------------------------------------
 
@@ -306,6 +334,9 @@ class Simulation:
         real = self.world.containers.get(name)
         if real is not None:
             self._halt(real, 137)
+        container = self.record.containers[name]
+        if container.known is _STOPPED and real is not None:
+            return lambda: observe.stopped_again(container, self.live, self.now)
         return self._inspect(name)
 
     def _inspect(self, name: str) -> Callable[[], None]:
@@ -320,12 +351,14 @@ class Simulation:
 
         def outcome() -> None:
             self.record.cleaned_at = self.now
+            self.live.astray.clear()
 
         return outcome
 
     def _halt(self, real: Real, code: int) -> None:
         if real.running:
             real.running, real.exit_code, real.finished_at = False, code, self.now
+            real.by_hand = False
 
     def _see(self, container: ContainerRecord) -> None:
         real = self.world.containers.get(container.name)

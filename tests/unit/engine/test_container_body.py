@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from agent.engine import joining
 from agent.engine.container_body import Surroundings, body
 from agent.errors import PayloadError
 from agent.model import ids
@@ -18,6 +20,7 @@ from agent.model.payload import (
     Volume,
     VolumeFrom,
 )
+from agent.network.resolvers import Resolvers
 from tests.support.tasks import ARN, container, payload
 
 AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
@@ -204,34 +207,151 @@ def test_a_health_check_type_needs_a_health_check() -> None:
     assert given["Healthcheck"] == check
 
 
+# -- what is the agent's alone ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"RestartPolicy": {"Name": "always"}}, "RestartPolicy"),
+        ({"restartpolicy": {"name": "on-failure", "MaximumRetryCount": 3}}, "RestartPolicy"),
+        ({"RestartPolicy": "always"}, "RestartPolicy"),
+        ({"AutoRemove": True}, "AutoRemove"),
+    ],
+)
+def test_the_engine_must_neither_restart_nor_remove_containers(
+    given: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(PayloadError, match=f"container a asks the engine .*{named}") as info:
+        built(container("a", docker_config=host_config(**given)))
+    assert info.value.name == "HostConfigError"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"RestartPolicy": None},
+        {"RestartPolicy": {}},
+        {"RestartPolicy": {"Name": ""}},
+        {"RestartPolicy": {"Name": "no"}},
+        {"AutoRemove": False},
+    ],
+)
+def test_an_engine_that_is_told_not_to_is_fine(given: dict[str, Any]) -> None:
+    assert built(container("a", docker_config=host_config(**given)))["HostConfig"]
+
+
 # -- namespaces --------------------------------------------------------------------------------
 
 
-def test_awsvpc_joins_the_sandbox_and_leaves_it_what_is_its_own() -> None:
-    mixed_case = {
-        "dns": ["1.1.1.1"],
-        "DnsSearch": ["x"],
-        "dnsOPTIONS": ["y"],
-        "extraHosts": ["h:1.2.3.4"],
-        "Links": ["l"],
-        "publishAllPorts": True,
-        "portBindings": {"80/tcp": [{"HostPort": "1"}]},
-        "NetworkMode": "host",
-        "CapDrop": ["ALL"],
+def test_awsvpc_joins_the_sandbox() -> None:
+    mixed_case = {"NetworkMode": "host", "CapDrop": ["ALL"], "Sysctls": {"net.core.somaxconn": "9"}}
+    empty: dict[str, Any] = {
+        "extraHosts": [],
+        "links": None,
+        "publishAllPorts": False,
+        "portBindings": {},
     }
-    own = {"hostname": "h", "DomainName": "d", "exposedPorts": {"80/tcp": {}}, "macAddress": "0a"}
+    own = {"exposedPorts": {"80/tcp": {}}, "hostname": ""}
     a = container(
         "a",
         port_mappings=[PortMapping(container_port=80)],
-        docker_config=EngineConfig(config=json.dumps(own), host_config=json.dumps(mixed_case)),
+        docker_config=EngineConfig(
+            config=json.dumps(own), host_config=json.dumps(mixed_case | empty)
+        ),
     )
     given = built(a, network_mode="awsvpc")
     assert given["HostConfig"] == {
         "NetworkMode": "container:sandbox-id",
         "CpuShares": 2,
         "CapDrop": ["ALL"],
+        "Sysctls": {"net.core.somaxconn": "9"},
     }
     assert set(given) == {"Image", "Env", "Labels", "HostConfig"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (config(Hostname="h"), "hostname"),
+        (config(domainName="d"), "domain name"),
+        (config(macAddress="0a"), "MAC address"),
+        (host_config(extraHosts=["h:1.2.3.4"]), "extraHosts"),
+        (host_config(Links=["l"]), "links"),
+        (host_config(publishAllPorts=True), "published ports"),
+        (host_config(portBindings={"80/tcp": [{"HostPort": "1"}]}), "published ports"),
+    ],
+)
+def test_what_only_the_sandbox_can_have_is_refused_by_name(given: EngineConfig, named: str) -> None:
+    """The engine refuses these, or worse takes them and does nothing."""
+    a = container("a", docker_config=given)
+    with pytest.raises(PayloadError, match=f"container a asks for {named}, which") as info:
+        built(a, network_mode="awsvpc")
+    assert info.value.name == "HostConfigError"
+    assert built(a, network_mode="bridge")
+
+
+def test_a_container_without_a_network_joins_none() -> None:
+    docker = EngineConfig(
+        config=json.dumps({"NetworkDisabled": True, "Hostname": "h"}),
+        host_config=json.dumps({"Dns": ["192.0.2.1"]}),
+    )
+    a = container("a", docker_config=docker)
+    given = built(a, network_mode="awsvpc")
+    assert (given["HostConfig"]["NetworkMode"], given["Hostname"]) == ("none", "h")
+    assert given["HostConfig"]["Dns"] == ["192.0.2.1"]
+    assert joining.own_resolvers(payload(a, network_mode="awsvpc"), a) is None
+
+
+DNS = {"dns": ["192.0.2.1", "2001:db8::1"], "DNSSEARCH": ["a.example"], "DnsOptions": ["ndots:2"]}
+
+
+def test_name_servers_of_its_own_come_as_a_file() -> None:
+    a = container("a", docker_config=host_config(**DNS))
+    asked = joining.own_resolvers(payload(a, network_mode="awsvpc"), a)
+    assert asked == Resolvers(
+        servers=("192.0.2.1", "2001:db8::1"), search=("a.example",), options=("ndots:2",)
+    )
+    around = replace(AROUND, resolv_conf="/data/resolv/abc")
+    given = built(a, network_mode="awsvpc", around=around)["HostConfig"]
+    assert given["Binds"] == ["/data/resolv/abc:/etc/resolv.conf:z"]
+    assert not {"Dns", "DnsSearch", "DnsOptions"} & given.keys()
+    for mode in ("bridge", "host", "none"):
+        assert joining.own_resolvers(payload(a, network_mode=mode), a) is None
+        assert built(a, network_mode=mode)["HostConfig"]["Dns"] == DNS["dns"]
+
+
+def test_the_file_is_as_writable_as_the_engines_own() -> None:
+    around = replace(AROUND, resolv_conf="/data/resolv/abc")
+    a = container("a", docker_config=host_config(**DNS, readonlyRootfs=True))
+    given = built(a, network_mode="awsvpc", around=around)["HostConfig"]
+    assert given["Binds"] == ["/data/resolv/abc:/etc/resolv.conf:ro,z"]
+
+
+def test_a_file_that_the_task_mounts_itself_is_the_one_that_counts() -> None:
+    around = replace(AROUND, resolv_conf="/data/resolv/abc")
+    mount = MountPoint(source_volume="v", container_path="/etc/resolv.conf", read_only=True)
+    a = container("a", docker_config=host_config(**DNS), mount_points=[mount])
+    volumes = [Volume(name="v", host=HostVolume(source_path="/srv/resolv.conf"))]
+    given = built(a, network_mode="awsvpc", around=around, volumes=volumes)["HostConfig"]
+    assert given["Binds"] == ["/srv/resolv.conf:/etc/resolv.conf:ro"]
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"Dns": ["resolver.example"]}, "'resolver.example' is no IP address"),
+        ({"Dns": "192.0.2.1"}, "Dns of container a is no list of words"),
+        ({"DnsSearch": ["a\nnameserver 1.1.1.1"]}, "DnsSearch of container a"),
+        ({"DnsSearch": ["a b"]}, "DnsSearch of container a"),
+        ({"DnsOptions": [7]}, "DnsOptions of container a"),
+    ],
+)
+def test_name_servers_that_are_none(given: dict[str, Any], named: str) -> None:
+    a = container("a", docker_config=host_config(**given))
+    with pytest.raises(PayloadError, match=named) as info:
+        joining.own_resolvers(payload(a, network_mode="awsvpc"), a)
+    assert info.value.name == "HostConfigError"
 
 
 @pytest.mark.parametrize(

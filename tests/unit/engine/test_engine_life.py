@@ -225,6 +225,23 @@ async def test_views_and_targets(host: TaskHost) -> None:
     assert list(host.engine.targets()) == []
 
 
+async def test_a_stop_that_control_did_not_order_is_reported_before_anything_has_ended(
+    host: TaskHost,
+) -> None:
+    """A container may take its stop time; control must not show the task as wanted meanwhile."""
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    await host.deliver()
+    host.runtime.fault("stop", Fault(delay_s=60.0))
+    await host.engine.stop_task(ARN, "by hand")
+    (change,) = await host.deliver()
+    assert (change.status, change.containers[0].status) == ("RUNNING", "RUNNING")
+    assert (change.reason, change.stop_code) == ("by hand", "UserInitiated")
+    assert change.stopping_at > 0
+    await host.stop()
+    assert await host.unsent() == []
+
+
 async def test_an_operator_stops_a_task(host: TaskHost) -> None:
     await host.order(container("a"))
     await host.until_known("RUNNING")

@@ -70,7 +70,7 @@ def payloads(draw: st.DrawFn) -> TaskPayload:
 def something_happens(draw: st.DrawFn, sim: Simulation, *, friendly: bool) -> None:
     """One random event; the host's own steps are the likeliest."""
     keys = sorted(sim.live.inflight)
-    running = sorted(sim.world.running())
+    running = sorted(name for name, real in sim.world.containers.items() if real.running)
     choices: list[str] = ["time", "admit"]
     choices += ["complete"] * 6 if keys else []
     choices += ["exit", "judge"] if running else []
@@ -78,6 +78,7 @@ def something_happens(draw: st.DrawFn, sim: Simulation, *, friendly: bool) -> No
         choices += ["crash", "stop", "save"]
         choices += ["fail"] * 3 if keys else []
         choices += ["vanish"] if sim.world.containers else []
+        choices += ["start by hand"] if sim.startable() else []
     simple = {"admit": sim.admit, "save": sim.save, "stop": sim.order_stop}
     match draw(st.sampled_from(choices)):
         case "time":
@@ -99,6 +100,8 @@ def something_happens(draw: st.DrawFn, sim: Simulation, *, friendly: bool) -> No
             sim.judge(draw(st.sampled_from(running)), draw(st.sampled_from(list(Health))))
         case "vanish":
             sim.vanish(draw(st.sampled_from(sorted(sim.world.containers))))
+        case "start by hand":
+            sim.start_by_hand(draw(st.sampled_from(sim.startable())))
         case other:
             simple[other]()
     sim.turn()
@@ -139,6 +142,57 @@ def test_a_stopping_task_ends_and_leaves_nothing(data: st.DataObject) -> None:
     assert record.cleaned_at
     assert sim.reports.count("STOPPED") >= 1 or record.containers == {}
     assert sim.live.inflight == {}
+    assert sim.live.astray == {}
+
+
+def complete_all(sim: Simulation) -> None:
+    """Let every step succeed, and whatever follows from it."""
+    for _ in range(BOUND):
+        if not sim.live.inflight:
+            return
+        sim.complete(min(sim.live.inflight))
+        sim.turn()
+    pytest.fail(f"still busy after {BOUND} turns: {sim.record}")
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_what_is_started_again_after_its_end_is_stopped_once(data: st.DataObject) -> None:
+    """Whatever happens meanwhile, crashes included; then it is left to whoever insists."""
+    sim = Simulation(data.draw(payloads()), Policy(cleanup_wait_s=1e9))
+    sim.admit()
+    sim.turn()
+    complete_all(sim)
+    for name in data.draw(st.sets(st.sampled_from(sorted(sim.world.running()) or [""]))):
+        if name:
+            sim.exit(name, 3)
+    sim.turn()
+    complete_all(sim)
+    started: dict[str, int] = {}
+    for _ in range(data.draw(st.integers(1, 6))):
+        for name in sim.startable():
+            if data.draw(st.booleans()):
+                sim.start_by_hand(name)
+                started[name] = started.get(name, 0) + 1
+        sim.turn()
+        for key in sorted(sim.live.inflight):
+            if data.draw(st.booleans()):
+                sim.fail(key, data.draw(st.sampled_from(["unavailable", "timeout"])),
+                         done=data.draw(st.booleans()), answers=False)  # fmt: skip
+                sim.now += 60.0
+        if data.draw(st.booleans()):
+            sim.save()  # what has no report of its own is on the disk within a second
+            sim.crash()
+        sim.turn()
+        complete_all(sim)
+    sim.now += 60.0
+    sim.turn()
+    complete_all(sim)
+    for name, count in started.items():
+        container, real = sim.record.containers[name], sim.world.containers[name]
+        assert container.stopped_again_at
+        assert any(w.container == name for w in sim.plan.waits) is real.running
+        assert count > 1 or not real.running
 
 
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))

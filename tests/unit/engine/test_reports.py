@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine import reports
+from agent.engine.live import FailedPull, Live, Retry
 from agent.model import changes
 from agent.model.status import ContainerStatus, Health, TaskStatus
 from agent.model.task import NetworkBinding, TaskNetwork, TaskRecord
@@ -30,6 +31,10 @@ def fresh() -> TaskRecord:
     return record
 
 
+def ordered_to_stop(record: TaskRecord) -> None:
+    record.stopping_at, record.stop_ordered = NOW, True
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -43,13 +48,41 @@ def fresh() -> TaskRecord:
         (lambda r: setattr(r, "known", TaskStatus.CREATED), False),
         (lambda r: setattr(r, "known", TaskStatus.RUNNING), True),
         (lambda r: setattr(r, "host_ports", {"a": [1]}), False),
+        (lambda r: setattr(r, "stopping_at", NOW), True),
+        (ordered_to_stop, False),
     ],
 )
 def test_what_control_must_hear_of(change: Callable[[TaskRecord], None], told: bool) -> None:
     record = fresh()
-    before = reports.signature(record)
+    live = Live()
+    before = reports.signature(record, live)
     change(record)
-    assert (reports.signature(record) != before) is told
+    assert (reports.signature(record, live) != before) is told
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reasons"),
+    [
+        (Live(failed_pulls={"a": FailedPull("P: no")}), ["P: no", ""]),
+        (Live(retries={"b": Retry(1, NOW, NOW, "no", "C: no")}), ["", "C: no"]),
+        (Live(retries={"@network": Retry(1, NOW, NOW, "no", "N: no")}), ["N: no", "N: no"]),
+        (Live(retries={"@clean": Retry(1, NOW, NOW, "no", "no")}), ["", ""]),
+    ],
+)
+def test_what_holds_a_container_up_is_told_while_it_is_to_come_up(
+    trouble: Live, reasons: list[str]
+) -> None:
+    record = fresh()
+    told = reports.change_of(record, trouble, NOW)
+    assert [c.reason for c in told.containers] == reasons
+    differs = reports.signature(record, trouble) != reports.signature(record, Live())
+    assert differs is any(reasons)
+    for status in (ContainerStatus.RUNNING, ContainerStatus.STOPPED):
+        put(record, "a", status)
+        put(record, "b", status)
+        told = reports.change_of(record, trouble, NOW)
+        assert [c.reason for c in told.containers] == ["", ""]
+        assert reports.signature(record, trouble) == reports.signature(record, Live())
 
 
 def test_a_report_is_whole_and_goes_over_the_wire() -> None:
@@ -59,7 +92,7 @@ def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     put(record, "a", ContainerStatus.RUNNING, bindings=bindings, runtime_id="x" * 300)
     put(record, "b", ContainerStatus.STOPPED, bindings=bindings, exit_code=0, reason="r")
     record.known = TaskStatus.RUNNING
-    change = reports.change_of(record, NOW, lambda: "id-1")
+    change = reports.change_of(record, Live(), NOW, lambda: "id-1")
     assert changes.decode(changes.encode(change)) == change
     assert (change.id, change.task_arn, change.status, change.at) == ("id-1", ARN, "RUNNING", NOW)
     a, b = change.containers
@@ -72,12 +105,12 @@ def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     assert attachment.details["privateIPv4Address"] == "10.0.0.2"
     assert re.fullmatch(r"eni-[0-9a-f]{17}", attachment.details["networkInterfaceId"])
     record.network_held = False
-    assert reports.change_of(record, NOW).attachments[0].status == "DELETED"
+    assert reports.change_of(record, Live(), NOW).attachments[0].status == "DELETED"
 
 
 def test_ids_are_never_used_twice() -> None:
     record = fresh()
-    assert reports.change_of(record, NOW).id != reports.change_of(record, NOW).id
+    assert reports.change_of(record, Live(), NOW).id != reports.change_of(record, Live(), NOW).id
 
 
 def test_a_task_that_never_became_a_record_is_reported_stopped() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from agent.errors import EngineUnavailable
 from agent.images.flights import Flights
+from agent.images.progress import Progress
 
 if TYPE_CHECKING:
     from agent.images.flights import Report
@@ -24,28 +25,28 @@ class Work:
 
     async def __call__(self, report: Report) -> int:
         self.begun += 1
-        report("begun")
+        report(Progress("begun"))
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        report("done")
+        report(Progress("done"))
         return self.begun
 
 
 async def test_all_get_one_answer() -> None:
     flights: Flights[int] = Flights()
     work = Work()
-    lines: list[str] = []
+    told: list[Progress] = []
     waiting = [asyncio.ensure_future(flights.join("k", work)) for _ in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    waiting.append(asyncio.ensure_future(flights.join("k", work, lines.append)))
+    waiting.append(asyncio.ensure_future(flights.join("k", work, told.append)))
     await asyncio.sleep(0)
     work.gate.set()
     assert await asyncio.gather(*waiting) == [1, 1, 1, 1]
-    assert lines == ["begun", "done"]
+    assert [progress.line for progress in told] == ["begun", "done"]
     assert await flights.join("k", work) == 2, "what is done is not remembered"
 
 

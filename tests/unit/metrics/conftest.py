@@ -80,10 +80,8 @@ class Trees:
             (directory / name).write_text(text)
 
 
-def target(
-    *, pid: int = 7, network_pid: int = 0, runtime_id: str = RUNTIME_ID, parent: str = ""
-) -> SampleTarget:
-    return SampleTarget("arn/t1", "app", runtime_id, pid, network_pid, parent)
+def target(*, pid: int = 7, network_pid: int = 0, runtime_id: str = RUNTIME_ID) -> SampleTarget:
+    return SampleTarget("arn/t1", "app", runtime_id, pid, network_pid)
 
 
 @pytest.fixture

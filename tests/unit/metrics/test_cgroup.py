@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.metrics.cgroup import CgroupTree, Usage, parse_v1, parse_v2, slice_path
+from agent.metrics.cgroup import CgroupTree, Usage, parse_v1, parse_v2
 from tests.unit.metrics.conftest import RUNTIME_ID
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ V1 = Usage(10**9, 6000, 65536, 3, 101, 20)
 V2 = Usage(10**9, 7000, 0, 3, 101, 20)
 
 
-def usage_of(trees: Trees, *, pid: int = 0, parent: str = "", driver: str = "") -> Usage:
+def usage_of(trees: Trees, *, pid: int = 0, driver: str = "") -> Usage:
     tree = CgroupTree(trees.cgroup, proc=trees.proc, driver=driver)
-    reader = tree.open(RUNTIME_ID, pid=pid, cgroup_parent=parent)
+    reader = tree.open(RUNTIME_ID, pid=pid)
     try:
         return reader.read()
     finally:
@@ -29,27 +29,19 @@ def usage_of(trees: Trees, *, pid: int = 0, parent: str = "", driver: str = "") 
 
 
 @pytest.mark.parametrize(
-    ("parent", "driver", "relative"),
+    ("driver", "relative"),
     [
-        ("", "cgroupfs", f"docker/{RUNTIME_ID}"),
-        ("", "", f"docker/{RUNTIME_ID}"),
-        ("/ecs/t1", "cgroupfs", f"ecs/t1/{RUNTIME_ID}"),
-        ("", "systemd", f"system.slice/docker-{RUNTIME_ID}.scope"),
-        ("", "", f"system.slice/docker-{RUNTIME_ID}.scope"),
-        (
-            "ecstasks-t1.slice",
-            "systemd",
-            f"ecstasks.slice/ecstasks-t1.slice/docker-{RUNTIME_ID}.scope",
-        ),
+        ("cgroupfs", f"docker/{RUNTIME_ID}"),
+        ("", f"docker/{RUNTIME_ID}"),
+        ("systemd", f"system.slice/docker-{RUNTIME_ID}.scope"),
+        ("", f"system.slice/docker-{RUNTIME_ID}.scope"),
     ],
 )
-def test_finds_a_container_by_convention(
-    trees: Trees, parent: str, driver: str, relative: str
-) -> None:
+def test_finds_a_container_by_convention(trees: Trees, driver: str, relative: str) -> None:
     trees.v1(relative)
-    assert usage_of(trees, parent=parent, driver=driver) == V1
+    assert usage_of(trees, driver=driver) == V1
     trees.v2(relative)
-    assert usage_of(trees, parent=parent, driver=driver) == V2
+    assert usage_of(trees, driver=driver) == V2
 
 
 def test_believes_the_kernel_before_convention(trees: Trees) -> None:
@@ -92,7 +84,7 @@ def test_combined_controller_mounts(trees: Trees) -> None:
 def test_reads_anew_every_time(trees: Trees, *, keep_open: bool) -> None:
     trees.v1(f"docker/{RUNTIME_ID}")
     tree = CgroupTree(trees.cgroup, proc=trees.proc)
-    reader = tree.open(RUNTIME_ID, pid=0, cgroup_parent="", keep_open=keep_open)
+    reader = tree.open(RUNTIME_ID, pid=0, keep_open=keep_open)
     assert reader.open_files == (5 if keep_open else 0)
     assert reader.read().cpu_ns == 10**9
     trees.v1(f"docker/{RUNTIME_ID}", cpu_ns=2 * 10**9)
@@ -100,20 +92,6 @@ def test_reads_anew_every_time(trees: Trees, *, keep_open: bool) -> None:
     reader.close()
     reader.close()
     assert reader.open_files == 0
-
-
-@pytest.mark.parametrize(
-    ("parent", "path"),
-    [
-        ("", "system.slice"),
-        ("a.slice", "a.slice"),
-        ("a-b-c.slice", "a.slice/a-b.slice/a-b-c.slice"),
-        ("-.slice", ""),
-        ("/ecs/t1/", "ecs/t1"),
-    ],
-)
-def test_slice_paths(parent: str, path: str) -> None:
-    assert slice_path(parent) == path
 
 
 def test_unlimited_and_larger_caches() -> None:

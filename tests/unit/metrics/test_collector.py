@@ -75,7 +75,7 @@ def test_a_container_that_vanishes_is_left_out(collector: Collector, trees: Tree
     gone = target(runtime_id="d" * 64)
     assert len(only(collector, target(), gone).containers) == 2
     for controller in ("cpuacct", "memory", "pids", "blkio"):
-        shutil.rmtree(trees.cgroup / controller / gone.cgroup_parent / "docker" / ("d" * 64))
+        shutil.rmtree(trees.cgroup / controller / "docker" / ("d" * 64))
     collector.close()
     assert [c.runtime_id for c in only(collector, target(), gone).containers] == [RUNTIME_ID]
     never_was = target(runtime_id="e" * 64)

@@ -34,6 +34,38 @@ def test_any_text_is_read(text: str) -> None:
     resolvers.reachable(resolvers.parse(text).servers)
 
 
+def test_what_is_asked_for_replaces_list_by_list() -> None:
+    base = resolvers.parse("nameserver 192.0.2.1\nsearch a.example\noptions ndots:2\n")
+    assert resolvers.overlaid(base, resolvers.Resolvers()) == base
+    own = resolvers.Resolvers(servers=("192.0.2.9", "192.0.2.8"))
+    assert resolvers.text_of(resolvers.overlaid(base, own)) == (
+        "nameserver 192.0.2.9\nnameserver 192.0.2.8\nsearch a.example\noptions ndots:2\n"
+    )
+    own = resolvers.Resolvers(search=("b.example", "c.example"), options=("rotate",))
+    assert resolvers.text_of(resolvers.overlaid(base, own)) == (
+        "nameserver 192.0.2.1\nsearch b.example c.example\noptions rotate\n"
+    )
+
+
+def test_a_dot_alone_is_no_search_list() -> None:
+    base = resolvers.parse("nameserver 192.0.2.1\nsearch a.example\n")
+    own = resolvers.Resolvers(search=(".",))
+    assert resolvers.text_of(resolvers.overlaid(base, own)) == "nameserver 192.0.2.1\n"
+
+
+_names = st.lists(st.from_regex(r"[a-z0-9.:-]{1,9}", fullmatch=True), max_size=3).map(tuple)
+
+
+@given(_names, _names, _names)
+def test_what_is_written_is_read_again(
+    servers: tuple[str, ...], search: tuple[str, ...], options: tuple[str, ...]
+) -> None:
+    made = resolvers.Resolvers(servers=servers, search=search, options=options)
+    read = resolvers.parse(resolvers.text_of(made))
+    assert (read.servers, read.options) == (servers, options)
+    assert read.search == tuple(domain for domain in search if domain != ".")
+
+
 def test_reachable_leaves_out_loopback_ipv6_and_nonsense() -> None:
     servers = ["127.0.0.53", "::1", "fe80::1%eth0", "0.0.0.0", "host", "192.0.2.1"]
     assert resolvers.reachable(servers) == ("192.0.2.1",)

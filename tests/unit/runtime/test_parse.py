@@ -35,7 +35,6 @@ _INSPECT: dict[str, Any] = {
         "Health": {"Status": "unhealthy", "Log": None},
     },
     "Config": {"Labels": {"a": "b"}},
-    "HostConfig": {"CgroupParent": "/ecs/1"},
 }
 
 
@@ -54,7 +53,6 @@ def test_inspect() -> None:
         health=Health.UNHEALTHY,
         image_id="sha256:1",
         labels={"a": "b"},
-        cgroup_parent="/ecs/1",
     )
 
 

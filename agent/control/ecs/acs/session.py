@@ -4,7 +4,8 @@
 
     run() ─┬─ connect ─► read ─┬─ heartbeats: answered at once
            │     ▲             └─ orders: into the lane, in the order in which they came
-           │     └── waits: none after a clean end, else growing; 1 h once ECS knows us no more
+           │     └── waits: none after a clean end, else growing; 1 h once ECS knows us no more;
+           │                towards our own control endpoint those of ``control.backoff.Outage``
            └─ lane: one order after the other ─► durable ─► acknowledged
 
 Touches the network, and through what it is given the store and the tasks. No trouble with control
@@ -29,6 +30,7 @@ from msgspec import Struct
 from yarl import URL
 
 from agent.aws.signing import wire_url
+from agent.control.backoff import Outage
 from agent.control.ecs import verdicts
 from agent.control.ecs.acs import lane as lanes
 from agent.control.ecs.acs import messages, updates
@@ -124,11 +126,18 @@ class _Rhythm(Struct, kw_only=True):
     """How long to stay away, by what happened before."""
 
     errors: Growing
+    outage: Outage
+    """Instead of ``errors``, where our own control endpoint is at the other end."""
     hasty: Growing
     hasty_ends: int = 0
     """Connections in a row that ended in the ordinary way, but too soon."""
     began: float = 0.0
     """When the last connection was made, in the loop's time."""
+
+    def steady(self) -> None:
+        """Begin anew after trouble: a connection has lasted."""
+        self.errors.reset()
+        self.outage.over()
 
 
 class AcsSession:
@@ -141,10 +150,13 @@ class AcsSession:
         self._settings = settings
         self._parts = parts
         self._send_credentials = True
+        self._is_ours = False
+        """Our own control endpoint is at the other end."""
         self._rhythm = _Rhythm(
             errors=Growing(
                 settings.backoff_first_s, settings.backoff_limit_s, jitter=0.2, factor=1.5
             ),
+            outage=Outage(),
             hasty=Growing(settings.hasty_first_s, settings.hasty_limit_s),
         )
         self._lane = Lane(
@@ -194,6 +206,7 @@ class AcsSession:
         try:
             with self.promise.resting("waiting for a registration"):
                 instance = await self._parts.instance()
+            self._is_ours = instance.control_is_ours
             await self._converse(instance)
         except SocketClosed as error:
             if error.clean and INACTIVE not in str(error):
@@ -221,6 +234,8 @@ class AcsSession:
         asked_s = 0.0
         if isinstance(error, ControlUnavailable | AwsUnavailable):
             asked_s = error.retry_after_s
+        if self._is_ours:
+            return self._rhythm.outage.next_s(asked_s)
         return self._rhythm.errors.next_s(asked_s)
 
     def _after_clean_end(self, error: SocketClosed) -> float:
@@ -231,12 +246,13 @@ class AcsSession:
         if lasted_s >= self._settings.hasty_s:
             rhythm.hasty_ends = 0
             rhythm.hasty.reset()
-            return 0.0
+            # When our own control endpoint ends, all hosts of a fleet lose it in one moment.
+            return rhythm.outage.next_s() if self._is_ours else 0.0
         rhythm.hasty_ends += 1
         if rhythm.hasty_ends == 1:
             return 0.0
         self._parts.link.down(error)
-        return rhythm.hasty.next_s()
+        return rhythm.outage.next_s() if self._is_ours else rhythm.hasty.next_s()
 
     async def _converse(self, instance: Instance) -> None:
         """Connect and read until the connection ends, which is always by an error."""
@@ -251,7 +267,7 @@ class AcsSession:
             steady_s = settings.steady_s + random.uniform(0.0, settings.steady_jitter_s)  # noqa: S311
             loop = asyncio.get_running_loop()
             self._rhythm.began = loop.time()
-            steady = loop.call_later(steady_s, self._rhythm.errors.reset)
+            steady = loop.call_later(steady_s, self._rhythm.steady)
             stack.callback(steady.cancel)
             await self._read(socket, instance)
 

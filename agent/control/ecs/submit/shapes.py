@@ -59,7 +59,8 @@ class Wire(NamedTuple):
     """Leave out bindings on ``::``, which repeat those on ``0.0.0.0``."""
     ours: bool = False
     """The other end is our own control endpoint: tell it of addresses as well, which Amazon ECS
-    knows by itself because it attached the interfaces."""
+    knows by itself because it attached the interfaces, and of every container that is still to come
+    up, with the reason why it does not."""
 
 
 def call_of(change: TaskChange, wire: Wire) -> Call | None:
@@ -86,7 +87,7 @@ def cut(text: str, limit_bytes: int) -> str:
 
 
 def _task_call(change: TaskChange, wire: Wire) -> Call | None:
-    containers = [_container(c, wire) for c in change.containers if _is_told(c)]
+    containers = [_container(c, wire) for c in change.containers if _is_told(c, wire)]
     agents = [_agent(c.container_name, a) for c in change.containers for a in c.managed_agents]
     told_of_network = change.attachments if wire.ours else []
     if change.status == _PENDING and not (containers or agents or told_of_network):
@@ -112,8 +113,8 @@ def _task_call(change: TaskChange, wire: Wire) -> Call | None:
     return Call(SUBMIT_TASK, request)
 
 
-def _is_told(container: ContainerChange) -> bool:
-    return container.status != _CONTAINER_PENDING or bool(container.image_digest)
+def _is_told(container: ContainerChange, wire: Wire) -> bool:
+    return wire.ours or container.status != _CONTAINER_PENDING or bool(container.image_digest)
 
 
 def _is_time(at: float) -> bool:
@@ -122,10 +123,11 @@ def _is_time(at: float) -> bool:
 
 def _container(container: ContainerChange, wire: Wire) -> Request:
     told: Request = {"containerName": container.container_name, "status": container.status}
+    explained = wire.ours or container.status != _CONTAINER_PENDING
     texts = {
         "runtimeId": cut(container.runtime_id, ID_BYTES),
         "imageDigest": cut(container.image_digest, ID_BYTES),
-        "reason": cut(container.reason, REASON_BYTES),
+        "reason": cut(container.reason, REASON_BYTES) if explained else "",
     }
     told.update({name: text for name, text in texts.items() if text})
     if container.exit_code is not None:

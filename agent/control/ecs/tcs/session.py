@@ -27,6 +27,7 @@ import structlog
 from msgspec import Struct
 
 from agent.aws.signing import wire_url
+from agent.control.backoff import Outage
 from agent.control.ecs import frames
 from agent.control.ecs.calls import Growing
 from agent.control.ecs.seldom import Seldom
@@ -114,6 +115,8 @@ class _Ended(NamedTuple):
     clean: bool = False
     lasted: bool = False
     asked_s: float = 0.0
+    is_ours: bool = False
+    """Our own control endpoint was at the other end: see ``control.backoff.Outage``."""
 
 
 class TcsSession:
@@ -230,26 +233,30 @@ class TcsSession:
 
     async def _stay_connected(self) -> None:
         backoff = Growing(self._settings.backoff_first_s, self._settings.backoff_limit_s)
+        outage = Outage()
         hasty = False
         while True:
             ended = await self._session()
             self.error = ended.text
             # At once after an ordinary end, but not time and again after ends that came at once.
-            at_once = ended.clean and (ended.lasted or not hasty)
+            at_once = ended.clean and (ended.lasted or not hasty) and not ended.is_ours
             if ended.lasted or at_once:
                 backoff.reset()
+            if ended.lasted:
+                outage.over()
             hasty = not ended.lasted
             if not at_once:
                 if self._away.tell(error=ended.text):
                     self._tell_open = True
-                await asyncio.sleep(backoff.next_s(ended.asked_s))
+                pauses = outage if ended.is_ours else backoff
+                await asyncio.sleep(pauses.next_s(ended.asked_s))
 
     async def _session(self) -> _Ended:
         """Open one socket and use it to its end; return what ended it."""
         loop = asyncio.get_running_loop()
         opened_s = math.inf
+        instance = await self._registration.instance()
         try:
-            instance = await self._registration.instance()
             async with asyncio.timeout(_DIAL_S) as dialing:
                 url = self._url(await self._addresses.tcs(instance.arn), instance)
                 async with self._dialer.dial(url) as socket:
@@ -259,12 +266,14 @@ class TcsSession:
         except (AwsFailure, ControlUnavailable, TimeoutError) as failure:
             error = failure
         except Exception as failure:  # noqa: BLE001 - telemetry must not end the agent
-            return _Ended(f"{type(failure).__name__}: {failure}")
+            text = f"{type(failure).__name__}: {failure}"
+            return _Ended(text, is_ours=instance.control_is_ours)
         return _Ended(
             text=str(error) or f"no session within {_DIAL_S:g} s",
             clean=isinstance(error, SocketClosed) and error.clean,
             lasted=loop.time() - opened_s >= _LASTING_S,
             asked_s=_asked_s(error),
+            is_ours=instance.control_is_ours,
         )
 
     async def _use(self, socket: Socket, url: URL) -> AgentError:

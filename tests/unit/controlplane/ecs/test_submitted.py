@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.controlplane.ecs import submitted
+from agent.controlplane.records import ContainerRecord, TaskRecord
 
 REQUEST: dict[str, Any] = {
     "cluster": "default",
@@ -36,6 +37,36 @@ def test_details_as_a_map_and_as_a_list() -> None:
         raw = {"attachments": [{"attachmentArn": "e", "type": "T", "details": details}]}
         (attachment,) = submitted.of_task(REQUEST, raw, 1.0).attachments
         assert (attachment.id, attachment.type, attachment.details) == ("e", "T", {"k": "v"})
+
+
+def test_a_reason_stays_with_the_status_that_it_explains() -> None:
+    """A request names what is new; a reason that it leaves out holds as long as the status does."""
+    task = TaskRecord(
+        id="t",
+        arn="arn:t",
+        cluster="default",
+        task_definition_arn="arn:d",
+        family="web",
+        revision=1,
+        containers=[ContainerRecord(name="a", arn="c1", essential=False)],
+    )
+
+    def told(number: int, status: str, **more: Any) -> None:
+        nonlocal task
+        containers = [{"containerName": "a", "status": status, **more}]
+        request = {"task": "arn:t", "status": "PENDING", "containers": containers, "n": number}
+        task = submitted.apply(task, submitted.of_task(request, {}, 10.0 + number))
+
+    told(1, "PENDING", reason="CannotPullContainerError: refused")
+    assert task.containers[0].reason == "CannotPullContainerError: refused"
+    told(2, "PENDING", imageDigest="sha256:1")
+    assert task.containers[0].reason == ""
+    told(3, "PENDING", reason="CannotCreateContainerError: away")
+    told(4, "RUNNING")
+    assert task.containers[0].reason == ""
+    told(5, "STOPPED", reason="OutOfMemoryError: Container killed due to memory usage")
+    told(6, "STOPPED", exitCode=137)
+    assert task.containers[0].reason.startswith("OutOfMemoryError")
 
 
 _junk = st.recursive(

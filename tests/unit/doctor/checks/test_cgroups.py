@@ -42,6 +42,11 @@ def test_swap_does_not_matter_where_there_is_none() -> None:
     assert levels(cgroups.judge(bare, engine(SwapLimit=False))) == {"ok"}
 
 
+def test_a_list_that_cannot_be_read_says_nothing_about_limits() -> None:
+    blank = msgspec.structs.replace(V2, controllers=frozenset())
+    assert levels(cgroups.judge(blank, engine())) == {"warning"}
+
+
 def test_controllers_that_are_off() -> None:
     table = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t1\t1\nmemory\t0\t1\t0\n"
     found = cgroups.Cgroups(version=1, controllers=cgroups.enabled_controllers(table))

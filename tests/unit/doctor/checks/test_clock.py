@@ -15,7 +15,7 @@ CLOCK = clock.Clock(now=1.8e9, synchronised=True, drift_s=0.0, looked_s=0.2, ser
     ("changes", "level"),
     [
         ({}, "ok"),
-        ({"synchronised": None}, "ok"),
+        ({"synchronised": None}, "warning"),
         ({"synchronised": False}, "warning"),
         ({"synchronised": False, "services": ()}, "warning"),
         ({"now": 0.0}, "error"),

@@ -38,6 +38,7 @@ def changed(**changes: Any) -> Contact:
         (Contact(name_trouble="Name or service not known"), "error", "getent hosts control"),
         (changed(meeting=None, trouble="x: nobody listens; start control"), "error", "start"),
         (changed(meeting=None, trouble="x", refused=True), "error", "ecs-agent join"),
+        (changed(meeting=None, token_unread="/etc/ecs/token"), "warning", "as root"),
     ],
 )
 def test_control(contact: Contact, level: str, word: str) -> None:

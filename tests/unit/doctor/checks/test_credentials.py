@@ -21,6 +21,13 @@ def test_a_token_file_must_be_roots_alone() -> None:
         assert "chmod 600 /etc/ecs/token" in only(findings, Level.ERROR).command
 
 
+def test_a_token_file_that_only_root_may_read() -> None:
+    hidden = credentials.SecretFile(path="/etc/ecs/token", unread=True)
+    finding = only(credentials.judge(hidden, endpoint="http://c"), Level.WARNING)
+    assert "/etc/ecs/token is there and good is not known" in finding.seen
+    assert finding.command == "sudo ecs-agent doctor"
+
+
 def test_a_token_file_that_is_of_no_use(tmp_path: Path) -> None:
     missing = credentials.look_at(tmp_path / "token")
     assert "join" in only(credentials.judge(missing, endpoint="x"), Level.ERROR).command

@@ -13,19 +13,35 @@ from agent.network.claims import Route
 from tests.support.findings import levels, only
 
 LAN = Route(network=IPv4Network("192.168.1.0/24"), interface="eth0", via_gateway=False)
-PATHS = forwarding.Paths(forwards=True, routes=(LAN,), default_mtu=1500, docker_mtu=1500)
+DOCKER0 = forwarding.Bridge(mtu=1500)
+PATHS = forwarding.Paths(
+    forwards=True, routes=(LAN,), default_link="eth0", default_mtu=1500, bridge=DOCKER0
+)
+
+
+def bridge(**changes: Any) -> dict[str, Any]:
+    return {"bridge": msgspec.structs.replace(DOCKER0, **changes)}
 
 
 @pytest.mark.parametrize(
     ("changes", "level", "word"),
     [
         ({"forwards": False}, "warning", "ip_forward=1"),
-        ({"forwards": False, "agent_runs": True}, "error", "ip_forward=1"),
+        (
+            {"forwards": False, "agent_runs": True, "task_bridge_exists": True},
+            "error",
+            "ip_forward=1",
+        ),
         ({"forward_drops": True}, "error", "ecs-br0"),
         ({"dropping_chains": ("inet mine forward",)}, "warning", "nft insert rule inet mine"),
-        ({"default_mtu": 0}, "warning", "gateway"),
+        ({"default_mtu": 0, "default_link": ""}, "warning", "gateway"),
         ({"default_mtu": 1400}, "warning", '"mtu": 1400'),
-        ({"default_mtu": 1000, "docker_mtu": 0}, "warning", "MTU"),
+        ({"default_mtu": 1000, **bridge(mtu=0)}, "warning", "MTU"),
+        (bridge(exists=False, mtu=0), "error", "systemctl restart docker"),
+        (bridge(exists=False, mtu=0, name="lan0"), "error", "make lan0 as it was"),
+        (bridge(is_up=False), "error", "ip link set docker0 up"),
+        (bridge(none=True, mtu=0), "warning", '"bridge": "none"'),
+        ({"agent_runs": True}, "error", "the agent makes it anew"),
     ],
 )
 def test_ways_that_are_closed(changes: dict[str, Any], level: str, word: str) -> None:
@@ -66,4 +82,44 @@ def test_chains_that_drop_what_is_forwarded() -> None:
     }
     text = msgspec.json.encode(listed).decode()
     assert forwarding.dropping_chains(text, "ecs_agent") == ("inet mine forward",)
-    assert forwarding.dropping_chains("", "ecs_agent") == ()
+    assert forwarding.dropping_chains('{"nftables": []}', "ecs_agent") == ()
+    assert forwarding.dropping_chains("", "ecs_agent") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "unknown", "not_ok"),
+    [
+        ({"forwards": None}, "net.ipv4.ip_forward", "ip_forward is on"),
+        (
+            {"forward_drops": None, "policy_trouble": "you must be root", "bridge_filter": True},
+            "whether iptables lets forwarded packets pass is not known (you must be root)",
+            "iptables lets",
+        ),
+        ({"forward_drops": True, "docker_chain": None}, "DOCKER-USER", "tasks pass"),
+        ({"dropping_chains": None, "chains_trouble": "not permitted"}, "not permitted", "nftables"),
+        ({"routes": None}, "claims the addresses of tasks", "no route"),
+        ({"default_mtu": 0}, "the MTU of eth0", "packets of"),
+        (bridge(exists=False, mtu=0, unasked="only root may"), "only root may", "docker0"),
+    ],
+)
+def test_what_cannot_be_found_out_is_neither_ok_nor_wrong(
+    changes: dict[str, Any], unknown: str, not_ok: str
+) -> None:
+    findings = forwarding.judge(Settings(), msgspec.structs.replace(PATHS, **changes))
+    assert unknown in only(findings, Level.WARNING).seen
+    assert not [f for f in findings if f.level is Level.OK and not_ok in f.seen]
+
+
+def test_sizes_of_packets_are_always_told() -> None:
+    seen = [finding.seen for finding in forwarding.judge(Settings(), PATHS)]
+    assert "packets of 1500 bytes pass to the outside, 1500 on docker0" in seen
+    gone = msgspec.structs.replace(PATHS, **bridge(exists=False, mtu=0))
+    seen = [finding.seen for finding in forwarding.judge(Settings(), gone)]
+    assert "packets of 1500 bytes pass to the outside" in seen
+
+
+def test_the_bridge_that_the_engine_names() -> None:
+    answer = b'{"Options": {"com.docker.network.bridge.name": "lan0"}}'
+    assert forwarding.bridge_of(answer) == "lan0"
+    for other in (b"{}", b"[]", b"nonsense", b'{"Options": null}'):
+        assert forwarding.bridge_of(other) == "docker0"

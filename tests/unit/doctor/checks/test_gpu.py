@@ -16,6 +16,7 @@ CARD = GpuReport(gpus=(Gpu(uuid="GPU-1", name="T4", memory_mib=1),), driver_vers
     [
         (gpu.Gpus(), None, "ok"),
         (gpu.Gpus(), True, "error"),
+        (gpu.Gpus(hardware=None), None, "warning"),
         (gpu.Gpus(hardware=1), None, "warning"),
         (gpu.Gpus(hardware=1), False, "ok"),
         (gpu.Gpus(hardware=1, driver=GpuReport(trouble="version mismatch")), None, "error"),

@@ -37,6 +37,16 @@ def test_missing_programs() -> None:
     assert levels(judged_kernel(iptables=gone)) == {"ok", "warning"}
 
 
+def test_a_chain_that_only_root_may_look_for() -> None:
+    seen = only(judged_kernel(docker_chain=None), Level.WARNING).seen
+    assert seen == (
+        "whether iptables v1.8.9 (nf_tables) has Docker's chain DOCKER-USER is not known"
+    )
+    assert not [f for f in judged_kernel(docker_chain=None) if "without Docker's" in f.seen]
+    broken = Output(code=1, err="exec format error")
+    assert "iptables does not work" in only(judged_kernel(iptables=broken), Level.ERROR).seen
+
+
 def test_an_old_kernel_and_no_root() -> None:
     assert levels(judged_kernel(release="4.14.336-amzn2")) == {"ok", "warning"}
     assert levels(judged_kernel(is_root=False, probed={})) == {"ok", "warning"}

@@ -35,6 +35,8 @@ def judged(settings: Settings, **changes: Any) -> list[Finding]:
         (EC2, {"left_s": -60.0}, "error", "amazon-ssm-agent"),
         (ANYWHERE, {"age_s": 7300.0}, "warning", "amazon-ssm-agent"),
         (EC2, {"age_s": 7300.0}, "ok", ""),
+        (ANYWHERE, {"unread": True}, "warning", "as root"),
+        (EC2, {"unread": True}, "warning", "as root"),
         (ANYWHERE, {"missing": True}, "warning", "activation"),
         (EC2, {"missing": True}, "ok", ""),
         (ANYWHERE, {"trouble": "no profile"}, "error", "ECS_ALTERNATE_CREDENTIAL_PROFILE"),

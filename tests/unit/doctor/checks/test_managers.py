@@ -67,6 +67,8 @@ def test_other_managers() -> None:
 
     network_manager = frozenset({"NetworkManager"})
     assert levels() == {"ok"}
+    assert levels(active=None) == {"warning"}
+    assert levels(active=frozenset({"firewalld"}), firewalld_trusts=None) == {"warning"}
     assert levels(active=network_manager) == {"warning"}
     assert levels(active=network_manager, leaves_veth=True) == {"ok"}
     assert levels(active=frozenset({"firewalld"})) == {"warning"}

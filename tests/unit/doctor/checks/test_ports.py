@@ -29,4 +29,13 @@ def test_ranges_for_dynamic_ports() -> None:
         findings = judged_ports([], Settings(dynamic_host_port_range=narrow))
         assert "ECS_DYNAMIC_HOST_PORT_RANGE" in only(findings, Level.WARNING).mend
     assert ports.range_of("1024\t2048\n") == (1024, 2048)
-    assert ports.range_of("") == (32768, 60999)
+    assert ports.range_of("") is None
+
+
+def test_what_the_kernel_does_not_tell() -> None:
+    findings = ports.judge(Settings(), None, kernel_range=(32768, 60999), agent_pid=0)
+    assert "who listens on which port is not known" in only(findings, Level.WARNING).seen
+    findings = ports.judge(Settings(), [], kernel_range=None, agent_pid=0)
+    assert "the kernel's range cannot be read" in only(findings, Level.WARNING).seen
+    chosen = Settings(dynamic_host_port_range=(40000, 41000))
+    assert levels(ports.judge(chosen, [], kernel_range=None, agent_pid=0)) == {"ok"}

@@ -12,6 +12,11 @@ def test_other_agents() -> None:
     assert levels(rivals.judge(both)) == {"error"}
     assert levels(rivals.judge(rivals.Others(ours=(7,)))) == {"warning"}
     assert levels(rivals.judge(rivals.Others(kubelet=7))) == {"warning"}
+    for unknown in (
+        rivals.Others(containers_unknown="only root may ask"),
+        rivals.Others(processes_unknown=True),
+    ):
+        assert levels(rivals.judge(unknown)) == {"warning"}
 
 
 def test_agents_are_known_by_their_command_lines() -> None:

@@ -116,3 +116,10 @@ def test_what_the_agent_says_of_itself(changes: dict[str, Any], word: str) -> No
 def test_properties_of_a_unit() -> None:
     text = "LoadState=loaded\nStatusText=a=b\n\nResult=\n"
     assert service.properties(text) == {"LoadState": "loaded", "StatusText": "a=b", "Result": ""}
+
+
+def test_a_systemd_that_says_nothing() -> None:
+    found = Service(systemd=True, trouble="Failed to connect to bus")
+    findings = service.judge(found, NOT_RUNNING, configured=True, now=1000.0)
+    assert levels(findings) == {"warning"}
+    assert "Failed to connect to bus" in findings[0].seen

@@ -190,6 +190,24 @@ def test_our_own_control_is_told_of_addresses() -> None:
     ]
 
 
+def test_only_our_own_control_is_told_why_a_container_does_not_come_up() -> None:
+    """Amazon's agent gives no reason before the end; ours is told, and told that it has passed."""
+    text = "CannotPullContainerError: connection refused"
+    failing = ContainerChange(container_name="a", status="PENDING", reason=text)
+    known = ContainerChange(
+        container_name="a", status="PENDING", reason=text, image_digest="sha256:1"
+    )
+    passed = ContainerChange(container_name="a", status="PENDING")
+    assert call_of(change("PENDING", containers=[failing]), AMAZON) is None
+    amazon = call_of(change("PENDING", containers=[known]), AMAZON)
+    assert amazon is not None
+    assert "reason" not in amazon.request["containers"][0]
+    for told, reason in ((failing, text), (passed, "")):
+        ours = call_of(change("PENDING", containers=[told]), OURS)
+        assert ours is not None
+        assert ours.request["containers"][0].get("reason", "") == reason
+
+
 def test_long_texts_are_cut_by_bytes() -> None:
     long = "ä" * 2000
     told = change(

@@ -1,0 +1,128 @@
+"""A container that joins its task's network namespace: what it may still ask for. Pure.
+
+The sandbox owns the namespace and what the engine keeps with it: host name, hosts file, name servers,
+addresses and ports. Of what the engine refuses or ignores in a container that joins, name servers are
+given to it in a file of its own (``network.resolv_files``); a container that wants no network joins
+nothing; all else is refused by name, as Amazon ECS does when such a task definition is registered.
+Kernel parameters of the network are the engine's to set, in the namespace that all of the task share.
+
+Source: Docker Engine 20.10 to 28, ``runconfig/hostconfig_unix.go``.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+
+from agent.engine import overlay
+from agent.errors import PayloadError
+from agent.model import reasons
+from agent.model.status import NetworkMode
+from agent.network.resolv_files import IN_CONTAINER
+from agent.network.resolvers import Resolvers
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.model.payload import Container, TaskPayload
+
+_LISTS = ("Dns", "DnsSearch", "DnsOptions")
+_REFUSED = {
+    "Hostname": "hostname",
+    "Domainname": "domain name",
+    "MacAddress": "MAC address",
+    "ExtraHosts": "extraHosts",
+    "Links": "links",
+    "PortBindings": "published ports",
+    "PublishAllPorts": "published ports",
+}
+"""Members of ``Config`` and ``HostConfig``, and what their users call them."""
+
+
+def wants_no_network(config: Mapping[str, Any]) -> bool:
+    """Tell whether the container is to have no network (``disableNetworking``)."""
+    return bool(config.get("NetworkDisabled"))
+
+
+def own_resolvers(payload: TaskPayload, container: Container) -> Resolvers | None:
+    """Return the name servers that a joining container asks for; None where it asks for none.
+
+    Raises:
+        PayloadError: its ``dockerConfig`` cannot be read, or names no name servers.
+    """
+    docker = container.docker_config
+    if payload.mode is not NetworkMode.AWSVPC or not docker.host_config:
+        return None
+    host_config: dict[str, Any] = {}
+    given = overlay.parse(docker.host_config, reasons.HOST_CONFIG, "hostConfig")
+    overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
+    if not any(host_config.get(name) for name in _LISTS):
+        return None
+    config: dict[str, Any] = {}
+    given = overlay.parse(docker.config, reasons.CLIENT_CONFIG, "config")
+    overlay.overlay(config, given, spelling=overlay.CONFIG_KEYS)
+    if wants_no_network(config):
+        return None
+    servers, search, options = (_words(container, host_config, name) for name in _LISTS)
+    for server in servers:
+        try:
+            ip_address(server)
+        except ValueError:
+            text = f"dnsServers of container {container.name}: {server[:60]!r} is no IP address"
+            raise PayloadError(text, name=reasons.HOST_CONFIG) from None
+    return Resolvers(servers=servers, search=search, options=options)
+
+
+def _words(container: Container, host_config: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = host_config.get(name) or []
+    if not isinstance(value, list) or not all(_is_word(word) for word in value):
+        text = f"dockerConfig.hostConfig.{name} of container {container.name} is no list of words"
+        raise PayloadError(text, name=reasons.HOST_CONFIG)
+    return tuple(value)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value.split()) == 1
+
+
+def join(
+    container: Container,
+    config: dict[str, Any],
+    host_config: dict[str, Any],
+    *,
+    sandbox_id: str,
+    resolv_conf: str,
+) -> None:
+    """Have a container join the sandbox; changes both halves of its body in place.
+
+    ``resolv_conf`` is the path of its own file on the host, empty where it has none.
+
+    Raises:
+        PayloadError: it asks for something that only the sandbox can have.
+    """
+    if wants_no_network(config):
+        host_config["NetworkMode"] = NetworkMode.NONE.value
+        return
+    for half in (config, host_config):
+        for name in _REFUSED.keys() & half.keys():
+            if half.pop(name):
+                text = (
+                    f"container {container.name} asks for {_REFUSED[name]}, which containers of a "
+                    "task in awsvpc mode cannot have: its network is shared by all of them"
+                )
+                raise PayloadError(text, name=reasons.HOST_CONFIG)
+    host_config["NetworkMode"] = f"container:{sandbox_id}"
+    for name in _LISTS:
+        host_config.pop(name, None)
+    # Says which ports the image serves and opens none: they are all open at the task's address.
+    config.pop("ExposedPorts", None)
+    if resolv_conf and not _brings_its_own(host_config):
+        mode = "ro,z" if host_config.get("ReadonlyRootfs") else "z"
+        bind = f"{resolv_conf}:{IN_CONTAINER}:{mode}"
+        host_config["Binds"] = [*(host_config.get("Binds") or []), bind]
+
+
+def _brings_its_own(host_config: Mapping[str, Any]) -> bool:
+    """Tell whether a mount of the task definition lies in the place of the file."""
+    binds = host_config.get("Binds") or []
+    return any(IN_CONTAINER in str(bind).split(":")[1:2] for bind in binds)

@@ -1,0 +1,132 @@
+"""Images that a registry does not give at once: what an operator sees meanwhile, and in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.resources.inventory import architecture_name
+from agent.runtime import pause
+from tests.integration.e2e.conftest import describe, register, run
+from tests.support.fleet import eventually
+from tests.support.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.fleet import Fleet
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+FAST = {"Delay": 1, "MaxAttempts": 60}
+FOR_EVER = 1_000_000
+
+
+class Shop:
+    """A registry in a thread of its own, with one image in it that runs until it is stopped."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="registry")
+        self._thread.start()
+        self.registry = self._do(self._open())
+        kind = "amd64" if architecture_name(os.uname().machine) == "x86_64" else "arm64"
+        program = Path(pause.__file__).with_name(f"pause-{kind}").read_bytes()
+        self.repository = f"test/{uuid.uuid4().hex[:12]}"
+        self.digest = self.registry.push(self.repository, "v1", program, architecture=kind)
+        self.name = f"{self.registry.host}/{self.repository}:v1"
+
+    @staticmethod
+    async def _open() -> Registry:
+        made = Registry()
+        await made.start()
+        return made
+
+    def _do(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+
+    def hang(self, *, on: bool) -> None:
+        gate = self.registry.open
+        self._loop.call_soon_threadsafe(gate.clear if on else gate.set)
+
+    def close(self) -> None:
+        self._do(self.registry.stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        for name in (self.name, f"{self.name.rpartition(':')[0]}@{self.digest}"):
+            subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
+
+
+@pytest.fixture
+def shop(one_host: Fleet) -> Iterator[Shop]:
+    made = Shop()
+    yield made
+    one_host.stop_tasks()
+    made.close()
+
+
+def only(client: Any, arn: str) -> dict[str, Any]:
+    (container,) = describe(client, arn)[0]["containers"]
+    found: dict[str, Any] = container
+    return found
+
+
+def test_a_pull_that_is_tried_again_is_seen_and_then_forgotten(one_host: Fleet, shop: Shop) -> None:
+    client, agent_ = one_host.client(), one_host.agents[0]
+    shop.registry.failures = FOR_EVER
+    (arn,) = run(client, _without_command(client, shop.name))
+    shown = eventually(lambda: only(client, arn).get("reason"), within_s=5, what="a reason")
+    assert shown.startswith("CannotPullContainerError: Error response from daemon: ")
+    assert only(client, arn)["lastStatus"] == "PENDING"
+    task = describe(client, arn)[0]
+    assert (task["lastStatus"], task["desiredStatus"]) == ("PENDING", "RUNNING")
+    assert "stopCode" not in task
+
+    def why() -> str:
+        text = agent_.cli("why", arn.rpartition("/")[2])
+        return text if "next try in" in text else ""
+
+    told = eventually(why, within_s=5, what="the next try is named")
+    assert "CannotPullContainerError" in told
+    assert f"the pull of {shop.name}" in told
+
+    shop.registry.failures = 0
+    client.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=FAST)
+    container = only(client, arn)
+    assert "reason" not in container
+    assert container["imageDigest"] == shop.digest
+    task = describe(client, arn)[0]
+    assert task["pullStartedAt"] < task["pullStoppedAt"] <= task["startedAt"]
+
+
+def test_a_stop_during_a_pull_says_nothing_wrong(one_host: Fleet, shop: Shop) -> None:
+    client = one_host.client()
+    shop.hang(on=True)
+    (arn,) = run(client, _without_command(client, shop.name))
+    eventually(lambda: shop.registry.asked, what="the registry is asked")
+    client.stop_task(task=arn, reason="changed my mind")
+    client.get_waiter("tasks_stopped").wait(tasks=[arn], WaiterConfig=FAST)
+    shop.hang(on=False)
+    task = describe(client, arn)[0]
+    assert (task["stopCode"], task["stoppedReason"]) == ("UserInitiated", "changed my mind")
+    assert task["pullStartedAt"] <= task["pullStoppedAt"]
+    assert "reason" not in task["containers"][0]
+
+
+def test_an_image_that_was_given_by_digest_shows_it(one_host: Fleet, shop: Shop) -> None:
+    client = one_host.client()
+    pinned = f"{shop.name.rpartition(':')[0]}@{shop.digest}"
+    (arn,) = run(client, _without_command(client, pinned))
+    client.get_waiter("tasks_running").wait(tasks=[arn], WaiterConfig=FAST)
+    assert only(client, arn)["imageDigest"] == shop.digest
+
+
+def _without_command(client: Any, image: str) -> str:
+    return register(client, image, "", containers=[{"command": []}])

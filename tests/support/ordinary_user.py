@@ -1,0 +1,48 @@
+"""Runs the doctor as a user who is not root and prints what it found as JSON; started as a process.
+
+The checks run once as root first: what they import is not for everybody to read on every machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+
+from agent.config import Settings
+from agent.doctor.examine import examine
+from agent.doctor.host import Host
+
+if TYPE_CHECKING:
+    from agent.doctor.findings import Report
+
+NOBODY = 65534
+
+
+async def look(settings: Settings) -> Report:
+    host = Host(settings=settings)
+    try:
+        return await examine(host)
+    finally:
+        await host.close()
+
+
+def main(docker_host: str, token_file: str, control: str) -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    settings = Settings(
+        docker_host=docker_host, control_token_file=Path(token_file), control_endpoint=control
+    )
+    asyncio.run(look(settings))
+    os.setgroups([])
+    os.setgid(NOBODY)
+    os.setuid(NOBODY)
+    sys.stdout.write(msgspec.json.encode(asyncio.run(look(settings))).decode())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,85 @@
+"""Steps touch the host and leave the record to its runner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.engine.live import NETWORK, VOLUMES, Live, Step, StepKind
+from agent.engine.steps import Steps, StepSettings, Tools
+from agent.images import Progress
+from agent.model import task
+from agent.model.payload import PortMapping, Volume
+from agent.network.resolv_files import ResolvFiles
+from tests.support.memory_engine import MemoryEngine
+from tests.support.task_host import OWNER, Networks, Ports
+from tests.support.tasks import NOW, container, new_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.engine.steps import Outcome
+    from agent.model.payload import Container
+    from agent.model.task import TaskRecord
+
+
+class TurnTaker:
+    """A runner that writes only when it is asked to, and sees whether somebody else has written."""
+
+    def __init__(self, record: TaskRecord) -> None:
+        self._record = record
+        self._as_written = task.encode(record)
+        self._posted: list[Outcome] = []
+
+    def post(self, message: Outcome) -> None:
+        self._posted.append(message)
+
+    async def saved(self) -> None:
+        self.take_turn()
+
+    def take_turn(self, *more: Outcome) -> None:
+        assert task.encode(self._record) == self._as_written, "somebody else changed the record"
+        posted, self._posted = [*self._posted, *more], []
+        for message in posted:
+            message(NOW)
+        self._as_written = task.encode(self._record)
+
+
+async def _image(container: Container, on_progress: Callable[[Progress], None]) -> str:
+    on_progress(Progress("Downloading", "CannotPullContainerError: no", 1.0))
+    on_progress(Progress("Downloading"))
+    return f"sha256:{container.image}"
+
+
+@pytest.mark.parametrize("mode", ["bridge", "awsvpc"])
+async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path) -> None:
+    record = new_record(
+        container("a", port_mappings=[PortMapping(container_port=80)]),
+        network_mode=mode,
+        volumes=[Volume(name="v")],
+    )
+    networks, runner = Networks(), TurnTaker(record)
+    tools = Tools(
+        runtime=MemoryEngine(),
+        claim_network=networks.claim,
+        release_network=networks.release,
+        ensure_image=_image,
+        ports=Ports(),
+        resolv_files=ResolvFiles(tmp_path),
+    )
+    steps = Steps(record, Live(), tools, StepSettings(cluster="default", owner=OWNER), runner)
+    for kind, key in (
+        *([(StepKind.CLAIM_NETWORK, NETWORK)] if mode == "awsvpc" else []),
+        (StepKind.VOLUMES, VOLUMES),
+        (StepKind.PULL, "a"),
+        (StepKind.CREATE, "a"),
+        (StepKind.START, "a"),
+        (StepKind.INSPECT, "a"),
+        (StepKind.STOP, "a"),
+    ):
+        outcome = await steps.do(Step(kind, key))
+        runner.take_turn(outcome)
+    assert record.containers["a"].known.wire() == "STOPPED"
+    assert bool(record.host_ports) == (mode == "bridge")

@@ -1,0 +1,124 @@
+"""A state file that is removed by hand while the agent has it open."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+import structlog
+
+from agent.errors import StateFailure
+from agent.model.changes import TaskChange
+from agent.state import Batch, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+async def put(store: Store, number: int) -> None:
+    batch = Batch()
+    batch.put("task", f"t{number}", f"body {number}".encode())
+    batch.enqueue(TaskChange(id=f"c{number}", task_arn="a", status="RUNNING", at=1.0))
+    await store.commit(batch)
+
+
+async def kept(path: Path) -> tuple[list[str], int]:
+    """What the next process finds: the keys of the records, and how many reports."""
+    store = await Store.open(path)
+    try:
+        return list(await store.load("task", bytes)), store.outbox.size
+    finally:
+        await store.close()
+
+
+def the_file(path: Path) -> None:
+    path.unlink()
+
+
+def the_file_and_its_companions(path: Path) -> None:
+    for name in list(path.parent.iterdir()):
+        name.unlink()
+
+
+def the_directory(path: Path) -> None:
+    shutil.rmtree(path.parent)
+
+
+REMOVALS = [the_file, the_file_and_its_companions, the_directory]
+
+
+@pytest.mark.parametrize("remove", REMOVALS)
+async def test_nothing_is_lost(tmp_path: Path, remove: Callable[[Path], None]) -> None:
+    path = tmp_path / "data/agent.db"
+    store = await Store.open(path)
+    for number in range(3):
+        await put(store, number)
+    await asyncio.to_thread(remove, path)
+    with structlog.testing.capture_logs() as logs:
+        await put(store, 3)
+        await put(store, 4)
+    assert [line["event"] for line in logs] == [
+        "the state file was removed; it has been written anew"
+    ]
+    assert await asyncio.to_thread(lambda: path.stat().st_mode & 0o777) == 0o600
+    with pytest.raises(StateFailure, match="another agent"):
+        await Store.open(path)
+    await store.close()
+    assert await kept(path) == (["t0", "t1", "t2", "t3", "t4"], 5)
+    left = {entry.name for entry in await asyncio.to_thread(lambda: list(path.parent.iterdir()))}
+    assert left <= {"agent.db", "agent.db.lock", "agent.db-wal", "agent.db-shm"}
+
+
+async def test_it_is_put_back_though_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "data/agent.db"
+    store = await Store.open(path)
+    await put(store, 0)
+    await asyncio.to_thread(the_directory, path)
+    await store.beat()
+    copy = tmp_path / "copy.db"
+    await asyncio.to_thread(shutil.copyfile, path, copy)  # as it is when the power goes now
+    await store.close()
+    assert await kept(copy) == (["t0"], 1)
+
+
+async def test_as_long_as_it_cannot_be_put_back_nothing_is_called_durable(tmp_path: Path) -> None:
+    path = tmp_path / "data/agent.db"
+    store = await Store.open(path)
+    await put(store, 0)
+
+    def replace_directory() -> None:
+        the_directory(path)
+        path.parent.write_text("a file in its place")
+
+    await asyncio.to_thread(replace_directory)
+    for number in (1, 2):
+        with pytest.raises(StateFailure, match=r"agent\.db"):
+            await put(store, number)
+    await store.beat()
+    assert store.problems
+    await asyncio.to_thread(path.parent.unlink)
+    await put(store, 3)
+    assert not store.problems
+    await store.close()
+    assert await kept(path) == (["t0", "t3"], 2)
+
+
+async def test_a_file_that_somebody_put_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "data/agent.db"
+    store = await Store.open(path)
+    await put(store, 0)
+
+    def replace_file() -> None:
+        path.unlink()
+        path.write_bytes(b"a backup")
+
+    await asyncio.to_thread(replace_file)
+    await put(store, 1)
+    await store.beat()
+    assert await asyncio.to_thread(path.read_bytes) == b"a backup"
+    (problem,) = store.problems
+    assert f"another file was put in the place of {path}" in problem
+    await store.close()
