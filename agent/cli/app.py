@@ -38,6 +38,7 @@ _COMMANDS = {
     ),
     "run": _Entry("agent.cli.run_command:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
+    "env": _Entry("agent.cli.env:env", "Print what the AWS tools need to command this control."),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to mend."),
     "status": _Entry("agent.cli.inspect:status", "Show how the agent is doing."),

@@ -1,4 +1,4 @@
-"""``ecs-agent control``: the control endpoint as a process of its own.
+"""``ecs-agent control``: the control endpoint as a process of its own, and what is done to its store.
 
 Sets up logging, turns SIGTERM and SIGINT into an orderly end and SIGHUP into a reading of the token
 file, and words what keeps it from listening. Everything else is ``agent.controlplane.server``.
@@ -10,7 +10,7 @@ import asyncio
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,9 +26,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.config.addresses import HostPort
+    from agent.controlplane.server import ControlSettings
 
 
-@click.command()
+class _StoreCommands(click.Group):
+    """Looks up what can be done to the store; loads it when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["backup", "restore", "check"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        from agent.cli import control_store  # noqa: PLC0415 - not to run control
+
+        return getattr(control_store, cmd_name) if cmd_name in self.list_commands(ctx) else None
+
+
+@click.group(cls=_StoreCommands, invoke_without_command=True)
 @listen.listen_option("Where to listen, for operators and agents alike.")
 @click.option(
     "--agent-listen",
@@ -42,7 +55,27 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Let in only agents that carry one of the tokens in this file, one a line (Amazon's agent: "
     "that sign with one as their secret key). Made with a fresh one when it is missing; read anew on "
-    "SIGHUP. [default: agents need no token]",
+    "SIGHUP. [default: agent.tokens in --data-dir]",
+)
+@click.option(
+    "--keys-file",
+    type=click.Path(path_type=Path),
+    help="Let in only operators that sign with one of the keys in this file, which has the form of "
+    "AWS's credentials file. Made with a fresh key when it is missing; read anew on SIGHUP. "
+    "[default: credentials in --data-dir]",
+)
+@click.option(
+    "--socket",
+    type=click.Path(path_type=Path),
+    help="Unix socket by which root and control's own user need no key. [default: control.sock in "
+    "--data-dir]",
+)
+@click.option(
+    "--open",
+    "is_open",
+    is_flag=True,
+    help="Ask nobody for keys or tokens: whoever reaches the port, as any user of this machine may, "
+    "commands every host of the fleet as root. For labs.",
 )
 @click.option(
     "--data-dir",
@@ -50,6 +83,25 @@ if TYPE_CHECKING:
     default=Path("/var/lib/ecs/control"),
     show_default=True,
     help="Directory of the store; made when it is missing.",
+)
+@click.option(
+    "--backup-every",
+    default="6h",
+    show_default=True,
+    metavar="TIME",
+    help="How often the store is copied, when it changed; 0 for never.",
+)
+@click.option(
+    "--backup-dir",
+    type=click.Path(path_type=Path),
+    help="Where the copies go. [default: backups in --data-dir]",
+)
+@click.option(
+    "--backup-keep",
+    type=click.IntRange(1, 10_000),
+    default=8,
+    show_default=True,
+    help="How many copies are kept, the newest.",
 )
 @click.option("--region", default="", metavar="REGION", help="Region in ARNs. [default: us-east-1]")
 @click.option(
@@ -66,42 +118,21 @@ if TYPE_CHECKING:
     "an --agent-listen beside it.",
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
-def control(
-    *,
-    listen_on: str,
-    agent_listen: tuple[str, ...],
-    token_file: Path | None,
-    data_dir: Path,
-    region: str,
-    zone: str,
-    tls_certificate: Path | None,
-    tls_key: Path | None,
-) -> None:
+@click.pass_context
+def control(ctx: click.Context, /, **given: Any) -> None:
     """Run a control endpoint: the ECS API for operators, orders for agents.
 
-    Nobody is asked who they are, unless you say so. For a fleet, keep --listen on the loopback, let
-    agents in with --agent-listen and --token-file, and give a certificate; then run `ecs-agent join`
-    on each host.
+    Operators sign with a key that is made at the first start: `eval $(ecs-agent env)` gives it to the
+    AWS tools. For a fleet, let agents in with --agent-listen and give a certificate; then run
+    `ecs-agent join` on each host.
     """
-    from agent.controlplane import names, server  # noqa: PLC0415 - a second that --help need not take
+    if ctx.invoked_subcommand is not None:
+        return
+    from agent.controlplane import server  # noqa: PLC0415 - a second that --help need not take
 
     manager = Notifier.take(os.environ)
-    address = listen.parse(listen_on)
-    of_agents = [listen.parse(text, "--agent-listen") for text in agent_listen]
-    _check_once(address, of_agents)
-    _check("--region", region, values.parse_region)
-    _check("--zone", zone, values.parse_name)
+    settings = _settings(given)
     logs.configure(load(without_those_of_agents(os.environ), ()))
-    settings = server.ControlSettings(
-        data_dir=data_dir.absolute(),
-        listen=address.text(),
-        agent_listen=tuple(one.text() for one in of_agents),
-        token_file=token_file.absolute() if token_file is not None else None,
-        tls_certificate=tls_certificate,
-        tls_key=tls_key,
-        region=region or names.DEFAULT_REGION,
-        zone=zone,
-    )
 
     async def run() -> None:
         stop, reload = asyncio.Event(), asyncio.Event()
@@ -124,14 +155,84 @@ def control(
     try:
         asyncio.run(run())
     except server.ListenFailure as failure:
+        if failure.option == "--socket":
+            raise CliError(str(failure)) from None
         wanted = listen.parse(failure.address, failure.option)
         raise CliError(listen.cannot_listen(wanted, failure.cause, failure.option)) from None
     except FileExistsError:
-        raise CliError(f"--data-dir {data_dir}: is no directory; choose another") from None
+        text = f"--data-dir {settings.data_dir}: is no directory; choose another"
+        raise CliError(text) from None
     except OSError as error:
         raise CliError(
-            f"--data-dir {data_dir}: {error.strerror}; choose another directory"
+            f"--data-dir {settings.data_dir}: {error.strerror}; choose another directory"
         ) from None
+
+
+def _settings(given: dict[str, Any]) -> ControlSettings:
+    """Read the options; raises ``CliError`` that names the one that is wrong."""
+    from agent.controlplane import names, server  # noqa: PLC0415 - as above
+    from agent.controlplane.backups import Schedule  # noqa: PLC0415 - as above
+
+    is_open, data_dir = given["is_open"], given["data_dir"].absolute()
+    for option in ("keys_file", "token_file"):
+        if is_open and given[option] is not None:
+            raise CliError(
+                f"--open asks nobody for anything; give it or --{option.replace('_', '-')}, not both",
+                exit_code=ExitCode.USAGE,
+            )
+    address = listen.parse(given["listen_on"])
+    of_agents = [listen.parse(text, "--agent-listen") for text in given["agent_listen"]]
+    _check_once(address, of_agents)
+    _check("--region", given["region"], values.parse_region)
+    _check("--zone", given["zone"], values.parse_name)
+    return server.ControlSettings(
+        data_dir=data_dir,
+        listen=address.text(),
+        agent_listen=tuple(one.text() for one in of_agents),
+        token_file=_unless(is_open, given["token_file"], data_dir / "agent.tokens"),
+        keys_file=_unless(is_open, given["keys_file"], data_dir / "credentials"),
+        socket=_socket(given["socket"], data_dir),
+        backups=Schedule(
+            directory=(given["backup_dir"] or data_dir / "backups").absolute(),
+            every_s=_seconds("--backup-every", given["backup_every"]),
+            keep=given["backup_keep"],
+        ),
+        tls_certificate=given["tls_certificate"],
+        tls_key=given["tls_key"],
+        region=given["region"] or names.DEFAULT_REGION,
+        zone=given["zone"],
+    )
+
+
+def _socket(given: Path | None, data_dir: Path) -> Path | None:
+    """Return the Unix socket; none where nobody named one and the kernel takes no such long path."""
+    path = (given or data_dir / "control.sock").absolute()
+    if len(os.fsencode(path)) <= listen.SOCKET_PATH_LIMIT:
+        return path
+    if given is None:
+        return None
+    raise CliError(
+        f"--socket {given}: is longer than {listen.SOCKET_PATH_LIMIT} bytes; name a shorter path",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+def _unless(is_open: bool, given: Path | None, default: Path) -> Path | None:
+    return None if is_open else (given or default).absolute()
+
+
+def _seconds(option: str, text: str) -> float:
+    """Parse a time; a number alone is not taken for seconds, 0 is."""
+    try:
+        seconds = values.parse_duration_s(text)
+    except ValueError as error:
+        raise CliError(f"{option} {text}: {error}", exit_code=ExitCode.USAGE) from None
+    if seconds and seconds < 60:
+        raise CliError(
+            f"{option} {text}: is less than a minute; write 0 for never, or for example 6h",
+            exit_code=ExitCode.USAGE,
+        )
+    return seconds
 
 
 def _check_once(address: HostPort, of_agents: Sequence[HostPort]) -> None:

@@ -19,6 +19,8 @@ from agent.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SOCKET_PATH_LIMIT = 107
+"""Bytes of a Unix socket's path that the kernel takes."""
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of a wildcard
 
 

@@ -12,15 +12,16 @@ import contextlib
 import http.client
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
 import click
 import msgspec
 
 from agent.cli import listen
 from agent.cli.client import AgentClient, CliError
+from agent.cli.env import DATA_DIRS
 from agent.cli.supervise import Child, ChildGaveUp
 from agent.config import DEFAULT_FILES, load
 from agent.errors import ExitCode
@@ -35,8 +36,8 @@ ASK_EVERY_S = 0.1
 ANSWER_LIMIT_S = 2.0
 CONTROL_READY_LIMIT_S = 60.0
 SLOW_AFTER_S = 20.0
-DEFAULT_REGION = "us-east-1"
-"""Any will do: the endpoint does not look at it, but the AWS tools ask for one."""
+TOKENS = "agent.tokens"
+"""Of control, in its data directory."""
 _TARGET = "AmazonEC2ContainerServiceV20141113"
 _KNOWN = frozenset(ExitCode)
 _FAILED = ExitCode.ERROR
@@ -47,14 +48,28 @@ class _Plan(NamedTuple):
     data_dir: Path
     config: str
     settings: Settings
+    is_open: bool = False
+
+    @property
+    def control_dir(self) -> Path:
+        return self.data_dir / "control"
+
+    @property
+    def socket(self) -> Path:
+        return self.control_dir / "control.sock"
 
     @property
     def cluster(self) -> str:
         return cluster_name(self.settings.cluster)
 
     def control_arguments(self) -> list[str]:
-        where = self.address.text()
-        return ["control", "--listen", where, "--data-dir", str(self.data_dir / "control")]
+        return [
+            "control",
+            *("--listen", self.address.text()),
+            *("--data-dir", str(self.control_dir)),
+            *("--socket", str(self.socket)),
+            *(["--open"] if self.is_open else []),
+        ]
 
     def agent_arguments(self) -> list[str]:
         return ["run", *(["--config", self.config] if self.config else [])]
@@ -64,6 +79,7 @@ class _Plan(NamedTuple):
             **os.environ,
             "ECS_CONTROL_ENDPOINT": listen.url(self.address),
             "ECS_DATADIR": str(self.data_dir / "agent"),
+            **({} if self.is_open else {"ECS_CONTROL_TOKEN_FILE": str(self.control_dir / TOKENS)}),
         }
 
 
@@ -77,10 +93,17 @@ class _Plan(NamedTuple):
     help="Directory that holds the state of both.",
 )
 @click.option("--config", default="", metavar="FILE", help="Settings file of the agent.")
-def standalone(listen_on: str, data_dir: Path, config: str) -> int:
+@click.option(
+    "--open",
+    "is_open",
+    is_flag=True,
+    help="Ask nobody for keys: whoever reaches the port, as any user of this machine may, commands "
+    "this host as root. For labs.",
+)
+def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool) -> int:
     """Run a control endpoint and an agent on this host.
 
-    The host registers into the cluster named by ECS_CLUSTER, or `default`, which is made when it
+    `eval $(ecs-agent env)` then gives the AWS tools the key that is made at the first start. The host registers into the cluster named by ECS_CLUSTER, or `default`, which is made when it
     is missing. On SIGTERM both leave, with exit code 0; containers go on running.
     """
     files = [Path(config)] if config else DEFAULT_FILES
@@ -93,7 +116,12 @@ def standalone(listen_on: str, data_dir: Path, config: str) -> int:
             exit_code=ExitCode.TERMINAL,
         )
     address = listen.claim(listen.parse(listen_on))
-    return asyncio.run(_run(_Plan(address, data_dir.absolute(), config, settings)))
+    plan = _Plan(address, data_dir.absolute(), config, settings, is_open)
+    if len(os.fsencode(plan.socket)) > listen.SOCKET_PATH_LIMIT:
+        raise CliError(
+            f"--data-dir {data_dir}: is too long for a Unix socket; choose a shorter one"
+        )
+    return asyncio.run(_run(plan))
 
 
 def _say(text: str) -> None:
@@ -199,10 +227,8 @@ async def _announce(plan: _Plan, agent: Child) -> None:
     agent.was_ready.set()
     _say(f"ready: cluster {plan.cluster}, instance {instance_id(view.instance_arn)}")
     cluster = "" if plan.cluster == "default" else f" --cluster {plan.cluster}"
-    _say(
-        f"try: aws ecs list-container-instances{cluster} --region {DEFAULT_REGION} "
-        f"--endpoint-url {listen.url(plan.address)}"
-    )
+    where = "" if plan.control_dir in DATA_DIRS else f" --data-dir {plan.data_dir}"
+    _say(f"try: eval $(ecs-agent env{where}) && aws ecs list-container-instances{cluster}")
 
 
 def _is_up(view: AgentView, plan: _Plan) -> bool:
@@ -226,14 +252,16 @@ def _agent_view(client: AgentClient) -> AgentView | None:
 
 def _make_cluster(plan: _Plan) -> bool:
     """Make the cluster, which is no error when it is there; False while control does not answer."""
-    url = urlsplit(listen.url(plan.address))
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=ANSWER_LIMIT_S)
+    connection = http.client.HTTPConnection("localhost", timeout=ANSWER_LIMIT_S)
     headers = {
         "X-Amz-Target": f"{_TARGET}.CreateCluster",
         "Content-Type": "application/x-amz-json-1.1",
     }
     body = msgspec.json.encode({"clusterName": plan.cluster})
     try:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(ANSWER_LIMIT_S)
+        connection.sock.connect(str(plan.socket))
         connection.request("POST", "/", body=body, headers=headers)
         response = connection.getresponse()
         answer = response.read()

@@ -43,6 +43,7 @@ from agent.controlplane.api.services import Services
 from agent.controlplane.api.validation import EcsModel
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.ecs.wire import EcsWire
+from agent.controlplane.front import address as address_file
 from agent.controlplane.front import keys
 from agent.controlplane.front.applications import Applications
 from agent.controlplane.front.operators import Open, Owner, Signed
@@ -206,6 +207,9 @@ async def serve(
                     agents=[address[:2] for address in sites[-1].runner.addresses],
                     region=settings.region,
                 )
+                await asyncio.to_thread(
+                    address_file.write, settings.data_dir, _address(settings, host, port)
+                )
                 ready(host, port)
                 await stop.wait()
                 wire.close()
@@ -238,6 +242,21 @@ def _sites(
         plain,
         *(_Site("--agent-listen", where, agents, tls) for where in settings.agent_listen),
     ]
+
+
+def _address(settings: ControlSettings, host: str, port: int) -> address_file.Address:
+    """Return how the owner reaches the operators' address."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to call instead of a wildcard
+    has_tls = settings.tls_certificate is not None and not (
+        settings.agent_listen and _is_loopback(parse_listen(settings.listen)[0])
+    )
+    return address_file.Address(
+        url=f"{'https' if has_tls else 'http'}://{addresses.HostPort(here, port).text()}",
+        region=settings.region,
+        keys_file=str(settings.keys_file or ""),
+        certificate=str(settings.tls_certificate) if has_tls else "",
+        socket=str(settings.socket or ""),
+    )
 
 
 def _runner(app: web.Application) -> web.AppRunner:

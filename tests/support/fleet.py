@@ -24,13 +24,29 @@ if TYPE_CHECKING:
 
 COMMAND = Path(sys.executable).with_name("ecs-agent")
 
+TOKEN = "token-of-the-tests-0123456789"  # noqa: S105 - of tests
+"""What agents of tests carry."""
 KEYS = {
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_ACCESS_KEY_ID": "ECSKTESTTESTTESTTEST",
+    "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests-0123456789",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 """What a client needs beside the endpoint's URL."""
+
+
+def give_keys(control_dir: Path) -> None:
+    """Put the key and the token of the tests where control looks for them."""
+    control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    keys = (
+        f"[default]\naws_access_key_id = {KEYS['AWS_ACCESS_KEY_ID']}\n"
+        f"aws_secret_access_key = {KEYS['AWS_SECRET_ACCESS_KEY']}\n"
+    )
+    for name, text in (("credentials", keys), ("agent.tokens", f"{TOKEN}\n")):
+        path = control_dir / name
+        path.touch(mode=0o600)
+        path.write_text(text)
+
 
 LONG_POLL = "long poll"
 ACS = "ACS"
@@ -199,6 +215,7 @@ class Fleet:
         self.before = task_containers()
         port = free_port()
         data = self.directory / "control"
+        give_keys(data)
         self.control = Control(
             name="control",
             arguments=["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)],
@@ -227,9 +244,15 @@ class Fleet:
 
     def _way_to_control(self) -> dict[str, str]:
         if self.wire == LONG_POLL:
-            return {"ECS_CONTROL_ENDPOINT": self.control.url}
-        keys = {name: value for name, value in KEYS.items() if name != "AWS_DEFAULT_REGION"}
-        return {**keys, "ECS_BACKEND_HOST": self.control.url, "ECS_EXTERNAL": "true"}
+            tokens = str(self.directory / "control" / "agent.tokens")
+            return {"ECS_CONTROL_ENDPOINT": self.control.url, "ECS_CONTROL_TOKEN_FILE": tokens}
+        return {
+            "AWS_ACCESS_KEY_ID": "any",
+            "AWS_SECRET_ACCESS_KEY": TOKEN,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "ECS_BACKEND_HOST": self.control.url,
+            "ECS_EXTERNAL": "true",
+        }
 
     def client(self) -> Any:
         """Return a boto3 client of the control endpoint, as any operator makes one."""
@@ -238,9 +261,9 @@ class Fleet:
         return boto3.client(
             "ecs",
             endpoint_url=self.control.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            region_name=KEYS["AWS_DEFAULT_REGION"],
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         )
 
     def start(self) -> None:

@@ -82,10 +82,7 @@ def restore(path: Path, backup: Path) -> tuple[Report, Path | None]:
         StoreDamaged: the backup is not whole; nothing was changed.
         StoreFailure: control runs, or a file cannot be read or written.
     """
-    try:
-        report = check_copy(backup)
-    except sqlite3.Error as error:
-        raise StoreFailure(f"{backup} cannot be read: {error}") from error
+    report = check_copy(backup)
     if report.faults:
         raise StoreDamaged(f"{backup} is damaged ({'; '.join(report.faults)}): take another backup")
     try:

@@ -10,6 +10,7 @@ import sqlite3
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.controlplane.store import sqlite_schema as schema
+from agent.controlplane.store.contract import StoreFailure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,10 +56,19 @@ def check(connection: sqlite3.Connection) -> Report:
 
 
 def check_copy(path: Path) -> Report:
-    """Look at a file that no process uses, without changing it."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
-    )
+    """Look at a file that no process uses, without changing it.
+
+    Raises:
+        StoreFailure: there is no file that can be read.
+    """
+    try:
+        with path.open("rb"):
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
+            )
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreFailure(f"{path} cannot be read: {reason}") from None
     try:
         return check(connection)
     finally:

@@ -42,7 +42,7 @@ async def insist(endpoint: Endpoint, operation: str, **request: Any) -> dict[str
 async def test_orders_and_reports_through_kill_9_of_control(tmp_path: Path) -> None:
     port = free_port()
     data = tmp_path / "control"
-    listen = ["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)]
+    listen = ["control", "--open", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)]
     control = Control(name="control", arguments=listen, directory=tmp_path, port=port)
     store = await Store.open(tmp_path / "agent.db")
     host = Host(store, cast("FakeControl", control))

@@ -70,7 +70,14 @@ async def members(directory: Path, url: str, count: int) -> AsyncIterator[list[M
 def control_at(directory: Path, host: str, port: int) -> Control:
     return Control(
         name="control",
-        arguments=["control", "--listen", f"{host}:{port}", "--data-dir", str(directory / "c")],
+        arguments=[
+            "control",
+            "--open",
+            "--listen",
+            f"{host}:{port}",
+            "--data-dir",
+            str(directory / "c"),
+        ],
         directory=directory,
         port=port,
     )

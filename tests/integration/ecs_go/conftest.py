@@ -20,10 +20,12 @@ import pytest
 
 from tests.support.fleet import (
     KEYS,
+    TOKEN,
     Control,
     Process,
     eventually,
     free_port,
+    give_keys,
     remove_containers,
     task_containers,
 )
@@ -52,7 +54,7 @@ class GoAgent(Process):
             )
 
 
-def go_agent(directory: Path, url: str, *, secret: str = "test", **more: str) -> GoAgent:  # noqa: S107
+def go_agent(directory: Path, url: str, *, secret: str = TOKEN, **more: str) -> GoAgent:
     """Return an agent for a control endpoint, not started yet."""
     data = directory / "go-data"
     data.mkdir(exist_ok=True)
@@ -80,9 +82,10 @@ def go_agent(directory: Path, url: str, *, secret: str = "test", **more: str) ->
 class Place:
     """A control endpoint with Amazon's agent as its host."""
 
-    def __init__(self, directory: Path, *control_options: str, secret: str = "test") -> None:  # noqa: S107
+    def __init__(self, directory: Path, *control_options: str, secret: str = TOKEN) -> None:
         port = free_port()
         data = ["--data-dir", str(directory / "control")]
+        give_keys(directory / "control")
         self.control = Control(
             name="control",
             arguments=["control", "--listen", f"127.0.0.1:{port}", *data, *control_options],
@@ -99,9 +102,9 @@ class Place:
         return boto3.client(
             "ecs",
             endpoint_url=self.control.url,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            region_name=KEYS["AWS_DEFAULT_REGION"],
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
         )
 
     def start(self) -> None:
@@ -167,7 +170,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def place(directory: Path, *control_options: str, secret: str = "test") -> Iterator[Place]:  # noqa: S107
+def place(directory: Path, *control_options: str, secret: str = TOKEN) -> Iterator[Place]:
     """Run control and agent for the time of a test; containers are removed afterwards."""
     before = task_containers()
     made = Place(directory, *control_options, secret=secret)

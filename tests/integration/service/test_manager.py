@@ -99,7 +99,14 @@ def test_the_control_endpoint_says_when_it_listens(manager: ServiceManager, tmp_
     port = free_port()
     control = Control(
         name="control",
-        arguments=["control", "--listen", f"127.0.0.1:{port}", "--data-dir", str(tmp_path / "d")],
+        arguments=[
+            "control",
+            "--open",
+            "--listen",
+            f"127.0.0.1:{port}",
+            "--data-dir",
+            str(tmp_path / "d"),
+        ],
         directory=tmp_path,
         environment=manager.variables(),
         port=port,

@@ -1,0 +1,122 @@
+"""``ecs-agent control backup``, ``restore`` and ``check``: the store of a control endpoint, by hand.
+
+Everything is done by ``agent.controlplane.store``; here it is worded.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from agent.cli.client import CliError
+from agent.errors import ExitCode
+
+DATA_DIR = Path("/var/lib/ecs/control")
+
+_data_dir = click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    default=DATA_DIR,
+    show_default=True,
+    help="Directory of the store.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command()
+@click.argument("target", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@_data_dir
+@_json
+def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
+    """Copy the store to FILE while control runs, or does not.
+
+    Without FILE, to a new file with the moment in its name, in the directory `backups` of the data
+    directory, where control puts its own copies. The copy is checked before it has its name.
+    """
+    from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - not for --help
+    from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
+
+    if target is None:
+        directory = data_dir / "backups"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CliError(f"{directory}: {error.strerror}; name a FILE") from None
+        target = directory / sqlite_backup.name_at(time.time())
+    elif target.is_dir():
+        target = target / sqlite_backup.name_at(time.time())
+    report = sqlite_backup.back_up(data_dir / STORE_FILE, target)
+    if as_json:
+        click.echo(
+            json.dumps({"file": str(target), "revision": report.revision, "keys": report.keys})
+        )
+        return
+    click.echo(f"{target}: {report.keys} records at revision {report.revision}")
+
+
+@click.command()
+@click.argument("source", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@_data_dir
+@_json
+def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
+    """Put the copy FILE in the place of the store; control must not run.
+
+    Without FILE, the newest copy in the directory `backups`. The old store is kept beside it. Tasks
+    go on running: when control starts, agents say what they hold, and what the copy did not know is
+    taken back from them.
+    """
+    from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - not for --help
+    from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
+
+    if source is None:
+        known = sqlite_backup.backups_in(data_dir / "backups")
+        if not known:
+            raise CliError(f"{data_dir / 'backups'} holds no copy; name a FILE")
+        source = known[-1]
+    report, old = sqlite_backup.restore(data_dir / STORE_FILE, source)
+    if as_json:
+        kept = str(old) if old is not None else None
+        click.echo(json.dumps({"restored": str(source), "keys": report.keys, "kept": kept}))
+        return
+    click.echo(f"restored {source}: {report.keys} records at revision {report.revision}")
+    if old is not None:
+        click.echo(f"the old store is {old}; remove it when all is well")
+    click.echo("start control now: its agents tell it what it missed")
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path), metavar="[FILE]")
+@_data_dir
+@_json
+def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
+    """Look whether the store, or a copy of it, is whole; changes nothing.
+
+    While control runs, a copy is made first, so that what is looked at holds still.
+    """
+    import tempfile  # noqa: PLC0415 - not for --help
+
+    from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - as above
+    from agent.controlplane.store import sqlite_backup, sqlite_check  # noqa: PLC0415 - as above
+    from agent.controlplane.store.contract import StoreDamaged  # noqa: PLC0415 - as above
+
+    what = file or data_dir / STORE_FILE
+    try:
+        if file is not None:
+            report = sqlite_check.check_copy(file)
+        else:
+            with tempfile.TemporaryDirectory(prefix="ecs-agent-check-") as directory:
+                report = sqlite_backup.back_up(what, Path(directory) / "copy.db")
+        faults = report.faults
+    except StoreDamaged as damage:
+        report, faults = sqlite_check.Report(0, 0, []), [str(damage)]
+    if as_json:
+        click.echo(json.dumps({"file": str(what), "keys": report.keys, "faults": faults}))
+    elif faults:
+        for fault in faults:
+            click.echo(f"{what}: {fault}", err=True)
+    else:
+        click.echo(f"{what}: whole, {report.keys} records at revision {report.revision}")
+    return ExitCode.ERROR if faults else ExitCode.SUCCESS
