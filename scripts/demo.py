@@ -110,7 +110,7 @@ def _play(board: Board, standalone: Standalone) -> None:
         demo_host.build_images()
     with board.step(f"ecs-agent standalone, control endpoint at {standalone.endpoint}"):
         standalone.start()
-    ecs = _client(standalone.endpoint)
+    ecs = _client(standalone)
     definition = ecs.register_task_definition(**DEFINITION)["taskDefinition"]
     board.good(f"task definition {FAMILY}:{definition['revision']} registered through boto3")
 
@@ -135,14 +135,15 @@ def _play(board: Board, standalone: Standalone) -> None:
     _leave(board, standalone)
 
 
-def _client(endpoint: str) -> Any:
-    """Return a client as any operator has it; the keys are not looked at."""
+def _client(standalone: demo_host.Standalone) -> Any:
+    """Return a client as any operator has it, with the key that was made at the first start."""
+    given = standalone.operator()
     return boto3.client(
         "ecs",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="demo",
-        aws_secret_access_key="demo",  # noqa: S106 - no secret
+        endpoint_url=given["AWS_ENDPOINT_URL_ECS"],
+        region_name=given["AWS_DEFAULT_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
         config=Config(retries={"max_attempts": 2}, connect_timeout=5, read_timeout=30),
     )
 

@@ -151,6 +151,22 @@ class Standalone:
             raise DemoFailed(done.stderr.decode(errors="replace").strip())
         return msgspec.json.decode(done.stdout)
 
+    def operator(self) -> dict[str, str]:
+        """Return what its operators need, by the names that the AWS tools know."""
+        command = [
+            sys.executable,
+            "-m",
+            "agent",
+            "env",
+            "--json",
+            "--data-dir",
+            self.place / "data",
+        ]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=30)
+        if done.returncode:
+            raise DemoFailed(done.stderr.decode(errors="replace").strip())
+        return msgspec.json.decode(done.stdout, type=dict[str, str])
+
     def remove(self) -> None:
         """Remove its directory."""
         rmtree(self.place, ignore_errors=True)

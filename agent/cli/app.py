@@ -107,7 +107,7 @@ def group(ctx: click.Context) -> None:
     """Run Amazon ECS tasks on hosts of your own.
 
     Start with `ecs-agent standalone`: a control endpoint and an agent on this host. Then drive it
-    with what you have: `aws ecs --endpoint-url URL`, boto3, Terraform.
+    with what you have: `eval $(ecs-agent env)`, and aws, boto3, Terraform.
 
     Exit codes: 0 done, 1 failed, 2 bad command line, 5 failed and trying again cannot help.
     """

@@ -83,16 +83,36 @@ def _program(context: click.Context, summaries: dict[str, str], version: str, ep
 
 def _command(page: Page, parent: click.Context, name: str) -> None:
     command = app.group.get_command(parent, name)
-    if command is None or isinstance(command, click.Group):
+    if command is None:
         raise PackagingError(f"packager.man cannot show the command {name}: teach it how")
     context = click.Context(command, info_name=name, parent=parent)
+    below = _below(command, context)
     page.heading("Synopsis")
     page.synopsis(context.command_path, command.collect_usage_pieces(context))
+    for one in below:
+        page.synopsis(one.command_path, one.command.collect_usage_pieces(one))
     page.heading("Description")
     page.paragraphs(_help_of(command))
     page.heading("Options")
     _options(page, context)
+    for one in below:
+        page.heading(f"{page.name} {one.info_name}".removeprefix(f"{PROGRAM}-"))
+        page.paragraphs(_help_of(one.command))
+        _options(page, one)
     _common(page)
+
+
+def _below(command: click.Command, context: click.Context) -> list[click.Context]:
+    """Return the commands of a command; deeper ones there are none."""
+    if not isinstance(command, click.Group):
+        return []
+    names = command.list_commands(context)
+    found = [command.get_command(context, name) for name in names]
+    return [
+        click.Context(one, info_name=name, parent=context)
+        for name, one in zip(names, found, strict=True)
+        if one is not None
+    ]
 
 
 def _help_of(command: click.Command) -> str:

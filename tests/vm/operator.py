@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -13,16 +14,21 @@ SLOW_S = 240.0
 
 
 class Operator:
-    """Defines, runs and watches tasks. ``port`` is that of the API on this machine's loopback."""
+    """Defines, runs and watches tasks.
 
-    def __init__(self, port: int, cluster: str = "default") -> None:
+    ``port`` is that of the API on this machine's loopback, ``environment`` what ``ecs-agent env
+    --json`` printed where control runs.
+    """
+
+    def __init__(self, port: int, environment: str, cluster: str = "default") -> None:
         self.cluster = cluster
+        keys = json.loads(environment)
         self._ecs: Any = boto3.client(
             "ecs",
             endpoint_url=f"http://127.0.0.1:{port}",
-            region_name="us-east-1",
-            aws_access_key_id="x",
-            aws_secret_access_key="x",
+            region_name=keys["AWS_DEFAULT_REGION"],
+            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
             config=Config(
                 retries={"max_attempts": 4}, connect_timeout=10, read_timeout=60, proxies={}
             ),

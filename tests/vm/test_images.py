@@ -137,8 +137,10 @@ def hosts(image: Path, folder: Path, control: tuple[int, int, str]) -> Iterator[
 
 
 @pytest.fixture
-def operator(control: tuple[int, int, str]) -> Operator:
-    made = Operator(control[0])
+def operator(control: tuple[int, int, str], folder: Path) -> Operator:
+    place = str(folder / "control")
+    command = [sys.executable, "-m", "agent", "env", "--json", "--data-dir", place]
+    made = Operator(control[0], subprocess.check_output(command, text=True))
     # Otherwise the first host would make it, and until then there is none to ask about.
     made._ecs.create_cluster(clusterName=made.cluster)
     return made

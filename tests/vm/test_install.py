@@ -53,7 +53,11 @@ class Laptop:
         tools.mkdir()
         ssh = tools / "ssh"
         options = shlex.join([*one.ssh_options(), "-M", "-S", str(self._tunnel)])
-        ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh {options} "$@" >/dev/null 2>&1\n')
+        # What stays in the background must not hold what a block prints to.
+        ssh.write_text(
+            "#!/bin/sh\ncase $1 in -f) exec >/dev/null ;; esac\n"
+            f'exec /usr/bin/ssh {options} "$@" 2>/dev/null\n'
+        )
         ssh.chmod(0o755)
         self._path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 

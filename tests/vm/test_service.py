@@ -70,7 +70,7 @@ def story() -> Story:
 
 @pytest.fixture
 def operator(host: Vm) -> Operator:
-    return Operator(host.forward(API_PORT))
+    return Operator(host.forward(API_PORT), host.run("ecs-agent env --json").out)
 
 
 def test_installing_starts_nothing(host: Vm, package: Path) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.fleet import KEYS, eventually
+from tests.support.fleet import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +142,8 @@ def test_the_fleet_of_the_readme_works_as_it_stands(room: Room) -> None:
 
     def instance() -> Any:
         listed = room.type(
-            "aws ecs list-container-instances --endpoint-url http://127.0.0.1:6820", **KEYS
+            "eval $(ecs-agent env) && aws ecs list-container-instances",
+            AWS_EC2_METADATA_DISABLED="true",
         )
         arns = json.loads(listed.stdout or "{}").get("containerInstanceArns")
         return arns and room.type("ecs-agent status").returncode == 0

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.e2e.conftest import NETWORK, register, run
 from tests.integration.ecs_go.conftest import BINARY, place
-from tests.support.fleet import ACS, KEYS, LONG_POLL, TOKEN, WIRES, Agent, eventually, free_port
+from tests.support.fleet import KEYS, LONG_POLL, TOKEN, WIRES, Agent, eventually, free_port
 from tests.support.images import LINGER
 
 if TYPE_CHECKING:
@@ -273,18 +273,19 @@ def test_an_agent_needs_a_token_where_control_asks_for_one(
         made.until(arn, "STOPPED")
 
 
-WAYS = {
-    LONG_POLL: lambda url, control: {
-        "ECS_CONTROL_ENDPOINT": url,
-        "ECS_CONTROL_TOKEN_FILE": str(control / "agent.tokens"),
-    },
-    ACS: lambda url, _: {
+def way_of(wire: str, url: str, control: Path) -> dict[str, str]:
+    """Return the settings of an agent of ours that comes by this wire."""
+    if wire == LONG_POLL:
+        return {
+            "ECS_CONTROL_ENDPOINT": url,
+            "ECS_CONTROL_TOKEN_FILE": str(control / "agent.tokens"),
+        }
+    return {
         **KEYS,
         "AWS_SECRET_ACCESS_KEY": TOKEN,
         "ECS_BACKEND_HOST": url,
         "ECS_EXTERNAL": "true",
-    },
-}
+    }
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -294,7 +295,7 @@ def test_both_agents_serve_one_cluster_side_by_side(
     directory = started.control.directory
     ours = Agent(name="ours", arguments=["run"], directory=directory)
     ours.environment = {
-        **WAYS[wire](started.control.url, directory / "control"),
+        **way_of(wire, started.control.url, directory / "control"),
         "ECS_DATADIR": str(directory / "ours"),
         "ECS_AGENT_SOCKET": str(ours.socket),
         "ECS_TASK_BRIDGE": "ecst-go0",

@@ -171,6 +171,23 @@ def test_settings_of_an_agent_do_not_matter_to_control() -> None:
         ),
         (["--region", "no region"], 2, "--region no region: is not a region; write for example"),
         (["--zone", "a b"], 2, "--zone a b: is not a name; write at most 128 letters"),
+        (
+            ["--open", "--keys-file", "k"],
+            2,
+            "--open asks nobody for anything; give it or --keys-file, not both",
+        ),
+        (
+            ["--open", "--token-file", "t"],
+            2,
+            "--open asks nobody for anything; give it or --token-file, not both",
+        ),
+        (["--backup-every", "6"], 2, "--backup-every 6: "),
+        (
+            ["--backup-every", "6s"],
+            2,
+            "--backup-every 6s: is less than a minute; write 0 for never",
+        ),
+        (["--socket", "/" + "s" * 200], 2, "is longer than 107 bytes; name a shorter path"),
         (["--data-dir", "{file}"], 1, "--data-dir {file}: is no directory; choose another"),
         (["--data-dir", "/proc/x"], 1, "--data-dir /proc/x: No such file or directory; choose"),
         (["--tls-key", "{file}"], 5, "--tls-key is given without --tls-certificate"),
