@@ -13,7 +13,9 @@ Everything stays in place when the process ends: tasks run on, and the next proc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -44,7 +46,9 @@ T = TypeVar("T")
 
 _CLOSE_LIMIT_S = 5.0
 _CALM_S = 0.1
-"""Shortest pause between two repairs of the host's part; it grows while they follow each other."""
+"""Pause between two looks at the host's part that news of damage ask for: some news are our own."""
+_LOOKS_A_MINUTE = 60
+"""Looks for such news; beyond, it is looked as often as without any."""
 _log = structlog.get_logger(__name__)
 
 
@@ -212,20 +216,20 @@ class TaskNetworks:
             group.create_task(self._guard(), name="guard-network")
 
     async def _guard(self) -> None:
-        calm_s = _CALM_S
+        loop = asyncio.get_running_loop()
+        looks: deque[float] = deque(maxlen=_LOOKS_A_MINUTE)
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.check_interval_s):
                     await self._look.wait()
-            except TimeoutError:
-                calm_s = _CALM_S
             self._look.clear()
+            # Somebody who breaks it time and again must not keep the agent busy.
+            too_often = len(looks) == _LOOKS_A_MINUTE and loop.time() - looks[0] < 60.0
+            looks.append(loop.time())
             try:
                 await self.reassert()
                 self._problem = ""
-                # Somebody who breaks it time and again must not keep the agent busy.
-                await asyncio.sleep(calm_s)
-                calm_s = min(calm_s * 2, self._settings.check_interval_s)
+                await asyncio.sleep(self._settings.check_interval_s if too_often else _CALM_S)
             except AgentError as error:
                 self._problem = f"the host's part of task networks is broken: {error}"
                 _log.warning("task networks not put right", error=str(error))
