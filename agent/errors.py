@@ -52,12 +52,17 @@ class AgentError(Exception):
     retryable: bool = False
     """True where the same call may succeed later without anybody changing anything."""
 
+    terminal: bool = False
+    """True where a restart cannot help: a process that ends by it exits with ``TERMINAL``."""
+
 
 class ConfigError(AgentError):
     """A setting is unknown or bad.
 
     The text names the variable, where it was set, what was wrong and the mend.
     """
+
+    terminal = True
 
 
 class RuntimeFailure(AgentError):
@@ -137,9 +142,13 @@ class InstanceUnknown(ControlFailure):
 class StaleGeneration(ControlFailure):
     """A newer registration of this instance exists: this process must stop."""
 
+    terminal = True
+
 
 class RegistrationRefused(ControlFailure):
     """Amazon ECS will not take this host with these settings: this process must stop."""
+
+    terminal = True
 
 
 class AwsFailure(AgentError):

@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 
 from agent import __version__
 from agent.cli.client import CliError
-from agent.errors import AgentError, ConfigError, ExitCode
+from agent.errors import AgentError, ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -180,7 +180,7 @@ def _failed(error: AgentError) -> int:
         click.echo(f"ecs-agent: {line}", err=True)
     if isinstance(error, CliError):
         return error.exit_code
-    return ExitCode.TERMINAL if isinstance(error, ConfigError) else ExitCode.ERROR
+    return ExitCode.TERMINAL if error.terminal else ExitCode.ERROR
 
 
 def _drop_stdout() -> None:

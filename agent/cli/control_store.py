@@ -116,7 +116,7 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
         click.echo(json.dumps({"file": str(what), "keys": report.keys, "faults": faults}))
     elif faults:
         for fault in faults:
-            click.echo(f"{what}: {fault}", err=True)
+            click.echo(fault if str(what) in fault else f"{what}: {fault}", err=True)
     else:
         click.echo(f"{what}: whole, {report.keys} records at revision {report.revision}")
     return ExitCode.ERROR if faults else ExitCode.SUCCESS

@@ -45,6 +45,8 @@ class StoreUnavailable(StoreFailure):
 class StoreDamaged(StoreFailure):
     """What the store holds is not whole; a person has to put a backup back."""
 
+    terminal = True
+
 
 class StoreFull(StoreUnavailable):
     """The disk is full; nothing was done. What ends tasks or tells of them may still be written."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """Most faults that are named; one is enough to know."""
+_NO_FAULT = frozenset({"ok", "*** in database main ***"})
 
 
 class Report(NamedTuple):
@@ -37,7 +38,7 @@ def check(connection: sqlite3.Connection) -> Report:
     revision = keys = 0
     try:
         found = [str(row[0]) for row in connection.execute(f"PRAGMA quick_check({SHOWN})")]
-        faults += [text for text in found if text != "ok"]
+        faults += [line for text in found for line in text.splitlines() if line not in _NO_FAULT]
         with schema.snapshot(connection) as revision:
             wanted = schema.meta(connection, "keys")
             for key in schema.read_every_key(connection):

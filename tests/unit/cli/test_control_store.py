@@ -60,7 +60,30 @@ def test_damage_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     code, out, _ = run(capsys, place, "check", str(place / "control.db"), "--json")
     assert (code, len(json.loads(out)["faults"]) > 0) == (1, True)
     code, _, error = run(capsys, place, "backup")
-    assert (code, "is damaged" in error) == (1, True)
+    assert (code, "is damaged" in error, error.count("\n")) == (5, True, 1)
+
+
+def test_every_page_is_told_of_in_lines(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = (place / "control.db").read_bytes()
+    told = 0
+    for page in range(1, len(whole) // 4096):
+        garbled = whole[: page * 4096] + b"\xee" * 4096 + whole[(page + 1) * 4096 :]
+        (place / "control.db").write_bytes(garbled)
+        _, _, error = run(capsys, place, "check")
+        for line in error.splitlines():
+            assert line.count(str(place / "control.db")) == 1
+            assert "***" not in line
+        told += bool(error)
+    assert told > 2
+
+
+def test_control_says_that_a_restart_does_not_mend_its_store(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "control.db").write_bytes(b"")
+    code, _, error = run(capsys, place, "--listen", "127.0.0.1:0")
+    assert code == 5
+    assert "so the store is lost" in error
 
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
