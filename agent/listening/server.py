@@ -140,6 +140,7 @@ class HttpServer:
         table = self._shared.table
         entry = table.enter(address_of(peer), accepted.close)
         if is_trusted:
+            entry.is_trusted = True
             table.prove(entry)
         setup = asyncio.get_running_loop().create_task(self._set_up(accepted, entry, tls))
         self._setups.add(setup)

@@ -42,7 +42,7 @@ def address_of(peer: object) -> str:
 class Entry:
     """One connection in the table."""
 
-    __slots__ = ("address", "close", "is_open", "is_proven", "received_bytes")
+    __slots__ = ("address", "close", "is_open", "is_proven", "is_trusted", "received_bytes")
 
     def __init__(self, address: str, close: Callable[[], None]) -> None:
         self.address = address
@@ -51,6 +51,8 @@ class Entry:
         self.is_open = True
         """Whether it is in the table; one that gave way may still have bytes on their way."""
         self.is_proven = False
+        self.is_trusted = False
+        """Whether its sender could only come by a way that is the owner's: it may read slowly."""
         self.received_bytes = 0
 
 
