@@ -24,7 +24,7 @@ from botocore.credentials import Credentials
 from tests.support.fleet import Control, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 _ROOT = Path(__file__).parents[2]
 _CALL = {
@@ -141,7 +141,9 @@ async def _repeat(until: float, noticed: Noticed, call: Callable[[], Awaitable[N
 
 
 @contextlib.asynccontextmanager
-async def attacked_control(directory: Path, *options: str) -> AsyncIterator[AttackedControl]:
+async def attacked_control(
+    directory: Path, *options: str, wrapper: Sequence[str] = ()
+) -> AsyncIterator[AttackedControl]:
     """Run a control process of which nothing is known to strangers."""
     port, agents = free_port(), free_port()
     data = directory / "control"
@@ -150,6 +152,7 @@ async def attacked_control(directory: Path, *options: str) -> AsyncIterator[Atta
         name="control",
         arguments=["control", *listen, "--data-dir", str(data), *options],
         directory=directory,
+        wrapper=list(wrapper),
         port=port,
     )
     control = AttackedControl(process, agents, data)

@@ -71,6 +71,12 @@ async def half_bodies(attacker: Attacker, number: int) -> None:
     await _hold(attacker, number, head + b"{" * 60_000)
 
 
+async def silent_once(attacker: Attacker, number: int) -> None:
+    """Connect once and send nothing; stay away when cut off."""
+    await _hold(attacker, number, b"")
+    await asyncio.sleep(3600)
+
+
 async def dripping(attacker: Attacker, number: int) -> None:
     """Send a head a byte a second."""
     _, writer = await attacker.connect(number)
@@ -119,6 +125,7 @@ async def large_heads(attacker: Attacker, number: int) -> None:
 
 ATTACKS: dict[str, Attack] = {
     "silent": silent,
+    "silent-once": silent_once,
     "half-heads": half_heads,
     "half-bodies": half_bodies,
     "dripping": dripping,

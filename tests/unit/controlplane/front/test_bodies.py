@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import io
 import json
 import os
 import zlib
@@ -40,15 +41,15 @@ async def endpoint(tmp_path: Path) -> AsyncIterator[Endpoint]:
 
 @pytest.fixture
 def inflated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of what was inflated."""
+    """Formats of what was inflated."""
     seen: list[int] = []
     real = zlib.decompressobj
 
-    def watched(*given: int) -> object:
-        seen.append(1)
-        return real(*given)
+    def watched(wbits: int) -> object:
+        seen.append(wbits)
+        return real(wbits)
 
-    monkeypatch.setattr(bodies.zlib, "decompressobj", watched)
+    monkeypatch.setattr(zlib, "decompressobj", watched)
     return seen
 
 
@@ -62,7 +63,7 @@ async def signed(endpoint: Endpoint, directory: Path, body: bytes, **headers: st
 
 async def send(endpoint: Endpoint, request: AWSRequest, body: bytes) -> tuple[int, str, str]:
     headers = dict(request.headers.items())
-    async with endpoint.session.post(request.url, data=body, headers=headers) as answer:
+    async with endpoint.session.post(request.url, data=io.BytesIO(body), headers=headers) as answer:
         told = json.loads(await answer.read() or b"{}")
         return answer.status, told.get("__type", ""), told.get("message", "")
 
