@@ -64,11 +64,10 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
     """
     config = _config(payload, container)
     host_config = _host_config(payload, container, around)
-    given = overlay.parse(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
-    for key in [key for key in given if key.casefold() in overlay.BESIDE_CONFIG]:
-        del given[key]
-    overlay.overlay(config, given, spelling=overlay.CONFIG_KEYS)
-    given = overlay.parse(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
+    given = overlay.checked(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
+    own = {key: v for key, v in given.items() if key.casefold() not in overlay.BESIDE_CONFIG}
+    overlay.overlay(config, own, spelling=overlay.CONFIG_KEYS)
+    given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
     _join_namespaces(payload, container, around, config, host_config)
     if host_config.get("Privileged") and not around.privileged_allowed:
