@@ -7,6 +7,8 @@ import pytest
 
 from agent.engine import joining
 from agent.engine.container_body import Surroundings, body
+from agent.engine.preparations.contract import Provision
+from agent.engine.preparations.volumes import volume_sources
 from agent.errors import PayloadError
 from agent.model import ids
 from agent.model.payload import (
@@ -28,7 +30,9 @@ AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
 def built(
     given: Container, *others: Container, around: Surroundings = AROUND, **fields: Any
 ) -> dict[str, Any]:
-    return body(payload(given, *others, **fields), given, around)
+    task = payload(given, *others, **fields)
+    provision = Provision(mount_sources=volume_sources(task))
+    return body(task, given, replace(around, provision=provision))
 
 
 def config(**values: Any) -> EngineConfig:
