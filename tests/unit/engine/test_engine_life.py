@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.model.changes import TaskChange
     from tests.support.task_host import TaskHost
 
-HEALTHCHECK = EngineConfig(config='{"Healthcheck": {"Test": ["CMD", "true"]}}')
+HEALTHCHECK = EngineConfig(config={"Healthcheck": {"Test": ["CMD", "true"]}})
 
 
 def shape(change: TaskChange) -> tuple[str, dict[str, str]]:
