@@ -39,6 +39,10 @@ class StepKind(StrEnum):
     CLEAN = "clean up"
 
 
+DESTRUCTIVE = frozenset({StepKind.RELEASE_NETWORK, StepKind.CLEAN})
+"""Steps that remove what a task's past could be found by: not before that is on the disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """One thing to do."""

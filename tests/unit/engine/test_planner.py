@@ -158,6 +158,20 @@ def test_an_essential_exit_stops_the_task_in_order() -> None:
     assert steps(look(record)) == {("stop", "db")}
 
 
+def test_the_execution_stopped_when_the_engine_says_so_with_the_first_essential_container() -> None:
+    """However late the agent hears of it, and never later than now."""
+    record = new_record(container("a"), container("b"), container("c", essential=False))
+    put(record, "a", STOPPED, started_at=NOW - 99, finished_at=NOW - 31, exit_code=0)
+    put(record, "b", STOPPED, started_at=NOW - 99, finished_at=NOW - 60, exit_code=0)
+    put(record, "c", STOPPED, started_at=NOW - 99, finished_at=NOW - 90, exit_code=0)
+    look(record)
+    assert record.execution_stopped_at == NOW - 60
+    ahead = new_record(container("a"))
+    put(ahead, "a", STOPPED, started_at=NOW - 99, finished_at=NOW + 500, exit_code=0)
+    look(ahead)
+    assert ahead.execution_stopped_at == NOW
+
+
 def test_a_non_essential_exit_changes_nothing_else() -> None:
     record = new_record(container("a"), container("b", essential=False))
     put(record, "a", RUNNING)
