@@ -3,6 +3,10 @@
 Used by ``ecs-agent run`` and ``ecs-agent control``. Three looks: coloured columns on a terminal,
 logfmt in the journal (with its priority prefix), JSON elsewhere; ``ECS_LOG_OUTPUT_FORMAT`` chooses
 by hand. A line that cannot be written is dropped: logging never stops the process.
+
+What is logged comes also from outside: a host name, words of control, an engine's error. No value is
+longer than ``VALUE_LIMIT``, and in the looks that are no JSON its control characters are shown as
+escapes, so that it can neither command a terminal nor forge a line.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
 
+from agent import escapes
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +39,11 @@ _LEVELS = {
     "debug": logging.DEBUG,
 }
 FILE_HANDLER = "ecs-agent log file"
+VALUE_LIMIT = 4096
+"""Characters of a value that a line holds."""
+TRACEBACK_LIMIT = 32768
+_LIMITS = {"exception": TRACEBACK_LIMIT, "stack": TRACEBACK_LIMIT}
+_TRACEBACK_INDENT = "    "
 _JOURNAL_PRIORITY = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 
 Output = tuple["Processor", "Callable[[str], object]"]
@@ -59,6 +69,7 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
+            _bounded,
             _hand_over,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -102,6 +113,31 @@ class _FromStdlib(logging.Handler):
         )
 
 
+def _bounded(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Cut what is too long; a value that is no text is one from here on, unless it is a number."""
+    return {key: _within(value, _LIMITS.get(key, VALUE_LIMIT)) for key, value in event.items()}
+
+
+def _within(value: Any, limit: int) -> Any:
+    if isinstance(value, str):
+        return escapes.clipped(value, limit)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    # Short ones keep their shape, which JSON shows.
+    return value if len(text) <= limit else escapes.clipped(text, limit)
+
+
+def _shown(event: EventDict) -> EventDict:
+    """Return a line whose values are text and numbers, without control characters."""
+    return {
+        key: value
+        if value is None or isinstance(value, bool | int | float)
+        else escapes.shown(str(value))
+        for key, value in event.items()
+    }
+
+
 def _hand_over(_logger: Any, _method: str, event: EventDict) -> tuple[tuple[EventDict], EventDict]:
     """Pass a line on without the values that say nothing."""
     return ({key: value for key, value in event.items() if value is not None and value != ""},), {}
@@ -128,11 +164,19 @@ def _for_terminal() -> Processor:
     )
 
     def render(logger: Any, method: str, event: EventDict) -> str:
+        tracebacks = {k: _indented(str(event.pop(k))) for k in ("stack", "exception") if k in event}
+        event = _shown(event)
         if "time" in event:
             event["time"] = f"{datetime.fromisoformat(event['time']).astimezone():%H:%M:%S}"
-        return draw(logger, method, event)
+        return draw(logger, method, {**event, **tracebacks})
 
     return render
+
+
+def _indented(traceback: str) -> str:
+    """Return a traceback whose lines cannot be taken for lines of the log: an error can word any."""
+    lines = escapes.shown(traceback, keep="\n\t").split("\n")
+    return "\n".join(_TRACEBACK_INDENT + line for line in lines)
 
 
 def _plain(chosen: str) -> Processor:
@@ -150,7 +194,7 @@ def _json(logger: Any, method: str, event: EventDict) -> Any:
 
 
 def _logfmt(logger: Any, method: str, event: EventDict) -> str:
-    return _render_logfmt(logger, method, _renamed(event))
+    return _render_logfmt(logger, method, _shown(_renamed(event)))
 
 
 def _for_journal(logger: Any, method: str, event: EventDict) -> str:

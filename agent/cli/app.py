@@ -17,6 +17,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from agent import __version__
+from agent.cli import output
 from agent.cli.client import CliError
 from agent.errors import AgentError, ExitCode
 
@@ -116,7 +117,7 @@ def group(ctx: click.Context) -> None:
     elif os.environ.get("FORCE_COLOR"):
         ctx.color = True
     if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help())
+        output.lines(ctx.get_help())
 
 
 @click.command()
@@ -126,11 +127,11 @@ def help_command(ctx: click.Context, command: str | None) -> None:
     """Show the help of a command, or of all."""
     top = ctx.find_root()
     if command is None:
-        click.echo(top.get_help())
+        output.lines(top.get_help())
         return
     name, found, _ = group.resolve_command(top, [command])
     if found is not None:  # else that has raised
-        click.echo(click.Context(found, info_name=name, parent=top).get_help())
+        output.lines(click.Context(found, info_name=name, parent=top).get_help())
 
 
 def summary(command: str) -> str:
@@ -171,15 +172,17 @@ def _usage(error: click.ClickException, arguments: Sequence[str]) -> int:
     path = f"ecs-agent {arguments[0]}" if known else "ecs-agent"
     if context is not None:
         path = context.command_path
-    click.echo(f"ecs-agent: {error.format_message()}\nTry '{path} --help'.", err=True)
+    output.line(f"ecs-agent: {error.format_message()}", err=True)
+    output.line(f"Try '{path} --help'.", err=True)
     return ExitCode.USAGE
 
 
 def _failed(error: AgentError) -> int:
-    for line in str(error).splitlines():
-        click.echo(f"ecs-agent: {line}", err=True)
     if isinstance(error, CliError):
+        output.line(f"ecs-agent: {error}", err=True)
         return error.exit_code
+    for line in str(error).split("\n"):  # a problem of the settings on each
+        output.line(f"ecs-agent: {line}", err=True)
     return ExitCode.TERMINAL if error.terminal else ExitCode.ERROR
 
 

@@ -1,7 +1,7 @@
 """What a shell's TAB asks beyond what click knows itself: the tasks of this host, their containers.
 
 Never fails and never takes long where a person waits at a prompt: an error would land in the middle
-of their line.
+of their line. So would a control character: names that hold any are left out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from click.shell_completion import CompletionItem
 
+from agent import escapes
 from agent.cli import task_text
 from agent.cli.client import AgentClient
 from agent.errors import AgentError
@@ -36,13 +37,13 @@ def task_ids(
         views = task_text.newest_first(client.tasks())
     except AgentError:
         return []
-    fitting = [view for view in views if view.id.startswith(incomplete)]
+    fitting = [view for view in views if _is_typed(view.id, incomplete)]
     names = {view.family for view in views} | {c.name for view in views for c in view.containers}
     ids = [
-        CompletionItem(view.id, help=f"{view.family}:{view.revision} {view.status}")
+        CompletionItem(view.id, help=escapes.shown(f"{view.family}:{view.revision} {view.status}"))
         for view in fitting
     ]
-    named = [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    named = [CompletionItem(name) for name in sorted(names) if _is_typed(name, incomplete)]
     # Where nothing is typed yet, ids tell tasks apart and names may not.
     return [*ids, *(named if incomplete else [])][:_MOST_TASKS]
 
@@ -58,4 +59,8 @@ def container_names(
         names = [container.name for container in client.task(task).containers]
     except AgentError:
         return []
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in names if _is_typed(name, incomplete)]
+
+
+def _is_typed(name: str, incomplete: str) -> bool:
+    return name.startswith(incomplete) and escapes.is_plain(name)

@@ -5,12 +5,12 @@ Everything is done by ``agent.controlplane.store``; here it is worded.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
 import click
 
+from agent.cli import output
 from agent.cli.client import CliError
 from agent.errors import ExitCode
 
@@ -50,11 +50,11 @@ def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
         target = target / sqlite_backup.name_at(time.time())
     report = sqlite_backup.back_up(data_dir / STORE_FILE, target)
     if as_json:
-        click.echo(
-            json.dumps({"file": str(target), "revision": report.revision, "keys": report.keys})
+        output.json(
+            {"file": str(target), "revision": report.revision, "keys": report.keys}, indent=0
         )
         return
-    click.echo(f"{target}: {report.keys} records at revision {report.revision}")
+    output.line(f"{target}: {report.keys} records at revision {report.revision}")
 
 
 @click.command()
@@ -79,12 +79,12 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
     report, old = sqlite_backup.restore(data_dir / STORE_FILE, source)
     if as_json:
         kept = str(old) if old is not None else None
-        click.echo(json.dumps({"restored": str(source), "keys": report.keys, "kept": kept}))
+        output.json({"restored": str(source), "keys": report.keys, "kept": kept}, indent=0)
         return
-    click.echo(f"restored {source}: {report.keys} records at revision {report.revision}")
+    output.line(f"restored {source}: {report.keys} records at revision {report.revision}")
     if old is not None:
-        click.echo(f"the old store is {old}; remove it when all is well")
-    click.echo("start control now: its agents tell it what it missed")
+        output.line(f"the old store is {old}; remove it when all is well")
+    output.line("start control now: its agents tell it what it missed")
 
 
 @click.command()
@@ -113,10 +113,10 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
     except StoreDamaged as damage:
         report, faults = sqlite_check.Report(0, 0, []), [str(damage)]
     if as_json:
-        click.echo(json.dumps({"file": str(what), "keys": report.keys, "faults": faults}))
+        output.json({"file": str(what), "keys": report.keys, "faults": faults}, indent=0)
     elif faults:
         for fault in faults:
-            click.echo(fault if str(what) in fault else f"{what}: {fault}", err=True)
+            output.line(fault if str(what) in fault else f"{what}: {fault}", err=True)
     else:
-        click.echo(f"{what}: whole, {report.keys} records at revision {report.revision}")
+        output.line(f"{what}: whole, {report.keys} records at revision {report.revision}")
     return ExitCode.ERROR if faults else ExitCode.SUCCESS

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli import render
+from agent.cli import output, render
 from agent.cli.client import CliError
 from agent.config import DEFAULT_FILES, load
 from agent.errors import ConfigError, ExitCode
@@ -66,7 +66,7 @@ def doctor(config: str, bundle: str, *, as_json: bool, quick: bool) -> int:
     else:
         _show(report)
     if target is not None:
-        click.echo(written, err=as_json)
+        output.line(written, err=as_json)
         return ExitCode.SUCCESS
     return ExitCode.ERROR if report.errors else ExitCode.SUCCESS
 
@@ -133,7 +133,7 @@ async def _bundle(host: Host, report: Report, target: Path) -> str:
 def _progress(ready: int, all_: int) -> None:
     """Keep one line on the terminal up to date; a pipe is spared it."""
     if sys.stderr.isatty():
-        click.echo(f"\rcollecting {ready} of {all_} pieces", nl=ready == all_, err=True)
+        output.over(f"collecting {ready} of {all_} pieces", last=ready == all_)
 
 
 def _target(bundle: str) -> Path | None:
@@ -153,29 +153,31 @@ def _show(report: Report) -> None:
     for finding in report.findings:
         show(finding, width)
     if report.left_out:
-        click.echo(f"left out by --quick: {', '.join(report.left_out)}")
-    click.echo(_sum(report))
+        output.line(f"left out by --quick: {', '.join(report.left_out)}")
+    output.line(_sum(report))
 
 
 def _plain(finding: Finding, width: int) -> None:
-    click.echo(f"{finding.level.value:<7}  {finding.check:<{width}}  {finding.seen}")
+    output.line(f"{finding.level.value:<7}  {finding.check:<{width}}  {finding.seen}")
     margin = " " * (7 + 2 + width + 2)
     if finding.mend:
-        click.echo(f"{margin}mend: {finding.mend}")
+        output.line(f"{margin}mend: {finding.mend}")
     if finding.command:
-        click.echo(f"{margin}$ {finding.command}")
+        output.line(f"{margin}$ {finding.command}")
 
 
 def _on_terminal(finding: Finding, width: int) -> None:
     margin = " " * (7 + 2 + width + 2)
-    level = click.style(f"{finding.level.value:<7}", fg=_COLOURS[finding.level.value], bold=True)
-    check = click.style(f"{finding.check:<{width}}", bold=True)
+    level = output.styled(f"{finding.level.value:<7}", fg=_COLOURS[finding.level.value], bold=True)
+    check = output.styled(f"{finding.check:<{width}}", bold=True)
     quiet = finding.level.value == "ok" and not finding.mend
-    render.sentence(finding.seen, indent=margin, mark=f"{level}  {check}  ", dim=quiet)
+    render.sentence(
+        finding.seen, indent=margin, mark=output.joined([level, check, ""], "  "), dim=quiet
+    )
     if finding.mend:
         render.sentence(finding.mend, indent=margin, colour="cyan")
     if finding.command:  # never folded: it is there to be pasted
-        click.secho(f"{margin}$ {finding.command}", fg="cyan", bold=True)
+        output.line(output.styled(f"{margin}$ {finding.command}", fg="cyan", bold=True))
 
 
 def _sum(report: Report) -> str:

@@ -5,13 +5,13 @@ Reads what control keeps in its data directory, and nothing else.
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli import output
 from agent.cli.client import CliError
 
 if TYPE_CHECKING:
@@ -37,12 +37,12 @@ def env(data_dir: Path | None, as_json: bool) -> None:
     address, found = _find([data_dir] if data_dir is not None else list(DATA_DIRS))
     values = _values(address, found)
     if as_json:
-        click.echo(json.dumps(values, indent=2))
+        output.json(values)
         return
     for name, value in values.items():
-        click.echo(f"export {name}={shlex.quote(value)};")
+        output.for_shell(f"export {name}={shlex.quote(value)};")
     # What is left of another account would be sent along.
-    click.echo("unset AWS_SESSION_TOKEN AWS_PROFILE;")
+    output.for_shell("unset AWS_SESSION_TOKEN AWS_PROFILE;")
 
 
 def _find(directories: list[Path]) -> tuple[Address, Path]:

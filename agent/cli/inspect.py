@@ -6,15 +6,13 @@ They ask the agent on this host over its Unix socket, so that they work while co
 from __future__ import annotations
 
 import os
-import sys
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import msgspec
 
 from agent import __version__
-from agent.cli import completion, render, task_text
+from agent.cli import completion, output, render, task_text
 from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning, NotAllowed
 from agent.config import load
 from agent.errors import ConfigError
@@ -99,7 +97,7 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
         render.as_json(views)
         return
     if not views and render.on_terminal():
-        click.echo("no tasks")
+        output.line("no tasks")
         return
     now = time.time()
     render.table(
@@ -125,17 +123,17 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
         render.as_json(view)
         return
     render.facts(task_text.facts(view, time.time()))
-    click.echo()
+    output.line()
     render.table(
         task_text.CONTAINERS,
         [task_text.container_row(container) for container in view.containers],
         last_below=True,
     )
     if view.sample is not None:
-        click.echo()
+        output.line()
         _print_sample(view.sample)
     if view.waits:
-        click.echo()
+        output.line()
     _print_waits(view, time.time())
 
 
@@ -157,9 +155,9 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     now = time.time()
     render.sentence(task_text.state(view))
     if view.stopped_at:
-        click.echo(f"stopped {render.moment(view.stopped_at, now)}")
+        output.line(f"stopped {render.moment(view.stopped_at, now)}")
     if not view.waits and view.status != "STOPPED":
-        click.echo("waits for nothing")
+        output.line("waits for nothing")
     _print_waits(view, now)
 
 
@@ -190,13 +188,12 @@ def logs(
 
     TASK is as for `ecs-agent task`; the name of a container means that container.
     """
+    chunks = client.logs(task_id, container=container, tail=tail, follow=follow)
+    if not as_json:
+        output.copy(chunks)
+        return
     rest = b""
-    for chunk in client.logs(task_id, container=container, tail=tail, follow=follow):
-        if not as_json:
-            if sys.stdout is not None:
-                sys.stdout.buffer.write(chunk)
-                sys.stdout.buffer.flush()
-            continue
+    for chunk in chunks:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             _print_json_line(line)
@@ -240,13 +237,13 @@ def version(client: AgentClient, *, as_json: bool) -> None:
         running = ""
     except Exception as error:  # noqa: BLE001 - the version must show whatever the agent does
         running = ""
-        click.echo(f"ecs-agent: {error}", err=True)
+        output.line(f"ecs-agent: {error}", err=True)
     if as_json:
         render.as_json({"version": __version__, "running": running})
         return
-    click.echo(f"ecs-agent {__version__}")
+    output.line(f"ecs-agent {__version__}")
     if running and running != __version__:
-        click.echo(f"the agent that runs is {running}; restart it to bring it up to date")
+        output.line(f"the agent that runs is {running}; restart it to bring it up to date")
 
 
 def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
@@ -303,7 +300,7 @@ def _print_waits(view: TaskView, now: float) -> None:
         for what, when in waits:
             render.sentence(f"{what}; {when}")
     elif waits:
-        click.echo("waits for:")
+        output.line("waits for:")
         for number, (what, when) in enumerate(waits, start=1):
             render.sentence(what, indent="     ", mark=f"{number:3}. ")
             render.sentence(when, indent="     ")
@@ -337,4 +334,4 @@ def _print_sample(sample: TaskSample) -> None:
 
 def _print_json_line(line: bytes) -> None:
     text = line.decode("utf-8", errors="replace").removesuffix("\r")
-    click.echo(msgspec.json.encode({"line": text}).decode())
+    output.json({"line": text}, indent=0)

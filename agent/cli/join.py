@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from agent.cli import config_edit, membership, render, unit
+from agent.cli import config_edit, membership, output, render, unit
 from agent.cli.client import AgentClient, AgentNotRunning, CliError
 from agent.config import DEFAULT_FILES
 from agent.errors import AgentError, ExitCode
@@ -142,12 +142,12 @@ def join(
         _say(end)
         render.as_json(result)
     else:
-        click.echo(end)
+        output.line(end)
 
 
 def _say(text: str) -> None:
     """Tell a person; standard output is for results."""
-    click.echo(text, err=True)
+    output.line(text, err=True)
 
 
 def _met(plan: Plan) -> Meeting:
@@ -211,11 +211,11 @@ def _show(plan: Plan, *, as_json: bool) -> None:
         return
     for change in plan.changes:
         if change is plan.files[-1]:
-            click.echo(plan.difference)
+            output.lines(plan.difference)
         else:
-            click.echo(f"{change.path}: would be written ({len(change.data)} bytes, not shown)")
+            output.line(f"{change.path}: would be written ({len(change.data)} bytes, not shown)")
     if not plan.changes:
-        click.echo("nothing would be changed")
+        output.line("nothing would be changed")
 
 
 def _write(plan: Plan) -> bool:

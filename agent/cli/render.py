@@ -1,20 +1,20 @@
 """How commands show things: on a terminal what fits it, with colours; in a pipe all, aligned.
 
-What is shown comes from others: names, reasons, words of registries. Nothing of it reaches a terminal
-as anything but text.
+What is shown comes from others: names, reasons, words of registries. It is printed by ``output``, so that
+nothing of it reaches a terminal as anything but text.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
-import click
-import msgspec
-
+from agent import escapes
+from agent.cli import output
 from agent.cli.columns import ELLIPSIS, GAP, NOTHING, fit, shortened
 
 if TYPE_CHECKING:
@@ -30,16 +30,17 @@ COLOURS = {
     "UNHEALTHY": "red",
 }
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+_BLANKS = re.compile(r"(?:\r\n|[ \t\n])+")
 
 
 def as_json(value: Any) -> None:
     """Print a value as indented JSON with the field names of the operator socket."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
+    output.json(value)
 
 
 def on_terminal() -> bool:
     """Return whether a person reads along."""
-    return sys.stdout is not None and sys.stdout.isatty()
+    return output.on_terminal()
 
 
 def table(
@@ -75,7 +76,7 @@ def table(
         _print_row(line, widths, [column.beginning for column in shown])
         if last_below and line[-1] != NOTHING:
             for part in folded(line[-1], indent="  ", most=most_below):
-                click.secho(part, dim=True)
+                output.line(output.styled(part, dim=True))
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
@@ -87,9 +88,10 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
     margin = max((len(name) for name, _ in shown), default=0) + 2
     for name, value in shown:
         first, *rest = folded(value, indent=" " * margin) if on_terminal() else [value]
-        click.echo(f"{click.style(name.ljust(margin), bold=True)}{paint(first.strip())}")
+        begin = output.styled(name.ljust(margin), bold=True)
+        output.line(output.joined([begin, paint(first.strip())]))
         for line in rest:
-            click.echo(line)
+            output.line(line)
 
 
 def sentence(
@@ -101,8 +103,7 @@ def sentence(
     begin = mark or indent
     for part in lines:
         shown = part[len(indent) :]
-        styled = click.style(shown, fg=colour, dim=dim or None) if colour or dim else shown
-        click.echo(f"{begin}{styled}")
+        output.line(output.joined([begin, output.styled(shown, fg=colour, dim=dim)]))
         begin = indent
 
 
@@ -129,14 +130,14 @@ def width() -> int:
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line without control characters, which could take over a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    """Return a text in one line: blanks for its line breaks, its other control characters shown."""
+    return escapes.shown(_BLANKS.sub(" ", text).strip(" "))
 
 
-def paint(text: str) -> str:
-    """Colour a text by its first word, where it is a status; pipes get no colour from click."""
+def paint(text: str) -> output.Styled:
+    """Colour a text by its first word, where it is a status; pipes get no colour."""
     colour = COLOURS.get(text.partition(" ")[0])
-    return click.style(text, fg=colour) if colour else text
+    return output.styled(text, fg=colour)
 
 
 def moment(at: float, now: float | None = None) -> str:
@@ -181,5 +182,5 @@ def _print_row(
         cut = cell[:room] if any(beginnings[at : at + 1]) else shortened(cell, room)
         padded = cut if at == shown[-1] else cut.ljust(room)
         colour = COLOURS.get(cell) if on_terminal() else None
-        parts.append(click.style(padded, fg=colour, bold=bold) if colour or bold else padded)
-    click.echo((" " * GAP).join(parts).rstrip())
+        parts.append(output.styled(padded, fg=colour, bold=bold))
+    output.line(output.Styled(output.joined(parts, " " * GAP).rstrip()))

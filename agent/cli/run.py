@@ -102,8 +102,9 @@ def _unknown(word: str) -> str:
 
 
 def _complain(text: str) -> None:
+    from agent import escapes  # noqa: PLC0415 - only for those who complain
     from agent.logs import is_journal  # noqa: PLC0415 - after keep_rich_out
 
     mark = "<3>" if is_journal(sys.stderr) else ""
-    for line in text.splitlines():
-        sys.stderr.write(f"{mark}ecs-agent: {line}\n")
+    for line in text.split("\n"):
+        sys.stderr.write(f"{mark}ecs-agent: {escapes.shown(line)}\n")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 import msgspec
 
-from agent.cli import listen
+from agent.cli import listen, output
 from agent.cli.client import AgentClient, CliError
 from agent.cli.env import DATA_DIRS
 from agent.cli.supervise import Child, ChildGaveUp
@@ -126,7 +126,7 @@ def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool) -> in
 
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal may be closed; both must still stop in order
-        click.echo(f"ecs-agent standalone: {text}")
+        output.line(f"ecs-agent standalone: {text}")
 
 
 async def _run(plan: _Plan) -> int:

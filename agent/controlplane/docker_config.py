@@ -1,7 +1,7 @@
 """The engine's half of a container: Docker API ``Config`` and ``HostConfig`` from a definition.
 
-Amazon ECS sends most settings of a container definition as JSON text in the Docker API's own shape
-(``dockerConfig.config`` and ``.hostConfig``), which the agent lays over what it generates itself.
+Most settings of a container definition travel in the Docker API's own shape (``dockerConfig.config``
+and ``.hostConfig``), which the agent lays over what it generates itself.
 What the payload has typed fields for (image, command, ports, mounts, CPU, memory...) is not here.
 
 Pure: takes a container of ``containerDefinitions`` as DescribeTaskDefinition shows it.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.controlplane import payload, records
 from agent.controlplane.definition import overrides
+from agent.controlplane.definition.needs import needs_of
 from agent.controlplane.names import Names, new_id
 from agent.controlplane.records import (
     AssignRecord,
@@ -25,7 +26,7 @@ from agent.controlplane.records import (
 from agent.controlplane.scheduler.instance import TaskNeeds
 from agent.controlplane.store.contract import Compare, Op, Put, absent, present
 from agent.controlplane.task_changes import ENI
-from agent.model.resources import Needs, needs_of
+from agent.model.resources import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,14 +60,13 @@ class Order:
         return payload.network_mode(self.body) == "awsvpc"
 
 
-def needs(order: Order, names: Names, attributes: Mapping[str, str]) -> TaskNeeds:
+def needs(order: Order, attributes: Mapping[str, str]) -> TaskNeeds:
     """Return what each copy takes, counted exactly as its agent will count it.
 
     Raises:
         OverrideError: a GPU count is no number.
     """
-    sample = _task(order, names, task_id="sample", now=0.0)
-    counted = needs_of(payload.build(sample, order.definition, names, desired="RUNNING"))
+    counted = needs_of(order.body)
     gpus = {c["name"]: overrides.gpu_count(c) for c in order.body["containerDefinitions"]}
     return TaskNeeds(
         cpu_units=counted.cpu_units,

@@ -148,8 +148,8 @@ def _container(
         mount_points=_convert(definition.get("mountPoints"), list[MountPoint]),
         port_mappings=port_mappings(definition, mode),
         docker_config=EngineConfig(
-            config=_json(docker_config.config(definition)),
-            host_config=_json(docker_config.host_config(definition, mode)),
+            config=docker_config.config(definition) or None,
+            host_config=docker_config.host_config(definition, mode) or None,
         ),
         health_check_type="docker" if check else None,
         start_timeout=definition.get("startTimeout") or 0,
@@ -164,10 +164,6 @@ def _container(
 def _convert(value: Any, kind: Any) -> Any:
     """Read a list whose members are named here as they are in the task definition."""
     return msgspec.convert(value or [], kind)
-
-
-def _json(body: dict[str, Any]) -> str | None:
-    return msgspec.json.encode(body).decode() if body else None
 
 
 def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.engine import graph, ports, volumes
+from agent.engine import graph, ports
+from agent.engine.preparations import table as preparations
 from agent.errors import PayloadError
 from agent.model import reasons
 from agent.model.status import NetworkMode
@@ -27,7 +28,8 @@ def check(payload: TaskPayload) -> Graph:
     """
     dependencies = graph.graph_of(payload)
     graph.check(payload, dependencies)
-    volumes.orders(payload)
+    for preparation in preparations.wanted(payload).values():
+        preparation.check(payload)
     for association in payload.associations:
         _check_device(payload, association.name, association.containers)
     for container in payload.containers:

@@ -12,7 +12,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import joining, overlay, ports, volumes
+from agent.engine import joining, overlay, ports
+from agent.engine.labels import (
+    LABEL_CLUSTER,
+    LABEL_CONTAINER,
+    LABEL_FAMILY,
+    LABEL_OWNER,
+    LABEL_REVISION,
+    LABEL_TASK,
+)
+from agent.engine.preparations.contract import Provision
 from agent.errors import PayloadError
 from agent.model import ids, reasons
 from agent.model.resources import MIB
@@ -25,14 +34,6 @@ if TYPE_CHECKING:
 
 MIN_CPU_SHARES = 2
 MAX_CPU_SHARES = 262_144
-
-LABEL_TASK = "com.amazonaws.ecs.task-arn"
-LABEL_CONTAINER = "com.amazonaws.ecs.container-name"
-LABEL_FAMILY = "com.amazonaws.ecs.task-definition-family"
-LABEL_REVISION = "com.amazonaws.ecs.task-definition-version"
-LABEL_CLUSTER = "com.amazonaws.ecs.cluster"
-LABEL_OWNER = "ecs-host-agent.owner"
-"""Which agent made the container; one host may carry several, and none touches another's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Surroundings:
     """Path on the host of the container's own resolv.conf, where ``joining.own_resolvers`` asks."""
     host_ports: Mapping[str, list[int]] = field(default_factory=dict)
     """Ports picked for this task, by ``port_key``."""
+    provision: Provision = field(default_factory=Provision)
+    """What the task's preparations give."""
     privileged_allowed: bool = True
 
 
@@ -64,11 +67,10 @@ def body(payload: TaskPayload, container: Container, around: Surroundings) -> di
     """
     config = _config(payload, container)
     host_config = _host_config(payload, container, around)
-    given = overlay.parse(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
-    for key in [key for key in given if key.casefold() in overlay.BESIDE_CONFIG]:
-        del given[key]
-    overlay.overlay(config, given, spelling=overlay.CONFIG_KEYS)
-    given = overlay.parse(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
+    given = overlay.checked(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
+    own = {key: v for key, v in given.items() if key.casefold() not in overlay.BESIDE_CONFIG}
+    overlay.overlay(config, own, spelling=overlay.CONFIG_KEYS)
+    given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
     _join_namespaces(payload, container, around, config, host_config)
     if host_config.get("Privileged") and not around.privileged_allowed:
@@ -141,7 +143,7 @@ def _host_config(
         host_config["Memory"] = container.memory * MIB
     if container.privileged:
         host_config["Privileged"] = True
-    binds = _binds(payload, container)
+    binds = _binds(container, around)
     if binds:
         host_config["Binds"] = binds
     if container.volumes_from:
@@ -168,11 +170,10 @@ def _link(payload: TaskPayload, link: str) -> str:
     return f"{engine_name(payload, name)}:{alias or name}"
 
 
-def _binds(payload: TaskPayload, container: Container) -> list[str]:
-    sources = volumes.volume_sources(payload)
+def _binds(container: Container, around: Surroundings) -> list[str]:
     binds = []
     for mount in container.mount_points:
-        source = sources.get(mount.source_volume)
+        source = around.provision.mount_sources.get(mount.source_volume)
         if source is None:
             text = f"Invalid volume referenced: {mount.source_volume}"
             raise PayloadError(text, name=reasons.HOST_CONFIG)

@@ -28,7 +28,7 @@ from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.engine.views import targets_of, task_facts, task_view
 from agent.engine.watcher import Watcher
-from agent.errors import PayloadError
+from agent.errors import PayloadError, StateFailure
 from agent.model import ids, reasons, task
 from agent.model.resources import needs_of
 from agent.model.status import DesiredStatus, TaskStatus
@@ -90,6 +90,8 @@ class Engine:
         self._settings = settings
         self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
+        self._unsaved: set[str] = set()
+        """Tasks whose record could not be written when that was tried last."""
         self._watcher = Watcher(
             tools.runtime,
             self._runners,
@@ -214,6 +216,7 @@ class Engine:
             stopping.extend(self._stop_unlisted(assignments, control_id))
         if len(batch):
             await self._store.commit(batch)
+            self._save_the_rest()
         self._forgetting.refused(refused)
         for record, graph in fresh:
             if record.arn not in self._runners:
@@ -284,11 +287,11 @@ class Engine:
             else:
                 runner.admitted(now)
 
-    def network_lost(self, arn: str) -> None:
-        """Tell a task that its sandbox died."""
+    def network_lost(self, arn: str, reason: str) -> None:
+        """Tell a task that its network is lost, and why."""
         runner = self._runners.get(arn)
         if runner is not None:
-            runner.network_lost()
+            runner.network_lost(reason)
 
     async def flush(self) -> None:
         """Save what waits for a transaction; called once at a normal stop, after ``run``."""
@@ -307,7 +310,20 @@ class Engine:
         batch.put(KIND, record.arn, task.encode(record))
         if change is not None:
             batch.enqueue(change)
-        await self._store.commit(batch)
+        try:
+            await self._store.commit(batch)
+        except StateFailure:
+            self._unsaved.add(record.arn)
+            raise
+        self._unsaved.discard(record.arn)
+        self._save_the_rest()
+
+    def _save_the_rest(self) -> None:
+        """The disk takes something again: nobody else need wait for the next try."""
+        while self._unsaved:
+            runner = self._runners.get(self._unsaved.pop())
+            if runner is not None:
+                runner.save_again()
 
     # -- what others see --------------------------------------------------------------------------------
 

@@ -7,7 +7,6 @@ fail fast instead of leaving the task PENDING for ever.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,11 +89,10 @@ def has_health_check(container: Container) -> bool:
     """Tell whether the engine will judge this container's health."""
     if container.health_check_type:
         return True
-    try:
-        config = json.loads(container.docker_config.config or "{}")
-        return any(key.casefold() == "healthcheck" and value for key, value in config.items())
-    except (ValueError, AttributeError, RecursionError):
+    config = container.docker_config.config
+    if not isinstance(config, dict):
         return False
+    return any(key.casefold() == "healthcheck" and value for key, value in config.items())
 
 
 def start_order(graph: Graph) -> list[str] | None:

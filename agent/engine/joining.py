@@ -54,12 +54,12 @@ def own_resolvers(payload: TaskPayload, container: Container) -> Resolvers | Non
     if payload.mode is not NetworkMode.AWSVPC or not docker.host_config:
         return None
     host_config: dict[str, Any] = {}
-    given = overlay.parse(docker.host_config, reasons.HOST_CONFIG, "hostConfig")
+    given = overlay.checked(docker.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
     if not any(host_config.get(name) for name in _LISTS):
         return None
     config: dict[str, Any] = {}
-    given = overlay.parse(docker.config, reasons.CLIENT_CONFIG, "config")
+    given = overlay.checked(docker.config, reasons.CLIENT_CONFIG, "config")
     overlay.overlay(config, given, spelling=overlay.CONFIG_KEYS)
     if wants_no_network(config):
         return None

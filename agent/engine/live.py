@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.engine.preparations.contract import Provision
+
 NETWORK = "@network"
-VOLUMES = "@volumes"
 CLEAN = "@clean"
+
+
+def is_of_task(key: str) -> bool:
+    """Tell whether the key of a step is of the task as a whole, and not of one container."""
+    return key.startswith("@")
 
 
 class StepKind(StrEnum):
@@ -24,7 +30,7 @@ class StepKind(StrEnum):
 
     CLAIM_NETWORK = "claim network"
     RELEASE_NETWORK = "release network"
-    VOLUMES = "create volumes"
+    PREPARE = "prepare"
     PULL = "pull"
     CREATE = "create"
     START = "start"
@@ -33,12 +39,17 @@ class StepKind(StrEnum):
     CLEAN = "clean up"
 
 
+DESTRUCTIVE = frozenset({StepKind.RELEASE_NETWORK, StepKind.CLEAN})
+"""Steps that remove what a task's past could be found by: not before that is on the disk."""
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing to do. ``key`` is a container's name or one of NETWORK, VOLUMES, CLEAN."""
+    """One thing to do."""
 
     kind: StepKind
     key: str
+    """A container's name, or for its task NETWORK, CLEAN or ``@`` and the name of a preparation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +88,9 @@ class Live:
     astray: dict[str, float] = field(default_factory=dict)
     """Containers that have ended and run nevertheless, since when: somebody started them again."""
     retries: dict[str, Retry] = field(default_factory=dict)
-    volumes_ready: bool = False
-    """The task's volumes are there; asked again by each process before it makes a container."""
+    prepared: dict[str, Provision] = field(default_factory=dict)
+    """What each preparation gave, by the key of its step. Each process prepares anew before it makes a
+    container."""
     release_tried: bool = False
     """Giving the sandbox back was begun: the report of the end no longer waits for it."""
     network_doubtful: bool = False
@@ -117,7 +129,9 @@ class Live:
 
     def trouble(self, container: str) -> str:
         """Return what holds the container up and is tried again, its own or its task's trouble."""
-        of_task = (self.retries[key].reason for key in (NETWORK, VOLUMES) if key in self.retries)
+        of_task = (
+            retry.reason for key, retry in self.retries.items() if is_of_task(key) and key != CLEAN
+        )
         return self.own_trouble(container) or next(of_task, "")
 
     def clock_was_set(self, by_s: float) -> None:

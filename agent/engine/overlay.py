@@ -1,12 +1,11 @@
 """The engine configuration that a payload brings along, laid over what the agent generates. Pure.
 
-``dockerConfig`` of a container is JSON as the engine would decode it; this is that decoding. Fails
-with ``PayloadError`` for what is no JSON object.
+``dockerConfig`` of a container is laid over as the engine would decode it. Fails with ``PayloadError``
+for what is not a JSON object.
 """
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import PayloadError
@@ -54,23 +53,15 @@ BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
 """Keys of the create body that are no part of the engine's ``Config``."""
 
 
-def parse(text: str | None, error_name: str, what: str) -> dict[str, Any]:
-    """Return one part of ``dockerConfig``; nothing and null are an empty one.
+def checked(part: dict[str, Any] | str | None, error_name: str, what: str) -> dict[str, Any]:
+    """Return one part of ``dockerConfig`` as ``payload.decode`` read it; nothing is an empty one.
 
     Raises:
-        PayloadError: it is no JSON object; ``error_name`` is what ECS calls the error.
+        PayloadError: it is not a JSON object; ``error_name`` is what ECS calls the error.
     """
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError(f"dockerConfig.{what} is no JSON: {error}", name=error_name) from None
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise PayloadError(f"dockerConfig.{what} is no JSON object", name=error_name)
-    return value
+    if isinstance(part, str):
+        raise PayloadError(f"dockerConfig.{what} is not a JSON object", name=error_name)
+    return part or {}
 
 
 def overlay(base: dict[str, Any], top: Mapping[str, Any], *, spelling: Iterable[str] = ()) -> None:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.engine import graph as dependency_graph
-from agent.engine.live import CLEAN, NETWORK, VOLUMES, Step, StepKind
+from agent.engine.live import CLEAN, NETWORK, Step, StepKind, is_of_task
+from agent.engine.preparations import table as preparations
 from agent.engine.settle import holds_network, is_stopping
 from agent.model.resources import Wait
 from agent.model.status import ContainerStatus, NetworkMode, TaskStatus
@@ -45,6 +46,11 @@ class Plan:
     wake_at: float | None = None
     finished: bool = False
     """Nothing is left of the task: its record may be deleted."""
+
+
+def _doing(kind: StepKind, key: str) -> str:
+    """Return what a step does, for a person."""
+    return preparations.of_step(key).doing if kind is StepKind.PREPARE else kind
 
 
 def _is_admitted(record: TaskRecord) -> bool:
@@ -105,8 +111,9 @@ class _Draft:
         if self.record.payload.mode is NetworkMode.AWSVPC and self.record.network is None:
             self.step(StepKind.CLAIM_NETWORK, NETWORK)
         to_make = any(c.known < ContainerStatus.CREATED for c in self.record.containers.values())
-        if to_make and self.record.payload.volumes and not self.live.volumes_ready:
-            self.step(StepKind.VOLUMES, VOLUMES)
+        if to_make:
+            for key in self._unprepared():
+                self.step(StepKind.PREPARE, key)
         for container in self.record.containers.values():
             self.container(container)
 
@@ -195,7 +202,11 @@ class _Draft:
                 )
             )
             return False
-        return not self.record.payload.volumes or self.live.volumes_ready
+        return not self._unprepared()
+
+    def _unprepared(self) -> list[str]:
+        wanted = preparations.wanted(self.record.payload)
+        return [key for key in wanted if key not in self.live.prepared]
 
     def _stop_container(self, container: ContainerRecord) -> None:
         holders = [
@@ -229,14 +240,14 @@ class _Draft:
     def step(self, kind: StepKind, key: str) -> None:
         """Allow a step unless one is in flight for the same key or its retry is not due."""
         if key in self.live.inflight:
-            if key in (NETWORK, VOLUMES, CLEAN):
+            if is_of_task(key):
                 self.waits.append(self._in_flight(self.live.inflight[key]))
             return
         retry = self.live.retries.get(key)
         if retry is not None and retry.next_at > self.now:
             self.wakes.append(retry.next_at)
-            what = f"another try to {kind} after {retry.attempts}: {retry.why}"
-            container = "" if key.startswith("@") else key
+            what = f"another try to {_doing(kind, key)} after {retry.attempts}: {retry.why}"
+            container = "" if is_of_task(key) else key
             self.waits.append(
                 Wait(what=what, since=retry.since, next_try=retry.next_at, container=container)
             )
@@ -245,11 +256,12 @@ class _Draft:
 
     def _in_flight(self, step: Step) -> Wait:
         key = step.key
-        container = "" if key.startswith("@") else key
+        container = "" if is_of_task(key) else key
         since = self.live.since.get(key, self.now)
         if step.kind is StepKind.PULL:
             return self._pull(key, since)
-        what = f"the engine to {step.kind} it" if container else f"the host: {step.kind}"
+        doing = _doing(step.kind, key)
+        what = f"the engine to {doing} it" if container else f"the host: {doing}"
         return Wait(what=what, since=since, container=container)
 
     def _pull(self, key: str, since: float) -> Wait:

@@ -17,16 +17,17 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.engine import failures, observe, planner, reports
+from agent.engine import failures, observe, planner
 from agent.engine.clock import Clock, ClockWatch
-from agent.engine.live import Live, Step
+from agent.engine.live import DESTRUCTIVE, Live, Step, StepKind
+from agent.engine.saving import Saving
 from agent.engine.settle import settle
 from agent.engine.transitions import Transitions
-from agent.errors import AgentError, EngineRefused, RuntimeFailure, StateFailure
+from agent.errors import AgentError, EngineRefused, RuntimeFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from agent.engine.graph import Graph
     from agent.engine.planner import Plan
+    from agent.engine.saving import Saver
     from agent.engine.steps import Outcome, RecordWriter, Steps
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
@@ -43,18 +45,7 @@ if TYPE_CHECKING:
 
 Message = Callable[[float], None]
 
-LAZY_SAVE_S = 1.0
-"""How long facts that a crash may lose (they are found again) wait for a transaction to share."""
-SAVE_RETRY_S = 2.0
-
 _log = structlog.get_logger()
-
-
-class Saver(Protocol):
-    """Writes a record, and with it the report of what changed."""
-
-    async def __call__(self, record: TaskRecord, change: TaskChange | None) -> None:
-        """Return when both are durable; raises ``StateFailure``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +84,7 @@ class Runner:
         self._steps: Steps | None = None
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._reported = reports.signature(record, self.live)
-        self._save_after: float | None = None
-        """When, on the steady clock, facts that wait for a transaction have waited long enough."""
-        self._save_not_before = 0.0
-        self._save_now = False
-        self._savers: list[asyncio.Future[None]] = []
+        self._saving = Saving(record, self.live, callbacks.save, clock)
         self._released = record.is_done  # what a restored one held may be somebody else's by now
         self._transitions = Transitions(record, self.live, on_running=callbacks.running)
 
@@ -114,7 +100,9 @@ class Runner:
         has begun) changes between two turns.
         """
         now = self._clock.wall()
-        return planner.plan(self.record, self._graph, self.live, now, self._policy).waits
+        waits = planner.plan(self.record, self._graph, self.live, now, self._policy).waits
+        unsaved = self._saving.wait
+        return waits if unsaved is None else (*waits, unsaved)
 
     # -- what others tell a runner; all return at once ------------------------------------------------
 
@@ -168,14 +156,13 @@ class Runner:
 
         self.post(message)
 
-    def network_lost(self) -> None:
-        """The task's sandbox died: its containers have no network any more."""
+    def network_lost(self, reason: str) -> None:
+        """The task's sandbox died, or its link is lost: its containers have no network any more."""
 
         def message(_now: float) -> None:
             if not self.record.network_held:
                 return
-            text = "the task's network sandbox stopped"
-            self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, text)
+            self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, reason)
             self.record.desired = DesiredStatus.STOPPED
 
         self.post(message)
@@ -192,24 +179,26 @@ class Runner:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def message(_now: float) -> None:
-            self._save_now = True
-            self._savers.append(future)
+            self._saving.answer(future)
 
         self.post(message)
         await future
 
+    def save_again(self) -> None:
+        """Saving works again: what could not be saved is saved now."""
+
+        def message(_now: float) -> None:
+            self._saving.try_again()
+
+        self.post(message)
+
     def needs_save(self) -> bool:
         """Tell whether facts are waiting for a transaction."""
-        return (
-            self._save_after is not None
-            or reports.signature(self.record, self.live) != self._reported
-        )
+        return not self._saving.is_saved
 
     def unreported(self, now: float) -> TaskChange | None:
         """Return the report that no transaction has carried yet, or None when there is none."""
-        if reports.signature(self.record, self.live) == self._reported:
-            return None
-        return reports.change_of(self.record, self.live, now)
+        return self._saving.unreported(now)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -222,14 +211,14 @@ class Runner:
                 settle(self.record, self._graph, self.live, now)
                 self._transitions.tell()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
-                # Steps may run ahead of the disk: whatever a crash loses is found in the engine.
-                # Only clean-up destroys what there is to be found.
-                if self.record.is_done:
-                    await self._save_if_due(now)
+                # Steps may run ahead of the disk, since whatever a crash loses is found in the
+                # engine, but for those that destroy what there is to be found.
+                if any(step.kind in DESTRUCTIVE for step in plan.steps):
+                    await self._saving.save_if_due(now, all_of_it=True)
                 self._carry_out(plan, group, now)
-                await self._save_if_due(now)
+                await self._saving.save_if_due(now)
                 self._release_when_stopped()
-                if plan.finished and not self._savers and self._mailbox.empty():
+                if plan.finished and self._is_settled():
                     self.finished = True
                 else:
                     await self._apply_messages(_wait_s(plan, now), began)
@@ -239,11 +228,24 @@ class Runner:
             if key in self._running and not self._running[key].cancelling():
                 self._running[key].cancel()
         for step in plan.steps:
+            if step.kind in DESTRUCTIVE and not self._saving.is_saved:
+                self._hold_back(step)
+                continue
             self.live.inflight[step.key] = step
             self.live.since[step.key] = now
             task = group.create_task(self._do(step), name=f"{step.kind} {step.key}")
             task.add_done_callback(partial(self._cancelled, step))
             self._running[step.key] = task
+
+    def _hold_back(self, step: Step) -> None:
+        """A step that destroys what is not saved yet waits; the end of the task is told meanwhile."""
+        if step.kind is StepKind.RELEASE_NETWORK and not self.live.release_tried:
+            self.live.release_tried = True
+            self.post(lambda _now: None)  # for a turn that sees it
+
+    def _is_settled(self) -> bool:
+        """Tell whether nobody waits for the runner and nothing of the task would be lost with it."""
+        return self._saving.is_reported and not self._saving.is_awaited and self._mailbox.empty()
 
     def _now(self) -> float:
         """Return the wall time; what is waited for has moved along where the clock was set."""
@@ -258,8 +260,8 @@ class Runner:
         ``wait_s`` counts from ``began``, which is steady time.
         """
         wakes = [] if wait_s is None else [began + wait_s]
-        if self._save_after is not None:
-            wakes.append(max(self._save_after, self._save_not_before))
+        if self._saving.wake_at is not None:
+            wakes.append(self._saving.wake_at)
         try:
             left_s = max(0.0, min(wakes) - self._clock.steady()) if wakes else None
             async with asyncio.timeout(left_s):
@@ -268,8 +270,7 @@ class Runner:
             return
         while True:
             message(self._now())
-            if self._save_after is None:
-                self._save_after = self._clock.steady() + LAZY_SAVE_S
+            self._saving.note()
             if self._mailbox.empty():
                 return
             message = self._mailbox.get_nowait()
@@ -325,42 +326,6 @@ class Runner:
             failures.apply(self.record, self.live, step, error, engine_answers=answers, now=now)
 
         self.post(message)
-
-    # -- saving -------------------------------------------------------------------------------
-
-    async def _save_if_due(self, now: float) -> None:
-        signature = reports.signature(self.record, self.live)
-        changed = signature != self._reported
-        urgent = signature.urgent != self._reported.urgent
-        steady = self._clock.steady()
-        stale = self._save_after is not None and steady >= self._save_after
-        if not (urgent or self._save_now or stale) or steady < self._save_not_before:
-            return
-        change = reports.change_of(self.record, self.live, now) if changed else None
-        try:
-            await self._callbacks.save(self.record, change)
-        except StateFailure as error:
-            self._save_not_before = steady + SAVE_RETRY_S
-            if self._save_after is None:
-                self._save_after = steady
-            self._end_savers(error)
-            _log.error("task not saved, trying again", task=self.record.arn, error=str(error))
-            return
-        self._reported = signature
-        self._save_now = False
-        self._save_after = None
-        self._end_savers(None)
-
-    def _end_savers(self, error: StateFailure | None) -> None:
-        """Tell everybody who waits for a transaction how it went."""
-        for future in self._savers:
-            if future.done():
-                continue
-            if error is None:
-                future.set_result(None)
-            else:
-                future.set_exception(StateFailure(str(error)))
-        self._savers.clear()
 
     def _release_when_stopped(self) -> None:
         if self.record.known is TaskStatus.STOPPED and not self._released:

@@ -57,14 +57,31 @@ def is_stopping(record: TaskRecord) -> bool:
 
 
 def _stop_when_essential_stopped(record: TaskRecord, now: float) -> None:
+    _note_end_of_execution(record, now)
     for definition in record.payload.containers:
         container = record.containers[definition.name]
         if not definition.essential:
             continue
-        if container.known is ContainerStatus.STOPPED and not record.execution_stopped_at:
-            record.execution_stopped_at = now
         if ContainerStatus.STOPPED in (container.known, container.desired):
             record.desired = DesiredStatus.STOPPED
+
+
+def _note_end_of_execution(record: TaskRecord, now: float) -> None:
+    """Write down when the task's execution stopped: with the first essential container that ended.
+
+    As the engine tells it, and not when the agent came to hear of it: Amazon's agent takes the
+    latter, which is minutes late after a stall of the agent or the engine. Written once.
+    """
+    if record.execution_stopped_at:
+        return
+    ends = [
+        container.finished_at or now
+        for definition in record.payload.containers
+        if definition.essential
+        and (container := record.containers[definition.name]).known is ContainerStatus.STOPPED
+    ]
+    if ends:
+        record.execution_stopped_at = min(now, *ends)
 
 
 def _fail_unreachable(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from agent.engine import container_body, joining, observe, ports, volumes
-from agent.engine.container_body import LABEL_OWNER, LABEL_TASK, Surroundings
+from agent.engine import container_body, joining, observe, ports
+from agent.engine.container_body import Surroundings
+from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.live import FailedPull, Live, Step, StepKind
+from agent.engine.preparations import table as preparations
+from agent.engine.preparations.contract import HostAccess, Provision
 from agent.engine.settle import pull_ended
 from agent.errors import (
     AgentError,
@@ -27,7 +30,7 @@ from agent.errors import (
     NoSuchImage,
     PayloadError,
 )
-from agent.model import ids, reasons
+from agent.model import ids
 from agent.model.status import ContainerStatus, NetworkMode
 
 if TYPE_CHECKING:
@@ -107,11 +110,12 @@ class Steps:
         self._live = live
         self._tools = tools
         self._settings = settings
+        self._access = HostAccess(runtime=tools.runtime, owner=settings.owner)
         self._writer = writer
         self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {
             StepKind.CLAIM_NETWORK: self._claim_network,
             StepKind.RELEASE_NETWORK: self._release_network,
-            StepKind.VOLUMES: self._volumes,
+            StepKind.PREPARE: self._prepare,
             StepKind.PULL: self._pull,
             StepKind.CREATE: self._create,
             StepKind.START: self._start,
@@ -154,25 +158,12 @@ class Steps:
 
         return outcome
 
-    async def _volumes(self, _key: str) -> Outcome:
-        runtime = self._tools.runtime
-        payload = self._record.payload
-        for order in volumes.orders(payload):
-            if order.must_exist:
-                if not await runtime.volume_exists(order.engine_name):
-                    cause = f"volume {order.engine_name} does not exist and is not autoprovisioned"
-                    raise PayloadError(reasons.resource_unusable(payload.arn, cause))
-                continue
-            own = {LABEL_TASK: payload.arn, LABEL_OWNER: self._settings.owner}
-            await runtime.create_volume(
-                order.engine_name,
-                driver=order.driver,
-                options=order.options,
-                labels=order.labels if order.shared else {**order.labels, **own},
-            )
+    async def _prepare(self, key: str) -> Outcome:
+        preparation = preparations.of_step(key)
+        provision = await preparation.prepare(self._record.payload, self._access)
 
         def outcome(_now: float) -> None:
-            self._live.volumes_ready = True
+            self._live.prepared[key] = provision
 
         return outcome
 
@@ -214,6 +205,7 @@ class Steps:
             sandbox_id=record.network.sandbox_id if record.network else "",
             resolv_conf=resolv_conf,
             host_ports=record.host_ports,
+            provision=Provision.merged(self._live.prepared.values()),
             privileged_allowed=self._settings.privileged_allowed,
         )
         body = container_body.body(record.payload, definition, around)
@@ -365,13 +357,8 @@ class Steps:
             if record.payload.mode is NetworkMode.AWSVPC:
                 digest = ids.container_digest(record.arn, container.name)
                 await self._tools.resolv_files.remove(digest)
-        try:
-            made = volumes.orders(record.payload)
-        except PayloadError:
-            made = []  # refused before anything was made
-        for order in made:
-            if not order.shared:
-                await runtime.remove_volume(order.engine_name)
+        for preparation in preparations.wanted(record.payload).values():
+            await preparation.undo(record.payload, self._access)
 
         def outcome(now: float) -> None:
             record.cleaned_at = now

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import graph as dependency_graph
-from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.errors import RuntimeFailure
 from agent.model.status import ContainerStatus
 

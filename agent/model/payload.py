@@ -59,11 +59,15 @@ class Dependency(_Wire, frozen=True):
 
 
 class EngineConfig(_Wire, frozen=True):
-    """Docker API bodies as JSON text, overlaid on what the agent generates."""
+    """Docker API bodies, overlaid on what the agent generates.
+
+    Amazon ECS sends each as JSON text, our control endpoint as an object. ``decode`` makes objects of
+    both. Text that is left is not a JSON object; its container is refused when it is built.
+    """
 
     version: str | None = None
-    config: str | None = None
-    host_config: str | None = None
+    config: dict[str, Any] | str | None = None
+    host_config: dict[str, Any] | str | None = None
 
 
 class RestartPolicy(_Wire, frozen=True):
@@ -250,7 +254,40 @@ def decode(raw: bytes | msgspec.Raw) -> TaskPayload:
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
         raise PayloadError(str(error), name=reasons.UNRECOGNIZED_TASK) from None
     _check(payload)
-    return payload
+    return _with_engine_objects(payload)
+
+
+def _with_engine_objects(payload: TaskPayload) -> TaskPayload:
+    """Return the payload with the engine's JSON text read, once for all who ask for it."""
+    if not any(_has_text(container.docker_config) for container in payload.containers):
+        return payload
+    containers = [
+        msgspec.structs.replace(
+            container,
+            docker_config=msgspec.structs.replace(
+                container.docker_config,
+                config=_object(container.docker_config.config),
+                host_config=_object(container.docker_config.host_config),
+            ),
+        )
+        for container in payload.containers
+    ]
+    return msgspec.structs.replace(payload, containers=containers)
+
+
+def _has_text(docker: EngineConfig) -> bool:
+    return isinstance(docker.config, str) or isinstance(docker.host_config, str)
+
+
+def _object(given: dict[str, Any] | str | None) -> dict[str, Any] | str | None:
+    """Return the object that a text says; nothing and null are none. Other text stays as it is."""
+    if not given or not isinstance(given, str):
+        return given or None
+    try:
+        value = msgspec.json.decode(given)
+    except (ValueError, RecursionError):
+        return given
+    return value if value is None or isinstance(value, dict) else given
 
 
 def decode_arn(raw: bytes | msgspec.Raw) -> str:

@@ -6,7 +6,6 @@ Numbers are CPU units (1024 to a core) and MiB. Source of the rules: Amazon ECS 
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -92,12 +91,12 @@ def _memory_mib(container: Container) -> int:
 
 def _reservation_mib(container: Container) -> int:
     """The soft limit travels only inside the engine's host configuration, in bytes."""
-    if not container.docker_config.host_config:
+    host_config = container.docker_config.host_config
+    if not isinstance(host_config, dict):
         return 0
     try:
-        reservation = json.loads(container.docker_config.host_config)["MemoryReservation"]
-        return int(reservation) // MIB
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return int(host_config.get("MemoryReservation") or 0) // MIB
+    except (ValueError, TypeError, OverflowError):
         return 0
 
 

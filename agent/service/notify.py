@@ -13,6 +13,8 @@ import socket
 import time
 from typing import TYPE_CHECKING, Final
 
+from agent import escapes
+
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
@@ -52,7 +54,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Say in one line how the agent stands; the same line again is not sent."""
-        line = " ".join(text.split())
+        line = escapes.shown(" ".join(text.split()))
         if len(line) > _STATUS_LIMIT:
             line = f"{line[: _STATUS_LIMIT - 1]}…"
         if line != self._status:

@@ -11,27 +11,12 @@ import psutil
 import pytest
 import structlog
 
-from agent import logs
+from agent import escapes, logs
 from agent.config import Settings
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Put back what ``configure`` changes for the whole process."""
-    root = logging.getLogger()
-    before = (list(root.handlers), root.level, logging.raiseExceptions)
-    yield
-    if (handler := vars(logging)["_handlers"].get(logs.FILE_HANDLER)) is not None:
-        handler.close()
-    structlog.reset_defaults()
-    logging.captureWarnings(capture=False)
-    root.handlers[:], logging.raiseExceptions = before[0], before[2]
-    root.setLevel(before[1])
 
 
 class Terminal(io.StringIO):
@@ -161,3 +146,57 @@ def test_a_configuration_that_fails_leaves_the_log_as_it_was(tmp_path: Path) -> 
         logs.configure(Settings(log_format="json", log_file=tmp_path), stream=io.StringIO())
     structlog.get_logger().info("still here")
     assert 'msg="still here"' in stream.getvalue()
+
+
+FORGED = "web\n2026-01-01T00:00:00Z [error] forged\r\x1b[2J\x1b]0;owned\x07\u202e\u2028\x9b"
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO], ids=["terminal", "logfmt"])
+@pytest.mark.parametrize(
+    "value", [FORGED, [FORGED], {FORGED: 1}, ValueError(FORGED)], ids=lambda v: type(v).__name__
+)
+def test_no_value_forges_a_line_or_commands_a_terminal(
+    stream: type[io.StringIO], value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = stream()
+    logs.configure(Settings(log_format="" if stream is Terminal else "logfmt"), stream=out)
+    structlog.get_logger().warning(FORGED, hostname=value)
+    logging.getLogger("aiohttp").error("bad %s", FORGED)
+    lines = out.getvalue().split("\n")
+    assert len(lines) == 3
+    assert escapes.is_plain("".join(lines))
+    assert "\\x1b[2J" in lines[0].replace("\\\\", "\\")
+
+
+def test_an_error_in_a_traceback_forges_no_line_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    logs.configure(Settings(), stream=out)
+    try:
+        raise ValueError(FORGED)
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    head, *rest = out.getvalue().rstrip("\n").split("\n")
+    assert "failed" in head
+    assert any("forged" in line for line in rest)
+    assert all(line.startswith("    ") for line in rest)
+    assert escapes.is_plain("".join(rest))
+
+
+def test_json_keeps_what_was_said() -> None:
+    out = io.StringIO()
+    logs.configure(Settings(log_format="json"), stream=out)
+    structlog.get_logger().warning("registered", hostname=FORGED, ports=[1, 2])
+    line = json.loads(out.getvalue())
+    assert (line["hostname"], line["ports"]) == (FORGED, [1, 2])
+    assert out.getvalue().count("\n") == 1
+    assert escapes.is_plain(out.getvalue().rstrip("\n"))
+
+
+def test_a_line_has_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    logs.configure(Settings(log_format="logfmt"), stream=out)
+    structlog.get_logger().warning("x" * 10**6, reason="y" * 10**6, tasks=["z" * 10**6])
+    assert len(out.getvalue()) < 4 * logs.VALUE_LIMIT
+    assert "more characters" in out.getvalue()

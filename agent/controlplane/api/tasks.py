@@ -85,7 +85,7 @@ class _Placer:
             strategies = placement.parse_strategies(request.get("placementStrategy", ()))
         except (placement.PlacementError, query.QueryError) as error:
             raise InvalidParameterException(str(error)) from None
-        needs = launch.needs(order, services.names, task_orders.required_attributes(order))
+        needs = launch.needs(order, task_orders.required_attributes(order))
 
         async def attempt() -> dict[str, Any]:
             earlier = await _earlier_run(services, order)
@@ -122,7 +122,7 @@ class _Placer:
             )
         except (placement.PlacementError, query.QueryError) as error:
             raise InvalidParameterException(str(error)) from None
-        needs = launch.needs(order, services.names, task_orders.required_attributes(order))
+        needs = launch.needs(order, task_orders.required_attributes(order))
 
         async def attempt() -> dict[str, Any]:
             hosts = await services.fleet.read(order.cluster)

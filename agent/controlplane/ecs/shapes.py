@@ -181,6 +181,9 @@ def task(payload: TaskPayload) -> dict[str, Any]:
         {"essential": True, **container} for container in shape.get("containers", ())
     ]
     for container in shape["containers"]:
+        for half, body in container.get("dockerConfig", {}).items():
+            if isinstance(body, dict):  # which travels as text on this wire
+                container["dockerConfig"][half] = msgspec.json.encode(body).decode()
         for mapping in container.get("portMappings", ()):
             mapping.setdefault("protocol", "tcp")
     return shape

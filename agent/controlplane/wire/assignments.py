@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
     from agent.controlplane.history import History
-    from agent.controlplane.store.contract import KeyValue
+    from agent.controlplane.records import InstanceRecord
+    from agent.controlplane.store.contract import KeyValue, RangeResult
     from agent.controlplane.wire.bells import Bells
     from agent.controlplane.wire.leases import Leases
     from agent.controlplane.wire.registration import Registry
@@ -149,30 +150,45 @@ class Poller:
     ) -> Assignments | None:
         """Return what changed after a revision, waiting for it; None when nothing did.
 
-        Holding the poll renews the instance's lease, as long as ``is_gone`` says that the caller
-        is still there.
+        The call renews the instance's lease, holding it does not: a host that lost its power says
+        nothing, and its connection looks as it did before. So no poll is held for longer than half
+        a lease, and an agent that lives makes the next one in time.
+
+        Args:
+            instance_id: who asks.
+            generation: of its registration.
+            after: the revision that it has seen.
+            wait_s: for how long to wait at most.
+            is_gone: tells whether the caller has closed the connection.
 
         Raises:
             WireError: the instance is unknown, the generation old, or the revision not ours.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + wait_s
+        deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
+        renewed = False
         with self._bells.taken(instance_id) as bell:
             while True:
                 bell.clear()
-                answer = await self._read(instance_id, generation, after)
+                page, instance = await self._look(instance_id, generation)
+                if not renewed:
+                    await self._leases.renew(instance.record)
+                    renewed = True
+                answer = await self._answer(page, instance, after)
                 left_s = deadline - loop.time()
                 if answer is not None or left_s <= 0 or self._closing or is_gone():
                     return answer
                 try:
-                    async with asyncio.timeout(min(left_s, self._leases.ttl_s / 3)):
+                    async with asyncio.timeout(left_s):
                         await bell.wait()
                 except TimeoutError:
                     continue
 
-    async def _read(self, instance_id: str, generation: int, after: int) -> Assignments | None:
-        store = self._services.store
-        page = await store.range(records.assignments_prefix(instance_id))
+    async def _look(
+        self, instance_id: str, generation: int
+    ) -> tuple[RangeResult, Found[InstanceRecord]]:
+        """Return what is wanted of an instance, and then the instance."""
+        page = await self._services.store.range(records.assignments_prefix(instance_id))
         # Behind the assignments: whatever becomes of the instance later than this answer's
         # revision then counts as newer.
         try:
@@ -180,7 +196,12 @@ class Poller:
         except InstanceUnknown:
             self._told.discard(instance_id)
             raise
-        await self._leases.renew(instance.record)
+        return page, instance
+
+    async def _answer(
+        self, page: RangeResult, instance: Found[InstanceRecord], after: int
+    ) -> Assignments | None:
+        instance_id = instance.record.id
         if after and (after > page.revision or instance_id not in self._told):
             raise RevisionCompacted(
                 f"revision {after} is not one that this process gave; ask again from 0"

@@ -1,6 +1,7 @@
 """Which agents are connected: a key under a lease per instance, renewed by every call.
 
-``/alive/<instance>`` exists while the agent is heard of. When it goes silent the lease ends, the key
+``/alive/<instance>`` exists while the agent is heard of. A poll that is held says nothing: only its
+call does. When the agent goes silent the lease ends, the key
 vanishes and the instance shows ``agentConnected: false``; its tasks are not touched. The next call
 brings the key back.
 """

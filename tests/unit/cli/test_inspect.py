@@ -119,7 +119,7 @@ async def test_a_pipe_gets_all_of_it_in_cells_that_can_be_told_apart(
     assert cells[0] == "f" * 32
     assert cells[1] == "f" * 255 + ":3"
     assert cells[5] == " ".join(["n" * 255] * 3)
-    assert cells[7] == "two blanks, a line and an [31mescape"
+    assert cells[7] == r"two blanks, a line and an \x1b[31mescape"
 
 
 async def test_a_task_is_shown_with_containers_and_figures(ecs_agent: Terminal) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -60,12 +59,14 @@ def build(
 
 
 def config_of(container: model.Container) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(container.docker_config.config or "{}")
+    body = container.docker_config.config or {}
+    assert isinstance(body, dict)
     return body
 
 
 def host_config_of(container: model.Container) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(container.docker_config.host_config or "{}")
+    body = container.docker_config.host_config or {}
+    assert isinstance(body, dict)
     return body
 
 

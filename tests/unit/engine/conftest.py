@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.engine import failures, forgetting, runner
+from agent.engine import failures, forgetting, saving
 from tests.support.task_host import TaskHost
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(failures, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(failures, "LONGEST_RETRY_S", 0.05)
     monkeypatch.setattr(forgetting, "FORGET_RETRY_S", 0.05)
-    monkeypatch.setattr(runner, "SAVE_RETRY_S", 0.05)
+    monkeypatch.setattr(saving, "SAVE_RETRY_S", 0.05)
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.engine import failures, graph, observe, planner, reports
-from agent.engine.live import CLEAN, NETWORK, VOLUMES, Live, Step, StepKind
+from agent.engine.live import CLEAN, NETWORK, Live, Step, StepKind
 from agent.engine.planner import Plan
+from agent.engine.preparations.contract import Provision
 from agent.engine.runner import doubt_after_restart
 from agent.engine.settle import is_stopping, settle
 from agent.errors import (
@@ -260,7 +261,7 @@ class Simulation:
         methods: dict[StepKind, Callable[[str], Callable[[], None]]] = {
             StepKind.CLAIM_NETWORK: self._claim,
             StepKind.RELEASE_NETWORK: self._release,
-            StepKind.VOLUMES: self._volumes,
+            StepKind.PREPARE: self._prepare,
             StepKind.PULL: self._pull,
             StepKind.CREATE: self._create,
             StepKind.START: self._start,
@@ -290,11 +291,11 @@ class Simulation:
 
         return outcome
 
-    def _volumes(self, key: str) -> Callable[[], None]:
-        assert key == VOLUMES
+    def _prepare(self, key: str) -> Callable[[], None]:
+        assert key == "@volumes"
 
         def outcome() -> None:
-            self.live.volumes_ready = True
+            self.live.prepared[key] = Provision()
 
         return outcome
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +7,8 @@ import pytest
 
 from agent.engine import joining
 from agent.engine.container_body import Surroundings, body
+from agent.engine.preparations.contract import Provision
+from agent.engine.preparations.volumes import volume_sources
 from agent.errors import PayloadError
 from agent.model import ids
 from agent.model.payload import (
@@ -29,15 +30,17 @@ AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
 def built(
     given: Container, *others: Container, around: Surroundings = AROUND, **fields: Any
 ) -> dict[str, Any]:
-    return body(payload(given, *others, **fields), given, around)
+    task = payload(given, *others, **fields)
+    provision = Provision(mount_sources=volume_sources(task))
+    return body(task, given, replace(around, provision=provision))
 
 
 def config(**values: Any) -> EngineConfig:
-    return EngineConfig(config=json.dumps(values))
+    return EngineConfig(config=values)
 
 
 def host_config(**values: Any) -> EngineConfig:
-    return EngineConfig(host_config=json.dumps(values))
+    return EngineConfig(host_config=values)
 
 
 def name_of(container_name: str) -> str:
@@ -123,14 +126,12 @@ def test_the_payloads_configuration_wins_over_ours_and_our_labels_over_it() -> N
         "a",
         memory=64,
         docker_config=EngineConfig(
-            config=json.dumps(
-                {
-                    "User": "nobody",
-                    "labels": {"mine": "1", "com.amazonaws.ecs.cluster": "forged"},
-                    "Image": "other",
-                }
-            ),
-            host_config=json.dumps({"Memory": 1, "CapDrop": ["ALL"], "CpuShares": 7}),
+            config={
+                "User": "nobody",
+                "labels": {"mine": "1", "com.amazonaws.ecs.cluster": "forged"},
+                "Image": "other",
+            },
+            host_config={"Memory": 1, "CapDrop": ["ALL"], "CpuShares": 7},
         ),
     )
     given = built(a)
@@ -169,8 +170,8 @@ def test_config_cannot_smuggle_in_what_stands_beside_it(key: str) -> None:
         (EngineConfig(config='{"a":' * 100_000), "DockerClientConfigError"),
         (EngineConfig(host_config="nope"), "HostConfigError"),
         (EngineConfig(host_config='"x"'), "HostConfigError"),
-        (EngineConfig(config='{"Labels": [1]}'), "DockerClientConfigError"),
-        (EngineConfig(config='{"Labels": {"a": 1}}'), "DockerClientConfigError"),
+        (EngineConfig(config={"Labels": [1]}), "DockerClientConfigError"),
+        (EngineConfig(config={"Labels": {"a": 1}}), "DockerClientConfigError"),
     ],
 )
 def test_engine_configuration_that_cannot_be_read(given: EngineConfig, name: str) -> None:
@@ -179,9 +180,8 @@ def test_engine_configuration_that_cannot_be_read(given: EngineConfig, name: str
     assert caught.value.name == name
 
 
-@pytest.mark.parametrize("text", ["", "{}", "null"])
-def test_empty_engine_configuration_is_none(text: str) -> None:
-    built(container("a", docker_config=EngineConfig(config=text, host_config=text)))
+def test_empty_engine_configuration_changes_nothing() -> None:
+    assert built(container("a", docker_config=EngineConfig(config={}))) == built(container("a"))
 
 
 @pytest.mark.parametrize("key", ["Privileged", "privileged", "PRIVILEGED"])
@@ -256,9 +256,7 @@ def test_awsvpc_joins_the_sandbox() -> None:
     a = container(
         "a",
         port_mappings=[PortMapping(container_port=80)],
-        docker_config=EngineConfig(
-            config=json.dumps(own), host_config=json.dumps(mixed_case | empty)
-        ),
+        docker_config=EngineConfig(config=own, host_config=mixed_case | empty),
     )
     given = built(a, network_mode="awsvpc")
     assert given["HostConfig"] == {
@@ -293,8 +291,8 @@ def test_what_only_the_sandbox_can_have_is_refused_by_name(given: EngineConfig, 
 
 def test_a_container_without_a_network_joins_none() -> None:
     docker = EngineConfig(
-        config=json.dumps({"NetworkDisabled": True, "Hostname": "h"}),
-        host_config=json.dumps({"Dns": ["192.0.2.1"]}),
+        config={"NetworkDisabled": True, "Hostname": "h"},
+        host_config={"Dns": ["192.0.2.1"]},
     )
     a = container("a", docker_config=docker)
     given = built(a, network_mode="awsvpc")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +21,7 @@ SANDBOX_PID = "4242"
 
 
 def own(name: str, **host_config: Any) -> Container:
-    return container(name, docker_config=EngineConfig(host_config=json.dumps(host_config)))
+    return container(name, docker_config=EngineConfig(host_config=host_config))
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +73,7 @@ async def test_it_is_there_after_a_crash_and_gone_after_the_end(hasty_host: Task
 
 async def test_a_file_that_was_removed_is_there_for_a_restart(host: TaskHost) -> None:
     policy = RestartPolicy(enabled=True, restart_attempt_period=0)
-    host_config = json.dumps({"Dns": ["192.0.2.7"]})
+    host_config = {"Dns": ["192.0.2.7"]}
     a = container("a", docker_config=EngineConfig(host_config=host_config), restart_policy=policy)
     await host.order(a, network_mode="awsvpc")
     await host.until_known("RUNNING")

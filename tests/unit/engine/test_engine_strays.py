@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import watcher
-from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.errors import EngineRefused, EngineUnavailable
 from tests.support.memory_engine import Fault
 from tests.support.task_host import OWNER

@@ -179,7 +179,7 @@ async def test_a_network_that_cannot_be_made_fails_the_task(host: TaskHost) -> N
 async def test_a_network_that_was_lost_stops_its_task(host: TaskHost) -> None:
     await host.order(container("a"), network_mode="awsvpc")
     await host.until_known("RUNNING")
-    host.engine.network_lost(ARN)
+    host.engine.network_lost(ARN, "the task's network sandbox stopped")
     await host.until_known("STOPPED")
     assert (await host.deliver())[-1].reason.startswith("ContainerNetworkingError: ")
     assert host.networks.held == set()
@@ -253,6 +253,66 @@ async def test_ports_that_cannot_be_saved_are_not_used(host: TaskHost) -> None:
     assert host.ports.held == {p for held in host.record().host_ports.values() for p in held}
 
 
+async def test_nothing_of_a_task_is_removed_before_its_end_is_saved(hasty_host: TaskHost) -> None:
+    host = hasty_host
+    await host.order(container("a"), network_mode="awsvpc", cpu=1.0)
+    await host.until_known("RUNNING")
+    await host.deliver()
+    host.store.broken = True
+    host.runtime.exit("a", 9)
+    await host.until(lambda: host.record().known.wire() == "STOPPED")
+    assert host.ledger.used()[0].used == 0, "what it held is free"
+    await asyncio.sleep(0.2)  # several tries to save
+    assert host.runtime.count("remove") == 0
+    assert host.networks.released == []
+    assert ARN in host.engine.known_tasks()
+    (wait,) = [w for w in host.engine._runners[ARN].waits if "disk full" in w.what]
+    assert wait.next_try
+    host.store.broken = False
+    await host.until(lambda: host.runtime.count("remove") == 1 and host.networks.released)
+    last = (await host.deliver())[-1]
+    assert (last.status, last.containers[0].exit_code) == ("STOPPED", 9)
+    await host.until(lambda: host.engine.known_tasks() == [])
+
+
+async def test_a_task_that_ended_on_a_full_disk_is_not_run_again_after_a_restart(
+    hasty_host: TaskHost,
+) -> None:
+    """All that the disk knows is the order."""
+    host = hasty_host
+    host.runtime.fault("pull", Fault(delay_s=0.1))
+    host.runtime.exits_at_once["a"] = 7
+    await host.order(container("a"), network_mode="awsvpc")
+    host.store.broken = True
+    await host.until(lambda: host.record().known.wire() == "STOPPED")
+    await asyncio.sleep(0.1)
+    await host.crash()
+    await host.start()
+    await host.until_known("STOPPED")
+    last = (await host.deliver())[-1]
+    assert (last.status, last.containers[0].exit_code) == ("STOPPED", 7)
+    await host.until(lambda: host.engine.known_tasks() == [])
+    assert host.runtime.count("start") == 1
+    assert host.networks.held == set()
+
+
+async def test_a_save_that_succeeds_has_the_others_tried_at_once(
+    host: TaskHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.engine.saving.SAVE_RETRY_S", 60.0)
+    monkeypatch.setattr("agent.engine.saving.LONGEST_SAVE_RETRY_S", 60.0)
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    host.store.broken = True
+    host.runtime.exit("a", 9)
+    await host.until(lambda: host.engine._runners[ARN]._saving.wait is not None)
+    host.store.broken = False
+    await host.order(container("b"), arn=OTHER)
+    await host.until_known("STOPPED")
+    await host.until(lambda: host.engine._runners[ARN]._saving.is_saved)
+    assert "STOPPED" in {c.status for c in await host.deliver() if c.task_arn == ARN}
+
+
 async def test_a_report_that_was_never_saved_goes_out_with_the_last_flush(host: TaskHost) -> None:
     await host.order(container("a"))
     await host.until_known("RUNNING")
@@ -262,7 +322,7 @@ async def test_a_report_that_was_never_saved_goes_out_with_the_last_flush(host: 
     await host.until(lambda: host.record().known.wire() == "STOPPED")
     await asyncio.sleep(0.02)
     host.store.broken = False
-    host.engine._runners[ARN]._save_not_before = float("inf")
+    host.engine._runners[ARN]._saving._not_before = float("inf")
     await host.leave()
     await host.start()
     (last,) = await host.deliver()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine import failures, graph, planner
-from agent.engine.live import NETWORK, VOLUMES, Live, Retry, Step, StepKind
+from agent.engine.live import NETWORK, Live, Retry, Step, StepKind
 from agent.engine.planner import Plan, Policy
+from agent.engine.preparations.contract import Provision
 from agent.engine.runner import doubt_after_restart, existing_containers
 from agent.engine.settle import settle
 from agent.errors import (
@@ -34,6 +35,8 @@ PULLED = ContainerStatus.PULLED
 CREATED = ContainerStatus.CREATED
 RUNNING = ContainerStatus.RUNNING
 STOPPED = ContainerStatus.STOPPED
+
+VOLUMES = "@volumes"
 
 
 def look(
@@ -76,7 +79,7 @@ def test_everything_that_may_start_starts_at_once() -> None:
     )
     assert steps(look(record)) == {
         ("claim network", "@network"),
-        ("create volumes", "@volumes"),
+        ("prepare", "@volumes"),
         ("pull", "a"),
         ("pull", "b"),
     }
@@ -98,7 +101,7 @@ def test_create_waits_for_the_sandbox_and_the_volumes() -> None:
     put(record, "a", PULLED)
     assert ("create", "a") not in steps(look(record))
     record.network_held = True
-    live = Live(volumes_ready=True)
+    live = Live(prepared={VOLUMES: Provision()})
     record.network = None
     plan = look(record, live)
     assert "a network sandbox" in [w.what for w in plan.waits]
@@ -153,6 +156,20 @@ def test_an_essential_exit_stops_the_task_in_order() -> None:
     assert [w.what for w in plan.waits] == ["web to stop first"]
     put(record, "web", STOPPED)
     assert steps(look(record)) == {("stop", "db")}
+
+
+def test_the_execution_stopped_when_the_engine_says_so_with_the_first_essential_container() -> None:
+    """However late the agent hears of it, and never later than now."""
+    record = new_record(container("a"), container("b"), container("c", essential=False))
+    put(record, "a", STOPPED, started_at=NOW - 99, finished_at=NOW - 31, exit_code=0)
+    put(record, "b", STOPPED, started_at=NOW - 99, finished_at=NOW - 60, exit_code=0)
+    put(record, "c", STOPPED, started_at=NOW - 99, finished_at=NOW - 90, exit_code=0)
+    look(record)
+    assert record.execution_stopped_at == NOW - 60
+    ahead = new_record(container("a"))
+    put(ahead, "a", STOPPED, started_at=NOW - 99, finished_at=NOW + 500, exit_code=0)
+    look(ahead)
+    assert ahead.execution_stopped_at == NOW
 
 
 def test_a_non_essential_exit_changes_nothing_else() -> None:
@@ -403,7 +420,7 @@ def test_inspect_that_finds_nothing_means_vanished_only_for_what_was_made() -> N
 
 def test_a_volume_that_cannot_be_made_fails_the_task() -> None:
     record = new_record(container("a"), volumes=[Volume(name="v")])
-    fail(record, StepKind.VOLUMES, PayloadError("no such volume"), key=VOLUMES)
+    fail(record, StepKind.PREPARE, PayloadError("no such volume"), key=VOLUMES)
     assert record.reason == "no such volume"
     assert record.stop_code == "TaskFailedToStart"
     look(record)

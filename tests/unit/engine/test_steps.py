@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.engine.live import NETWORK, VOLUMES, Live, Step, StepKind
+from agent.engine.live import NETWORK, Live, Step, StepKind
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.images import Progress
 from agent.model import task
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agent.engine.steps import Outcome
     from agent.model.payload import Container
     from agent.model.task import TaskRecord
+
+VOLUMES = "@volumes"
 
 
 class TurnTaker:
@@ -72,7 +74,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
     steps = Steps(record, Live(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (
         *([(StepKind.CLAIM_NETWORK, NETWORK)] if mode == "awsvpc" else []),
-        (StepKind.VOLUMES, VOLUMES),
+        (StepKind.PREPARE, VOLUMES),
         (StepKind.PULL, "a"),
         (StepKind.CREATE, "a"),
         (StepKind.START, "a"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.engine.container_body import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
+from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.engine.views import task_facts
 from agent.model.payload import RestartPolicy
 from agent.model.status import ContainerStatus, Health

@@ -106,3 +106,41 @@ def test_a_record_of_an_older_agent_is_read_with_defaults() -> None:
     record = task.decode(msgspec.json.encode({"payload": GOOD, "futureField": 1}))
     assert record.accepted_at == 0.0
     assert record.containers == {}
+
+
+# -- the engine's own configuration --------------------------------------------------------------
+
+
+def engine_config(part: Any) -> Any:
+    container = {"name": "a", "image": "i", "dockerConfig": {"config": part, "hostConfig": part}}
+    docker = decode(containers=[container]).containers[0].docker_config
+    assert docker.config == docker.host_config
+    return docker.config
+
+
+@pytest.mark.parametrize("part", [None, "", "null"])
+def test_engine_configuration_of_nothing_is_none(part: Any) -> None:
+    assert engine_config(part) is None
+
+
+@pytest.mark.parametrize("part", ['{"User": "x"}', {"User": "x"}])
+def test_engine_configuration_is_an_object_whichever_way_it_came(part: Any) -> None:
+    assert engine_config(part) == {"User": "x"}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "1", '"x"', '{"a":' * 100_000, '{"a":NaN}'])
+def test_engine_configuration_that_is_no_object_stays_for_its_container_to_fail(text: str) -> None:
+    assert engine_config(text) == text
+
+
+@pytest.mark.parametrize("part", [1, [], True])
+def test_engine_configuration_of_another_type_is_refused(part: Any) -> None:
+    with pytest.raises(PayloadError, match="dockerConfig"):
+        engine_config(part)
+
+
+@given(ANY_JSON)
+def test_what_was_read_of_any_engine_configuration_can_be_kept(value: Any) -> None:
+    container = {"name": "a", "image": "i", "dockerConfig": {"config": json.dumps(value)}}
+    task_payload = decode(containers=[container])
+    assert payload.decode(payload.encode(task_payload)) == task_payload

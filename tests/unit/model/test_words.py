@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from agent.model import ids, reasons
@@ -65,7 +63,7 @@ def container(name: str, **more: object) -> Container:
 
 
 def test_needs_are_the_tasks_or_the_sum_of_its_containers() -> None:
-    soft = EngineConfig(host_config=json.dumps({"MemoryReservation": 64 * 1024 * 1024}))
+    soft = EngineConfig(host_config={"MemoryReservation": 64 * 1024 * 1024})
     containers = [
         container("a", cpu=100, memory=128, docker_config=soft),
         container(

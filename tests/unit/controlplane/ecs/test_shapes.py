@@ -42,7 +42,7 @@ TASK = TaskPayload(
             ],
             mount_points=[MountPoint(source_volume="v", container_path="/v")],
             environment={"EMPTY": ""},
-            docker_config=EngineConfig(host_config='{"NetworkMode":"bridge"}'),
+            docker_config=EngineConfig(host_config={"NetworkMode": "bridge"}),
             secrets=[Secret(name="s", value_from="arn")],
             restart_policy=RestartPolicy(),
         ),

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from yarl import URL
 
 from agent.model import payload as payload_model
 from agent.model.changes import TaskChange
 from agent.model.metrics import HostSample, MetricsBatch
-from agent.model.wire import ErrorBody, Register
+from agent.model.wire import GENERATION_HEADER, ErrorBody, Register
 from tests.support.control_endpoint import ScriptedAgent, a_report, definition
 
 if TYPE_CHECKING:
@@ -339,8 +340,9 @@ async def test_lease_runs_out_and_comes_back(endpoint: Endpoint) -> None:
     await agent.report(a_report(arn, "RUNNING"))
     assert await connected(endpoint, agent)
     await agent.poll(after=0)
-    assert await agent.poll(wait_s=2) is None
-    assert await connected(endpoint, agent), "a held poll renews the lease"
+    for _ in range(4):
+        assert await agent.poll(wait_s=60) is None, "held for less than the lease"
+        assert await connected(endpoint, agent), "each poll renews the lease"
     async with asyncio.timeout(5):
         while await connected(endpoint, agent):  # noqa: ASYNC110 - the state is another process's
             await asyncio.sleep(0.1)
@@ -350,6 +352,31 @@ async def test_lease_runs_out_and_comes_back(endpoint: Endpoint) -> None:
     assert refused["failures"] == [{"arn": agent.arn, "reason": "AGENT"}]
     await agent.poll(wait_s=0)
     assert await connected(endpoint, agent)
+
+
+async def test_a_host_that_dies_while_polling_is_disconnected_within_its_lease(
+    endpoint: Endpoint,
+) -> None:
+    """Its connection stays as it is: a host without power closes nothing. Bells ring meanwhile."""
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await agent.poll(after=0)
+    request = (
+        f"GET /v1/instances/{agent.id}/assignments?after={agent.revision}&wait=60 HTTP/1.1\r\n"
+        f"Host: control\r\n{GENERATION_HEADER}: {agent.generation}\r\n\r\n"
+    )
+    address = URL(endpoint.url)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    began = time.monotonic()
+    writer.write(request.encode())
+    await writer.drain()
+    async with asyncio.timeout(10):
+        while await connected(endpoint, agent):  # noqa: ASYNC110 - the state is another process's
+            await asyncio.sleep(0.02)
+    took_s = time.monotonic() - began
+    assert 1.0 < took_s < 1.2 + 0.5, "the lease lasts 1.2 s"
+    assert not reader.at_eof(), "the connection has not ended"
+    writer.close()
 
 
 async def test_agent_that_leaves_comes_back_as_a_new_instance(endpoint: Endpoint) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine.volumes import VolumeOrder, orders, volume_sources
+from agent.engine.preparations.volumes import WantedVolume, volume_sources, wanted_volumes
 from agent.errors import PayloadError
 from agent.model import ids
 from agent.model.payload import HostVolume, Volume
@@ -20,28 +20,28 @@ def volume(docker: dict[str, Any] | None = None, **fields: Any) -> Volume:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (volume(), [VolumeOrder(engine_name=NAME)]),
-        (volume(type="host"), [VolumeOrder(engine_name=NAME)]),
+        (volume(), [WantedVolume(engine_name=NAME)]),
+        (volume(type="host"), [WantedVolume(engine_name=NAME)]),
         (volume(host=HostVolume(source_path="/srv")), []),
-        (volume({"scope": "task"}), [VolumeOrder(engine_name=NAME)]),
+        (volume({"scope": "task"}), [WantedVolume(engine_name=NAME)]),
         (
             volume(
                 {"scope": "task", "driver": "nfs", "driverOpts": {"o": "ro"}, "labels": {"a": "b"}}
             ),
-            [VolumeOrder(engine_name=NAME, driver="nfs", options={"o": "ro"}, labels={"a": "b"})],
+            [WantedVolume(engine_name=NAME, driver="nfs", options={"o": "ro"}, labels={"a": "b"})],
         ),
         (
             volume({"scope": "shared", "autoprovision": True}),
-            [VolumeOrder(engine_name="v", shared=True)],
+            [WantedVolume(engine_name="v", shared=True)],
         ),
         (
             volume({"scope": "shared"}, type="docker"),
-            [VolumeOrder(engine_name="v", shared=True, must_exist=True)],
+            [WantedVolume(engine_name="v", shared=True, must_exist=True)],
         ),
     ],
 )
-def test_which_volumes_are_made(given: Volume, expected: list[VolumeOrder]) -> None:
-    assert orders(payload(container("a"), volumes=[given])) == expected
+def test_which_volumes_are_made(given: Volume, expected: list[WantedVolume]) -> None:
+    assert wanted_volumes(payload(container("a"), volumes=[given])) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_which_volumes_are_made(given: Volume, expected: list[VolumeOrder]) -> N
 )
 def test_which_are_refused(given: Volume, text: str) -> None:
     with pytest.raises(PayloadError, match=text) as caught:
-        orders(payload(container("a"), volumes=[given]))
+        wanted_volumes(payload(container("a"), volumes=[given]))
     assert str(caught.value).startswith(f"resource cannot be initialized for task {ARN}: ")
 
 
@@ -73,7 +73,9 @@ def test_which_are_refused(given: Volume, text: str) -> None:
 def test_what_is_made_is_what_is_mounted(given: Volume) -> None:
     """Also where a volume carries the fields of two types; a shared one is never removed."""
     task = payload(container("a"), volumes=[given])
-    made = orders(task)
+    made = wanted_volumes(task)
     source = volume_sources(task)["v"]
-    assert [order.engine_name for order in made] == ([] if source == "/srv" else [source])
-    assert all(order.shared is (order.engine_name == "v") for order in made)
+    assert [volume_made.engine_name for volume_made in made] == (
+        [] if source == "/srv" else [source]
+    )
+    assert all(volume_made.shared is (volume_made.engine_name == "v") for volume_made in made)

@@ -1,4 +1,4 @@
-"""Which volumes the agent makes for a task. Pure.
+"""The volumes that the agent makes for a task in the engine.
 
 Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. A ``host`` volume with a path is a plain
 bind and needs nothing; one without is made for the task and removed with it; a ``docker`` volume is
@@ -10,15 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.engine.labels import LABEL_OWNER, LABEL_TASK
+from agent.engine.preparations.contract import Provision
 from agent.errors import PayloadError
 from agent.model import ids, reasons
 
 if TYPE_CHECKING:
+    from agent.engine.preparations.contract import HostAccess
     from agent.model.payload import TaskPayload, Volume
 
 
 @dataclass(frozen=True, slots=True)
-class VolumeOrder:
+class WantedVolume:
     """One volume that must exist in the engine before the task's containers are made."""
 
     engine_name: str
@@ -29,6 +32,51 @@ class VolumeOrder:
     """True: never removed by the agent."""
     must_exist: bool = False
     """True: shared without ``autoprovision``; the agent does not make it."""
+
+
+class VolumePreparation:
+    """Volumes; see ``contract.Preparation``."""
+
+    name = "volumes"
+    doing = "create volumes"
+
+    def is_wanted(self, payload: TaskPayload) -> bool:
+        """Tell whether a task has volumes."""
+        return bool(payload.volumes)
+
+    def check(self, payload: TaskPayload) -> None:
+        """Raise ``PayloadError`` for a volume that this agent cannot make."""
+        wanted_volumes(payload)
+
+    async def prepare(self, payload: TaskPayload, access: HostAccess) -> Provision:
+        """Make the volumes, those apart that must be there already."""
+        runtime = access.runtime
+        own = {LABEL_TASK: payload.arn, LABEL_OWNER: access.owner}
+        for volume in wanted_volumes(payload):
+            if volume.must_exist:
+                if not await runtime.volume_exists(volume.engine_name):
+                    raise _unusable(
+                        payload,
+                        f"volume {volume.engine_name} does not exist and is not autoprovisioned",
+                    )
+                continue
+            await runtime.create_volume(
+                volume.engine_name,
+                driver=volume.driver,
+                options=volume.options,
+                labels=volume.labels if volume.shared else {**volume.labels, **own},
+            )
+        return Provision(mount_sources=volume_sources(payload))
+
+    async def undo(self, payload: TaskPayload, access: HostAccess) -> None:
+        """Remove the volumes that lived as long as the task."""
+        try:
+            made = wanted_volumes(payload)
+        except PayloadError:
+            return  # refused before anything was made
+        for volume in made:
+            if not volume.shared:
+                await access.runtime.remove_volume(volume.engine_name)
 
 
 def volume_kind(volume: Volume) -> str:
@@ -53,7 +101,7 @@ def volume_sources(payload: TaskPayload) -> dict[str, str]:
     return sources
 
 
-def orders(payload: TaskPayload) -> list[VolumeOrder]:
+def wanted_volumes(payload: TaskPayload) -> list[WantedVolume]:
     """Return the volumes to make.
 
     Raises:
@@ -65,7 +113,7 @@ def orders(payload: TaskPayload) -> list[VolumeOrder]:
         kind = volume_kind(volume)
         if kind == "host":
             if volume.host is None or not volume.host.source_path:
-                result.append(VolumeOrder(engine_name=names[volume.name]))
+                result.append(WantedVolume(engine_name=names[volume.name]))
         elif kind == "docker":
             result.append(_docker(payload, volume, names[volume.name]))
         else:
@@ -73,7 +121,7 @@ def orders(payload: TaskPayload) -> list[VolumeOrder]:
     return result
 
 
-def _docker(payload: TaskPayload, volume: Volume, engine_name: str) -> VolumeOrder:
+def _docker(payload: TaskPayload, volume: Volume, engine_name: str) -> WantedVolume:
     given = volume.docker_volume_configuration
     if given is None:
         raise _unusable(payload, "invalid volume: empty volume configuration")
@@ -81,7 +129,7 @@ def _docker(payload: TaskPayload, volume: Volume, engine_name: str) -> VolumeOrd
     provision = bool(given.get("autoprovision"))
     if provision and not shared:
         raise _unusable(payload, f"volume {volume.name}: task scope takes no autoprovision")
-    return VolumeOrder(
+    return WantedVolume(
         engine_name=engine_name,
         driver=str(given.get("driver") or "local"),
         options=_strings(payload, volume, given.get("driverOpts")),
