@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from agent.model.task import TaskNetwork
-    from agent.network.guard import Repair
+    from agent.model.views import RepairView
     from agent.network.lease import Lease
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -118,7 +118,7 @@ class TaskNetworks:
         return [problem for problem in (self._guard.problem, self._warm.problem) if problem]
 
     @property
-    def repairs(self) -> list[Repair]:
+    def repairs(self) -> list[RepairView]:
         """The newest repairs of what others changed, oldest first."""
         return list(self._guard.repairs)
 
