@@ -1,8 +1,8 @@
 """The SQLite side of the store: plain blocking calls, all made from the store's one thread.
 
 Touches the state file, its ``-wal`` and ``-shm``, and a ``.lock`` file beside it. Written anew when
-somebody removes it while it is open. Fails with the errors of SQLite and the system, and with ``StateFailure`` where a person has to act; ``store``
-turns the former into the latter.
+somebody removes it while it is open. Fails with the errors of SQLite and the system, and with
+``StateFailure`` where a person has to act; ``store`` turns the former into the latter.
 
 The lock is a file of its own: SQLite's locks on the state file belong to the process and would be
 lost if this process opened and closed the file a second time.
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_WAIT_S: Final = 5.0
-_FOLD_BYTES: Final = 4 * 1024 * 1024
+_FOLD_BYTES: Final = 1024 * 1024
 """The WAL is folded into the file after this much, once nobody waits for a commit."""
+_FOLD_AFTER_S: Final = 2.0
+"""Whatever its size, it is folded once nothing was written for this long."""
 _FOLD_AT_ONCE_BYTES: Final = 32 * 1024 * 1024
 _OP_BYTES: Final = 8192
 """About what one statement adds to the WAL besides its body: two pages."""
@@ -65,6 +67,8 @@ class Database:
         """Of the file that the connection has open."""
         self._lock: int | None = None
         self._unfolded = 0
+        """Bytes in the WAL that are not in the file, about."""
+        self._written_at = 0.0
 
     def open(self) -> None:
         """Lock, check, rescue if need be, and bring the schema up to date."""
@@ -77,6 +81,7 @@ class Database:
         if note := rescue.check(self.path):
             self.notes.append(note)
         self._connect()
+        self._fold("TRUNCATE")
 
     def close(self) -> None:
         """Close the file and give the lock back; may be called twice."""
@@ -115,6 +120,7 @@ class Database:
         except BaseException:
             self._back_out(connection)
             raise
+        self._written_at = time.monotonic()
         return added
 
     def load(
@@ -180,18 +186,28 @@ class Database:
 
     def tidy(self, *, idle: bool) -> None:
         """Fold the WAL into the file when it has grown; ``idle`` when nobody waits for a commit."""
-        if self._unfolded < (_FOLD_BYTES if idle else _FOLD_AT_ONCE_BYTES):
-            return
-        if self._connection is not None:
-            # A failed one loses nothing: the WAL stays, and a later call tries again.
-            with contextlib.suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        self._unfolded = 0
+        if self._unfolded >= (_FOLD_BYTES if idle else _FOLD_AT_ONCE_BYTES):
+            self._fold("PASSIVE")
+
+    def rest_s(self) -> float | None:
+        """Return how long to wait for work before ``rest`` is due; None where it never is."""
+        if not self._unfolded:
+            return None
+        return max(0.0, self._written_at + _FOLD_AFTER_S - time.monotonic())
+
+    def rest(self) -> None:
+        """Fold the WAL into the file: nothing is being written, and the file is to hold everything."""
+        self._fold("PASSIVE")
 
     def make_room(self) -> None:
         """Give back the space of the WAL, after the disk was found full."""
+        self._fold("TRUNCATE")
+
+    def _fold(self, how: str) -> None:
+        # A failed one loses nothing: the WAL stays, and a later call tries again.
         with contextlib.suppress(sqlite3.Error):
-            self._connect().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if not self._is_removed:
+                self._connect().execute(f"PRAGMA wal_checkpoint({how})").fetchall()
         self._unfolded = 0
 
     def put_back_if_removed(self) -> Found:

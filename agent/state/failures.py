@@ -18,7 +18,13 @@ DISK_FULL: Final = sqlite3.SQLITE_FULL
 _PRIMARY = 0xFF
 """SQLite's extended codes keep the primary one in their low byte."""
 _DISK = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_BUSY})
-_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_DISK_OR_USE = frozenset(
+    {
+        *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+        *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN),
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 _MENDS: Final = {
     sqlite3.SQLITE_FULL: "free space on that disk; nothing else needs to be done",
     sqlite3.SQLITE_IOERR: "check that disk and its space (dmesg tells more)",
@@ -37,9 +43,13 @@ def code_of(error: BaseException) -> int:
     return code & _PRIMARY if isinstance(code, int) else 0
 
 
-def is_damage(error: BaseException) -> bool:
-    """Tell whether the file itself, not its disk or a value, is what is broken."""
-    return code_of(error) in _DAMAGE
+def is_of_the_disk(error: BaseException) -> bool:
+    """Tell whether a failure to read says nothing of the file: its disk, its rights, its other users.
+
+    Anything else is damage, whatever it looks like: SQLite's own words of damage, tables that are
+    not there, text that is none, and an input or output error where the file's bytes can be read.
+    """
+    return isinstance(error, OSError | MemoryError) or code_of(error) in _DISK_OR_USE
 
 
 def is_poison(error: BaseException) -> bool:

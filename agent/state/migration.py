@@ -18,16 +18,25 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     Raises:
         StateFailure: it is a database of another program or has a newer schema.
     """
-    owner = _pragma(connection, "application_id")
     version = _pragma(connection, "user_version")
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if tables and owner != schema.APPLICATION_ID:
+    if tables and not is_ours(connection):
         raise StateFailure(f"{path} is a database of another program: move it away")
     if version > schema.VERSION:
-        raise StateFailure(
-            f"{path} was written by a newer agent (schema {version}, this agent knows"
-            f" {schema.VERSION}): run that version or a newer one"
-        )
+        raise newer(path, version)
+
+
+def newer(path: Path, version: int) -> StateFailure:
+    """Return the failure for a file that a newer agent wrote."""
+    return StateFailure(
+        f"{path} was written by a newer agent (schema {version}, this agent knows"
+        f" {schema.VERSION}): run that version or a newer one"
+    )
+
+
+def is_ours(connection: sqlite3.Connection) -> bool:
+    """Tell whether the file's header says that it is the agent's."""
+    return _pragma(connection, "application_id") == schema.APPLICATION_ID
 
 
 def version_of(connection: sqlite3.Connection) -> int:

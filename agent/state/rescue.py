@@ -1,10 +1,11 @@
 """Checks a state file before it is used, and saves what can be saved of a damaged one.
 
-What loses least: a start on an empty file would forget which containers are ours and under which
-name the host is registered, so that healthy tasks would be ordered a second time. A stop would
-leave the host without its agent. So a damaged file is copied aside untouched, every row that can
-still be read goes into a new file, and the agent starts with a note for the operator. Only a file
-of which nothing at all can be read stops the start, because then a person must choose.
+What loses least: a stop would leave the host without its agent, and a start on an empty file would
+forget what is ours. So any failure to read is damage: file and log are set aside as they are, under a
+name with the time, every row that can still be read goes into a new file, and the agent starts with a
+note for the operator. That is so also where nothing at all can be read: who the host is lies in a
+second place (``control.host_identity``), control tells what it wants, and containers are known by their
+labels. Only the state of a newer agent, and the database of another program, are refused untouched.
 
 Blocking; called by ``database`` while it holds the lock and before it opens the file.
 """
@@ -12,153 +13,229 @@ Blocking; called by ``database`` while it holds the lock and before it opens the
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import os
-import shutil
 import sqlite3
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from agent.errors import StateFailure
-from agent.state import failures, migration, schema
+from agent.state import failures, migration, salvage, schema, wal
+
+if TYPE_CHECKING:
+    from agent.state.salvage import Salvaged
+
+_COMPANIONS: Final = ("", "-wal", "-shm")
+_TOLD: Final = 3
+"""How many findings of SQLite are told."""
+_HEADER: Final = b"SQLite format 3\0"
+_BELIEVED_NEWER: Final = 1000
+"""No newer agent has more migrations than this ahead of ours: such a number is damage."""
 
 
 def check(path: Path) -> str:
-    """Check the file at ``path``; rescue it if it is damaged.
+    """Check the file at ``path`` and its log; rescue them if they are damaged.
 
     Returns:
         An empty string when all is well, else a sentence that says what was rescued.
 
     Raises:
-        StateFailure: nothing can be read; the file is left as it is.
+        StateFailure: it is not ours to touch; the file is left as it is.
+        OSError: the disk refuses to take the rescued file; all is as before.
+        sqlite3.Error: likewise.
     """
-    damage = _damage_of(path)
+    raw, unread = _read(path)
+    journal, unread_log = _read(Path(f"{path}-wal"))
+    log = wal.read(journal, file_bytes=len(raw))
+    if not raw and not log.page_count:
+        return ""
+    _refuse_newer(raw, log, path)
+    damage = unread or unread_log or log.damage or _damage_of(path, raw)
     if not damage:
         return ""
-    kept = _keep_copy(path)
-    fresh = Path(f"{path}.rescued")
+    return _rescue(path, damage, salvage.read(raw, log))
+
+
+def _damage_of(path: Path, raw: bytes) -> str:
+    """Return what is wrong with a file whose log is as it was written, or an empty string."""
+    if not raw:
+        return "it is empty, and its log is not"
     try:
-        counts, lost = _copy_rows(path, fresh)
-    except (sqlite3.Error, OSError, StateFailure) as error:
-        _remove(fresh)
-        _remove(kept)
-        if not failures.is_damage(error):
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.text_factory = _lenient
+            query = f"PRAGMA integrity_check({_TOLD})"
+            found = [str(row[0]) for row in connection.execute(query)]
+            if found != ["ok"]:
+                return "; ".join(found)[:300]
+            return _wrong_schema(connection, path)
+    except failures.TROUBLE as error:
+        if failures.is_of_the_disk(error):
             raise
-        raise StateFailure(
-            f"{path} is damaged and nothing of it can be read ({damage}): restore it from a backup,"
-            " or move it away to start anew (the host then registers as a new container instance;"
-            " remove the old one from the cluster, and its containers from this host)"
-        ) from None
-    _replace(path, fresh)
-    found = ", ".join(f"{count} in {table}" for table, count in counts.items())
-    missing = f"; could not read all of {', '.join(lost)}" if lost else ""
-    return f"{path} was damaged ({damage}): rescued {found}{missing}; the old file is {kept}"
+        return str(error)[:300]
 
 
-def _damage_of(path: Path) -> str:
-    """Return what SQLite finds wrong with the file, or an empty string."""
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        try:
-            found = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-        except sqlite3.Error as error:
-            if failures.is_damage(error):
-                return str(error)
-            raise
-    return "" if found == ["ok"] else "; ".join(str(text) for text in found)[:300]
+def _wrong_schema(connection: sqlite3.Connection, path: Path) -> str:
+    """Return what of our tables is not as we make it; empty for a file without any.
 
-
-def _keep_copy(path: Path) -> Path:
-    kept = Path(f"{path}.damaged-{int(time.time())}")
-    for suffix in ("", "-wal"):
-        source = Path(f"{path}{suffix}")
-        if source.exists():
-            shutil.copyfile(source, f"{kept}{suffix}")
-            Path(f"{kept}{suffix}").chmod(0o600)
-    return kept
-
-
-def _copy_rows(path: Path, fresh: Path) -> tuple[dict[str, int], list[str]]:
-    """Copy readable rows to a new file; return the rows per table and the tables with losses.
-
-    Raises ``sqlite3.DatabaseError`` when no table can be read at all.
+    Raises:
+        StateFailure: it is a sound database of somebody else.
     """
+    found = _objects(connection)
+    if found and not {name for _, name, _ in found} & schema.TABLES.keys():
+        migration.refuse_foreign(connection, path)
+    version = migration.version_of(connection)
+    if found and not migration.is_ours(connection):
+        return "its header does not say that it is the agent's"
+    if not 0 <= version <= schema.VERSION:
+        return f"its header says that its schema is number {version}"
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        migration.migrate(fresh, to=version)
+        wrong = sorted(_objects(fresh) ^ found)
+    return f"{wrong[0][1]} in its schema is not as it was made" if wrong else ""
+
+
+def _objects(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    rows = connection.execute("SELECT type, name, coalesce(sql, '') FROM sqlite_master")
+    return {(str(kind), str(name), str(sql)) for kind, name, sql in rows}
+
+
+def _refuse_newer(raw: bytes, log: wal.Log, path: Path) -> None:
+    """Refuse the file of a newer agent, damaged or not, before anything is written.
+
+    Raises:
+        StateFailure: it is one.
+    """
+    first = log.pages.get(1, raw[:100])
+    version = int.from_bytes(first[60:64], "big")
+    is_ours = int.from_bytes(first[68:72], "big") == schema.APPLICATION_ID
+    if is_ours and first.startswith(_HEADER) and 0 < version - schema.VERSION <= _BELIEVED_NEWER:
+        raise migration.newer(path, version)
+
+
+def _rescue(path: Path, damage: str, salvaged: Salvaged) -> str:
+    fresh = Path(f"{path}.rescued")
     _remove(fresh)
-    os.close(os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    counts: dict[str, int] = {}
-    lost: list[str] = []
-    failed: sqlite3.Error | None = None
-    with (
-        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as source,
-        contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as target,
-    ):
-        # Text goes over as the bytes it is: a broken one is set aside later, by its row.
-        source.text_factory = bytes
-        # Lets SQLite read a file that is shorter than its header says; nothing is written to it.
-        source.execute("PRAGMA writable_schema = ON")
-        migration.refuse_foreign(source, path)
-        migration.migrate(target, to=migration.version_of(source))
-        for table, order in schema.TABLES.items():
-            rows, error = _readable(source, table, order)
-            if error is not None:
-                lost.append(table)
-                failed = error
-            counts[table] = len(rows)
-            _insert(target, table, list(rows.values()))
-        if failed is not None and not any(counts.values()):
-            raise failed
-    return counts, lost
-
-
-def _readable(
-    source: sqlite3.Connection, table: str, order: str
-) -> tuple[dict[object, tuple[object, ...]], sqlite3.Error | None]:
-    """Read a table from both ends, so that one bad page costs only what lies on it."""
-    rows: dict[object, tuple[object, ...]] = {}
-    failed: sqlite3.Error | None = None
-    for direction in ("ASC", "DESC"):
-        query = f"SELECT {order}, * FROM {table} ORDER BY {order} {direction}"  # noqa: S608 - our own names
-        try:
-            for number, *row in source.execute(query):
-                rows[number] = tuple(row)
-        except sqlite3.Error as error:
-            failed = error
-    ordered = sorted(rows.items(), key=lambda item: item[0])  # type: ignore[arg-type, return-value]
-    return dict(ordered), failed
-
-
-def _insert(target: sqlite3.Connection, table: str, rows: list[tuple[object, ...]]) -> None:
-    if not rows:
-        return
-    columns = [str(row[1]) for row in target.execute(f"PRAGMA table_info({table})")]
-    values = ", ".join(
-        f"CAST(? AS {kind})" if kind == "TEXT" else "?"
-        for kind in (str(row[2]) for row in target.execute(f"PRAGMA table_info({table})"))
+    try:
+        _write(fresh, salvaged)
+        kept = _set_aside(path)
+        fresh.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _remove(fresh)
+        raise
+    _sync(path.parent)
+    counts = {table: len(rows) for table, rows in salvaged.tables.items()}
+    if not any(counts.values()):
+        return (
+            f"{path} was damaged ({damage}) and nothing of it could be read: it is kept as {kept}, "
+            "and the agent began a new one; restore a backup only while the agent is stopped"
+        )
+    found = ", ".join(f"{count} in {table}" for table, count in counts.items())
+    missing = f"; could not read all of {', '.join(salvaged.lost)}" if salvaged.lost else ""
+    return (
+        f"{path} was damaged ({damage}): rescued {found}{missing}; the old file is kept as {kept}"
     )
+
+
+def _write(fresh: Path, salvaged: Salvaged) -> None:
+    """Make a file of what was read, durably."""
+    made = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as target:
+            migration.migrate(target, to=salvaged.version)
+            for table, rows in salvaged.tables.items():
+                _insert(target, table, rows)
+        os.fsync(made)
+    finally:
+        os.close(made)
+
+
+def _insert(target: sqlite3.Connection, table: str, rows: list[salvage.Row]) -> None:
+    columns = [(str(c[1]), str(c[2])) for c in target.execute(f"PRAGMA table_info({table})")]
+    rows = [row for row in rows if len(row) == len(columns)]
+    values = ", ".join(f"CAST(? AS {kind})" if kind == "TEXT" else "?" for _, kind in columns)
+    names = ", ".join(name for name, _ in columns)
     target.execute("BEGIN")
-    target.executemany(
-        f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({values})",  # noqa: S608 - our own names
-        rows,
-    )
+    # Rows that break a rule of the table are no rows of ours.
+    target.executemany(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({values})", rows)  # noqa: S608 - our own names
     target.execute("COMMIT")
 
 
-def _remove(path: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
+def _set_aside(path: Path) -> Path:
+    """Give file and log a second name, and take the log's old one: nothing of them is written to.
 
-
-def _replace(path: Path, fresh: Path) -> None:
-    """Put the rescued file in place.
-
-    The old WAL goes first: SQLite would replay it over the new file. A crash in between only means
-    another rescue, of the file without the WAL, and the copy has both.
+    A crash in between only means another rescue: the old file is at its place until the new one is.
     """
-    with fresh.open("rb+") as file:
-        os.fsync(file.fileno())
+    when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    for number in itertools.count(1):
+        kept = Path(f"{path}.damaged-{when}" + (f"-{number}" if number > 1 else ""))
+        if not any(os.path.lexists(f"{kept}{suffix}") for suffix in _COMPANIONS):
+            break
+    for suffix in ("", "-wal"):
+        source = Path(f"{path}{suffix}")
+        if source.exists():
+            source.chmod(0o600)
+            _second_name(source, Path(f"{kept}{suffix}"))
+    _sync(path.parent)
+    # SQLite would replay the old log over the new file.
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-    fresh.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return kept
+
+
+def _second_name(source: Path, target: Path) -> None:
     try:
-        os.fsync(directory)
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(made, "wb") as copy:  # noqa: PTH123 - an open descriptor
+            copy.write(source.read_bytes())
+
+
+def _read(path: Path) -> tuple[bytes, str]:
+    """Return what a file holds, zeros for what the disk does not give back; and why it does not."""
+    try:
+        return path.read_bytes(), ""
+    except FileNotFoundError:
+        return b"", ""
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return _read_by_pages(path), f"{path.name}: {error.strerror}"
+
+
+def _read_by_pages(path: Path) -> bytes:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(handle).st_size
+        return b"".join(
+            _page(handle, at, min(salvage.PAGE_BYTES, size - at))
+            for at in range(0, size, salvage.PAGE_BYTES)
+        )
     finally:
-        os.close(directory)
+        os.close(handle)
+
+
+def _page(handle: int, at: int, size: int) -> bytes:
+    try:
+        return os.pread(handle, size, at).ljust(size, b"\0")
+    except OSError:
+        return bytes(size)
+
+
+def _remove(path: Path) -> None:
+    for suffix in (*_COMPANIONS, "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _lenient(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

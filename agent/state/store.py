@@ -236,7 +236,7 @@ class Store:
     def _work(self) -> None:
         open_ = True
         while open_:
-            items = [self._queue.get()]
+            items = [self._next()]
             with contextlib.suppress(queue.Empty):
                 while True:
                     items.append(self._queue.get_nowait())
@@ -246,6 +246,14 @@ class Store:
                 self._database.tidy(idle=self._queue.empty())
         self._database.close()
         self._tell(self._end)
+
+    def _next(self) -> _Write | _Call | None:
+        """Wait for work; the time in which there is none is for what nobody waits for."""
+        while True:
+            try:
+                return self._queue.get(timeout=self._database.rest_s())
+            except queue.Empty:
+                self._database.rest()
 
     def _serve(self, items: list[_Write | _Call]) -> None:
         """Do the work in order; writes that stand next to each other share a transaction."""

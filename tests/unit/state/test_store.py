@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -376,3 +378,23 @@ async def test_a_directory_that_is_a_file_names_the_setting(tmp_path: Path) -> N
             await Store.open(place / "agent.db")
         assert str(caught.value).endswith(f"{place} is no directory; name one in ECS_DATADIR")
         assert "Errno" not in str(caught.value)
+
+
+class TestTheFile:
+    async def test_holds_everything_soon_after_the_last_commit(self, path: Path) -> None:
+        """Not 4,096 bytes beside a large log: whoever removes the log removes nothing."""
+        store = await Store.open(path)
+        assert await asyncio.to_thread(lambda: path.stat().st_size) > 4096
+        for number in range(30):
+            await store.commit(record(f"t{number}", b"x" * 10_000))
+
+        def kept_without_log() -> int:
+            copy = path.with_name("copy.db")
+            shutil.copyfile(path, copy)
+            with contextlib.closing(sqlite3.connect(copy)) as database:
+                return int(database.execute("SELECT count(*) FROM records").fetchone()[0])
+
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(kept_without_log) < 30:  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(0.1)
+        await store.close()
