@@ -287,11 +287,11 @@ class Engine:
             else:
                 runner.admitted(now)
 
-    def network_lost(self, arn: str) -> None:
-        """Tell a task that its sandbox died."""
+    def network_lost(self, arn: str, reason: str) -> None:
+        """Tell a task that its network is lost, and why."""
         runner = self._runners.get(arn)
         if runner is not None:
-            runner.network_lost()
+            runner.network_lost(reason)
 
     async def flush(self) -> None:
         """Save what waits for a transaction; called once at a normal stop, after ``run``."""

@@ -156,14 +156,13 @@ class Runner:
 
         self.post(message)
 
-    def network_lost(self) -> None:
-        """The task's sandbox died: its containers have no network any more."""
+    def network_lost(self, reason: str) -> None:
+        """The task's sandbox died, or its link is lost: its containers have no network any more."""
 
         def message(_now: float) -> None:
             if not self.record.network_held:
                 return
-            text = "the task's network sandbox stopped"
-            self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, text)
+            self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, reason)
             self.record.desired = DesiredStatus.STOPPED
 
         self.post(message)

@@ -173,7 +173,9 @@ _MEMBERS = st.sampled_from([*json_file.MEMBERS, *json_file.OLD_NAMES, "NoIID", "
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(value=st.dictionaries(_MEMBERS, _ANY, max_size=4))
 def test_no_json_does_anything_but_give_settings_or_tell(

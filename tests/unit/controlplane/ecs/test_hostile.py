@@ -69,7 +69,9 @@ def test_deep_nesting_is_refused() -> None:
 
 @given(st.lists(_envelopes | st.text(max_size=50), max_size=8))
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 async def test_junk_leaves_a_connection_in_use(
     endpoint: Endpoint, agent: RawAgent, frames: list[str]
