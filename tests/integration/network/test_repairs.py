@@ -143,6 +143,12 @@ async def repaired(networks: TaskNetworks, command: str) -> float:
     return time.monotonic() - began
 
 
+async def until(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not check():  # noqa: ASYNC110 - no event in the test's reach
+            await asyncio.sleep(0.02)
+
+
 async def answers(network: TaskNetwork) -> bool:
     """Tell whether the task's address answers; a link that just came up may lose first packets."""
     ping = ("busybox", "ping", "-c", "1", "-W", "1", network.ipv4)
@@ -179,10 +185,13 @@ async def test_all_rules_of_the_host_flushed(guarded: TaskNetworks) -> None:
     try:
         assert await repaired(guarded, "nft flush ruleset") < 5
         assert (await asyncio.to_thread(state))["table"] == whole["table"]
+        await until(lambda: guarded.problems)
+        assert "restart Docker" in guarded.problems[0]
     finally:
         await asyncio.to_thread(
             subprocess.run, ["iptables-restore"], input=saved, text=True, check=True, timeout=20
         )
+    await until(lambda: not guarded.problems)
 
 
 async def test_many_links_at_once_are_one_line(guarded: TaskNetworks) -> None:
