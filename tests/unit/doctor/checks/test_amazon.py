@@ -65,7 +65,7 @@ def test_amazon_ecs(settings: Settings, changes: dict[str, Any], level: str, wor
 
 
 def test_a_host_that_has_not_joined() -> None:
-    contact = Contact(region_trouble="the region is not known: no answer")
+    contact = Contact(region_trouble="the region is unknown: no answer")
     finding = only(amazon.judge(Verdict("control"), Settings(), contact), Level.WARNING)
     assert "neither ECS_CONTROL_ENDPOINT nor a region" in finding.seen
     assert "join" in finding.command
