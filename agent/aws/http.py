@@ -205,8 +205,7 @@ def worded(error: Exception) -> str:
         return f"the proxy answered {error.status}; check HTTPS_PROXY"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return (
-            f"the name {error.host} does not resolve; "
-            "check the region and this host's name servers"
+            f"the name {error.host} does not resolve; check the region and this host's name servers"
         )
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
         error.os_error, ConnectionRefusedError

@@ -125,7 +125,7 @@ class Metadata:
         role = roles.splitlines()[0].strip()
         answer = await self._imds.json(f"{_ROLES}{role}")
         if not isinstance(answer, dict):
-            raise CredentialsMissing("the role has no credentials")
+            raise CredentialsMissing("the role's credentials are missing")
         code = answer.get("Code", "Success")
         if code != "Success":
             told = code if isinstance(code, str) and code.isalnum() else "an error"

@@ -352,10 +352,10 @@ async def test_the_role_of_an_instance(chain_of: Any, http: AwsHttp, serve: Serv
         ({"Code": "AssumeRoleUnauthorizedAccess"}, "AssumeRoleUnauthorizedAccess"),
         ({**role(1), "SecretAccessKey": None}, "the secret key is missing"),
         ({**role(1), "Token": "hidden\r\nX: y"}, "contains blanks"),
-        (["hidden"], "the role has no credentials"),
-        ("{hidden", "not JSON"),
+        (["hidden"], "the role's credentials are missing"),
+        ("{hidden", "not valid JSON"),
         (500, "500"),
-        (None, "the role has no credentials"),
+        (None, "the role's credentials are missing"),
     ):
         answers["the role+x"] = broken
         with pytest.raises(CredentialsMissing, match=said) as caught:

@@ -53,7 +53,10 @@ def test_no_file_is_no_trouble(tmp_path: Path) -> None:
         ("[default]\n", "the access key is missing"),
         ("[default]\naws_access_key_id=A\n", "the secret key is missing"),
         ("[default]\naws_access_key_id=A\naws_secret_access_key=b c\n", "contains blanks"),
-        ("[default]\naws_access_key_id=A\naws_secret_access_key=hidden-\u00e9\n", "contains blanks"),
+        (
+            "[default]\naws_access_key_id=A\naws_secret_access_key=hidden-\u00e9\n",
+            "contains blanks",
+        ),
         ("aws_secret_access_key=hidden-1\n", "is not a valid INI file"),
         ("[default\naws_secret_access_key=hidden-2\n", "is not a valid INI file"),
         (WHOLE[: WHOLE.index("aws_secret")], "the secret key is missing"),
