@@ -80,6 +80,8 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Without credentials."""
     origin: str = ""
     """Id of the control endpoint that ordered the task."""
+    instance: str = ""
+    """ARN of the container instance that it was ordered for; empty where ``origin`` says it all."""
     desired: DesiredStatus = DesiredStatus.RUNNING
     known: TaskStatus = TaskStatus.NONE
     containers: dict[str, ContainerRecord] = field(default_factory=dict)
@@ -115,11 +117,12 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
         return self.known is TaskStatus.STOPPED
 
 
-def new_record(payload: TaskPayload, *, origin: str, now: float) -> TaskRecord:
+def new_record(payload: TaskPayload, *, origin: str, now: float, instance: str = "") -> TaskRecord:
     """Return the record of a newly ordered task."""
     return TaskRecord(
         payload=payload.without_secrets(),
         origin=origin,
+        instance=instance,
         desired=payload.desired_status,
         containers={c.name: ContainerRecord(name=c.name) for c in payload.containers},
         accepted_at=now,

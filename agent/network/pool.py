@@ -30,7 +30,7 @@ from agent.network.links import HostLinks
 from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
 from agent.network.news import EVERYTHING, Ours, Part
-from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
+from agent.network.sandbox import SANDBOX_LABEL, NameTaken, Sandboxes
 from agent.network.warm import WarmPool
 from agent.network.watch import HostWatch
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from agent.model.task import TaskNetwork
-    from agent.network.guard import Repair
+    from agent.model.views import RepairView
     from agent.network.lease import Lease
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -118,7 +118,7 @@ class TaskNetworks:
         return [problem for problem in (self._guard.problem, self._warm.problem) if problem]
 
     @property
-    def repairs(self) -> list[Repair]:
+    def repairs(self) -> list[RepairView]:
         """The newest repairs of what others changed, oldest first."""
         return list(self._guard.repairs)
 
@@ -393,14 +393,20 @@ class TaskNetworks:
 
     async def _make(self) -> Lease:
         now = asyncio.get_running_loop().time
-        ipv4 = self._addresses.take(now())
-        try:
-            lease = await self._sandboxes.make(ipv4)
-        except BaseException:
-            self._addresses.give_back(ipv4, now())
-            raise
-        self._book.leases[ipv4] = lease
-        return lease
+        while True:
+            ipv4 = self._addresses.take(now())
+            try:
+                lease = await self._sandboxes.make(ipv4)
+            except NameTaken as error:
+                # It rests as any other that was given back, and the next one is tried.
+                self._addresses.give_back(ipv4, now())
+                _log.warning("address passed over", ipv4=ipv4, error=str(error))
+            except BaseException:
+                self._addresses.give_back(ipv4, now())
+                raise
+            else:
+                self._book.leases[ipv4] = lease
+                return lease
 
     async def _keep(self, lease: Lease) -> None:
         try:

@@ -30,6 +30,7 @@ _PROPERTIES = (
     "MainPID",
 )
 _TERMINAL = "5"
+_REPAIRS_WITHIN_S = 3600.0
 _LOG = "journalctl -u ecs-agent -n 50 --no-pager"
 _MANY_RESTARTS = 3
 _LATE_S = 60.0
@@ -181,6 +182,15 @@ def _judge_view(verdict: Verdict, view: AgentView, now: float) -> None:
         seen, _, mend = trouble.rpartition("; ")
         mend, tell = (mend, seen) if seen else ("look at its log", mend)
         verdict.warn(f"the agent says: {tell}", mend)
+    repairs = [repair for repair in view.repairs if now - repair.at < _REPAIRS_WITHIN_S]
+    if repairs:
+        times = "once" if len(repairs) == 1 else f"{len(repairs)} times"
+        verdict.warn(
+            f"somebody changed what the agent needs {times} within an hour, and it was put right; "
+            f"last: {repairs[-1].found}",
+            "find out which program or person does it; the log tells when",
+            _LOG,
+        )
     if not view.control_connected:
         since_s = now - view.control_since if view.control_since else 0.0
         verdict.warn(
