@@ -98,7 +98,7 @@ def test_chains_that_drop_what_is_forwarded() -> None:
         ({"forward_drops": True, "docker_chain": None}, "DOCKER-USER", "tasks pass"),
         ({"dropping_chains": None, "chains_trouble": "not permitted"}, "not permitted", "nftables"),
         ({"routes": None}, "uses the task addresses", "no route"),
-        ({"default_mtu": 0}, "the MTU of eth0", "packets of"),
+        ({"default_mtu": 0}, "the MTU of eth0", "on the default route"),
         (bridge(exists=False, mtu=0, unasked="only root may"), "only root may", "docker0"),
     ],
 )
