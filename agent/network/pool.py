@@ -349,9 +349,9 @@ class TaskNetworks:
             for lease in await self._block(_departed, self._book.in_use()):
                 self._ended(lease.ipv4)
         found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
-        mended, failing = await self._mender.mend(gone)
         if parts & Part.RULES:
-            await self._engine_rules.look()
+            found += await self._engine_rules.look()
+        mended, failing = await self._mender.mend(gone)
         return Looked([*found, *mended], failing)
 
     async def remove_host_objects(self) -> None:
