@@ -66,6 +66,9 @@ HOST: Final = Table(
             "seen_control_id": Text(128),
             "seen_history": Text(128),
             "seen_revision": Number(0, 2**63 - 1),
+            "seen_generation": Number(0, 2**63 - 1),
+            "machine_id": Text(128, form=WORD),
+            "machine_key": Text(128, form=WORD),
         },
         HostResources: {
             "cpu_units": Number(0, CPU_UNITS_MOST),
