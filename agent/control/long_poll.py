@@ -160,12 +160,12 @@ class LongPoll:
         )
 
     def _notice(self) -> str:
-        at = self._registration.told_again_at
+        at = self._registration.went_back_at
         if not at or time.time() - at > NOTICE_S:
             return ""
         return (
             f"control went back to an older state, as noticed at {time.ctime(at)}: nothing was stopped "
-            "because of it, and everything here was reported again"
+            "because of it, and everything here is reported again"
         )
 
     def offer(self, batch: MetricsBatch) -> None:

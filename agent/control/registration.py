@@ -111,8 +111,8 @@ class Registration:
         self._saved_generation = 0
         self._watermark = watermark
         self._retelling = retelling
-        self.told_again_at = 0.0
-        """Unix time at which control had gone back and was told everything; 0 for never."""
+        self.went_back_at = 0.0
+        """Unix time at which control was found to have gone back; 0 for never."""
 
     async def start(self) -> None:
         """Read what was saved.
@@ -214,10 +214,10 @@ class Registration:
             "here is reported again",
             instance=identity.instance_arn,
         )
+        self.went_back_at = time.time()
         with self.promise.within(TELL_LIMIT_S, "reporting everything again"):
             await self._retelling.tell(identity)
         self._watermark.begin(identity.control_id, identity.history)
-        self.told_again_at = time.time()
 
     async def _register(self) -> tuple[Identity, bool]:
         """Return what the registration gave, and whether control asks what this host holds."""

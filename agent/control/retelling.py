@@ -1,7 +1,7 @@
 """Telling control what this host holds, after control's store went back to an older copy.
 
 Control takes back the tasks that it forgot and brings the others up to date. The ends of tasks that
-this host has forgotten since go out again as reports, behind it. Nothing is stopped or started by any
+this host has forgotten since go out again as reports, behind it: no report is sent before. Nothing is stopped or started by any
 of it. Sends ``held`` of ``agent.model.wire`` and writes to the outbox.
 """
 
@@ -38,6 +38,8 @@ class Retelling:
         self._client = client
         self._holding = holding
         self._store = store
+        self._queued_for: tuple[str, str] | None = None
+        """The state of control for which the ends of tasks are in the outbox."""
 
     async def tell(self, identity: Identity) -> None:
         """Tell control everything; returns when it has taken all of it. Safe to repeat.
@@ -46,16 +48,24 @@ class Retelling:
             ControlFailure: a part may not have been taken.
             StateFailure: the reports of ended tasks cannot be written down.
         """
+        # First, because nobody asks again where the answer to the last part is lost.
+        await self._queue_ended(identity)
         held = self._holding.held(identity.control_id)
         for part in _parts(held):
             await self._send(identity, part)
-        ended = self._holding.ended(identity.control_id)
+        _log.warning("everything was reported to control again", held=len(held))
+
+    async def _queue_ended(self, identity: Identity) -> None:
+        """Put the ends of forgotten tasks into the outbox, once for each history of control."""
+        state = (identity.control_id, identity.history)
+        if state == self._queued_for:
+            return
         batch = Batch()
-        for change in ended:
+        for change in self._holding.ended(identity.control_id):
             batch.enqueue(change)
         if len(batch):
             await self._store.commit(batch)
-        _log.warning("everything was reported to control again", held=len(held), ended=len(ended))
+        self._queued_for = state
 
     async def _send(self, identity: Identity, part: Held) -> None:
         answer = await self._client.held(identity, part)
