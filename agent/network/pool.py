@@ -24,6 +24,7 @@ from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
 from agent.network.book import Book
 from agent.network.docker_chain import CHAIN
+from agent.network.engine_rules import EngineRules
 from agent.network.firewall import Firewall
 from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
@@ -84,6 +85,7 @@ class TaskNetworks:
         self._image = image
         self._load_image = load_image
         self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
+        self._engine_rules = EngineRules(self._files)
         self._lane = NetlinkLane()
         self._links = HostLinks(self._lane, settings.bridge)
         self._rules = Firewall(settings.table, settings.bridge, settings.blocked_addresses)
@@ -117,8 +119,8 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        of_host = self._rules.ports.problem
-        return [p for p in (self._guard.problem, of_host, self._warm.problem) if p]
+        parts = (self._guard, self._rules.ports, self._warm, self._engine_rules)
+        return [part.problem for part in parts if part.problem]
 
     @property
     def repairs(self) -> list[RepairView]:
@@ -350,6 +352,8 @@ class TaskNetworks:
             for lease in await self._block(_departed, self._book.in_use()):
                 self._ended(lease.ipv4)
         found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
+        if parts & Part.RULES:
+            found += await self._engine_rules.look()
         mended, failing = await self._mender.mend(gone)
         return Looked([*found, *mended], failing)
 
