@@ -201,9 +201,7 @@ class Connection(web.RequestHandler):
         if wire is None:
             return
         if self._head_due is not None and now >= self._head_due:
-            # Not a word for silence alone: load balancers and browsers open connections ahead.
-            if self._head_bytes:
-                self._note("a request was not sent within its time")
+            self._note("a request was not sent within its time")
             self._abort()
             return
         unsent = wire.get_write_buffer_size()
