@@ -1,4 +1,4 @@
-"""Tries the kernel features that the agent needs, in a network namespace that ends with this process.
+"""Tries the kernel features that the agent needs, in a temporary network namespace.
 
 Runs as a separate process (``python -m agent.doctor.probe``), because leaving a namespace cannot be
 undone. It creates nothing unless it has left the namespace that it was started in. Prints one JSON
@@ -63,7 +63,7 @@ def _link(name: str, **what: object) -> str:
 
 
 def _nftables() -> str:
-    """Create a table with the same features as the agent's: a set, a filter, address translation."""
+    """Create a table with the features of the agent's table: a set, a filter, NAT."""
     rules = f"""
         table inet {_TABLE} {{
           set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }}; }}
