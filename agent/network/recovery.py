@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from agent.runtime.protocol import ContainerSummary
 
 
+class Holder(NamedTuple):
+    """Who has a sandbox, whatever its row says."""
+
+    task_arn: str
+    attachment_id: str = ""
+
+
 class Findings(NamedTuple):
     """What to do with everything that was found."""
 

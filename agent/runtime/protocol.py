@@ -58,6 +58,10 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     health: Health = Health.UNKNOWN
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    """As it was made: ``bridge``, ``host``, ``none``, ``container:`` and an engine id, a network's name."""
+    port_bindings: dict[str, list[int]] = field(default_factory=dict)
+    """Host ports that were asked for, by ``port/protocol`` of the container, in order."""
 
 
 class ContainerSummary(Struct, frozen=True, kw_only=True):
@@ -67,6 +71,14 @@ class ContainerSummary(Struct, frozen=True, kw_only=True):
     name: str
     state: str
     labels: dict[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    """As in ``ContainerState``."""
+
+
+def joined(network_mode: str) -> str:
+    """Return the engine id of the container whose network another one has joined; empty for none."""
+    kind, _, other = network_mode.partition(":")
+    return other if kind == "container" else ""
 
 
 class ImageInfo(Struct, frozen=True, kw_only=True):

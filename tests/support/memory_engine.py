@@ -57,6 +57,14 @@ class Box:
     def labels(self) -> dict[str, str]:
         return dict(self.body.get("Labels") or {})
 
+    @property
+    def host_config(self) -> dict[str, Any]:
+        return dict(self.body.get("HostConfig") or {})
+
+    @property
+    def network_mode(self) -> str:
+        return str(self.host_config.get("NetworkMode", ""))
+
 
 @dataclass
 class Fault:
@@ -263,6 +271,11 @@ class MemoryEngine:
                 finished_at=box.finished_at,
                 health=box.health,
                 labels=box.labels,
+                network_mode=box.network_mode,
+                port_bindings={
+                    port: [int(each["HostPort"]) for each in bindings]
+                    for port, bindings in (box.host_config.get("PortBindings") or {}).items()
+                },
             )
 
         assert limit_s > 0
@@ -275,7 +288,13 @@ class MemoryEngine:
     ) -> list[ContainerSummary]:
         def work() -> list[ContainerSummary]:
             return [
-                ContainerSummary(id=box.id, name=box.name, state=box.status, labels=box.labels)
+                ContainerSummary(
+                    id=box.id,
+                    name=box.name,
+                    state=box.status,
+                    labels=box.labels,
+                    network_mode=box.network_mode,
+                )
                 for box in self.boxes.values()
                 if all(
                     key in box.labels and value in (None, box.labels[key])

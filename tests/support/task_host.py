@@ -12,7 +12,7 @@ import msgspec
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
-from agent.engine.steps import StepSettings, Tools
+from agent.engine.tools import StepSettings, Tools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import Progress
 from agent.model import payload as payloads
@@ -87,6 +87,9 @@ class Networks:
         self.held.discard(task_arn)
         self.released.append(task_arn)
 
+    async def is_alive(self, task_arn: str) -> bool:
+        return task_arn in self.held
+
 
 class Ports:
     """Dynamic host ports from 40000 on; one life long, as in the agent."""
@@ -114,7 +117,12 @@ class TaskHost:
     """One host that carries tasks; ``crash`` and ``start`` give it another life."""
 
     def __init__(
-        self, path: Path, *, cleanup_wait_s: float = 3600.0, cpu_units: int = 4096
+        self,
+        path: Path,
+        *,
+        cleanup_wait_s: float = 3600.0,
+        confirmation_wait_s: float = 0.0,
+        cpu_units: int = 4096,
     ) -> None:
         self.runtime = MemoryEngine()
         self.networks = Networks()
@@ -129,7 +137,9 @@ class TaskHost:
         self.pull_script: list[tuple[float, Progress]] = []
         """What is told of each pull before it is tried, and for how long that is how it stands."""
         self.path = path
-        self._policy = Policy(cleanup_wait_s=cleanup_wait_s)
+        self._policy = Policy(
+            cleanup_wait_s=cleanup_wait_s, confirmation_wait_s=confirmation_wait_s
+        )
         self._resources = HostResources(cpu_units=cpu_units, memory_mib=4096)
         self._task: asyncio.Task[None] | None = None
 
@@ -149,6 +159,7 @@ class TaskHost:
                 runtime=self.runtime,
                 claim_network=self.networks.claim,
                 release_network=self.networks.release,
+                network_alive=self.networks.is_alive,
                 ensure_image=self._ensure_image,
                 ports=self.ports,
                 resolv_files=ResolvFiles(
