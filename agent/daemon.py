@@ -177,7 +177,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         async def on_network_event(event: EngineEvent) -> None:
             if event.action == "relist":
-                await networks.reassert()
+                networks.look_again()
 
         engine = Engine(
             store=store,

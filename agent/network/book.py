@@ -91,5 +91,13 @@ class Book:
 
     def in_use(self) -> list[Lease]:
         """Return the sandboxes that are alive and are to stay so."""
-        out = self.leaving | self.dead | self.scrap.keys()
-        return [lease for ipv4, lease in self.leases.items() if ipv4 not in out]
+        return [lease for ipv4, lease in self.leases.items() if self.is_in_use(ipv4)]
+
+    def is_in_use(self, ipv4: str) -> bool:
+        """Tell whether the sandbox of this address is one of ``in_use``."""
+        return (
+            ipv4 in self.leases
+            and ipv4 not in self.leaving
+            and ipv4 not in self.dead
+            and ipv4 not in self.scrap
+        )

@@ -15,7 +15,6 @@ import shlex
 import socket
 import struct
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import NetworkFailure
@@ -23,9 +22,8 @@ from agent.errors import NetworkFailure
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-FORWARD_SYSCTL = Path("/proc/sys/net/ipv4/ip_forward")
 POOLS_SET = "task_pools"
-_DOCKER_CHAIN = "DOCKER-USER"
+DOCKER_CHAIN = "DOCKER-USER"
 _LIMIT_S = 15.0
 _LOCK_WAIT_S = 5
 _NETLINK_NETFILTER = 12
@@ -36,7 +34,7 @@ _REQUEST = 1
 def ruleset(table: str, bridge: str, pools: Iterable[str]) -> list[dict[str, Any]]:
     """Return the commands that replace our table, in the JSON schema of nftables. Pure.
 
-    Every rule's comment ends with a digest of the whole, by which ``Firewall.is_intact`` knows it.
+    Every rule's comment ends with a digest of the whole, by which ``Firewall.differences`` knows it.
     """
     body = _body(table, bridge, sorted(pools))
     digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
@@ -97,38 +95,31 @@ class Firewall:
         self._comment = f"ecs-host-agent {bridge}"
 
     def ensure(self, pools: Iterable[str]) -> None:
-        """Bring forwarding, table and Docker's chain into shape; repeatable.
+        """Bring table and Docker's chain into shape; repeatable.
 
         Raises:
-            NetworkFailure: ``nft`` is missing or refused, or a sysctl cannot be written.
+            NetworkFailure: ``nft`` is missing or refused.
         """
-        self._forward()
         commands = ruleset(self._table, self._bridge, pools)
         if not self._has(commands):
             _nft_apply(commands)
         self._ensure_docker_rules()
 
-    def is_intact(self, pools: Iterable[str]) -> bool:
-        """Tell whether forwarding, table and Docker's chain are as ``ensure`` leaves them."""
-        return (
-            forwards()
-            and self._has(ruleset(self._table, self._bridge, pools))
-            and not self._missing_docker_rules()
-        )
+    def differences(self, pools: Iterable[str]) -> list[str]:
+        """Return what is not as ``ensure`` leaves it, a few words each; empty when all is."""
+        found = []
+        if not self._has(ruleset(self._table, self._bridge, pools)):
+            found.append(f"the firewall table {self._table} was changed or gone")
+        if self._missing_docker_rules():
+            found.append(f"rules for {self._bridge} were gone from {DOCKER_CHAIN}")
+        return found
 
     def remove(self) -> None:
         """Remove every rule of ours; forwarding stays on, since others may rely on it."""
         name = {"family": "inet", "name": self._table}
         _nft_apply([{"add": {"table": name}}, {"delete": {"table": name}}])
         for rule in self._our_docker_rules():
-            _iptables("-D", _DOCKER_CHAIN, *rule)
-
-    def _forward(self) -> None:
-        try:
-            if not forwards():
-                FORWARD_SYSCTL.write_text("1", encoding="ascii")
-        except OSError as error:
-            raise NetworkFailure(f"net.ipv4.ip_forward cannot be set to 1: {error}") from None
+            _iptables("-D", DOCKER_CHAIN, *rule)
 
     def _has(self, commands: list[dict[str, Any]]) -> bool:
         answer = _run("nft", "-j", "list", "table", "inet", self._table)
@@ -160,10 +151,10 @@ class Firewall:
 
     def _ensure_docker_rules(self) -> None:
         for rule in self._missing_docker_rules():
-            answer = _iptables("-I", _DOCKER_CHAIN, "1", *rule)
+            answer = _iptables("-I", DOCKER_CHAIN, "1", *rule)
             if answer is not None and answer.returncode != 0:
                 raise NetworkFailure(
-                    f"a rule for {self._bridge} cannot be put into {_DOCKER_CHAIN}: "
+                    f"a rule for {self._bridge} cannot be put into {DOCKER_CHAIN}: "
                     f"{answer.stderr.strip()}"
                 )
 
@@ -176,14 +167,6 @@ class Firewall:
     def _our_docker_rules(self) -> list[list[str]]:
         listed = _docker_chain() or []
         return [rule for rule in self._wanted_docker_rules() if sorted(rule) in listed]
-
-
-def forwards() -> bool:
-    """Tell whether the kernel forwards packets at all; False where that cannot be read."""
-    try:
-        return FORWARD_SYSCTL.read_text(encoding="ascii").strip() == "1"
-    except OSError:
-        return False
 
 
 def generation() -> int | None:
@@ -212,10 +195,10 @@ def has_legacy_tables() -> bool:
 
 def _docker_chain() -> list[list[str]] | None:
     """Return the sorted words of each rule in Docker's chain; None if there is no such chain."""
-    answer = _iptables("-S", _DOCKER_CHAIN)
+    answer = _iptables("-S", DOCKER_CHAIN)
     if answer is None or answer.returncode != 0:
         return None
-    prefix = ["-A", _DOCKER_CHAIN]
+    prefix = ["-A", DOCKER_CHAIN]
     lines = [shlex.split(line) for line in answer.stdout.splitlines()]
     return [sorted(words[2:]) for words in lines if words[:2] == prefix]
 

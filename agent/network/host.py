@@ -1,24 +1,26 @@
 """The parts of the host's network that all sandboxes share: bridge, forwarding and firewall.
 
 ``ensure`` makes them, ``repair`` finds out cheaply whether somebody changed them (a restarted
-Docker, ``nft flush ruleset``, a deleted bridge) and puts them right, ``remove`` takes them away.
+Docker, ``nft flush ruleset``, a deleted bridge), puts them right by the same means, and says what it
+found; ``remove`` takes them away.
 """
 
 from __future__ import annotations
 
 import asyncio
 from ipaddress import IPv4Interface
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
 from agent.errors import NetworkFailure
-from agent.network import addresses, claims, firewall
+from agent.network import addresses, bridge_ports, claims, firewall, forwarding
+from agent.network.bridge_ports import Place
+from agent.network.news import EVERYTHING, Part
 from agent.network.settings import POOL_SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
@@ -46,6 +48,13 @@ def shape_of(pool: AddressPool, leases: Iterable[Lease]) -> Shape:
     return Shape(frozenset(gateways), frozenset(pools))
 
 
+def links_are(names: Sequence[str], wrong: Place) -> str:
+    """Return what is wrong with these links, in words: their number, and the name of a single one."""
+    if len(names) == 1:
+        return f"link {names[0]} was {wrong.value}"
+    return f"{len(names)} links were {wrong.value}"
+
+
 class HostNetwork:
     """Bridge and rules of one agent. Its calls wait for each other."""
 
@@ -64,7 +73,9 @@ class HostNetwork:
         self._settings = settings
         self._files = files
         self._lock = asyncio.Lock()
+        self._shape: Shape | None = None
         self._seen: tuple[Shape, int] | None = None
+        """What the rules were made for, and the kernel's number of changes of rules right after."""
         self._legacy_tables = False
 
     async def check_pool(self) -> None:
@@ -88,61 +99,94 @@ class HostNetwork:
         """
         shape = shape_of(self._pool, leases)
         async with self._lock:
-            await self._bridge(shape, mtu)
-            await self._block(self._rules.ensure, shape.pools)
+            await self._take_shape(shape, mtu)
             self._legacy_tables = await self._block(firewall.has_legacy_tables)
-            await self._remember(shape)
 
-    async def repair(self, leases: Collection[Lease], mtu: int) -> list[Lease]:
-        """Put right what changed since the last look; returns the leases whose link is gone.
+    async def _take_shape(self, shape: Shape, mtu: int) -> None:
+        await self._bridge(shape, mtu)
+        await self._block(forwarding.turn_on, self._settings.bridge)
+        await self._block(self._rules.ensure, shape.pools)
+        await self._remember(shape)
+        self._shape = shape
+
+    async def repair(
+        self, leases: Collection[Lease], mtu: int, parts: Part = EVERYTHING
+    ) -> tuple[list[str], list[Lease]]:
+        """Put right what changed since the last look.
 
         Args:
             leases: sandboxes that are alive and not about to be removed.
             mtu: of the bridge, if it has to be made anew.
+            parts: what to look at; where ports are not in order, the bridge is looked at too.
+
+        Returns:
+            What was found and put right, a few words each; and the leases whose link is gone, which
+            is left to the caller.
+
+        Raises:
+            NetworkFailure: the kernel or ``nft`` refused; the next call tries again.
         """
         shape = shape_of(self._pool, leases)
+        found: list[str] = []
         async with self._lock:
-            await self._bridge(shape, mtu)
-            if await self._rules_may_have_changed(shape):
-                if not await self._block(self._rules.is_intact, shape.pools):
-                    _log.warning("forwarding or firewall rules changed by others; put right")
+            if shape != self._shape:
+                # The last task with an address of an earlier pool has gone: nobody changed anything.
+                await self._take_shape(shape, mtu)
+            if parts & Part.BRIDGE:
+                found += await self._bridge(shape, mtu)
+            if found or parts & Part.FORWARDING:
+                off = await self._block(forwarding.switches_off, self._settings.bridge)
+                if off:
+                    await self._block(forwarding.turn_on, self._settings.bridge)
+                    found.append(f"{' and '.join(off)} was 0")
+            if parts & Part.RULES and await self._rules_may_have_changed(shape):
+                differing = await self._block(self._rules.differences, shape.pools)
+                if differing:
                     await self._block(self._rules.ensure, shape.pools)
+                    found += differing
                 await self._remember(shape)
-            ports = await self._block(self.ports)
-            missing = [lease for lease in leases if lease.host_interface not in ports]
-            if not missing:
-                return []
-            existing = await self._links.links()
-            loose = [lease for lease in missing if lease.host_interface in existing]
-            if loose:
-                _log.warning("links were off the bridge; put back", count=len(loose))
-                await self._links.enslave(lease.host_interface for lease in loose)
-            return [lease for lease in missing if lease.host_interface not in existing]
+            gone = []
+            if parts & Part.PORTS:
+                places = await self._places(leases)
+                if not parts & Part.BRIDGE and any(
+                    place is not Place.GOOD for place in places.values()
+                ):
+                    found += await self._bridge(shape, mtu)
+                gone = await self._ports(leases, places, found)
+            return found, gone
+
+    async def _places(self, leases: Collection[Lease]) -> dict[str, Place]:
+        names = [lease.host_interface for lease in leases]
+        return await self._block(bridge_ports.places, names, self._settings.bridge)
+
+    async def _ports(
+        self, leases: Collection[Lease], places: Mapping[str, Place], found: list[str]
+    ) -> list[Lease]:
+        """Put links that exist back in their place; return the leases of those that do not."""
+        for wrong in (Place.OFF_BRIDGE, Place.DOWN):
+            misplaced = [name for name, place in places.items() if place is wrong]
+            if misplaced:
+                await self._links.enslave(misplaced)
+                found.append(links_are(misplaced, wrong))
+        return [lease for lease in leases if places[lease.host_interface] is Place.GONE]
 
     def ports(self) -> frozenset[str]:
         """Return the names of the links on our bridge. Blocks on ``/sys``."""
-        directory = Path("/sys/class/net") / self._settings.bridge / "brif"
-        try:
-            return frozenset(entry.name for entry in directory.iterdir())
-        except OSError:
-            return frozenset()
+        return bridge_ports.on_bridge(self._settings.bridge)
 
     async def remove(self) -> None:
         """Remove bridge and rules; what is gone already is success."""
         async with self._lock:
-            self._seen = None
+            self._seen = self._shape = None
             await self._block(self._rules.remove)
             await self._links.delete(self._settings.bridge)
 
-    async def _bridge(self, shape: Shape, mtu: int) -> None:
+    async def _bridge(self, shape: Shape, mtu: int) -> list[str]:
         mac = addresses.mac_of(self._pool.gateway)
-        await self._links.ensure_bridge(shape.bridge_addresses, mac, mtu)
+        return await self._links.ensure_bridge(shape.bridge_addresses, mac, mtu)
 
     async def _rules_may_have_changed(self, shape: Shape) -> bool:
         if self._legacy_tables or self._seen is None:
-            return True
-        # The switch has no generation: whoever runs sysctl changes it without a trace.
-        if not await self._block(firewall.forwards):
             return True
         return self._seen != (shape, await self._block(firewall.generation))
 

@@ -36,6 +36,8 @@ _SKIP_STATS = 1 << 3
 _DOOMED_GROUP = 0x65637364
 """Links put into this group are removed together: one grace period of the kernel for all."""
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
+_BY_KERNEL, _ON_LINK = 2, 253
+"""``RTPROT_KERNEL``, ``RT_SCOPE_LINK``: the marks of a route that comes with an address."""
 _DEFAULT_MTU = 1500
 _DUMP_TRIES = 5
 
@@ -120,8 +122,8 @@ class HostLinks:
                 return links[route.interface].mtu
         return _DEFAULT_MTU
 
-    async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> None:
-        """Make the bridge, or bring the one there is into shape.
+    async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> list[str]:
+        """Make the bridge, or bring the one there is into shape; return what was wrong with it.
 
         Args:
             addresses: in ``a.b.c.d/len`` form; all others are taken off the bridge.
@@ -131,9 +133,10 @@ class HostLinks:
         Raises:
             NetworkFailure: the name belongs to a link that is no bridge.
         """
-        wanted = {str(IPv4Interface(address)) for address in addresses}
+        wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
 
-        async def work(host: Any) -> int:
+        async def work(host: Any) -> tuple[int, list[str]]:
+            is_new = True
             try:
                 await host.link(
                     "add", ifname=self._bridge, kind="bridge", address=mac, mtu=mtu,
@@ -142,6 +145,7 @@ class HostLinks:
             except NetlinkError as error:
                 if error.code != errno.EEXIST:
                     raise failure(f"making the bridge {self._bridge}", error) from error
+                is_new = False
             (message,) = await host.link("get", ifname=self._bridge)
             bridge = _link(message)
             if bridge.kind != "bridge":
@@ -151,10 +155,16 @@ class HostLinks:
                 )
             messages = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
             present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in messages}
-            await _shape_bridge(host, bridge, present, wanted)
-            return bridge.number
+            wrong = await _shape_bridge(host, bridge, present, wanted)
+            if message.get("address") != mac:
+                wrong.append("with another MAC address")
+                (refusal,) = await pipelined(host.link("set", index=bridge.number, address=mac))
+                if refusal is not None:
+                    raise failure(f"setting the MAC address of {self._bridge}", refusal)
+            return bridge.number, ["gone"] if is_new else wrong
 
-        self._bridge_index = await self._lane.call(work)
+        self._bridge_index, wrong = await self._lane.call(work)
+        return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
 
     async def attach(self, netns: int, spec: Attachment) -> None:
         """Give a namespace its interface: link, address, routes, on the bridge and up.
@@ -252,22 +262,51 @@ async def _delete(host: Any, names: tuple[str, ...]) -> None:
             raise failure(f"removing {', '.join(names)}", error)
 
 
-async def _shape_bridge(host: Any, bridge: Link, present: set[str], wanted: set[str]) -> None:
-    """Give the bridge its addresses and bring it up."""
-    requests = []
+async def _shape_bridge(
+    host: Any, bridge: Link, present: set[str], wanted: frozenset[str]
+) -> list[str]:
+    """Give the bridge its addresses and routes and bring it up; return what was wrong with it."""
+    wrong, requests = [], []
     for address in sorted(wanted - present):
         ipv4, _, length = address.partition("/")
         requests.append(host.addr("add", index=bridge.number, address=ipv4, prefixlen=int(length)))
+        wrong.append(f"without {address}")
     for address in sorted(present - wanted):
         ipv4, _, length = address.partition("/")
         requests.append(host.addr("del", index=bridge.number, address=ipv4, prefixlen=int(length)))
+        wrong.append(f"with {address}")
     if not bridge.is_up:
         silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
         await pipelined(silence)  # a kernel without IPv6 refuses, and then nothing needs silencing
         requests.append(host.link("set", index=bridge.number, state="up"))
+        wrong.append("down")
     for error in await pipelined(*requests):
         if refused(error, errno.EEXIST, errno.EADDRNOTAVAIL):
             raise failure(f"shaping the bridge {bridge.name}", error)
+    return wrong + await _shape_routes(host, bridge, wanted, told=not wrong)
+
+
+async def _shape_routes(
+    host: Any, bridge: Link, wanted: frozenset[str], *, told: bool
+) -> list[str]:
+    """Add the routes that the kernel itself gives a link for its addresses, where one was removed."""
+    interfaces = [IPv4Interface(address) for address in sorted(wanted)]
+    errors = await pipelined(
+        *(
+            host.route(
+                "add", dst=str(interface.network), oif=bridge.number, prefsrc=str(interface.ip),
+                proto=_BY_KERNEL, scope=_ON_LINK,
+            )
+            for interface in interfaces
+        )
+    )  # fmt: skip
+    wrong = []
+    for interface, error in zip(interfaces, errors, strict=True):
+        if refused(error, errno.EEXIST):
+            raise failure(f"adding the route to {interface.network}", error)
+        if error is None and told:
+            wrong.append(f"without its route to {interface.network}")
+    return wrong
 
 
 async def _make_task_end(task: Any, host: Any, spec: Attachment) -> None:
@@ -291,7 +330,10 @@ async def _make_task_end(task: Any, host: Any, spec: Attachment) -> None:
             break
         if last_try or added.code != errno.EEXIST:
             raise _failure("making the link", spec, added)
-        await pipelined(host.link("del", ifname=spec.host_interface))
+        # One end may have been renamed or moved by somebody; with either end the pair goes.
+        await pipelined(
+            host.link("del", ifname=spec.host_interface), task.link("del", ifname=TASK_INTERFACE)
+        )
     worst = next((error for error in errors if error is not None), None)
     if worst is not None or refused(silenced, errno.EAFNOSUPPORT):
         raise _failure("configuring the interface", spec, worst or silenced)

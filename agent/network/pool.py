@@ -13,9 +13,7 @@ Everything stays in place when the process ends: tasks run on, and the next proc
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,12 +21,15 @@ import structlog
 
 from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
-from agent.network.addresses import AddressPool, parse_pool
+from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
 from agent.network.book import Book
-from agent.network.firewall import Firewall
+from agent.network.firewall import DOCKER_CHAIN, Firewall
+from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
 from agent.network.links import HostLinks
+from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
+from agent.network.news import EVERYTHING, Ours, Part
 from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
 from agent.network.warm import WarmPool
 from agent.network.watch import HostWatch
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from agent.model.task import TaskNetwork
+    from agent.network.guard import Repair
     from agent.network.lease import Lease
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -45,10 +47,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _CLOSE_LIMIT_S = 5.0
-_CALM_S = 0.1
-"""Pause between two looks at the host's part that news of damage ask for: some news are our own."""
-_LOOKS_A_MINUTE = 60
-"""Looks for such news; beyond, it is looked as often as without any."""
 _log = structlog.get_logger(__name__)
 
 
@@ -78,8 +76,8 @@ class TaskNetworks:
             load_image: puts the pause image on the host again, after somebody has removed it.
         """
         parse_pool(settings.pool_cidr)
-        self.on_lost: Callable[[str], None] = lambda task_arn: None
-        """Called with the ARN of a task whose sandbox died; the task still has to release it."""
+        self.on_lost: Callable[[str, str], None] = lambda task_arn, reason: None
+        """Called with the ARN of a task whose network is lost, and why; it still has to release it."""
         self._settings = settings
         self._engine = engine
         self._image = image
@@ -99,11 +97,9 @@ class TaskNetworks:
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._look = asyncio.Event()
-        self._host_watch = HostWatch(
-            settings.table, lambda: self._links.bridge_index, self._look.set
-        )
-        self._problem = ""
+        self._sweep: asyncio.Task[None] | None = None
+        self._guard = Guard(self._look, interval_s=settings.check_interval_s)
+        self._host_watch = HostWatch(self._ours, self._guard.suspect)
         self._started = False
 
     @property
@@ -119,7 +115,12 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        return [problem for problem in (self._problem, self._warm.problem) if problem]
+        return [problem for problem in (self._guard.problem, self._warm.problem) if problem]
+
+    @property
+    def repairs(self) -> list[Repair]:
+        """The newest repairs of what others changed, oldest first."""
+        return list(self._guard.repairs)
 
     def networks(self) -> dict[str, TaskNetwork]:
         """Return the network of every task that holds one, by task ARN."""
@@ -161,6 +162,9 @@ class TaskNetworks:
             load_image=self._load_image,
             files=self._files,
         )
+        self._mender = LinkMender(
+            self._sandboxes.reattach, is_in_use=self._book.is_in_use, give_up=self._ended
+        )
         await self._host.check_pool()
         self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
         await self._take_over(await self._find(rows))
@@ -190,7 +194,8 @@ class TaskNetworks:
         for lease in found.ready:
             self._warm.offer(lease)
         await self._clear(found)
-        await self.reassert()
+        if await self._put_right():
+            self.look_again()  # one link that cannot be made keeps no other task waiting
         _log.info(
             "task networks ready", kept=len(found.kept), warm=len(found.ready),
             lost=len(found.lost), removed=len(found.dropped) + len(found.stray_containers),
@@ -213,27 +218,21 @@ class TaskNetworks:
         """Keep the pool filled and the host's part in shape until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._warm.refill(), name="refill-sandboxes")
-            group.create_task(self._guard(), name="guard-network")
+            group.create_task(self._guard.run(), name="guard-network")
 
-    async def _guard(self) -> None:
-        loop = asyncio.get_running_loop()
-        looks: deque[float] = deque(maxlen=_LOOKS_A_MINUTE)
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.check_interval_s):
-                    await self._look.wait()
-            self._look.clear()
-            # Somebody who breaks it time and again must not keep the agent busy.
-            too_often = len(looks) == _LOOKS_A_MINUTE and loop.time() - looks[0] < 60.0
-            looks.append(loop.time())
-            try:
-                await self.reassert()
-                self._problem = ""
-                await asyncio.sleep(self._settings.check_interval_s if too_often else _CALM_S)
-            except AgentError as error:
-                self._problem = f"the host's part of task networks is broken: {error}"
-                _log.warning("task networks not put right", error=str(error))
-                await asyncio.sleep(self._settings.check_interval_s)
+    def _ours(self) -> Ours:
+        """Return what news from the kernel are compared with."""
+        return Ours(
+            bridge=self._settings.bridge,
+            bridge_index=self._links.bridge_index,
+            bridge_mac=mac_of(self._addresses.gateway),
+            is_port=self._is_port,
+            rules=(self._settings.table.encode() + b"\0", DOCKER_CHAIN.encode() + b"\0"),
+        )
+
+    def _is_port(self, link: str) -> bool:
+        ipv4 = address_of_link(link)
+        return ipv4 is not None and self._book.is_in_use(ipv4)
 
     async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         """Return a task's network; durable before it returns, and the same for the same task.
@@ -274,7 +273,7 @@ class TaskNetworks:
         """Return a sandbox of the pool that still lives; those that died waiting are removed."""
         while (lease := await self._warm.obtain()).ipv4 in self._book.dead:
             self._book.scrap[lease.ipv4] = lease
-            self._look.set()
+            self._guard.suspect(Part.PORTS)
         return lease
 
     def _answer(self, ipv4: str) -> TaskNetwork:
@@ -315,20 +314,40 @@ class TaskNetworks:
         await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
 
     async def reassert(self) -> None:
-        """Put right whatever others changed: bridge, rules, links. Cheap when nothing changed.
+        """Put right whatever others changed: bridge, links, rules, forwarding. Cheap if nothing did.
 
-        To be called after the engine was away; ``run`` calls it on a timer.
+        ``run`` does this when the kernel tells of damage, and on a timer.
 
         Raises:
             NetworkFailure: something cannot be put right now.
         """
+        failing = await self._put_right()
+        if failing:
+            raise NetworkFailure(failing)
+
+    async def _put_right(self) -> str:
+        """Look at everything, tell what was put right, and return what could not be."""
         await self._empty_scrap()
-        for lease in await self._block(_departed, self._book.in_use()):
-            self._ended(lease.ipv4)
-        for lease in await self._host.repair(self._book.in_use(), self._sandboxes.mtu):
-            if lease in self._book.in_use():
-                _log.warning("link of a sandbox was gone; made anew", ipv4=lease.ipv4)
-                await self._sandboxes.reattach(lease)
+        began = time.monotonic()
+        found, failing = await self._look(EVERYTHING)
+        if found:
+            self._guard.tell(found, took_s=time.monotonic() - began, noticed="when looked for")
+        return failing
+
+    def look_again(self) -> None:
+        """Have everything looked at soon: whoever was away, or restarted, may have changed it."""
+        self._guard.suspect(EVERYTHING)
+
+    async def _look(self, parts: Part) -> Looked:
+        if self._book.scrap and (self._sweep is None or self._sweep.done()):
+            # An engine that hangs must not hold up what follows.
+            self._sweep = self._spawn(self._empty_scrap())
+        if parts == EVERYTHING:
+            for lease in await self._block(_departed, self._book.in_use()):
+                self._ended(lease.ipv4)
+        found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
+        mended, failing = await self._mender.mend(gone)
+        return Looked([*found, *mended], failing)
 
     async def remove_host_objects(self) -> None:
         """Remove warm sandboxes, bridge, table and rules; for a host that is given up.
@@ -416,20 +435,20 @@ class TaskNetworks:
     def _begin_watch(self, lease: Lease) -> None:
         self._watch.add(lease.ipv4, lease.process, self._ended)
 
-    def _ended(self, ipv4: str) -> None:
-        """A pause process ended by itself: its namespace is of no use any more."""
+    def _ended(self, ipv4: str, reason: str = "the task's network sandbox stopped") -> None:
+        """A sandbox is of no use any more: its pause process ended by itself, or its link is lost."""
         lease = self._book.leases.get(ipv4)
         if lease is None or ipv4 in self._book.leaving or ipv4 in self._book.dead:
             return
         self._book.dead.add(ipv4)
         if self._warm.take_out(ipv4) is not None:
-            _log.warning("warm sandbox died", ipv4=ipv4)
+            _log.warning("warm sandbox lost", ipv4=ipv4, reason=reason)
             self._book.scrap[ipv4] = lease
-            self._look.set()
+            self._guard.suspect(Part.PORTS)
         elif lease.task_arn:
             # Its containers keep the namespace and the link until the task has stopped.
-            _log.error("sandbox of a task died", task=lease.task_arn, ipv4=ipv4)
-            self.on_lost(lease.task_arn)
+            _log.error("network of a task lost", task=lease.task_arn, ipv4=ipv4, reason=reason)
+            self.on_lost(lease.task_arn, reason)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,9 +14,6 @@ from agent.network import firewall
 from tests.integration.network.conftest import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from agent.network.pool import TaskNetworks
     from tests.integration.network.conftest import Host
 
 pytestmark = pytest.mark.integration
@@ -87,81 +82,6 @@ async def test_the_guard_does_it_on_its_own(host: Host) -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-
-
-@pytest.fixture
-async def guarded(host: Host) -> AsyncIterator[TaskNetworks]:
-    """Networks that guard themselves, and look by the clock only once a minute."""
-    networks = await host.networks(check_interval_s=60.0)
-    run = asyncio.create_task(networks.run())
-    await asyncio.sleep(0.5)  # what was made at the start has been told of
-    yield networks
-    run.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await run
-
-
-DAMAGES = {
-    "bridge deleted": ("ip", "link", "del", BRIDGE),
-    "bridge down": ("ip", "link", "set", BRIDGE, "down"),
-    "address gone": ("ip", "addr", "flush", "dev", BRIDGE),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-async def test_a_bridge_that_somebody_breaks_is_put_right_at_once(
-    guarded: TaskNetworks, damage: tuple[str, ...]
-) -> None:
-    one = await guarded.claim("a", "eni-1")
-    assert await asyncio.to_thread(reaches, one.ipv4)
-    assert (await asyncio.to_thread(sh, *damage)).returncode == 0
-    began = time.monotonic()
-    async with asyncio.timeout(5):
-        while not await asyncio.to_thread(reaches, one.ipv4, tries=1):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-    assert time.monotonic() - began < 3
-    two = await guarded.claim("b", "eni-2")
-    assert await asyncio.to_thread(reaches, two.ipv4)
-    assert guarded.problems == []
-
-
-async def test_a_table_that_somebody_flushes_is_put_right_at_once(guarded: TaskNetworks) -> None:
-    await guarded.claim("a", "eni-1")
-    listed = ("nft", "list", "table", "inet", SETTINGS.table)
-    before = (await asyncio.to_thread(sh, *listed)).stdout
-    for damage in (
-        ("nft", "delete", "table", "inet", SETTINGS.table),
-        ("nft", "flush", "chain", "inet", SETTINGS.table, "outside"),
-        ("nft", "flush", "set", "inet", SETTINGS.table, firewall.POOLS_SET),
-    ):
-        assert (await asyncio.to_thread(sh, *damage)).returncode == 0
-        async with asyncio.timeout(4):
-            while (await asyncio.to_thread(sh, *listed)).stdout != before:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-
-
-async def test_links_and_rules_of_others_wake_nobody(
-    guarded: TaskNetworks, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every container that the engine starts makes links and rules: that must cost nothing."""
-    looks = 0
-
-    async def count() -> None:
-        nonlocal looks
-        looks += 1
-
-    monkeypatch.setattr(guarded, "reassert", count)
-
-    def others() -> None:
-        sh("ip", "link", "add", "ecst-other", "type", "bridge")
-        sh("ip", "addr", "add", "10.218.99.1/24", "dev", "ecst-other")
-        sh("ip", "link", "del", "ecst-other")
-        sh("nft", "add", "table", "inet", "ecs_test_others")
-        sh("nft", "delete", "table", "inet", "ecs_test_others")
-
-    await asyncio.to_thread(others)
-    await asyncio.sleep(0.3)
-    assert looks == 0
 
 
 async def test_forwarding_that_somebody_turns_off_is_turned_on(host: Host) -> None:

@@ -143,11 +143,11 @@ async def test_a_claim_that_cannot_be_written_gives_the_sandbox_back(host: Host)
 
 async def test_the_death_of_a_sandbox_is_told_at_once(host: Host) -> None:
     networks = await host.networks()
-    lost: list[str] = []
-    networks.on_lost = lost.append
+    lost: list[tuple[str, str]] = []
+    networks.on_lost = lambda arn, reason: lost.append((arn, reason))
     network = await networks.claim("a", ENI)
     os.kill(network.sandbox_pid, signal.SIGKILL)
-    await until(lambda: lost == ["a"], within_s=2)
+    await until(lambda: lost == [("a", "the task's network sandbox stopped")], within_s=2)
     assert networks.lost() == {"a"}
     with pytest.raises(NetworkFailure, match="has died"):
         await networks.claim("a", ENI)

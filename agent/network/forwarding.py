@@ -1,0 +1,52 @@
+"""The kernel's switches for forwarding: of the host as a whole, and of our bridge. Blocks on ``/proc``.
+
+The kernel forwards a packet by the switch of the link that it came by. Setting the host's sets that of
+each link; a link's own may be set alone afterwards. Switches of other links are the host's affair.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.errors import NetworkFailure
+
+_IPV4 = Path("/proc/sys/net/ipv4")
+
+
+def switches_off(bridge: str) -> list[str]:
+    """Return the names of the switches that are not on, as ``sysctl`` calls them.
+
+    A bridge that is not there has none.
+    """
+    names = ["net.ipv4.ip_forward"]
+    if (_IPV4 / "conf" / bridge).is_dir():
+        names.append(f"net.ipv4.conf.{bridge}.forwarding")
+    return [name for name in names if not _is_on(_path(name, bridge))]
+
+
+def turn_on(bridge: str) -> None:
+    """Turn on what is off; repeatable.
+
+    Raises:
+        NetworkFailure: names the switch that cannot be set.
+    """
+    for name in switches_off(bridge):
+        try:
+            _path(name, bridge).write_text("1", encoding="ascii")
+        except OSError as error:
+            raise NetworkFailure(f"{name} cannot be set to 1: {error}") from None
+
+
+def _path(name: str, bridge: str) -> Path:
+    return (
+        _IPV4 / "ip_forward"
+        if name.endswith("ip_forward")
+        else _IPV4 / "conf" / bridge / "forwarding"
+    )
+
+
+def _is_on(path: Path) -> bool:
+    try:
+        return path.read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return False
