@@ -30,6 +30,21 @@ class Holder(NamedTuple):
     attachment_id: str = ""
 
 
+class Seen(NamedTuple):
+    """What there is, whatever the rows say."""
+
+    containers: Collection[ContainerSummary]
+    """All containers with our label, stopped ones too."""
+    alive: Collection[str]
+    """Addresses of the rows whose pause process still runs, the very same one."""
+    ports: Collection[str]
+    """Links that are on our bridge."""
+    links: Collection[str]
+    """All links of the host."""
+    surveyed: Collection[Lease] = ()
+    """Sandboxes that run and have no row that fits, as they really are."""
+
+
 class Findings(NamedTuple):
     """What to do with everything that was found."""
 
@@ -47,37 +62,28 @@ class Findings(NamedTuple):
     """Names of links whose address no row has."""
     changed: list[Lease]
     """Rows that are to be written: made anew, or corrected."""
+    void: list[str]
+    """Keys of rows that speak of something which is not so."""
 
 
 def match(
-    rows: Iterable[Lease],
-    containers: Collection[ContainerSummary],
-    *,
-    surveyed: Iterable[Lease] = (),
-    holders: Mapping[str, Holder],
-    alive: Collection[str],
-    ports: Collection[str],
-    links: Collection[str],
-    pool: IPv4Network,
+    rows: Iterable[Lease], seen: Seen, holders: Mapping[str, Holder], pool: IPv4Network
 ) -> Findings:
     """Match what the store, the engine and the kernel know.
 
     Args:
         rows: all rows of the store.
-        containers: all containers with our label, stopped ones too.
-        surveyed: sandboxes that run and have no row that fits, as they really are.
+        seen: what engine and kernel have.
         holders: who has which sandbox, by its engine id.
-        alive: addresses of the rows whose pause process still runs, the very same one.
-        ports: links that are on our bridge.
-        links: all links of the host.
         pool: network that addresses are taken from; unclaimed sandboxes outside of it are dropped,
             claimed ones stay.
     """
+    containers = seen.containers
     running = {summary.id for summary in containers if summary.state in {"running", "paused"}}
     before = {row.ipv4: row for row in rows}
-    now = _corrected(before, surveyed, holders)
-    living = {ipv4 for ipv4, row in now.items() if ipv4 in alive or row is not before.get(ipv4)}
-    found = Findings([], [], [], [], [], [], [])
+    now = _corrected(before, seen.surveyed, holders)
+    living = {*seen.alive, *(lease.ipv4 for lease in seen.surveyed)}
+    found = Findings([], [], [], [], [], [], [], [])
     seen_tasks: set[str] = set()
     known_ids: set[str] = set()
     known_links: set[str] = set()
@@ -92,23 +98,28 @@ def match(
         if row.task_arn and row.task_arn not in seen_tasks:
             seen_tasks.add(row.task_arn)
             (found.kept if is_alive else found.lost).append(row)
-        elif is_alive and not row.task_arn and _is_whole(row, ports, pool):
+        elif is_alive and not row.task_arn and _is_whole(row, seen.ports, pool):
             found.ready.append(row)
         else:
             found.dropped.append(row)
     found.changed.extend(row for ipv4, row in now.items() if row != before.get(ipv4))
+    found.void.extend(before.keys() - now.keys())
     found.stray_containers.extend(s.id for s in containers if s.id not in known_ids)
     found.stray_links.extend(
-        name for name in sorted(links) if name not in known_links and _is_ours(name, pool)
+        name for name in sorted(seen.links) if name not in known_links and _is_ours(name, pool)
     )
     return found
 
 
 def _corrected(
-    rows: Mapping[str, Lease], surveyed: Iterable[Lease], holders: Mapping[str, Holder]
+    rows: Mapping[str, Lease], surveyed: Collection[Lease], holders: Mapping[str, Holder]
 ) -> dict[str, Lease]:
     """Return the rows as they should be, by address."""
-    corrected = dict(rows)
+    really = {seen.container_id: seen.ipv4 for seen in surveyed}
+    # A row that names a sandbox which has another address is wrong in everything.
+    corrected = {
+        ipv4: row for ipv4, row in rows.items() if really.get(row.container_id, ipv4) == ipv4
+    }
     for seen in surveyed:
         row = rows.get(seen.ipv4)
         if row is not None and row.container_id == seen.container_id:
