@@ -187,7 +187,6 @@ class TaskNetworks:
             engine=self._engine,
             lane=self._lane,
             pool=self._addresses,
-            mtu=self._sandboxes.mtu,
             files=self._files,
         )
         self._leftovers = Leftovers(

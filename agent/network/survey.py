@@ -43,13 +43,11 @@ class Survey:
         engine: ContainerEngine,
         lane: NetlinkLane,
         pool: AddressPool,
-        mtu: int,
         files: Executor,
     ) -> None:
         self._engine = engine
         self._lane = lane
         self._pool = pool
-        self._mtu = mtu
         self._files = files
         self._slots = asyncio.Semaphore(_PARALLEL)
 
@@ -96,32 +94,23 @@ class Survey:
         except AgentError as error:
             _log.warning("sandbox not recognized", ipv4=ipv4, error=str(error))
             return None
-        _log.warning("sandbox recognized without a row that fits", ipv4=ipv4)
-        return self._lease(ipv4, container_id, process, found, state.created_at)
-
-    def _lease(
-        self,
-        ipv4: str,
-        container_id: str,
-        process: namespaces.Process,
-        found: Interior | None,
-        created_at: float,
-    ) -> Lease:
-        """What the namespace lacks is as it would be made today, and made so later."""
         own = [a for a in (found.addresses if found else ()) if a.startswith(f"{ipv4}/")]
+        if found is None or not own:
+            return None  # it was started again: the namespace that had the address is another one
+        _log.warning("sandbox recognized without a row that fits", ipv4=ipv4)
         return Lease(
             ipv4=ipv4,
-            prefix_len=int(own[0].partition("/")[2]) if own else self._pool.prefix_len,
-            gateway=(found.gateway if found else "") or self._pool.gateway,
+            prefix_len=int(own[0].partition("/")[2]),
+            gateway=found.gateway or self._pool.gateway,
             mac=addresses.mac_of(ipv4),
-            mtu=found.mtu if found else self._mtu,
+            mtu=found.mtu,
             hostname=addresses.hostname_of(ipv4),
             host_interface=addresses.link_name_of(ipv4),
             container_id=container_id,
             pid=process.pid,
             started_ticks=process.started_ticks,
             netns=process.netns,
-            created_at=created_at,
+            created_at=state.created_at,
         )
 
     async def _serves(self, lease: Lease) -> bool:
