@@ -5,19 +5,21 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import subprocess
+import tempfile
 import time
 import urllib.request
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
 from tests.support.fleet import LONG_POLL, eventually, fleet, task_containers
+from tests.support.private_engine import PrivateEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.support.fleet import Agent, Fleet
 
@@ -147,8 +149,8 @@ def test_tasks_keep_their_network_and_tell_the_right_port(
     with closing(sqlite3.connect(state_of(agent))) as connection:
         damage(connection)
     before, links_before = task_containers(), links()
+    agent.log.unlink()
     agent.start()
-    eventually(lambda: agent.cli("status", check=False), what="the agent serves")
     eventually(lambda: "task networks ready" in agent.tail(200), what="it has taken over")
     time.sleep(3.0)
     assert before <= task_containers(), "nothing is removed before control has said what it wants"
@@ -175,60 +177,70 @@ def test_tasks_keep_their_network_and_tell_the_right_port(
     assert page(where[arns[1]]) == "hello from busybox"
 
 
+@pytest.fixture
+def private_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateEngine]:
+    """An engine that the test may stop, for agents and for the test itself."""
+    directory = Path(tempfile.mkdtemp(prefix="ecs-"))  # short: sockets below it have long names
+    made = PrivateEngine(directory)
+    made.start()
+    monkeypatch.setenv("DOCKER_HOST", made.host)
+    yield made
+    made.end()
+    shutil.rmtree(directory)
+
+
 def test_an_older_copy_takes_nothing_back(
-    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]], tmp_path: Path
+    private_engine: PrivateEngine, containers_of: Callable[[str], list[str]], tmp_path: Path
 ) -> None:
     """What has ended since does not run again, what has begun since runs on."""
-    client, agent = one_host.client(), one_host.agents[0]
+    image = private_engine.busybox()
     runs = tmp_path / "runs"
     runs.mkdir()
-    once = register(
-        client,
-        busybox_image,
-        "echo run >> /runs/log",
-        mode="awsvpc",
-        volumes=[{"name": "runs", "host": {"sourcePath": str(runs)}}],
-        containers=[{"mountPoints": [{"sourceVolume": "runs", "containerPath": "/runs"}]}],
-    )
-    # The order is on the disk and nothing has begun: the engine is not there to begin it.
-    subprocess.run(["kill", "-STOP", str(engine_pid())], check=True)
-    try:
-        (ended,) = run(client, once, networkConfiguration=NETWORK)
-        eventually(lambda: ended in {t["arn"] for t in agent.json("tasks")}, what="it is accepted")
-        agent.kill()
+    with fleet(tmp_path) as made:
+        client, agent = made.client(), made.agents[0]
+        once = register(
+            client,
+            image,
+            "echo run >> /runs/log",
+            mode="awsvpc",
+            volumes=[{"name": "runs", "host": {"sourcePath": str(runs)}}],
+            containers=[{"mountPoints": [{"sourceVolume": "runs", "containerPath": "/runs"}]}],
+        )
+        with private_engine.stalled():  # the order is on the disk, and nothing has begun
+            (ended,) = run(client, once, networkConfiguration=NETWORK)
+            eventually(lambda: ended in {t["arn"] for t in agent.json("tasks")}, what="accepted")
+            agent.kill()
         copy = tmp_path / "copy"
         shutil.copytree(state_of(agent).parent, copy)
-    finally:
-        subprocess.run(["kill", "-CONT", str(engine_pid())], check=True)
-    agent.start()
-    client.get_waiter("tasks_stopped").wait(tasks=[ended], WaiterConfig=FAST)
-    eventually(agent.has_no_tasks, what="its record is gone")
-    arns = start_servers(client, busybox_image)
-    where = addresses(client, *arns)
-    pids = {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns}
+        agent.start()
+        client.get_waiter("tasks_stopped").wait(tasks=[ended], WaiterConfig=FAST)
+        eventually(agent.has_no_tasks, what="its record is gone")
+        arns = start_servers(client, image)
+        where = addresses(client, *arns)
+        pids = {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns}
+        eventually(lambda: unreachable(where) == [], what="all serve")
 
-    agent.kill()
-    one_host.control.stop()
-    shutil.rmtree(state_of(agent).parent)
-    shutil.copytree(copy, state_of(agent).parent)
-    agent.start()
-    eventually(lambda: "task networks ready" in agent.tail(200), what="it has taken over")
-    time.sleep(3.0)
-    assert "wanted" in agent.cli("why", ended)
-    one_host.control.start()
-    one_host.control.ready()
-    one_host.wait_connected()
-    eventually(
-        lambda: {t["arn"] for t in agent.json("tasks") if t["status"] == "RUNNING"} == set(arns),
-        what="all are known to run, and nothing else",
-    )
-    assert (runs / "log").read_text() == "run\n"
-    assert {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns} == pids
-    assert addresses(client, *arns) == where
-    assert unreachable(where) == []
-    assert describe(client, ended)[0]["lastStatus"] == "STOPPED"
-
-
-def engine_pid() -> int:
-    """Return the process id of the engine that serves this host's socket."""
-    return int(output("fuser", "/var/run/docker.sock").split()[0])
+        agent.kill()
+        made.control.stop()
+        shutil.rmtree(state_of(agent).parent)
+        shutil.copytree(copy, state_of(agent).parent)
+        agent.log.unlink()
+        agent.start()
+        eventually(lambda: "task networks ready" in agent.tail(200), what="it has taken over")
+        time.sleep(3.0)
+        assert "still wanted" in agent.cli("why", ended)
+        assert unreachable(where) == []
+        made.control.start()
+        made.control.ready()
+        made.wait_connected()
+        eventually(
+            lambda: (
+                {t["arn"] for t in agent.json("tasks") if t["status"] == "RUNNING"} == set(arns)
+            ),
+            what="all are known to run, and nothing else",
+        )
+        assert (runs / "log").read_text() == "run\n", "it ran once"
+        assert {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns} == pids
+        assert addresses(client, *arns) == where
+        assert unreachable(where) == []
+        assert describe(client, ended)[0]["lastStatus"] == "STOPPED"
