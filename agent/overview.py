@@ -1,7 +1,7 @@
-"""The agent as operators see it, put together from its parts; the daemon fills the parts in.
+"""The agent as operators see it, assembled from its parts, which the daemon fills in.
 
-Implements ``endpoints.source.AgentSource``. Works from the first moment: a part that is not there
-yet is told as what the agent waits for.
+Implements ``endpoints.source.AgentSource``. Works from the start: a missing part is reported as
+something that the agent waits for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Overview:
-    """All parts of the running agent, as far as they exist, behind the operators' questions."""
+    """Answers operators' queries from the parts of the running agent that exist so far."""
 
     def __init__(
         self, settings: Settings, store: Store, started_at: float, control_endpoint: str
@@ -44,14 +44,14 @@ class Overview:
         self.operator: OperatorSocket | None = None
         self.engine_version = ""
         self.trouble: dict[str, str] = {}
-        """What does not work now, by part; a part that recovers takes its sentence back."""
+        """What does not work now, by part; a part that recovers removes its entry."""
         self._settings = settings
         self._store = store
         self._started_at = started_at
         self._control_endpoint = control_endpoint
 
     def agent_view(self) -> AgentView:
-        """Return the agent as it stands."""
+        """Return the current state of the agent."""
         statuses = [task.status for task in self.engine.views()] if self.engine else []
         status = self.control.status if self.control else None
         return AgentView(
@@ -76,7 +76,7 @@ class Overview:
         )
 
     def headline(self) -> str:
-        """Return the agent as it stands in one line, for the service manager."""
+        """Return the current state of the agent in one line, for the service manager."""
         view = self.agent_view()
         if self.engine is None:
             return "; ".join(view.degraded) or "starting"
@@ -109,13 +109,13 @@ class Overview:
 
     def _engine_away(self) -> str:
         where = self._settings.docker_host
-        return f"the container engine at {where} does not answer; look at 'systemctl status docker'"
+        return f"the container engine at {where} does not answer; run 'systemctl status docker'"
 
     def task_views(self) -> list[TaskView]:
         """Return every task that the agent holds, oldest first, with its newest figures.
 
         Raises:
-            EngineUnavailable: they are not known yet, because the container engine has never
+            EngineUnavailable: the tasks are not known yet, because the container engine has not
                 answered since the agent started.
         """
         if self.engine is None:
@@ -128,7 +128,7 @@ class Overview:
         ]
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
-        """Order a task to stop; durable when it returns."""
+        """Order a task to stop; the order is durable when this returns."""
         if self.engine is not None:
             await self.engine.stop_task(task_arn, reason)
 

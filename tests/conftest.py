@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import gc
+import logging
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
+
+from agent import logs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from blockbuster import BlockBuster
+
+
+def pytest_configure() -> None:
+    """Let hypothesis take its time: how fast a machine is says nothing about the code."""
+    settings.register_profile(
+        "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +35,34 @@ def blockbuster() -> Iterator[BlockBuster]:
 
 
 @pytest.fixture(autouse=True)
-def garbage(request: pytest.FixtureRequest) -> Iterator[None]:
+def logging_as_it_was() -> Iterator[None]:
+    """Put back what ``logs.configure`` changes for the whole process.
+
+    Otherwise a line of a library in a later test goes through our handler, which reads sources to
+    write a traceback: a blocking call of ours, in a test that has nothing to do with it.
+    """
+    root = logging.getLogger()
+    before = (list(root.handlers), root.level, logging.raiseExceptions)
+    yield
+    if not structlog.is_configured():
+        return
+    if (handler := vars(logging)["_handlers"].get(logs.FILE_HANDLER)) is not None:
+        handler.close()
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    root.handlers[:], logging.raiseExceptions = before[0], before[2]
+    root.setLevel(before[1])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish() -> None:
+    """Set aside what all tests share, so that to collect garbage after each costs little."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def garbage() -> Iterator[None]:
     """Collect garbage between tests, never inside one.
 
     A finalizer that complains then fails the test that left it, and not one that happens to run
@@ -31,5 +71,4 @@ def garbage(request: pytest.FixtureRequest) -> Iterator[None]:
     gc.disable()
     yield
     gc.enable()
-    if request.node.get_closest_marker("integration") is not None:
-        gc.collect()
+    gc.collect()

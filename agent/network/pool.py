@@ -32,7 +32,7 @@ from agent.network.links import HostLinks
 from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
 from agent.network.news import EVERYTHING, Ours, Part
-from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
+from agent.network.sandbox import SANDBOX_LABEL, NameTaken, Sandboxes
 from agent.network.survey import Survey
 from agent.network.warm import WarmPool
 from agent.network.watch import HostWatch
@@ -446,14 +446,20 @@ class TaskNetworks:
 
     async def _make(self) -> Lease:
         now = asyncio.get_running_loop().time
-        ipv4 = self._addresses.take(now())
-        try:
-            lease = await self._sandboxes.make(ipv4)
-        except BaseException:
-            self._addresses.give_back(ipv4, now())
-            raise
-        self._book.leases[ipv4] = lease
-        return lease
+        while True:
+            ipv4 = self._addresses.take(now())
+            try:
+                lease = await self._sandboxes.make(ipv4)
+            except NameTaken as error:
+                # It rests as any other that was given back, and the next one is tried.
+                self._addresses.give_back(ipv4, now())
+                _log.warning("address passed over", ipv4=ipv4, error=str(error))
+            except BaseException:
+                self._addresses.give_back(ipv4, now())
+                raise
+            else:
+                self._book.leases[ipv4] = lease
+                return lease
 
     async def _keep(self, lease: Lease) -> None:
         try:

@@ -174,8 +174,8 @@ def _check_answer(frame: Frame, kind: str, order: dict[str, Any]) -> list[str]:
     match frame.type:
         case "AckRequest" | "NackRequest":
             echo = {
-                "cluster": order.get("clusterArn"),
-                "containerInstance": order.get("containerInstanceArn"),
+                "cluster": _text(order.get("clusterArn")),
+                "containerInstance": _text(order.get("containerInstanceArn")),
             }
             found = [
                 f"{name} is {message[name]!r}, not {value!r}"
@@ -196,18 +196,23 @@ def _check_answer(frame: Frame, kind: str, order: dict[str, Any]) -> list[str]:
             return _check_candidates(message, kind, order)
 
 
-def _credentials(order: dict[str, Any]) -> set[tuple[str, str]]:
-    """Return id and expiry of all credentials in a message."""
+def _text(value: Any) -> str:
+    """Return what an answer repeats of a field: nothing where there is no text in it."""
+    return value if isinstance(value, str) else ""
+
+
+def _credentials(order: dict[str, Any]) -> list[tuple[Any, Any]]:
+    """Return id and expiry of all credentials in a message, which may hold anything."""
     holders = [order.get("roleCredentials")]
     tasks = order.get("tasks")
     for task in tasks if isinstance(tasks, list) else ():
         if isinstance(task, dict):
             holders += [task.get("roleCredentials"), task.get("executionRoleCredentials")]
-    return {
-        (h.get("credentialsId", ""), h.get("expiration", ""))
+    return [
+        (_text(h.get("credentialsId")), _text(h.get("expiration")))
         for h in holders
         if isinstance(h, dict)
-    }
+    ]
 
 
 def _check_candidates(message: dict[str, Any], kind: str, order: dict[str, Any]) -> list[str]:
@@ -215,14 +220,15 @@ def _check_candidates(message: dict[str, Any], kind: str, order: dict[str, Any])
         return [f"asks about a {kind}"]
     if not message["stopCandidates"]:
         return ["names no candidate"]
-    named = [t for t in order["tasks"] if isinstance(t, dict)]
-    listed = {t.get("taskArn") for t in named if t.get("desiredStatus") == "RUNNING"}
+    tasks = order.get("tasks")
+    named = [t for t in tasks if isinstance(t, dict)] if isinstance(tasks, list) else []
+    listed = [t.get("taskArn") for t in named if t.get("desiredStatus") == "RUNNING"]
     found = []
     for candidate in message["stopCandidates"]:
         expected = {
             "desiredStatus": "STOPPED",
             "taskArn": candidate.get("taskArn"),
-            "taskClusterArn": order["clusterArn"],
+            "taskClusterArn": _text(order.get("clusterArn")),
         }
         if candidate != expected:
             found.append(f"candidate {json.dumps(candidate)}")

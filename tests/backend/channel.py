@@ -275,10 +275,16 @@ class Channel:
             self.journal.complain(self.name, f"frame {text[:300]!r}: {error}")
             return
         frame = Frame(self.name, connection.number, envelope["type"], envelope["message"])
-        for problem in self.check_frame(frame, text):
+        for problem in self._problems(frame, text):
             self.journal.complain(f"{self.name} {frame.type}", f"{problem}; {frame.message}"[:2000])
         self.journal.add(frame)
         await self.taken(frame)
+
+    def _problems(self, frame: Frame, text: str) -> list[str]:
+        try:
+            return self.check_frame(frame, text)
+        except Exception as error:  # noqa: BLE001 - it would end the connection, and nobody knew why
+            return [f"cannot be checked: {error!r}"]
 
     async def reply(self, connection: int, type_: str, message: Any) -> None:
         """Send an envelope on a connection, unless it is gone."""

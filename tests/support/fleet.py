@@ -229,7 +229,7 @@ class Fleet:
         name = f"agent{index}"
         agent = Agent(name=name, arguments=["run"], directory=self.directory, index=index)
         agent.environment = {
-            **self._way_to_control(),
+            **self.way_to_control(),
             "ECS_DATADIR": str(self.directory / f"{name}-data"),
             "ECS_AGENT_SOCKET": str(agent.socket),
             "ECS_TASK_BRIDGE": f"ecst-br{index}",
@@ -242,7 +242,8 @@ class Fleet:
         self.agents.append(agent)
         return agent
 
-    def _way_to_control(self) -> dict[str, str]:
+    def way_to_control(self) -> dict[str, str]:
+        """Return the settings with which an agent finds this control, and is let in."""
         if self.wire == LONG_POLL:
             tokens = str(self.directory / "control" / "agent.tokens")
             return {"ECS_CONTROL_ENDPOINT": self.control.url, "ECS_CONTROL_TOKEN_FILE": tokens}

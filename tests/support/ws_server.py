@@ -65,13 +65,15 @@ class WsServer:
         self.refusals: list[web.Response] = []
         """Answers to the next upgrades, instead of a websocket."""
         self.errors: list[BaseException] = []
+        self._playing: dict[asyncio.Task[None], web.Request] = {}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[WsServer]:
         """Serve until the block ends; what failed in a play fails the test."""
         app = web.Application()
         app.router.add_get("/ws", self._serve)
-        runner = web.AppRunner(app, shutdown_timeout=0.2, handle_signals=False)
+        app.on_shutdown.append(self._end_plays)
+        runner = web.AppRunner(app, handle_signals=False)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -92,10 +94,28 @@ class WsServer:
             return self.refusals.pop(0)
         socket = web.WebSocketResponse(timeout=0.2, max_msg_size=64 * 1024 * 1024)
         await socket.prepare(request)
+        play = self.plays[min(index, len(self.plays) - 1)]
+        playing = asyncio.ensure_future(play(Peer(request, socket)))
+        self._playing[playing] = request
         try:
-            await self.plays[min(index, len(self.plays) - 1)](Peer(request, socket))
+            await playing
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:  # noqa: BLE001 - told by running()
             self.errors.append(error)
+        finally:
+            del self._playing[playing]
         return socket
+
+    async def _end_plays(self, _app: web.Application) -> None:
+        """End the plays that go on.
+
+        aiohttp would wait for them until its limit, and breaks on one that ends in that very moment:
+        ``InvalidStateError`` in ``RequestHandler._handle_request``.
+        """
+        for playing, request in self._playing.items():
+            playing.cancel()
+            if request.transport is not None:
+                request.transport.abort()
+        if self._playing:
+            await asyncio.wait(list(self._playing))

@@ -16,22 +16,7 @@ from agent.config import Settings
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture(autouse=True)
-def restored() -> Iterator[None]:
-    """Put back what ``configure`` changes for the whole process."""
-    root = logging.getLogger()
-    before = (list(root.handlers), root.level, logging.raiseExceptions)
-    yield
-    if (handler := vars(logging)["_handlers"].get(logs.FILE_HANDLER)) is not None:
-        handler.close()
-    structlog.reset_defaults()
-    logging.captureWarnings(capture=False)
-    root.handlers[:], logging.raiseExceptions = before[0], before[2]
-    root.setLevel(before[1])
 
 
 class Terminal(io.StringIO):

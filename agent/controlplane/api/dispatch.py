@@ -19,8 +19,10 @@ import msgspec
 import structlog
 from aiohttp import ClientError, web
 
+from agent.controlplane import bounds
 from agent.controlplane.api.errors import (
     ApiError,
+    InvalidParameterException,
     NotServedHere,
     RequestEntityTooLargeException,
     RequestTimeoutException,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 30.0
+ITEMS_MOST = 10_000
+"""Of one list of a request; the longest that ECS takes has a thousand."""
+VALUES_MOST = 100_000
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
 """A large request may take half a second to check: others must not wait for it."""
@@ -223,7 +228,10 @@ def _decode(body: bytes) -> Any:
     if not body:
         return {}
     try:
+        bounds.look(body, most_items=ITEMS_MOST, most_values=VALUES_MOST)
         return msgspec.json.decode(body)
+    except bounds.OutOfBounds as error:
+        raise InvalidParameterException(f"The request has {error}.") from None
     except (ValueError, RecursionError) as error:
         raise SerializationException(f"The request is no JSON document: {error}") from None
 

@@ -1,246 +1,95 @@
-"""An agent that lost part of its state, or was given an older copy: no healthy task notices."""
+"""What the agent wrote down is lost or damaged: no container notices, and control knows the host again."""
 
 from __future__ import annotations
 
-import shutil
+import json
 import sqlite3
-import subprocess
-import tempfile
-import time
-import urllib.request
-from contextlib import closing
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
-from tests.support.fleet import LONG_POLL, eventually, fleet, task_containers
-from tests.support.private_engine import PrivateEngine
+from tests.support.fleet import Agent, Fleet, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
-    from tests.support.fleet import Agent, Fleet
-
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 FAST = {"Delay": 1, "MaxAttempts": 60}
-SERVE = "httpd -p 80 -h /www; exec sleep 1000"
+PAGE = 4096
 
 
-@pytest.fixture
-def one_host(
-    docker0: None, leak_check: None, tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[Fleet]:
-    """One control endpoint and one agent, over the wire that the test asks for."""
-    del docker0, leak_check
-    with fleet(tmp_path, wire=getattr(request, "param", LONG_POLL)) as made:
-        yield made
+def data_of(fleet: Fleet, agent: Agent) -> Path:
+    return fleet.directory / f"{agent.name}-data"
 
 
-@pytest.fixture
-def docker0(busybox_image: str) -> Iterator[None]:
-    """The engine's bridge as it is with a container on it: its routes come and go with the first."""
-    run_on = ["docker", "run", "-d", "--rm", busybox_image, "sleep", "1000"]
-    held = output(*run_on)
-    time.sleep(3.0)  # until its IPv6 address is sure to be nobody else's
-    yield
-    output("docker", "rm", "-f", held)
+def is_up(agent: Agent) -> bool:
+    text = agent.cli("status", "--json", check=False)
+    return bool(text) and bool(json.loads(text)["controlConnected"])
 
 
-def state_of(agent: Agent) -> Path:
-    return agent.directory / f"{agent.name}-data" / "agent.db"
+def zero_meta(data: Path) -> None:
+    """The root page of ``meta``, in the file; the log is folded in before. The records stay whole."""
+    path = data / "agent.db"
+    with sqlite3.connect(path) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'meta'"
+        (root,) = database.execute(query).fetchone()
+    database.close()
+    with path.open("rb+") as file:
+        file.seek((root - 1) * PAGE)
+        file.write(bytes(PAGE))
 
 
-def output(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
-    return done.stdout.strip()
+def lose_the_state_file(data: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        (data / f"agent.db{suffix}").unlink(missing_ok=True)
 
 
-def page(address: str) -> str:
-    """Return what a task serves, asked from the host."""
-    try:
-        with urllib.request.urlopen(f"http://{address}/", timeout=3) as answer:
-            return str(answer.read().decode().strip())
-    except OSError as error:
-        return str(error)
+def garble_everything(data: Path) -> None:
+    (data / "agent.db").write_bytes(b"\xa5" * 50_000)
+    (data / "agent.db-wal").write_bytes(b"\xa5" * 50_000)
 
 
-def addresses(client: Any, *arns: str) -> dict[str, str]:
-    """Return where each task serves, as control tells it: at its own address, or at the host's port."""
-    found = {}
-    for task in describe(client, *arns):
-        if task["attachments"]:
-            details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
-            found[task["taskArn"]] = details["privateIPv4Address"]
-        else:
-            (binding,) = task["containers"][0]["networkBindings"]
-            found[task["taskArn"]] = f"127.0.0.1:{binding['hostPort']}"
-    return found
-
-
-def unreachable(where: dict[str, str]) -> list[str]:
-    """Return the addresses where no task serves."""
-    return [at for at in where.values() if page(at) != "hello from busybox"]
-
-
-def links() -> set[str]:
-    """Return the names of sandboxes' links on the host."""
-    return {line.split()[1].split("@")[0] for line in output("ip", "-o", "link").splitlines()} - {
-        "lo:"
-    }
-
-
-def start_servers(client: Any, image: str) -> list[str]:
-    """Run two tasks with an address of their own, one of two containers, and two with dynamic ports."""
-    own = register(client, image, SERVE, "sleep 1000", mode="awsvpc")
-    ports = {"portMappings": [{"containerPort": 80, "hostPort": 0}]}
-    bridge = register(client, image, SERVE, mode="bridge", containers=[ports])
-    arns = run(client, own, count=2, networkConfiguration=NETWORK) + run(client, bridge, count=2)
-    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
-    return arns
-
-
-def _execute(*statements: str) -> Callable[[sqlite3.Connection], None]:
-    def damage(connection: sqlite3.Connection) -> None:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
-
-    return damage
-
-
-DAMAGES = {
-    "tasks lost": _execute("DELETE FROM records WHERE kind = 'task'"),
-    "sandboxes lost": _execute("DELETE FROM records WHERE kind = 'sandbox'"),
-    "all rows lost": _execute("DELETE FROM records"),
-    "unreadable tasks": _execute("UPDATE records SET body = '{\"payload\":' WHERE kind = 'task'"),
-    "sandboxes claimed by nobody": _execute(
-        "UPDATE records SET body = json_remove(body, '$.taskArn', '$.attachmentId', '$.claimedAt')"
-        " WHERE kind = 'sandbox'"
-    ),
-    "records without ports and networks": _execute(
-        "UPDATE records SET body = json_remove(body, '$.hostPorts', '$.network', '$.networkHeld',"
-        " '$.containers.c0.bindings') WHERE kind = 'task'"
-    ),
-    "wrong ports": _execute(
-        "UPDATE records SET body = json_replace(body, '$.hostPorts', json('{\"c0/80/tcp\":[61999]}'))"
-        " WHERE kind = 'task' AND json_extract(body, '$.hostPorts') IS NOT NULL"
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
-def test_tasks_keep_their_network_and_tell_the_right_port(
+@pytest.mark.parametrize(
+    ("lose", "word"),
+    [
+        (zero_meta, "was damaged"),
+        (lose_the_state_file, "had lost who this host is"),
+        (garble_everything, "nothing of it could be read"),
+    ],
+)
+def test_no_container_dies_of_it(
     one_host: Fleet,
     busybox_image: str,
     containers_of: Callable[[str], list[str]],
-    damage: Callable[[sqlite3.Connection], None],
+    lose: Callable[[Path], None],
+    word: str,
 ) -> None:
-    """First without control, then with it."""
     client, agent = one_host.client(), one_host.agents[0]
-    arns = start_servers(client, busybox_image)
-    where = addresses(client, *arns)
-    pids = {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns}
-    eventually(lambda: unreachable(where) == [], what="all serve")
+    plain = register(client, busybox_image, "sleep 1000")
+    own_ip = register(client, busybox_image, "sleep 1000", mode="awsvpc")
+    arns = run(client, plain, count=2) + run(client, own_ip, networkConfiguration=NETWORK)
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    before = {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns}
+    instances = client.list_container_instances()["containerInstanceArns"]
 
     agent.kill()
-    one_host.control.stop()
-    with closing(sqlite3.connect(state_of(agent))) as connection:
-        damage(connection)
-    before, links_before = task_containers(), links()
-    agent.log.unlink()
+    lose(data_of(one_host, agent))
     agent.start()
-    eventually(lambda: "task networks ready" in agent.tail(200), what="it has taken over")
-    time.sleep(3.0)
-    assert before <= task_containers(), "nothing is removed before control has said what it wants"
-    assert links_before <= links()
-    assert unreachable(where) == []
-
-    one_host.control.start()
-    one_host.control.ready()
-    one_host.wait_connected()
-    eventually(
-        lambda: {t["arn"] for t in agent.json("tasks") if t["status"] == "RUNNING"} >= set(arns),
-        what="all are known to run",
-    )
-    time.sleep(2.0)  # whatever is done about left-overs is done by now
-    assert {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns} == pids
-    assert [t["lastStatus"] for t in describe(client, *arns)] == ["RUNNING"] * len(arns)
-    assert addresses(client, *arns) == where
-    assert unreachable(where) == []
-    tasks = {arn: agent.json("task", arn) for arn in arns}
-    for arn, at in where.items():
-        assert at.removeprefix("127.0.0.1:") in str(tasks[arn]), "the agent says so, too"
-    client.stop_task(task=arns[0])
-    client.get_waiter("tasks_stopped").wait(tasks=arns[:1], WaiterConfig=FAST)
-    assert page(where[arns[1]]) == "hello from busybox"
-
-
-@pytest.fixture
-def private_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[PrivateEngine]:
-    """An engine that the test may stop, for agents and for the test itself."""
-    directory = Path(tempfile.mkdtemp(prefix="ecs-"))  # short: sockets below it have long names
-    made = PrivateEngine(directory)
-    made.start()
-    monkeypatch.setenv("DOCKER_HOST", made.host)
-    yield made
-    made.end()
-    shutil.rmtree(directory)
-
-
-def test_an_older_copy_takes_nothing_back(
-    private_engine: PrivateEngine, containers_of: Callable[[str], list[str]], tmp_path: Path
-) -> None:
-    """What has ended since does not run again, what has begun since runs on."""
-    image = private_engine.busybox()
-    runs = tmp_path / "runs"
-    runs.mkdir()
-    with fleet(tmp_path) as made:
-        client, agent = made.client(), made.agents[0]
-        once = register(
-            client,
-            image,
-            "echo run >> /runs/log",
-            mode="awsvpc",
-            volumes=[{"name": "runs", "host": {"sourcePath": str(runs)}}],
-            containers=[{"mountPoints": [{"sourceVolume": "runs", "containerPath": "/runs"}]}],
-        )
-        with private_engine.stalled():  # the order is on the disk, and nothing has begun
-            (ended,) = run(client, once, networkConfiguration=NETWORK)
-            eventually(lambda: ended in {t["arn"] for t in agent.json("tasks")}, what="accepted")
-            agent.kill()
-        copy = tmp_path / "copy"
-        shutil.copytree(state_of(agent).parent, copy)
-        agent.start()
-        client.get_waiter("tasks_stopped").wait(tasks=[ended], WaiterConfig=FAST)
-        eventually(agent.has_no_tasks, what="its record is gone")
-        arns = start_servers(client, image)
-        where = addresses(client, *arns)
-        pids = {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns}
-        eventually(lambda: unreachable(where) == [], what="all serve")
-
-        agent.kill()
-        made.control.stop()
-        shutil.rmtree(state_of(agent).parent)
-        shutil.copytree(copy, state_of(agent).parent)
-        agent.log.unlink()
-        agent.start()
-        eventually(lambda: "task networks ready" in agent.tail(200), what="it has taken over")
-        time.sleep(3.0)
-        assert "still wanted" in agent.cli("why", ended)
-        assert unreachable(where) == []
-        made.control.start()
-        made.control.ready()
-        made.wait_connected()
-        eventually(
-            lambda: (
-                {t["arn"] for t in agent.json("tasks") if t["status"] == "RUNNING"} == set(arns)
-            ),
-            what="all are known to run, and nothing else",
-        )
-        assert (runs / "log").read_text() == "run\n", "it ran once"
-        assert {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns} == pids
-        assert addresses(client, *arns) == where
-        assert unreachable(where) == []
-        assert describe(client, ended)[0]["lastStatus"] == "STOPPED"
+    eventually(lambda: is_up(agent), what="the agent is back")
+    eventually(lambda: len(agent.json("tasks")) == 3, what="every task is here again")
+    assert client.list_container_instances()["containerInstanceArns"] == instances
+    degraded = " ".join(agent.json("status")["degraded"])
+    assert word in degraded
+    assert word in agent.tail(400)
+    # New tasks start, of either kind, and the old ones can be stopped.
+    fresh = run(client, plain) + run(client, own_ip, networkConfiguration=NETWORK)
+    client.get_waiter("tasks_running").wait(tasks=fresh, WaiterConfig=FAST)
+    assert {arn: [pid_of(c) for c in containers_of(arn)] for arn in arns} == before
+    assert [task["lastStatus"] for task in describe(client, *arns)] == ["RUNNING"] * 3
+    for arn in arns:
+        client.stop_task(task=arn)
+    client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=FAST)
+    assert not any(containers_of(arn) for arn in arns)

@@ -51,7 +51,7 @@ def test_tasks_of_either_control_run_on_and_no_report_stays_in_the_way(
         [task] = describe(client, arn)
         return task["lastStatus"]
 
-    use({"ECS_CONTROL_ENDPOINT": ours.control.url})
+    use(ours.way_to_control())
     agent.start()
     ours.agents.append(agent)
     ours.wait_connected()
@@ -77,7 +77,7 @@ def test_tasks_of_either_control_run_on_and_no_report_stays_in_the_way(
     assert agent.json("status")["controlError"] == ""
     assert len(backend.reports(left)) == 1
 
-    use({"ECS_CONTROL_ENDPOINT": ours.control.url})
+    use(ours.way_to_control())
     eventually(lambda: last_status(left) == "STOPPED", what="control has the report")
     assert host.pid(mine) == my_pid
 

@@ -147,6 +147,7 @@ def _renamed(payload: Any) -> Any:
 def test_every_field_with_any_value(host: Host) -> None:
     acs, chance = host.backend.acs, random.Random(20_210)
     acs.remember("HeartbeatMessage", {"messageId": ""})  # one without an id may be answered so
+    number = acs.wait_open().number
     for type_, message in _whole(host).items():
         for path in _paths(message):
             if type_ == "TaskManifestMessage" and path[-1:] == ("timeline",):
@@ -159,6 +160,7 @@ def test_every_field_with_any_value(host: Host) -> None:
                 acs.remember(type_, wrong)
             acs.send_text(json.dumps({"type": type_, "message": wrong}))
     acs.beat(within_s=40)
+    assert acs.wait_open().number == number, "all of it came over one connection"
     time.sleep(0.5)
     process = host.process()
     used = sum(process.cpu_times()[:2])

@@ -93,7 +93,9 @@ def test_what_is_no_time_is_none(text: object) -> None:
 
 
 @settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(st.binary(max_size=300))
 def test_no_content_can_break_it(tmp_path: Path, content: bytes) -> None:

@@ -34,7 +34,7 @@ def test_a_token_file_that_is_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("two words")
     found = credentials.look_at(tmp_path / "token")
     finding = only(credentials.judge(found, endpoint="http://c"), Level.ERROR)
-    assert "is no token" in finding.seen
+    assert "is not a token" in finding.seen
     assert "two words" not in finding.seen
 
 
