@@ -67,11 +67,18 @@ class Networks:
         self.held: set[str] = set()
         self.released: list[str] = []
         self.failures = 0
+        self.made = 0
+        self._alive: set[str] = set()
 
     async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         if self.failures:
             self.failures -= 1
             raise NetworkFailure("no address is free")
+        if task_arn not in self.held:
+            self.made += 1
+            self._alive.add(task_arn)
+        elif task_arn not in self._alive:
+            raise NetworkFailure("the task's network sandbox has died")
         self.held.add(task_arn)
         return TaskNetwork(
             attachment_id=attachment_id or "eni-1",
@@ -80,16 +87,21 @@ class Networks:
             prefix_len=24,
             gateway="10.0.0.1",
             hostname="ip-10-0-0-2",
-            sandbox_id="sandbox-1",
+            sandbox_id=f"sandbox-{self.made}",
             sandbox_pid=4242,
         )
 
     async def release(self, task_arn: str) -> None:
         self.held.discard(task_arn)
+        self._alive.discard(task_arn)
         self.released.append(task_arn)
 
     async def is_alive(self, task_arn: str) -> bool:
-        return task_arn in self.held
+        return task_arn in self._alive
+
+    def die(self) -> None:
+        """Have all sandboxes die; who holds one still does."""
+        self._alive.clear()
 
 
 class Ports:
@@ -146,8 +158,8 @@ class TaskHost:
 
     # -- lives ------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Begin a life: open the store, restore, run."""
+    async def start(self, networks: dict[str, TaskNetwork] | None = None) -> None:
+        """Begin a life: open the store, restore, compare networks if they are given, run."""
         opened = await FlakyStore.open(self.path)
         assert isinstance(opened, FlakyStore)
         self.store = opened
@@ -172,6 +184,8 @@ class TaskHost:
             clock=Clock(wall=lambda: time.time() + self.clock_off_s),
         )
         await self.engine.restore()
+        if networks is not None:
+            self.engine.compare_networks(networks, frozenset())
         self._task = asyncio.create_task(self.engine.run())
 
     async def crash(self) -> None:
