@@ -350,12 +350,13 @@ class TaskNetworks:
         before, a task may be there of which nothing is known. What cannot be released is logged; the
         next call tries again.
         """
+        # Named now: a task that comes while something is removed is not in the list.
         live = frozenset(live_task_arns)
+        gone = [arn for arn in self._book.by_task if arn not in live]
         for lease in await self._leftovers.clear(self._book.leases):
             self._book.unclear.discard(lease.ipv4)
             self._book.scrap[lease.ipv4] = lease
         await self._empty_scrap()
-        gone = [arn for arn in self._book.by_task if arn not in live]
         await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
 
     async def reassert(self) -> None:

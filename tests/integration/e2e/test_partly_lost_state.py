@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 FAST = {"Delay": 1, "MaxAttempts": 60}
+PAGE_BYTES = 4096
 SERVE = "httpd -p 80 -h /www; exec sleep 1000"
 
 
@@ -101,16 +102,43 @@ def start_servers(client: Any, image: str) -> list[str]:
     return arns
 
 
-def _execute(*statements: str) -> Callable[[sqlite3.Connection], None]:
-    def damage(connection: sqlite3.Connection) -> None:
-        for statement in statements:
-            connection.execute(statement)
-        connection.commit()
+def _execute(*statements: str) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
 
     return damage
 
 
+def _root_of_records(path: Path) -> int:
+    """Fold the log into the file, and return where the root page of the records begins."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        query = "SELECT rootpage FROM sqlite_master WHERE name = 'records'"
+        (root,) = connection.execute(query).fetchone()
+    return (int(root) - 1) * PAGE_BYTES
+
+
+def garble_page(path: Path) -> None:
+    """The records cannot be found any more, all else can."""
+    at = _root_of_records(path)
+    with path.open("rb+") as file:
+        file.seek(at)
+        file.write(b"\xa5" * PAGE_BYTES)
+
+
+def truncate(path: Path) -> None:
+    """The file ends behind the root of the records."""
+    at = _root_of_records(path)
+    with path.open("rb+") as file:
+        file.truncate(at + PAGE_BYTES)
+
+
 DAMAGES = {
+    "garbled page": garble_page,
+    "truncated": truncate,
     "tasks lost": _execute("DELETE FROM records WHERE kind = 'task'"),
     "sandboxes lost": _execute("DELETE FROM records WHERE kind = 'sandbox'"),
     "all rows lost": _execute("DELETE FROM records"),
@@ -135,7 +163,7 @@ def test_tasks_keep_their_network_and_tell_the_right_port(
     one_host: Fleet,
     busybox_image: str,
     containers_of: Callable[[str], list[str]],
-    damage: Callable[[sqlite3.Connection], None],
+    damage: Callable[[Path], None],
 ) -> None:
     """First without control, then with it."""
     client, agent = one_host.client(), one_host.agents[0]
@@ -146,8 +174,7 @@ def test_tasks_keep_their_network_and_tell_the_right_port(
 
     agent.kill()
     one_host.control.stop()
-    with closing(sqlite3.connect(state_of(agent))) as connection:
-        damage(connection)
+    damage(state_of(agent))
     before, links_before = task_containers(), links()
     agent.log.unlink()
     agent.start()

@@ -358,3 +358,16 @@ async def test_an_address_whose_name_somebody_else_took_is_passed_over(
     finally:
         for container_id in theirs:
             await host.engine.remove_container(container_id, force=True)
+
+
+async def test_a_task_that_comes_while_leftovers_are_removed_keeps_its_network(host: Host) -> None:
+    await host.networks()
+    stray_link = addresses.link_name_of("10.218.77.60")
+    ip("link", "add", stray_link, "type", "veth")
+    networks = await host.networks()
+    clearing = asyncio.create_task(networks.reconcile([]))
+    await asyncio.sleep(0)
+    network = await networks.claim("a", ENI)
+    await clearing
+    assert stray_link not in links()
+    assert networks.networks() == {"a": network}
