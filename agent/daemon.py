@@ -35,6 +35,7 @@ from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
+from agent.engine.reconnecting import Reconnecter
 from agent.engine.tools import StepSettings, Tools
 from agent.errors import (
     AgentError,
@@ -194,6 +195,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ),
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
+                reconnecter=Reconnecter(runtime),
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(

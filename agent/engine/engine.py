@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from agent.model.resources import Wait
     from agent.model.task import TaskNetwork, TaskRecord
     from agent.model.telemetry import TaskFacts
-    from agent.model.views import TaskView
+    from agent.model.views import RepairView, TaskView
     from agent.model.wire import Assignments
     from agent.network.recovery import Holder
     from agent.resources.ledger import Ledger
@@ -435,6 +435,11 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    @property
+    def repairs(self) -> list[RepairView]:
+        """The newest repairs of what others changed around containers, oldest first."""
+        return list(self._tools.reconnecter.repairs)
 
     @property
     def problems(self) -> list[str]:

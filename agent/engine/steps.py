@@ -29,8 +29,8 @@ from agent.errors import (
     NoSuchImage,
     PayloadError,
 )
-from agent.model import ids
-from agent.model.status import ContainerStatus, NetworkMode
+from agent.model import ids, reasons
+from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from agent.engine.tools import Outcome, RecordWriter, StepSettings, Tools
     from agent.images import Progress
     from agent.model.payload import Container
-    from agent.model.task import TaskRecord
+    from agent.model.task import ContainerRecord, TaskRecord
     from agent.runtime.protocol import ContainerState
 
 _log = structlog.get_logger()
@@ -251,6 +251,9 @@ class Steps:
         live.recheck.discard(name)
         try:
             seen = await self._tools.runtime.inspect_container(target)
+            lost = ""
+            if self._is_cut_off(container, seen):
+                lost = await self._tools.reconnecter.reconnect(record.payload, name, seen)
         except NoSuchContainer:
             return lambda now: observe.vanished(container, live, now)
         except BaseException:
@@ -258,7 +261,24 @@ class Steps:
             raise
         if not container.runtime_id and not self._is_ours(seen):
             return lambda now: observe.vanished(container, live, now)  # its name is somebody else's
-        return self._see(name, seen)
+        return self._cut_off(name, seen, lost) if lost else self._see(name, seen)
+
+    def _is_cut_off(self, container: ContainerRecord, seen: ContainerState) -> bool:
+        """Tell whether somebody disconnected a container that is to run from its network."""
+        is_wanted = container.desired is not ContainerStatus.STOPPED
+        in_bridge_mode = self._record.payload.mode is NetworkMode.BRIDGE
+        return bool(seen.running and seen.cut_off_from and in_bridge_mode and is_wanted)
+
+    def _cut_off(self, name: str, seen: ContainerState, lost: str) -> Outcome:
+        """Return how to write down that a container has lost its network, which ends its task."""
+        record, written = self._record, self._see(name, seen)
+
+        def outcome(now: float) -> None:
+            written(now)
+            record.reason = record.reason or reasons.named(reasons.NETWORKING, lost)
+            record.desired = DesiredStatus.STOPPED
+
+        return outcome
 
     def _see(self, name: str, seen: ContainerState) -> Outcome:
         """Return how to write down what the engine says of a container."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.engine.reconnecting import Reconnecter
     from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
@@ -66,3 +67,4 @@ class Tools:
     ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
     ports: PortPicker
     resolv_files: ResolvFiles
+    reconnecter: Reconnecter

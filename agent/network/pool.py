@@ -24,6 +24,7 @@ from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
 from agent.network.book import Book
+from agent.network.engine_rules import EngineRules
 from agent.network.firewall import DOCKER_CHAIN, Firewall
 from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
     from agent.model.task import TaskNetwork
-    from agent.network.guard import Repair
+    from agent.model.views import RepairView
     from agent.network.lease import Lease
     from agent.network.recovery import Holder
     from agent.network.settings import NetworkSettings
@@ -87,6 +88,7 @@ class TaskNetworks:
         self._image = image
         self._load_image = load_image
         self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
+        self._engine_rules = EngineRules(self._files)
         self._lane = NetlinkLane()
         self._links = HostLinks(self._lane, settings.bridge)
         self._watch = namespaces.ExitWatch()
@@ -121,10 +123,11 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        return [problem for problem in (self._guard.problem, self._warm.problem) if problem]
+        parts = (self._guard, self._warm, self._engine_rules)
+        return [part.problem for part in parts if part.problem]
 
     @property
-    def repairs(self) -> list[Repair]:
+    def repairs(self) -> list[RepairView]:
         """The newest repairs of what others changed, oldest first."""
         return list(self._guard.repairs)
 
@@ -392,6 +395,8 @@ class TaskNetworks:
             for lease in await self._block(_departed, self._book.in_use()):
                 self._ended(lease.ipv4)
         found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
+        if parts & Part.RULES:
+            found += await self._engine_rules.look()
         lacking = [
             self._book.leases[ipv4] for ipv4 in self._not_serving if ipv4 in self._book.leases
         ]

@@ -20,6 +20,7 @@ import structlog
 from aiohttp import ClientError, web
 
 from agent.controlplane import bounds
+from agent.controlplane.api import characters
 from agent.controlplane.api.errors import (
     ApiError,
     InvalidParameterException,
@@ -153,9 +154,9 @@ class EcsApi:
         for_agents = agents is not None and agents.serves(operation)
         as_agent = self._let_in(request, operation, body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            checked, raw = await asyncio.to_thread(self._check, operation, body)
+            checked, raw = await asyncio.to_thread(self._check, operation, body, for_agents)
         else:
-            checked, raw = self._check(operation, body)
+            checked, raw = self._check(operation, body, for_agents)
         if agents is not None and as_agent:
             agents.permit(operation, checked)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
@@ -192,10 +193,16 @@ class EcsApi:
             )
         return handler
 
-    def _check(self, operation: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _check(
+        self, operation: str, body: bytes, for_agents: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         raw = _decode(body)
         # What is no object was refused by the check.
-        return self._model.check(operation, raw), raw
+        checked = self._model.check(operation, raw)
+        if not for_agents:
+            # What agents repeat of an engine's words is cleaned, not refused.
+            characters.check(checked)
+        return checked, raw
 
     def _operation(self, target: str) -> str:
         prefix, _, operation = target.partition(".")
