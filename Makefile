@@ -31,11 +31,12 @@ test-vm: setup ## Boot a Debian host in qemu and test the package of this commit
 unit: setup ## Run the tests that need neither root nor an engine
 	@.venv/bin/python -m pytest -m "not integration" $(PYTEST)
 
-check: tools ## Lint, check formatting, types and shell scripts
+check: tools ## Lint, check formatting, types, shell scripts and what is tracked
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	@scripts/check-shell
+	@scripts/check-tree
 
 docs: tools ## Write the parts of docs/ that are made from the code
 	@WRITE_DOCS=1 .venv/bin/python -m pytest -q tests/unit/config/test_documentation.py \
