@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 60}
 CLEANUP_WAIT_S = 1.0
 
