@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__, logs
+from agent.control.host_identity import OWNER, read_machine
 from agent.control.protocol import Neighbours, RegisterInfo
 from agent.control.ways import open_way
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
+from agent.engine.reconnecting import Reconnecter
 from agent.engine.steps import StepSettings, Tools
 from agent.errors import (
     AgentError,
@@ -66,12 +68,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config import Settings
+    from agent.control.host_identity import Machine
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
     from agent.service.life import Turn
     from agent.service.notify import Notifier
 
-OWNER_META = "owner"
 IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""
 ENGINE_RETRY_S = (0.25, 15.0)
@@ -161,7 +163,8 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         overview.runtime = runtime
         info = await _reach_engine(runtime, overview, turn, watchdog)
 
-        owner, host = await asyncio.gather(_owner_id(store), _read_host(settings, info))
+        machine = await asyncio.to_thread(read_machine, settings.data_dir)
+        owner, host = await asyncio.gather(_owner_id(store, machine), _read_host(settings, info))
         pause = await ensure_pause_image(runtime, host.architecture)
         networks = TaskNetworks(
             _network_settings(settings, owner),
@@ -191,6 +194,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ),
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
+                reconnecter=Reconnecter(runtime),
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(
@@ -278,13 +282,16 @@ async def _reach_engine(
             return info
 
 
-async def _owner_id(store: Store) -> str:
-    """Return the name by which this agent knows its own containers; made once per data directory."""
-    owner = await store.get_meta(OWNER_META)
+async def _owner_id(store: Store, machine: Machine) -> str:
+    """Return the name by which this agent knows its own containers; made once per data directory.
+
+    The same again where everything in that directory was lost, so that they are still its own.
+    """
+    owner = await store.get_meta(OWNER)
     if owner is None:
-        owner = uuid.uuid4().hex
+        owner = machine.owner or uuid.uuid4().hex
         batch = Batch()
-        batch.put_meta(OWNER_META, owner)
+        batch.put_meta(OWNER, owner)
         await store.commit(batch)
     return owner
 

@@ -1,28 +1,28 @@
-"""The error tree of the agent: every family in one screen.
+"""The error tree of the agent: every family on one screen.
 
 ::
 
     AgentError
     ├── ConfigError        a setting is unknown or bad; the process exits with TERMINAL
-    ├── RuntimeFailure     the container engine refused, timed out or is away (agent/runtime)
-    │   ├── EngineUnavailable   no answer from the engine: nothing is known, retry
-    │   ├── EngineTimeout       one call passed its own deadline
-    │   ├── NoSuchContainer     the engine says 404: the only proof that a container is gone
+    ├── RuntimeFailure     the container engine refused, timed out or is down (agent/runtime)
+    │   ├── EngineUnavailable   no answer from the engine: the outcome is unknown, retry
+    │   ├── EngineTimeout       one call exceeded its deadline
+    │   ├── NoSuchContainer     the engine answered 404: the only proof that a container is gone
     │   ├── NameConflict        the container name is taken (409)
     │   ├── NoSuchImage         the image is not on the host or not in the registry
     │   └── EngineRefused       any other answer: bad request, start failure, ...
     ├── NetworkFailure     a namespace, address or rule could not be made (agent/network)
     ├── StateFailure       the local store cannot be read or written (agent/state)
-    ├── ControlFailure     the control endpoint refused or is away (agent/control)
-    │   ├── ControlUnavailable  transport trouble or 5xx: retry with backoff
-    │   ├── InstanceUnknown     control does not know this instance any more: register again
+    ├── ControlFailure     the control endpoint refused or is down (agent/control)
+    │   ├── ControlUnavailable  transport error or 5xx: retry with backoff
+    │   ├── InstanceUnknown     control no longer knows this instance: register again
     │   ├── StaleGeneration     another agent registered as this instance: stop (TERMINAL)
-    │   └── RegistrationRefused Amazon ECS will never take this host as it is: stop (TERMINAL)
+    │   └── RegistrationRefused Amazon ECS will never accept this host as it is: stop (TERMINAL)
     ├── AwsFailure         AWS refused a call or cannot be reached (agent/aws)
-    │   ├── AwsUnavailable      no answer, or one that says: try again
+    │   ├── AwsUnavailable      no answer, or a transient error: try again
     │   ├── CredentialsMissing  no credentials to sign with (yet)
-    │   └── AwsRefused          an error with a code; the same call fails again
-    └── PayloadError       a task cannot be run as it was ordered; becomes a task reason
+    │   └── AwsRefused          an error with a code; the same call would fail again
+    └── PayloadError       a task cannot be run as ordered; becomes a task reason
 
 Errors never log themselves. They are logged once, where they are handled.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command, the meanings of the Amazon ECS agent kept."""
+    """Exit codes of every command, with the same meanings as in the Amazon ECS agent."""
 
     SUCCESS = 0
     ERROR = 1
@@ -47,19 +47,19 @@ class ExitCode(IntEnum):
 
 
 class AgentError(Exception):
-    """Root of all errors that the agent raises on purpose."""
+    """Base class of all errors that the agent raises on purpose."""
 
     retryable: bool = False
-    """True where the same call may succeed later without anybody changing anything."""
+    """True if the same call may succeed later without any change."""
 
     terminal: bool = False
-    """True where a restart cannot help: a process that ends by it exits with ``TERMINAL``."""
+    """True if a restart cannot help. A process that ends with this error exits with ``TERMINAL``."""
 
 
 class ConfigError(AgentError):
     """A setting is unknown or bad.
 
-    The text names the variable, where it was set, what was wrong and the mend.
+    The text names the variable, where it was set, what is wrong and how to fix it.
     """
 
     terminal = True
@@ -75,13 +75,13 @@ class RuntimeFailure(AgentError):
 
 
 class EngineUnavailable(RuntimeFailure):
-    """The engine did not answer; nothing is known about the outcome."""
+    """The engine did not answer; the outcome is unknown."""
 
     retryable = True
 
 
 class EngineTimeout(RuntimeFailure):
-    """A call passed its own deadline; nothing is known about the outcome."""
+    """A call exceeded its deadline; the outcome is unknown."""
 
     retryable = True
 
@@ -95,11 +95,11 @@ class NoSuchContainer(RuntimeFailure):
 
 
 class NameConflict(RuntimeFailure):
-    """The engine answered 409: a container with this name exists already."""
+    """The engine answered 409: a container with this name already exists."""
 
 
 class NoSuchImage(RuntimeFailure):
-    """The image is neither on this host nor, where asked, in its registry."""
+    """The image is not on this host nor, if the registry was asked, in its registry."""
 
 
 class EngineRefused(RuntimeFailure):
@@ -121,20 +121,20 @@ class ControlFailure(AgentError):
 
 
 class ControlUnavailable(ControlFailure):
-    """Transport trouble, a timeout or a 5xx answer: try again with backoff."""
+    """Transport error, timeout or 5xx answer: try again with backoff."""
 
     retryable = True
 
     def __init__(self, text: str, *, retry_after_s: float = 0.0, away: bool = False) -> None:
         super().__init__(text)
         self.retry_after_s = retry_after_s
-        """How long control asked us to stay away; 0 when it did not say."""
+        """How long control asked us to wait; 0 if it did not say."""
         self.away = away
-        """Control itself did not answer: it, or the way to it, is down."""
+        """True if control did not answer at all: it, or the network to it, is down."""
 
 
 class InstanceUnknown(ControlFailure):
-    """Control does not know this container instance (any more): register again."""
+    """Control does not know this container instance, or no longer knows it: register again."""
 
     retryable = True
 
@@ -146,7 +146,7 @@ class StaleGeneration(ControlFailure):
 
 
 class RegistrationRefused(ControlFailure):
-    """Amazon ECS will not take this host with these settings: this process must stop."""
+    """Amazon ECS will not accept this host with these settings: this process must stop."""
 
     terminal = True
 
@@ -156,19 +156,19 @@ class AwsFailure(AgentError):
 
 
 class AwsUnavailable(AwsFailure):
-    """Transport trouble, a timeout, a 5xx answer or throttling, after the call's own retries."""
+    """Transport error, timeout, 5xx answer or throttling, after the call's own retries."""
 
     retryable = True
 
     def __init__(self, text: str, *, code: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(text)
         self.code = code
-        """The error code of AWS, for example ``ThrottlingException``; empty when none came."""
+        """The AWS error code, for example ``ThrottlingException``; empty if there was none."""
         self.retry_after_s = retry_after_s
 
 
 class CredentialsMissing(AwsFailure):
-    """There is nothing to sign with, or it cannot be read now; the text names where was looked."""
+    """No credentials exist, or they cannot be read now; the text lists the places searched."""
 
     retryable = True
 
@@ -179,7 +179,7 @@ class AwsRefused(AwsFailure):
     def __init__(self, text: str, *, code: str, status: int = 400) -> None:
         super().__init__(text)
         self.code = code
-        """The error code of AWS, for example ``InvalidParameterException``."""
+        """The AWS error code, for example ``InvalidParameterException``."""
         self.status = status
 
 
@@ -195,7 +195,7 @@ class PayloadError(AgentError):
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield what a group holds, in whatever depth; an error that is no group yields itself."""
+    """Yield the errors in a group, at any depth; an error that is not a group yields itself."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
             yield from leaves(inner)

@@ -1,9 +1,8 @@
-"""Connections that notice by themselves when the other host is gone.
+"""Sockets with TCP keepalive, which notice when the other host is gone.
 
-A connection on which nothing is sent, a held poll or a quiet websocket, does not notice that the
-other host lost its power: its end would be noticed by a deadline half a minute later, and a host that is
-back again long before would not be asked. The kernel's probes find out: a host that is back answers
-the next one with a reset.
+An idle connection, such as a held poll or a quiet websocket, does not notice that the other host lost
+power. Without keepalive, only a deadline half a minute later would end it, even if the host came back
+long before. The kernel's probes find out sooner: a host that is back answers the next one with a reset.
 """
 
 from __future__ import annotations
@@ -12,14 +11,14 @@ import socket
 from typing import Any, Final
 
 IDLE_S: Final = 10
-"""A connection is probed when it was silent for so long."""
+"""A connection that was silent for this long is probed."""
 INTERVAL_S: Final = 2
 PROBES: Final = 5
-"""Probes without an answer that end a connection."""
+"""Number of unanswered probes that end a connection."""
 
 
 def socket_for(address: tuple[Any, ...]) -> socket.socket:
-    """Return a new socket for an address as ``getaddrinfo`` gives it, probed by the kernel."""
+    """Return a new socket with keepalive for an address in the form of ``getaddrinfo``."""
     family, kind, protocol = address[:3]
     made = socket.socket(family, kind, protocol)
     made.setblocking(False)

@@ -1,12 +1,12 @@
-"""How log lines look and where they go: standard error, and a file where one is set.
+"""How log lines look and where they go: standard error, and a log file if one is set.
 
-Used by ``ecs-agent run`` and ``ecs-agent control``. Three looks: coloured columns on a terminal,
-logfmt in the journal (with its priority prefix), JSON elsewhere; ``ECS_LOG_OUTPUT_FORMAT`` chooses
-by hand. A line that cannot be written is dropped: logging never stops the process.
+Used by ``ecs-agent run`` and ``ecs-agent control``. There are three formats: coloured columns on a
+terminal, logfmt in the journal (with its priority prefix), JSON elsewhere. ``ECS_LOG_OUTPUT_FORMAT``
+overrides the choice. A line that cannot be written is dropped: logging never stops the process.
 
-What is logged comes also from outside: a host name, words of control, an engine's error. No value is
-longer than ``VALUE_LIMIT``, and in the looks that are no JSON its control characters are shown as
-escapes, so that it can neither command a terminal nor forge a line.
+Some logged values come from outside: host names, texts of control, engine errors. Values are cut to
+``VALUE_LIMIT``. In formats other than JSON, control characters are shown as escapes, so that a value
+can neither control a terminal nor forge a line.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LEVELS = {
 }
 FILE_HANDLER = "ecs-agent log file"
 VALUE_LIMIT = 4096
-"""Characters of a value that a line holds."""
+"""Maximum length of a logged value in characters."""
 TRACEBACK_LIMIT = 32768
 _LIMITS = {"exception": TRACEBACK_LIMIT, "stack": TRACEBACK_LIMIT}
 _TRACEBACK_INDENT = "    "
@@ -50,9 +50,9 @@ Output = tuple["Processor", "Callable[[str], object]"]
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
-    """Set up logging of this process, before the first line and whenever settings change.
+    """Set up logging of this process, before the first line and after each change of settings.
 
-    The log goes on as it was when this raises. Opening the log file blocks.
+    If this raises, logging continues as before. Opening the log file blocks.
 
     Raises:
         ConfigError: the log file cannot be opened.
@@ -74,14 +74,14 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=lambda *_: _Fan(outputs),
-        # Loggers live as long as their modules: a cached one would not follow a reload.
+        # Loggers live as long as their modules; a cached logger would miss a reload.
         cache_logger_on_first_use=False,
     )
     _adopt_stdlib(level, file)
 
 
 class _Fan:
-    """The last stop of a line: renders it once per output."""
+    """Renders each line once per output and writes it."""
 
     def __init__(self, outputs: list[Output]) -> None:
         self._outputs = outputs
@@ -95,7 +95,7 @@ class _Fan:
 
 
 class _FromStdlib(logging.Handler):
-    """Brings the lines of libraries into the same log; closes its file when it is replaced."""
+    """Sends the log lines of libraries to the same log; closes its file when it is replaced."""
 
     def __init__(self, file: logging.Handler | None) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _FromStdlib(logging.Handler):
 
 
 def _bounded(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Cut what is too long; a value that is no text is one from here on, unless it is a number."""
+    """Cut values that are too long; a long value that is not a string is converted to one."""
     return {key: _within(value, _LIMITS.get(key, VALUE_LIMIT)) for key, value in event.items()}
 
 
@@ -124,12 +124,12 @@ def _within(value: Any, limit: int) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = str(value)
-    # Short ones keep their shape, which JSON shows.
+    # Short values keep their type, so that JSON can show their structure.
     return value if len(text) <= limit else escapes.clipped(text, limit)
 
 
 def _shown(event: EventDict) -> EventDict:
-    """Return a line whose values are text and numbers, without control characters."""
+    """Return the line with its values as strings and numbers, without control characters."""
     return {
         key: value
         if value is None or isinstance(value, bool | int | float)
@@ -139,7 +139,7 @@ def _shown(event: EventDict) -> EventDict:
 
 
 def _hand_over(_logger: Any, _method: str, event: EventDict) -> tuple[tuple[EventDict], EventDict]:
-    """Pass a line on without the values that say nothing."""
+    """Pass a line on without its empty values."""
     return ({key: value for key, value in event.items() if value is not None and value != ""},), {}
 
 
@@ -154,7 +154,7 @@ def _renderer(chosen: str, stream: TextIO) -> Processor:
 
 
 def _for_terminal() -> Processor:
-    """Return what draws lines for a person: clock time of this place, nothing padded."""
+    """Return the renderer for a terminal: local time, no padding."""
     draw = structlog.dev.ConsoleRenderer(
         colors=not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
         timestamp_key="time",
@@ -174,7 +174,7 @@ def _for_terminal() -> Processor:
 
 
 def _indented(traceback: str) -> str:
-    """Return a traceback whose lines cannot be taken for lines of the log: an error can word any."""
+    """Return the traceback indented, so that no text in it can pass for a log line."""
     lines = escapes.shown(traceback, keep="\n\t").split("\n")
     return "\n".join(_TRACEBACK_INDENT + line for line in lines)
 
@@ -204,14 +204,14 @@ def _for_journal(logger: Any, method: str, event: EventDict) -> str:
 
 
 def _renamed(event: EventDict) -> EventDict:
-    """Give a line the keys of the Amazon ECS agent's log: level, time, msg, then the rest."""
+    """Rename the keys to those of the Amazon ECS agent's log: level, time, msg, then the rest."""
     head = {"level": event.pop("level", ""), "time": event.pop("time", "")}
     head = {key: value for key, value in head.items() if value}
     return {**head, "msg": event.pop("event", ""), **event}
 
 
 def is_journal(stream: TextIO) -> bool:
-    """Return whether the stream is the journal's, as systemd tells in ``JOURNAL_STREAM``."""
+    """Return whether the stream goes to the journal, as systemd says in ``JOURNAL_STREAM``."""
     device, _, inode = os.environ.get("JOURNAL_STREAM", "").partition(":")
     try:
         status = os.fstat(stream.fileno())
@@ -229,7 +229,7 @@ def _writer(stream: TextIO) -> Callable[[str], object]:
 
 
 def _open_file(settings: Settings, path: Path) -> logging.Handler:
-    from logging import handlers  # noqa: PLC0415 - few write a file, and it loads sockets
+    from logging import handlers  # noqa: PLC0415 - rarely needed, and it imports sockets
 
     kept = settings.log_max_roll_count
     handler: logging.Handler
@@ -243,7 +243,7 @@ def _open_file(settings: Settings, path: Path) -> logging.Handler:
             handler = handlers.RotatingFileHandler(path, maxBytes=limit, backupCount=kept)
     except OSError as error:
         raise ConfigError(
-            f"ECS_LOGFILE: {path} cannot be opened ({error.strerror}); name another file"
+            f"ECS_LOGFILE: cannot open {path} ({error.strerror}); choose another file"
         ) from None
     return handler
 
@@ -260,6 +260,6 @@ def _adopt_stdlib(level: int, file: logging.Handler | None) -> None:
         if isinstance(handler, _FromStdlib):
             handler.close()
     if file is not None:
-        file.name = FILE_HANDLER  # after the one before has given it up
+        file.name = FILE_HANDLER  # after the previous handler has released the name
     root.setLevel(max(level, logging.WARNING))
     logging.captureWarnings(capture=True)

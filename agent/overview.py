@@ -1,7 +1,7 @@
-"""The agent as operators see it, put together from its parts; the daemon fills the parts in.
+"""The agent as operators see it, assembled from its parts, which the daemon fills in.
 
-Implements ``endpoints.source.AgentSource``. Works from the first moment: a part that is not there
-yet is told as what the agent waits for.
+Implements ``endpoints.source.AgentSource``. Works from the start: a missing part is reported as
+something that the agent waits for.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ if TYPE_CHECKING:
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
-    from agent.model.views import TaskView
+    from agent.model.views import RepairView, TaskView
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import ContainerEngine
     from agent.state import Store
 
 
+_REPAIRS = 20
+"""How many repairs are shown."""
+
+
 class Overview:
-    """All parts of the running agent, as far as they exist, behind the operators' questions."""
+    """Answers operators' queries from the parts of the running agent that exist so far."""
 
     def __init__(
         self, settings: Settings, store: Store, started_at: float, control_endpoint: str
@@ -44,14 +48,14 @@ class Overview:
         self.operator: OperatorSocket | None = None
         self.engine_version = ""
         self.trouble: dict[str, str] = {}
-        """What does not work now, by part; a part that recovers takes its sentence back."""
+        """What does not work now, by part; a part that recovers removes its entry."""
         self._settings = settings
         self._store = store
         self._started_at = started_at
         self._control_endpoint = control_endpoint
 
     def agent_view(self) -> AgentView:
-        """Return the agent as it stands."""
+        """Return the current state of the agent."""
         statuses = [task.status for task in self.engine.views()] if self.engine else []
         status = self.control.status if self.control else None
         return AgentView(
@@ -73,10 +77,11 @@ class Overview:
             pending=statuses.count("PENDING"),
             stopped=statuses.count("STOPPED"),
             resources=self.ledger.used() if self.ledger else [],
+            repairs=self._repairs(),
         )
 
     def headline(self) -> str:
-        """Return the agent as it stands in one line, for the service manager."""
+        """Return the current state of the agent in one line, for the service manager."""
         view = self.agent_view()
         if self.engine is None:
             return "; ".join(view.degraded) or "starting"
@@ -104,18 +109,23 @@ class Overview:
             found.append(self._engine_away())
         return found
 
+    def _repairs(self) -> list[RepairView]:
+        parts = (self.networks, self.engine, self.operator)
+        found = [repair for part in parts if part is not None for repair in part.repairs]
+        return sorted(found, key=lambda repair: repair.at)[-_REPAIRS:]
+
     def _engine_is_away(self) -> bool:
         return self.engine is not None and not self.engine.engine_up
 
     def _engine_away(self) -> str:
         where = self._settings.docker_host
-        return f"the container engine at {where} does not answer; look at 'systemctl status docker'"
+        return f"the container engine at {where} does not answer; run 'systemctl status docker'"
 
     def task_views(self) -> list[TaskView]:
         """Return every task that the agent holds, oldest first, with its newest figures.
 
         Raises:
-            EngineUnavailable: they are not known yet, because the container engine has never
+            EngineUnavailable: the tasks are not known yet, because the container engine has not
                 answered since the agent started.
         """
         if self.engine is None:
@@ -128,7 +138,7 @@ class Overview:
         ]
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
-        """Order a task to stop; durable when it returns."""
+        """Order a task to stop; the order is durable when this returns."""
         if self.engine is not None:
             await self.engine.stop_task(task_arn, reason)
 

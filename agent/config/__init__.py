@@ -1,8 +1,8 @@
 """Settings of the agent: ``ECS_*`` variables from the environment, ``ecs.config``, and JSON.
 
-``load`` is the one way in. It reads files and nothing else, logs nothing, and raises ``ConfigError``
-with one line per problem. The table of settings is the class ``Settings`` itself;
-``docs/configuration.md`` is held against it by a test.
+``load`` is the only entry point. It reads files and nothing else, logs nothing, and raises
+``ConfigError`` with one line per problem. The class ``Settings`` is the table of settings; a test
+checks that ``docs/configuration.md`` matches it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Every setting of the Amazon ECS agent, and what this agent makes of it. Pure data.
+"""Every setting of the Amazon ECS agent, and what this agent does with it. Pure data.
 
-For people: ``docs/configuration.md`` is written from it, and ``ecs-agent doctor`` explains with it.
-The agent itself never loads it. Source of names, defaults and bounds: Amazon ECS agent 1.105.1,
-``agent/config`` and ``ecs-init``; defaults are those on a host that its packages installed.
+``docs/configuration.md`` is generated from this table, and ``ecs-agent doctor`` uses it for its
+explanations. The agent itself never loads it. Source of names, defaults and bounds: Amazon ECS agent
+1.105.1, ``agent/config`` and ``ecs-init``. Defaults are those on a host set up by Amazon's packages.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Edge = tuple[float | None, float | None, Literal["clamp", "default", "refuse"]]
 
 
 class Verdict(StrEnum):
-    """What of a setting holds here."""
+    """How this agent treats a setting."""
 
     SAME = "same"
     DIFFERENT = "different"
@@ -30,9 +30,9 @@ class Row:
     name: str
     verdict: Verdict
     default: str = ""
-    """Amazon's default, as an operator would write it or in words; empty for none."""
+    """Amazon's default, as an operator would write it or in words; empty if there is none."""
     bounds: Edge | None = None
-    """Amazon's limits; stated where the verdict is ``same``."""
+    """Amazon's limits; given if the verdict is ``same``."""
     how: str = ""
     """How it differs, or why it does not apply."""
 
@@ -49,17 +49,17 @@ def _none(name: str, default: str, why: str) -> Row:
     return Row(name, Verdict.NONE, default, how=why)
 
 
-_NO_CLEANUP = "No effect yet: the agent removes no images."
-_NO_TASK_CGROUP = "No effect yet: tasks have no cgroup; limits of containers are enforced."
-_NO_ROLES = "No effect yet: tasks are given no credentials of roles."
+_NO_CLEANUP = "No effect yet: the agent does not remove images."
+_NO_TASK_CGROUP = "No effect yet: tasks have no cgroup; container limits are enforced."
+_NO_ROLES = "No effect yet: tasks get no role credentials."
 _NO_ENI = (
     "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place `awsvpc` "
-    "tasks here, with addresses of the agent's own; Amazon ECS does not."
+    "tasks here, with addresses from the agent; Amazon ECS does not."
 )
 _NO_METADATA = "No effect yet: there is no task metadata endpoint."
 _NO_FIRELENS = "No effect yet: FireLens is not supported."
-_NO_DIRECTORY = "Credentials of an Active Directory are not supported."
-_NO_CONTAINER = "Of Amazon's starter: this agent is a service of the host and no container."
+_NO_DIRECTORY = "Active Directory credentials are not supported."
+_NO_CONTAINER = "For Amazon's starter: this agent is a host service, not a container."
 _UNREAD = "Amazon's agent does not read it either."
 _WINDOWS = "For Windows hosts."
 
@@ -68,32 +68,30 @@ JOINING = (
     _other(
         "AWS_DEFAULT_REGION",
         "from instance metadata",
-        "May be left out beside `ECS_BACKEND_HOST`, where Amazon's agent does not start.",
+        "Optional if `ECS_BACKEND_HOST` is set; Amazon's agent would not start.",
     ),
     _same("ECS_BACKEND_HOST", "the region's endpoint"),
     _same("ECS_EXTERNAL", "false"),
-    _same("AWS_ACCESS_KEY_ID", "from the places that `docs/amazon-ecs.md` lists"),
+    _same("AWS_ACCESS_KEY_ID", "from the sources listed in `docs/amazon-ecs.md`"),
     _same("AWS_SECRET_ACCESS_KEY"),
     _same("AWS_SESSION_TOKEN"),
     _same("ECS_ALTERNATE_CREDENTIAL_PROFILE", "default"),
-    _other("HTTP_PROXY", "", "No SOCKS5 proxies; pulls go by way of the engine's own."),
-    _other(
-        "HTTPS_PROXY", "`HTTP_PROXY`", "No SOCKS5 proxies; pulls go by way of the engine's own."
-    ),
+    _other("HTTP_PROXY", "", "No SOCKS5 proxies; pulls use the engine's own proxy."),
+    _other("HTTPS_PROXY", "`HTTP_PROXY`", "No SOCKS5 proxies; pulls use the engine's own proxy."),
     _other(
         "NO_PROXY",
         "`169.254.169.254,169.254.170.2` and the engine's socket",
-        "The engine's socket needs no entry: it is never asked by way of a proxy.",
+        "The engine's socket needs no entry: it is never reached through a proxy.",
     ),
     _other(
         "AWS_EC2_METADATA_DISABLED",
         "false",
-        "Every true boolean disables it, not the word `true` alone.",
+        "Every true boolean disables it, not only the word `true`.",
     ),
     _other(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         "http://169.254.169.254",
-        "A host that is no EC2 instance, by its firmware, asks metadata only where this is set.",
+        "A host whose firmware does not identify it as EC2 uses metadata only if this is set.",
     ),
     _other("DOCKER_HOST", "unix:///var/run/docker.sock", "Only `unix://` addresses."),
     _same("ECS_ENGINE_AUTH_TYPE"),
@@ -101,18 +99,18 @@ JOINING = (
     _other(
         "ECS_AGENT_CONFIG_FILE_PATH",
         "/etc/ecs/ecs.config.json",
-        "With `--config FILE` the default is `FILE.json`. Unknown members warn.",
+        "With `--config FILE` the default is `FILE.json`. Unknown members cause a warning.",
     ),
     _none(
         "ECS_INSTANCE_IP_COMPATIBILITY",
         "from the host's default routes",
-        "No effect yet: endpoints are those for IPv4; `ECS_BACKEND_HOST` names another one.",
+        "No effect yet: the agent uses IPv4 endpoints; set `ECS_BACKEND_HOST` for another one.",
     ),
     _same("ECS_DETAILED_OS_FAMILY", "from `/etc/os-release`"),
     _other(
         "SSL_CERT_DIR",
         "the system's",
-        "Not read from `ecs.config`. In the environment of the process, OpenSSL takes note of it.",
+        "Not read from `ecs.config`. OpenSSL reads it from the process environment.",
     ),
 )
 REGISTRATION = (
@@ -125,8 +123,8 @@ REGISTRATION = (
     _other(
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         '["json-file","syslog","awslogs","fluentd","none"]',
-        'Default `["json-file","none"]`, as without Amazon\'s packages: the others need a set-up '
-        "host. `awsfirelens` is accepted and offers nothing.",
+        'Default `["json-file","none"]`, as without Amazon\'s packages: the others need setup on '
+        "the host. `awsfirelens` is accepted and has no effect.",
     ),
     _same("ECS_DISABLE_PRIVILEGED", "false"),
     _same("ECS_SELINUX_CAPABLE", "false"),
@@ -138,11 +136,11 @@ STATE_AND_IMAGES = (
     _other(
         "ECS_DATADIR",
         "/data",
-        "A directory of the host, by default `/var/lib/ecs/data`, which Amazon's starter mounts as "
-        "`/data`. State of Amazon's agent is not read.",
+        "A directory on the host, by default `/var/lib/ecs/data`, which Amazon's starter mounts as "
+        "`/data`. The state of Amazon's agent is not read.",
     ),
     _none("ECS_CHECKPOINT", "true", "State is always kept."),
-    _none("ECS_HOST_DATA_DIR", "/var/lib/ecs", "The agent sees the host's own paths."),
+    _none("ECS_HOST_DATA_DIR", "/var/lib/ecs", "The agent uses the host's paths directly."),
     _same("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "3h", (1, None, "default")),
     _same("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", "0"),
     _none("ECS_DISABLE_IMAGE_CLEANUP", "false", _NO_CLEANUP),
@@ -153,19 +151,19 @@ STATE_AND_IMAGES = (
     _none(
         "NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE",
         "5",
-        "No effect yet: the agent removes no containers but those of its tasks.",
+        "No effect yet: the agent removes only containers of its own tasks.",
     ),
     _none("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", "false", _NO_CLEANUP),
     _none("ECS_EXCLUDE_UNTRACKED_IMAGE", "", _NO_CLEANUP),
     _same("ECS_IMAGE_PULL_BEHAVIOR", "default"),
     _same("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "1m", (60, None, "clamp")),
-    _other("ECS_IMAGE_PULL_TIMEOUT", "2h", "Less than 1 s counts as not given."),
+    _other("ECS_IMAGE_PULL_TIMEOUT", "2h", "A value below 1 s is ignored."),
     _same("ECS_MANIFEST_PULL_TIMEOUT", "1m", (30, None, "clamp")),
     _same("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", "false"),
     _none(
         "ECS_SHARED_VOLUME_MATCH_FULL_CONFIG",
         "false",
-        "No effect yet: a shared volume that is there is taken by its name.",
+        "No effect yet: an existing shared volume is matched by its name.",
     ),
 )
 CONTAINERS = (
@@ -197,10 +195,10 @@ NETWORK_AND_ROLES = (
     _none(
         "ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES",
         "[]",
-        "Tasks reach every network by way of the host.",
+        "Tasks reach every network through the host.",
     ),
     _none("ECS_CNI_PLUGINS_PATH", "/amazon-ecs-cni-plugins", "The agent uses no CNI plugins."),
-    _none("ECS_PAUSE_LABELS", "", "No effect yet: sandboxes carry the agent's labels alone."),
+    _none("ECS_PAUSE_LABELS", "", "No effect yet: sandboxes have only the agent's labels."),
     _none("ECS_TASK_METADATA_RPS_LIMIT", "40,60", _NO_METADATA),
     _none("ECS_DISABLE_TASK_METADATA_AZ", "false", _NO_METADATA),
 )
@@ -209,55 +207,55 @@ LOG_AND_METRICS = (
     _none(
         "ECS_LOGLEVEL_ON_INSTANCE",
         "that of `ECS_LOGLEVEL`",
-        "The file and standard error have one level: that of `ECS_LOGLEVEL`.",
+        "The file and standard error have the same level: `ECS_LOGLEVEL`.",
     ),
     _other(
         "ECS_LOGFILE",
         "/log/ecs-agent.log",
-        "A path of the host; none by default, as the journal keeps the log.",
+        "A path on the host; no file by default, because the journal keeps the log.",
     ),
     _same("ECS_LOG_ROLLOVER_TYPE", "size"),
     _other("ECS_LOG_OUTPUT_FORMAT", "logfmt", "The default depends on where the log goes."),
-    _other("ECS_LOG_MAX_FILE_SIZE_MB", "5", "Less than 0.1 counts as not given."),
-    _other("ECS_LOG_MAX_ROLL_COUNT", "24", "Less than 1 counts as not given."),
+    _other("ECS_LOG_MAX_FILE_SIZE_MB", "5", "A value below 0.1 is ignored."),
+    _other("ECS_LOG_MAX_ROLL_COUNT", "24", "A value below 1 is ignored."),
     _none("ECS_AUDIT_LOGFILE", "/log/audit.log", _NO_ROLES),
     _none("ECS_AUDIT_LOGFILE_DISABLED", "false", _NO_ROLES),
     _same("ECS_DISABLE_METRICS", "false"),
     _none(
         "ECS_POLL_METRICS",
         "false",
-        "Counters of the kernel are read at intervals; the engine's statistics are not used.",
+        "The agent reads kernel counters at intervals and does not use the engine's statistics.",
     ),
     _other(
         "ECS_POLLING_METRICS_WAIT_DURATION",
         "10s",
-        "Counts always, from 1 s on; in Amazon's agent from 5 s on, and with `ECS_POLL_METRICS`.",
+        "Always used; minimum 1 s. Amazon's agent: minimum 5 s, only with `ECS_POLL_METRICS`.",
     ),
     _other(
         "ECS_ENABLE_PROMETHEUS_METRICS",
         "false",
-        "On the loopback alone, with other figures.",
+        "Only on loopback, with different metrics.",
     ),
     _none("ECS_ENABLE_RUNTIME_STATS", "false", "A profiler of the Go runtime."),
     _none(
         "ECS_AGENT_HEALTHCHECK_HOST",
         "localhost",
-        "There is no introspection endpoint; `ecs-agent status` and the watchdog ask the agent.",
+        "There is no introspection endpoint; `ecs-agent status` and the watchdog check the agent.",
     ),
 )
 UPDATES_AND_DEVICES = (
     _other(
         "ECS_UPDATES_ENABLED",
         "true",
-        "Accepted; updates that Amazon ECS orders are refused politely, whatever it says.",
+        "Accepted; the agent refuses updates ordered by Amazon ECS with either value.",
     ),
-    _none("ECS_UPDATE_DOWNLOAD_DIR", "/var/cache/ecs", "Packages update this agent."),
+    _none("ECS_UPDATE_DOWNLOAD_DIR", "/var/cache/ecs", "This agent is updated by packages."),
     _other(
         "ECS_ENABLE_GPU_SUPPORT",
         "false",
-        "On where there are GPUs, unless it is `false`. GPUs are found by `nvidia-smi`.",
+        "On if the host has GPUs, unless set to `false`. GPUs are found with `nvidia-smi`.",
     ),
-    _none("ECS_NVIDIA_RUNTIME", "nvidia", "GPUs are given as device requests, without a runtime."),
+    _none("ECS_NVIDIA_RUNTIME", "nvidia", "GPUs are passed as device requests, without a runtime."),
     _none("ECS_ENABLE_INF_SUPPORT", "false", "Inferentia is not supported."),
     _none(
         "ECS_VOLUME_PLUGIN_CAPABILITIES",
@@ -267,7 +265,7 @@ UPDATES_AND_DEVICES = (
     _none(
         "ECS_EBSTA_SUPPORTED",
         "true",
-        "No effect yet: EBS volumes are reported when they are attached, and not given to tasks.",
+        "No effect yet: attached EBS volumes are reported, but not mounted into tasks.",
     ),
     _none("ECS_GMSA_SUPPORTED", "false", _NO_DIRECTORY),
     _none("CREDENTIALS_FETCHER_HOST", "", _NO_DIRECTORY),
@@ -305,18 +303,18 @@ FLAGS = (
     _other("-version", "", "`ecs-agent version`."),
     _other("-loglevel", "", "`ECS_LOGLEVEL`."),
     _other("-loglevel-driver", "", "`ECS_LOGLEVEL`."),
-    _none("-loglevel-on-instance", "", "The file and standard error have one level."),
-    _none("-ecs-attributes", "", "The control endpoint shows them once the host has registered."),
-    _none("-k", "", "Certificates are always checked; trust an authority of your own system-wide."),
-    _none("-license", "", "The package brings the licences along."),
+    _none("-loglevel-on-instance", "", "The file and standard error have the same level."),
+    _none("-ecs-attributes", "", "The control endpoint shows them after registration."),
+    _none("-k", "", "Certificates are always checked; add your own authority system-wide."),
+    _none("-license", "", "The package includes the licences."),
     _other("-blackhole-ec2-metadata", "", "`AWS_EC2_METADATA_DISABLED=true`."),
-    _other("-healthcheck", "", "`ecs-agent status` fails when the agent does not answer."),
+    _other("-healthcheck", "", "`ecs-agent status` fails if the agent does not answer."),
 )
 JSON_ONLY = (
-    _none("NoIID", "false", "`AWS_EC2_METADATA_DISABLED=true` leaves the document out."),
-    _none("PauseContainerTarballPath", "", "The agent makes its sandbox image itself."),
-    _none("PauseContainerImageName", "", "The agent makes its sandbox image itself."),
-    _none("PauseContainerTag", "", "The agent makes its sandbox image itself."),
+    _none("NoIID", "false", "`AWS_EC2_METADATA_DISABLED=true` omits the document."),
+    _none("PauseContainerTarballPath", "", "The agent includes its own sandbox image."),
+    _none("PauseContainerImageName", "", "The agent includes its own sandbox image."),
+    _none("PauseContainerTag", "", "The agent includes its own sandbox image."),
     _none("OverrideAWSVPCLocalIPv4Address", "", "`ECS_TASK_POOL_CIDR` sets the addresses."),
     _none("ENIPauseContainerCleanupDelaySeconds", "0", "Sandboxes end with their tasks."),
     _none("InstanceENIDNSServerList", "", "`ECS_TASK_DNS_SERVERS` sets the name servers."),
@@ -324,22 +322,22 @@ JSON_ONLY = (
     _none("NodeStageTimeout", "2s", "There is no CSI driver: EBS volumes are only reported."),
     _none("NodeUnstageTimeout", "30s", "There is no CSI driver: EBS volumes are only reported."),
     _none("RuntimeStatsLogFile", "", "A profiler of the Go runtime."),
-    _none("IMDSIAMRolesEnabled", "false", "Nothing turns it on in Amazon's agent either."),
+    _none("IMDSIAMRolesEnabled", "false", "Nothing enables it in Amazon's agent either."),
 )
 
 GROUPS = {
-    "Who the host is, and where Amazon ECS": JOINING,
+    "Identity and endpoints": JOINING,
     "Registration": REGISTRATION,
     "State and images": STATE_AND_IMAGES,
     "Containers": CONTAINERS,
-    "Network and roles of tasks": NETWORK_AND_ROLES,
+    "Task network and roles": NETWORK_AND_ROLES,
     "Log and metrics": LOG_AND_METRICS,
     "Updates, devices, volumes": UPDATES_AND_DEVICES,
     "Amazon's starter, ecs-init": STARTER,
-    "Options of the command line": FLAGS,
-    "Members of `ecs.config.json` that have no variable": JSON_ONLY,
+    "Command-line options": FLAGS,
+    "Members of `ecs.config.json` without a variable": JSON_ONLY,
 }
-"""All rows, in the order of the page."""
+"""All rows, in the order of the documentation page."""
 
 
 def rows() -> dict[str, Row]:

@@ -1,4 +1,4 @@
-"""Settings that are right one by one and cannot all hold. Pure."""
+"""Settings that are valid on their own but contradict each other. Pure."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
-    """Return one line per contradiction: where it was set, what is wrong, and the mend.
+    """Return one line per contradiction: where it was set, what is wrong, and how to fix it.
 
     Args:
-        settings: all of them, as they were understood.
-        given: what somebody gave, by name.
+        settings: all settings after parsing.
+        given: the values that were set explicitly, by name.
     """
     return [*_registry(given), *_socket(settings, given), *_control(settings, given)]
 
@@ -28,9 +28,9 @@ _OF_ENDPOINTS = frozenset({"ECS_CONTROL_TOKEN_FILE", "ECS_CONTROL_CA_FILE"})
 
 
 def in_vain(settings: Settings, given: Mapping[str, Given]) -> list[str]:
-    """Return at most one line that lists what was given and only matters to another control.
+    """Return at most one line that lists settings that only matter to another kind of control.
 
-    Names that other programs read too are left out where the environment has them.
+    Environment variables that other programs also read are not listed.
     """
     if not settings.control_endpoint:
         names = sorted(given.keys() & _OF_ENDPOINTS)
@@ -54,7 +54,7 @@ def _registry(given: Mapping[str, Given]) -> Iterator[str]:
     if data and not kind:
         yield (
             f"{data.origin}: ECS_ENGINE_AUTH_DATA is set without ECS_ENGINE_AUTH_TYPE; "
-            "set that to docker or dockercfg"
+            "set ECS_ENGINE_AUTH_TYPE to docker or dockercfg"
         )
     if kind and not data:
         yield (
@@ -72,19 +72,19 @@ def _socket(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
 
 
 def _control(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
-    """Control is one endpoint of ours or Amazon ECS, and each needs something of its own."""
+    """Control is either one of our endpoints or Amazon ECS; each has its own requirements."""
     if settings.control_endpoint:
         for value in _for_amazon(settings, given):
             yield (
-                f"{value.origin}: {value.name} makes Amazon ECS control of this host, and "
-                f"ECS_CONTROL_ENDPOINT ({given['ECS_CONTROL_ENDPOINT'].origin}) another; keep one "
-                "of the two and remove the other"
+                f"{value.origin}: {value.name} selects Amazon ECS, but ECS_CONTROL_ENDPOINT "
+                f"({given['ECS_CONTROL_ENDPOINT'].origin}) selects another control endpoint; remove "
+                "one of the two"
             )
         return
     if settings.external and not (settings.aws_region or settings.backend_host):
         yield (
             f"{given['ECS_EXTERNAL'].origin}: ECS_EXTERNAL is set without AWS_DEFAULT_REGION, and "
-            "there is no instance metadata to tell the region; set it, for example to eu-central-1"
+            "instance metadata is not used; set the region, for example to eu-central-1"
         )
     yield from _half_a_key(given)
 
@@ -111,6 +111,6 @@ def _half_a_key(given: Mapping[str, Given]) -> Iterator[str]:
         )
     if token and not key:
         yield (
-            f"{token.origin}: AWS_SESSION_TOKEN is set without the access key that it belongs to; "
+            f"{token.origin}: AWS_SESSION_TOKEN is set without its access key; "
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or remove it"
         )

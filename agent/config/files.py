@@ -1,15 +1,15 @@
 r"""``ecs.config`` files: ``KEY=VALUE`` lines with one documented way of quoting.
 
-Reads one file; no other I/O. The rules, chosen so that a file which systemd and ecs-init agree on
-means the same here:
+Reads one file; no other I/O. The rules ensure that a file that systemd and ecs-init read in the same
+way means the same here:
 
-- ``#`` and ``;`` begin a comment at the start of a line only. Blank lines are skipped.
+- ``#`` and ``;`` begin a comment only at the start of a line. Empty lines are skipped.
 - Blanks around the name and the value are dropped.
-- A value beginning with ``{`` or ``[`` is JSON and taken as it stands, to the end of the line.
-- A value may stand in single or double quotes, which are dropped; nothing is escaped inside them.
-- The last of two lines with one name wins, with a warning.
-- A line that means different things to different readers (``export``, a backslash at the end of
-  the line, text after a closing quote) is refused.
+- A value that begins with ``{`` or ``[`` is JSON and is used as is, to the end of the line.
+- A value may be in single or double quotes, which are dropped; there are no escapes inside them.
+- If a name occurs twice, the last line wins, with a warning.
+- A line that readers interpret differently (``export``, a backslash at the end of the line, text
+  after a closing quote) is refused.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 1024 * 1024
 ENVIRONMENT = "environment"
-"""Origin of what the process environment gives."""
+"""Origin of values from the process environment."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A value somebody gave, and where."""
+    """A value that was set, and where."""
 
     name: str
     value: str
@@ -41,7 +41,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What one file says."""
+    """The content of one file."""
 
     values: dict[str, Given]
     warnings: tuple[str, ...] = ()
@@ -54,10 +54,10 @@ def read(path: Path, *, required: bool) -> FileContent:
 
     Args:
         path: the file.
-        required: raise when the file is missing; otherwise a missing file is an empty one.
+        required: raise if the file is missing; otherwise a missing file counts as empty.
 
     Raises:
-        ConfigError: the file cannot be read; the text names the mend.
+        ConfigError: the file cannot be read; the text says how to fix it.
     """
     text = text_of(path)
     if text is not None:
@@ -68,10 +68,10 @@ def read(path: Path, *, required: bool) -> FileContent:
 
 
 def text_of(path: Path) -> str | None:
-    """Return the text of a settings file; None where there is none.
+    """Return the text of a settings file; None if there is no file.
 
     Raises:
-        ConfigError: the file cannot be read; the text names the mend.
+        ConfigError: the file cannot be read; the text says how to fix it.
     """
     try:
         with path.open("rb") as file:
@@ -79,9 +79,11 @@ def text_of(path: Path) -> str | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); mend the file") from None
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); fix the file") from None
     if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: is larger than 1 MiB; this is no settings file")
+        raise ConfigError(
+            f"{path}: is larger than 1 MiB, too large for a settings file; check the path"
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -89,7 +91,7 @@ def text_of(path: Path) -> str | None:
 
 
 def parse(text: str, *, name: str) -> FileContent:
-    """Parse the text of a file; ``name`` is how messages call it. Pure."""
+    """Parse the text of a file; messages call the file ``name``. Pure."""
     values: dict[str, Given] = {}
     warnings: list[str] = []
     problems: list[str] = []
@@ -107,14 +109,14 @@ def parse(text: str, *, name: str) -> FileContent:
             warnings.append(f"{origin}: {key} {warning}")
         if key in values:
             warnings.append(
-                f"{origin}: {key} was set before at {values[key].origin}; the last wins"
+                f"{origin}: {key} is already set at {values[key].origin}; the last one wins"
             )
         values[key] = Given(name=key, value=value, origin=origin)
     return FileContent(values=values, warnings=tuple(warnings), problems=tuple(problems))
 
 
 def _parse_line(line: str) -> tuple[str, str, str] | None:
-    """Return name, value and warning of one line; None for a blank line or a comment."""
+    """Return name, value and warning of one line; None for an empty line or a comment."""
     line = line.strip()
     if not line or line[0] in "#;":
         return None
@@ -123,11 +125,11 @@ def _parse_line(line: str) -> tuple[str, str, str] | None:
     if not equals:
         raise ValueError(f"no = in {_clipped(name)}; write NAME=value")
     if name.startswith("export "):
-        raise ValueError("this is no shell script; remove the word export")
+        raise ValueError("this file is not a shell script; remove the word export")
     if not _NAME.fullmatch(name):
         raise ValueError(f"{_clipped(name)} is not a variable name; use letters, digits and _")
     if "\0" in rest:
-        raise ValueError(f"{name} holds a NUL character; remove it")
+        raise ValueError(f"{name} contains a NUL character; remove it")
     value, warning = _unquote(name, rest.strip())
     return name, value, warning
 
@@ -140,7 +142,7 @@ def _unquote(name: str, value: str) -> tuple[str, str]:
     if value.endswith("\\"):
         raise ValueError(f"{name} ends with a backslash; write the whole value on one line")
     if re.search(r"\s[#;]", value):
-        return value, "holds a # or ; which is part of the value; put comments on their own line"
+        return value, "contains a # or ; that is part of the value; put comments on their own line"
     return value, ""
 
 
@@ -149,15 +151,15 @@ def _quoted(name: str, value: str) -> tuple[str, str]:
     if len(value) == 1 or value[-1] != quote:
         rest = value[1:].partition(quote)
         if rest[1]:
-            raise ValueError(f"{name} goes on after its closing quote; remove what follows")
+            raise ValueError(f"{name} has text after its closing quote; remove that text")
         raise ValueError(f"{name} has no closing quote; end the value with {quote}")
     inner = value[1:-1]
     if quote == '"' and "\\" in inner:
-        warning = "holds a backslash in double quotes, which is taken as it stands"
-        return inner, f"{warning}; use single quotes to be clear"
+        warning = "contains a backslash in double quotes, which is used as is"
+        return inner, f"{warning}; use single quotes to make that clear"
     return inner, ""
 
 
 def _clipped(text: str) -> str:
-    """Return the beginning of a line, quoted; the rest may be a secret pasted by accident."""
+    """Return the beginning of a line, quoted; the rest could be a secret pasted by mistake."""
     return f'"{text[:16]}..."' if len(text) > 16 else f'"{text}"'

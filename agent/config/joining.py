@@ -1,10 +1,10 @@
-"""The settings by which a host joins its control: who it is, where control is, what it offers.
+"""The settings with which a host joins control: its identity, the endpoint, what it offers.
 
 Pure data, the first part of the table of ``Settings``. The ``AWS_*`` names are those that every AWS
-tool reads; Amazon's agent takes them from its SDK.
+tool reads; Amazon's agent gets them from its SDK.
 """
 
-# ruff: noqa: RUF009 - setting returns a dataclass field, made once per class as any other
+# ruff: noqa: RUF009 - setting returns a dataclass field, created once per class like any other
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """How the host joins; see ``Settings``, which has all of this."""
+    """How the host joins; see ``Settings``, which includes all of these."""
 
     # Identity and endpoints
     cluster: str = setting(
@@ -31,15 +31,15 @@ class Joining:
         "ECS_CONTROL_ENDPOINT",
         values.URL,
         "",
-        "URL of the control endpoint that gives orders. `ecs-agent standalone` sets it by itself.",
+        "URL of the control endpoint that gives orders. `ecs-agent standalone` sets it itself.",
         ours=True,
     )
     control_token_file: Path | None = setting(
         "ECS_CONTROL_TOKEN_FILE",
         values.PATH,
         "",
-        "File with the token that control asks for. Read anew when control refuses the one in use. "
-        "`ecs-agent join` writes it.",
+        "File with the token that control requires. Read again when control refuses the current "
+        "token. `ecs-agent join` writes it.",
         ours=True,
         empty=NoneType,
     )
@@ -47,7 +47,8 @@ class Joining:
         "ECS_CONTROL_CA_FILE",
         values.PATH,
         "",
-        "PEM file of the authority that signed control's certificate, trusted besides the system's.",
+        "PEM file of the authority that signed control's certificate, trusted in addition to the "
+        "system's authorities.",
         ours=True,
         empty=NoneType,
     )
@@ -57,8 +58,8 @@ class Joining:
         "AWS_DEFAULT_REGION",
         values.REGION,
         "",
-        "Region of Amazon ECS. Must be given with `ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is: then "
-        "it is that of the endpoint's name, or `us-east-1` with a warning.",
+        "Region of Amazon ECS. Required with `ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is set: then "
+        "it is taken from the endpoint's name, or is `us-east-1` with a warning.",
         amazon_only=True,
         note="from instance metadata",
     )
@@ -66,8 +67,8 @@ class Joining:
         "ECS_BACKEND_HOST",
         values.BACKEND,
         "",
-        "Host or URL of an ECS API other than the region's own; `https://` is put in front of a "
-        "bare host. `http://` is for tests, and for an ECS API that is reached by loopback.",
+        "Host or URL of an ECS API to use instead of the region's; a bare host gets `https://`. "
+        "Use `http://` only for tests and for an ECS API on loopback.",
         amazon_only=True,
         note="the region's endpoint",
     )
@@ -75,8 +76,8 @@ class Joining:
         "ECS_EXTERNAL",
         values.BOOL,
         "false",
-        "This host is no EC2 instance (ECS Anywhere): instance metadata is not asked who it is, and "
-        "credentials come from the settings or the rotating file first.",
+        "This host is not an EC2 instance (ECS Anywhere): instance metadata is not used to identify "
+        "it, and credentials come first from the settings or the rotating file.",
         amazon_only=True,
     )
     aws_access_key_id: SecretText = setting(
@@ -85,14 +86,14 @@ class Joining:
         "",
         "Access key that the agent signs with.",
         amazon_only=True,
-        note="from the places that `docs/amazon-ecs.md` lists",
+        note="from the sources listed in `docs/amazon-ecs.md`",
         empty=SecretText,
     )
     aws_secret_access_key: SecretText = setting(
         "AWS_SECRET_ACCESS_KEY",
         values.SECRET,
         "",
-        "Secret half of the access key. Never logged, never stored.",
+        "Secret part of the access key. Never logged, never stored.",
         amazon_only=True,
         empty=SecretText,
     )
@@ -108,15 +109,15 @@ class Joining:
         "ECS_ALTERNATE_CREDENTIAL_PROFILE",
         values.NAME,
         "default",
-        "Profile that is read in the rotating credentials file.",
+        "Profile to read in the rotating credentials file.",
         amazon_only=True,
     )
     rotating_credentials_file: Path = setting(
         "ECS_ROTATING_CREDENTIALS_FILE",
         values.PATH,
         "/root/.aws/credentials",
-        "Credentials file that the SSM agent writes anew while the host runs. Amazon's agent sees "
-        "the same file as `/rotatingcreds/credentials` in its container.",
+        "Credentials file that the SSM agent rewrites while the host runs. Amazon's agent sees the "
+        "same file as `/rotatingcreds/credentials` in its container.",
         ours=True,
         amazon_only=True,
     )
@@ -124,14 +125,14 @@ class Joining:
         "HTTP_PROXY",
         values.PROXY,
         "",
-        "Proxy on the way to AWS; `host:port` or a URL. `http_proxy` counts too.",
+        "Proxy for calls to AWS; `host:port` or a URL. `http_proxy` is read too.",
         amazon_only=True,
     )
     https_proxy: str = setting(
         "HTTPS_PROXY",
         values.PROXY,
         "",
-        "Proxy for `https://` addresses, the web sockets among them. `https_proxy` counts too.",
+        "Proxy for `https://` addresses, including websockets. `https_proxy` is read too.",
         amazon_only=True,
         note="that of `HTTP_PROXY`",
     )
@@ -139,8 +140,8 @@ class Joining:
         "NO_PROXY",
         values.TEXT,
         "",
-        "Hosts, domains and networks that are reached without a proxy, with commas between. "
-        "`no_proxy` counts too.",
+        "Comma-separated hosts, domains and networks that are reached without a proxy. `no_proxy` "
+        "is read too.",
         amazon_only=True,
         note="169.254.169.254 and 169.254.170.2",
     )
@@ -148,15 +149,15 @@ class Joining:
         "AWS_EC2_METADATA_DISABLED",
         values.BOOL,
         "false",
-        "Do not ask instance metadata; the host registers without an identity document.",
+        "Do not use instance metadata; the host registers without an identity document.",
         amazon_only=True,
     )
     metadata_endpoint: str = setting(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
         values.METADATA_URL,
         "",
-        "URL of instance metadata. Where it is given, metadata is asked on any host; else on EC2 "
-        "instances alone, which are told by their firmware.",
+        "URL of instance metadata. If set, the agent uses metadata on any host; otherwise only on "
+        "EC2 instances, which it recognizes by their firmware.",
         amazon_only=True,
         note="`http://169.254.169.254`",
     )
@@ -165,36 +166,36 @@ class Joining:
         values.choice("none", "ec2_instance"),
         "none",
         "With `ec2_instance`, tags of the EC2 instance become tags of the container instance; "
-        "`ECS_CONTAINER_INSTANCE_TAGS` wins over equal keys.",
+        "for equal keys, `ECS_CONTAINER_INSTANCE_TAGS` wins.",
         amazon_only=True,
     )
     spot_draining: bool = setting(
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
         values.BOOL,
         "false",
-        "Watch for the notice that EC2 takes a spot instance back, and drain the host then.",
+        "Watch for the EC2 spot interruption notice, and drain the host when it comes.",
         amazon_only=True,
     )
     warm_pools_check: bool = setting(
         "ECS_WARM_POOLS_CHECK",
         values.BOOL,
         "false",
-        "Register only once Auto Scaling has taken the instance out of its warm pool.",
+        "Register only after Auto Scaling has moved the instance out of its warm pool.",
         amazon_only=True,
     )
     updates_enabled: bool = setting(
         "ECS_UPDATES_ENABLED",
         values.BOOL,
         "false",
-        "Accepted for both values. Updates that Amazon ECS orders are refused with either: packages "
-        "update this agent.",
+        "Accepted, without effect: the agent refuses updates ordered by Amazon ECS with either "
+        "value, because packages update it.",
         amazon_only=True,
     )
     exclude_ipv6_port_binding: bool = setting(
         "ECS_EXCLUDE_IPV6_PORTBINDING",
         values.BOOL,
         "true",
-        "Leave the `::` twin of a port binding out of reports.",
+        "Do not report the `::` duplicate of a port binding.",
         amazon_only=True,
     )
 
@@ -226,7 +227,7 @@ class Joining:
         "ECS_RESERVED_MEMORY",
         values.INT,
         "0",
-        "MiB of memory kept back from tasks.",
+        "MiB of memory that tasks cannot use.",
         bounds=Bounds(0, 65535, "refuse"),
     )
     available_logging_drivers: tuple[str, ...] = setting(
@@ -254,25 +255,25 @@ class Joining:
         "ECS_DISABLE_DOCKER_HEALTH_CHECK",
         values.BOOL,
         "false",
-        "Do not advertise container health checks, so that no task with one is placed here.",
+        "Do not advertise container health checks, so that no task that has one is placed here.",
     )
     gpu_support: bool | None = setting(
         "ECS_ENABLE_GPU_SUPPORT",
         values.BOOL,
         "",
-        "Offer the host's NVIDIA GPUs to tasks. `true` warns when there are none.",
-        note="on where there are GPUs",
+        "Offer the host's NVIDIA GPUs to tasks. `true` causes a warning if there are none.",
+        note="on if the host has GPUs",
         empty=NoneType,
     )
     availability_zone: str = setting(
         "ECS_AVAILABILITY_ZONE",
         values.NAME,
         "",
-        "Zone of the host on a control endpoint of one's own: the attribute `ecs.availability-zone`, "
-        "by which tasks are spread and constrained. Name the hosts alike that fail together: a rack, "
-        "a room, a site. Amazon ECS knows the zone by itself.",
+        "Zone of the host for your own control endpoint: the attribute `ecs.availability-zone`, "
+        "by which tasks are spread and constrained. Use the same name for hosts that fail together: "
+        "a rack, a room, a site. Amazon ECS knows the zone itself.",
         ours=True,
-        note="on EC2 that of the instance, else the one zone of the control endpoint",
+        note="on EC2 the zone of the instance, otherwise the only zone of the control endpoint",
     )
     detailed_os_family: str = setting(
         "ECS_DETAILED_OS_FAMILY",

@@ -1,9 +1,9 @@
-"""``ecs.config.json``: settings as one JSON object, under the names of the Go agent's structure.
+"""``ecs.config.json``: settings as one JSON object, with the names of the Go agent's structure.
 
-Reads one file; no other I/O. Every member becomes text in the syntax of ``ecs.config``, so that one
-parser and one set of bounds judge it. Source of names and shapes: Amazon ECS agent 1.105.1,
-``agent/config/types.go``: names in any case, durations as whole nanoseconds, the choice of a word as
-its number. A zero, an empty text and an empty list count as not given there, and so they do here.
+Reads one file; no other I/O. Every member becomes text in the syntax of ``ecs.config``, so that the
+same parsers and bounds check it. Source of names and types: Amazon ECS agent 1.105.1,
+``agent/config/types.go``: names in any case, durations as integer nanoseconds, enumerations as
+numbers. There as here, a zero, an empty string and an empty list count as not set.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ MEMBERS = {
 """Members that are settings here, each with its variable."""
 
 OLD_NAMES = {"ClusterArn": "Cluster"}
-"""Members that count where the newer one is not given."""
+"""Old members, used if the new one is not set."""
 
 MEMBERS_WITHOUT_EFFECT = frozenset(
     [
@@ -125,49 +125,49 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "VolumePluginCapabilities",
     ]
 )
-"""Members that the Go agent knows and that change nothing here."""
+"""Members that the Go agent knows and that have no effect here."""
 
 _WHOLE = {
-    values.DURATION: "is not a duration; write nanoseconds: 30000000000 are 30 s",
-    values.INT: "is not a whole number; write it without quotes",
+    values.DURATION: "is not a duration; write nanoseconds: 30000000000 is 30 s",
+    values.INT: "is not an integer; write it without quotes",
 }
 _NUMBERED = {
     "ImagePullBehavior": ("default", "always", "once", "prefer-cached"),
     "ContainerInstancePropagateTagsFrom": ("none", "ec2_instance"),
 }
-"""Members that give the place of a word instead of the word."""
+"""Enumerations, which the file gives as an index into these words."""
 
 
 def read(path: Path, *, named: bool) -> FileContent:
     """Read and parse one file.
 
     Args:
-        path: the file; a missing or empty one gives nothing.
-        named: somebody named it: warn when it is missing.
+        path: the file; a missing or empty file sets nothing.
+        named: the file was named explicitly: warn if it is missing.
 
     Raises:
-        ConfigError: the file cannot be read; the text names the mend.
+        ConfigError: the file cannot be read; the text says how to fix it.
     """
     text = text_of(path)
     if text is None:
-        missing = f"{path}: there is no such file; ECS_AGENT_CONFIG_FILE_PATH names it"
+        missing = f"{path}: there is no such file; check ECS_AGENT_CONFIG_FILE_PATH"
         return FileContent(values={}, warnings=(missing,) if named else ())
     return parse(text, name=str(path))
 
 
 def parse(text: str, *, name: str) -> FileContent:
-    """Parse the text of a file; ``name`` is how messages call it. Pure."""
+    """Parse the text of a file; messages call the file ``name``. Pure."""
     if not text.strip():
         return FileContent(values={})
     try:
         members = json.loads(text, object_pairs_hook=_Pairs)
     except json.JSONDecodeError as error:
         place = f"{name}:{error.lineno}:{error.colno}"
-        return _unusable(f"{place}: is not JSON ({error.msg}); mend the file or remove it")
+        return _unusable(f"{place}: is not valid JSON ({error.msg}); fix the file or remove it")
     except (RecursionError, ValueError):
-        return _unusable(f"{name}: is not JSON that can be read; mend the file or remove it")
+        return _unusable(f"{name}: is not readable JSON; fix the file or remove it")
     if not isinstance(members, _Pairs):
-        return _unusable(f'{name}: is no JSON object; write for example {{"Cluster": "prod"}}')
+        return _unusable(f'{name}: is not a JSON object; write for example {{"Cluster": "prod"}}')
     return _settings_of(members, name)
 
 
@@ -178,7 +178,7 @@ def is_secret(member: str) -> bool:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """Members of a JSON object as they stand, names that come twice included."""
+    """Members of a JSON object as written, including duplicate names."""
 
 
 def _unusable(problem: str) -> FileContent:
@@ -191,9 +191,9 @@ def _settings_of(members: _Pairs, name: str) -> FileContent:
     for written, value in members:
         member = _known_as(written)
         if not member:
-            warnings.append(f"{name}: {written[:40]} is not a known setting, and has no effect")
+            warnings.append(f"{name}: {written[:40]} is not a known setting and has no effect")
         elif member in chosen:
-            warnings.append(f"{name}: {member} stands there more than once; the last wins")
+            warnings.append(f"{name}: {member} occurs more than once; the last one wins")
         chosen[member] = value
     for old, new in OLD_NAMES.items():
         value = chosen.pop(old, None)
@@ -201,7 +201,7 @@ def _settings_of(members: _Pairs, name: str) -> FileContent:
             chosen[new] = value
     in_vain = sorted(chosen.keys() & MEMBERS_WITHOUT_EFFECT)
     if in_vain:
-        warnings.append(f"{name}: without effect in this version: {', '.join(in_vain)}")
+        warnings.append(f"{name}: no effect in this version: {', '.join(in_vain)}")
     return _converted(chosen, name, warnings)
 
 
@@ -223,7 +223,7 @@ def _converted(chosen: Mapping[str, Any], name: str, warnings: list[str]) -> Fil
 
 
 def _as_text(member: str, variable: Variable, value: Any) -> str:
-    """Return a member's value in the syntax of ``ecs.config``; raise what is wrong with its type."""
+    """Return a member's value in the syntax of ``ecs.config``; raise if its type is wrong."""
     if member in _NUMBERED:
         return _word(_NUMBERED[member], value)
     if variable.kind is values.BOOL:
@@ -238,18 +238,18 @@ def _as_text(member: str, variable: Variable, value: Any) -> str:
         return json.dumps(_plain(value))
     if isinstance(value, str):
         return value.strip()
-    raise TypeError("is not a text; put it in double quotes")
+    raise TypeError("is not a string; put it in double quotes")
 
 
 def _word(words: tuple[str, ...], value: Any) -> str:
     if not _is_whole(value) or not 0 <= value < len(words):
         legend = ", ".join(f"{at} is {word}" for at, word in enumerate(words))
-        raise ValueError(f"is no number from 0 to {len(words) - 1}; {legend}")
+        raise ValueError(f"is not a number from 0 to {len(words) - 1}; {legend}")
     return words[int(value)]
 
 
 def _plain(value: Any) -> Any:
-    """Return JSON with its objects as ``dict`` again."""
+    """Return JSON with its objects converted to ``dict``."""
     if isinstance(value, _Pairs):
         return {name: _plain(item) for name, item in value}
     return [_plain(item) for item in value] if isinstance(value, list) else value
@@ -260,12 +260,12 @@ def _is_whole(value: Any) -> bool:
 
 
 def _is_zero(value: Any) -> bool:
-    """Tell whether Go would see no value there; a boolean always is one here."""
+    """Tell whether Go would see no value here; a boolean always counts as a value."""
     return not isinstance(value, bool) and value in (None, 0, "", [])
 
 
 def _known_as(written: str) -> str:
-    """Return a member's name as the table has it; empty for an unknown one."""
+    """Return a member's name as spelled in the table; empty for an unknown one."""
     known = {m.lower(): m for m in (*MEMBERS, *OLD_NAMES, *MEMBERS_WITHOUT_EFFECT)}
     return known.get(written.lower(), "")
 

@@ -1,8 +1,8 @@
 """Names that the Amazon ECS agent or its starter reads and that have no effect here (yet).
 
 They are accepted, so that an ``ecs.config`` written for Amazon ECS works unchanged, and one warning
-line lists those that were given. Source: Amazon ECS agent 1.105.1 and ecs-init, their README files
-and ``agent/config``. Take a name out when ``Settings`` learns it; a test refuses names in both.
+line lists those that are set. Source: Amazon ECS agent 1.105.1 and ecs-init, their README files and
+``agent/config``. Remove a name when ``Settings`` supports it; a test fails if a name is in both.
 """
 
 from __future__ import annotations
@@ -82,4 +82,4 @@ GIVEN_TO_CONTAINERS = frozenset(
         "ECS_CONTAINER_METADATA_URI_V4",
     ]
 )
-"""Set by an ECS agent inside its containers: present when the agent itself runs in one."""
+"""Set by an ECS agent in its containers; present if this agent itself runs in one."""

@@ -1,7 +1,7 @@
 """From environment and files to ``Settings``: precedence, checks and messages.
 
 Reads the given files and nothing else. Collects every problem before it raises, so that an operator
-mends a file once and not five times.
+can fix all of them at once.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from agent.config.variable import Variable
 
 DEFAULT_FILES = (Path("/var/lib/ecs/ecs.config"), Path("/etc/ecs/ecs.config"))
-"""The instance's file, written by images and installers, and the user's, which wins."""
+"""The instance's file, written by images and installers, and the user's file, which wins."""
 
 IN_VAIN = "settings without effect in this version: "
-"""Begins the warning that lists what Amazon's agent knows and this one does nothing with."""
+"""Start of the warning that lists settings of Amazon's agent that have no effect here."""
 
 _ECS_PREFIXES = ("ECS_", "NON_ECS_", "NONECS_")
 _SMALL_LETTERS = {name.lower(): name for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")}
 
 
 def json_file_of(path: Path) -> Path:
-    """Return where the JSON file beside a settings file lies: ``.json`` behind its name."""
+    """Return the path of the JSON file that belongs to a settings file: its name plus ``.json``."""
     return path.with_name(f"{path.name}.json")
 
 
@@ -49,18 +49,18 @@ def load(
 ) -> Settings:
     """Return the settings: environment, files (a later one wins), JSON file, defaults.
 
-    An empty value counts as not given. Reading files blocks; call it before the event loop runs.
+    An empty value counts as not set. Reading files blocks; call this before the event loop runs.
 
     Args:
-        environ: the process environment; only names known here or beginning with ``ECS_`` count.
-        files: ``KEY=VALUE`` files; a missing one is skipped.
-        required: raise when one of the files is missing.
-        json_file: the JSON file, where ``ECS_AGENT_CONFIG_FILE_PATH`` names no other; by default
-            the one beside the last of ``files``.
+        environ: the process environment; only known names and names with an ECS prefix are read.
+        files: ``KEY=VALUE`` files; a missing file is skipped.
+        required: raise if one of the files is missing.
+        json_file: the JSON file, unless ``ECS_AGENT_CONFIG_FILE_PATH`` names another; by default
+            the one next to the last of ``files``.
 
     Raises:
-        ConfigError: one line per problem, each naming the variable, where it was set, what is wrong
-            and the mend.
+        ConfigError: one line per problem, each with the variable, where it was set, what is wrong
+            and how to fix it.
     """
     warnings: list[str] = []
     problems: list[str] = []
@@ -89,10 +89,10 @@ def load(
         except ValueError as error:
             line = _message(variable, value_given, str(error))
             if _is_foreign(variable, value_given):
-                warnings.append(f"{line}; it is left aside")
+                warnings.append(f"{line}; it is ignored")
             else:
                 problems.append(line)
-    # Source: ecs-agent/utils/httpproxy: the one serves for both where the other is not given.
+    # Source: ecs-agent/utils/httpproxy: HTTP_PROXY is used for both if HTTPS_PROXY is not set.
     if "http_proxy" in chosen:
         chosen.setdefault("https_proxy", chosen["http_proxy"])
     if not problems:
@@ -113,7 +113,7 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
 
 
 def _layer(values: Iterable[Given]) -> dict[str, Given]:
-    """Return what one place gives; the small-letter name of a proxy yields to the other."""
+    """Return the values of one source; the upper-case name of a proxy wins over the lower-case one."""
     layer = {value.name: value for value in values if value.value}
     for small, name in _SMALL_LETTERS.items():
         if (value := layer.pop(small, None)) is not None:
@@ -122,17 +122,17 @@ def _layer(values: Iterable[Given]) -> dict[str, Given]:
 
 
 def _json_content(given: Mapping[str, Given], otherwise: Path | None) -> FileContent:
-    """Return what the JSON file says: the one that was named, else ``otherwise``."""
+    """Return the content of the JSON file: the one that was named, or ``otherwise``."""
     named = given.get("ECS_AGENT_CONFIG_FILE_PATH")
     try:
         path = otherwise if named is None else parse_path(named.value)
     except ValueError:
-        path = None  # told with the other values that cannot be read
+        path = None  # reported with the other invalid values
     return FileContent(values={}) if path is None else read_json(path, named=named is not None)
 
 
 def _is_foreign(variable: Variable, given: Given) -> bool:
-    """Tell whether a value was meant for other programs too: such a mistake must not end ours."""
+    """Tell whether other programs read this value too: a mistake in it must not stop the agent."""
     return given.origin == ENVIRONMENT and variable.name in _SMALL_LETTERS.values()
 
 
@@ -152,20 +152,20 @@ def _parse(variable: Variable, given: Given, warnings: list[str]) -> Any:
     limits = [f"at least {low:g}{unit}"] if low is not None else []
     limits += [f"at most {high:g}{unit}"] if high is not None else []
     if bounds.outside == "refuse":
-        raise ValueError(f"is out of range; write {' and '.join(limits)}")
+        raise ValueError(f"is out of range; use {' and '.join(limits)}")
     if bounds.outside == "default":
         value = variable.kind.parse(variable.default_text)
     else:
         value = type(value)(low if low is not None and value < low else high)
     warnings.append(
         f"{given.origin}: {variable.name} must be {' and '.join(limits)}; "
-        f"{given.value} is taken as {value:g}{unit}"
+        f"{given.value} is changed to {value:g}{unit}"
     )
     return value
 
 
 def _message(variable: Variable, given: Given, wrong: str) -> str:
-    may_be_secret = variable.kind.secret or "@" in given.value  # in a URL: name and password
+    may_be_secret = variable.kind.secret or "@" in given.value  # a URL with a password
     shown = "its value" if may_be_secret else repr(given.value[:80])
     return f"{given.origin}: {variable.name}: {shown} {wrong}"
 
@@ -184,7 +184,7 @@ def _unknown(given: Mapping[str, Given]) -> list[str]:
 
 
 def _without_effect(given: Mapping[str, Given]) -> list[str]:
-    """Return at most one line that lists what was given in vain."""
+    """Return at most one line that lists the settings without effect."""
     known = _by_name()
     names = [
         value.name if value.name in WITHOUT_EFFECT else f"{value.name}{_guess(value.name, known)}"

@@ -1,11 +1,11 @@
 """The table of settings: one field of ``Settings`` per variable, with its syntax and default.
 
-Pure data. Names, defaults and bounds follow the Amazon ECS agent 1.105.1 (with the values that its
-packages inject where those differ); what differs from it, and what is ours alone, is said in the
-text of each setting, which is also the text of ``docs/configuration.md``.
+Pure data. Names, defaults and bounds follow the Amazon ECS agent 1.105.1 (or the values that its
+packages set, if those differ). The text of each setting states differences and additions; it is also
+the text of ``docs/configuration.md``.
 """
 
-# ruff: noqa: RUF009 - setting returns a dataclass field, made once per class as any other
+# ruff: noqa: RUF009 - setting returns a dataclass field, created once per class like any other
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(Joining):
-    """Every setting that has an effect. Durations are seconds; safe to share, never changes."""
+    """Every setting that has an effect. Durations are in seconds. Immutable and safe to share."""
 
     # This host
     json_file: Path | None = setting(
         "ECS_AGENT_CONFIG_FILE_PATH",
         values.PATH,
         "",
-        "Settings as JSON, under the names that the Amazon ECS agent has for them.",
-        note="the last `ecs.config` with `.json` behind its name",
+        "Settings as JSON, with the names that the Amazon ECS agent uses.",
+        note="the name of the last `ecs.config` plus `.json`",
         empty=NoneType,
     )
     docker_host: str = setting(
@@ -44,14 +44,14 @@ class Settings(Joining):
         "ECS_AGENT_SOCKET",
         values.PATH,
         "/run/ecs-agent/agent.sock",
-        "Unix socket for `ecs-agent status`, `tasks`, `why` and the like; root only.",
+        "Unix socket for `ecs-agent status`, `tasks`, `why` and so on; only root may use it.",
         ours=True,
     )
     data_dir: Path = setting(
         "ECS_DATADIR",
         values.PATH,
         "/var/lib/ecs/data",
-        "Directory of the agent's state; made at start, mode 0700.",
+        "Directory of the agent's state; created at start with mode 0700.",
     )
     engine_auth_type: str = setting(
         "ECS_ENGINE_AUTH_TYPE",
@@ -79,13 +79,13 @@ class Settings(Joining):
         "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER",
         values.DURATION,
         "0",
-        "A random time up to this is added to the wait.",
+        "The agent adds a random time up to this to the wait.",
     )
     container_stop_timeout_s: float = setting(
         "ECS_CONTAINER_STOP_TIMEOUT",
         values.DURATION,
         "30s",
-        "Time between SIGTERM and SIGKILL, where the container definition gives none.",
+        "Time between SIGTERM and SIGKILL if the container definition sets none.",
         bounds=Bounds(low=1),
     )
     container_start_timeout_s: float = setting(
@@ -117,13 +117,13 @@ class Settings(Joining):
         values.choice("default", "always", "once", "prefer-cached"),
         "default",
         "When images are pulled: `default` pulls and falls back to the local copy, `always` pulls, "
-        "`once` pulls what this agent has not pulled yet, `prefer-cached` pulls what is missing.",
+        "`once` pulls images that this agent has not pulled yet, `prefer-cached` pulls missing images.",
     )
     image_pull_inactivity_timeout_s: float = setting(
         "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",
         values.DURATION,
         "1m",
-        "A pull without progress for this long has failed.",
+        "A pull without progress for this long fails.",
         bounds=Bounds(low=60),
     )
     image_pull_timeout_s: float = setting(
@@ -152,7 +152,7 @@ class Settings(Joining):
         "ECS_TASK_POOL_CIDR",
         values.IPV4_NETWORK,
         "10.207.0.0/20",
-        "Addresses for tasks in `awsvpc` mode; the first is the bridge's. Must not overlap a "
+        "Addresses for tasks in `awsvpc` mode; the bridge gets the first one. Must not overlap a "
         "network that the host or its tasks need to reach.",
         ours=True,
     )
@@ -160,7 +160,7 @@ class Settings(Joining):
         "ECS_TASK_BRIDGE",
         values.INTERFACE,
         "ecs-br0",
-        "Bridge that connects the tasks; made by the agent.",
+        "Bridge that connects the tasks; the agent creates it.",
         ours=True,
     )
     task_dns_servers: tuple[str, ...] = setting(
@@ -175,7 +175,7 @@ class Settings(Joining):
         "ECS_TASK_MTU",
         values.INT,
         "0",
-        "MTU of task interfaces; 0 takes that of the host's default route.",
+        "MTU of task interfaces; 0 means the MTU of the host's default route.",
         bounds=Bounds(0, 65535, "refuse"),
         ours=True,
     )
@@ -183,7 +183,7 @@ class Settings(Joining):
         "ECS_AWSVPC_BLOCK_IMDS",
         values.BOOL,
         "false",
-        "Keep `awsvpc` tasks from the instance metadata address, 169.254.169.254.",
+        "Block the instance metadata address, 169.254.169.254, for `awsvpc` tasks.",
     )
     warm_sandboxes: int = setting(
         "ECS_WARM_SANDBOXES",
@@ -197,7 +197,7 @@ class Settings(Joining):
         "ECS_FIREWALL_TABLE",
         values.TABLE,
         "ecs_agent",
-        "nftables table that holds all our rules.",
+        "nftables table for all rules of the agent.",
         ours=True,
     )
 
@@ -209,14 +209,14 @@ class Settings(Joining):
         "ECS_POLLING_METRICS_WAIT_DURATION",
         values.DURATION,
         "10s",
-        "Time between two samples. Amazon's agent allows 5s and more; ours reads counters itself.",
+        "Time between two samples. Amazon's agent requires at least 5s.",
         bounds=Bounds(1, 20),
     )
     prometheus: bool = setting(
         "ECS_ENABLE_PROMETHEUS_METRICS",
         values.BOOL,
         "false",
-        "Serve Prometheus text at `/metrics` on the loopback.",
+        "Serve Prometheus metrics at `/metrics` on loopback.",
     )
     prometheus_port: int = setting(
         "ECS_PROMETHEUS_PORT",
@@ -245,37 +245,37 @@ class Settings(Joining):
         "ECS_LOGFILE",
         values.PATH,
         "",
-        "File that log lines are written to, besides standard error.",
+        "File for log lines, in addition to standard error.",
         empty=NoneType,
     )
     log_rollover: Literal["size", "hourly", "none"] = setting(
         "ECS_LOG_ROLLOVER_TYPE",
         values.choice("size", "hourly", "none"),
         "size",
-        "When the log file is begun anew.",
+        "When the agent starts a new log file.",
     )
     log_max_file_size_mb: float = setting(
         "ECS_LOG_MAX_FILE_SIZE_MB",
         values.NUMBER,
         "5",
-        "Size in megabytes at which the log file is begun anew.",
+        "Size in megabytes at which the agent starts a new log file.",
         bounds=Bounds(low=0.1, outside="default"),
     )
     log_max_roll_count: int = setting(
         "ECS_LOG_MAX_ROLL_COUNT",
         values.INT,
         "24",
-        "Old log files that are kept.",
+        "Number of old log files to keep.",
         bounds=Bounds(low=1, outside="default"),
     )
 
     cluster_given: bool = False
-    """Whether ``ECS_CLUSTER`` was given: only a host without it may make the cluster `default`."""
+    """Whether ``ECS_CLUSTER`` is set: only a host without it may create the cluster `default`."""
 
     warnings: tuple[str, ...] = ()
-    """One line each: settings without effect, values moved into their bounds. For the log."""
+    """One line per setting without effect and per value moved into its bounds. For the log."""
 
 
 def variables() -> dict[str, Variable]:
-    """Return every setting by the name of its field, in the order of the table."""
+    """Return every setting by field name, in the order of the table."""
     return {f.name: f.metadata["variable"] for f in fields(Settings) if "variable" in f.metadata}

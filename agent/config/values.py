@@ -1,9 +1,9 @@
 """Value syntax of settings: each ``Kind`` turns text into one typed value.
 
-Pure. A parser raises ``ValueError`` whose text says what was wrong and how to mend it, without
-repeating the value (``loader`` adds it, unless the setting is a secret). Source of the syntax: the
-Amazon ECS agent 1.105.1 (Go ``ParseBool``, Go durations, strict JSON); where that agent warns and
-goes on with a default, ours refuses, because a typing error must not silently change a host.
+Pure. A parser raises a ``ValueError`` that says what is wrong and how to fix it, without the value
+(``loader`` adds it unless the setting is a secret). Source of the syntax: the Amazon ECS agent 1.105.1
+(Go ``ParseBool``, Go durations, strict JSON). Where that agent warns and uses a default, this one
+refuses the value, because a typing error must not silently change a host.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ LOGGING_DRIVERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One value syntax: its name for documentation, and its parser."""
+    """One value syntax: its name in the documentation, and its parser."""
 
     label: str
     parse: Callable[[str], Any]
     secret: bool = False
-    """Whether the text must not be shown, not even where it is wrong."""
+    """Whether the text must not be shown, even if it is invalid."""
     holds_password: bool = False
-    """Whether it is a URL that may carry a password in front of its host."""
+    """Whether it is a URL that may contain a password."""
 
 
 class SecretText:
-    """Text that must not be shown: only ``reveal`` gives it out."""
+    """Text that must not be shown; only ``reveal`` returns it."""
 
     __slots__ = ("_text",)
 
@@ -128,11 +128,11 @@ def parse_duration_s(text: str) -> float:
 
 
 def parse_int(text: str) -> int:
-    """Parse a decimal whole number."""
+    """Parse a decimal integer."""
     if re.fullmatch(r"[+-]?[0-9]{19,}", text):
         raise ValueError("is too large; write a smaller number")
     if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
-        raise ValueError("is not a whole number; write decimal digits only")
+        raise ValueError("is not an integer; write only decimal digits")
     return int(text)
 
 
@@ -150,8 +150,8 @@ def parse_string_map(text: str) -> dict[str, str]:
         raise ValueError(f"is not a JSON object; write for example {_MAP_EXAMPLE}")  # noqa: TRY004
     for key, item in value.items():
         if not isinstance(item, str):
-            raise ValueError(  # noqa: TRY004 - the table speaks ValueError only
-                f'holds a value that is no string under "{key}"; put it in double quotes'
+            raise ValueError(  # noqa: TRY004 - parsers only raise ValueError
+                f'has a value that is not a string at "{key}"; put it in double quotes'
             )
     return value
 
@@ -164,17 +164,17 @@ def parse_attributes(text: str) -> dict[str, str]:
 
 
 def check_attributes(attributes: Mapping[str, str]) -> None:
-    """Raise ``ValueError`` unless ECS takes these as attributes of a container instance."""
+    """Raise ``ValueError`` unless ECS accepts these as attributes of a container instance."""
     for name, value in attributes.items():
         if not _ATTRIBUTE_NAME.fullmatch(name):
             raise ValueError(
-                f"has the name {name[:140]!r}; names of attributes are 1 to 128 letters, digits or "
+                f"has the name {name[:140]!r}; attribute names have 1 to 128 letters, digits or "
                 "_ . / -"
             )
         if not _ATTRIBUTE_VALUE.fullmatch(value) or value != value.strip():
             raise ValueError(
-                f"has the value {value[:140]!r} for {name}; values of attributes are at most 128 "
-                "letters, digits, blanks or _ . : / @ -, without blanks at their ends"
+                f"has the value {value[:140]!r} for {name}; attribute values have at most 128 "
+                "letters, digits, blanks or _ . : / @ -, and no blanks at either end"
             )
 
 
@@ -186,11 +186,11 @@ def parse_tags(text: str) -> dict[str, str]:
     for key, value in found.items():
         if not 0 < len(key) <= 128 or key.lower().startswith("aws:"):
             raise ValueError(
-                f"has the key {key[:140]!r}; keys of tags are 1 to 128 characters and do not begin "
+                f"has the key {key[:140]!r}; tag keys have 1 to 128 characters and do not begin "
                 "with aws:"
             )
         if len(value) > 256:
-            raise ValueError(f"has a value of {len(value)} characters for {key}; 256 is the most")
+            raise ValueError(f"has a value of {len(value)} characters for {key}; use at most 256")
     return found
 
 
@@ -211,7 +211,7 @@ def parse_logging_drivers(text: str) -> tuple[str, ...]:
     for name in names:
         if name not in LOGGING_DRIVERS:
             known = ", ".join(sorted(LOGGING_DRIVERS))
-            raise ValueError(f'names the log driver "{name}", which is unknown; known are {known}')
+            raise ValueError(f'contains the unknown log driver "{name}"; known drivers: {known}')
     return names
 
 
@@ -223,13 +223,13 @@ def parse_addresses(text: str) -> tuple[str, ...]:
             ipaddress.ip_address(address)
         except ValueError:
             raise ValueError(
-                f'holds "{address}", which is no IP address; write for example ["192.0.2.53"]'
+                f'contains "{address}", which is not an IP address; write for example ["192.0.2.53"]'
             ) from None
     return addresses
 
 
 def parse_ipv4_network(text: str) -> str:
-    """Parse an IPv4 network in CIDR form with room for at least two tasks and a gateway."""
+    """Parse an IPv4 network in CIDR notation with room for a gateway and at least two tasks."""
     try:
         network = ipaddress.IPv4Network(text)
     except ValueError as error:
@@ -237,37 +237,37 @@ def parse_ipv4_network(text: str) -> str:
             f"is not an IPv4 network ({error}); write for example 10.20.0.0/16"
         ) from None
     if not 8 <= network.prefixlen <= 28:
-        raise ValueError("is too small or too large for a task pool; write a prefix of /8 to /28")
+        raise ValueError("is too small or too large for a task pool; write a prefix from /8 to /28")
     return str(network)
 
 
 def parse_port_range(text: str) -> tuple[int, int]:
-    """Parse ``first-last``, both of them ports."""
+    """Parse ``first-last``, both ports."""
     match = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text.replace(" ", ""))
     if match is None:
         raise ValueError("is not a port range; write for example 49153-65535")
     first, last = int(match[1]), int(match[2])
     if not 0 < first <= last < 65536:
-        raise ValueError("is not a range of ports 1 to 65535; write the lower port first")
+        raise ValueError("is not a range within ports 1 to 65535; write the lower port first")
     return first, last
 
 
 def parse_text(text: str) -> str:
-    """Parse one line of any text."""
+    """Parse one line of text."""
     if not text.isprintable():
-        raise ValueError("holds a control character; remove it")
+        raise ValueError("contains a control character; remove it")
     return text
 
 
 def parse_name(text: str) -> str:
-    """Parse a name without blanks: of a profile, of an operating system."""
+    """Parse a name without blanks, for example of a profile or an operating system."""
     if not _NAME_TEXT.fullmatch(text):
-        raise ValueError("is not a name; write at most 128 letters, digits, dots, dashes and _")
+        raise ValueError("is not a valid name; use at most 128 letters, digits, dots, dashes and _")
     return text
 
 
 def parse_region(text: str) -> str:
-    """Parse the name of an AWS region; it becomes part of host names."""
+    """Parse the name of an AWS region, which becomes part of host names."""
     if not _REGION.fullmatch(text):
         raise ValueError("is not a region; write for example eu-central-1")
     return text
@@ -276,14 +276,14 @@ def parse_region(text: str) -> str:
 def parse_secret(text: str) -> SecretText:
     """Check that a secret is one word, and hide it."""
     if not text.isprintable() or _BLANK.search(text):
-        raise ValueError("holds a blank or a control character; remove it")
+        raise ValueError("contains a blank or a control character; remove it")
     return SecretText(text)
 
 
 def parse_path(text: str) -> Path:
     """Parse an absolute path."""
     if not text.startswith("/") or "\0" in text:
-        raise ValueError("is not an absolute path; begin it with /")
+        raise ValueError("is not an absolute path; start it with /")
     return Path(text)
 
 
@@ -291,7 +291,7 @@ def parse_interface_name(text: str) -> str:
     """Parse the name of a network interface (at most 15 characters)."""
     if not _INTERFACE_NAME.fullmatch(text):
         raise ValueError(
-            "is not an interface name; write at most 15 letters, digits, dots, dashes, underscores"
+            "is not an interface name; use at most 15 letters, digits, dots, dashes, underscores"
         )
     return text
 
@@ -299,7 +299,7 @@ def parse_interface_name(text: str) -> str:
 def parse_table_name(text: str) -> str:
     """Parse the name of an nftables table."""
     if not _TABLE_NAME.fullmatch(text):
-        raise ValueError("is not a table name; write letters, digits and underscores")
+        raise ValueError("is not a table name; use letters, digits and underscores")
     return text
 
 
@@ -307,7 +307,7 @@ def parse_cluster(text: str) -> str:
     """Parse a cluster's name or ARN."""
     if not _CLUSTER.fullmatch(text):
         raise ValueError(
-            "is not a cluster name or ARN; write letters, digits, dashes and underscores"
+            "is not a cluster name or ARN; use letters, digits, dashes and underscores"
         )
     return text
 
@@ -321,7 +321,7 @@ def parse_json_secret(text: str) -> SecretText:
 
 
 def choice(*words: str) -> Kind:
-    """Return the kind that takes one of the words."""
+    """Return the kind that accepts one of the words."""
 
     def parse(text: str) -> str:
         if text not in words:
@@ -336,7 +336,7 @@ def _json(text: str, *, example: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"is not JSON ({error.msg} at character {error.pos + 1}); write for example {example}"
+            f"is not valid JSON ({error.msg} at character {error.pos + 1}); write for example {example}"
         ) from None
     except RecursionError:
         raise ValueError("is JSON nested too deeply") from None

@@ -1,4 +1,4 @@
-"""One row of the table of settings: what is known of a variable but its value. Pure data."""
+"""One row of the table of settings: everything about a variable except its value. Pure data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What happens to a number outside its range: it is moved to the edge, or dropped."""
+    """The range of a number, and whether a value outside is clamped, ignored or refused."""
 
     low: float | None = None
     high: float | None = None
@@ -22,23 +22,23 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """Everything that is known of one setting but its value."""
+    """Everything about one setting except its value."""
 
     name: str
     kind: Kind
     default_text: str
-    """The default as an operator would write it; empty for none."""
+    """The default as an operator would write it; empty if there is none."""
     doc: str
     bounds: Bounds | None = None
     ours: bool = False
-    """True where the Amazon ECS agent has no such variable."""
+    """True if the Amazon ECS agent has no such variable."""
     amazon_only: bool = False
-    """True where it has no effect on a host with ``ECS_CONTROL_ENDPOINT``."""
+    """True if it has no effect on a host with ``ECS_CONTROL_ENDPOINT``."""
     note: str = ""
-    """The default in words, where it depends on the host."""
+    """The default in words, if it depends on the host."""
 
 
-def setting(  # noqa: PLR0913 - a row of the table has as many columns
+def setting(  # noqa: PLR0913 - one parameter per column of the table
     name: str,
     kind: Kind,
     default_text: str,
@@ -50,7 +50,7 @@ def setting(  # noqa: PLR0913 - a row of the table has as many columns
     note: str = "",
     empty: Callable[[], Any] = str,
 ) -> Any:
-    """Describe one field; ``empty`` makes its value when ``default_text`` is empty."""
+    """Describe one field; ``empty`` creates its value if ``default_text`` is empty."""
     variable = Variable(name, kind, default_text, doc, bounds, ours, amazon_only, note)
     metadata = {"variable": variable}
     make = (lambda: kind.parse(default_text)) if default_text else empty

@@ -305,7 +305,7 @@ class LongPoll:
         """Give the orders to the engine; False when it could not take them, so that they come again."""
         try:
             with self._promise.within(TAKE_LIMIT_S, "taking orders"):
-                await self._take(orders, identity.control_id)
+                await self._take(orders, identity.control_id, identity.instance_arn)
         except StateFailure as error:
             # The store has logged it.
             self._trouble = f"orders could not be taken: {error}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from msgspec import Struct, field
 
 from agent.model.resources import HostResources
-from agent.model.wire import Assignments
 
 if TYPE_CHECKING:
     import asyncio
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Credentials
     from agent.model.promise import Promise
     from agent.model.telemetry import TaskFacts
+    from agent.model.wire import Assignments
 
 
 class RegisterInfo(Struct, frozen=True, kw_only=True):
@@ -37,11 +37,23 @@ class RegisterInfo(Struct, frozen=True, kw_only=True):
 DescribeHost = Callable[[], RegisterInfo]
 """Called on the event loop before each registration; must not block."""
 
-TakeAssignments = Callable[[Assignments, str], Awaitable[None]]
-"""Takes orders with the id of the control endpoint that gave them; returns when they are durable.
 
-Must be safe to repeat: the same orders come again after a failure or a restart.
-"""
+class TakeAssignments(Protocol):
+    """Takes orders; returns when they are durable.
+
+    Must be safe to repeat: the same orders come again after a failure or a restart.
+    """
+
+    def __call__(
+        self, assignments: Assignments, control_id: str, instance: str = ""
+    ) -> Awaitable[None]:
+        """Take orders that a control gave to a container instance.
+
+        Args:
+            assignments: the orders.
+            control_id: id of the control endpoint.
+            instance: ARN of the instance; empty where ``control_id`` names it.
+        """
 
 
 class TaskHost(Protocol):

@@ -114,7 +114,7 @@ class Registration:
             raise ConfigError(
                 f"ECS_CLUSTER is {self._cluster!r}, but this host is registered in {cluster!r}"
                 f" ({self._store.path}): set ECS_CLUSTER={cluster}, or take the host out of that"
-                f" cluster and remove the file to register anew"
+                f" cluster and remove the file, and the one that ends in .identity, to register anew"
             )
         self._saved_arn = await self._store.get_meta(INSTANCE) or ""
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Protocol
 
+from agent.control import host_identity
 from agent.control.long_poll import LongPoll, LongPollSettings
 from agent.errors import AwsUnavailable, ConfigError
 from agent.state import Store
@@ -56,7 +57,7 @@ class LongPollWay:
 
     async def open_store(self, path: Path) -> Store:
         """Open the agent's state."""
-        return await Store.open(path)
+        return await Store.open(path, kept_twice=host_identity.KEPT)
 
     def control(
         self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from agent import escapes
+from agent.controlplane import report_rules
 from agent.model import reasons
 from agent.model.status import Health
 
@@ -49,21 +51,6 @@ _DEFAULT_REASONS = {
 REMEMBERED_CHANGES = 64
 """How many ids a task remembers; an agent repeats only what it has not seen answered, in order."""
 
-_TASK_ORDER = (
-    *("PROVISIONING", "PENDING", "ACTIVATING", "RUNNING"),
-    *("DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"),
-)
-_CONTAINER_ORDER = ("PENDING", "RUNNING", "STOPPED")
-_ATTACHMENT_ORDER = (
-    *("PRECREATED", "CREATED", "ATTACHING", "ATTACHED"),
-    *("DETACHING", "DETACHED", "DELETED"),
-)
-_TIMES = (
-    *("at", "pull_started_at", "pull_stopped_at", "started_at", "stopping_at"),
-    *("execution_stopped_at", "stopped_at"),
-)
-_LATEST = 32_503_680_000.0
-"""The year 3000: what lies behind it breaks the clients that would be shown it."""
 ENI = "ElasticNetworkInterface"
 
 
@@ -71,14 +58,14 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
     """Return the record after a report; the same object when the report says nothing new.
 
     Raises:
-        ValueError: the report has a status that no task or container has; apply nothing of it.
+        OutOfBounds: no agent should send such a report; apply nothing of it.
     """
-    check(change)
+    report_rules.check(change)
     if change.id in task.recent_changes or task.last_status == "STOPPED":
         return task
     attachments = _attachments(task, change)
     containers = [_container(c, change, attachments) for c in task.containers]
-    status = _later(task.last_status, change.status, _TASK_ORDER)
+    status = _later(task.last_status, change.status, report_rules.TASK_STATUSES)
     changed = replace(
         task,
         last_status=status,
@@ -121,28 +108,6 @@ def with_health(task: TaskRecord, health: Mapping[str, Health]) -> TaskRecord:
     )
 
 
-def check(change: TaskChange) -> None:
-    """Raise ``ValueError`` for a report that no agent should send, naming what is wrong."""
-    if not change.id:
-        raise ValueError("id is empty")
-    for name in _TIMES:
-        if not 0 <= getattr(change, name) <= _LATEST:
-            raise ValueError(f"{name} is no Unix time")
-    if change.status not in _TASK_ORDER:
-        raise ValueError(f"status {change.status[:32]!r} is none of a task")
-    for container in change.containers:
-        if container.status not in _CONTAINER_ORDER:
-            raise ValueError(
-                f"container {container.container_name[:64]!r}: status {container.status[:32]!r} "
-                "is none of a container"
-            )
-        if container.exit_code is not None and not -(2**31) <= container.exit_code < 2**31:
-            raise ValueError(f"container {container.container_name[:64]!r}: exitCode is none")
-    for attachment in change.attachments:
-        if attachment.status not in _ATTACHMENT_ORDER:
-            raise ValueError(f"attachment status {attachment.status[:32]!r} is none")
-
-
 def stop_without_agent(task: TaskRecord, *, code: str, reason: str, now: float) -> TaskRecord:
     """Return the record of a task that ends because nobody is left to run it.
 
@@ -167,6 +132,11 @@ def stop_without_agent(task: TaskRecord, *, code: str, reason: str, now: float) 
         settled_at=now,
         version=task.version + 1,
     )
+
+
+def _told(reason: str) -> str:
+    """Return a reason as it is kept: cut, and nothing that could command a client's terminal."""
+    return reasons.clip(escapes.shown(reason, keep="\n\t"))
 
 
 def _later(old: str, new: str, order: tuple[str, ...]) -> str:
@@ -195,11 +165,11 @@ def _reported(
     given = container.image.partition("@")[2] if runtime_id else ""
     return replace(
         container,
-        last_status=_later(container.last_status, report.status, _CONTAINER_ORDER),
+        last_status=_later(container.last_status, report.status, report_rules.CONTAINER_STATUSES),
         runtime_id=runtime_id,
         image_digest=report.image_digest or container.image_digest or given,
         exit_code=report.exit_code if report.status == "STOPPED" else container.exit_code,
-        reason=reasons.clip(report.reason),
+        reason=_told(report.reason),
         health_status=report.health_status.value,
         network_bindings=report.network_bindings or container.network_bindings,
         network_interfaces=_interfaces(report, attachments) or container.network_interfaces,
@@ -222,10 +192,16 @@ def _attachments(task: TaskRecord, change: TaskChange) -> list[AttachmentRecord]
             old = attachments[index]
             attachments[index] = replace(
                 old,
-                status=_later(old.status, report.status, _ATTACHMENT_ORDER),
-                details=old.details | report.details,
+                status=_later(old.status, report.status, report_rules.ATTACHMENT_STATUSES),
+                details=_merged(old.details, report.details),
             )
     return attachments
+
+
+def _merged(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
+    """Return details after a report: however many of them tell of others, they stay few."""
+    both = (old | new).items()
+    return dict(list(both)[: report_rules.DETAILS_MOST])
 
 
 def _index_of(attachments: list[AttachmentRecord], report: AttachmentChange) -> int | None:
@@ -259,7 +235,7 @@ def _stopping(task: TaskRecord, change: TaskChange) -> TaskRecord:
     code = task.stop_code or (change.stop_code if change.stop_code in STOP_CODES else "")
     if not code:
         code = ESSENTIAL_EXITED if _ever_ran(task) else FAILED_TO_START
-    reason = task.stopped_reason or reasons.clip(change.reason) or _DEFAULT_REASONS.get(code, "")
+    reason = task.stopped_reason or _told(change.reason) or _DEFAULT_REASONS.get(code, "")
     return replace(
         task,
         desired_status="STOPPED",

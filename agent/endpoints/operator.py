@@ -18,6 +18,9 @@ does not answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +31,8 @@ from agent.endpoints import unix_socket
 from agent.endpoints.http import Refused, answer, application, runner
 from agent.endpoints.lookup import find
 from agent.errors import ConfigError, RuntimeFailure
+from agent.inotify import DirectoryWatch
+from agent.model.views import RepairView
 
 if TYPE_CHECKING:
     import socket
@@ -41,8 +46,16 @@ if TYPE_CHECKING:
 _FIRST_BYTES_S = 0.5
 """A failing log fails within this, and is answered with a ``Problem``; a quiet one begins empty."""
 
-LOOK_EVERY_S = 5.0
-"""How often the socket is looked for: nothing tells of its removal that would cost less."""
+LOOK_EVERY_S = 60.0
+"""How often the socket is looked for although the kernel tells of its removal."""
+
+UNTOLD_LOOK_EVERY_S = 5.0
+"""How often it is looked for where the kernel gives no watch, and while it cannot be made."""
+
+CALM_S = 0.1
+"""Least time between two looks: who removes it time and again must not keep the agent busy."""
+
+_REMEMBERED = 20
 
 _LISTED = 8
 """How many containers a message names."""
@@ -66,6 +79,8 @@ class OperatorSocket:
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._followers: set[asyncio.Task[Any]] = set()
+        self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
+        """The newest times that others removed the socket, oldest first."""
         self.problem = ""
         """Why the socket is not where it belongs; empty when it is."""
 
@@ -102,19 +117,35 @@ class OperatorSocket:
         A process goes on to listen on a socket that nobody can find any more, and the command line
         would say that no agent runs. One that somebody else has put there is left alone.
         """
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if await asyncio.to_thread(unix_socket.identity, self._path) != (0, 0):
-                continue
-            try:
-                await self._listen_again()
-            except (ConfigError, OSError) as error:
-                if not self.problem:
-                    _log.error("the operator socket cannot be made again", error=str(error))
-                self.problem = f"the operator socket was removed and cannot be made: {error}"
-            else:
-                self.problem = ""
-                _log.warning("the operator socket was removed; made again", path=str(self._path))
+        with contextlib.ExitStack() as cleanup:
+            news = _watch_of()
+            if news is not None:
+                cleanup.callback(news.close)
+            while True:
+                # Watched before it is looked for, so that no removal falls in between.
+                is_told = await asyncio.to_thread(_begin, news, self._path.parent)
+                if await asyncio.to_thread(unix_socket.identity, self._path) == (0, 0):
+                    await self._make_again()
+                    await asyncio.sleep(CALM_S)
+                    if not self.problem:
+                        continue  # its directory may be a new one, which nobody watches yet
+                wait_s = LOOK_EVERY_S if is_told and not self.problem else UNTOLD_LOOK_EVERY_S
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await (news.changed() if news is not None and is_told else _forever())
+                        await asyncio.sleep(CALM_S)
+
+    async def _make_again(self) -> None:
+        try:
+            await self._listen_again()
+        except (ConfigError, OSError) as error:
+            if not self.problem:
+                _log.error("the operator socket cannot be made again", error=str(error))
+            self.problem = f"the operator socket was removed and cannot be made: {error}"
+            return
+        self.problem = ""
+        self.repairs.append(RepairView(at=time.time(), found="the operator socket was removed"))
+        _log.warning("the operator socket was removed; made again", path=str(self._path))
 
     async def _listen_again(self) -> None:
         served, old = self._runner, self._site
@@ -168,6 +199,35 @@ class OperatorSocket:
 
     def _meant(self, request: web.Request) -> Meant:
         return find(self._agent.task_views(), request.match_info["task"])
+
+
+def _watch_of() -> DirectoryWatch | None:
+    """Return what tells of removals; None where the kernel gives none, which is logged."""
+    try:
+        return DirectoryWatch()
+    except OSError as error:
+        _log.warning(
+            "no news of the operator socket's removal; it is looked for",
+            error=str(error),
+            every_s=UNTOLD_LOOK_EVERY_S,
+            mend="raise fs.inotify.max_user_instances",
+        )
+        return None
+
+
+def _begin(news: DirectoryWatch | None, directory: Path) -> bool:
+    """Watch a directory; tell whether its news will come. Blocks on the file system."""
+    if news is None:
+        return False
+    try:
+        news.watch(directory)
+    except OSError:
+        return False
+    return True
+
+
+async def _forever() -> None:
+    await asyncio.get_running_loop().create_future()
 
 
 def _choose(meant: Meant, name: str) -> ContainerView:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from agent.model.resources import Wait
     from agent.model.task import TaskRecord
     from agent.model.telemetry import TaskFacts
-    from agent.model.views import TaskView
+    from agent.model.views import RepairView, TaskView
     from agent.model.wire import Assignments
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
@@ -180,11 +180,19 @@ class Engine:
 
     # -- orders -----------------------------------------------------------------------------------
 
-    async def apply(self, assignments: Assignments, control_id: str) -> None:
+    async def apply(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         """Take over what control wants; durable when it returns. Safe to repeat.
 
-        Stops come first. With a full set, tasks that the same control ordered and no longer lists
-        are stopped; tasks of another control are left alone.
+        Stops come first. With a full set, tasks are stopped that the same control ordered for the
+        same container instance and no longer lists. A full set says nothing of the others: of
+        another control's, and of those from before this host was registered anew, which stay until
+        control says of one of them that it does not want it.
+
+        Args:
+            assignments: what control wants.
+            control_id: which control it is.
+            instance: ARN of the container instance that this host is to it; empty where
+                ``control_id`` says it.
 
         Raises:
             StateFailure: the orders cannot be written down now and must be sent again. Stops are
@@ -207,13 +215,13 @@ class Engine:
             elif order.payload is not None:
                 # Each at its own moment: what came in one order has an order as well.
                 at = self._clock.wall()
-                fresh.append(self._accept(batch, order.payload, control_id, at))
+                fresh.append(self._accept(batch, order.payload, control_id, at, instance))
             else:
                 _log.warning("task refused", task=order.arn, reason=order.reason)
                 batch.enqueue(reports.rejected(order.arn, order.reason, now, order.stop_code))
                 refused.append(order.arn)
-        if assignments.full:
-            stopping.extend(self._stop_unlisted(assignments, control_id))
+        stopping.extend(self._stop_unlisted(assignments, control_id, instance))
+        changed = [*stopping, *self._adopt_listed(assignments, control_id, instance)]
         if len(batch):
             await self._store.commit(batch)
             self._save_the_rest()
@@ -223,13 +231,13 @@ class Engine:
                 self._launch(self._add(record, graph))
         if assignments.full:
             self._watcher.allow_removal()
-        await asyncio.gather(*(runner.saved() for runner in stopping))
+        await asyncio.gather(*(runner.saved() for runner in changed))
 
     def _accept(
-        self, batch: Batch, payload: TaskPayload, control_id: str, now: float
+        self, batch: Batch, payload: TaskPayload, control_id: str, now: float, instance: str
     ) -> tuple[TaskRecord, Graph]:
         """Make the record of a new task; one that can never run is stopped with its reason."""
-        record = task.new_record(payload, origin=control_id, now=now)
+        record = task.new_record(payload, origin=control_id, now=now, instance=instance)
         graph: Graph = dict.fromkeys(record.containers, ())
         try:
             graph = admissible.check(record.payload)
@@ -244,18 +252,31 @@ class Engine:
         _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
         return record, graph
 
-    def _stop_unlisted(self, assignments: Assignments, control_id: str) -> list[Runner]:
-        listed = {a.task_arn for a in assignments.tasks}
-        stopping: list[Runner] = []
-        for arn, runner in self._runners.items():
-            record = runner.record
-            if arn in listed or record.origin != control_id:
+    def _adopt_listed(
+        self, assignments: Assignments, control_id: str, instance: str
+    ) -> list[Runner]:
+        """Take note that control wants of this instance what was ordered for another, or for none."""
+        adopted = []
+        for assignment in assignments.tasks:
+            runner = self._runners.get(assignment.task_arn)
+            if runner is None or runner.record.origin != control_id:
                 continue
-            if record.desired is DesiredStatus.RUNNING:
-                _log.warning("task is not wanted by control any more", task=arn)
-                reason = "The control endpoint no longer lists this task"
-                runner.stop(reason, "UserInitiated", ordered=True)
-                stopping.append(runner)
+            if runner.record.instance != instance:
+                runner.belongs_to(instance)
+                adopted.append(runner)
+        return adopted
+
+    def _stop_unlisted(
+        self, assignments: Assignments, control_id: str, instance: str
+    ) -> list[Runner]:
+        records = [runner.record for runner in self._runners.values()]
+        stopping = [
+            self._runners[arn] for arn in inbox.unlisted(assignments, records, control_id, instance)
+        ]
+        for runner in stopping:
+            _log.warning("task is not wanted by control any more", task=runner.record.arn)
+            reason = "The control endpoint no longer lists this task"
+            runner.stop(reason, "UserInitiated", ordered=True)
         return stopping
 
     async def stop_task(self, arn: str, reason: str) -> None:
@@ -371,6 +392,11 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    @property
+    def repairs(self) -> list[RepairView]:
+        """The newest repairs of what others changed around containers, oldest first."""
+        return list(self._tools.reconnecter.repairs)
 
     @property
     def problems(self) -> list[str]:

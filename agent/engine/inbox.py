@@ -14,9 +14,10 @@ from agent.model import reasons
 from agent.model.status import DesiredStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterable
 
     from agent.model.payload import TaskPayload
+    from agent.model.task import TaskRecord
     from agent.model.wire import Assignment, Assignments
 
 
@@ -40,6 +41,26 @@ def read(assignments: Assignments, known: Container[str]) -> list[Order]:
         if order is not None:
             orders[order.arn] = order
     return sorted(orders.values(), key=lambda order: order.payload is not None)
+
+
+def unlisted(
+    assignments: Assignments, records: Iterable[TaskRecord], control_id: str, instance: str
+) -> list[str]:
+    """Return the ARNs of tasks that a full set does not want any more.
+
+    It says nothing of tasks that another control ordered, or the same one for another container
+    instance than this host is to it now: whoever registered anew has an empty set first.
+    """
+    if not assignments.full:
+        return []
+    listed = {assignment.task_arn for assignment in assignments.tasks}
+    return [
+        record.arn
+        for record in records
+        if record.arn not in listed
+        and (record.origin, record.instance) == (control_id, instance)
+        and record.desired is DesiredStatus.RUNNING
+    ]
 
 
 def _order(assignment: Assignment, known: Container[str]) -> Order | None:

@@ -134,6 +134,14 @@ class Runner:
 
         self.post(message)
 
+    def belongs_to(self, instance: str) -> None:
+        """Control wants the task of this container instance. Durable once ``saved`` has returned."""
+
+        def message(_now: float) -> None:
+            self.record.instance = instance
+
+        self.post(message)
+
     def recheck(self, container: str) -> None:
         """Something happened to a container: ask the engine what it is."""
 

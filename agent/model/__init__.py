@@ -1,1 +1,1 @@
-"""The vocabulary of the agent: pure data, no I/O, nothing of ours imported but ``agent.errors``."""
+"""The data types of the agent: pure data, no I/O; of this project it imports only ``agent.errors``."""

@@ -1,7 +1,7 @@
-"""State changes: what the agent reports of a task, and only that.
+"""State changes: what the agent reports about a task, and nothing else.
 
-A change carries the whole of what it reports (status, containers, network), so that the newest
-change of a task tells everything even if an older one was lost at the other end.
+A change carries the complete state (status, containers, network), so that the newest change of a
+task is enough even if control lost an older one.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ class NetworkInterface(_Wire, frozen=True):
 
 
 class ManagedAgentChange(_Wire, frozen=True):
-    """Where an agent inside a container stands, for example ``ExecuteCommandAgent``."""
+    """State of an agent inside a container, for example ``ExecuteCommandAgent``."""
 
     name: str
     status: str
-    """CREATED, RUNNING or STOPPED; Amazon ECS takes these words as they are."""
+    """CREATED, RUNNING or STOPPED; sent to Amazon ECS unchanged."""
     reason: str = ""
 
 
 class ContainerChange(_Wire, frozen=True):
-    """Where one container stands."""
+    """State of one container."""
 
     container_name: str
     status: str
@@ -52,10 +52,10 @@ class ContainerChange(_Wire, frozen=True):
 
 
 class AttachmentChange(_Wire, frozen=True):
-    """Where something attached to a task or to the host stands."""
+    """State of something attached to a task or to the host."""
 
     id: str
-    """Id or ARN of the attachment as control named it, else the agent's own."""
+    """Id or ARN of the attachment as control named it; otherwise the agent's own id."""
     status: str
     """ATTACHED or DELETED."""
     type: str = "ElasticNetworkInterface"
@@ -66,15 +66,15 @@ class AttachmentChange(_Wire, frozen=True):
 class TaskChange(_Wire, frozen=True):
     """One report about one task. Times are Unix seconds.
 
-    One without a status tells of ``attachments`` alone, those of the task or, without a task, those
-    of the host. Only Amazon ECS attaches things by itself, so only its client is given such reports.
+    A change without a status reports only ``attachments``: those of the task or, without a task, those
+    of the host. Only Amazon ECS makes attachments itself, so only its client gets such reports.
     """
 
     id: str
-    """Unique for ever; control answers the second copy of an id like the first."""
+    """Never reused; control answers a repeated id like the first."""
     task_arn: str
     status: str
-    """PENDING, RUNNING or STOPPED; empty where only ``attachments`` are told of."""
+    """PENDING, RUNNING or STOPPED; empty if the change reports only ``attachments``."""
     at: float
     reason: str = ""
     stop_code: str = ""

@@ -1,7 +1,7 @@
-"""Names and ARNs: how each identifier looks and how one is derived from another.
+"""Names and ARNs: the format of each identifier and how one is derived from another.
 
-Everything that the agent creates on a host is named from the task it belongs to, so that a crash
-anywhere is healed by looking the name up again.
+The name of everything that the agent creates on a host derives from its task. After a crash, the
+agent finds its objects by computing their names again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ TaskArn = NewType("TaskArn", str)
 InstanceArn = NewType("InstanceArn", str)
 
 _NAME_LIMIT = 255
-"""Bytes of a file's name: the engine keeps a volume in a directory of its name."""
+"""Longest file name in bytes: the engine keeps each volume in a directory of that name."""
 _REVISION_LIMIT = 32
-"""Far more than a revision has that Amazon ECS counts."""
+"""Far more digits than a revision of Amazon ECS has."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 
 
@@ -36,37 +36,38 @@ def cluster_name(cluster: str) -> str:
 
 
 def interface_id(attachment_id: str) -> str:
-    """Return the id of a task's network interface, derived from that of its attachment.
+    """Return the id of a task's network interface, derived from its attachment id.
 
-    Shape ``eni-<17 hex digits>`` as EC2 gives, by which clients know an interface.
+    The form is ``eni-<17 hex digits>``, as in EC2, by which clients recognize an interface.
     """
     return f"eni-{hashlib.sha256(attachment_id.encode()).hexdigest()[:17]}"
 
 
 def container_engine_name(arn: str, family: str, revision: str, container: str) -> str:
-    """Return the name of a container in the engine; the same inputs give the same name for ever.
+    """Return the name of a container in the engine; the same inputs always give the same name.
 
-    Shape ``ecs-<family>-<revision>-<container>-<20 hex digits>`` as on Amazon ECS, where the digits
-    are random; ours come from the task ARN, so that a half-made container is found after a crash.
+    The form is ``ecs-<family>-<revision>-<container>-<20 hex digits>``, as on Amazon ECS. There the
+    digits are random; here they derive from the task ARN, so that a container whose creation was
+    interrupted is found after a crash.
     """
     return _engine_name(family, revision, container, container_digest(arn, container))
 
 
 def container_digest(arn: str, container: str) -> str:
-    """Return 20 hex digits that name a container of a task among all there ever are."""
+    """Return 20 hex digits that identify one container of one task globally."""
     return hashlib.sha256(f"{arn}\0{container}".encode()).hexdigest()[:20]
 
 
 def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str:
-    """Return the name of a task-scoped volume in the engine; derived like a container's."""
+    """Return the name of a task-scoped volume in the engine, derived like a container's name."""
     digest = hashlib.sha256(f"{arn}\0volume\0{volume}".encode()).hexdigest()[:20]
     return _engine_name(family, revision, volume, digest)
 
 
 def _engine_name(family: str, revision: str, part: str, digest: str) -> str:
-    # A name that the engine's API cannot even be asked about could never be cleaned up.
+    # The engine's API must be able to look the name up, or its object could never be removed.
     family, revision, part = (_UNSAFE.sub("", text) for text in (family, revision, part))
-    # The digest makes the name unique, so the words can be cut.
+    # The digest makes the name unique, so the other parts can be cut.
     revision = revision[:_REVISION_LIMIT]
     room = _NAME_LIMIT - len(f"ecs---{revision}-{digest}")
     if len(family) + len(part) > room:

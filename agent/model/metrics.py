@@ -1,4 +1,4 @@
-"""Samples of what tasks and the host use; the shapes shared by sampler, control and endpoints."""
+"""Samples of what tasks and the host use; types shared by sampler, control and endpoints."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
 
 
 class LinkCounters(_Wire, frozen=True):
-    """Cumulative counters of all interfaces of a namespace but loopback."""
+    """Cumulative counters of all interfaces of a namespace except loopback."""
 
     rx_bytes: int = 0
     rx_packets: int = 0
@@ -31,14 +31,14 @@ class ContainerSample(_Wire, frozen=True):
     """100 is one whole core; None for the first sample."""
     cpu_ns: int = 0
     memory_bytes: int = 0
-    """Without the page cache that can be dropped at once."""
+    """Excludes page cache that can be dropped at once."""
     memory_limit_bytes: int = 0
     pids: int = 0
     io_read_bytes: int = 0
     io_write_bytes: int = 0
     network: LinkCounters | None = None
-    """Of a container beside others with namespaces of their own (``bridge`` mode); None where the
-    task's counters say it all."""
+    """Set if each container has its own network namespace (``bridge`` mode); None if the task's
+    counters cover it."""
 
 
 class TaskSample(_Wire, frozen=True):
@@ -48,7 +48,7 @@ class TaskSample(_Wire, frozen=True):
     at: float
     containers: list[ContainerSample] = field(default_factory=list)
     network: LinkCounters | None = None
-    """None in ``host`` and ``none`` mode, where there is nothing of the task's own to count."""
+    """None in ``host`` and ``none`` mode, where the task has no interface of its own."""
     rx_bytes_per_s: float | None = None
     tx_bytes_per_s: float | None = None
 

@@ -1,8 +1,8 @@
-"""The task payload: what control orders, in the shape of the ACS ``Task``.
+"""The task payload: what control orders, in the form of the ACS ``Task``.
 
 Field names, types and defaults follow the ACS model of Amazon ECS agent 1.105.1
 (``ecs-agent/acs/model``). Unknown fields are ignored; a wrong type raises ``PayloadError`` for that
-task alone. Credentials are decoded, handed on and never written: ``without_secrets`` keeps their ids.
+task alone. Credentials are decoded, passed on and never written: ``without_secrets`` keeps their ids.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from agent.model import reasons
 from agent.model.status import Condition, DesiredStatus, NetworkMode
 
 Whole: TypeAlias = Annotated[int, Meta(ge=-(2**53), le=2**53)]
-"""A number that every part of the agent can reckon with; larger ones are no order of anybody."""
+"""An integer that every part of the agent can handle; no real order has a larger one."""
 Share: TypeAlias = Annotated[float, Meta(ge=-1e9, le=1e9)]
 
 
 class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Base of all payload shapes: immutable, camelCase, defaults left out when encoded."""
+    """Base of all payload types: immutable, camelCase, defaults omitted when encoded."""
 
 
 class PortMapping(_Wire, frozen=True):
@@ -59,10 +59,10 @@ class Dependency(_Wire, frozen=True):
 
 
 class EngineConfig(_Wire, frozen=True):
-    """Docker API bodies, overlaid on what the agent generates.
+    """Docker API bodies that override what the agent generates.
 
-    Amazon ECS sends each as JSON text, our control endpoint as an object. ``decode`` makes objects of
-    both. Text that is left is not a JSON object; its container is refused when it is built.
+    Amazon ECS sends each as JSON text, our control endpoint as an object. ``decode`` turns both into
+    objects. Text that remains is not a JSON object; its container is refused when it is built.
     """
 
     version: str | None = None
@@ -76,7 +76,7 @@ class RestartPolicy(_Wire, frozen=True):
     enabled: bool = False
     ignored_exit_codes: list[Whole] = field(default_factory=list)
     restart_attempt_period: Whole = 0
-    """Seconds a container must have run before it may be restarted again."""
+    """Seconds that a container must have run before it may be restarted."""
 
 
 class Secret(_Wire, frozen=True):
@@ -117,7 +117,7 @@ class Container(_Wire, frozen=True):
     cpu: Whole = 0
     """CPU units, 1024 to a core."""
     memory: Whole = 0
-    """Hard limit in MiB; 0 for none."""
+    """Hard limit in MiB; 0 means no limit."""
     essential: bool = True
     privileged: bool = False
     environment: dict[str, str] = field(default_factory=dict)
@@ -131,11 +131,11 @@ class Container(_Wire, frozen=True):
     overrides: str | dict[str, Any] | None = None
     """Only ``command`` is allowed; as JSON text or as an object."""
     health_check_type: str | None = None
-    """``docker`` when the health is to be reported."""
+    """``docker`` if the agent must report the health."""
     start_timeout: Whole = 0
-    """Seconds that others wait for this container's condition; 0 for ever."""
+    """Seconds that others wait for this container's condition; 0 means no limit."""
     stop_timeout: Whole = 0
-    """Seconds between SIGTERM and SIGKILL; 0 for the agent's default."""
+    """Seconds between SIGTERM and SIGKILL; 0 means the agent's default."""
     restart_policy: RestartPolicy | None = None
     registry_authentication: dict[str, Any] | None = None
     secrets: list[Secret] = field(default_factory=list)
@@ -145,7 +145,7 @@ class Container(_Wire, frozen=True):
 
 
 class HostVolume(_Wire, frozen=True):
-    """A path of the host, or nothing for a volume that lives as long as the task."""
+    """A path on the host; empty for a volume that lives as long as the task."""
 
     source_path: str = ""
 
@@ -161,7 +161,7 @@ class Volume(_Wire, frozen=True):
 
 
 class Association(_Wire, frozen=True):
-    """A device given to containers of the task; ``gpu`` names a GPU by its UUID."""
+    """A device assigned to containers of the task; ``gpu`` names a GPU by its UUID."""
 
     name: str = ""
     type: str = ""
@@ -169,7 +169,7 @@ class Association(_Wire, frozen=True):
 
 
 class Attachment(_Wire, frozen=True):
-    """A thing attached to the task by control, for example its network interface."""
+    """Something that control attached to the task, for example its network interface."""
 
     attachment_arn: str = ""
     attachment_type: str = ""
@@ -227,7 +227,7 @@ class TaskPayload(_Wire, frozen=True):
 
 
 def _named(credentials: Credentials | None) -> Credentials | None:
-    """Return what may be written of credentials: which they are; None for some without an id."""
+    """Return the parts of credentials that may be stored: id and role; None without an id."""
     if credentials is None or not credentials.credentials_id:
         return None
     return Credentials(credentials_id=credentials.credentials_id, role_arn=credentials.role_arn)
@@ -246,8 +246,8 @@ def decode(raw: bytes | msgspec.Raw) -> TaskPayload:
     """Decode one task.
 
     Raises:
-        PayloadError: a field has a wrong type or a name is missing or used twice; the text names
-            the field's path.
+        PayloadError: a field has the wrong type, or a name is missing or used twice; the text gives
+            the path of the field.
     """
     try:
         payload = _decoder.decode(raw)
@@ -258,7 +258,7 @@ def decode(raw: bytes | msgspec.Raw) -> TaskPayload:
 
 
 def _with_engine_objects(payload: TaskPayload) -> TaskPayload:
-    """Return the payload with the engine's JSON text read, once for all who ask for it."""
+    """Return the payload with its JSON texts for the engine parsed, so that this happens once."""
     if not any(_has_text(container.docker_config) for container in payload.containers):
         return payload
     containers = [
@@ -280,7 +280,7 @@ def _has_text(docker: EngineConfig) -> bool:
 
 
 def _object(given: dict[str, Any] | str | None) -> dict[str, Any] | str | None:
-    """Return the object that a text says; nothing and null are none. Other text stays as it is."""
+    """Return the object in a JSON text; None for empty text or null. Return other text unchanged."""
     if not given or not isinstance(given, str):
         return given or None
     try:

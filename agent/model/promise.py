@@ -1,8 +1,8 @@
-"""Promises of movement: by when a loop will have done something again, at the latest.
+"""Promises of progress: the latest time by which a loop will make progress again.
 
-A loop that waits is no different from a loop that hangs, unless it said beforehand how long it would
-wait. It says so here; the watchdog (``agent.service``) compares the promise with the clock. Pure but
-for reading that clock.
+A waiting loop looks like a hanging one unless it announced how long it would wait. It announces that
+here, and the watchdog (``agent.service``) compares the promise with the clock. Pure, except that it
+reads that clock.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 WORK_S: Final = 60.0
-"""How long a loop may take between two waits that it announced."""
+"""How long a loop may take between two announced waits."""
 
 
 class Promise:
-    """What one loop has promised. Belongs to the event loop's thread.
+    """The current promise of one loop. Belongs to the event loop's thread.
 
-    A promise holds until the next one is made, so that no wait can be forgotten: one that was not
-    announced has to end within ``WORK_S``.
+    A promise holds until the next one is made. So a wait that was not announced must end within
+    ``WORK_S``.
     """
 
     __slots__ = ("_clock", "doing", "due", "part", "since")
 
     def __init__(self, part: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.part = part
-        """Whose promise it is, in words for an operator."""
+        """The part that promises, in words for an operator."""
         self.doing = ""
         """What it is doing or waiting for."""
         self.since = clock()
-        """Steady time at which it moved last, in seconds."""
+        """Monotonic time of the last progress, in seconds."""
         self.due = math.inf
-        """Steady time by which it will have moved again; infinite while nothing is promised."""
+        """Monotonic time by which it will progress again; infinite while nothing is promised."""
         self._clock = clock
 
     @contextlib.contextmanager
     def within(self, seconds: float, doing: str) -> Iterator[None]:
-        """Announce a wait that ends after this long at the latest."""
+        """Announce a wait of at most this long."""
         self.promise(seconds, doing)
         try:
             yield
@@ -50,7 +50,7 @@ class Promise:
 
     @contextlib.contextmanager
     def resting(self, doing: str) -> Iterator[None]:
-        """Announce a wait of any length: for nothing to do, or for a part with its own promise."""
+        """Announce a wait of any length: there is no work, or another part has its own promise."""
         self.rest(doing)
         try:
             yield
@@ -58,11 +58,11 @@ class Promise:
             self.promise(WORK_S, f"going on after {doing}")
 
     def rest(self, doing: str = "") -> None:
-        """Promise nothing until further notice: the loop has ended or has nothing to do."""
+        """Promise nothing for now: the loop has ended or has no work."""
         self.promise(math.inf, doing)
 
     def promise(self, seconds: float, doing: str) -> None:
-        """Promise to move within this time; holds until the next promise."""
+        """Promise to make progress within this time; holds until the next promise."""
         self.doing = doing
         self.since = self._clock()
         self.due = self.since + seconds

@@ -1,6 +1,6 @@
-"""ECS error names and the texts operators already know; nothing here decides, it only words.
+"""ECS error names and the texts that operators already know. This module only formats texts.
 
-Source: Amazon ECS agent 1.105.1, ``agent/engine/errors.go`` and ``api/task`` (names and shapes).
+Source: Amazon ECS agent 1.105.1, ``agent/engine/errors.go`` and ``api/task`` (names and formats).
 A container reason is ``<Name>: <text>``, a task reason is plain text; both end at 1024 characters.
 """
 
@@ -28,7 +28,7 @@ UNRECOGNIZED_TASK = "UnrecogniedTaskError"  # the missing letter is part of the 
 OUT_OF_MEMORY_TEXT = "Container killed due to memory usage"
 VANISHED_TEXT = "No container matching saved ID found"
 DEPENDENCY_EXIT_CODE = 143
-"""Exit code given to a container that will never start because of a dependency."""
+"""Exit code of a container that will never start because of a dependency."""
 
 _PULL_HINTS = (
     (
@@ -47,12 +47,12 @@ _PULL_HINTS = (
 
 
 def clip(text: str) -> str:
-    """Return the text cut to what the wire carries."""
+    """Return the text cut to the limit of the wire."""
     return text[:REASON_LIMIT]
 
 
 def named(name: str, text: str) -> str:
-    """Return ``<name>: <text>``, cut to what the wire carries."""
+    """Return ``<name>: <text>``, cut to the limit of the wire."""
     return clip(f"{name}: {text}" if name else text)
 
 
@@ -67,13 +67,13 @@ def duration(seconds: float) -> str:
 
 
 def timed_out(operation: str, limit_s: float) -> str:
-    """Return the reason of a call to the engine that passed its deadline."""
+    """Return the reason for a call to the engine that exceeded its deadline."""
     text = f"Could not transition to {operation}; timed out after waiting {duration(limit_s)}"
     return named(ENGINE_TIMEOUT, text)
 
 
 def pull_failed(text: str) -> str:
-    """Return the reason of a failed pull, with the hint that ECS puts in front of known causes."""
+    """Return the reason for a failed pull, with the hint that ECS puts before known causes."""
     for pattern, hint in _PULL_HINTS:
         if pattern.search(text):
             return named(
@@ -84,22 +84,22 @@ def pull_failed(text: str) -> str:
 
 
 def dependencies_unresolvable(task_arn: str) -> str:
-    """Return the task reason of a dependency graph without an order."""
+    """Return the task reason for a dependency graph that cannot be ordered."""
     return clip(f"Task dependencies cannot be resolved, taskArn: {task_arn}")
 
 
 def resource_unusable(task_arn: str, cause: str) -> str:
-    """Return the task reason of a task that could not be prepared."""
+    """Return the task reason for a task that could not be prepared."""
     return clip(f"resource cannot be initialized for task {task_arn}: {cause}")
 
 
 def unrecognized_task(cause: str) -> str:
-    """Return the task reason of a payload that could not be read."""
+    """Return the task reason for a payload that could not be read."""
     return named(UNRECOGNIZED_TASK, f"Error loading task - {cause}")
 
 
 def stopped_before_pull(task_arn: str) -> str:
-    """Return the container reason when a stop came before the pull began."""
+    """Return the container reason for a task stopped before the pull began."""
     return named(
         STOPPED_BEFORE_PULL, f"Task stopped before image pull could begin for task: {task_arn}"
     )

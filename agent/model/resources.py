@@ -48,7 +48,7 @@ class HostResources(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Needs(Struct, frozen=True, kw_only=True):
-    """What one task takes from the host while it lives."""
+    """What one task uses on the host while it lives."""
 
     cpu_units: int = 0
     memory_mib: int = 0
@@ -60,9 +60,9 @@ class Needs(Struct, frozen=True, kw_only=True):
 def needs_of(payload: TaskPayload) -> Needs:
     """Return what a task needs.
 
-    CPU is the task's, else the sum of its containers'. Memory is the task's, else the sum of each
-    container's reservation or limit. Ports are the fixed ones, and none in awsvpc mode, where the
-    task has an address of its own. Dynamic ports are picked later and not accounted.
+    CPU is that of the task, or the sum over its containers. Memory is that of the task, or the sum of
+    each container's reservation or limit. Ports are the fixed ones; there are none in awsvpc mode,
+    where the task has its own address. Dynamic ports are picked later and not counted.
     """
     ports = _fixed_ports(payload)
     return Needs(
@@ -90,7 +90,7 @@ def _memory_mib(container: Container) -> int:
 
 
 def _reservation_mib(container: Container) -> int:
-    """The soft limit travels only inside the engine's host configuration, in bytes."""
+    """Return the soft limit, which is only in the engine's host configuration, in bytes."""
     host_config = container.docker_config.host_config
     if not isinstance(host_config, dict):
         return 0
@@ -107,6 +107,6 @@ class Wait(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True
     """A sentence for a person: "2048 MiB of memory; 512 of 1024 MiB are free"."""
     since: float
     next_try: float = 0.0
-    """Unix time of the next try; 0 when an event ends the wait, not a timer."""
+    """Unix time of the next try; 0 if an event, not a timer, ends the wait."""
     container: str = ""
     details: dict[str, str] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """Task, container, attachment and health statuses, with their order and their names on the wire.
 
 Source of the rules: Amazon ECS agent 1.105.1, behaviour of ``api/task/status`` and
-``api/container/status``. Comparisons use the order; a status only ever moves forward.
+``api/container/status``. Comparisons use the order; a status only moves forward.
 
 ::
 
@@ -33,7 +33,7 @@ class ContainerStatus(IntEnum):
 
 
 class TaskStatus(IntEnum):
-    """How far a task has come: the least advanced of its containers."""
+    """How far a task has come: the status of its least advanced container."""
 
     NONE = 0
     MANIFEST_PULLED = 1
@@ -57,7 +57,7 @@ class DesiredStatus(StrEnum):
 
 
 class Health(StrEnum):
-    """What the engine's health check says of a container."""
+    """What the engine's health check says about a container."""
 
     UNKNOWN = "UNKNOWN"
     HEALTHY = "HEALTHY"

@@ -1,7 +1,7 @@
-"""What the agent knows of a task: the record that is planned from, saved and restored.
+"""What the agent knows about a task: the record that the planner reads and ``state`` stores.
 
-A record is owned by the one runner of its task; nobody else writes to it. Everybody else gets what
-``state`` saved or what ``endpoints`` was handed as a copy.
+The runner of the task owns the record, and nothing else writes to it. Other parts see what ``state``
+saved or get a copy.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     """The address of an awsvpc task and the sandbox that holds its namespace."""
 
     attachment_id: str
-    """Name of the interface towards operators (``eni-...`` style id on Amazon ECS)."""
+    """Name of the interface as operators see it (an ``eni-...`` style id on Amazon ECS)."""
     mac: str
     ipv4: str
     prefix_len: int
@@ -52,7 +52,7 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     image_digest: str = ""
     exit_code: int | None = None
     reason: str = ""
-    """The first error of this container, ``Name: text``; empty when there was none."""
+    """The first error of this container, ``Name: text``; empty if there was none."""
     health: Health = Health.UNKNOWN
     health_since: float = 0.0
     created_at: float = 0.0
@@ -61,12 +61,12 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """First start; restarts by policy do not change it."""
     finished_at: float = 0.0
     stopped_again_at: float = 0.0
-    """When it was stopped once more, after somebody had started it again; that is done once."""
+    """When the agent stopped it again, after someone else had restarted it; done only once."""
     restart_count: int = 0
     last_restart_at: float = 0.0
     restarted_exit_at: float = 0.0
-    """When, by the engine, the exit happened that the last restart answers: saved with the decision,
-    so that a crash before the start does not make it a new exit."""
+    """The engine's time of the exit that caused the last restart. It is saved with the decision, so
+    that after a crash the same exit is not counted again."""
     bindings: list[NetworkBinding] = field(default_factory=list)
 
 
@@ -80,17 +80,19 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """Without credentials."""
     origin: str = ""
     """Id of the control endpoint that ordered the task."""
+    instance: str = ""
+    """ARN of the container instance that it was ordered for; empty where ``origin`` says it all."""
     desired: DesiredStatus = DesiredStatus.RUNNING
     known: TaskStatus = TaskStatus.NONE
     containers: dict[str, ContainerRecord] = field(default_factory=dict)
     network: TaskNetwork | None = None
-    """The task's address; stays for reports after the sandbox was given back."""
+    """The task's address; kept for reports after the sandbox was released."""
     network_held: bool = False
-    """True from the claim of the sandbox until it was given back."""
+    """True from the claim of the sandbox until its release."""
     reason: str = ""
     stop_code: str = ""
     stop_ordered: bool = False
-    """Control ordered the stop, and need not be told that the task is to stop."""
+    """Control ordered the stop, so it need not be told that the task will stop."""
     accepted_at: float = 0.0
     admitted_at: float = 0.0
     pull_started_at: float = 0.0
@@ -101,8 +103,8 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     stopped_at: float = 0.0
     cleaned_at: float = 0.0
     host_ports: dict[str, list[int]] = field(default_factory=dict)
-    """Ports picked by the agent, by ``container/port/protocol``: kept so that a retry after a
-    crash publishes the same ones."""
+    """Ports that the agent picked, by ``container/port/protocol``. They are kept so that a retry
+    after a crash publishes the same ports."""
 
     @property
     def arn(self) -> str:
@@ -111,15 +113,16 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
 
     @property
     def is_done(self) -> bool:
-        """True once every container is stopped and the task says so."""
+        """True once every container is stopped and the task status is STOPPED."""
         return self.known is TaskStatus.STOPPED
 
 
-def new_record(payload: TaskPayload, *, origin: str, now: float) -> TaskRecord:
-    """Return the record of a task that was ordered just now."""
+def new_record(payload: TaskPayload, *, origin: str, now: float, instance: str = "") -> TaskRecord:
+    """Return the record of a newly ordered task."""
     return TaskRecord(
         payload=payload.without_secrets(),
         origin=origin,
+        instance=instance,
         desired=payload.desired_status,
         containers={c.name: ContainerRecord(name=c.name) for c in payload.containers},
         accepted_at=now,

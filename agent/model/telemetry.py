@@ -1,4 +1,4 @@
-"""What telemetry tells of a task beside its figures: names, health, restarts. Pure copies."""
+"""What telemetry reports about a task besides its metrics: names, health, restarts. Pure data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ContainerFacts(Struct, frozen=True, kw_only=True):
     """Control asked for its health (``healthCheckType`` is ``docker``)."""
     health: Health = Health.UNKNOWN
     health_since: float = 0.0
-    """Unix seconds; 0 before the engine said anything."""
+    """Unix seconds; 0 until the engine reports health."""
     restart_count: int | None = None
     """None without an enabled restart policy."""
 
@@ -27,7 +27,7 @@ class TaskFacts(Struct, frozen=True, kw_only=True):
 
     arn: str
     origin: str = ""
-    """Id of the control that ordered it."""
+    """Id of the control endpoint that ordered it."""
     family: str = ""
     revision: str = ""
     network_mode: str = "bridge"

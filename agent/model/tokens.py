@@ -1,6 +1,6 @@
-"""Token files: one token a line, ``#`` comments; the same syntax for control and its agents. Pure.
+"""Token files: one token per line, ``#`` comments; same syntax for control and agents. Pure.
 
-Control lets in whoever carries one of the tokens of its file; an agent carries the first of its own.
+Control accepts any token in its file; an agent sends the first token of its own file.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Final
 MIN_LENGTH: Final = 16
 MAX_LENGTH: Final = 512
 MAX_BYTES: Final = 64 * 1024
-"""A larger file is no token file."""
+"""A larger file is not a token file."""
 _SYNTAX: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*", re.ASCII)
-"""What may stand behind ``Bearer`` in a header."""
+"""What may follow ``Bearer`` in a header."""
 
 
 def parse(text: str) -> list[str]:
-    """Return the tokens of a file's text, in order, each once.
+    """Return the tokens in the text of a file, in order, without duplicates.
 
     Raises:
-        ValueError: there is none, or a line is no token. The text names the line and never shows it.
+        ValueError: there is no token, or a line is not a token. The text gives the line number and
+            never shows the line.
     """
     found: dict[str, None] = {}
     for number, line in enumerate(text.split("\n"), start=1):
@@ -33,15 +34,15 @@ def parse(text: str) -> list[str]:
             raise ValueError(f"line {number} {error}") from None
         found[token] = None
     if not found:
-        raise ValueError("holds no token; write one with 'openssl rand -hex 32'")
+        raise ValueError("holds no token; create one with 'openssl rand -hex 32'")
     return list(found)
 
 
 def check(token: str) -> None:
-    """Raise ``ValueError`` unless a text can be a token; its text never shows the token."""
+    """Raise ``ValueError`` unless the text is a valid token; the error never shows the token."""
     if not _SYNTAX.fullmatch(token):
-        raise ValueError("is no token; use letters, digits and . _ ~ + / - only")
+        raise ValueError("is not a token; use only letters, digits and . _ ~ + / -")
     if len(token) < MIN_LENGTH:
-        raise ValueError(f"is shorter than {MIN_LENGTH} characters, which can be guessed")
+        raise ValueError(f"is shorter than {MIN_LENGTH} characters and could be guessed")
     if len(token) > MAX_LENGTH:
         raise ValueError(f"is longer than {MAX_LENGTH} characters")

@@ -1,4 +1,4 @@
-"""What an operator sees of the agent on its own host: answers of the local endpoint and the CLI."""
+"""What an operator sees of the agent on its host: answers of the local endpoint and the CLI."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from agent.model.task import NetworkBinding
 
 
 class _View(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Every field is written, so that a script may rely on it."""
+    """Every field is always written, so that scripts can rely on it."""
 
 
 class ContainerView(_View, frozen=True):
-    """One container as it stands."""
+    """The current state of one container."""
 
     name: str
     image: str
@@ -36,7 +36,7 @@ class ContainerView(_View, frozen=True):
 
 
 class TaskView(_View, frozen=True):
-    """One task as it stands, with everything it waits for, in order."""
+    """The current state of one task, with everything it waits for, in order."""
 
     arn: str
     id: str
@@ -58,15 +58,24 @@ class TaskView(_View, frozen=True):
 
 
 class ResourceView(_View, frozen=True):
-    """How much of one resource is taken."""
+    """How much of one resource is in use."""
 
     name: str
     total: int
     used: int
 
 
+class RepairView(_View, frozen=True):
+    """Something of the host that others changed and the agent put right."""
+
+    at: float
+    """Unix time."""
+    found: str
+    """What was found, in words."""
+
+
 class AgentView(_View, frozen=True):
-    """The agent as it stands."""
+    """The current state of the agent."""
 
     version: str
     cluster: str
@@ -77,20 +86,22 @@ class AgentView(_View, frozen=True):
     control_since: float = 0.0
     control_error: str = ""
     control_next_try: float = 0.0
-    """Unix time of the next try to connect; 0 where none is planned."""
+    """Unix time of the next try to connect; 0 if none is planned."""
     unsent_changes: int = 0
     engine_version: str = ""
     engine_connected: bool = False
     degraded: list[str] = field(default_factory=list)
-    """One sentence per thing that does not work now; empty when all is well."""
+    """One sentence per thing that does not work now; empty if all is well."""
     started_at: float = 0.0
     running: int = 0
     pending: int = 0
     stopped: int = 0
     resources: list[ResourceView] = field(default_factory=list)
+    repairs: list[RepairView] = field(default_factory=list)
+    """The newest repairs of what others changed, oldest first."""
 
 
 class Problem(_View, frozen=True):
-    """Body of every answer of the local endpoint that is not a success."""
+    """Body of every error answer of the local endpoint."""
 
     message: str

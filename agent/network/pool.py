@@ -23,6 +23,7 @@ from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
 from agent.network.book import Book
+from agent.network.engine_rules import EngineRules
 from agent.network.firewall import DOCKER_CHAIN, Firewall
 from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
@@ -30,7 +31,7 @@ from agent.network.links import HostLinks
 from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
 from agent.network.news import EVERYTHING, Ours, Part
-from agent.network.sandbox import SANDBOX_LABEL, Sandboxes
+from agent.network.sandbox import SANDBOX_LABEL, NameTaken, Sandboxes
 from agent.network.warm import WarmPool
 from agent.network.watch import HostWatch
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from agent.model.task import TaskNetwork
-    from agent.network.guard import Repair
+    from agent.model.views import RepairView
     from agent.network.lease import Lease
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -83,6 +84,7 @@ class TaskNetworks:
         self._image = image
         self._load_image = load_image
         self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
+        self._engine_rules = EngineRules(self._files)
         self._lane = NetlinkLane()
         self._links = HostLinks(self._lane, settings.bridge)
         self._watch = namespaces.ExitWatch()
@@ -115,10 +117,11 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        return [problem for problem in (self._guard.problem, self._warm.problem) if problem]
+        parts = (self._guard, self._warm, self._engine_rules)
+        return [part.problem for part in parts if part.problem]
 
     @property
-    def repairs(self) -> list[Repair]:
+    def repairs(self) -> list[RepairView]:
         """The newest repairs of what others changed, oldest first."""
         return list(self._guard.repairs)
 
@@ -346,6 +349,8 @@ class TaskNetworks:
             for lease in await self._block(_departed, self._book.in_use()):
                 self._ended(lease.ipv4)
         found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
+        if parts & Part.RULES:
+            found += await self._engine_rules.look()
         mended, failing = await self._mender.mend(gone)
         return Looked([*found, *mended], failing)
 
@@ -393,14 +398,20 @@ class TaskNetworks:
 
     async def _make(self) -> Lease:
         now = asyncio.get_running_loop().time
-        ipv4 = self._addresses.take(now())
-        try:
-            lease = await self._sandboxes.make(ipv4)
-        except BaseException:
-            self._addresses.give_back(ipv4, now())
-            raise
-        self._book.leases[ipv4] = lease
-        return lease
+        while True:
+            ipv4 = self._addresses.take(now())
+            try:
+                lease = await self._sandboxes.make(ipv4)
+            except NameTaken as error:
+                # It rests as any other that was given back, and the next one is tried.
+                self._addresses.give_back(ipv4, now())
+                _log.warning("address passed over", ipv4=ipv4, error=str(error))
+            except BaseException:
+                self._addresses.give_back(ipv4, now())
+                raise
+            else:
+                self._book.leases[ipv4] = lease
+                return lease
 
     async def _keep(self, lease: Lease) -> None:
         try:

@@ -35,6 +35,11 @@ SANDBOX_LABEL = "ecs-host-agent.sandbox"
 """On every pause container; the value is the owner from ``NetworkSettings``."""
 ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
 
+
+class NameTaken(NetworkFailure):
+    """Somebody else has a container with the name of this address: the address is not ours to give."""
+
+
 _STOP_S = 2
 """The pause program exits on SIGTERM at once."""
 _TIDY_LIMIT_S = 5.0
@@ -101,6 +106,7 @@ class Sandboxes:
 
         Raises:
             RuntimeFailure: the engine refused, timed out or is away.
+            NameTaken: another agent, or an operator, has a container of this address.
             NetworkFailure: the kernel refused.
         """
         async with self._slots:
@@ -177,7 +183,7 @@ class Sandboxes:
         except NoSuchContainer:
             return
         if state.labels.get(SANDBOX_LABEL) != self._settings.owner:
-            raise NetworkFailure(
+            raise NameTaken(
                 f"a container named {name} exists that is not this agent's; remove or rename it"
             )
         await self._engine.remove_container(state.id, force=True)

@@ -58,6 +58,8 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     health: Health = Health.UNKNOWN
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    cut_off_from: str = ""
+    """The network that it was made for and is not in, because somebody disconnected it."""
 
 
 class ContainerSummary(Struct, frozen=True, kw_only=True):
@@ -67,6 +69,8 @@ class ContainerSummary(Struct, frozen=True, kw_only=True):
     name: str
     state: str
     labels: dict[str, str] = field(default_factory=dict)
+    cut_off_from: str = ""
+    """As in ``ContainerState``; also set where a container was made without any network."""
 
 
 class ImageInfo(Struct, frozen=True, kw_only=True):
@@ -81,8 +85,9 @@ class EngineEvent(Struct, frozen=True, kw_only=True):
     """Something that happened to a container; a hint, never the truth itself.
 
     ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``,
-    ``health_status`` (with ``health``), or ``relist``: events were or may have been missed, so that
-    everything must be listed anew.
+    ``health_status`` (with ``health``), ``disconnect`` (from a network, without labels; every end of a
+    container is told so too), or ``relist``: events were or may have been missed, so that everything
+    must be listed anew.
     """
 
     action: str
@@ -141,6 +146,14 @@ class ContainerEngine(Protocol):
 
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""
+
+    async def connect_network(
+        self, network: str, container_id: str, *, limit_s: float = 60.0
+    ) -> None:
+        """Connect a container to a network, by its name; one that is connected is success.
+
+        Raises ``NoSuchContainer`` or ``EngineRefused``.
+        """
 
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from agent.errors import StateFailure
 from agent.state import migration, removal, rescue, schema
 from agent.state.batch import Op
+from agent.state.kept_twice import KeptTwice
 from agent.state.removal import Found
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ class SetAside(NamedTuple):
 class Database:
     """The open state file. Not thread-safe: one thread makes, uses and closes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
+        self.twice = KeptTwice(path, kept_twice, connect=self._connect, apply=self._apply)
         self.notes: list[str] = []
         """What a person should know about how the file was opened."""
         self._connection: sqlite3.Connection | None = None
@@ -81,6 +83,7 @@ class Database:
         if note := rescue.check(self.path):
             self.notes.append(note)
         self._connect()
+        self.notes.extend(self.twice.unite())
         self._fold("TRUNCATE")
 
     def close(self) -> None:
@@ -102,6 +105,14 @@ class Database:
         With ``durable`` they are on the disk when this returns; without, with the next durable
         transaction or soon after.
         """
+        given = list(batches)
+        count = self.twice.count(given)
+        added = self._apply([*given, count] if count else given, durable=durable)
+        if count:
+            self.twice.is_behind = True
+        return added
+
+    def _apply(self, batches: Iterable[Sequence[Op]], *, durable: bool) -> list[OutboxRow]:
         connection = self._connect()
         added: list[OutboxRow] = []
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -233,6 +244,7 @@ class Database:
             self._release_lock()
             self._take_lock()
         self._connect()
+        self.twice.is_behind = True
         return Found.PUT_BACK
 
     @property

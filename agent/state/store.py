@@ -64,7 +64,7 @@ class _Call:
 class Store:
     """What the agent must not forget. Open it with ``Store.open``; use it from one event loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.outbox: Outbox
         self.set_aside: list[SetAside] = []
@@ -73,26 +73,33 @@ class Store:
         self._failure: StateFailure | None = None
         self._found = Found.OURS
         """What was at the file's path when the thread looked last."""
+        self._second_trouble = ""
+        """Why the second place is behind; empty where it is not. Set by the thread."""
         self._another = ""
         """Where that is not our file: the sentence for an operator."""
         self._closed = False
         self._loop = asyncio.get_running_loop()
-        self._database = Database(path)
+        self._database = Database(path, kept_twice)
         self._queue: queue.SimpleQueue[_Write | _Call | None] = queue.SimpleQueue()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._work, name="state", daemon=True)
 
     @classmethod
-    async def open(cls, path: Path) -> Store:
+    async def open(cls, path: Path, *, kept_twice: frozenset[str] = frozenset()) -> Store:
         """Open or make the state file, rescue it if it is damaged, and migrate it.
 
         The directory is made if it is absent (mode 0700); the file is readable for its owner only.
 
+        Args:
+            path: the state file.
+            kept_twice: single values that are also kept in a second place, a file beside it; what
+                one of the two places has lost is restored from the other.
+
         Raises:
-            StateFailure: another agent holds it, a newer agent wrote it, nothing of it can be
-                read, or the disk refuses; the text names the file and the mend.
+            StateFailure: another agent holds it, a newer agent wrote it, or the disk refuses; the
+                text names the file and the mend.
         """
-        store = cls(path)
+        store = cls(path, kept_twice)
         store._thread.start()
         try:
             await store._call(store._database.open, "open")
@@ -106,7 +113,7 @@ class Store:
             size, read=store._outbox_head, forget=store._forget, count=store._outbox_count
         )
         for note in store._notes:
-            _log.error("state file rescued", note=note)
+            _log.error("state was lost or damaged", note=note)
         return store
 
     @property
@@ -126,6 +133,8 @@ class Store:
             )
         if self._another:
             found.append(self._another)
+        if self._second_trouble:
+            found.append(self._second_trouble)
         if self._failure is not None:
             found.append(str(self._failure))
         return found
@@ -242,6 +251,7 @@ class Store:
                     items.append(self._queue.get_nowait())
             open_ = None not in items
             self._serve([item for item in items if item is not None])
+            self._keep_second()
             if open_:
                 self._database.tidy(idle=self._queue.empty())
         self._database.close()
@@ -312,6 +322,12 @@ class Store:
             self._found = found
             self._tell(self._tell_of, found)
 
+    def _keep_second(self) -> None:
+        trouble = self._database.twice.keep()
+        if trouble != self._second_trouble:
+            self._second_trouble = trouble
+            self._tell(self._tell_of_second, trouble)
+
     def _look_after_the_file(self) -> None:
         try:
             self._put_back_if_removed()
@@ -357,6 +373,10 @@ class Store:
                 "writes is lost with its end; restart the agent now to go on with that file"
             )
             _log.error("the state file was replaced", trouble=self._another)
+
+    def _tell_of_second(self, trouble: str) -> None:
+        if trouble:
+            _log.warning("second place not written", trouble=trouble)
 
     def _end(self) -> None:
         if not self._ended.done():

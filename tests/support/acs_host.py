@@ -70,7 +70,7 @@ class FakeTasks:
         self.gate.set()
         self.taking = asyncio.Event()
 
-    async def take(self, assignments: Assignments, control_id: str) -> None:
+    async def take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         self.taking.set()
         await self.gate.wait()
         if self.failure is not None:

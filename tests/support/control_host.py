@@ -40,7 +40,7 @@ class Host:
         self.ca_file: Path | None = None
         self.take: TakeAssignments = self._take
 
-    async def _take(self, assignments: Assignments, control_id: str) -> None:
+    async def _take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         self.taken.append(assignments)
         self.control_ids.append(control_id)
 

@@ -12,6 +12,7 @@ import msgspec
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
+from agent.engine.reconnecting import Reconnecter
 from agent.engine.steps import StepSettings, Tools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import Progress
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from agent.model.task import ContainerRecord, TaskRecord
 
 CONTROL = "control-1"
+INSTANCE = "arn:aws:ecs:us-east-1:123456789012:container-instance/default/i1"
 OWNER = "owner-1"
 PATIENCE_S = 8.0
 
@@ -154,6 +156,7 @@ class TaskHost:
                 resolv_files=ResolvFiles(
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
+                reconnecter=Reconnecter(self.runtime),
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),
@@ -218,11 +221,17 @@ class TaskHost:
             )
         )
 
-    async def send(self, *tasks: Assignment, full: bool = False, control_id: str = CONTROL) -> None:
+    async def send(
+        self,
+        *tasks: Assignment,
+        full: bool = False,
+        control_id: str = CONTROL,
+        instance: str = INSTANCE,
+    ) -> None:
         """Send an answer of control."""
         answer = Assignments(revision=1, full=full, tasks=list(tasks))
         async with asyncio.timeout(PATIENCE_S):
-            await self.engine.apply(answer, control_id)
+            await self.engine.apply(answer, control_id, instance)
 
     async def deliver(self) -> list[TaskChange]:
         """Take everything out of the outbox and acknowledge it; returns what came now."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from msgspec import Struct
 
+from agent.control import host_identity
 from agent.control.ecs.calls import asked
 from agent.errors import AwsUnavailable, StateFailure
 from agent.state import Batch
@@ -38,13 +39,12 @@ PRODUCT: Final = "ecs.productUuid"
 EC2_INSTANCE: Final = "ecs.ec2InstanceId"
 INSTANCE: Final = "ecs.instanceArn"
 
+_COMPANIONS: Final = ("", "-wal", "-shm", ".identity")
+"""The state file, what SQLite keeps beside it, and the second place."""
 METADATA_LIMIT_S: Final = 10.0
 """How long a start waits for instance metadata to say which instance this is."""
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _EC2_ID = re.compile(r"i-[0-9a-f]{8,32}")
-_PLACEHOLDERS = frozenset({"03000200-0400-0500-0006-000700080009"})
-"""Numbers that boards carry whose maker never gave them one."""
 
 
 class HostIdentity(Struct, frozen=True, kw_only=True):
@@ -151,11 +151,11 @@ def put_aside(path: Path, suffix: str) -> Path:
     """
     for number in itertools.count(1):
         target = path.with_name(f"{path.name}.{suffix}" + (f".{number}" if number > 1 else ""))
-        if not any(os.path.lexists(f"{target}{ending}") for ending in ("", "-wal", "-shm")):
+        if not any(os.path.lexists(f"{target}{ending}") for ending in _COMPANIONS):
             break
     try:
         # The state file goes last: no new one may find an old journal beside it.
-        for ending in ("-wal", "-shm"):
+        for ending in _COMPANIONS[1:]:
             beside = Path(f"{path}{ending}")
             if beside.exists():
                 beside.rename(f"{target}{ending}")
@@ -235,24 +235,11 @@ def _reversed_bytes(digits: str) -> str:
 
 
 def _read_here(root: Path) -> HostIdentity:
-    product = _read(root / "sys/class/dmi/id/product_uuid").lower()
-    usable = (
-        _UUID.fullmatch(product)
-        and len(set(product.replace("-", ""))) > 1
-        and product not in _PLACEHOLDERS
-    )
     return HostIdentity(
-        boot_id=_read(root / "proc/sys/kernel/random/boot_id"),
-        machine_id=_read(root / "etc/machine-id"),
-        product_uuid=product if usable else "",
+        boot_id=host_identity.boot_id(root),
+        machine_id=host_identity.machine_id(root),
+        product_uuid=host_identity.product_uuid(root),
     )
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _sync(directory: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.aws.cloud import open_cloud
+from agent.control import host_identity
 from agent.control.ecs import identity
 from agent.control.ecs.control import EcsControl
 from agent.state import Store
@@ -45,7 +46,7 @@ class EcsWay:
             StateFailure: it cannot be opened, or not put aside.
         """
         imds = None if self._settings.external else self._cloud.imds
-        store = await Store.open(path)
+        store = await Store.open(path, kept_twice=host_identity.KEPT)
         try:
             now = await identity.read_host_identity(imds)
             reason = await identity.verdict(store, now)
@@ -62,7 +63,7 @@ class EcsWay:
                 reason=reason,
                 kept=str(kept),
             )
-            store = await Store.open(path)
+            store = await Store.open(path, kept_twice=host_identity.KEPT)
         try:
             await identity.remember(store, now)
         except BaseException:

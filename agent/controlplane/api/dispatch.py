@@ -19,8 +19,11 @@ import msgspec
 import structlog
 from aiohttp import ClientError, web
 
+from agent.controlplane import bounds
+from agent.controlplane.api import characters
 from agent.controlplane.api.errors import (
     ApiError,
+    InvalidParameterException,
     NotServedHere,
     RequestEntityTooLargeException,
     RequestTimeoutException,
@@ -40,6 +43,9 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
 BODY_TIMEOUT_S = 30.0
+ITEMS_MOST = 10_000
+"""Of one list of a request; the longest that ECS takes has a thousand."""
+VALUES_MOST = 100_000
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
 """A large request may take half a second to check: others must not wait for it."""
@@ -148,9 +154,9 @@ class EcsApi:
         for_agents = agents is not None and agents.serves(operation)
         as_agent = self._let_in(request, operation, body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            checked, raw = await asyncio.to_thread(self._check, operation, body)
+            checked, raw = await asyncio.to_thread(self._check, operation, body, for_agents)
         else:
-            checked, raw = self._check(operation, body)
+            checked, raw = self._check(operation, body, for_agents)
         if agents is not None and as_agent:
             agents.permit(operation, checked)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
@@ -187,10 +193,16 @@ class EcsApi:
             )
         return handler
 
-    def _check(self, operation: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _check(
+        self, operation: str, body: bytes, for_agents: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         raw = _decode(body)
         # What is no object was refused by the check.
-        return self._model.check(operation, raw), raw
+        checked = self._model.check(operation, raw)
+        if not for_agents:
+            # What agents repeat of an engine's words is cleaned, not refused.
+            characters.check(checked)
+        return checked, raw
 
     def _operation(self, target: str) -> str:
         prefix, _, operation = target.partition(".")
@@ -223,7 +235,10 @@ def _decode(body: bytes) -> Any:
     if not body:
         return {}
     try:
+        bounds.look(body, most_items=ITEMS_MOST, most_values=VALUES_MOST)
         return msgspec.json.decode(body)
+    except bounds.OutOfBounds as error:
+        raise InvalidParameterException(f"The request has {error}.") from None
     except (ValueError, RecursionError) as error:
         raise SerializationException(f"The request is no JSON document: {error}") from None
 

@@ -6,7 +6,6 @@ instance. Source of the rules: the Amazon ECS developer guide, "Tagging restrict
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from agent.controlplane.api.errors import (
     InvalidParameterException,
     ResourceNotFoundException,
 )
+from agent.controlplane.host_rules import TAG
 from agent.controlplane.names import parse_arn, revision_number, split_task_definition
 from agent.controlplane.records import (
     ClusterRecord,
@@ -36,9 +36,7 @@ TAG_LIMIT = 50
 KEY_LIMIT = 128
 VALUE_LIMIT = 256
 
-# Letters, spaces and numbers of any language, and these; \w and \s are Unicode-aware, and the
-# underscore is in \w.
-_ALLOWED = re.compile(r"[\w\s.:/=+\-@]*")
+_ALLOWED = TAG.pattern
 
 Tagged = ClusterRecord | InstanceRecord | TaskDefinitionRecord | TaskRecord
 

@@ -61,7 +61,6 @@ ACS_PATH: Final = "/acs/"
 TCS_PATH: Final = "/tcs/"
 _SERVICE_CONNECT_PATH: Final = "/sc/"
 _ACKNOWLEDGMENT: Final = "ACK"
-_TOKEN_LIMIT: Final = 256
 _HOST: Final = re.compile(
     r"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?"
 )
@@ -140,10 +139,8 @@ class AgentCalls:
 
     async def _register(self, asked: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
         token = raw.get("clientToken") or uuid.uuid4().hex
-        if not isinstance(token, str) or len(token) > _TOKEN_LIMIT:
-            raise InvalidParameterException(
-                f"clientToken must have 1 to {_TOKEN_LIMIT} characters."
-            )
+        if not isinstance(token, str):
+            raise InvalidParameterException("clientToken must be a text.")
         call = registering.read(asked, token)
         await self._check_cluster(asked)
         arn = asked.get("containerInstanceArn", "")

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
+from agent.controlplane import host_rules
 from agent.controlplane.api.errors import InvalidParameterException
 from agent.controlplane.api.tags import read_tags
+from agent.controlplane.bounds import OutOfBounds
 from agent.model.resources import Gpu, HostResources
 from agent.model.wire import Register
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
 CONTROL_ATTRIBUTE: Final = "ecs-host-agent.control"
 """In the answer alone; its value is control's id. An agent that knows it may use our extensions."""
@@ -25,10 +27,6 @@ NETWORK_ATTRIBUTE: Final = "ecs-host-agent.task-network"
 """The host gives ``awsvpc`` tasks an address of their own, without an ENI."""
 TASK_ENI: Final = "ecs.capability.task-eni"
 ZONE_ATTRIBUTE: Final = "ecs.availability-zone"
-ATTRIBUTE_LIMIT: Final = 512
-"""Amazon's agent has about a hundred capabilities and ten attributes of its own."""
-_NAME_LIMIT: Final = 256
-_VALUE_LIMIT: Final = 1024
 _ARCHITECTURE: Final = "ecs.cpu-architecture"
 _OUR_ZONE: Final = "ecs-host-agent.availability-zone"
 """How an agent of ours says its zone by this wire, on which Amazon ECS would not be told it."""
@@ -62,9 +60,10 @@ def read(request: Mapping[str, Any], client_token: str) -> Register:
     """Return what a checked request says of its host.
 
     Raises:
-        InvalidParameterException: resources, attributes or tags cannot be.
+        InvalidParameterException: resources, attributes or tags cannot be, or a field is beyond its
+            bound (``host_rules``).
     """
-    attributes = _attributes(request.get("attributes", ()))
+    attributes = {a["name"]: a.get("value", "") for a in request.get("attributes", ())}
     if NETWORK_ATTRIBUTE in attributes:
         attributes[TASK_ENI] = ""
     else:
@@ -74,7 +73,7 @@ def read(request: Mapping[str, Any], client_token: str) -> Register:
     zone = attributes.pop(_OUR_ZONE, "")
     attributes = identity.attributes() | attributes | ({ZONE_ATTRIBUTE: zone} if zone else {})
     versions = request.get("versionInfo") or {}
-    return Register(
+    call = Register(
         cluster=request.get("cluster", ""),
         client_token=client_token,
         instance_arn=request.get("containerInstanceArn", ""),
@@ -90,6 +89,11 @@ def read(request: Mapping[str, Any], client_token: str) -> Register:
         agent_hash=versions.get("agentHash", ""),
         ec2_instance_id=identity.instance_id,
     )
+    try:
+        host_rules.check(call)
+    except OutOfBounds as error:
+        raise InvalidParameterException(f"{error}.") from None
+    return call
 
 
 def answer_attributes(
@@ -107,18 +111,6 @@ def answer_attributes(
     values |= {a["name"]: a.get("value") for a in asked}
     values[CONTROL_ATTRIBUTE] = control_id
     return [{"name": name, "value": value} for name, value in values.items()]
-
-
-def _attributes(given: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    if len(given) > ATTRIBUTE_LIMIT:
-        raise InvalidParameterException(f"attributes can have at most {ATTRIBUTE_LIMIT} items.")
-    attributes: dict[str, str] = {}
-    for attribute in given:
-        name, value = attribute["name"], attribute.get("value", "")
-        if not 0 < len(name) <= _NAME_LIMIT or len(value) > _VALUE_LIMIT:
-            raise InvalidParameterException(f"The attribute '{name[:64]}' is too long or nameless.")
-        attributes[name] = value
-    return attributes
 
 
 def _resources(request: Mapping[str, Any], architecture: str, engine_version: str) -> HostResources:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec import Struct, field
 
+from agent.controlplane import bounds
+from agent.controlplane.bounds import Anything, Items, OutOfBounds, Part, Table, Text
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
 
     from agent.model.payload import TaskPayload
 
+HEALTH_TASKS: Final = 100
+"""Most tasks in one publication of health; an agent sends ten. Also most containers of a task."""
+_ITEMS_MOST: Final = 10_000
+"""Of one list: an agent that lost its orders would stop all of its tasks at once."""
+_VALUES_MOST: Final = 300_000
+"""Of one frame: a mebibyte of figures has half as many."""
+_ID: Final = Text(256)
+_ARN: Final = Text(512)
 UNREADABLE: Final = "UNREADABLE"
 """A desired status that no agent knows: it reports a task with it as one it cannot load."""
 _SHOWN: Final = 64
@@ -99,23 +109,18 @@ class PublishHealth(Struct, frozen=True, rename="camel"):
     tasks: list[TaskHealth] = field(default_factory=list)
 
 
-class _TaskMetric(Struct, frozen=True, rename="camel"):
-    task_arn: str = ""
-    container_metrics: list[dict[str, Any]] = field(default_factory=list)
-
-
 class PublishMetrics(Struct, frozen=True, rename="camel"):
     """``PublishMetricsRequest``, as far as it is checked: nobody asks control for figures."""
 
     metadata: Metadata
-    task_metrics: list[_TaskMetric] = field(default_factory=list)
+    task_metrics: list[msgspec.Raw] = field(default_factory=list)
 
 
 class PublishInstanceStatus(Struct, frozen=True, rename="camel"):
     """``PublishInstanceStatusRequest``."""
 
     metadata: Metadata
-    statuses: list[dict[str, Any]] = field(default_factory=list)
+    statuses: list[msgspec.Raw] = field(default_factory=list)
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
@@ -131,6 +136,29 @@ _READ: Final[dict[str, msgspec.json.Decoder[Any]]] = {
 }
 
 
+FRAMES: Final = Table(
+    {
+        Ack: {"message_id": _ID, "container_instance": _ARN, "reason": Anything()},
+        HeartbeatAck: {"message_id": _ID},
+        StopVerification: {"message_id": _ID, "stop_candidates": Items(_ITEMS_MOST, Part())},
+        StopCandidate: {"task_arn": _ARN},
+        Metadata: {
+            "cluster": _ARN,
+            "container_instance": _ARN,
+            "message_id": _ID,
+            "idle": Anything(),
+            "fin": Anything(),
+        },
+        PublishHealth: {"metadata": Part(), "tasks": Items(HEALTH_TASKS, Part())},
+        TaskHealth: {"task_arn": _ARN, "containers": Items(HEALTH_TASKS, Part())},
+        ContainerHealth: {"container_name": Text(255), "health_status": Text(64)},
+        PublishMetrics: {"metadata": Part(), "task_metrics": Anything()},
+        PublishInstanceStatus: {"metadata": Part(), "statuses": Anything()},
+    }
+)
+"""What fields of frames may hold. Figures are not looked into: nobody asks control for them."""
+
+
 def read(frame: str | bytes) -> tuple[str, Any]:
     """Return type and message of a frame.
 
@@ -142,9 +170,14 @@ def read(frame: str | bytes) -> tuple[str, Any]:
         decoder = _READ.get(envelope.type)
         if decoder is None:
             raise FrameError(f"{envelope.type[:_SHOWN]!r} is no message of an agent")
-        return envelope.type, decoder.decode(envelope.message)
+        bounds.look(bytes(envelope.message), most_items=_ITEMS_MOST, most_values=_VALUES_MOST)
+        message = decoder.decode(envelope.message)
+        FRAMES.check(message)
+    except OutOfBounds as error:
+        raise FrameError(f"{envelope.type}: {error}") from None
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise FrameError(str(error)[: _SHOWN * 4]) from None
+    return envelope.type, message
 
 
 def split_signed(frame: str) -> str:

@@ -14,12 +14,13 @@ Source: Amazon ECS agent 1.105.1, ``ecs-agent/api/ecs/client`` and ``ecs-agent/a
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from agent.controlplane import task_changes
+from agent.controlplane.report_rules import DETAILS_MOST
 from agent.controlplane.task_changes import ENI
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface, TaskChange
 from agent.model.status import Health
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.controlplane.records import ContainerRecord, TaskRecord
-
-_DETAILS_LIMIT: Final = 32
 
 
 def of_task(request: Mapping[str, Any], raw: Mapping[str, Any], now: float) -> TaskChange:
@@ -76,7 +75,7 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
     """Return the record after a change; the same object when it says nothing new.
 
     Raises:
-        ValueError: it has a status that no task or container has.
+        OutOfBounds: no agent should send such a change (``report_rules``).
     """
     known = {container.name: container for container in task.containers}
     return task_changes.apply(
@@ -118,9 +117,15 @@ def _container(item: Mapping[str, Any], extra: Mapping[str, Any]) -> ContainerCh
         image_digest=item.get("imageDigest", "")[:255],
         exit_code=item.get("exitCode"),
         reason=item.get("reason", ""),
-        network_bindings=msgspec.convert(item.get("networkBindings", []), list[NetworkBinding]),
+        network_bindings=_bindings(item.get("networkBindings", [])),
         network_interfaces=list(_interfaces(extra.get("networkInterfaces"))),
     )
+
+
+def _bindings(given: Iterable[Mapping[str, Any]]) -> list[NetworkBinding]:
+    """Read what is published; a port of 0 is one that is not told, as Go's zero values are."""
+    told = [{name: value for name, value in item.items() if value != 0} for item in given]
+    return msgspec.convert(told, list[NetworkBinding])
 
 
 def _interfaces(given: Any) -> Iterable[NetworkInterface]:
@@ -156,7 +161,7 @@ def _details(given: Any) -> dict[str, str]:
         else [(item.get("name"), item.get("value")) for item in _dicts(given)]
     )
     texts = [(n, v) for n, v in pairs if isinstance(n, str) and isinstance(v, str)]
-    return dict(texts[:_DETAILS_LIMIT])
+    return dict(texts[:DETAILS_MOST])
 
 
 def _dicts(given: Any) -> list[dict[Any, Any]]:

@@ -31,8 +31,6 @@ FRAME_LIMIT_BYTES: Final = 2 * 1024 * 1024
 HEARTBEAT_S: Final = 30.0
 SILENT_S: Final = 600.0
 """An agent publishes every 20 seconds, also when it is idle."""
-HEALTH_TASKS: Final = 100
-"""Most tasks in one publication of health; an agent sends ten."""
 _REMEMBERED_TASKS: Final = 4096
 _ACKS: Final = {
     "PublishMetricsRequest": "AckPublishMetric",
@@ -114,8 +112,6 @@ class _Session:
             raise shapes.FrameError(f"{kind} is no message of TCS")
         if message.metadata.container_instance != self._socket.instance.arn:
             raise shapes.FrameError("the message is of another container instance")
-        if isinstance(message, shapes.PublishHealth) and len(message.tasks) > HEALTH_TASKS:
-            raise shapes.FrameError(f"more than {HEALTH_TASKS} tasks in one message")
         self._heard_at = self._loop.time()
         await self._renew()
         if isinstance(message, shapes.PublishHealth):

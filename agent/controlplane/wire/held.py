@@ -16,7 +16,8 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from agent.controlplane import access, records, task_changes
+from agent.controlplane import access, records, report_rules
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import (
     AssignRecord,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Container, TaskPayload
     from agent.model.wire import HeldTask
 
-BATCH_LIMIT = 1000
+_ID_SHOWN = 256
 
 _decoder = msgspec.json.Decoder(Held)
 
@@ -54,11 +55,14 @@ def read(body: bytes) -> Held:
         InvalidRequest: it cannot be read, or is too much for one call.
     """
     try:
+        report_rules.look(body)
         held = _decoder.decode(body)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"held tasks are not taken: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"held tasks cannot be read: {error}") from None
-    if len(held.tasks) > BATCH_LIMIT:
-        raise InvalidRequest(f"more than {BATCH_LIMIT} tasks in one call")
+    if len(held.tasks) > report_rules.BATCH_MOST:
+        raise InvalidRequest(f"more than {report_rules.BATCH_MOST} tasks in one call")
     return held
 
 
@@ -87,11 +91,14 @@ async def take(services: Services, instance: InstanceRecord, held: Held) -> Chan
 async def _take(services: Services, instance: InstanceRecord, held: HeldTask) -> ChangeAnswer:
     change = held.change
     try:
+        report_rules.check(change)
+        if len(held.payload) > report_rules.PAYLOAD_MOST_BYTES:
+            raise OutOfBounds(f"payload has more than {report_rules.PAYLOAD_MOST_BYTES} bytes")
         payload = payload_model.decode(held.payload)
-        task_changes.check(change)
+        report_rules.check_payload(payload)
         task = adopted(payload, instance, services.names)
     except (PayloadError, ValueError) as error:
-        return ChangeAnswer(id=change.id, status="rejected", message=str(error))
+        return ChangeAnswer(id=change.id[:_ID_SHOWN], status="rejected", message=str(error)[:300])
     if payload.arn != change.task_arn:
         return ChangeAnswer(
             id=change.id, status="rejected", message="the report is of another task"

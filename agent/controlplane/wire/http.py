@@ -17,7 +17,8 @@ import structlog
 from aiohttp import web
 
 from agent import __version__
-from agent.controlplane import access, records
+from agent.controlplane import access, host_rules, records, report_rules
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
@@ -53,6 +54,7 @@ _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _CLUSTERS_SHOWN = 100
 _GZIP_FROM_BYTES = 1024
 _GZIP_IN_THREAD_BYTES = 64 * 1024
+_READ_IN_THREAD_BYTES = 64 * 1024
 
 T = TypeVar("T")
 
@@ -160,7 +162,7 @@ class AgentWire:
         )
 
     async def _register_call(self, request: web.Request) -> web.Response:
-        call = _decode(_register, await _body(request))
+        call = await _read(_read_registration, await _body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             record = await self._registry.register(call)
             self._leases.forget(record.id)
@@ -195,20 +197,20 @@ class AgentWire:
 
     async def _changes_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        batch = reports.read(await _body(request))
+        batch = await _read(reports.read, await _body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await reports.apply(self._services, found.record, batch))
 
     async def _held_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        told = held.read(await _body(request))
+        told = await _read(held.read, await _body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await held.take(self._services, found.record, told))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         await self._caller(request)
         # Taken as a sign of life and checked; nobody asks control for figures.
-        _decode(_metrics, await _body(request))
+        await _read(_read_figures, await _body(request))
         return web.Response(status=204)
 
     async def _leave_call(self, request: web.Request) -> web.Response:
@@ -246,6 +248,31 @@ async def _body(request: web.Request) -> bytes:
     except web.RequestPayloadError as error:
         raise InvalidRequest(f"the body cannot be read: {error}") from None
     return bytes(chunks)
+
+
+async def _read(read: Callable[[bytes], T], body: bytes) -> T:
+    """Read a body; others do not wait for a large one."""
+    if len(body) < _READ_IN_THREAD_BYTES:
+        return read(body)
+    return await asyncio.to_thread(read, body)
+
+
+def _read_registration(body: bytes) -> Register:
+    try:
+        host_rules.look(body)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"the registration is not taken: {error}") from None
+    return _decode(_register, body)
+
+
+def _read_figures(body: bytes) -> MetricsBatch:
+    try:
+        report_rules.look_at_figures(body)
+        figures = _decode(_metrics, body)
+        report_rules.check_figures(figures)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"the figures are not taken: {error}") from None
+    return figures
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

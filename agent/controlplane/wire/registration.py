@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec.structs import replace
 
-from agent.controlplane import access, records
+from agent.controlplane import access, host_rules, records
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import new_id, parse_arn
 from agent.controlplane.records import (
     AssignRecord,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from agent.model.wire import Register
 
 _TRIES = 8
-_TOKEN_LIMIT = 256
 DEFAULT_CLUSTER = "default"
 RESERVED_PREFIXES = ("ecs.", "com.amazonaws.", "ecs-host-agent.")
 """Names of attributes that are the agent's to say, in each registration."""
@@ -75,12 +75,15 @@ class Registry:
                 it holds with none.
 
         Raises:
-            InvalidRequest: the cluster does not exist, or the host belongs to another one.
+            InvalidRequest: the cluster does not exist, the host belongs to another one, or a field is
+                beyond its bound (``host_rules``).
             StaleGeneration: an operator deregistered the instance.
             TryAgain: others registered the same host at the same time.
         """
-        if not 0 < len(call.client_token) <= _TOKEN_LIMIT:
-            raise InvalidRequest(f"clientToken must have 1 to {_TOKEN_LIMIT} characters")
+        try:
+            host_rules.check(call)
+        except OutOfBounds as error:
+            raise InvalidRequest(f"the registration is not taken: {error}") from None
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
         is_behind = await self._history.is_behind(call)
         for _ in range(_TRIES):

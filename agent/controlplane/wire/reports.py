@@ -14,7 +14,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from agent.controlplane import access, records, task_changes
+from agent.controlplane import access, records, report_rules, task_changes
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from agent.controlplane.api.services import Services
     from agent.controlplane.records import InstanceRecord
 
-BATCH_LIMIT = 1000
 _SIDE_BY_SIDE = 32
+_ID_SHOWN = 256
 
 
 class NoSuchTask(AgentError):
@@ -57,19 +58,25 @@ def read(body: bytes) -> list[TaskChange | ChangeAnswer]:
         InvalidRequest: the batch as a whole cannot be read.
     """
     try:
+        report_rules.look(body)
         batch = _batch.decode(body)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"changes are not taken: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"changes cannot be read: {error}") from None
-    if len(batch.changes) > BATCH_LIMIT:
-        raise InvalidRequest(f"more than {BATCH_LIMIT} changes in one call")
+    if len(batch.changes) > report_rules.BATCH_MOST:
+        raise InvalidRequest(f"more than {report_rules.BATCH_MOST} changes in one call")
     return [_read_one(raw) for raw in batch.changes]
 
 
 def _read_one(raw: msgspec.Raw) -> TaskChange | ChangeAnswer:
     try:
-        return change_model.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        change = change_model.decode(raw)
+        report_rules.check(change)
+    except (OutOfBounds, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         text = str(error)
+    else:
+        return change
     try:
         change_id = _id_only.decode(raw).id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -186,4 +193,5 @@ def _fold(task: TaskRecord, changes: list[TaskChange]) -> tuple[TaskRecord, list
 
 
 def _rejected(change_id: str, text: str) -> ChangeAnswer:
-    return ChangeAnswer(id=change_id, status="rejected", message=text[:300])
+    # An id that is none of an agent's is not sent back whole.
+    return ChangeAnswer(id=change_id[:_ID_SHOWN], status="rejected", message=text[:300])

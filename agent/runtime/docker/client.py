@@ -176,11 +176,11 @@ class EngineClient(docker.APIClient):
         return versions
 
     def messages(self, *, since: str, actions: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Yield what happens to containers from ``since`` on (seconds, nanoseconds behind a dot).
+        """Yield what happens to containers and their networks from ``since`` on (seconds, nanoseconds behind a dot).
 
         Returns when the engine has answered; the iterator ends when the engine ends the stream.
         """
-        filters = {"type": ["container"], "event": list(actions)}
+        filters = {"type": ["container", "network"], "event": list(actions)}
         # The stubs know whole seconds only; the engine and the SDK take the text as it is.
         stream: Any = self.events(since=cast(Any, since), filters=filters, decode=True)
         return cast("Iterator[dict[str, Any]]", stream)

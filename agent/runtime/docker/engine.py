@@ -171,6 +171,20 @@ class DockerEngine:
 
         return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
 
+    async def connect_network(
+        self, network: str, container_id: str, *, limit_s: float = 60.0
+    ) -> None:
+        """Connect a container to a network; one that is connected is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            try:
+                client.connect_container_to_network(container_id, network)
+            except docker.errors.APIError as error:
+                if "already exists in network" not in (error.explanation or ""):
+                    raise
+
+        await self._do(self._launch, work, "connected", limit_s, container_id)
+
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:

@@ -21,7 +21,7 @@ from agent.runtime.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ACTIONS = ("create", "start", "die", "oom", "stop", "destroy", "health_status")
+ACTIONS = ("create", "start", "die", "oom", "stop", "destroy", "health_status", "disconnect")
 """Events that the agent asks for; health checks alone make three others every few seconds."""
 
 _HEALTH = {"healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
@@ -65,6 +65,7 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         health=_HEALTH.get(_text(_object(state, "Health"), "Status"), Health.UNKNOWN),
         image_id=_text(raw, "Image"),
         labels=_labels(config.get("Labels")),
+        cut_off_from="" if config.get("NetworkDisabled") is True else _missing_network(raw),
     )
 
 
@@ -78,6 +79,7 @@ def container_summary(raw: Mapping[str, Any]) -> ContainerSummary:
         name=own.removeprefix("/"),
         state=_text(raw, "State"),
         labels=_labels(raw.get("Labels")),
+        cut_off_from=_missing_network(raw) if _text(raw, "State") == "running" else "",
     )
 
 
@@ -100,12 +102,25 @@ def event(raw: Mapping[str, Any]) -> EngineEvent | None:
     code = attributes.pop("exitCode", "")
     return EngineEvent(
         action=action,
-        container_id=_text(actor, "ID") or _text(raw, "id"),
+        container_id=attributes.get("container", "")
+        if _text(raw, "Type") == "network"
+        else _text(actor, "ID") or _text(raw, "id"),
         at=event_time_ns(raw) / 1e9,
         exit_code=int(code) if code.lstrip("-").isdecimal() else None,
         health=_HEALTH.get(detail.strip(), Health.UNKNOWN),
         labels=attributes,
     )
+
+
+def _missing_network(raw: Mapping[str, Any]) -> str:
+    """Return the network that a container was made for and is not in; empty if there is none."""
+    networks = _object(raw, "NetworkSettings").get("Networks")
+    mode = _text(_object(raw, "HostConfig"), "NetworkMode")
+    if not isinstance(networks, dict) or mode in ("", "none", "host") or ":" in mode:
+        return ""
+    network = "bridge" if mode == "default" else mode
+    ids = {_text(ends, "NetworkID") for ends in networks.values() if isinstance(ends, dict)}
+    return "" if network in networks or network in ids else network
 
 
 def event_time_ns(raw: Mapping[str, Any]) -> int:

@@ -44,7 +44,7 @@ class Member:
         resources = HostResources(cpu_units=2048, memory_mib=1024)
         return RegisterInfo(resources=resources, agent_version="1.2.3")
 
-    async def _take(self, assignments: Assignments, _control_id: str) -> None:
+    async def _take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         self.taken |= {task.task_arn for task in assignments.tasks}
 
     @property

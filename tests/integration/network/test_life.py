@@ -246,3 +246,28 @@ async def test_tasks_of_an_earlier_pool_keep_their_network(host: Host) -> None:
     await networks.release("old")
     await networks.reassert()
     await networks.reconcile([])
+
+
+async def test_an_address_whose_name_somebody_else_took_is_passed_over(
+    host: Host, pause_image: str
+) -> None:
+    """A claim does not wait for a person to remove a container that is not this agent's."""
+    networks = await host.networks()
+    taken = ["10.218.77.2", "10.218.77.3"]
+    theirs = [
+        await host.engine.create_container(
+            addresses.container_name_of(ipv4),
+            {"Image": pause_image, "Labels": {SANDBOX_LABEL: "another agent"}},
+        )
+        for ipv4 in taken
+    ]
+    try:
+        async with running(networks):
+            network = await networks.claim("arn:task/a", ENI)
+            assert network.ipv4 not in taken
+            await networks.release("arn:task/a")
+        for container_id in theirs:
+            assert (await host.engine.inspect_container(container_id)).id == container_id
+    finally:
+        for container_id in theirs:
+            await host.engine.remove_container(container_id, force=True)

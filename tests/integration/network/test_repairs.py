@@ -64,6 +64,8 @@ def state() -> dict[str, object]:
         "routes": sh("ip", "route", "show", "dev", BRIDGE).replace("linkdown", "").split(),
         "table": sh("nft", "list", "table", "inet", TABLE),
         "docker": sorted(line for line in docker if f" {BRIDGE} " in line),
+        "jump": "-A FORWARD -j DOCKER-USER"
+        in sh("iptables", "-w", "5", "-S", "FORWARD").splitlines(),
         "forwarding": [
             Path(f"/proc/sys/net/ipv4/{name}").read_text(encoding="ascii").strip()
             for name in ("ip_forward", f"conf/{BRIDGE}/forwarding")
@@ -143,6 +145,12 @@ async def repaired(networks: TaskNetworks, command: str) -> float:
     return time.monotonic() - began
 
 
+async def until(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not check():  # noqa: ASYNC110 - no event in the test's reach
+            await asyncio.sleep(0.02)
+
+
 async def answers(network: TaskNetwork) -> bool:
     """Tell whether the task's address answers; a link that just came up may lose first packets."""
     ping = ("busybox", "ping", "-c", "1", "-W", "1", network.ipv4)
@@ -179,10 +187,35 @@ async def test_all_rules_of_the_host_flushed(guarded: TaskNetworks) -> None:
     try:
         assert await repaired(guarded, "nft flush ruleset") < 5
         assert (await asyncio.to_thread(state))["table"] == whole["table"]
+        await until(lambda: guarded.problems)
+        assert "restart Docker" in guarded.problems[0]
     finally:
         await asyncio.to_thread(
             subprocess.run, ["iptables-restore"], input=saved, text=True, check=True, timeout=20
         )
+    await until(lambda: not guarded.problems)
+
+
+@pytest.mark.parametrize("flush", ["iptables -w 5 -F", "iptables -w 5 -F FORWARD"])
+async def test_the_rules_that_lead_to_ours_flushed(guarded: TaskNetworks, flush: str) -> None:
+    """Docker drops what nobody accepts: without the jump to its chain no task has a way out."""
+    await guarded.claim("a", "eni-1")
+    saved = await asyncio.to_thread(sh, "iptables-save")
+    whole = await asyncio.to_thread(state)
+    assert whole["jump"]
+    try:
+        with capture_logs() as logs:
+            assert await repaired(guarded, flush) < 5
+            await asyncio.sleep(0.3)
+        told = [line["found"] for line in logs if line["event"] == PUT_RIGHT]
+        assert any("forwarding no longer led to DOCKER-USER" in found for found in told)
+        assert await asyncio.to_thread(state) == whole
+        assert "restart Docker" in guarded.problems[0]
+    finally:
+        await asyncio.to_thread(
+            subprocess.run, ["iptables-restore"], input=saved, text=True, check=True, timeout=20
+        )
+    await until(lambda: not guarded.problems)
 
 
 async def test_many_links_at_once_are_one_line(guarded: TaskNetworks) -> None:

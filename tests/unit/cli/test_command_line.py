@@ -170,7 +170,7 @@ def test_settings_of_an_agent_do_not_matter_to_control() -> None:
             "--agent-listen 127.0.0.1:6899: is given to --listen already; choose another port",
         ),
         (["--region", "no region"], 2, "--region no region: is not a region; write for example"),
-        (["--zone", "a b"], 2, "--zone a b: is not a name; write at most 128 letters"),
+        (["--zone", "a b"], 2, "--zone a b: is not a valid name; use at most 128 letters"),
         (
             ["--open", "--keys-file", "k"],
             2,

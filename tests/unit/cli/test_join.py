@@ -256,7 +256,7 @@ async def test_what_is_wrong_is_one_line_and_nothing_is_written(
             2,
             "is not an http or https URL; write for example http://192.0.2.10:6820",
         ),
-        ("https://u:secret@c", 2, "the URL carries a user name or password"),
+        ("https://u:secret@c", 2, "the URL contains a user name or password"),
         ("http://control.invalid", 1, "the name control.invalid is not known here"),
     ],
 )
@@ -277,7 +277,9 @@ async def test_nobody_there(desk: Desk) -> None:
 async def test_a_settings_file_that_is_none(desk: Desk) -> None:
     done = await desk.join("--token", TOKEN, "--config", "/dev/zero", "--dry-run")
     assert done.code == ExitCode.TERMINAL
-    assert "/dev/zero: is larger than 1 MiB; this is no settings file" in done.err
+    assert (
+        "/dev/zero: is larger than 1 MiB, too large for a settings file; check the path" in done.err
+    )
 
 
 async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path) -> None:

@@ -43,13 +43,13 @@ def test_only_the_first_equals_sign_parts() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("export A=1", "f:1: this is no shell script; remove the word export"),
+        ("export A=1", "f:1: this file is not a shell script; remove the word export"),
         ("ECS_CLUSTER", 'f:1: no = in "ECS_CLUSTER"; write NAME=value'),
         ("1A=x", 'f:1: "1A" is not a variable name; use letters, digits and _'),
         ("A='x", "f:1: A has no closing quote; end the value with '"),
-        ("A='x' y", "f:1: A goes on after its closing quote; remove what follows"),
+        ("A='x' y", "f:1: A has text after its closing quote; remove that text"),
         ("A=x\\", "f:1: A ends with a backslash; write the whole value on one line"),
-        ("A=x\0", "f:1: A holds a NUL character; remove it"),
+        ("A=x\0", "f:1: A contains a NUL character; remove it"),
     ],
 )
 def test_lines_that_mean_different_things_to_different_readers_are_refused(

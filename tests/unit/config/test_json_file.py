@@ -86,7 +86,7 @@ def test_another_file_may_be_named(tmp_path: Path, config: Path) -> None:
 def test_a_file_that_was_named_and_is_missing_is_told(config: Path) -> None:
     settings = load({"ECS_AGENT_CONFIG_FILE_PATH": "/nowhere/x.json"}, (config,))
     assert settings.warnings == (
-        "/nowhere/x.json: there is no such file; ECS_AGENT_CONFIG_FILE_PATH names it",
+        "/nowhere/x.json: there is no such file; check ECS_AGENT_CONFIG_FILE_PATH",
     )
 
 
@@ -98,17 +98,17 @@ def test_an_empty_file_is_no_mistake(config: Path, text: str) -> None:
 def test_bad_json_names_its_place_and_the_mend(config: Path) -> None:
     path = json_file_of(config)
     assert _error(config, '{"Cluster": "x",\n "ReservedMemory": 1,,}') == (
-        f"{path}:2:22: is not JSON (Expecting property name enclosed in double quotes); "
-        "mend the file or remove it"
+        f"{path}:2:22: is not valid JSON (Expecting property name enclosed in double quotes); "
+        "fix the file or remove it"
     )
-    assert "is no JSON object" in _error(config, "[]")
+    assert "is not a JSON object" in _error(config, "[]")
 
 
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"ReservedMemory": ' + "9" * 5000 + "}"], ids=["deep", "long"]
 )
 def test_json_beyond_reason_is_one_line(config: Path, text: str) -> None:
-    assert _error(config, text).endswith("is not JSON that can be read; mend the file or remove it")
+    assert _error(config, text).endswith("is not readable JSON; fix the file or remove it")
 
 
 @pytest.mark.parametrize(
@@ -121,11 +121,11 @@ def test_json_beyond_reason_is_one_line(config: Path, text: str) -> None:
         ("External", [1], "is not a boolean"),
         ("External", 1.0, "is not a boolean"),
         ("ImagePullBehavior", 4, "0 is default, 1 is always, 2 is once, 3 is prefer-cached"),
-        ("ImagePullBehavior", True, "is no number from 0 to 3"),
-        ("ReservedMemory", "512", "is not a whole number; write it without quotes"),
-        ("ReservedMemory", 70_000, "is out of range; write at least 0 and at most 65535"),
-        ("DataDir", 5, "is not a text; put it in double quotes"),
-        ("InstanceAttributes", {"a": 1}, 'holds a value that is no string under "a"'),
+        ("ImagePullBehavior", True, "is not a number from 0 to 3"),
+        ("ReservedMemory", "512", "is not an integer; write it without quotes"),
+        ("ReservedMemory", 70_000, "is out of range; use at least 0 and at most 65535"),
+        ("DataDir", 5, "is not a string; put it in double quotes"),
+        ("InstanceAttributes", {"a": 1}, 'has a value that is not a string at "a"'),
         ("ReservedPorts", {"a": 1}, "is not a JSON list of ports"),
     ],
 )
@@ -141,9 +141,9 @@ def test_members_without_effect_and_unknown_ones_warn(config: Path) -> None:
     path = json_file_of(config)
     loaded = _load(config, '{"TaskENIEnabled": true, "noiid": true, "Clustr": 1, "NoIID": false}')
     assert loaded.warnings == (
-        f"{path}: Clustr is not a known setting, and has no effect",
-        f"{path}: NoIID stands there more than once; the last wins",
-        f"{path}: without effect in this version: NoIID, TaskENIEnabled",
+        f"{path}: Clustr is not a known setting and has no effect",
+        f"{path}: NoIID occurs more than once; the last one wins",
+        f"{path}: no effect in this version: NoIID, TaskENIEnabled",
     )
 
 

@@ -177,7 +177,7 @@ def test_keys_are_never_shown(name: str) -> None:
     [
         ({"AWS_ACCESS_KEY_ID": "a"}, "AWS_ACCESS_KEY_ID is set without AWS_SECRET_ACCESS_KEY"),
         ({"AWS_SECRET_ACCESS_KEY": "a"}, "AWS_SECRET_ACCESS_KEY is set without AWS_ACCESS_KEY_ID"),
-        ({"AWS_SESSION_TOKEN": "a"}, "AWS_SESSION_TOKEN is set without the access key"),
+        ({"AWS_SESSION_TOKEN": "a"}, "AWS_SESSION_TOKEN is set without its access key"),
         ({"ECS_EXTERNAL": "true"}, "ECS_EXTERNAL is set without AWS_DEFAULT_REGION"),
     ],
 )
@@ -199,8 +199,8 @@ def test_a_host_has_one_control(config: Path) -> None:
     text = _error(both, config)
     assert len(text.splitlines()) == 2
     assert text.splitlines()[0] == (
-        "environment: ECS_BACKEND_HOST makes Amazon ECS control of this host, and "
-        f"ECS_CONTROL_ENDPOINT ({config}:1) another; keep one of the two and remove the other"
+        "environment: ECS_BACKEND_HOST selects Amazon ECS, but ECS_CONTROL_ENDPOINT "
+        f"({config}:1) selects another control endpoint; remove one of the two"
     )
 
 
@@ -238,8 +238,8 @@ def test_a_proxy_that_cannot_be_used_is_left_aside_where_it_was_meant_for_others
     assert settings.https_proxy == ""
     assert settings.warnings == (
         (
-            "environment: HTTPS_PROXY: its value is a proxy that does not speak HTTP; "
-            "only http:// and https:// will do; it is left aside"
+            "environment: HTTPS_PROXY: its value is not an HTTP proxy; "
+            "use an http:// or https:// proxy; it is ignored"
         ),
     )
     config.write_text("HTTPS_PROXY=socks5://me:canary@p:1\n")

@@ -89,11 +89,11 @@ def test_other_words_are_no_booleans(text: str) -> None:
 
 def test_json_maps_hold_strings_only() -> None:
     assert values.parse_string_map('{"rack": "a1"}') == {"rack": "a1"}
-    with pytest.raises(ValueError, match='under "n"'):
+    with pytest.raises(ValueError, match='at "n"'):
         values.parse_string_map('{"n": 1}')
     with pytest.raises(ValueError, match="not a JSON object"):
         values.parse_string_map("[]")
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ValueError, match="not valid JSON"):
         values.parse_string_map("{rack: a1}")
 
 
@@ -108,7 +108,7 @@ def test_unknown_log_drivers_are_named() -> None:
         "json-file",
         "awsfirelens",
     )
-    with pytest.raises(ValueError, match='"jsonfile", which is unknown'):
+    with pytest.raises(ValueError, match='unknown log driver "jsonfile"'):
         values.parse_logging_drivers('["jsonfile"]')
 
 
@@ -131,9 +131,9 @@ def test_port_range() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rack", "is not JSON (Expecting value at character 1); write for example {"),
-        ('{"a b": "c"}', "has the name 'a b'; names of attributes are 1 to 128 letters"),
-        ('{"rack": "a?"}', "has the value 'a?' for rack; values of attributes are"),
+        ("rack", "is not valid JSON (Expecting value at character 1); write for example {"),
+        ('{"a b": "c"}', "has the name 'a b'; attribute names have 1 to 128 letters"),
+        ('{"rack": "a?"}', "has the value 'a?' for rack; attribute values have"),
         ('{"rack": " a"}', "has the value ' a' for rack"),
     ],
 )
@@ -145,7 +145,7 @@ def test_attributes_are_those_that_ecs_takes(text: str, told: str) -> None:
 @pytest.mark.parametrize(
     ("tags", "told"),
     [
-        ({"aws:x": ""}, "has the key 'aws:x'; keys of tags"),
+        ({"aws:x": ""}, "has the key 'aws:x'; tag keys have"),
         ({"": "x"}, "has the key ''"),
         ({"k": "v" * 257}, "has a value of 257 characters for k"),
         ({str(n): "" for n in range(51)}, "has 51 tags"),

@@ -68,7 +68,7 @@ class TestOrders:
         tries: list[int] = []
         errors: list[str] = []
 
-        async def take(assignments: Assignments, control_id: str) -> None:
+        async def take(assignments: Assignments, control_id: str, instance: str = "") -> None:
             tries.append(assignments.revision)
             errors.append(client.status.error)
             if len(tries) <= len(failures):
@@ -91,7 +91,7 @@ class TestOrders:
     ) -> None:
         release = asyncio.Event()
 
-        async def take(assignments: Assignments, control_id: str) -> None:
+        async def take(assignments: Assignments, control_id: str, instance: str = "") -> None:
             await release.wait()
 
         host.take = take

@@ -94,7 +94,7 @@ async def test_orders_that_are_never_taken_break_the_promise(
 ) -> None:
     monkeypatch.setattr(long_poll, "TAKE_LIMIT_S", 0.05)
 
-    async def take(_: Assignments, __: str) -> None:
+    async def take(assignments: Assignments, control_id: str, instance: str = "") -> None:
         await asyncio.Event().wait()
 
     host.take = take

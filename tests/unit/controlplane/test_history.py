@@ -197,7 +197,7 @@ async def test_nobody_makes_tasks_who_was_not_asked(tmp_path: Path) -> None:
     [
         ({"arn": "arn:aws:ecs:eu-west-1:000000000000:task/default/" + "0" * 32}, "not that of a"),
         ({"arn": "arn:aws:ecs:us-east-1:000000000000:task/other/" + "0" * 32}, "another"),
-        ({"version": "x"}, "no task definition"),
+        ({"version": "x"}, "version"),
         ({"containers": [{"image": "x"}]}, "name"),
     ],
 )

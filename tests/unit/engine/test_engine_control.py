@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from agent.engine.container_body import engine_name
 from agent.model.payload import Volume
-from tests.support.task_host import CONTROL, TaskHost, assignment
+from tests.support.task_host import CONTROL, INSTANCE, TaskHost, assignment
 from tests.support.tasks import ARN, container, payload
 
 OTHER = ARN[:-4] + "beef"
@@ -27,6 +29,41 @@ async def test_what_control_no_longer_lists_is_stopped(host: TaskHost) -> None:
     await host.until_known("STOPPED", OTHER)
     assert host.runtime.running() == {"a"}
     assert host.record().origin == CONTROL
+
+
+ANOTHER = "arn:aws:ecs:us-east-1:123456789012:container-instance/default/i2"
+
+
+@pytest.mark.parametrize("ordered_for", ["", ANOTHER])
+async def test_a_full_set_says_nothing_of_tasks_from_before_the_registration(
+    host: TaskHost, ordered_for: str
+) -> None:
+    """A host that is registered anew gets an empty full set: nothing that runs dies of it."""
+    await host.send(assignment(container("a")), instance=ordered_for)
+    await host.until_known("RUNNING")
+    await host.send(full=True)
+    await host.send(full=True, control_id="control-2", instance=ordered_for)
+    await asyncio.sleep(0.1)
+    assert host.runtime.running() == {"a"}
+    await host.crash()
+    await host.start()
+    await host.send(full=True)
+    await asyncio.sleep(0.1)
+    assert host.runtime.running() == {"a"}
+    # Listed, it is of this instance from now on.
+    await host.send(assignment(container("a")), full=True)
+    await host.until(lambda: host.record().instance == INSTANCE)
+    await host.crash()
+    await host.start()
+    await host.send(full=True)
+    await host.until_known("STOPPED")
+
+
+async def test_an_order_stops_it_all_the_same(host: TaskHost) -> None:
+    await host.send(assignment(container("a")), instance=ANOTHER)
+    await host.until_known("RUNNING")
+    await host.stop()
+    await host.until_known("STOPPED")
 
 
 async def test_leftovers_go_only_once_control_has_said_what_it_wants(host: TaskHost) -> None:

@@ -20,9 +20,9 @@ def test_one_a_line_with_comments_and_blanks() -> None:
         ("", "holds no token"),
         ("# nothing\n\n", "holds no token"),
         (f"{ONE}\nshort", "line 2 is shorter than 16"),
-        (f"{ONE}\n\ntwo words of some length", "line 3 is no token"),
+        (f"{ONE}\n\ntwo words of some length", "line 3 is not a token"),
         ("x" * 513, "line 1 is longer than 512"),
-        ("ö" * 20, "line 1 is no token"),
+        ("ö" * 20, "line 1 is not a token"),
     ],
 )
 def test_anything_else_is_refused_by_its_line(text: str, told: str) -> None:

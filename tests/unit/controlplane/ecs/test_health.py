@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.controlplane.ecs import tcs
+from agent.controlplane.ecs import shapes, tcs
 from tests.unit.controlplane.ecs.raw_agent import RawAgent, Session, run_task
 
 if TYPE_CHECKING:
@@ -121,6 +121,6 @@ async def test_no_more_tasks_in_one_message_than_an_agent_sends(
 ) -> None:
     assert endpoint.url
     async with agent.tcs() as session:
-        tasks = [{"taskArn": str(n), "containers": []} for n in range(tcs.HEALTH_TASKS + 1)]
+        tasks = [{"taskArn": str(n), "containers": []} for n in range(shapes.HEALTH_TASKS + 1)]
         await session.say("PublishHealthRequest", metadata=metadata(agent), tasks=tasks)
         await session.nothing()

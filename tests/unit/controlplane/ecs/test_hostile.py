@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -234,3 +235,31 @@ def test_trouble_is_one_line_in_ten_seconds() -> None:
             for _ in range(10):
                 troubles.note("bad", why="x")
     assert [line["more_before"] for line in logs] == [0, 99, 99]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("PublishHealthRequest", {"metadata": {}, "tasks": [{}] * 101}),
+        ("PublishHealthRequest", {"metadata": {}, "tasks": [{"containers": [{}] * 101}]}),
+        ("PublishHealthRequest", {"metadata": {}, "tasks": [{"taskArn": "a" * 513}]}),
+        ("PublishMetricsRequest", {"metadata": {}, "taskMetrics": [{}] * 600_000}),
+        ("TaskStopVerificationMessage", {"stopCandidates": [{}] * 600_000}),
+        ("AckRequest", {"messageId": "m" * 257}),
+        ("AckRequest", {"containerInstance": "\x1b[2J"}),
+    ],
+    ids=range(7),
+)
+def test_a_frame_beyond_its_bounds_is_refused_before_it_is_built(
+    kind: str, message: dict[str, Any]
+) -> None:
+    frame = json.dumps({"type": kind, "message": message}, separators=(",", ":"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(shapes.FrameError, match=kind):
+            shapes.read(frame)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # The frame as bytes, and once more as its message.
+    assert peak_bytes < 3 * len(frame) + 1024 * 1024

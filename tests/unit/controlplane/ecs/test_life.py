@@ -256,3 +256,28 @@ async def test_agent_connected_while_there_are_signs_of_life(
     async with agent.acs() as session:
         await session.settled()
         assert await connected()
+
+
+@pytest.mark.parametrize(
+    ("container", "field"),
+    [
+        ({"networkBindings": [{"hostPort": 2**31 - 1}]}, "hostPort"),
+        ({"networkBindings": [{"bindIP": "x\x1b"}]}, "bindIP"),
+        ({"status": "DANCING"}, "status"),
+        ({"networkBindings": [{}] * 1001}, "networkBindings"),
+    ],
+)
+async def test_a_report_that_cannot_be_is_dropped_by_the_agent(
+    endpoint: Endpoint, agent: RawAgent, container: dict[str, Any], field: str
+) -> None:
+    (arn,) = await run_task(endpoint)
+    with pytest.raises(ApiFailure, match="InvalidParameterException") as caught:
+        await agent.call(
+            "SubmitTaskStateChange",
+            cluster="default",
+            task=arn,
+            status="RUNNING",
+            containers=[{"containerName": "main", "status": "RUNNING", **container}],
+        )
+    assert field in caught.value.message
+    assert (await endpoint.task(arn))["lastStatus"] == "PENDING"

@@ -324,3 +324,31 @@ async def check_endpoints(endpoint: Endpoint, agent: RawAgent) -> None:
         base, data=b"{}", headers=headers | {"Host": "a/../b"}
     ) as answer:
         assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        ({"totalResources": resources(cpu=-5)}, "CPU must not be negative"),
+        ({"totalResources": resources(cpu=2**31 - 1)}, "resources.cpuUnits"),
+        ({"totalResources": resources(memory=2**31 - 1)}, "resources.memoryMib"),
+        ({"clientToken": "t" * 257}, "clientToken"),
+        ({"attributes": [{"name": f"a{n}"} for n in range(600)]}, "attributes"),
+        ({"attributes": [{"name": "a\x1b"}]}, "attributes"),
+        ({"attributes": [{"name": "a", "value": "v" * 1025}]}, "attributes['a']"),
+        ({"versionInfo": {"agentVersion": "1\n2"}}, "agentVersion"),
+        ({"versionInfo": {"dockerVersion": "d" * 1000}}, "resources.engineVersion"),
+        ({"platformDevices": [{"id": f"g{n}", "type": "GPU"} for n in range(300)]}, "gpus"),
+        ({"platformDevices": [{"id": "g\x1b", "type": "GPU"}]}, "resources.gpus[0].uuid"),
+        ({"tags": [{"key": "a\nb", "value": ""}]}, "not allowed"),
+        ({"attributes": [{"name": "a"}] * 20_000}, "items in one list"),
+    ],
+)
+async def test_a_host_that_cannot_be_is_refused_by_name(
+    endpoint: Endpoint, request_: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ApiFailure, match="InvalidParameterException") as caught:
+        await RawAgent(endpoint).register(**request_)
+    assert said in caught.value.message
+    assert len(caught.value.message) < 400
+    assert (await endpoint.call("ListContainerInstances"))["containerInstanceArns"] == []

@@ -86,3 +86,10 @@ def test_extensions_may_be_anything(interfaces: Any, kind: Any, details: Any) ->
     change = submitted.of_task(REQUEST, raw, 1.0)
     assert change.containers[0].exit_code == 1
     assert change.attachments[0].status == "DELETED"
+
+
+def test_a_port_of_zero_is_none_that_is_told() -> None:
+    bindings = [{"bindIP": "0.0.0.0", "containerPort": 0, "hostPort": 0, "protocol": "tcp"}]
+    asked = {**REQUEST, "containers": [{"containerName": "a", "networkBindings": bindings}]}
+    (binding,) = submitted.of_task(asked, {}, 1.0).containers[0].network_bindings
+    assert (binding.container_port, binding.host_port) == (None, None)

@@ -12,7 +12,7 @@ import pytest
 from yarl import URL
 
 from agent.model import payload as payload_model
-from agent.model.changes import TaskChange
+from agent.model.changes import AttachmentChange, TaskChange
 from agent.model.metrics import HostSample, MetricsBatch
 from agent.model.wire import GENERATION_HEADER, ErrorBody, Register
 from tests.support.control_endpoint import ScriptedAgent, a_report, definition
@@ -412,3 +412,72 @@ async def test_deregistered_instance_does_not_come_back_by_itself(endpoint: Endp
     assert b"deregistered" in body
     fresh = await ScriptedAgent(endpoint, client_token=agent.info["client_token"]).register()
     assert fresh.instance_arn != agent.arn
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cpuUnits", -5),
+        ("cpuUnits", 2**64),
+        ("hostname", "h" * 1_000_000),
+        ("hostname", "web\n2026-01-01 [error] forged"),
+    ],
+)
+async def test_a_host_that_cannot_be_is_refused_by_name(
+    endpoint: Endpoint, field: str, value: object
+) -> None:
+    agent = ScriptedAgent(endpoint)
+    call = msgspec.to_builtins(Register(**agent.info))
+    call["resources"][field] = value
+    status, body = await agent.send("POST", "/v1/instances", call)
+    assert (status, code_of(body)) == (400, "InvalidRequest")
+    assert f"resources.{field}".encode() in body
+    assert len(body) < 400
+    assert (await endpoint.call("ListContainerInstances"))["containerInstanceArns"] == []
+
+
+async def test_a_report_that_cannot_be_is_refused_and_those_beside_it_count(
+    endpoint: Endpoint,
+) -> None:
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await endpoint.call("RegisterTaskDefinition", **definition())
+    first, second = await run_tasks(endpoint, 2)
+    huge = a_report(first, "RUNNING")
+    huge = msgspec.structs.replace(
+        huge,
+        containers=[msgspec.structs.replace(huge.containers[0], image_digest="d" * 900_000)],
+    )
+    answer = await agent.report(huge, a_report(second, "RUNNING"))
+    assert [result.status for result in answer.results] == ["rejected", "ok"]
+    assert "imageDigest" in answer.results[0].message
+    assert (await endpoint.task(first))["lastStatus"] == "PENDING"
+    assert (await endpoint.task(second))["lastStatus"] == "RUNNING"
+
+
+async def test_a_reason_is_kept_as_text(endpoint: Endpoint) -> None:
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await endpoint.call("RegisterTaskDefinition", **definition())
+    (arn,) = await run_tasks(endpoint)
+    evil = "\x1b[2J\x1b]0;owned\x07\u202e\nline two " + "x" * 5000
+    answer = await agent.report(a_report(arn, "STOPPED", reason=evil))
+    assert [result.status for result in answer.results] == ["ok"]
+    reason = (await endpoint.task(arn))["stoppedReason"]
+    assert reason.startswith(r"\x1b[2J\x1b]0;owned\x07\u202e" + "\nline two xxx")
+    assert len(reason) == 1024
+
+
+async def test_details_of_an_attachment_stay_few(endpoint: Endpoint) -> None:
+    agent = ScriptedAgent(endpoint)
+    await agent.register()
+    await endpoint.call("RegisterTaskDefinition", **definition(networkMode="awsvpc"))
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
+    (arn,) = await run_tasks(endpoint, networkConfiguration=network)
+    for turn in range(4):
+        details = {f"name-{turn}-{n}": "v" for n in range(30)}
+        attachment = AttachmentChange(id="mine", status="ATTACHED", details=details)
+        (result,) = (await agent.report(a_report(arn, "RUNNING", attachments=[attachment]))).results
+        assert result.status == "ok"
+    (attached,) = (await endpoint.task(arn))["attachments"]
+    assert len(attached["details"]) <= 40

@@ -24,7 +24,7 @@ def test_a_token_file_must_be_roots_alone() -> None:
 def test_a_token_file_that_only_root_may_read() -> None:
     hidden = credentials.SecretFile(path="/etc/ecs/token", unread=True)
     finding = only(credentials.judge(hidden, endpoint="http://c"), Level.WARNING)
-    assert "/etc/ecs/token is there and good is not known" in finding.seen
+    assert "/etc/ecs/token exists and is valid is not known" in finding.seen
     assert finding.command == "sudo ecs-agent doctor"
 
 
@@ -34,7 +34,7 @@ def test_a_token_file_that_is_of_no_use(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("two words")
     found = credentials.look_at(tmp_path / "token")
     finding = only(credentials.judge(found, endpoint="http://c"), Level.ERROR)
-    assert "is no token" in finding.seen
+    assert "is not a token" in finding.seen
     assert "two words" not in finding.seen
 
 
