@@ -219,12 +219,16 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 attributes=_attributes(settings, host, info, towards_ecs=way.is_ecs),
                 tags=settings.container_instance_tags,
                 agent_version=__version__,
+                machine_id=machine.id,
+                machine_key=machine.key,
                 known_tasks=engine.known_tasks(),
             )
 
         credentials = RoleCredentials()
         engine.on_ended = credentials.forget
-        around = Neighbours(host=engine, credentials=credentials, links=Links(), disks=Disks())
+        around = Neighbours(
+            holding=engine, host=engine, credentials=credentials, links=Links(), disks=Disks()
+        )
         control = way.control(store, describe_host, engine.apply, around)
         overview.engine, overview.control = engine, control
         overview.networks, overview.ledger = networks, ledger

@@ -99,6 +99,8 @@ class Overview:
 
     def _degraded(self) -> list[str]:
         found = [*self.trouble.values(), *self._store.problems]
+        if self.control is not None and self.control.status.notice:
+            found.append(self.control.status.notice)
         if self.operator is not None and self.operator.problem:
             found.append(self.operator.problem)
         if self.networks is not None:

@@ -15,17 +15,41 @@ import sys
 from pathlib import Path
 
 NAMESPACE = "network namespace"
+BRIDGE_RULES = "nftables for bridges"
 _CLONE_NEWNET = 0x40000000
 _NAMESPACE = Path("/proc/self/ns/net")
 _NFT_LIMIT_S = 5.0
 _LINK, _PEER, _BRIDGE, _TABLE = "probe0", "probe1", "probebr0", "probe"
 
 
+_RULES = f"""
+    table inet {_TABLE} {{
+      set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }}; }}
+      chain sources {{ type filter hook prerouting priority -300;
+        iifname "{_BRIDGE}" ip saddr != @pools drop; }}
+      chain between {{ type filter hook forward priority -10;
+        ct state established accept; ct status dnat accept; }}
+      chain outside {{ type nat hook postrouting priority 100;
+        ip saddr @pools ip daddr != @pools masquerade; }}
+    }}
+    """
+_BRIDGE_RULES = f"""
+    table bridge {_TABLE} {{
+      set ports {{ type ifname . ether_addr . ipv4_addr; }}
+      chain frames {{ type filter hook prerouting priority -300;
+        ether type ip meta pkttype {{ host, other }} iifname . ether saddr . ip saddr @ports accept;
+        arp plen 4 iifname . arp saddr ether . arp saddr ip @ports accept; counter drop; }}
+    }}
+    """
+
+
 def main() -> int:
     """Leave the namespace, try each feature, and print the results."""
     found = {NAMESPACE: leave_namespace()}
     if not found[NAMESPACE]:
-        found |= {"veth": _veth(), "bridge": _bridge(), "nftables": _nftables()}
+        found |= {"veth": _veth(), "bridge": _bridge(), "nftables": _nftables(_RULES)}
+        if not found["nftables"]:
+            found[BRIDGE_RULES] = _nftables(_BRIDGE_RULES)
     sys.stdout.write(json.dumps(found))
     return 0
 
@@ -62,17 +86,8 @@ def _link(name: str, **what: object) -> str:
     return ""
 
 
-def _nftables() -> str:
-    """Create a table with the same features as the agent's: a set, a filter, address translation."""
-    rules = f"""
-        table inet {_TABLE} {{
-          set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }}; }}
-          chain sources {{ type filter hook prerouting priority -300;
-            iifname "{_BRIDGE}" ip saddr != @pools drop; }}
-          chain outside {{ type nat hook postrouting priority 100;
-            ip saddr @pools ip daddr != @pools masquerade; }}
-        }}
-        """
+def _nftables(rules: str) -> str:
+    """Create a table with the same features as one of the agent's; return what went wrong, or nothing."""
     try:
         done = subprocess.run(
             ["nft", "-f", "-"],

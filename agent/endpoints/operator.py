@@ -1,18 +1,18 @@
-"""The operators' endpoint: JSON over HTTP on a Unix socket, for ``ecs-agent status`` and the like.
+"""The operators' endpoint: JSON over HTTP on a Unix socket, for ``ecs-agent status`` and so on.
 
-It works while control is away, since it asks only this agent. Answers are ``model.views`` types.
+It works while control is down, because it uses only this agent. Answers are ``model.views`` types.
 
 ======= =========================== ==============================================================
 GET     ``/v1/agent``               ``AgentView``
 GET     ``/v1/tasks``               list of ``TaskView``
 GET     ``/v1/tasks/{task}``        ``TaskView``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
-GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as they were written
+GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as written
 ======= =========================== ==============================================================
 
-``{task}`` is the id of a task, the beginning of one, an ARN with its slashes escaped, or a name that
-fits one task alone (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409 ambiguous or not possible now, 503 the engine
-does not answer.
+``{task}`` is the id of a task, the beginning of an id, an ARN with escaped slashes, or a name that
+matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409
+ambiguous or not possible now, 503 the engine does not answer.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
     from agent.model.views import ContainerView
 
 _FIRST_BYTES_S = 0.5
-"""A failing log fails within this, and is answered with a ``Problem``; a quiet one begins empty."""
+"""A log that fails within this time is answered with a ``Problem``; a quiet log starts empty."""
 
 LOOK_EVERY_S = 60.0
-"""How often the socket is looked for although the kernel tells of its removal."""
+"""How often the agent checks that the socket exists, although the kernel reports its removal."""
 
 UNTOLD_LOOK_EVERY_S = 5.0
-"""How often it is looked for where the kernel gives no watch, and while it cannot be made."""
+"""How often it checks without a watch of the kernel, and while the socket cannot be created."""
 
 CALM_S = 0.1
-"""Least time between two looks: who removes it time and again must not keep the agent busy."""
+"""Shortest time between two checks: repeated removals must not keep the agent busy."""
 
 _REMEMBERED = 20
 
@@ -82,13 +82,13 @@ class OperatorSocket:
         self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
         """The newest times that others removed the socket, oldest first."""
         self.problem = ""
-        """Why the socket is not where it belongs; empty when it is."""
+        """Why the socket is missing; empty if it is present."""
 
     async def start(self) -> None:
-        """Listen; a socket that a dead agent left is replaced.
+        """Listen; replaces a socket that a dead agent left.
 
         Raises:
-            ConfigError: another agent answers on the path, or it cannot be used.
+            ConfigError: another agent answers on the path, or the path cannot be used.
         """
         app = application()
         app.add_routes(
@@ -112,10 +112,10 @@ class OperatorSocket:
         return listener
 
     async def keep(self) -> None:
-        """Make the socket again whenever somebody has removed it; until cancelled.
+        """Recreate the socket whenever it was removed, until cancelled.
 
-        A process goes on to listen on a socket that nobody can find any more, and the command line
-        would say that no agent runs. One that somebody else has put there is left alone.
+        A process keeps listening on a removed socket that clients cannot find, and the command line
+        would report that no agent runs. A socket of another process is left alone.
         """
         with contextlib.ExitStack() as cleanup:
             news = _watch_of()
@@ -156,7 +156,7 @@ class OperatorSocket:
         await old.stop()
 
     async def close(self) -> None:
-        """Stop listening, cut off followers of logs, and remove the socket; may be repeated."""
+        """Stop listening, end log followers, and remove the socket; may be repeated."""
         served, self._runner = self._runner, None
         for follower in self._followers:
             follower.cancel()
@@ -231,7 +231,7 @@ async def _forever() -> None:
 
 
 def _choose(meant: Meant, name: str) -> ContainerView:
-    """Return the named container; without a name, the one that was meant, or the only one."""
+    """Return the named container; without a name, the one that matched, or the only one."""
     task = meant.task
     name = name or meant.container
     names = ", ".join(container.name for container in task.containers[:_LISTED])
@@ -246,7 +246,7 @@ def _choose(meant: Meant, name: str) -> ContainerView:
     if not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"
-            f" 'ecs-agent why {task.id}' tells what it waits for"
+            f" 'ecs-agent why {task.id}' shows what it waits for"
         )
         raise Refused(409, text)
     return chosen
@@ -270,8 +270,8 @@ def _flag(text: str) -> bool:
 async def _pass_on(request: web.Request, stream: AsyncIterator[bytes]) -> web.StreamResponse:
     """Send a log as it comes, no faster than the client reads it.
 
-    A log that fails after its first bytes breaks the connection off, so that the client does not
-    take the rest for complete.
+    If a log fails after its first bytes, the connection is aborted, so that the client does not
+    consider the log complete.
     """
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     first = asyncio.create_task(_next(stream))
@@ -295,7 +295,7 @@ async def _pass_on(request: web.Request, stream: AsyncIterator[bytes]) -> web.St
         first.cancel()
         await asyncio.wait({first})
         if not first.cancelled():
-            first.exception()  # seen above or, with the client gone, of no interest to anybody
+            first.exception()  # handled above, or irrelevant because the client is gone
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()

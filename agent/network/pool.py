@@ -23,8 +23,9 @@ from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
 from agent.network.book import Book
+from agent.network.docker_chain import CHAIN
 from agent.network.engine_rules import EngineRules
-from agent.network.firewall import DOCKER_CHAIN, Firewall
+from agent.network.firewall import Firewall
 from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
 from agent.network.links import HostLinks
@@ -87,6 +88,7 @@ class TaskNetworks:
         self._engine_rules = EngineRules(self._files)
         self._lane = NetlinkLane()
         self._links = HostLinks(self._lane, settings.bridge)
+        self._rules = Firewall(settings.table, settings.bridge, settings.blocked_addresses)
         self._watch = namespaces.ExitWatch()
         self._warm = WarmPool(
             make=self._make,
@@ -117,7 +119,7 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        parts = (self._guard, self._warm, self._engine_rules)
+        parts = (self._guard, self._rules.ports, self._warm, self._engine_rules)
         return [part.problem for part in parts if part.problem]
 
     @property
@@ -151,14 +153,14 @@ class TaskNetworks:
         )
         self._host = HostNetwork(
             links=self._links,
-            rules=Firewall(settings.table, settings.bridge),
+            rules=self._rules,
             pool=self._addresses,
             settings=settings,
             files=self._files,
         )
         self._sandboxes = Sandboxes(
             engine=self._engine,
-            links=self._links,
+            host=self._host,
             pool=self._addresses,
             settings=settings,
             image=self._image,
@@ -230,7 +232,8 @@ class TaskNetworks:
             bridge_index=self._links.bridge_index,
             bridge_mac=mac_of(self._addresses.gateway),
             is_port=self._is_port,
-            rules=(self._settings.table.encode() + b"\0", DOCKER_CHAIN.encode() + b"\0"),
+            rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
+            own_changes=self._rules.ports.port_id,
         )
 
     def _is_port(self, link: str) -> bool:
@@ -394,6 +397,7 @@ class TaskNetworks:
         self._host_watch.close()
         self._watch.close()
         await self._lane.close()
+        self._rules.ports.close()
         self._files.shutdown(wait=False, cancel_futures=True)
 
     async def _make(self) -> Lease:

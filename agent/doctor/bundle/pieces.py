@@ -279,8 +279,9 @@ async def _networks(host: Host) -> str:
 
 
 async def _firewall_table(host: Host) -> str:
-    ours = await _run("nft", "list", "table", "inet", host.settings.firewall_table)
-    return f"{ours}\n{await _run('nft', 'list', 'chains')}"
+    table = host.settings.firewall_table
+    ours = [await _run("nft", "list", "table", family, table) for family in ("inet", "bridge")]
+    return "\n".join([*ours, await _run("nft", "list", "chains")])
 
 
 async def _iptables(_: Host) -> str:

@@ -47,7 +47,14 @@ _MENDS = {
         "load the modules; if there are none, install the kernel's extra modules",
         "modprobe -a nf_tables nft_chain_nat nft_masq",
     ),
+    "nftables for bridges": (
+        "a task in awsvpc mode can send under its neighbour's address and read its traffic",
+        "load the module; if there is none, install the kernel's extra modules",
+        "modprobe nf_tables_bridge && echo nf_tables_bridge >> /etc/modules-load.d/ecs-agent.conf",
+    ),
 }
+_ONLY_WARNED = frozenset({"nftables for bridges"})
+"""What tasks run without."""
 
 
 async def check(host: Host) -> list[Finding]:
@@ -110,7 +117,7 @@ def judge(
     else:
         verdict.ok(f"Linux {release}")
     if nft.missing:
-        probed = {tried: trouble for tried, trouble in probed.items() if tried != "nftables"}
+        probed = {t: trouble for t, trouble in probed.items() if not t.startswith("nftables")}
     _judge_trial(verdict, probed, is_root=is_root)
     _judge_programs(verdict, nft, iptables, docker_chain=docker_chain)
     return verdict.findings
@@ -139,7 +146,8 @@ def _judge_trial(verdict: Verdict, probed: Mapping[str, str], *, is_root: bool) 
             )
             continue
         leads_to, mend, command = _MENDS[tried]
-        verdict.error(f"{tried} does not work ({trouble}): {leads_to}", mend, command)
+        tell = verdict.warn if tried in _ONLY_WARNED else verdict.error
+        tell(f"{tried} does not work ({trouble}): {leads_to}", mend, command)
     works = [tried for tried, trouble in probed.items() if not trouble]
     if works:
         verdict.ok(f"tested in a separate namespace: {', '.join(works)}")

@@ -1,7 +1,7 @@
-"""The engine's JSON as protocol types: pure, tolerant of whatever an engine leaves out.
+"""Converts the engine's JSON to protocol types. Pure; tolerates missing fields.
 
-A field that is missing, null or of a wrong type reads as its default. Only an answer that is no
-object at all raises, because then nothing is known.
+A field that is missing, null or of the wrong type gets its default. Only an answer that is not an
+object raises an error, because then nothing is known.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ACTIONS = ("create", "start", "die", "oom", "stop", "destroy", "health_status", "disconnect")
-"""Events that the agent asks for; health checks alone make three others every few seconds."""
+"""Events that the agent subscribes to; health checks alone cause three others every few seconds."""
 
 _HEALTH = {"healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
 
@@ -48,7 +48,7 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
     config = _object(raw, "Config")
     started_at = timestamp(state.get("StartedAt"))
     running = state.get("Running") is True
-    # A container whose start failed carries an exit code, but nothing of it ever ran.
+    # A container whose start failed has an exit code, although it never ran.
     ended = not running and started_at > 0
     return ContainerState(
         id=_text(raw, "Id"),
@@ -72,7 +72,7 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
 def container_summary(raw: Mapping[str, Any]) -> ContainerSummary:
     """Read one row of ``/containers/json``."""
     names = _texts(raw, "Names")
-    # Links add names with a second slash; the container's own has one.
+    # Links add names with two slashes; the container's own name has one.
     own = next((n for n in names if n.count("/") == 1), names[0] if names else "")
     return ContainerSummary(
         id=_text(raw, "Id"),
@@ -93,7 +93,7 @@ def image_info(raw: Mapping[str, Any]) -> ImageInfo:
 
 
 def event(raw: Mapping[str, Any]) -> EngineEvent | None:
-    """Read one message of ``/events``; None for one that the agent does not know."""
+    """Read one message of ``/events``; None for an unknown event."""
     actor = _object(raw, "Actor")
     attributes = _labels(actor.get("Attributes"))
     action, _, detail = (_text(raw, "Action") or _text(raw, "status")).partition(":")
@@ -124,12 +124,12 @@ def _missing_network(raw: Mapping[str, Any]) -> str:
 
 
 def event_time_ns(raw: Mapping[str, Any]) -> int:
-    """Return when an event happened, in nanoseconds since the epoch; 0 if it does not say."""
+    """Return the time of an event in nanoseconds since the epoch; 0 if it has none."""
     return _number(raw, "timeNano") or _number(raw, "time") * 1_000_000_000
 
 
 def timestamp(value: Any) -> float:
-    """Return Unix seconds of an RFC 3339 time; 0 for the engine's "never" and for nonsense."""
+    """Return Unix seconds of an RFC 3339 time; 0 for the engine's "never" and for invalid text."""
     if not isinstance(value, str):
         return 0.0
     try:

@@ -239,7 +239,7 @@ async def test_unknown_and_ambiguous_tasks_are_one_line(ecs_agent: Terminal) -> 
     assert "no task 'zz' on this host; there are aa22 (batch:1, PENDING), aa11 (web:3, " in err
     code, _, err = await ecs_agent("task", "aa")
     assert code == 1
-    assert "'aa' fits several tasks: aa22 (batch:1, PENDING), aa11 (web:3, RUNNING)" in err
+    assert "'aa' matches several tasks: aa22 (batch:1, PENDING), aa11 (web:3, RUNNING)" in err
 
 
 async def test_a_task_goes_by_its_family_or_a_container(

@@ -61,7 +61,7 @@ async def test_an_ambiguous_prefix_lists_what_it_could_mean(http: ClientSession)
     async with http.get("/v1/tasks/aa") as response:
         text = await problem(response, 409)
     assert text == (
-        "'aa' fits several tasks: aa22 (web:3, RUNNING), aa11 (web:3, RUNNING); give the beginning "
+        "'aa' matches several tasks: aa22 (web:3, RUNNING), aa11 (web:3, RUNNING); use the beginning "
         "of an id"
     )
 
@@ -125,7 +125,7 @@ async def test_an_unforeseen_error_is_a_500_and_not_the_end(
     tasks, agent.tasks = agent.tasks, None  # type: ignore[assignment]
     with capture_logs() as lines:
         async with http.get("/v1/tasks/bb") as response:
-            assert "its log says why" in await problem(response, 500)
+            assert "see its log" in await problem(response, 500)
     assert [line["event"] for line in lines] == ["a local request failed"]
     agent.tasks = tasks
     async with http.get("/v1/tasks/bb") as response:

@@ -95,7 +95,7 @@ def test_chains_that_drop_what_is_forwarded() -> None:
             "whether iptables lets forwarded packets pass is not known (you must be root)",
             "iptables lets",
         ),
-        ({"forward_drops": True, "docker_chain": None}, "DOCKER-USER", "tasks pass"),
+        ({"forward_drops": True, "docker_chain": None}, "DOCKER-USER", "accept those of tasks"),
         ({"dropping_chains": None, "chains_trouble": "not permitted"}, "not permitted", "nftables"),
         ({"routes": None}, "uses the task addresses", "no route"),
         ({"default_mtu": 0}, "the MTU of eth0", "on the default route"),
