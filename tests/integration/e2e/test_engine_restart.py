@@ -19,7 +19,7 @@ from tests.support.shop import Shop
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 90}
 
 
