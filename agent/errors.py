@@ -53,7 +53,7 @@ class AgentError(Exception):
     """True if the same call may succeed later without any change."""
 
     terminal: bool = False
-    """True if a restart cannot help. A process that ends with this error exits with ``TERMINAL``."""
+    """True if a restart cannot help; a process that ends with this error exits with ``TERMINAL``."""
 
 
 class ConfigError(AgentError):

@@ -84,9 +84,9 @@ class ImageInfo(Struct, frozen=True, kw_only=True):
 class EngineEvent(Struct, frozen=True, kw_only=True):
     """Something that happened to a container; only a hint.
 
-    ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``,
-    ``health_status`` (with ``health``), ``disconnect`` (from a network, without labels; also sent when
-    a container ends), or ``relist``: events may have been missed, so everything must be listed again.
+    ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``, ``health_status``
+    (with ``health``), ``disconnect`` (from a network, without labels; also sent when a container
+    ends), or ``relist``: events may have been missed, so everything must be listed again.
     """
 
     action: str
@@ -173,13 +173,14 @@ class ContainerEngine(Protocol):
     ) -> None:
         """Pull an image; ``limit_s`` limits the whole pull, ``inactivity_s`` time without progress.
 
-        Raises ``NoSuchImage`` (according to the registry) or ``EngineRefused`` with the engine's text.
+        Raises ``NoSuchImage`` (according to the registry) or ``EngineRefused`` with the engine's
+        text.
         """
 
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
     ) -> str:
-        """Ask the registry for the ``sha256:...`` digest of a reference; raises like ``pull_image``."""
+        """Return the registry's ``sha256:...`` digest of a reference; raises like ``pull_image``."""
 
     async def tag_image(self, source: str, reference: str) -> None:
         """Give an image another name; ``reference`` is ``repository:tag``."""

@@ -22,7 +22,7 @@ from tests.support.private_engine import BRIDGE, PrivateEngine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 
 

@@ -18,7 +18,7 @@ from tests.support.private_engine import PrivateEngine
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 90}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 60}
 FOR_EVER = 1_000_000
 
