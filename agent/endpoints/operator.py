@@ -11,8 +11,8 @@ GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as w
 ======= =========================== ==============================================================
 
 ``{task}`` is the id of a task, the beginning of an id, an ARN with escaped slashes, or a name that
-matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409
-ambiguous or not possible now, 503 the engine does not answer.
+matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown,
+409 ambiguous or not possible now, 503 the engine does not answer.
 """
 
 from __future__ import annotations
