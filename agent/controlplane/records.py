@@ -127,6 +127,8 @@ class InstanceRecord(_Record, frozen=True):
     """Made by the agent once per state directory."""
     generation: int = 1
     """Grows with every registration: a call with an older one comes from a stale twin."""
+    unheard: bool = False
+    """Registered without a token, and made no call since (``wire.new_hosts``)."""
     history: str = ""
     """That of the store when the instance was made: it may hold tasks that a later one forgot."""
     recovering: bool = False

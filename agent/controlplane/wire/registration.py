@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agent.controlplane.api.services import Services
     from agent.controlplane.history import History
     from agent.controlplane.store.contract import KeyValue
+    from agent.controlplane.wire.new_hosts import NewHosts
     from agent.model.wire import Register
 
 _TRIES = 8
@@ -59,13 +60,19 @@ _log = structlog.get_logger(__name__)
 class Registry:
     """Registers instances and finds them again by their id."""
 
-    def __init__(self, services: Services, history: History) -> None:
+    def __init__(
+        self, services: Services, history: History, *, new_hosts: NewHosts | None = None
+    ) -> None:
+        """Take what to register with; ``new_hosts`` limits hosts that are not known yet."""
         self._services = services
         self._history = history
+        self._new_hosts = new_hosts
         self._clusters: dict[str, str] = {}
         """Instance id to cluster name; neither ever changes."""
 
-    async def register(self, call: Register, *, tells_all: bool = True) -> InstanceRecord:
+    async def register(
+        self, call: Register, *, tells_all: bool = True, address: str = ""
+    ) -> InstanceRecord:
         """Register a host, or register it again; the same call twice is one instance.
 
         Args:
@@ -73,8 +80,10 @@ class Registry:
             tells_all: whether a registration that is repeated says everything again. Amazon's
                 agent does not: its own attributes come with the first one alone, and which tasks
                 it holds with none.
+            address: where the call comes from.
 
         Raises:
+            TooManyHosts: it is a new host, and too many were before it.
             InvalidRequest: the cluster does not exist, the host belongs to another one, or a field is
                 beyond its bound (``host_rules``).
             StaleGeneration: an operator deregistered the instance.
@@ -86,10 +95,14 @@ class Registry:
             raise InvalidRequest(f"the registration is not taken: {error}") from None
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
         is_behind = await self._history.is_behind(call)
+        is_admitted = self._new_hosts is None
         for _ in range(_TRIES):
             of_cluster = await self._ensure_cluster(cluster)
             known, token = await self._known(call)
             if known is None:
+                if self._new_hosts is not None and not is_admitted:
+                    await self._new_hosts.admit(address)
+                    is_admitted = True
                 record = await self._create(cluster, call, token, of_cluster, is_behind=is_behind)
             else:
                 _check_same(known.record, cluster)
@@ -124,7 +137,13 @@ class Registry:
         if generation > found.record.generation:
             # The store was put back to an older state.
             raise InstanceUnknown("this registration is not known; register again")
+        await self.heard(found)
         return found
+
+    async def heard(self, found: Found[InstanceRecord]) -> None:
+        """Take note that an instance made a call after its registration."""
+        if self._new_hosts is not None:
+            await self._new_hosts.heard(found)
 
     async def current(self, instance_id: str) -> Found[InstanceRecord]:
         """Return an instance whatever its registration.
@@ -220,6 +239,7 @@ class Registry:
             resources=call.resources,
             client_token=call.client_token,
             history=self._history.current,
+            unheard=self._new_hosts is not None,
             recovering=is_behind,
             attributes=_attributes(call, {}, services.zone),
             tags=dict(call.tags),
@@ -240,6 +260,8 @@ class Registry:
             Put(records.members_key(cluster), b""),
         ]
         result = await services.store.txn(compares, then)
+        if result.succeeded and self._new_hosts is not None:
+            self._new_hosts.made(record)
         return record if result.succeeded else None
 
     def _forgotten(self, cluster: str, arn: str) -> str:
