@@ -35,6 +35,7 @@ from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
+from agent.engine.reconnecting import Reconnecter
 from agent.engine.steps import StepSettings, Tools
 from agent.errors import (
     AgentError,
@@ -193,6 +194,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ),
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
+                reconnecter=Reconnecter(runtime),
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(
@@ -217,12 +219,16 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 attributes=_attributes(settings, host, info, towards_ecs=way.is_ecs),
                 tags=settings.container_instance_tags,
                 agent_version=__version__,
+                machine_id=machine.id,
+                machine_key=machine.key,
                 known_tasks=engine.known_tasks(),
             )
 
         credentials = RoleCredentials()
         engine.on_ended = credentials.forget
-        around = Neighbours(host=engine, credentials=credentials, links=Links(), disks=Disks())
+        around = Neighbours(
+            holding=engine, host=engine, credentials=credentials, links=Links(), disks=Disks()
+        )
         control = way.control(store, describe_host, engine.apply, around)
         overview.engine, overview.control = engine, control
         overview.networks, overview.ledger = networks, ledger

@@ -22,11 +22,15 @@ if TYPE_CHECKING:
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
-    from agent.model.views import TaskView
+    from agent.model.views import RepairView, TaskView
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import ContainerEngine
     from agent.state import Store
+
+
+_REPAIRS = 20
+"""How many repairs are shown."""
 
 
 class Overview:
@@ -73,6 +77,7 @@ class Overview:
             pending=statuses.count("PENDING"),
             stopped=statuses.count("STOPPED"),
             resources=self.ledger.used() if self.ledger else [],
+            repairs=self._repairs(),
         )
 
     def headline(self) -> str:
@@ -94,6 +99,8 @@ class Overview:
 
     def _degraded(self) -> list[str]:
         found = [*self.trouble.values(), *self._store.problems]
+        if self.control is not None and self.control.status.notice:
+            found.append(self.control.status.notice)
         if self.operator is not None and self.operator.problem:
             found.append(self.operator.problem)
         if self.networks is not None:
@@ -103,6 +110,11 @@ class Overview:
         if self._engine_is_away():
             found.append(self._engine_away())
         return found
+
+    def _repairs(self) -> list[RepairView]:
+        parts = (self.networks, self.engine, self.operator)
+        found = [repair for part in parts if part is not None for repair in part.repairs]
+        return sorted(found, key=lambda repair: repair.at)[-_REPAIRS:]
 
     def _engine_is_away(self) -> bool:
         return self.engine is not None and not self.engine.engine_up

@@ -1,1 +1,1 @@
-"""Calls to AWS: who signs them, with what, and where they go. Nothing of ECS itself."""
+"""Calls to AWS: credentials, signing and endpoints. Contains nothing specific to ECS."""

@@ -1,7 +1,7 @@
 """Calls to a JSON 1.1 service of AWS, such as the ECS API.
 
-Touches the network. Fails with ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing`` and nothing
-else, whatever the server does. May be used by several tasks at once.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever the
+server does. Several tasks may use it at the same time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class JsonApi:
         first_wait_s: float = 1.0,
         dice: random.Random | None = None,
     ) -> None:
-        """``first_wait_s`` is the longest wait after a first failed attempt; it doubles with each."""
+        """``first_wait_s`` is the longest wait after the first failure; it doubles each time."""
         self.endpoint = endpoint
         self._target = target
         self._exchange = Exchange(
@@ -58,14 +58,14 @@ class JsonApi:
     ) -> dict[str, Any]:
         """Make one call and return the fields of its answer.
 
-        Fields of the request that are unset have to be left out of it. ``limit_s`` is for each
-        attempt; what AWS calls transient is tried ``attempts`` times with waits between. Callers with a
-        loop of their own take 1.
+        Omit unset fields from the request. ``limit_s`` applies to each attempt. Transient errors are
+        retried, up to ``attempts`` attempts with waits in between. Callers with their own retry loop
+        pass 1.
 
         Raises:
-            AwsRefused: AWS answered with an error that the same call meets again; see ``.code``.
-            AwsUnavailable: no answer, none that is a JSON object, or one that asks to come later.
-            CredentialsMissing: there is nothing to sign with.
+            AwsRefused: AWS answered with an error that a retry would get again; see ``.code``.
+            AwsUnavailable: no answer, an answer that is not a JSON object, or a transient error.
+            CredentialsMissing: there are no credentials to sign with.
         """
         headers = {
             "Content-Type": "application/x-amz-json-1.1",
@@ -89,12 +89,12 @@ def _encoded(request: Mapping[str, Any]) -> bytes:
     try:
         return _encode(request)
     except UnicodeEncodeError:
-        # Names of files and the like may hold bytes that are no text.
+        # File names and the like may contain bytes that are not text.
         return _encode(_as_text(request))
 
 
 def _as_text(value: Any) -> Any:
-    """Return a value of a request with every text in it such that it can be encoded."""
+    """Return a request value with every string in it made encodable."""
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     if isinstance(value, dict):
@@ -105,8 +105,8 @@ def _as_text(value: Any) -> Any:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    # An operation without results may be answered with nothing at all.
+    # An operation without results may have an empty answer.
     fields = decoded(body) if body.strip() else {}
     if fields is None:
-        raise ValueError("the answer is no JSON object")
+        raise ValueError("the answer is not a JSON object")
     return fields

@@ -1,8 +1,8 @@
-"""The time that AWS counts by: the host's clock, and how far it is off.
+"""AWS's time: the host's clock, corrected by its known offset.
 
-Touches nothing but the host's clock and the log. Amazon refuses signatures that are more than some
-minutes away from its own time; every answer says what that time is. A host whose clock is wrong
-therefore still gets through, once it was told. One event loop; never fails.
+Uses only the host's clock and the log. AWS refuses signatures that differ by more than a few minutes
+from its own time, and every answer contains that time. So a host with a wrong clock can still make
+calls after the first refusal. One event loop; never fails.
 """
 
 from __future__ import annotations
@@ -21,45 +21,45 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 LEAST_S: Final = 4.0
-"""Smaller differences are the time that an answer was under way."""
+"""Smaller differences are explained by the time that the answer took."""
 MOST_S: Final = 25 * 3600.0
-"""Larger ones are not believed: a host that is off by more than a time zone fails TLS as well, and a
-server must not get signatures that are good next year."""
+"""Larger differences are ignored: a clock that is off by more than a time zone breaks TLS as well, and
+a server must not get signatures that become valid next year."""
 
 REMIND_S: Final = 300.0
-"""What a server says of the time is logged no more often than this."""
+"""Clock warnings are logged at most this often."""
 
 
 class AwsClock:
-    """A clock that can be corrected by what AWS answers."""
+    """A clock that answers of AWS can correct."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """``clock`` gives Unix time in seconds."""
         self._clock = clock
         self._told_at = -math.inf
         self.skew_s = 0.0
-        """What is added to the host's clock."""
+        """Seconds to add to the host's clock."""
 
     def time(self) -> float:
-        """Return AWS's Unix time in seconds, as far as it is known."""
+        """Return AWS's Unix time in seconds, as far as known."""
         return self._clock() + self.skew_s
 
     def now(self) -> datetime:
-        """Return the same as an aware datetime in UTC."""
+        """Return AWS's time as an aware datetime in UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
 
     def learn(self, date_header: str) -> bool:
-        """Adopt the time of an answer whose request was refused for its time.
+        """Adopt the time of an answer whose request was refused because of its time.
 
-        ``date_header`` is the ``Date`` of that answer. Returns whether the clock was changed, which
-        means that signing anew may help. What is no date, or absurdly far away, changes nothing.
+        ``date_header`` is the ``Date`` of that answer. Returns whether the clock changed; if so,
+        signing again may help. An invalid or absurdly distant date changes nothing.
         """
         told = _unix(date_header)
         if told is None:
             return False
         off_s = told - self._clock()
         if abs(off_s) > MOST_S:
-            self._tell("clock is too far from Amazon's to be corrected; set it", off_s)
+            self._tell("clock differs too much from Amazon's to be corrected; set it", off_s)
             return False
         skew_s = off_s if abs(off_s) > LEAST_S else 0.0
         if abs(skew_s - self.skew_s) <= LEAST_S:

@@ -1,7 +1,7 @@
-"""What every call to AWS needs, built once from the settings: connections, metadata, keys, clock, region.
+"""What every call to AWS needs, built once from the settings: HTTP, metadata, keys, clock, region.
 
-Touches instance metadata where the settings do not name the region. Fails with ``ConfigError`` where
-only a setting can help, with ``AwsUnavailable`` where waiting may.
+Asks instance metadata if the settings do not name the region. Raises ``ConfigError`` if only a setting
+can help, and ``AwsUnavailable`` if waiting may help.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """The way to AWS from this host. Lives on one event loop; closed by ``open_cloud``."""
+    """Access to AWS from this host. Belongs to one event loop; ``open_cloud`` closes it."""
 
     region: str
     region_is_guess: bool
-    """Whether nobody named the region: see ``places.Region``."""
+    """Whether the region is a guess; see ``places.Region``."""
     http: AwsHttp
     imds: Imds
     chain: CredentialChain
     clock: AwsClock
     fips: bool
-    """Whether the kernel asks for endpoints that meet FIPS."""
+    """Whether the kernel requires FIPS endpoints."""
 
     def signer(self, service: str) -> Signer:
-        """Return what signs for a service in this region."""
+        """Return the signer for a service in this region."""
         return Signer(self.region, service, self.clock)
 
     def url(self, service: str, *, override: str = "") -> URL:
@@ -66,15 +66,15 @@ class Cloud:
 
 @contextlib.asynccontextmanager
 async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Cloud]:
-    """Open the way to AWS as the settings describe it, and close it at the end of the block.
+    """Open access to AWS according to the settings, and close it at the end of the block.
 
     Args:
         settings: proxies, keys, metadata, region.
-        environ: what botocore reads besides: profiles, places of files.
+        environ: what botocore reads in addition: profiles and file locations.
 
     Raises:
-        ConfigError: the region is not known and nobody but the operator can know it.
-        AwsUnavailable: instance metadata, which should know it, does not answer.
+        ConfigError: the region is unknown and the operator must set it.
+        AwsUnavailable: the region is needed from instance metadata, which does not answer.
     """
     proxies = Proxies(settings.http_proxy, settings.https_proxy, settings.no_proxy)
     clock = AwsClock()

@@ -1,6 +1,6 @@
-"""The keys that the agent signs with: found in several places, refreshed ahead, never a gap.
+"""The keys that the agent signs with: searched in several sources, and refreshed before they expire.
 
-Touches what its places touch (`agent.aws.sources`) and keeps keys in memory alone. Fails with
+Uses what its sources use (`agent.aws.sources`) and keeps keys only in memory. Raises
 ``CredentialsMissing``. One object per agent, on one event loop, shared by all tasks.
 """
 
@@ -32,21 +32,21 @@ __all__ = ["CredentialChain", "Keys", "chain_for"]
 _log = structlog.get_logger()
 
 AHEAD_S: Final = 900.0
-"""Keys are replaced this long before they expire, or when half of their life is over."""
+"""Keys are replaced this long before they expire, or after half of their lifetime."""
 URGENT_S: Final = 60.0
-"""From this long before they expire on, a caller waits for the new ones."""
+"""When keys expire within this time, a caller waits for new ones."""
 LOOK_S: Final = 1.0
-"""Files are looked at when keys are used, and not more often than this."""
+"""Files are checked when keys are used, but at most this often."""
 LOOK_LIMIT_S: Final = 2.0
 PATIENCE_S: Final = 10.0
-"""How long a caller waits for better keys than those that still work."""
+"""How long a caller waits for new keys while the old ones still work."""
 RENEW_S: Final = 60.0
-"""Limit of asking all places once."""
+"""Limit for asking all sources once."""
 _AGAIN_S: Final = 5.0
 _AGAIN_LIMIT_S: Final = 60.0
-"""After a failed refresh, and after one that gave nothing better: the waits before the next."""
+"""First and longest wait after a refresh that failed or gave no newer keys."""
 _REMIND_S: Final = 300.0
-"""A lasting trouble is logged again after this long."""
+"""A lasting failure is logged again after this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ class _Held:
     source: Source
     stamp: rotating.Stamp
     read_at: float
-    """By the steady clock."""
+    """Monotonic time."""
     due_at: float | None
-    """AWS's time from which on better ones are looked for; None where nothing is known."""
+    """AWS's time after which newer keys are requested; None if the expiry is unknown."""
 
 
 class CredentialChain:
-    """Keys from the first place that has some.
+    """Keys from the first source that has any.
 
-    What was found stays in use while it is valid, however the places fail. Refreshes run in the
-    background; however many callers there are, there is one at a time.
+    Keys stay in use while they are valid, even if the sources fail. Refreshes run in the background,
+    one at a time, regardless of the number of callers.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class CredentialChain:
         reader: Reader | None = None,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``places`` are asked in order; ``reader`` is the thread that they read files in."""
+        """``places`` are asked in order; ``reader`` runs their file reads in a thread."""
         self._places = tuple(places)
         self._clock = clock
         self._reader = reader or Reader()
@@ -94,11 +94,11 @@ class CredentialChain:
         self._renewing: asyncio.Task[None] | None = None
 
     async def keys(self) -> Keys:
-        """Return keys to sign with, at once where there are some that are good for a while.
+        """Return keys to sign with; returns at once if the current ones stay valid for a while.
 
         Raises:
-            CredentialsMissing: there are none, or what there was has expired and no place gives new
-                ones; the text says where was looked, and what was wrong there.
+            CredentialsMissing: there are no keys, or they have expired and no source gives new ones;
+                the text lists the sources and what was wrong with each.
         """
         await self._look()
         if self._held is None or self._must_renew(self._held):
@@ -111,23 +111,23 @@ class CredentialChain:
         return held.keys
 
     def refused(self, keys: Keys) -> None:
-        """Take note that AWS did not take these keys: the next ``keys`` reads the places anew.
+        """Note that AWS refused these keys: the next ``keys`` call asks the sources again.
 
-        Keys that were replaced meanwhile are ignored. Where the places still give the same ones, they
-        stay in use: whether they are right is AWS's to say.
+        Keys that have been replaced in the meantime are ignored. If the sources still give the same
+        keys, those stay in use: only AWS decides whether they are valid.
         """
         held, now = self._held, self._steady()
         if held is not None and held.keys == keys and now - self._refused_at >= _AGAIN_S:
             self._refused, self._refused_at = keys, now
 
     async def close(self) -> None:
-        """End a refresh that is under way. Idempotent."""
+        """End a running refresh. Idempotent."""
         if self._renewing is not None:
             self._renewing.cancel()
             await asyncio.wait([self._renewing])
 
     async def _look(self) -> None:
-        """Ask for a refresh when a file has changed since its keys were read."""
+        """Request a refresh if a file has changed since its keys were read."""
         held, now = self._held, self._steady()
         if held is None or not held.source.paths or now - self._looked_at < LOOK_S:
             return
@@ -141,12 +141,12 @@ class CredentialChain:
             await self._renewed()
 
     async def _renewed(self) -> None:
-        """Wait for a refresh; not for long where there are keys that are still good."""
+        """Wait for a refresh, but not long if the current keys are still valid."""
         held = self._held
         is_good = held is not None and not self._is_past(held.keys.expires_at)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S if is_good else None):
-                # One caller's cancellation must not end what others wait for.
+                # Cancelling one caller must not end the refresh that others wait for.
                 await asyncio.shield(self._renewal())
 
     def _must_renew(self, held: _Held) -> bool:
@@ -169,13 +169,13 @@ class CredentialChain:
         return moment is not None and self._clock.time() >= moment
 
     def _renewal(self) -> asyncio.Task[None]:
-        """Return the refresh that is under way; begin one where there is none."""
+        """Return the running refresh; start one if there is none."""
         if self._renewing is None or self._renewing.done():
             self._renewing = asyncio.create_task(self._renew(), name="aws credentials")
         return self._renewing
 
     async def _renew(self) -> None:
-        """Ask the places once; what comes of it is in ``_held`` and ``_trouble``."""
+        """Ask the sources once; the result is in ``_held`` and ``_trouble``."""
         self._refused = None
         try:
             async with asyncio.timeout(RENEW_S):
@@ -191,11 +191,11 @@ class CredentialChain:
             _log.info("credentials found again", place=held.source.name)
         self._held = held
         self._trouble, self._failures, self._told = "", 0, False
-        # Keys that are nearly over as soon as they are read must not be asked for at every call.
+        # Keys that are about to expire when they are read must not cause a refresh at every call.
         self._next_try = self._steady() + _AGAIN_S
 
     async def _ask(self) -> tuple[_Held | None, list[str]]:
-        """Return what the first place with keys has; or what was wrong with each."""
+        """Return the keys of the first source that has any, or what was wrong with each source."""
         told = []
         for place in self._places:
             try:
@@ -204,7 +204,7 @@ class CredentialChain:
             except (CredentialsMissing, AwsUnavailable) as error:
                 told.append(f"{place.name}: {error}")
                 if self._is_in_use(place):
-                    break  # a place that stumbles must not make the agent somebody else
+                    break  # a temporary failure must not change the agent's identity
                 continue
             if keys is not None:
                 return self._hold(keys, place, stamp), []
@@ -212,7 +212,7 @@ class CredentialChain:
         return None, told
 
     async def _stamp_of(self, place: Source) -> rotating.Stamp:
-        """Return the version of a place's files; taken before they are read, so as to miss nothing."""
+        """Return the version of a source's files; taken before reading, so that no change is missed."""
         if not place.paths:
             return ()
         paths = place.paths
@@ -233,12 +233,12 @@ class CredentialChain:
         return _Held(keys, place, stamp, self._steady(), due_at)
 
     def _fail(self, told: str) -> None:
-        self._trouble = f"no credentials for AWS; looked at {told}"
+        self._trouble = f"no credentials for AWS; searched {told}"
         self._failures += 1
         now = self._steady()
         wait_s = min(_AGAIN_S * 2.0 ** min(self._failures - 1, 8), _AGAIN_LIMIT_S)
         if self._held is not None and self._held.keys.expires_at is not None:
-            # From the moment that the old keys expire, those of any other place will do.
+            # Once the old keys have expired, keys of any other source may be used.
             left_s = self._held.keys.expires_at - self._clock.time()
             wait_s = min(wait_s, left_s) if left_s > 0 else wait_s
         self._next_try = now + wait_s
@@ -263,8 +263,8 @@ def chain_for(
 ) -> CredentialChain:
     """Return the chain of an EC2 host or of an external one; see ``sources.in_order``.
 
-    ``given`` are keys in the settings; ``profile`` is that of the rotating file. ``environ`` says what
-    botocore reads from it: other keys, ``AWS_PROFILE``, where the shared files are.
+    ``given`` are the keys in the settings; ``profile`` is the profile in the rotating file. botocore
+    reads other keys, ``AWS_PROFILE`` and the locations of the shared files from ``environ``.
     """
     reader = Reader()
     places = sources.in_order(

@@ -1,8 +1,7 @@
-"""Whether this host is an EC2 instance, by what firmware and hypervisor say: no network is asked.
+"""Detects from firmware and hypervisor whether this host is an EC2 instance. Uses no network.
 
-Reads a few small files below ``/sys``. A host that says nothing of itself, such as a board without
-DMI, is none: whoever knows better names the metadata service in
-``AWS_EC2_METADATA_SERVICE_ENDPOINT``.
+Reads a few small files below ``/sys``. A host without this information, such as a board without DMI,
+does not count as an EC2 instance. Set ``AWS_EC2_METADATA_SERVICE_ENDPOINT`` to override this.
 
 Source: the user guide of Amazon EC2 ("Detect whether a host is an EC2 instance"), and how
 ``ds-identify`` of cloud-init 25 does it.
@@ -36,7 +35,7 @@ def is_ec2(root: Path = _ROOT) -> bool:
         return _first_line(root / _DMI / name)
 
     return (
-        # Nitro, metal among it.
+        # Nitro, including bare metal.
         dmi("sys_vendor").startswith(_VENDOR)
         or _ASSET_TAG.fullmatch(dmi("board_asset_tag")) is not None
         # Xen.
@@ -46,17 +45,17 @@ def is_ec2(root: Path = _ROOT) -> bool:
 
 
 def asks_metadata(*, disabled: bool, endpoint: str) -> bool:
-    """Return whether this host asks instance metadata. Blocks for a moment.
+    """Return whether this host uses instance metadata. Blocks for a moment.
 
     Args:
-        disabled: somebody said that it does not.
-        endpoint: where metadata is, if somebody said so: then it is asked on any host.
+        disabled: metadata is disabled in the settings.
+        endpoint: the configured metadata URL, if any; if set, metadata is used on any host.
     """
     return not disabled and (bool(endpoint) or is_ec2())
 
 
 def _begins_with_ec2(uuid: str) -> bool:
-    """Tell whether a number begins so, in either order of bytes of its first field."""
+    """Tell whether a UUID begins with ``ec2``, in either byte order of its first field."""
     if not _FIRST_FIELD.match(uuid):
         return False
     swapped = "".join(uuid[at : at + 2] for at in (6, 4, 2, 0))
@@ -64,7 +63,7 @@ def _begins_with_ec2(uuid: str) -> bool:
 
 
 def _is_confirmed(dmi: Callable[[str], str]) -> bool:
-    """Tell whether something else says EC2: any number may begin with these letters by chance."""
+    """Tell whether something else confirms EC2: any UUID may begin with ``ec2`` by chance."""
     return dmi("product_serial").startswith("ec2") or any(
         dmi(name).endswith(".amazon") for name in ("bios_version", "product_version")
     )

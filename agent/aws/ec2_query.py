@@ -1,7 +1,7 @@
 """Calls to the EC2 API, whose answers are XML: the tags of the instance.
 
-Touches the network. Fails with ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing`` and nothing
-else. XML is read without document types, so that nothing in it can be expanded.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``. XML with a
+document type is refused, so that no entity is ever expanded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VERSION: Final = "2016-11-15"
 
 
 class Ec2Api:
-    """The EC2 query API at one endpoint. The signer has to be one for the service ``ec2``."""
+    """The EC2 query API at one endpoint. The signer must be for the service ``ec2``."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Ec2Api:
         *,
         first_wait_s: float = 1.0,
     ) -> None:
-        """``first_wait_s`` is the longest wait after a first failed attempt; it doubles with each."""
+        """``first_wait_s`` is the longest wait after the first failure; it doubles each time."""
         self._exchange = Exchange(http, chain, signer, endpoint, first_wait_s=first_wait_s)
 
     async def query(
@@ -48,12 +48,12 @@ class Ec2Api:
         attempts: int = ATTEMPTS,
         limit_s: float = ATTEMPT_S,
     ) -> ET.Element:
-        """Make one call and return the root of its answer; tags keep no namespaces.
+        """Make one call and return the root of its answer, with namespaces removed from tags.
 
         Raises:
-            AwsRefused: AWS answered with an error that the same call meets again; see ``.code``.
-            AwsUnavailable: no answer, none that is XML, or one that asks to come later.
-            CredentialsMissing: there is nothing to sign with.
+            AwsRefused: AWS answered with an error that a retry would get again; see ``.code``.
+            AwsUnavailable: no answer, an answer that is not XML, or a transient error.
+            CredentialsMissing: there are no credentials to sign with.
         """
         body = urlencode({"Action": action, "Version": VERSION, **params})
         root: ET.Element = await self._exchange.post(
@@ -71,7 +71,7 @@ class Ec2Api:
 
 
 def xml_fault(status: int, headers: Mapping[str, str], body: bytes) -> faults.Fault:
-    """Read an error answer of the EC2 API, also one that is no XML at all. Pure."""
+    """Read an error answer of the EC2 API, even if it is not XML. Pure."""
     try:
         root = _tree(body)
     except ValueError:
@@ -83,18 +83,18 @@ def xml_fault(status: int, headers: Mapping[str, str], body: bytes) -> faults.Fa
 
 
 def _tree(body: bytes) -> ET.Element:
-    """Return the root of a document; raises ``ValueError`` for one that cannot or must not be read."""
+    """Return the root of a document; raise ``ValueError`` if it is invalid or not allowed."""
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError:
-        raise ValueError("the answer is no UTF-8") from None
-    # Given as text, the parser reads no other encoding, so that these words cannot hide.
+        raise ValueError("the answer is not UTF-8") from None
+    # The parser gets text, so no other encoding can hide these words.
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise ValueError("the answer declares a document type")
     try:
         root = ET.fromstring(text)  # noqa: S314 - no document types, hence no entities
     except ET.ParseError:
-        raise ValueError("the answer is no XML") from None
+        raise ValueError("the answer is not XML") from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
     return root

@@ -1,7 +1,7 @@
-"""One signed call to AWS: deadlines, retries, and the two things that it can mend by itself.
+"""One signed call to AWS: deadlines, retries, and recovery from a wrong clock or stale keys.
 
-Touches the network. Fails with ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever
-the server does; no text holds a secret. Keeps no state and may be used by several tasks at once.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever the
+server does; no error text contains a secret. Stateless; several tasks may use it at the same time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 3
 ATTEMPT_S: Final = 42.0
-"""Limit of one attempt. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient: 30 s to connect, 10 s
+"""Limit for one attempt. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient: 30 s to connect, 10 s
 for TLS, 2 s for the answer."""
 WAIT_LIMIT_S: Final = 20.0
 """Longest wait between two attempts. Source: the standard retryer of Amazon's SDK."""
 ANSWER_BYTES: Final = 4 * 1024 * 1024
-"""Largest answer taken, after decompression."""
+"""Largest accepted answer, after decompression."""
 
 
 class _Failed(Exception):
@@ -48,23 +48,23 @@ class _Failed(Exception):
 
 
 class _Dropped(AwsUnavailable):
-    """The server closed the connection without a word of an answer."""
+    """The server closed the connection without an answer."""
 
 
 class Call(Struct, frozen=True, kw_only=True):
-    """What one kind of call needs besides its connection."""
+    """The parameters of one call."""
 
     what: str
-    """What it is called in texts."""
+    """Name of the call in error texts."""
     headers: Mapping[str, str]
     body: bytes
     attempts: int
     limit_s: float
-    """Limit of one attempt."""
+    """Limit for one attempt."""
     read: Callable[[bytes], Any]
-    """Makes the result from the body of a success; raises ``ValueError`` when it is none."""
+    """Parses the body of a success; raises ``ValueError`` if it is invalid."""
     judge: Callable[[int, Mapping[str, str], bytes], Fault]
-    """Reads the answer of a failure."""
+    """Parses the answer of a failure."""
 
 
 class Exchange:
@@ -80,21 +80,21 @@ class Exchange:
         first_wait_s: float = 1.0,
         dice: random.Random | None = None,
     ) -> None:
-        """``first_wait_s`` is the longest wait after the first attempt; it doubles with each."""
+        """``first_wait_s`` is the longest wait after the first attempt; it doubles each time."""
         self._http = http
         self._chain = chain
         self._signer = signer
-        # A proxy is asked for the whole URL, and some of them want the path in it.
+        # A proxy gets the whole URL, and some proxies require a path in it.
         self._endpoint = endpoint if endpoint.path != "/" else endpoint.with_path("/")
         self._first_wait_s = first_wait_s
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
 
     async def post(self, call: Call) -> Any:
-        """Make a call and return what ``call.read`` makes of the answer.
+        """Make a call and return the result of ``call.read``.
 
-        An attempt that was refused for its keys or its time is made once more, at once, where there
-        are other keys or another time to sign with, and so is one whose connection was closed before
-        there was an answer. These do not count as retries.
+        An attempt that was refused because of its keys or its time is repeated once, at once, if
+        other keys or another time are available. So is an attempt whose connection was closed before
+        an answer came. These attempts do not count as retries.
         """
         attempt = 1
         mended: set[str] = set()
@@ -108,7 +108,7 @@ class Exchange:
                     continue
                 error = failed.fault.error(call.what)
             except _Dropped as dropped:
-                # Most likely it had been idle, and was closed just as it was used again.
+                # Most likely an idle connection that was closed just as it was used again.
                 if "connection" not in mended:
                     mended.add("connection")
                     continue
@@ -121,7 +121,7 @@ class Exchange:
             attempt += 1
 
     async def _mend(self, failed: _Failed, mended: set[str]) -> str:
-        """Do what may make the next attempt better; returns what it was, empty for nothing."""
+        """Fix what may have caused the failure; return what was fixed, empty for nothing."""
         fault = failed.fault
         if fault.may_be_skewed and "clock" not in mended and self._signer.clock.learn(fault.date):
             return "clock"

@@ -1,4 +1,4 @@
-"""What an error answer of AWS means. Pure: nothing that a server can send raises anything here."""
+"""Interprets error answers of AWS. Pure; no input from a server can raise an exception here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TEXT_LIMIT: Final = 500
 _CODE_LIMIT: Final = 100
 RETRY_AFTER_LIMIT_S: Final = 300.0
-"""No server may silence an agent for longer, however large its Retry-After is."""
+"""No server may keep an agent waiting for longer, however large its Retry-After is."""
 _TRANSIENT_STATUS: Final = {429, 500, 502, 503, 504}
 _THROTTLED: Final = {
     "BandwidthLimitExceeded",
@@ -50,7 +50,7 @@ STALE_KEYS: Final = {
     "SignatureDoesNotMatch",
     "UnrecognizedClientException",
 }
-"""AWS does not know these keys, or not any more; others may do better."""
+"""AWS does not know these keys, or no longer knows them; other keys may work."""
 _SKEWED: Final = {
     "AuthFailure",
     "InvalidSignatureException",
@@ -59,17 +59,17 @@ _SKEWED: Final = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
-"""A wrong clock gives one of these; whether it did is told by the date of the answer."""
+"""A wrong clock causes one of these; the date of the answer shows whether it did."""
 
 
 class Fault(Struct, frozen=True, kw_only=True):
-    """One error answer, read."""
+    """One parsed error answer."""
 
     status: int
     code: str
-    """The error code of AWS without its namespace; empty when none came."""
+    """The AWS error code without its namespace; empty if there was none."""
     text: str
-    """The message of AWS in one line, or what came instead of one."""
+    """The AWS message in one line, or the text that came instead."""
     date: str = ""
     """The ``Date`` of the answer."""
     retry_after_s: float = 0.0
@@ -81,7 +81,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 
     @property
     def is_transient(self) -> bool:
-        """Whether the same call may succeed later: throttled, broken, or not by AWS at all."""
+        """Whether the same call may succeed later: throttled, failed, or not answered by AWS."""
         return (
             self.is_throttling
             or self.status in _TRANSIENT_STATUS
@@ -92,12 +92,12 @@ class Fault(Struct, frozen=True, kw_only=True):
 
     @property
     def is_stale_keys(self) -> bool:
-        """Whether other keys may do better."""
+        """Whether other keys may work."""
         return self.code in STALE_KEYS
 
     @property
     def may_be_skewed(self) -> bool:
-        """Whether the request may have been refused for its time."""
+        """Whether the request may have been refused because of its time."""
         return self.code in _SKEWED
 
     def error(self, what: str) -> AwsUnavailable | AwsRefused:
@@ -110,7 +110,7 @@ class Fault(Struct, frozen=True, kw_only=True):
 
 
 def json_fault(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
-    """Read an error answer of a JSON 1.1 service, also one that is no JSON at all."""
+    """Read an error answer of a JSON 1.1 service, even if it is not JSON."""
     fields = _object(body)
     code = headers.get("x-amzn-ErrorType", "") or _text(fields, "__type", "code")
     text = _text(fields, "message", "Message", "errorMessage")
@@ -120,7 +120,7 @@ def json_fault(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
 
 
 def fault(status: int, headers: Mapping[str, str], code: str, text: str) -> Fault:
-    """Return the fault of an answer whose code and text are known."""
+    """Return the fault for an answer with a known code and text."""
     return Fault(
         status=status,
         code=one_line(code, _CODE_LIMIT),
@@ -131,7 +131,7 @@ def fault(status: int, headers: Mapping[str, str], code: str, text: str) -> Faul
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """Return for how long the server wants to be left alone, within bounds; 0 when it says nothing."""
+    """Return how long the server asks to wait, within bounds; 0 if it does not say."""
     told = headers.get("Retry-After", "").strip()
     try:
         seconds = float(told)
@@ -146,13 +146,13 @@ def retry_after_s(headers: Mapping[str, str]) -> float:
 
 
 def one_line(text: str, limit: int) -> str:
-    """Return a text from outside in one printable line of at most ``limit`` characters."""
+    """Return an external text as one printable line of at most ``limit`` characters."""
     line = " ".join(text[: 4 * limit].split())
     return "".join(c if c.isprintable() else "?" for c in line)[:limit]
 
 
 def decoded(body: bytes) -> dict[str, Any] | None:
-    """Return a body that is a JSON object, else None."""
+    """Return the JSON object in a body, or None."""
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -170,17 +170,17 @@ def _text(fields: dict[str, Any], *names: str) -> str:
 
 
 def _bare(code: str) -> str:
-    """Return a code without what may stand around it: ``namespace#Code:http://...``."""
+    """Return the bare code from a form such as ``namespace#Code:http://...``."""
     return code.rpartition("#")[2].partition(":")[0].strip()
 
 
 def _without_signature(text: str) -> str:
-    # A refused signature is explained with the whole request, session token included.
+    # AWS explains a refused signature with the whole request, including the session token.
     return text.partition("The Canonical String for this request")[0]
 
 
 def _stripped(body: bytes) -> str:
-    """Return what a page of HTML, or any other body, says without its tags."""
+    """Return the text of an HTML page, or of any other body, without tags."""
     shown, inside = [], False
     for character in body[: 8 * _TEXT_LIMIT].decode(errors="replace"):
         if character in "<>":

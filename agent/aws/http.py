@@ -1,7 +1,7 @@
-"""One HTTP client for everything that goes to AWS: its session, its proxies, its trust.
+"""The HTTP client for all calls to AWS: session, proxies and trusted authorities.
 
-Touches the network and the file of authorities. Calls fail with what aiohttp raises; `worded` turns
-that into a line for people. One object per agent, on one event loop, shared by all tasks.
+Uses the network and the CA file. Calls raise aiohttp's errors; `worded` turns those into one line for
+people. One object per agent, on one event loop, shared by all tasks.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 CONNECT_S: Final = 30.0
-"""Limit of one connection, TLS included. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient."""
+"""Limit for connecting, TLS included. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient."""
 _IDLE_S: Final = 30.0
-"""Idle connections are closed well before AWS does, so that a call seldom meets a dead one."""
+"""Idle connections are closed well before AWS closes them, so that calls rarely hit a dead one."""
 _UNPROXIED: Final = "169.254.169.254,169.254.170.2"
-"""Never behind a proxy unless NO_PROXY says otherwise. Source: ecs-agent/wsclient."""
+"""Reached without a proxy unless NO_PROXY is set. Source: ecs-agent/wsclient."""
 _SCHEMES: Final = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
 _TEXT_LIMIT: Final = 300
 
 
 class Proxies:
-    """Which proxy a URL goes through. Pure, never changes; its text shows no password.
+    """Chooses the proxy for a URL. Pure and immutable; ``repr`` shows no password.
 
-    ``http`` serves ``http`` and ``ws``, ``https`` the others. ``no_proxy`` is a list with commas of
-    ``*``, names (which stand for what is below them, too), addresses and networks, each with a port
-    or without one. The loopback is never reached through a proxy.
+    ``http`` is for ``http`` and ``ws``, ``https`` for the others. ``no_proxy`` is a comma-separated
+    list of ``*``, names (including their subdomains), addresses and networks, each with or without a
+    port. Loopback addresses are never reached through a proxy.
     """
 
     __slots__ = ("_ends", "_networks", "_proxies", "_scope")
 
     def __init__(self, http: str = "", https: str = "", no_proxy: str = "") -> None:
-        """Read the three settings; raises ``ConfigError`` for a proxy that is none."""
+        """Read the three settings; raises ``ConfigError`` for an invalid proxy."""
         self._proxies = {"http": _proxy("HTTP_PROXY", http), "https": _proxy("HTTPS_PROXY", https)}
         if (http or https) and not no_proxy.strip():
             no_proxy = _UNPROXIED
@@ -62,7 +62,7 @@ class Proxies:
             self._ends.append((name.removeprefix("*").strip("."), port))
 
     def of(self, url: URL | str) -> URL | None:
-        """Return the proxy for a URL, None where it is reached without one."""
+        """Return the proxy for a URL; None if it is reached directly."""
         url = URL(url)
         proxy = self._proxies.get(_SCHEMES.get(url.scheme, ""))
         if proxy is None or self._is_direct((url.host or "").lower().rstrip("."), url.port):
@@ -96,14 +96,14 @@ def _proxy(variable: str, text: str) -> URL | None:
     try:
         url = URL(text if "://" in text else f"http://{text}")
     except ValueError:
-        raise ConfigError(f"{variable} is no URL; {mend}") from None
+        raise ConfigError(f"{variable} is not a URL; {mend}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError(f"{variable} is no proxy that speaks HTTP; {mend}")
+        raise ConfigError(f"{variable} is not an HTTP proxy; {mend}")
     return url
 
 
 def _split(part: str) -> tuple[str, int | None]:
-    """Return name and port of one entry; an IPv6 address with a port stands in brackets."""
+    """Return name and port of one entry; an IPv6 address with a port has brackets."""
     name, colon, port = part.rpartition(":")
     if colon and port.isdecimal() and (":" not in name or name.startswith("[")):
         return name.strip("[]"), int(port)
@@ -111,10 +111,10 @@ def _split(part: str) -> tuple[str, int | None]:
 
 
 class AwsHttp:
-    """The session for AWS. Use as an async context manager; ``session`` exists inside of it.
+    """The session for AWS. Use it as an async context manager; ``session`` exists inside it.
 
-    The session keeps no cookies, follows proxies only where ``proxy_for`` is handed to a call, and
-    sets no limit but that of the connection: every call brings its own.
+    The session keeps no cookies, uses a proxy only if the caller passes ``proxy_for`` to a call, and
+    limits only the time to connect: every call sets its own limit.
     """
 
     session: aiohttp.ClientSession
@@ -126,14 +126,14 @@ class AwsHttp:
         *,
         os_detail: str = "",
     ) -> None:
-        """Prepare; ``ca_file`` is trusted besides the system's authorities."""
+        """Prepare; ``ca_file`` is trusted in addition to the system's authorities."""
         self._proxies = proxies or Proxies()
         self._ca_file = ca_file
         shown = "".join(c for c in os_detail if c.isascii() and c.isprintable() and c not in "()")
         self.user_agent = f"ecs-host-agent - v{__version__} (linux; {shown or 'LINUX'})"
 
     async def __aenter__(self) -> AwsHttp:
-        """Open the session; raises ``ConfigError`` when the file of authorities cannot be used."""
+        """Open the session; raises ``ConfigError`` if the CA file cannot be used."""
         tls = await asyncio.to_thread(_trust, self._ca_file)
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -154,13 +154,13 @@ class AwsHttp:
         await self.session.close()
 
     def proxy_for(self, url: URL | str) -> URL | None:
-        """Return the proxy to hand to a call of ``session`` for this URL (http, https, ws, wss)."""
+        """Return the proxy to pass to a call of ``session`` for this URL (http, https, ws, wss)."""
         return self._proxies.of(url)
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
-    # Builds of Python that take the defaults of OpenSSL's own configuration may allow less.
+    # Python builds that use the defaults of OpenSSL's configuration may allow older versions.
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is None:
         return context
@@ -169,7 +169,7 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext:
     except (ssl.SSLError, OSError) as error:
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or "is unusable"
         raise ConfigError(
-            f"{ca_file}: no usable certificates ({why}); give a PEM file of an authority"
+            f"{ca_file}: no usable certificates ({why}); use a PEM file of an authority"
         ) from None
     return context
 
@@ -178,7 +178,7 @@ async def read_body(response: aiohttp.ClientResponse, limit_bytes: int, what: st
     """Return the whole body of an answer.
 
     Raises:
-        AwsUnavailable: the body is larger than ``limit_bytes``, decompressed; it is not read on.
+        AwsUnavailable: the decompressed body is larger than ``limit_bytes``; the rest is not read.
     """
     parts: list[bytes] = []
     size = 0
@@ -192,12 +192,12 @@ async def read_body(response: aiohttp.ClientResponse, limit_bytes: int, what: st
 
 
 def worded(error: Exception) -> str:
-    """Return one line for an error of a call that got no answer. Pure."""
+    """Return one line of text for the error of a call that got no answer. Pure."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return (
             f"the certificate of {error.host}:{error.port} is not trusted "
             f"({' '.join(str(error.certificate_error).split())[:_TEXT_LIMIT]}); "
-            "add its authority to those that this host trusts"
+            "add its authority to the trusted ones on this host"
         )
     if isinstance(error, aiohttp.ClientProxyConnectionError):
         return f"the proxy {error.host}:{error.port} cannot be reached; check HTTPS_PROXY"
@@ -205,15 +205,14 @@ def worded(error: Exception) -> str:
         return f"the proxy answered {error.status}; check HTTPS_PROXY"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return (
-            f"the name {error.host} is not known here; "
-            "check the region and this host's name servers"
+            f"the name {error.host} does not resolve; check the region and this host's name servers"
         )
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
         error.os_error, ConnectionRefusedError
     ):
         return f"nobody listens on {error.host}:{error.port}"
     if isinstance(error, aiohttp.ClientResponseError):
-        # Its own text shows the URL, which may hold more than the log should.
+        # The error's own text contains the URL, which may hold more than the log should show.
         return " ".join(error.message.split())[:_TEXT_LIMIT] or type(error).__name__
     text = " ".join(str(error).split())[:_TEXT_LIMIT]
     return text or type(error).__name__

@@ -1,7 +1,7 @@
 """EC2 instance metadata, version 2: what the instance knows about itself.
 
-Touches one link-local address, never through a proxy. Fails with ``AwsUnavailable`` and nothing else;
-a host that has no such service hears so within seconds. One event loop, shared by all tasks.
+Uses one link-local address, never through a proxy. Raises only ``AwsUnavailable``; on a host without
+the service, calls fail within seconds. One event loop, shared by all tasks.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 ENDPOINT: Final = "http://169.254.169.254"
 TOKEN_TTL_S: Final = 6 * 3600
-"""The longest that the service gives."""
+"""The longest lifetime that the service allows."""
 _TOKEN_USE_S: Final = TOKEN_TTL_S - 300
 _TOKEN: Final = re.compile(r"[!-~]{1,1024}")
 CONNECT_S: Final = 1.0
 CALL_S: Final = 3.0
-"""Limit of one request, connection included."""
+"""Limit for one request, including the connection."""
 ANSWER_BYTES: Final = 256 * 1024
-"""Largest answer taken; the service's own limit is 16 KiB, that of user data."""
+"""Largest accepted answer; the service's own limit is 16 KiB, for user data."""
 INSIST_S: Final = 30.0
 _FIRST_S: Final = 0.1
 _MOST_S: Final = 5.0
@@ -41,13 +41,13 @@ _MOST_S: Final = 5.0
 
 
 class _Unauthorized(Exception):
-    """The token is not taken (any more)."""
+    """The service does not accept the token, or no longer accepts it."""
 
 
 class Imds:
     """The metadata service of this instance, or of a test.
 
-    Paths are what comes after ``/latest/``, for example ``meta-data/instance-id``.
+    Paths are relative to ``/latest/``, for example ``meta-data/instance-id``.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Imds:
         endpoint: str = ENDPOINT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Prepare; where not ``enabled``, every call fails at once."""
+        """Prepare; if not ``enabled``, every call fails at once."""
         self.enabled = enabled
         self._http = http
         self._base = URL(endpoint)
@@ -68,16 +68,16 @@ class Imds:
         self._getting_token = asyncio.Lock()
 
     async def text(self, path: str) -> str | None:
-        """Return what is at a path, without blanks around it; None where there is nothing (404).
+        """Return the text at a path, stripped; None if there is nothing (404).
 
-        One try, and a second one with a new token where the old one is refused.
+        Makes one attempt, and a second one with a new token if the old token is refused.
 
         Raises:
-            AwsUnavailable: there is no answer or an error; ``code`` is its HTTP status as text, empty
-                where none came.
+            AwsUnavailable: there is no answer, or an error; ``code`` is its HTTP status as text, or
+                empty if there was none.
         """
         if not self.enabled:
-            raise AwsUnavailable("instance metadata is not asked on this host")
+            raise AwsUnavailable("instance metadata is not used on this host")
         token = await self._current_token()
         try:
             return await self._get(path, token)
@@ -91,10 +91,10 @@ class Imds:
             raise _unavailable(path, 401) from None
 
     async def json(self, path: str) -> Any | None:
-        """Return the JSON value at a path; None where there is nothing.
+        """Return the JSON value at a path; None if there is nothing.
 
         Raises:
-            AwsUnavailable: as ``text``, and for what is no JSON.
+            AwsUnavailable: as in ``text``, or the text is not JSON.
         """
         text = await self.text(path)
         if text is None:
@@ -102,13 +102,13 @@ class Imds:
         try:
             return msgspec.json.decode(text)
         except (ValueError, RecursionError):
-            raise AwsUnavailable(f"instance metadata: {path} is not JSON") from None
+            raise AwsUnavailable(f"instance metadata: {path} is not valid JSON") from None
 
     async def insist(self, path: str, *, limit_s: float = INSIST_S) -> str | None:
-        """Return as ``text`` does, trying again for up to ``limit_s``.
+        """Do the same as ``text``, but retry for up to ``limit_s``.
 
         Raises:
-            AwsUnavailable: the last try failed as well, or metadata is not asked on this host.
+            AwsUnavailable: the last attempt failed too, or metadata is not used on this host.
         """
         until = self._clock() + limit_s
         wait_s = _FIRST_S
@@ -133,7 +133,7 @@ class Imds:
                 if status != 200:
                     raise _unavailable(path, status)
                 if not _TOKEN.fullmatch(token):
-                    raise AwsUnavailable("instance metadata: api/token is no token")
+                    raise AwsUnavailable("instance metadata: api/token is not a valid token")
                 self._token, self._token_until = token, asked_at + _TOKEN_USE_S
             return self._token
 

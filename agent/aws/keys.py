@@ -1,4 +1,4 @@
-"""Keys to sign with, as a value that shows its secrets to nobody who does not ask for them. Pure."""
+"""Keys to sign with, as a value type that does not print its secrets. Pure."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Keys:
     secret_key: str
     session_token: str = ""
     expires_at: float | None = None
-    """Unix time by AWS's clock; None where it is not known."""
+    """Unix time by AWS's clock; None if unknown."""
 
     def __repr__(self) -> str:
-        """Show which keys these are, and nothing of what makes them work."""
+        """Show which keys these are, without their secrets."""
         return f"Keys(...{self.access_key[-4:]}, expires_at={self.expires_at})"
 
     def scrub(self, text: str) -> str:
-        """Return a text without these secrets, for whatever comes back from outside."""
+        """Return a text, such as an answer of a server, with these secrets masked."""
         for secret in (self.secret_key, self.session_token):
             if secret:
                 text = text.replace(secret, "***")
@@ -41,10 +41,11 @@ class Keys:
 def checked(
     access_key: object, secret_key: object, session_token: object, expires_at: float | None = None
 ) -> Keys:
-    """Return keys that came from outside.
+    """Return validated keys from an external source.
 
     Raises:
-        CredentialsMissing: one is missing or holds what no header may hold; the text does not show it.
+        CredentialsMissing: a key is missing or contains characters that are not allowed in a header;
+            the text does not show it.
     """
     parts: Iterable[tuple[str, object]] = (
         ("the access key", access_key),
@@ -55,5 +56,5 @@ def checked(
         if not isinstance(part, str) or not part:
             raise CredentialsMissing(f"{name} is missing")
         if len(part) > _LIMIT or not _WORD.fullmatch(part):
-            raise CredentialsMissing(f"{name} holds blanks or is no plain text")
+            raise CredentialsMissing(f"{name} contains blanks or is not plain text")
     return Keys(str(access_key), str(secret_key), str(session_token or ""), expires_at)

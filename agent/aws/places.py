@@ -1,7 +1,7 @@
-"""Where AWS is: the region of this host, and the endpoint of a service in it.
+"""The region of this host, and the endpoints of AWS services in it.
 
-Touches instance metadata and a small file of the kernel. Fails with ``ConfigError`` where only a
-setting can help, with ``AwsUnavailable`` where waiting may.
+Uses instance metadata and a small kernel file. Raises ``ConfigError`` if only a setting can help, and
+``AwsUnavailable`` if waiting may help.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ _READ_S: Final = 5.0
 _NAMES_REGION: Final = re.compile(
     r"(?:^|\.)ecs(?:-fips)?\.([a-z]{2,8}(?:-[a-z]{1,16}){1,3}-[0-9]{1,2})\."
 )
-"""In the names of Amazon's endpoints of ECS, private ones (``vpce-...``) among them."""
-_MEND: Final = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true where this host is no EC2 instance"
+"""Finds the region in names of Amazon's ECS endpoints, including private ones (``vpce-...``)."""
+_MEND: Final = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true if this host is not an EC2 instance"
 _USUAL_REGION: Final = "us-east-1"
-"""Where nobody knows better; signatures have to name some region."""
+"""Used if the region is unknown, since signatures must name a region."""
 
 
 class Region(NamedTuple):
-    """The region of this host, and how sure that is."""
+    """The region of this host, and whether it is a guess."""
 
     name: str
     is_guess: bool = False
-    """Nobody named it: what answers at ``ECS_BACKEND_HOST`` has to take signatures of any region."""
+    """Nothing names the region: ``ECS_BACKEND_HOST`` must accept signatures for any region."""
 
 
 class _Partition(NamedTuple):
-    """A part of AWS that is apart from the others, by what the names of its regions begin with."""
+    """A separate part of AWS, recognized by the prefix of its region names."""
 
     prefix: str
     suffix: str
@@ -58,8 +58,8 @@ _PARTITIONS: Final = (
     _Partition("eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
     _Partition("", "amazonaws.com", "api.aws"),
 )
-"""Source: partitions.json of botocore. Its tables of single endpoints take a megabyte to read, and say
-nothing else of the services that the agent calls."""
+"""Source: partitions.json of botocore. Its tables of individual endpoints take a megabyte to load, and
+add nothing for the services that the agent calls."""
 
 
 def service_url(
@@ -73,13 +73,13 @@ def service_url(
     """Return the endpoint of a service; ``override`` wins over everything else. Pure.
 
     Raises:
-        ConfigError: ``override`` is no HTTP URL.
+        ConfigError: ``override`` is not an HTTP URL.
     """
     if override:
         return _overridden(override)
     partition = next(p for p in _PARTITIONS if region.startswith(p.prefix))
     suffix = partition.dual_stack_suffix if dual_stack else partition.suffix
-    # EC2's endpoints in GovCloud meet FIPS under their plain name.
+    # In GovCloud, the plain EC2 endpoints meet FIPS.
     plain = not fips or (service == "ec2" and partition.prefix == "us-gov-" and not dual_stack)
     return URL(f"https://{service if plain else f'{service}-fips'}.{region}.{suffix}")
 
@@ -89,9 +89,9 @@ def _overridden(text: str) -> URL:
     try:
         url = URL(text if "://" in text else f"https://{text}")
     except ValueError as error:
-        raise ConfigError(f"ECS_BACKEND_HOST is no URL ({error}): {mend}") from None
+        raise ConfigError(f"ECS_BACKEND_HOST is not a URL ({error}); {mend}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError(f"ECS_BACKEND_HOST {text!r} is no HTTP URL: {mend}")
+        raise ConfigError(f"ECS_BACKEND_HOST {text!r} is not an HTTP URL; {mend}")
     return url.with_user(None).with_query(None).with_fragment(None)
 
 
@@ -102,19 +102,19 @@ async def find_region(
     external: bool = False,
     override: str = "",
 ) -> Region:
-    """Return the region of this host: as configured, else as instance metadata knows it.
+    """Return the region of this host: the configured one, or the one from instance metadata.
 
-    With an endpoint of its own (``override``), a host that does not ask metadata needs no region to
-    find it: that of the endpoint's name is taken, or the usual one.
+    With ``override``, a host that does not use metadata needs no configured region: the region in the
+    endpoint's name is used, or a default.
 
     Args:
-        configured: what the settings name, empty where they name none.
+        configured: the region in the settings; empty if there is none.
         imds: instance metadata.
-        external: the host is no EC2 instance, so that metadata is not asked.
-        override: the endpoint that takes the place of the region's own.
+        external: the host is not an EC2 instance, so metadata is not used.
+        override: the endpoint to use instead of the region's.
 
     Raises:
-        ConfigError: nobody can know it but the operator, since metadata is not asked.
+        ConfigError: the operator must set the region, because metadata is not used.
         AwsUnavailable: metadata does not answer.
     """
     if configured:
@@ -124,12 +124,12 @@ async def find_region(
     try:
         return Region(await _region_of(imds))
     except AwsUnavailable as error:
-        raise AwsUnavailable(f"the region is not known: {error}", code=error.code) from None
+        raise AwsUnavailable(f"the region is unknown: {error}", code=error.code) from None
 
 
 def _by_endpoint(override: str) -> Region:
     if not override:
-        raise ConfigError(f"the region is not known, and instance metadata is not asked; {_MEND}")
+        raise ConfigError(f"the region is unknown, and instance metadata is not used; {_MEND}")
     named = _NAMES_REGION.search(_overridden(override).host or "")
     return Region(named[1]) if named else Region(_USUAL_REGION, is_guess=True)
 
@@ -140,7 +140,7 @@ async def _region_of(imds: Imds) -> str:
     if not isinstance(told, str):
         told = await imds.text(_PLACEMENT)
     if not isinstance(told, str) or not _REGION.fullmatch(told):
-        raise AwsUnavailable("instance metadata names no region")
+        raise AwsUnavailable("instance metadata does not contain a region")
     return told
 
 
@@ -150,7 +150,7 @@ async def fips_enabled(file: Path = _FIPS) -> bool:
 
 
 async def _first_line(file: Path) -> str:
-    """Return the first line of a small file of the kernel, empty where there is none."""
+    """Return the first line of a small kernel file; empty if there is none."""
 
     def read() -> str:
         try:

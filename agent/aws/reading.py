@@ -1,7 +1,7 @@
 """Reading files and running helper programs for credentials, off the event loop and with a deadline.
 
-Touches threads only. One read at a time: a file on a dead network share may hang its thread for ever,
-and a second one must not hang beside it. Such a thread is a daemon, so that it cannot keep the
+Uses only threads. One read runs at a time: a file on a dead network share may hang its thread
+forever, and further threads must not hang too. The thread is a daemon, so that it does not keep the
 process from ending.
 """
 
@@ -30,9 +30,8 @@ class Reader:
         """Return what ``work`` returns, or raise what it raises.
 
         Raises:
-            TimeoutError: the work, or that of somebody before it, did not end in time; its thread is
-                left behind, and until it ends every other call raises this as well. Likewise where
-                the host has no thread to give.
+            TimeoutError: this or an earlier read did not end in time, or no thread can be started. A
+                hanging thread is left behind; until it ends, every other call raises this too.
         """
         async with asyncio.timeout(limit_s), self._turn:
             if self._busy:
@@ -47,7 +46,7 @@ class Reader:
                 thread.start()
             except RuntimeError as error:
                 self._busy = False
-                raise TimeoutError(f"no thread can be had: {error}") from None
+                raise TimeoutError(f"cannot start a thread: {error}") from None
             return await answer
 
     def _run(
@@ -56,7 +55,7 @@ class Reader:
         settle: Callable[[], None]
         try:
             settle = functools.partial(answer.set_result, work())
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting caller
             settle = functools.partial(answer.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop ended before the work did
             loop.call_soon_threadsafe(self._deliver, answer, settle)

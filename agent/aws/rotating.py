@@ -1,7 +1,7 @@
-"""The rotating credentials file of ECS Anywhere, which the SSM agent writes anew while we run.
+"""The rotating credentials file of ECS Anywhere, which the SSM agent rewrites while the host runs.
 
-Reads one file, in a thread of the caller's. Fails with ``CredentialsMissing``; its text names the file
-and what is wrong with it, and never what is in it.
+Reads one file, in a thread of the caller. Raises ``CredentialsMissing``; the text names the file and
+what is wrong with it, and never shows its content.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from agent.aws.keys import Keys
 
 READ_AGAIN_S: Final = 60.0
-"""Keys of a file count as new for this long, watched or not. Source: Amazon ECS agent 1.105.1,
-ecs-agent/credentials/providers."""
+"""The file is read again after this long, even if it did not change. Source: Amazon ECS agent
+1.105.1, ecs-agent/credentials/providers."""
 _EXPIRIES: Final = (
     "aws_session_expiration",
     "aws_credentials_expiration",
@@ -31,15 +31,15 @@ _EXPIRIES: Final = (
     "x_security_token_expires",
     "expiration",
 )
-"""Names under which tools write until when a temporary key is good; the SSM agent writes none."""
+"""Names that tools use for the expiry of a temporary key; the SSM agent writes none."""
 _SIZE_LIMIT: Final = 1024 * 1024
 
 Stamp = tuple[tuple[int, int, int] | None, ...]
-"""What tells one version of some files from another; None for one that cannot be seen."""
+"""Identifies the version of each file; None for a file that is missing or not accessible."""
 
 
 def stamp(paths: Sequence[Path]) -> Stamp:
-    """Return which versions of these files are there now. Blocks; never fails."""
+    """Return the current versions of these files. Blocks; never fails."""
     return tuple(_stamp(path) for path in paths)
 
 
@@ -52,11 +52,11 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def read(path: Path, profile: str) -> Keys | None:
-    """Return the keys of a profile; None where there is no such file. Blocks.
+    """Return the keys of a profile; None if there is no such file. Blocks.
 
     Raises:
-        CredentialsMissing: the file cannot be read, or does not hold whole keys for this profile. That
-            is the state of one that is being written as well.
+        CredentialsMissing: the file cannot be read or has no complete keys for this profile. This
+            also happens while the file is being written.
     """
     section = _section(path, profile)
     if section is None:
@@ -75,12 +75,12 @@ def read(path: Path, profile: str) -> Keys | None:
 def _section(path: Path, profile: str) -> dict[str, Any] | None:
     try:
         if path.stat().st_size > _SIZE_LIMIT or not path.is_file():
-            raise CredentialsMissing(f"{path}: is no credentials file")
+            raise CredentialsMissing(f"{path}: is not a credentials file")
         profiles = configloader.raw_config_parse(str(path))
     except (FileNotFoundError, NotADirectoryError, ConfigNotFound):
         return None
     except (ConfigParseError, UnicodeDecodeError):
-        raise CredentialsMissing(f"{path}: cannot be parsed; it has to be an INI file") from None
+        raise CredentialsMissing(f"{path}: is not a valid INI file") from None
     except OSError as error:
         raise CredentialsMissing(f"{path}: {error.strerror}") from None
     section = profiles.get(profile)
@@ -95,7 +95,7 @@ def _expiry(section: dict[str, Any]) -> float | None:
 
 
 def unix_time(text: object) -> float | None:
-    """Return the Unix time of an ISO 8601 text, in UTC where it names no zone; None for others. Pure."""
+    """Return the Unix time of an ISO 8601 text, in UTC by default; None for other texts. Pure."""
     if isinstance(text, datetime):
         moment = text
     else:

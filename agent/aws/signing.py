@@ -1,7 +1,7 @@
 """Signature Version 4 for calls, websocket upgrades and telemetry frames, computed by botocore.
 
-Pure but for the clock. Signs exactly what goes on the wire: a URL must arrive here as it will be sent
-(`wire_url` makes such URLs), and is never decoded and encoded again.
+Pure except for the clock. Signs exactly what goes on the wire: pass each URL as it will be sent (use
+`wire_url`). The URL is never decoded and encoded again.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Signer:
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> dict[str, str]:
-        """Return the headers to add to a request: ``Authorization`` and what goes with it.
+        """Return the headers to add to a request: ``Authorization`` and related headers.
 
-        ``headers`` are those that the request has already and that are to be signed with it.
-        ``Host`` is signed as aiohttp will send it, and is not in the answer. ``ws`` and ``wss`` are
-        signed as ``http`` and ``https``.
+        ``headers`` are the existing headers of the request that must be signed. ``Host`` is signed
+        as aiohttp will send it and is not returned. ``ws`` and ``wss`` are signed as ``http`` and
+        ``https``.
         """
         signed = self._signed(keys, method, url, headers or {}, body)
         del signed["Host"]
@@ -61,8 +61,8 @@ class Signer:
     def frame(self, keys: Keys, url: URL | str, body: bytes) -> bytes:
         """Return a telemetry frame: a block of signed headers, an empty line, and the body.
 
-        Signed is a GET of the websocket's own URL with the body's hash. Source: Amazon ECS agent
-        1.105.1, ecs-agent/tcs/client.
+        The signed request is a GET of the websocket's URL with the hash of the body. Source: Amazon
+        ECS agent 1.105.1, ecs-agent/tcs/client.
         """
         signed = self._signed(keys, "GET", url, {}, body)
         block = "".join(f"{name}: {signed[name]}\r\n" for name in sorted(signed))
@@ -78,9 +78,9 @@ class Signer:
             added["X-Amz-Security-Token"] = keys.session_token
         request = AWSRequest(method, str(url), headers={**headers, **added}, data=body)
         request.context["timestamp"] = stamp
-        # Step by step, because `add_auth` takes the host's own clock and writes the whole request,
-        # with the session token in it, to the debug log.
-        pair: Any = keys  # read by attribute alone; botocore's own class would load its providers
+        # Not with `add_auth`, which uses the host's clock and writes the whole request, including
+        # the session token, to the debug log.
+        pair: Any = keys  # only attributes are read; botocore's class would load its providers
         auth = SigV4Auth(pair, self.service, self.region)
         to_sign = auth.string_to_sign(request, auth.canonical_request(request))
         added["Authorization"] = (
@@ -92,11 +92,11 @@ class Signer:
 
 
 def wire_url(base: URL | str, params: Mapping[str, str]) -> URL:
-    """Return ``base`` with a query as it goes on the wire and as it is signed.
+    """Return ``base`` with a query, in the form that is sent and signed.
 
-    Keys are sorted, and everything but unreserved characters is percent-encoded, a space as ``%20``.
-    Parameters that ``base`` has already stay, unless they are given anew. The result is marked as
-    encoded, so that aiohttp sends it as it is.
+    Keys are sorted, and all characters except unreserved ones are percent-encoded, a space as
+    ``%20``. Existing parameters of ``base`` stay unless ``params`` replaces them. The result is
+    marked as encoded, so that aiohttp sends it unchanged.
     """
     base = URL(base)
     pairs = [(key, value) for key, value in base.query.items() if key not in params]
@@ -108,15 +108,15 @@ def wire_url(base: URL | str, params: Mapping[str, str]) -> URL:
 
 
 def _encoded(text: str) -> str:
-    # A lone surrogate has no UTF-8; it is sent as what a reader would make of it.
+    # A lone surrogate has no UTF-8 form; it is sent as a replacement character.
     return quote(text, safe=_UNRESERVED, errors="replace")
 
 
 def _plain(url: URL | str) -> URL:
-    """Return the URL as http or https: signers and host rules know no websockets."""
+    """Return the URL as http or https, because signers and host rules do not know websockets."""
     url = URL(url) if isinstance(url, str) else url
     scheme = _PLAIN.get(url.scheme)
-    # By hand: `with_scheme` of an encoded URL would keep it, but a port given in it as well.
+    # Not with `with_scheme`, which would also keep an explicit port of the encoded URL.
     return url if scheme is None else URL(f"{scheme}{str(url)[len(url.scheme) :]}", encoded=True)
 
 

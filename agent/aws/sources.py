@@ -1,10 +1,10 @@
-"""Where keys can come from: one class per kind of place, and the order of the places.
+"""The sources of keys: one class per kind of source, and their order.
 
-Touches the environment it is given, credential files, helper programs that those name, and instance
-metadata. Every place fails with ``CredentialsMissing`` or ``AwsUnavailable``, whose text holds no
-secret. The places are botocore's own providers, without its session: that one would load service
-models, and with them the places that need calls to STS or SSO are left out. Instance metadata is
-asked by `agent.aws.imds`, because botocore's client blocks a thread for as long as it retries.
+Uses the given environment, credential files, helper programs that those name, and instance metadata.
+Every source raises ``CredentialsMissing`` or ``AwsUnavailable``, whose text contains no secret. The
+sources are botocore's own providers without its session, which would load service models. Providers
+that need calls to STS or SSO are left out. Instance metadata is read by `agent.aws.imds`, because
+botocore's client blocks a thread while it retries.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ if TYPE_CHECKING:
     from agent.aws.reading import Reader
 
 FILE_S: Final = 10.0
-"""Limit of reading a file."""
+"""Limit for reading a file."""
 HELPER_S: Final = 30.0
-"""Limit of a ``credential_process`` and of a container's credential service."""
+"""Limit for a ``credential_process`` and for a container's credential service."""
 _SLACK_S: Final = 5.0
 _ROLES: Final = "meta-data/iam/security-credentials/"
 
 
 class Source(Protocol):
-    """One place."""
+    """One source of keys."""
 
     name: str
-    """What it is called in texts."""
+    """Name of the source in texts."""
     paths: tuple[Path, ...]
-    """Files that tell by their change that there are new keys; empty for places without any."""
+    """Files whose change means new keys; empty if the source has none."""
 
     async def load(self) -> Keys | None:
-        """Return the keys that are there now; None where there are none.
+        """Return the current keys; None if there are none.
 
         Raises:
-            CredentialsMissing: something is there, and it cannot be used (now).
-            AwsUnavailable: the place does not answer.
+            CredentialsMissing: there are keys, but they cannot be used (now).
+            AwsUnavailable: the source does not answer.
         """
 
 
 class Given:
-    """Keys that the settings hold."""
+    """Keys in the settings."""
 
     paths: tuple[Path, ...] = ()
 
@@ -71,7 +71,7 @@ class Given:
         self._keys = keys
 
     async def load(self) -> Keys | None:
-        """Return them."""
+        """Return the keys."""
         return checked(
             self._keys.access_key,
             self._keys.secret_key,
@@ -81,7 +81,7 @@ class Given:
 
 
 class Read:
-    """A place that is read by blocking code."""
+    """A source that is read by blocking code."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Read:
         self._limit_s = limit_s
 
     async def load(self) -> Keys | None:
-        """Return what the code finds, within its limit."""
+        """Return what the code finds within its limit."""
         try:
             return await self._reader.read(self._work, self._limit_s)
         except TimeoutError:
@@ -116,7 +116,7 @@ class Metadata:
         self._imds = imds
 
     async def load(self) -> Keys | None:
-        """Return the role's keys; None on an instance without a role, or where nobody is asked."""
+        """Return the role's keys; None if the instance has no role or metadata is not used."""
         if not self._imds.enabled:
             return None
         roles = await self._imds.text(_ROLES)
@@ -125,11 +125,11 @@ class Metadata:
         role = roles.splitlines()[0].strip()
         answer = await self._imds.json(f"{_ROLES}{role}")
         if not isinstance(answer, dict):
-            raise CredentialsMissing("the role's credentials are not there")
+            raise CredentialsMissing("the role's credentials are missing")
         code = answer.get("Code", "Success")
         if code != "Success":
             told = code if isinstance(code, str) and code.isalnum() else "an error"
-            raise CredentialsMissing(f"the role's credentials cannot be had ({told[:100]})")
+            raise CredentialsMissing(f"the role's credentials are not available ({told[:100]})")
         return checked(
             answer.get("AccessKeyId"),
             answer.get("SecretAccessKey"),
@@ -148,10 +148,10 @@ def in_order(
     environ: Mapping[str, str],
     reader: Reader,
 ) -> list[Source]:
-    """Return the places in the order in which they are asked.
+    """Return the sources in the order in which they are asked.
 
-    EC2: settings, environment, shared files, container, instance role, rotating file. External: the
-    rotating file comes right after the environment. Source: Amazon ECS agent 1.105.1,
+    On EC2: settings, environment, shared files, container, instance role, rotating file. On external
+    hosts, the rotating file comes right after the environment. Source: Amazon ECS agent 1.105.1,
     ecs-agent/credentials/providers.
     """
     first: list[Source] = [] if given is None else [Given(given)]
@@ -197,7 +197,7 @@ def _shared(environ: Mapping[str, str], reader: Reader) -> Read:
 
 
 def _from_files(keys_file: Path, config_file: Path, profile: str) -> Keys | None:
-    """Return what the shared files give: keys, or a program that prints some."""
+    """Return the keys from the shared files, or from the program that they name."""
     section: dict[str, Any] = {}
     for path, parse in (
         (config_file, configloader.load_config),
@@ -216,13 +216,13 @@ def _from_files(keys_file: Path, config_file: Path, profile: str) -> Keys | None
     for name in ("role_arn", "sso_session", "sso_start_url", "login_session"):
         if name in section:
             raise CredentialsMissing(
-                f"the profile uses {name}, which this agent does not follow; use credential_process"
+                f"the profile uses {name}, which is not supported; use credential_process"
             )
     return None
 
 
 def _found(provider: Any) -> Keys | None:
-    """Return what one of botocore's providers finds, its errors without what they quote."""
+    """Return the keys that a botocore provider finds; errors do not quote file contents."""
     try:
         found = provider.load()
         if found is None:
@@ -232,13 +232,13 @@ def _found(provider: Any) -> Keys | None:
         raise CredentialsMissing(f"{error.kwargs.get('cred_var')} is missing") from None
     except CredentialRetrievalError:
         raise CredentialsMissing(
-            f"{provider.METHOD}: failed; run the program or call the address by hand to see why"
+            f"{provider.METHOD}: failed; run the program or call the address manually to see why"
         ) from None
     except (BotoCoreError, OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise CredentialsMissing(f"{provider.METHOD}: {_reason(error)}") from None
     except subprocess.SubprocessError:
         raise CredentialsMissing(f"credential_process took longer than {HELPER_S:g} s") from None
-    # The only place where botocore keeps it.
+    # botocore keeps the expiry only here.
     expiry = getattr(found, "_expiry_time", None)
     return checked(keys.access_key, keys.secret_key, keys.token, rotating.unix_time(expiry))
 
@@ -250,13 +250,13 @@ def _reason(error: Exception) -> str:
 
 
 class _Helper(subprocess.Popen[bytes]):
-    """A program of ``credential_process``, in a session of its own, that is ended at its limit."""
+    """A ``credential_process`` program in its own session, which is killed at its limit."""
 
     def __init__(self, command: list[str], **options: Any) -> None:
         super().__init__(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
 
     def communicate(self, *args: Any, **options: Any) -> tuple[bytes, bytes]:
-        """Return its output; raises ``TimeoutExpired`` after it was killed with its children."""
+        """Return the output; raise ``TimeoutExpired`` after killing the program and its children."""
         options["timeout"] = HELPER_S
         try:
             return super().communicate(*args, **options)

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.metrics import TaskSample
-    from agent.model.views import AgentView, ResourceView, TaskView
+    from agent.model.views import AgentView, RepairView, ResourceView, TaskView
 
 VERSION_LIMIT_S = 2.0
 """How long the version of the running agent is waited for; that of this command is known."""
+REPAIRS_WITHIN_S = 3600.0
+_REPAIRS_SHOWN = 3
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
@@ -85,6 +87,8 @@ def status(client: AgentClient, *, as_json: bool) -> None:
     render.facts(_status_facts(view, time.time()))
     for trouble in view.degraded:
         render.sentence(trouble, indent="  ", mark="! ", colour="yellow")
+    for repair in _repair_lines(view.repairs, time.time()):
+        render.sentence(repair, indent="  ", dim=True)
 
 
 @click.command()
@@ -268,6 +272,17 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
         *_resource_facts(view.resources),
     ]
+
+
+def _repair_lines(repairs: list[RepairView], now: float) -> list[str]:
+    """Return what others changed in the last hour, the newest first."""
+    recent = [repair for repair in reversed(repairs) if now - repair.at < REPAIRS_WITHIN_S]
+    lines = [
+        f"put right {render.span(now - repair.at)} ago: {repair.found}"
+        for repair in recent[:_REPAIRS_SHOWN]
+    ]
+    more = len(recent) - len(lines)
+    return [*lines, *([f"and {more} more repairs within an hour; see the log"] if more else [])]
 
 
 def _next_try(view: AgentView, now: float) -> str:

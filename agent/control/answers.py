@@ -59,6 +59,7 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     full: bool = False
     instance_status: str = "ACTIVE"
     tasks: list[msgspec.Raw] = field(default_factory=list)
+    history: str = ""
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
@@ -101,6 +102,7 @@ def assignments(raw: bytes) -> ReadAssignments:
         full=full,
         instance_status=envelope.instance_status,
         tasks=tasks,
+        history=envelope.history,
     )
     return ReadAssignments(read, troubles)
 

@@ -28,7 +28,10 @@ from msgspec import Struct
 OWNER: Final = "owner"
 """Name of the value by which the agent knows its own containers."""
 
-LONG_POLL: Final = ("clientToken", "cluster", "instanceArn", "generation", "controlId")
+LONG_POLL: Final = (
+    *("clientToken", "cluster", "instanceArn", "generation", "controlId"),
+    *("seenControl", "seenHistory"),
+)
 AMAZON: Final = (
     *("ecs.bootId", "ecs.machineId", "ecs.productUuid", "ecs.ec2InstanceId"),
     *("ecs.instanceArn", "ecs.cluster", "ecs.availabilityZone"),

@@ -14,6 +14,7 @@ memory alone: a new process asks for everything and converges.
 from __future__ import annotations
 
 import asyncio
+import time
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,7 +30,9 @@ from agent.control.link import Link
 from agent.control.metrics_sender import MetricsSender
 from agent.control.protocol import ControlStatus
 from agent.control.registration import Registration
+from agent.control.retelling import Retelling
 from agent.control.sender import OutboxSender
+from agent.control.watermark import Watermark, cautious, went_back
 from agent.control.wire_client import CallLimits, WireClient, parse_endpoint
 from agent.errors import (
     ConfigError,
@@ -44,7 +47,7 @@ from agent.model.promise import WORK_S, Promise
 
 if TYPE_CHECKING:
     from agent.control.answers import ReadAssignments
-    from agent.control.protocol import DescribeHost, TakeAssignments
+    from agent.control.protocol import DescribeHost, Holding, TakeAssignments
     from agent.control.wire_client import Identity
     from agent.model.metrics import MetricsBatch
     from agent.model.wire import Assignments
@@ -54,6 +57,14 @@ _log = structlog.get_logger()
 
 TAKE_LIMIT_S: Final = 180.0
 """How long taking orders may last: they are written to the disk, and nothing else is waited for."""
+
+
+NOTICE_S: Final = 3600.0
+"""How long an operator is told that control went back."""
+
+
+class WentBack(ControlFailure):
+    """An answer is of an older state of control than one that was seen."""
 
 
 class LongPollSettings(Struct, frozen=True, kw_only=True):
@@ -88,6 +99,7 @@ class LongPoll:
         store: Store,
         describe: DescribeHost,
         take: TakeAssignments,
+        holding: Holding,
     ) -> None:
         self.begun = asyncio.Event()
         self._settings = settings
@@ -103,6 +115,7 @@ class LongPoll:
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
         )
+        self._watermark = Watermark(store)
         self._registration = Registration(
             settings.cluster,
             store,
@@ -111,6 +124,8 @@ class LongPoll:
             self._link,
             self._backoff(),
             self._outage,
+            watermark=self._watermark,
+            retelling=Retelling(self._client, holding, store),
             call_limit_s=settings.limits.call_s,
         )
         self._sender = OutboxSender(
@@ -141,6 +156,16 @@ class LongPoll:
             generation=self._registration.generation,
             instance_status=self._instance_status,
             next_try=self._link.next_try,
+            notice=self._notice(),
+        )
+
+    def _notice(self) -> str:
+        at = self._registration.went_back_at
+        if not at or time.time() - at > NOTICE_S:
+            return ""
+        return (
+            f"control went back to an older state, as noticed at {time.ctime(at)}: nothing was stopped "
+            "because of it, and everything here is reported again"
         )
 
     def offer(self, batch: MetricsBatch) -> None:
@@ -235,6 +260,10 @@ class LongPoll:
                 self._link.down(error)
                 await self._pause(self._poll_backoff.next_s())
                 await self._renew(identity)
+            except WentBack as error:
+                self._link.down(error)
+                await self._pause(self._poll_backoff.next_s())
+                await self._ask_again(identity)
             except StaleGeneration as error:
                 with self._promise.resting("waiting for a registration"):
                     await self._registration.overtaken(identity, error)
@@ -247,6 +276,13 @@ class LongPoll:
                     continue
                 self._link.down(error)
                 await self._pause(self._wait_after(error, took_s=loop.time() - began))
+
+    async def _ask_again(self, identity: Identity) -> None:
+        """Register again, so that control compares what was seen; what it answers then counts."""
+        await self._renew(identity)
+        newest = await self._registration.identity()
+        if newest.history:
+            self._watermark.begin(newest.control_id, newest.history)
 
     def _wait_after(self, error: ControlFailure, *, took_s: float) -> float:
         """Return how long to stay away from a control that is down, or answers as it should not."""
@@ -275,8 +311,16 @@ class LongPoll:
             _log.warning("control went back in time", revision=orders.revision, after=after)
             await self._pause(self._poll_backoff.next_s())
             return 0
+        why = went_back(self._watermark.seen, identity.control_id, orders)
+        if why and orders.history:
+            raise WentBack(f"control went back in time: {why}")
+        if why:
+            _log.warning("control went back in time, and its stops are not obeyed", reason=why)
+            orders = cautious(orders)
         if not await self._hand_on(orders, identity):
             return after
+        if not why:
+            self._watermark.taken(identity.control_id, orders)
         if orders.revision == after:
             await self._pace(took_s, wait_s)
         else:

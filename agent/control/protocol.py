@@ -16,11 +16,12 @@ from agent.model.resources import HostResources
 if TYPE_CHECKING:
     import asyncio
 
+    from agent.model.changes import TaskChange
     from agent.model.metrics import MetricsBatch
     from agent.model.payload import Credentials
     from agent.model.promise import Promise
     from agent.model.telemetry import TaskFacts
-    from agent.model.wire import Assignments
+    from agent.model.wire import Assignments, HeldTask
 
 
 class RegisterInfo(Struct, frozen=True, kw_only=True):
@@ -30,6 +31,9 @@ class RegisterInfo(Struct, frozen=True, kw_only=True):
     attributes: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     agent_version: str = ""
+    machine_id: str = ""
+    machine_key: str = ""
+    """What the machine says of itself (``host_identity``), for a control that knows it by that."""
     known_tasks: list[str] = field(default_factory=list)
     """ARNs of the tasks that this agent holds, stopped and unreported ones included."""
 
@@ -53,6 +57,19 @@ class TakeAssignments(Protocol):
             assignments: the orders.
             control_id: id of the control endpoint.
             instance: ARN of the instance; empty where ``control_id`` names it.
+        """
+
+
+class Holding(Protocol):
+    """What this host holds of a control's tasks; ``engine.Engine`` knows. Never blocks."""
+
+    def held(self, control_id: str) -> list[HeldTask]:
+        """Return every task that this control ordered, as it stands now."""
+
+    def ended(self, control_id: str) -> list[TaskChange]:
+        """Return the last report of every task of this control that ended here and was forgotten.
+
+        For as long as that is remembered, see ``engine.forgetting``.
         """
 
 
@@ -102,8 +119,10 @@ class Arrivals(Protocol):
 
 
 class Neighbours(NamedTuple):
-    """What of the agent Amazon ECS as control works with, beside the store."""
+    """What of the agent a control works with, beside the store."""
 
+    holding: Holding
+    """For our own control; the others are for Amazon ECS."""
     host: TaskHost
     credentials: KeepCredentials
     links: Arrivals
@@ -128,6 +147,8 @@ class ControlStatus(Struct, frozen=True, kw_only=True):
     generation: int
     instance_status: str
     """ACTIVE or DRAINING as control said last; empty until it said anything."""
+    notice: str = ""
+    """What happened lately that an operator should know; mostly empty."""
     next_try: float = 0.0
     """Unix time of the next try to connect, where one is planned."""
 

@@ -13,6 +13,7 @@ a time, and a failure of an identity that was replaced meanwhile is nobody's fau
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from agent.control.backoff import Backoff, Outage
     from agent.control.link import Link
     from agent.control.protocol import DescribeHost
+    from agent.control.retelling import Retelling
+    from agent.control.watermark import Watermark
     from agent.control.wire_client import WireClient
     from agent.model.wire import Registered
     from agent.state import Store
@@ -44,6 +47,8 @@ _log = structlog.get_logger()
 
 TOKEN: Final = "clientToken"  # noqa: S105 - a name; the token itself is no secret
 CLUSTER: Final = "cluster"
+TELL_LIMIT_S: Final = 300.0
+"""How long reporting everything again may take."""
 INSTANCE: Final = "instanceArn"
 GENERATION: Final = "generation"
 CONTROL: Final = "controlId"
@@ -84,6 +89,8 @@ class Registration:
         backoff: Backoff,
         outage: Outage,
         *,
+        watermark: Watermark,
+        retelling: Retelling,
         call_limit_s: float = CallLimits().call_s,
     ) -> None:
         # Two calls: one with the ARN that is known, one without it.
@@ -101,6 +108,11 @@ class Registration:
         self._registered = asyncio.Event()
         self._current: Identity | None = None
         self._saved_arn = ""
+        self._saved_generation = 0
+        self._watermark = watermark
+        self._retelling = retelling
+        self.went_back_at = 0.0
+        """Unix time at which control was found to have gone back; 0 for never."""
 
     async def start(self) -> None:
         """Read what was saved.
@@ -117,6 +129,9 @@ class Registration:
                 f" cluster and remove the file, and the one that ends in .identity, to register anew"
             )
         self._saved_arn = await self._store.get_meta(INSTANCE) or ""
+        saved = await saved_identity(self._store)
+        self._saved_generation = saved.generation if saved is not None else 0
+        await self._watermark.load()
 
     @property
     def instance_arn(self) -> str:
@@ -157,7 +172,10 @@ class Registration:
         while True:
             try:
                 with self.promise.within(self._try_limit_s, "registering"):
-                    self._current = await self._register()
+                    identity, has_to_tell = await self._register()
+                if has_to_tell:
+                    await self._tell_again(identity)
+                self._current = identity
             except StaleGeneration:
                 raise
             except AgentError as error:
@@ -184,7 +202,25 @@ class Registration:
             if self._current is used:
                 raise error
 
-    async def _register(self) -> Identity:
+    async def _tell_again(self, identity: Identity) -> None:
+        """Say what is held, before anybody asks for orders or sends a report as this registration.
+
+        Raises:
+            ControlFailure: control did not take all of it; register again.
+            StateFailure: likewise.
+        """
+        _log.error(
+            "control went back to an older state: nothing is stopped because of it, and everything "
+            "here is reported again",
+            instance=identity.instance_arn,
+        )
+        self.went_back_at = time.time()
+        with self.promise.within(TELL_LIMIT_S, "reporting everything again"):
+            await self._retelling.tell(identity)
+        self._watermark.begin(identity.control_id, identity.history)
+
+    async def _register(self) -> tuple[Identity, bool]:
+        """Return what the registration gave, and whether control asks what this host holds."""
         token = await self._token()
         arn = self.instance_arn
         try:
@@ -197,6 +233,7 @@ class Registration:
             generation=answer.generation,
             control_id=answer.control_id,
             lease_s=answer.lease_s,
+            history=answer.history,
         )
         _log.info(
             "host registered",
@@ -206,7 +243,7 @@ class Registration:
             was=arn if arn != answer.instance_arn else "",
         )
         await self._save(identity)
-        return identity
+        return identity, answer.went_back
 
     async def _register_anew(self, token: str) -> Registered:
         try:
@@ -224,7 +261,13 @@ class Registration:
             attributes=host.attributes,
             tags=host.tags,
             agent_version=host.agent_version,
+            machine_id=host.machine_id,
+            machine_key=host.machine_key,
             known_tasks=host.known_tasks,
+            seen_control_id=self._watermark.seen.control_id,
+            seen_history=self._watermark.seen.history,
+            seen_revision=self._watermark.seen.revision,
+            seen_generation=(self.generation or self._saved_generation) if arn else 0,
         )
 
     async def _token(self) -> str:

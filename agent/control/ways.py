@@ -62,15 +62,14 @@ class LongPollWay:
     def control(
         self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours
     ) -> Control:
-        """Return the client of the long poll, which needs none of the neighbours."""
-        del around
+        """Return the client of the long poll, which asks the host what it holds."""
         settings = LongPollSettings(
             endpoint=self._settings.control_endpoint,
             cluster=self._settings.cluster,
             token_file=self._settings.control_token_file,
             ca_file=self._settings.control_ca_file,
         )
-        return LongPoll(settings, store, describe, take)
+        return LongPoll(settings, store, describe, take, around.holding)
 
 
 def check(settings: Settings) -> None:

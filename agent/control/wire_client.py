@@ -22,7 +22,15 @@ from agent.control.answers import RequestRefused, TokenRefused
 from agent.control.credentials import Token, trusting
 from agent.errors import ConfigError, ControlUnavailable
 from agent.model import ids
-from agent.model.wire import GENERATION_HEADER, Changes, ChangesAnswer, Hello, Register, Registered
+from agent.model.wire import (
+    GENERATION_HEADER,
+    Changes,
+    ChangesAnswer,
+    Held,
+    Hello,
+    Register,
+    Registered,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -51,6 +59,8 @@ class Identity(Struct, frozen=True, kw_only=True):
     generation: int
     control_id: str
     lease_s: float = 0.0
+    history: str = ""
+    """Of control's store; empty from a control that does not know histories."""
 
     @property
     def path(self) -> str:
@@ -167,6 +177,12 @@ class WireClient:
         """Report a batch of state changes, oldest first."""
         body = _encode(Changes(changes=changes))
         answer = await self._call("POST", f"{identity.path}/changes", identity=identity, body=body)
+        return answers.changes(answer.body)
+
+    async def held(self, identity: Identity, held: Held) -> ChangesAnswer:
+        """Say what this host holds; only if the answer to the registration asked for it."""
+        path = f"{identity.path}/held"
+        answer = await self._call("POST", path, identity=identity, body=_encode(held))
         return answers.changes(answer.body)
 
     async def metrics(self, identity: Identity, batch: MetricsBatch) -> None:

@@ -57,11 +57,26 @@ class History:
             await history._begin(seen_revision)
         return history
 
-    async def is_behind(self, call: Register) -> bool:
-        """Tell whether the store is older than what an agent saw of it; begins a new history then."""
+    async def is_behind(self, call: Register, generation: int | None = None) -> bool:
+        """Tell whether the store is older than what an agent saw of it; begins a new history then.
+
+        Args:
+            call: what the agent says.
+            generation: that of the instance as the store has it; None where it has none.
+        """
         if not call.seen_history or call.seen_control_id != self._control_id:
             return False
         if call.seen_history != self.current:
+            return True
+        if generation is not None and generation < call.seen_generation <= BELIEVED_AHEAD:
+            _log.critical(
+                "an agent is registered more often than the store knows: it is an older copy; agents "
+                "keep what they hold and tell of it",
+                hostname=call.resources.hostname,
+                generation=generation,
+                seen=call.seen_generation,
+            )
+            await self._begin(self._store.revision)
             return True
         ahead = call.seen_revision - self._store.revision
         if ahead <= 0:

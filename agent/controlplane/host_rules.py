@@ -56,6 +56,8 @@ HOST: Final = Table(
             "cluster": Text(_ARN_MOST),
             "client_token": Text(256, least=1),
             "resources": Part(),
+            "machine_id": Text(128, form=WORD),
+            "machine_key": Text(128, form=WORD),
             "instance_arn": Text(_ARN_MOST),
             "attributes": Pairs(ATTRIBUTES_MOST, Text(256, least=1), Text(1024)),
             "tags": Pairs(_TAGS_MOST, Text(128, least=1, form=TAG), Text(256, form=TAG)),
@@ -66,6 +68,7 @@ HOST: Final = Table(
             "seen_control_id": Text(128),
             "seen_history": Text(128),
             "seen_revision": Number(0, 2**63 - 1),
+            "seen_generation": Number(0, 2**63 - 1),
         },
         HostResources: {
             "cpu_units": Number(0, CPU_UNITS_MOST),

@@ -45,6 +45,7 @@ FAMILIES = "/families/"
 TASK_DEFINITIONS = "/taskdefs/"
 INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
+MACHINES = "/machines/"
 ALIVE = "/alive/"
 PLACEMENT = "/placement/"
 MEMBERS = "/members/"
@@ -125,6 +126,8 @@ class InstanceRecord(_Record, frozen=True):
     resources: HostResources
     client_token: str
     """Made by the agent once per state directory."""
+    machine: str = ""
+    """Digest of what its machine says of itself; empty where it says nothing."""
     generation: int = 1
     """Grows with every registration: a call with an older one comes from a stale twin."""
     unheard: bool = False
@@ -300,6 +303,11 @@ def instance_key(cluster: str, instance_id: str) -> str:
 def registration_key(client_token: str) -> str:
     """Return the key that names the instance of a client token, which may hold any character."""
     return f"{REGISTRATIONS}{_digest(client_token)}"
+
+
+def machine_key(machine: str) -> str:
+    """Return the key that names the instance of a machine, by its digest (``wire.machines``)."""
+    return f"{MACHINES}{machine}"
 
 
 def alive_key(instance_id: str) -> str:

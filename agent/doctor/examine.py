@@ -1,7 +1,7 @@
-"""Runs all checks of a host side by side and puts their findings together.
+"""Runs all checks of a host concurrently and combines their findings.
 
-Each check has a deadline of its own. One that passes it, or fails in a way nobody thought of, is
-told as a warning that it could not be made; the others are not touched by it.
+Each check has its own deadline. A check that exceeds it, or fails in an unexpected way, gives a
+warning that it could not be made; the others are not affected.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 
 class Check(NamedTuple):
-    """One check as it is run."""
+    """One check and how to run it."""
 
     name: str
     run: Callable[[Host], Awaitable[list[Finding]]]
     limit_s: float = 25.0
-    """Somewhat above the deadlines of what it asks one after the other, on a slow host."""
+    """Slightly more than the sum of the deadlines inside, for a slow host."""
     slow: bool = False
-    """Takes longer than a moment or asks others over the network; ``--quick`` leaves it out."""
+    """Takes more than a moment or uses the network; ``--quick`` skips it."""
 
 
 CHECKS: tuple[Check, ...] = (
@@ -68,16 +68,16 @@ CHECKS: tuple[Check, ...] = (
     Check("control", control.check, limit_s=45.0, slow=True),
     Check("service", service.check),
 )
-"""In the order in which they are told: what the agent stands on first."""
+"""In the order of the report: what the agent depends on comes first."""
 
 
 async def examine(host: Host, *, quick: bool = False, checks: Sequence[Check] = CHECKS) -> Report:
-    """Run the checks and return what they found, in the order of the table.
+    """Run the checks and return their findings, in the order of the table.
 
     Args:
-        host: what is looked at.
-        quick: leave out what takes longer than a moment.
-        checks: which to run.
+        host: the host to check.
+        quick: skip checks that take more than a moment.
+        checks: the checks to run.
     """
     at = time.time()
     chosen = [check for check in checks if not (quick and check.slow)]
@@ -104,21 +104,21 @@ async def _patiently(check: Check, host: Host) -> list[Finding]:
             return [*findings, *_unread(check, refused, host)]
     except TimeoutError:
         seen = f"could not be checked within {check.limit_s:g} s: something on this host hangs"
-        mend = "look at the kernel's messages, and try again"
+        mend = "look at the kernel messages, and try again"
         return [_unmade(check, seen, mend, "dmesg | tail -n 50")]
-    except Exception as error:  # noqa: BLE001 - one check must not take the others down
+    except Exception as error:  # noqa: BLE001 - one check must not affect the others
         seen = f"could not be checked: {type(error).__name__}: {error}"
         mend = "report it together with the archive that this command writes"
         return [_unmade(check, seen, mend, "ecs-agent doctor --bundle")]
 
 
 def _unread(check: Check, refused: Sequence[str], host: Host) -> list[Finding]:
-    """Tell what the check could not read; the verdicts above took it for empty."""
+    """Report what the check could not read; its verdicts treated that as empty."""
     if not refused:
         return []
-    seen = f"could not be read: {', '.join(refused)}; what is in there was not looked at"
+    seen = f"could not be read: {', '.join(refused)}; the content was not checked"
     if host.is_root:
-        mend, command = "see why not even root may read it, and try again", "dmesg | tail -n 50"
+        mend, command = "find out why root cannot read it, and try again", "dmesg | tail -n 50"
     else:
         mend, command = "run it as root", "sudo ecs-agent doctor"
     return [Finding(check=check.name, level=Level.WARNING, seen=seen, mend=mend, command=command)]

@@ -1,4 +1,4 @@
-"""What a check found: level, what was seen, and the mend. Pure data."""
+"""The findings of a check: level, observation and fix. Pure data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from msgspec import Struct, field
 
 
 class Level(StrEnum):
-    """How bad a finding is. Only an error makes ``ecs-agent doctor`` fail."""
+    """Severity of a finding. Only an error makes ``ecs-agent doctor`` fail."""
 
     OK = "ok"
     WARNING = "warning"
@@ -22,46 +22,46 @@ class Finding(Struct, frozen=True, kw_only=True, rename="camel"):
     """Name of the check: ``docker``, ``disk``."""
     level: Level
     seen: str
-    """What was seen, and for a problem what it leads to."""
+    """What was seen and, for a problem, what it leads to."""
     mend: str = ""
-    """What to do about it, as a sentence; empty when all is well."""
+    """How to fix it, as a sentence; empty if all is well."""
     command: str = ""
-    """A command to paste; part of the mend, where there is one."""
+    """A command to paste that is part of the fix, if there is one."""
 
 
 class Report(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Everything that was found on one host."""
+    """All findings of one host."""
 
     hostname: str
     version: str
     at: float
-    """Unix time at which the checks began."""
+    """Unix time at which the checks started."""
     errors: int
     warnings: int
     findings: list[Finding]
     left_out: list[str] = field(default_factory=list)
-    """Names of the checks that ``--quick`` left out."""
+    """Names of the checks that ``--quick`` skipped."""
 
 
 class Verdict:
-    """Collects the findings of one check, in the order in which they are told."""
+    """Collects the findings of one check, in the order of the report."""
 
     def __init__(self, check: str) -> None:
         self.check = check
         self.findings: list[Finding] = []
 
     def ok(self, seen: str) -> None:
-        """Tell what is as it should be."""
+        """Report something that is as it should be."""
         self._add(Level.OK, seen)
 
     def warn(self, seen: str, mend: str = "", command: str = "") -> None:
-        """Tell what works for now, or costs something."""
+        """Report something that works for now or has a cost."""
         self._add(Level.WARNING, seen, mend, command)
 
     def unknown(self, what: str, why: str, mend: str = "", command: str = "") -> None:
-        """Tell what could not be found out: it is neither well nor wrong.
+        """Report something that could not be found out: neither good nor bad.
 
-        Without ``mend``, root is what is missing.
+        Without ``mend``, the finding tells the operator to run as root.
         """
         told = f"{what} is not known ({why})" if why else f"{what} is not known"
         if mend:
@@ -70,7 +70,7 @@ class Verdict:
             self._add(Level.WARNING, told, "run it as root", "sudo ecs-agent doctor")
 
     def error(self, seen: str, mend: str = "", command: str = "") -> None:
-        """Tell what keeps the agent or its tasks from working."""
+        """Report something that prevents the agent or its tasks from working."""
         self._add(Level.ERROR, seen, mend, command)
 
     def _add(self, level: Level, seen: str, mend: str = "", command: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The host as checks ask for it: settings, paths, and the answers that several of them share."""
+"""The host as checks see it: settings, paths, and answers that several checks share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CREDENTIALS = "3i"
 
 @dataclass(frozen=True, slots=True)
 class EngineFacts:
-    """What the container engine says of itself; ``trouble`` tells why it says nothing."""
+    """What the container engine says about itself; ``trouble`` says why there is no answer."""
 
     info: dict[str, Any] = field(default_factory=dict)
     """Answer to ``GET /info``."""
@@ -35,68 +35,68 @@ class EngineFacts:
     """Answer to ``GET /version``."""
     trouble: str = ""
     refused: str = ""
-    """``missing``, ``stopped`` or ``forbidden`` where that is the trouble."""
+    """``missing``, ``stopped`` or ``forbidden`` if that is the trouble."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentFacts:
-    """What the agent that runs here says; ``trouble`` tells why it says nothing."""
+    """What the running agent says; ``trouble`` says why there is no answer."""
 
     view: AgentView | None = None
     pid: int = 0
-    """Process that listens on the operator socket; 0 when nobody does."""
+    """Process that listens on the operator socket; 0 if there is none."""
     trouble: str = ""
     forbidden: bool = False
-    """Whether it runs cannot be told, because only root may ask."""
+    """Whether it runs is unknown, because only root may ask."""
 
 
 @dataclass(frozen=True)
 class Host:
-    """Everything a check may ask. Belongs to one event loop; close it at the end."""
+    """Everything that a check may ask for. Belongs to one event loop; close it at the end."""
 
     settings: Settings
-    """The settings of this host; those that are right, where some are not."""
+    """The settings of this host; without the invalid ones, if there are any."""
     files: tuple[Path, ...] = ()
     """Settings files, in the order in which they are read."""
     problems: tuple[str, ...] = ()
-    """One line per problem of the settings; empty when they can be used."""
+    """One line per problem in the settings; empty if they are valid."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    """The environment that the settings were read with."""
+    """The environment with which the settings were read."""
     root: Path = Path("/")
     """Where ``proc``, ``sys``, ``etc`` and the like are."""
     is_root: bool = field(default_factory=lambda: os.geteuid() == 0)
     _once: reading.Once = field(default_factory=reading.Once)
 
     async def close(self) -> None:
-        """End readings that are still under way."""
+        """End reads that are still running."""
         await self._once.close()
 
     @property
     def json_file(self) -> Path | None:
-        """Where the settings are looked for as JSON; None where no settings file is read."""
+        """Path of the JSON settings file; None if no settings file is read."""
         beside = json_file_of(self.files[-1]) if self.files else None
         return self.settings.json_file or beside
 
     @property
     def engine_socket(self) -> str:
-        """Path of the container engine's socket; empty where it is reached otherwise."""
+        """Path of the container engine's socket; empty if the engine has no Unix socket."""
         path = self.settings.docker_host.removeprefix("unix://")
         return "" if path == self.settings.docker_host else path
 
     async def text(self, path: str) -> str:
-        """Return a file below the root, empty where it cannot be read."""
+        """Return the text of a file below the root; empty if it cannot be read."""
         return await reading.blocking(lambda: reading.text_of(self.root / path))
 
     async def engine(self) -> EngineFacts:
-        """Return what the container engine says; asked once."""
+        """Return what the container engine says; it is asked only once."""
         return await self._once.of("engine", self._read_engine)
 
     async def agent(self) -> AgentFacts:
-        """Return what the running agent says; asked once."""
+        """Return what the running agent says; it is asked only once."""
         return await self._once.of("agent", self._read_agent)
 
     async def active_units(self, *names: str) -> frozenset[str] | None:
-        """Return which of these systemd units run; none without systemd, None where it is silent."""
+        """Return which units are active; empty without systemd, None if it does not answer."""
         if not await reading.blocking((self.root / "run/systemd/system").is_dir):
             return frozenset()
         answer = await reading.program("systemctl", "is-active", *names)
@@ -109,7 +109,7 @@ class Host:
         path = self.engine_socket
         if not path:
             where = self.settings.docker_host
-            return EngineFacts(trouble=f"DOCKER_HOST is {where}, and only unix:// is supported")
+            return EngineFacts(trouble=f"DOCKER_HOST is {where}, but only unix:// is supported")
         try:
             version = msgspec.json.decode(await reading.get(path, "/version"))
             info = msgspec.json.decode(await reading.get(path, "/info"))
@@ -118,14 +118,14 @@ class Host:
         except ConnectionRefusedError:
             return EngineFacts(trouble=f"nobody listens on {path}", refused="stopped")
         except PermissionError:
-            return EngineFacts(trouble=f"{path} may not be opened", refused="forbidden")
+            return EngineFacts(trouble=f"no permission to open {path}", refused="forbidden")
         except TimeoutError:
             limit_s = reading.ANSWER_LIMIT_S
             return EngineFacts(trouble=f"{path} did not answer within {limit_s:g} s")
         except (OSError, ValueError) as error:
-            return EngineFacts(trouble=f"{path} does not answer as an engine does: {error}")
+            return EngineFacts(trouble=f"{path} does not answer like a container engine: {error}")
         if not isinstance(info, dict) or not isinstance(version, dict):
-            return EngineFacts(trouble=f"{path} does not answer as an engine does")
+            return EngineFacts(trouble=f"{path} does not answer like a container engine")
         return EngineFacts(info=info, version=version)
 
     async def _read_agent(self) -> AgentFacts:
@@ -142,13 +142,11 @@ class Host:
             limit_s = reading.ANSWER_LIMIT_S
             return AgentFacts(pid=pid, trouble=f"no answer on {path} within {limit_s:g} s")
         except (OSError, ValueError) as error:  # a body of another version is a ValueError too
-            return AgentFacts(
-                pid=pid, trouble=f"{path} gave an answer that cannot be read: {error}"
-            )
+            return AgentFacts(pid=pid, trouble=f"{path} gave an unreadable answer: {error}")
 
 
 def _listener_of(path: str) -> int:
-    """Return the process that listens on a Unix socket; 0 when none does. Blocks shortly."""
+    """Return the process that listens on a Unix socket; 0 if there is none. Blocks briefly."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wire:
         wire.settimeout(reading.ANSWER_LIMIT_S)
         wire.connect(path)

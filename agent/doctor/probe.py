@@ -1,8 +1,8 @@
-"""Tries what the agent needs of the kernel, in a network namespace that ends with this process.
+"""Tries the kernel features that the agent needs, in a network namespace that ends with this process.
 
-A process of its own (``python -m agent.doctor.probe``), because leaving a namespace cannot be
-taken back. It makes nothing unless it has left the namespace that it was started in. Prints one
-JSON object: what was tried, with what went wrong, or an empty text.
+Runs as a separate process (``python -m agent.doctor.probe``), because leaving a namespace cannot be
+undone. It creates nothing unless it has left the namespace that it was started in. Prints one JSON
+object that maps each feature to its error, or to an empty text.
 """
 
 from __future__ import annotations
@@ -15,28 +15,52 @@ import sys
 from pathlib import Path
 
 NAMESPACE = "network namespace"
+BRIDGE_RULES = "nftables for bridges"
 _CLONE_NEWNET = 0x40000000
 _NAMESPACE = Path("/proc/self/ns/net")
 _NFT_LIMIT_S = 5.0
 _LINK, _PEER, _BRIDGE, _TABLE = "probe0", "probe1", "probebr0", "probe"
 
 
+_RULES = f"""
+    table inet {_TABLE} {{
+      set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }}; }}
+      chain sources {{ type filter hook prerouting priority -300;
+        iifname "{_BRIDGE}" ip saddr != @pools drop; }}
+      chain between {{ type filter hook forward priority -10;
+        ct state established accept; ct status dnat accept; }}
+      chain outside {{ type nat hook postrouting priority 100;
+        ip saddr @pools ip daddr != @pools masquerade; }}
+    }}
+    """
+_BRIDGE_RULES = f"""
+    table bridge {_TABLE} {{
+      set ports {{ type ifname . ether_addr . ipv4_addr; }}
+      chain frames {{ type filter hook prerouting priority -300;
+        ether type ip meta pkttype {{ host, other }} iifname . ether saddr . ip saddr @ports accept;
+        arp plen 4 iifname . arp saddr ether . arp saddr ip @ports accept; counter drop; }}
+    }}
+    """
+
+
 def main() -> int:
-    """Leave the namespace, try each thing, and print what came of it."""
+    """Leave the namespace, try each feature, and print the results."""
     found = {NAMESPACE: leave_namespace()}
     if not found[NAMESPACE]:
-        found |= {"veth": _veth(), "bridge": _bridge(), "nftables": _nftables()}
+        found |= {"veth": _veth(), "bridge": _bridge(), "nftables": _nftables(_RULES)}
+        if not found["nftables"]:
+            found[BRIDGE_RULES] = _nftables(_BRIDGE_RULES)
     sys.stdout.write(json.dumps(found))
     return 0
 
 
 def leave_namespace() -> str:
-    """Move this process into an empty network namespace; return why that failed, else nothing."""
+    """Move this process into an empty network namespace; return the error, or an empty text."""
     before = _NAMESPACE.readlink()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(_CLONE_NEWNET) != 0:
         return os.strerror(ctypes.get_errno())
-    # What follows must never touch the host's own links and rules, whatever libc has told.
+    # The next steps must never touch the host's own links and rules, whatever libc returned.
     return "" if _NAMESPACE.readlink() != before else "the namespace stayed the same"
 
 
@@ -49,7 +73,7 @@ def _bridge() -> str:
 
 
 def _link(name: str, **what: object) -> str:
-    from pyroute2 import IPRoute  # noqa: PLC0415 - only after the namespace was left
+    from pyroute2 import IPRoute  # noqa: PLC0415 - only after leaving the namespace
     from pyroute2.netlink.exceptions import NetlinkError  # noqa: PLC0415
 
     try:
@@ -62,17 +86,8 @@ def _link(name: str, **what: object) -> str:
     return ""
 
 
-def _nftables() -> str:
-    """Make a table with what the agent's has: a set, a filter, address translation."""
-    rules = f"""
-        table inet {_TABLE} {{
-          set pools {{ type ipv4_addr; flags interval; elements = {{ 10.0.0.0/8 }}; }}
-          chain sources {{ type filter hook prerouting priority -300;
-            iifname "{_BRIDGE}" ip saddr != @pools drop; }}
-          chain outside {{ type nat hook postrouting priority 100;
-            ip saddr @pools ip daddr != @pools masquerade; }}
-        }}
-        """
+def _nftables(rules: str) -> str:
+    """Create a table with the same features as one of the agent's; return what went wrong, or nothing."""
     try:
         done = subprocess.run(
             ["nft", "-f", "-"],

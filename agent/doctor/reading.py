@@ -1,9 +1,9 @@
-"""How checks touch the host: files, programs and Unix sockets, each with a deadline.
+"""How checks access the host: files, programs and Unix sockets, each with a deadline.
 
-Nothing here changes anything. A read that cannot be interrupted (a dead network file system, a
-driver that hangs) runs in a thread of its own, which is left behind at the deadline and does not
-keep the process from ending. A program is killed with its deadline. What is not there is told by a
-value and not by an exception, since it is mostly just what a check wants to know.
+Nothing here changes the host. A read that cannot be interrupted (a dead network file system, a
+hanging driver) runs in its own thread, which is left behind at the deadline and does not keep the
+process from ending. A program is killed at its deadline. Something missing is reported as a value,
+not as an exception, because that is usually what a check wants to know.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ANSWER_LIMIT_S = 10.0
 NAME_LIMIT_S = 6.0
 _PART = 65536
 OUTPUT_BYTES = 4 * 1024 * 1024
-"""Of a program's output, this much is kept: its end."""
+"""Limit for the output of a program; only the end is kept."""
 
 
 _refused: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("refused", default=None)
@@ -39,9 +39,9 @@ _refused: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("ref
 
 @contextlib.contextmanager
 def noting_refusals() -> Iterator[list[str]]:
-    """Collect what could not be read in this context though it is there: ``path (why)`` each.
+    """Collect what exists but could not be read in this context: ``path (why)`` each.
 
-    A check mostly takes what it cannot read for empty; this is how it is told nevertheless.
+    Most checks treat what they cannot read as empty; these notes report it anyway.
     """
     notes: list[str] = []
     token = _refused.set(notes)
@@ -52,7 +52,7 @@ def noting_refusals() -> Iterator[list[str]]:
 
 
 def note_refusal(path: object, error: OSError) -> None:
-    """Note something that could not be read; what is simply not there is not noted."""
+    """Note something that could not be read; missing files are not noted."""
     notes = _refused.get()
     if notes is None or isinstance(error, FileNotFoundError | NotADirectoryError):
         return
@@ -65,7 +65,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     """How a program ended."""
 
     code: int
-    """Exit code; 127 where the program is not installed, 124 where it passed its deadline."""
+    """Exit code; 127 if the program is not installed, 124 if it exceeded its deadline."""
     out: str = ""
     err: str = ""
 
@@ -76,7 +76,7 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def trouble(self) -> str:
-        """Return why it failed, in one line; empty when it did not."""
+        """Return why it failed, in one line; empty if it did not."""
         if self.code == 0:
             return ""
         lines = (self.err.strip() or self.out.strip()).splitlines()
@@ -96,7 +96,7 @@ async def blocking(work: Callable[[], T]) -> T:
         settle: Callable[[], None]
         try:
             settle = functools.partial(answer.set_result, work())
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+        except Exception as error:  # noqa: BLE001 - passed to the waiting caller
             settle = functools.partial(answer.set_exception, error)
         with contextlib.suppress(RuntimeError):  # the loop ended before the work did
             loop.call_soon_threadsafe(deliver, settle)
@@ -114,14 +114,14 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
 
 
 def text_of(path: Path, *, limit: int = OUTPUT_BYTES) -> str:
-    """Return the beginning of a file as text, empty where it cannot be read. Blocks.
+    """Return the beginning of a file as text; empty if it cannot be read. Blocks.
 
-    One that is there and cannot be read is noted, see ``noting_refusals``.
+    A file that exists but cannot be read is noted, see ``noting_refusals``.
     """
     kept = b""
     try:
         with path.open("rb", buffering=0) as file:
-            # In small parts: the kernel refuses large reads of its switches below /proc/sys.
+            # In small parts: the kernel refuses large reads below /proc/sys.
             while len(kept) < limit and (part := file.read(_PART)):
                 kept += part
     except OSError as error:
@@ -133,9 +133,9 @@ def text_of(path: Path, *, limit: int = OUTPUT_BYTES) -> str:
 async def program(
     *command: str, limit_s: float = PROGRAM_LIMIT_S, environment: Mapping[str, str] | None = None
 ) -> Output:
-    """Run a program without a shell and return its output; never raises but on cancellation.
+    """Run a program without a shell and return its output; raises only on cancellation.
 
-    Output is in plain English whatever the host's language. ``environment`` is added to ours.
+    The output is in English, whatever the host's language. ``environment`` is added to ours.
     """
     together = {**os.environ, "LC_ALL": "C", "PATH": _path(), **(environment or {})}
     try:
@@ -168,9 +168,9 @@ async def get(socket_path: str, path: str, *, limit_s: float = ANSWER_LIMIT_S) -
     """Return the body of ``GET path`` over a Unix socket.
 
     Raises:
-        OSError: nobody listens there, or may be asked.
+        OSError: nothing listens there, or access is denied.
         TimeoutError: no answer within ``limit_s``.
-        ValueError: the answer is no success; the text has its status.
+        ValueError: the answer is not a success; the text contains its status.
     """
     async with asyncio.timeout(limit_s):
         connector = aiohttp.UnixConnector(path=socket_path)
@@ -191,20 +191,20 @@ async def get(socket_path: str, path: str, *, limit_s: float = ANSWER_LIMIT_S) -
 
 
 class Once:
-    """Readings that several checks share: each made at the first question, and only once."""
+    """Reads that several checks share; each is made once, on first use."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     async def of(self, name: str, read: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return what ``read`` gives; whoever is cancelled meanwhile harms nobody else's wait."""
+        """Return the result of ``read``; cancelling one caller does not affect the others."""
         if name not in self._tasks:
             self._tasks[name] = asyncio.create_task(read(), name=f"read {name}")
         shared: T = await asyncio.shield(self._tasks[name])
         return shared
 
     async def close(self) -> None:
-        """End what nobody waits for any more."""
+        """Cancel reads that are still running."""
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -223,5 +223,5 @@ def _decoded(raw: bytes) -> str:
 
 
 def _path() -> str:
-    """Return the search path with the places of system programs, which a user's may lack."""
+    """Return the search path with the system directories, which a user's path may lack."""
     return f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"

@@ -1,4 +1,4 @@
-"""Routes and links of the host, read from ``/proc`` and ``/sys``, and who needs which addresses."""
+"""Routes and links of the host, read from ``/proc`` and ``/sys``, and free address ranges."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def parse(table: str) -> list[Route]:
 
 
 def _address(hexadecimal: str) -> IPv4Address:
-    """Return an address as the kernel prints it: the bytes in the order of this machine."""
+    """Return an address from the kernel's notation, which uses this machine's byte order."""
     return IPv4Address(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
 
 
 def free_pool(routes: Iterable[Route], prefix: int) -> str:
-    """Return a private network of that size which no route touches; empty where there is none."""
+    """Return a private network of that size that no route overlaps; empty if there is none."""
     taken = [route.network for route in routes if route.network.prefixlen]
     for block in _PRIVATE:
         if prefix < block.prefixlen:
             continue
         step = 1 << (32 - prefix)
         start, size = int(block.network_address), block.num_addresses
-        # From the middle on: both ends of private blocks are what everybody takes first.
+        # Start in the middle: most people use the ends of private blocks first.
         middle = size // 2 if step < size else 0
         for offset in range(0, size - middle, max(step, size // 256)):
             network = IPv4Network((start + middle + offset, prefix))
@@ -60,7 +60,7 @@ def free_pool(routes: Iterable[Route], prefix: int) -> str:
 
 
 def mtu_of(net: Path, interface: str) -> int:
-    """Return the MTU of a link below a ``/sys/class/net``; 0 where there is none. Blocks."""
+    """Return the MTU of a link below a ``/sys/class/net``; 0 if there is none. Blocks."""
     with contextlib.suppress(OSError, ValueError):
         return int((net / interface / "mtu").read_text(encoding="ascii"))
     return 0

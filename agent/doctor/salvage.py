@@ -1,7 +1,7 @@
-"""Settings of a host whose configuration has mistakes: those that can be used, without the rest.
+"""The valid settings of a host whose configuration has mistakes.
 
-Reads the settings files. Checks go on with what the operator meant, as far as that can be known, and
-the archive knows which secrets to leave out.
+Reads the settings files. With these settings, checks can continue with what the operator meant, and
+the archive knows which secrets to omit.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _KEYS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
-"""They are right or wrong together."""
+"""These belong together: if one is set, all are used from the same source."""
 _WRONG = re.compile(rf"^{files.ENVIRONMENT}: (\w+)", re.MULTILINE)
 
 
 def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
-    """Return the settings that are given rightly, the defaults of all others. Blocks; never fails."""
+    """Return the valid settings, with defaults for all others. Blocks; never fails."""
     names = {variable.name for variable in variables().values()}
     given: dict[str, str] = {}
     for path in paths:
@@ -38,7 +38,7 @@ def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
     right = {name: value for name, value in given.items() if name in names}
     while True:
         try:
-            # What was wrong is told by the problems; warnings would name the environment for files.
+            # Problems are reported separately; warnings would name the environment, not the files.
             return dataclasses.replace(load(right, ()), warnings=())
         except ConfigError as error:
             wrong = right.keys() & set(_WRONG.findall(str(error)))
@@ -48,10 +48,10 @@ def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
 
 
 def without_what_files_give(environ: Mapping[str, str], paths: Sequence[Path]) -> dict[str, str]:
-    """Return the environment without names of AWS tools that the files give as well. Blocks.
+    """Return the environment without names of AWS tools that the files also set. Blocks.
 
-    Whoever looks at a host may carry keys and proxies of his own; the agent's service does not see
-    them, and must be judged by what its files say.
+    The operator's shell may have its own keys and proxies. The agent's service does not see them, so
+    it must be checked with what its files say.
     """
     given: set[str] = set()
     for path in paths:
@@ -69,7 +69,7 @@ def _of_file(path: Path) -> dict[str, str]:
     try:
         values = files.read(path, required=False).values
     except ConfigError:
-        return {}  # its own line tells of it
+        return {}  # reported in its own line
     return {name: value.value for name, value in values.items()}
 
 

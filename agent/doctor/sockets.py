@@ -1,4 +1,4 @@
-"""Who listens on which port: the kernel's tables, and the processes behind them. Reads only."""
+"""Which process listens on which port, from the kernel's tables. Only reads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _LISTEN = "0A"
 
 
 class Listener(msgspec.Struct, frozen=True, kw_only=True):
-    """A TCP port that somebody listens on."""
+    """A TCP port with a listener."""
 
     port: int
     inode: int
     pid: int = 0
-    """0 where the process cannot be told: it ended, or is not ours to see."""
+    """0 if the process is unknown: it ended, or is not visible to us."""
     name: str = ""
-    """What the process is called."""
+    """Name of the process."""
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     name: str
     words: tuple[str, ...]
-    """Its command line. May hold secrets: judge by it, never show it."""
+    """Its command line. May contain secrets: use it for decisions, but never show it."""
     in_container: bool = False
 
 
@@ -47,7 +47,7 @@ def listening(table: str) -> list[tuple[int, int]]:
 
 
 def listeners(proc: Path, ports: frozenset[int]) -> list[Listener] | None:
-    """Return who listens on these ports; None where the kernel's tables cannot be read. Blocks."""
+    """Return the listeners on these ports; None if the kernel's tables cannot be read. Blocks."""
     tables = [_text(proc / "net" / name) for name in ("tcp", "tcp6")]
     if not any(tables):
         return None
@@ -65,7 +65,7 @@ def listeners(proc: Path, ports: frozenset[int]) -> list[Listener] | None:
 
 
 def processes(proc: Path) -> list[Process]:
-    """Return every process that can be seen, kernel threads left out. Blocks."""
+    """Return every visible process except kernel threads. Blocks."""
     own = _namespace(proc / "self")
     found = []
     for pid in _pids(proc):
@@ -85,7 +85,7 @@ def processes(proc: Path) -> list[Process]:
 
 
 def _owners(proc: Path, inodes: frozenset[int]) -> dict[int, int]:
-    """Return the process that holds each socket, as far as it can be seen."""
+    """Return the process that owns each socket, as far as it is visible."""
     names = {f"socket:[{inode}]": inode for inode in inodes}
     owners: dict[int, int] = {}
     for pid in _pids(proc):
@@ -105,7 +105,7 @@ def _pids(proc: Path) -> Iterator[int]:
 
 
 def _namespace(process: Path) -> str:
-    """Return the namespace of process ids that a process lives in; empty where it is not told."""
+    """Return the PID namespace of a process; empty if unknown."""
     with contextlib.suppress(OSError):
         return str((process / "ns/pid").readlink())
     return ""

@@ -1,7 +1,6 @@
-"""What both local servers share: answers in JSON, and errors that are always a ``views.Problem``.
+"""What both local servers share: JSON answers, and errors that are always a ``views.Problem``.
 
-Nothing a client sends ends the process: an error that nobody foresaw is logged once and answered
-with 500.
+No request can end the process: an unexpected error is logged once and answered with 500.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ _log = structlog.get_logger()
 
 _BODY_LIMIT_BYTES = 64 * 1024
 _SHUTDOWN_LIMIT_S = 1.0
-"""Requests in flight may take this long once the server stops; followers of logs never end."""
+"""How long requests in flight may take when the server stops; log followers never end."""
 
 
 class Refused(Exception):
-    """A request cannot be answered; becomes a ``Problem`` with this status."""
+    """A request that cannot be answered; becomes a ``Problem`` with this status."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -42,19 +41,19 @@ class Refused(Exception):
 
 
 def application() -> web.Application:
-    """Return an application without routes that words its errors."""
+    """Return an application without routes that turns errors into ``Problem`` answers."""
     return web.Application(middlewares=[_worded], client_max_size=_BODY_LIMIT_BYTES)
 
 
 def runner(app: web.Application) -> web.AppRunner:
-    """Return what serves it: a handler ends when its client leaves; nothing is logged per call."""
+    """Return a runner that ends a handler when its client leaves and logs no calls."""
     return web.AppRunner(
         app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_LIMIT_S
     )
 
 
 def answer(body: Any, *, status: int = 200) -> web.Response:
-    """Return a JSON answer of anything that msgspec encodes."""
+    """Return a JSON answer for anything that msgspec can encode."""
     return web.Response(
         body=msgspec.json.encode(body), status=status, content_type="application/json"
     )
@@ -79,7 +78,7 @@ async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except Exception:  # noqa: BLE001 - no request may end the agent
         _log.exception("a local request failed", method=request.method, path=request.path)
-        text = "the agent failed to answer; its log says why"
+        text = "the agent failed to answer; see its log"
         return answer(Problem(message=text), status=500)
 
 

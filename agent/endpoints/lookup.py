@@ -1,7 +1,7 @@
-"""Which task an operator means: by ARN, by id or its beginning, by family, or by a container's name. Pure.
+"""Finds the task that an operator means: by ARN, id or id prefix, family, or container name. Pure.
 
-What fits several tasks is refused with a list of them, and what fits none with those that there are:
-neither list is long. A name means the one task that has not stopped, where there is exactly one.
+A text that matches several tasks is refused with a list of them, and a text that matches none with a
+list of existing tasks; both lists are short. A name matches a stopped task only if no other does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.model.views import TaskView
 
 LISTED: Final = 5
-"""How many tasks a message names."""
+"""How many tasks a message lists."""
 _ID_SHOWN: Final = 12
 _NAME_SHOWN: Final = 40
 _ASKED_SHOWN: Final = 80
@@ -29,19 +29,19 @@ class Meant(NamedTuple):
 
     task: TaskView
     container: str = ""
-    """The container of that name, where it was a container's name that was asked for."""
+    """The container, if the text was the name of a container."""
 
 
 def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
     """Return the task that is meant.
 
     Args:
-        tasks: all of them, oldest first.
-        wanted: an ARN; else an id or the beginning of one, ``family``, ``family:revision``, or the
-            name of a container.
+        tasks: all tasks, oldest first.
+        wanted: an ARN, an id or the beginning of one, ``family``, ``family:revision``, or the name
+            of a container.
 
     Raises:
-        Refused: 404 where nothing fits, 409 where several tasks do; the text says which.
+        Refused: 404 if nothing matches, 409 if several tasks match; the text lists them.
     """
     if wanted.startswith("arn:"):
         fitting = [task for task in tasks if _is_arn_of(task, wanted)]
@@ -52,7 +52,7 @@ def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
         raise Refused(404, _unknown(tasks, wanted))
     if len(fitting) > 1:
         listed = _listed(fitting)
-        text = f"{_quoted(wanted)} fits several tasks: {listed}; give the beginning of an id"
+        text = f"{_quoted(wanted)} matches several tasks: {listed}; use the beginning of an id"
         raise Refused(409, text)
     (task,) = fitting
     is_container = any(container.name == wanted for container in task.containers)
@@ -60,7 +60,7 @@ def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
 
 
 def _is_arn_of(task: TaskView, arn: str) -> bool:
-    """Tell whether an ARN, of the older kind without a cluster too, is that of a task."""
+    """Tell whether an ARN is the ARN of a task; also accepts the old form without a cluster."""
     place, _, rest = task.arn.partition(":task/")
     asked_place, _, asked_rest = arn.partition(":task/")
     return place == asked_place and asked_rest in {rest, task.id}
@@ -92,7 +92,7 @@ def _unknown(tasks: Sequence[TaskView], wanted: str) -> str:
 
 
 def _listed(tasks: Sequence[TaskView]) -> str:
-    """Name the newest tasks, by as much of their ids as tells them apart."""
+    """List the newest tasks, with ids long enough to distinguish them."""
     shown = _ID_SHOWN
     while len({task.id[:shown] for task in tasks}) < len({task.id for task in tasks}):
         shown += 1

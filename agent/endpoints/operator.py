@@ -1,23 +1,26 @@
-"""The operators' endpoint: JSON over HTTP on a Unix socket, for ``ecs-agent status`` and the like.
+"""The operators' endpoint: JSON over HTTP on a Unix socket, for ``ecs-agent status`` and so on.
 
-It works while control is away, since it asks only this agent. Answers are ``model.views`` types.
+It works while control is down, because it uses only this agent. Answers are ``model.views`` types.
 
 ======= =========================== ==============================================================
 GET     ``/v1/agent``               ``AgentView``
 GET     ``/v1/tasks``               list of ``TaskView``
 GET     ``/v1/tasks/{task}``        ``TaskView``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
-GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as they were written
+GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as written
 ======= =========================== ==============================================================
 
-``{task}`` is the id of a task, the beginning of one, an ARN with its slashes escaped, or a name that
-fits one task alone (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409 ambiguous or not possible now, 503 the engine
-does not answer.
+``{task}`` is the id of a task, the beginning of an id, an ARN with escaped slashes, or a name that
+matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409
+ambiguous or not possible now, 503 the engine does not answer.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -28,6 +31,8 @@ from agent.endpoints import unix_socket
 from agent.endpoints.http import Refused, answer, application, runner
 from agent.endpoints.lookup import find
 from agent.errors import ConfigError, RuntimeFailure
+from agent.inotify import DirectoryWatch
+from agent.model.views import RepairView
 
 if TYPE_CHECKING:
     import socket
@@ -39,10 +44,18 @@ if TYPE_CHECKING:
     from agent.model.views import ContainerView
 
 _FIRST_BYTES_S = 0.5
-"""A failing log fails within this, and is answered with a ``Problem``; a quiet one begins empty."""
+"""A log that fails within this time is answered with a ``Problem``; a quiet log starts empty."""
 
-LOOK_EVERY_S = 5.0
-"""How often the socket is looked for: nothing tells of its removal that would cost less."""
+LOOK_EVERY_S = 60.0
+"""How often the agent checks that the socket exists, although the kernel reports its removal."""
+
+UNTOLD_LOOK_EVERY_S = 5.0
+"""How often it checks without a watch of the kernel, and while the socket cannot be created."""
+
+CALM_S = 0.1
+"""Shortest time between two checks: repeated removals must not keep the agent busy."""
+
+_REMEMBERED = 20
 
 _LISTED = 8
 """How many containers a message names."""
@@ -66,14 +79,16 @@ class OperatorSocket:
         self._runner: web.AppRunner | None = None
         self._site: web.SockSite | None = None
         self._followers: set[asyncio.Task[Any]] = set()
+        self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
+        """The newest times that others removed the socket, oldest first."""
         self.problem = ""
-        """Why the socket is not where it belongs; empty when it is."""
+        """Why the socket is missing; empty if it is present."""
 
     async def start(self) -> None:
-        """Listen; a socket that a dead agent left is replaced.
+        """Listen; replaces a socket that a dead agent left.
 
         Raises:
-            ConfigError: another agent answers on the path, or it cannot be used.
+            ConfigError: another agent answers on the path, or the path cannot be used.
         """
         app = application()
         app.add_routes(
@@ -97,24 +112,40 @@ class OperatorSocket:
         return listener
 
     async def keep(self) -> None:
-        """Make the socket again whenever somebody has removed it; until cancelled.
+        """Recreate the socket whenever it was removed, until cancelled.
 
-        A process goes on to listen on a socket that nobody can find any more, and the command line
-        would say that no agent runs. One that somebody else has put there is left alone.
+        A process keeps listening on a removed socket that clients cannot find, and the command line
+        would report that no agent runs. A socket of another process is left alone.
         """
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            if await asyncio.to_thread(unix_socket.identity, self._path) != (0, 0):
-                continue
-            try:
-                await self._listen_again()
-            except (ConfigError, OSError) as error:
-                if not self.problem:
-                    _log.error("the operator socket cannot be made again", error=str(error))
-                self.problem = f"the operator socket was removed and cannot be made: {error}"
-            else:
-                self.problem = ""
-                _log.warning("the operator socket was removed; made again", path=str(self._path))
+        with contextlib.ExitStack() as cleanup:
+            news = _watch_of()
+            if news is not None:
+                cleanup.callback(news.close)
+            while True:
+                # Watched before it is looked for, so that no removal falls in between.
+                is_told = await asyncio.to_thread(_begin, news, self._path.parent)
+                if await asyncio.to_thread(unix_socket.identity, self._path) == (0, 0):
+                    await self._make_again()
+                    await asyncio.sleep(CALM_S)
+                    if not self.problem:
+                        continue  # its directory may be a new one, which nobody watches yet
+                wait_s = LOOK_EVERY_S if is_told and not self.problem else UNTOLD_LOOK_EVERY_S
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await (news.changed() if news is not None and is_told else _forever())
+                        await asyncio.sleep(CALM_S)
+
+    async def _make_again(self) -> None:
+        try:
+            await self._listen_again()
+        except (ConfigError, OSError) as error:
+            if not self.problem:
+                _log.error("the operator socket cannot be made again", error=str(error))
+            self.problem = f"the operator socket was removed and cannot be made: {error}"
+            return
+        self.problem = ""
+        self.repairs.append(RepairView(at=time.time(), found="the operator socket was removed"))
+        _log.warning("the operator socket was removed; made again", path=str(self._path))
 
     async def _listen_again(self) -> None:
         served, old = self._runner, self._site
@@ -125,7 +156,7 @@ class OperatorSocket:
         await old.stop()
 
     async def close(self) -> None:
-        """Stop listening, cut off followers of logs, and remove the socket; may be repeated."""
+        """Stop listening, end log followers, and remove the socket; may be repeated."""
         served, self._runner = self._runner, None
         for follower in self._followers:
             follower.cancel()
@@ -170,8 +201,37 @@ class OperatorSocket:
         return find(self._agent.task_views(), request.match_info["task"])
 
 
+def _watch_of() -> DirectoryWatch | None:
+    """Return what tells of removals; None where the kernel gives none, which is logged."""
+    try:
+        return DirectoryWatch()
+    except OSError as error:
+        _log.warning(
+            "no news of the operator socket's removal; it is looked for",
+            error=str(error),
+            every_s=UNTOLD_LOOK_EVERY_S,
+            mend="raise fs.inotify.max_user_instances",
+        )
+        return None
+
+
+def _begin(news: DirectoryWatch | None, directory: Path) -> bool:
+    """Watch a directory; tell whether its news will come. Blocks on the file system."""
+    if news is None:
+        return False
+    try:
+        news.watch(directory)
+    except OSError:
+        return False
+    return True
+
+
+async def _forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
 def _choose(meant: Meant, name: str) -> ContainerView:
-    """Return the named container; without a name, the one that was meant, or the only one."""
+    """Return the named container; without a name, the one that matched, or the only one."""
     task = meant.task
     name = name or meant.container
     names = ", ".join(container.name for container in task.containers[:_LISTED])
@@ -186,7 +246,7 @@ def _choose(meant: Meant, name: str) -> ContainerView:
     if not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"
-            f" 'ecs-agent why {task.id}' tells what it waits for"
+            f" 'ecs-agent why {task.id}' shows what it waits for"
         )
         raise Refused(409, text)
     return chosen
@@ -210,8 +270,8 @@ def _flag(text: str) -> bool:
 async def _pass_on(request: web.Request, stream: AsyncIterator[bytes]) -> web.StreamResponse:
     """Send a log as it comes, no faster than the client reads it.
 
-    A log that fails after its first bytes breaks the connection off, so that the client does not
-    take the rest for complete.
+    If a log fails after its first bytes, the connection is aborted, so that the client does not
+    consider the log complete.
     """
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     first = asyncio.create_task(_next(stream))
@@ -235,7 +295,7 @@ async def _pass_on(request: web.Request, stream: AsyncIterator[bytes]) -> web.St
         first.cancel()
         await asyncio.wait({first})
         if not first.cancelled():
-            first.exception()  # seen above or, with the client gone, of no interest to anybody
+            first.exception()  # handled above, or irrelevant because the client is gone
         close = getattr(stream, "aclose", None)
         if close is not None:
             await close()

@@ -1,6 +1,6 @@
-"""The Prometheus page: ``GET /metrics`` over TCP, on the loopback unless told otherwise.
+"""The Prometheus page: ``GET /metrics`` over TCP, on loopback by default.
 
-Reads views and the newest samples; a scrape samples nothing by itself and costs the engine nothing.
+Reads views and the newest samples; a scrape takes no new samples and does not use the engine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class PrometheusServer:
-    """Serves one agent's figures."""
+    """Serves the metrics of one agent."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class PrometheusServer:
         host: str = "127.0.0.1",
         port: int = 51680,
     ) -> None:
-        """Remember what to serve, and where.
+        """Prepare; ``start`` listens.
 
         Args:
-            agent: asked at each scrape.
-            samples: the sampler; None when metrics are off.
+            agent: queried at each scrape.
+            samples: the sampler; None if metrics are off.
             host: the address to bind.
-            port: the port to bind; 0 takes a free one, see ``port`` after ``start``.
+            port: the port to bind; 0 picks a free one, see ``port`` after ``start``.
         """
         self._agent = agent
         self._samples = samples
@@ -48,7 +48,7 @@ class PrometheusServer:
         """Listen.
 
         Raises:
-            ConfigError: the address is taken or not one of this host.
+            ConfigError: the address is in use or does not belong to this host.
         """
         app = application()
         app.add_routes([web.get("/metrics", self._get_metrics)])
@@ -60,8 +60,8 @@ class PrometheusServer:
             await served.cleanup()
             text = (
                 f"ECS_PROMETHEUS_PORT: cannot listen on {self._host}:{self.port}"
-                f" ({error.strerror}); choose another port, or switch"
-                " ECS_ENABLE_PROMETHEUS_METRICS off"
+                f" ({error.strerror}); choose another port, or turn off"
+                " ECS_ENABLE_PROMETHEUS_METRICS"
             )
             raise ConfigError(text) from None
         self._runner = served

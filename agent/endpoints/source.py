@@ -1,4 +1,4 @@
-"""What the local endpoints need of the agent, and no more; the daemon implements it."""
+"""What the local endpoints need from the agent; the daemon implements it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 
 class AgentSource(Protocol):
-    """The agent as local clients may see and command it."""
+    """The agent as local clients may see and control it."""
 
     def agent_view(self) -> AgentView:
-        """Return the agent as it stands."""
+        """Return the current state of the agent."""
 
     def task_views(self) -> list[TaskView]:
         """Return every task that the agent holds, oldest first."""
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
-        """Order a task to stop; durable when it returns. A stopped task stays as it is."""
+        """Order a task to stop; durable when this returns. Does not change a stopped task."""
 
     def container_logs(
         self, runtime_id: str, *, tail: int | None, follow: bool
@@ -30,7 +30,7 @@ class AgentSource(Protocol):
 
 
 class SampleSource(Protocol):
-    """The newest figures; ``metrics.sampler.Sampler`` is one."""
+    """The newest metrics; implemented by ``metrics.sampler.Sampler``."""
 
     latest: MetricsBatch | None
     loop_lag_s: float

@@ -1,6 +1,6 @@
-"""A Unix socket that only its owner may use, taken over from a dead process but not from a live one.
+"""A Unix socket for its owner only; taken over from a dead process, but never from a live one.
 
-Touches the socket's path and the directory around it. Blocks shortly, so it belongs in a thread.
+Uses the socket's path and its directory. Blocks briefly, so call it in a thread.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _PROBE_LIMIT_S = 1.0
 def claim(path: Path) -> socket.socket:
     """Bind a socket at ``path``, mode 0600; it does not listen yet.
 
-    The directory is made with mode 0700 if it is absent, and left as it is otherwise. The socket
-    gets its mode before it listens, so that nobody else can connect at any moment.
+    A missing directory is created with mode 0700; an existing one is not changed. The socket gets its
+    mode before it listens, so that no other user can ever connect.
 
     Raises:
-        ConfigError: another process answers on the path, something else lies there, or the
-            directory cannot be written.
+        ConfigError: another process answers on the path, the path is not a socket, or the directory
+            cannot be written.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,14 +40,14 @@ def claim(path: Path) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        text = f"ECS_AGENT_SOCKET: {path} cannot be made ({error.strerror}); name another path"
+        text = f"ECS_AGENT_SOCKET: cannot create {path} ({error.strerror}); choose another path"
         raise ConfigError(text) from None
     listener.setblocking(False)
     return listener
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """Return what tells this file from a later one of the same name; zeros if it is gone."""
+    """Return what identifies this file among later ones of the same name; zeros if it is gone."""
     try:
         status = path.lstat()
     except OSError:
@@ -56,7 +56,7 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 def release(path: Path, made: tuple[int, int]) -> None:
-    """Remove the socket unless somebody else has put another one there."""
+    """Remove the socket unless another process has replaced it."""
     if made == identity(path):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -69,12 +69,14 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        text = f"ECS_AGENT_SOCKET: {path} is there and is no socket; move it, or name another path"
+        text = (
+            f"ECS_AGENT_SOCKET: {path} exists and is not a socket; move it, or choose another path"
+        )
         raise ConfigError(text)
     if _is_alive(path):
         text = (
             f"ECS_AGENT_SOCKET: another agent answers on {path}; stop it"
-            " (`systemctl stop ecs-agent`), or name another path"
+            " (`systemctl stop ecs-agent`), or choose another path"
         )
         raise ConfigError(text)
     with contextlib.suppress(FileNotFoundError):
@@ -82,7 +84,7 @@ def _clear(path: Path) -> None:
 
 
 def _is_alive(path: Path) -> bool:
-    """Tell whether somebody listens; one that is too busy to answer does."""
+    """Tell whether a process listens on the socket, even if it is too busy to answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_LIMIT_S)
         try:

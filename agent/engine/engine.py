@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from agent.model.resources import Wait
     from agent.model.task import TaskRecord
     from agent.model.telemetry import TaskFacts
-    from agent.model.views import TaskView
-    from agent.model.wire import Assignments
+    from agent.model.views import RepairView, TaskView
+    from agent.model.wire import Assignments, HeldTask
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
     from agent.state import Store
@@ -115,6 +115,7 @@ class Engine:
 
         Rows that cannot be read are set aside by the store; they stop nothing.
         """
+        await self._forgetting.last_words.load(self._store)
         for record in (await self._store.load(KIND, task.decode)).values():
             try:
                 graph = admissible.check(record.payload)
@@ -211,7 +212,10 @@ class Engine:
                 self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
             elif order.arn in self._forgetting:
-                continue
+                # Only control that went back to an older state orders it: it is told of the end again.
+                last = self._forgetting.last_words.again(order.arn, control_id)
+                if last is not None:
+                    batch.enqueue(last)
             elif order.payload is not None:
                 # Each at its own moment: what came in one order has an order as well.
                 at = self._clock.wall()
@@ -365,6 +369,19 @@ class Engine:
             and not runner.record.is_done
         ]
 
+    def held(self, control_id: str) -> list[HeldTask]:
+        """Return every task that this control ordered, as it stands now."""
+        now = self._clock.wall()
+        return [
+            reports.held(runner.record, runner.live, now)
+            for runner in self._runners.values()
+            if runner.record.origin == control_id
+        ]
+
+    def ended(self, control_id: str) -> list[TaskChange]:
+        """Return the last report of every task of this control that ended here and was forgotten."""
+        return self._forgetting.last_words.all_of(control_id)
+
     def knows(self, task_arn: str) -> bool:
         """Tell whether the host holds this task, be it stopped."""
         return task_arn in self._runners
@@ -392,6 +409,11 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    @property
+    def repairs(self) -> list[RepairView]:
+        """The newest repairs of what others changed around containers, oldest first."""
+        return list(self._tools.reconnecter.repairs)
 
     @property
     def problems(self) -> list[str]:

@@ -8,10 +8,13 @@ keeps the records a while longer.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.engine import reports
+from agent.engine.ended import Ended, EndedTasks
 from agent.errors import StateFailure
 from agent.state import Batch
 
@@ -45,13 +48,15 @@ class Forgetting:
         self._store = store
         self._runners = runners
         self._clock = clock
+        self.last_words = EndedTasks()
+        """Of those that have ended; kept longer than memory lasts."""
         self._ended: dict[str, float] = {}
         self._look = asyncio.Event()
         store.outbox.on_removed(self._look.set)
 
     def __contains__(self, arn: str) -> bool:
         """Tell whether a task has ended here, so that an old order must not start it again."""
-        return arn in self._ended
+        return arn in self._ended or arn in self.last_words
 
     def ended(self, arn: str) -> None:
         """Take over a task whose runner has ended: nothing is left to do for it."""
@@ -78,6 +83,11 @@ class Forgetting:
                 self._look.set()
                 await asyncio.sleep(FORGET_RETRY_S)
 
+    def _keep_last_word(self, batch: Batch, runner: Runner) -> None:
+        now = time.time()
+        change = reports.change_of(runner.record, runner.live, now)
+        self.last_words.keep(batch, Ended(origin=runner.record.origin, at=now, change=change))
+
     async def _forget(self) -> None:
         now = self._clock()
         batch = Batch()
@@ -86,6 +96,7 @@ class Forgetting:
             if arn in self._runners:
                 if not await self._store.outbox.pending(arn):
                     batch.delete(KIND, arn)
+                    self._keep_last_word(batch, self._runners[arn])
                     gone.append(arn)
             elif now - since > REMEMBERED_S:
                 del self._ended[arn]

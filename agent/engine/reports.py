@@ -5,9 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+from msgspec.structs import replace
+
 from agent.model import ids
+from agent.model import payload as payloads
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface, TaskChange
 from agent.model.status import ContainerStatus, TaskStatus
+from agent.model.wire import HeldTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +75,14 @@ def change_of(
         stopped_at=record.stopped_at,
         containers=[_container(record, c, live) for c in record.containers.values()],
         attachments=_attachments(record),
+    )
+
+
+def held(record: TaskRecord, live: Live, now: float) -> HeldTask:
+    """Return a task for a control that may have forgotten it: its order, and how it stands."""
+    payload = replace(record.payload, desired_status=record.desired)
+    return HeldTask(
+        payload=msgspec.Raw(payloads.encode(payload)), change=change_of(record, live, now)
     )
 
 

@@ -30,15 +30,16 @@ from agent.errors import (
     NoSuchImage,
     PayloadError,
 )
-from agent.model import ids
-from agent.model.status import ContainerStatus, NetworkMode
+from agent.model import ids, reasons
+from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.engine.reconnecting import Reconnecter
     from agent.images import Progress
     from agent.model.payload import Container
-    from agent.model.task import TaskNetwork, TaskRecord
+    from agent.model.task import ContainerRecord, TaskNetwork, TaskRecord
     from agent.network.resolv_files import ResolvFiles
     from agent.runtime.protocol import ContainerEngine, ContainerState
 
@@ -93,6 +94,7 @@ class Tools:
     ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
     ports: PortPicker
     resolv_files: ResolvFiles
+    reconnecter: Reconnecter
 
 
 class Steps:
@@ -319,12 +321,32 @@ class Steps:
         live.recheck.discard(name)
         try:
             seen = await self._tools.runtime.inspect_container(target)
+            lost = ""
+            if self._is_cut_off(container, seen):
+                lost = await self._tools.reconnecter.reconnect(record.payload, name, seen)
         except NoSuchContainer:
             return lambda now: observe.vanished(container, live, now)
         except BaseException:
             live.recheck.add(name)
             raise
-        return self._see(name, seen)
+        return self._cut_off(name, seen, lost) if lost else self._see(name, seen)
+
+    def _is_cut_off(self, container: ContainerRecord, seen: ContainerState) -> bool:
+        """Tell whether somebody disconnected a container that is to run from its network."""
+        is_wanted = container.desired is not ContainerStatus.STOPPED
+        in_bridge_mode = self._record.payload.mode is NetworkMode.BRIDGE
+        return bool(seen.running and seen.cut_off_from and in_bridge_mode and is_wanted)
+
+    def _cut_off(self, name: str, seen: ContainerState, lost: str) -> Outcome:
+        """Return how to write down that a container has lost its network, which ends its task."""
+        record, written = self._record, self._see(name, seen)
+
+        def outcome(now: float) -> None:
+            written(now)
+            record.reason = record.reason or reasons.named(reasons.NETWORKING, lost)
+            record.desired = DesiredStatus.STOPPED
+
+        return outcome
 
     def _see(self, name: str, seen: ContainerState) -> Outcome:
         """Return how to write down what the engine says of a container."""

@@ -32,6 +32,9 @@ RELIST_S = 300.0
 COMPARE_RETRY_S = 5.0
 """How soon a comparison is repeated that the engine did not answer."""
 
+DISCONNECTED_FOR_S = 0.15
+"""How long a container may be off its network before it is asked whether it still runs."""
+
 PING_LIMIT_S = 5.0
 PING_EVERY_S = 10.0
 """How soon a hanging engine is seen: nothing else tells, since its calls simply do not end."""
@@ -66,6 +69,9 @@ class Watcher:
         self._owner = owner
         self._on_event = on_event
         self._look_again = asyncio.Event()
+        self._disconnected: dict[str, None] = {}
+        """Ids of containers that were taken off a network a moment ago."""
+        self._some_disconnected = asyncio.Event()
         self._wanted_known = False
         """True once control has sent everything that it wants of this host."""
 
@@ -75,6 +81,7 @@ class Watcher:
             group.create_task(self._follow_events(), name="engine events")
             group.create_task(self._compare_regularly(), name="engine comparison")
             group.create_task(self._watch_engine(), name="engine watch")
+            group.create_task(self._look_after_disconnected(), name="engine networks")
 
     def allow_removal(self) -> None:
         """Control has said everything that it wants: what belongs to no task may be removed."""
@@ -93,6 +100,10 @@ class Watcher:
                 await self._on_event(event)
 
     def _dispatch(self, event: EngineEvent) -> None:
+        if event.action == "disconnect":
+            self._disconnected[event.container_id] = None
+            self._some_disconnected.set()
+            return
         if event.labels.get(LABEL_OWNER) != self._owner:
             return
         runner = self._runners.get(event.labels.get(LABEL_TASK, ""))
@@ -110,6 +121,22 @@ class Watcher:
                 runner.recheck(name)
         elif event.action in ("die", "destroy") and (not ended or name in runner.live.astray):
             runner.recheck(name)
+
+    async def _look_after_disconnected(self) -> None:
+        """Look at running containers that were taken off a network.
+
+        The end of a container is told in the same way, and right after it that it ended; so those that
+        are known to run a moment later are the ones to look at.
+        """
+        while True:
+            await self._some_disconnected.wait()
+            await asyncio.sleep(DISCONNECTED_FOR_S)
+            self._some_disconnected.clear()
+            gone, self._disconnected = self._disconnected, {}
+            for runner in self._runners.values():
+                for container in runner.record.containers.values():
+                    if container.runtime_id in gone and _is_to_run(container):
+                        runner.recheck(container.name)
 
     async def _compare_regularly(self) -> None:
         """Compare whenever events may have been missed, and now and then in any case."""
@@ -135,7 +162,8 @@ class Watcher:
         for arn, runner in self._runners.items():
             for container in runner.record.containers.values():
                 summary = seen.pop((arn, container.name), None)
-                if _differs(runner, container, summary.state if summary else ""):
+                is_cut_off = bool(summary and summary.cut_off_from and _is_to_run(container))
+                if is_cut_off or _differs(runner, container, summary.state if summary else ""):
                     runner.recheck(container.name)
         if self._wanted_known:
             await self._remove_leftovers(seen)
@@ -186,6 +214,11 @@ class Watcher:
         if not self.engine_up:
             self._up_since = self._steady()
         self.engine_up = True
+
+
+def _is_to_run(container: ContainerRecord) -> bool:
+    known, desired = container.known, container.desired
+    return known is ContainerStatus.RUNNING and desired is not ContainerStatus.STOPPED
 
 
 def _differs(runner: Runner, container: ContainerRecord, state: str) -> bool:

@@ -2,11 +2,11 @@
 
 ::
 
-    images.py      Images: one answer per reference for all who wait for it
+    images.py      Images: one pull per reference, shared by all callers
     reference.py   registry, repository, tag and digest of an image name
-    progress.py    Progress: what is told of a pull while it goes on
+    progress.py    Progress: the state of a running pull
     auth.py        ECS_ENGINE_AUTH_DATA → credentials by registry
-    verdict.py     what a failed pull says about trying again
+    verdict.py     whether a failed pull should be retried
     registries.py  which registries do not answer at the moment
 """
 

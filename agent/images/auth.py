@@ -1,9 +1,9 @@
 """Credentials for registries from ``ECS_ENGINE_AUTH_TYPE`` and ``ECS_ENGINE_AUTH_DATA``.
 
-Two formats, both JSON objects by registry (Amazon ECS agent 1.105.1, ``dockerclient/dockerauth``):
-``docker`` holds ``username`` and ``password``, ``dockercfg`` holds ``auth``, the Base64 of
-``username:password``, as ``docker login`` wrote it. The key with the longest matching path wins;
-Docker Hub's key is ``https://index.docker.io/v1/``. Nothing of the data appears in errors.
+There are two formats, both JSON objects with one entry per registry (Amazon ECS agent 1.105.1,
+``dockerclient/dockerauth``): ``docker`` has ``username`` and ``password``; ``dockercfg`` has ``auth``,
+the Base64 of ``username:password``, as ``docker login`` writes it. The key with the longest matching
+path wins; Docker Hub's key is ``https://index.docker.io/v1/``. Errors never contain the credentials.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _HUB_NAMES = frozenset({"index.docker.io", "registry-1.docker.io", DOCKER_HUB})
 
 
 class Credentials:
-    """Knows user name and password for each registry path.
+    """User name and password for each registry path.
 
     Args:
-        auth_type: ``docker``, ``dockercfg``, or empty for none.
+        auth_type: ``docker``, ``dockercfg``, or empty for no credentials.
         auth_data: the JSON text.
 
     Raises:
@@ -44,7 +44,7 @@ class Credentials:
             return
         if auth_type not in {"docker", "dockercfg"}:
             raise ConfigError(
-                f"ECS_ENGINE_AUTH_TYPE {auth_type!r} is unknown: use docker or dockercfg"
+                f"ECS_ENGINE_AUTH_TYPE {auth_type!r} is unknown; use docker or dockercfg"
             )
         for key, entry in _entries(text).items():
             self._by_path[_path(key)] = _auth(auth_type, key, entry)
@@ -64,13 +64,13 @@ def _entries(text: str) -> dict[str, Any]:
         entries = msgspec.json.decode(text, type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeEncodeError):
         raise ConfigError(f"{_VARIABLE} is not a JSON object of registries") from None
-    # A whole ~/.docker/config.json is often pasted in; its ``auths`` is what is meant.
+    # Operators often paste a whole ~/.docker/config.json; its ``auths`` has the entries.
     inner = entries.get("auths")
     return inner if isinstance(inner, dict) else entries
 
 
 def _path(key: str) -> str:
-    """Return a key as a path: without scheme, API version and slash at the end."""
+    """Return a key as a path: without scheme, API version and trailing slash."""
     path = key.removeprefix("https://").removeprefix("http://").rstrip("/")
     for version in ("/v1", "/v2"):
         path = path.removesuffix(version)
@@ -97,8 +97,8 @@ def _decoded(key: str, text: Any) -> tuple[str, str]:
     try:
         username, colon, password = base64.b64decode(text, validate=True).decode().partition(":")
     except (binascii.Error, UnicodeError):
-        raise ConfigError(f"{_VARIABLE}: auth of {key!r} is not Base64 of a text") from None
+        raise ConfigError(f"{_VARIABLE}: auth of {key!r} is not valid Base64 text") from None
     if not colon:
-        raise ConfigError(f"{_VARIABLE}: auth of {key!r} does not hold username:password")
-    # ``docker login`` of old padded the text with NUL bytes.
+        raise ConfigError(f"{_VARIABLE}: auth of {key!r} does not contain username:password")
+    # Old versions of ``docker login`` padded the text with NUL bytes.
     return username, password.rstrip("\0")

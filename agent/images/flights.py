@@ -1,7 +1,7 @@
-"""Single flight: everybody who wants the same thing shares one piece of work.
+"""Single flight: all callers that want the same result share one piece of work.
 
-The work runs in a task of its own, so that a caller who leaves takes nobody with him; when the last
-one leaves, the work is cancelled.
+The work runs in its own task, so that a cancelled caller does not affect the others. When the last
+caller leaves, the work is cancelled.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Report = Callable[[Progress], None]
 
 
 class _Flight(Generic[T]):
-    """One piece of work and those who wait for it."""
+    """One piece of work and its waiting callers."""
 
     def __init__(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
         async def run() -> T:
@@ -34,14 +34,14 @@ class _Flight(Generic[T]):
         self.newest: Progress | None = None
 
     def report(self, progress: Progress) -> None:
-        """Tell everybody who listens."""
+        """Notify all listeners."""
         self.newest = progress
         for listener in self.listeners:
             listener(progress)
 
 
 class Flights(Generic[T]):
-    """Pieces of work by key. All methods belong to one event loop."""
+    """Running pieces of work by key. All methods belong to one event loop."""
 
     def __init__(self) -> None:
         self._flights: dict[str, _Flight[T]] = {}
@@ -54,15 +54,15 @@ class Flights(Generic[T]):
         work: Callable[[Report], Awaitable[T]],
         listener: Report | None = None,
     ) -> T:
-        """Wait for the work of this key, starting it if nobody has.
+        """Wait for the work of this key; start it if it is not running.
 
         Args:
-            key: names the work.
-            work: gets a function that tells all who wait how it goes.
-            listener: hears what the work tells, the newest word first if it is under way.
+            key: identifies the work.
+            work: gets a function that reports progress to all callers.
+            listener: called with the progress; at once with the newest, if the work is running.
 
         Raises:
-            EngineUnavailable: ``close`` came before the work was done.
+            EngineUnavailable: ``close`` was called before the work was done.
         """
         if self._is_closed():
             raise EngineUnavailable("the agent is closing", operation="pulled")
@@ -85,12 +85,12 @@ class Flights(Generic[T]):
             if listener is not None:
                 flight.listeners.remove(listener)
             if not flight.waiters and not task.done():
-                # A newcomer must not join work that is being given up.
+                # A new caller must not join work that is being cancelled.
                 self._forget(key, flight)
                 task.cancel()
 
     def launch(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
-        """Start work that nobody waits for, unless this key is under way."""
+        """Start work without a waiting caller, unless work for this key is running."""
         if key not in self._flights and not self._is_closed():
             self._start(key, work)
 
@@ -112,7 +112,7 @@ class Flights(Generic[T]):
             self._tasks.discard(task)
             self._forget(key, flight)
             if not task.cancelled():
-                task.exception()  # those who wait have it; if nobody does, nobody is told
+                task.exception()  # waiting callers get it; without callers, nobody needs it
 
         self._flights[key] = flight
         self._tasks.add(flight.task)

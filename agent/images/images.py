@@ -1,6 +1,7 @@
-"""``Images``: sees to it that a container's image is on the host before the container is created.
+"""``Images``: ensures that a container's image is on the host before the container is created.
 
-What happens, by ``ECS_IMAGE_PULL_BEHAVIOR`` (Amazon ECS agent 1.105.1, ``docker_task_engine.go``):
+The behaviour for each ``ECS_IMAGE_PULL_BEHAVIOR`` (Amazon ECS agent 1.105.1,
+``docker_task_engine.go``):
 
 ============= ======================================== =======================================
 behaviour     the registry is asked                    if that fails
@@ -11,19 +12,19 @@ once          unless the image was pulled here before  the container fails
 prefer-cached only if the image is not here            the container fails
 ============= ======================================== =======================================
 
-Where ours differs from the Go agent:
+Differences from the Go agent:
 
-- "Pulled before" (``once``) is what the engine says: the image is here and carries a digest of its
-  repository. There is no list to lose, and an image that was removed by hand is pulled again.
-- The registry is asked for the digest first. If the host has that digest, nothing is pulled.
-- "Not found" and "denied" are final at once; only trouble on the way is tried again.
-- Where a cached image will do (``default``), a launch never waits long for a registry: one question
-  with a short deadline, no second try. A registry that failed is then left alone: launches use
-  their cached images at once, while a single question in the background, at growing intervals,
-  finds out when it is back. "Not found" is believed for a minute, so that images that exist on the
-  host only cost one question a minute.
+- "Pulled before" (``once``) comes from the engine: the image is present and has a digest of its
+  repository. There is no list to lose, and an image that was removed manually is pulled again.
+- The agent asks the registry for the digest first. If the host has that digest, nothing is pulled.
+- "Not found" and "denied" are final at once; only network and registry errors are retried.
+- If a cached image is enough (``default``), a launch never waits long for a registry: one request
+  with a short deadline and no retry. If the registry fails, launches use their cached images at
+  once, and a single background request, at growing intervals, checks whether it is back. "Not
+  found" is remembered for a minute, so that images that exist only on the host cost one request per
+  minute.
 
-Everybody who waits for the same reference shares one pull; it goes on as long as one of them waits.
+All callers that wait for the same reference share one pull, which continues while one of them waits.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ FIRST_WAIT_S = 1.1
 LONGEST_WAIT_S = 5.0
 _JITTER = 0.2
 REFRESH_LIMIT_S = 5.0
-"""How long a launch that has a cached image waits for a registry that worked so far."""
+"""How long a launch with a cached image waits for a registry that has not failed."""
 PROBE_LIMIT_S = 30.0
 
 CACHED_WILL_DO = frozenset({"default", "prefer-cached"})
@@ -74,10 +75,10 @@ class Images:
         engine: the container engine.
         behavior: ``default``, ``always``, ``once`` or ``prefer-cached``.
         auth_type: format of ``auth_data``; see ``auth.Credentials``.
-        auth_data: credentials of registries.
-        inactivity_s: longest silence of a running pull.
-        pull_limit_s: deadline of one pull.
-        manifest_limit_s: deadline of the question for a digest.
+        auth_data: registry credentials.
+        inactivity_s: longest time without progress during a pull.
+        pull_limit_s: deadline for one pull.
+        manifest_limit_s: deadline for a digest request.
 
     Raises:
         ConfigError: the credentials cannot be read.
@@ -106,24 +107,24 @@ class Images:
     async def ensure(
         self, container: Container, *, on_progress: Callable[[Progress], None] | None = None
     ) -> str:
-        """Return once the image is on the host; may be repeated and run side by side.
+        """Return once the image is on the host; may be repeated and run concurrently.
 
         Args:
-            container: whose image is wanted.
-            on_progress: is told how it goes as soon as a registry is involved; never called when
-                the image is taken from the host at once.
+            container: the container that needs the image.
+            on_progress: called with the progress once a registry is involved; never called if the
+                cached image is used at once.
 
         Returns:
-            The digest (``sha256:...``) that the image has in its registry; empty if the name is
-            pinned to one anyway, or the image did not come from a registry.
+            The digest (``sha256:...``) of the image in its registry; empty if the name already
+            contains a digest, or the image did not come from a registry.
 
         Raises:
-            PayloadError: the image cannot be had; text and name are those of ECS.
+            PayloadError: the image cannot be obtained; text and name are those of ECS.
             RuntimeFailure: the engine itself does not answer.
         """
         if not container.image:
             raise PayloadError(
-                f"container {container.name!r} names no image", name=reasons.CANNOT_PULL
+                f"container {container.name!r} has no image name", name=reasons.CANNOT_PULL
             )
         reference = names.parse(container.image)
         return await self._flights.join(
@@ -131,7 +132,7 @@ class Images:
         )
 
     async def close(self) -> None:
-        """End all pulls and questions; those who wait see ``EngineUnavailable``."""
+        """End all pulls and registry requests; waiting callers get ``EngineUnavailable``."""
         await self._flights.close()
 
     async def _ensure(self, reference: Reference, report: Report) -> str:
@@ -143,15 +144,15 @@ class Images:
         return await self._obtain(reference, cached, report)
 
     def _is_settled(self, reference: Reference, cached: ImageInfo) -> bool:
-        """Tell whether the image that is here is used without asking anybody."""
+        """Tell whether the cached image is used without asking a registry."""
         if self._behavior == "prefer-cached":
             return True
         if self._behavior == "once":
             return bool(reference.digest or reference.local_digest(cached.repo_digests))
-        # What a digest names never changes: there is nothing to ask.
+        # The content of a digest never changes, so there is nothing to ask.
         return self._behavior == "default" and bool(reference.digest)
 
-    # -- an image is here and will do, but a newer one would be better -------------------------
+    # -- the cached image is good enough, but a newer one is preferred --------------------------
 
     async def _refresh(self, reference: Reference, cached: ImageInfo, report: Report) -> str:
         now = time.monotonic()
@@ -175,7 +176,7 @@ class Images:
         return digest or await self._pulled_digest(reference)
 
     def _probe(self, reference: Reference) -> None:
-        """Ask a registry that was away once more, with nobody waiting for the answer."""
+        """Ask a registry that failed once more, in the background."""
         registry = reference.registry
         if self._registries.may_probe(registry, time.monotonic()):
             self._flights.launch(f"probe {registry}", lambda _: self._probed(reference))
@@ -184,13 +185,13 @@ class Images:
         try:
             await self._digest(reference, limit_s=PROBE_LIMIT_S)
         except RuntimeFailure as error:
-            log.debug("registry is still away", registry=reference.registry, error=str(error))
+            log.debug("registry is still down", registry=reference.registry, error=str(error))
         return ""
 
-    # -- the image has to come from the registry -----------------------------------------------
+    # -- the image must come from the registry -------------------------------------------------
 
     async def _obtain(self, reference: Reference, cached: ImageInfo | None, report: Report) -> str:
-        """Pull until it works or there is no hope."""
+        """Pull until it succeeds or fails permanently."""
         wait_s = FIRST_WAIT_S
         for left in reversed(range(TRIES)):
             report(Progress(f"pulling {reference.text}"))
@@ -217,7 +218,7 @@ class Images:
         except RuntimeFailure as error:
             if verdict.of(error) in {Verdict.ENGINE, Verdict.TROUBLE}:
                 raise
-            # The pull itself gives the text that operators know, if it fails too.
+            # If the pull fails too, its error has the text that operators know.
             digest = ""
         if cached is not None and digest and digest == reference.local_digest(cached.repo_digests):
             return digest
@@ -225,7 +226,7 @@ class Images:
         return digest or await self._pulled_digest(reference)
 
     async def _digest(self, reference: Reference, *, limit_s: float) -> str:
-        """Ask the registry for a digest and remember what that says about the registry."""
+        """Ask the registry for a digest, and note whether the registry works."""
         if reference.digest:
             return ""
         try:
@@ -240,7 +241,7 @@ class Images:
         return digest
 
     async def _pull(self, reference: Reference, digest: str, report: Report) -> None:
-        """Pull; by digest if one is known, so that all tasks of a moment run the same image."""
+        """Pull, by digest if known, so that all tasks started together run the same image."""
         wanted = reference.pinned(digest) if digest else reference.text
         try:
             await self._engine.pull_image(
@@ -256,7 +257,7 @@ class Images:
         self._registries.answered(reference.registry)
         self._registries.has(reference.text)
         if digest:
-            # The task's containers and people name the image by its tag.
+            # Containers and people refer to the image by its tag.
             await self._engine.tag_image(wanted, reference.text)
 
     def _learn(self, reference: Reference, error: RuntimeFailure) -> None:
@@ -274,7 +275,7 @@ class Images:
             return await self._engine.inspect_image(reference.text)
         except NoSuchImage:
             return None
-        except EngineRefused as error:  # the name is none that an image can have
+        except EngineRefused as error:  # not a valid image name
             raise _failure(error) from error
 
     async def _pulled_digest(self, reference: Reference) -> str:
@@ -286,7 +287,7 @@ class Images:
 
 
 def _failure(error: RuntimeFailure) -> PayloadError:
-    """Return the failure of a pull as the container's reason."""
+    """Return the failure of a pull as a reason for the container."""
     if isinstance(error, EngineTimeout):
         return PayloadError(str(error), name=reasons.ENGINE_TIMEOUT)
     text = reasons.pull_failed(str(error)).removeprefix(f"{reasons.CANNOT_PULL}: ")

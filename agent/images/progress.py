@@ -1,4 +1,4 @@
-"""How a pull goes, as it is told to everybody who waits for it. Pure data."""
+"""The progress of a pull, as reported to all waiting callers. Pure data."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from msgspec import Struct
 
 
 class Progress(Struct, frozen=True):
-    """The newest word of a pull."""
+    """The latest progress of a pull."""
 
     line: str
     """For a person: ``pulling busybox:latest``."""
     failed: str = ""
-    """Why the last try failed, as ECS words it; empty unless the pull waits for its next try."""
+    """Why the last try failed, in ECS's wording; empty unless the pull waits for its next try."""
     next_try: float = 0.0
-    """When the next try begins, by the steady clock (``time.monotonic``); 0 where none is planned."""
+    """Monotonic time (``time.monotonic``) of the next try; 0 if none is planned."""

@@ -1,6 +1,6 @@
-"""The parts of an image name, read like the engine reads them: pure.
+"""The parts of an image name, parsed like the engine does. Pure.
 
-The first component is a registry when it has a dot or a colon or is ``localhost``; otherwise the
+The first component is a registry if it contains a dot or a colon or is ``localhost``; otherwise the
 name belongs to Docker Hub.
 """
 
@@ -18,17 +18,17 @@ class Reference(Struct, frozen=True):
     """An image name in parts."""
 
     text: str
-    """The whole name as the engine is asked for it: with ``:latest`` if nothing else was given."""
+    """The full name to use with the engine; with ``:latest`` if it had neither tag nor digest."""
     repository: str
-    """The name without tag and digest, as it was written."""
+    """The name without tag and digest, as written."""
     registry: str
-    """Host, with its port, of the registry; ``docker.io`` for Docker Hub."""
+    """Host and port of the registry; ``docker.io`` for Docker Hub."""
     digest: str = ""
-    """``sha256:...`` if the name is pinned to one."""
+    """``sha256:...`` if the name contains a digest."""
 
     @property
     def path(self) -> str:
-        """Registry and repository, the form in which credentials are looked up."""
+        """Registry and repository, the form used to look up credentials."""
         if self.registry == DOCKER_HUB:
             bare = self.repository.removeprefix("index.docker.io/").removeprefix("docker.io/")
             return f"{DOCKER_HUB}/{bare}" if "/" in bare else f"{DOCKER_HUB}/library/{bare}"
@@ -39,7 +39,7 @@ class Reference(Struct, frozen=True):
         return f"{self.repository}@{digest}"
 
     def local_digest(self, repo_digests: tuple[str, ...]) -> str:
-        """Return the digest under which an image of the host came from this repository, or ""."""
+        """Return the digest under which a local image came from this repository, or ""."""
         for known in repo_digests:
             name, _, digest = known.partition("@")
             if digest and parse(name).path == self.path:
@@ -48,7 +48,7 @@ class Reference(Struct, frozen=True):
 
 
 def parse(text: str) -> Reference:
-    """Take an image name apart; whether it is valid is for the engine to say."""
+    """Split an image name into its parts; the engine decides whether it is valid."""
     name, _, digest = text.partition("@")
     tag = _TAG.search(name)
     repository = name[: tag.start()] if tag else name

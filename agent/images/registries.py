@@ -1,8 +1,7 @@
-"""Which registries do not answer at the moment: pure, the time is handed in.
+"""Which registries do not answer at the moment. Pure; callers pass the time.
 
-A registry that fails is left alone for a while, twice as long after each failure in a row, by
-everybody who can do without it. That is what keeps a launch from a cached image as quick in an
-outage as before it.
+A registry that fails is not asked for a while by callers that do not need it; the pause doubles after
+each consecutive failure. So a launch from a cached image is as fast during an outage as before.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ class _Outage(Struct):
 
 
 class Registries:
-    """Remembers the outages of registries and, by reference, what they said they do not have.
+    """Remembers outages of registries, and images that registries do not have.
 
     Args:
-        absent_s: how long "not here, or not for you" is believed.
+        absent_s: how long a "not found" or "denied" answer is remembered.
     """
 
     def __init__(self, *, absent_s: float = 60.0) -> None:
@@ -34,7 +33,7 @@ class Registries:
         """Note that a registry could not be reached."""
         known = self._outages.get(registry)
         if known and now < known.until:
-            return  # many launches may learn of one outage at the same time
+            return  # several launches may notice the same outage at the same time
         pause_s = min(known.pause_s * 2, LONGEST_PAUSE_S) if known else FIRST_PAUSE_S
         self._outages[registry] = _Outage(pause_s, now + pause_s)
 
@@ -43,17 +42,17 @@ class Registries:
         self._outages.pop(registry, None)
 
     def is_away(self, registry: str) -> bool:
-        """Tell whether the last thing known of a registry is that it failed."""
+        """Tell whether the registry failed the last time."""
         return registry in self._outages
 
     def may_probe(self, registry: str, now: float) -> bool:
-        """Tell whether a registry that is away has been left alone long enough."""
+        """Tell whether the pause of a failed registry is over."""
         outage = self._outages.get(registry)
         return outage is not None and now >= outage.until
 
     def lacks(self, reference: str, now: float) -> None:
-        """Note that a registry does not have an image, or not for us."""
-        # Dropping what has run out here keeps the notes no longer than the images in use.
+        """Note that a registry does not have an image, or denies access to it."""
+        # Dropping expired notes here limits their number to the images in use.
         self._absent = {name: until for name, until in self._absent.items() if until > now}
         self._absent[reference] = now + self._absent_s
 
@@ -62,5 +61,5 @@ class Registries:
         self._absent.pop(reference, None)
 
     def is_lacking(self, reference: str, now: float) -> bool:
-        """Tell whether a registry said a short while ago that it does not have an image."""
+        """Tell whether a registry said recently that it does not have an image."""
         return self._absent.get(reference, 0.0) > now

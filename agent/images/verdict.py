@@ -1,8 +1,8 @@
-"""What a failed pull says about trying again: pure, from the texts of engine and registry.
+"""Whether a failed pull should be retried, from the texts of engine and registry. Pure.
 
-The engine answers nearly every failure of a registry with status 500, so its words have to tell.
-Words that are not known count as final: a pull that is repeated in vain delays the news by seconds,
-and the first text is the one that explains the failure.
+The engine answers nearly every registry failure with status 500, so only its text shows the cause.
+Unknown texts count as final: a useless retry delays the report by seconds, and the first text explains
+the failure best.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from agent.errors import EngineTimeout, EngineUnavailable, NoSuchImage, RuntimeF
 
 
 class Verdict(StrEnum):
-    """What a failure is about."""
+    """The kind of a failure."""
 
     ABSENT = "absent"
-    """The registry answered: it does not have the image, or not for us."""
+    """The registry answered that it does not have the image, or denied access."""
     TROUBLE = "trouble"
-    """The registry, or the way to it, does not work now: try again."""
+    """The registry, or the network to it, does not work now: try again."""
     ENGINE = "engine"
     """The engine itself did not answer; nothing is known about the registry."""
     FINAL = "final"
-    """Anything else, for example a bad name or a certificate that is not trusted."""
+    """Anything else, for example an invalid name or an untrusted certificate."""
 
 
 _QUOTED = re.compile(r'"[^"]*"')
@@ -44,14 +44,14 @@ _TROUBLE = re.compile(
 
 
 def of(error: RuntimeFailure) -> Verdict:
-    """Return what a failed pull or registry question is about."""
+    """Return the kind of a failed pull or registry request."""
     if isinstance(error, EngineUnavailable):
         return Verdict.ENGINE
     if isinstance(error, EngineTimeout):
         return Verdict.TROUBLE
     if isinstance(error, NoSuchImage):
         return Verdict.ABSENT
-    # What stands in quotes is the address that was asked, and may hold any word.
+    # Quoted text is the requested address, which may contain any word.
     text = _QUOTED.sub("", str(error))
     if _TROUBLE.search(text):
         return Verdict.TROUBLE

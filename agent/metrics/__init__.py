@@ -1,1 +1,1 @@
-"""What tasks and the host use: cgroup and link counters on one timer, and Prometheus text."""
+"""Resource usage of tasks and the host: cgroup and link counters, and Prometheus text."""

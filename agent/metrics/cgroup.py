@@ -1,12 +1,12 @@
-"""What a container uses, read from its control group.
+"""Resource usage of a container, read from its control group.
 
-Touches: files below the cgroup mount and ``/proc/<pid>/cgroup``, reads only. Everything here blocks
-(shortly) and belongs in a thread. A container that is gone raises ``OSError``; a controller that
-the host does not have (``cgroup_disable=memory``) leaves its figures at zero.
+Reads files below the cgroup mount and ``/proc/<pid>/cgroup``. Everything here blocks briefly, so call
+it in a thread. A container that is gone raises ``OSError``; if the host lacks a controller
+(``cgroup_disable=memory``), its values are zero.
 
 A container's directory is looked up once and its files stay open: reading an open file again costs
-a seventh of opening it anew (1.1 against 7.3 µs each). An open cgroup file keeps neither the cgroup nor
-the container alive; it answers ENODEV once they are gone.
+a seventh of opening it (1.1 instead of 7.3 µs). An open cgroup file keeps neither the cgroup nor the
+container alive; reading it fails with ENODEV once they are gone.
 
 Source of the formulas: Amazon ECS agent 1.105.1, ``agent/stats`` (memory without the page cache).
 """
@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 _UNLIMITED_BYTES = 1 << 60
-"""Version 1 writes "no limit" as the largest multiple of a page."""
+"""Version 1 writes "no limit" as the largest multiple of the page size."""
 
 _READ_BYTES = 16384
-"""More than any of these files has, short of ``io.stat`` with hundreds of disks."""
+"""Larger than any of these files, except ``io.stat`` with hundreds of disks."""
 
 _V1_FILES = (
     ("cpuacct", "cpuacct.usage"),
@@ -35,22 +35,22 @@ _V1_SHARED_MOUNTS = {"cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")}
 
 
 class Usage(NamedTuple):
-    """Counters and figures of one container at one moment."""
+    """Counters and gauges of one container at one moment."""
 
     cpu_ns: int
     memory_bytes: int
     memory_limit_bytes: int
-    """0 when there is no limit."""
+    """0 if there is no limit."""
     pids: int
     io_read_bytes: int
     io_write_bytes: int
 
 
 def parse_v1(cpuacct: bytes, usage: bytes, stat: bytes, pids: bytes, blkio: bytes) -> Usage:
-    """Put together the files of split controllers; an absent one is empty.
+    """Combine the files of split controllers; the text of a missing file is empty.
 
-    The limit is the smallest of the container and the groups around it. ``memory.stat`` has it, so
-    that ``memory.limit_in_bytes`` need not be read.
+    The limit is the smallest of the container and its parent groups. ``memory.stat`` contains it, so
+    ``memory.limit_in_bytes`` need not be read.
     """
     used = _number(usage)
     cache = _field(stat, b"total_cache")
@@ -69,7 +69,7 @@ def parse_v1(cpuacct: bytes, usage: bytes, stat: bytes, pids: bytes, blkio: byte
 def parse_v2(
     cpu_stat: bytes, current: bytes, stat: bytes, pids: bytes, io_stat: bytes, maximum: bytes
 ) -> Usage:
-    """Put together the files of the unified hierarchy; an absent one is empty."""
+    """Combine the files of the unified hierarchy; the text of a missing file is empty."""
     used = _number(current)
     inactive = _field(stat, b"inactive_file")
     return Usage(
@@ -83,13 +83,13 @@ def parse_v2(
 
 
 def _number(text: bytes) -> int:
-    """``max`` (no limit), an empty and a broken file are 0."""
+    """Return a number; 0 for ``max`` (no limit) and for an empty or invalid text."""
     text = text.strip()
     return int(text) if text.isdigit() else 0
 
 
 def _field(text: bytes, name: bytes) -> int:
-    """Return the number behind ``name`` in lines of ``name number``; 0 where it is absent."""
+    """Return the number after ``name`` in lines of ``name number``; 0 if it is missing."""
     if text.startswith(name + b" "):
         start = len(name) + 1
     else:
@@ -121,15 +121,15 @@ def _blkio_bytes(text: bytes) -> tuple[int, int]:
 
 
 class CgroupReader:
-    """The open files of one container; not safe for two threads at once."""
+    """The open files of one container; not thread-safe."""
 
     def __init__(self, paths: list[Path | None], *, version: int, keep_open: bool) -> None:
         """Open the files of a container.
 
         Args:
-            paths: one per figure, in the order of the parser; None for an absent controller.
+            paths: one per file, in the order of the parser; None for a missing controller.
             version: 1 or 2.
-            keep_open: False opens every file anew for each read, for hosts with few descriptors.
+            keep_open: False opens every file for each read, for hosts with few file descriptors.
 
         Raises:
             OSError: the first file, which every container has, cannot be opened.
@@ -150,7 +150,7 @@ class CgroupReader:
         return sum(fd is not None for fd in self._fds)
 
     def read(self) -> Usage:
-        """Read everything now.
+        """Read all files now.
 
         Raises:
             OSError: the container is gone; close this reader.
@@ -198,7 +198,7 @@ class CgroupTree:
     def __init__(
         self, root: Path = Path("/sys/fs/cgroup"), *, proc: Path = Path("/proc"), driver: str = ""
     ) -> None:
-        """Look at the mount once.
+        """Read the mount once.
 
         Args:
             root: where the hierarchy, or one directory per controller, is mounted.
@@ -216,11 +216,11 @@ class CgroupTree:
 
         Args:
             runtime_id: its id in the engine.
-            pid: its first process; 0 when unknown.
+            pid: its first process; 0 if unknown.
             keep_open: see ``CgroupReader``.
 
         Raises:
-            OSError: no such container in the hierarchy.
+            OSError: the hierarchy has no such container.
         """
         for relative in self._candidates(runtime_id, pid):
             paths = self._paths(relative)
@@ -229,7 +229,7 @@ class CgroupTree:
         raise FileNotFoundError(f"no control group of container {runtime_id[:12]} in {self.root}")
 
     def _candidates(self, runtime_id: str, pid: int) -> list[str]:
-        """List where the container may be: where the kernel says first, then by convention."""
+        """List possible paths of the container: the kernel's answer first, then by convention."""
         found = self._of_process(runtime_id, pid)
         by_convention: list[str] = []
         if self._driver != "systemd":
@@ -239,10 +239,10 @@ class CgroupTree:
         return [found, *by_convention] if found else by_convention
 
     def _of_process(self, runtime_id: str, pid: int) -> str:
-        """Return the group of a process up to the element that names the container.
+        """Return the group of a process, up to the element with the container id.
 
-        The id must be in it: the pid may belong to somebody else by now, and a container with an
-        init of its own may have moved its processes further down.
+        The path must contain the id: the pid may have been reused, and a container with its own init
+        may have moved its processes further down.
         """
         if pid <= 0:
             return ""

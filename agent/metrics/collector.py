@@ -1,9 +1,9 @@
-"""One round of readings: every container's cgroup, every task's links, and the host.
+"""One round of sampling: every container's cgroup, every task's links, and the host.
 
-Blocks on file reads, so that a round runs in a thread; one thread at a time may use a collector. It
-keeps what the next round needs: open cgroup files and the counters that rates are made from. A
-container or task that is gone is left out quietly; that is how tasks end. Counters that went back
-(the container was restarted) give no rate rather than a negative one.
+A round blocks on file reads, so run it in a thread; only one thread at a time may use a collector. It
+keeps what the next round needs: open cgroup files, and counters to compute rates. A container or task
+that is gone is skipped silently, because tasks end that way. If a counter decreased (the container was
+restarted), there is no rate instead of a negative one.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class SampleTarget(NamedTuple):
 
     task_arn: str
     name: str
-    """Of the container, within its task."""
+    """Name of the container within its task."""
     runtime_id: str
     pid: int
-    """Its first process; a restart changes it. 0 when unknown."""
+    """Its first process, which changes at a restart; 0 if unknown."""
     network_pid: int
-    """A process in the network namespace that is the task's own: the sandbox's, or the container's
-    in bridge mode; 0 in ``host`` and ``none`` mode."""
+    """A process in the task's own network namespace: the sandbox's or, in bridge mode, the
+    container's; 0 in ``host`` and ``none`` mode."""
 
 
 class _CpuMark(NamedTuple):
@@ -57,7 +57,7 @@ class _Links(NamedTuple):
 
 
 class Collector:
-    """Reads targets; remembers the round before."""
+    """Reads targets; remembers the previous round."""
 
     def __init__(
         self, tree: CgroupTree, host: HostReader, *, proc: Path, max_open_files: int
@@ -65,11 +65,11 @@ class Collector:
         """Prepare; nothing is read yet.
 
         Args:
-            tree: where the control groups are.
-            host: reads the figures of the host.
+            tree: finds the control groups.
+            host: reads the metrics of the host.
             proc: the process file system.
-            max_open_files: how many cgroup files may stay open; containers beyond it are read by
-                opening their files each time.
+            max_open_files: how many cgroup files may stay open; beyond that, the files of further
+                containers are opened for each read.
         """
         self._tree = tree
         self._host = host
@@ -86,7 +86,7 @@ class Collector:
         """Read every target and the host once.
 
         Raises:
-            OSError: the host's own figures cannot be read.
+            OSError: the host's own metrics cannot be read.
         """
         at = time.time()
         containers: dict[str, list[ContainerSample]] = {}
@@ -133,7 +133,7 @@ class Collector:
         )
 
     def _usage(self, target: SampleTarget) -> Usage | None:
-        """Read one container; a restarted one has a new group under the same name."""
+        """Read one container; after a restart it has a new group with the same name."""
         reader = self._readers.get(target.runtime_id)
         if reader is not None:
             try:
@@ -174,7 +174,7 @@ class Collector:
     def _task(
         self, arn: str, at: float, samples: list[ContainerSample], pids: dict[int, str]
     ) -> TaskSample:
-        """Make the sample of a task; ``pids`` names a container by each process to count at."""
+        """Return the sample of a task; ``pids`` maps each process to count to its container."""
         found = self._count_links(arn, pids)
         if not found:
             return TaskSample(task_arn=arn, at=at, containers=samples)
@@ -196,7 +196,7 @@ class Collector:
         )
 
     def _count_links(self, arn: str, pids: Iterable[int]) -> dict[str, _Links]:
-        """Return the counters of the distinct namespaces of a task, by namespace."""
+        """Return the counters of a task's distinct namespaces, by namespace."""
         found: dict[str, _Links] = {}
         for pid in pids:
             try:
@@ -210,8 +210,8 @@ class Collector:
     def _namespace(self, arn: str, pid: int) -> str:
         """Return the namespace of a task's process; empty if it is not the task's own.
 
-        A pid whose namespace changed belongs to somebody else by now; the agent's namespace is the
-        host's, whose traffic is nobody's in particular.
+        If the namespace of a pid changed, the pid was reused. The agent's namespace is the host's,
+        whose traffic does not belong to a task.
         """
         namespace = links.namespace_of(pid, proc=self._proc)
         if not self._own_namespace:

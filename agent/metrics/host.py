@@ -1,7 +1,7 @@
-"""What the whole host uses, through psutil.
+"""Resource usage of the whole host, through psutil.
 
-Blocks (a file system that hangs makes ``disk_usage`` hang), so it belongs in a thread. Nothing is
-read before the first call.
+Blocks (a hanging file system makes ``disk_usage`` hang), so call it in a thread. Reads nothing before
+the first call.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 
 class HostReader:
-    """Reads the host's figures; CPU is the mean since the call before."""
+    """Reads the host's metrics; CPU is the mean since the previous call."""
 
     def __init__(self, disk_path: Path) -> None:
-        """Remember where to look.
+        """Prepare; nothing is read yet.
 
         Args:
-            disk_path: any path on the file system whose fill is reported.
+            disk_path: any path on the file system whose usage is reported.
         """
         self._disk_path = str(disk_path)
         self._busy_s: float | None = None
         self._at_s = 0.0
 
     def read(self, at: float, monotonic_s: float) -> HostSample:
-        """Read everything now.
+        """Read all metrics now.
 
         Args:
             at: Unix time of the sample.
-            monotonic_s: a clock that never goes back, for the rate.
+            monotonic_s: monotonic time, for the rate.
 
         Raises:
             OSError: the disk path is gone.
@@ -53,7 +53,7 @@ class HostReader:
         )
 
     def _cpu_percent(self, monotonic_s: float) -> float:
-        """Guest time is part of user time; idle, waiting for disks and stolen time are not busy."""
+        """Return the busy share; user time includes guests; idle, I/O wait and steal are not busy."""
         times = psutil.cpu_times()
         busy_s = times.user + times.nice + times.system + times.irq + times.softirq
         before_s, self._busy_s = self._busy_s, busy_s

@@ -1,10 +1,10 @@
 """Network counters of a task, read from ``/proc/<pid>/net/dev`` of a process in its namespace.
 
-Touches: ``/proc``, reads only; blocks shortly, so it belongs in a thread. A process that is gone
-raises ``OSError``.
+Only reads ``/proc``. Blocks briefly, so call it in a thread. A process that is gone raises
+``OSError``.
 
-Unlike cgroup files these are opened anew for every read: an open ``net/dev`` would keep the
-namespace, and with it the task's interface and address, alive after the task.
+Unlike cgroup files, these are opened for every read: an open ``net/dev`` would keep the namespace,
+and with it the task's interface and address, alive after the end of the task.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _READ_BYTES = 65536
 
 
 def parse_net_dev(text: bytes) -> LinkCounters:
-    """Sum the counters of every interface but loopback.
+    """Sum the counters of every interface except loopback.
 
-    Lines that are not ``name: 16 numbers`` are left out.
+    Lines that are not ``name: 16 numbers`` are skipped.
     """
     totals = [0] * 8
     for line in text.splitlines()[2:]:
@@ -64,7 +64,7 @@ def namespace_of(pid: int | str, *, proc: str = "/proc") -> str:
 
 
 def read_links(pid: int, *, proc: str = "/proc") -> LinkCounters:
-    """Return the counters of the namespace that a process is in."""
+    """Return the counters of a process's network namespace."""
     fd = os.open(f"{proc}/{pid}/net/dev", os.O_RDONLY)
     try:
         return parse_net_dev(os.read(fd, _READ_BYTES))

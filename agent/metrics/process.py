@@ -1,6 +1,6 @@
-"""What the agent itself uses: CPU time, memory, open files.
+"""Resource usage of the agent itself: CPU time, memory, open files.
 
-Reads ``/proc/self``; blocks shortly, so it belongs in a thread. A figure that cannot be read is 0.
+Reads ``/proc/self``. Blocks briefly, so call it in a thread. A value that cannot be read is 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from agent.metrics.prometheus import ProcessFigures
 
 
 def read_process(*, loop_lag_s: float = 0.0, round_s: float = 0.0) -> ProcessFigures:
-    """Return the figures of this process, together with those that only the sampler knows."""
+    """Return the metrics of this process, together with the given ones from the sampler."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return ProcessFigures(
         cpu_s=round(usage.ru_utime + usage.ru_stime, 3),

@@ -1,7 +1,7 @@
 """Prometheus text (exposition format 0.0.4) of the agent, its host and its tasks.
 
-Pure: views and samples in, text out. The tables are the whole list of metrics, with type and help;
-a metric without a value now is left out of the page.
+Pure: views and samples in, text out. The tables list all metrics with type and help text; a metric
+without a value is omitted from the page.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _Labels = dict[str, str]
 
 
 class ProcessFigures(Struct, frozen=True, kw_only=True):
-    """The agent's own process."""
+    """Metrics of the agent's own process."""
 
     cpu_s: float = 0.0
     resident_bytes: int = 0
     open_files: int = 0
     loop_lag_s: float = 0.0
-    """How late the event loop was at the last beat of the sampler."""
+    """How late the event loop was at the last timer of the sampler."""
     round_s: float = 0.0
-    """How long the last round of sampling took."""
+    """How long the last sampling round took."""
 
 
 def render(
@@ -45,10 +45,10 @@ def render(
     """Return the whole page.
 
     Args:
-        agent: the agent as it stands.
-        tasks: its tasks; a sample of a task that is not among them is left out.
-        batch: the newest samples; None before the first or with metrics off.
-        process: the agent's own process.
+        agent: the current state of the agent.
+        tasks: its tasks; samples of other tasks are omitted.
+        batch: the newest samples; None before the first round or if metrics are off.
+        process: metrics of the agent's own process.
     """
     known = {task.arn: task for task in tasks}
     samples = [task for task in batch.tasks if task.task_arn in known] if batch else []
@@ -87,7 +87,7 @@ def render(
 
 
 def _infos(agent: AgentView) -> Iterator[str]:
-    """Yield what is told by labels rather than by values."""
+    """Yield metrics that carry information in labels."""
     build = {"version": agent.version, "engine_version": agent.engine_version}
     place = {
         "cluster": agent.cluster,
@@ -117,7 +117,7 @@ def _infos(agent: AgentView) -> Iterator[str]:
     yield from _family(
         "ecs_host_resource_used",
         "gauge",
-        "What tasks have booked of it.",
+        "What tasks have reserved of it.",
         [(labels, view.used) for labels, view in by_resource],
     )
 
@@ -150,7 +150,7 @@ def _braces(labels: _Labels) -> str:
 
 
 def escape(text: str) -> str:
-    """Return a label value as it stands between quotes."""
+    """Return a label value escaped for use between quotes."""
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
@@ -199,13 +199,13 @@ _PROCESS: list[tuple[str, str, str, Callable[[ProcessFigures], float | None]]] =
     (
         "ecs_agent_event_loop_lag_seconds",
         "gauge",
-        "How late the event loop was at the last beat of the sampler.",
+        "How late the event loop was at the last timer of the sampler.",
         lambda process: process.loop_lag_s,
     ),
     (
         "ecs_agent_sample_duration_seconds",
         "gauge",
-        "How long the last round of sampling took.",
+        "How long the last sampling round took.",
         lambda process: process.round_s,
     ),
     (
@@ -278,7 +278,7 @@ _SAMPLED: list[tuple[str, str, str, Callable[[ContainerSample], float | None]]] 
     (
         "ecs_task_container_memory_limit_bytes",
         "gauge",
-        "Memory limit of a container; absent where there is none.",
+        "Memory limit of a container; absent if there is none.",
         lambda sample: sample.memory_limit_bytes or None,
     ),
     (
@@ -338,7 +338,7 @@ _COUNTED: list[tuple[str, str, str, Callable[[LinkCounters], float | None]]] = [
     (
         "ecs_task_network_receive_dropped_total",
         "counter",
-        "Received packets of a task that were dropped.",
+        "Incoming packets of a task that were dropped.",
         lambda counters: counters.rx_dropped,
     ),
     (
@@ -362,7 +362,7 @@ _COUNTED: list[tuple[str, str, str, Callable[[LinkCounters], float | None]]] = [
     (
         "ecs_task_network_transmit_dropped_total",
         "counter",
-        "Packets to send of a task that were dropped.",
+        "Outgoing packets of a task that were dropped.",
         lambda counters: counters.tx_dropped,
     ),
 ]

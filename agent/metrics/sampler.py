@@ -1,12 +1,12 @@
-"""The one timer behind every figure: samples all running containers and hands the batch on.
+"""The timer for all metrics: samples all running containers and publishes each batch.
 
-Touches the files that ``collector`` reads, in one thread of its own; the event loop never waits on
-a file. A round that hangs (a dead network disk) is reported once, and rounds are skipped until it
-comes back; nothing piles up and the process can still end. Nothing here stops the agent.
+Reads files with ``collector`` in its own thread; the event loop never waits for a file. A round that
+hangs (a dead network disk) is reported once, and rounds are skipped until it returns. Nothing queues
+up, and the process can still end. No failure here stops the agent.
 
-The default interval of 10 s is that of Amazon ECS (``ECS_POLLING_METRICS_WAIT_DURATION``), and two
-samples make the 20 s that ECS aggregates. A round costs about 60 µs a container, so the interval
-is chosen for what consumers need, not for cost.
+The default interval of 10 s is that of Amazon ECS (``ECS_POLLING_METRICS_WAIT_DURATION``); two samples
+cover the 20 s that ECS aggregates. A round costs about 60 µs per container, so the interval follows
+the needs of consumers, not the cost.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _log = structlog.get_logger()
 INTERVAL_S = 10.0
 
 _SECOND_LOOK_S = 1.0
-"""A container seen for the first time is read again this soon, for its first CPU figure."""
+"""A new container is read again after this time, to get its first CPU value."""
 
 _ROUND_LIMIT_S = 5.0
 
@@ -47,12 +47,12 @@ _Job = tuple[
 
 
 def next_beat_s(start_s: float, now_s: float, interval_s: float) -> float:
-    """Return the first beat after now; missed ones are skipped and the rest do not shift."""
+    """Return the next timer after now; missed ones are skipped, and later ones do not shift."""
     return start_s + (int((now_s - start_s) / interval_s) + 1) * interval_s
 
 
 class _Thread:
-    """One daemon thread that does one job at a time, and ``last`` when it ends."""
+    """A daemon thread that runs one job at a time, and calls ``last`` when it ends."""
 
     def __init__(self, last: Callable[[], None]) -> None:
         self.busy = False
@@ -61,7 +61,7 @@ class _Thread:
         threading.Thread(target=self._work, name="sampler", daemon=True).start()
 
     def do(self, job: Callable[[], MetricsBatch]) -> asyncio.Future[MetricsBatch]:
-        """Start a job; the caller sees to it that the thread is not busy."""
+        """Start a job; the caller must check that the thread is not busy."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[MetricsBatch] = loop.create_future()
 
@@ -83,7 +83,7 @@ class _Thread:
         return future
 
     def end(self) -> None:
-        """End the thread after the job it may be doing; returns at once."""
+        """End the thread after its current job, if any; returns at once."""
         self._jobs.put(None)
 
     def _work(self) -> None:
@@ -91,7 +91,7 @@ class _Thread:
             work, done = job
             try:
                 batch = work()
-            except Exception as error:  # noqa: BLE001 - the round that waits for it handles it
+            except Exception as error:  # noqa: BLE001 - the waiting round handles it
                 done(None, error)
             else:
                 done(batch, None)
@@ -99,7 +99,7 @@ class _Thread:
 
 
 class Sampler:
-    """Samples targets at a steady beat; built and used on one event loop."""
+    """Samples targets at a fixed interval; created and used on one event loop."""
 
     def __init__(
         self,
@@ -115,13 +115,13 @@ class Sampler:
         """Prepare; nothing is read before ``run``.
 
         Args:
-            targets: asked on the event loop at the start of each round; must be quick.
-            interval_s: between rounds.
+            targets: called on the event loop at the start of each round; must be quick.
+            interval_s: time between rounds.
             cgroup_root: where control groups are mounted.
-            cgroup_driver: the engine's, ``cgroupfs`` or ``systemd``; empty tries both.
-            disk_path: a path on the file system whose fill is reported.
+            cgroup_driver: the engine's driver, ``cgroupfs`` or ``systemd``; empty tries both.
+            disk_path: a path on the file system whose usage is reported.
             proc: the process file system.
-            round_limit_s: how long a round may take before it counts as hung.
+            round_limit_s: how long a round may take before it counts as hanging.
         """
         self._targets = targets
         self._interval_s = interval_s
@@ -137,14 +137,14 @@ class Sampler:
         self.latest: MetricsBatch | None = None
         """The newest round; None before the first."""
         self.loop_lag_s = 0.0
-        """How late the event loop was at the last beat of the timer."""
+        """How late the event loop was at the last timer."""
         self.round_s = 0.0
-        """How long the last round took, its wait for the thread included."""
+        """How long the last round took, including its wait for the thread."""
 
     def subscribe(self, callback: Callable[[MetricsBatch], None]) -> Callable[[], None]:
-        """Call ``callback`` on the event loop after each round; returns what ends that.
+        """Call ``callback`` on the event loop after each round; return a function that ends this.
 
-        It must be quick; an exception from it is logged and goes no further.
+        The callback must be quick; its exceptions are logged and not propagated.
         """
         self._callbacks.append(callback)
 
@@ -155,11 +155,11 @@ class Sampler:
         return unsubscribe
 
     def poke(self) -> None:
-        """Ask for a round now, for example when a task came up; at most one a second is made."""
+        """Request a round now, for example when a task started; at most one per second."""
         self._poked.set()
 
     async def run(self) -> None:
-        """Sample until cancelled; the first round is made at once."""
+        """Sample until cancelled; the first round starts at once."""
         loop = asyncio.get_running_loop()
         thread = _Thread(self._close)
         start_s = loop.time()
@@ -195,9 +195,9 @@ class Sampler:
             async with asyncio.timeout(self._round_limit_s):
                 batch = await thread.do(lambda: self._collect(targets))
         except TimeoutError:
-            self._trouble(f"a round of sampling took longer than {self._round_limit_s:g} s")
+            self._trouble(f"a sampling round took longer than {self._round_limit_s:g} s")
             return
-        except Exception as error:  # noqa: BLE001 - figures may fail, the agent goes on
+        except Exception as error:  # noqa: BLE001 - metrics may fail; the agent continues
             self._trouble(f"{type(error).__name__}: {error}")
             return
         self._in_trouble = False
@@ -225,7 +225,7 @@ class Sampler:
         for callback in list(self._callbacks):
             try:
                 callback(batch)
-            except Exception:  # noqa: BLE001 - one consumer must not keep figures from the others
+            except Exception:  # noqa: BLE001 - one consumer must not affect the others
                 _log.exception("a consumer of samples failed")
 
     def _has_newcomers(self) -> bool:
@@ -234,7 +234,7 @@ class Sampler:
         return any(c.cpu_percent is None for task in self.latest.tasks for c in task.containers)
 
     def _trouble(self, cause: str) -> None:
-        """Log the first of a row of failed rounds."""
+        """Log the first of several consecutive failed rounds."""
         if not self._in_trouble:
-            _log.warning("nothing was sampled", cause=cause, next_try_s=self._interval_s)
+            _log.warning("sampling failed", cause=cause, next_try_s=self._interval_s)
         self._in_trouble = True

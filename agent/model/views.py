@@ -65,6 +65,15 @@ class ResourceView(_View, frozen=True):
     used: int
 
 
+class RepairView(_View, frozen=True):
+    """Something of the host that others changed and the agent put right."""
+
+    at: float
+    """Unix time."""
+    found: str
+    """What was found, in words."""
+
+
 class AgentView(_View, frozen=True):
     """The current state of the agent."""
 
@@ -88,6 +97,8 @@ class AgentView(_View, frozen=True):
     pending: int = 0
     stopped: int = 0
     resources: list[ResourceView] = field(default_factory=list)
+    repairs: list[RepairView] = field(default_factory=list)
+    """The newest repairs of what others changed, oldest first."""
 
 
 class Problem(_View, frozen=True):

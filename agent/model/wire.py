@@ -69,6 +69,10 @@ class Register(_Wire, frozen=True):
     client_token: str
     """Created once per state directory; two calls with the same token are one registration."""
     resources: HostResources
+    machine_id: str = ""
+    """Says which machine this is, also after everything in the state directory was lost."""
+    machine_key: str = ""
+    """Secret of that machine: the same id and key are the same instance."""
     instance_arn: str = ""
     """ARN of an earlier registration; registers the same instance again."""
     attributes: dict[str, str] = field(default_factory=dict)
@@ -84,6 +88,8 @@ class Register(_Wire, frozen=True):
     seen_history: str = ""
     seen_revision: int = 0
     """The newest revision whose orders this agent accepted."""
+    seen_generation: int = 0
+    """That of the newest registration as ``instance_arn``."""
 
 
 class Registered(_Wire, frozen=True):

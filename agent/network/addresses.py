@@ -52,6 +52,19 @@ def address_of_link(name: str) -> str | None:
     return address if link_name_of(address) == name else None
 
 
+def link_prefixes(pool: str) -> list[str]:
+    """Return the beginnings of names that the links of a pool have, and of no other address.
+
+    A digit stands for four bits, so that there are up to eight of them.
+    """
+    network = IPv4Network(pool)
+    digits = -(-network.prefixlen // 4)
+    step = 1 << (32 - 4 * digits)
+    first = int(network.network_address)
+    values = range(first, first + network.num_addresses, step)
+    return [f"{_LINK_PREFIX}{value:08x}"[: len(_LINK_PREFIX) + digits] for value in values]
+
+
 def parse_pool(cidr: str) -> IPv4Network:
     """Return the pool as a network.
 

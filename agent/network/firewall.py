@@ -1,172 +1,160 @@
-"""Firewall rules of task networks: one nftables table of ours, and two rules in Docker's chain.
+"""Firewall rules of task networks on the host: a table for packets, one for frames, and Docker's chain.
 
-The table is replaced whole, in one transaction, so that it is right or as it was before. It
-translates what tasks send to the outside, and drops what they send under foreign addresses. An
-``accept`` of ours could not overrule the DROP that Docker sets on forwarding, which is why
-``DOCKER-USER`` (where there is one) gets rules that let tasks out and answers in; they carry our
-comment. Everything here blocks and runs in a thread lane of the caller's; nothing is retried.
+Each table is replaced whole, in one transaction, so that it is right or as it was before. That for
+packets translates what tasks send to the outside, drops what they send under foreign addresses or to
+blocked ones, and keeps them out of other networks inside this host; that for frames is in
+``port_rules``. Everything here but ``ruleset`` blocks and runs in a thread lane of the caller's;
+nothing is retried.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shlex
 import socket
 import struct
-import subprocess
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agent.errors import NetworkFailure
+from agent.network import nft
+from agent.network.addresses import link_prefixes
+from agent.network.docker_chain import CHAIN, DockerChain
+from agent.network.port_rules import Layout, PortRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-POOLS_SET = "task_pools"
-DOCKER_CHAIN = "DOCKER-USER"
-_LIMIT_S = 15.0
-_LOCK_WAIT_S = 5
-_NETLINK_NETFILTER = 12
-_GET_GENERATION = (10 << 8) | 16
-_REQUEST = 1
+    from agent.network.port_rules import Port
+
+FAMILY: Final = "inet"
+POOLS_SET: Final = "task_pools"
+OUTSIDE_SET: Final = "outside"
+_NETLINK_NETFILTER: Final = 12
+_GET_GENERATION: Final = (10 << 8) | 16
+_REQUEST: Final = 1
 
 
-def ruleset(table: str, bridge: str, pools: Iterable[str]) -> list[dict[str, Any]]:
-    """Return the commands that replace our table, in the JSON schema of nftables. Pure.
+class Wanted(NamedTuple):
+    """What the rules are made of, besides the tasks there are."""
 
-    Every rule's comment ends with a digest of the whole, by which ``Firewall.differences`` knows it.
+    layout: Layout
+    outside: frozenset[str]
+    """Names of the links that lead outside of the host."""
+
+
+def ruleset(
+    table: str, bridge: str, wanted: Wanted, blocked: Iterable[str] = ()
+) -> list[dict[str, Any]]:
+    """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
+
+    Every rule's comment ends with a digest of the whole, by which ``differences`` knows it.
     """
-    body = _body(table, bridge, sorted(pools))
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:12]
-    for command in body:
-        rule = command["add"].get("rule")
-        if rule is not None:
-            rule["comment"] = f"{rule['comment']} {digest}"
-    name = {"family": "inet", "name": table}
-    # Deleting needs the table to be there, so it is added first: one atomic replacement.
-    return [{"add": {"table": name}}, {"delete": {"table": name}}, {"add": {"table": name}}, *body]
+    place = {"family": FAMILY, "table": table}
+    pools = sorted(wanted.layout.pools)
+    from_bridge = nft.match(nft.meta("iifname"), bridge)
+    source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
+    pool_set, prefixes = f"@{POOLS_SET}", [nft.prefix(cidr) for cidr in sorted(blocked)]
 
+    def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
+        return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
 
-def _body(table: str, bridge: str, pools: list[str]) -> list[dict[str, Any]]:
-    place = {"family": "inet", "table": table}
-    elements = [_prefix(pool) for pool in pools]
-    pool_set = f"@{POOLS_SET}"
-    from_pool = _match("==", _payload("saddr"), pool_set)
-    return [
-        {"add": {"set": {**place, "name": POOLS_SET, "type": "ipv4_addr", "flags": ["interval"],
-                         "elem": elements}}},
-        {"add": {"chain": {**place, "name": "sources", "type": "filter", "hook": "prerouting",
-                           "prio": -300, "policy": "accept"}}},
-        {"add": {"chain": {**place, "name": "outside", "type": "nat", "hook": "postrouting",
-                           "prio": 100, "policy": "accept"}}},
-        {"add": {"rule": {**place, "chain": "sources", "comment": "no foreign sources", "expr": [
-            _match("==", {"meta": {"key": "iifname"}}, bridge),
-            _match("!=", _payload("saddr"), pool_set),
-            {"drop": None},
-        ]}}},
-        {"add": {"rule": {**place, "chain": "outside", "comment": "tasks to outside", "expr": [
-            from_pool,
-            _match("!=", _payload("daddr"), pool_set),
-            _match("!=", {"meta": {"key": "oifname"}}, bridge),
-            {"masquerade": None},
-        ]}}},
+    def hooked(name: str, kind: str, hook: str, priority: int) -> dict[str, Any]:
+        return {
+            "chain": {
+                **place, "name": name, "type": kind, "hook": hook, "prio": priority,
+                "policy": "accept",
+            }
+        }  # fmt: skip
+
+    drop, accept, counter = {"drop": None}, {"accept": None}, {"counter": None}
+    body: list[dict[str, Any]] = [
+        {"set": {**place, "name": POOLS_SET, "type": "ipv4_addr", "flags": ["interval"],
+                 "elem": [nft.prefix(pool) for pool in pools]}},
+        {"set": {**place, "name": OUTSIDE_SET, "type": "ifname", "elem": sorted(wanted.outside)}},
+        hooked("sources", "filter", "prerouting", -300),
+        hooked("between", "filter", "forward", -10),
+        hooked("outside", "nat", "postrouting", 100),
+        *(rule("sources", "past the bridge", nft.match(nft.meta("iifname"), f"{prefix}*"), drop)
+          for pool in pools for prefix in link_prefixes(pool)),
+        rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
+        rule("sources", "no IPv6", from_bridge, nft.match(nft.meta("nfproto"), "ipv6"), drop),
+        *[rule("sources", "blocked address", from_bridge, nft.match(target, {"set": prefixes}),
+               counter, drop)][: len(prefixes)],
+        rule("between", "not of tasks", nft.match(nft.meta("iifname"), bridge, "!="), accept),
+        rule("between", "task to task", nft.match(nft.meta("oifname"), bridge), accept),
+        rule("between", "task to outside", nft.match(nft.meta("oifname"), f"@{OUTSIDE_SET}"), accept),
+        rule("between", "answers", nft.match({"ct": {"key": "state"}},
+                                             {"set": ["established", "related"]}), accept),
+        rule("between", "to what is published", nft.match({"ct": {"key": "status"}}, "dnat", "in"),
+             accept),
+        rule("between", "into other networks of this host", counter, drop),
+        rule("outside", "tasks to outside", nft.match(source, pool_set),
+             nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
+             {"masquerade": None}),
     ]  # fmt: skip
-
-
-def _match(operator: str, left: dict[str, Any], right: str) -> dict[str, Any]:
-    return {"match": {"op": operator, "left": left, "right": right}}
-
-
-def _payload(field: str) -> dict[str, Any]:
-    return {"payload": {"protocol": "ip", "field": field}}
-
-
-def _prefix(cidr: str) -> dict[str, Any]:
-    address, _, length = cidr.partition("/")
-    return {"prefix": {"addr": address, "len": int(length)}}
+    return nft.replacement(FAMILY, table, body)
 
 
 class Firewall:
-    """Our rules on this host. One caller at a time; every method blocks."""
+    """Our rules on this host. One caller at a time, but for ``ports``; every method blocks."""
 
-    def __init__(self, table: str, bridge: str) -> None:
+    def __init__(self, table: str, bridge: str, blocked: Iterable[str] = ()) -> None:
+        """Nothing is touched before ``ensure``.
+
+        Args:
+            table: name of our tables.
+            bridge: name of the tasks' bridge.
+            blocked: prefixes that tasks cannot send to.
+        """
+        self.ports = PortRules(table, blocked)
         self._table = table
         self._bridge = bridge
-        self._comment = f"ecs-host-agent {bridge}"
+        self._blocked = tuple(blocked)
+        self._docker = DockerChain(bridge)
 
-    def ensure(self, pools: Iterable[str]) -> None:
-        """Bring table and Docker's chain into shape; repeatable.
+    def ensure(self, wanted: Wanted, ports: Iterable[Port] | None = None) -> None:
+        """Bring tables and Docker's chain into shape; repeatable.
+
+        Args:
+            wanted: what the rules are made of.
+            ports: all that are to be let in; None for those that are admitted already.
 
         Raises:
             NetworkFailure: ``nft`` is missing or refused.
         """
-        commands = ruleset(self._table, self._bridge, pools)
+        commands = ruleset(self._table, self._bridge, wanted, self._blocked)
         if not self._has(commands):
-            _nft_apply(commands)
-        self._ensure_docker_rules()
+            nft.apply(commands)
+        self.ports.ensure(wanted.layout, ports)
+        self._docker.ensure(wanted.outside)
 
-    def differences(self, pools: Iterable[str]) -> list[str]:
+    def differences(self, wanted: Wanted) -> list[str]:
         """Return what is not as ``ensure`` leaves it, a few words each; empty when all is."""
         found = []
-        if not self._has(ruleset(self._table, self._bridge, pools)):
+        if not self._has(ruleset(self._table, self._bridge, wanted, self._blocked)):
             found.append(f"the firewall table {self._table} was changed or gone")
-        if self._missing_docker_rules():
-            found.append(f"rules for {self._bridge} were gone from {DOCKER_CHAIN}")
+        found += self.ports.differences(wanted.layout)
+        if not self._docker.is_intact(wanted.outside):
+            found.append(f"rules for {self._bridge} were gone from {CHAIN}, or were changed")
         return found
 
     def remove(self) -> None:
         """Remove every rule of ours; forwarding stays on, since others may rely on it."""
-        name = {"family": "inet", "name": self._table}
-        _nft_apply([{"add": {"table": name}}, {"delete": {"table": name}}])
-        for rule in self._our_docker_rules():
-            _iptables("-D", DOCKER_CHAIN, *rule)
+        nft.remove(FAMILY, self._table)
+        self.ports.remove()
+        self._docker.remove()
 
     def _has(self, commands: list[dict[str, Any]]) -> bool:
-        answer = _run("nft", "-j", "list", "table", "inet", self._table)
-        if answer.returncode != 0:
+        listed = nft.listed(FAMILY, self._table)
+        if listed is None or not nft.has_rules_of(commands, listed):
             return False
-        objects = json.loads(answer.stdout)["nftables"]
-        present = {o["rule"].get("comment") for o in objects if "rule" in o}
-        elements = {
-            json.dumps(element, sort_keys=True)
-            for o in objects
-            if o.get("set", {}).get("name") == POOLS_SET
-            for element in o["set"].get("elem", [])
-        }
-        added = [command["add"] for command in commands if "add" in command]
-        return present == {a["rule"]["comment"] for a in added if "rule" in a} and elements == {
-            json.dumps(element, sort_keys=True)
-            for a in added
-            if "set" in a
-            for element in a["set"]["elem"]
-        }
+        sets = [c["add"]["set"] for c in commands if "set" in c.get("add", {})]
+        return all(
+            _comparable(nft.elements(listed, wanted["name"])) == _comparable(wanted.get("elem", []))
+            for wanted in sets
+        )
 
-    def _wanted_docker_rules(self) -> list[list[str]]:
-        comment = ["-m", "comment", "--comment", self._comment]
-        answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
-        return [
-            ["-i", self._bridge, *comment, "-j", "ACCEPT"],
-            ["-o", self._bridge, *answers, *comment, "-j", "ACCEPT"],
-        ]
 
-    def _ensure_docker_rules(self) -> None:
-        for rule in self._missing_docker_rules():
-            answer = _iptables("-I", DOCKER_CHAIN, "1", *rule)
-            if answer is not None and answer.returncode != 0:
-                raise NetworkFailure(
-                    f"a rule for {self._bridge} cannot be put into {DOCKER_CHAIN}: "
-                    f"{answer.stderr.strip()}"
-                )
-
-    def _missing_docker_rules(self) -> list[list[str]]:
-        listed = _docker_chain()
-        if listed is None:
-            return []
-        return [rule for rule in self._wanted_docker_rules() if sorted(rule) not in listed]
-
-    def _our_docker_rules(self) -> list[list[str]]:
-        listed = _docker_chain() or []
-        return [rule for rule in self._wanted_docker_rules() if sorted(rule) in listed]
+def _comparable(elements: Iterable[Any]) -> list[str]:
+    return sorted(json.dumps(element, sort_keys=True) for element in elements)
 
 
 def generation() -> int | None:
@@ -185,47 +173,3 @@ def generation() -> int | None:
     if len(answer) < 28 or struct.unpack_from("=H", answer, 4)[0] != 10 << 8 | 15:
         return None
     return int(struct.unpack_from("!I", answer, 24)[0])
-
-
-def has_legacy_tables() -> bool:
-    """Tell whether ``iptables`` is the old kind, whose changes ``generation`` does not show."""
-    answer = _iptables("--version")
-    return answer is not None and "legacy" in answer.stdout
-
-
-def _docker_chain() -> list[list[str]] | None:
-    """Return the sorted words of each rule in Docker's chain; None if there is no such chain."""
-    answer = _iptables("-S", DOCKER_CHAIN)
-    if answer is None or answer.returncode != 0:
-        return None
-    prefix = ["-A", DOCKER_CHAIN]
-    lines = [shlex.split(line) for line in answer.stdout.splitlines()]
-    return [sorted(words[2:]) for words in lines if words[:2] == prefix]
-
-
-def _nft_apply(commands: list[dict[str, Any]]) -> None:
-    answer = _run("nft", "-j", "-f", "-", text=json.dumps({"nftables": commands}))
-    if answer.returncode != 0:
-        raise NetworkFailure(f"nft refused our rules: {answer.stderr.strip()[:300]}")
-
-
-def _iptables(*arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Run iptables; None where it is not installed, and then Docker does not use it either."""
-    try:
-        return _run("iptables", "-w", str(_LOCK_WAIT_S), *arguments)
-    except NetworkFailure as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
-
-
-def _run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=_LIMIT_S, check=False
-        )
-    except FileNotFoundError as error:
-        mend = f"{command[0]} is not installed; install the package that holds it"
-        raise NetworkFailure(mend) from error
-    except subprocess.TimeoutExpired:
-        raise NetworkFailure(f"{command[0]} did not answer within {_LIMIT_S:g} s") from None

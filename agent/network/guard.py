@@ -21,9 +21,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
-from msgspec import Struct
 
 from agent.errors import AgentError
+from agent.model.views import RepairView
 from agent.network.news import EVERYTHING, NOTHING, Part
 
 if TYPE_CHECKING:
@@ -41,15 +41,6 @@ _REMEMBERED: Final = 20
 _LOG_AGAIN_S: Final = 60.0
 
 _log = structlog.get_logger(__name__)
-
-
-class Repair(Struct, frozen=True, kw_only=True):
-    """One repair of the host's part of task networks."""
-
-    at: float
-    """Wall time."""
-    found: tuple[str, ...]
-    """What others had changed, a few words each."""
 
 
 class Looked(NamedTuple):
@@ -80,7 +71,7 @@ class Guard:
         """
         self.problem = ""
         """Why the host's part is not in order; empty when it is."""
-        self.repairs: deque[Repair] = deque(maxlen=_REMEMBERED)
+        self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
         """The newest repairs, oldest first."""
         self._look = look
         self._interval_s = interval_s
@@ -135,7 +126,7 @@ class Guard:
     def tell(self, found: list[str], *, took_s: float, noticed: str) -> None:
         """Remember and log a repair; the same one again within a minute is only counted."""
         now = time.monotonic()
-        self.repairs.append(Repair(at=time.time(), found=tuple(found)))
+        self.repairs.append(RepairView(at=time.time(), found="; ".join(found)))
         self._recent.append(now)
         self._told = {what: at for what, at in self._told.items() if now - at < _LOG_AGAIN_S}
         if tuple(found) in self._told:

@@ -8,15 +8,19 @@ found; ``remove`` takes them away.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from ipaddress import IPv4Interface
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
 from agent.errors import NetworkFailure
-from agent.network import addresses, bridge_ports, claims, firewall, forwarding
+from agent.network import addresses, bridge_ports, claims, docker_chain, firewall, forwarding
 from agent.network.bridge_ports import Place
+from agent.network.links import port_of
 from agent.network.news import EVERYTHING, Part
+from agent.network.outside import Outside
+from agent.network.port_rules import Layout, Port
 from agent.network.settings import POOL_SETTING
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 
     from agent.network.addresses import AddressPool
     from agent.network.lease import Lease
-    from agent.network.links import HostLinks
+    from agent.network.links import Attachment, HostLinks
     from agent.network.settings import NetworkSettings
 
 T = TypeVar("T")
@@ -46,6 +50,12 @@ def shape_of(pool: AddressPool, leases: Iterable[Lease]) -> Shape:
     gateways.update(f"{lease.gateway}/{lease.prefix_len}" for lease in leases)
     pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
     return Shape(frozenset(gateways), frozenset(pools))
+
+
+def layout_of(shape: Shape) -> Layout:
+    """Return what the rules for ports are made of. Pure."""
+    gateways = frozenset(str(IPv4Interface(address).ip) for address in shape.bridge_addresses)
+    return Layout(shape.pools, gateways)
 
 
 def links_are(names: Sequence[str], wrong: Place) -> str:
@@ -73,8 +83,9 @@ class HostNetwork:
         self._settings = settings
         self._files = files
         self._lock = asyncio.Lock()
-        self._shape: Shape | None = None
-        self._seen: tuple[Shape, int] | None = None
+        self._outside = Outside(links)
+        self._wanted: firewall.Wanted | None = None
+        self._seen: tuple[firewall.Wanted, int] | None = None
         """What the rules were made for, and the kernel's number of changes of rules right after."""
         self._legacy_tables = False
 
@@ -99,15 +110,24 @@ class HostNetwork:
         """
         shape = shape_of(self._pool, leases)
         async with self._lock:
-            await self._take_shape(shape, mtu)
-            self._legacy_tables = await self._block(firewall.has_legacy_tables)
+            await self._outside.look()
+            await self._take_shape(shape, mtu, [port_of(lease) for lease in leases])
+            self._legacy_tables = await self._block(docker_chain.has_legacy_tables)
+        if self.problem:
+            _log.error("tasks are not kept apart", problem=self.problem)
 
-    async def _take_shape(self, shape: Shape, mtu: int) -> None:
+    async def _take_shape(
+        self, shape: Shape, mtu: int, ports: Collection[Port] | None = None
+    ) -> None:
         await self._bridge(shape, mtu)
         await self._block(forwarding.turn_on, self._settings.bridge)
-        await self._block(self._rules.ensure, shape.pools)
-        await self._remember(shape)
-        self._shape = shape
+        wanted = self._wanted_for(shape)
+        await self._block(self._rules.ensure, wanted, ports)
+        await self._remember(wanted)
+        self._wanted = wanted
+
+    def _wanted_for(self, shape: Shape) -> firewall.Wanted:
+        return firewall.Wanted(layout_of(shape), self._outside.names)
 
     async def repair(
         self, leases: Collection[Lease], mtu: int, parts: Part = EVERYTHING
@@ -129,8 +149,12 @@ class HostNetwork:
         shape = shape_of(self._pool, leases)
         found: list[str] = []
         async with self._lock:
-            if shape != self._shape:
-                # The last task with an address of an earlier pool has gone: nobody changed anything.
+            if parts & Part.OUTSIDE:
+                await self._outside.look()
+            wanted = self._wanted_for(shape)
+            if wanted != self._wanted:
+                # The last task with an address of an earlier pool has gone, or the host has another
+                # way to the outside: nobody changed anything of ours.
                 await self._take_shape(shape, mtu)
             if parts & Part.BRIDGE:
                 found += await self._bridge(shape, mtu)
@@ -139,12 +163,8 @@ class HostNetwork:
                 if off:
                     await self._block(forwarding.turn_on, self._settings.bridge)
                     found.append(f"{' and '.join(off)} was 0")
-            if parts & Part.RULES and await self._rules_may_have_changed(shape):
-                differing = await self._block(self._rules.differences, shape.pools)
-                if differing:
-                    await self._block(self._rules.ensure, shape.pools)
-                    found += differing
-                await self._remember(shape)
+            if parts & Part.RULES and await self._rules_may_have_changed(wanted):
+                found += await self._put_rules_right(wanted)
             gone = []
             if parts & Part.PORTS:
                 places = await self._places(leases)
@@ -153,22 +173,75 @@ class HostNetwork:
                 ):
                     found += await self._bridge(shape, mtu)
                 gone = await self._ports(leases, places, found)
+            if parts & (Part.BRIDGE | Part.PORTS):
+                await self._neighbours(leases, found)
             return found, gone
 
+    async def _neighbours(self, leases: Collection[Lease], found: list[str]) -> None:
+        """Have the host know every task; it forgets all when a bridge loses its state, address or MAC."""
+        ports = [port_of(lease) for lease in leases]
+        unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._settings.bridge)
+        if not unknown:
+            return
+        await self._links.set_neighbours(unknown)
+        if not found:
+            found.append(f"{len(unknown)} tasks were unknown to the host")
+
     async def _places(self, leases: Collection[Lease]) -> dict[str, Place]:
-        names = [lease.host_interface for lease in leases]
-        return await self._block(bridge_ports.places, names, self._settings.bridge)
+        ports = [port_of(lease) for lease in leases]
+        return await self._block(bridge_ports.places, ports, self._settings.bridge)
 
     async def _ports(
         self, leases: Collection[Lease], places: Mapping[str, Place], found: list[str]
     ) -> list[Lease]:
         """Put links that exist back in their place; return the leases of those that do not."""
-        for wrong in (Place.OFF_BRIDGE, Place.DOWN):
+        ports = {lease.host_interface: port_of(lease) for lease in leases}
+        for wrong in (Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
             misplaced = [name for name, place in places.items() if place is wrong]
             if misplaced:
-                await self._links.enslave(misplaced)
+                await self._links.join(ports[name] for name in misplaced)
                 found.append(links_are(misplaced, wrong))
         return [lease for lease in leases if places[lease.host_interface] is Place.GONE]
+
+    @property
+    def problem(self) -> str:
+        """What this host cannot do to keep tasks apart; empty if it can."""
+        return self._rules.ports.problem
+
+    async def attach(self, netns: int, spec: Attachment) -> None:
+        """Give a namespace its link, on the bridge and with the rules of its port.
+
+        Args:
+            netns: descriptor of the namespace; stays open.
+            spec: what the link looks like.
+
+        Raises:
+            NetworkFailure: the kernel refused.
+        """
+        # Before its link comes up, or what it sends first would be lost.
+        await self._change_of_ours(partial(self._rules.ports.admit, port_of(spec)))
+        await self._links.attach(netns, spec)
+
+    async def detach(self, link: str) -> None:
+        """Remove a link and what was there for it. Idempotent.
+
+        Raises:
+            NetworkFailure: the kernel refused.
+        """
+        await self._links.delete(link)
+        await self._change_of_ours(partial(self._rules.ports.dismiss, link))
+
+    async def _change_of_ours(self, change: Callable[[], int]) -> None:
+        """Make a change, and pass over it, so that the next look need not compare all rules for it."""
+
+        def carry_out() -> tuple[int | None, int, int | None]:
+            return firewall.generation(), change(), firewall.generation()
+
+        before, changes, after = await self._block(carry_out)
+        if before is None or after != before + changes:
+            return  # others were at it, too
+        if self._seen is not None and self._seen[1] == before:
+            self._seen = (self._seen[0], after)
 
     def ports(self) -> frozenset[str]:
         """Return the names of the links on our bridge. Blocks on ``/sys``."""
@@ -177,7 +250,7 @@ class HostNetwork:
     async def remove(self) -> None:
         """Remove bridge and rules; what is gone already is success."""
         async with self._lock:
-            self._seen = self._shape = None
+            self._seen = self._wanted = None
             await self._block(self._rules.remove)
             await self._links.delete(self._settings.bridge)
 
@@ -185,14 +258,21 @@ class HostNetwork:
         mac = addresses.mac_of(self._pool.gateway)
         return await self._links.ensure_bridge(shape.bridge_addresses, mac, mtu)
 
-    async def _rules_may_have_changed(self, shape: Shape) -> bool:
+    async def _put_rules_right(self, wanted: firewall.Wanted) -> list[str]:
+        differing = await self._block(self._rules.differences, wanted)
+        if differing:
+            await self._block(self._rules.ensure, wanted)
+        await self._remember(wanted)
+        return differing
+
+    async def _rules_may_have_changed(self, wanted: firewall.Wanted) -> bool:
         if self._legacy_tables or self._seen is None:
             return True
-        return self._seen != (shape, await self._block(firewall.generation))
+        return self._seen != (wanted, await self._block(firewall.generation))
 
-    async def _remember(self, shape: Shape) -> None:
+    async def _remember(self, wanted: firewall.Wanted) -> None:
         number = await self._block(firewall.generation)
-        self._seen = None if number is None else (shape, number)
+        self._seen = None if number is None else (wanted, number)
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
         """Run blocking work; ends with it also when cancelled.

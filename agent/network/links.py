@@ -20,13 +20,19 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure
+from agent.network import port_links
+from agent.network.addresses import address_of_link
 from agent.network.claims import Route
 from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import NetlinkLane, failure, pipelined, refused
+from agent.network.outside import leading_outside
+from agent.network.port_rules import Port
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+
+    from agent.network.lease import Lease
 
 TASK_INTERFACE = "eth0"
 _TASK_INDEX = 100
@@ -38,6 +44,8 @@ _DOOMED_GROUP = 0x65637364
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 _BY_KERNEL, _ON_LINK = 2, 253
 """``RTPROT_KERNEL``, ``RT_SCOPE_LINK``: the marks of a route that comes with an address."""
+_SOMEWHERE = "192.0.2.1"
+"""An address that only the default route leads to; nothing is sent there."""
 _DEFAULT_MTU = 1500
 _DUMP_TRIES = 5
 
@@ -66,6 +74,11 @@ class Attachment(NamedTuple):
     blocked: tuple[str, ...] = ()
 
 
+def port_of(spec: Attachment | Lease) -> Port:
+    """Return what is let in from a sandbox's link. Pure."""
+    return Port(spec.host_interface, spec.mac, spec.ipv4)
+
+
 class HostLinks:
     """Bridge and links of one agent. Safe for concurrent use by tasks of one event loop."""
 
@@ -91,6 +104,15 @@ class HostLinks:
 
         return await self._lane.call(work)
 
+    async def names(self) -> frozenset[str]:
+        """Return the names of all links of the host, and nothing else: a twentieth of ``links``' cost."""
+
+        async def work(host: Any) -> frozenset[str]:
+            del host
+            return frozenset(name for _, name in socket.if_nameindex())
+
+        return await self._lane.call(work)
+
     async def routes(self) -> list[Route]:
         """Return the host's IPv4 routes of all tables but ``local``, and its addresses."""
 
@@ -113,6 +135,24 @@ class HostLinks:
                 with contextlib.suppress(NetlinkDumpInterrupted):
                     return [message async for message in await request("dump", **query)]
         raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
+
+    async def leading_outside(self) -> frozenset[str]:
+        """Return the names of the links by which packets leave this host."""
+
+        async def work(host: Any) -> frozenset[str]:
+            messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
+            addresses = await self._dump(host.addr, family=socket.AF_INET)
+            default = 0
+            with contextlib.suppress(NetlinkError):
+                (route,) = await host.route("get", dst=_SOMEWHERE)
+                default = route.get("oif") or 0
+            return leading_outside(
+                map(_link, messages),
+                addressed={message["index"] for message in addresses},
+                default=default,
+            )
+
+        return await self._lane.call(work)
 
     async def default_mtu(self) -> int:
         """Return the MTU of the link with the host's default route, or 1500 without one."""
@@ -140,7 +180,7 @@ class HostLinks:
             try:
                 await host.link(
                     "add", ifname=self._bridge, kind="bridge", address=mac, mtu=mtu,
-                    br_stp_state=0, br_forward_delay=0,
+                    br_stp_state=0, br_forward_delay=0, br_mcast_snooping=0,
                 )  # fmt: skip
             except NetlinkError as error:
                 if error.code != errno.EEXIST:
@@ -182,35 +222,36 @@ class HostLinks:
             try:
                 await task.setup_endpoint()
                 await _make_task_end(task, host, spec)
-                await self._shape_host_end(host, spec)
+                error = await port_links.join_bridge(host, self._bridge_index, port_of(spec))
+                if error is not None:
+                    raise _failure("putting on the bridge", spec, error)
             finally:
                 # The socket pins the namespace; it would outlive the sandbox.
                 task.close()
 
         await self._lane.call(work)
 
-    async def _shape_host_end(self, host: Any, spec: Attachment) -> None:
-        name = spec.host_interface
-        silenced, raised = await pipelined(
-            host.link("set", index=0, ifname=name, af_spec=_NO_IPV6_ADDRESS),
-            host.link("set", index=0, ifname=name, master=self._bridge_index, state="up"),
-        )
-        if raised is not None or refused(silenced, errno.EAFNOSUPPORT):
-            raise _failure("putting on the bridge", spec, raised or silenced)
-
-    async def enslave(self, names: Iterable[str]) -> None:
-        """Put links (back) on the bridge and up; links that are gone are left out."""
+    async def join(self, ports: Iterable[Port]) -> None:
+        """Put links (back) on the bridge and up, as ``port_links`` has it; those gone are left out."""
 
         async def work(host: Any) -> None:
-            errors = await pipelined(
-                *(
-                    host.link("set", index=0, ifname=name, master=self._bridge_index, state="up")
-                    for name in names
-                )
-            )
-            for error in errors:
+            for port in ports:
+                error = await port_links.join_bridge(host, self._bridge_index, port)
                 if refused(error, errno.ENODEV):
-                    raise failure("putting a link on the bridge", error)
+                    raise failure(f"putting {port.link} on the bridge", error)
+
+        await self._lane.call(work)
+
+    async def set_neighbours(self, present: Collection[Port], absent: Collection[str] = ()) -> None:
+        """Give the host fixed neighbours on the bridge, and take others away; repeatable."""
+
+        async def work(host: Any) -> None:
+            bridge = self._bridge_index
+            errors = await port_links.know(host, bridge, present)
+            errors += await port_links.forget(host, bridge, absent)
+            for error in errors:
+                if refused(error, errno.ENOENT, errno.ENODEV):
+                    raise failure("setting the neighbours of the host", error)
 
         await self._lane.call(work)
 
@@ -231,7 +272,9 @@ class HostLinks:
         while self._doomed:
             doomed, self._doomed = self._doomed, {}
             try:
-                await self._lane.call(partial(_delete, names=tuple(doomed)))
+                await self._lane.call(
+                    partial(_delete, names=tuple(doomed), bridge=self._bridge_index)
+                )
             except NetworkFailure as error:
                 for waiting in doomed.values():
                     if not waiting.done():
@@ -246,7 +289,7 @@ class HostLinks:
                     waiting.cancel()
 
 
-async def _delete(host: Any, names: tuple[str, ...]) -> None:
+async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
     if len(names) == 1:
         errors = await pipelined(host.link("del", ifname=names[0]))
     else:
@@ -260,6 +303,8 @@ async def _delete(host: Any, names: tuple[str, ...]) -> None:
     for error in errors:
         if refused(error, errno.ENODEV):
             raise failure(f"removing {', '.join(names)}", error)
+    # With the link went the bridge's entries for it, but not what the host knows of the address.
+    await port_links.forget(host, bridge, [a for a in map(address_of_link, names) if a])
 
 
 async def _shape_bridge(

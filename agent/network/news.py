@@ -14,6 +14,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.network.addresses import address_of_link
+from agent.network.outside import comes_and_goes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -53,9 +54,11 @@ class Part(enum.Flag):
     """Our tables, and our rules in Docker's chain."""
     FORWARDING = enum.auto()
     """The switches by which the kernel forwards packets."""
+    OUTSIDE = enum.auto()
+    """The host's links that lead outside: those that rules let tasks out by."""
 
 
-EVERYTHING: Final = Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING
+EVERYTHING: Final = Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE
 NOTHING: Final = Part(0)
 
 
@@ -71,6 +74,8 @@ class Ours(NamedTuple):
     """Tells whether a link of this name is to be on the bridge and up."""
     rules: tuple[bytes, ...]
     """Names of tables and chains that hold rules of ours, each with a zero behind it."""
+    own_changes: int = 0
+    """Marks changes of rules that are our own: the port id of the socket that makes them; 0 for none."""
 
 
 def touched(datagrams: Iterable[bytes], ours: Ours) -> Part:
@@ -82,7 +87,7 @@ def touched(datagrams: Iterable[bytes], ours: Ours) -> Part:
     parts = NOTHING
     harmed: dict[str, bool] = {}
     for data in datagrams:
-        for kind, body in _messages(data):
+        for kind, sender, body in _messages(data):
             if kind in (_NEW_LINK, _DEL_LINK):
                 parts |= _of_link(kind, body, ours, harmed)
             elif kind == _DEL_ADDRESS:
@@ -96,7 +101,7 @@ def touched(datagrams: Iterable[bytes], ours: Ours) -> Part:
                     parts |= Part.BRIDGE
             elif kind == _NEW_NETCONF:
                 parts |= _of_switch(body, ours)
-            elif kind in _CHANGES and any(name in bytes(body) for name in ours.rules):
+            elif kind in _CHANGES and _is_of_rules(sender, body, ours):
                 parts |= Part.RULES
     return parts | Part.PORTS if any(harmed.values()) else parts
 
@@ -115,13 +120,27 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
         and _number(body, _LINK.size, _LINK_MASTER) == ours.bridge_index
     ):
         return Part.PORTS  # none of our names, and yet on our bridge: one of ours was renamed
-    if family == _BRIDGE_FAMILY or (index != ours.bridge_index and name != ours.bridge):
+    if family == _BRIDGE_FAMILY:
         return NOTHING
+    if index != ours.bridge_index and name != ours.bridge:
+        return Part.OUTSIDE if _may_lead_outside(kind, body, flags, name) else NOTHING
     if kind == _DEL_LINK or not flags & _UP or index != ours.bridge_index or name != ours.bridge:
         # Ports of a bridge that is gone are off it; that is told of each, but maybe not in one breath.
         return Part.BRIDGE | Part.PORTS
     mac = _attribute(body, _LINK.size, _LINK_ADDRESS)
     return Part.BRIDGE if mac is not None and bytes(mac).hex(":") != ours.bridge_mac else NOTHING
+
+
+def _may_lead_outside(kind: int, body: memoryview, flags: int, name: str) -> bool:
+    if kind != _NEW_LINK or not flags & _UP or comes_and_goes(name):
+        return False
+    return _number(body, _LINK.size, _LINK_MASTER) is None
+
+
+def _is_of_rules(sender: int, body: memoryview, ours: Ours) -> bool:
+    if sender and sender == ours.own_changes:
+        return False
+    return any(name in bytes(body) for name in ours.rules)
 
 
 def _of_switch(body: memoryview, ours: Ours) -> Part:
@@ -130,14 +149,14 @@ def _of_switch(body: memoryview, ours: Ours) -> Part:
     return Part.FORWARDING if off and index in (_ALL_LINKS, ours.bridge_index) else NOTHING
 
 
-def _messages(data: bytes) -> Iterator[tuple[int, memoryview]]:
-    """Yield type and body of each message in a datagram."""
+def _messages(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
+    """Yield type, sender and body of each message in a datagram."""
     view = memoryview(data)
     while len(view) >= _HEADER.size:
-        length, kind, *_ = _HEADER.unpack_from(view)
+        length, kind, _, _, sender = _HEADER.unpack_from(view)
         if length < _HEADER.size or length > len(view):
             return
-        yield kind, view[_HEADER.size : length]
+        yield kind, sender, view[_HEADER.size : length]
         view = view[(length + 3) & ~3 :]
 
 

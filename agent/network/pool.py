@@ -23,7 +23,9 @@ from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
 from agent.network.book import Book
-from agent.network.firewall import DOCKER_CHAIN, Firewall
+from agent.network.docker_chain import CHAIN
+from agent.network.engine_rules import EngineRules
+from agent.network.firewall import Firewall
 from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
 from agent.network.links import HostLinks
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from agent.model.task import TaskNetwork
-    from agent.network.guard import Repair
+    from agent.model.views import RepairView
     from agent.network.lease import Lease
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
@@ -83,8 +85,10 @@ class TaskNetworks:
         self._image = image
         self._load_image = load_image
         self._files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
+        self._engine_rules = EngineRules(self._files)
         self._lane = NetlinkLane()
         self._links = HostLinks(self._lane, settings.bridge)
+        self._rules = Firewall(settings.table, settings.bridge, settings.blocked_addresses)
         self._watch = namespaces.ExitWatch()
         self._warm = WarmPool(
             make=self._make,
@@ -115,10 +119,11 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        return [problem for problem in (self._guard.problem, self._warm.problem) if problem]
+        parts = (self._guard, self._rules.ports, self._warm, self._engine_rules)
+        return [part.problem for part in parts if part.problem]
 
     @property
-    def repairs(self) -> list[Repair]:
+    def repairs(self) -> list[RepairView]:
         """The newest repairs of what others changed, oldest first."""
         return list(self._guard.repairs)
 
@@ -148,14 +153,14 @@ class TaskNetworks:
         )
         self._host = HostNetwork(
             links=self._links,
-            rules=Firewall(settings.table, settings.bridge),
+            rules=self._rules,
             pool=self._addresses,
             settings=settings,
             files=self._files,
         )
         self._sandboxes = Sandboxes(
             engine=self._engine,
-            links=self._links,
+            host=self._host,
             pool=self._addresses,
             settings=settings,
             image=self._image,
@@ -227,7 +232,8 @@ class TaskNetworks:
             bridge_index=self._links.bridge_index,
             bridge_mac=mac_of(self._addresses.gateway),
             is_port=self._is_port,
-            rules=(self._settings.table.encode() + b"\0", DOCKER_CHAIN.encode() + b"\0"),
+            rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
+            own_changes=self._rules.ports.port_id,
         )
 
     def _is_port(self, link: str) -> bool:
@@ -346,6 +352,8 @@ class TaskNetworks:
             for lease in await self._block(_departed, self._book.in_use()):
                 self._ended(lease.ipv4)
         found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
+        if parts & Part.RULES:
+            found += await self._engine_rules.look()
         mended, failing = await self._mender.mend(gone)
         return Looked([*found, *mended], failing)
 
@@ -389,6 +397,7 @@ class TaskNetworks:
         self._host_watch.close()
         self._watch.close()
         await self._lane.close()
+        self._rules.ports.close()
         self._files.shutdown(wait=False, cancel_futures=True)
 
     async def _make(self) -> Lease:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
-    from agent.network.links import HostLinks
+    from agent.network.host import HostNetwork
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
 
@@ -81,7 +81,7 @@ class Sandboxes:
         self,
         *,
         engine: ContainerEngine,
-        links: HostLinks,
+        host: HostNetwork,
         pool: AddressPool,
         settings: NetworkSettings,
         image: str,
@@ -89,7 +89,7 @@ class Sandboxes:
         files: Executor,
     ) -> None:
         self._engine = engine
-        self._links = links
+        self._host = host
         self._pool = pool
         self._settings = settings
         self._image = image
@@ -136,7 +136,7 @@ class Sandboxes:
 
         The link goes first, so that nothing answers for the address from here on.
         """
-        await self._links.delete(host_interface)
+        await self._host.detach(host_interface)
         if not container_id:
             return
         await self._engine.stop_container(container_id, timeout_s=_STOP_S)
@@ -144,9 +144,12 @@ class Sandboxes:
 
     async def reattach(self, lease: Lease) -> None:
         """Make the link of a living sandbox anew, after somebody removed it."""
-        netns = await self._block(namespaces.open_netns, lease.process)
+        await self._attach(lease.process, self._attachment(lease.ipv4, lease))
+
+    async def _attach(self, process: namespaces.Process, attachment: Attachment) -> None:
+        netns = await self._block(namespaces.open_netns, process)
         try:
-            await self._links.attach(netns, self._attachment(lease.ipv4, lease))
+            await self._host.attach(netns, attachment)
         finally:
             os.close(netns)
 
@@ -197,11 +200,7 @@ class Sandboxes:
                 f"(exit code {state.exit_code}): {state.error or 'no error given'}"
             )
         attachment = self._attachment(ipv4)
-        netns = await self._block(namespaces.open_netns, process)
-        try:
-            await self._links.attach(netns, attachment)
-        finally:
-            os.close(netns)
+        await self._attach(process, attachment)
         return Lease(
             ipv4=ipv4,
             prefix_len=attachment.prefix_len,

@@ -1,1 +1,1 @@
-"""What the host has (inventory, GPUs, attributes) and who holds it (ledger)."""
+"""What the host has (inventory, GPUs, attributes) and which tasks use it (ledger)."""

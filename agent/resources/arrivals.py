@@ -1,8 +1,8 @@
-"""The host's block devices as things that arrive: their serial numbers, and the kernel's news.
+"""Detects attached block devices: their serial numbers, and the kernel's events about them.
 
-Touches ``/sys/block`` (reads, in one thread) and a kernel event socket, which ``present`` opens and
-``rest`` closes, so that nothing runs while nobody waits for a volume. A device whose serial number
-cannot be read has none. A device that hangs holds one thread, never the caller.
+Reads ``/sys/block`` in one thread, and a kernel event socket. ``present`` opens the socket and
+``rest`` closes it, so that nothing runs while no volume is expected. A device whose serial number
+cannot be read counts as having none. A device that hangs blocks one thread, never the caller.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Final
 SYS_BLOCK: Final = Path("/sys/block")
 
 _SERIAL_FILES: Final = ("device/serial", "serial")
-"""Of NVMe devices, as EBS volumes are, and of virtio ones."""
+"""For NVMe devices, such as EBS volumes, and for virtio devices."""
 _SERIAL_BYTES: Final = 256
 _VOLUME: Final = re.compile(r"vol-?([0-9a-f]{8,32})", re.IGNORECASE)
 _KERNEL_EVENTS: Final = 15
 """``NETLINK_KOBJECT_UEVENT``."""
 _KERNEL_GROUP: Final = 1
-"""Events as the kernel sends them; group 2 is udev's."""
+"""Events from the kernel; group 2 is for udev's events."""
 _DATAGRAM: Final = 65_536
 _AT_ONCE: Final = 1000
-"""Datagrams that are taken out together; more of them wait for the next time."""
+"""Largest number of datagrams to read together; the rest stays for the next call."""
 
 
 class Disks:
-    """Serial numbers of the host's block devices; that of an EBS volume is its id (``vol-...``).
+    """Serial numbers of the host's block devices; for an EBS volume, its id (``vol-...``).
 
-    An implementation of ``control.protocol.Arrivals``: for one task, on one event loop.
+    Implements ``control.protocol.Arrivals``, for one task on one event loop.
     """
 
     def __init__(self, sys_block: Path = SYS_BLOCK) -> None:
@@ -42,36 +42,36 @@ class Disks:
         self._reading: asyncio.Future[frozenset[str]] | None = None
 
     async def present(self) -> frozenset[str]:
-        """Return the serial numbers of the devices that are there now; idempotent.
+        """Return the serial numbers of the present devices; idempotent.
 
-        A caller that gives up leaves the reading to its thread, and the next call waits for that.
+        If a caller is cancelled, its read continues in the thread, and the next call waits for it.
 
         Raises:
-            OSError: the kernel gives no event socket, or the devices cannot be listed.
+            OSError: the kernel provides no event socket, or the devices cannot be listed.
         """
         if self._news is None:
-            # Before the devices are listed, so that whatever comes after it is news.
+            # Opened before the devices are listed, so that later devices cause an event.
             self._news = _listen()
         while self._reading is not None and not self._reading.done():
-            # Begun by a call that was given up, maybe before what its caller knew of now came.
+            # A cancelled call started this read, maybe before the newest device came.
             await asyncio.wait([self._reading])
         self._reading = asyncio.ensure_future(asyncio.to_thread(_serials, self._sys_block))
         self._reading.add_done_callback(_seen)
         return await asyncio.shield(self._reading)
 
     async def changed(self) -> None:
-        """Return when a block device came, went or changed since ``present`` was asked.
+        """Return when a block device was added, removed or changed since ``present`` was called.
 
         Raises:
-            OSError: ``present`` was not asked, or the socket broke; the next ``present`` begins
-                anew.
+            OSError: ``present`` was not called, or the socket failed; the next ``present`` opens a
+                new one.
         """
         if self._news is None:
             raise OSError(errno.EBADF, "block devices are not being watched")
         try:
             await _read(self._news)
         except OSError as error:
-            # An overrun has lost events, which is news as well.
+            # An overrun lost events, so something changed.
             if error.errno != errno.ENOBUFS:
                 await self.rest()
                 raise
@@ -84,7 +84,7 @@ class Disks:
 
 
 def volume_id(serial: str) -> str:
-    """Return a serial number as control names the device: EBS ids get their dash back."""
+    """Return a serial number in control's form: EBS ids get their dash back."""
     volume = _VOLUME.fullmatch(serial)
     return f"vol-{volume[1].lower()}" if volume else serial
 
@@ -109,7 +109,7 @@ def _serial(path: Path) -> str:
 
 
 async def _read(news: socket.socket) -> None:
-    """Return when the kernel tells of a block device, and take out what waits there."""
+    """Return when the kernel reports a block device, after reading all waiting events."""
     loop = asyncio.get_running_loop()
     concerns = False
     while not concerns:
@@ -124,7 +124,7 @@ def _is_of_block(event: bytes) -> bool:
 
 
 def _seen(reading: asyncio.Future[frozenset[str]]) -> None:
-    """Take note of how a reading ended that nobody may be waiting for any more."""
+    """Retrieve the exception of a read whose caller may be gone."""
     if not reading.cancelled():
         reading.exception()
 

@@ -1,9 +1,9 @@
-"""The attributes an instance registers with: what this agent can really do on this host.
+"""The attributes that an instance registers with: what this agent can really do on this host.
 
-The long poll and Amazon ECS get the same, but for what means something else to Amazon ECS.
+The long poll and Amazon ECS get the same, except for attributes with another meaning in Amazon ECS.
 
-Pure. A capability stands here only once the agent has it, because a scheduler places tasks by
-them. Source of names and rules: Amazon ECS agent 1.105.1, ``agent/app/agent_capability*.go``.
+Pure. List a capability here only when the agent has it, because schedulers place tasks by these
+attributes. Source of names and rules: Amazon ECS agent 1.105.1, ``agent/app/agent_capability*.go``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PREFIX = "com.amazonaws.ecs.capability."
 _SHORT = "ecs.capability."
 
 _REMOTE_API_MINORS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 32)
-"""Engine APIs that have an attribute; Amazon ECS stopped adding them at 1.32."""
+"""Engine API versions that have an attribute; Amazon ECS added none after 1.32."""
 
 _HEALTH_CHECK_MINOR = 24
 
@@ -45,18 +45,18 @@ _ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docke
 _LATEST = ":latest"
 
 TASK_NETWORK = "ecs-host-agent.task-network"
-"""Ours: this host gives ``awsvpc`` tasks addresses by itself, without an ENI."""
+"""Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
 ZONE = "ecs.availability-zone"
 OUR_ZONE = "ecs-host-agent.availability-zone"
-"""The zone as ``towards_ecs`` says it: Amazon ECS gives the other name to what it knows itself."""
+"""Name of the zone in ``towards_ecs``, because Amazon ECS sets the other name itself."""
 
 _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 _VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
 
 
 class Features(Struct, frozen=True, kw_only=True):
-    """What the settings and the host let the agent do."""
+    """What the settings and the host allow the agent to do."""
 
     logging_drivers: tuple[str, ...] = ("json-file", "none")
     """``ECS_AVAILABLE_LOGGING_DRIVERS``."""
@@ -65,13 +65,13 @@ class Features(Struct, frozen=True, kw_only=True):
     health_checks: bool = True
     """False with ``ECS_DISABLE_DOCKER_HEALTH_CHECK``."""
     awsvpc: bool = True
-    """Tasks can have a namespace and an address of their own."""
+    """Tasks can have their own namespace and address."""
     task_limits: bool = False
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
-    """``containerPortRange`` is published."""
+    """``containerPortRange`` is supported."""
     volume_plugins: tuple[str, ...] = ()
-    """Volume drivers of the engine besides ``local``."""
+    """Volume drivers of the engine other than ``local``."""
     selinux: bool = False
     """``ECS_SELINUX_CAPABLE``."""
     apparmor: bool = False
@@ -90,11 +90,11 @@ def advertised(
 
     Args:
         host: what the inventory found.
-        features: what is switched on.
+        features: the enabled features.
         api_version: the engine API in use, for example ``1.41``. Attributes of older APIs are
-            included even where the engine dropped them, as task definitions still ask for them.
-        zone: ``ECS_AVAILABILITY_ZONE``; without one, control says where the host is.
-        custom: ``ECS_INSTANCE_ATTRIBUTES``; names of ours win over equal custom ones.
+            included even if the engine dropped them, because task definitions still require them.
+        zone: ``ECS_AVAILABILITY_ZONE``; without it, control determines the zone.
+        custom: ``ECS_INSTANCE_ATTRIBUTES``; the agent's attributes win over custom ones.
 
     Raises:
         ConfigError: a custom name or value is not one that ECS accepts.
@@ -118,18 +118,18 @@ def towards_ecs(
 ) -> dict[str, str]:
     """Return the attributes to register with Amazon ECS, custom ones excluded.
 
-    ``task-eni`` is never among them: to Amazon ECS it means that an ENI can be moved into a task,
-    while ``Features.awsvpc`` is about addresses that the host gives itself. That is said by
-    ``TASK_NETWORK``, which only our own control endpoint reads. What Amazon's agent withholds from
-    external hosts is not claimed on others either.
+    ``task-eni`` is never included: for Amazon ECS it means that an ENI can be moved into a task, but
+    ``Features.awsvpc`` is about addresses that the host assigns. ``TASK_NETWORK`` says that, and only
+    our own control endpoint reads it. Capabilities that Amazon's agent omits on external hosts are
+    omitted on all hosts.
 
     Args:
         host: what the inventory found.
-        features: what is switched on.
+        features: the enabled features.
         api_version: the engine API in use, as in ``advertised``.
         zone: ``ECS_AVAILABILITY_ZONE``, which only our own control endpoint reads.
-        external: ``ECS_EXTERNAL``; other hosts prove their processor by their identity document.
-        detailed_os_family: ``ECS_DETAILED_OS_FAMILY``; empty for what the inventory found.
+        external: ``ECS_EXTERNAL``; other hosts prove their architecture with an identity document.
+        detailed_os_family: ``ECS_DETAILED_OS_FAMILY``; empty to use what the inventory found.
     """
     capabilities = _capabilities(features, _minor(api_version))
     if external:
@@ -147,7 +147,7 @@ def towards_ecs(
 
 
 def _capabilities(features: Features, minor: int) -> list[str]:
-    """Return what means the same to every control, with engine API ``1.<minor>``."""
+    """Return capabilities that mean the same to every control, for engine API ``1.<minor>``."""
     names = [f"{_PREFIX}docker-remote-api.1.{m}" for m in _REMOTE_API_MINORS if m <= minor]
     names += _logging(features.logging_drivers, minor)
     names += [_SHORT + name for name in _ALWAYS]
@@ -186,9 +186,9 @@ def _logging(drivers: Iterable[str], minor: int) -> list[str]:
 
 
 def _volume_plugins(plugins: Iterable[str]) -> list[str]:
-    """A plugin of the newest tag is asked for with the tag and without it."""
+    """Return attributes of plugins; one tagged ``latest`` is listed with and without the tag."""
     tagged = [name for plugin in plugins for name in {plugin, plugin.removesuffix(_LATEST)}]
-    # No name of an attribute has a colon.
+    # Attribute names cannot contain colons.
     names = sorted(f"{_SHORT}docker-plugin.{name.replace(':', '.')}" for name in tagged)
     return [name for name in names if _NAME.fullmatch(name)]
 
@@ -199,7 +199,7 @@ def _minor(api_version: str) -> int:
 
 
 def checked(custom: Mapping[str, str]) -> dict[str, str]:
-    """Return ``ECS_INSTANCE_ATTRIBUTES`` as they are, if ECS accepts them; raises ``ConfigError``."""
+    """Return ``ECS_INSTANCE_ATTRIBUTES`` unchanged; raise ``ConfigError`` if ECS refuses them."""
     for name, value in custom.items():
         if not _NAME.fullmatch(name):
             text = f"ECS_INSTANCE_ATTRIBUTES: the name {name!r} must be 1 to 128 letters, digits or _ . / -"
@@ -207,7 +207,7 @@ def checked(custom: Mapping[str, str]) -> dict[str, str]:
         if not _VALUE.fullmatch(value) or value != value.strip():
             text = (
                 f"ECS_INSTANCE_ATTRIBUTES: the value {value!r} of {name!r} must be at most 128"
-                " letters, digits, spaces or _ . : / @ -, without spaces at its ends"
+                " letters, digits, spaces or _ . : / @ -, without spaces at either end"
             )
             raise ConfigError(text)
     return dict(custom)

@@ -1,11 +1,11 @@
-"""The NVIDIA GPUs of the host, asked of the driver through NVML.
+"""The NVIDIA GPUs of the host, read from the driver through NVML.
 
-Touches: ``pynvml`` (imported only when somebody asks) and through it the driver library. Never
-fails: a host without a GPU is an ordinary host (one debug line), a driver that is broken or does
-not answer is a warning, and in both cases the host offers no GPU.
+Uses ``pynvml`` (imported on first use) and through it the driver library. Never fails: a host without
+a GPU is normal (one debug line), and a driver that is broken or does not answer causes a warning. In
+both cases the host offers no GPU.
 
-Source: Amazon ECS init 1.105.1 reads the driver version and the UUID of each device, and leaves
-out a device that does not answer.
+Source: Amazon ECS init 1.105.1 reads the driver version and the UUID of each device, and skips
+devices that do not answer.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 NVML_LIMIT_S = 20.0
-"""First contact loads kernel modules and may take seconds on a host with eight devices."""
+"""The first call loads kernel modules and may take seconds on a host with eight devices."""
 
 
 class GpuReport(Struct, frozen=True, kw_only=True):
-    """The usable GPUs and the driver that serves them."""
+    """The usable GPUs and their driver."""
 
     gpus: tuple[Gpu, ...] = ()
     driver_version: str = ""
     trouble: str = ""
-    """Why GPUs that may be there cannot be offered; empty when nothing is wrong."""
+    """Why existing GPUs cannot be offered; empty if nothing is wrong."""
 
 
 async def read_gpus(*, limit_s: float = NVML_LIMIT_S) -> GpuReport:
-    """Ask the driver for its GPUs; an empty report when there are none.
+    """Ask the driver for its GPUs; return an empty report if there are none.
 
-    The calls run in a thread of their own. When they pass ``limit_s`` the thread is left behind (a
-    hung driver cannot be interrupted) and does not keep the process from ending.
+    The calls run in their own thread. If they exceed ``limit_s``, the thread is left behind (a hanging
+    driver cannot be interrupted) and does not keep the process from ending.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[GpuReport] = loop.create_future()
@@ -64,7 +64,7 @@ async def read_gpus(*, limit_s: float = NVML_LIMIT_S) -> GpuReport:
     except TimeoutError:
         report = GpuReport(trouble=f"the NVIDIA driver did not answer within {limit_s:g} s")
     if report.trouble:
-        _log.warning("no GPU can be offered", cause=report.trouble, mend="check `nvidia-smi`")
+        _log.warning("GPUs cannot be offered", cause=report.trouble, mend="check `nvidia-smi`")
     elif not report.gpus:
         _log.debug("this host has no NVIDIA GPU")
     return report
@@ -74,15 +74,15 @@ def _ask_driver() -> GpuReport:
     try:
         nvml = importlib.import_module("pynvml")
         return survey(nvml)
-    except Exception as error:  # noqa: BLE001 - whatever a driver library does, the host still runs
+    except Exception as error:  # noqa: BLE001 - a failing driver library must not stop the host
         return GpuReport(trouble=f"{type(error).__name__}: {error}")
 
 
 def survey(nvml: ModuleType | Any) -> GpuReport:
-    """List the devices through an NVML binding; blocks while the driver works.
+    """List the devices through an NVML binding. Blocks.
 
     Args:
-        nvml: the ``pynvml`` module, or anything with its functions.
+        nvml: the ``pynvml`` module, or an object with the same functions.
     """
     try:
         nvml.nvmlInit()
@@ -95,7 +95,7 @@ def survey(nvml: ModuleType | Any) -> GpuReport:
         devices = [_device(nvml, index) for index in range(count)]
         gpus = tuple(device for device in devices if device is not None)
         if count and not gpus:
-            return GpuReport(trouble=f"none of {count} GPUs answers")
+            return GpuReport(trouble=f"none of the {count} GPUs answers")
         version = _text(nvml.nvmlSystemGetDriverVersion()) if gpus else ""
         return GpuReport(gpus=gpus, driver_version=version)
     except nvml.NVMLError as error:
@@ -110,15 +110,15 @@ def _device(nvml: ModuleType | Any, index: int) -> Gpu | None:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
         uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     except nvml.NVMLError as error:
-        _log.warning("a GPU does not answer and is left out", index=index, cause=str(error))
+        _log.warning("a GPU does not answer; skipping it", index=index, cause=str(error))
         return None
     name, memory_mib = "", 0
-    with contextlib.suppress(nvml.NVMLError):  # names and sizes are for people; the UUID suffices
+    with contextlib.suppress(nvml.NVMLError):  # name and size are optional; the UUID is enough
         name = _text(nvml.nvmlDeviceGetName(handle))
         memory_mib = int(nvml.nvmlDeviceGetMemoryInfo(handle).total) // MIB
     return Gpu(uuid=uuid, name=name, memory_mib=memory_mib)
 
 
 def _text(value: bytes | str) -> str:
-    """Older bindings answer with bytes."""
+    """Return a string; older bindings return bytes."""
     return value.decode(errors="replace") if isinstance(value, bytes) else value

@@ -1,8 +1,8 @@
-"""What this host has and who it is, read once at start.
+"""The resources and identity of this host, read once at start.
 
-Touches: ``/proc``, ``/etc/os-release``, ``/etc/machine-id``, ``/sys/fs/cgroup`` (reads only) and
-the GPU driver when GPUs are wanted. A fact that cannot be read is left empty, since none of them
-is needed to run a task; only a reserve that leaves no memory is an error (``ConfigError``).
+Reads ``/proc``, ``/etc/os-release``, ``/etc/machine-id`` and ``/sys/fs/cgroup``, and asks the GPU
+driver if GPUs are enabled. A fact that cannot be read is left empty, because no task needs it. Only a
+reserve that leaves no memory is an error (``ConfigError``).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ async def read_host(
     """Read everything that the instance registers with.
 
     Args:
-        reserved_memory_mib: ``ECS_RESERVED_MEMORY``, kept back from tasks.
+        reserved_memory_mib: ``ECS_RESERVED_MEMORY``, which tasks cannot use.
         reserved_tcp: TCP ports that no task may publish.
         reserved_udp: UDP ports that no task may publish.
-        gpu_enabled: ask the NVIDIA driver; without it the host offers no GPU.
-        engine_info: the engine, as it described itself.
+        gpu_enabled: ask the NVIDIA driver; if False, the host offers no GPU.
+        engine_info: the engine's description of itself.
         root: where ``proc``, ``etc`` and ``sys`` are; for tests.
 
     Raises:
-        ConfigError: the reserve is not smaller than the memory of the host.
+        ConfigError: the reserve leaves no memory for tasks.
     """
     gpus = await read_gpus() if gpu_enabled else GpuReport()
     found = await asyncio.to_thread(_survey, root)
@@ -71,14 +71,14 @@ async def read_host(
 
 
 def architecture_name(machine: str) -> str:
-    """Return the name ECS uses for a machine type of ``uname``; an unknown one is kept."""
+    """Return ECS's name for a machine type of ``uname``; an unknown type is returned unchanged."""
     return _ARCHITECTURES.get(machine, machine)
 
 
 def os_family(os_release: str) -> str:
-    """Return ``<id>_<version>`` of the text of an ``os-release`` file, for example ``debian_12``.
+    """Return ``<id>_<version>`` from the text of an ``os-release`` file, for example ``debian_12``.
 
-    A distribution without versions gives its bare id, a file without an id gives ``linux``.
+    Returns only the id for a distribution without versions, and ``linux`` for a file without an id.
     """
     fields: dict[str, str] = {}
     for line in os_release.splitlines():
@@ -93,8 +93,8 @@ def os_family(os_release: str) -> str:
 def cgroup_version(cgroup_root: Path) -> int:
     """Return 2 for the unified hierarchy and 1 for split controllers.
 
-    A hybrid host mounts the unified tree beside the controllers (``unified/``); its controllers are
-    version 1, and so are the files that limits and figures live in.
+    A hybrid host also mounts the unified tree (``unified/``), but its controllers, with the files for
+    limits and metrics, are version 1.
     """
     return 2 if (cgroup_root / "cgroup.controllers").exists() else 1
 

@@ -1,20 +1,19 @@
-"""Who holds what of the host, who waits for it, and in what order the waiting are admitted.
+"""Which tasks hold resources of the host, which wait for them, and who is admitted next.
 
 Pure and synchronous: no I/O, no clock of its own, no locking; one owner calls it on the event loop.
 
-The rule of admission
-=====================
+Admission rule
+==============
 
-Waiting tasks are looked at oldest first, all of them, and each one that fits is admitted; a large
-task at the head does not hold up small ones behind it. So that it does not starve either: once
-the oldest waiter has waited longer than ``age_limit_s``, room is kept for it. From then on a
-younger task is admitted only if it fits now *and* fits on the host together with the kept task and
-everything else admitted past it. What the kept task needs is therefore free as soon as the tasks
-that ran before it aged have ended, whoever came later. One task at a time has room kept; the next
-oldest follows it.
+All waiting tasks are checked, oldest first, and each task that fits is admitted. A large task at the
+head does not block small ones behind it. To prevent starvation, room is reserved for the oldest
+waiter once it has waited longer than ``age_limit_s``. From then on, a younger task is admitted only if
+it fits now *and* fits on the host together with the oldest waiter and all other tasks admitted past
+it. So the resources of the oldest waiter are free as soon as the tasks that ran before have ended,
+regardless of later tasks. Room is reserved for one task at a time; the next oldest follows.
 
 Source of totals and needs: Amazon ECS agent 1.105.1, ``agent/engine/host_resource_manager.go``.
-There the head of the queue blocks everybody behind it; here it does not.
+There the head of the queue blocks all tasks behind it; here it does not.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     from agent.model.resources import HostResources
 
 AGE_LIMIT_S = 60.0
-"""Longer than most tasks take to stop (30 s) plus the launch of what follows them."""
+"""Longer than most tasks take to stop (30 s) plus the launch of the next task."""
 
 _PORTS = 65535
 
@@ -40,11 +39,11 @@ class _Waiter(NamedTuple):
     needs: Needs
     since: float
     never: str | None
-    """Why this host can never run it."""
+    """Why this host can never run it, if so."""
 
 
 class _Account:
-    """Sums and owners of what a group of tasks needs; adding and removing are exact inverses."""
+    """Totals and owners of the needs of a group of tasks; ``remove`` exactly reverses ``add``."""
 
     def __init__(self) -> None:
         self.cpu_units = 0
@@ -78,10 +77,10 @@ class _Account:
 
 
 class Ledger:
-    """Books the host's CPU, memory, fixed ports and GPUs to tasks.
+    """Assigns the host's CPU, memory, fixed ports and GPUs to tasks.
 
-    Every method may be repeated with the same task without harm. Times are seconds of one clock, the
-    caller's; one that is never set keeps ages true.
+    Every method is idempotent per task. Times are in seconds of the caller's clock; use a monotonic
+    clock to keep ages correct.
     """
 
     def __init__(self, host: HostResources, *, age_limit_s: float = AGE_LIMIT_S) -> None:
@@ -92,29 +91,29 @@ class Ledger:
         self._used = _Account()
         self._waiting: dict[str, _Waiter] = {}
         self._kept_for = ""
-        """The waiter that room is kept for, or empty."""
+        """The waiter for which room is reserved, or empty."""
         self._kept = _Account()
-        """The needs of that waiter and of every task admitted past it that still lives."""
+        """The needs of that waiter and of the tasks admitted past it that still run."""
         self._passed: set[str] = set()
-        """The tasks admitted past it that still live."""
+        """The tasks admitted past it that still run."""
 
     def request(self, task_arn: str, needs: Needs, now: float) -> None:
-        """Put a task into the queue; one that waits or holds already keeps its place.
+        """Add a task to the queue; a task that already waits or was admitted keeps its place.
 
-        Ask ``impossible`` first: a task that can never run is never admitted.
+        Check ``impossible`` first: a task that can never run is never admitted.
         """
         if task_arn not in self._held and task_arn not in self._waiting:
             never = self.impossible(needs)
             self._waiting[task_arn] = _Waiter(_no_less_than_nothing(needs), now, never)
 
     def restore(self, task_arn: str, needs: Needs) -> None:
-        """Book a task that runs already, whether or not it fits: it cannot be denied any more."""
+        """Register a task that already runs, even if it does not fit: it cannot be refused now."""
         self._forget_waiter(task_arn)
         if task_arn not in self._held:
             self._book(task_arn, _no_less_than_nothing(needs))
 
     def release(self, task_arn: str) -> None:
-        """Give back what a task holds, or its place in the queue; unknown tasks are ignored."""
+        """Release what a task holds, or its place in the queue; unknown tasks are ignored."""
         self._forget_waiter(task_arn)
         needs = self._held.pop(task_arn, None)
         if needs is None:
@@ -125,10 +124,10 @@ class Ledger:
             self._kept.remove(task_arn, needs)
 
     def admit(self, now: float) -> list[str]:
-        """Book every waiting task that may go now and return their ARNs, oldest first.
+        """Admit every waiting task that fits now, and return their ARNs, oldest first.
 
-        Call it after each ``request`` and ``release``; it needs no timer, since time alone never
-        makes room.
+        Call this after each ``request`` and ``release``. It needs no timer, because time alone never
+        frees resources.
         """
         admitted: list[str] = []
         for arn, waiter in list(self._waiting.items()):
@@ -146,14 +145,14 @@ class Ledger:
         return admitted
 
     def impossible(self, needs: Needs) -> str | None:
-        """Tell why this host can never run a task with these needs; None when it can.
+        """Return why this host can never run a task with these needs; None if it can.
 
-        A port or GPU that another task holds is not impossible: such a task waits.
+        A task that needs a port or GPU of another task is not impossible; it waits.
         """
         return next(self._never(needs), None)
 
     def wait_of(self, task_arn: str) -> Wait | None:
-        """Tell what a queued task waits for, since when; None when it does not wait."""
+        """Return what a queued task waits for, and since when; None if it does not wait."""
         waiter = self._waiting.get(task_arn)
         if waiter is None:
             return None
@@ -163,11 +162,11 @@ class Ledger:
         if lacks:
             what = ", and ".join(lacks.values())
             if task_arn == self._kept_for:
-                what += "; room is kept for it from now on"
+                what += "; room is reserved for it from now on"
         elif self._kept_for and self._kept_for != task_arn:
             lacks = {"behind": self._kept_for}
             what = (
-                f"its turn; room is kept for task {task_id(self._kept_for)},"
+                f"its turn; room is reserved for task {task_id(self._kept_for)},"
                 f" which has waited longer than {self._age_limit_s:g} s"
             )
         else:
@@ -175,9 +174,9 @@ class Ledger:
         return Wait(what=what, since=waiter.since, details=lacks)
 
     def used(self) -> list[ResourceView]:
-        """Return total and used of each resource, under the names that ECS gives them.
+        """Return the total and used amount of each resource, with ECS's names.
 
-        Reserved ports count as neither. After ``restore`` more may be used than there is.
+        Reserved ports are not counted. After ``restore``, more may be used than exists.
         """
         host, used = self._host, self._used
         return [
@@ -200,10 +199,10 @@ class Ledger:
             self._passed = set()
 
     def _keep_room_if_old(self, arn: str, waiter: _Waiter, now: float) -> None:
-        """Keep room for the first waiter of a pass that does not fit, if it is old enough.
+        """Reserve room for the first waiter of a pass that does not fit, if it is old enough.
 
-        The queue is in order of age and whoever stands before it was just admitted, so that this is
-        always the oldest.
+        The queue is ordered by age, and all tasks before it were just admitted, so this is always the
+        oldest.
         """
         if not self._kept_for and now - waiter.since > self._age_limit_s:
             self._kept_for = arn
@@ -248,7 +247,7 @@ class Ledger:
 
 
 def _fits(need: int, used: int, total: int) -> bool:
-    """A task that needs none of a resource is not held up where too much of it is used."""
+    """Tell whether a need fits; a need of 0 always does, even if the resource is overused."""
     return need == 0 or used + need <= total
 
 
@@ -262,7 +261,7 @@ def _items(needs: Needs) -> Iterator[tuple[str, int | str]]:
 
 
 def _no_less_than_nothing(needs: Needs) -> Needs:
-    """A negative need, which only a broken payload has, must not create room for others."""
+    """Return needs without negative values, which a bad payload may have, so none frees room."""
     if needs.cpu_units >= 0 and needs.memory_mib >= 0:
         return needs
     return Needs(

@@ -1,7 +1,7 @@
-"""Credentials of the roles of tasks: in memory, never on disk, never in a log.
+"""Role credentials of tasks: only in memory, never on disk, never in a log.
 
-Control gives them with a task and again before they expire; after a restart it gives all of them
-anew. Containers ask for them by an id, which stays the same over the life of their task. Pure; used
+Control sends them with a task and again before they expire; after a restart it sends all of them
+again. Containers request them by an id, which stays the same during the life of the task. Pure; used
 from one event loop.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/credentials`` (behaviour of its manager).
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from agent.model.payload import Credentials
 
 LIMIT: Final = 4096
-"""Credentials kept at once; beyond that those that were not renewed for the longest time go."""
+"""Maximum number of stored credentials; beyond that, the least recently renewed are dropped."""
 
 
 class RoleCredentials:
-    """What ``control.protocol.KeepCredentials`` asks for, and where containers' requests look."""
+    """Stores role credentials for containers; implements ``control.protocol.KeepCredentials``."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._by_id: dict[str, _Kept] = {}
 
     def keep(self, task_arn: str, role_type: str, credentials: Credentials) -> None:
-        """Keep or replace; ``role_type`` is ``TaskApplication`` or ``TaskExecution``.
+        """Store or replace; ``role_type`` is ``TaskApplication`` or ``TaskExecution``.
 
-        Ids that the task had before stay good until ``forget``: a container may still ask by them.
-        Credentials without an id are not kept, since nobody could ask for them.
+        Earlier ids of the task stay valid until ``forget``, because a container may still use them.
+        Credentials without an id are ignored, because nothing could request them.
         """
         credentials_id = credentials.credentials_id
         if not credentials_id:
             return
-        # Renewed ones go to the end: the first is always the one that was renewed the longest ago.
+        # Renewed ones go to the end, so the first is always the least recently renewed.
         self._by_id.pop(credentials_id, None)
         self._by_id[credentials_id] = _Kept(task_arn, role_type, credentials)
         while len(self._by_id) > self._limit:
@@ -46,12 +46,12 @@ class RoleCredentials:
         return kept.credentials if kept is not None else None
 
     def role_type(self, credentials_id: str) -> str:
-        """Return which role of its task an id is for; empty for an unknown one."""
+        """Return the role type of an id; empty for an unknown id."""
         kept = self._by_id.get(credentials_id)
         return kept.role_type if kept is not None else ""
 
     def forget(self, task_arn: str, role_type: str = "") -> None:
-        """Drop what a task had, of one role or of both. Safe to repeat."""
+        """Drop the credentials of a task, for one role or both. Idempotent."""
         gone = [
             credentials_id
             for credentials_id, kept in self._by_id.items()
@@ -68,7 +68,7 @@ class RoleCredentials:
 
 
 class _Kept:
-    """Not shown by anything: no text of its own."""
+    """Has no ``repr`` that shows the credentials."""
 
     __slots__ = ("credentials", "role_type", "task_arn")
 

@@ -1,11 +1,11 @@
-"""What the agent asks of a container engine; the rest of the agent knows no more than this.
+"""What the agent requires of a container engine; the rest of the agent uses only this.
 
 Rules for every implementation:
 
 - Every call has its own deadline and raises ``EngineTimeout`` when it passes. A timeout or
   ``EngineUnavailable`` says nothing about the outcome; only ``NoSuchContainer`` means gone.
 - Every call may be repeated. ``start`` of a running and ``stop`` of a stopped container succeed.
-- Cancelling a call returns at once; the engine may still carry it out.
+- Cancelling a call returns at once; the engine may still execute it.
 - Nothing blocks the event loop, and no call waits behind a slow pull or a log follower.
 """
 
@@ -26,7 +26,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
 
     version: str
     api_version: str
-    """The version spoken from now on: the newest that both sides know."""
+    """The negotiated version: the newest that both sides support."""
     cgroup_driver: str
     """``cgroupfs`` or ``systemd``."""
     cgroup_version: int
@@ -34,7 +34,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     security_options: tuple[str, ...] = ()
     runtimes: tuple[str, ...] = ()
     volume_plugins: tuple[str, ...] = ()
-    """Drivers of volumes that the engine has, ``local`` among them."""
+    """The engine's volume drivers, including ``local``."""
     live_restore: bool = False
 
 
@@ -49,7 +49,7 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     """``created``, ``running``, ``paused``, ``restarting``, ``exited``, ``dead``."""
     pid: int = 0
     exit_code: int | None = None
-    """None while it has never run or is running."""
+    """None if it has never run or is running."""
     oom_killed: bool = False
     error: str = ""
     created_at: float = 0.0
@@ -58,6 +58,8 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     health: Health = Health.UNKNOWN
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    cut_off_from: str = ""
+    """The network that it was made for and is not in, because somebody disconnected it."""
 
 
 class ContainerSummary(Struct, frozen=True, kw_only=True):
@@ -67,6 +69,8 @@ class ContainerSummary(Struct, frozen=True, kw_only=True):
     name: str
     state: str
     labels: dict[str, str] = field(default_factory=dict)
+    cut_off_from: str = ""
+    """As in ``ContainerState``; also set where a container was made without any network."""
 
 
 class ImageInfo(Struct, frozen=True, kw_only=True):
@@ -78,11 +82,11 @@ class ImageInfo(Struct, frozen=True, kw_only=True):
 
 
 class EngineEvent(Struct, frozen=True, kw_only=True):
-    """Something that happened to a container; a hint, never the truth itself.
+    """Something that happened to a container; only a hint.
 
     ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``,
-    ``health_status`` (with ``health``), or ``relist``: events were or may have been missed, so that
-    everything must be listed anew.
+    ``health_status`` (with ``health``), ``disconnect`` (from a network, without labels; also sent when
+    a container ends), or ``relist``: events may have been missed, so everything must be listed again.
     """
 
     action: str
@@ -108,7 +112,7 @@ class ContainerEngine(Protocol):
     """A container engine reached over its API."""
 
     async def connect(self) -> EngineInfo:
-        """Negotiate the API version and describe the engine; may be called again any time."""
+        """Negotiate the API version and describe the engine; may be repeated at any time."""
 
     async def ping(self, *, limit_s: float = 5.0) -> None:
         """Return when the engine answers; raises ``EngineUnavailable`` or ``EngineTimeout``."""
@@ -118,7 +122,7 @@ class ContainerEngine(Protocol):
     ) -> str:
         """Create a container and return its id.
 
-        ``body`` is that of ``POST /containers/create`` (``HostConfig`` inside). Raises
+        ``body`` is the body of ``POST /containers/create``, including ``HostConfig``. Raises
         ``NameConflict``, ``NoSuchImage``, ``NoSuchContainer`` (a namespace to join is gone) or
         ``EngineRefused``.
         """
@@ -129,7 +133,7 @@ class ContainerEngine(Protocol):
     async def stop_container(
         self, container_id: str, *, timeout_s: int, limit_s: float = 120.0
     ) -> None:
-        """Send the stop signal, kill after ``timeout_s``; a stopped or absent one is success.
+        """Send the stop signal and kill after ``timeout_s``; a stopped or absent one is success.
 
         The deadline of the call is ``timeout_s + limit_s``.
         """
@@ -142,13 +146,21 @@ class ContainerEngine(Protocol):
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""
 
+    async def connect_network(
+        self, network: str, container_id: str, *, limit_s: float = 60.0
+    ) -> None:
+        """Connect a container to a network, by its name; one that is connected is success.
+
+        Raises ``NoSuchContainer`` or ``EngineRefused``.
+        """
+
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:
-        """List containers, stopped ones too, that carry all labels (None: with any value)."""
+        """List containers, including stopped ones, with all labels (None means any value)."""
 
     async def inspect_image(self, reference: str) -> ImageInfo:
-        """Return an image of this host; raises ``NoSuchImage``."""
+        """Return a local image; raises ``NoSuchImage``."""
 
     async def pull_image(
         self,
@@ -159,15 +171,15 @@ class ContainerEngine(Protocol):
         limit_s: float = 7200.0,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
-        """Pull an image; ``limit_s`` for the whole, ``inactivity_s`` without any progress.
+        """Pull an image; ``limit_s`` limits the whole pull, ``inactivity_s`` time without progress.
 
-        Raises ``NoSuchImage`` (the registry says so) or ``EngineRefused`` with the engine's text.
+        Raises ``NoSuchImage`` (according to the registry) or ``EngineRefused`` with the engine's text.
         """
 
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
     ) -> str:
-        """Ask the registry for ``sha256:...`` of a reference; raises as ``pull_image``."""
+        """Ask the registry for the ``sha256:...`` digest of a reference; raises like ``pull_image``."""
 
     async def tag_image(self, source: str, reference: str) -> None:
         """Give an image another name; ``reference`` is ``repository:tag``."""
@@ -195,16 +207,16 @@ class ContainerEngine(Protocol):
         """Tell whether a volume exists."""
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Yield events for ever, across reconnects; never raises.
+        """Yield events forever, across reconnects; never raises.
 
-        A lost stream is resumed from the last event seen. ``relist`` comes first after the first
+        A lost stream is resumed from the last event seen. ``relist`` comes first, after the first
         connection and after every gap.
         """
 
     def logs(
         self, container_id: str, *, tail: int | None = None, follow: bool = False
     ) -> AsyncIterator[bytes]:
-        """Yield stdout and stderr of a container as they were written."""
+        """Yield stdout and stderr of a container as written."""
 
     async def close(self) -> None:
         """End all streams and threads; calls in flight fail with ``EngineUnavailable``."""

@@ -1,1 +1,1 @@
-"""The service manager: readiness, watchdog, what a reload changed."""
+"""The service manager: readiness, watchdog and reload."""

@@ -2,13 +2,13 @@
 
 ::
 
-    serve(settings, turn) ──SIGHUP──► settings read anew ─┬─ bad, or the same: serve on
-            │                                             └─ other ones: end this turn, begin the next
-            ├─ fails before it has settled, with new settings ──► the old ones are put back
-            └─SIGTERM──► ended, once; what comes later must not cut the clean-up short
+    serve(settings, turn) ──SIGHUP──► read settings again ─┬─ bad or unchanged: continue
+            │                                              └─ changed: end this turn, start the next
+            ├─ fails with new settings before it has settled ──► restore the old settings
+            └─SIGTERM──► end, once; later signals must not cut the clean-up short
 
-A turn is everything that was built from one set of settings. Reads no file itself; what serves, what
-reads and what takes on the settings of the log are given by the daemon.
+A turn is everything that was built from one set of settings. This module reads no file itself: the
+daemon passes the functions that serve, read settings and configure the log.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.service.notify import Notifier
 
 END_LIMIT_S: Final = 120.0
-"""A turn that takes longer to end is stuck; an engine that hangs holds it up for half a minute."""
+"""A turn that takes longer to end is stuck; a hanging engine delays the end by half a minute."""
 
 _log = structlog.get_logger(__name__)
 
@@ -39,33 +39,33 @@ class Serve(Protocol):
     """Builds everything from settings and runs it until cancelled."""
 
     def __call__(self, settings: Settings, turn: Turn) -> Coroutine[None, None, None]:
-        """Serve; calls ``turn.ready`` and ``turn.settle`` on the way."""
+        """Serve; call ``turn.ready`` and ``turn.settle`` on the way."""
 
 
 class Turn:
-    """One stretch of serving under the same settings."""
+    """One period of serving with the same settings."""
 
     def __init__(
         self, settings: Settings, notifier: Notifier, *, fallback: Settings | None = None
     ) -> None:
         self.settings = settings
         self.fallback = fallback
-        """The settings to go back to when these turn out to be bad; None: there are none."""
+        """The settings to go back to if these turn out to be bad, if any."""
         self.successor: Settings | None = None
-        """What is served with next, so that it need not be torn down; None: nothing is."""
+        """The settings of the next turn, if any; what both turns share need not be torn down."""
         self.is_ready = False
         self.settled = False
         self.task: asyncio.Task[None]
         self._notifier = notifier
 
     def ready(self) -> None:
-        """Start-up is over, or cannot go on before somebody else acts; may be called again."""
+        """Report that start-up is complete or waits for another party; may be called again."""
         if not self.is_ready:
             self.is_ready = True
             self._notifier.ready()
 
     def settle(self) -> None:
-        """Everything was built from these settings and runs: there is no way back to older ones."""
+        """Commit to these settings: everything was built and runs, so there is no fallback."""
         self.fallback = None
         self.settled = True
         self.ready()
@@ -76,11 +76,11 @@ class Life:
 
     Args:
         serve: what a turn does.
-        reread: reads the settings anew; blocks, raises ``ConfigError``.
-        adopt: makes the log follow new settings; blocks, raises ``ConfigError``.
-        notifier: the line to the service manager.
-        hung_up: tells whether the terminal that the process was started on is gone: SIGHUP means
-            that, then, and not a reload.
+        reread: reads the settings again; blocks, raises ``ConfigError``.
+        adopt: applies new settings to the log; blocks, raises ``ConfigError``.
+        notifier: the connection to the service manager.
+        hung_up: tells whether the process has lost its terminal; then SIGHUP means that, and not a
+            reload.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Life:
         self._asked = False
 
     async def run(self, settings: Settings) -> None:
-        """Serve until told to leave.
+        """Serve until ``leave`` is called.
 
         Raises:
             AgentError: serving failed, by itself or within a group.
@@ -132,23 +132,23 @@ class Life:
             await asyncio.wait([turn.task])
 
     def leave(self) -> None:
-        """End; returns at once. Only the first call counts.
+        """Start to end; returns at once. Only the first call has an effect.
 
-        A second signal comes easily: a service manager signals parent and child, a dying parent
-        signals once per thread.
+        More than one signal is common: a service manager signals parent and child, and a dying
+        parent signals once per thread.
         """
         self._leaving.set()
         self._news.set()
 
     def hang_up(self) -> None:
-        """Do what SIGHUP means here."""
+        """Handle SIGHUP: reload, or leave if the terminal is gone."""
         if self._hung_up():
             self.leave()
         else:
             self.reload()
 
     def reload(self) -> None:
-        """Read the settings anew; returns at once. Calls during a reload make one more."""
+        """Read the settings again; returns at once. Calls during a reload cause one more reload."""
         self._asked = True
         self._news.set()
 
@@ -159,7 +159,7 @@ class Life:
         return turn
 
     async def _reload(self, turn: Turn) -> Turn:
-        """Return the turn that serves from here on: this one, or the next."""
+        """Return the turn that serves from now on: this one or the next."""
         if turn.is_ready:
             self._notifier.reloading()
         new = await self._new_settings(turn)
@@ -168,17 +168,17 @@ class Life:
                 self._notifier.ready()
             return turn
         turn.successor = new
-        with self.promise.within(END_LIMIT_S, "ending what the old settings built"):
+        with self.promise.within(END_LIMIT_S, "shutting down the old settings' parts"):
             error = await _end(turn)
         self.promise.rest()
         if error is not None:
-            _log.warning("not everything ended in order", error="; ".join(_texts(error)))
+            _log.warning("shutdown of the old settings had errors", error="; ".join(_texts(error)))
         if self._leaving.is_set():
             return turn
         return self._begin(new, fallback=turn.settings if turn.settled else turn.fallback)
 
     async def _new_settings(self, turn: Turn) -> Settings | None:
-        """Return settings that differ from the turn's and can be logged with; else None."""
+        """Return the new settings if they differ from the turn's and the log accepts them, or None."""
         try:
             new = await asyncio.to_thread(self._reread)
             changes = difference(turn.settings, new)
@@ -186,29 +186,29 @@ class Life:
                 await asyncio.to_thread(self._adopt, new)
         except ConfigError as error:
             for problem in str(error).splitlines():
-                _log.error("settings not reloaded, the old ones stay", problem=problem)
+                _log.error("settings not reloaded; the old ones stay in use", problem=problem)
             return None
         if not changes:
-            _log.info("settings reloaded: no difference")
+            _log.info("settings reloaded: no changes")
             return None
         for change in changes:
             _log.info("setting changed", variable=change.variable, old=change.old, new=change.new)
         return new
 
     async def _put_back(self, turn: Turn) -> Turn:
-        """Begin anew with the settings before, when the new ones have failed; else raise."""
+        """Start again with the previous settings if the new ones failed; otherwise raise."""
         error = None if turn.task.cancelled() else turn.task.exception()
         if turn.fallback is None or not isinstance(error, Exception):
             raise error or RuntimeError("serving ended by itself")
         _log.error(
-            "the new settings do not work, the old ones are put back",
+            "the new settings do not work; restoring the old ones",
             error="; ".join(_texts(error)),
             exc_info=None if _is_ours(error) else error,
         )
         try:
             await asyncio.to_thread(self._adopt, turn.fallback)
         except ConfigError as trouble:
-            _log.error("the log goes on as it is", error=str(trouble))
+            _log.error("log settings not restored; the log stays as it is", error=str(trouble))
         return self._begin(turn.fallback)
 
     async def _leave(self, turn: Turn) -> None:
@@ -216,11 +216,11 @@ class Life:
         error = await _end(turn)
         if error is not None:
             raise error
-        _log.info("stopping; tasks run on")
+        _log.info("stopping; tasks keep running")
 
 
 async def _end(turn: Turn) -> BaseException | None:
-    """Cancel a turn and return when it has cleaned up, with what failed in that."""
+    """Cancel a turn, wait for its clean-up, and return the error of the clean-up, if any."""
     turn.task.cancel()
     await asyncio.wait([turn.task])
     return None if turn.task.cancelled() else turn.task.exception()

@@ -1,8 +1,8 @@
-"""What the agent tells the service manager, in systemd's notification protocol.
+"""Messages to the service manager, in systemd's notification protocol.
 
-One datagram per message to the Unix socket named by ``NOTIFY_SOCKET``. Without that variable nothing
-happens at all. Never blocks and never raises: a message that cannot be delivered is dropped, because
-no service manager is worth the agent's tasks.
+Sends one datagram per message to the Unix socket in ``NOTIFY_SOCKET``. Without that variable it does
+nothing. Never blocks and never raises: a message that cannot be delivered is dropped, because the
+agent's tasks matter more.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 _STATUS_LIMIT: Final = 400
-"""Characters of a status line that are shown; ``systemctl status`` is read on a terminal."""
+"""Maximum length of a status line; ``systemctl status`` shows it on a terminal."""
 
 
 class Notifier:
-    """A line to the service manager.
+    """The connection to the service manager.
 
     Args:
         address: path of the socket, or ``@name`` for an abstract one; empty for no manager.
-        watchdog_s: how long the manager waits for ``alive`` before it ends the process; 0 for ever.
+        watchdog_s: how long the manager waits for ``alive`` before it ends the process; 0 means
+            forever.
     """
 
     def __init__(self, address: str = "", *, watchdog_s: float = 0.0) -> None:
@@ -37,10 +38,9 @@ class Notifier:
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Notifier:
-        """Make one from the variables that the manager has set, and remove them.
+        """Create a notifier from the manager's variables, and remove them from ``environ``.
 
-        Removed, because they are for this process alone: a child that inherited them could speak in
-        its name.
+        They are only for this process: a child that inherited them could send messages in its name.
         """
         address = environ.pop("NOTIFY_SOCKET", "")
         limit_us = environ.pop("WATCHDOG_USEC", "")
@@ -49,11 +49,11 @@ class Notifier:
         return cls(address, watchdog_s=int(limit_us) / 1e6 if meant else 0.0)
 
     def ready(self) -> None:
-        """The agent is up, or up again after a reload."""
+        """Report that the agent is up, or up again after a reload."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Say in one line how the agent stands; the same line again is not sent."""
+        """Send the agent's state in one line; an unchanged line is not sent again."""
         line = escapes.shown(" ".join(text.split()))
         if len(line) > _STATUS_LIMIT:
             line = f"{line[: _STATUS_LIMIT - 1]}…"
@@ -62,15 +62,15 @@ class Notifier:
             self._send(f"STATUS={line}")
 
     def reloading(self) -> None:
-        """Settings are being read anew; ``ready`` ends it."""
+        """Report that the agent reloads its settings; ``ready`` ends this state."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """The agent is on its way out."""
+        """Report that the agent is stopping."""
         self._send("STOPPING=1")
 
     def alive(self) -> None:
-        """Put the watchdog off for another ``watchdog_s``."""
+        """Feed the watchdog, which then waits for another ``watchdog_s``."""
         self._send("WATCHDOG=1")
 
     def _send(self, message: str) -> None:

@@ -1,4 +1,4 @@
-"""What a reload changes: the difference between two sets of settings, fit for a log. Pure."""
+"""What a reload changes: the difference between two sets of settings, ready to log. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 NOTHING: Final = "(none)"
 _SHOWN: Final = 200
-"""Characters of a value that are worth a log line."""
+"""Maximum length of a value in a log line."""
 
 
 class Change(NamedTuple):
-    """One setting that has another value than before, in words."""
+    """One setting that changed, with both values as text."""
 
     variable: str
     old: str
@@ -25,9 +25,9 @@ class Change(NamedTuple):
 
 
 def difference(old: Settings, new: Settings) -> list[Change]:
-    """Return what differs, in the order of the settings' table; secrets are masked.
+    """Return the changed settings in the order of the table, with secrets masked.
 
-    A secret that changed shows as changed all the same.
+    A changed secret is listed too.
     """
     changes = []
     for field_name, variable in variables().items():
@@ -35,14 +35,14 @@ def difference(old: Settings, new: Settings) -> list[Change]:
         if before == after:
             continue
         if isinstance(before, SecretText) or isinstance(after, SecretText):
-            after_text = "(another secret)" if before and after else _masked(after)
+            after_text = "(new secret)" if before and after else _masked(after)
             changes.append(Change(variable.name, _masked(before), after_text))
         elif variable.kind.holds_password:
             before, after = (
                 _shown(without_password(str(before))),
                 _shown(without_password(str(after))),
             )
-            after = f"{after} (another password)" if before == after else after
+            after = f"{after} (new password)" if before == after else after
             changes.append(Change(variable.name, before, after))
         else:
             changes.append(Change(variable.name, _shown(before), _shown(after)))

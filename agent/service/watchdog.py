@@ -1,15 +1,15 @@
-"""Feeds the service manager's watchdog, and only while everything that must move does.
+"""Feeds the service manager's watchdog, but only while all essential parts make progress.
 
 ::
 
-    event loop      runs the feeder: where it stands still, nothing is sent
-    control loop    promises before each wait when it will move again (``model.promise``)
-    state writer    answers a beat; an answer about a full disk is an answer
+    event loop      runs the feeder: if it stands still, nothing is sent
+    control loop    promises before each wait when it will progress again (``model.promise``)
+    state writer    answers a heartbeat; an error about a full disk is an answer too
 
-Waiting is not hanging: an engine or a control endpoint that is away for hours keeps no promise from
-being kept. When a part is stuck, one error line names it, the watchdog is left hungry, and the
-service manager ends the process with SIGABRT (``faulthandler`` writes all stacks then) and starts it
-anew. Also carries the one-line status, since it looks regularly anyway.
+Waiting is not hanging: promises are kept even if an engine or a control endpoint is down for hours. If
+a part is stuck, the agent logs one error that names it and stops feeding the watchdog. The service
+manager then ends the process with SIGABRT (``faulthandler`` writes all stacks) and restarts it. The
+watchdog also sends the one-line status, because it runs regularly anyway.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from agent.service.notify import Notifier
 
 LOOK_EVERY_S: Final = 10.0
-"""Longest time between two looks; a shorter watchdog shortens it."""
+"""Longest time between two checks; a shorter watchdog limit shortens it."""
 FEEDS_PER_LIMIT: Final = 3
-"""So that one late feed does no harm."""
+"""More than one, so that a late feed does no harm."""
 SOON_S: Final = 1.0
 WRITER_LIMIT_S: Final = 60.0
-"""A disk that takes longer to write one transaction is as good as gone."""
+"""A disk that takes longer to write one transaction counts as failed."""
 
 _log = structlog.get_logger(__name__)
 
 
 def overdue(promises: Iterable[Promise], now: float) -> list[Promise]:
-    """Return the promises that were not kept, the oldest first. Pure."""
+    """Return the broken promises, oldest first. Pure."""
     return sorted((p for p in promises if p.due < now), key=lambda p: p.due)
 
 
 class Watchdog:
-    """Looks after the parts of one process. Belongs to one event loop."""
+    """Monitors the parts of one process. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def holding(self, promises: Iterable[Promise]) -> Iterator[None]:
-        """Hold these to what they promise."""
+        """Monitor these promises inside the block."""
         held = list(promises)
         self._promises.extend(held)
         try:
@@ -78,7 +78,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def beating(self, beat: Callable[[], asyncio.Future[None]]) -> Iterator[None]:
-        """Ask the state writer for a sign of life at every look; one question at a time."""
+        """Request a heartbeat of the state writer at every check, one at a time."""
         self._beat = beat
         try:
             yield
@@ -88,7 +88,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def describing(self, describe: Callable[[], str]) -> Iterator[None]:
-        """Pass on what this returns as the status line, whenever it changes."""
+        """Send the text that ``describe`` returns as the status line, whenever it changes."""
         self._describe = describe
         try:
             yield
@@ -96,7 +96,7 @@ class Watchdog:
             self._describe = None
 
     async def run(self) -> None:
-        """Look and feed until cancelled."""
+        """Check and feed until cancelled."""
         late_s = 0.0
         while True:
             self.look(late_s)
@@ -105,29 +105,29 @@ class Watchdog:
             late_s = self._clock() - before - self._interval_s
 
     def report_soon(self) -> None:
-        """Pass on the status line in a moment, when what has just begun knows how it stands."""
+        """Send the status line in a moment, when newly started parts know their state."""
         asyncio.get_running_loop().call_later(SOON_S, self.report)
 
     def report(self) -> None:
-        """Pass on the status line now."""
+        """Send the status line now."""
         if self._describe is None:
             return
         try:
             line = self._describe()
-        except Exception as error:  # noqa: BLE001 - whatever it trips over, it must not end the feeding
+        except Exception as error:  # noqa: BLE001 - no error here may stop the feeding
             line = f"no status: {type(error).__name__}: {error}"
         self._notifier.status(f"stuck: {self._stuck}; {line}" if self._stuck else line)
 
     def look(self, late_s: float = 0.0) -> None:
-        """Look once, and feed the watchdog if all is well.
+        """Check once, and feed the watchdog if all is well.
 
         Args:
-            late_s: how much later than planned this look is. After the process stood still as a
-                whole (a paused machine, SIGSTOP), nobody could keep a promise: all get until the
-                next look.
+            late_s: how much later than planned this check is. If the whole process stood still (a
+                paused machine, SIGSTOP), no part could keep its promise, so all get time until the
+                next check.
         """
         if late_s > self._interval_s:
-            _log.warning("the agent stood still", seconds=round(late_s, 1))
+            _log.warning("the agent was suspended", seconds=round(late_s, 1))
             self._notifier.alive()
         else:
             self._judge(overdue([*self._promises, self._writer], self._clock()))
@@ -137,7 +137,7 @@ class Watchdog:
     def _judge(self, late: list[Promise]) -> None:
         if not late:
             if self._stuck:
-                _log.warning("the agent moves again", part=self._stuck)
+                _log.warning("part of the agent is no longer stuck", part=self._stuck)
             self._stuck = ""
             self._notifier.alive()
             return
@@ -151,9 +151,9 @@ class Watchdog:
                 stuck_s=round(now - worst.since, 1),
                 late_s=round(now - worst.due, 1),
                 others=", ".join(p.part for p in late[1:]),
-                consequence="the watchdog ends the agent; tasks run on"
+                consequence="the watchdog ends the agent; tasks keep running"
                 if self._notifier.watchdog_s
-                else "restart the agent; tasks run on",
+                else "restart the agent; tasks keep running",
             )
             self._stuck = worst.part
 

@@ -152,6 +152,14 @@ class Store:
         """
         return self._write(batch.ops, durable=True)
 
+    def note(self, batch: Batch) -> None:
+        """Write a batch along with the next one that is durable, or soon after; returns at once.
+
+        For what is not worth waiting for, and may be older than it was after a crash. A disk that
+        refuses it is told of as with every other write.
+        """
+        self._write(batch.ops, durable=False)
+
     def beat(self) -> asyncio.Future[None]:
         """Ask the writer for a sign of life; the answer is there when the thread has come to it.
 

@@ -18,9 +18,19 @@ if TYPE_CHECKING:
 
     from agent.control.protocol import TakeAssignments
     from agent.model.changes import TaskChange
-    from agent.model.wire import Assignments
+    from agent.model.wire import Assignments, HeldTask
     from agent.state import Store
     from tests.support.fake_control import FakeControl
+
+
+class NothingHeld:
+    """A host without tasks."""
+
+    def held(self, control_id: str) -> list[HeldTask]:
+        return []
+
+    def ended(self, control_id: str) -> list[TaskChange]:
+        return []
 
 
 class Host:
@@ -32,6 +42,10 @@ class Host:
         self.taken: list[Assignments] = []
         self.control_ids: list[str] = []
         self.known_tasks: list[str] = []
+        self.holds: list[HeldTask] = []
+        self.has_ended: list[TaskChange] = []
+        self.asked: list[str] = []
+        """The controls on whose behalf it was asked what is held."""
         self.cluster = "default"
         self.wait_s = 0.5
         self.call_s = 2.0
@@ -52,6 +66,13 @@ class Host:
             known_tasks=list(self.known_tasks),
         )
 
+    def held(self, control_id: str) -> list[HeldTask]:
+        self.asked.append(control_id)
+        return list(self.holds)
+
+    def ended(self, control_id: str) -> list[TaskChange]:
+        return list(self.has_ended)
+
     def client(self) -> LongPoll:
         return LongPoll(
             LongPollSettings(
@@ -69,6 +90,7 @@ class Host:
             self.store,
             self.describe,
             self.take,
+            self,
         )
 
     @contextlib.asynccontextmanager

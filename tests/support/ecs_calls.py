@@ -63,7 +63,7 @@ class ScriptedMetadata:
         self.on_asked(path)
         await asyncio.sleep(0)
         if not self.enabled:
-            raise AwsUnavailable("instance metadata is not asked on this host")
+            raise AwsUnavailable("instance metadata is not used on this host")
         value = self.values.get(path)
         if isinstance(value, list):
             value = value.pop(0) if len(value) > 1 else value[0]

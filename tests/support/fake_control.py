@@ -28,6 +28,7 @@ from agent.model.wire import (
     Changes,
     ChangesAnswer,
     ErrorBody,
+    Held,
     Register,
     Registered,
 )
@@ -60,6 +61,10 @@ class FakeControl:
         self.encodings: list[str] = []
         self.metrics: list[MetricsBatch] = []
         self.reject: Callable[[TaskChange], bool] = lambda change: False
+        self.went_back = False
+        """Whether agents are to say what they hold."""
+        self.calls: list[str] = []
+        """Every call that was served, by name, and ``told`` for the end of what is held."""
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.in_flight = 0
         self.most_in_flight = 0
@@ -80,6 +85,7 @@ class FakeControl:
                 web.post("/v1/instances", self._served("register", self._register)),
                 web.get("/v1/instances/{id}/assignments", self._served("poll", self._poll)),
                 web.post("/v1/instances/{id}/changes", self._served("changes", self._changes)),
+                web.post("/v1/instances/{id}/held", self._served("held", self._held)),
                 web.post("/v1/instances/{id}/metrics", self._served("metrics", self._metrics)),
                 web.delete("/v1/instances/{id}", self._served("leave", self._leave)),
             ]
@@ -136,6 +142,7 @@ class FakeControl:
         self, name: str, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def serve(request: web.Request) -> web.StreamResponse:
+            self.calls.append(name)
             fault = self.faults[name].popleft() if self.faults[name] else None
             if fault is not None:
                 if getattr(fault, "after_serving", False):
@@ -173,6 +180,7 @@ class FakeControl:
                 generation=self.generations[arn],
                 lease_s=self.lease_s,
                 control_id=self.control_id,
+                went_back=self.went_back,
             )
         )
 
@@ -223,6 +231,16 @@ class FakeControl:
             self.sent_at.setdefault(change.id, now)
             status = "rejected" if self.reject(change) else "ok"
             results.append(ChangeAnswer(id=change.id, status=status, message="because"))
+        return json(ChangesAnswer(results=results))
+
+    async def _held(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal(request):
+            return refusal
+        held = msgspec.json.decode(await request.read(), type=Held)
+        if held.last:
+            self.went_back = False
+            self.calls.append("told")
+        results = [ChangeAnswer(id=task.change.id, status="ok") for task in held.tasks]
         return json(ChangesAnswer(results=results))
 
     async def _metrics(self, request: web.Request) -> web.Response:

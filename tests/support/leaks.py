@@ -49,7 +49,7 @@ class HostSnapshot:
             namespaces=_namespaces(),
             links=links,
             addresses=addresses,
-            routes=frozenset(_lines("ip", "route", "show", "table", "all")),
+            routes=_routes(),
             firewall=_firewall(),
             cgroups=frozenset(str(p) for p in (*_CGROUPS.glob("ecs/*"), *_CGROUPS.glob("*/ecs/*"))),
             files=frozenset(str(p) for d in data_dirs for p in d.rglob("*") if not p.is_dir()),
@@ -126,6 +126,14 @@ def _listeners() -> frozenset[str]:
                 address, port = columns[1].split(":")
                 found.add(f"{name} {address} port {int(port, 16)}")
     return frozenset(found)
+
+
+def _routes() -> frozenset[str]:
+    """Return all routes but those that the engine's own bridge gets with its first container."""
+    routes = _lines("ip", "route", "show", "table", "all")
+    return frozenset(
+        r for r in routes if not ("dev docker0" in r and ("fe80::" in r or "ff00::" in r))
+    )
 
 
 def _lines(*command: str) -> list[str]:

@@ -52,6 +52,7 @@ class Box:
     started_at: float = 0.0
     finished_at: float = 0.0
     health: Health = Health.UNKNOWN
+    cut_off_from: str = ""
 
     @property
     def labels(self) -> dict[str, str]:
@@ -263,6 +264,7 @@ class MemoryEngine:
                 finished_at=box.finished_at,
                 health=box.health,
                 labels=box.labels,
+                cut_off_from=box.cut_off_from,
             )
 
         assert limit_s > 0
@@ -270,12 +272,29 @@ class MemoryEngine:
         assert isinstance(seen, ContainerState)
         return seen
 
+    async def connect_network(
+        self, network: str, container_id: str, *, limit_s: float = 60.0
+    ) -> None:
+        def work() -> None:
+            box = self._get(container_id)
+            assert box.cut_off_from in ("", network)
+            box.cut_off_from = ""
+
+        assert limit_s > 0
+        await self._call("connect", self._maybe(container_id), container_id, work)
+
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:
         def work() -> list[ContainerSummary]:
             return [
-                ContainerSummary(id=box.id, name=box.name, state=box.status, labels=box.labels)
+                ContainerSummary(
+                    id=box.id,
+                    name=box.name,
+                    state=box.status,
+                    labels=box.labels,
+                    cut_off_from=box.cut_off_from,
+                )
                 for box in self.boxes.values()
                 if all(
                     key in box.labels and value in (None, box.labels[key])
@@ -398,6 +417,17 @@ class MemoryEngine:
         if not quietly:
             self._emit("destroy", box)
 
+    def disconnect(self, container: str, *, quietly: bool = False) -> None:
+        """Take a container off its network behind the agent's back."""
+        box = self.box(container)
+        box.cut_off_from = "bridge"
+        if not quietly:
+            self._tell_disconnected(box)
+
+    def _tell_disconnected(self, box: Box) -> None:
+        for stream in self._streams:
+            stream.put_nowait(EngineEvent(action="disconnect", container_id=box.id))
+
     def relist(self) -> None:
         """Tell all streams that events were missed."""
         for stream in self._streams:
@@ -406,3 +436,4 @@ class MemoryEngine:
     def _end(self, box: Box, code: int) -> None:
         box.status, box.pid, box.exit_code, box.finished_at = "exited", 0, code, time.time()
         self._emit("die", box)
+        self._tell_disconnected(box)  # as the engine does whenever a container ends

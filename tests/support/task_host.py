@@ -12,6 +12,7 @@ import msgspec
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
+from agent.engine.reconnecting import Reconnecter
 from agent.engine.steps import StepSettings, Tools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import Progress
@@ -155,6 +156,7 @@ class TaskHost:
                 resolv_files=ResolvFiles(
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
+                reconnecter=Reconnecter(self.runtime),
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),

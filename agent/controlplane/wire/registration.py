@@ -11,7 +11,7 @@ has to be given a fresh state first. One whose agent left on its own becomes a n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -28,11 +28,14 @@ from agent.controlplane.records import (
 from agent.controlplane.retire import LEFT
 from agent.controlplane.store.contract import (
     TXN_LIMIT,
+    Delete,
+    Op,
     Put,
     absent,
     as_read,
     unchanged,
 )
+from agent.controlplane.wire import machines
 from agent.controlplane.wire.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
     from agent.controlplane.history import History
-    from agent.controlplane.store.contract import KeyValue
+    from agent.controlplane.store.contract import Compare, KeyValue
     from agent.controlplane.wire.new_hosts import NewHosts
     from agent.model.wire import Register
 
@@ -94,19 +97,20 @@ class Registry:
         except OutOfBounds as error:
             raise InvalidRequest(f"the registration is not taken: {error}") from None
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
-        is_behind = await self._history.is_behind(call)
-        is_admitted = self._new_hosts is None
+        machine = machines.digest(cluster, call) if tells_all else ""
         for _ in range(_TRIES):
             of_cluster = await self._ensure_cluster(cluster)
-            known, token = await self._known(call)
+            known, token = await self._known(call, machine)
+            generation = known.record.generation if known is not None else None
+            is_behind = await self._history.is_behind(call, generation)
+            said = _Said(call, machine, token, is_behind)
             if known is None:
-                if self._new_hosts is not None and not is_admitted:
+                if self._new_hosts is not None:
                     await self._new_hosts.admit(address)
-                    is_admitted = True
-                record = await self._create(cluster, call, token, of_cluster, is_behind=is_behind)
+                record = await self._create(cluster, said, of_cluster)
             else:
                 _check_same(known.record, cluster)
-                record = await self._renew(known, call, tells_all=tells_all, is_behind=is_behind)
+                record = await self._renew(known, said, tells_all=tells_all)
             if record is not None:
                 self._clusters[record.id] = record.cluster
                 if tells_all:
@@ -190,15 +194,24 @@ class Registry:
         await store.txn([compare], [Put(key, records.encode(record))])
         return await store.get(key)
 
-    async def _known(self, call: Register) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
+    async def _known(
+        self, call: Register, machine: str
+    ) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
         """Return the instance that the call registers again, None for a new host; and the token.
 
-        The ARN goes before the token. The token is looked at also when the ARN is of an instance
+        The ARN goes before the token, and the token before the machine. The token is looked at also when the ARN is of an instance
         that is gone: the call may be the repetition of one that made a new instance already.
         """
         key = records.registration_key(call.client_token)
         token = await self._services.store.get(key)
         named = await self._instance(call.instance_arn)
+        if named is not None and not machines.is_proved(named.record, machine, call):
+            _log.warning(
+                "a host names the instance of another machine, and is not let in as it",
+                instance=call.instance_arn,
+                hostname=call.resources.hostname,
+            )
+            named = None
         if named is not None:
             if named.record.status != "INACTIVE":
                 return named, token
@@ -210,7 +223,28 @@ class Registry:
         known = await self._instance(token.value.decode()) if token is not None else None
         if known is not None and known.record.status == "INACTIVE":
             known = None
-        return known, token
+        return known or await self._of_machine(call, machine), token
+
+    async def _of_machine(self, call: Register, machine: str) -> Found[InstanceRecord] | None:
+        """Return the instance that the caller's machine had before it lost its state."""
+        arn, _ = await machines.arn_of(self._services.store, machine)
+        known = await self._instance(arn)
+        if known is None or known.record.status == "INACTIVE":
+            return None
+        if await machines.is_another_host(self._services.store, known.record, call):
+            _log.warning(
+                "two hosts say that they are the same machine; give each a machine id of its own "
+                "(rm /etc/machine-id; systemd-machine-id-setup)",
+                instance=known.record.arn,
+                hostname=call.resources.hostname,
+            )
+            return None
+        _log.warning(
+            "a host lost its state and is known by its machine",
+            instance=known.record.arn,
+            hostname=call.resources.hostname,
+        )
+        return known
 
     async def _instance(self, arn: str) -> Found[InstanceRecord] | None:
         parsed = parse_arn(arn)
@@ -221,16 +255,10 @@ class Registry:
         return found if found is not None and found.record.arn == arn else None
 
     async def _create(
-        self,
-        cluster: str,
-        call: Register,
-        token: KeyValue | None,
-        of_cluster: KeyValue | None,
-        *,
-        is_behind: bool,
+        self, cluster: str, said: _Said, of_cluster: KeyValue | None
     ) -> InstanceRecord | None:
         """Make a new instance; None when the token or the cluster is no longer what was read."""
-        services = self._services
+        services, call, is_behind = self._services, said.call, said.is_behind
         instance_id = (self._forgotten(cluster, call.instance_arn) if is_behind else "") or new_id()
         record = InstanceRecord(
             id=instance_id,
@@ -238,6 +266,7 @@ class Registry:
             cluster=cluster,
             resources=call.resources,
             client_token=call.client_token,
+            machine=said.machine,
             history=self._history.current,
             unheard=self._new_hosts is not None,
             recovering=is_behind,
@@ -250,7 +279,7 @@ class Registry:
         )
         token_key = records.registration_key(call.client_token)
         compares = [
-            as_read(token_key, token),
+            as_read(token_key, said.token),
             as_read(records.cluster_key(cluster), of_cluster),
             absent(records.instance_key(cluster, instance_id)),
         ]
@@ -258,6 +287,7 @@ class Registry:
             Put(token_key, record.arn.encode()),
             Put(records.instance_key(cluster, instance_id), records.encode(record)),
             Put(records.members_key(cluster), b""),
+            *_machine_row(record),
         ]
         result = await services.store.txn(compares, then)
         if result.succeeded and self._new_hosts is not None:
@@ -272,9 +302,9 @@ class Registry:
         return parsed.id
 
     async def _renew(
-        self, known: Found[InstanceRecord], call: Register, *, tells_all: bool, is_behind: bool
+        self, known: Found[InstanceRecord], said: _Said, *, tells_all: bool
     ) -> InstanceRecord | None:
-        old = known.record
+        old, call = known.record, said.call
         attributes = _attributes(call, old.attributes, self._services.zone)
         if not tells_all:
             attributes = _own(old.attributes) | attributes
@@ -282,16 +312,27 @@ class Registry:
             old,
             resources=call.resources,
             generation=old.generation + 1,
-            recovering=old.recovering or is_behind,
+            recovering=old.recovering or said.is_behind,
+            client_token=call.client_token if tells_all else old.client_token,
+            machine=said.machine or old.machine,
             attributes=attributes,
             agent_version=call.agent_version or old.agent_version,
             agent_hash=call.agent_hash or old.agent_hash,
             ec2_instance_id=call.ec2_instance_id,
             version=old.version + 1,
         )
-        put = Put(known.kv.key, records.encode(record))
+        compares: list[Compare] = [unchanged(known.kv)]
+        then: list[Op] = [Put(known.kv.key, records.encode(record))]
+        if record.client_token != old.client_token:
+            token_key = records.registration_key(record.client_token)
+            compares.append(as_read(token_key, said.token))
+            then.append(Put(token_key, record.arn.encode()))
+            then.append(Delete(records.registration_key(old.client_token)))
+        if record.machine != old.machine:
+            then.extend(_machine_row(record))
+            then.extend([Delete(records.machine_key(old.machine))] if old.machine else [])
         # Also on a full disk: who cannot register can neither stop a task nor tell of its end.
-        result = await self._services.store.txn([unchanged(known.kv)], [put], urgent=True)
+        result = await self._services.store.txn(compares, then, urgent=True)
         return record if result.succeeded else None
 
     async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
@@ -317,6 +358,22 @@ class Registry:
                 # Some of them changed just now, which made those newer; the others go singly.
                 for kv in part:
                     await store.txn([unchanged(kv)], [Put(kv.key, kv.value)])
+
+
+class _Said(NamedTuple):
+    """What a call says, and what of it is in the store."""
+
+    call: Register
+    machine: str
+    """Digest of what the machine says of itself."""
+    token: KeyValue | None
+    is_behind: bool
+
+
+def _machine_row(record: InstanceRecord) -> list[Op]:
+    if not record.machine:
+        return []
+    return [Put(records.machine_key(record.machine), record.arn.encode())]
 
 
 def _check_same(record: InstanceRecord, cluster: str) -> None:

@@ -1,8 +1,8 @@
-"""Collects the pieces, cleans each of secrets, and packs them into one file.
+"""Collects the pieces, removes secrets from each, and packs them into one file.
 
-Pieces are collected four at a time, each with a deadline. What fails is noted in the piece's place
-and in ``MANIFEST.json``. The file is made first, readable by its owner only and never over another,
-and is removed when the archive does not come about.
+Pieces are collected four at a time, each with a deadline. A failure is noted in place of the piece
+and in ``MANIFEST.json``. The file is created first, readable only by its owner. It never replaces an
+existing file, and is removed if the archive cannot be completed.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
     from agent.doctor.host import Host
 
 MAX_BYTES = 20 * 1024 * 1024
-"""All pieces together, before they are compressed."""
+"""Limit for all pieces together, before compression."""
 MAX_PIECE_BYTES = 2 * 1024 * 1024
 _SIDE_BY_SIDE = 4
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What became of one piece; a line of the manifest."""
+    """The result of one piece; a line of the manifest."""
 
     name: str
     bytes: int = 0
     cut_bytes: int = 0
-    """Left out at its beginning, because it or the archive was too large."""
+    """Bytes cut from its beginning, because it or the archive was too large."""
     seconds: float = 0.0
     trouble: str = ""
 
 
 def default_name() -> str:
-    """Return the name of an archive made here and now."""
+    """Return the default name of an archive, with host name and time."""
     host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:64] or "host"
     return f"ecs-agent-bundle-{host}-{time.strftime('%Y%m%d-%H%M%S')}.tar.gz"
 
@@ -64,13 +64,13 @@ async def write(
     """Write the archive and return its size in bytes.
 
     Args:
-        host: what is collected from.
-        report: what the checks found; the first piece.
-        target: the file to make; there must be none.
-        progress: called with the number of pieces that are done, and that of all.
+        host: the host to collect from.
+        report: the results of the checks; the first piece.
+        target: the file to create; it must not exist.
+        progress: called with the number of finished pieces and the number of all pieces.
 
     Raises:
-        OSError: the file cannot be made or written, or is there already.
+        OSError: the file cannot be created or written, or already exists.
     """
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = await reading.blocking(lambda: os.open(target, flags, 0o600))
@@ -116,11 +116,11 @@ async def _piece(piece: Piece, host: Host, cleaner: Redactor) -> tuple[Collected
         async with asyncio.timeout(piece.limit_s):
             text = await piece.collect(host)
     except TimeoutError:
-        trouble = f"not had within {piece.limit_s:g} s"
+        trouble = f"not collected within {piece.limit_s:g} s"
     except Exception as error:  # noqa: BLE001 - one piece must not cost the others
         trouble = f"{type(error).__name__}: {error}"
     kept = text[-MAX_PIECE_BYTES:]
-    # A line that lost its beginning may have lost what a secret in it is known by.
+    # A line that lost its beginning may have lost the name by which a secret is recognized.
     if len(kept) < len(text):
         kept = kept.partition("\n")[2]
     clean_up = cleaner.clean_json if piece.name.endswith(".json") else cleaner.clean
@@ -131,7 +131,7 @@ async def _piece(piece: Piece, host: Host, cleaner: Redactor) -> tuple[Collected
         seconds=round(time.monotonic() - began, 3),
         trouble=await reading.blocking(lambda: cleaner.clean(trouble)),
     )
-    return about, clean or (f"[nothing: {about.trouble or 'it is empty'}]\n")
+    return about, clean or (f"[nothing: {about.trouble or 'empty'}]\n")
 
 
 def _pack(descriptor: int, name: str, found: Sequence[tuple[Collected, str]]) -> int:

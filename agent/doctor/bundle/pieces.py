@@ -1,8 +1,8 @@
-"""What goes into the archive: one function per kind of piece, and the table of all.
+"""The contents of the archive: one function per kind of piece, and the table of all pieces.
 
-A piece is text. Functions raise what they like; ``archive`` notes it in the piece's place. Nothing
-here has to remove secrets that are values of text, which ``redact`` does to every piece; but whole
-fields that can hold anything (environments, labels, commands) are left out here.
+A piece is text. Functions may raise anything; ``archive`` notes it in place of the piece. ``redact``
+removes secret values from every piece, so functions here need not. But they omit whole fields that
+can contain anything (environments, labels, commands).
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Piece(NamedTuple):
 
 
 def all_pieces(host: Host, report: Report) -> list[Piece]:
-    """Return every piece, the most telling first: where the archive is full, the rest is cut."""
+    """Return every piece, most useful first: once the archive is full, the rest is cut."""
 
     async def doctor(_: Host) -> str:
         return _json(report)
@@ -190,9 +190,9 @@ async def _state(host: Host) -> str:
 
 
 def state_facts(path: Path) -> dict[str, Any]:
-    """Return whether a state file is sound and how many rows it has; no content. Blocks.
+    """Return whether a state file is intact and how many rows it has; no content. Blocks.
 
-    Reads it as any reader beside the agent: nothing is written, and the agent goes on writing.
+    Opens it read-only: nothing is written, and the agent can keep writing.
     """
     if not path.exists():
         return {"path": str(path), "exists": False}
@@ -201,7 +201,7 @@ def state_facts(path: Path) -> dict[str, Any]:
         beside = path.with_name(path.name + suffix)
         if beside.exists():
             facts[f"bytes{suffix}"] = beside.stat().st_size
-    # Without a log there is no writer to heed, and none of its files is to be made by a look.
+    # Without a log there is no concurrent writer, and reading must not create any files.
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
     with closing(sqlite3.connect(f"{path.as_uri()}?{how}", uri=True, timeout=5.0)) as database:
         facts["schema"] = database.execute("PRAGMA user_version").fetchone()[0]
@@ -223,7 +223,7 @@ def _journal(unit: str) -> Callable[[Host], Awaitable[str]]:
 
 async def _log_file(host: Host) -> str:
     path = host.settings.log_file
-    assert path is not None  # noqa: S101 - the piece is in the table only where it is set
+    assert path is not None  # noqa: S101 - the piece is in the table only if it is set
     return await reading.blocking(lambda: _tail(path))
 
 
@@ -258,7 +258,7 @@ async def _containers(host: Host) -> str:
 
 
 def container(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what is shown of a container: no command, and labels of others by name only. Pure."""
+    """Return the facts to show about a container: no command; foreign labels by name only. Pure."""
     labels = row.get("Labels") or {}
     shown = {name: row.get(name) for name in _CONTAINER_FIELDS}
     shown["NetworkMode"] = (row.get("HostConfig") or {}).get("NetworkMode")
@@ -279,8 +279,9 @@ async def _networks(host: Host) -> str:
 
 
 async def _firewall_table(host: Host) -> str:
-    ours = await _run("nft", "list", "table", "inet", host.settings.firewall_table)
-    return f"{ours}\n{await _run('nft', 'list', 'chains')}"
+    table = host.settings.firewall_table
+    ours = [await _run("nft", "list", "table", family, table) for family in ("inet", "bridge")]
+    return "\n".join([*ours, await _run("nft", "list", "chains")])
 
 
 async def _iptables(_: Host) -> str:
@@ -306,7 +307,7 @@ async def _cgroups(host: Host) -> str:
 
 
 async def _packages(_: Host) -> str:
-    # Whichever of the two is installed; each says nothing of what it does not know.
+    # Ask both package managers; each reports only packages that it knows.
     debian = await reading.program(
         "dpkg-query", "-W", "-f", "${binary:Package} ${Version} ${db:Status-Status}\\n", *_PACKAGES
     )

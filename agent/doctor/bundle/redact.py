@@ -1,7 +1,7 @@
-"""Takes secrets out of text: values that are known, and what looks like one. Pure.
+"""Removes secrets from text: known values, and anything that looks like a secret. Pure.
 
-Removing too much is a nuisance, too little a leak; so patterns are wide. What a secret is known by
-(``Authorization``, ``password=``) stays, so that a reader sees that something was there.
+Removing too much is a nuisance; removing too little is a leak. So the patterns are broad. The name of
+a secret (``Authorization``, ``password=``) stays, so that a reader sees that something was removed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 REMOVED = "[removed]"
 _SHORT = 6
-"""A known value shorter than this is removed only where it stands alone, lest text falls apart."""
+"""A known value shorter than this is removed only as a whole word, to keep other text readable."""
 _WORDS = (
     r"secret|token|passw(?:or)?d|passwd|passphrase|pwd|api[_-]?key|access[_-]?key|private[_-]?key"
     r"|auth[_-]?data|x-registry-auth|credentials?|signature|activation[_-]?code|client[_-]?key"
 )
 _SECRET_NAME = re.compile(rf"(?:{_WORDS})", re.IGNORECASE)
 _HARMLESS_NAME = re.compile(r"(?:file|path|dir|directory)$|^(?:old)?pwd$", re.IGNORECASE)
-"""Names of what only says where a secret is; and the shell's working directory."""
+"""Names of variables that only locate a secret, and the shell's working directory."""
 _QUOTE = r"\\{0,3}[\"']"
 _NAMED = re.compile(
     rf"(?P<name>(?<![\w.-])[\w.-]{{0,64}}?(?:{_WORDS})[\w.-]{{0,64}}|(?<![\w.-])auth)"
@@ -37,7 +37,7 @@ _OPTION = re.compile(
     re.IGNORECASE,
 )
 _LITERALS = frozenset({"true", "false", "null", "none", "yes", "no", "on", "off"})
-"""Values that are no secrets, whatever they are called."""
+"""Values that are never secrets, whatever their name."""
 _PATTERNS = (
     (
         re.compile(
@@ -65,7 +65,7 @@ _PATTERNS = (
 
 
 class Redactor:
-    """Knows the secrets of one host, and cleans text of them."""
+    """Knows the secrets of one host, and removes them from text."""
 
     def __init__(self, known: Iterable[str]) -> None:
         forms = {form for value in known for form in _forms(value)}
@@ -85,7 +85,7 @@ class Redactor:
         return _OPTION.sub(rf"\g<name>{REMOVED}", _NAMED.sub(_without_value, text))
 
     def clean_json(self, text: str) -> str:
-        """Return a JSON text without secrets, which is still JSON; other text as ``clean`` does."""
+        """Return JSON text without secrets, still as valid JSON; treat other text like ``clean``."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
@@ -109,12 +109,12 @@ class Redactor:
 
 
 def _is_secret(name: str, value: object) -> bool:
-    """Tell whether a member of a JSON object is a secret by its name."""
+    """Tell whether the name of a JSON member marks it as a secret."""
     return isinstance(value, str) and bool(value) and (name == "auth" or is_secret_name(name))
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a variable or field of this name may hold a secret."""
+    """Tell whether a variable or field with this name may hold a secret."""
     return bool(_SECRET_NAME.search(name)) and not _HARMLESS_NAME.search(name)
 
 
@@ -127,7 +127,7 @@ def _without_value(found: re.Match[str]) -> str:
 
 
 def _forms(value: str) -> set[str]:
-    """Return a value as it may stand in logs: plain, in JSON, in a URL, in base64."""
+    """Return the forms in which a value may appear in logs: plain, in JSON, in a URL, in base64."""
     value = value.strip()
     if not value or value.lower() in _LITERALS:
         return set()

@@ -1,8 +1,8 @@
-"""Gathers every secret value of this host that can be known, so that it can be taken out of text.
+"""Gathers every known secret value of this host, so that it can be removed from text.
 
-Reads the token file, the settings files, credentials files of AWS, and the environments of this process, of the agent and its
-unit, and of the engine's containers. Values stay in memory. What cannot be read is left out: the patterns of ``redact`` are
-still there.
+Reads the token file, the settings files, AWS credentials files, and the environments of this process,
+of the agent and its unit, and of the engine's containers. Values stay in memory. What cannot be read
+is skipped; the patterns of ``redact`` still apply.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ if TYPE_CHECKING:
 _CONTAINERS = 300
 _CONTAINERS_LIMIT_S = 20.0
 _LONG = 12
-"""A value of a container's environment that is longer than this is removed whatever its name."""
+"""Values of container environments at least this long are removed, whatever their name."""
 _PLAIN_NAMES = frozenset(
     {"PATH", "HOME", "HOSTNAME", "LANG", "LC_ALL", "PWD", "SHELL", "TERM", "TZ"}
 )
 _RUNTIME = ("PYTHON", "MALLOC_")
-"""Names of what a unit sets for the interpreter."""
+"""Prefixes of variables that a unit sets for the interpreter."""
 _CLIPPED = 16
-"""The settings' messages show this many characters of a line that is no setting."""
+"""Settings messages show this many characters of a line that is not a setting."""
 _LEAST = 4
 _HARMLESS_KEYS = frozenset({"region", "output", "sso_region", "cli_pager", "source_profile"})
 """Names in credentials files whose values may be shown."""
 
 
 async def redactor(host: Host) -> Redactor:
-    """Return what knows all secrets of this host that can be known."""
+    """Return a redactor that knows all secrets of this host that can be found."""
     known = await reading.blocking(lambda: _local(host))
     known |= await _of_agent(host)
-    # Without the engine there is nothing of its containers in the archive either.
+    # Without the engine, the archive contains nothing about its containers either.
     with contextlib.suppress(OSError, TimeoutError, ValueError):
         async with asyncio.timeout(_CONTAINERS_LIMIT_S):
             await _add_containers(host, known)
@@ -81,7 +81,7 @@ def _of_settings(host: Host) -> Iterable[str]:
 
 
 def of_token_file(text: str) -> set[str]:
-    """Return what may be a token: every line but comments, whole and word by word."""
+    """Return possible tokens: every line except comments, as a whole and word by word."""
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     return {*lines, *(word for line in lines for word in line.split())}
@@ -96,7 +96,7 @@ def of_settings_file(text: str) -> set[str]:
             if not may_show(given.name):
                 known |= of_json(given.value) | of_url(given.value)
         if content.problems and line.strip():
-            # Nobody knows what it is; a pasted secret, perhaps.
+            # It could be a pasted secret.
             name, _, value = line.partition("=")
             known |= {line.strip(), value.strip()} | (set() if value else {name.strip()[:_CLIPPED]})
     return {value for value in known if len(value) >= _LEAST}
@@ -115,14 +115,14 @@ def of_settings_json(text: str) -> set[str]:
 
 
 def of_keys_file(text: str) -> set[str]:
-    """Return what is secret in a credentials file of AWS: every value but those of harmless names."""
+    """Return the secrets in an AWS credentials file: every value except those of harmless names."""
     pairs = (line.partition("=") for line in text.splitlines())
     found = {value.strip() for name, _, value in pairs if name.strip() not in _HARMLESS_KEYS}
     return {value for value in found if len(value) >= _LEAST}
 
 
 def _keys_files(host: Host) -> list[Path]:
-    """Return the files that keys of AWS are read from: the rotating one, and those of botocore."""
+    """Return the files that contain AWS keys: the rotating file and those of botocore."""
     home = Path("/root")
     told = [os.environ.get(name) for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")]
     shared = [home / ".aws/credentials", home / ".aws/config", *(Path(t) for t in told if t)]
@@ -139,13 +139,13 @@ def _members(text: str) -> dict[str, Any] | None:
 
 
 def may_show(name: str) -> bool:
-    """Tell whether the value of a setting of this name is no secret."""
+    """Tell whether the value of the setting with this name may be shown."""
     kinds = {variable.name: variable.kind for variable in variables().values()}
     return name in kinds and not kinds[name].secret and not kinds[name].holds_password
 
 
 def of_environment(environ: Mapping[str, str]) -> set[str]:
-    """Return the values of variables whose names speak of secrets."""
+    """Return the values of variables whose names suggest secrets."""
     secret = {v.name for v in variables().values() if v.kind.secret}
     return {
         value
@@ -167,7 +167,7 @@ def _proxies() -> set[str]:
 
 
 def of_url(text: str) -> set[str]:
-    """Return what stands in front of the host of a URL, and the password in it, as it is written."""
+    """Return the user information of a URL, and its password as written and decoded."""
     userinfo, at, _ = text.rpartition("://")[2].rpartition("@")
     if not at:
         return set()
@@ -176,7 +176,7 @@ def of_url(text: str) -> set[str]:
 
 
 def of_json(text: str) -> set[str]:
-    """Return a secret text itself, and where it is JSON every secret inside."""
+    """Return a secret text and, if it is JSON, every secret inside."""
     known = {text}
     try:
         value = msgspec.json.decode(text)
@@ -188,9 +188,9 @@ def of_json(text: str) -> set[str]:
 
 
 def _leaves(value: Any, *, secret: bool = False) -> Iterable[str]:
-    """Yield the secrets in registry credentials: passwords, and what ``auth`` holds in base64.
+    """Yield the secrets in registry credentials: passwords, and the base64 content of ``auth``.
 
-    With ``secret``, every text counts as one.
+    With ``secret``, every string counts as a secret.
     """
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     for name, item in pairs:
@@ -214,7 +214,7 @@ def _decoded(auth: str) -> Iterable[str]:
 
 
 async def _of_agent(host: Host) -> set[str]:
-    """Return what is secret in the environment of the agent that runs, and of its unit."""
+    """Return the secrets in the environments of the running agent and of its unit."""
     raw = await host.text(f"proc/{(await host.agent()).pid}/environ")
     known = of_environment(dict(_pairs(raw.split("\0"))))
     unit = await reading.program("systemctl", "show", "--property=Environment", "--value", UNIT)
@@ -235,7 +235,7 @@ def _words(text: str) -> list[str]:
 
 
 async def _add_containers(host: Host, known: set[str]) -> None:
-    """Add what is secret in the environments of the engine's containers, one after the other."""
+    """Add the secrets in the environments of the engine's containers, one after the other."""
     if (await host.engine()).trouble:
         return
     raw = await reading.get(host.engine_socket, f"/containers/json?all=1&limit={_CONTAINERS}")
@@ -243,13 +243,13 @@ async def _add_containers(host: Host, known: set[str]) -> None:
         try:
             body = await reading.get(host.engine_socket, f"/containers/{row['Id']}/json")
         except ValueError:
-            continue  # it went away meanwhile
+            continue  # it was removed in the meantime
         config = msgspec.json.decode(body, type=dict[str, Any]).get("Config") or {}
         known |= of_container(config.get("Env") or [])
 
 
 def of_container(environment: Sequence[str]) -> set[str]:
-    """Return what is secret in ``NAME=value`` texts of a container."""
+    """Return the secrets in the ``NAME=value`` texts of a container."""
     known: set[str] = set()
     for text in environment:
         name, _, value = text.partition("=")
@@ -261,15 +261,15 @@ def of_container(environment: Sequence[str]) -> set[str]:
 
 
 def shown_settings(text: str, *, name: str) -> str:
-    """Return a settings file with the values of all names that may hold a secret removed.
+    """Return a settings file without the values of names that may hold a secret.
 
-    Lines that are no setting are removed whole.
+    Lines that are not settings are removed completely.
     """
     lines = []
     for number, line in enumerate(text.split("\n"), start=1):
         content = files.parse(line, name=name)
         if content.problems:
-            lines.append(f"[removed: line {number} is no setting; {len(line)} characters]")
+            lines.append(f"[removed: line {number} is not a setting; {len(line)} characters]")
         elif not content.values:
             lines.append(line)
         else:
@@ -279,13 +279,13 @@ def shown_settings(text: str, *, name: str) -> str:
 
 
 def shown_json(text: str) -> str:
-    """Return a JSON file of settings with the members removed that may hold a secret.
+    """Return a JSON settings file without members that may hold a secret.
 
-    What is no JSON object is removed whole.
+    Text that is not a JSON object is removed completely.
     """
     members = _members(text)
     if members is None:
-        return f"[removed: no JSON object; {len(text)} characters]" if text.strip() else text
+        return f"[removed: not a JSON object; {len(text)} characters]" if text.strip() else text
     shown = {
         member: REMOVED if json_file.is_secret(member) else value
         for member, value in members.items()
@@ -294,7 +294,7 @@ def shown_json(text: str) -> str:
 
 
 def shown_unit(text: str) -> str:
-    """Return the text of a unit, or its properties, with foreign values of its environment removed."""
+    """Return the text or properties of a unit without foreign values of its environment."""
     lines = []
     for line in text.splitlines():
         left, equals, right = line.partition("Environment=")
@@ -310,5 +310,5 @@ def shown_unit(text: str) -> str:
 
 
 def file_name(path: Path) -> str:
-    """Return the name that a file of the host has in the archive."""
+    """Return the name of a host file inside the archive."""
     return str(path).strip("/").replace("/", "_")

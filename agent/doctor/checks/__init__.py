@@ -1,1 +1,1 @@
-"""One module per check: ``check`` reads the host, ``judge`` decides, and decides purely."""
+"""One module per check: ``check`` reads the host, and ``judge`` decides as a pure function."""

@@ -1,7 +1,7 @@
-"""Amazon ECS as control: its region known, reachable, its time ours, and the host's keys taken.
+"""Amazon ECS as control: known region, reachable, same time, and keys that it accepts.
 
-Calls by ``agent.aws``, as the agent itself would make them: one plain request, and one signed call
-that changes nothing (``DiscoverPollEndpoint``).
+Makes calls with ``agent.aws`` like the agent itself: one plain request, and one signed call that
+changes nothing (``DiscoverPollEndpoint``).
 """
 
 from __future__ import annotations
@@ -42,38 +42,38 @@ _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "UnauthorizedOpera
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking Amazon ECS; later fields stay empty where an earlier step failed."""
+    """The results of asking Amazon ECS; fields after a failed step stay empty."""
 
     region: str = ""
     region_is_guess: bool = False
     region_trouble: str = ""
     endpoint: str = ""
     proxy: str = ""
-    """Host and port of the proxy on the way; empty without one."""
+    """Host and port of the proxy; empty without one."""
     addresses: tuple[str, ...] = ()
     name_trouble: str = ""
     trouble: str = ""
-    """Why no answer came."""
+    """Why there was no answer."""
     ahead_s: float | None = None
-    """By how much this host's clock is ahead; None where the answer does not tell."""
+    """How far this host's clock is ahead; None if the answer does not say."""
     took_s: float = 0.0
     keys_trouble: str = ""
     key: str = ""
     """The last characters of the access key."""
     refusal: str = ""
-    """Why the signed call was not taken."""
+    """Why the signed call was refused."""
     code: str = ""
-    """The code of that refusal."""
+    """The error code of the refusal."""
 
 
 def is_meant(settings: Settings) -> bool:
-    """Tell whether the settings speak of Amazon ECS. Without any, an EC2 host serves it as well."""
+    """Tell whether the settings select Amazon ECS. An EC2 host without settings uses it too."""
     told = settings.aws_region or settings.backend_host or settings.external
     return not settings.control_endpoint and bool(told or settings.aws_access_key_id)
 
 
 async def ask(settings: Settings, environ: Mapping[str, str]) -> Contact:
-    """Go the way that the agent goes, as far as it leads; ``environ`` names profiles and files."""
+    """Take the same steps as the agent until one fails; ``environ`` names profiles and files."""
     try:
         async with open_cloud(settings, environ) as cloud:
             return await _ask(settings, cloud)
@@ -124,7 +124,7 @@ async def _ask(settings: Settings, cloud: Cloud) -> Contact:
 
 
 async def _reach(cloud: Cloud, url: URL) -> float | None:
-    """Return how far our clock is ahead, by an answer of any status."""
+    """Return how far our clock is ahead, according to an answer with any status."""
     before = time.time()
     async with (
         asyncio.timeout(_REACH_LIMIT_S),
@@ -155,14 +155,15 @@ def _judge_region(verdict: Verdict, settings: Settings, contact: Contact) -> Non
         verdict.warn(
             "neither ECS_CONTROL_ENDPOINT nor a region of Amazon ECS is known: this host has not "
             f"joined ({contact.region_trouble.partition(';')[0]})",
-            "have this host join a control endpoint, or set AWS_DEFAULT_REGION for Amazon ECS",
+            "join a control endpoint, or set AWS_DEFAULT_REGION for Amazon ECS",
             _JOIN,
         )
         return
     seen, _, mend = contact.region_trouble.partition("; ")
     verdict.error(
-        f"the way to Amazon ECS cannot be found: {seen}",
-        mend or "set AWS_DEFAULT_REGION; where this host is no EC2 instance, ECS_EXTERNAL=true too",
+        f"the endpoint of Amazon ECS cannot be determined: {seen}",
+        mend
+        or "set AWS_DEFAULT_REGION; if this host is not an EC2 instance, set ECS_EXTERNAL=true",
     )
 
 
@@ -174,8 +175,8 @@ def _judge_name(verdict: Verdict, settings: Settings, contact: Contact) -> None:
     elif settings.backend_host:
         setting = "ECS_BACKEND_HOST"
     verdict.error(
-        f"the name {host} is not known here ({contact.name_trouble}): Amazon ECS is out of reach",
-        f"mend the host's name servers, or {setting}",
+        f"the name {host} does not resolve ({contact.name_trouble}): Amazon ECS is not reachable",
+        f"fix the host's name servers, or {setting}",
         f"getent hosts {host}",
     )
 
@@ -186,7 +187,7 @@ def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None
     if inside:
         verdict.error(
             f"{contact.proxy or 'Amazon ECS'} is at {inside[0]}, within ECS_TASK_POOL_CIDR {pool}: "
-            "once the agent runs, this host looks for it among its own tasks",
+            "once the agent runs, this host routes that address to its own tasks",
             "set ECS_TASK_POOL_CIDR to a network that nothing else uses",
         )
 
@@ -196,8 +197,8 @@ def _judge_trouble(verdict: Verdict, contact: Contact) -> None:
     url = URL(contact.endpoint)
     through = f" through the proxy {contact.proxy}" if contact.proxy else ""
     verdict.error(
-        f"{contact.endpoint}{through} does not answer as Amazon ECS does: {seen}",
-        mend or f"see that nothing on the way blocks port {url.port}, or set HTTPS_PROXY",
+        f"{contact.endpoint}{through} does not answer like Amazon ECS: {seen}",
+        mend or f"make sure that no firewall blocks port {url.port}, or set HTTPS_PROXY",
         f"curl -sS -o /dev/null -w '%{{http_code}}\\n' {contact.endpoint}",
     )
 
@@ -208,20 +209,20 @@ def _judge_answer(verdict: Verdict, settings: Settings, contact: Contact) -> Non
     if contact.took_s > _FAR_S:
         verdict.warn(
             f"{answers}, but only after {contact.took_s:.1f} s: every report takes that long",
-            "look at the network between the two",
+            "check the network between the two",
         )
     else:
-        taken = f" and takes the key ...{contact.key}" if _is_taken(contact) else ""
+        taken = f" and accepts the key ...{contact.key}" if _is_taken(contact) else ""
         verdict.ok(f"{answers} in {contact.took_s * 1000:.0f} ms{taken}")
     if contact.region_is_guess:
         verdict.warn(
             f"no region is set: the agent signs for {contact.region}",
-            "set AWS_DEFAULT_REGION to that of the endpoint",
+            "set AWS_DEFAULT_REGION to the region of the endpoint",
         )
     if is_readable_on_the_way(URL(contact.endpoint)):
         verdict.warn(
-            "Amazon ECS is asked over plain HTTP: whoever is on the way can read and change orders",
-            "give ECS_BACKEND_HOST an https:// address; http:// is for tests",
+            "Amazon ECS is used over plain HTTP: others on the network can read and change orders",
+            "set ECS_BACKEND_HOST to an https:// address; http:// is for tests",
         )
     _judge_skew(verdict, contact.ahead_s)
     if contact.keys_trouble:
@@ -240,37 +241,35 @@ def _judge_skew(verdict: Verdict, ahead: float | None) -> None:
     seen = (
         f"this host's clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} Amazon's"
     )
-    mend, command = "have a time service keep it", "timedatectl set-ntp true"
+    mend, command = "turn on time synchronization", "timedatectl set-ntp true"
     if abs(ahead) > MOST_S:
-        verdict.error(f"{seen}: no signature will be taken, and TLS may fail", mend, command)
+        verdict.error(f"{seen}: AWS refuses all signatures, and TLS may fail", mend, command)
     else:
-        told = "the agent signs with Amazon's time, but times of tasks are wrong by that"
+        told = "the agent signs with Amazon's time, but task times are off by that much"
         verdict.warn(f"{seen}: {told}", mend, command)
 
 
 def _judge_keys(verdict: Verdict, settings: Settings, trouble: str) -> None:
     if settings.external:
         verdict.error(
-            f"there is nothing to sign with: {trouble}",
+            f"there are no credentials to sign with: {trouble}",
             "register this host with the SSM agent, or set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY",
             "systemctl status amazon-ssm-agent",
         )
     else:
         verdict.error(
-            f"there is nothing to sign with: {trouble}",
-            f"give the instance a role with the policy {_ROLE}; where this is no EC2 instance, set "
+            f"there are no credentials to sign with: {trouble}",
+            f"give the instance a role with the policy {_ROLE}; if this is not an EC2 instance, set "
             "ECS_EXTERNAL=true",
         )
 
 
 def _judge_refusal(verdict: Verdict, settings: Settings, contact: Contact) -> None:
     if contact.code in _DENIED:
-        mend = f"have the key's owner be allowed what the policy {_ROLE} allows"
+        mend = f"give the key's owner the permissions of the policy {_ROLE}"
     elif settings.external and not settings.aws_access_key_id:
-        mend = "see that the SSM agent runs and has registered this host in this region"
+        mend = "make sure that the SSM agent runs and has registered this host in this region"
     else:
         mend = "check the keys and the region"
-    verdict.error(
-        f"Amazon ECS does not take the key ...{contact.key} ({contact.refusal[:300]})", mend
-    )
+    verdict.error(f"Amazon ECS refuses the key ...{contact.key} ({contact.refusal[:300]})", mend)

@@ -1,4 +1,4 @@
-"""Control groups: which version, who manages them, and whether limits will really hold."""
+"""Control groups: which version, who manages them, and whether limits are really enforced."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _KERNEL_LINE = (
 
 
 class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
-    """What the host itself tells."""
+    """What the host itself says."""
 
     version: int
     controllers: frozenset[str] = frozenset()
     systemd: bool = False
-    """Systemd is process 1 and thinks that the tree is its own."""
+    """Systemd is process 1 and manages the tree."""
     swap_kib: int = 0
 
 
 async def check(host: Host) -> list[Finding]:
-    """Compare what the host has with what the engine makes of it."""
+    """Compare what the host has with what the engine uses."""
     found = await reading.blocking(lambda: _look(host))
     return judge(found, await host.engine())
 
@@ -57,7 +57,7 @@ def enabled_controllers(text: str) -> frozenset[str]:
 
 
 def swap_kib(meminfo: str) -> int:
-    """Return the swap of a ``/proc/meminfo``; 0 where there is none."""
+    """Return the swap size in a ``/proc/meminfo``; 0 if there is none."""
     for line in meminfo.splitlines():
         name, _, value = line.partition(":")
         if name == "SwapTotal" and value.split():
@@ -66,25 +66,25 @@ def swap_kib(meminfo: str) -> int:
 
 
 def judge(found: Cgroups, engine: EngineFacts) -> list[Finding]:
-    """Return the verdict; without an engine, only that on the host. Pure."""
+    """Return the verdict; without an engine, only the part about the host. Pure."""
     verdict = Verdict("cgroups")
     if not found.controllers:
         verdict.unknown(
             "which controllers the kernel has",
-            "there is no list of them",
+            "there is no list",
             "mount /proc and the control groups",
             "mount | grep -E 'proc|cgroup'",
         )
         return verdict.findings
     for name, leads_to in (
-        ("memory", "memory limits of containers would not hold, and nothing is measured"),
-        ("cpu", "CPU shares of containers would not hold"),
+        ("memory", "container memory is not limited and not measured"),
+        ("cpu", "CPU shares of containers have no effect"),
     ):
         if name not in found.controllers:
             verdict.error(f"the kernel's {name} controller is off: {leads_to}", _KERNEL_LINE)
     if "pids" not in found.controllers:
         verdict.warn(
-            "the kernel's pids controller is off: process limits would not hold",
+            "the kernel's pids controller is off: process limits have no effect",
             "use a kernel built with CONFIG_CGROUP_PIDS",
         )
     if engine.info:
@@ -99,22 +99,23 @@ def _judge_engine(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None
     driver, version = str(info.get("CgroupDriver", "")), str(info.get("CgroupVersion") or "1")
     if driver == "none":
         verdict.error(
-            "the container engine manages no control groups: no limit of a task would hold",
+            "the container engine does not manage control groups: task limits have no effect",
             "run the engine as root, not as a user",
         )
         return
     if version != str(found.version):
         verdict.error(
-            f"the container engine uses cgroup version {version}, the host version {found.version}",
+            f"the container engine uses cgroup version {version}, but the host has version "
+            f"{found.version}",
             "restart the engine",
             "systemctl restart docker",
         )
     if found.systemd and found.version == 2 and driver == "cgroupfs":
         verdict.warn(
-            "the engine writes control groups itself (cgroupfs) in a tree that is systemd's: "
+            "the engine manages control groups itself (cgroupfs) in a tree that systemd owns: "
             "systemd may move or remove them when it reloads",
-            'put "exec-opts": ["native.cgroupdriver=systemd"] into /etc/docker/daemon.json while '
-            "no task runs, and restart the engine",
+            'while no task runs, put "exec-opts": ["native.cgroupdriver=systemd"] into '
+            "/etc/docker/daemon.json and restart the engine",
             "systemctl restart docker",
         )
     _judge_limits(verdict, found, engine)
@@ -127,7 +128,7 @@ def _judge_limits(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None
         verdict.error("the engine cannot limit memory", _KERNEL_LINE)
     if info.get("CpuCfsQuota") is False:
         verdict.warn(
-            "the engine cannot hold a container below a number of CPUs",
+            "the engine cannot limit the number of CPUs of a container",
             "use a kernel built with CONFIG_CFS_BANDWIDTH",
         )
     if info.get("PidsLimit") is False and "pids" in found.controllers:
@@ -137,7 +138,7 @@ def _judge_limits(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None
         )
     if info.get("SwapLimit") is False and found.swap_kib:
         verdict.warn(
-            "swap is not counted: a container at its memory limit goes on into the host's swap",
+            "swap is not counted: a container at its memory limit uses the host's swap",
             f"turn swap off (swapoff -a, and its line in /etc/fstab), or {_KERNEL_LINE}",
             "swapoff -a",
         )

@@ -1,4 +1,4 @@
-"""The clock: a sane date, kept right by somebody, and moving as it should."""
+"""The clock: a plausible date, synchronized, and running steadily."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from agent.doctor.host import Host
 
 _EARLIEST = 1_735_689_600.0
-"""2025-01-01: before this the software did not exist."""
+"""2025-01-01: the software did not exist before."""
 _LATEST = 4_102_444_800.0
 """2100-01-01."""
 _UNSYNCHRONISED = 0x0040
@@ -26,21 +26,21 @@ _SERVICES = ("chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntpsec", "ntp", 
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of the clock."""
+    """What was observed of the clock."""
 
     now: float
     synchronised: bool | None
-    """What the kernel was told by whoever keeps the clock; None where it cannot be asked."""
+    """Whether the kernel considers the clock synchronized; None if it cannot be asked."""
     drift_s: float
-    """By how much wall time and steady time went apart during one look."""
+    """Difference between wall time and monotonic time over the observation."""
     looked_s: float
-    """How long the look took by the steady clock."""
+    """Duration of the observation by the monotonic clock."""
     services: tuple[str, ...] = ()
-    """Time services that run."""
+    """Running time services."""
 
 
 class _Timex(ctypes.Structure):
-    """The beginning of the kernel's ``struct timex``, and room for the rest."""
+    """The beginning of the kernel's ``struct timex``, with space for the rest."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -54,7 +54,7 @@ class _Timex(ctypes.Structure):
 
 
 async def check(host: Host) -> list[Finding]:
-    """Watch both clocks for a moment and ask the kernel whether the time is kept."""
+    """Observe both clocks for a moment and ask the kernel whether the time is synchronized."""
     services = await host.active_units(*_SERVICES)
     wall, steady = time.time(), time.monotonic()
     await asyncio.sleep(_LOOK_S)
@@ -72,7 +72,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 def synchronised() -> bool | None:
-    """Return whether the kernel counts the clock as synchronised; reads only. Blocks shortly."""
+    """Return whether the kernel considers the clock synchronized; only reads. Blocks briefly."""
     timex = _Timex()
     answer = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
     return None if answer < 0 else not timex.status & _UNSYNCHRONISED
@@ -84,37 +84,37 @@ def judge(clock: Clock) -> list[Finding]:
     shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(clock.now))
     if not _EARLIEST < clock.now < _LATEST:
         verdict.error(
-            f"the date is {shown} UTC, which cannot be: TLS and every time that is shown are wrong",
-            "set the clock, and let a time service keep it",
+            f"the date is {shown} UTC, which is impossible: TLS fails and all shown times are wrong",
+            "set the clock, and turn on time synchronization",
             "timedatectl set-ntp true",
         )
     if clock.looked_s <= 0 or abs(clock.drift_s) > _STEP_S:
         verdict.warn(
-            f"the clock was set by {clock.drift_s:+.1f} s while it was looked at",
-            "see to it that one service alone keeps the time",
+            f"the clock was set by {clock.drift_s:+.1f} s during the check",
+            "make sure that only one service sets the time",
             "systemctl list-units '*chron*' '*ntp*' '*timesync*'",
         )
     if clock.synchronised is False:
-        who = f"though {' and '.join(clock.services)} runs" if clock.services else "by anybody"
+        who = f", though {' and '.join(clock.services)} runs" if clock.services else ""
         mend = (
-            "look at what it says"
+            "look at its status"
             if clock.services
-            else "turn a time service on, or install chrony"
+            else "turn on time synchronization, or install chrony"
         )
         command = "timedatectl timesync-status || chronyc tracking"
         verdict.warn(
-            f"{shown} UTC is not kept right {who}: clocks drift apart by seconds a day",
+            f"{shown} UTC is not synchronized{who}: clocks drift by seconds a day",
             mend,
             command if clock.services else "timedatectl set-ntp true",
         )
     if clock.synchronised is None:
         verdict.unknown(
-            f"whether anybody keeps the clock right, which shows {shown} UTC,",
+            f"whether the clock ({shown} UTC) is synchronized",
             "the kernel does not say",
             "ask the time service",
             "timedatectl timesync-status || chronyc tracking",
         )
     elif not verdict.findings:
         by = f" by {' and '.join(clock.services)}" if clock.services else ""
-        verdict.ok(f"{shown} UTC, kept right{by}")
+        verdict.ok(f"{shown} UTC, synchronized{by}")
     return verdict.findings

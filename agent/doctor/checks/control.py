@@ -1,7 +1,7 @@
-"""Control: found by its name, reachable, trusted, and willing to take this host.
+"""Control: its name resolves, it is reachable and trusted, and it accepts this host.
 
-One real call with the host's own token (``control.hello``), so that what is told here is what the
-agent would meet.
+Makes one real call with the host's own token (``control.hello``), so that the result is what the
+agent would get.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     from agent.doctor.host import Host
 
 _FAR_S = 1.0
-"""An answer later than this slows every launch."""
+"""A slower answer delays every launch."""
 _SKEW_WARN_S, _SKEW_ERROR_S = 5.0, 300.0
 _SETTING = "ECS_CONTROL_ENDPOINT"
 
 
 class Contact(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking control."""
+    """The results of asking control."""
 
     addresses: tuple[str, ...] = ()
     name_trouble: str = ""
     meeting: Meeting | None = None
     trouble: str = ""
     refused: bool = False
-    """Control did not take the token."""
+    """Control refused the token."""
     with_token: bool = False
     token_unread: str = ""
-    """The token file, where who asks may not read it; control is not asked then."""
+    """The token file, if this user may not read it; then control is not asked."""
     took_s: float = 0.0
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look the name up, then ask control who it is; Amazon ECS where no endpoint of ours is set."""
+    """Resolve the name, then ask control who it is; check Amazon ECS if no endpoint is set."""
     settings = host.settings
     if not settings.control_endpoint:
         contact = await amazon.ask(settings, host.environ)
@@ -86,10 +86,10 @@ async def _contact(settings: Settings) -> Contact:
 
 
 async def _token(settings: Settings) -> str:
-    """Return the token, or nothing: why it cannot be read is told of the credentials.
+    """Return the token, or nothing: the credentials check reports why it cannot be read.
 
     Raises:
-        PermissionError: root alone may read it, and this is not root.
+        PermissionError: only root may read it, and this is not root.
     """
     path = settings.control_token_file
     if path is None:
@@ -108,16 +108,16 @@ def judge(settings: Settings, contact: Contact) -> list[Finding]:
     url = URL(settings.control_endpoint)
     if contact.name_trouble:
         verdict.error(
-            f"the name {url.host} of control is not known here ({contact.name_trouble})",
-            f"mend the host's name servers, or the name in {_SETTING}",
+            f"control's name {url.host} does not resolve ({contact.name_trouble})",
+            f"fix the host's name servers, or the name in {_SETTING}",
             f"getent hosts {url.host}",
         )
         return verdict.findings
     _judge_place(verdict, settings, contact)
     if contact.token_unread:
         verdict.unknown(
-            f"whether control at {url.host}:{url.port} takes this host",
-            f"{contact.token_unread} is root's alone",
+            f"whether control at {url.host}:{url.port} accepts this host",
+            f"only root can read {contact.token_unread}",
         )
         return verdict.findings
     if contact.meeting is None:
@@ -126,8 +126,8 @@ def judge(settings: Settings, contact: Contact) -> list[Finding]:
     _judge_meeting(verdict, settings, contact, contact.meeting)
     if contact.with_token and is_readable_on_the_way(url):
         verdict.warn(
-            f"the token goes to {url.host} over plain HTTP, and whoever is on the way can read it",
-            "have control serve TLS, and join with its https:// address",
+            f"the token goes to {url.host} over plain HTTP: others on the network can read it",
+            "set up TLS on control, and join with its https:// address",
             "ecs-agent join https://CONTROL:PORT --token TOKEN",
         )
     return verdict.findings
@@ -139,7 +139,7 @@ def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None
     if inside:
         verdict.error(
             f"control is at {inside[0]}, within ECS_TASK_POOL_CIDR {pool}: once the agent runs, "
-            "this host looks for it among its own tasks",
+            "this host routes that address to its own tasks",
             "set ECS_TASK_POOL_CIDR to a network that nothing else uses",
         )
 
@@ -156,7 +156,7 @@ def _judge_trouble(verdict: Verdict, url: URL, contact: Contact) -> None:
     seen, _, mend = contact.trouble.removeprefix("GET /v1/hello: ").partition("; ")
     verdict.error(
         f"control at {url} does not answer as it should: {seen}",
-        mend or f"see that control runs and that nothing on the way blocks port {url.port}",
+        mend or f"make sure that control runs and that no firewall blocks port {url.port}",
         f"curl -sS -o /dev/null -w '%{{http_code}}\\n' {url}/healthz",
     )
 
@@ -170,7 +170,7 @@ def _judge_meeting(
     if contact.took_s > _FAR_S:
         verdict.warn(
             f"{answered}, but only after {contact.took_s:.1f} s: every order takes that long",
-            "look at the network between the two, or bring control nearer",
+            "check the network between the two, or move control closer",
         )
     else:
         verdict.ok(f"{answered} in {contact.took_s * 1000:.0f} ms")
@@ -178,7 +178,7 @@ def _judge_meeting(
         known = ", ".join(hello.clusters[:10]) or "none"
         verdict.error(
             f"control has no active cluster {cluster!r}; it has: {known}",
-            "make it, or name another in ECS_CLUSTER",
+            "create it, or set ECS_CLUSTER to another one",
             f"aws ecs create-cluster --cluster-name {cluster} --endpoint-url CONTROL",
         )
     _judge_skew(verdict, meeting.ahead_s)
@@ -190,8 +190,8 @@ def _judge_skew(verdict: Verdict, ahead_s: float | None) -> None:
     which = "ahead of" if ahead_s > 0 else "behind"
     tell = verdict.error if abs(ahead_s) > _SKEW_ERROR_S else verdict.warn
     tell(
-        f"this host's clock is {abs(ahead_s):.0f} s {which} control's: times of tasks are wrong by "
-        "that, and certificates may seem to have run out",
-        "have both keep their time by a time service",
+        f"this host's clock is {abs(ahead_s):.0f} s {which} control's: task times are off by that "
+        "much, and certificates may seem expired",
+        "turn on time synchronization on both",
         "timedatectl set-ntp true",
     )

@@ -1,4 +1,4 @@
-"""What control knows this host by, a token or keys: there, readable by root alone, and usable."""
+"""The host's credentials, a token or keys: present, readable only by root, and usable."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the token file; not the token."""
+    """What is known about the token file, without the token."""
 
     path: str
     missing: bool = False
     unread: bool = False
-    """Who asks may not read it, which the agent may: it is root's."""
+    """This user may not read it; the agent, as root, may."""
     trouble: str = ""
-    """Why it is of no use, with the mend; empty when the agent can read a token from it."""
+    """Why it cannot be used, with the fix; empty if the agent can read a token from it."""
     mode: int = 0o600
     owner: int = 0
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look at the token file that the settings name, or at the keys for Amazon ECS."""
+    """Check the token file that the settings name, or the keys for Amazon ECS."""
     if amazon.is_meant(host.settings):
         file, carried = await keys.look(host.settings), "AWS_ACCESS_KEY_ID" in host.environ
         return keys.judge(Verdict("credentials"), host.settings, file, carried=carried)
@@ -43,7 +43,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 def look_at(path: Path) -> SecretFile:
-    """Read what is to be known of a token file. Blocks."""
+    """Read the facts about a token file. Blocks."""
     try:
         facts = path.stat()
         read_token(path)
@@ -56,19 +56,19 @@ def look_at(path: Path) -> SecretFile:
 
 
 def judge(found: SecretFile | None, *, endpoint: str) -> list[Finding]:
-    """Return the verdict on the token file; ``found`` is None where the settings name none. Pure."""
+    """Return the verdict on the token file; ``found`` is None if none is set. Pure."""
     verdict = Verdict("credentials")
     if found is None:
         _without_token(verdict, endpoint)
     elif found.missing:
         verdict.error(
-            f"ECS_CONTROL_TOKEN_FILE names {found.path}, which is not there",
-            "join again with the token that control's operator gave you",
+            f"ECS_CONTROL_TOKEN_FILE names {found.path}, which does not exist",
+            "join again with the token from control's operator",
             "ecs-agent join URL --token TOKEN",
         )
     elif found.unread:
         verdict.unknown(
-            f"whether the token file {found.path} is there and good", "it is root's alone"
+            f"whether the token file {found.path} exists and is valid", "only root can read it"
         )
     elif found.trouble:
         seen, _, mend = found.trouble.partition("; ")
@@ -81,14 +81,14 @@ def judge(found: SecretFile | None, *, endpoint: str) -> list[Finding]:
 def _without_token(verdict: Verdict, endpoint: str) -> None:
     if endpoint and is_readable_on_the_way(URL(endpoint)):
         verdict.warn(
-            "no token is set, and control is asked over plain HTTP: whoever is on the way can "
+            "no token is set, and control is used over plain HTTP: others on the network can "
             "give this host orders",
-            "have control ask for tokens and serve TLS, then join with both",
+            "set up tokens and TLS on control, then join with both",
             "ecs-agent join https://CONTROL:PORT --token TOKEN",
         )
         return
     verdict.ok(
-        "no token is set; control is asked without one"
+        "no token is set; the agent calls control without one"
         if endpoint
         else "neither a token nor keys are set"
     )
@@ -103,8 +103,8 @@ def _judge_mode(verdict: Verdict, found: SecretFile) -> None:
     if wrong:
         verdict.error(
             f"the token file {found.path} {' and '.join(wrong)}: others can read or change it",
-            "give it to root alone, and have control's operator change the token",
+            "make it readable only by root, and ask control's operator to change the token",
             f"chown root:root {found.path} && chmod 600 {found.path}",
         )
     else:
-        verdict.ok(f"the token file {found.path} is root's alone")
+        verdict.ok(f"only root can read the token file {found.path}")

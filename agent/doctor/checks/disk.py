@@ -1,4 +1,4 @@
-"""Room for state, images and containers: space, inodes, and the kind of file system."""
+"""Disks for state, images and containers: space, inodes, and type of file system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """A directory and the file system below it."""
+    """A directory and the file system that holds it."""
 
     what: str
     """What is kept there: ``the agent's state``."""
@@ -31,24 +31,24 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     owner: int = 0
     size: int = 0
     free: int = 0
-    """Bytes that anybody may still write, the reserve of root left aside."""
+    """Free bytes, without the reserve for root."""
     inodes: int = 0
-    """0 where the file system makes them as it needs them."""
+    """0 if the file system creates inodes as needed."""
     inodes_free: int = 0
     read_only: bool = False
     kind: str = ""
     """Type of the file system: ``ext4``."""
     trouble: str = ""
     unread: bool = False
-    """It may not be looked at by who asks."""
+    """This user may not access it."""
     need: int = 0
-    """Below this many free bytes it cannot work."""
+    """With fewer free bytes, it cannot work."""
     comfort: int = 0
-    """Below this many it will soon not work."""
+    """With fewer free bytes, it will soon stop working."""
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look at the agent's data directory and at the engine's."""
+    """Check the data directories of the agent and the engine."""
     mounts = await host.text("proc/self/mountinfo")
     state = host.settings.data_dir
     places = [
@@ -73,15 +73,15 @@ async def check(host: Host) -> list[Finding]:
 def _without_engine() -> list[Finding]:
     verdict = Verdict("disk")
     verdict.unknown(
-        "where images and containers are kept, and how much room is there,",
+        "where images and containers are stored, and how much space is left,",
         "the engine does not say",
-        "mend first what is told of docker",
+        "fix the findings about docker first",
     )
     return verdict.findings
 
 
 def look_at(path: Path, what: str, mounts: str, need: int, comfort: int) -> Place:
-    """Read what is to be known of a directory, or of the one in which it would be made. Blocks."""
+    """Read the facts about a directory, or about its closest existing parent. Blocks."""
     there = path
     try:
         while not there.exists() and there != there.parent:
@@ -110,7 +110,7 @@ def look_at(path: Path, what: str, mounts: str, need: int, comfort: int) -> Plac
 
 
 def file_system_of(path: Path, mounts: str) -> str:
-    """Return the type of the file system that holds a path, from a ``mountinfo``; or nothing."""
+    """Return the type of the file system that holds a path, from a ``mountinfo``; or empty."""
     best, kind = "", ""
     for line in mounts.splitlines():
         left, _, right = line.partition(" - ")
@@ -118,7 +118,7 @@ def file_system_of(path: Path, mounts: str) -> str:
         if len(fields) < 5 or not about:
             continue
         point = fields[4].replace("\\040", " ")
-        # Of two mounts on one place the later one is seen.
+        # If two mounts have the same mount point, the later one is visible.
         if len(point) >= len(best) and path.is_relative_to(point):
             best, kind = point, about[0]
     return kind
@@ -129,40 +129,40 @@ def judge(place: Place) -> list[Finding]:
     verdict = Verdict("disk")
     where = f"{place.path} ({place.what})"
     if place.unread:
-        return verdict.findings  # told with everything that could not be read
+        return verdict.findings  # reported with everything that could not be read
     if place.trouble:
-        verdict.error(f"{where} cannot be looked at: {place.trouble}", "mend the file system")
+        verdict.error(f"{where} cannot be accessed: {place.trouble}", "fix the file system")
         return verdict.findings
     if place.read_only:
         verdict.error(
-            f"the file system of {where} is read-only, which the kernel does after disk errors",
-            "look at the kernel's messages; repair the file system and mount it anew",
+            f"the file system of {where} is read-only, often because of disk errors",
+            "look at the kernel messages; repair the file system and mount it again",
             "dmesg | grep -iE 'ext4|xfs|i/o error' | tail",
         )
     _judge_room(verdict, place, where)
     if place.what == "the agent's state":
         _judge_state(verdict, place, where)
     if not verdict.findings:
-        made = "" if place.exists else ", made at the first start"
+        made = "" if place.exists else ", created at the first start"
         verdict.ok(f"{where}{made}: {_size(place.free)} free of {_size(place.size)}")
     return verdict.findings
 
 
 def _judge_room(verdict: Verdict, place: Place, where: str) -> None:
     room = f"{where} has {_size(place.free)} free of {_size(place.size)}"
-    mend = "make room: remove what nobody uses (images that no container uses, old logs)"
+    mend = "free space: remove images that no container uses, and old logs"
     command = "docker system df && docker image prune -a"
     if place.what == "the agent's state":
-        mend, command = "make room on that disk", f"du -xh --max-depth=2 {place.path} | sort -h"
+        mend, command = "free space on that disk", f"du -xh --max-depth=2 {place.path} | sort -h"
     if place.free < place.need:
-        verdict.error(f"{room}: at least {_size(place.need)} are needed", mend, command)
+        verdict.error(f"{room}: it needs at least {_size(place.need)}", mend, command)
     elif place.free < place.comfort and place.free < place.size // 2:
-        verdict.warn(f"{room}: that will not last", mend, command)
+        verdict.warn(f"{room}: the disk will soon be full", mend, command)
     if place.inodes and place.inodes_free < place.inodes // 50:
         left = f"{place.inodes_free} of {place.inodes} inodes left"
         tell = verdict.error if place.inodes_free < 1000 else verdict.warn
         tell(
-            f"{where} has {left}: no file can be made though there is space",
+            f"{where} has {left}: without inodes, no file can be created although there is space",
             "remove directories with very many small files",
             f"du -x --inodes --max-depth=3 {place.path} | sort -n | tail",
         )
@@ -171,12 +171,12 @@ def _judge_room(verdict: Verdict, place: Place, where: str) -> None:
 def _judge_state(verdict: Verdict, place: Place, where: str) -> None:
     if place.kind in _NETWORK:
         verdict.error(
-            f"{where} is on {place.kind}, a network file system, on which databases break",
+            f"{where} is on {place.kind}, a network file system, where databases can be damaged",
             "set ECS_DATADIR to a directory on a local disk",
         )
     if place.kind in _IN_MEMORY:
         verdict.warn(
-            f"{where} is on {place.kind}: a reboot forgets which instance this host is",
+            f"{where} is on {place.kind}: after a reboot, this host loses its registration",
             "set ECS_DATADIR to a directory on a disk",
         )
     if place.exists and place.owner != 0:
@@ -187,8 +187,8 @@ def _judge_state(verdict: Verdict, place: Place, where: str) -> None:
         )
     if place.exists and place.mode & 0o077:
         verdict.warn(
-            f"{where} has mode {place.mode:04o}: others on this host can look into it",
-            "keep it to root",
+            f"{where} has mode {place.mode:04o}: other users of this host can read it",
+            "make it accessible only to root",
             f"chmod 700 {place.path}",
         )
 

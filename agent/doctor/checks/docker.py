@@ -1,4 +1,4 @@
-"""The container engine: there, new enough, and set up so that tasks outlive its restart."""
+"""The container engine: present, recent enough, and set up so that tasks survive its restart."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _OLDEST = (20, 10)
 _DAEMON_JSON = "etc/docker/daemon.json"
 _GOOD_STORAGE = frozenset({"overlay2", "overlayfs", "btrfs", "zfs", "fuse-overlayfs"})
 _GROWS = frozenset({"json-file"})
-"""Log drivers that keep everything for ever unless told otherwise."""
+"""Log drivers that keep everything by default."""
 _LOG_ALIASES = frozenset({"awsfirelens", "none"})
-"""Log drivers that no engine lists: made of others, or of nothing."""
+"""Log drivers that no engine lists, because they use another driver or none."""
 
 
 class Around(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the engine beside its own words."""
+    """Facts about the engine from other sources than the engine."""
 
     socket_mode: int = 0
-    """0 where the socket was not seen."""
+    """0 if the socket was not found."""
     daemon_json: str = ""
-    """Text of its settings file; empty where there is none."""
+    """Text of its settings file; empty if there is none."""
     installed: bool = False
     wanted_log_drivers: tuple[str, ...] = ()
     wanted_security: tuple[str, ...] = ()
-    """``apparmor``, ``selinux`` where the settings offer them to tasks."""
+    """``apparmor``, ``selinux`` if the settings offer them to tasks."""
     misunderstanding: str = ""
-    """Why the agent's own client cannot talk to it; empty when it can, or was not tried."""
+    """Why the agent's own client cannot talk to it; empty if it can, or was not tried."""
 
 
 async def check(host: Host) -> list[Finding]:
@@ -68,7 +68,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 async def _misunderstanding(docker_host: str) -> str:
-    """Connect as the agent does, which settles on a version of the API; return why that failed."""
+    """Connect like the agent, which negotiates an API version; return why that failed."""
     client = DockerEngine(docker_host)
     try:
         await client.connect()
@@ -95,7 +95,7 @@ def judge(engine: EngineFacts, around: Around) -> list[Finding]:
     if around.misunderstanding:
         verdict.error(
             f"the agent cannot talk to this engine: {around.misunderstanding}",
-            "update Docker, or the agent, whichever is older",
+            "update Docker or the agent, whichever is older",
         )
     _judge_kind(verdict, engine.info, around)
     _judge_restart(verdict, engine.info)
@@ -106,7 +106,7 @@ def judge(engine: EngineFacts, around: Around) -> list[Finding]:
 
 
 def version_of(text: str) -> tuple[int, int]:
-    """Return the first two numbers of a version; zeros where there are none."""
+    """Return the first two numbers of a version; zeros if there are none."""
     numbers = text.split(".")[:2]
     if len(numbers) == 2 and all(number.isdigit() for number in numbers):
         return int(numbers[0]), int(numbers[1])
@@ -115,7 +115,7 @@ def version_of(text: str) -> tuple[int, int]:
 
 def _judge_absence(verdict: Verdict, engine: EngineFacts, around: Around) -> None:
     if engine.refused == "forbidden":
-        verdict.error(f"{engine.trouble}; only root may", "run it as root", "sudo ecs-agent doctor")
+        verdict.error(f"{engine.trouble}", "run it as root", "sudo ecs-agent doctor")
     elif engine.refused == "missing" and not around.installed:
         verdict.error(
             f"{engine.trouble}, and Docker is not installed",
@@ -124,14 +124,14 @@ def _judge_absence(verdict: Verdict, engine: EngineFacts, around: Around) -> Non
         )
     elif engine.refused:
         verdict.error(
-            f"{engine.trouble}: Docker does not run, or listens elsewhere",
+            f"{engine.trouble}: Docker does not run, or uses another socket",
             "start it, or set DOCKER_HOST to its unix:// address",
             "systemctl enable --now docker",
         )
     else:
         verdict.error(
             engine.trouble,
-            "look at its log; a restart with live-restore leaves tasks as they are",
+            "look at its log; a restart with live-restore does not affect tasks",
             "journalctl -u docker -n 50",
         )
 
@@ -141,13 +141,13 @@ def _judge_version(verdict: Verdict, engine: EngineFacts) -> None:
     components = engine.version.get("Components") or []
     if any("podman" in str(part.get("Name", "")).lower() for part in components):
         verdict.error(
-            f"this is Podman {version} in Docker's place, which is not supported",
+            f"this is Podman {version} instead of Docker, which is not supported",
             "install Docker Engine, and set DOCKER_HOST to its socket",
         )
     elif (0, 0) < version_of(version) < _OLDEST:
         verdict.error(
-            f"Docker {version} is older than 20.10, the oldest that is supported",
-            "update Docker; with live-restore, tasks run on meanwhile",
+            f"Docker {version} is older than 20.10, the oldest supported version",
+            "update Docker; with live-restore, tasks keep running",
         )
     else:
         verdict.ok(f"Docker {version}, API {api}")
@@ -158,41 +158,41 @@ def _judge_kind(verdict: Verdict, info: Mapping[str, Any], around: Around) -> No
     for name in around.wanted_security:
         if f"name={name}" not in options:
             verdict.warn(
-                f"ECS_{name.upper()}_CAPABLE offers {name} to tasks, and this engine does without",
-                f"take the setting out, or turn {name} on in the kernel and in Docker",
+                f"ECS_{name.upper()}_CAPABLE offers {name} to tasks, but this engine does not use it",
+                f"remove the setting, or turn on {name} in the kernel and in Docker",
             )
     if "name=rootless" in options:
         verdict.error(
-            "the engine runs as a user (rootless): it can neither hold limits nor join networks",
+            "the engine runs as a user (rootless): it can neither enforce limits nor join networks",
             "run the engine as root",
         )
     if "name=userns" in options:
         verdict.warn(
-            "the engine maps users (userns-remap): tasks in host mode and privileged containers "
-            "are refused by it",
-            'take "userns-remap" out of /etc/docker/daemon.json if tasks need them',
+            "the engine maps users (userns-remap): it refuses tasks in host mode and privileged "
+            "containers",
+            'remove "userns-remap" from /etc/docker/daemon.json if tasks need them',
         )
     if str(info.get("DockerRootDir", "")).startswith("/var/snap/"):
         verdict.warn(
-            "this is Docker from a snap: it sees only some directories, so bind mounts fail",
+            "this is Docker from a snap: it can access only some directories, so bind mounts fail",
             "install Docker from the distribution or from Docker's own packages",
         )
 
 
 def _judge_restart(verdict: Verdict, info: Mapping[str, Any]) -> None:
     if info.get("LiveRestoreEnabled"):
-        verdict.ok("live-restore is on: tasks outlive a restart of Docker")
+        verdict.ok("live-restore is on: tasks survive a restart of Docker")
     elif (info.get("Swarm") or {}).get("LocalNodeState") == "active":
         verdict.warn(
-            "live-restore is off, and cannot be on in a Swarm: a restart of Docker stops every task",
+            "live-restore is off and not possible in a Swarm: a restart of Docker stops every task",
             "leave the Swarm, then turn live-restore on",
             "docker swarm leave",
         )
     else:
         verdict.warn(
             "live-restore is off: a restart or an update of Docker stops every task",
-            'put "live-restore": true into /etc/docker/daemon.json and have Docker read it; '
-            "nothing stops by that",
+            'put "live-restore": true into /etc/docker/daemon.json and reload Docker; '
+            "a reload does not stop tasks",
             "systemctl reload docker",
         )
 
@@ -203,16 +203,16 @@ def _judge_storage(verdict: Verdict, info: Mapping[str, Any]) -> None:
     if status.get("Supports d_type") == "false":
         verdict.error(
             f"the file system below Docker's {driver} has no d_type: containers see broken files",
-            "make it anew with mkfs.xfs -n ftype=1, or use ext4",
+            "create it again with mkfs.xfs -n ftype=1, or use ext4",
         )
     elif driver in _GOOD_STORAGE or driver.startswith("io.containerd."):
         below = status.get("Backing Filesystem", "")
         verdict.ok(f"storage driver {driver}{f' on {below}' if below else ''}")
     else:
         verdict.warn(
-            f"storage driver {driver}: slow, and it takes much space for each container",
-            'put "storage-driver": "overlay2" into /etc/docker/daemon.json while no task runs '
-            "(images are pulled anew), and restart Docker",
+            f"storage driver {driver}: slow, and each container needs much space",
+            'while no task runs, put "storage-driver": "overlay2" into /etc/docker/daemon.json '
+            "and restart Docker (images are pulled again)",
             "systemctl restart docker",
         )
 
@@ -223,7 +223,7 @@ def _judge_logs(verdict: Verdict, info: Mapping[str, Any], around: Around) -> No
         verdict.warn(
             f"the log driver {driver} has no size limit: a chatty container fills the disk",
             'put "log-driver": "local", or "log-opts": {"max-size": "10m", "max-file": "3"}, into '
-            "/etc/docker/daemon.json and restart Docker; it holds for new containers",
+            "/etc/docker/daemon.json and restart Docker; it applies to new containers",
             "systemctl restart docker",
         )
     elif driver:
@@ -232,13 +232,13 @@ def _judge_logs(verdict: Verdict, info: Mapping[str, Any], around: Around) -> No
     if missing:
         verdict.warn(
             f"ECS_AVAILABLE_LOGGING_DRIVERS offers {', '.join(missing)}, which this engine does "
-            "not have: tasks that ask for it are placed here and fail",
-            "take it out of ECS_AVAILABLE_LOGGING_DRIVERS, or install the engine's plugin",
+            "not have: tasks that need it are placed here and fail",
+            "remove it from ECS_AVAILABLE_LOGGING_DRIVERS, or install the engine's plugin",
         )
 
 
 def missing_log_drivers(info: Mapping[str, Any], wanted: Sequence[str]) -> list[str]:
-    """Return the log drivers that are offered to tasks and that the engine does not have."""
+    """Return the log drivers that are offered to tasks but missing in the engine."""
     known = (info.get("Plugins") or {}).get("Log")
     if not known:
         return []
@@ -260,14 +260,15 @@ def _judge_access(verdict: Verdict, info: Mapping[str, Any], around: Around) -> 
             msgspec.json.decode(around.daemon_json)
         except msgspec.DecodeError as error:
             verdict.error(
-                f"/etc/docker/daemon.json is no JSON ({error}): Docker will not start again",
-                "mend the file before Docker restarts",
+                f"/etc/docker/daemon.json is not valid JSON ({error}): Docker will not start again",
+                "fix the file before Docker restarts",
                 "dockerd --validate",
             )
     if around.socket_mode & 0o006:
         verdict.warn(
-            f"Docker's socket has mode {around.socket_mode:04o}: every user of this host is root",
-            "keep it to its group",
+            f"Docker's socket has mode {around.socket_mode:04o}: every user of this host can become "
+            "root",
+            "restrict it to its group",
             "chmod o-rwx /var/run/docker.sock",
         )
     for line in info.get("Warnings") or []:
@@ -275,5 +276,5 @@ def _judge_access(verdict: Verdict, info: Mapping[str, Any], around: Around) -> 
         if "without encryption" in text or "insecure" in text.lower():
             verdict.warn(
                 f"the engine says: {text[:300]}",
-                'take the tcp:// address out of its "hosts", or set up TLS for it',
+                'remove the tcp:// address from its "hosts", or set up TLS for it',
             )

@@ -1,4 +1,4 @@
-"""The way of tasks to the outside: forwarding, filters, addresses that are free, and packet sizes."""
+"""The network path of tasks: forwarding, packet filters, free addresses, and packet sizes."""
 
 from __future__ import annotations
 
@@ -21,53 +21,53 @@ if TYPE_CHECKING:
 
 _SMALLEST_MTU = 1280
 _DOCKER_BRIDGE = "docker0"
-"""The engine's default bridge, unless it says otherwise."""
+"""The engine's bridge unless configured otherwise."""
 _UP = 0x1
 _IPTABLES_TABLES = frozenset({("ip", "filter"), ("ip6", "filter")})
-"""What iptables writes; its policy is looked at by itself."""
+"""Tables that iptables writes; its policy is checked separately."""
 
 
 class Bridge(msgspec.Struct, frozen=True, kw_only=True):
-    """The bridge that containers in bridge mode are on."""
+    """The bridge for containers in bridge mode."""
 
     name: str = _DOCKER_BRIDGE
     exists: bool = True
     is_up: bool = True
     mtu: int = 0
-    """0 where it cannot be read."""
+    """0 if it cannot be read."""
     unasked: str = ""
-    """Why the engine could not be asked which bridge it uses, if any."""
+    """Why the engine could not be asked which bridge it uses, if so."""
     none: bool = False
-    """The engine is set up without one."""
+    """The engine is set up without a bridge."""
 
 
 class Paths(msgspec.Struct, frozen=True, kw_only=True):
-    """What decides whether packets of tasks pass. None is what could not be found out."""
+    """The facts that decide whether packets of tasks pass. None means unknown."""
 
     forwards: bool | None
     routes: tuple[Route, ...] | None = ()
     forward_drops: bool | None = False
     """The policy of iptables for forwarded packets; False without iptables."""
     policy_trouble: str = ""
-    """Why that is not known."""
+    """Why the policy is unknown."""
     docker_chain: bool | None = False
     dropping_chains: tuple[str, ...] | None = ()
-    """Chains of other nftables tables that drop what is forwarded, as ``family table chain``."""
+    """Chains of other nftables tables that drop forwarded packets, as ``family table chain``."""
     chains_trouble: str = ""
     reverse_filter: int = 0
     bridge_filter: bool = False
-    """Packets between ports of one bridge go through iptables, too."""
+    """Packets between ports of one bridge also pass through iptables."""
     default_link: str = ""
     """The link with the default route; empty without one."""
     default_mtu: int = 0
     bridge: Bridge = Bridge()
     task_bridge_exists: bool = False
     agent_runs: bool = False
-    """The agent is past its start: forwarding and its bridge are there by its own doing."""
+    """The agent has started, so it has turned on forwarding and created its bridge."""
 
 
 async def check(host: Host) -> list[Finding]:
-    """Read the kernel's switches, the filters and the routes."""
+    """Read the kernel settings, the filters and the routes."""
     net = host.root / "sys/class/net"
     told = await host.text("proc/net/route")
     table = routes.parse(told)
@@ -97,7 +97,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 async def _bridge(host: Host, net: Path) -> Bridge:
-    """Return the bridge that the engine says it uses, as the kernel has it."""
+    """Return the kernel's facts about the bridge that the engine uses."""
     name, unasked = _DOCKER_BRIDGE, (await host.engine()).trouble
     if not unasked:
         try:
@@ -132,7 +132,7 @@ def bridge_of(answer: bytes) -> str:
 def dropping_chains(text: str, ours: str) -> tuple[str, ...] | None:
     """Return the chains that drop forwarded packets, from ``nft -j list chains``. Pure.
 
-    None where the text is no such list.
+    None if the text is not such a list.
     """
     try:
         objects: list[dict[str, Any]] = msgspec.json.decode(text)["nftables"]
@@ -162,7 +162,7 @@ def judge(settings: Settings, found: Paths) -> list[Finding]:
 
 
 def _judge_switches(verdict: Verdict, found: Paths) -> None:
-    mend = "turn it on for good, so that nothing turns it off at the next boot"
+    mend = "turn it on permanently, so that it stays on after a reboot"
     command = "echo net.ipv4.ip_forward=1 > /etc/sysctl.d/60-ecs-agent.conf && sysctl --system"
     if found.forwards is None:
         verdict.unknown(
@@ -176,14 +176,14 @@ def _judge_switches(verdict: Verdict, found: Paths) -> None:
         verdict.ok(f"net.ipv4.ip_forward is on{strict}")
     elif found.agent_runs:
         verdict.error(
-            "net.ipv4.ip_forward is off though the agent turned it on: something turns it off, and "
-            "tasks cannot reach the outside",
+            "net.ipv4.ip_forward is off although the agent turned it on: something turns it off, "
+            "and tasks cannot reach other networks",
             mend,
             command,
         )
     else:
         verdict.warn(
-            "net.ipv4.ip_forward is off; the agent and Docker turn it on at their start",
+            "net.ipv4.ip_forward is off; the agent and Docker turn it on when they start",
             mend,
             command,
         )
@@ -194,27 +194,27 @@ def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
     if found.forward_drops is None:
         verdict.unknown("whether iptables lets forwarded packets pass", found.policy_trouble)
     elif found.forward_drops and found.docker_chain is None:
-        verdict.unknown("whether forwarded packets pass by rules in DOCKER-USER", "")
+        verdict.unknown("whether rules in DOCKER-USER let forwarded packets pass", "")
     elif found.forward_drops and not found.docker_chain:
         verdict.error(
-            "iptables drops forwarded packets and there is no chain DOCKER-USER, in which the agent "
-            "could let those of tasks pass: tasks in awsvpc mode are cut off",
-            "let packets of the bridge pass, or start Docker with its iptables rules",
+            "iptables drops forwarded packets, and there is no chain DOCKER-USER where the agent "
+            "could accept packets of tasks: tasks in awsvpc mode have no network",
+            "accept packets of the bridge, or start Docker with its iptables rules",
             f"iptables -I FORWARD -i {bridge} -j ACCEPT && iptables -I FORWARD -o {bridge} "
             "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         )
     elif found.forward_drops:
-        verdict.ok("iptables drops forwarded packets; tasks pass by rules in DOCKER-USER")
+        verdict.ok("iptables drops forwarded packets; rules in DOCKER-USER accept those of tasks")
     elif found.bridge_filter:
-        verdict.ok("iptables lets forwarded packets pass, those within a bridge included")
+        verdict.ok("iptables lets forwarded packets pass, including those within a bridge")
     if found.dropping_chains is None:
-        verdict.unknown("whether nftables rules of others drop packets", found.chains_trouble)
+        verdict.unknown("whether other nftables rules drop packets", found.chains_trouble)
     for chain in found.dropping_chains or ():
         family, table, name = chain.split(" ", 2)
         verdict.warn(
-            f"the nftables chain {chain} drops what is forwarded unless a rule of its own accepts "
-            "it: tasks in awsvpc mode may be cut off",
-            f"let packets of {bridge} pass in that chain",
+            f"the nftables chain {chain} drops forwarded packets that its rules do not accept: "
+            "tasks in awsvpc mode may have no network",
+            f"accept packets of {bridge} in that chain",
             f"nft insert rule {family} {table} {name} iifname {bridge} accept && "
             f"nft insert rule {family} {table} {name} oifname {bridge} "
             "ct state established,related accept",
@@ -225,7 +225,7 @@ def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
     pool = IPv4Network(settings.task_pool_cidr)
     if found.routes is None:
         verdict.unknown(
-            f"whether anything on this host claims the addresses of tasks, {pool},",
+            f"whether anything on this host uses the task addresses {pool}",
             "the routes cannot be read",
             "mount /proc",
             "ip route show",
@@ -233,7 +233,7 @@ def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
         return
     route = claims.clash(pool, settings.task_bridge, found.routes)
     if route is None:
-        verdict.ok(f"addresses of tasks: {pool}, which no route of this host claims")
+        verdict.ok(f"task addresses: {pool}, which no route of this host uses")
         return
     free = routes.free_pool(found.routes, pool.prefixlen)
     verdict.error(
@@ -249,27 +249,28 @@ def _judge_bridges(verdict: Verdict, settings: Settings, found: Paths) -> None:
     if bridge.none:
         verdict.warn(
             "Docker is set up without a bridge: tasks in bridge mode fail to start",
-            'take "bridge": "none" out of /etc/docker/daemon.json if there are to be such tasks',
+            'remove "bridge": "none" from /etc/docker/daemon.json if you need such tasks',
         )
     elif not bridge.exists and bridge.unasked:
         verdict.unknown(f"whether Docker has a bridge other than {bridge.name}", bridge.unasked)
     elif not bridge.exists:
-        again = "" if bridge.name == _DOCKER_BRIDGE else f"make {bridge.name} as it was, then "
+        again = "" if bridge.name == _DOCKER_BRIDGE else f"create {bridge.name} again, then "
         verdict.error(
             f"Docker's bridge {bridge.name} is gone: every task in bridge mode fails to start",
-            f"{again}restart Docker; with live-restore, tasks run on meanwhile",
+            f"{again}restart Docker; with live-restore, tasks keep running",
             "systemctl restart docker",
         )
     elif not bridge.is_up:
         verdict.error(
-            f"Docker's bridge {bridge.name} is down: tasks in bridge mode reach nobody",
-            "set it up, and see who takes it down",
+            f"Docker's bridge {bridge.name} is down: tasks in bridge mode have no network",
+            "set it up, and find out what takes it down",
             f"ip link set {bridge.name} up",
         )
     if found.agent_runs and not found.task_bridge_exists:
         verdict.error(
-            f"the agent's bridge {settings.task_bridge} is gone: tasks in awsvpc mode reach nobody",
-            "the agent makes it anew as soon as it notices; where it is gone again, see who removes "
+            f"the agent's bridge {settings.task_bridge} is gone: tasks in awsvpc mode have no "
+            "network",
+            "wait for the agent to create it again; if it disappears again, find out what removes "
             "it",
             "journalctl -u ecs-agent -n 50 --no-pager",
         )
@@ -278,41 +279,41 @@ def _judge_bridges(verdict: Verdict, settings: Settings, found: Paths) -> None:
 def _judge_mtu(verdict: Verdict, settings: Settings, found: Paths) -> None:
     if not found.default_link and found.routes is not None:
         verdict.warn(
-            "there is no default route: tasks reach this host's own networks only",
-            "give the host a gateway, if tasks are to reach more",
+            "there is no default route: tasks can reach only this host's own networks",
+            "add a default gateway if tasks must reach other networks",
             "ip route show",
         )
         return
     if not found.default_mtu:
         verdict.unknown(
-            "how large packets to the outside may be",
+            "the packet size limit of the default route",
             f"the MTU of {found.default_link or 'the link with the default route'} cannot be read",
-            "look at the link",
+            "check the link",
             f"ip link show {found.default_link}".rstrip(),
         )
         return
     before = len(verdict.findings)
     if settings.task_mtu > found.default_mtu:
         verdict.warn(
-            f"ECS_TASK_MTU {settings.task_mtu} is larger than the {found.default_mtu} of the way "
-            "to the outside: large packets get lost",
-            "take ECS_TASK_MTU out; the agent then takes that of the default route",
+            f"ECS_TASK_MTU {settings.task_mtu} is larger than the MTU {found.default_mtu} of the "
+            "default route: large packets get lost",
+            "remove ECS_TASK_MTU; the agent then uses the MTU of the default route",
         )
     if found.default_mtu < _SMALLEST_MTU:
         verdict.warn(
-            f"the way to the outside takes packets of {found.default_mtu} bytes only",
+            f"the default route has an MTU of only {found.default_mtu}",
             "raise the MTU of the link with the default route",
         )
     if found.bridge.mtu > found.default_mtu:
         verdict.warn(
-            f"Docker's bridge takes packets of {found.bridge.mtu} bytes, the way to the outside "
-            f"only {found.default_mtu}: in bridge mode, large packets get lost and downloads hang",
+            f"Docker's bridge has the MTU {found.bridge.mtu}, but the default route only "
+            f"{found.default_mtu}: in bridge mode, large packets get lost and downloads hang",
             f'put "mtu": {found.default_mtu} into /etc/docker/daemon.json and restart Docker',
             "systemctl restart docker",
         )
     if len(verdict.findings) == before:
         inside = f", {found.bridge.mtu} on {found.bridge.name}" if found.bridge.mtu else ""
-        verdict.ok(f"packets of {found.default_mtu} bytes pass to the outside{inside}")
+        verdict.ok(f"MTU {found.default_mtu} on the default route{inside}")
 
 
 def _number(text: str) -> int:

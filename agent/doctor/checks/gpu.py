@@ -1,4 +1,4 @@
-"""GPUs: whether there are any, their driver answers, and containers can be given them."""
+"""GPUs: whether there are any, whether the driver works, and whether containers can use them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ _TOOLKIT_COMMAND = "nvidia-ctk runtime configure --runtime=docker && systemctl r
 
 
 class Gpus(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of GPUs."""
+    """What was found about GPUs."""
 
     hardware: int | None = 0
-    """NVIDIA display devices on the PCI bus; None where it cannot be looked at."""
+    """NVIDIA display devices on the PCI bus; None if the bus cannot be read."""
     driver: GpuReport = GpuReport()
     hook: bool = False
-    """The program is there by which Docker gives GPUs to containers."""
+    """The program with which Docker gives GPUs to containers is installed."""
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look at the bus, ask the driver unless GPUs are turned off, and look for the toolkit."""
+    """Read the bus, ask the driver unless GPUs are turned off, and look for the toolkit."""
     wanted = host.settings.gpu_support
     found = Gpus(
         hardware=await reading.blocking(lambda: _hardware(host.root / "sys/bus/pci/devices")),
@@ -62,23 +62,23 @@ def _hardware(devices: Path) -> int | None:
 
 
 def _ask_driver() -> GpuReport:
-    """Ask the driver as the agent does; blocks while it works."""
+    """Ask the driver like the agent does. Blocks."""
     try:
         nvml: Any = importlib.import_module("pynvml")
         return gpu.survey(nvml)
-    except Exception as error:  # noqa: BLE001 - whatever a driver library does is a finding
+    except Exception as error:  # noqa: BLE001 - any failure of a driver library is a finding
         return GpuReport(trouble=f"{type(error).__name__}: {error}")
 
 
 def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Finding]:
-    """Return the verdict; ``wanted`` is ``ECS_ENABLE_GPU_SUPPORT``, None where not set. Pure."""
+    """Return the verdict; ``wanted`` is ``ECS_ENABLE_GPU_SUPPORT``, None if not set. Pure."""
     verdict = Verdict("gpu")
     if wanted is False:
         verdict.ok("GPUs are turned off by ECS_ENABLE_GPU_SUPPORT")
     elif found.driver.trouble:
         verdict.error(
-            f"the NVIDIA driver does not work, so that no GPU is offered: {found.driver.trouble}",
-            "install a driver that fits the kernel, and reboot",
+            f"the NVIDIA driver does not work, so no GPU is offered: {found.driver.trouble}",
+            "install a driver that matches the kernel, and reboot",
             "nvidia-smi",
         )
     elif found.driver.gpus:
@@ -90,12 +90,12 @@ def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Find
         )
     elif wanted:
         verdict.error(
-            "ECS_ENABLE_GPU_SUPPORT is true, and there is no NVIDIA GPU",
-            "install the driver if there should be one, or take the setting out",
+            "ECS_ENABLE_GPU_SUPPORT is true, but there is no NVIDIA GPU",
+            "install the driver if there should be one, or remove the setting",
             "lspci -d 10de:",
         )
     elif found.hardware is None:
-        verdict.unknown("whether there is a GPU", "the bus cannot be looked at")
+        verdict.unknown("whether there is a GPU", "the bus cannot be read")
     else:
         verdict.ok("no GPU")
     return verdict.findings
@@ -109,8 +109,8 @@ def _judge_use(verdict: Verdict, found: Gpus, engine: EngineFacts) -> None:
         verdict.ok(f"{count} GPU(s) ({name}), driver {version}, and the toolkit for containers")
         return
     verdict.error(
-        f"{count} GPU(s) ({name}) would be offered, but containers cannot be given them: the "
-        "NVIDIA container toolkit is missing",
+        f"{count} GPU(s) ({name}) would be offered, but containers cannot use them: the NVIDIA "
+        "container toolkit is missing",
         _TOOLKIT,
         _TOOLKIT_COMMAND,
     )

@@ -1,7 +1,7 @@
-"""What the kernel must be able to do, tried out in a network namespace made for it.
+"""Kernel features that the agent needs, tried out in a separate network namespace.
 
-The trial is a child process (``agent.doctor.probe``) that leaves the host's namespace before it
-makes anything; all of it ends with the child. The kernel may load the modules that it needs, as it
+The trial runs in a child process (``agent.doctor.probe``), which leaves the host's namespace before it
+creates anything; everything ends with the child. The kernel may load the modules that it needs, as it
 would for the agent.
 """
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _LIMIT_S = 30.0
 _NO_CHAIN = "No chain/target/match"
 _OLDEST = (4, 18)
-"""The oldest kernel of a distribution that is supported (RHEL 8)."""
+"""The oldest kernel of a supported distribution (RHEL 8)."""
 _MENDS = {
     "network namespace": (
-        "tasks in awsvpc mode cannot have a network of their own",
-        "run on a kernel with network namespaces; in a container, give it CAP_SYS_ADMIN",
+        "tasks in awsvpc mode cannot have their own network",
+        "use a kernel with network namespaces; in a container, add CAP_SYS_ADMIN",
         "",
     ),
     "veth": (
@@ -47,11 +47,18 @@ _MENDS = {
         "load the modules; if there are none, install the kernel's extra modules",
         "modprobe -a nf_tables nft_chain_nat nft_masq",
     ),
+    "nftables for bridges": (
+        "a task in awsvpc mode can send under its neighbour's address and read its traffic",
+        "load the module; if there is none, install the kernel's extra modules",
+        "modprobe nf_tables_bridge && echo nf_tables_bridge >> /etc/modules-load.d/ecs-agent.conf",
+    ),
 }
+_ONLY_WARNED = frozenset({"nftables for bridges"})
+"""What tasks run without."""
 
 
 async def check(host: Host) -> list[Finding]:
-    """Try what the agent needs of the kernel and of the programs it calls."""
+    """Try the kernel features and the programs that the agent needs."""
     async with asyncio.TaskGroup() as group:
         nft = group.create_task(reading.program("nft", "--version"))
         iptables = group.create_task(reading.program("iptables", "--version"))
@@ -68,7 +75,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 async def docker_chain() -> bool | None:
-    """Tell whether Docker has made its chain for rules of others; None where that is not told."""
+    """Tell whether Docker's chain for user rules exists; None if unknown."""
     answer = await reading.program("iptables", "-w", "2", "-S", "DOCKER-USER")
     if answer.code == 0:
         return True
@@ -76,7 +83,7 @@ async def docker_chain() -> bool | None:
 
 
 async def _probe() -> Mapping[str, str]:
-    """Return what went wrong by what was tried, an empty text where nothing did."""
+    """Return the error of each feature that was tried; an empty text means it works."""
     answer = await reading.program(
         sys.executable,
         "-m",
@@ -99,25 +106,25 @@ def judge(
     docker_chain: bool | None,
     is_root: bool,
 ) -> list[Finding]:
-    """Return the verdict on kernel and programs; ``probed`` as the probe tells it. Pure."""
+    """Return the verdict on kernel and programs; ``probed`` is the result of the probe. Pure."""
     verdict = Verdict("kernel")
     if release_of(release) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         verdict.warn(
-            f"Linux {release} is older than {oldest}, the oldest that is tested",
-            "update the system's kernel",
+            f"Linux {release} is older than {oldest}, the oldest tested version",
+            "update the kernel",
         )
     else:
         verdict.ok(f"Linux {release}")
     if nft.missing:
-        probed = {tried: trouble for tried, trouble in probed.items() if tried != "nftables"}
+        probed = {t: trouble for t, trouble in probed.items() if not t.startswith("nftables")}
     _judge_trial(verdict, probed, is_root=is_root)
     _judge_programs(verdict, nft, iptables, docker_chain=docker_chain)
     return verdict.findings
 
 
 def release_of(release: str) -> tuple[int, int]:
-    """Return the two numbers a kernel's release begins with; zeros where it does not."""
+    """Return the first two numbers of a kernel release; zeros if there are none."""
     numbers = release.replace("-", ".").split(".")[:2]
     if len(numbers) == 2 and all(number.isdigit() for number in numbers):
         return int(numbers[0]), int(numbers[1])
@@ -126,23 +133,24 @@ def release_of(release: str) -> tuple[int, int]:
 
 def _judge_trial(verdict: Verdict, probed: Mapping[str, str], *, is_root: bool) -> None:
     if not is_root:
-        verdict.warn("links and rules could not be tried without root", "run it as root")
+        verdict.warn("links and rules could not be tested without root", "run it as root")
         return
     for tried, trouble in probed.items():
         if not trouble:
             continue
         if tried not in _MENDS:
             verdict.warn(
-                f"what the kernel can do could not be tried: {trouble}",
-                "try it by hand, and read what it says",
+                f"the kernel features could not be tested: {trouble}",
+                "run the test manually and read its output",
                 f"{sys.executable} -m agent.doctor.probe",
             )
             continue
         leads_to, mend, command = _MENDS[tried]
-        verdict.error(f"{tried} does not work ({trouble}): {leads_to}", mend, command)
+        tell = verdict.warn if tried in _ONLY_WARNED else verdict.error
+        tell(f"{tried} does not work ({trouble}): {leads_to}", mend, command)
     works = [tried for tried, trouble in probed.items() if not trouble]
     if works:
-        verdict.ok(f"tried out in a namespace of its own: {', '.join(works)}")
+        verdict.ok(f"tested in a separate namespace: {', '.join(works)}")
 
 
 def _judge_programs(
@@ -155,18 +163,18 @@ def _judge_programs(
             "apt-get install nftables || dnf install nftables",
         )
     elif nft.code != 0:
-        verdict.error(f"nft does not work: {nft.trouble}", "install the package nftables anew")
+        verdict.error(f"nft does not work: {nft.trouble}", "reinstall the package nftables")
     else:
         verdict.ok(nft.out.strip())
     if iptables.missing:
         verdict.warn(
-            "iptables is not installed: where Docker drops forwarded packets, tasks in awsvpc "
-            "mode are cut off",
+            "iptables is not installed: if Docker drops forwarded packets, tasks in awsvpc mode "
+            "have no network",
             "install the package iptables",
             "apt-get install iptables || dnf install iptables-nft",
         )
     elif iptables.code != 0:
-        verdict.error(f"iptables does not work: {iptables.trouble}", "install it anew")
+        verdict.error(f"iptables does not work: {iptables.trouble}", "reinstall it")
     elif docker_chain is None:
         verdict.unknown(f"whether {iptables.out.strip()} has Docker's chain DOCKER-USER", "")
     else:

@@ -1,6 +1,6 @@
-"""The keys that a host of Amazon ECS signs with, as far as files tell: there, root's alone, not over.
+"""The key files of a host of Amazon ECS: present, readable only by root, and not expired.
 
-Whether Amazon takes them, and what an instance's role gives, is the matter of the check of control.
+The control check covers whether Amazon accepts the keys, and the keys of an instance role.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
     from agent.doctor.findings import Finding, Verdict
 
 _STALE_S = 3600.0
-"""Keys of the SSM agent live for an hour, and it writes new ones every half."""
+"""Keys of the SSM agent are valid for an hour; it writes new ones every half hour."""
 _SSM = "systemctl status amazon-ssm-agent"
 
 
 class KeysFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of the rotating credentials file; not the keys."""
+    """What is known about the rotating credentials file, without the keys."""
 
     path: str
     missing: bool = False
     unread: bool = False
-    """Who asks may not read it, which the agent may: it is root's."""
+    """This user may not read it; the agent, as root, may."""
     trouble: str = ""
-    """Why it is of no use."""
+    """Why it cannot be used."""
     mode: int = 0o600
     owner: int = 0
     age_s: float = 0.0
-    """Since it was written."""
+    """Seconds since it was written."""
     left_s: float | None = None
-    """Until its keys expire; None where it does not say."""
+    """Seconds until its keys expire; None if the file does not say."""
 
 
 async def look(settings: Settings) -> KeysFile:
-    """Look at the rotating credentials file."""
+    """Return the facts about the rotating credentials file."""
     path, profile = settings.rotating_credentials_file, settings.alternate_credential_profile
     return await reading.blocking(lambda: look_at(path, profile))
 
 
 def look_at(path: Path, profile: str) -> KeysFile:
-    """Read what is to be known of a credentials file. Blocks."""
+    """Read the facts about a credentials file. Blocks."""
     try:
         facts = path.stat()
         keys = rotating.read(path, profile)
@@ -79,50 +79,50 @@ def judge(
 ) -> list[Finding]:
     """Return the verdict on the keys of the host. Pure.
 
-    ``carried`` tells that they come from the environment of whoever asks.
+    ``carried`` means that they come from the environment of the current shell.
     """
     if settings.aws_access_key_id:
         key = settings.aws_access_key_id.reveal()[-4:]
         if carried:
             verdict.warn(
-                f"the key ...{key} is of this shell's environment, and a service does not have it",
-                "unset AWS_ACCESS_KEY_ID and check again, or write the keys into ecs.config",
+                f"the key ...{key} is only in the environment of this shell, not of the service",
+                "unset AWS_ACCESS_KEY_ID and check again, or put the keys into ecs.config",
             )
         else:
-            verdict.ok(f"the agent signs with the key ...{key} of its settings")
+            verdict.ok(f"the agent signs with the key ...{key} from its settings")
         if settings.external and not found.missing:
             verdict.warn(
-                f"{found.path} is there as well, and not used: keys in the settings come first",
-                "remove AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where the SSM agent is to "
-                "give the keys",
+                f"{found.path} exists too but is not used: keys in the settings come first",
+                "remove AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY if the SSM agent should "
+                "provide the keys",
             )
     elif not found.missing:
         _judge_file(verdict, settings, found)
     elif settings.external:
         verdict.warn(
-            f"no keys are set, and {found.path} is not there: the SSM agent has not registered "
+            f"no keys are set, and {found.path} does not exist: the SSM agent has not registered "
             "this host",
-            "register it with an activation of Systems Manager, or set AWS_ACCESS_KEY_ID and "
+            "register it with a Systems Manager activation, or set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY",
             _SSM,
         )
     else:
-        verdict.ok("no keys are set: the instance's role gives them")
+        verdict.ok("no keys are set: the instance role provides them")
     return verdict.findings
 
 
 def _judge_file(verdict: Verdict, settings: Settings, found: KeysFile) -> None:
     if found.unread:
         verdict.unknown(
-            f"whether the keys in {found.path} are there and good", "it is root's alone"
+            f"whether the keys in {found.path} exist and are valid", "only root can read it"
         )
         return
     if found.trouble:
         tell = verdict.error if settings.external else verdict.warn
         tell(
             f"the credentials file cannot be used: {found.trouble}",
-            "have the SSM agent write it anew, or name another by ECS_ROTATING_CREDENTIALS_FILE "
-            "and ECS_ALTERNATE_CREDENTIAL_PROFILE",
+            "let the SSM agent write it again, or set ECS_ROTATING_CREDENTIALS_FILE and "
+            "ECS_ALTERNATE_CREDENTIAL_PROFILE to another one",
             _SSM,
         )
         return
@@ -130,25 +130,25 @@ def _judge_file(verdict: Verdict, settings: Settings, found: KeysFile) -> None:
         verdict.error(
             f"the credentials file {found.path} has mode {found.mode:04o} and belongs to user "
             f"{found.owner}: others can read or change it",
-            "give it to root alone",
+            "make it readable only by root",
             f"chown root:root {found.path} && chmod 600 {found.path}",
         )
     if found.left_s is not None and found.left_s <= 0:
         verdict.error(
             f"the keys in {found.path} expired {_span(-found.left_s)} ago",
-            "see why the SSM agent writes no new ones",
+            "find out why the SSM agent does not write new ones",
             _SSM,
         )
     elif found.left_s is None and settings.external and found.age_s > _STALE_S:
         verdict.warn(
-            f"{found.path} was written {_span(found.age_s)} ago, and keys of the SSM agent live "
-            "for an hour",
-            "see that the SSM agent runs, where it is to give the keys",
+            f"{found.path} was written {_span(found.age_s)} ago, but keys of the SSM agent are "
+            "valid for an hour",
+            "make sure that the SSM agent runs if it should provide the keys",
             _SSM,
         )
     elif not verdict.findings:
-        left = "" if found.left_s is None else f", good for another {_span(found.left_s)}"
-        verdict.ok(f"the credentials file {found.path} is root's alone{left}")
+        left = "" if found.left_s is None else f", valid for another {_span(found.left_s)}"
+        verdict.ok(f"only root can read the credentials file {found.path}{left}")
 
 
 def _span(seconds: float) -> str:

@@ -1,8 +1,7 @@
-"""Network managers: whether one would take the agent's links for its own.
+"""Network managers: whether one would manage the agent's links.
 
-systemd-networkd configures every link that the first fitting ``.network`` file names; a catch-all
-written for the host's own cards also fits the links of tasks, whose addresses and bridge are lost
-by that.
+systemd-networkd configures every link with the first matching ``.network`` file. A catch-all for the
+host's own cards also matches the links of tasks, which then lose their addresses and bridge.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from agent.doctor.host import Host
 
 _NETWORKD_PLACES = ("etc/systemd/network", "run/systemd/network", "usr/lib/systemd/network")
-"""A file of an earlier place hides those of its name in a later one."""
+"""A file in an earlier directory hides files of the same name in later ones."""
 _NM_RULES = "usr/lib/udev/rules.d/85-nm-unmanaged.rules"
 _NM_PLACES = ("etc/NetworkManager/conf.d", "usr/lib/NetworkManager/conf.d")
 _TASK_LINK = "ecs0acf0002"
 _DOCKER_LINK = "veth1a2b3c4"
 _ON_ITS_OWN = frozenset({"Name", "Type", "Kind", "Driver"})
-"""Conditions that a virtual link can meet; any other names a certain card or place."""
+"""Conditions that a virtual link can meet; any other condition selects a certain card."""
 _FILE = "/etc/systemd/network/10-ecs-agent.network"
 
 
@@ -43,20 +42,20 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Managers(msgspec.Struct, frozen=True, kw_only=True):
-    """Which managers run, and what they are told."""
+    """Which managers run, and their configuration."""
 
     active: frozenset[str] | None = frozenset()
-    """None where systemd does not say."""
+    """None if systemd does not say."""
     networkd: dict[str, str] = {}
     """Text of each ``.network`` file by its name."""
     leaves_veth: bool = False
-    """NetworkManager is told to leave links of containers alone."""
+    """NetworkManager is configured to ignore links of containers."""
     firewalld_trusts: bool | None = False
-    """None where firewalld does not say."""
+    """None if firewalld does not say."""
 
 
 async def check(host: Host) -> list[Finding]:
-    """Ask which managers run and read what they are told."""
+    """Find out which managers run, and read their configuration."""
     active = await host.active_units("systemd-networkd", "NetworkManager", "firewalld", "ufw")
     trusts: bool | None = False
     if active and "firewalld" in active:
@@ -97,7 +96,7 @@ def _nm_leaves_veth(root: Path) -> bool:
 
 
 def _listed(directory: Path, pattern: str) -> list[Path]:
-    """Return the files of a directory that match, in order; none where there is no directory."""
+    """Return the matching files of a directory, in order; none if there is no directory."""
     try:
         names = sorted(entry.name for entry in os.scandir(directory))
     except OSError as error:
@@ -113,7 +112,7 @@ def judge(settings: Settings, found: Managers) -> list[Finding]:
         verdict.unknown(
             "which network managers run",
             "systemd does not answer",
-            "ask it by hand",
+            "ask it manually",
             "systemctl is-active systemd-networkd NetworkManager firewalld ufw",
         )
         return verdict.findings
@@ -121,8 +120,8 @@ def judge(settings: Settings, found: Managers) -> list[Finding]:
         _judge_networkd(verdict, settings, found.networkd)
     if "NetworkManager" in found.active and not found.leaves_veth:
         verdict.warn(
-            "NetworkManager runs and nothing tells it to leave the links of tasks alone",
-            "tell it so",
+            "NetworkManager runs and is not configured to ignore the links of tasks",
+            "configure it to ignore them",
             "printf '[keyfile]\\nunmanaged-devices=interface-name:ecs*;interface-name:veth*\\n' > "
             "/etc/NetworkManager/conf.d/ecs-agent.conf && nmcli general reload",
         )
@@ -130,15 +129,15 @@ def judge(settings: Settings, found: Managers) -> list[Finding]:
         verdict.unknown(f"whether firewalld trusts {settings.task_bridge}", "it does not say")
     elif "firewalld" in found.active and not found.firewalld_trusts:
         verdict.warn(
-            f"firewalld runs and does not trust {settings.task_bridge}: it refuses what tasks send "
-            "to this host and may drop what is forwarded",
-            "put the bridge into its trusted zone",
+            f"firewalld runs and does not trust {settings.task_bridge}: it refuses packets from "
+            "tasks to this host and may drop forwarded packets",
+            "add the bridge to its trusted zone",
             f"firewall-cmd --permanent --zone=trusted --add-interface={settings.task_bridge} && "
             "firewall-cmd --reload",
         )
     if not verdict.findings:
         names = " and ".join(sorted(found.active))
-        verdict.ok(f"{names} would leave the links of tasks alone" if names else "none runs")
+        verdict.ok(f"{names} ignores the links of tasks" if names else "none runs")
     return verdict.findings
 
 
@@ -151,9 +150,9 @@ def _judge_networkd(verdict: Verdict, settings: Settings, files: Mapping[str, st
     names = (file_for(link, files) for link in links)
     for name in sorted({name for name in names if name and not _leaves_alone(files[name])}):
         verdict.warn(
-            f"systemd-networkd takes the links of tasks for its own by {name}: they lose their "
+            f"systemd-networkd manages the links of tasks because of {name}: they lose their "
             "addresses when it restarts",
-            f"have that file name your cards, or put {_FILE} before it",
+            f"restrict that file to your network cards, or add {_FILE} before it",
             f"printf '[Match]\\nName=ecs* veth* {settings.task_bridge}\\n[Link]\\nUnmanaged=yes\\n' "
             f"> {_FILE} && networkctl reload",
         )
@@ -173,7 +172,7 @@ def section(text: str, wanted: str) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     inside = False
     for line in text.splitlines():
-        line = line.strip()  # noqa: PLW2901 - the line without its blanks is what counts
+        line = line.strip()  # noqa: PLW2901 - only the stripped line is used
         if line.startswith("["):
             inside = line == f"[{wanted}]"
         elif inside and line and line[0] not in "#;":
@@ -192,7 +191,7 @@ def _meets(link: Link, conditions: Sequence[tuple[str, str]]) -> bool:
 
 
 def _matches(text: str, patterns: Sequence[str]) -> bool:
-    """Tell whether a text fits one of the patterns, or with a leading ``!`` none of them."""
+    """Tell whether a text matches one of the patterns or, with a leading ``!``, none of them."""
     turned = bool(patterns) and patterns[0].startswith("!")
     plain = [pattern.removeprefix("!") for pattern in patterns]
     return any(fnmatch.fnmatchcase(text, pattern) for pattern in plain) != turned

@@ -1,4 +1,4 @@
-"""The image that holds the network of a task: shipped for this machine, and loaded."""
+"""The image of the container that holds a task's network: available for this machine, and loaded."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 async def _loaded(socket_path: str, reference: str) -> bool | None:
-    """Tell whether the engine has the image; None where it does not say."""
+    """Tell whether the engine has the image; None if it does not say."""
     try:
         await reading.get(socket_path, f"/images/{reference}/json")
     except ValueError as error:
@@ -49,9 +49,9 @@ def judge(
         verdict.ok(f"{reference} is loaded")
     elif loaded is None:
         verdict.warn(
-            f"whether {reference} is loaded is not known, since the engine does not say",
-            "mend first what is told of docker",
+            f"whether {reference} is loaded is not known, because the engine does not say",
+            "fix the findings about docker first",
         )
     else:
-        verdict.ok(f"{reference} is shipped for {machine}; the agent loads it at its start")
+        verdict.ok(f"{reference} is included for {machine}; the agent loads it when it starts")
     return verdict.findings

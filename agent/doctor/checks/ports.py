@@ -1,4 +1,4 @@
-"""Ports: those that the agent or Amazon's agent would use, and those that tasks may be given."""
+"""Ports: those that the agent or Amazon's agent would use, and those for tasks."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from agent.doctor.sockets import Listener
 
 AMAZON_PORTS = {51678: "introspection", 51679: "credentials"}
-"""What Amazon's agent listens on; a task may rely on nobody else doing so."""
+"""Ports of Amazon's agent; a task may rely on nothing else listening there."""
 _FEW = 200
 
 
 async def check(host: Host) -> list[Finding]:
-    """Look up who listens on the ports that matter."""
+    """Find the listeners on the relevant ports."""
     settings = host.settings
     wanted = frozenset({*AMAZON_PORTS, settings.prometheus_port})
     found = await reading.blocking(lambda: sockets.listeners(host.root / "proc", wanted))
@@ -30,7 +30,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 def range_of(text: str) -> tuple[int, int] | None:
-    """Return first and last port of a file of two numbers; None where it is not such a one."""
+    """Return the first and last port from a text of two numbers; None if it is something else."""
     numbers = [int(word) for word in text.split() if word.isdigit()]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
@@ -46,14 +46,14 @@ def judge(
 
     Args:
         settings: the settings of this host.
-        found: who listens on the ports that matter; None where the kernel does not tell.
-        kernel_range: ports that the kernel gives to connections to the outside; None likewise.
-        agent_pid: process of the agent that runs here; 0 where none does.
+        found: the listeners on the relevant ports; None if the kernel does not say.
+        kernel_range: the kernel's ports for outgoing connections; None if it does not say.
+        agent_pid: process of the running agent; 0 if there is none.
     """
     verdict = Verdict("ports")
     if found is None:
         verdict.unknown(
-            "who listens on which port",
+            "which process listens on which port",
             "the kernel's tables cannot be read",
             "mount /proc",
             "ls /proc/net/tcp",
@@ -64,9 +64,9 @@ def judge(
             _judge_prometheus(verdict, settings, one, who, agent_pid)
         else:
             verdict.warn(
-                f"{who} listens on port {one.port}, which is for {AMAZON_PORTS[one.port]} of "
-                "Amazon's agent: that agent, or something in its place",
-                "see what is told of other agents",
+                f"{who} listens on port {one.port}, the {AMAZON_PORTS[one.port]} port of Amazon's "
+                "agent: it may be that agent or a substitute",
+                "see the findings about other agents",
             )
     _judge_range(verdict, settings, kernel_range)
     return verdict.findings
@@ -81,8 +81,8 @@ def _judge_prometheus(
         verdict.ok(f"the agent serves Prometheus on port {one.port}")
         return
     verdict.error(
-        f"{who} listens on port {one.port}, where the agent is to serve Prometheus",
-        "set ECS_PROMETHEUS_PORT to a free port, or stop what listens there",
+        f"{who} listens on port {one.port}, which the agent needs for Prometheus",
+        "set ECS_PROMETHEUS_PORT to a free port, or stop the other process",
         f"ss -ltnp 'sport = :{one.port}'",
     )
 
@@ -93,7 +93,7 @@ def _judge_range(
     chosen = settings.dynamic_host_port_range or kernel_range
     if chosen is None:
         verdict.unknown(
-            "which host ports are for mappings without a port of their own",
+            "which host ports are used for dynamic port mappings",
             "the kernel's range cannot be read",
             "set ECS_DYNAMIC_HOST_PORT_RANGE, for example to 32768-60999",
         )
@@ -101,18 +101,18 @@ def _judge_range(
     first, last = chosen
     count = last - first + 1
     reserved = sorted(port for port in settings.reserved_ports if first <= port <= last)
-    what = f"host ports {first}-{last} for mappings without a port of their own"
+    what = f"host ports {first}-{last} for dynamic port mappings"
     setting = "ECS_DYNAMIC_HOST_PORT_RANGE"
     if count < _FEW:
         verdict.warn(
-            f"only {count} {what}: tasks beyond that are refused",
+            f"only {count} {what}: tasks that need more are refused",
             f"set {setting} to a wider range, for example 32768-60999",
         )
     elif settings.dynamic_host_port_range and first < 1024:
         verdict.warn(
-            f"{what} include those of services such as SSH",
-            f"let {setting} begin at 1024 or higher",
+            f"{what} include ports of services such as SSH",
+            f"start {setting} at 1024 or higher",
         )
     else:
-        held = f"; {', '.join(map(str, reserved))} held back" if reserved else ""
+        held = f"; {', '.join(map(str, reserved))} reserved" if reserved else ""
         verdict.ok(f"{what}{held}")

@@ -1,7 +1,7 @@
-"""Name servers: those that tasks can reach, and whether they answer.
+"""Name servers: which ones tasks can reach, and whether they answer.
 
-A task's namespace has a loopback of its own, so that a server on the host's (systemd-resolved,
-dnsmasq) is not there for it.
+A task's namespace has its own loopback, so a task cannot reach a server on the host's loopback
+(systemd-resolved, dnsmasq).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from agent.doctor.host import Host
 
 _FILES = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
-"""As the agent reads them; the second has the servers behind systemd's own."""
+"""The files that the agent reads; the second lists the servers behind systemd-resolved."""
 _QUERY = bytes.fromhex("ec51010000010000000000000000020001")
-"""Asks for the name servers of the root: what every resolver knows."""
+"""Asks for the root name servers, which every resolver knows."""
 _ANSWER_S = 2.0
 _TRIES = 2
 _SETTING = "ECS_TASK_DNS_SERVERS"
@@ -32,14 +32,14 @@ class Servers(msgspec.Struct, frozen=True, kw_only=True):
     """The name servers of the host."""
 
     chosen: tuple[str, ...] = ()
-    """By ``ECS_TASK_DNS_SERVERS``."""
+    """From ``ECS_TASK_DNS_SERVERS``."""
     usable: tuple[str, ...] = ()
-    """Of the host's files, as far as tasks reach them."""
+    """From the host's files, as far as tasks can reach them."""
     unusable: tuple[str, ...] = ()
 
 
 async def check(host: Host) -> list[Finding]:
-    """Find the servers that tasks will be given, and ask each of them something."""
+    """Find the servers that tasks will use, and send each of them a query."""
     texts = [await host.text(path) for path in _FILES]
     servers = choose(host.settings.task_dns_servers, texts)
     asked = servers.chosen or servers.usable
@@ -49,11 +49,11 @@ async def check(host: Host) -> list[Finding]:
 
 
 def choose(chosen: Sequence[str], texts: Sequence[str]) -> Servers:
-    """Return the servers that a task is given, as the agent chooses them. Pure.
+    """Return the servers for tasks, chosen like the agent chooses them. Pure.
 
     Args:
-        chosen: those of the settings, which win.
-        texts: files in the format of ``resolv.conf``; the first with a usable server decides.
+        chosen: the servers in the settings, which win.
+        texts: files in the format of ``resolv.conf``; the first with a usable server is used.
     """
     unusable: list[str] = []
     for text in texts:
@@ -80,7 +80,7 @@ def _reachable(server: str) -> bool:
 
 
 async def answers_at(server: str) -> bool:
-    """Tell whether a name server answers a question over UDP within two tries."""
+    """Tell whether a name server answers a query over UDP within two tries."""
     for _ in range(_TRIES):
         try:
             async with asyncio.timeout(_ANSWER_S):
@@ -113,7 +113,7 @@ async def _ask(server: str) -> bool:
 
 
 def judge(servers: Servers, answers: Mapping[str, bool]) -> list[Finding]:
-    """Return the verdict; ``answers`` tells which servers answered. Pure."""
+    """Return the verdict; ``answers`` says which servers answered. Pure."""
     verdict = Verdict("dns")
     asked = servers.chosen or servers.usable
     if not asked:
@@ -122,28 +122,28 @@ def judge(servers: Servers, answers: Mapping[str, bool]) -> list[Finding]:
     local = [server for server in servers.chosen if not _reachable(server)]
     for server in local:
         verdict.error(
-            f"{_SETTING} names {server}, which is not reachable from within a task",
-            "name servers with an IPv4 address that is not on a loopback",
+            f"{_SETTING} names {server}, which is not reachable from inside a task",
+            "use name servers with IPv4 addresses that are not loopback addresses",
             f"echo '{_SETTING}=[\"ADDRESS\"]' >> /etc/ecs/ecs.config",
         )
     silent = [s for s in asked if s not in local and not answers.get(s, False)]
     working = [s for s in asked if s not in local and s not in silent]
     for server in silent:
         verdict.warn(
-            f"the name server {server} does not answer: tasks wait for it at each name",
-            f"mend the server or the way to it, or name others in {_SETTING}",
+            f"the name server {server} does not answer: every lookup in a task waits for it",
+            f"fix the server or the network to it, or set {_SETTING} to other servers",
             f"ping -c 1 {server}",
         )
     if working:
-        origin = f"by {_SETTING}" if servers.chosen else "those of the host"
-        verdict.ok(f"name servers of tasks ({origin}) answer: {', '.join(working)}")
+        origin = f"from {_SETTING}" if servers.chosen else "from the host"
+        verdict.ok(f"name servers for tasks ({origin}) answer: {', '.join(working)}")
     return verdict.findings
 
 
 def _judge_none(verdict: Verdict, servers: Servers) -> None:
     why = "there is none in /etc/resolv.conf"
     if servers.unusable:
-        why = f"{', '.join(servers.unusable)} cannot be reached from within a task"
+        why = f"{', '.join(servers.unusable)} cannot be reached from inside a task"
     verdict.warn(
         f"tasks in awsvpc mode will have no name server: {why}",
         f"set {_SETTING} to name servers that tasks can reach",

@@ -1,4 +1,4 @@
-"""Other agents on this host: each would count the whole host as its own."""
+"""Other agents on this host: each would use the whole host."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _STOP_AMAZON = "systemctl disable --now ecs"
 
 
 class Others(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of other agents."""
+    """What was found about other agents."""
 
     amazon_installed: bool = False
     amazon_runs: str = ""
-    """By what one sees that it runs; empty when it does not."""
+    """The evidence that it runs; empty if it does not."""
     ours: tuple[int, ...] = ()
-    """Processes of ``ecs-agent run`` beside the one that answers."""
+    """Processes of ``ecs-agent run`` other than the one that answers."""
     kubelet: int = 0
     containers_unknown: str = ""
-    """Why the engine's containers could not be looked at; empty when they were."""
+    """Why the engine's containers could not be listed; empty if they were."""
     processes_unknown: bool = False
-    """No process could be seen."""
+    """No process was visible."""
 
 
 async def check(host: Host) -> list[Finding]:
@@ -59,26 +59,26 @@ async def check(host: Host) -> list[Finding]:
 
 
 async def _main_pid() -> int:
-    """Return the process of the service, which may not listen yet; 0 where there is none."""
+    """Return the process of the service, which may not listen yet; 0 if there is none."""
     answer = await reading.program("systemctl", "show", "--property=MainPID", "--value", UNIT)
     return int(answer.out) if answer.out.strip().isdigit() else 0
 
 
 async def _containers(host: Host) -> list[dict[str, Any]] | str:
-    """Return the engine's running containers, or why they are not known."""
+    """Return the engine's running containers, or why they are unknown."""
     engine = await host.engine()
     if engine.trouble:
-        # Where no engine runs, no container does.
+        # Without an engine, no container runs.
         return [] if engine.refused in {"missing", "stopped"} else engine.trouble
     try:
         rows = msgspec.json.decode(await reading.get(host.engine_socket, "/containers/json"))
     except (OSError, TimeoutError, ValueError) as error:
         return str(error) or "the engine does not answer"
-    return rows if isinstance(rows, list) else "the engine's answer is no list"
+    return rows if isinstance(rows, list) else "the engine's answer is not a list"
 
 
 def amazon_container(rows: Sequence[dict[str, Any]]) -> str:
-    """Return how one sees that Amazon's agent runs in a container; empty when it does not. Pure."""
+    """Return the evidence that Amazon's agent runs in a container; empty if it does not. Pure."""
     for row in rows:
         image = str(row.get("Image", ""))
         if _AMAZON_IMAGE in image:
@@ -88,7 +88,7 @@ def amazon_container(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def others_of(processes: Sequence[Process], known: Container[int]) -> tuple[int, ...]:
-    """Return the processes that are agents of ours, but for those that are known. Pure."""
+    """Return the processes of this agent, except the known ones. Pure."""
     return tuple(
         process.pid
         for process in processes
@@ -114,34 +114,34 @@ def judge(found: Others) -> list[Finding]:
     verdict = Verdict("rivals")
     if found.amazon_runs:
         verdict.error(
-            f"Amazon's ECS agent runs here ({found.amazon_runs}): both give the whole host away",
+            f"Amazon's ECS agent runs here ({found.amazon_runs}): both agents offer the whole host",
             "stop it, or do not start this agent",
             _STOP_AMAZON,
         )
     elif found.amazon_installed:
         verdict.warn(
-            "Amazon's ECS agent is installed; once started it would give the whole host away, too",
+            "Amazon's ECS agent is installed: if started, it would offer the whole host too",
             "remove the package amazon-ecs-init, or keep its unit disabled",
             _STOP_AMAZON,
         )
     if found.ours:
         which = ", ".join(map(str, found.ours))
         verdict.warn(
-            f"ecs-agent also runs as process {which}, with other settings than those looked at: "
-            "each gives the whole host away",
-            "stop one of them, unless each has reserved what is the other's",
+            f"ecs-agent also runs as process {which}, with settings other than the checked ones: "
+            "each agent offers the whole host",
+            "stop one of them, unless each reserves the other's share",
             f"ps -fp {','.join(map(str, found.ours))}",
         )
     if found.kubelet:
         verdict.warn(
-            f"Kubernetes runs here (kubelet, process {found.kubelet}): it gives the whole host "
-            "away, too",
-            "hold back with ECS_RESERVED_MEMORY what is for Kubernetes, or take the host out of it",
+            f"Kubernetes runs here (kubelet, process {found.kubelet}): it offers the whole host "
+            "too",
+            "reserve memory for Kubernetes with ECS_RESERVED_MEMORY, or remove the host from it",
         )
     if found.processes_unknown:
         verdict.unknown(
             "which other agents run here",
-            "no process can be seen",
+            "no process is visible",
             "mount /proc",
             "ls /proc",
         )
@@ -149,7 +149,7 @@ def judge(found: Others) -> list[Finding]:
         verdict.unknown(
             "whether another agent runs in a container",
             found.containers_unknown,
-            "mend first what is told of docker",
+            "fix the findings about docker first",
         )
     elif not verdict.findings:
         verdict.ok("no other agent")

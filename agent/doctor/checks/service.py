@@ -1,4 +1,4 @@
-"""The agent as a service: installed, enabled, running, and how it says it is doing."""
+"""The agent as a service: installed, enabled, running, and the state that it reports."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _PROPERTIES = (
     "MainPID",
 )
 _TERMINAL = "5"
+_REPAIRS_WITHIN_S = 3600.0
 _LOG = "journalctl -u ecs-agent -n 50 --no-pager"
 _MANY_RESTARTS = 3
 _LATE_S = 60.0
@@ -42,7 +43,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     unit: dict[str, str] = {}
     """Properties of the unit, as ``systemctl show`` names them."""
     trouble: str = ""
-    """Why systemd does not say."""
+    """Why systemd did not answer."""
 
 
 async def check(host: Host) -> list[Finding]:
@@ -75,35 +76,35 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
     Args:
         service: what systemd says.
         agent: what the agent says.
-        configured: the settings can be used and name a control.
+        configured: the settings are valid and name a control endpoint.
         now: Unix time.
     """
     verdict = Verdict("service")
     if service.trouble:
         verdict.unknown(
-            "whether the agent is a service that runs",
+            "whether the agent's service runs",
             service.trouble,
-            "ask systemd by hand",
+            "ask systemd manually",
             f"systemctl status {UNIT}",
         )
     elif service.systemd:
         _judge_unit(verdict, service.unit, runs=agent.view is not None, configured=configured)
     elif agent.view is None:
-        verdict.ok("systemd does not run here; whatever starts the agent has to keep it running")
+        verdict.ok("systemd does not run here; something else must keep the agent running")
     if agent.view is not None:
         _judge_view(verdict, agent.view, now)
     elif agent.forbidden:
-        verdict.warn(f"how the agent is doing is not known: {agent.trouble}", "run it as root")
+        verdict.warn(f"the state of the agent is not known: {agent.trouble}", "run it as root")
     elif agent.pid:
         verdict.error(
-            f"the agent (process {agent.pid}) listens and does not answer: {agent.trouble}",
+            f"the agent (process {agent.pid}) listens but does not answer: {agent.trouble}",
             "look at its log; the watchdog restarts a service that hangs",
             _LOG,
         )
     elif service.unit.get("ActiveState") == "active":
         verdict.error(
             f"the service is active, but {agent.trouble}",
-            "set ECS_AGENT_SOCKET here as it is set for the service",
+            "set ECS_AGENT_SOCKET here to the same value as for the service",
             f"systemctl cat {UNIT}",
         )
     elif not service.systemd and configured:
@@ -114,23 +115,23 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
 def _judge_unit(verdict: Verdict, unit: Mapping[str, str], *, runs: bool, configured: bool) -> None:
     if unit.get("LoadState", "not-found") == "not-found":
         tell = "the unit is not installed: nothing starts the agent at boot"
-        verdict.warn(tell, "install the package, which brings it", "systemctl status ecs-agent")
+        verdict.warn(tell, "install the package, which contains it", "systemctl status ecs-agent")
         return
     state, result = unit.get("ActiveState", ""), unit.get("Result", "")
     _judge_state(verdict, unit, state, result, configured=configured)
     if unit.get("UnitFileState") not in {"enabled", "enabled-runtime", "static"}:
-        tell = "the service is not enabled: it does not come back after a reboot"
+        tell = "the service is not enabled: it does not start after a reboot"
         mend, command = "enable it", "systemctl enable ecs-agent"
         if not configured:
             mend, command = "join, which enables it", "ecs-agent join URL --token TOKEN"
         verdict.warn(tell, mend, command)
     restarts = int(unit.get("NRestarts") or 0)
     if restarts >= _MANY_RESTARTS:
-        verdict.warn(f"systemd has restarted it {restarts} times", "look at why it ended", _LOG)
+        verdict.warn(f"systemd has restarted it {restarts} times", "find out why it ended", _LOG)
     if runs and unit.get("WatchdogUSec", "0") in {"0", "infinity"}:
         verdict.warn(
-            "the unit has no watchdog: an agent that hangs stays so",
-            "take WatchdogSec= out of your drop-in",
+            "the unit has no watchdog: an agent that hangs is not restarted",
+            "remove WatchdogSec= from your drop-in",
             f"systemctl cat {UNIT}",
         )
 
@@ -142,8 +143,8 @@ def _judge_state(
         verdict.ok(f"the service is active ({unit.get('SubState', '')})")
     elif state == "failed" and unit.get("ExecMainStatus") == _TERMINAL:
         verdict.error(
-            "the service ended with exit code 5: a restart cannot help before something is mended",
-            "its last lines say what; mend that, then start it",
+            "the service ended with exit code 5: a restart does not help until the cause is fixed",
+            "read the cause in its last log lines, fix it, and start the service",
             _LOG,
         )
     elif state == "failed":
@@ -151,7 +152,7 @@ def _judge_state(
         verdict.error(f"the service failed ({why})", "look at its log, then start it", _LOG)
     elif state in {"activating", "reloading", "deactivating"}:
         verdict.warn(
-            f"the service is {state}", "see what it waits for", "systemctl status ecs-agent"
+            f"the service is {state}", "find out what it waits for", "systemctl status ecs-agent"
         )
     elif configured:
         verdict.warn("the service is not started", "start it", "systemctl enable --now ecs-agent")
@@ -173,25 +174,34 @@ def _judge_view(verdict: Verdict, view: AgentView, now: float) -> None:
     )
     if view.version != __version__:
         verdict.warn(
-            f"the agent that runs is {view.version}, the one installed {__version__}",
-            "restart it; tasks run on",
+            f"the running agent is {view.version}, but {__version__} is installed",
+            "restart it; tasks keep running",
             "systemctl restart ecs-agent",
         )
     for trouble in view.degraded:
         seen, _, mend = trouble.rpartition("; ")
         mend, tell = (mend, seen) if seen else ("look at its log", mend)
         verdict.warn(f"the agent says: {tell}", mend)
+    repairs = [repair for repair in view.repairs if now - repair.at < _REPAIRS_WITHIN_S]
+    if repairs:
+        times = "once" if len(repairs) == 1 else f"{len(repairs)} times"
+        verdict.warn(
+            f"somebody changed what the agent needs {times} within an hour, and it was put right; "
+            f"last: {repairs[-1].found}",
+            "find out which program or person does it; the log tells when",
+            _LOG,
+        )
     if not view.control_connected:
         since_s = now - view.control_since if view.control_since else 0.0
         verdict.warn(
             f"the agent has had no connection to control for {since_s:.0f} s "
             f"({view.control_error or 'it is connecting'}); {view.unsent_changes} changes are kept "
             "and sent later",
-            "see what is told of control",
+            "see the findings about control",
         )
     elif view.unsent_changes and now - view.control_since > _LATE_S:
         verdict.warn(
-            f"{view.unsent_changes} changes are not sent though control is connected",
-            "look at what control answers to them",
+            f"{view.unsent_changes} changes are not sent although control is connected",
+            "look for control's answers in the log",
             _LOG,
         )

@@ -1,4 +1,4 @@
-"""Settings and who asks: every problem of the configuration is a line of its own."""
+"""Settings, and whether this is root: each problem in the configuration is a separate finding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def check(host: Host) -> list[Finding]:
-    """Tell whether the settings can be used and whether this is root."""
+    """Check whether the settings are valid and whether this is root."""
     files = [*host.files, *([host.json_file] if host.json_file else [])]
     present = await reading.blocking(lambda: [path for path in files if _is_there(path)])
     return judge(
@@ -54,17 +54,17 @@ def judge(
     """Return the verdict on the configuration. Pure."""
     verdict = Verdict("settings")
     for problem in problems:
-        # Each line of the loader says where, what and the mend, with a semicolon before the mend.
+        # Each line of the loader says where, what and how to fix it, with a semicolon before the fix.
         seen, _, mend = problem.rpartition("; ")
-        verdict.error(seen or mend, mend if seen else "mend the settings")
+        verdict.error(seen or mend, mend if seen else "fix the settings")
     if problems:
         verdict.warn(
-            "everything below is checked as if the settings that are wrong were not there",
-            "mend the settings and check again",
+            "the checks below ignore the invalid settings",
+            "fix the settings and check again",
             "ecs-agent doctor",
         )
     for warning in warnings:
-        verdict.warn(warning, _reasons(warning) or "mend the line, or leave it if it is meant so")
+        verdict.warn(warning, _reasons(warning) or "fix the line, or leave it if it is intended")
     if reserved_mib >= memory_mib:
         verdict.error(
             f"ECS_RESERVED_MEMORY {reserved_mib} leaves nothing of this host's {memory_mib} MiB: "
@@ -73,10 +73,10 @@ def judge(
         )
     if not problems:
         where = ", ".join(str(path) for path in files)
-        verdict.ok(f"read from {where}" if where else "there is no settings file; defaults hold")
+        verdict.ok(f"read from {where}" if where else "there is no settings file; defaults apply")
     if not is_root:
         verdict.warn(
-            "without root, much of this host cannot be seen, and the agent itself needs root",
+            "without root, much of this host cannot be checked, and the agent itself needs root",
             "run it as root",
             "sudo ecs-agent doctor",
         )
@@ -84,10 +84,10 @@ def judge(
 
 
 def _reasons(warning: str) -> str:
-    """Return why each setting of Amazon's agent does nothing here, where that is the warning."""
+    """Return why each setting of Amazon's agent has no effect here, if that is the warning."""
     if not warning.startswith(IN_VAIN):
         return ""
     table = amazon.rows()
     names = [name for name in warning.removeprefix(IN_VAIN).split(", ") if name in table]
     whys = [f"{name} ({table[name].how.rstrip('.')})" for name in names]
-    return f"leave them if they are meant so: {', '.join(whys)}" if whys else ""
+    return f"leave them if they are intended: {', '.join(whys)}" if whys else ""

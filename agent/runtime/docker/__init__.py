@@ -1,9 +1,9 @@
-"""The Docker Engine behind ``runtime.protocol.ContainerEngine``; the only room that imports ``docker``.
+"""The Docker Engine as a ``runtime.protocol.ContainerEngine``; only this room imports ``docker``.
 
 ::
 
     engine.py   DockerEngine: one method per call of the protocol
-    lanes.py    bounded daemon threads, deadlines, cancellation: how blocking calls meet asyncio
+    lanes.py    bounded daemon threads, deadlines, cancellation: runs blocking calls from asyncio
     client.py   the SDK's APIClient over one kept connection per thread
     faults.py   the SDK's exceptions → agent.errors
     parse.py    the engine's JSON → protocol types

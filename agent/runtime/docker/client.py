@@ -1,14 +1,14 @@
-"""The ``docker`` SDK's low-level client, made fit for many threads and hard deadlines.
+"""The ``docker`` SDK's low-level client, adapted to many threads and hard deadlines.
 
-It talks to one Unix socket and nothing else, and differs from the plain ``APIClient`` in this:
+It talks only to one Unix socket, and differs from the plain ``APIClient`` as follows:
 
-- Each thread keeps one connection. The SDK keys its pools by URL, so that no two containers ever
-  share a connection.
-- Every wait on the socket ends with the deadline of the thread's ``Call``, whatever time-out an SDK
-  method has in mind, and ``Call.abort`` wakes it at once.
-- Nothing is read from ``~/.docker``, ``.netrc`` or proxy variables per call: an agent has no home,
-  the look-ups cost a third of a call, and registry credentials come from the agent's settings only.
-- The API version is the newest that both sides know, found at the first call.
+- Each thread keeps one connection. (The SDK has one pool per URL, so two containers never share a
+  connection.)
+- Every wait on the socket ends at the deadline of the thread's ``Call``, whatever timeout an SDK
+  method sets, and ``Call.abort`` wakes it at once.
+- Nothing is read from ``~/.docker``, ``.netrc`` or proxy variables: an agent has no home directory,
+  the lookups cost a third of a call, and registry credentials come only from the agent's settings.
+- The API version is the newest that both sides support, negotiated at the first call.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ def socket_path(docker_host: str) -> str:
     """Return the path in a ``unix://`` address.
 
     Raises:
-        ConfigError: the address is of another kind.
+        ConfigError: the address is not a ``unix://`` address.
     """
     path = docker_host.removeprefix(_SCHEME)
     if path == docker_host or not path.startswith("/"):
         raise ConfigError(
-            f"DOCKER_HOST {docker_host!r} is not supported: the engine is reached over a Unix "
-            "socket only; use unix:///var/run/docker.sock"
+            f"DOCKER_HOST {docker_host!r} is not supported: the agent reaches the engine only over "
+            "a Unix socket; use unix:///var/run/docker.sock"
         )
     return path
 
 
 class _Connection(UnixHTTPConnection):
-    """A connection that tells the thread's call which socket it waits on."""
+    """A connection that tells the thread's ``Call`` which socket it waits on."""
 
     def connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -80,7 +80,7 @@ class _Connection(UnixHTTPConnection):
 
 
 class _Pool(UnixHTTPConnectionPool):
-    """A pool of one: the connection of one thread."""
+    """A pool with the one connection of a thread."""
 
     def _new_conn(self) -> Any:  # the stubs of urllib3 and docker disagree about the base class
         return _Connection(self.base_url, self.socket_path)
@@ -119,7 +119,7 @@ class ThreadAdapter(UnixHTTPAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """Send a request; the call's deadline replaces the time-out that the SDK asks for."""
+        """Send a request; the call's deadline replaces the timeout set by the SDK."""
         call = current_call()
         if call is not None:
             timeout = call.socket_timeout_s()
@@ -128,7 +128,7 @@ class ThreadAdapter(UnixHTTPAdapter):
         return response
 
     def finish(self, reusable: bool) -> None:
-        """End the calling thread's call: an unread answer or a closed socket ends its connection."""
+        """End the calling thread's call; an unread answer or a closed socket ends its connection."""
         if self._own.response is not None:
             self._own.response.close()
             self._own.response = None
@@ -143,7 +143,7 @@ class ThreadAdapter(UnixHTTPAdapter):
 
 
 class EngineClient(docker.APIClient):
-    """An ``APIClient`` for one socket; safe to use from all threads of an engine's lanes."""
+    """An ``APIClient`` for one socket; safe to use from all threads of the engine's lanes."""
 
     def __init__(self, path: str) -> None:
         super().__init__(base_url=f"unix://{path}", version=MINIMUM_DOCKER_API_VERSION)
@@ -156,10 +156,10 @@ class EngineClient(docker.APIClient):
         self.negotiated = False
 
     def negotiate(self) -> dict[str, Any]:
-        """Settle on the newest API version that both sides know; return the engine's versions.
+        """Select the newest API version that both sides support; return the engine's versions.
 
         Raises:
-            EngineRefused: there is no such version.
+            EngineRefused: there is no common version.
         """
         versions = self.version(api_version=False)
         newest = str(versions.get("ApiVersion", ""))
@@ -167,7 +167,7 @@ class EngineClient(docker.APIClient):
         chosen = min(newest, DEFAULT_DOCKER_API_VERSION, key=_number)
         if _number(chosen) < max(_number(oldest), _number(MINIMUM_DOCKER_API_VERSION)):
             raise EngineRefused(
-                f"the engine speaks API versions {oldest or '?'} to {newest or '?'}, the agent "
+                f"the engine supports API versions {oldest or '?'} to {newest or '?'}, the agent "
                 f"{MINIMUM_DOCKER_API_VERSION} to {DEFAULT_DOCKER_API_VERSION}: update one of them",
                 operation="negotiated",
             )
@@ -176,19 +176,19 @@ class EngineClient(docker.APIClient):
         return versions
 
     def messages(self, *, since: str, actions: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Yield what happens to containers from ``since`` on (seconds, nanoseconds behind a dot).
+        """Yield events of containers and their networks from ``since`` on (seconds.nanoseconds).
 
         Returns when the engine has answered; the iterator ends when the engine ends the stream.
         """
-        filters = {"type": ["container"], "event": list(actions)}
-        # The stubs know whole seconds only; the engine and the SDK take the text as it is.
+        filters = {"type": ["container", "network"], "event": list(actions)}
+        # The stubs only allow whole seconds; the engine and the SDK accept the text.
         stream: Any = self.events(since=cast(Any, since), filters=filters, decode=True)
         return cast("Iterator[dict[str, Any]]", stream)
 
     def log_chunks(self, container_id: str, *, tail: int | None, follow: bool) -> Iterator[bytes]:
-        """Yield a container's output as it comes over the wire.
+        """Yield a container's output as it arrives.
 
-        The SDK's own ``logs`` reads the output of a terminal byte by byte.
+        The SDK's ``logs`` would read the output of a terminal byte by byte.
         """
         config = self.inspect_container(container_id).get("Config") or {}
         path = f"/containers/{urllib.parse.quote(container_id, safe='')}/logs"

@@ -1,9 +1,9 @@
 """``DockerEngine``: the calls of ``ContainerEngine`` on the Docker Engine API.
 
-Calls are spread over lanes by what may hold them up, so that none waits behind another kind: quick
-questions; create and start (the launch path); stop and remove, which may last as long as a stop
-time-out; pulls and registry questions; log followers. Every failure is one of the errors of
-``agent.errors``; see ``faults`` for how they are told apart.
+Calls are divided into lanes by what may delay them, so that no call waits behind another kind: quick
+requests; create and start (the launch path); stop and remove, which may take as long as a stop
+timeout; pulls and registry requests; log followers. Every failure is one of the errors in
+``agent.errors``; ``faults`` classifies them.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ _DISTRIBUTION_SINCE_API = "1.30"
 class DockerEngine:
     """A Docker Engine; implements ``runtime.protocol.ContainerEngine``.
 
-    Belongs to one event loop; all methods may be called side by side. Nothing is opened before the
+    Belongs to one event loop; all methods may be called concurrently. Nothing is opened before the
     first call, which also negotiates the API version if ``connect`` did not.
 
     Args:
         docker_host: ``unix://`` address of the engine.
-        quick_threads: questions that run side by side.
-        launch_threads: creates and starts that run side by side.
-        stop_threads: stops and removals that run side by side.
-        pull_threads: pulls and registry questions that run side by side.
-        log_threads: log readers that run side by side; one more is refused, not queued.
+        quick_threads: number of concurrent quick requests.
+        launch_threads: number of concurrent creates and starts.
+        stop_threads: number of concurrent stops and removals.
+        pull_threads: number of concurrent pulls and registry requests.
+        log_threads: number of concurrent log readers; one more is refused, not queued.
 
     Raises:
-        ConfigError: ``docker_host`` is no ``unix://`` address.
+        ConfigError: ``docker_host`` is not a ``unix://`` address.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class DockerEngine:
     # --- the engine itself
 
     async def connect(self) -> EngineInfo:
-        """Negotiate the API version and describe the engine; may be called again any time."""
+        """Negotiate the API version and describe the engine; may be repeated at any time."""
 
         def work(client: EngineClient, _: Call) -> EngineInfo:
             versions = client.negotiate()
@@ -99,7 +99,7 @@ class DockerEngine:
         await self._do(self._quick, lambda client, _: client.ping(), "pinged", limit_s)
 
     def events(self) -> AsyncIterator[EngineEvent]:
-        """Yield events until ``close``; each iteration has a thread of its own."""
+        """Yield events until ``close``; each iteration has its own thread."""
         return self._events()
 
     async def close(self) -> None:
@@ -117,7 +117,7 @@ class DockerEngine:
     async def create_container(
         self, name: str, body: Mapping[str, Any], *, limit_s: float = 240.0
     ) -> str:
-        """Create a container and return its id; see the protocol for the errors."""
+        """Create a container and return its id; see the protocol for errors."""
 
         def work(client: EngineClient, _: Call) -> str:
             return str(client.create_container_from_config(dict(body), name)["Id"])
@@ -148,7 +148,7 @@ class DockerEngine:
     ) -> None:
         """Remove a container and its anonymous volumes; an absent one is success.
 
-        One that somebody else is removing is success too, once it is gone.
+        If another process is removing it, this waits until it is gone.
         """
 
         def work(client: EngineClient, _: Call) -> None:
@@ -171,10 +171,24 @@ class DockerEngine:
 
         return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
 
+    async def connect_network(
+        self, network: str, container_id: str, *, limit_s: float = 60.0
+    ) -> None:
+        """Connect a container to a network; one that is connected is success."""
+
+        def work(client: EngineClient, _: Call) -> None:
+            try:
+                client.connect_container_to_network(container_id, network)
+            except docker.errors.APIError as error:
+                if "already exists in network" not in (error.explanation or ""):
+                    raise
+
+        await self._do(self._launch, work, "connected", limit_s, container_id)
+
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:
-        """List containers, stopped ones too, that carry all labels (None: with any value)."""
+        """List containers, including stopped ones, with all labels (None means any value)."""
         wanted = [key if value is None else f"{key}={value}" for key, value in labels.items()]
 
         def work(client: EngineClient, _: Call) -> list[ContainerSummary]:
@@ -186,12 +200,12 @@ class DockerEngine:
     def logs(
         self, container_id: str, *, tail: int | None = None, follow: bool = False
     ) -> AsyncIterator[bytes]:
-        """Yield stdout and stderr of a container as they were written.
+        """Yield stdout and stderr of a container as written.
 
         Raises:
-            NoSuchContainer: there is none.
-            EngineRefused: its log driver keeps nothing that could be read.
-            EngineUnavailable: too many logs are being read already, or the engine is away.
+            NoSuchContainer: the container does not exist.
+            EngineRefused: its log driver does not support reading.
+            EngineUnavailable: too many logs are being read, or the engine is down.
         """
 
         def produce(call: Call) -> Iterable[bytes]:
@@ -203,7 +217,7 @@ class DockerEngine:
     # --- images
 
     async def inspect_image(self, reference: str) -> ImageInfo:
-        """Return an image of this host; raises ``NoSuchImage``."""
+        """Return a local image; raises ``NoSuchImage``."""
 
         def work(client: EngineClient, _: Call) -> ImageInfo:
             return parse.image_info(client.inspect_image(reference))
@@ -221,8 +235,8 @@ class DockerEngine:
     ) -> None:
         """Pull an image; see the protocol. ``on_progress`` is called in the event loop.
 
-        The registry has five minutes for its first sign of life, as on Amazon ECS; from then on
-        ``inactivity_s`` counts.
+        The registry has five minutes for its first response, as on Amazon ECS; after that,
+        ``inactivity_s`` applies.
         """
         report = pulls.in_loop(on_progress)
 
@@ -234,10 +248,10 @@ class DockerEngine:
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
     ) -> str:
-        """Ask the registry for ``sha256:...`` of a reference; raises as ``pull_image``.
+        """Ask the registry for the ``sha256:...`` digest of a reference; raises like ``pull_image``.
 
-        Empty where the engine is too old to ask, or the manifest is of the first schema, whose
-        digest cannot be pulled by.
+        Returns an empty string if the engine is too old, or for a schema 1 manifest, whose digest
+        cannot be used to pull.
         """
 
         def work(client: EngineClient, _: Call) -> str:
@@ -311,7 +325,7 @@ class DockerEngine:
 
         return await self._do(self._quick, work, "inspecting", _VOLUME_LIMIT_S)
 
-    # --- how a call is made
+    # --- making calls
 
     async def _do(
         self,
@@ -323,7 +337,7 @@ class DockerEngine:
         *,
         negotiate: bool = True,
     ) -> T:
-        """Make one call in a lane; ``subject`` is the container it is about."""
+        """Make one call in a lane; ``subject`` is the container that the call is about."""
 
         def in_thread(call: Call) -> T:
             with self._translated(call, subject=subject):
@@ -336,7 +350,7 @@ class DockerEngine:
 
     @contextlib.contextmanager
     def _translated(self, call: Call, *, subject: str) -> Iterator[None]:
-        """Raise the agent's errors instead of the SDK's; for threads."""
+        """Raise the agent's errors instead of the SDK's; for use in threads."""
         began = time.monotonic()
         try:
             yield
@@ -353,7 +367,7 @@ class DockerEngine:
             ) from error
 
     def _client(self) -> EngineClient:
-        """Return the client, made in the first thread that needs it: it looks at files."""
+        """Return the client; created in the first thread that needs it, because it reads files."""
         with self._making:
             if self._made is None:
                 self._made = EngineClient(self._path)
@@ -385,7 +399,7 @@ class DockerEngine:
 
     async def _logs(self, produce: Callable[[Call], Iterable[bytes]]) -> AsyncIterator[bytes]:
         if self._log.free <= 0:
-            text = "too many container logs are being read at once; end one of the readers"
+            text = "too many container logs are being read; end one of the readers"
             raise EngineUnavailable(text, operation="logs")
         async with contextlib.aclosing(stream(self._log, produce, operation="logs")) as pieces:
             async for piece in pieces:

@@ -1,10 +1,10 @@
-"""The engine's event stream, read by one thread of its own and handed to the loop.
+"""The engine's event stream, read in its own thread and passed to the event loop.
 
-Events are hints. Whenever some may have been missed, a ``relist`` says so: after every connection
-(the first one too) and when the reader fell so far behind that the buffer was thrown away. A
-connection asks for everything ``since`` the newest event seen, or since just before the first
-connection, so that nothing falls between the answer's first byte and the engine's subscription;
-what the engine repeats because of that is dropped here.
+Events are hints. A ``relist`` means that events may have been missed: it comes after every connection
+(including the first) and when the reader fell so far behind that the buffer was dropped. A connection
+asks for all events ``since`` the newest one seen, or since just before the first connection, so that
+no event is lost between the answer's first byte and the engine's subscription. Events that the engine
+repeats because of this are dropped here.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _STABLE_S = 10.0
 
 
 class Repeats:
-    """Knows the newest events, to drop what the engine sends a second time."""
+    """Remembers the newest events, to drop those that the engine sends again."""
 
     def __init__(self, *, since_ns: int) -> None:
         self.since_ns = since_ns
-        """Time of the newest event seen: where to resume."""
+        """Time of the newest event seen, to resume from."""
         self._order: deque[tuple[int, str, str]] = deque()
         self._known: set[tuple[int, str, str]] = set()
 
@@ -67,17 +67,17 @@ class Repeats:
         return True
 
     def since(self) -> str:
-        """Return the place to resume, as the engine reads it."""
+        """Return the time to resume from, in the engine's format."""
         seconds, nanoseconds = divmod(self.since_ns, 1_000_000_000)
         return f"{seconds}.{nanoseconds:09d}"
 
 
 class EventFeed:
-    """One reader's view of the stream. Made, iterated and stopped in one event loop.
+    """The stream for one reader. Created, iterated and stopped on one event loop.
 
     Args:
-        client: makes the client; called in the feed's thread.
-        limit: how many events may wait for the reader before they are replaced by a ``relist``.
+        client: returns the client; called in the feed's thread.
+        limit: how many events may wait for the reader before a ``relist`` replaces them.
     """
 
     def __init__(self, client: Callable[[], EngineClient], *, limit: int = _PENDING_LIMIT) -> None:
@@ -116,7 +116,7 @@ class EventFeed:
         return self._stop_asked
 
     def push(self, event: EngineEvent) -> None:
-        """Hand an event to the reader; called in the thread."""
+        """Pass an event to the reader; called in the thread."""
         if len(self._pending) >= self._limit:
             self._pending.clear()
             event = RELIST
@@ -138,7 +138,7 @@ class EventFeed:
                 error: Exception | None = None
             except CallAborted:
                 return
-            except Exception as caught:  # noqa: BLE001 - whatever it was, the answer is the same
+            except Exception as caught:  # noqa: BLE001 - every error is handled in the same way
                 error = caught
             if self._is_stopped():
                 return
@@ -153,12 +153,12 @@ class EventFeed:
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     def _connect(self) -> Iterator[dict[str, Any] | None]:
-        """Yield None once the stream stands, then every message of it."""
+        """Yield None once the stream is open, then every message."""
         self._call.detach()
         make_current(self._call)
         client = self._client()
         try:
-            # The engine may have been replaced by another version while it was away.
+            # The engine may have been replaced by another version while it was down.
             self._call.limit_silence(_HEADER_SILENCE_S)
             client.negotiate()
             messages = client.messages(since=self._repeats.since(), actions=parse.ACTIONS)

@@ -1,7 +1,7 @@
-"""The SDK's exceptions in the agent's words: pure mapping, no I/O.
+"""Maps the SDK's exceptions to the agent's errors. Pure, no I/O.
 
-The text of a refusal is the engine's own behind ``Error response from daemon: ``, as its Go client
-words it, because that is what operators of Amazon ECS know from ``stoppedReason``.
+The text of a refusal is ``Error response from daemon: `` and the engine's own text, like in its Go
+client, because operators of Amazon ECS know this form from ``stoppedReason``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def refused(status: int, explanation: str, *, operation: str, subject: str = "")
         explanation: the ``message`` of the engine's answer.
         operation: the call that failed, in ECS words.
         subject: id or name of the container that the call was about. The engine also answers 404
-            when another container is missing, for example the one whose namespace is joined, and
-            that must not look as if this one had gone.
+            if another container is missing, for example the one whose namespace is joined; that must
+            not look as if this container were gone.
     """
     text = f"Error response from daemon: {explanation}"
     said = explanation.lower()
@@ -56,12 +56,12 @@ def refused(status: int, explanation: str, *, operation: str, subject: str = "")
 def translate(
     error: Exception, *, operation: str, limit_s: float, where: str, subject: str = ""
 ) -> RuntimeFailure:
-    """Return the agent's error for whatever the SDK raised.
+    """Return the agent's error for an exception of the SDK.
 
     Args:
         error: what was raised in the thread.
         operation: the call that failed, in ECS words.
-        limit_s: the deadline or the allowed silence, for the text of a time-out.
+        limit_s: the deadline or the allowed silence, for the text of a timeout.
         where: the engine's address.
         subject: see ``refused``.
     """
@@ -71,7 +71,7 @@ def translate(
         explanation = error.explanation or str(error)
         return refused(error.status_code or 0, explanation, operation=operation, subject=subject)
     if isinstance(error, docker.errors.DockerException):
-        # The SDK itself found the call wrong and sent nothing.
+        # The SDK itself refused the call and sent nothing.
         return EngineRefused(str(error), operation=operation)
     if _is_silence(error):
         text = (
@@ -82,19 +82,19 @@ def translate(
     if isinstance(error, requests.RequestException | urllib3.exceptions.HTTPError | OSError):
         text = f"cannot reach the container engine at {where}: {_root(error)}"
         return EngineUnavailable(text, operation=operation)
-    text = f"the container engine at {where} gave an answer that cannot be read: {error!r}"
+    text = f"the container engine at {where} gave an unreadable answer: {error!r}"
     return EngineUnavailable(text, operation=operation)
 
 
 def _is_silence(error: BaseException | None) -> bool:
-    """Tell whether a time-out is anywhere among the causes that requests and urllib3 stack up."""
+    """Tell whether a timeout is anywhere in the chain of causes from requests and urllib3."""
     return any(isinstance(link, _SILENCE) for link in _chain(error))
 
 
 def _root(error: BaseException) -> str:
-    """Return the innermost cause, the only one that tells a person anything.
+    """Return the text of the innermost cause, the only one that is useful to a person.
 
-    Of an error of the system its words alone, without their number.
+    For a system error, returns its text without the number.
     """
     *_, cause = _chain(error)
     if isinstance(cause, OSError) and cause.strerror:

@@ -1,13 +1,12 @@
-"""Bounded lanes of threads: how blocking calls to the engine are made from asyncio.
+"""Bounded lanes of threads, to make blocking calls to the engine from asyncio.
 
-A lane is a fixed number of daemon threads with one queue. Each call has a deadline that is counted
-from the moment it is asked for, so that neither a queue nor a hung engine can hold a caller longer.
-When the deadline passes or the caller is cancelled, the caller goes on at once and the thread is
-woken by closing the socket it waits on. A thread that does not wake is counted as lost until it
-does; a lane whose threads are all lost refuses calls with ``EngineUnavailable`` instead of queueing
-them behind nothing.
+A lane is a fixed number of daemon threads with one queue. The deadline of a call starts when it is
+requested, so neither a queue nor a hanging engine can hold a caller longer. When the deadline passes
+or the caller is cancelled, the caller continues at once, and closing the socket wakes the thread. A
+thread that does not wake counts as lost until it does. If all threads of a lane are lost, it refuses
+calls with ``EngineUnavailable`` instead of queueing them.
 
-Threads are started when they are needed, never by import, and end with ``Lane.close``.
+Threads start when they are needed, never on import, and end with ``Lane.close``.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ _WAKING_S = 1.0
 
 
 class CallAborted(Exception):
-    """Raised inside a thread whose caller has left."""
+    """Raised in a thread whose caller has left."""
 
 
 class Call:
-    """One blocking call as its thread sees it: the deadline and the socket that is waited on.
+    """One blocking call as its thread sees it: its deadline and the socket that it waits on.
 
-    The loop calls ``abort``; everything else belongs to the thread. There is no lock: ``abort``
-    marks first and looks for the socket afterwards, the thread stores the socket first and looks
-    for the mark afterwards, so that one of the two always sees the other.
+    The loop calls ``abort``; everything else belongs to the thread. No lock is needed: ``abort`` sets
+    the mark before it reads the socket, and the thread stores the socket before it reads the mark, so
+    one of the two always sees the other.
     """
 
     def __init__(self, limit_s: float, *, operation: str = "") -> None:
@@ -53,7 +52,7 @@ class Call:
         self.operation = operation
         self.aborted = False
         self.read_timeout_s: float | None = None
-        """Longest silence on the socket; None: until the deadline."""
+        """Longest silence on the socket; None means until the deadline."""
         self._deadline = time.monotonic() + limit_s
         self._socket: socket.socket | None = None
 
@@ -67,28 +66,28 @@ class Call:
         return remaining if self.read_timeout_s is None else min(remaining, self.read_timeout_s)
 
     def limit_silence(self, seconds: float) -> None:
-        """Let the socket be silent for at most this long from now on."""
+        """Limit the silence on the socket from now on."""
         self.read_timeout_s = seconds
         if self._socket is not None:
             self._socket.settimeout(self.socket_timeout_s())
 
     def attach(self, sock: socket.socket | None) -> None:
-        """Name the socket that is waited on from now on.
+        """Set the socket that the thread waits on from now on.
 
         Raises:
-            CallAborted: the caller has left already.
+            CallAborted: the caller has already left.
         """
         self._socket = sock
         if self.aborted:
             raise CallAborted
 
     def detach(self) -> bool:
-        """Forget the socket; False when it may have been shut down and must not be used again."""
+        """Forget the socket; return False if it may be shut down and must not be used again."""
         self._socket = None
         return not self.aborted
 
     def abort(self) -> None:
-        """Wake the thread: whatever it reads ends now. Never blocks."""
+        """Wake the thread by ending its read. Never blocks."""
         self.aborted = True
         sock = self._socket
         if sock is not None:
@@ -106,7 +105,7 @@ def current_call() -> Call | None:
 
 
 def make_current(call: Call | None) -> None:
-    """Say which call this thread is making."""
+    """Set the call that this thread is making."""
     _current.call = call
 
 
@@ -128,10 +127,10 @@ class Lane:
     All methods belong to the event loop.
 
     Args:
-        name: names the threads and the lane in errors.
-        size: how many calls run side by side.
-        thread_ended: called in each thread when it ends, to give up what the thread owns.
-        call_ended: called in the thread after each call, with False when its socket is unusable.
+        name: name of the threads, and of the lane in errors.
+        size: number of concurrent calls.
+        thread_ended: called in each thread when it ends, to release what the thread owns.
+        call_ended: called in the thread after each call, with False if its socket is unusable.
     """
 
     def __init__(
@@ -155,21 +154,21 @@ class Lane:
 
     @property
     def free(self) -> int:
-        """How many more calls could run at once now."""
+        """How many more calls could run now."""
         return self._size - len(self._jobs) - self._lost
 
     @property
     def lost(self) -> int:
-        """How many threads still hang in a call that nobody waits for."""
+        """How many threads still hang in a call without a waiting caller."""
         return self._lost
 
     async def run(self, work: Callable[[Call], T], *, limit_s: float, operation: str) -> T:
-        """Run ``work`` in a thread and return what it returns or raise what it raises.
+        """Run ``work`` in a thread; return what it returns or raise what it raises.
 
         Args:
-            work: blocking; gets the ``Call`` it works for.
-            limit_s: deadline from now, the time in the queue included.
-            operation: what the call does, in ECS words, for the errors.
+            work: a blocking function; gets its ``Call``.
+            limit_s: deadline from now, including time in the queue.
+            operation: what the call does, in ECS words, for errors.
 
         Raises:
             EngineTimeout: the deadline passed; the outcome is unknown.
@@ -178,7 +177,7 @@ class Lane:
         if self._closed:
             raise EngineUnavailable("the connection to the engine is closed", operation=operation)
         if self._hangs():
-            text = f"all {self._size} threads for {self.name} hang in calls that the engine has not answered"
+            text = f"all {self._size} threads for {self.name} hang in calls that the engine does not answer"
             raise EngineUnavailable(text, operation=operation)
         job = _Job(work, Call(limit_s, operation=operation))
         self._jobs.add(job)
@@ -195,7 +194,7 @@ class Lane:
             self._leave(job)
 
     async def close(self, *, limit_s: float = 2.0) -> int:
-        """End all calls with ``EngineUnavailable`` and all threads; return how many still hang."""
+        """End all calls with ``EngineUnavailable``, and all threads; return how many still hang."""
         self._closed = True
         for job in list(self._jobs):
             job.call.abort()
@@ -209,7 +208,7 @@ class Lane:
         return await join_all(self._threads, limit_s=limit_s)
 
     def _hangs(self) -> bool:
-        """Tell whether all threads are lost for good; closing its socket frees most at once."""
+        """Tell whether all threads are lost permanently; most end once their socket is closed."""
         all_lost = self._lost >= self._size
         return all_lost and time.monotonic() - self._all_lost_since > _WAKING_S
 
@@ -220,8 +219,8 @@ class Lane:
             thread.start()
         except RuntimeError as error:
             if not self._threads:
-                raise EngineUnavailable(f"no thread for {self.name}: {error}") from None
-            log.warning("no more threads", lane=self.name, threads=len(self._threads))
+                raise EngineUnavailable(f"cannot start a thread for {self.name}: {error}") from None
+            log.warning("cannot start more threads", lane=self.name, threads=len(self._threads))
         else:
             self._threads.append(thread)
 
@@ -229,7 +228,7 @@ class Lane:
         self._jobs.discard(job)
         job.call.abort()
         if job.running:
-            # Its thread has not reported back: it counts as lost until it does.
+            # Its thread has not returned yet, so it counts as lost until it does.
             job.lost = True
             self._lost += 1
             if self._lost == self._size:
@@ -260,19 +259,19 @@ class Lane:
             job.call.attach(None)
             value = job.work(job.call)
             settle = job.future.set_result
-        except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+        except BaseException as error:  # noqa: BLE001 - every error is passed to the caller
             value, settle = error, job.future.set_exception
         make_current(None)
         try:
             self._call_ended(job.call.detach())
-        except Exception as error:  # noqa: BLE001 - tidying up must cost neither answer nor thread
+        except Exception as error:  # noqa: BLE001 - clean-up must not lose the answer or the thread
             log.warning("an engine connection did not close", lane=self.name, error=repr(error))
         with contextlib.suppress(RuntimeError):  # the loop is closed
             job.loop.call_soon_threadsafe(self._returned, job, settle, value)
 
 
 async def join_all(threads: list[threading.Thread], *, limit_s: float) -> int:
-    """Wait for threads that were told to end; return how many have not."""
+    """Wait for threads that were told to end; return how many still run."""
     end = time.monotonic() + limit_s
     pause_s = 0.001
     while (alive := sum(thread.is_alive() for thread in threads)) and time.monotonic() < end:

@@ -1,7 +1,7 @@
-"""The engine's JSON as protocol types: pure, tolerant of whatever an engine leaves out.
+"""Converts the engine's JSON to protocol types. Pure; tolerates missing fields.
 
-A field that is missing, null or of a wrong type reads as its default. Only an answer that is no
-object at all raises, because then nothing is known.
+A field that is missing, null or of the wrong type gets its default. Only an answer that is not an
+object raises an error, because then nothing is known.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from agent.runtime.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-ACTIONS = ("create", "start", "die", "oom", "stop", "destroy", "health_status")
-"""Events that the agent asks for; health checks alone make three others every few seconds."""
+ACTIONS = ("create", "start", "die", "oom", "stop", "destroy", "health_status", "disconnect")
+"""Events that the agent subscribes to; health checks alone cause three others every few seconds."""
 
 _HEALTH = {"healthy": Health.HEALTHY, "unhealthy": Health.UNHEALTHY}
 
@@ -48,7 +48,7 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
     config = _object(raw, "Config")
     started_at = timestamp(state.get("StartedAt"))
     running = state.get("Running") is True
-    # A container whose start failed carries an exit code, but nothing of it ever ran.
+    # A container whose start failed has an exit code, although it never ran.
     ended = not running and started_at > 0
     return ContainerState(
         id=_text(raw, "Id"),
@@ -65,19 +65,21 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         health=_HEALTH.get(_text(_object(state, "Health"), "Status"), Health.UNKNOWN),
         image_id=_text(raw, "Image"),
         labels=_labels(config.get("Labels")),
+        cut_off_from="" if config.get("NetworkDisabled") is True else _missing_network(raw),
     )
 
 
 def container_summary(raw: Mapping[str, Any]) -> ContainerSummary:
     """Read one row of ``/containers/json``."""
     names = _texts(raw, "Names")
-    # Links add names with a second slash; the container's own has one.
+    # Links add names with two slashes; the container's own name has one.
     own = next((n for n in names if n.count("/") == 1), names[0] if names else "")
     return ContainerSummary(
         id=_text(raw, "Id"),
         name=own.removeprefix("/"),
         state=_text(raw, "State"),
         labels=_labels(raw.get("Labels")),
+        cut_off_from=_missing_network(raw) if _text(raw, "State") == "running" else "",
     )
 
 
@@ -91,7 +93,7 @@ def image_info(raw: Mapping[str, Any]) -> ImageInfo:
 
 
 def event(raw: Mapping[str, Any]) -> EngineEvent | None:
-    """Read one message of ``/events``; None for one that the agent does not know."""
+    """Read one message of ``/events``; None for an unknown event."""
     actor = _object(raw, "Actor")
     attributes = _labels(actor.get("Attributes"))
     action, _, detail = (_text(raw, "Action") or _text(raw, "status")).partition(":")
@@ -100,7 +102,9 @@ def event(raw: Mapping[str, Any]) -> EngineEvent | None:
     code = attributes.pop("exitCode", "")
     return EngineEvent(
         action=action,
-        container_id=_text(actor, "ID") or _text(raw, "id"),
+        container_id=attributes.get("container", "")
+        if _text(raw, "Type") == "network"
+        else _text(actor, "ID") or _text(raw, "id"),
         at=event_time_ns(raw) / 1e9,
         exit_code=int(code) if code.lstrip("-").isdecimal() else None,
         health=_HEALTH.get(detail.strip(), Health.UNKNOWN),
@@ -108,13 +112,24 @@ def event(raw: Mapping[str, Any]) -> EngineEvent | None:
     )
 
 
+def _missing_network(raw: Mapping[str, Any]) -> str:
+    """Return the network that a container was made for and is not in; empty if there is none."""
+    networks = _object(raw, "NetworkSettings").get("Networks")
+    mode = _text(_object(raw, "HostConfig"), "NetworkMode")
+    if not isinstance(networks, dict) or mode in ("", "none", "host") or ":" in mode:
+        return ""
+    network = "bridge" if mode == "default" else mode
+    ids = {_text(ends, "NetworkID") for ends in networks.values() if isinstance(ends, dict)}
+    return "" if network in networks or network in ids else network
+
+
 def event_time_ns(raw: Mapping[str, Any]) -> int:
-    """Return when an event happened, in nanoseconds since the epoch; 0 if it does not say."""
+    """Return the time of an event in nanoseconds since the epoch; 0 if it has none."""
     return _number(raw, "timeNano") or _number(raw, "time") * 1_000_000_000
 
 
 def timestamp(value: Any) -> float:
-    """Return Unix seconds of an RFC 3339 time; 0 for the engine's "never" and for nonsense."""
+    """Return Unix seconds of an RFC 3339 time; 0 for the engine's "never" and for invalid text."""
     if not isinstance(value, str):
         return 0.0
     try:

@@ -1,6 +1,6 @@
-"""Pulls, digests and loads: the calls whose answer is a stream that may carry an error inside.
+"""Pulls, digests and loads: calls whose answer is a stream that may contain an error.
 
-Blocking; runs in a lane's thread.
+Blocks; runs in a lane's thread.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ def pull(
 
     Args:
         client: the engine.
-        call: of this thread; its silence limit is set here.
-        reference: with tag or digest; ``latest`` without.
-        auth: for the registry; None pulls anonymously.
-        inactivity_s: longest silence once the pull has begun.
-        report: gets a line of progress now and then.
+        call: the call of this thread; its silence limit is set here.
+        reference: image name with tag or digest; without either, ``latest``.
+        auth: registry credentials; None pulls anonymously.
+        inactivity_s: longest silence once the pull has started.
+        report: called with a progress line from time to time.
     """
     repository, tag = parse_repository_tag(reference)
     call.limit_silence(max(_BEGIN_SILENCE_S, inactivity_s))
@@ -62,7 +62,7 @@ def pull(
 
 
 def digest(client: EngineClient, reference: str, auth: RegistryAuth | None) -> str:
-    """Return the digest that the registry has for a reference; empty for the first schema."""
+    """Return the registry's digest of a reference; empty for a schema 1 manifest."""
     answer = client.inspect_distribution(reference, auth_config=_auth(auth))
     descriptor = answer.get("Descriptor") or {}
     if str(descriptor.get("mediaType", "")).startswith(_FIRST_SCHEMA):
@@ -73,11 +73,11 @@ def digest(client: EngineClient, reference: str, auth: RegistryAuth | None) -> s
 def raise_refusals(
     messages: Iterable[Any], *, operation: str, report: Callable[[str], None] | None = None
 ) -> None:
-    """Read a stream of progress to its end.
+    """Read a progress stream to its end.
 
     Raises:
         NoSuchImage: the registry does not have the image, or not for this architecture.
-        EngineRefused: the stream carries any other error.
+        EngineRefused: the stream contains any other error.
     """
     next_report = 0.0
     for message in messages:
@@ -92,7 +92,7 @@ def raise_refusals(
 
 
 def in_loop(callback: Callable[[str], None] | None) -> Callable[[str], None] | None:
-    """Return a function for threads that calls back in the running loop."""
+    """Return a function for threads that calls ``callback`` in the running loop."""
     if callback is None:
         return None
     loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ def in_loop(callback: Callable[[str], None] | None) -> Callable[[str], None] | N
 
 
 def _auth(auth: RegistryAuth | None) -> dict[str, Any]:
-    # An empty object is "anonymous"; None would make the SDK look for credentials of root.
+    # An empty object means anonymous; with None, the SDK would look for root's credentials.
     return {} if auth is None else {"username": auth.username, "password": auth.password}
 
 

@@ -1,7 +1,7 @@
-"""Endless answers: a blocking generator in a lane's thread becomes an async iterator.
+"""Endless answers: turns a blocking generator in a lane's thread into an async iterator.
 
-The thread may run ahead of the consumer by a fixed number of pieces and then waits, so that a slow
-reader slows the engine down instead of filling memory. Leaving the iteration ends the thread.
+The thread may be a fixed number of pieces ahead of the reader and then waits, so that a slow reader
+slows down the engine instead of filling memory. Leaving the iteration ends the thread.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FOREVER_S = 10 * 365 * 86400.0
-"""Deadline of a stream that ends only when its reader leaves; sockets accept no infinity."""
+"""Deadline of a stream that ends only when its reader leaves; sockets do not accept infinity."""
 
 _AHEAD = 64
 _HEADER = struct.Struct(">BxxxL")
 
 
 class _Pipe(Generic[T]):
-    """Pieces on their way from one thread to the loop; neither side ever waits on a lock.
+    """Passes pieces from one thread to the loop; neither side ever waits for a lock.
 
     Args:
-        ahead: how many pieces the thread may run ahead.
+        ahead: how many pieces the thread may be ahead.
     """
 
     def __init__(self, ahead: int) -> None:
@@ -46,7 +46,7 @@ class _Pipe(Generic[T]):
             self._room.put(True)
 
     def put(self, piece: T) -> None:
-        """Hand over a piece, waiting for room. For the thread."""
+        """Pass a piece on, waiting for room. Called by the thread."""
         if not self._room.get():
             raise CallAborted
         self._pieces.append(piece)
@@ -54,16 +54,16 @@ class _Pipe(Generic[T]):
             self._loop.call_soon_threadsafe(self._some.set)
 
     def end(self) -> None:
-        """Let ``pieces`` end once it has handed out what is here. For the loop."""
+        """Let ``pieces`` end after the remaining pieces. Called by the loop."""
         self._ended = True
         self._some.set()
 
     def close(self) -> None:
-        """Wake the thread if it waits for room; its next piece ends it. For the loop."""
+        """Wake the thread if it waits for room; its next piece ends it. Called by the loop."""
         self._room.put(False)
 
     async def pieces(self) -> AsyncIterator[T]:
-        """Yield pieces until ``end``. For the loop."""
+        """Yield pieces until ``end``. Called by the loop."""
         while True:
             while self._pieces:
                 yield self._pieces.popleft()
@@ -78,7 +78,7 @@ class _Pipe(Generic[T]):
 async def stream(
     lane: Lane, produce: Callable[[Call], Iterable[T]], *, operation: str
 ) -> AsyncGenerator[T, None]:
-    """Iterate ``produce`` in a thread of the lane; its errors are raised to the reader."""
+    """Iterate ``produce`` in a thread of the lane; the reader gets its errors."""
     pipe: _Pipe[T] = _Pipe(_AHEAD)
 
     def work(call: Call) -> None:
@@ -96,13 +96,13 @@ async def stream(
         pipe.close()
         await asyncio.wait([running])
         if not running.cancelled():
-            running.exception()  # the reader has left: nobody is there to be told
+            running.exception()  # the reader has left, so nobody needs it
 
 
 def demultiplex(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the payloads of the engine's stdout and stderr frames, however they were cut.
+    """Yield the payloads of the engine's stdout and stderr frames, however the chunks are cut.
 
-    A frame that is cut off at the end yields what there is of it.
+    An incomplete frame at the end yields the part that arrived.
     """
     buffer = bytearray()
     missing = 0

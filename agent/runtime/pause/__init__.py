@@ -1,8 +1,8 @@
-"""The pause image: the one program that holds a sandbox's namespaces open.
+"""The pause image: the program that holds a sandbox's namespaces open.
 
-``pause.c`` is built by ``scripts/build-pause`` into ``pause-amd64`` and ``pause-arm64``, which are
-shipped with the package; ``pause.py`` makes an image of one of them and loads it. No registry and
-no compiler is needed on a host.
+``scripts/build-pause`` builds ``pause.c`` into ``pause-amd64`` and ``pause-arm64``, which are part of
+the package; ``pause.py`` builds an image from one of them and loads it. A host needs neither a
+registry nor a compiler.
 """
 
 from agent.runtime.pause.pause import ensure_pause_image, image_archive, pause_reference

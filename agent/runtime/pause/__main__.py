@@ -1,6 +1,6 @@
 """Writes the pause image for ``docker load``: ``python -m agent.runtime.pause [ARCHITECTURE]``.
 
-For machine images, which have it before their first boot; a host without it loads it by itself.
+For machine images, which contain it before their first boot; the agent loads it on other hosts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from agent.runtime.pause import image_archive
 
 
 def main() -> int:
-    """Write the archive to standard output, for this machine's architecture if none is named."""
+    """Write the archive to standard output; the default is this machine's architecture."""
     architecture = sys.argv[1] if len(sys.argv) > 1 else platform.machine()
     try:
         archive = image_archive(architecture)

@@ -1,8 +1,8 @@
-"""Makes the pause image in memory and sees to it that the engine has it.
+"""Builds the pause image in memory and ensures that the engine has it.
 
-The image is a function of the shipped program and nothing else: the same agent version gives the
-same bytes, the same id and the same name on every host, and a new program gets a new name, so that
-sandboxes of an older agent keep theirs.
+The image depends only on the shipped program: the same agent version gives the same bytes, id and
+name on every host. A new program gets a new name, so that sandboxes of an older agent keep their
+image.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def image_archive(architecture: str) -> bytes:
     """Return the image as a ``docker save`` archive.
 
     Args:
-        architecture: as Docker (``amd64``, ``arm64``) or the kernel (``x86_64``, ``aarch64``)
-            names it.
+        architecture: Docker's name (``amd64``, ``arm64``) or the kernel's (``x86_64``,
+            ``aarch64``).
 
     Raises:
         ConfigError: there is no program for this architecture.
@@ -43,14 +43,14 @@ def image_archive(architecture: str) -> bytes:
 
 
 def pause_reference(architecture: str) -> str:
-    """Return the name of the image; raises as ``image_archive``."""
+    """Return the name of the image; raises like ``image_archive``."""
     return _image(_name(architecture))[0]
 
 
 async def ensure_pause_image(engine: ContainerEngine, architecture: str) -> str:
     """Load the image unless the engine has it; return its name.
 
-    May be repeated and run side by side. Raises as ``image_archive``, or ``RuntimeFailure``.
+    May be repeated and run concurrently. Raises like ``image_archive``, or ``RuntimeFailure``.
     """
     reference, archive = await asyncio.to_thread(_image, _name(architecture))
     try:
@@ -60,7 +60,7 @@ async def ensure_pause_image(engine: ContainerEngine, architecture: str) -> str:
         try:
             await engine.inspect_image(reference)
         except NoSuchImage:
-            text = f"the engine loaded the pause image but does not know it as {reference}"
+            text = f"the engine loaded the pause image but does not list it as {reference}"
             raise EngineRefused(text, operation="loaded") from None
     return reference
 
@@ -77,7 +77,7 @@ def _name(architecture: str) -> str:
 
 @functools.cache
 def _image(architecture: str) -> tuple[str, bytes]:
-    """Return name and archive; a few KiB that are read from the package once."""
+    """Return name and archive, a few KiB, read from the package once."""
     program = (resources.files(__package__) / f"pause-{architecture}").read_bytes()
     layer = _tar({"pause": program}, mode=0o755)
     diff_id = hashlib.sha256(layer).hexdigest()
@@ -115,7 +115,7 @@ def _json(value: object) -> bytes:
 
 
 def _tar(files: Mapping[str, bytes], *, mode: int) -> bytes:
-    """Return an archive whose bytes depend on its contents only; owner is root, time is zero."""
+    """Return an archive whose bytes depend only on its contents; owner is root, time is zero."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path, content in files.items():

@@ -154,7 +154,7 @@ def test_what_a_restart_cannot_mend_ends_it_with_5(leak_check: None, tmp_path: P
     (tmp_path / "no-socket").write_text("a file")
     running = Standalone(tmp_path, ECS_AGENT_SOCKET=str(tmp_path / "no-socket"))
     assert running.process.wait(LIMIT_S) == 5
-    assert "is there and is no socket" in running.log
+    assert "exists and is not a socket" in running.log
     assert "the agent stopped for good (exit code 5)" in running.log
     running.close()
 

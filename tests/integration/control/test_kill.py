@@ -30,6 +30,12 @@ from agent.model.changes import TaskChange
 from agent.model.resources import HostResources
 from agent.state import Batch, Store
 
+class NothingHeld:
+    def held(self, control_id):
+        return []
+    def ended(self, control_id):
+        return []
+
 async def work(store):
     done = (await store.load("counter", int)).get("n", 0)
     while True:
@@ -42,7 +48,7 @@ async def work(store):
 
 async def main():
     store = await Store.open(Path(sys.argv[1]))
-    async def take(assignments, control_id):
+    async def take(assignments, control_id, instance=""):
         batch = Batch()
         for order in assignments.tasks:
             batch.put("order", order.task_arn, order.desired_status.encode())
@@ -55,6 +61,7 @@ async def main():
         store,
         lambda: RegisterInfo(resources=HostResources(cpu_units=1, memory_mib=1)),
         take,
+        NothingHeld(),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(control.run())

@@ -16,7 +16,7 @@ from agent.control.protocol import RegisterInfo
 from agent.model.resources import HostResources
 from agent.state import Store
 from tests.support.control_endpoint import Endpoint, definition
-from tests.support.control_host import until
+from tests.support.control_host import NothingHeld, until
 from tests.support.fleet import Control, free_port
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Member:
     def __init__(self, store: Store, url: str) -> None:
         settings = LongPollSettings(endpoint=url, cluster="default")
         self.store = store
-        self.client = LongPoll(settings, store, self._describe, self._take)
+        self.client = LongPoll(settings, store, self._describe, self._take, NothingHeld())
         self.taken: set[str] = set()
 
     def _describe(self) -> RegisterInfo:

@@ -67,7 +67,7 @@ def test_a_bridge_of_dockers_that_is_gone_is_an_error_with_its_mend(
         f"Docker's bridge {BRIDGE} is gone: every task in bridge mode fails to start"
     )
     assert error.command == "systemctl restart docker"
-    assert [f for f in found if "packets of" in f.seen], "sizes of packets are told nevertheless"
+    assert [f for f in found if "MTU" in f.seen], "sizes of packets are told nevertheless"
 
 
 def test_an_ordinary_user_is_told_what_could_not_be_seen(tmp_path: Path) -> None:
@@ -92,12 +92,12 @@ def test_an_ordinary_user_is_told_what_could_not_be_seen(tmp_path: Path) -> None
     unknown = " | ".join(f.seen for f in report.findings if f.level is Level.WARNING)
     for told in (
         "whether iptables lets forwarded packets pass is not known",
-        "whether nftables rules of others drop packets is not known",
+        "whether other nftables rules drop packets is not known",
         "has Docker's chain DOCKER-USER is not known",
-        f"whether the token file {token} is there and good is not known",
-        "whether control at 127.0.0.1:9 takes this host is not known",
+        f"whether the token file {token} exists and is valid is not known",
+        "whether control at 127.0.0.1:9 accepts this host is not known",
         "whether another agent runs in a container is not known",
-        "where images and containers are kept",
+        "where images and containers are stored",
     ):
         assert told in unknown
     asked = [f for f in report.findings if f.level is Level.ERROR]

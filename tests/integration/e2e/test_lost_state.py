@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
-from tests.support.fleet import Agent, Fleet, eventually
+from tests.support.fleet import LONG_POLL, Agent, Fleet, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,3 +95,131 @@ def test_no_container_dies_of_it(
         client.stop_task(task=arn)
     client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=FAST)
     assert not any(containers_of(arn) for arn in arns)
+
+
+def test_all_of_the_data_directory_is_lost(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    """Both places are gone: by our wire, control knows the host by its machine, and says what it wants."""
+    if one_host.wire != LONG_POLL:
+        pytest.skip("Amazon's wire has no word for it: a new instance, as with Amazon's agent")
+    client, agent = one_host.client(), one_host.agents[0]
+    plain = register(client, busybox_image, "sleep 1000")
+    wanted, ended = run(client, plain, count=2)
+    client.get_waiter("tasks_running").wait(tasks=[wanted, ended], WaiterConfig=FAST)
+    before = [pid_of(c) for c in containers_of(wanted)]
+    instances = client.list_container_instances()["containerInstanceArns"]
+
+    agent.kill()
+    shutil.rmtree(data_of(one_host, agent))
+    client.stop_task(task=ended)
+    agent.start()
+    eventually(lambda: is_up(agent), what="the agent is back")
+    client.get_waiter("tasks_stopped").wait(tasks=[ended], WaiterConfig=FAST)
+    client.get_waiter("tasks_running").wait(tasks=[wanted], WaiterConfig=FAST)
+    assert client.list_container_instances()["containerInstanceArns"] == instances
+    eventually(lambda: not containers_of(ended), what="what is not wanted is stopped")
+    assert [pid_of(c) for c in containers_of(wanted)] == before
+    own_ip = register(client, busybox_image, "sleep 1000", mode="awsvpc")
+    fresh = run(client, own_ip, networkConfiguration=NETWORK)
+    client.get_waiter("tasks_running").wait(tasks=fresh, WaiterConfig=FAST)
+
+
+class OlderCopy:
+    """Tasks that an older copy of control's store knows, or does not, or does not know the end of."""
+
+    def __init__(self, fleet: Fleet, image: str, containers_of: Callable[[str], list[str]]) -> None:
+        self.fleet, self.client = fleet, fleet.client()
+        self._containers_of = containers_of
+        self._data, self._copy = fleet.directory / "control", fleet.directory / "copy"
+        plain = register(self.client, image, "sleep 1000")
+        self.known, self.ended = run(self.client, plain), run(self.client, plain)
+        self._wait("running", self.known + self.ended)
+        fleet.control.stop()
+        self._copy.mkdir()
+        for name in ("control.db", "control.db-wal"):
+            if (self._data / name).exists():
+                shutil.copy(self._data / name, self._copy)
+        fleet.control.start()
+        fleet.control.ready()
+        fleet.wait_connected()
+        self.lost = run(self.client, plain, count=2)
+        self._wait("running", self.lost)
+        for container in containers_of(self.ended[0]):
+            subprocess.run(["docker", "kill", container], check=True, capture_output=True)
+        self._wait("stopped", self.ended)
+        agent = fleet.agents[0]
+        eventually(lambda: len(agent.json("tasks")) == 3, what="the end is forgotten")
+        self.before = self.processes()
+        self.instances = self.client.list_container_instances()["containerInstanceArns"]
+
+    def processes(self) -> dict[str, list[int]]:
+        """The process ids of all that is to run."""
+        arns = self.known + self.lost
+        return {arn: [pid_of(c) for c in self._containers_of(arn)] for arn in arns}
+
+    def put_in_place(self, *, forget_revision: bool) -> None:
+        self.fleet.control.stop()
+        for name in ("control.db", "control.db-wal"):
+            (self._data / name).unlink(missing_ok=True)
+        if forget_revision:
+            (self._data / "control.db.revision").unlink()
+        for file in self._copy.iterdir():
+            shutil.copy(file, self._data)
+        self.fleet.control.start()
+        self.fleet.control.ready()
+
+    def _wait(self, status: str, arns: list[str]) -> None:
+        self.client.get_waiter(f"tasks_{status}").wait(tasks=arns, WaiterConfig=FAST)
+
+    def wait_until_it_is_as_before(self, running: list[str]) -> None:
+        def is_so() -> bool:
+            tasks = self.client.describe_tasks(tasks=running)["tasks"]
+            return [task["lastStatus"] for task in tasks] == ["RUNNING"] * len(running)
+
+        eventually(is_so, what="what was forgotten is known again")
+        self._wait("stopped", self.ended)
+        assert self.processes() == self.before
+        assert self.client.list_container_instances()["containerInstanceArns"] == self.instances
+        held = {task["arn"] for task in self.fleet.agents[0].json("tasks")}
+        assert held == {*self.known, *self.lost}
+
+    def stop(self, arns: list[str]) -> None:
+        for arn in arns:
+            self.client.stop_task(task=arn)
+        self._wait("stopped", arns)
+        assert not any(self._containers_of(arn) for arn in arns)
+
+
+@pytest.mark.parametrize("watermark", ["kept", "lost"])
+def test_an_older_copy_of_controls_store_stops_nothing(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]], watermark: str
+) -> None:
+    """Both sides say the same in the end, and no container was touched on the way."""
+    if one_host.wire != LONG_POLL:
+        pytest.skip("see the next test")
+    scene, agent = OlderCopy(one_host, busybox_image, containers_of), one_host.agents[0]
+    scene.put_in_place(forget_revision=watermark == "lost")
+    scene.wait_until_it_is_as_before(scene.known + scene.lost)
+    assert "control went back" in " ".join(agent.json("status")["degraded"])
+    assert "control went back" in agent.tail(200)
+    scene.stop(scene.known + scene.lost)
+
+
+def test_an_older_copy_by_amazons_wire(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    """It has no word for tasks that control forgot: they run on, until somebody stops them here."""
+    if one_host.wire == LONG_POLL:
+        pytest.skip("see the test before")
+    scene, agent = OlderCopy(one_host, busybox_image, containers_of), one_host.agents[0]
+    scene.put_in_place(forget_revision=False)
+    one_host.wait_connected()
+    agent.kill()
+    agent.start()  # after which all that control wants is ordered again
+    eventually(lambda: is_up(agent), what="the agent is back")
+    scene.wait_until_it_is_as_before(scene.known)
+    scene.stop(scene.known)
+    for arn in scene.lost:
+        agent.cli("stop", arn)
+    eventually(lambda: not any(containers_of(arn) for arn in scene.lost), what="all are stopped")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 import urllib.request
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -99,5 +100,70 @@ def test_all_that_a_task_network_needs(one_host: Fleet, busybox_image: str) -> N
         page = eventually(partial(page_at, url), within_s=10, what=f"{url} answers")
         assert page.startswith("ip-")
     listed = json.loads(sh("nft", "-j", "list", "table", "inet", table))["nftables"]
-    assert len([entry for entry in listed if "rule" in entry]) == 2
+    assert len([e for e in listed if e.get("rule", {}).get("chain") == "outside"]) == 1
     assert "the pause image is gone; loading it again" in agent.tail(400)
+
+
+def host_port(client: Any, arn: str) -> int:
+    (binding,) = describe(client, arn)[0]["containers"][0]["networkBindings"]
+    return int(binding["hostPort"])
+
+
+def in_network(container_id: str) -> bool:
+    shown = sh("docker", "inspect", "-f", "{{json .NetworkSettings.Networks}}", container_id)
+    return "bridge" in json.loads(shown)
+
+
+def test_a_container_taken_off_its_network(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    client, agent = one_host.client(), one_host.agents[0]
+    ports = [{"portMappings": [{"containerPort": 80}]}]
+    definition = register(client, busybox_image, SERVE, mode="bridge", containers=ports)
+    arns = run(client, definition)
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    (container_id,) = containers_of(arns[0])
+    pid, url = pid_of(container_id), f"http://127.0.0.1:{host_port(client, arns[0])}/"
+    page = eventually(partial(page_at, url), what="the page is served")
+    for _ in range(3):
+        began = time.monotonic()
+        sh("docker", "network", "disconnect", "bridge", container_id)
+        eventually(partial(in_network, container_id), within_s=10, what="it is connected again")
+        assert time.monotonic() - began < 5
+        again = eventually(partial(page_at, url), within_s=10, what="its port serves again")
+        assert again == page
+    assert pid_of(container_id) == pid
+    assert describe(client, *arns)[0]["lastStatus"] == "RUNNING"
+    assert "was disconnected from network bridge" in agent.cli("status")
+    assert "connected again" in agent.tail(400)
+
+
+def test_a_sandbox_taken_off_the_network_of_the_engine_has_its_own(
+    one_host: Fleet, busybox_image: str
+) -> None:
+    """The engine counts it to the network ``none``, which gives it nothing."""
+    client = one_host.client()
+    definition = register(client, busybox_image, SERVE, mode="awsvpc")
+    arns = run(client, definition, networkConfiguration=NETWORK)
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    (task,) = describe(client, *arns)
+    details = {d["name"]: d["value"] for d in task["attachments"][0]["details"]}
+    address = details["privateIPv4Address"]
+    url = f"http://{address}/"
+    page = eventually(partial(page_at, url), what="the page is served")
+    sh("docker", "network", "disconnect", "none", f"ecs-sandbox-{address.replace('.', '-')}")
+    assert eventually(partial(page_at, url), what="the page is served") == page
+    arns += run(client, definition, networkConfiguration=NETWORK)
+    client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=FAST)
+    assert [task["lastStatus"] for task in describe(client, *arns)] == ["RUNNING"] * 2
+
+
+def test_the_operator_socket_comes_back_at_once(one_host: Fleet) -> None:
+    agent = one_host.agents[0]
+    for _ in range(3):
+        began = time.monotonic()
+        agent.socket.unlink()
+        eventually(agent.socket.exists, within_s=10, what="the socket is made again")
+        assert time.monotonic() - began < 5
+        eventually(lambda: is_up(agent), within_s=10, what="the agent answers there")
+    assert "the operator socket was removed" in agent.cli("status")

@@ -45,10 +45,8 @@ async def test_what_others_break_is_put_right(host: Host) -> None:
     table = sh("nft", "list", "table", "inet", SETTINGS.table).stdout
 
     sh("nft", "delete", "table", "inet", SETTINGS.table)
-    for rule in rules:
-        sh("iptables", "-w", "5", *rule.replace("-A ", "-D ", 1).replace('"', "").split(" ")[:4])
-    sh("iptables", "-w", "5", "-D", "DOCKER-USER", "-i", BRIDGE, "-m", "comment", "--comment",
-       f"ecs-host-agent {BRIDGE}", "-j", "ACCEPT")  # fmt: skip
+    sh("iptables", "-w", "5", "-D", "DOCKER-USER", "-i", BRIDGE, "-o", BRIDGE, "-m", "comment",
+       "--comment", f"ecs-host-agent {BRIDGE}", "-j", "ACCEPT")  # fmt: skip
     assert len(docker_rules()) == 1
     await networks.reassert()
     assert sorted(docker_rules()) == sorted(rules)
@@ -98,8 +96,9 @@ async def test_repeated_starts_do_not_pile_up_rules(host: Host) -> None:
     for _ in range(3):
         await host.networks()
     assert len(docker_rules()) == 2
-    listed = json.loads(sh("nft", "-j", "list", "table", "inet", SETTINGS.table).stdout)
-    assert len([o for o in listed["nftables"] if "rule" in o]) == 2
+    for family, rules in (("inet", 14), ("bridge", 13)):
+        listed = json.loads(sh("nft", "-j", "list", "table", family, SETTINGS.table).stdout)
+        assert len([o for o in listed["nftables"] if "rule" in o]) == rules
 
 
 async def test_the_generation_grows_with_any_change(host: Host) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from agent.network import firewall, mending
+from agent.network import firewall, mending, port_rules
+from agent.network.news import Part
 from tests.integration.network.conftest import SETTINGS
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from agent.model.task import TaskNetwork
     from agent.network.guard import Looked
-    from agent.network.news import Part
     from agent.network.pool import TaskNetworks
     from tests.integration.network.conftest import Host
 
@@ -62,8 +62,17 @@ def state() -> dict[str, object]:
             for info in link.get("addr_info", [])
         ),
         "routes": sh("ip", "route", "show", "dev", BRIDGE).replace("linkdown", "").split(),
-        "table": sh("nft", "list", "table", "inet", TABLE),
+        "table": sh("nft", "-s", "list", "table", "inet", TABLE),
+        "bridge table": sh("nft", "-s", "list", "table", "bridge", TABLE),
+        "ports": sh("bridge", "-d", "link", "show", "master", BRIDGE).count(
+            "learning off flood off"
+        ),
+        "neighbours": sorted(
+            sh("ip", "neigh", "show", "dev", BRIDGE, "nud", "permanent").splitlines()
+        ),
         "docker": sorted(line for line in docker if f" {BRIDGE} " in line),
+        "jump": "-A FORWARD -j DOCKER-USER"
+        in sh("iptables", "-w", "5", "-S", "FORWARD").splitlines(),
         "forwarding": [
             Path(f"/proc/sys/net/ipv4/{name}").read_text(encoding="ascii").strip()
             for name in ("ip_forward", f"conf/{BRIDGE}/forwarding")
@@ -106,6 +115,12 @@ DAMAGES = {
     "DOCKER-USER emptied": Damage(
         "iptables -w 5 -F DOCKER-USER", f"rules for {BRIDGE} were gone from DOCKER-USER"
     ),
+    "bridge table deleted": Damage(f"nft delete table bridge {TABLE}", "bridge table"),
+    "bridge chain emptied": Damage(f"nft flush chain bridge {TABLE} from_task", "bridge table"),
+    "bridge hook deleted": Damage(f"nft flush chain bridge {TABLE} frames", "bridge table"),
+    "addresses of tasks removed": Damage(
+        f"nft flush set bridge {TABLE} {port_rules.PORTS_SET}", "addresses of tasks"
+    ),
 }
 
 
@@ -143,6 +158,12 @@ async def repaired(networks: TaskNetworks, command: str) -> float:
     return time.monotonic() - began
 
 
+async def until(check: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not check():  # noqa: ASYNC110 - no event in the test's reach
+            await asyncio.sleep(0.02)
+
+
 async def answers(network: TaskNetwork) -> bool:
     """Tell whether the task's address answers; a link that just came up may lose first packets."""
     ping = ("busybox", "ping", "-c", "1", "-W", "1", network.ipv4)
@@ -171,6 +192,31 @@ async def test_it_is_put_right_at_once_and_told_once(guarded: TaskNetworks, dama
     assert guarded.problems == []
 
 
+async def test_a_link_that_comes_up_leads_tasks_out_by_itself(guarded: TaskNetworks) -> None:
+    """A VPN that is there after the agent; that is no damage, and nothing is told of it."""
+    await guarded.claim("a", "eni-1")
+    listed = ("iptables", "-w", "5", "-S", "DOCKER-USER")
+    assert "ecst-vpn0" not in await asyncio.to_thread(sh, *listed)
+    await asyncio.to_thread(
+        sh, "ip", "link", "add", "ecst-vpn0", "type", "veth", "peer", "ecst-vpn1"
+    )
+    try:
+        await asyncio.to_thread(sh, "ip", "addr", "add", "198.51.100.9/32", "dev", "ecst-vpn0")
+        await asyncio.to_thread(sh, "ip", "link", "set", "ecst-vpn0", "up")
+        rules = ""
+        async with asyncio.timeout(10):
+            while f"-i {BRIDGE} -o ecst-vpn0 " not in rules:
+                rules = await asyncio.to_thread(sh, *listed)
+        outside = await asyncio.to_thread(
+            sh, "nft", "list", "set", "inet", TABLE, firewall.OUTSIDE_SET
+        )
+        assert "ecst-vpn0" in outside
+        assert "ecst-vpn1" not in rules
+        assert guarded.repairs == []
+    finally:
+        await asyncio.to_thread(sh, "ip", "link", "del", "ecst-vpn0")
+
+
 async def test_all_rules_of_the_host_flushed(guarded: TaskNetworks) -> None:
     """Docker's chain is gone with the rest and is Docker's to make; ours are there again."""
     await guarded.claim("a", "eni-1")
@@ -179,10 +225,35 @@ async def test_all_rules_of_the_host_flushed(guarded: TaskNetworks) -> None:
     try:
         assert await repaired(guarded, "nft flush ruleset") < 5
         assert (await asyncio.to_thread(state))["table"] == whole["table"]
+        await until(lambda: guarded.problems)
+        assert "restart Docker" in guarded.problems[0]
     finally:
         await asyncio.to_thread(
             subprocess.run, ["iptables-restore"], input=saved, text=True, check=True, timeout=20
         )
+    await until(lambda: not guarded.problems)
+
+
+@pytest.mark.parametrize("flush", ["iptables -w 5 -F", "iptables -w 5 -F FORWARD"])
+async def test_the_rules_that_lead_to_ours_flushed(guarded: TaskNetworks, flush: str) -> None:
+    """Docker drops what nobody accepts: without the jump to its chain no task has a way out."""
+    await guarded.claim("a", "eni-1")
+    saved = await asyncio.to_thread(sh, "iptables-save")
+    whole = await asyncio.to_thread(state)
+    assert whole["jump"]
+    try:
+        with capture_logs() as logs:
+            assert await repaired(guarded, flush) < 5
+            await asyncio.sleep(0.3)
+        told = [line["found"] for line in logs if line["event"] == PUT_RIGHT]
+        assert any("forwarding no longer led to DOCKER-USER" in found for found in told)
+        assert await asyncio.to_thread(state) == whole
+        assert "restart Docker" in guarded.problems[0]
+    finally:
+        await asyncio.to_thread(
+            subprocess.run, ["iptables-restore"], input=saved, text=True, check=True, timeout=20
+        )
+    await until(lambda: not guarded.problems)
 
 
 async def test_many_links_at_once_are_one_line(guarded: TaskNetworks) -> None:
@@ -272,4 +343,5 @@ async def test_links_and_rules_of_others_wake_nobody(guarded: TaskNetworks) -> N
     guarded._host_watch._on_damage = suspect
     await asyncio.to_thread(others)
     await asyncio.sleep(0.3)
-    assert looked == []
+    # A link that comes up may lead outside; to see that it does not costs a list of names.
+    assert set(looked) <= {Part.OUTSIDE}

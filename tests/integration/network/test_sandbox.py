@@ -177,6 +177,7 @@ async def test_the_outside_sees_the_host_and_cannot_come_in(
     network = await networks.claim("arn:a", "eni-a")
     await serve(containers, network)
     with neighbour() as pid:
+        await networks.reassert()  # ``run`` would be told of the link
         enter = ["nsenter", "-t", str(pid), "-n"]
         server = await asyncio.create_subprocess_exec(
             *enter, sys.executable, "-c", ANSWER, stdout=asyncio.subprocess.PIPE

@@ -109,7 +109,7 @@ def test_ten_tasks_notice_nothing_of_any_reload(host: Host, busybox_image: str) 
     assert "no difference" in host.log()
 
     host.reload(ECS_RESERVED_MEMORY="100", ECS_TASK_POOL_CIDR="127.0.0.0/24")
-    assert "put back" in host.log()
+    assert "restoring the old ones" in host.log()
     assert "overlaps" in host.log()
 
     # Everything that a turn makes ends with it.

@@ -108,7 +108,7 @@ async def test_the_first_place_with_keys_wins(build: Any) -> None:
 
 async def test_says_where_was_looked(build: Any) -> None:
     chain = build(Place("a", None), Place("b", CredentialsMissing("is broken")))
-    with pytest.raises(CredentialsMissing, match="looked at a: nothing there; b: is broken"):
+    with pytest.raises(CredentialsMissing, match="searched a: nothing there; b: is broken"):
         await chain.keys()
 
 
@@ -351,11 +351,11 @@ async def test_the_role_of_an_instance(chain_of: Any, http: AwsHttp, serve: Serv
     for broken, said in (
         ({"Code": "AssumeRoleUnauthorizedAccess"}, "AssumeRoleUnauthorizedAccess"),
         ({**role(1), "SecretAccessKey": None}, "the secret key is missing"),
-        ({**role(1), "Token": "hidden\r\nX: y"}, "holds blanks"),
-        (["hidden"], "not there"),
-        ("{hidden", "not JSON"),
+        ({**role(1), "Token": "hidden\r\nX: y"}, "contains blanks"),
+        (["hidden"], "the role's credentials are missing"),
+        ("{hidden", "not valid JSON"),
         (500, "500"),
-        (None, "not there"),
+        (None, "the role's credentials are missing"),
     ):
         answers["the role+x"] = broken
         with pytest.raises(CredentialsMissing, match=said) as caught:

@@ -163,7 +163,7 @@ async def test_metadata_knows_better_than_the_name_of_an_endpoint(
 
 
 async def test_metadata_that_does_not_answer_is_waited_for(http: AwsHttp) -> None:
-    with pytest.raises(AwsUnavailable, match="the region is not known: "):
+    with pytest.raises(AwsUnavailable, match="the region is unknown: "):
         await find_region("", Imds(http, endpoint="http://127.0.0.1:1"))
 
 

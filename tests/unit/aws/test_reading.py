@@ -48,6 +48,6 @@ async def test_a_host_without_threads_to_spare_is_tried_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_more)
-        with pytest.raises(TimeoutError, match="no thread"):
+        with pytest.raises(TimeoutError, match="cannot start a thread"):
             await reader.read(lambda: 7, 1.0)
     assert await reader.read(lambda: 7, 1.0) == 7

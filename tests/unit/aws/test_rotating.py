@@ -52,10 +52,13 @@ def test_no_file_is_no_trouble(tmp_path: Path) -> None:
         ("", "has no profile"),
         ("[default]\n", "the access key is missing"),
         ("[default]\naws_access_key_id=A\n", "the secret key is missing"),
-        ("[default]\naws_access_key_id=A\naws_secret_access_key=b c\n", "holds blanks"),
-        ("[default]\naws_access_key_id=A\naws_secret_access_key=hidden-\u00e9\n", "holds blanks"),
-        ("aws_secret_access_key=hidden-1\n", "cannot be parsed"),
-        ("[default\naws_secret_access_key=hidden-2\n", "cannot be parsed"),
+        ("[default]\naws_access_key_id=A\naws_secret_access_key=b c\n", "contains blanks"),
+        (
+            "[default]\naws_access_key_id=A\naws_secret_access_key=hidden-\u00e9\n",
+            "contains blanks",
+        ),
+        ("aws_secret_access_key=hidden-1\n", "is not a valid INI file"),
+        ("[default\naws_secret_access_key=hidden-2\n", "is not a valid INI file"),
         (WHOLE[: WHOLE.index("aws_secret")], "the secret key is missing"),
     ],
 )
@@ -72,7 +75,7 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
         rotating.read(tmp_path, "default")
     large = tmp_path / "large"
     large.write_bytes(b"#" * 2_000_000)
-    with pytest.raises(CredentialsMissing, match="no credentials file"):
+    with pytest.raises(CredentialsMissing, match="not a credentials file"):
         rotating.read(large, "default")
 
 

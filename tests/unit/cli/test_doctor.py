@@ -23,7 +23,7 @@ WELL = Finding(check="docker", level=Level.OK, seen="Docker 29")
 DOUBT = Finding(
     check="disk",
     level=Level.WARNING,
-    seen="/var/lib/docker has 1.0 GiB free: that will not last",
+    seen="/var/lib/docker has 1.0 GiB free: the disk will soon be full",
     mend="make room",
     command="docker image prune -a",
 )
@@ -70,7 +70,7 @@ def test_lines_of_a_pipe_are_plain(found: Findings, capsys: pytest.CaptureFixtur
     assert main(["doctor"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "ok       docker  Docker 29",
-        "warning  disk    /var/lib/docker has 1.0 GiB free: that will not last",
+        "warning  disk    /var/lib/docker has 1.0 GiB free: the disk will soon be full",
         "                 mend: make room",
         "                 $ docker image prune -a",
         "no errors, 1 warning",

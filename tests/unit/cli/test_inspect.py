@@ -16,7 +16,7 @@ import pytest
 from agent.cli import client, inspect, main, render, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
-from agent.model.views import ContainerView
+from agent.model.views import ContainerView, RepairView
 from tests.support.terminal import COMMAND
 
 if TYPE_CHECKING:
@@ -53,6 +53,21 @@ async def test_status_tells_what_works_and_what_does_not(ecs_agent: Terminal) ->
     assert "512 of 2048 MiB reserved" in out
     assert "! control is away: connection refused" in out
     assert "\x1b" not in out
+
+
+async def test_status_tells_of_repairs_of_the_last_hour(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    ages_s = (4000, 900, 500, 130, 70)
+    repairs = [RepairView(at=time.time() - s, found=f"link {s} was down") for s in ages_s]
+    source.agent = msgspec.structs.replace(source.agent, repairs=repairs)
+    _, out, _ = await ecs_agent("status")
+    told = [line.strip() for line in out.splitlines() if "link" in line or "more" in line]
+    assert [line.partition("ago: ")[2] for line in told[:3]] == [
+        "link 70 was down", "link 130 was down", "link 500 was down",
+    ]  # fmt: skip
+    assert told[0].startswith("put right 1 m 1")
+    assert told[3:] == ["and 1 more repairs within an hour; see the log"]
 
 
 async def test_json_is_the_view_itself(ecs_agent: Terminal) -> None:
@@ -224,7 +239,7 @@ async def test_unknown_and_ambiguous_tasks_are_one_line(ecs_agent: Terminal) -> 
     assert "no task 'zz' on this host; there are aa22 (batch:1, PENDING), aa11 (web:3, " in err
     code, _, err = await ecs_agent("task", "aa")
     assert code == 1
-    assert "'aa' fits several tasks: aa22 (batch:1, PENDING), aa11 (web:3, RUNNING)" in err
+    assert "'aa' matches several tasks: aa22 (batch:1, PENDING), aa11 (web:3, RUNNING)" in err
 
 
 async def test_a_task_goes_by_its_family_or_a_container(

@@ -429,3 +429,42 @@ async def test_a_disk_that_is_full_at_the_start_is_waited_out(
     async with host.running() as client:
         await until(lambda: client.status.connected)
     assert len(control.registers) == 1
+
+
+class TestWentBack:
+    async def test_everything_is_told_before_any_report(
+        self, host: Host, control: FakeControl
+    ) -> None:
+        """A report of a task that control has forgotten would be refused, and dropped."""
+        control.went_back = True
+        control.faults["held"].extend([refuses(503), lose_answer()])
+        host.has_ended = [change(2, "arn:task/ended")]
+        await host.report(change(1))
+        async with host.running() as client:
+            await until(lambda: client.status.connected and not client.status.unsent)
+            assert "control went back" in client.status.notice
+        assert control.calls.count("held") >= 2
+        first_report = control.calls.index("changes")
+        assert control.calls.index("told") < first_report
+        assert control.calls.index("poll") > control.calls.index("told")
+        assert {c.task_arn for c in control.sent} == {"arn:task/a", "arn:task/ended"}
+
+    async def test_a_control_without_histories_is_not_obeyed_while_it_is_behind(
+        self, host: Host, control: FakeControl
+    ) -> None:
+        for number in range(5):
+            control.want(f"arn:task/{number}")
+        async with host.running():
+            await until(lambda: host.taken)
+        host.taken.clear()
+        control.tasks.clear()
+        control.revision = 2
+        control.want("arn:task/new")
+        control.want("arn:task/1", "STOPPED")
+        async with host.running():
+            await until(lambda: host.arns() == {"arn:task/new"})
+            assert not any(answer.full for answer in host.taken)
+            # Once it has come as far as it was, what it says is new.
+            control.revision = 10
+            control.want("arn:task/2", "STOPPED")
+            await until(lambda: "arn:task/2" in host.arns())

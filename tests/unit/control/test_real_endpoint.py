@@ -17,7 +17,8 @@ from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import StaleGeneration
 from agent.model.resources import HostResources
-from agent.state import Store
+from agent.model.wire import HeldTask
+from agent.state import Batch, Store
 from tests.support.control_endpoint import Endpoint, a_report, control_endpoint, definition
 from tests.support.control_host import Host, until
 from tests.support.fleet import free_port
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    import msgspec
+
     from agent.control.protocol import RegisterInfo
+    from agent.model.wire import Assignments
     from tests.support.fake_control import FakeControl
 
 
@@ -254,3 +258,104 @@ async def test_five_hundred_tasks_at_once(address: Address, host: LargeHost) -> 
             assert time.monotonic() - began < 10.0
         counts = (await endpoint.call("DescribeClusters"))["clusters"][0]
         assert (counts["runningTasksCount"], counts["pendingTasksCount"]) == (500, 0)
+
+
+class HoldingHost(LargeHost):
+    """A host that keeps what it was ordered, and says so when it is asked."""
+
+    def __init__(self, store: Store, control: FakeControl) -> None:
+        super().__init__(store, control)
+        self.payloads: dict[str, msgspec.Raw] = {}
+        self.stopped: set[str] = set()
+
+    async def _take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
+        await super()._take(assignments, control_id, instance)
+        for order in assignments.tasks:
+            self.payloads.setdefault(order.task_arn, order.payload)
+        listed = {order.task_arn: order.desired_status for order in assignments.tasks}
+        self.stopped |= {arn for arn, desired in listed.items() if desired == "STOPPED"}
+        if assignments.full:
+            self.stopped |= self.payloads.keys() - listed.keys()
+
+    def held(self, control_id: str) -> list[HeldTask]:
+        super().held(control_id)
+        return [
+            HeldTask(payload=raw, change=a_report(arn, "RUNNING"))
+            for arn, raw in self.payloads.items()
+        ]
+
+
+@pytest.mark.parametrize("how", ["agent stays", "agent restarts", "agent lost the revision"])
+async def test_an_older_copy_of_the_store_stops_nobody(
+    address: Address, store: Store, tmp_path: Path, how: str
+) -> None:
+    host = HoldingHost(store, cast("FakeControl", address))
+    async with address.running() as endpoint, host.running() as client:
+        await endpoint.call("RegisterTaskDefinition", **definition())
+        await until(lambda: host.taken)
+        (known,) = await run_tasks(endpoint, 1)
+        await until(lambda: known in host.payloads)
+    shutil.copytree(address.data, tmp_path / "backup")
+    stack = contextlib.AsyncExitStack()
+    async with stack:
+        client = await stack.enter_async_context(host.running())
+        async with address.running() as endpoint:
+            lost = await run_tasks(endpoint, 3)
+            await until(lambda: set(host.payloads) == {known, *lost})
+            await host.report(*(a_report(arn, "RUNNING") for arn in (known, *lost)))
+            await until(lambda: not client.status.unsent)
+        instance = client.status.instance_arn
+        await until(lambda: not client.status.connected)
+        shutil.rmtree(address.data)
+        shutil.copytree(tmp_path / "backup", address.data)
+        if how != "agent stays":
+            await stack.aclose()
+        if how == "agent lost the revision":
+            batch = Batch()
+            batch.delete_meta("seenRevision")
+            await store.commit(batch)
+        if how != "agent stays":
+            client = await stack.enter_async_context(host.running())
+        host.taken.clear()
+        async with address.running() as endpoint:
+            await until(lambda: any(answer.full for answer in host.taken))
+            assert "control went back" in client.status.notice
+            assert client.status.instance_arn == instance
+            assert set(host.wanted()) == {known, *lost}
+            for arn in (known, *lost):
+                assert (await endpoint.task(arn))["lastStatus"] == "RUNNING"
+            # Only what control orders from here on stops a task.
+            assert not host.stopped
+            await endpoint.call("StopTask", task=lost[0])
+            await until(lambda: host.stopped == {lost[0]})
+            (fresh,) = await run_tasks(endpoint, 1)
+            await until(lambda: fresh in host.payloads)
+            assert host.stopped == {lost[0]}
+
+
+async def test_ended_tasks_are_reported_again_to_an_older_copy(
+    address: Address, store: Store, tmp_path: Path
+) -> None:
+    host = HoldingHost(store, cast("FakeControl", address))
+    async with address.running() as endpoint, host.running():
+        await endpoint.call("RegisterTaskDefinition", **definition())
+        await until(lambda: host.taken)
+        (arn,) = await run_tasks(endpoint, 1)
+        await until(lambda: arn in host.payloads)
+    shutil.copytree(address.data, tmp_path / "backup")
+    async with address.running() as endpoint, host.running() as client:
+        await host.report(a_report(arn, "STOPPED"))
+        await until(lambda: not client.status.unsent and host.taken[-1].full)
+        assert (await endpoint.task(arn))["lastStatus"] == "STOPPED"
+    host.payloads.clear()
+    host.has_ended = [a_report(arn, "STOPPED")]
+    (address.data / "control.db.revision").unlink()
+    for suffix in ("", "-wal"):
+        (address.data / f"control.db{suffix}").unlink(missing_ok=True)
+        if (tmp_path / "backup" / f"control.db{suffix}").exists():
+            shutil.copy(tmp_path / "backup" / f"control.db{suffix}", address.data)
+    host.taken.clear()
+    async with address.running() as endpoint, host.running() as client:
+        await until(lambda: host.taken and not client.status.unsent)
+        assert client.status.notice
+        assert (await endpoint.task(arn))["lastStatus"] == "STOPPED"

@@ -75,9 +75,9 @@ def test_a_whole_id_wins() -> None:
 def test_what_fits_several_is_refused_with_all_of_them(wanted: str) -> None:
     status, text = refused(TASKS, wanted)
     assert status == 409
-    assert text.startswith(f"'{wanted}' fits several tasks: ")
+    assert text.startswith(f"'{wanted}' matches several tasks: ")
     assert "aa11 (shop:3, RUNNING)" in text
-    assert text.endswith("; give the beginning of an id")
+    assert text.endswith("; use the beginning of an id")
 
 
 def test_an_id_and_a_name_that_read_alike_are_not_guessed_between() -> None:

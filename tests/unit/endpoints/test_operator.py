@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import shutil
 import stat
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientResponse, ClientSession
 
+    from agent.inotify import DirectoryWatch
     from tests.unit.endpoints.conftest import FakeAgent
 
 
@@ -58,7 +61,7 @@ async def test_an_ambiguous_prefix_lists_what_it_could_mean(http: ClientSession)
     async with http.get("/v1/tasks/aa") as response:
         text = await problem(response, 409)
     assert text == (
-        "'aa' fits several tasks: aa22 (web:3, RUNNING), aa11 (web:3, RUNNING); give the beginning "
+        "'aa' matches several tasks: aa22 (web:3, RUNNING), aa11 (web:3, RUNNING); use the beginning "
         "of an id"
     )
 
@@ -122,7 +125,7 @@ async def test_an_unforeseen_error_is_a_500_and_not_the_end(
     tasks, agent.tasks = agent.tasks, None  # type: ignore[assignment]
     with capture_logs() as lines:
         async with http.get("/v1/tasks/bb") as response:
-            assert "its log says why" in await problem(response, 500)
+            assert "see its log" in await problem(response, 500)
     assert [line["event"] for line in lines] == ["a local request failed"]
     agent.tasks = tasks
     async with http.get("/v1/tasks/bb") as response:
@@ -239,21 +242,23 @@ async def until_answered(path: Path) -> None:
             await asyncio.sleep(0.01)
 
 
+def _repaired(served: OperatorSocket, times: int) -> bool:
+    return len(served.repairs) > times
+
+
 @pytest.mark.parametrize("remove", [Path.unlink, lambda path: shutil.rmtree(path.parent)])
 async def test_a_socket_that_was_removed_is_made_again(
-    tmp_path: Path,
-    agent: FakeAgent,
-    monkeypatch: pytest.MonkeyPatch,
-    remove: Callable[[Path], None],
+    tmp_path: Path, agent: FakeAgent, remove: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setattr(operator, "LOOK_EVERY_S", 0.02)
+    """The kernel tells: the regular look would come after a minute."""
     path = tmp_path / "run/agent.sock"
     served = OperatorSocket(path, agent)
     await served.start()
     keeping = asyncio.create_task(served.keep())
-    for _ in range(2):
+    for n in range(2):
         await asyncio.to_thread(remove, path)
         await until_answered(path)
+        await until(partial(_repaired, served, n))
         assert await asyncio.to_thread(lambda: path.stat().st_mode & 0o777) == 0o600
     keeping.cancel()
     await asyncio.wait([keeping])
@@ -264,7 +269,7 @@ async def test_a_socket_that_was_removed_is_made_again(
 async def test_a_socket_that_cannot_be_made_again_is_told_of_until_it_can(
     tmp_path: Path, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operator, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(operator, "UNTOLD_LOOK_EVERY_S", 0.02)
     path = tmp_path / "run/agent.sock"
     served = OperatorSocket(path, agent)
     await served.start()
@@ -280,6 +285,25 @@ async def test_a_socket_that_cannot_be_made_again_is_told_of_until_it_can(
     await asyncio.to_thread(path.parent.unlink)
     await until_answered(path)
     await until(lambda: not served.problem)
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    await served.close()
+
+
+async def test_without_news_of_the_kernel_the_socket_is_looked_for(
+    tmp_path: Path, agent: FakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> DirectoryWatch:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(operator, "DirectoryWatch", refuse)
+    monkeypatch.setattr(operator, "UNTOLD_LOOK_EVERY_S", 0.02)
+    path = tmp_path / "run/agent.sock"
+    served = OperatorSocket(path, agent)
+    await served.start()
+    keeping = asyncio.create_task(served.keep())
+    await asyncio.to_thread(path.unlink)
+    await until_answered(path)
     keeping.cancel()
     await asyncio.wait([keeping])
     await served.close()

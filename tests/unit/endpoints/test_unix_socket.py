@@ -36,14 +36,14 @@ def test_refuses_the_socket_of_a_live_process(tmp_path: Path) -> None:
 def test_refuses_to_remove_what_is_no_socket(tmp_path: Path) -> None:
     path = tmp_path / "a.sock"
     path.write_text("mine")
-    with pytest.raises(ConfigError, match="is no socket; move it"):
+    with pytest.raises(ConfigError, match="is not a socket; move it"):
         unix_socket.claim(path)
     assert path.read_text() == "mine"
 
 
 def test_an_unusable_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot create"):
         unix_socket.claim(tmp_path / "file/a.sock")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine.live import NETWORK, Live, Step, StepKind
+from agent.engine.reconnecting import Reconnecter
 from agent.engine.steps import Steps, StepSettings, Tools
 from agent.images import Progress
 from agent.model import task
@@ -63,13 +64,15 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         volumes=[Volume(name="v")],
     )
     networks, runner = Networks(), TurnTaker(record)
+    runtime = MemoryEngine()
     tools = Tools(
-        runtime=MemoryEngine(),
+        runtime=runtime,
         claim_network=networks.claim,
         release_network=networks.release,
         ensure_image=_image,
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),
+        reconnecter=Reconnecter(runtime),
     )
     steps = Steps(record, Live(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (

@@ -67,15 +67,15 @@ def test_nothing_given() -> None:
 @pytest.mark.parametrize(
     ("kind", "text", "said"),
     [
-        ("other", "{}", "'other' is unknown: use docker or dockercfg"),
+        ("other", "{}", "'other' is unknown; use docker or dockercfg"),
         ("docker", "{canary", "not a JSON object"),
         ("docker", '["canary"]', "not a JSON object"),
         ("docker", '{"q.io": "canary"}', "the entry of 'q.io' is not an object"),
         ("docker", '{"q.io": {"username": "canary"}}', "lacks username and password"),
         ("docker", '{"q.io": {"username": 1, "password": "canary"}}', "lacks username"),
         ("dockercfg", '{"q.io": {}}', "lacks auth"),
-        ("dockercfg", '{"q.io": {"auth": "canary!"}}', "not Base64"),
-        ("dockercfg", '{"q.io": {"auth": "Y2FuYXJ5"}}', "does not hold username:password"),
+        ("dockercfg", '{"q.io": {"auth": "canary!"}}', "not valid Base64"),
+        ("dockercfg", '{"q.io": {"auth": "Y2FuYXJ5"}}', "does not contain username:password"),
     ],
 )
 def test_bad_data_is_named_and_not_shown(kind: str, text: str, said: str) -> None:

@@ -68,7 +68,7 @@ async def test_what_comes_in_one_breath_is_one_look_and_one_line() -> None:
     (line,) = logs
     assert line["found"] == "bridge br was gone; 3 links were off the bridge"
     assert line["noticed"] == "at once"
-    assert guard.repairs[0].found == ("bridge br was gone", "3 links were off the bridge")
+    assert guard.repairs[0].found == "bridge br was gone; 3 links were off the bridge"
     assert guard.problem == ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.network import firewall, host
 from agent.network.addresses import AddressPool
+from agent.network.port_rules import Layout
 from agent.network.resolvers import Resolvers
 from agent.network.sandbox import container_body
 
@@ -20,14 +21,15 @@ def test_the_shape_knows_the_pool_even_without_tasks() -> None:
 
 
 def rules(*pools: str) -> list[dict[str, Any]]:
-    return firewall.ruleset("t", "br", pools)
+    wanted = firewall.Wanted(Layout(frozenset(pools), frozenset()), frozenset({"eth0"}))
+    return firewall.ruleset("t", "br", wanted)
 
 
 def test_the_ruleset_replaces_the_table_and_marks_every_rule() -> None:
     first, second, third, *rest = rules("10.207.0.0/20")
     assert [*first, *second, *third] == ["add", "delete", "add"]
     comments = [c["add"]["rule"]["comment"] for c in rest if "rule" in c["add"]]
-    assert len(comments) == 2
+    assert len(comments) == 10
     assert len({comment.split()[-1] for comment in comments}) == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,11 @@ BROKEN = Part.BRIDGE | Part.PORTS
         (switch(BRIDGE, 0), Part.FORWARDING),
         (switch(-1, 1), NOTHING),
         (switch(8, 0), NOTHING),
+        (link(NEW_LINK, 8, UP, "wg0"), Part.OUTSIDE),
+        (link(NEW_LINK, 8, 0, "wg0"), NOTHING),
+        (link(NEW_LINK, 8, UP, "eth1", master=9), NOTHING),
+        (link(NEW_LINK, 8, UP, "veth1234"), NOTHING),
+        (link(NEW_LINK, 8, UP, "ecs0a0900ff"), NOTHING),
         (b"", NOTHING),
     ],
 )
@@ -130,3 +137,13 @@ def test_a_message_cut_anywhere_is_read(data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(whole) - 1))
     spoilt[at] = data.draw(st.integers(0, 255))
     touched([bytes(spoilt[: data.draw(st.integers(0, len(whole)))])], OURS)
+
+
+def test_our_own_changes_of_elements_are_no_news() -> None:
+    """One comes and goes with every task."""
+    ours = OURS._replace(own_changes=4711)
+    gone = rule(14, "ecs_agent")
+    own = gone[:12] + (4711).to_bytes(4, sys.byteorder) + gone[16:]
+    assert touched([own], ours) == NOTHING
+    assert touched([gone], ours) == Part.RULES
+    assert touched([own], OURS) == Part.RULES

@@ -75,7 +75,7 @@ def test_lists_devices_and_leaves_out_a_lost_one() -> None:
         (FakeNvml([], init=FakeError(12, "NVML Shared Library Not Found")), ""),
         (FakeNvml([]), ""),
         (FakeNvml([], init=FakeError(9, "Driver Not Loaded")), "Driver Not Loaded"),
-        (FakeNvml([None, None]), "none of 2 GPUs answers"),
+        (FakeNvml([None, None]), "none of the 2 GPUs answers"),
     ],
 )
 def test_absence_is_ordinary_and_a_broken_driver_is_not(nvml: FakeNvml, trouble: str) -> None:

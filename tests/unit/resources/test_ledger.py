@@ -146,12 +146,12 @@ def test_room_is_kept_for_an_old_large_task() -> None:
     assert ledger.admit(62.0) == [], "old: what fits now would take what it needs"
     wait = ledger.wait_of("small-2")
     assert wait is not None
-    assert wait.what.startswith("its turn; room is kept for task large")
+    assert wait.what.startswith("its turn; room is reserved for task large")
     ledger.request("no-cpu", needs(memory=64), 63.0)
     assert ledger.admit(63.0) == ["no-cpu"], "it leaves the large one enough"
     large = ledger.wait_of("large")
     assert large is not None
-    assert large.what.endswith("room is kept for it from now on")
+    assert large.what.endswith("room is reserved for it from now on")
     ledger.release("first")
     assert ledger.admit(70.0) == []
     ledger.release("small-1")

@@ -148,3 +148,41 @@ def test_an_old_engine_says_less() -> None:
     assert (info.cgroup_driver, info.cgroup_version) == ("cgroupfs", 1)
     assert info.runtimes == ("nvidia", "runc")
     assert parse.engine_info({}, {"CgroupVersion": "2"}, "").cgroup_version == 2
+
+
+@pytest.mark.parametrize(
+    ("mode", "networks", "cut_off_from"),
+    [
+        ("default", {"bridge": {"NetworkID": "1"}}, ""),
+        ("bridge", {"bridge": {}}, ""),
+        ("default", {}, "bridge"),
+        ("bridge", {"mine": {"NetworkID": "2"}}, "bridge"),
+        ("mine", {"mine": {}}, ""),
+        ("0123", {"mine": {"NetworkID": "0123"}}, ""),
+        ("mine", {}, "mine"),
+        ("none", {}, ""),
+        ("host", {}, ""),
+        ("container:abc", {}, ""),
+        ("", {}, ""),
+        ("bridge", None, ""),
+    ],
+)
+def test_a_container_that_was_disconnected(mode: str, networks: object, cut_off_from: str) -> None:
+    around = {"HostConfig": {"NetworkMode": mode}, "NetworkSettings": {"Networks": networks}}
+    assert parse.container_state(_INSPECT | around).cut_off_from == cut_off_from
+    assert parse.container_summary({"State": "running"} | around).cut_off_from == cut_off_from
+    assert parse.container_summary({"State": "exited"} | around).cut_off_from == ""
+    disabled = _INSPECT | around | {"Config": {"NetworkDisabled": True}}
+    assert parse.container_state(disabled).cut_off_from == ""
+
+
+def test_a_disconnection_names_its_container() -> None:
+    told = parse.event(
+        {
+            "Type": "network",
+            "Action": "disconnect",
+            "Actor": {"ID": "net", "Attributes": {"container": "abc", "name": "bridge"}},
+        }
+    )
+    assert told is not None
+    assert (told.action, told.container_id) == ("disconnect", "abc")

@@ -185,7 +185,7 @@ async def test_settings_that_turn_out_to_be_bad_are_put_back(
         assert daemon.adopted == ["b", "a"]
         assert daemon.manager.said == ["READY=1", "RELOADING=1", "READY=1"]
         assert lines[-1]["log_level"] == "error"
-        assert "put back" in lines[-1]["event"]
+        assert "restoring the old ones" in lines[-1]["event"]
 
 
 async def test_settings_that_wait_for_the_engine_can_still_be_put_back(daemon: Daemon) -> None:

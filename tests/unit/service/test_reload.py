@@ -48,7 +48,7 @@ def test_secrets_are_masked_and_their_change_is_told() -> None:
     second = replace(OLD, engine_auth_data=SecretText('{"auth": "hunter3"}'))
     name = "ECS_ENGINE_AUTH_DATA"
     assert difference(OLD, first) == [Change(name, "(none)", "(secret)")]
-    assert difference(first, second) == [Change(name, "(secret)", "(another secret)")]
+    assert difference(first, second) == [Change(name, "(secret)", "(new secret)")]
     assert difference(first, OLD) == [Change(name, "(secret)", "(none)")]
 
 
@@ -57,7 +57,7 @@ def test_a_proxys_password_is_masked_and_its_change_is_told() -> None:
     second = replace(OLD, https_proxy="http://me:hunter3@p:1")
     name = "HTTPS_PROXY"
     assert difference(OLD, first) == [Change(name, "(none)", "http://***@p:1")]
-    again = "http://***@p:1 (another password)"
+    again = "http://***@p:1 (new password)"
     assert difference(first, second) == [Change(name, "http://***@p:1", again)]
 
 

@@ -79,5 +79,5 @@ async def test_a_piece_that_hangs_is_given_up() -> None:
     about, text = await archive._piece(
         pieces.Piece("log", hang, limit_s=0.05), Host(settings=Settings()), Redactor([])
     )
-    assert about.trouble == "not had within 0.05 s"
-    assert text == "[nothing: not had within 0.05 s]\n"
+    assert about.trouble == "not collected within 0.05 s"
+    assert text == "[nothing: not collected within 0.05 s]\n"

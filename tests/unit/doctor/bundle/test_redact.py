@@ -51,7 +51,7 @@ def test_what_looks_like_a_secret_is_removed(text: str) -> None:
     "text",
     [
         "ECS_CONTROL_TOKEN_FILE=/etc/ecs/token",
-        "the token file /etc/ecs/token is root's alone",
+        "only root can read the token file /etc/ecs/token",
         '{"tokenAsked": true, "secret": null}',
         "http://192.0.2.10:6820/v1/hello",
         "image: registry.example:5000/web@sha256:00ff",

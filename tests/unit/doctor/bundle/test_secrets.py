@@ -46,7 +46,7 @@ def test_a_settings_file_is_shown_without_what_may_be_secret() -> None:
         "ECS_CONTROL_TOKEN_FILE=/etc/ecs/token",
         "ECS_ENGINE_AUTH_DATA=[removed]",
         "ECS_MISTYPED=[removed]",
-        "[removed: line 6 is no setting; 17 characters]",
+        "[removed: line 6 is not a setting; 17 characters]",
     ]
 
 
@@ -115,7 +115,9 @@ def test_settings_as_json_are_shown_without_what_may_be_secret() -> None:
 
 
 def test_json_that_is_none_is_not_shown() -> None:
-    assert secrets.shown_json('{"Cluster": hunter2') == "[removed: no JSON object; 19 characters]"
+    assert (
+        secrets.shown_json('{"Cluster": hunter2') == "[removed: not a JSON object; 19 characters]"
+    )
     assert secrets.of_settings_json('{"Cluster": hunter2') == {'{"Cluster": hunter2'}
     assert secrets.shown_json("") == ""
     assert secrets.of_settings_json("[1]") == set()

@@ -51,7 +51,7 @@ def judged(settings: Settings, **changes: Any) -> list[Finding]:
         (EC2, {"addresses": ("10.207.0.9",)}, "error", "ECS_TASK_POOL_CIDR"),
         (EC2, {"key": "", "keys_trouble": "no credentials"}, "error", "role with the policy"),
         (ANYWHERE, {"key": "", "keys_trouble": "no credentials"}, "error", "amazon-ssm-agent"),
-        (EC2, {"refusal": "no", "code": "AccessDeniedException"}, "error", "allowed"),
+        (EC2, {"refusal": "no", "code": "AccessDeniedException"}, "error", "permissions"),
         (EC2, {"refusal": "UnrecognizedClientException: no"}, "error", "keys and the region"),
         (ANYWHERE, {"refusal": "UnrecognizedClientException: no"}, "error", "registered this host"),
         (EC2, {"endpoint": "http://ecs.test"}, "warning", "https://"),
@@ -65,7 +65,7 @@ def test_amazon_ecs(settings: Settings, changes: dict[str, Any], level: str, wor
 
 
 def test_a_host_that_has_not_joined() -> None:
-    contact = Contact(region_trouble="the region is not known: no answer")
+    contact = Contact(region_trouble="the region is unknown: no answer")
     finding = only(amazon.judge(Verdict("control"), Settings(), contact), Level.WARNING)
     assert "neither ECS_CONTROL_ENDPOINT nor a region" in finding.seen
     assert "join" in finding.command
@@ -117,7 +117,7 @@ async def test_the_check_asks_as_the_agent_would(tmp_path: Path) -> None:
     async with TestServer(app) as server:
         settings = given(server)
         findings = await control.check(Host(settings=settings))
-        assert "takes the key ...AKEY" in only(findings, Level.OK).seen
+        assert "accepts the key ...AKEY" in only(findings, Level.OK).seen
         assert backend.targets == ["AmazonEC2ContainerServiceV20141113.DiscoverPollEndpoint"]
 
         backend.ahead_s = 600.0
@@ -140,7 +140,7 @@ async def test_the_check_asks_as_the_agent_would(tmp_path: Path) -> None:
         )
         host = Host(settings=none, environ={"HOME": str(tmp_path)})
         missing = only(await control.check(host), Level.ERROR)
-        assert "nothing to sign with" in missing.seen
+        assert "no credentials to sign with" in missing.seen
 
 
 async def test_a_backend_that_is_not_there() -> None:

@@ -26,7 +26,7 @@ def changed(**changes: Any) -> Contact:
     ("contact", "level", "word"),
     [
         (ANSWERED, "ok", ""),
-        (changed(took_s=2.0), "warning", "nearer"),
+        (changed(took_s=2.0), "warning", "closer"),
         (changed(meeting=Meeting(HELLO, 60.0)), "warning", "set-ntp"),
         (changed(meeting=Meeting(HELLO, -7200.0)), "error", "set-ntp"),
         (

@@ -24,7 +24,7 @@ def test_a_token_file_must_be_roots_alone() -> None:
 def test_a_token_file_that_only_root_may_read() -> None:
     hidden = credentials.SecretFile(path="/etc/ecs/token", unread=True)
     finding = only(credentials.judge(hidden, endpoint="http://c"), Level.WARNING)
-    assert "/etc/ecs/token is there and good is not known" in finding.seen
+    assert "/etc/ecs/token exists and is valid is not known" in finding.seen
     assert finding.command == "sudo ecs-agent doctor"
 
 

@@ -38,10 +38,10 @@ def bridge(**changes: Any) -> dict[str, Any]:
         ({"default_mtu": 1400}, "warning", '"mtu": 1400'),
         ({"default_mtu": 1000, **bridge(mtu=0)}, "warning", "MTU"),
         (bridge(exists=False, mtu=0), "error", "systemctl restart docker"),
-        (bridge(exists=False, mtu=0, name="lan0"), "error", "make lan0 as it was"),
+        (bridge(exists=False, mtu=0, name="lan0"), "error", "create lan0 again"),
         (bridge(is_up=False), "error", "ip link set docker0 up"),
         (bridge(none=True, mtu=0), "warning", '"bridge": "none"'),
-        ({"agent_runs": True}, "error", "the agent makes it anew"),
+        ({"agent_runs": True}, "error", "wait for the agent to create it again"),
     ],
 )
 def test_ways_that_are_closed(changes: dict[str, Any], level: str, word: str) -> None:
@@ -95,10 +95,10 @@ def test_chains_that_drop_what_is_forwarded() -> None:
             "whether iptables lets forwarded packets pass is not known (you must be root)",
             "iptables lets",
         ),
-        ({"forward_drops": True, "docker_chain": None}, "DOCKER-USER", "tasks pass"),
+        ({"forward_drops": True, "docker_chain": None}, "DOCKER-USER", "accept those of tasks"),
         ({"dropping_chains": None, "chains_trouble": "not permitted"}, "not permitted", "nftables"),
-        ({"routes": None}, "claims the addresses of tasks", "no route"),
-        ({"default_mtu": 0}, "the MTU of eth0", "packets of"),
+        ({"routes": None}, "uses the task addresses", "no route"),
+        ({"default_mtu": 0}, "the MTU of eth0", "on the default route"),
         (bridge(exists=False, mtu=0, unasked="only root may"), "only root may", "docker0"),
     ],
 )
@@ -112,10 +112,10 @@ def test_what_cannot_be_found_out_is_neither_ok_nor_wrong(
 
 def test_sizes_of_packets_are_always_told() -> None:
     seen = [finding.seen for finding in forwarding.judge(Settings(), PATHS)]
-    assert "packets of 1500 bytes pass to the outside, 1500 on docker0" in seen
+    assert "MTU 1500 on the default route, 1500 on docker0" in seen
     gone = msgspec.structs.replace(PATHS, **bridge(exists=False, mtu=0))
     seen = [finding.seen for finding in forwarding.judge(Settings(), gone)]
-    assert "packets of 1500 bytes pass to the outside" in seen
+    assert "MTU 1500 on the default route" in seen
 
 
 def test_the_bridge_that_the_engine_names() -> None:

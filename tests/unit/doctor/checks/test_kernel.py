@@ -30,6 +30,14 @@ def test_what_the_kernel_cannot_do_is_an_error_with_its_module() -> None:
     assert only(judged_kernel(probed={"trial": "exit code 1"}), Level.WARNING).mend
 
 
+def test_tasks_that_are_not_kept_apart_are_a_warning_that_names_the_module() -> None:
+    probed = {"nftables": "", "nftables for bridges": "Operation not supported"}
+    warning = only(judged_kernel(probed=probed), Level.WARNING)
+    assert "nftables for bridges does not work (Operation not supported)" in warning.seen
+    assert "modprobe nf_tables_bridge" in warning.command
+    assert not [f for f in judged_kernel(probed=probed) if f.level is Level.ERROR]
+
+
 def test_missing_programs() -> None:
     gone = Output(code=127, err="nft is not installed")
     probed = {"namespace": "", "nftables": "nft is not installed"}

@@ -60,10 +60,10 @@ def test_keys_of_the_settings_come_first_and_are_not_shown() -> None:
     on_ec2 = msgspec.structs.replace(GOOD, missing=True)
     settings = Settings(aws_region="eu-west-1", **given)  # type: ignore[arg-type]
     findings = keys.judge(Verdict("credentials"), settings, on_ec2)
-    assert only(findings, Level.OK).seen.endswith("...WXYZ of its settings")
+    assert only(findings, Level.OK).seen.endswith("...WXYZ from its settings")
     assert "CANARY" not in str(findings)
     carried = keys.judge(Verdict("credentials"), settings, on_ec2, carried=True)
-    assert "this shell's environment" in only(carried, Level.WARNING).seen
+    assert "the environment of this shell" in only(carried, Level.WARNING).seen
     anywhere = Settings(external=True, **given)  # type: ignore[arg-type]
     assert levels(judged(anywhere)) == {"ok", "warning"}
 

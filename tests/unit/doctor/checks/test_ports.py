@@ -34,7 +34,7 @@ def test_ranges_for_dynamic_ports() -> None:
 
 def test_what_the_kernel_does_not_tell() -> None:
     findings = ports.judge(Settings(), None, kernel_range=(32768, 60999), agent_pid=0)
-    assert "who listens on which port is not known" in only(findings, Level.WARNING).seen
+    assert "which process listens on which port is not known" in only(findings, Level.WARNING).seen
     findings = ports.judge(Settings(), [], kernel_range=None, agent_pid=0)
     assert "the kernel's range cannot be read" in only(findings, Level.WARNING).seen
     chosen = Settings(dynamic_host_port_range=(40000, 41000))

@@ -9,7 +9,7 @@ from agent import __version__
 from agent.doctor.checks import service
 from agent.doctor.checks.service import Service
 from agent.doctor.host import AgentFacts
-from agent.model.views import AgentView
+from agent.model.views import AgentView, RepairView
 
 if TYPE_CHECKING:
     from agent.doctor.findings import Finding
@@ -102,6 +102,15 @@ def test_no_systemd() -> None:
         ({"version": "0.0.9"}, "0.0.9"),
         ({"degraded": ["the disk is full; make room"]}, "the disk is full"),
         ({"control_connected": False, "control_error": "refused"}, "refused"),
+        (
+            {
+                "repairs": [
+                    RepairView(at=-9e9, found="x"),
+                    RepairView(at=999.0, found="bridge gone"),
+                ]
+            },
+            "needs once within an hour, and it was put right; last: bridge gone",
+        ),
         ({"unsent_changes": 3}, "3 changes are not sent"),
     ],
 )

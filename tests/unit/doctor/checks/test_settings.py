@@ -19,7 +19,7 @@ def test_each_problem_of_the_settings_is_one_line_with_its_mend() -> None:
     assert errors[0].seen == "ecs.config:3: ECS_X is not a known setting"
     assert errors[0].mend == "did you mean ECS_Y?"
     assert errors[1].seen == "no mend"
-    assert "as if" in only(findings, Level.WARNING).seen
+    assert "ignore the invalid settings" in only(findings, Level.WARNING).seen
 
 
 def test_settings_without_problems_name_their_files() -> None:
@@ -44,10 +44,10 @@ def test_settings_without_effect_are_explained() -> None:
     warning = f"{IN_VAIN}ECS_CHECKPOINT, FOO"
     findings = settings.judge(problems=[], warnings=[warning, "other"], files=[], is_root=True)
     assert (
-        findings[0].mend == "leave them if they are meant so: ECS_CHECKPOINT (State is always kept)"
+        findings[0].mend == "leave them if they are intended: ECS_CHECKPOINT (State is always kept)"
     )
-    assert findings[1].mend == "mend the line, or leave it if it is meant so"
+    assert findings[1].mend == "fix the line, or leave it if it is intended"
     assert (
-        "mend the line"
+        "fix the line"
         in settings.judge(problems=[], warnings=[f"{IN_VAIN}FOO"], files=[], is_root=True)[0].mend
     )

@@ -1,0 +1,136 @@
+"""Running ``nft``: tables replaced whole, listed, and known again by the digest in their comments.
+
+Commands are in the JSON schema of nftables (libnftables-json(5)). Everything here but
+what is said to be pure blocks, and runs in a thread lane of the caller's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from agent.errors import NetworkFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_LIMIT_S = 15.0
+_SHOWN = 300
+
+
+def replacement(family: str, table: str, body: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the commands that replace a table by this one in one transaction. Pure.
+
+    The comment of every rule gets a digest of the whole behind it, but for the elements of sets, which
+    change without the rules.
+    """
+    added = [{kind: _writable(what) for kind, what in command.items()} for command in body]
+    bare = [{kind: _without_elements(what) for kind, what in command.items()} for command in added]
+    digest = hashlib.sha256(json.dumps(bare, sort_keys=True).encode()).hexdigest()[:12]
+    for command in added:
+        if "rule" in command:
+            command["rule"]["comment"] = f"{command['rule']['comment']} {digest}"
+    name = {"family": family, "name": table}
+    # Deleting needs the table to be there, so it is added first.
+    replaced: list[dict[str, Any]] = [
+        {"add": {"table": name}},
+        {"delete": {"table": name}},
+        {"add": {"table": name}},
+    ]
+    return [*replaced, *({"add": command} for command in added)]
+
+
+def has_rules_of(commands: Iterable[dict[str, Any]], listed: Sequence[dict[str, Any]]) -> bool:
+    """Tell whether a listed table has the rules that these commands write, and no others. Pure."""
+    rules = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
+    present = [o["rule"].get("comment") for o in listed if "rule" in o]
+    return sorted(map(str, present)) == sorted(rule["comment"] for rule in rules)
+
+
+def elements(listed: Iterable[dict[str, Any]], name: str) -> list[Any]:
+    """Return the elements of a set, as they are listed; an absent set has none. Pure."""
+    for each in listed:
+        if each.get("set", {}).get("name") == name:
+            return list(each["set"].get("elem", []))
+    return []
+
+
+def apply(commands: Sequence[dict[str, Any]]) -> None:
+    """Carry out all of the commands, or none.
+
+    Raises:
+        NetworkFailure: ``nft`` is missing, or refused with the words that the error repeats.
+    """
+    answer = run("nft", "-j", "-f", "-", text=json.dumps({"nftables": commands}))
+    if answer.returncode != 0:
+        raise NetworkFailure(f"nft refused our rules: {answer.stderr.strip()[:_SHOWN]}")
+
+
+def remove(family: str, table: str) -> None:
+    """Remove a table; an absent one is success.
+
+    Raises:
+        NetworkFailure: ``nft`` is missing or refused.
+    """
+    name = {"family": family, "name": table}
+    apply([{"add": {"table": name}}, {"delete": {"table": name}}])
+
+
+def listed(family: str, table: str) -> list[dict[str, Any]] | None:
+    """Return what is in a table; None if there is no such table.
+
+    Raises:
+        NetworkFailure: ``nft`` is missing or does not answer.
+    """
+    answer = run("nft", "-j", "list", "table", family, table)
+    return json.loads(answer.stdout)["nftables"] if answer.returncode == 0 else None
+
+
+def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end.
+
+    Raises:
+        NetworkFailure: it is not installed, or gave no answer in time; the cause of the first is
+            ``FileNotFoundError``.
+    """
+    try:
+        return subprocess.run(
+            command, input=text, capture_output=True, text=True, timeout=_LIMIT_S, check=False
+        )
+    except FileNotFoundError as error:
+        mend = f"{command[0]} is not installed; install the package that holds it"
+        raise NetworkFailure(mend) from error
+    except subprocess.TimeoutExpired:
+        raise NetworkFailure(f"{command[0]} did not answer within {_LIMIT_S:g} s") from None
+
+
+def match(left: dict[str, Any], right: Any, operator: str = "==") -> dict[str, Any]:
+    """Return the expression that compares a field with a value or a set. Pure."""
+    return {"match": {"op": operator, "left": left, "right": right}}
+
+
+def field(protocol: str, name: str) -> dict[str, Any]:
+    """Return the expression of a field of a header. Pure."""
+    return {"payload": {"protocol": protocol, "field": name}}
+
+
+def meta(key: str) -> dict[str, Any]:
+    """Return the expression of what the kernel knows of a packet besides its bytes. Pure."""
+    return {"meta": {"key": key}}
+
+
+def prefix(cidr: str) -> dict[str, Any]:
+    """Return an address prefix as a value. Pure."""
+    address, _, length = cidr.partition("/")
+    return {"prefix": {"addr": address, "len": int(length)}}
+
+
+def _writable(what: dict[str, Any]) -> dict[str, Any]:
+    # nft takes no empty list of elements.
+    return {key: value for key, value in what.items() if key != "elem" or value}
+
+
+def _without_elements(what: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in what.items() if key != "elem"}

@@ -1,0 +1,169 @@
+"""Elements of nftables sets, added and removed by netlink: one short transaction and no process.
+
+``nft`` takes several milliseconds to start; what is done for every launch cannot wait for it.
+Sources: ``linux/netfilter/nf_tables.h``, ``linux/netfilter/nfnetlink.h``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.errors import NetworkFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+BRIDGE_FAMILY: Final = 7
+"""``NFPROTO_BRIDGE``."""
+_NETFILTER: Final = 12
+_NFTABLES: Final = 10
+_BATCH_BEGIN, _BATCH_END = 0x10, 0x11
+_NEW_ELEMENT, _DELETE_ELEMENT = _NFTABLES << 8 | 12, _NFTABLES << 8 | 14
+_REQUEST, _ACK, _CREATE = 0x1, 0x4, 0x400
+_LIST_TABLE, _LIST_SET, _LIST_ELEMENTS = 1, 2, 3
+_LIST_ITEM, _ELEMENT_KEY, _DATA_VALUE = 1, 1, 1
+_NESTED: Final = 0x8000
+_ERROR: Final = 2
+_HEADER: Final = struct.Struct("=IHHII")
+_FAMILY_HEADER: Final = struct.Struct("=BB")
+_RESOURCE: Final = struct.Struct("!H")
+_CODE: Final = struct.Struct("=i")
+_DATAGRAM: Final = 65_536
+_AT_ONCE: Final = 400
+"""Changes in one transaction; more of them do not fit the send buffer."""
+_LIMIT_S: Final = 10.0
+
+
+class Change(NamedTuple):
+    """One element that is to come or to go."""
+
+    set_name: str
+    key: bytes
+    """As the set keeps it: fields in network order, each padded to four bytes."""
+    removed: bool = False
+
+
+def encode(family: int, table: str, changes: Sequence[Change], sequence: int) -> bytes:
+    """Return one transaction; its last change alone is acknowledged. Pure.
+
+    Messages are numbered from ``sequence`` on, two more than there are changes.
+    """
+    messages = [_message(_BATCH_BEGIN, _REQUEST, sequence, 0, _NFTABLES)]
+    for number, change in enumerate(changes, sequence + 1):
+        flags = _REQUEST if change.removed else _REQUEST | _CREATE
+        flags |= _ACK if number == sequence + len(changes) else 0
+        kind = _DELETE_ELEMENT if change.removed else _NEW_ELEMENT
+        key = _attribute(_ELEMENT_KEY | _NESTED, _attribute(_DATA_VALUE, change.key))
+        content = (
+            _attribute(_LIST_TABLE, table.encode() + b"\0")
+            + _attribute(_LIST_SET, change.set_name.encode() + b"\0")
+            + _attribute(_LIST_ELEMENTS | _NESTED, _attribute(_LIST_ITEM | _NESTED, key))
+        )
+        messages.append(_message(kind, flags, number, family, 0, content))
+    messages.append(_message(_BATCH_END, _REQUEST, sequence + len(changes) + 1, 0, _NFTABLES))
+    return b"".join(messages)
+
+
+def _message(
+    kind: int, flags: int, sequence: int, family: int, resource: int, content: bytes = b""
+) -> bytes:
+    body = _FAMILY_HEADER.pack(family, 0) + _RESOURCE.pack(resource) + content
+    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def errors(data: bytes) -> list[tuple[int, int]]:
+    """Return number and error of each answer in a datagram; 0 is an acknowledgement. Pure."""
+    found = []
+    start = 0
+    while start + _HEADER.size <= len(data):
+        length, kind, _, sequence, _ = _HEADER.unpack_from(data, start)
+        if length < _HEADER.size or start + length > len(data):
+            break
+        if kind == _ERROR and length >= _HEADER.size + _CODE.size:
+            found.append((sequence, -_CODE.unpack_from(data, start + _HEADER.size)[0]))
+        start += (length + 3) & ~3
+    return found
+
+
+class SetElements:
+    """Changes the sets of one table. Safe for any number of threads; every call blocks."""
+
+    def __init__(self, family: int, table: str) -> None:
+        """Nothing is opened before the first change."""
+        self._family = family
+        self._table = table
+        self._socket: socket.socket | None = None
+        self._sequence = 0
+        self._lock = threading.Lock()
+        self.port_id = 0
+        """Marks news of our own changes; 0 before the first."""
+
+    def commit(self, changes: Iterable[Change]) -> None:
+        """Carry out the changes, some hundred in each transaction. Adding what is there is success.
+
+        Raises:
+            FileNotFoundError: there is no such table, set, or element to be removed; of this
+                transaction nothing was done.
+            NetworkFailure: the kernel refused otherwise.
+        """
+        left = list(changes)
+        with self._lock:
+            while left:
+                now, left = left[:_AT_ONCE], left[_AT_ONCE:]
+                self._transact(now)
+
+    def close(self) -> None:
+        """Close the socket; a later change opens another."""
+        with self._lock:
+            self._drop()
+
+    def _transact(self, changes: Sequence[Change]) -> None:
+        try:
+            talk = self._opened()
+            first = self._sequence
+            self._sequence = (first + len(changes) + 2) & 0x7FFF_FFFF
+            talk.send(encode(self._family, self._table, changes, first))
+            code = _answer(talk, first, len(changes))
+        except OSError as error:
+            self._drop()  # what is left unread on it must not answer the next
+            raise NetworkFailure(f"rules of ports cannot be changed: {error}") from None
+        if code == errno.ENOENT:
+            raise FileNotFoundError(code, os.strerror(code), self._table)
+        if code:
+            raise NetworkFailure(f"the kernel refused rules of ports: {os.strerror(code)}")
+
+    def _opened(self) -> socket.socket:
+        if self._socket is None:
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            self._socket = socket.socket(socket.AF_NETLINK, kind, _NETFILTER)
+            self._socket.bind((0, 0))
+            self._socket.settimeout(_LIMIT_S)
+            self.port_id = self._socket.getsockname()[0]
+        return self._socket
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = None
+
+
+def _answer(talk: socket.socket, first: int, count: int) -> int:
+    """Return the error of a transaction, or 0. Its answers are there when it was sent.
+
+    A failure is told of the message that failed, or of the first; nothing else is told then.
+    """
+    while True:
+        for number, code in errors(talk.recv(_DATAGRAM)):
+            if code and first <= number <= first + count + 1:
+                return code
+            if number == first + count:
+                return 0
