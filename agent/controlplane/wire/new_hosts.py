@@ -16,18 +16,17 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from msgspec.structs import replace
-
 from agent.controlplane import access, records
-from agent.controlplane.records import ClusterRecord, InstanceRecord
+from agent.controlplane.records import InstanceRecord
 from agent.controlplane.retire import LEFT, retire_idle
+from agent.controlplane.store.contract import Delete, Put
 from agent.controlplane.wire.errors import TooManyHosts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.access import Found
     from agent.controlplane.api.services import Services
+    from agent.controlplane.store.contract import Op
 
 BURST: Final = 100.0
 PER_S: Final = 1.0
@@ -89,25 +88,27 @@ class NewHosts:
                 PATIENCE_S / 10,
             )
 
+    def rows(self, record: InstanceRecord) -> list[Op]:
+        """Return what is written with a new host: nothing was heard of it so far."""
+        key = records.instance_key(record.cluster, record.id)
+        return [Put(records.unheard_key(record.id), key.encode())]
+
     def made(self, record: InstanceRecord) -> None:
-        """Take note of a host that was made; nothing was heard of it so far."""
+        """Take note of a host that was made."""
         if self._unheard is not None:
             self._unheard[record.id] = records.instance_key(record.cluster, record.id)
 
-    async def heard(self, found: Found[InstanceRecord]) -> None:
-        """Take note of a call of a host; the first one is written down."""
-        record = found.record
-        if not record.unheard:
+    async def heard(self, record: InstanceRecord) -> None:
+        """Take note of a call of a host; only the first one is written down.
+
+        Raises:
+            StoreFailure: it may not be; the next call is then the first.
+        """
+        unheard = await self._known()
+        if record.id not in unheard:
             return
-        await access.change(
-            self._services.store,
-            InstanceRecord,
-            records.instance_key(record.cluster, record.id),
-            lambda old: replace(old, unheard=False),
-            urgent=True,
-        )
-        if self._unheard is not None:
-            self._unheard.pop(record.id, None)
+        await self._services.store.txn([], [Delete(records.unheard_key(record.id))], urgent=True)
+        unheard.pop(record.id, None)
 
     def _refuse(self, address: str, text: str, wait_s: float) -> None:
         self._note(address, text)
@@ -128,15 +129,12 @@ class NewHosts:
         """Return the unheard hosts: those that were made before control started are counted too."""
         if self._unheard is None:
             store = self._services.store
-            found = []
-            async for _, cluster in access.scan(store, ClusterRecord, records.CLUSTERS):
-                prefix = records.instances_prefix(cluster.name)
-                async for _, record in access.scan(store, InstanceRecord, prefix):
-                    if record.unheard and record.status != "INACTIVE":
-                        found.append(record)
-            found.sort(key=lambda record: record.registered_at)
+            rows = (await store.range(records.UNHEARD)).items
+            keys = [kv.value.decode() for kv in rows]
+            found = await access.find_many(store, InstanceRecord, keys)
+            oldest_first = sorted(found.values(), key=lambda one: one.record.registered_at)
             if self._unheard is None:  # others may have read it meanwhile
-                self._unheard = {r.id: records.instance_key(r.cluster, r.id) for r in found}
+                self._unheard = {one.record.id: one.kv.key for one in oldest_first}
         return self._unheard
 
     async def _take_out_silent(self) -> None:
@@ -145,7 +143,7 @@ class NewHosts:
         services = self._services
         for instance_id, key in list(unheard.items())[:_TAKEN_OUT_AT_ONCE]:
             found = await access.find(services.store, InstanceRecord, key)
-            if found is not None and found.record.unheard and found.record.status != "INACTIVE":
+            if found is not None and found.record.status != "INACTIVE":
                 if services.clock() - found.record.registered_at < PATIENCE_S:
                     return  # and so are all that follow
                 left = await retire_idle(

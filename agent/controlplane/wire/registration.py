@@ -147,7 +147,7 @@ class Registry:
     async def heard(self, found: Found[InstanceRecord]) -> None:
         """Take note that an instance made a call after its registration."""
         if self._new_hosts is not None:
-            await self._new_hosts.heard(found)
+            await self._new_hosts.heard(found.record)
 
     async def current(self, instance_id: str) -> Found[InstanceRecord]:
         """Return an instance whatever its registration.
@@ -268,7 +268,6 @@ class Registry:
             client_token=call.client_token,
             machine=said.machine,
             history=self._history.current,
-            unheard=self._new_hosts is not None,
             recovering=is_behind,
             attributes=_attributes(call, {}, services.zone),
             tags=dict(call.tags),
@@ -288,6 +287,7 @@ class Registry:
             Put(records.instance_key(cluster, instance_id), records.encode(record)),
             Put(records.members_key(cluster), b""),
             *_machine_row(record),
+            *(self._new_hosts.rows(record) if self._new_hosts is not None else ()),
         ]
         result = await services.store.txn(compares, then)
         if result.succeeded and self._new_hosts is not None:
