@@ -2,6 +2,12 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTEST ?=
+# How many hosts of their own (scripts/own-host) run the tests side by side: more than processors,
+# since many tests wait for an engine. Each takes about 400 MB of memory.
+HOSTS ?= $(shell echo $$(($$(nproc) + 1)))
+# How many processes run the unit tests, and how many stories of test-vm run side by side.
+WORKERS ?= $(shell nproc)
+VMS ?= $(shell nproc)
 BENCH ?=
 PACKAGE ?=
 
@@ -19,8 +25,10 @@ tools: # What make check and make test need besides
 demo: setup ## Run a task of two containers and watch it from start to end
 	@.venv/bin/python scripts/with-engine .venv/bin/python scripts/demo.py
 
-test: tools ## Run the whole test suite against a real Docker Engine
-	@.venv/bin/python scripts/with-engine .venv/bin/python -m pytest $(PYTEST)
+test: tools ## Run the whole test suite, on hosts of their own with a real Docker Engine each
+	@.venv/bin/python packaging/build --fetch
+	@.venv/bin/python -m pytest --dist loadfile \
+	  --tx '$(HOSTS)*popen//python=scripts/own-host .venv/bin/python' $(PYTEST)
 
 test-vm: setup ## Boot a Debian host in qemu and test the package of this commit in it
 	@scripts/setup-vm
@@ -29,13 +37,14 @@ test-vm: setup ## Boot a Debian host in qemu and test the package of this commit
 	@.venv/bin/python -m pytest tests/vm --log-cli-level=INFO $(PYTEST)
 
 unit: setup ## Run the tests that need neither root nor an engine
-	@.venv/bin/python -m pytest -m "not integration" $(PYTEST)
+	@.venv/bin/python -m pytest -m "not integration" -n $(WORKERS) --dist loadfile $(PYTEST)
 
-check: tools ## Lint, check formatting, types and shell scripts
+check: tools ## Lint, check formatting, types, shell scripts and what is tracked
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	@scripts/check-shell
+	@scripts/check-tree
 
 docs: tools ## Write the parts of docs/ that are made from the code
 	@WRITE_DOCS=1 .venv/bin/python -m pytest -q tests/unit/config/test_documentation.py \

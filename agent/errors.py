@@ -53,7 +53,7 @@ class AgentError(Exception):
     """True if the same call may succeed later without any change."""
 
     terminal: bool = False
-    """True if a restart cannot help. A process that ends with this error exits with ``TERMINAL``."""
+    """True if a restart cannot help; a process that ends with this error exits with ``TERMINAL``."""
 
 
 class ConfigError(AgentError):
@@ -110,6 +110,10 @@ class NetworkFailure(AgentError):
     """A namespace, link, address, route or firewall rule could not be made or removed."""
 
     retryable = True
+
+
+class SandboxLost(NetworkFailure):
+    """The namespace that a container was to join is gone: its sandbox died."""
 
 
 class StateFailure(AgentError):

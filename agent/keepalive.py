@@ -1,8 +1,9 @@
 """Sockets with TCP keepalive, which notice when the other host is gone.
 
-An idle connection, such as a held poll or a quiet websocket, does not notice that the other host lost
-power. Without keepalive, only a deadline half a minute later would end it, even if the host came back
-long before. The kernel's probes find out sooner: a host that is back answers the next one with a reset.
+An idle connection, such as a held poll or a quiet websocket, does not notice that the other host
+lost power. Without keepalive, only a deadline half a minute later would end it, even if the host
+came back long before. The kernel's probes find out sooner: a host that is back answers the next one
+with a reset.
 """
 
 from __future__ import annotations

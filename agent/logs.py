@@ -1,12 +1,13 @@
 """How log lines look and where they go: standard error, and a log file if one is set.
 
 Used by ``ecs-agent run`` and ``ecs-agent control``. There are three formats: coloured columns on a
-terminal, logfmt in the journal (with its priority prefix), JSON elsewhere. ``ECS_LOG_OUTPUT_FORMAT``
-overrides the choice. A line that cannot be written is dropped: logging never stops the process.
+terminal, logfmt in the journal (with its priority prefix), JSON elsewhere.
+``ECS_LOG_OUTPUT_FORMAT`` overrides the choice. A line that cannot be written is dropped: logging
+never stops the process.
 
 Some logged values come from outside: host names, texts of control, engine errors. Values are cut to
-``VALUE_LIMIT``. In formats other than JSON, control characters are shown as escapes, so that a value
-can neither control a terminal nor forge a line.
+``VALUE_LIMIT``. In formats other than JSON, control characters are shown as escapes, so that a
+value can neither control a terminal nor forge a line.
 """
 
 from __future__ import annotations

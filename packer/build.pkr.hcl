@@ -1,4 +1,4 @@
-# One build: every image goes through the same steps, and a step asks the machine what it is.
+# One build: every image goes through the same steps, and each step detects the system it runs on.
 #
 # Choose images with -only, for example -only='*.qemu.host' or -only='*.amazon-ebs.debian-12-*'.
 

@@ -1,14 +1,14 @@
-# What follows from the variables.
+# Values derived from the variables.
 
 locals {
   stamp = formatdate("YYYYMMDD-hhmmss", timestamp())
 
-  # Directories in the machine that is built: one is big and removed by clean-identity, the other is in
-  # memory and lasts until the machine is off.
+  # Directories in the build machine: the first is large and removed by clean-identity; the second
+  # is in memory and exists until the machine is off.
   uploads = "/var/tmp/ecs-image"
   tools   = "/run/ecs-image"
 
-  # As root and without the caller's environment, on every system alike.
+  # As root and without the caller's environment, the same on every system.
   as_root = "sudo env {{ .Vars }} bash '{{ .Path }}'"
 
   tags = merge(
@@ -23,8 +23,8 @@ locals {
   seed       = var.qemu_seed != "" ? var.qemu_seed : "${path.root}/seed"
   build_user = "ecs-build"
 
-  # qemu's own default lacks what some distributions are compiled for. Where it is emulated, page tables
-  # of five levels would only cost time.
+  # qemu's default CPU lacks features that some distributions require. With emulation, five-level
+  # page tables would only cost time.
   qemu_emulated = var.qemu_arch == "x86_64" ? "max,la57=off" : "max"
   qemu_best     = contains(["kvm", "hvf"], var.qemu_accelerator) ? "host" : local.qemu_emulated
   qemu_cpu      = var.qemu_cpu != "" ? var.qemu_cpu : local.qemu_best

@@ -1,7 +1,7 @@
-# What all Amazon machine images have in common; build.pkr.hcl adds what differs.
+# Common options of all Amazon machine images; build.pkr.hcl adds the differences.
 #
-# Only options that Debian's packer 1.6.6 knows, too. It has none for the instance metadata service:
-# docs/images.md says how a finished image is set to IMDSv2.
+# Only options that Debian's packer 1.6.6 supports. It has none for the instance metadata service:
+# docs/images.md says how to set a finished image to IMDSv2.
 
 source "amazon-ebs" "host" {
   region        = var.aws_region
@@ -14,7 +14,7 @@ source "amazon-ebs" "host" {
 
   iam_instance_profile = var.aws_iam_instance_profile
 
-  # An RSA key made here would be used with SHA-1 by an old Packer, which today's sshd refuses.
+  # Not RSA: an old Packer would sign with SHA-1, which current sshd versions refuse.
   temporary_key_pair_type = "ed25519"
 
   ena_support = true
@@ -23,7 +23,7 @@ source "amazon-ebs" "host" {
     device_name           = "/dev/xvda"
     volume_type           = "gp3"
     volume_size           = var.aws_volume_size_gib
-    iops                  = 3000 # what gp3 gives without charge
+    iops                  = 3000 # included in the price of gp3
     throughput            = 125
     encrypted             = true
     kms_key_id            = var.aws_kms_key_id

@@ -1,7 +1,7 @@
-# A qcow2 file for hosts of one's own, made from a disk that has cloud-init and sshd already.
+# A qcow2 file for your own hosts, made from a disk that already has cloud-init and sshd.
 #
-# The machine is let in by the seed that new-seed wrote: a user for this build alone, with a key for
-# this build alone. The shutdown command removes both.
+# Packer logs in with the seed from new-seed: a user and a key only for this build. The shutdown
+# command removes both.
 
 source "qemu" "host" {
   iso_url      = var.qemu_image_url
@@ -14,7 +14,7 @@ source "qemu" "host" {
   disk_size          = var.qemu_disk_size
   disk_compression   = var.qemu_disk_compression
   disk_interface     = "virtio-scsi"
-  disk_cache         = "unsafe" # a build that loses power is begun anew
+  disk_cache         = "unsafe" # a build that loses power must start again anyway
   disk_discard       = "unmap"
   disk_detect_zeroes = "unmap"
 
@@ -34,7 +34,7 @@ source "qemu" "host" {
 
   cd_label = "cidata"
   cd_files = ["${local.seed}/user-data", "${local.seed}/meta-data"]
-  # Kernels for clouds have no driver for IDE or SATA.
+  # Cloud kernels have no drivers for IDE or SATA.
   cdrom_interface = "virtio"
 
   boot_wait            = "1s" # nothing is typed

@@ -2,8 +2,9 @@
 
 Builds two images, starts ``ecs-agent standalone``, registers a task definition, runs it in awsvpc
 mode, shows every state with its time, fetches a page from the task's own address, prints its live
-figures, stops it, and proves that nothing is left. Exits with 1, the reason and the end of the log
-when any of that fails. Needs root and a Docker Engine (``scripts/with-engine`` finds or makes one).
+metrics, stops it, and proves that nothing is left. If anything fails, it prints the reason and the
+end of the log, and exits with 1. Needs root and a Docker Engine (``scripts/with-engine`` finds or
+starts one).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Interrupted(BaseException):
 
 
 def _interrupt(received: int, _frame: FrameType | None) -> None:
-    """End the demo once: the clean-up that follows is bounded and must not be cut short."""
+    """End the demo once; the clean-up that follows is bounded and must not be interrupted."""
     for number in LEAVING:
         signal.signal(number, signal.SIG_IGN)
     raise Interrupted(received)
@@ -78,7 +79,7 @@ def main() -> int:
     for number in LEAVING:
         signal.signal(number, _interrupt)
     if os.geteuid() != 0:
-        print("demo: needs root, because it makes networks and namespaces; use sudo")
+        print("demo: needs root, because it creates networks and namespaces; use sudo")
         return 1
     board = Board()
     standalone = Standalone()
@@ -122,7 +123,7 @@ def _play(board: Board, standalone: Standalone) -> None:
 
     board.title("Its own address")
     _fetch(board, address)
-    board.title("Its live figures")
+    board.title("Its live metrics")
     _show_figures(board, standalone, arn)
 
     board.title("Stop it")
@@ -136,7 +137,7 @@ def _play(board: Board, standalone: Standalone) -> None:
 
 
 def _client(standalone: demo_host.Standalone) -> Any:
-    """Return a client as any operator has it, with the key that was made at the first start."""
+    """Return a client like any operator's, with the key created at the first start."""
     given = standalone.operator()
     return boto3.client(
         "ecs",
@@ -163,7 +164,7 @@ def _run_task(ecs: Any) -> str:
 def _watch(
     ecs: Any, standalone: Standalone, arn: str, states: States, *, until: str, limit_s: float
 ) -> dict[str, Any]:
-    """Show every state until the task has come to ``until``; return it as control describes it."""
+    """Show every state until the task reaches ``until``; return control's description of it."""
     deadline = time.monotonic() + limit_s
     while True:
         task: dict[str, Any] = ecs.describe_tasks(cluster=demo_host.CLUSTER, tasks=[arn])["tasks"][
@@ -198,7 +199,7 @@ def _address(task: dict[str, Any]) -> str:
 
 
 def _fetch(board: Board, address: str) -> None:
-    """Fetch the page until it comes: the web server may need a moment after its start."""
+    """Fetch the page, with retries: the web server may need a moment after its start."""
     deadline = time.monotonic() + 5
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while True:
@@ -217,11 +218,11 @@ def _fetch(board: Board, address: str) -> None:
     for _ in range(PAGES):
         with opener.open(f"http://{address}/", timeout=5) as answer:
             answer.read()
-    board.good(f"and {PAGES} times more, so that there is something to count")
+    board.good(f"and {PAGES} more times, so that there is something to count")
 
 
 def _show_figures(board: Board, standalone: Standalone, arn: str) -> None:
-    with board.waiting("the agent reads them once a second"):
+    with board.waiting("the agent samples them once a second"):
         sample = _whole_sample(standalone, arn)
     rows = [
         (c["name"], f"{c['cpuPercent']:.1f} %", f"{c['memoryBytes'] / MIB:.2f} MiB")
@@ -242,7 +243,7 @@ def _whole_sample(standalone: Standalone, arn: str) -> dict[str, Any]:
         if _is_complete(sample):
             return sample
         if time.monotonic() > deadline:
-            raise DemoFailed(f"no whole sample within {FIGURES_LIMIT_S:g} s, only {sample}")
+            raise DemoFailed(f"no complete sample within {FIGURES_LIMIT_S:g} s, only {sample}")
         time.sleep(0.2)
 
 
@@ -260,7 +261,7 @@ def _leave(board: Board, standalone: Standalone) -> None:
     with board.step("the task's containers are removed"):
         while standalone.look("tasks") and time.monotonic() < deadline:
             time.sleep(0.1)
-    with board.step("ecs-agent standalone, told to stop, exits with 0"):
+    with board.step("ecs-agent standalone stops with exit code 0"):
         code = standalone.stop()
         if code:
             raise DemoFailed(f"ecs-agent standalone ended with exit code {code}")

@@ -1,7 +1,7 @@
-"""What the demo shows: a live table on a terminal, plain lines in a pipe.
+"""The output of the demo: a live table on a terminal, plain lines in a pipe.
 
-``Board`` prints sections, steps with their time, and the states of one task. It draws and nothing
-else; ``demo.py`` does the work.
+``Board`` prints sections, steps with their time, and the states of one task. It only draws;
+``demo.py`` does the work.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Board:
 
     @contextlib.contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Show that something is under way, and its time when it has succeeded."""
+        """Show that something is running, and its time once it has succeeded."""
         begun = time.monotonic()
         with self.waiting(text):
             yield
@@ -55,7 +55,7 @@ class Board:
 
     @contextlib.contextmanager
     def waiting(self, text: str) -> Iterator[None]:
-        """Show on a terminal that something is under way, and nothing of it afterwards."""
+        """Show on a terminal that something is running; remove the line afterwards."""
         if not self._console.is_terminal:
             yield
             return
@@ -99,7 +99,7 @@ class States:
         self._seen: dict[str, list[tuple[str, float]]] = {}
 
     def put(self, who: str, state: str) -> None:
-        """Note the state of a task or container; one that is known already changes nothing."""
+        """Note the state of a task or container; an unchanged state is ignored."""
         rows = self._seen.setdefault(who, [])
         if rows and rows[-1][0] == state:
             return
@@ -111,7 +111,7 @@ class States:
             self._console.print(Text(f"  {at:6.2f} s  {who:<20} {state}"))
 
     def grid(self) -> Table:
-        """Return the table of all states up to now."""
+        """Return the table of all states so far."""
         grid = Table(box=None, pad_edge=False, show_header=False)
         grid.add_column(style="bold")
         for who, states in self._seen.items():

@@ -1,7 +1,7 @@
-"""What the demo needs of the host: two images, ``ecs-agent standalone`` as a process, a clean look.
+"""What the demo needs on the host: images, an ``ecs-agent standalone`` process, clean-up checks.
 
-Everything here is the demo's own by name (bridge, firewall table, image names, a temporary
-directory), so that it runs next to whatever else the host does, an agent at work included.
+The demo uses its own names (bridge, firewall table, images, temporary directory), so that it can
+run next to anything else on the host, including another agent.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DemoFailed(Exception):
 
 
 def build_images() -> None:
-    """Build the two images of the demo from busybox; quick when the engine has them cached."""
+    """Build the two images of the demo from busybox; fast if the engine has them cached."""
     if not BUSYBOX.exists():
         raise DemoFailed(f"{BUSYBOX} is missing; run make setup")
     busybox = BUSYBOX.read_bytes()
@@ -74,7 +74,7 @@ def build_images() -> None:
                     fileobj=_tar(files), custom_context=True, tag=tag, rm=True, forcerm=True
                 )
             except DockerException as error:
-                raise DemoFailed(f"image {tag} cannot be built: {error}") from None
+                raise DemoFailed(f"cannot build the image {tag}: {error}") from None
 
 
 class Standalone:
@@ -99,12 +99,12 @@ class Standalone:
         )
 
     def start(self) -> None:
-        """Start it and return when it says that the host takes tasks."""
+        """Start it, and return when it reports that the host accepts tasks."""
         command = [str(Path(sys.executable).with_name("ecs-agent")), "standalone"]
         command += ["--listen", self.endpoint.removeprefix("http://")]
         command += ["--data-dir", str(self.place / "data")]
         command += ["--config", str(self.place / "ecs.config")]
-        # Settings of this shell are for another agent; the demo's are in its file.
+        # The shell's settings are for another agent; the demo's settings are in its file.
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -124,7 +124,7 @@ class Standalone:
             time.sleep(0.05)
 
     def stop(self) -> int:
-        """Stop it as a service manager does and return its exit code."""
+        """Stop it like a service manager does, and return its exit code."""
         process = self._process
         if process is None:
             return 0
@@ -144,7 +144,7 @@ class Standalone:
         return []
 
     def look(self, *arguments: str) -> Any:
-        """Run a command of ``ecs-agent`` with ``--json`` and return what it says."""
+        """Run a command of ``ecs-agent`` with ``--json`` and return its output."""
         command = [sys.executable, "-m", "agent", *arguments, "--json", "--socket", self.socket]
         done = subprocess.run(command, capture_output=True, check=False, timeout=30)
         if done.returncode:
@@ -152,7 +152,7 @@ class Standalone:
         return msgspec.json.decode(done.stdout)
 
     def operator(self) -> dict[str, str]:
-        """Return what its operators need, by the names that the AWS tools know."""
+        """Return the environment variables that AWS tools need to use it."""
         command = [
             sys.executable,
             "-m",
@@ -173,7 +173,7 @@ class Standalone:
 
 
 def left_behind(place: Path) -> list[str]:
-    """Return what the demo has left on the host, once nothing is or the limit has passed."""
+    """Wait until nothing of the demo is left, up to a limit; return what is left."""
     deadline = time.monotonic() + CLEAN_LIMIT_S
     while (left := list(_leftovers(place))) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -181,13 +181,14 @@ def left_behind(place: Path) -> list[str]:
 
 
 def sweep() -> None:
-    """Remove whatever an unfinished demo has left: containers first, then bridge and rules."""
+    """Remove everything that an unfinished demo left: containers first, then bridge and rules."""
     with contextlib.suppress(DockerException), contextlib.closing(docker.from_env()) as client:
         for container in _containers(client):
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
     _output("ip", "link", "delete", BRIDGE)
-    _output("nft", "delete", "table", "inet", TABLE)
+    for family in ("inet", "bridge"):
+        _output("nft", "delete", "table", family, TABLE)
     for rule in _output("iptables", "-w", "5", "-S", "DOCKER-USER").splitlines():
         if BRIDGE in rule:
             _output("iptables", "-w", "5", "-D", *shlex.split(rule)[1:])

@@ -10,6 +10,7 @@ import pytest
 import structlog
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
+from xdist.workermanage import NodeManager
 
 from agent import logs
 
@@ -25,6 +26,14 @@ def pytest_configure() -> None:
         "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
     settings.load_profile("unhurried")
+
+
+def pytest_xdist_setupnodes() -> None:
+    """Let the host of each worker end in peace: xdist would kill what takes longer than 10 s.
+
+    A killed ``scripts/own-host`` leaves its engine and its data behind.
+    """
+    NodeManager.EXIT_TIMEOUT = 120
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Calls to a JSON 1.1 service of AWS, such as the ECS API.
 
-Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever the
-server does. Several tasks may use it at the same time.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever
+the server does. Several tasks may use it at the same time.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class JsonApi:
     ) -> dict[str, Any]:
         """Make one call and return the fields of its answer.
 
-        Omit unset fields from the request. ``limit_s`` applies to each attempt. Transient errors are
-        retried, up to ``attempts`` attempts with waits in between. Callers with their own retry loop
-        pass 1.
+        Omit unset fields from the request. ``limit_s`` applies to each attempt. Transient errors
+        are retried, up to ``attempts`` attempts with waits in between. Callers with their own retry
+        loop pass 1.
 
         Raises:
             AwsRefused: AWS answered with an error that a retry would get again; see ``.code``.

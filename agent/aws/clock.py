@@ -1,8 +1,8 @@
 """AWS's time: the host's clock, corrected by its known offset.
 
-Uses only the host's clock and the log. AWS refuses signatures that differ by more than a few minutes
-from its own time, and every answer contains that time. So a host with a wrong clock can still make
-calls after the first refusal. One event loop; never fails.
+Uses only the host's clock and the log. AWS refuses signatures that differ by more than a few
+minutes from its own time, and every answer contains that time. So a host with a wrong clock can
+still make calls after the first refusal. One event loop; never fails.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _log = structlog.get_logger()
 LEAST_S: Final = 4.0
 """Smaller differences are explained by the time that the answer took."""
 MOST_S: Final = 25 * 3600.0
-"""Larger differences are ignored: a clock that is off by more than a time zone breaks TLS as well, and
-a server must not get signatures that become valid next year."""
+"""Larger differences are ignored: a clock that is off by more than a time zone breaks TLS as well,
+and a server must not get signatures that become valid next year."""
 
 REMIND_S: Final = 300.0
 """Clock warnings are logged at most this often."""

@@ -1,7 +1,7 @@
 """What every call to AWS needs, built once from the settings: HTTP, metadata, keys, clock, region.
 
-Asks instance metadata if the settings do not name the region. Raises ``ConfigError`` if only a setting
-can help, and ``AwsUnavailable`` if waiting may help.
+Asks instance metadata if the settings do not name the region. Raises ``ConfigError`` if only a
+setting can help, and ``AwsUnavailable`` if waiting may help.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The keys that the agent signs with: searched in several sources, and refreshed before they expire.
+"""The keys that the agent signs with: found in several sources, refreshed before they expire.
 
 Uses what its sources use (`agent.aws.sources`) and keeps keys only in memory. Raises
 ``CredentialsMissing``. One object per agent, on one event loop, shared by all tasks.
@@ -65,8 +65,8 @@ class _Held:
 class CredentialChain:
     """Keys from the first source that has any.
 
-    Keys stay in use while they are valid, even if the sources fail. Refreshes run in the background,
-    one at a time, regardless of the number of callers.
+    Keys stay in use while they are valid, even if the sources fail. Refreshes run in the
+    background, one at a time, regardless of the number of callers.
     """
 
     def __init__(
@@ -97,8 +97,8 @@ class CredentialChain:
         """Return keys to sign with; returns at once if the current ones stay valid for a while.
 
         Raises:
-            CredentialsMissing: there are no keys, or they have expired and no source gives new ones;
-                the text lists the sources and what was wrong with each.
+            CredentialsMissing: there are no keys, or they have expired and no source gives new
+                ones; the text lists the sources and what was wrong with each.
         """
         await self._look()
         if self._held is None or self._must_renew(self._held):
@@ -212,7 +212,7 @@ class CredentialChain:
         return None, told
 
     async def _stamp_of(self, place: Source) -> rotating.Stamp:
-        """Return the version of a source's files; taken before reading, so that no change is missed."""
+        """Return the version of a source's files, before reading them, so that no change is missed."""
         if not place.paths:
             return ()
         paths = place.paths
@@ -263,8 +263,9 @@ def chain_for(
 ) -> CredentialChain:
     """Return the chain of an EC2 host or of an external one; see ``sources.in_order``.
 
-    ``given`` are the keys in the settings; ``profile`` is the profile in the rotating file. botocore
-    reads other keys, ``AWS_PROFILE`` and the locations of the shared files from ``environ``.
+    ``given`` are the keys in the settings; ``profile`` is the profile in the rotating file.
+    botocore reads other keys, ``AWS_PROFILE`` and the locations of the shared files from
+    ``environ``.
     """
     reader = Reader()
     places = sources.in_order(

@@ -1,7 +1,7 @@
 """Detects from firmware and hypervisor whether this host is an EC2 instance. Uses no network.
 
-Reads a few small files below ``/sys``. A host without this information, such as a board without DMI,
-does not count as an EC2 instance. Set ``AWS_EC2_METADATA_SERVICE_ENDPOINT`` to override this.
+Reads a few small files below ``/sys``. A host without this information, such as a board without
+DMI, does not count as an EC2 instance. Set ``AWS_EC2_METADATA_SERVICE_ENDPOINT`` to override this.
 
 Source: the user guide of Amazon EC2 ("Detect whether a host is an EC2 instance"), and how
 ``ds-identify`` of cloud-init 25 does it.

@@ -1,7 +1,7 @@
 """Calls to the EC2 API, whose answers are XML: the tags of the instance.
 
-Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``. XML with a
-document type is refused, so that no entity is ever expanded.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``. XML with
+a document type is refused, so that no entity is ever expanded.
 """
 
 from __future__ import annotations

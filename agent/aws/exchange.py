@@ -1,7 +1,8 @@
 """One signed call to AWS: deadlines, retries, and recovery from a wrong clock or stale keys.
 
-Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever the
-server does; no error text contains a secret. Stateless; several tasks may use it at the same time.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever
+the server does; no error text contains a secret. Stateless; several tasks may use it at the same
+time.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS: Final = 3
 ATTEMPT_S: Final = 42.0
-"""Limit for one attempt. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient: 30 s to connect, 10 s
-for TLS, 2 s for the answer."""
+"""Limit for one attempt. Source: Amazon ECS agent 1.105.1, ecs-agent/httpclient: 30 s to connect,
+10 s for TLS, 2 s for the answer."""
 WAIT_LIMIT_S: Final = 20.0
 """Longest wait between two attempts. Source: the standard retryer of Amazon's SDK."""
 ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -93,8 +94,8 @@ class Exchange:
         """Make a call and return the result of ``call.read``.
 
         An attempt that was refused because of its keys or its time is repeated once, at once, if
-        other keys or another time are available. So is an attempt whose connection was closed before
-        an answer came. These attempts do not count as retries.
+        other keys or another time are available. So is an attempt whose connection was closed
+        before an answer came. These attempts do not count as retries.
         """
         attempt = 1
         mended: set[str] = set()

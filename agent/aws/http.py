@@ -1,7 +1,7 @@
 """The HTTP client for all calls to AWS: session, proxies and trusted authorities.
 
-Uses the network and the CA file. Calls raise aiohttp's errors; `worded` turns those into one line for
-people. One object per agent, on one event loop, shared by all tasks.
+Uses the network and the CA file. Calls raise aiohttp's errors; `worded` turns those into one line
+for people. One object per agent, on one event loop, shared by all tasks.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Proxies:
     """Chooses the proxy for a URL. Pure and immutable; ``repr`` shows no password.
 
     ``http`` is for ``http`` and ``ws``, ``https`` for the others. ``no_proxy`` is a comma-separated
-    list of ``*``, names (including their subdomains), addresses and networks, each with or without a
-    port. Loopback addresses are never reached through a proxy.
+    list of ``*``, names (including their subdomains), addresses and networks, each with or without
+    a port. Loopback addresses are never reached through a proxy.
     """
 
     __slots__ = ("_ends", "_networks", "_proxies", "_scope")
@@ -113,8 +113,8 @@ def _split(part: str) -> tuple[str, int | None]:
 class AwsHttp:
     """The session for AWS. Use it as an async context manager; ``session`` exists inside it.
 
-    The session keeps no cookies, uses a proxy only if the caller passes ``proxy_for`` to a call, and
-    limits only the time to connect: every call sets its own limit.
+    The session keeps no cookies, uses a proxy only if the caller passes ``proxy_for`` to a call,
+    and limits only the time to connect: every call sets its own limit.
     """
 
     session: aiohttp.ClientSession

@@ -1,7 +1,7 @@
 """EC2 instance metadata, version 2: what the instance knows about itself.
 
-Uses one link-local address, never through a proxy. Raises only ``AwsUnavailable``; on a host without
-the service, calls fail within seconds. One event loop, shared by all tasks.
+Uses one link-local address, never through a proxy. Raises only ``AwsUnavailable``; on a host
+without the service, calls fail within seconds. One event loop, shared by all tasks.
 """
 
 from __future__ import annotations

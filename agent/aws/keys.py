@@ -44,8 +44,8 @@ def checked(
     """Return validated keys from an external source.
 
     Raises:
-        CredentialsMissing: a key is missing or contains characters that are not allowed in a header;
-            the text does not show it.
+        CredentialsMissing: a key is missing or contains characters that are not allowed in a
+            header; the text does not show it.
     """
     parts: Iterable[tuple[str, object]] = (
         ("the access key", access_key),

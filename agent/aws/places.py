@@ -1,7 +1,7 @@
 """The region of this host, and the endpoints of AWS services in it.
 
-Uses instance metadata and a small kernel file. Raises ``ConfigError`` if only a setting can help, and
-``AwsUnavailable`` if waiting may help.
+Uses instance metadata and a small kernel file. Raises ``ConfigError`` if only a setting can help,
+and ``AwsUnavailable`` if waiting may help.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ _PARTITIONS: Final = (
     _Partition("eusc-", "amazonaws.eu", "api.amazonwebservices.eu"),
     _Partition("", "amazonaws.com", "api.aws"),
 )
-"""Source: partitions.json of botocore. Its tables of individual endpoints take a megabyte to load, and
-add nothing for the services that the agent calls."""
+"""Source: partitions.json of botocore. Its tables of individual endpoints take a megabyte to load,
+and add nothing for the services that the agent calls."""
 
 
 def service_url(
@@ -104,8 +104,8 @@ async def find_region(
 ) -> Region:
     """Return the region of this host: the configured one, or the one from instance metadata.
 
-    With ``override``, a host that does not use metadata needs no configured region: the region in the
-    endpoint's name is used, or a default.
+    With ``override``, a host that does not use metadata needs no configured region: the region in
+    the endpoint's name is used, or a default.
 
     Args:
         configured: the region in the settings; empty if there is none.

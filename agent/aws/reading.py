@@ -1,4 +1,4 @@
-"""Reading files and running helper programs for credentials, off the event loop and with a deadline.
+"""Reads files and runs helper programs for credentials, in a thread and with a deadline.
 
 Uses only threads. One read runs at a time: a file on a dead network share may hang its thread
 forever, and further threads must not hang too. The thread is a daemon, so that it does not keep the
@@ -30,8 +30,8 @@ class Reader:
         """Return what ``work`` returns, or raise what it raises.
 
         Raises:
-            TimeoutError: this or an earlier read did not end in time, or no thread can be started. A
-                hanging thread is left behind; until it ends, every other call raises this too.
+            TimeoutError: this or an earlier read did not end in time, or no thread can be started.
+                A hanging thread is left behind; until it ends, every other call raises this too.
         """
         async with asyncio.timeout(limit_s), self._turn:
             if self._busy:

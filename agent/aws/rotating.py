@@ -1,7 +1,7 @@
 """The rotating credentials file of ECS Anywhere, which the SSM agent rewrites while the host runs.
 
-Reads one file, in a thread of the caller. Raises ``CredentialsMissing``; the text names the file and
-what is wrong with it, and never shows its content.
+Reads one file, in a thread of the caller. Raises ``CredentialsMissing``; the text names the file
+and what is wrong with it, and never shows its content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Signature Version 4 for calls, websocket upgrades and telemetry frames, computed by botocore.
 
-Pure except for the clock. Signs exactly what goes on the wire: pass each URL as it will be sent (use
-`wire_url`). The URL is never decoded and encoded again.
+Pure except for the clock. Signs exactly what goes on the wire: pass each URL as it will be sent
+(use `wire_url`). The URL is never decoded and encoded again.
 """
 
 from __future__ import annotations

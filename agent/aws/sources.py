@@ -1,10 +1,10 @@
 """The sources of keys: one class per kind of source, and their order.
 
-Uses the given environment, credential files, helper programs that those name, and instance metadata.
-Every source raises ``CredentialsMissing`` or ``AwsUnavailable``, whose text contains no secret. The
-sources are botocore's own providers without its session, which would load service models. Providers
-that need calls to STS or SSO are left out. Instance metadata is read by `agent.aws.imds`, because
-botocore's client blocks a thread while it retries.
+Uses the given environment, credential files, helper programs that those name, and instance
+metadata. Every source raises ``CredentialsMissing`` or ``AwsUnavailable``, whose text contains no
+secret. The sources are botocore's own providers without its session, which would load service
+models. Providers that need calls to STS or SSO are left out. Instance metadata is read by
+`agent.aws.imds`, because botocore's client blocks a thread while it retries.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ def in_order(
 ) -> list[Source]:
     """Return the sources in the order in which they are asked.
 
-    On EC2: settings, environment, shared files, container, instance role, rotating file. On external
-    hosts, the rotating file comes right after the environment. Source: Amazon ECS agent 1.105.1,
-    ecs-agent/credentials/providers.
+    On EC2: settings, environment, shared files, container, instance role, rotating file. On
+    external hosts, the rotating file comes right after the environment. Source: Amazon ECS agent
+    1.105.1, ecs-agent/credentials/providers.
     """
     first: list[Source] = [] if given is None else [Given(given)]
     first.append(Read("environment variables", lambda: _environment(environ), reader))
@@ -256,7 +256,7 @@ class _Helper(subprocess.Popen[bytes]):
         super().__init__(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
 
     def communicate(self, *args: Any, **options: Any) -> tuple[bytes, bytes]:
-        """Return the output; raise ``TimeoutExpired`` after killing the program and its children."""
+        """Return the output; at the limit, kill program and children, raise ``TimeoutExpired``."""
         options["timeout"] = HELPER_S
         try:
             return super().communicate(*args, **options)

@@ -129,6 +129,7 @@ def control(ctx: click.Context, /, **given: Any) -> None:
     if ctx.invoked_subcommand is not None:
         return
     from agent.controlplane import server  # noqa: PLC0415 - a second that --help need not take
+    from agent.controlplane.front import sites  # noqa: PLC0415 - as above
 
     manager = Notifier.take(os.environ)
     settings = _settings(given)
@@ -154,7 +155,7 @@ def control(ctx: click.Context, /, **given: Any) -> None:
 
     try:
         asyncio.run(run())
-    except server.ListenFailure as failure:
+    except sites.ListenFailure as failure:
         if failure.option == "--socket":
             raise CliError(str(failure)) from None
         wanted = listen.parse(failure.address, failure.option)

@@ -1,7 +1,8 @@
 """Parsers for addresses: ``HOST:PORT``, URLs, proxies, the engine's socket.
 
 Pure. A parser raises a ``ValueError`` that says what is wrong with the value and how to fix it. The
-text does not repeat the value, so that callers can put it after the name of the setting and the value.
+text does not repeat the value, so that callers can put it after the name of the setting and the
+value.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Every setting of the Amazon ECS agent, and what this agent does with it. Pure data.
 
 ``docs/configuration.md`` is generated from this table, and ``ecs-agent doctor`` uses it for its
-explanations. The agent itself never loads it. Source of names, defaults and bounds: Amazon ECS agent
-1.105.1, ``agent/config`` and ``ecs-init``. Defaults are those on a host set up by Amazon's packages.
+explanations. The agent itself never loads it. Source of names, defaults and bounds: Amazon ECS
+agent 1.105.1, ``agent/config`` and ``ecs-init``. Defaults are those on a host set up by Amazon's
+packages.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ _NO_CLEANUP = "No effect yet: the agent does not remove images."
 _NO_TASK_CGROUP = "No effect yet: tasks have no cgroup; container limits are enforced."
 _NO_ROLES = "No effect yet: tasks get no role credentials."
 _NO_ENI = (
-    "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place `awsvpc` "
-    "tasks here, with addresses from the agent; Amazon ECS does not."
+    "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place "
+    "`awsvpc` tasks here, with addresses from the agent; Amazon ECS does not."
 )
 _NO_METADATA = "No effect yet: there is no task metadata endpoint."
 _NO_FIRELENS = "No effect yet: FireLens is not supported."

@@ -77,8 +77,8 @@ def _control(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
         for value in _for_amazon(settings, given):
             yield (
                 f"{value.origin}: {value.name} selects Amazon ECS, but ECS_CONTROL_ENDPOINT "
-                f"({given['ECS_CONTROL_ENDPOINT'].origin}) selects another control endpoint; remove "
-                "one of the two"
+                f"({given['ECS_CONTROL_ENDPOINT'].origin}) selects another control endpoint; "
+                "remove one of the two"
             )
         return
     if settings.external and not (settings.aws_region or settings.backend_host):

@@ -1,7 +1,7 @@
 r"""``ecs.config`` files: ``KEY=VALUE`` lines with one documented way of quoting.
 
-Reads one file; no other I/O. The rules ensure that a file that systemd and ecs-init read in the same
-way means the same here:
+Reads one file; no other I/O. The rules ensure that a file that systemd and ecs-init read in the
+same way means the same here:
 
 - ``#`` and ``;`` begin a comment only at the start of a line. Empty lines are skipped.
 - Blanks around the name and the value are dropped.

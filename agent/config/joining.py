@@ -58,8 +58,8 @@ class Joining:
         "AWS_DEFAULT_REGION",
         values.REGION,
         "",
-        "Region of Amazon ECS. Required with `ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is set: then "
-        "it is taken from the endpoint's name, or is `us-east-1` with a warning.",
+        "Region of Amazon ECS. Required with `ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is set: "
+        "then it is taken from the endpoint's name, or is `us-east-1` with a warning.",
         amazon_only=True,
         note="from instance metadata",
     )
@@ -76,8 +76,8 @@ class Joining:
         "ECS_EXTERNAL",
         values.BOOL,
         "false",
-        "This host is not an EC2 instance (ECS Anywhere): instance metadata is not used to identify "
-        "it, and credentials come first from the settings or the rotating file.",
+        "This host is not an EC2 instance (ECS Anywhere): instance metadata is not used to "
+        "identify it, and credentials come first from the settings or the rotating file.",
         amazon_only=True,
     )
     aws_access_key_id: SecretText = setting(
@@ -270,8 +270,8 @@ class Joining:
         values.NAME,
         "",
         "Zone of the host for your own control endpoint: the attribute `ecs.availability-zone`, "
-        "by which tasks are spread and constrained. Use the same name for hosts that fail together: "
-        "a rack, a room, a site. Amazon ECS knows the zone itself.",
+        "by which tasks are spread and constrained. Use the same name for hosts that fail "
+        "together: a rack, a room, a site. Amazon ECS knows the zone itself.",
         ours=True,
         note="on EC2 the zone of the instance, otherwise the only zone of the control endpoint",
     )

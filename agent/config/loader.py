@@ -113,7 +113,7 @@ def _of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
 
 
 def _layer(values: Iterable[Given]) -> dict[str, Given]:
-    """Return the values of one source; the upper-case name of a proxy wins over the lower-case one."""
+    """Return the values of one source; the upper-case name of a proxy wins over the lower-case."""
     layer = {value.name: value for value in values if value.value}
     for small, name in _SMALL_LETTERS.items():
         if (value := layer.pop(small, None)) is not None:

@@ -1,8 +1,8 @@
 """The table of settings: one field of ``Settings`` per variable, with its syntax and default.
 
 Pure data. Names, defaults and bounds follow the Amazon ECS agent 1.105.1 (or the values that its
-packages set, if those differ). The text of each setting states differences and additions; it is also
-the text of ``docs/configuration.md``.
+packages set, if those differ). The text of each setting states differences and additions; it is
+also the text of ``docs/configuration.md``.
 """
 
 # ruff: noqa: RUF009 - setting returns a dataclass field, created once per class like any other
@@ -117,7 +117,8 @@ class Settings(Joining):
         values.choice("default", "always", "once", "prefer-cached"),
         "default",
         "When images are pulled: `default` pulls and falls back to the local copy, `always` pulls, "
-        "`once` pulls images that this agent has not pulled yet, `prefer-cached` pulls missing images.",
+        "`once` pulls images that this agent has not pulled yet, `prefer-cached` pulls missing "
+        "images.",
     )
     image_pull_inactivity_timeout_s: float = setting(
         "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",

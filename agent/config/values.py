@@ -1,9 +1,9 @@
 """Value syntax of settings: each ``Kind`` turns text into one typed value.
 
 Pure. A parser raises a ``ValueError`` that says what is wrong and how to fix it, without the value
-(``loader`` adds it unless the setting is a secret). Source of the syntax: the Amazon ECS agent 1.105.1
-(Go ``ParseBool``, Go durations, strict JSON). Where that agent warns and uses a default, this one
-refuses the value, because a typing error must not silently change a host.
+(``loader`` adds it unless the setting is a secret). Source of the syntax: the Amazon ECS agent
+1.105.1 (Go ``ParseBool``, Go durations, strict JSON). Where that agent warns and uses a default,
+this one refuses the value, because a typing error must not silently change a host.
 """
 
 from __future__ import annotations
@@ -223,7 +223,8 @@ def parse_addresses(text: str) -> tuple[str, ...]:
             ipaddress.ip_address(address)
         except ValueError:
             raise ValueError(
-                f'contains "{address}", which is not an IP address; write for example ["192.0.2.53"]'
+                f'contains "{address}", which is not an IP address; '
+                'write for example ["192.0.2.53"]'
             ) from None
     return addresses
 
@@ -336,7 +337,8 @@ def _json(text: str, *, example: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"is not valid JSON ({error.msg} at character {error.pos + 1}); write for example {example}"
+            f"is not valid JSON ({error.msg} at character {error.pos + 1}); "
+            f"write for example {example}"
         ) from None
     except RecursionError:
         raise ValueError("is JSON nested too deeply") from None

@@ -19,17 +19,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
-import ssl
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
-from aiohttp import web
 from msgspec import Struct
 
-from agent.config import addresses
 from agent.controlplane import certificate, records
 from agent.controlplane.api import (
     attributes,
@@ -44,9 +40,10 @@ from agent.controlplane.api.validation import EcsModel
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.ecs.wire import EcsWire
 from agent.controlplane.front import address as address_file
-from agent.controlplane.front import keys
+from agent.controlplane.front import keys, sites
 from agent.controlplane.front.applications import Applications
-from agent.controlplane.front.operators import Open, Owner, Signed
+from agent.controlplane.front.operators import Open, Signed
+from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
@@ -55,7 +52,7 @@ from agent.controlplane.store.sqlite import SqliteStore
 from agent.controlplane.wire.auth import Gate
 from agent.controlplane.wire.http import AgentWire
 from agent.controlplane.wire.station import LEASE_S, Station
-from agent.errors import AgentError, ConfigError
+from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,12 +62,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
-_SHUTDOWN_S = 1.0
-"""How long open calls may take when the server stops; held polls are answered at once."""
-_HEALTH_LIMIT_S = 5.0
-_LINGER_S = 2.0
-"""How long the body of a call that was answered already is read away, so that the answer arrives."""
-_BACKLOG = 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -102,30 +93,6 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the chain; together with ``tls_key``."""
     tls_key: Path | None = None
-
-
-class ListenFailure(AgentError):
-    """An address cannot be bound; the cause is the ``OSError``."""
-
-    def __init__(self, option: str, address: str, cause: OSError) -> None:
-        super().__init__(f"{option} {address}: {cause.strerror or cause}; choose another address")
-        self.option = option
-        self.address = address
-        self.cause = cause
-
-
-class _Site(Struct, frozen=True):
-    """One address and what it serves."""
-
-    option: str
-    address: str
-    runner: web.AppRunner
-    tls: ssl.SSLContext | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether others than this machine reach it."""
-        return not _is_loopback(parse_listen(self.address)[0])
 
 
 async def serve(
@@ -170,25 +137,19 @@ async def serve(
         wire, ecs = AgentWire(station), EcsWire(station)
         applications = Applications(services, model, handlers(), wire, ecs)
         door = await _Door.open(settings, gate)
-        sites = _sites(
-            settings,
-            tls,
-            applications.for_operators(door.operators, own_names_only=door.own_names_only),
-            applications.for_agents(),
-        )
-        owners = _runner(applications.for_operators(Owner()))
         async with contextlib.AsyncExitStack() as cleanup:
-            for runner in {owners, *(site.runner for site in sites)}:
-                await runner.setup()
-                cleanup.push_async_callback(runner.cleanup)
+            front = await Front.open(
+                settings,
+                tls,
+                applications,
+                door.operators,
+                own_names_only=door.own_names_only,
+            )
+            cleanup.push_async_callback(front.close)
             cleanup.callback(wire.close)
             cleanup.callback(ecs.close)
-            for site in sites:
-                await _start(site)
-            if settings.socket is not None:
-                await _start_unix(owners, settings.socket)
-            _warn(sites, gate, is_open=settings.keys_file is None)
-            host, port = sites[0].runner.addresses[0][:2]
+            front.warn(gate, is_open=settings.keys_file is None)
+            host, port = front.operators
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(station.bells.run(), name="wake-ups"),
@@ -204,11 +165,11 @@ async def serve(
                     "control endpoint ready",
                     host=host,
                     port=port,
-                    agents=[address[:2] for address in sites[-1].runner.addresses],
+                    agents=front.agents,
                     region=settings.region,
                 )
                 await asyncio.to_thread(
-                    address_file.write, settings.data_dir, _address(settings, host, port)
+                    address_file.write, settings.data_dir, sites.address(settings, host, port)
                 )
                 ready(host, port)
                 await stop.wait()
@@ -219,100 +180,6 @@ async def serve(
     finally:
         await store.close()
     _log.info("control endpoint stopped")
-
-
-def _sites(
-    settings: ControlSettings,
-    tls: ssl.SSLContext | None,
-    for_all: web.Application,
-    for_agents: web.Application,
-) -> list[_Site]:
-    """Return what to listen on, ``listen`` first.
-
-    The address of operators speaks TLS like any other, but for one case: on the loopback beside an
-    address for agents, where there is nothing to hide it from and the tools would need the CA.
-    """
-    whole = _runner(for_all)
-    first = _Site("--listen", settings.listen, whole, tls)
-    if not settings.agent_listen:
-        return [first]
-    plain = first if first.is_open else _Site(first.option, first.address, whole, None)
-    agents = _runner(for_agents)
-    return [
-        plain,
-        *(_Site("--agent-listen", where, agents, tls) for where in settings.agent_listen),
-    ]
-
-
-def _address(settings: ControlSettings, host: str, port: int) -> address_file.Address:
-    """Return how the owner reaches the operators' address."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to call instead of a wildcard
-    has_tls = settings.tls_certificate is not None and not (
-        settings.agent_listen and _is_loopback(parse_listen(settings.listen)[0])
-    )
-    return address_file.Address(
-        url=f"{'https' if has_tls else 'http'}://{addresses.HostPort(here, port).text()}",
-        region=settings.region,
-        keys_file=str(settings.keys_file or ""),
-        certificate=str(settings.tls_certificate) if has_tls else "",
-        socket=str(settings.socket or ""),
-    )
-
-
-def _runner(app: web.Application) -> web.AppRunner:
-    return web.AppRunner(
-        app, access_log=None, shutdown_timeout=_SHUTDOWN_S, lingering_time=_LINGER_S
-    )
-
-
-async def _start(site: _Site) -> None:
-    host, port = parse_listen(site.address)
-    server = web.TCPSite(site.runner, host, port, ssl_context=site.tls, backlog=_BACKLOG)
-    try:
-        await server.start()
-    except OSError as error:
-        raise ListenFailure(site.option, site.address, error) from error
-
-
-async def _start_unix(runner: web.AppRunner, path: Path) -> None:
-    """Listen on a Unix socket of the owner's alone; one that is left from before is replaced."""
-    try:
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        await web.UnixSite(runner, path).start()
-        await asyncio.to_thread(path.chmod, 0o600)
-    except OSError as error:
-        raise ListenFailure("--socket", str(path), error) from error
-
-
-def _warn(sites: list[_Site], gate: Gate, *, is_open: bool) -> None:
-    """Log what others on the network may do or read here; nothing when all is closed."""
-    operators, *_ = sites
-    plain = [site.address for site in sites if site.is_open and site.tls is None]
-    if is_open:
-        reached = "off the loopback" if operators.is_open else "as any user of this machine"
-        _log.warning(
-            f"open: whoever reaches this port, {reached}, commands every host of the fleet as root; "
-            "leave --open out, and sign with the keys that are made then",
-            address=operators.address,
-        )
-    elif operators.is_open and operators.tls is None:
-        _log.warning(
-            "operators are served without TLS off the loopback: what they ask and are told, secrets "
-            "of tasks among it, can be read on the way; give --tls-certificate and --tls-key",
-            address=operators.address,
-        )
-    elif plain:
-        _log.warning(
-            "agents are served without TLS off the loopback: tokens, orders and registry "
-            "credentials can be read on the way; give --tls-certificate and --tls-key",
-            addresses=plain,
-        )
-    if gate.file is None and any(site.is_open for site in sites[1:]):
-        _log.warning(
-            "agents are let in without a token off the loopback: whoever reaches this port can "
-            "register as a host and is given tasks; give --token-file",
-            addresses=[site.address for site in sites[1:] if site.is_open],
-        )
 
 
 class _Door:
@@ -331,11 +198,11 @@ class _Door:
     @classmethod
     async def open(cls, settings: ControlSettings, gate: Gate) -> _Door:
         """Return the door; raises ``ConfigError`` for a file of keys that cannot be used."""
-        file, is_loopback = settings.keys_file, _is_loopback(parse_listen(settings.listen)[0])
+        file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
-            return cls(None, Open(), is_loopback=is_loopback)
+            return cls(None, Open(), is_loopback=is_local)
         found = await asyncio.to_thread(keys.load, file)
-        return cls(file, Signed(found, note=gate.note), is_loopback=is_loopback)
+        return cls(file, Signed(found, note=gate.note), is_loopback=is_local)
 
     async def reload(self) -> None:
         """Read the file of keys anew; a bad one changes nothing."""
@@ -390,22 +257,3 @@ async def _control_id(store: Store) -> str:
     if kv is None:
         raise StoreFailure(f"{key} was written and is not there")
     return kv.value.decode()
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT``; an empty host means the loopback.
-
-    Raises:
-        ConfigError: the text is no such address.
-    """
-    try:
-        return addresses.parse_listen(text)
-    except ValueError as error:
-        raise ConfigError(f"listen {text!r} {error}") from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,4 +1,4 @@
-"""Tries the kernel features that the agent needs, in a network namespace that ends with this process.
+"""Tries the kernel features that the agent needs, in a temporary network namespace.
 
 Runs as a separate process (``python -m agent.doctor.probe``), because leaving a namespace cannot be
 undone. It creates nothing unless it has left the namespace that it was started in. Prints one JSON
@@ -87,7 +87,7 @@ def _link(name: str, **what: object) -> str:
 
 
 def _nftables(rules: str) -> str:
-    """Create a table with the same features as one of the agent's; return what went wrong, or nothing."""
+    """Create a table with the features of the agent's table; return the error, if any."""
     try:
         done = subprocess.run(
             ["nft", "-f", "-"],

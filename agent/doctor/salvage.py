@@ -50,8 +50,8 @@ def usable(environ: Mapping[str, str], paths: Sequence[Path]) -> Settings:
 def without_what_files_give(environ: Mapping[str, str], paths: Sequence[Path]) -> dict[str, str]:
     """Return the environment without names of AWS tools that the files also set. Blocks.
 
-    The operator's shell may have its own keys and proxies. The agent's service does not see them, so
-    it must be checked with what its files say.
+    The operator's shell may have its own keys and proxies. The agent's service does not see them,
+    so it must be checked with what its files say.
     """
     given: set[str] = set()
     for path in paths:

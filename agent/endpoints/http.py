@@ -18,6 +18,8 @@ from agent.errors import (
     RuntimeFailure,
     StateFailure,
 )
+from agent.listening.limits import Limits
+from agent.listening.server import HttpServer
 from agent.model.views import Problem
 
 if TYPE_CHECKING:
@@ -30,6 +32,11 @@ _log = structlog.get_logger()
 _BODY_LIMIT_BYTES = 64 * 1024
 _SHUTDOWN_LIMIT_S = 1.0
 """How long requests in flight may take when the server stops; log followers never end."""
+_LINGERING_S = 2.0
+_LIMITS = Limits(
+    connections=128, unproven=64, unproven_per_address=32, unproven_bytes=8 * 1024 * 1024
+)
+"""The agent needs its descriptors and its memory for tasks."""
 
 
 class Refused(Exception):
@@ -45,10 +52,17 @@ def application() -> web.Application:
     return web.Application(middlewares=[_worded], client_max_size=_BODY_LIMIT_BYTES)
 
 
-def runner(app: web.Application) -> web.AppRunner:
-    """Return a runner that ends a handler when its client leaves and logs no calls."""
-    return web.AppRunner(
-        app, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_LIMIT_S
+async def server(app: web.Application) -> HttpServer:
+    """Return a server that ends a handler when its client leaves and logs no calls.
+
+    Strangers reach it too, such as tasks in the host's network: they take no more than a little.
+    """
+    return await HttpServer.open(
+        app,
+        _LIMITS,
+        shutdown_s=_SHUTDOWN_LIMIT_S,
+        lingering_s=_LINGERING_S,
+        handler_cancellation=True,
     )
 
 

@@ -1,7 +1,7 @@
 """Finds the task that an operator means: by ARN, id or id prefix, family, or container name. Pure.
 
-A text that matches several tasks is refused with a list of them, and a text that matches none with a
-list of existing tasks; both lists are short. A name matches a stopped task only if no other does.
+A text that matches several tasks is refused with a list of them, and a text that matches none with
+a list of existing tasks; both lists are short. A name matches a stopped task only if no other does.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as w
 ======= =========================== ==============================================================
 
 ``{task}`` is the id of a task, the beginning of an id, an ARN with escaped slashes, or a name that
-matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown, 409
-ambiguous or not possible now, 503 the engine does not answer.
+matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown,
+409 ambiguous or not possible now, 503 the engine does not answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import structlog
 from aiohttp import web
 
 from agent.endpoints import unix_socket
-from agent.endpoints.http import Refused, answer, application, runner
+from agent.endpoints.http import Refused, answer, application, server
 from agent.endpoints.lookup import find
 from agent.errors import ConfigError, RuntimeFailure
 from agent.inotify import DirectoryWatch
@@ -41,10 +41,14 @@ if TYPE_CHECKING:
 
     from agent.endpoints.lookup import Meant
     from agent.endpoints.source import AgentSource
+    from agent.listening.server import HttpServer
     from agent.model.views import ContainerView
 
 _FIRST_BYTES_S = 0.5
 """A log that fails within this time is answered with a ``Problem``; a quiet log starts empty."""
+
+BODY_LIMIT_S = 10.0
+"""How long a body may take to arrive."""
 
 LOOK_EVERY_S = 60.0
 """How often the agent checks that the socket exists, although the kernel reports its removal."""
@@ -76,8 +80,8 @@ class OperatorSocket:
         self._path = path
         self._agent = agent
         self._made = (0, 0)
-        self._runner: web.AppRunner | None = None
-        self._site: web.SockSite | None = None
+        self._server: HttpServer | None = None
+        self._listener: socket.socket | None = None
         self._followers: set[asyncio.Task[Any]] = set()
         self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
         """The newest times that others removed the socket, oldest first."""
@@ -101,10 +105,9 @@ class OperatorSocket:
             ]
         )
         listener = await self._claim()
-        self._runner = runner(app)
-        await self._runner.setup()
-        self._site = web.SockSite(self._runner, listener)
-        await self._site.start()
+        self._server = await server(app)
+        self._listener = listener
+        self._server.listen(listener, is_trusted=True)
 
     async def _claim(self) -> socket.socket:
         listener = await asyncio.to_thread(unix_socket.claim, self._path)
@@ -148,20 +151,20 @@ class OperatorSocket:
         _log.warning("the operator socket was removed; made again", path=str(self._path))
 
     async def _listen_again(self) -> None:
-        served, old = self._runner, self._site
+        served, old = self._server, self._listener
         if served is None or old is None:
             return
-        self._site = web.SockSite(served, await self._claim())
-        await self._site.start()
-        await old.stop()
+        self._listener = await self._claim()
+        served.listen(self._listener, is_trusted=True)
+        served.leave(old)
 
     async def close(self) -> None:
         """Stop listening, end log followers, and remove the socket; may be repeated."""
-        served, self._runner = self._runner, None
+        served, self._server = self._server, None
         for follower in self._followers:
             follower.cancel()
         if served is not None:
-            await served.cleanup()
+            await served.close()
             await asyncio.to_thread(unix_socket.release, self._path, self._made)
 
     async def _get_agent(self, _request: web.Request) -> web.Response:
@@ -175,7 +178,11 @@ class OperatorSocket:
 
     async def _stop_task(self, request: web.Request) -> web.Response:
         task = self._meant(request).task
-        body = await request.read() or b"{}"
+        try:
+            async with asyncio.timeout(BODY_LIMIT_S):
+                body = await request.read() or b"{}"
+        except TimeoutError:
+            raise Refused(408, "the body did not arrive in time") from None
         try:
             order = msgspec.json.decode(body, type=_StopOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:

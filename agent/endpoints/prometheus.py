@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.endpoints.http import application, runner
+from agent.endpoints.http import application, server
 from agent.errors import ConfigError
 from agent.metrics import prometheus
 from agent.metrics.process import read_process
 
 if TYPE_CHECKING:
     from agent.endpoints.source import AgentSource, SampleSource
+    from agent.listening.server import HttpServer
 
 
 class PrometheusServer:
@@ -42,7 +43,7 @@ class PrometheusServer:
         self._samples = samples
         self._host = host
         self.port = port
-        self._runner: web.AppRunner | None = None
+        self._server: HttpServer | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -52,26 +53,25 @@ class PrometheusServer:
         """
         app = application()
         app.add_routes([web.get("/metrics", self._get_metrics)])
-        served = runner(app)
-        await served.setup()
+        served = await server(app)
         try:
-            await web.TCPSite(served, self._host, self.port).start()
+            await served.listen_tcp(self._host, self.port)
         except OSError as error:
-            await served.cleanup()
+            await served.close()
             text = (
                 f"ECS_PROMETHEUS_PORT: cannot listen on {self._host}:{self.port}"
                 f" ({error.strerror}); choose another port, or turn off"
                 " ECS_ENABLE_PROMETHEUS_METRICS"
             )
             raise ConfigError(text) from None
-        self._runner = served
+        self._server = served
         self.port = served.addresses[0][1]
 
     async def close(self) -> None:
         """Stop listening; may be repeated."""
-        served, self._runner = self._runner, None
+        served, self._server = self._server, None
         if served is not None:
-            await served.cleanup()
+            await served.close()
 
     async def _get_metrics(self, _request: web.Request) -> web.Response:
         samples = self._samples

@@ -22,8 +22,8 @@ _PROBE_LIMIT_S = 1.0
 def claim(path: Path) -> socket.socket:
     """Bind a socket at ``path``, mode 0600; it does not listen yet.
 
-    A missing directory is created with mode 0700; an existing one is not changed. The socket gets its
-    mode before it listens, so that no other user can ever connect.
+    A missing directory is created with mode 0700; an existing one is not changed. The socket gets
+    its mode before it listens, so that no other user can ever connect.
 
     Raises:
         ConfigError: another process answers on the path, the path is not a socket, or the directory

@@ -1,9 +1,10 @@
 """Credentials for registries from ``ECS_ENGINE_AUTH_TYPE`` and ``ECS_ENGINE_AUTH_DATA``.
 
 There are two formats, both JSON objects with one entry per registry (Amazon ECS agent 1.105.1,
-``dockerclient/dockerauth``): ``docker`` has ``username`` and ``password``; ``dockercfg`` has ``auth``,
-the Base64 of ``username:password``, as ``docker login`` writes it. The key with the longest matching
-path wins; Docker Hub's key is ``https://index.docker.io/v1/``. Errors never contain the credentials.
+``dockerclient/dockerauth``): ``docker`` has ``username`` and ``password``; ``dockercfg`` has
+``auth``, the Base64 of ``username:password``, as ``docker login`` writes it. The key with the
+longest matching path wins; Docker Hub's key is ``https://index.docker.io/v1/``. Errors never
+contain the credentials.
 """
 
 from __future__ import annotations

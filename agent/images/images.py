@@ -24,7 +24,8 @@ Differences from the Go agent:
   found" is remembered for a minute, so that images that exist only on the host cost one request per
   minute.
 
-All callers that wait for the same reference share one pull, which continues while one of them waits.
+All callers that wait for the same reference share one pull, which continues while one of them
+waits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Which registries do not answer at the moment. Pure; callers pass the time.
 
-A registry that fails is not asked for a while by callers that do not need it; the pause doubles after
-each consecutive failure. So a launch from a cached image is as fast during an outage as before.
+A registry that fails is not asked for a while by callers that do not need it; the pause doubles
+after each consecutive failure. So a launch from a cached image is as fast during an outage as
+before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether a failed pull should be retried, from the texts of engine and registry. Pure.
 
 The engine answers nearly every registry failure with status 500, so only its text shows the cause.
-Unknown texts count as final: a useless retry delays the report by seconds, and the first text explains
-the failure best.
+Unknown texts count as final: a useless retry delays the report by seconds, and the first text
+explains the failure best.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Resource usage of a container, read from its control group.
 
-Reads files below the cgroup mount and ``/proc/<pid>/cgroup``. Everything here blocks briefly, so call
-it in a thread. A container that is gone raises ``OSError``; if the host lacks a controller
+Reads files below the cgroup mount and ``/proc/<pid>/cgroup``. Everything here blocks briefly, so
+call it in a thread. A container that is gone raises ``OSError``; if the host lacks a controller
 (``cgroup_disable=memory``), its values are zero.
 
 A container's directory is looked up once and its files stay open: reading an open file again costs
-a seventh of opening it (1.1 instead of 7.3 µs). An open cgroup file keeps neither the cgroup nor the
-container alive; reading it fails with ENODEV once they are gone.
+a seventh of opening it (1.1 instead of 7.3 µs). An open cgroup file keeps neither the cgroup nor
+the container alive; reading it fails with ENODEV once they are gone.
 
 Source of the formulas: Amazon ECS agent 1.105.1, ``agent/stats`` (memory without the page cache).
 """
@@ -49,8 +49,8 @@ class Usage(NamedTuple):
 def parse_v1(cpuacct: bytes, usage: bytes, stat: bytes, pids: bytes, blkio: bytes) -> Usage:
     """Combine the files of split controllers; the text of a missing file is empty.
 
-    The limit is the smallest of the container and its parent groups. ``memory.stat`` contains it, so
-    ``memory.limit_in_bytes`` need not be read.
+    The limit is the smallest of the container and its parent groups. ``memory.stat`` contains it,
+    so ``memory.limit_in_bytes`` need not be read.
     """
     used = _number(usage)
     cache = _field(stat, b"total_cache")
@@ -241,8 +241,8 @@ class CgroupTree:
     def _of_process(self, runtime_id: str, pid: int) -> str:
         """Return the group of a process, up to the element with the container id.
 
-        The path must contain the id: the pid may have been reused, and a container with its own init
-        may have moved its processes further down.
+        The path must contain the id: the pid may have been reused, and a container with its own
+        init may have moved its processes further down.
         """
         if pid <= 0:
             return ""

@@ -1,9 +1,9 @@
 """One round of sampling: every container's cgroup, every task's links, and the host.
 
-A round blocks on file reads, so run it in a thread; only one thread at a time may use a collector. It
-keeps what the next round needs: open cgroup files, and counters to compute rates. A container or task
-that is gone is skipped silently, because tasks end that way. If a counter decreased (the container was
-restarted), there is no rate instead of a negative one.
+A round blocks on file reads, so run it in a thread; only one thread at a time may use a collector.
+It keeps what the next round needs: open cgroup files, and counters to compute rates. A container or
+task that is gone is skipped silently, because tasks end that way. If a counter decreased (the
+container was restarted), there is no rate instead of a negative one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Resource usage of the whole host, through psutil.
 
-Blocks (a hanging file system makes ``disk_usage`` hang), so call it in a thread. Reads nothing before
-the first call.
+Blocks (a hanging file system makes ``disk_usage`` hang), so call it in a thread. Reads nothing
+before the first call.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class HostReader:
         )
 
     def _cpu_percent(self, monotonic_s: float) -> float:
-        """Return the busy share; user time includes guests; idle, I/O wait and steal are not busy."""
+        """Return the busy share. User time includes guests; idle, I/O wait and steal do not count."""
         times = psutil.cpu_times()
         busy_s = times.user + times.nice + times.system + times.irq + times.softirq
         before_s, self._busy_s = self._busy_s, busy_s

@@ -1,12 +1,12 @@
 """The timer for all metrics: samples all running containers and publishes each batch.
 
-Reads files with ``collector`` in its own thread; the event loop never waits for a file. A round that
-hangs (a dead network disk) is reported once, and rounds are skipped until it returns. Nothing queues
-up, and the process can still end. No failure here stops the agent.
+Reads files with ``collector`` in its own thread; the event loop never waits for a file. A round
+that hangs (a dead network disk) is reported once, and rounds are skipped until it returns. Nothing
+queues up, and the process can still end. No failure here stops the agent.
 
-The default interval of 10 s is that of Amazon ECS (``ECS_POLLING_METRICS_WAIT_DURATION``); two samples
-cover the 20 s that ECS aggregates. A round costs about 60 µs per container, so the interval follows
-the needs of consumers, not the cost.
+The default interval of 10 s is that of Amazon ECS (``ECS_POLLING_METRICS_WAIT_DURATION``); two
+samples cover the 20 s that ECS aggregates. A round costs about 60 µs per container, so the interval
+follows the needs of consumers, not the cost.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The data types of the agent: pure data, no I/O; of this project it imports only ``agent.errors``."""
+"""The data types of the agent. Pure data, no I/O; imports only ``agent.errors`` of this project."""

@@ -66,8 +66,9 @@ class AttachmentChange(_Wire, frozen=True):
 class TaskChange(_Wire, frozen=True):
     """One report about one task. Times are Unix seconds.
 
-    A change without a status reports only ``attachments``: those of the task or, without a task, those
-    of the host. Only Amazon ECS makes attachments itself, so only its client gets such reports.
+    A change without a status reports only ``attachments``: those of the task or, without a task,
+    those of the host. Only Amazon ECS makes attachments itself, so only its client gets such
+    reports.
     """
 
     id: str

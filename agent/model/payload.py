@@ -2,7 +2,8 @@
 
 Field names, types and defaults follow the ACS model of Amazon ECS agent 1.105.1
 (``ecs-agent/acs/model``). Unknown fields are ignored; a wrong type raises ``PayloadError`` for that
-task alone. Credentials are decoded, passed on and never written: ``without_secrets`` keeps their ids.
+task alone. Credentials are decoded, passed on and never written: ``without_secrets`` keeps their
+ids.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Dependency(_Wire, frozen=True):
 class EngineConfig(_Wire, frozen=True):
     """Docker API bodies that override what the agent generates.
 
-    Amazon ECS sends each as JSON text, our control endpoint as an object. ``decode`` turns both into
-    objects. Text that remains is not a JSON object; its container is refused when it is built.
+    Amazon ECS sends each as JSON text, our control endpoint as an object. ``decode`` turns both
+    into objects. Text that remains is not a JSON object; its container is refused when it is built.
     """
 
     version: str | None = None
@@ -280,7 +281,7 @@ def _has_text(docker: EngineConfig) -> bool:
 
 
 def _object(given: dict[str, Any] | str | None) -> dict[str, Any] | str | None:
-    """Return the object in a JSON text; None for empty text or null. Return other text unchanged."""
+    """Return the object in a JSON text, None for empty text or null, or other text unchanged."""
     if not given or not isinstance(given, str):
         return given or None
     try:

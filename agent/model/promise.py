@@ -1,8 +1,8 @@
 """Promises of progress: the latest time by which a loop will make progress again.
 
-A waiting loop looks like a hanging one unless it announced how long it would wait. It announces that
-here, and the watchdog (``agent.service``) compares the promise with the clock. Pure, except that it
-reads that clock.
+A waiting loop looks like a hanging one unless it announced how long it would wait. It announces
+that here, and the watchdog (``agent.service``) compares the promise with the clock. Pure, except
+that it reads that clock.
 """
 
 from __future__ import annotations

@@ -60,9 +60,9 @@ class Needs(Struct, frozen=True, kw_only=True):
 def needs_of(payload: TaskPayload) -> Needs:
     """Return what a task needs.
 
-    CPU is that of the task, or the sum over its containers. Memory is that of the task, or the sum of
-    each container's reservation or limit. Ports are the fixed ones; there are none in awsvpc mode,
-    where the task has its own address. Dynamic ports are picked later and not counted.
+    CPU is that of the task, or the sum over its containers. Memory is that of the task, or the sum
+    of each container's reservation or limit. Ports are the fixed ones; there are none in awsvpc
+    mode, where the task has its own address. Dynamic ports are picked later and not counted.
     """
     ports = _fixed_ports(payload)
     return Needs(

@@ -1,7 +1,7 @@
 """What the agent knows about a task: the record that the planner reads and ``state`` stores.
 
-The runner of the task owns the record, and nothing else writes to it. Other parts see what ``state``
-saved or get a copy.
+The runner of the task owns the record, and nothing else writes to it. Other parts see what
+``state`` saved or get a copy.
 """
 
 from __future__ import annotations

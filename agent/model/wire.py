@@ -1,8 +1,9 @@
 """Messages between an agent and the control endpoint (long poll), version 1.
 
 Apart from the model, this is the only thing that ``control`` (the client) and ``controlplane`` (the
-server) share. JSON over HTTP/1.1 keep-alive. Every call carries the generation from its registration
-in the ``X-Ecs-Generation`` header; a call with an older one is answered 409 (``StaleGeneration``).
+server) share. JSON over HTTP/1.1 keep-alive. Every call carries the generation from its
+registration in the ``X-Ecs-Generation`` header; a call with an older one is answered 409
+(``StaleGeneration``).
 
 ====== ============================================== ==========================================
 GET    ``/v1/hello``                                  ``?cluster=NAME`` → 200 ``Hello``
@@ -23,14 +24,14 @@ DELETE ``/v1/instances/{id}``                         leave → 204
 If control requires tokens, every call carries one as ``Authorization: Bearer TOKEN``.
 
 The store of control can go back in time: someone restores an older copy of it. Its orders are then
-outdated, and no task may be stopped because of them. Therefore a store has a **history**, which gets
-a new id when control finds that the store went back. The agent remembers the last history and
+outdated, and no task may be stopped because of them. Therefore a store has a **history**, which
+gets a new id when control finds that the store went back. The agent remembers the last history and
 revision that it saw:
 
 - It does not obey an answer of another history or of an older revision. It registers again and
   reports what it saw. Every agent that starts does the same.
-- If control finds that it went back (``Registered.went_back``), the agent reports the tasks it holds
-  (``held``). Control adopts those that it forgot, and learns the state of the others.
+- If control finds that it went back (``Registered.went_back``), the agent reports the tasks it
+  holds (``held``). Control adopts those that it forgot, and learns the state of the others.
 - Then the agent asks from revision 0 and obeys the answers again.
 """
 
@@ -115,7 +116,7 @@ class Assignment(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     desired_status: str
     """RUNNING or STOPPED."""
     payload: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"{}"))
-    """A ``payload.TaskPayload``; decoded separately, so that a bad one does not affect other tasks."""
+    """A ``payload.TaskPayload``; decoded separately, so that a bad one affects no other task."""
     stop_code: str = ""
     stopped_reason: str = ""
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.network.netlink import pipelined, refused
+from agent.network.netlink import pipelined
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -57,15 +57,22 @@ async def join_bridge(host: Any, bridge: int, port: Port) -> NetlinkError | None
         number = socket.if_nametoindex(port.link)
     except OSError as error:
         return NetlinkError(error.errno or errno.ENODEV)
-    silenced, *answers = await pipelined(
-        host.link("set", index=number, af_spec=_NO_IPV6_ADDRESS),
-        host.link("set", index=number, master=bridge),
+    refusal = await _join(host, bridge, number, port, af_spec=_NO_IPV6_ADDRESS)
+    if refusal is not None and refusal.code == errno.EAFNOSUPPORT:
+        # This kernel has no IPv6, and refused before it did anything else.
+        refusal = await _join(host, bridge, number, port)
+    return refusal
+
+
+async def _join(
+    host: Any, bridge: int, number: int, port: Port, **also: Any
+) -> NetlinkError | None:
+    answers = await pipelined(
+        host.link("set", index=number, master=bridge, **also),
         host.fdb("replace", ifindex=number, lladdr=port.mac, state=_STATIC, flags=_ON_MASTER),
         _know(host, bridge, port),
         host.link("set", index=number, linkinfo=_AS_PORT, state="up"),
     )
-    if refused(silenced, errno.EAFNOSUPPORT):
-        return silenced
     return next((answer for answer in answers if answer is not None), None)
 
 

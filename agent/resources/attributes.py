@@ -118,10 +118,10 @@ def towards_ecs(
 ) -> dict[str, str]:
     """Return the attributes to register with Amazon ECS, custom ones excluded.
 
-    ``task-eni`` is never included: for Amazon ECS it means that an ENI can be moved into a task, but
-    ``Features.awsvpc`` is about addresses that the host assigns. ``TASK_NETWORK`` says that, and only
-    our own control endpoint reads it. Capabilities that Amazon's agent omits on external hosts are
-    omitted on all hosts.
+    ``task-eni`` is never included: for Amazon ECS it means that an ENI can be moved into a task,
+    but ``Features.awsvpc`` is about addresses that the host assigns. ``TASK_NETWORK`` says that,
+    and only our own control endpoint reads it. Capabilities that Amazon's agent omits on external
+    hosts are omitted on all hosts.
 
     Args:
         host: what the inventory found.

@@ -1,8 +1,8 @@
 """The NVIDIA GPUs of the host, read from the driver through NVML.
 
-Uses ``pynvml`` (imported on first use) and through it the driver library. Never fails: a host without
-a GPU is normal (one debug line), and a driver that is broken or does not answer causes a warning. In
-both cases the host offers no GPU.
+Uses ``pynvml`` (imported on first use) and through it the driver library. Never fails: a host
+without a GPU is normal (one debug line), and a driver that is broken or does not answer causes a
+warning. In both cases the host offers no GPU.
 
 Source: Amazon ECS init 1.105.1 reads the driver version and the UUID of each device, and skips
 devices that do not answer.
@@ -42,8 +42,8 @@ class GpuReport(Struct, frozen=True, kw_only=True):
 async def read_gpus(*, limit_s: float = NVML_LIMIT_S) -> GpuReport:
     """Ask the driver for its GPUs; return an empty report if there are none.
 
-    The calls run in their own thread. If they exceed ``limit_s``, the thread is left behind (a hanging
-    driver cannot be interrupted) and does not keep the process from ending.
+    The calls run in their own thread. If they exceed ``limit_s``, the thread is left behind (a
+    hanging driver cannot be interrupted) and does not keep the process from ending.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[GpuReport] = loop.create_future()

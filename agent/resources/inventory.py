@@ -1,8 +1,8 @@
 """The resources and identity of this host, read once at start.
 
 Reads ``/proc``, ``/etc/os-release``, ``/etc/machine-id`` and ``/sys/fs/cgroup``, and asks the GPU
-driver if GPUs are enabled. A fact that cannot be read is left empty, because no task needs it. Only a
-reserve that leaves no memory is an error (``ConfigError``).
+driver if GPUs are enabled. A fact that cannot be read is left empty, because no task needs it. Only
+a reserve that leaves no memory is an error (``ConfigError``).
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def os_family(os_release: str) -> str:
 def cgroup_version(cgroup_root: Path) -> int:
     """Return 2 for the unified hierarchy and 1 for split controllers.
 
-    A hybrid host also mounts the unified tree (``unified/``), but its controllers, with the files for
-    limits and metrics, are version 1.
+    A hybrid host also mounts the unified tree (``unified/``), but its controllers, with the files
+    for limits and metrics, are version 1.
     """
     return 2 if (cgroup_root / "cgroup.controllers").exists() else 1
 

@@ -5,12 +5,12 @@ Pure and synchronous: no I/O, no clock of its own, no locking; one owner calls i
 Admission rule
 ==============
 
-All waiting tasks are checked, oldest first, and each task that fits is admitted. A large task at the
-head does not block small ones behind it. To prevent starvation, room is reserved for the oldest
-waiter once it has waited longer than ``age_limit_s``. From then on, a younger task is admitted only if
-it fits now *and* fits on the host together with the oldest waiter and all other tasks admitted past
-it. So the resources of the oldest waiter are free as soon as the tasks that ran before have ended,
-regardless of later tasks. Room is reserved for one task at a time; the next oldest follows.
+All waiting tasks are checked, oldest first, and each task that fits is admitted. A large task at
+the head does not block small ones behind it. To prevent starvation, room is reserved for the oldest
+waiter once it has waited longer than ``age_limit_s``. From then on, a younger task is admitted only
+if it fits now *and* fits on the host together with the oldest waiter and all other tasks admitted
+past it. So the resources of the oldest waiter are free as soon as the tasks that ran before have
+ended, regardless of later tasks. Room is reserved for one task at a time; the next oldest follows.
 
 Source of totals and needs: Amazon ECS agent 1.105.1, ``agent/engine/host_resource_manager.go``.
 There the head of the queue blocks all tasks behind it; here it does not.
@@ -126,8 +126,8 @@ class Ledger:
     def admit(self, now: float) -> list[str]:
         """Admit every waiting task that fits now, and return their ARNs, oldest first.
 
-        Call this after each ``request`` and ``release``. It needs no timer, because time alone never
-        frees resources.
+        Call this after each ``request`` and ``release``. It needs no timer, because time alone
+        never frees resources.
         """
         admitted: list[str] = []
         for arn, waiter in list(self._waiting.items()):
@@ -201,8 +201,8 @@ class Ledger:
     def _keep_room_if_old(self, arn: str, waiter: _Waiter, now: float) -> None:
         """Reserve room for the first waiter of a pass that does not fit, if it is old enough.
 
-        The queue is ordered by age, and all tasks before it were just admitted, so this is always the
-        oldest.
+        The queue is ordered by age, and all tasks before it were just admitted, so this is always
+        the oldest.
         """
         if not self._kept_for and now - waiter.since > self._age_limit_s:
             self._kept_for = arn

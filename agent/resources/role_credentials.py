@@ -1,8 +1,8 @@
 """Role credentials of tasks: only in memory, never on disk, never in a log.
 
 Control sends them with a task and again before they expire; after a restart it sends all of them
-again. Containers request them by an id, which stays the same during the life of the task. Pure; used
-from one event loop.
+again. Containers request them by an id, which stays the same during the life of the task. Pure;
+used from one event loop.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/credentials`` (behaviour of its manager).
 """

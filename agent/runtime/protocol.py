@@ -58,6 +58,10 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     health: Health = Health.UNKNOWN
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    """As it was made: ``bridge``, ``host``, ``none``, ``container:`` and an engine id, a network's name."""
+    port_bindings: dict[str, list[int]] = field(default_factory=dict)
+    """Host ports that were asked for, by ``port/protocol`` of the container, in order."""
     cut_off_from: str = ""
     """The network that it was made for and is not in, because somebody disconnected it."""
 
@@ -69,8 +73,16 @@ class ContainerSummary(Struct, frozen=True, kw_only=True):
     name: str
     state: str
     labels: dict[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    """As in ``ContainerState``."""
     cut_off_from: str = ""
     """As in ``ContainerState``; also set where a container was made without any network."""
+
+
+def joined(network_mode: str) -> str:
+    """Return the engine id of the container whose network another one has joined; empty for none."""
+    kind, _, other = network_mode.partition(":")
+    return other if kind == "container" else ""
 
 
 class ImageInfo(Struct, frozen=True, kw_only=True):
@@ -84,9 +96,9 @@ class ImageInfo(Struct, frozen=True, kw_only=True):
 class EngineEvent(Struct, frozen=True, kw_only=True):
     """Something that happened to a container; only a hint.
 
-    ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``,
-    ``health_status`` (with ``health``), ``disconnect`` (from a network, without labels; also sent when
-    a container ends), or ``relist``: events may have been missed, so everything must be listed again.
+    ``action`` is ``create``, ``start``, ``die``, ``oom``, ``stop``, ``destroy``, ``health_status``
+    (with ``health``), ``disconnect`` (from a network, without labels; also sent when a container
+    ends), or ``relist``: events may have been missed, so everything must be listed again.
     """
 
     action: str
@@ -173,13 +185,14 @@ class ContainerEngine(Protocol):
     ) -> None:
         """Pull an image; ``limit_s`` limits the whole pull, ``inactivity_s`` time without progress.
 
-        Raises ``NoSuchImage`` (according to the registry) or ``EngineRefused`` with the engine's text.
+        Raises ``NoSuchImage`` (according to the registry) or ``EngineRefused`` with the engine's
+        text.
         """
 
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
     ) -> str:
-        """Ask the registry for the ``sha256:...`` digest of a reference; raises like ``pull_image``."""
+        """Return the registry's ``sha256:...`` digest of a reference; raises like ``pull_image``."""
 
     async def tag_image(self, source: str, reference: str) -> None:
         """Give an image another name; ``reference`` is ``repository:tag``."""

@@ -178,7 +178,7 @@ class Life:
         return self._begin(new, fallback=turn.settings if turn.settled else turn.fallback)
 
     async def _new_settings(self, turn: Turn) -> Settings | None:
-        """Return the new settings if they differ from the turn's and the log accepts them, or None."""
+        """Return the new settings if they differ and the log accepts them, or None."""
         try:
             new = await asyncio.to_thread(self._reread)
             changes = difference(turn.settings, new)

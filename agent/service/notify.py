@@ -1,8 +1,8 @@
 """Messages to the service manager, in systemd's notification protocol.
 
-Sends one datagram per message to the Unix socket in ``NOTIFY_SOCKET``. Without that variable it does
-nothing. Never blocks and never raises: a message that cannot be delivered is dropped, because the
-agent's tasks matter more.
+Sends one datagram per message to the Unix socket in ``NOTIFY_SOCKET``. Without that variable it
+does nothing. Never blocks and never raises: a message that cannot be delivered is dropped, because
+the agent's tasks matter more.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@
     control loop    promises before each wait when it will progress again (``model.promise``)
     state writer    answers a heartbeat; an error about a full disk is an answer too
 
-Waiting is not hanging: promises are kept even if an engine or a control endpoint is down for hours. If
-a part is stuck, the agent logs one error that names it and stops feeding the watchdog. The service
-manager then ends the process with SIGABRT (``faulthandler`` writes all stacks) and restarts it. The
-watchdog also sends the one-line status, because it runs regularly anyway.
+Waiting is not hanging: promises are kept even if an engine or a control endpoint is down for hours.
+If a part is stuck, the agent logs one error that names it and stops feeding the watchdog. The
+service manager then ends the process with SIGABRT (``faulthandler`` writes all stacks) and restarts
+it. The watchdog also sends the one-line status, because it runs regularly anyway.
 """
 
 from __future__ import annotations

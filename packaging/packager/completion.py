@@ -16,14 +16,14 @@ PLACES = {
     "zsh": f"usr/share/zsh/vendor-completions/_{PROGRAM}",
     "fish": f"usr/share/fish/vendor_completions.d/{PROGRAM}.fish",
 }
-"""Where each shell looks for it, below the root."""
+"""Where each shell looks for its script, relative to the root."""
 
 
 def script(shell: str) -> str:
     """Return the script for ``bash``, ``zsh`` or ``fish``."""
     kind = get_completion_class(shell)
-    assert kind is not None, shell  # noqa: S101 - click has had these three from the beginning
+    assert kind is not None, shell  # noqa: S101 - click has always supported these three
     variable = f"_{PROGRAM.replace('-', '_')}_COMPLETE".upper()
     made = kind(app.group, {}, PROGRAM, variable)
-    # Not .source(): it runs the bash of this machine to look at its version.
+    # Not .source(): it would run this machine's bash to check its version.
     return (made.source_template % made.source_vars()).strip() + "\n"

@@ -1,7 +1,7 @@
-"""Makes a ``.deb`` of a tree with ``dpkg-deb``: control data, maintainer scripts, checksums.
+"""Builds a ``.deb`` from a tree with ``dpkg-deb``: control data, maintainer scripts, checksums.
 
-Same tree, same bytes: entries are sorted, owners are root, dates are the source's, and the
-compressor has one thread, because how xz cuts its input depends on their number.
+The same tree gives the same bytes: entries are sorted, owners are root, dates are the source's, and
+the compressor uses one thread, because the output of xz depends on the number of threads.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ Suggests: bash-completion
 Conflicts: amazon-ecs-init
 Description: Amazon ECS container agent for hosts that you run yourself
  Runs Amazon ECS tasks on a box under a shop counter, in a lab, a rack or a
- virtual machine: registers its CPU, memory, ports and GPUs, runs what it is
- told to run through the Docker Engine, and reports states and metrics. Tasks
- in awsvpc mode get a network namespace and an address of their own.
+ virtual machine: registers its CPU, memory, ports and GPUs, runs tasks through
+ the Docker Engine, and reports states and metrics. Tasks in awsvpc mode get
+ their own network namespace and address.
  .
- Comes with a control endpoint that speaks the ECS API, so that no AWS account
- is needed. The agent brings its Python libraries along, in /opt/ecs-agent,
- and uses the system's Python. Nothing is started by the installation.
+ Includes a control endpoint with the ECS API, so that no AWS account is
+ needed. The package contains its Python libraries, in /opt/ecs-agent, and
+ uses the system's Python. The installation does not start any service.
 """
 
 
@@ -55,10 +55,10 @@ def write(tree: Tree, output: Path, work: Path, *, level: int = 6) -> Path:
     """Write ``ecs-agent_VERSION_ARCHITECTURE.deb``.
 
     Args:
-        tree: what it installs; left as it is.
+        tree: the files to install; not changed.
         output: the directory for the package.
-        work: a directory on the same file system as the tree, for a copy of it by hard links.
-        level: of the compressor, 0 to 9.
+        work: a directory on the same file system as the tree, for a copy with hard links.
+        level: compression level, 0 to 9.
 
     Raises:
         PackagingError: ``dpkg-deb`` is missing, too old, or fails.
@@ -126,7 +126,7 @@ def _changelog(version: str, epoch_s: int) -> str:
 
 
 def _users(sysusers: Path) -> list[str]:
-    """Return the names that a sysusers file makes, which a purge has to take back."""
+    """Return the users that a sysusers file creates, which a purge must delete."""
     return re.findall(r"(?m)^u!?\s+([a-z_][a-z0-9_-]*)\s", sysusers.read_text())
 
 
@@ -141,7 +141,7 @@ def _checksums(root: Path) -> str:
 
 
 def _size_kib(root: Path) -> int:
-    """Return the size as dpkg counts it: files rounded up to KiB, one for everything else."""
+    """Return the size as dpkg counts it: files rounded up to KiB, 1 KiB for everything else."""
     total = 0
     for path in root.rglob("*"):
         plain = path.is_file() and not path.is_symlink()
@@ -162,6 +162,6 @@ def _run_dpkg_deb(root: Path, package: Path, epoch_s: int, level: int) -> None:
             timeout=_LIMIT_S,
         )
     except FileNotFoundError:
-        raise PackagingError("there is no dpkg-deb here; install the package dpkg") from None
+        raise PackagingError("dpkg-deb is missing; install the package dpkg") from None
     except subprocess.CalledProcessError as error:
         raise PackagingError(f"dpkg-deb failed: {error.stderr.strip()}") from None

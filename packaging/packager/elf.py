@@ -1,7 +1,7 @@
-"""Takes out of a compiled module what only a debugger reads: three quarters of it. Pure.
+"""Removes debugging data from a compiled module: three quarters of its size. Pure.
 
-What ``strip`` would do, but for every architecture and with the same result on every machine. What
-the loader reads stays as it is, byte for byte, at the same place.
+Does the same as ``strip``, but for every architecture and with the same result on every machine.
+Everything that the loader reads stays unchanged and in place.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def strip(module: bytes, name: str) -> bytes:
     """Return a shared library without symbols and debugging data.
 
     Args:
-        module: the file's content.
-        name: how to call it in an error.
+        module: the content of the file.
+        name: name of the file for errors.
 
     Raises:
-        PackagingError: it is no library for a 64-bit little-endian machine.
+        PackagingError: the file is not a library for a 64-bit little-endian machine.
     """
     if not module.startswith(_MAGIC):
-        raise PackagingError(f"{name} is no ELF file of amd64 or arm64")
+        raise PackagingError(f"{name} is not an ELF file for amd64 or arm64")
     segments_at, sections_at = struct.unpack_from("<QQ", module, 32)
     segment_count, _, section_count, names_index = struct.unpack_from("<HHHH", module, 56)
     if not section_count:
@@ -78,7 +78,7 @@ def strip(module: bytes, name: str) -> bytes:
 
 
 def _loaded_end(module: bytes, at: int, count: int) -> int:
-    """Return where the last byte that the loader reads is, and one more."""
+    """Return the offset after the last byte that the loader reads."""
     end = at + count * _SEGMENT.size
     for number in range(count):
         fields = _SEGMENT.unpack_from(module, at + number * _SEGMENT.size)

@@ -1,6 +1,6 @@
-"""``/usr/share/doc/ecs-agent/copyright``: under which terms the package and what is in it stand.
+"""``/usr/share/doc/ecs-agent/copyright``: the licenses of the package and its contents.
 
-Read from the metadata of the libraries that lie in the tree, so that a new one is listed by itself.
+Reads the metadata of the libraries in the tree, so that new libraries are listed automatically.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _LIB = "opt/ecs-agent/lib"
 _HEAD = """\
 Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 Upstream-Name: ecs-host-agent
-Comment: The libraries below /opt/ecs-agent/lib are those of the Python Package
- Index, in the versions that the agent is tested with. The terms of each lie
- unabridged in its .dist-info folder there.
+Comment: The libraries below /opt/ecs-agent/lib come from the Python Package
+ Index, in the versions that the agent is tested with. The full license of
+ each is in its .dist-info folder there.
 
 Files: *
 Copyright: 2026, the ecs-host-agent maintainers
@@ -52,10 +52,10 @@ def copyright_file(libraries: Path) -> str:
     """Return the text of the file.
 
     Args:
-        libraries: the directory that holds the libraries and their ``.dist-info`` folders.
+        libraries: the directory with the libraries and their ``.dist-info`` folders.
 
     Raises:
-        PackagingError: a library does not say what its terms are.
+        PackagingError: a library does not name its license.
     """
     stanzas = [_HEAD]
     for folder in sorted(libraries.glob("*.dist-info")):
@@ -64,7 +64,7 @@ def copyright_file(libraries: Path) -> str:
         if not short:
             short = _classified(metadata.get_all("Classifier", []))
         if not short:
-            raise PackagingError(f"{folder.name} does not name its license; look it up")
+            raise PackagingError(f"{folder.name} does not name its license; look it up and add it")
         who = metadata["Author"] or metadata["Author-email"] or metadata["Maintainer"]
         where = "" if short == "Apache-2.0" else f"\n See the files in /{_LIB}/{folder.name}."
         stanzas.append(
@@ -78,7 +78,7 @@ def copyright_file(libraries: Path) -> str:
 
 def _short_name(license_text: str) -> str:
     words = " ".join(license_text.split())
-    if not words or len(words) > 60:  # the whole text in place of its name
+    if not words or len(words) > 60:  # the full text instead of a name
         return ""
     known = _SHORT.get(words.lower(), words)
     return re.sub(r"(?i) (and|or) ", lambda found: f" {found[1].lower()} ", known)
@@ -90,7 +90,7 @@ def _classified(classifiers: list[str]) -> str:
 
 
 def _places(libraries: Path, folder: Path) -> list[str]:
-    """Return the patterns of a library's own files: its metadata, and modules named like it."""
+    """Return the patterns of a library's own files: its metadata, and modules with its name."""
     name = folder.name.split("-", 1)[0]
     modules = [name, name.lower(), name.removeprefix("python_")]
     if (folder / "top_level.txt").exists():

@@ -1,7 +1,8 @@
-"""The manual pages, made from what the program itself says: its commands, options and settings.
+"""The manual pages, generated from the program's commands, options and settings.
 
-``ecs-agent(1)``, one page per command and ``ecs.config(5)``. Reads the click tree of
-``agent.cli.app`` and the table of ``agent.config.settings``; a command or setting that is added there has its page or entry with the next build.
+``ecs-agent(1)``, one page per command, and ``ecs.config(5)``. Reads the click tree of
+``agent.cli.app`` and the table of ``agent.config.settings``. A new command or setting gets its page
+or entry with the next build.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ if TYPE_CHECKING:
 
 PROGRAM = "ecs-agent"
 _FOR_ADMINISTRATORS = frozenset({"run", "control", "standalone", "join", "doctor"})
-"""Commands whose page is in section 8; the others look at what runs and are in section 1."""
+"""Commands whose page is in section 8; the others only show what runs and are in section 1."""
 _FILES = (
     ("/etc/ecs/ecs.config", "Settings of this host; see ecs.config(5)."),
-    ("/var/lib/ecs/ecs.config", "Settings that were made by the image or by an installer."),
+    ("/var/lib/ecs/ecs.config", "Settings written by the image or by an installer."),
     ("/etc/ecs/ecs.config.json", "Settings as JSON; see ecs.config(5)."),
-    ("/var/lib/ecs/data", "State of the agent: its tasks and what it has not reported yet."),
-    ("/run/ecs-agent/agent.sock", "Socket by which the commands ask the agent; root only."),
+    ("/var/lib/ecs/data", "State of the agent: its tasks and reports that are not sent yet."),
+    ("/run/ecs-agent/agent.sock", "Socket that the commands use to query the agent; root only."),
 )
 _EXIT_CODES = (
-    ("0", "Done, or stopped on request."),
-    ("1", "Failed; trying again may help."),
+    ("0", "Success, or stopped on request."),
+    ("1", "Failure; trying again may help."),
     ("2", "The command line is wrong."),
-    ("5", "Failed, and trying again cannot help: a setting has to be mended first."),
+    ("5", "Failure that trying again cannot help: fix a setting first."),
 )
 
 
@@ -41,8 +42,8 @@ def pages(version: str, epoch_s: int) -> list[Page]:
     """Return every page.
 
     Args:
-        version: of the package, shown at the foot.
-        epoch_s: the date that the pages carry, in seconds since 1970.
+        version: version of the package, shown in the footer.
+        epoch_s: the date of the pages, in seconds since 1970.
 
     Raises:
         PackagingError: the command line has something that these pages cannot show.
@@ -67,7 +68,7 @@ def _section(command: str) -> int:
 
 
 def _program(context: click.Context, summaries: dict[str, str], version: str, epoch_s: int) -> Page:
-    page = Page(PROGRAM, 1, "run Amazon ECS tasks on hosts of your own", version, epoch_s)
+    page = Page(PROGRAM, 1, "run Amazon ECS tasks on your own hosts", version, epoch_s)
     page.heading("Synopsis")
     page.synopsis(PROGRAM, ["COMMAND", "[OPTIONS]", "[ARGUMENTS]"])
     page.heading("Description")
@@ -84,7 +85,7 @@ def _program(context: click.Context, summaries: dict[str, str], version: str, ep
 def _command(page: Page, parent: click.Context, name: str) -> None:
     command = app.group.get_command(parent, name)
     if command is None:
-        raise PackagingError(f"packager.man cannot show the command {name}: teach it how")
+        raise PackagingError(f"packager.man cannot show the command {name}; add support for it")
     context = click.Context(command, info_name=name, parent=parent)
     below = _below(command, context)
     page.heading("Synopsis")
@@ -103,7 +104,7 @@ def _command(page: Page, parent: click.Context, name: str) -> None:
 
 
 def _below(command: click.Command, context: click.Context) -> list[click.Context]:
-    """Return the commands of a command; deeper ones there are none."""
+    """Return the subcommands of a command; there are no deeper levels."""
     if not isinstance(command, click.Group):
         return []
     names = command.list_commands(context)
@@ -141,34 +142,35 @@ def _settings(version: str, epoch_s: int) -> Page:
     page.paragraphs("`/etc/ecs/ecs.config`, `/var/lib/ecs/ecs.config`, `/etc/ecs/ecs.config.json`")
     page.heading("Description")
     page.paragraphs(
-        "The first two files hold lines NAME=value; a line that begins with # or ; is a comment. "
-        "A value of the environment wins over /etc/ecs/ecs.config, which wins over "
-        "/var/lib/ecs/ecs.config. `systemctl reload ecs-agent` makes the agent read them anew: "
-        "the difference is logged, and a file with a mistake changes nothing."
+        "The first two files contain lines NAME=value; a line that begins with # or ; is a "
+        "comment. "
+        "The environment overrides /etc/ecs/ecs.config, which overrides /var/lib/ecs/ecs.config. "
+        "`systemctl reload ecs-agent` makes the agent read the files again: it logs the changes, "
+        "and a file with an error changes nothing."
         "\n\n"
-        "A value may stand in single or double quotes; nothing is escaped inside them. A value "
-        "that begins with { or [ is JSON. A name that the agent does not know, or a value that "
-        "it cannot read, ends the start with exit status 5 and one line that names the mend."
+        "A value may be in single or double quotes; there are no escapes inside them. A value that "
+        "begins with { or [ is JSON. If the agent finds an unknown name or an invalid value, it "
+        "exits with status 5 and one line that says how to fix it."
         "\n\n"
-        "The third file, which counts least, is one JSON object with the names that the Amazon ECS "
-        "agent has for its settings, such as `Cluster` or `DockerStopTimeout`, with durations in "
+        "The third file has the lowest precedence. It is one JSON object with the names that the "
+        "Amazon ECS agent uses, such as `Cluster` or `DockerStopTimeout`, and durations in "
         "nanoseconds."
         "\n\n"
-        "With ECS_CONTROL_ENDPOINT, the host takes orders from a control endpoint; without it, from "
-        "Amazon ECS in the region AWS_DEFAULT_REGION. A host has one control: with "
+        "With ECS_CONTROL_ENDPOINT, the host takes orders from a control endpoint; without it, "
+        "from Amazon ECS in the region AWS_DEFAULT_REGION. A host has only one control: with "
         "ECS_CONTROL_ENDPOINT, ECS_EXTERNAL and ECS_BACKEND_HOST are refused."
     )
     page.heading("Example")
     page.code("ECS_CLUSTER=shop", "ECS_CONTROL_ENDPOINT=http://10.0.0.1:6820")
-    page.paragraphs("A host of Amazon ECS that is no EC2 instance:")
+    page.paragraphs("A host of Amazon ECS that is not an EC2 instance:")
     page.code("ECS_CLUSTER=shop", "AWS_DEFAULT_REGION=eu-central-1", "ECS_EXTERNAL=true")
     page.heading("Settings")
     for variable in variables().values():
         page.item(variable.name, _meaning(variable))
     page.heading("Settings without effect")
     page.paragraphs(
-        "These are settings of the Amazon ECS agent that this agent has no use for; they are "
-        "accepted with a warning: " + ", ".join(sorted(WITHOUT_EFFECT)) + "."
+        "These settings of the Amazon ECS agent have no effect here; they are accepted with a "
+        "warning: " + ", ".join(sorted(WITHOUT_EFFECT)) + "."
     )
     page.heading("Files")
     for path, text in _FILES[:3]:
@@ -183,7 +185,7 @@ def _meaning(variable: Variable) -> str:
         low, high = variable.bounds.low, variable.bounds.high
         kind += f" from {low:g}" if low is not None else ""
         kind += f" to {high:g}" if high is not None else ""
-    # The label is written for a table in Markdown; its marks would show up here.
+    # The label is for a Markdown table; its markup would show up here.
     kind = kind.replace("\\|", "|").replace("`", "").replace("*", "")
     default = default.replace("`", "") if variable.note else default
     scope = " Only with Amazon ECS." if variable.amazon_only else ""

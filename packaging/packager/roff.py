@@ -1,7 +1,7 @@
-"""Writes manual pages: text to ``man(7)`` markup. Pure.
+"""Writes manual pages: converts text to ``man(7)`` markup. Pure.
 
-Texts come from help strings, so they are plain but for `` `code` ``, which becomes bold. Whatever
-they hold, no word of theirs is taken for markup.
+Texts come from help strings. They are plain except for `` `code` ``, which becomes bold; everything
+else in them is escaped.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 
 
 def escape(text: str) -> str:
-    """Return text that roff prints as it stands; ``-`` can be copied into a shell."""
+    """Return text that roff prints literally; ``-`` can be copied into a shell."""
     escaped = text.replace("\\", "\\e").replace("-", "\\-").replace("^", "\\(ha")
     escaped = escaped.replace("~", "\\(ti").replace("`", "\\(ga").replace("'", "\\(aq")
-    # A point at the beginning of a line would begin a request; the wrapping is roff's own.
+    # A dot at the start of a line would start a roff request.
     return "\n".join("\\&" + line if line[:1] == "." else line for line in escaped.split("\n"))
 
 
 def prose(text: str) -> str:
-    """Return one paragraph: white space joined, `` `code` `` in bold."""
+    """Return one paragraph, with white space collapsed and `` `code` `` in bold."""
     words = " ".join(text.split())
     parts = re.split(r"`([^`]+)`", words)
     return "".join(
@@ -37,7 +37,7 @@ class Page:
         name: as in ``man NAME``.
         section: 1, 5 or 8.
         summary: the line that ``apropos`` shows.
-        version: of the package, for the foot.
+        version: version of the package, for the footer.
         epoch_s: the date of the page, in seconds since 1970.
     """
 
@@ -49,7 +49,7 @@ class Page:
     _lines: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Write the head."""
+        """Write the header."""
         date = dt.datetime.fromtimestamp(self.epoch_s, tz=dt.UTC).date().isoformat()
         title = escape(self.name.upper())
         self._lines.append(
@@ -60,18 +60,18 @@ class Page:
         self._lines.append(f"{escape(self.name)} \\- {escape(self.summary.rstrip('.'))}")
 
     def heading(self, text: str) -> None:
-        """Begin a section."""
+        """Start a section."""
         self._lines.append(f'.SH "{escape(text.upper())}"')
 
     def paragraphs(self, text: str) -> None:
-        """Write paragraphs, which blank lines separate."""
+        """Write paragraphs, separated by blank lines in the text."""
         for paragraph in re.split(r"\n\s*\n", text.strip()):
             if not self._lines[-1].startswith(".SH"):
                 self._lines.append(".PP")
             self._lines.append(prose(paragraph))
 
     def synopsis(self, command: str, pieces: list[str]) -> None:
-        """Write how a command is called: its words in bold, what varies after it."""
+        """Write how to call a command: its words in bold, then its arguments."""
         self._lines.append(f"\\fB{escape(command)}\\fR {escape(' '.join(pieces))}".rstrip())
 
     def item(self, term: str, text: str) -> None:
@@ -85,7 +85,7 @@ class Page:
         self._lines.append(".fi\n.RE")
 
     def see_also(self, pages: list[tuple[str, int]]) -> None:
-        """Write the list of related pages; the page itself is left out."""
+        """Write the list of related pages, without the page itself."""
         others = sorted({page for page in pages if page[0] != self.name})
         self.heading("See also")
         self._lines.append(
@@ -98,5 +98,5 @@ class Page:
 
     @property
     def file_name(self) -> str:
-        """Where it lies below ``/usr/share/man``, not compressed."""
+        """Path below ``/usr/share/man``, without compression suffix."""
         return f"man{self.section}/{self.name}.{self.section}"

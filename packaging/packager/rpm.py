@@ -1,7 +1,7 @@
-"""Writes what an ``.rpm`` is made of: the tree as a tarball and the spec that consumes it.
+"""Writes the sources of an ``.rpm``: the tree as a tarball, and the spec that uses it.
 
-With ``rpmbuild`` at hand it also makes the package. ``rpmbuild`` compiles nothing and runs nothing
-of the tree, so any machine can make the packages of both architectures.
+If ``rpmbuild`` is installed, it also builds the package. ``rpmbuild`` neither compiles nor runs
+anything in the tree, so any machine can build the packages for both architectures.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _LIMIT_S = 600
 def write_sources(tree: Tree, output: Path) -> list[Path]:
     """Write ``ecs-agent-VERSION.MACHINE.tar.gz`` and ``ecs-agent.spec``; return them."""
     name, tarball = _name(tree), _tarball(tree, output)
-    # The name and the date that gzip would put into the head stay out.
+    # Without the file name and date that gzip would put into the header.
     with (
         tarball.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
@@ -63,13 +63,13 @@ def can_build() -> bool:
 
 
 def build(tree: Tree, output: Path, work: Path) -> Path:
-    """Make the ``.rpm`` of what ``write_sources`` wrote into ``output``.
+    """Build the ``.rpm`` from the files that ``write_sources`` wrote into ``output``.
 
     Raises:
-        PackagingError: there is no ``rpmbuild``, or it fails.
+        PackagingError: ``rpmbuild`` is missing or fails.
     """
     if not can_build():
-        raise PackagingError("there is no rpmbuild here; install it (Debian: apt install rpm)")
+        raise PackagingError("rpmbuild is missing; install it (Debian: apt install rpm)")
     machine = MACHINES[tree.architecture]
     top = work / f"rpm-{machine}"
     shutil.rmtree(top, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""What is packaged: the files of a checkout, its version, and the moment that everything is dated.
+"""What is packaged: the files of a checkout, its version, and the date of all files.
 
-Reads the checkout and asks ``git`` about it; writes only into the directory that it is given. A
-tree without git (an unpacked source distribution) is packaged, too, under its plain version.
+Reads the checkout with ``git``; writes only into the given directory. A tree without git (an
+unpacked source distribution) can be packaged too, with its plain version.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ _NOT_PACKAGED = frozenset({".git", ".venv", "build", "dist"})
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version as each kind of package writes it.
+    """One version, in the form of each kind of package.
 
-    A commit that is no release sorts before the release that it leads to, and after every earlier
-    commit: ``0.2.0~git20260102030405.abc1234``.
+    A commit that is not a release sorts before its next release, and after every earlier commit:
+    ``0.2.0~git20260102030405.abc1234``.
     """
 
     release: str
-    """``0.2.0``; what pyproject.toml says."""
+    """The version in pyproject.toml, for example ``0.2.0``."""
     moment: str = ""
-    """Of the commit, ``YYYYMMDDhhmmss`` in UTC; empty for a release."""
+    """Time of the commit, ``YYYYMMDDhhmmss`` in UTC; empty for a release."""
     commit: str = ""
-    """Short hash, with ``.dirty`` after it when files differ from the commit."""
+    """Short hash, followed by ``.dirty`` if files differ from the commit."""
 
     @property
     def package(self) -> str:
@@ -56,15 +56,15 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A checkout that is to be packaged."""
+    """A checkout to package."""
 
     root: Path
     version: Version
     epoch_s: int
-    """Every file in a package carries this date: that of the commit."""
+    """Date of every file in the package: the date of the commit."""
 
     def stage(self, into: Path) -> None:
-        """Copy what packages are made of, with the version written into it.
+        """Copy the source files and write the version into them.
 
         ``into`` is emptied first.
         """
@@ -83,20 +83,20 @@ class Source:
 
 
 def find(root: Path, *, release: str = "") -> Source:
-    """Look at a checkout.
+    """Return the source in a checkout.
 
     Args:
-        root: where pyproject.toml lies.
-        release: a version ``N.N.N`` to give it, whatever the checkout says.
+        root: the directory with pyproject.toml.
+        release: a version ``N.N.N`` that overrides the version of the checkout.
 
     Raises:
-        PackagingError: the version is not one, or the checkout cannot be read.
+        PackagingError: the version is invalid, or the checkout cannot be read.
     """
     if release and not _RELEASE.fullmatch(release):
         raise PackagingError(f"version {release} is not of the form 1.2.3")
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given and not given.isdecimal():
-        raise PackagingError(f"SOURCE_DATE_EPOCH={given} is no number of seconds; unset it")
+        raise PackagingError(f"SOURCE_DATE_EPOCH={given} is not a number of seconds; unset it")
     named = tomllib.loads((root / _PROJECT).read_text())["project"]["version"]
     head = _git(root, "log", "-1", "--format=%ct %h")
     if not head:
@@ -126,12 +126,12 @@ def _files(root: Path) -> Iterator[str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """Return what git says, or nothing where this is no checkout of its own."""
+    """Return the output of git, or an empty string if this is not a git checkout."""
     if not (root / ".git").exists():
         return ""
     try:
         answer = subprocess.run(
-            # A checkout that belongs to another user is read, never run.
+            # A checkout of another user is only read; nothing in it is run.
             ["git", "-c", f"safe.directory={root}", "-C", str(root), *arguments],
             capture_output=True,
             text=True,
@@ -151,5 +151,5 @@ def _replace(path: Path, pattern: str, text: str) -> None:
     before = path.read_text()
     after, count = re.subn(pattern, lambda _: text, before, count=1)
     if count != 1:
-        raise PackagingError(f"{path} has no line {pattern}: the version cannot be written")
+        raise PackagingError(f"{path} has no line {pattern}; cannot write the version")
     path.write_text(after)

@@ -1,7 +1,7 @@
-"""The one tree of files that every package installs, as it lies below ``/``.
+"""The tree of files that every package installs, relative to ``/``.
 
-Writes only below the directory that it is given. What a file is, and so its mode, follows from where
-it lies; its date is the source's. The same source gives the same bytes.
+Writes only below the given directory. The mode of a file follows from its path; its date is the
+source's. The same source gives the same bytes.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ _SERVICES = "ec2|ecr|ecs|logs|s3|secretsmanager|signin|ssm|sso|sso-oidc|sts"
 LEFT_OUT = tuple(
     re.compile(pattern)
     for pattern in (
-        # What only compilers, type checkers and the libraries' own developers read.
+        # Files only for compilers, type checkers and the libraries' own developers.
         r"\.(?:pyc|pyi|pyx|pxd|pxi|c|h|hash)$",
         r"/py\.typed$",
         r"/tests?/|/_testcapi\.|^example\.py$",
-        # Who installed a wheel and for which Python: not true of a tree that several share.
+        # Which tool installed a wheel, for which Python: wrong in a tree for several versions.
         r"\.dist-info/(?:RECORD|WHEEL|INSTALLER|REQUESTED|sboms/.*|zip-safe)$",
-        # botocore knows 400 services; these are the ones that the agent has to do with.
+        # botocore has models of 400 services; the agent uses only these.
         rf"^botocore/data/(?!(?:{_SERVICES})/)[^/]+/",
         r"^botocore/data/.+/(?:examples-1\.json|paginators-1\.sdk-extras\.json)",
     )
@@ -59,7 +59,7 @@ LEFT_OUT = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A tree that is written."""
+    """A finished tree."""
 
     root: Path
     source: Source
@@ -72,7 +72,7 @@ class Tree:
         return sorted(self.root.rglob("*"), key=lambda path: path.relative_to(self.root).parts)
 
     def size_bytes(self) -> int:
-        """Return how much the files hold."""
+        """Return the total size of the files."""
         return sum(p.stat().st_size for p in self.entries() if p.is_file() and not p.is_symlink())
 
 
@@ -80,14 +80,14 @@ def build(source: Source, stage: Path, root: Path, *, architecture: str, cache: 
     """Write the tree.
 
     Args:
-        source: what is packaged.
-        stage: its files, as ``Source.stage`` wrote them.
-        root: where the tree goes; emptied first.
+        source: the source to package.
+        stage: its files, as written by ``Source.stage``.
+        root: directory for the tree; emptied first.
         architecture: ``amd64`` or ``arm64``.
-        cache: where wheels are kept.
+        cache: directory for wheels.
 
     Raises:
-        PackagingError: a library cannot be had, or a file that belongs into the package is missing.
+        PackagingError: a library is not available, or a required file is missing.
     """
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
@@ -102,7 +102,7 @@ def build(source: Source, stage: Path, root: Path, *, architecture: str, cache: 
 
 
 def settle(root: Path, epoch_s: int) -> None:
-    """Give everything below a directory its mode and its date, whatever the builder's umask is."""
+    """Set the mode and date of everything below a directory, whatever the builder's umask."""
     for path in [root, *root.rglob("*")]:
         name = path.relative_to(root).as_posix()
         if path.is_symlink():
@@ -112,14 +112,14 @@ def settle(root: Path, epoch_s: int) -> None:
         if _SECRET.fullmatch(name):
             mode = 0o640
         path.chmod(mode)
-    # From the leaves to the root, since writing an entry would date its directory anew.
+    # From the leaves to the root, because changing an entry changes the date of its directory.
     for path in sorted(root.rglob("*"), reverse=True):
         os.utime(path, (epoch_s, epoch_s), follow_symlinks=False)
     os.utime(root, (epoch_s, epoch_s))
 
 
 def _keep_newest_models(data: Path) -> None:
-    """Delete old versions of an API; botocore takes the newest unless it is told otherwise."""
+    """Delete old API versions; botocore uses the newest by default."""
     for service in data.iterdir():
         if service.is_dir():
             for version in sorted(service.iterdir())[:-1]:
@@ -144,7 +144,7 @@ def _copy_service(stage: Path, root: Path) -> None:
     for name, place in _UNITS.items():
         unit = stage / "systemd" / name
         if not unit.exists():
-            raise PackagingError(f"systemd/{name} is missing; it belongs into the package")
+            raise PackagingError(f"systemd/{name} is missing; the package needs it")
         _put(root / place, unit.read_text())
     rest = sorted(p for p in (stage / "systemd").iterdir() if p.name not in _UNITS)
     for example in rest:
@@ -176,5 +176,5 @@ def _put_compressed(path: Path, text: str) -> None:
 
 
 def compressed(text: str) -> bytes:
-    """Return what ``gzip -9n`` makes of a text: neither name nor date in it."""
+    """Return a text compressed like ``gzip -9n``, without name and date."""
     return gzip.compress(text.encode(), compresslevel=9, mtime=0)

@@ -1,9 +1,9 @@
-"""The libraries that the agent stands on, for another machine's architecture and Pythons.
+"""The libraries of the agent, for any architecture and several Python versions.
 
-Wheels of ``requirements.lock`` come from the package index through pip, which checks their hashes;
-they are kept in a cache, checked again when they are taken from it, and unpacked, never run. The
-compiled modules in them carry the Python version in their names, so those of several versions lie
-side by side in one directory, and one package serves every distribution.
+pip downloads the wheels of ``requirements.lock`` from the package index and checks their hashes.
+They are cached, checked again when used, and unpacked but never run. The names of compiled modules
+contain the Python version, so modules for several versions fit in one directory, and one package
+serves every distribution.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """Oldest to newest; the package depends on one of them."""
 GLIBC = (2, 28)
-"""The oldest C library that the wheels may need: Debian 10, RHEL 8, Amazon Linux 2023."""
+"""The oldest supported C library: Debian 10, RHEL 8, Amazon Linux 2023."""
 UNUSED = frozenset({"markdown-it-py", "mdurl", "pygments"})
-"""rich needs them for Markdown and coloured source code, and imports them only then."""
+"""rich imports them only for Markdown and coloured source code."""
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 _PIP_LIMIT_S = 900
 
@@ -50,7 +50,7 @@ class Locked:
         return re.sub(r"[-_.]+", "-", self.requirement.name).lower()
 
     def line(self) -> str:
-        """Return it as pip reads it, without the marker, which has been looked at."""
+        """Return the entry in pip's format, without its marker, which was already evaluated."""
         pinned = f"{self.requirement.name}{self.requirement.specifier}"
         return " ".join([pinned, *(f"--hash={hash_}" for hash_ in self.hashes)])
 
@@ -61,7 +61,7 @@ class Wheel:
 
     path: Path
     pythons: tuple[str, ...]
-    """The versions of Python that it was chosen for."""
+    """The Python versions that it was selected for."""
 
     @property
     def name(self) -> str:
@@ -70,7 +70,7 @@ class Wheel:
 
 
 def default_cache() -> Path:
-    """Return where wheels are kept between builds of any checkout."""
+    """Return the wheel cache that builds of all checkouts share."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ecs-host-agent" / "wheels"
 
@@ -79,7 +79,7 @@ def read_lock(text: str) -> list[Locked]:
     """Parse a lock file with hashes. Pure.
 
     Raises:
-        PackagingError: an entry is not pinned, has no hash, or is no requirement.
+        PackagingError: an entry is not pinned, has no hash, or is not a requirement.
     """
     found = []
     for entry in re.sub(r"\\\n\s*", " ", text).splitlines():
@@ -98,7 +98,7 @@ def read_lock(text: str) -> list[Locked]:
 
 
 def wanted(locked: Sequence[Locked], *, python: str, architecture: str) -> list[Locked]:
-    """Return the entries that apply to a Python and an architecture. Pure."""
+    """Return the entries for a Python version and an architecture. Pure."""
     environment = {
         "implementation_name": "cpython",
         "implementation_version": f"{python}.0",
@@ -119,10 +119,9 @@ def wanted(locked: Sequence[Locked], *, python: str, architecture: str) -> list[
 
 
 def fetch(lock: Path, *, architecture: str, cache: Path) -> list[Wheel]:
-    """Return every wheel for an architecture; asks the index only for what the cache lacks.
+    """Return every wheel for an architecture; downloads only what the cache lacks.
 
-    May run side by side with itself. Raises ``PackagingError`` when the index has no wheel or
-    cannot be reached.
+    May run concurrently. Raises ``PackagingError`` if the index has no wheel or cannot be reached.
     """
     locked = read_lock(lock.read_text())
     cache.mkdir(parents=True, exist_ok=True)
@@ -133,7 +132,7 @@ def fetch(lock: Path, *, architecture: str, cache: Path) -> list[Wheel]:
         fcntl.flock(guard, fcntl.LOCK_EX)
         for python in PYTHONS:
             needed = wanted(locked, python=python, architecture=architecture)
-            # A wheel for every Python and machine need not be asked for again.
+            # A wheel for every Python and machine need not be requested again.
             asked = [entry for entry in needed if entry.name not in common]
             for file in _download(asked, python=python, architecture=architecture, cache=cache):
                 _check(cache / file, allowed)
@@ -146,7 +145,7 @@ def fetch(lock: Path, *, architecture: str, cache: Path) -> list[Wheel]:
 def _download(
     entries: Sequence[Locked], *, python: str, architecture: str, cache: Path
 ) -> list[str]:
-    """Return the names of the wheels, all of which lie in the cache afterwards."""
+    """Return the names of the wheels, which are all in the cache afterwards."""
     lines = "\n".join(sorted(entry.line() for entry in entries)) + "\n"
     platforms = list(_platforms(architecture))
     what = json.dumps([lines, python, platforms]).encode()
@@ -172,10 +171,10 @@ def _download(
         raise PackagingError(f"pip took longer than {_PIP_LIMIT_S} s; try again") from None
     except subprocess.CalledProcessError as error:
         report.write_text(error.stderr)
-        last = error.stderr.strip().splitlines()[-1:] or ["it said nothing"]
+        last = error.stderr.strip().splitlines()[-1:] or ["it printed nothing"]
         raise PackagingError(
             f"pip could not download the libraries for Python {python} on {architecture}: "
-            f"{last[0]}; all that it said is in {report}"
+            f"{last[0]}; its full output is in {report}"
         ) from None
     files = sorted(path.name for path in folder.iterdir())
     for file in files:
@@ -187,7 +186,7 @@ def _download(
 
 
 def _platforms(architecture: str) -> Iterator[str]:
-    """Yield the tags of wheels that run where the C library is ``GLIBC``, the newest first."""
+    """Yield the tags of wheels that run with the C library ``GLIBC``, newest first."""
     machine = _MACHINES[architecture]
     legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
     for minor in range(GLIBC[1], 4, -1):
@@ -199,22 +198,22 @@ def _platforms(architecture: str) -> Iterator[str]:
 def _check(path: Path, allowed: set[str]) -> None:
     digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     if digest not in allowed:
-        raise PackagingError(f"{path} is not the file of requirements.lock; delete it")
+        raise PackagingError(f"{path} does not match requirements.lock; delete it")
 
 
 def unpack(wheels: Sequence[Wheel], into: Path, *, leave_out: Sequence[re.Pattern[str]]) -> int:
-    """Unpack wheels into one directory, side by side, compiled modules without debugging data.
+    """Unpack wheels into one directory, with debugging data removed from compiled modules.
 
     Args:
-        wheels: what ``fetch`` returned.
-        into: the directory; made when it is missing.
-        leave_out: files whose path below the directory matches one of these are left out.
+        wheels: the wheels from ``fetch``.
+        into: the directory; created if missing.
+        leave_out: files whose path below the directory matches one of these are skipped.
 
     Returns:
         How many bytes were left out.
 
     Raises:
-        PackagingError: two wheels have different files of one name.
+        PackagingError: two wheels have different files with the same name.
     """
     origins: dict[str, str] = {}
     left_out = 0
@@ -234,7 +233,7 @@ def unpack(wheels: Sequence[Wheel], into: Path, *, leave_out: Sequence[re.Patter
                 target = into / name
                 if name in origins and target.read_bytes() != content:
                     raise PackagingError(
-                        f"{name} is one file in {origins[name]} and another in {wheel.path.name}; "
+                        f"{name} differs between {origins[name]} and {wheel.path.name}; "
                         "they cannot share a package"
                     )
                 origins[name] = wheel.path.name
@@ -247,9 +246,9 @@ _DATA = re.compile(r"[^/]+\.data/([^/]+)/(.+)")
 
 
 def _installed_name(name: str) -> str:
-    """Return where a file of a wheel belongs; nothing for what is no library (scripts, headers)."""
+    """Return where a file of a wheel belongs; empty for scripts, headers and the like."""
     if ".." in Path(name).parts or name.startswith("/"):
-        raise PackagingError(f"a wheel holds the path {name}; it is not to be trusted")
+        raise PackagingError(f"a wheel contains the unsafe path {name}; do not trust it")
     found = _DATA.fullmatch(name)
     if found is None:
         return name

@@ -1,7 +1,7 @@
-# What Packer 1.7 and later must fetch once: packer init packer/plugins
+# The plugins that Packer 1.7 and later must download once: packer init packer/plugins
 #
-# In a directory of its own, because Packer reads a directory without those below it: Debian's
-# packer 1.6.6 has these builders built in and stops at a required_plugins block.
+# In a separate directory, because Packer does not read subdirectories: Debian's packer 1.6.6 has
+# these builders built in and fails at a required_plugins block.
 
 packer {
   required_plugins {

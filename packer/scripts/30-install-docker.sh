@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Step 30: a Docker Engine, unless there is one already, started for the steps that follow.
+# Step 30: install a Docker Engine unless there is one, and start it for the next steps.
 #
-# IMAGE_DOCKER_PACKAGE  package to install; empty: the one of the distribution
+# IMAGE_DOCKER_PACKAGE  package to install; empty: the distribution's package
 set -euo pipefail
 
 if ! command -v dockerd >/dev/null; then
@@ -12,7 +12,7 @@ if ! command -v dockerd >/dev/null; then
   elif command -v dnf >/dev/null; then
     dnf -q -y install "${IMAGE_DOCKER_PACKAGE:-docker}"
   else
-    printf 'this system has neither apt-get nor dnf: start from a disk that has Docker\n' >&2
+    printf 'this system has neither apt-get nor dnf; start from a disk that has Docker\n' >&2
     exit 1
   fi
 fi

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Step 60: network managers leave the links of tasks and containers to those who made them. One that
-# asks DHCP on them, or takes away addresses it does not know, cuts tasks off.
+# Step 60: make network managers ignore the links of tasks and containers. A manager that uses DHCP
+# on them, or removes unknown addresses, disconnects tasks.
 #
-# The host's own network cards are no concern of this step: they stay with whoever has them.
+# This step does not change the configuration of the host's own network cards.
 set -euo pipefail
 
 root=${IMAGE_ROOT:-}
 mkdir -p "$root/etc/systemd/network" "$root/etc/NetworkManager/conf.d"
 
-# systemd-networkd: the first file that matches a link decides.
+# systemd-networkd: the first file that matches a link is used.
 cat >"$root/etc/systemd/network/05-ecs-unmanaged.network" <<'CONF'
 [Match]
 Name=ecs* veth* docker* br-*
@@ -17,7 +17,7 @@ Name=ecs* veth* docker* br-*
 Unmanaged=yes
 CONF
 
-# udev: a link that is made with an address keeps it.
+# udev: a link that is created with an address keeps it.
 cat >"$root/etc/systemd/network/05-ecs-unmanaged.link" <<'CONF'
 [Match]
 OriginalName=ecs* veth* docker* br-*

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Step 65: a host made from the image gets SSH host keys of its own, with or without cloud-init. Where
-# cloud-init runs, it makes them first and nothing is left to do here.
+# Step 65: a host made from the image gets its own SSH host keys, with or without cloud-init. If
+# cloud-init runs, it creates them first, and this service does nothing.
 set -euo pipefail
 
 root=${IMAGE_ROOT:-}
 mkdir -p "$root/etc/systemd/system"
 cat >"$root/etc/systemd/system/ecs-image-host-keys.service" <<'UNIT'
 [Unit]
-Description=Make SSH host keys where there are none
+Description=Create SSH host keys if there are none
 After=cloud-init.service
 Before=ssh.service sshd.service
 ConditionPathExistsGlob=!/etc/ssh/ssh_host_*_key

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Step 80: take away everything that two hosts made from the image must not share, and everything that
-# only the build needed. Step 90 checks the result; finish.sh does what Packer's own login still needs.
+# Step 80: remove everything that two hosts made from the image must not share, and everything that
+# only the build needed. Step 90 checks the result; finish.sh removes what Packer's login still
+# needs.
 #
-# IMAGE_UPLOADS  directory of what Packer copied here
+# IMAGE_UPLOADS  directory with Packer's uploads
 # IMAGE_ROOT     root of the file system to clean; empty: this machine's own
 set -euo pipefail
 shopt -s nullglob dotglob
@@ -10,23 +11,23 @@ shopt -s nullglob dotglob
 root=${IMAGE_ROOT:-}
 uploads=${IMAGE_UPLOADS:-/var/tmp/ecs-image}
 
-# Services write what is being removed until they are stopped, and some once more when they stop.
+# Running services keep writing the files that are removed here, and some write them when they stop.
 stop_writers() {
   local unit
-  # Sockets first: they would start their service again.
+  # Sockets first, because they would start their service again.
   for unit in docker.socket syslog.socket ecs-agent ecs-agent-control docker containerd rsyslog \
     systemd-random-seed; do
     if systemctl is-active --quiet "$unit"; then
       systemctl stop "$unit"
     fi
   done
-  # From here on the journal is in memory only.
+  # From now on, the journal is only in memory.
   journalctl --relinquish-var
 }
 
-# What cloud-init knows of this machine, and what it wrote for this machine's network card.
+# What cloud-init knows about this machine, and what it wrote for this machine's network card.
 clean_cloud_init() {
-  # A name that cloud-init gave is this machine's; one that was there before belongs to the image.
+  # A host name set by cloud-init belongs to this machine; an earlier one belongs to the image.
   if [ -e "$root/var/lib/cloud/data/set-hostname" ]; then
     rm -f "$root/etc/hostname"
   fi
@@ -42,7 +43,7 @@ clean_cloud_init() {
 }
 
 clean_system() {
-  # Empty, not absent: systemd then gives the host an id and does not take it for a new installation.
+  # Empty, not absent: then systemd creates an id but does not treat the host as a new installation.
   : >"$root/etc/machine-id"
   if [ -f "$root/var/lib/dbus/machine-id" ] && [ ! -L "$root/var/lib/dbus/machine-id" ]; then
     rm -f "$root/var/lib/dbus/machine-id"
@@ -51,7 +52,7 @@ clean_system() {
     "$root/var/lib/NetworkManager/secret_key" "$root/var/lib/NetworkManager"/*.lease \
     "$root/var/lib/NetworkManager/seen-bssids" "$root/var/lib/NetworkManager/timestamps" \
     "$root/var/lib/dhcp"/*.lease* "$root/var/lib/dhclient"/*.lease* "$root/var/lib/dhcpcd"/*.lease*
-  # Who the SSM agent is. It is left running, since Packer may have come in by it.
+  # The identity of the SSM agent. It keeps running, because Packer may be connected through it.
   rm -rf "$root/var/lib/amazon/ssm/Vault" "$root/var/lib/amazon/ssm/registration"
 }
 
@@ -63,7 +64,7 @@ clean_logins() {
       "$home"/.*_history "$home/.lesshst" "$home/.viminfo" "$home/.docker/config.json"
     rm -rf "$home/.cache"
   done
-  # Copies of the last state of accounts.
+  # Backup copies of the account files.
   rm -f "$root"/etc/{passwd,shadow,group,gshadow,subuid,subgid}-
   rm -rf "$root"/var/lib/sudo/*
 }
@@ -75,7 +76,7 @@ clean_agent() {
 }
 
 clean_docker() {
-  # Images stay; who this engine is and the networks that it made do not.
+  # Keep images, but remove the engine's identity and its networks.
   rm -f "$root/var/lib/docker/engine-id" "$root/etc/docker/key.json"
   rm -rf "$root/var/lib/docker/network" "$root/var/lib/docker/swarm" "$root"/var/lib/docker/tmp/*
 }
@@ -88,12 +89,12 @@ clean_caches() {
   rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb \
     "$root"/var/cache/dnf/* "$root"/var/cache/yum/* "$root"/var/lib/dnf/history.*
   rm -rf "$uploads"
-  # What a service holds there for itself goes with the service.
+  # Private directories of services are removed with the service.
   find "$root/tmp" "$root/var/tmp" -mindepth 1 -maxdepth 1 \
     ! -name 'systemd-private-*' ! -name '.*-unix' -exec rm -rf {} +
 }
 
-# Last, since the steps above write them.
+# Last, because the steps above write logs.
 clean_logs() {
   local file
   rm -rf "$root"/var/log/journal/*

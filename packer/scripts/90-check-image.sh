@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Step 90: fail the build while anything is left that two hosts made from the image would share. Says
-# everything that is wrong, not only the first.
+# Step 90: fail the build if anything is left that two hosts made from the image would share.
+# Reports all faults, not only the first.
 #
-# Usage: 90-check-image.sh [USER]       USER is the build's own and must be gone, too
+# Usage: 90-check-image.sh [USER]       USER is the build user, which must be gone too
 # IMAGE_ROOT  root of the file system to check; empty: this machine's own
 set -euo pipefail
 shopt -s nullglob dotglob
@@ -24,7 +24,7 @@ absent() {
   done
 }
 
-# A directory may stay; what is in it may not.
+# A directory may stay, but its files may not.
 without_files() {
   local path file
   for path in "$@"; do
@@ -35,7 +35,7 @@ without_files() {
 
 check_system() {
   if [ ! -e "$root/etc/machine-id" ]; then
-    fault "a system without /etc/machine-id, which must be there and empty"
+    fault "a system without /etc/machine-id, which must exist and be empty"
   elif [ -s "$root/etc/machine-id" ]; then
     fault "$root/etc/machine-id is not empty"
   fi
@@ -76,7 +76,7 @@ check_leftovers() {
   local file
   while IFS= read -r file; do fault "$file"; done < <(find "$root/var/log" -type f -size +0)
   absent "$root"/var/cache/apt/archives/*.deb "$root"/var/cache/dnf/*
-  # Packer's own script is run from there.
+  # Packer runs its own script from there.
   while IFS= read -r file; do fault "$file"; done < <(
     find "$root/tmp" "$root/var/tmp" -name 'systemd-private-*' -prune -o \
       -type f ! -name 'script_*.sh' -print
@@ -88,6 +88,6 @@ check_logins
 check_host
 check_leftovers
 if [ "$faults" -gt 0 ]; then
-  printf 'the image is not fit to be cloned: %s found; see 80-clean-identity.sh\n' "$faults" >&2
+  printf 'the image must not be cloned: %s faults; see 80-clean-identity.sh\n' "$faults" >&2
   exit 1
 fi

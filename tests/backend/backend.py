@@ -83,7 +83,7 @@ class Backend(Hosted):
             if not task or c.request.get("task") == task
         ]
 
-    def wait_status(self, task: str, status: str, *, within_s: float = 30.0) -> Call:
+    def wait_status(self, task: str, status: str, *, within_s: float = 60.0) -> Call:
         """Return the report of a status that was accepted."""
 
         def look() -> Call | None:
@@ -96,7 +96,7 @@ class Backend(Hosted):
         assert call is not None
         return call
 
-    def wait_calls(self, operation: str, count: int = 1, *, within_s: float = 20.0) -> list[Call]:
+    def wait_calls(self, operation: str, count: int = 1, *, within_s: float = 40.0) -> list[Call]:
         """Return the calls of an operation once there are so many that have ended."""
 
         def look() -> list[Call]:

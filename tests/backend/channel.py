@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.backend.journal import Journal
     from tests.backend.signatures import Verifier
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 _ENDS = (WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR)
 
 

@@ -95,7 +95,7 @@ class FakeImds(Hosted):
         """Return the requests for a path below ``/latest/``."""
         return [look for look in list(self.looks) if look.path == path]
 
-    def wait_seen(self, path: str, *, count: int = 1, within_s: float = 10.0) -> None:
+    def wait_seen(self, path: str, *, count: int = 1, within_s: float = 40.0) -> None:
         """Return once a path was asked for so often."""
         self._wait(lambda: len(self.seen(path)) >= count, within_s, f"{count} times {path}")
 

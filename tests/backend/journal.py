@@ -131,7 +131,7 @@ class Journal:
                 e for e in self._entries if not (isinstance(e, Problem) and text in e.what)
             ]
 
-    def wait(self, look: Callable[[], T], *, within_s: float = 20.0, what: str = "") -> T:
+    def wait(self, look: Callable[[], T], *, within_s: float = 40.0, what: str = "") -> T:
         """Return the first truthy answer of ``look``, asked again after every entry.
 
         Raises:

@@ -61,7 +61,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def eventually(check: Callable[[], Any], *, within_s: float = 30.0, what: str = "") -> Any:
+def eventually(check: Callable[[], Any], *, within_s: float = 60.0, what: str = "") -> Any:
     """Return the first truthy answer of ``check``; fail when there is none in time."""
     deadline = time.monotonic() + within_s
     answer = check()
@@ -110,7 +110,7 @@ class Process:
                 stderr=log,
             )
 
-    def stop(self, *, within_s: float = 15.0) -> int:
+    def stop(self, *, within_s: float = 60.0) -> int:
         """Ask it to stop and return its exit code; kill it when it does not."""
         if self.popen is None:
             return 0
@@ -275,7 +275,7 @@ class Fleet:
             agent.start()
         self.wait_connected()
 
-    def wait_connected(self, *, within_s: float = 30.0) -> None:
+    def wait_connected(self, *, within_s: float = 60.0) -> None:
         """Return when control sees every agent."""
         client = self.client()
 

@@ -61,7 +61,7 @@ class ServiceManager:
         said = [message.partition("\n")[0] for message in self.messages()]
         return [m for m in said if not m.startswith(("STATUS=", "WATCHDOG="))]
 
-    def wait_for(self, *states: str, within_s: float = 30.0) -> None:
+    def wait_for(self, *states: str, within_s: float = 60.0) -> None:
         """Return once the service has said exactly these, in this order."""
 
         def done() -> bool:

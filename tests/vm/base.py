@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 RECIPE = Path(__file__).parents[2] / "scripts/vm-base"
-BUILD_LIMIT_S = 1200
+BUILD_LIMIT_S = 3600
 FORMER_KEPT_S = 2 * 86400
 
 _log = logging.getLogger("vm")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 import structlog
-from aiohttp import ClientError, web
+from aiohttp import web
 
 from agent.controlplane import bounds
 from agent.controlplane.api import characters
@@ -34,7 +34,16 @@ from agent.controlplane.api.errors import (
     UnsupportedMediaTypeException,
 )
 from agent.controlplane.api.validation import TARGET_PREFIX
+from agent.controlplane.front import bodies
+from agent.controlplane.front.bodies import (
+    Bodies,
+    BodyLate,
+    BodyRefused,
+    BodyTooLarge,
+    EncodingUnknown,
+)
 from agent.controlplane.store.contract import StoreFailure
+from agent.listening.connection import prove
 
 if TYPE_CHECKING:
     from agent.controlplane.api.services import Handler, Handlers, Services
@@ -42,7 +51,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
-BODY_TIMEOUT_S = 30.0
 ITEMS_MOST = 10_000
 """Of one list of a request; the longest that ECS takes has a thousand."""
 VALUES_MOST = 100_000
@@ -62,10 +70,16 @@ class AgentSide(Protocol):
     def is_for_agents(self, operation: str) -> bool:
         """Tell whether an address for agents takes an operation at all."""
 
-    def verify(self, request: web.Request, body: bytes) -> None:
+    def expect(self, request: web.Request) -> None:
+        """Return when ``verify`` may let the caller in, whatever the body is; raises ``ApiError``."""
+
+    def may_know(self, request: web.Request) -> bool:
+        """Tell whether ``knows`` may be true, whatever the body is."""
+
+    def verify(self, request: web.Request, digest: str) -> None:
         """Return when the caller may speak as an agent; raises ``ApiError``."""
 
-    def knows(self, request: web.Request, body: bytes) -> bool:
+    def knows(self, request: web.Request, digest: str) -> bool:
         """Tell whether a token that control asks for lets the caller in."""
 
     def permit(self, operation: str, request: dict[str, Any]) -> None:
@@ -80,8 +94,11 @@ class AgentSide(Protocol):
 class OperatorSide(Protocol):
     """Says who may command the endpoint; ``front.operators`` has them."""
 
-    def check(self, request: web.Request, body: bytes, /) -> object:
-        """Return when the caller may; raises ``ApiError``."""
+    def expect(self, request: web.Request, /) -> None:
+        """Return when ``check`` may let the caller in, whatever the body is; raises ``ApiError``."""
+
+    def check(self, request: web.Request, digest: str, /) -> object:
+        """Return when the caller may, by the SHA-256 of the body; raises ``ApiError``."""
 
 
 class EcsApi:
@@ -121,7 +138,7 @@ class EcsApi:
         self._operators = operators
         self._agents = agents
         self._agents_only = agents_only
-        self._body_limit_bytes = body_limit_bytes
+        self._bodies = Bodies(body_limit_bytes)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call; never raises but for cancellation."""
@@ -149,10 +166,13 @@ class EcsApi:
         operation = self._operation(target)
         if request.content_type != CONTENT_TYPE:
             raise UnsupportedMediaTypeException(f"The content type must be {CONTENT_TYPE}.")
-        body = await self._body(request)
         agents = self._agents
         for_agents = agents is not None and agents.serves(operation)
-        as_agent = self._let_in(request, operation, body)
+        self._expect(request, operation)
+        raw_body = await self._body(request)
+        as_agent = self._let_in(request, operation, await bodies.digest(raw_body))
+        prove(request)
+        body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
             checked, raw = await asyncio.to_thread(self._check, operation, body, for_agents)
         else:
@@ -166,7 +186,23 @@ class EcsApi:
                 response = await self._handler(operation)(self._services, checked)
         return self._model.answer(operation, response)
 
-    def _let_in(self, request: web.Request, operation: str, body: bytes) -> bool:
+    def _expect(self, request: web.Request, operation: str) -> None:
+        """Return when the caller may be let in once its body is known.
+
+        Raises:
+            ApiError: neither an operator nor an agent may make the call so, whatever its body is.
+        """
+        agents = self._agents
+        if agents is not None and (self._agents_only or agents.serves(operation)):
+            agents.expect(request)
+            return
+        try:
+            self._operators.expect(request)
+        except ApiError:
+            if agents is None or not agents.may_know(request):
+                raise
+
+    def _let_in(self, request: web.Request, operation: str, digest: str) -> bool:
         """Return when the caller may make the call at all; tells whether it is an agent.
 
         Raises:
@@ -174,13 +210,13 @@ class EcsApi:
         """
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
-            agents.verify(request, body)
+            agents.verify(request, digest)
             return True
         try:
-            self._operators.check(request, body)
+            self._operators.check(request, digest)
         except ApiError:
             # Amazon's agent makes a few of the operators' calls, signed as it signs all.
-            if agents is None or not agents.knows(request, body):
+            if agents is None or not agents.knows(request, digest):
                 raise
             return True
         return False
@@ -215,20 +251,28 @@ class EcsApi:
         return operation
 
     async def _body(self, request: web.Request) -> bytes:
-        chunks = bytearray()
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                async for chunk in request.content.iter_any():
-                    chunks += chunk
-                    if len(chunks) > self._body_limit_bytes:
-                        raise RequestEntityTooLargeException(
-                            f"The request is larger than {self._body_limit_bytes} bytes."
-                        )
-        except TimeoutError:
-            raise RequestTimeoutException("The request did not arrive in time.") from None
-        except (web.RequestPayloadError, ClientError, ConnectionError) as error:
-            raise SerializationException(f"The request cannot be read: {error}") from None
-        return bytes(chunks)
+            return await self._bodies.read(request)
+        except BodyRefused as error:
+            raise _refusal(error) from None
+
+    async def _inflated(self, request: web.Request, raw_body: bytes) -> bytes:
+        try:
+            return await self._bodies.inflate(request, raw_body)
+        except BodyRefused as error:
+            raise _refusal(error) from None
+
+
+def _refusal(error: BodyRefused) -> ApiError:
+    match error:
+        case BodyTooLarge():
+            return RequestEntityTooLargeException(f"The request is refused: {error}.")
+        case BodyLate():
+            return RequestTimeoutException("The request did not arrive in time.")
+        case EncodingUnknown():
+            return UnsupportedMediaTypeException(f"The request is refused: {error}.")
+        case _:
+            return SerializationException(f"The request cannot be read: {error}")
 
 
 def _decode(body: bytes) -> Any:

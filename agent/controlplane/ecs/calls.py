@@ -93,19 +93,29 @@ class AgentCalls:
         """Tell whether an address for agents takes an operation at all."""
         return operation in OPERATIONS or operation in SHARED
 
-    def verify(self, request: web.Request, body: bytes) -> None:
+    def expect(self, request: web.Request) -> None:
+        """Return when the call may prove to be signed by one of ours; its body is not needed.
+
+        Raises:
+            SignatureRefused: it cannot.
+        """
+        self._verifier.expect(_signed(request), request.remote or "")
+
+    def may_know(self, request: web.Request) -> bool:
+        """Tell whether ``knows`` may be true, whatever the body is."""
+        return self._verifier.may_know(_signed(request))
+
+    def verify(self, request: web.Request, digest: str) -> None:
         """Return when the call is signed by one of ours, or nothing is asked for.
 
         Raises:
             SignatureRefused: it is not.
         """
-        call = Call(request.method, request.raw_path, request.headers, body)
-        self._verifier.check(call, request.remote or "")
+        self._verifier.check(_signed(request, digest), request.remote or "")
 
-    def knows(self, request: web.Request, body: bytes) -> bool:
+    def knows(self, request: web.Request, digest: str) -> bool:
         """Tell whether the call is signed with a token of the file."""
-        call = Call(request.method, request.raw_path, request.headers, body)
-        return self._verifier.knows(call)
+        return self._verifier.knows(_signed(request, digest))
 
     def permit(self, operation: str, request: Mapping[str, Any]) -> None:
         """Return when an agent may make this call on an address for agents.
@@ -218,6 +228,10 @@ class AgentCalls:
     async def _submit_attachments(self, *_: dict[str, Any]) -> dict[str, Any]:
         """Acknowledge: only what control attaches to hosts is told of here, and it does so never."""
         return {"acknowledgment": _ACKNOWLEDGMENT}
+
+
+def _signed(request: web.Request, digest: str = "") -> Call:
+    return Call(request.method, request.raw_path, request.headers, digest)
 
 
 def _endpoints(request: web.Request) -> dict[str, Any]:

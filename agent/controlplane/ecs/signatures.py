@@ -14,6 +14,7 @@ Pure but for the clock and one rate-limited log line.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -22,9 +23,9 @@ from agent.controlplane.front.signatures import SignatureRefused
 from agent.controlplane.wire.auth import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from agent.controlplane.front.signatures import Call
+    from agent.controlplane.front.signatures import Call, Claim
     from agent.controlplane.wire.auth import Gate
 
 _SERVICE: Final = "ecs"
@@ -46,11 +47,28 @@ class Verifier:
         """
         if self._gate.file is None:
             return Admission()
-        try:
+        with self._noted(peer):
             return self._check(call)
-        except SignatureRefused as error:
-            self._gate.note(peer, f"{error.code}: {error}")
-            raise
+
+    def expect(self, call: Call, peer: str) -> None:
+        """Return when a call carries what a token may have signed; its body is not needed.
+
+        Raises:
+            SignatureRefused: whatever its body is, it will not be let in.
+        """
+        if self._gate.file is not None:
+            with self._noted(peer):
+                self._claim(call)
+
+    def may_know(self, call: Call) -> bool:
+        """Tell whether ``knows`` may be true, whatever the body is."""
+        if self._gate.file is None:
+            return False
+        try:
+            self._claim(call)
+        except SignatureRefused:
+            return False
+        return True
 
     def knows(self, call: Call) -> bool:
         """Tell whether a call is signed with a token of the file; no one is told of a refusal."""
@@ -62,7 +80,15 @@ class Verifier:
             return False
         return True
 
-    def _check(self, call: Call) -> Admission:
+    @contextlib.contextmanager
+    def _noted(self, peer: str) -> Iterator[None]:
+        try:
+            yield
+        except SignatureRefused as error:
+            self._gate.note(peer, f"{error.code}: {error}")
+            raise
+
+    def _claim(self, call: Call) -> Claim:
         if not signatures.is_signed(call):
             raise SignatureRefused(
                 "MissingAuthenticationTokenException",
@@ -72,6 +98,10 @@ class Verifier:
         if claim.service != _SERVICE:
             raise signatures.broken(f"the credential must be scoped to the service {_SERVICE}")
         signatures.check_time(claim, self._clock())
+        return claim
+
+    def _check(self, call: Call) -> Admission:
+        claim = self._claim(call)
         signatures.check_whole(call, claim)
         # All of them, also behind one that fits: the time tells nothing of the file.
         fitting = [token for token in self._gate.tokens if signatures.made_with(token, call, claim)]

@@ -25,6 +25,7 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.wire.auth import TOKEN_GONE
 from agent.controlplane.wire.errors import InstanceUnknown
 from agent.errors import AgentError
+from agent.listening.connection import prove
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -266,6 +267,7 @@ class Entrance:
         if "Origin" in request.headers or not web.WebSocketResponse().can_prepare(request).ok:
             raise Refused("BadRequestException", "This is a websocket for agents.")
         admission = self._verify(request)
+        prove(request)
         arn = request.query.get(instance, "")
         parsed = parse_arn(arn)
         if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:

@@ -14,6 +14,7 @@ key is asked for, so are those that name another host than this one (DNS rebindi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import os
@@ -28,10 +29,10 @@ from msgspec import Struct
 
 from agent.controlplane.api.errors import ApiError
 from agent.controlplane.front import signatures
-from agent.controlplane.front.signatures import Call, SignatureRefused
+from agent.controlplane.front.signatures import Call, Claim, SignatureRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from aiohttp.typedefs import Handler, Middleware
 
@@ -63,7 +64,10 @@ class Forbidden(ApiError):
 class Open:
     """Lets everybody in who calls this host by its own name."""
 
-    def check(self, _request: web.Request, _body: bytes) -> Caller:
+    def expect(self, _request: web.Request) -> None:
+        """Return: anyone may call."""
+
+    def check(self, _request: web.Request, _digest: str) -> Caller:
         """Return that anyone calls."""
         return Caller("anyone")
 
@@ -71,7 +75,11 @@ class Open:
 class Nobody:
     """Lets no operator in: for an address that serves agents."""
 
-    def check(self, _request: web.Request, _body: bytes) -> Caller:
+    def expect(self, _request: web.Request) -> None:
+        """Raise ``Forbidden``."""
+        raise Forbidden("This address serves agents only")
+
+    def check(self, _request: web.Request, _digest: str) -> Caller:
         """Raise ``Forbidden``."""
         raise Forbidden("This address serves agents only")
 
@@ -79,7 +87,11 @@ class Nobody:
 class Owner:
     """Lets in by a Unix socket who could read the keys anyway; the kernel says who it is."""
 
-    def check(self, request: web.Request, _: bytes) -> Caller:
+    def expect(self, request: web.Request) -> None:
+        """Return for the owner; raises ``Forbidden`` for other users of this machine."""
+        self.check(request, "")
+
+    def check(self, request: web.Request, _digest: str) -> Caller:
         """Return who calls; raises ``Forbidden`` for other users of this machine."""
         wire: socket.socket | None = (
             request.transport.get_extra_info("socket") if request.transport else None
@@ -116,41 +128,65 @@ class Signed:
         self._clock = clock
         self._seen = _Seen()
 
-    def check(self, request: web.Request, body: bytes) -> Caller:
+    def expect(self, request: web.Request) -> None:
+        """Return when a call carries what one of our keys may have signed; its body is not needed.
+
+        Raises:
+            SignatureRefused: whatever its body is, it is signed by nobody we know, or not just now.
+        """
+        with self._noted(request):
+            self._claim(_call(request))
+
+    def check(self, request: web.Request, digest: str) -> Caller:
         """Return who calls.
+
+        Args:
+            request: the call.
+            digest: SHA-256 of its body as it was sent, in hexadecimal.
 
         Raises:
             SignatureRefused: it is signed by nobody we know, not as it must be, or not just now.
         """
+        with self._noted(request):
+            return self._check(_call(request, digest))
+
+    @contextlib.contextmanager
+    def _noted(self, request: web.Request) -> Iterator[None]:
         try:
-            call = Call(request.method, request.raw_path, request.headers, body)
-            return self._check(call)
+            yield
         except SignatureRefused as error:
             self._note(request.remote or "", f"{error.name}: {error}")
             raise
 
-    def _check(self, call: Call) -> Caller:
+    def _claim(self, call: Call) -> tuple[Claim, Key]:
         if not signatures.is_signed(call):
             raise SignatureRefused(
                 "MissingAuthenticationTokenException", f"Missing Authentication Token: {_MEND}"
             )
         claim = signatures.read_claim(call)
-        now = self._clock()
-        signatures.check_time(claim, now)
-        signatures.check_whole(call, claim)
+        signatures.check_time(claim, self._clock())
         key = self.keys.get(claim.key_id)
         if key is None:
             raise SignatureRefused(
                 "UnrecognizedClientException",
                 f"The security token included in the request is invalid: {_MEND}",
             )
+        return claim, key
+
+    def _check(self, call: Call) -> Caller:
+        claim, key = self._claim(call)
+        signatures.check_whole(call, claim)
         if not signatures.made_with(key.secret, call, claim):
             raise signatures.mismatch(_MEND)
-        if claim.expires_s is None and self._seen.is_old(claim.signature, now):
+        if claim.expires_s is None and self._seen.is_old(claim.signature, self._clock()):
             raise signatures.mismatch(
                 f"it was used more than {SAME_SIGNATURE_S:g} s ago; sign each call anew"
             )
         return Caller(key.name)
+
+
+def _call(request: web.Request, digest: str = "") -> Call:
+    return Call(request.method, request.raw_path, request.headers, digest)
 
 
 class _Seen:

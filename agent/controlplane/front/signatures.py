@@ -54,7 +54,8 @@ class Call:
     target: str
     """Path and query as they stood in the request line."""
     headers: CIMultiDictProxy[str]
-    body: bytes = b""
+    digest: str = hashlib.sha256(b"").hexdigest()
+    """SHA-256 of the body as it was sent, in hexadecimal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def check_time(claim: Claim, now: float) -> None:
 def check_whole(call: Call, claim: Claim) -> None:
     """Raise ``SignatureRefused`` where a part of a call that matters is not signed."""
     content = call.headers.get("X-Amz-Content-SHA256")
-    if content is not None and content != hashlib.sha256(call.body).hexdigest():
+    if content is not None and content != call.digest:
         raise mismatch("X-Amz-Content-SHA256 is not that of the body")
     for name in call.headers:
         if name.lower().startswith("x-amz-") and name.lower() not in claim.signed:
@@ -157,13 +158,14 @@ def made_with(secret: str, call: Call, claim: Claim) -> bool:
     request = AWSRequest(
         method=call.method,
         url=f"https://{host}{path}?{_canonical_query(query)}",
-        data=call.body,
     )
     for name in claim.signed:
         for value in call.headers.getall(name, ()):
             request.headers.add_header(name, value)
     request.context["timestamp"] = claim.stamp
     auth = SigV4Auth(Credentials(claim.key_id, secret), claim.service, claim.region)
+    # Known already: not to be computed anew for each secret.
+    auth.payload = lambda _: call.digest
     try:
         signature: str = auth.signature(
             auth.string_to_sign(request, auth.canonical_request(request)), request

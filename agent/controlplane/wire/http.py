@@ -20,6 +20,7 @@ from aiohttp import web
 from agent import __version__
 from agent.controlplane import access, host_rules, records, report_rules
 from agent.controlplane.bounds import OutOfBounds
+from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
@@ -36,6 +37,7 @@ from agent.controlplane.wire.errors import (
     WireError,
 )
 from agent.controlplane.wire.registration import DEFAULT_CLUSTER
+from agent.listening.connection import prove
 from agent.model.ids import cluster_name
 from agent.model.metrics import MetricsBatch
 from agent.model.wire import GENERATION_HEADER, ErrorBody, Hello, Register, Registered
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 
 MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
-BODY_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 60.0
 _SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 _CLUSTERS_SHOWN = 100
@@ -77,6 +78,7 @@ class AgentWire:
         self._registry = station.registry
         self._leases = station.leases
         self._history = station.history
+        self._bodies = Bodies(BODY_LIMIT_BYTES)
         self._poller = Poller(
             station.services,
             station.registry,
@@ -110,6 +112,7 @@ class AgentWire:
                 admission = self._gate.check(
                     request.headers.get("Authorization"), request.remote or ""
                 )
+                prove(request)
                 return await self._admitted(call, request, admission)
             except TooManyHosts as error:
                 answer = _problem(error.status, error.code, str(error))
@@ -168,7 +171,7 @@ class AgentWire:
         )
 
     async def _register_call(self, request: web.Request) -> web.Response:
-        call = await _read(_read_registration, await _body(request))
+        call = await _read(_read_registration, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             record = await self._registry.register(call, address=request.remote or "")
             self._leases.forget(record.id)
@@ -203,20 +206,20 @@ class AgentWire:
 
     async def _changes_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        batch = await _read(reports.read, await _body(request))
+        batch = await _read(reports.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await reports.apply(self._services, found.record, batch))
 
     async def _held_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
-        told = await _read(held.read, await _body(request))
+        told = await _read(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await held.take(self._services, found.record, told))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         await self._caller(request)
         # Taken as a sign of life and checked; nobody asks control for figures.
-        await _read(_read_figures, await _body(request))
+        await _read(_read_figures, await self._body(request))
         return web.Response(status=204)
 
     async def _leave_call(self, request: web.Request) -> web.Response:
@@ -229,6 +232,15 @@ class AgentWire:
         _log.info("instance left", instance=found.record.arn)
         return web.Response(status=204)
 
+    async def _body(self, request: web.Request) -> bytes:
+        """Return the body of a call that was let in, inflated."""
+        try:
+            return await self._bodies.inflate(request, await self._bodies.read(request))
+        except BodyTooLarge as error:
+            raise TooLarge(str(error)) from None
+        except BodyRefused as error:
+            raise InvalidRequest(str(error)) from None
+
     async def _caller(self, request: web.Request) -> Found[InstanceRecord]:
         """Return the instance that calls, and take the call as a sign of life."""
         async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -239,21 +251,6 @@ class AgentWire:
 
 async def _no_such_call(request: web.Request) -> web.Response:
     raise NoSuchCall(f"the agents' wire has no call {request.method} {request.path[:64]}")
-
-
-async def _body(request: web.Request) -> bytes:
-    chunks = bytearray()
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for chunk in request.content.iter_any():
-                chunks += chunk
-                if len(chunks) > BODY_LIMIT_BYTES:
-                    raise TooLarge(f"the body is larger than {BODY_LIMIT_BYTES} bytes")
-    except TimeoutError:
-        raise InvalidRequest("the body did not arrive in time") from None
-    except web.RequestPayloadError as error:
-        raise InvalidRequest(f"the body cannot be read: {error}") from None
-    return bytes(chunks)
 
 
 async def _read(read: Callable[[bytes], T], body: bytes) -> T:

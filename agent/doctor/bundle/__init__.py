@@ -1,8 +1,8 @@
 """The support archive: what other people need to understand a host, with secrets removed.
 
-``write`` is the only entry point. Reads much of the host and changes nothing. Creates one file, mode
-0600, and leaves none if it fails. A piece that cannot be collected is noted inside the archive and
-does not affect the others.
+``write`` is the only entry point. Reads much of the host and changes nothing. Creates one file,
+mode 0600, and leaves none if it fails. A piece that cannot be collected is noted inside the archive
+and does not affect the others.
 """
 
 from __future__ import annotations

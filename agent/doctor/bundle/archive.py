@@ -1,8 +1,8 @@
 """Collects the pieces, removes secrets from each, and packs them into one file.
 
 Pieces are collected four at a time, each with a deadline. A failure is noted in place of the piece
-and in ``MANIFEST.json``. The file is created first, readable only by its owner. It never replaces an
-existing file, and is removed if the archive cannot be completed.
+and in ``MANIFEST.json``. The file is created first, readable only by its owner. It never replaces
+an existing file, and is removed if the archive cannot be completed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The contents of the archive: one function per kind of piece, and the table of all pieces.
 
-A piece is text. Functions may raise anything; ``archive`` notes it in place of the piece. ``redact``
-removes secret values from every piece, so functions here need not. But they omit whole fields that
-can contain anything (environments, labels, commands).
+A piece is text. Functions may raise anything; ``archive`` notes it in place of the piece.
+``redact`` removes secret values from every piece, so functions here need not. But they omit whole
+fields that can contain anything (environments, labels, commands).
 """
 
 from __future__ import annotations

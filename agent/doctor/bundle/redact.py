@@ -1,7 +1,8 @@
 """Removes secrets from text: known values, and anything that looks like a secret. Pure.
 
-Removing too much is a nuisance; removing too little is a leak. So the patterns are broad. The name of
-a secret (``Authorization``, ``password=``) stays, so that a reader sees that something was removed.
+Removing too much is a nuisance; removing too little is a leak. So the patterns are broad. The name
+of a secret (``Authorization``, ``password=``) stays, so that a reader sees that something was
+removed.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Redactor:
         return _OPTION.sub(rf"\g<name>{REMOVED}", _NAMED.sub(_without_value, text))
 
     def clean_json(self, text: str) -> str:
-        """Return JSON text without secrets, still as valid JSON; treat other text like ``clean``."""
+        """Return JSON text without secrets, still valid JSON; treat other text like ``clean``."""
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
 """Gathers every known secret value of this host, so that it can be removed from text.
 
-Reads the token file, the settings files, AWS credentials files, and the environments of this process,
-of the agent and its unit, and of the engine's containers. Values stay in memory. What cannot be read
-is skipped; the patterns of ``redact`` still apply.
+Reads the token file, the settings files, AWS credentials files, and the environments of this
+process, of the agent and its unit, and of the engine's containers. Values stay in memory. What
+cannot be read is skipped; the patterns of ``redact`` still apply.
 """
 
 from __future__ import annotations

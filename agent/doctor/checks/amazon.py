@@ -260,8 +260,8 @@ def _judge_keys(verdict: Verdict, settings: Settings, trouble: str) -> None:
     else:
         verdict.error(
             f"there are no credentials to sign with: {trouble}",
-            f"give the instance a role with the policy {_ROLE}; if this is not an EC2 instance, set "
-            "ECS_EXTERNAL=true",
+            f"give the instance a role with the policy {_ROLE}; if this is not an EC2 instance, "
+            "set ECS_EXTERNAL=true",
         )
 
 

@@ -84,7 +84,7 @@ def judge(clock: Clock) -> list[Finding]:
     shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(clock.now))
     if not _EARLIEST < clock.now < _LATEST:
         verdict.error(
-            f"the date is {shown} UTC, which is impossible: TLS fails and all shown times are wrong",
+            f"the date is {shown} UTC, which is impossible: TLS fails, and shown times are wrong",
             "set the clock, and turn on time synchronization",
             "timedatectl set-ntp true",
         )

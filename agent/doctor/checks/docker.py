@@ -158,7 +158,7 @@ def _judge_kind(verdict: Verdict, info: Mapping[str, Any], around: Around) -> No
     for name in around.wanted_security:
         if f"name={name}" not in options:
             verdict.warn(
-                f"ECS_{name.upper()}_CAPABLE offers {name} to tasks, but this engine does not use it",
+                f"ECS_{name.upper()}_CAPABLE offers {name} to tasks, but the engine does not use it",
                 f"remove the setting, or turn on {name} in the kernel and in Docker",
             )
     if "name=rootless" in options:
@@ -266,8 +266,7 @@ def _judge_access(verdict: Verdict, info: Mapping[str, Any], around: Around) -> 
             )
     if around.socket_mode & 0o006:
         verdict.warn(
-            f"Docker's socket has mode {around.socket_mode:04o}: every user of this host can become "
-            "root",
+            f"Docker's socket has mode {around.socket_mode:04o}: every user can become root",
             "restrict it to its group",
             "chmod o-rwx /var/run/docker.sock",
         )

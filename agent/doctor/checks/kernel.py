@@ -1,8 +1,8 @@
 """Kernel features that the agent needs, tried out in a separate network namespace.
 
-The trial runs in a child process (``agent.doctor.probe``), which leaves the host's namespace before it
-creates anything; everything ends with the child. The kernel may load the modules that it needs, as it
-would for the agent.
+The trial runs in a child process (``agent.doctor.probe``), which leaves the host's namespace before
+it creates anything; everything ends with the child. The kernel may load the modules that it needs,
+as it would for the agent.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Network managers: whether one would manage the agent's links.
 
-systemd-networkd configures every link with the first matching ``.network`` file. A catch-all for the
-host's own cards also matches the links of tasks, which then lose their addresses and bridge.
+systemd-networkd configures every link with the first matching ``.network`` file. A catch-all for
+the host's own cards also matches the links of tasks, which then lose their addresses and bridge.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The image of the container that holds a task's network: available for this machine, and loaded."""
+"""The pause image, which holds a task's network: available for this machine, and loaded."""
 
 from __future__ import annotations
 

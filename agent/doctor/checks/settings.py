@@ -54,7 +54,7 @@ def judge(
     """Return the verdict on the configuration. Pure."""
     verdict = Verdict("settings")
     for problem in problems:
-        # Each line of the loader says where, what and how to fix it, with a semicolon before the fix.
+        # Each line of the loader says where, what and, after a semicolon, how to fix it.
         seen, _, mend = problem.rpartition("; ")
         verdict.error(seen or mend, mend if seen else "fix the settings")
     if problems:

@@ -128,7 +128,7 @@ class ThreadAdapter(UnixHTTPAdapter):
         return response
 
     def finish(self, reusable: bool) -> None:
-        """End the calling thread's call; an unread answer or a closed socket ends its connection."""
+        """End the thread's call; an unread answer or a closed socket ends its connection."""
         if self._own.response is not None:
             self._own.response.close()
             self._own.response = None

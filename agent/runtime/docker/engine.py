@@ -1,8 +1,8 @@
 """``DockerEngine``: the calls of ``ContainerEngine`` on the Docker Engine API.
 
-Calls are divided into lanes by what may delay them, so that no call waits behind another kind: quick
-requests; create and start (the launch path); stop and remove, which may take as long as a stop
-timeout; pulls and registry requests; log followers. Every failure is one of the errors in
+Calls are divided into lanes by what may delay them, so that no call waits behind another kind:
+quick requests; create and start (the launch path); stop and remove, which may take as long as a
+stop timeout; pulls and registry requests; log followers. Every failure is one of the errors in
 ``agent.errors``; ``faults`` classifies them.
 """
 
@@ -248,7 +248,7 @@ class DockerEngine:
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
     ) -> str:
-        """Ask the registry for the ``sha256:...`` digest of a reference; raises like ``pull_image``.
+        """Return the registry's ``sha256:...`` digest of a reference; raises like ``pull_image``.
 
         Returns an empty string if the engine is too old, or for a schema 1 manifest, whose digest
         cannot be used to pull.

@@ -1,10 +1,10 @@
 """The engine's event stream, read in its own thread and passed to the event loop.
 
-Events are hints. A ``relist`` means that events may have been missed: it comes after every connection
-(including the first) and when the reader fell so far behind that the buffer was dropped. A connection
-asks for all events ``since`` the newest one seen, or since just before the first connection, so that
-no event is lost between the answer's first byte and the engine's subscription. Events that the engine
-repeats because of this are dropped here.
+Events are hints. A ``relist`` means that events may have been missed: it comes after every
+connection (including the first) and when the reader fell so far behind that the buffer was dropped.
+A connection asks for all events ``since`` the newest one seen, or since just before the first
+connection, so that no event is lost between the answer's first byte and the engine's subscription.
+Events that the engine repeats because of this are dropped here.
 """
 
 from __future__ import annotations

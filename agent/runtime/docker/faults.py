@@ -35,8 +35,8 @@ def refused(status: int, explanation: str, *, operation: str, subject: str = "")
         status: the HTTP status.
         explanation: the ``message`` of the engine's answer.
         operation: the call that failed, in ECS words.
-        subject: id or name of the container that the call was about. The engine also answers 404
-            if another container is missing, for example the one whose namespace is joined; that must
+        subject: id or name of the container that the call was about. The engine also answers 404 if
+            another container is missing, for example the one whose namespace is joined; that must
             not look as if this container were gone.
     """
     text = f"Error response from daemon: {explanation}"

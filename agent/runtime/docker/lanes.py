@@ -1,10 +1,10 @@
 """Bounded lanes of threads, to make blocking calls to the engine from asyncio.
 
 A lane is a fixed number of daemon threads with one queue. The deadline of a call starts when it is
-requested, so neither a queue nor a hanging engine can hold a caller longer. When the deadline passes
-or the caller is cancelled, the caller continues at once, and closing the socket wakes the thread. A
-thread that does not wake counts as lost until it does. If all threads of a lane are lost, it refuses
-calls with ``EngineUnavailable`` instead of queueing them.
+requested, so neither a queue nor a hanging engine can hold a caller longer. When the deadline
+passes or the caller is cancelled, the caller continues at once, and closing the socket wakes the
+thread. A thread that does not wake counts as lost until it does. If all threads of a lane are lost,
+it refuses calls with ``EngineUnavailable`` instead of queueing them.
 
 Threads start when they are needed, never on import, and end with ``Lane.close``.
 """
@@ -42,9 +42,9 @@ class CallAborted(Exception):
 class Call:
     """One blocking call as its thread sees it: its deadline and the socket that it waits on.
 
-    The loop calls ``abort``; everything else belongs to the thread. No lock is needed: ``abort`` sets
-    the mark before it reads the socket, and the thread stores the socket before it reads the mark, so
-    one of the two always sees the other.
+    The loop calls ``abort``; everything else belongs to the thread. No lock is needed: ``abort``
+    sets the mark before it reads the socket, and the thread stores the socket before it reads the
+    mark, so one of the two always sees the other.
     """
 
     def __init__(self, limit_s: float, *, operation: str = "") -> None:
@@ -177,7 +177,7 @@ class Lane:
         if self._closed:
             raise EngineUnavailable("the connection to the engine is closed", operation=operation)
         if self._hangs():
-            text = f"all {self._size} threads for {self.name} hang in calls that the engine does not answer"
+            text = f"all {self._size} threads for {self.name} hang in calls to the engine"
             raise EngineUnavailable(text, operation=operation)
         job = _Job(work, Call(limit_s, operation=operation))
         self._jobs.add(job)

@@ -1,7 +1,7 @@
 """The pause image: the program that holds a sandbox's namespaces open.
 
-``scripts/build-pause`` builds ``pause.c`` into ``pause-amd64`` and ``pause-arm64``, which are part of
-the package; ``pause.py`` builds an image from one of them and loads it. A host needs neither a
+``scripts/build-pause`` builds ``pause.c`` into ``pause-amd64`` and ``pause-arm64``, which are part
+of the package; ``pause.py`` builds an image from one of them and loads it. A host needs neither a
 registry nor a compiler.
 """
 

@@ -1,12 +1,12 @@
 /*
  * PID 1 of a task's sandbox: it holds the namespaces open and does nothing else.
  *
- * It waits for signals, buries children that were left to it (containers that share its PID
- * namespace leave them to PID 1), and exits with 0 on SIGTERM and SIGINT, so that stopping a
- * sandbox takes no time. Written without a C library: the whole image is this one file.
+ * It waits for signals, reaps orphaned children (of containers that share its PID namespace), and
+ * exits with 0 on SIGTERM and SIGINT, so that a sandbox stops at once. It uses no C library: the
+ * whole image is this one file.
  *
- * Every signal is blocked and taken from the queue. For PID 1 the kernel drops signals that are
- * neither handled nor blocked, so this is what lets SIGTERM arrive at all; and nothing can be lost
+ * All signals are blocked and read from the queue. For PID 1 the kernel drops signals that are
+ * neither handled nor blocked, so SIGTERM would not arrive otherwise; and no signal can be lost
  * between two waits.
  */
 
@@ -48,7 +48,7 @@ static long call4(long number, long a, long b, long c, long d)
 }
 
 #else
-#error "the pause program knows x86-64 and arm64 only"
+#error "the pause program supports only x86-64 and arm64"
 #endif
 
 __attribute__((noreturn)) void _start(void)

@@ -72,7 +72,7 @@ async def test_orders_and_reports_through_kill_9_of_control(tmp_path: Path) -> N
                 await until(lambda: arns <= host.arns(), limit_s=20)
             await until(lambda: not client.status.unsent, limit_s=20)
             assert client.status.generation == 1, "no restart of control needs a registration"
-            listed = await endpoint.call("ListTasks")
+            listed = await insist(endpoint, "ListTasks")
             assert set(listed["taskArns"]) == arns, "a repeated RunTask is the same task"
     finally:
         await asyncio.to_thread(control.kill)

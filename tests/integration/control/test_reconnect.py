@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.model.wire import Assignments
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = pytest.mark.integration
 
 SOON_S = 3.0
 HOSTS = 12

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 90}
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.support.fleet import Agent
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(150)]
+pytestmark = pytest.mark.integration
 CANARY = "canary-c0ffee-0b5e55ed"
 
 

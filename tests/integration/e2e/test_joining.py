@@ -13,7 +13,7 @@ from tests.support.fleet import eventually
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 60}
 
 

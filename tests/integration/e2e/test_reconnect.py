@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 SOON_S = 3.0
 

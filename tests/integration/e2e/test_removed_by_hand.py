@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 60}
 SERVE = "mkdir /www; hostname > /www/index.html; httpd -p 80 -h /www; exec sleep 1000"
 

@@ -12,7 +12,7 @@ from tests.support.fleet import LONG_POLL, eventually
 if TYPE_CHECKING:
     from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 60}
 STUBBORN = "trap : TERM; while :; do sleep 0.1; done"
 """Ends by SIGKILL alone, once its stop time is over."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 FAST = {"Delay": 1, "MaxAttempts": 60}
 LINGER = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 

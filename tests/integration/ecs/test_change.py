@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.integration.ecs.host import Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.network.pool import TaskNetworks
     from tests.integration.network.conftest import Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 
 BRIDGE, TABLE = SETTINGS.bridge, SETTINGS.table
 PUT_RIGHT = "task networks changed by others; put right"

@@ -14,7 +14,7 @@ from tests.support.fleet import Fleet, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.integration
 UNIT = Path(__file__).parents[3] / "systemd" / "ecs-agent.service"
 FAST = {"Delay": 1, "MaxAttempts": 60}
 

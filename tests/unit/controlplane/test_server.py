@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
-from agent.controlplane.server import ControlSettings, ListenFailure, parse_listen, serve
+from agent.controlplane.front.sites import ListenFailure, parse_listen
+from agent.controlplane.server import ControlSettings, serve
 from agent.controlplane.store.contract import StoreFailure
 from agent.errors import ConfigError
 from tests.support.control_endpoint import ScriptedAgent, control_endpoint, definition

@@ -50,5 +50,5 @@ def test_stripping_again_changes_nothing() -> None:
 
 
 def test_something_else_is_refused() -> None:
-    with pytest.raises(PackagingError, match=r"x\.so is no ELF file"):
+    with pytest.raises(PackagingError, match=r"x\.so is not an ELF file"):
         elf.strip(b"MZ", "x.so")

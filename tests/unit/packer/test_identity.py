@@ -103,7 +103,7 @@ def test_whatever_is_left_fails_the_check_by_name(root: Path) -> None:
     for leftover in LEFTOVERS:
         assert any(leftover.startswith(path) for path in named), leftover
     assert len(named) == len(LEFTOVERS), checked.stderr
-    assert f"{len(named)} found" in checked.stderr
+    assert f"{len(named)} faults" in checked.stderr
 
 
 def test_a_machine_id_must_be_there_and_empty(root: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from agent.config import Settings
 from agent.errors import ExitCode
+from agent.listening.limits import WANTED_DESCRIPTORS
 
 UNITS = Path(__file__).parents[3] / "systemd"
 AGENT = UNITS / "ecs-agent.service"
@@ -33,10 +34,18 @@ def _values(unit: Path, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", unit.read_text(), flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(("unit", "threshold"), [(AGENT, 50), (CONTROL, 20)])
+@pytest.mark.parametrize(("unit", "threshold"), [(AGENT, 44), (CONTROL, 13)])
 def test_exposure(unit: Path, threshold: int) -> None:
     """Threshold in tenths of systemd's figure, 0 to 10."""
     _analyze("security", "--offline=true", f"--threshold={threshold}", str(unit))
+
+
+@pytest.mark.parametrize("unit", [AGENT, CONTROL], ids=lambda unit: unit.stem)
+def test_nothing_is_without_a_bound(unit: Path) -> None:
+    assert _values(unit, "LimitNOFILE") == [str(WANTED_DESCRIPTORS)]
+    for name in ("MemoryMax", "TasksMax"):
+        (value,) = _values(unit, name)
+        assert re.fullmatch(r"[0-9]+G?", value)
 
 
 def test_systemd_has_nothing_to_say_about_them(tmp_path: Path) -> None:

@@ -1,0 +1,257 @@
+"""Where control listens: which address serves whom, with or without TLS, and what each may hold.
+
+Each address has a table of connections of its own, so that strangers on one for agents take nothing of
+the operators' one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from msgspec import Struct
+
+from agent.config import addresses
+from agent.controlplane.front import address as address_file
+from agent.controlplane.front.operators import Owner
+from agent.errors import AgentError, ConfigError
+from agent.listening import limits
+from agent.listening.server import HttpServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from aiohttp import web
+
+    from agent.controlplane.front.applications import Applications
+    from agent.controlplane.front.operators import Open, Signed
+    from agent.controlplane.server import ControlSettings
+    from agent.controlplane.wire.auth import Gate
+    from agent.listening.limits import Limits
+
+_SHUTDOWN_S: Final = 1.0
+"""How long open calls may take when the server stops; held polls are answered at once."""
+_LINGER_S: Final = 2.0
+"""How long the body of a call that was answered already is read away, so that the answer arrives."""
+
+_log = structlog.get_logger(__name__)
+
+
+class ListenFailure(AgentError):
+    """An address cannot be bound; the cause is the ``OSError``."""
+
+    def __init__(self, option: str, address: str, cause: OSError) -> None:
+        super().__init__(f"{option} {address}: {cause.strerror or cause}; choose another address")
+        self.option = option
+        self.address = address
+        self.cause = cause
+
+
+class Site(Struct, frozen=True):
+    """One address and what it serves."""
+
+    option: str
+    address: str
+    tls: ssl.SSLContext | None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether others than this machine reach it."""
+        return not is_loopback(parse_listen(self.address)[0])
+
+
+class Front:
+    """All that control listens on."""
+
+    def __init__(self, sites: Sequence[Site], served: list[HttpServer]) -> None:
+        """Take what ``open`` made."""
+        self._sites = sites
+        self._served = served
+
+    @classmethod
+    async def open(
+        cls,
+        settings: ControlSettings,
+        tls: ssl.SSLContext | None,
+        applications: Applications,
+        operators: Signed | Open,
+        *,
+        own_names_only: bool,
+    ) -> Front:
+        """Listen everywhere; ``close`` it.
+
+        Raises:
+            ListenFailure: an address cannot be bound; nothing is listened on then.
+        """
+        sites = plan(settings, tls)
+        bounds = limits.for_servers(
+            limits.raise_descriptor_limit(), len(sites) + (settings.socket is not None)
+        )
+        front = cls(sites, [])
+        try:
+            await front._serve(
+                settings.socket,
+                applications,
+                applications.for_operators(operators, own_names_only=own_names_only),
+                bounds,
+            )
+        except BaseException:
+            await front.close()
+            raise
+        return front
+
+    async def _serve(
+        self,
+        unix: Path | None,
+        applications: Applications,
+        for_operators: web.Application,
+        bounds: Limits,
+    ) -> None:
+        for_all, *for_agents = self._sites
+        self._served.append(await _listening(for_all, for_operators, bounds))
+        for site in for_agents:
+            server = await _listening(site, applications.for_agents(), bounds)
+            self._served.append(server)
+        if unix is not None:
+            owner = applications.for_operators(Owner())
+            self._served.append(await _listening_unix(unix, owner, bounds))
+
+    @property
+    def operators(self) -> tuple[str, int]:
+        """Host and port of the operators' address."""
+        host, port = self._served[0].addresses[0][:2]
+        return host, port
+
+    @property
+    def agents(self) -> list[tuple[str, int]]:
+        """Host and port of each address that serves agents."""
+        of_agents = self._served[1 : len(self._sites)] or self._served[:1]
+        return [where[:2] for server in of_agents for where in server.addresses]
+
+    async def close(self) -> None:
+        """Listen nowhere any more, and end what goes on."""
+        async with asyncio.TaskGroup() as group:
+            for server in self._served:
+                group.create_task(server.close())
+
+    def warn(self, gate: Gate, *, is_open: bool) -> None:
+        """Log what others on the network may do or read here; nothing when all is closed."""
+        sites = self._sites
+        operators = sites[0]
+        plain = [site.address for site in sites if site.is_open and site.tls is None]
+        if is_open:
+            reached = "off the loopback" if operators.is_open else "as any user of this machine"
+            _log.warning(
+                f"open: whoever reaches this port, {reached}, commands every host of the fleet as root; "
+                "leave --open out, and sign with the keys that are made then",
+                address=operators.address,
+            )
+        elif operators.is_open and operators.tls is None:
+            _log.warning(
+                "operators are served without TLS off the loopback: what they ask and are told, secrets "
+                "of tasks among it, can be read on the way; give --tls-certificate and --tls-key",
+                address=operators.address,
+            )
+        elif plain:
+            _log.warning(
+                "agents are served without TLS off the loopback: tokens, orders and registry "
+                "credentials can be read on the way; give --tls-certificate and --tls-key",
+                addresses=plain,
+            )
+        if gate.file is None and any(site.is_open for site in sites[1:]):
+            _log.warning(
+                "agents are let in without a token off the loopback: whoever reaches this port can "
+                "register as a host and is given tasks; give --token-file",
+                addresses=[site.address for site in sites[1:] if site.is_open],
+            )
+
+
+def plan(settings: ControlSettings, tls: ssl.SSLContext | None) -> list[Site]:
+    """Return what to listen on, ``listen`` first.
+
+    The address of operators speaks TLS like any other, but for one case: on the loopback beside an
+    address for agents, where there is nothing to hide it from and the tools would need the CA.
+    """
+    first = Site("--listen", settings.listen, tls)
+    if not settings.agent_listen:
+        return [first]
+    plain = first if first.is_open else Site(first.option, first.address, None)
+    return [plain, *(Site("--agent-listen", where, tls) for where in settings.agent_listen)]
+
+
+def address(settings: ControlSettings, host: str, port: int) -> address_file.Address:
+    """Return how the owner reaches the operators' address."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to call instead of a wildcard
+    has_tls = settings.tls_certificate is not None and not (
+        settings.agent_listen and is_loopback(parse_listen(settings.listen)[0])
+    )
+    return address_file.Address(
+        url=f"{'https' if has_tls else 'http'}://{addresses.HostPort(here, port).text()}",
+        region=settings.region,
+        keys_file=str(settings.keys_file or ""),
+        certificate=str(settings.tls_certificate) if has_tls else "",
+        socket=str(settings.socket or ""),
+    )
+
+
+async def _listening(site: Site, app: web.Application, bounds: Limits) -> HttpServer:
+    host, port = parse_listen(site.address)
+    server = await _server(app, bounds)
+    try:
+        await server.listen_tcp(host, port, site.tls)
+    except OSError as error:
+        await server.close()
+        raise ListenFailure(site.option, site.address, error) from error
+    return server
+
+
+async def _listening_unix(path: Path, app: web.Application, bounds: Limits) -> HttpServer:
+    """Listen on a Unix socket of the owner's alone; one that is left from before is replaced."""
+    server = await _server(app, bounds)
+    try:
+        server.listen(await asyncio.to_thread(_unix_socket, path), is_trusted=True)
+    except OSError as error:
+        await server.close()
+        raise ListenFailure("--socket", str(path), error) from error
+    return server
+
+
+async def _server(app: web.Application, bounds: Limits) -> HttpServer:
+    return await HttpServer.open(app, bounds, shutdown_s=_SHUTDOWN_S, lingering_s=_LINGER_S)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.bind(str(path))
+        path.chmod(0o600)  # Before anybody can connect, which takes that it is listened on.
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Return host and port of ``HOST:PORT``; an empty host means the loopback.
+
+    Raises:
+        ConfigError: the text is no such address.
+    """
+    try:
+        return addresses.parse_listen(text)
+    except ValueError as error:
+        raise ConfigError(f"listen {text!r} {error}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches a host name. Pure."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,232 @@
+"""One HTTP connection of a sender that nobody knows yet: time limits, and errors in one line.
+
+aiohttp reads and answers requests; what it leaves open is bounded here:
+
+- a head has to be whole ten seconds after it was begun, and so has the first after the connection;
+- until a sender is proven, its connection serves one request, and answers come no faster than a rate;
+- who does not read its answers is cut off;
+- what is no HTTP is answered with 400 and logged in one line now and then, without a traceback.
+
+Bodies are handed over as they were sent: nothing is inflated here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from aiohttp import StreamReader
+    from aiohttp.web_request import BaseRequest
+
+    from agent.listening.limits import Limits
+    from agent.listening.rates import LimitedLog, Rates
+    from agent.listening.table import Entry, Table
+
+_MAX_HEADERS = 64
+_READ_BUFFER_BYTES = 64 * 1024
+_LOOKS_OF_A_STALL = 3
+_LEAST_PROGRESS_BYTES = 1024
+_CAUSE_LIMIT = 200
+"""Of the text of an error, characters that are logged: it quotes what was sent."""
+
+
+class Shared:
+    """What all connections of one server share."""
+
+    def __init__(self, limits: Limits, table: Table, log: LimitedLog, rates: Rates) -> None:
+        self.limits = limits
+        self.table = table
+        self.log = log
+        self.rates = rates
+
+
+def prove(request: web.BaseRequest) -> None:
+    """Say that the sender of a request is known, so that its connection is kept before others'.
+
+    Call it once per request that was verified. Without effect on servers that do not count.
+    """
+    protocol = request.protocol
+    if isinstance(protocol, Connection):
+        protocol.prove()
+
+
+class Connection(web.RequestHandler):
+    """The protocol of one connection."""
+
+    __slots__ = (
+        "_answered",
+        "_body",
+        "_entry",
+        "_head_bytes",
+        "_head_due",
+        "_look",
+        "_rest_bytes",
+        "_shared",
+        "_stalled",
+        "_unsent",
+        "_wire",
+    )
+
+    def __init__(
+        self, manager: web.Server, shared: Shared, entry: Entry, *, lingering_s: float
+    ) -> None:
+        limits = shared.limits
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=limits.idle_s,
+            access_log=None,  # type: ignore[arg-type] # as AppRunner has it
+            lingering_time=lingering_s,
+            read_bufsize=_READ_BUFFER_BYTES,
+            auto_decompress=False,
+            max_headers=_MAX_HEADERS,
+        )
+        self._shared = shared
+        self._entry = entry
+        self._wire: asyncio.Transport | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._head_due: float | None = None
+        self._head_bytes = 0
+        self._rest_bytes = 0
+        self._answered = 0
+        self._body: StreamReader | None = None
+        self._unsent = 0
+        self._stalled = 0
+
+    def prove(self) -> None:
+        """Say that the sender is known."""
+        self._shared.table.prove(self._entry)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        self._wire = cast("asyncio.Transport", transport)
+        self._entry.close = self._wire.abort
+        super().connection_made(transport)
+        self._await_head()
+        if not self._entry.is_open:  # It gave way while its connection was set up.
+            self._wire.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget it."""
+        self._shared.table.leave(self._entry)
+        if self._look is not None:
+            self._look.cancel()
+        self._wire = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes, which may be any."""
+        heads = self._request_count
+        is_between = self._answered == heads
+        is_rest = is_between and self._body is not None and not self._body.is_eof()
+        self._shared.table.received(self._entry, len(data))
+        if is_rest:
+            self._rest_bytes += len(data)
+            is_much = self._rest_bytes > self._shared.limits.lingering_bytes
+            if is_much and not self._entry.is_proven:
+                self._abort()
+        if not self._entry.is_open:
+            return
+        super().data_received(data)
+        if self._request_count > heads:
+            self._head_due = None
+            self._head_bytes = self._rest_bytes = 0
+        elif data and is_between and not is_rest:
+            self._take_head(len(data))
+
+    def _take_head(self, size: int) -> None:
+        """Count bytes of a head that is not whole yet."""
+        self._head_bytes += size
+        if self._head_due is None:
+            self._await_head()
+        if self._head_bytes > self._shared.limits.head_bytes:
+            self._note("a head that is too large")
+            self._abort()
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer; one to a stranger may wait, and is its last."""
+        if not self._entry.is_proven and not resp.prepared:
+            resp.force_close()
+            if not self._shared.rates.take(self._entry.address):
+                await asyncio.sleep(self._shared.limits.answer_delay_s)
+        sent = await super().finish_response(request, resp, start_time)
+        self._answered += 1
+        self._body = request.content
+        return sent
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Return the answer to what is no HTTP, or to a request that nobody could answer.
+
+        Raises:
+            ConnectionError: a part of another answer is sent already.
+        """
+        if status >= 500:  # A fault of ours, which a traceback helps to find.
+            self._shared.log.note("request failed", peer=self._entry.address, exc_info=exc)
+        else:
+            self._note("no HTTP", cause=_shown(exc))
+        if request.writer.output_size > 0:
+            raise ConnectionError("a part of the answer is sent already")
+        text = "this is no HTTP request\n" if status < 500 else "the server failed\n"
+        answer = web.Response(status=status, text=text)
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Log what went wrong with a connection, in one line now and then."""
+        self._note("a connection failed", cause=_shown(kw.get("exc_info")))
+
+    def _await_head(self) -> None:
+        self._head_due = self._loop.time() + self._shared.limits.head_s
+        self._arm(self._shared.limits.head_s)
+
+    def _arm(self, delay_s: float) -> None:
+        if self._look is not None:
+            self._look.cancel()
+        self._look = self._loop.call_later(delay_s, self._look_at_it)
+
+    def _look_at_it(self) -> None:
+        """Cut the connection when its time is up, else look again later."""
+        wire, now = self._wire, self._loop.time()
+        if wire is None:
+            return
+        if self._head_due is not None and now >= self._head_due:
+            # Not a word for silence alone: load balancers and browsers open connections ahead.
+            if self._head_bytes:
+                self._note("a request was not sent within its time")
+            self._abort()
+            return
+        unsent = wire.get_write_buffer_size()
+        moved = self._unsent - unsent >= _LEAST_PROGRESS_BYTES
+        self._stalled = self._stalled + 1 if unsent and not moved else 0
+        self._unsent = unsent
+        if self._stalled >= _LOOKS_OF_A_STALL and not self._entry.is_trusted:
+            self._note("an answer was not read")
+            self._abort()
+            return
+        due_s = self._shared.limits.stall_s
+        if self._head_due is not None:
+            due_s = min(due_s, self._head_due - now)
+        self._arm(due_s)
+
+    def _abort(self) -> None:
+        if self._wire is not None:
+            self._wire.abort()
+
+    def _note(self, event: str, **values: object) -> None:
+        self._shared.log.note(f"connection closed: {event}", peer=self._entry.address, **values)
+
+
+def _shown(error: object) -> str:
+    """Return an error for the log: short, without control characters."""
+    return ascii(str(getattr(error, "message", "") or error))[1:-1][:_CAUSE_LIMIT]

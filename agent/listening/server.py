@@ -1,0 +1,277 @@
+"""An aiohttp application behind sockets of which no sender can take more than its share.
+
+It accepts by itself: asyncio's own loop takes a whole backlog in one turn, and when descriptors run out
+it logs a traceback for each try, thousands in a second. Here a turn of the event loop takes a few
+connections, a stranger gives way when descriptors are short, and one line says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from agent.listening.connection import Connection, Shared
+from agent.listening.rates import LimitedLog, Rates
+from agent.listening.table import Entry, Table, address_of
+
+if TYPE_CHECKING:
+    import ssl
+
+    from agent.listening.limits import Limits
+
+BACKLOG: Final = 1024
+_PER_TURN: Final = 4
+_PER_TURN_TLS: Final = 2
+"""A handshake costs a millisecond, in which nobody else is served."""
+_REST_S: Final = 0.2
+"""How long nothing is accepted where descriptors are short and no connection could be cut."""
+_TLS_SHUTDOWN_S: Final = 5.0
+_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+
+
+class HttpServer:
+    """Serves one application on any number of sockets; for one event loop."""
+
+    def __init__(self, runner: web.AppRunner, shared: Shared, lingering_s: float) -> None:
+        """Take what ``open`` made."""
+        self._runner = runner
+        self._shared = shared
+        self._lingering_s = lingering_s
+        self._listeners: list[_Listener] = []
+        self._setups: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def open(
+        cls,
+        app: web.Application,
+        limits: Limits,
+        *,
+        shutdown_s: float,
+        lingering_s: float,
+        handler_cancellation: bool = False,
+    ) -> HttpServer:
+        """Return a server that listens nowhere yet; ``close`` it.
+
+        Args:
+            app: what answers.
+            limits: what senders may take.
+            shutdown_s: how long requests may go on when it closes.
+            lingering_s: how long the rest of a body is read away after its answer.
+            handler_cancellation: whether a request ends when its sender leaves.
+        """
+        runner = web.AppRunner(
+            app, handler_cancellation=handler_cancellation, shutdown_timeout=shutdown_s
+        )
+        await runner.setup()
+        log = LimitedLog()
+
+        def gave_way(entry: Entry, why: str) -> None:
+            log.note("connection closed: others need its place", peer=entry.address, cause=why)
+
+        rates = Rates(limits.answers_per_s, limits.answers_burst)
+        return cls(runner, Shared(limits, Table(limits, gave_way), log, rates), lingering_s)
+
+    @property
+    def addresses(self) -> list[Any]:
+        """Where it listens, as ``getsockname`` tells it."""
+        return [listener.socket.getsockname() for listener in self._listeners]
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._shared.table)
+
+    async def listen_tcp(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        """Listen on every address of a host name; port 0 takes a free one.
+
+        Raises:
+            OSError: one of them cannot be bound; none is listened on then.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for one in _all_bound(list(dict.fromkeys(found))):
+            self.listen(one, tls=tls)
+
+    def listen(
+        self, bound: socket.socket, *, tls: ssl.SSLContext | None = None, is_trusted: bool = False
+    ) -> None:
+        """Listen on a bound socket, which is closed with the server or by ``leave``.
+
+        Args:
+            bound: the socket.
+            tls: speak TLS with it.
+            is_trusted: whoever can connect is known, as on a Unix socket with mode 0600.
+
+        Raises:
+            OSError: it cannot be listened on.
+        """
+        bound.setblocking(False)
+        bound.listen(BACKLOG)
+        listener = _Listener(bound, self, tls, is_trusted=is_trusted)
+        self._listeners.append(listener)
+        listener.resume()
+
+    def leave(self, bound: socket.socket) -> None:
+        """Listen on a socket no longer; its connections go on."""
+        for listener in [one for one in self._listeners if one.socket is bound]:
+            listener.close()
+            self._listeners.remove(listener)
+
+    async def close(self) -> None:
+        """Listen nowhere, end what goes on; may be repeated."""
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+        for setup in self._setups:
+            setup.cancel()
+        if self._setups:
+            await asyncio.wait(self._setups)
+        await self._runner.cleanup()
+
+    def take(
+        self, accepted: socket.socket, peer: Any, tls: ssl.SSLContext | None, *, is_trusted: bool
+    ) -> None:
+        """Serve an accepted connection."""
+        table = self._shared.table
+        entry = table.enter(address_of(peer), accepted.close)
+        if is_trusted:
+            entry.is_trusted = True
+            table.prove(entry)
+        setup = asyncio.get_running_loop().create_task(self._set_up(accepted, entry, tls))
+        self._setups.add(setup)
+
+        def cut() -> None:
+            setup.cancel()
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._setups.discard(task)
+            if task.cancelled():  # Perhaps before it began, and nobody else would close it.
+                accepted.close()
+                table.leave(entry)
+
+        entry.close = cut
+        setup.add_done_callback(done)
+
+    def make_room(self) -> bool:
+        """Cut a connection, because descriptors are short; tell whether there was one."""
+        self._shared.log.note("no descriptors left; raise the limit (LimitNOFILE=)")
+        return self._shared.table.make_room()
+
+    async def _set_up(
+        self, accepted: socket.socket, entry: Entry, tls: ssl.SSLContext | None
+    ) -> None:
+        """Make a connection of an accepted socket; a TLS handshake has as long as a head."""
+        server = self._runner.server
+        limit_s = self._shared.limits.head_s if tls is not None else None
+        shutdown_s = _TLS_SHUTDOWN_S if tls is not None else None
+
+        def protocol() -> Connection:
+            assert server is not None  # noqa: S101 - it is set up
+            return Connection(server, self._shared, entry, lingering_s=self._lingering_s)
+
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol,
+                accepted,
+                ssl=tls,
+                ssl_handshake_timeout=limit_s,
+                ssl_shutdown_timeout=shutdown_s,
+            )
+        except OSError as error:
+            self._shared.table.leave(entry)
+            self._shared.log.note(
+                "connection closed: no TLS handshake",
+                peer=entry.address,
+                cause=type(error).__name__,
+            )
+
+
+class _Listener:
+    """One socket that is listened on."""
+
+    def __init__(
+        self,
+        bound: socket.socket,
+        server: HttpServer,
+        tls: ssl.SSLContext | None,
+        *,
+        is_trusted: bool,
+    ) -> None:
+        self.socket = bound
+        self._server = server
+        self._tls = tls
+        self._is_trusted = is_trusted
+        self._loop = asyncio.get_running_loop()
+        self._rest: asyncio.TimerHandle | None = None
+
+    def resume(self) -> None:
+        """Accept from now on."""
+        self._rest = None
+        self._loop.add_reader(self.socket, self._accept)
+
+    def close(self) -> None:
+        """Accept nothing any more."""
+        if self._rest is not None:
+            self._rest.cancel()
+        self._loop.remove_reader(self.socket)
+        self.socket.close()
+
+    def _accept(self) -> None:
+        for _ in range(_PER_TURN if self._tls is None else _PER_TURN_TLS):
+            try:
+                accepted, peer = self.socket.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                if error.errno in _SHORT:
+                    self._pause()
+                    return
+                continue  # The other side left before it was accepted.
+            accepted.setblocking(False)
+            self._server.take(accepted, peer, self._tls, is_trusted=self._is_trusted)
+
+    def _pause(self) -> None:
+        """Make room and try again; where there is none to make, after a while."""
+        self._loop.remove_reader(self.socket)
+        has_room = self._server.make_room()
+        self._rest = self._loop.call_later(0 if has_room else _REST_S, self.resume)
+
+
+def _all_bound(found: list[tuple[Any, ...]]) -> list[socket.socket]:
+    """Return a socket for each address; families that this host has not are left out.
+
+    Raises:
+        OSError: one cannot be bound, or none.
+    """
+    bound: list[socket.socket] = []
+    absent: OSError | None = None
+    for family, kind, protocol, _, address in found:
+        try:
+            bound.append(_bound(family, kind, protocol, address))
+        except OSError as error:
+            absent = error
+            if error.errno not in _ABSENT or len(found) == 1:
+                for one in bound:
+                    one.close()
+                raise
+    if not bound and absent is not None:
+        raise absent
+    return bound
+
+
+def _bound(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
+    made = socket.socket(family, kind, protocol)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind(address)
+    except OSError:
+        made.close()
+        raise
+    return made

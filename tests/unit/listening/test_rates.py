@@ -1,0 +1,58 @@
+"""Lines that are logged now and then, and rates of many addresses."""
+
+from __future__ import annotations
+
+import structlog
+
+from agent.listening.rates import LOG_EVERY_S, LimitedLog, Rates
+
+
+class Clock:
+    """A clock that is set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_line_in_ten_seconds_of_each_kind_counts_the_others() -> None:
+    clock = Clock()
+    log = LimitedLog(clock)
+    with structlog.testing.capture_logs() as lines:
+        for number in range(1000):
+            log.note("no HTTP", peer=str(number))
+        log.note("another kind")
+        clock.now += LOG_EVERY_S
+        log.note("no HTTP", peer="last")
+    assert [(line["event"], line["more_before"]) for line in lines] == [
+        ("no HTTP", 0),
+        ("another kind", 0),
+        ("no HTTP", 999),
+    ]
+    assert [line.get("peer") for line in lines] == ["0", None, "last"]
+
+
+def test_an_address_has_a_burst_and_then_its_rate() -> None:
+    clock = Clock()
+    rates = Rates(2, 5, clock)
+    assert [rates.take("a") for _ in range(7)] == [True] * 5 + [False] * 2
+    clock.now += 1.0
+    assert [rates.take("a") for _ in range(3)] == [True, True, False]
+    assert rates.take("b"), "another address has its own"
+
+
+def test_all_addresses_together_have_no_more_than_four() -> None:
+    rates = Rates(1, 5, Clock())
+    assert sum(rates.take(f"10.0.0.{number}") for number in range(200)) == 4 * 5
+
+
+def test_addresses_without_end_take_no_memory_without_end() -> None:
+    clock = Clock()
+    rates = Rates(1, 5, clock)
+    for number in range(20_000):
+        rates.take(str(number))
+    assert len(rates) <= 4096
+    clock.now += 60
+    assert rates.take("one more")

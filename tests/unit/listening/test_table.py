@@ -1,0 +1,167 @@
+"""Who may have one more connection, and who gives way."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from agent.listening.limits import Limits
+from agent.listening.table import Entry, Table, address_of
+
+SMALL = Limits(connections=10, unproven=6, unproven_per_address=3, unproven_bytes=1000)
+
+
+class Watched:
+    """A table, and who had to leave it."""
+
+    def __init__(self, limits: Limits = SMALL) -> None:
+        self.cut: list[tuple[Entry, str]] = []
+        self.closed: list[int] = []
+        self.table = Table(limits, lambda entry, why: self.cut.append((entry, why)))
+        self._count = 0
+
+    def enter(self, address: str) -> Entry:
+        self._count += 1
+        number = self._count
+        return self.table.enter(address, lambda: self.closed.append(number))
+
+
+@pytest.mark.parametrize(
+    ("peer", "address"),
+    [
+        (("127.0.0.1", 5), "127.0.0.1"),
+        (("::ffff:10.1.2.3", 5, 0, 0), "10.1.2.3"),
+        (("2001:db8:1:2:3:4:5:6", 5, 0, 0), "2001:db8:1:2::/64"),
+        (("fe80::1%eth0", 5, 0, 2), "fe80::/64"),
+        ("", "local"),
+        (("no address", 1), "no address"),
+    ],
+)
+def test_what_connections_are_counted_by(peer: object, address: str) -> None:
+    assert address_of(peer) == address
+
+
+def test_an_address_that_has_its_share_loses_its_oldest_and_no_other_does() -> None:
+    seen = Watched()
+    seen.enter("b")
+    for _ in range(4):
+        seen.enter("a")
+    assert seen.closed == [2]
+    assert seen.cut[0][1] == "too many of one address"
+
+
+def test_with_many_addresses_the_one_with_most_gives_way() -> None:
+    seen = Watched()
+    for address in ("b", "a", "a", "c", "d", "e", "new"):
+        seen.enter(address)
+    assert seen.closed == [2]
+    assert seen.cut[0][1] == "too many in all"
+
+
+def test_strangers_never_take_the_place_of_a_known_sender() -> None:
+    seen = Watched()
+    known = seen.enter("a")
+    seen.table.prove(known)
+    for number in range(100):
+        seen.enter(f"{number}")
+        seen.enter("a")
+    assert known.is_open
+    assert 1 not in seen.closed
+
+
+def test_among_known_senders_the_one_that_was_quiet_for_longest_gives_way() -> None:
+    seen = Watched()
+    known = [seen.enter("a") for _ in range(3)]
+    for entry in known:
+        seen.table.prove(entry)
+    seen.table.prove(known[0])
+    more = seen.enter("b")
+    seen.table.prove(more)
+    last = seen.enter("b")
+    seen.table.prove(last)
+    assert [entry.is_open for entry in known] == [True, False, True]
+    assert last.is_proven
+
+
+def test_too_much_in_memory_is_taken_from_who_sent_most() -> None:
+    seen = Watched()
+    small, large = seen.enter("a"), seen.enter("b")
+    seen.table.received(small, 100)
+    seen.table.received(large, 800)
+    seen.table.received(small, 100)
+    assert seen.closed == []
+    seen.table.received(small, 50)
+    assert seen.closed == [2]
+    assert seen.table.unproven_bytes == 250
+    seen.table.received(large, 10_000)
+    assert seen.table.unproven_bytes == 250, "what is on its way still does not count"
+    seen.table.prove(small)
+    assert seen.table.unproven_bytes == 0
+
+
+def test_room_is_made_of_strangers_first() -> None:
+    seen = Watched()
+    known = seen.enter("a")
+    seen.table.prove(known)
+    seen.enter("b")
+    assert seen.table.make_room()
+    assert seen.closed == [2]
+    assert seen.table.make_room()
+    assert seen.closed == [2, 1]
+    assert not seen.table.make_room()
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Connections come, send, prove to be known and leave in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = Watched()
+        self.entries: list[Entry] = []
+
+    @rule(address=st.sampled_from("abcdefgh"))
+    def enter(self, address: str) -> None:
+        entry = self.seen.enter(address)
+        assert entry.is_open, "whoever comes is let in"
+        self.entries.append(entry)
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data())
+    def prove(self, data: st.DataObject) -> None:
+        entry = data.draw(st.sampled_from(self.entries))
+        was_open = entry.is_open
+        self.seen.table.prove(entry)
+        assert entry.is_open == was_open
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data(), size=st.integers(0, 700))
+    def receive(self, data: st.DataObject, size: int) -> None:
+        self.seen.table.received(data.draw(st.sampled_from(self.entries)), size)
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        self.seen.table.leave(data.draw(st.sampled_from(self.entries)))
+
+    @invariant()
+    def within_limits(self) -> None:
+        opened = [entry for entry in self.entries if entry.is_open]
+        strangers = [entry for entry in opened if not entry.is_proven]
+        table = self.seen.table
+        assert len(table) == len(opened) <= SMALL.connections
+        assert table.unproven == len(strangers) <= SMALL.unproven
+        for address in "abcdefgh":
+            of_it = [entry for entry in strangers if entry.address == address]
+            assert len(of_it) <= SMALL.unproven_per_address
+        held = sum(entry.received_bytes for entry in strangers)
+        assert table.unproven_bytes == held <= SMALL.unproven_bytes
+
+    @invariant()
+    def each_that_gave_way_was_closed_once(self) -> None:
+        assert len(self.seen.cut) == len(self.seen.closed) == len(set(self.seen.closed))
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
