@@ -36,7 +36,7 @@ from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.reconnecting import Reconnecter
-from agent.engine.steps import StepSettings, Tools
+from agent.engine.tools import StepSettings, Tools
 from agent.errors import (
     AgentError,
     ConfigError,
@@ -189,6 +189,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 runtime=runtime,
                 claim_network=networks.claim,
                 release_network=networks.release,
+                network_alive=networks.is_alive,
                 ensure_image=lambda container, progress: images.ensure(
                     container, on_progress=progress
                 ),
@@ -205,9 +206,10 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         )
         networks.on_lost = engine.network_lost
         cleanup.push_async_callback(engine.flush)
-        live = await engine.restore()
-        await networks.start()
-        await networks.reconcile(live)
+        engine.on_listed = networks.reconcile
+        await engine.restore()
+        await networks.start(await engine.sandbox_holders())
+        engine.compare_networks(networks.networks(), networks.lost())
 
         sampler = Sampler(
             engine.targets, interval_s=settings.metrics_interval_s, cgroup_driver=info.cgroup_driver

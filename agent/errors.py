@@ -112,6 +112,10 @@ class NetworkFailure(AgentError):
     retryable = True
 
 
+class SandboxLost(NetworkFailure):
+    """The namespace that a container was to join is gone: its sandbox died."""
+
+
 class StateFailure(AgentError):
     """The local store cannot be read or written."""
 

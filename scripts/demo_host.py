@@ -187,7 +187,8 @@ def sweep() -> None:
             with contextlib.suppress(NotFound):
                 container.remove(force=True, v=True)
     _output("ip", "link", "delete", BRIDGE)
-    _output("nft", "delete", "table", "inet", TABLE)
+    for family in ("inet", "bridge"):
+        _output("nft", "delete", "table", family, TABLE)
     for rule in _output("iptables", "-w", "5", "-S", "DOCKER-USER").splitlines():
         if BRIDGE in rule:
             _output("iptables", "-w", "5", "-D", *shlex.split(rule)[1:])

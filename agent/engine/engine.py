@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import structs
 
-from agent.engine import admissible, inbox, planner, reports
+from agent.engine import admissible, holders, inbox, planner, reports
 from agent.engine.clock import Clock
 from agent.engine.forgetting import KIND, Forgetting
 from agent.engine.ports import picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
-from agent.engine.steps import Steps, StepSettings, Tools
+from agent.engine.steps import Steps
 from agent.engine.views import targets_of, task_facts, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError, StateFailure
@@ -35,17 +35,19 @@ from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
     from agent.engine.graph import Graph
+    from agent.engine.tools import StepSettings, Tools
     from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
-    from agent.model.task import TaskRecord
+    from agent.model.task import TaskNetwork, TaskRecord
     from agent.model.telemetry import TaskFacts
     from agent.model.views import RepairView, TaskView
     from agent.model.wire import Assignments, HeldTask
+    from agent.network.recovery import Holder
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
     from agent.state import Store
@@ -83,6 +85,9 @@ class Engine:
         """Called when a container has come up: there is something new to measure."""
         self.on_ended: Callable[[str], None] = lambda _arn: None
         """Called with a task's ARN when it has stopped: what was kept for it may go."""
+        self.on_listed: Callable[[list[str]], Awaitable[None]] = _nothing
+        """Called once, with all tasks of the host, when control has said what it wants of it: what
+        belongs to none of them may be removed. Called again while it raises an ``AgentError``."""
         self._store = store
         self._ledger = ledger
         self._tools = tools
@@ -98,6 +103,7 @@ class Engine:
             owner=steps.owner,
             steady=clock.steady,
             on_event=on_network_event,
+            on_cleared=lambda: self.on_listed(list(self._runners)),
         )
         self._forgetting = Forgetting(store, self._runners, clock.steady)
         self._group: asyncio.TaskGroup | None = None
@@ -121,7 +127,11 @@ class Engine:
                 graph = admissible.check(record.payload)
             except PayloadError:
                 graph = dict.fromkeys(record.containers, ())
-            self._add(record, graph)
+            runner = self._add(record, graph)
+            doubt_after_restart(record, runner.live)
+            if record.desired is DesiredStatus.RUNNING:
+                wait_s = self._settings.policy.confirmation_wait_s
+                runner.live.unconfirmed_until = self._clock.wall() + wait_s
             if record.admitted_at and not record.is_done:
                 self._ledger.restore(record.arn, needs_of(record.payload))
                 for protocol, ports in picked_ports(record):
@@ -133,12 +143,30 @@ class Engine:
         )
         return list(self._runners)
 
+    async def sandbox_holders(self) -> dict[str, Holder]:
+        """Return who has which sandbox, by its id in the engine, whatever the rows say.
+
+        Raises:
+            RuntimeFailure: the engine cannot list its containers.
+        """
+        return await holders.of_sandboxes(
+            self._runners, self._tools.runtime, self._step_settings.owner
+        )
+
+    def compare_networks(self, networks: Mapping[str, TaskNetwork], lost: Collection[str]) -> None:
+        """Tell restored tasks which networks they really have; to be called before ``run``.
+
+        Args:
+            networks: of every task that holds one.
+            lost: tasks whose sandbox is dead.
+        """
+        holders.compare(self._runners, networks, lost)
+
     async def run(self) -> None:
         """Run every task until cancelled; cancelling leaves all containers as they are."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for runner in self._runners.values():
-                doubt_after_restart(runner.record, runner.live)
                 self._launch(runner)
             self._started.set()
             group.create_task(self._watcher.run(), name="engine watch")
@@ -230,9 +258,8 @@ class Engine:
             await self._store.commit(batch)
             self._save_the_rest()
         self._forgetting.refused(refused)
-        for record, graph in fresh:
-            if record.arn not in self._runners:
-                self._launch(self._add(record, graph))
+        self._begin(fresh)
+        self._confirm(a.task_arn for a in assignments.tasks)
         if assignments.full:
             self._watcher.allow_removal()
         await asyncio.gather(*(runner.saved() for runner in changed))
@@ -255,6 +282,21 @@ class Engine:
         batch.put(KIND, record.arn, task.encode(record))
         _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
         return record, graph
+
+    def _begin(self, fresh: Iterable[tuple[TaskRecord, Graph]]) -> None:
+        for record, graph in fresh:
+            if record.arn in self._runners:
+                continue
+            runner = self._add(record, graph)
+            if self._watcher.may_have(record.arn):
+                # Its record was lost, and its containers are there: it is adopted.
+                doubt_after_restart(record, runner.live)
+            self._launch(runner)
+
+    def _confirm(self, arns: Iterable[str]) -> None:
+        for arn in arns:
+            if arn in self._runners:
+                self._runners[arn].confirm()
 
     def _adopt_listed(
         self, assignments: Assignments, control_id: str, instance: str
@@ -388,6 +430,7 @@ class Engine:
 
     def listed(self) -> None:
         """Take note that control has named everything it wants: leftovers may be removed."""
+        self._confirm(self._runners)
         self._watcher.allow_removal()
 
     def facts(self) -> list[TaskFacts]:
@@ -432,3 +475,7 @@ class Engine:
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 yield from targets_of(runner.record, runner.live)
+
+
+async def _nothing(_arns: list[str]) -> None:
+    """Stand in for what the daemon sets later."""

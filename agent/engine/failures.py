@@ -20,6 +20,7 @@ from agent.errors import (
     NetworkFailure,
     NoSuchContainer,
     PayloadError,
+    SandboxLost,
     StateFailure,
 )
 from agent.model import reasons
@@ -70,7 +71,12 @@ def apply(
         live.recheck.discard(step.key)
         observe.vanished(record.containers[step.key], live, now)
         return
-    if step.kind is StepKind.CLAIM_NETWORK:
+    if isinstance(error, SandboxLost):
+        live.retries.pop(step.key, None)
+        live.network_lost = live.network_lost or str(error)
+        live.recheck.add(step.key)
+        return
+    if step.kind in (StepKind.CLAIM_NETWORK, StepKind.RENEW_NETWORK):
         live.network_doubtful = True  # cleared by a release; the claim may be half made
     if step.kind is StepKind.PULL:
         pull_ended(record, live, step.key, now)

@@ -30,6 +30,7 @@ class StepKind(StrEnum):
 
     CLAIM_NETWORK = "claim network"
     RELEASE_NETWORK = "release network"
+    RENEW_NETWORK = "replace network"
     PREPARE = "prepare"
     PULL = "pull"
     CREATE = "create"
@@ -39,7 +40,7 @@ class StepKind(StrEnum):
     CLEAN = "clean up"
 
 
-DESTRUCTIVE = frozenset({StepKind.RELEASE_NETWORK, StepKind.CLEAN})
+DESTRUCTIVE = frozenset({StepKind.RELEASE_NETWORK, StepKind.RENEW_NETWORK, StepKind.CLEAN})
 """Steps that remove what a task's past could be found by: not before that is on the disk."""
 
 
@@ -83,6 +84,17 @@ class Live:
     """When the step in flight began, by key."""
     recheck: set[str] = field(default_factory=set)
     """Containers whose real state must be asked for."""
+    unseen: set[str] = field(default_factory=set)
+    """Those of them that the engine was not asked about since the agent came to know of them: the record
+    may be older than what control was told, so nothing is told of the task yet."""
+    joined: dict[str, str] = field(default_factory=dict)
+    """Engine id of the container whose network each container was seen in, where it is another's."""
+    unconfirmed_until: float = 0.0
+    """Until then a restored task, of which the engine has nothing, waits for control to say that it is
+    still wanted: the record may be an older copy, and the task may have run."""
+    network_lost: str = ""
+    """Why the task's sandbox is of no use any more; empty while it is, and without one."""
+    networks_replaced: int = 0
     restarting: set[str] = field(default_factory=set)
     """Stopped containers that their restart policy wants started again."""
     astray: dict[str, float] = field(default_factory=dict)
@@ -139,6 +151,8 @@ class Live:
         for name, failed in self.failed_pulls.items():
             if failed.next_at:
                 self.failed_pulls[name] = replace(failed, next_at=failed.next_at + by_s)
+        if self.unconfirmed_until:
+            self.unconfirmed_until += by_s
         for times in (self.since, self.waiting_since, self.pulling_since, self.astray):
             for key in times:
                 times[key] += by_s

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.engine.settle import mark_stopped, set_reason
 from agent.model import reasons
 from agent.model.status import ContainerStatus, Health
+from agent.runtime.protocol import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,10 @@ def state(
     record: TaskRecord, container: ContainerRecord, seen: ContainerState, live: Live, now: float
 ) -> None:
     """Apply what an inspect says of a container."""
+    live.unseen.discard(container.name)
+    sandbox = joined(seen.network_mode)
+    if sandbox:
+        live.joined[container.name] = sandbox
     created(container, seen.id, seen.created_at or now)
     if container.known is ContainerStatus.STOPPED:
         if seen.running:
@@ -131,6 +136,8 @@ def vanished(container: ContainerRecord, live: Live, now: float) -> None:
 
     One that was never made is simply still to be made; one that was is lost.
     """
+    live.unseen.discard(container.name)
+    live.joined.pop(container.name, None)
     live.restarting.discard(container.name)
     live.astray.pop(container.name, None)
     if container.known is ContainerStatus.STOPPED:

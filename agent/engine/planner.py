@@ -34,6 +34,8 @@ class Policy:
     pull_before_dependencies: bool = False
     """``ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT``."""
     cleanup_wait_s: float = 3 * 3600.0
+    confirmation_wait_s: float = 60.0
+    """How long a restored task, of which the engine has nothing, waits for a word of control."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,11 @@ def _doing(kind: StepKind, key: str) -> str:
 
 def _is_admitted(record: TaskRecord) -> bool:
     """A container that exists proves an admission that a crash has lost."""
-    return bool(record.admitted_at) or any(c.runtime_id for c in record.containers.values())
+    return bool(record.admitted_at) or any(_exists(c) for c in record.containers.values())
+
+
+def _exists(container: ContainerRecord) -> bool:
+    return bool(container.runtime_id)
 
 
 def plan(record: TaskRecord, graph: Graph, live: Live, now: float, policy: Policy) -> Plan:
@@ -67,6 +73,10 @@ def plan(record: TaskRecord, graph: Graph, live: Live, now: float, policy: Polic
         draft.stop()
     elif not _is_admitted(record):
         draft.await_admission()
+    elif live.unconfirmed_until > now and not any(_exists(c) for c in record.containers.values()):
+        draft.await_confirmation()
+    elif live.network_lost:
+        draft.replace_network()
     else:
         draft.launch()
     return draft.finish()
@@ -106,6 +116,28 @@ class _Draft:
         """Only look at what may exist; why the task waits is asked of the ledger by who wants it."""
         for name in sorted(self.live.recheck):
             self.step(StepKind.INSPECT, name)
+
+    def await_confirmation(self) -> None:
+        """Only look at what may exist, until control has said that the task is still wanted."""
+        self.await_admission()
+        until = self.live.unconfirmed_until
+        self.wakes.append(until)
+        what = "control to say that it is still wanted, since the agent was restarted"
+        self.waits.append(Wait(what=what, since=self._since("@confirmation"), next_try=until))
+
+    def replace_network(self) -> None:
+        """Take another sandbox once it is certain that no container has run in the one that is lost."""
+        unclear = False
+        for container in self.record.containers.values():
+            step = self.live.inflight.get(container.name)
+            if step is not None:
+                unclear = unclear or step.kind is not StepKind.PULL
+                self.waits.append(self._in_flight(step))
+            elif container.name in self.live.recheck:
+                unclear = True
+                self.step(StepKind.INSPECT, container.name)
+        if not unclear:
+            self.step(StepKind.RENEW_NETWORK, NETWORK)
 
     def launch(self) -> None:
         if self.record.payload.mode is NetworkMode.AWSVPC and self.record.network is None:

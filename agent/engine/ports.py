@@ -93,6 +93,27 @@ def _host_ports_of(key: str, mapping: PortMapping, picked: Mapping[str, list[int
     return [mapping.host_port]
 
 
+def published(container: Container, bindings: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """Return the ports that the agent picked for a container, as the engine was asked for them.
+
+    Args:
+        container: the container's part of the payload.
+        bindings: host ports by ``port/protocol``, in the order of the mappings.
+
+    A mapping that the engine knows nothing of is left out.
+    """
+    left = {port: list(numbers) for port, numbers in bindings.items()}
+    picked: dict[str, list[int]] = {}
+    for key, mapping in keyed_mappings(container):
+        wanted = [f"{port}/{mapping.protocol or 'tcp'}" for port in container_ports(mapping)]
+        if not all(left.get(port) for port in wanted):
+            continue
+        hosts = [left[port].pop(0) for port in wanted]
+        if needs_pick(mapping):
+            picked[key] = hosts
+    return picked
+
+
 def port_bindings(
     container: Container, picked: Mapping[str, list[int]]
 ) -> dict[str, list[dict[str, str]]]:

@@ -23,7 +23,7 @@ import structlog
 
 from agent.engine import failures, observe, planner
 from agent.engine.clock import Clock, ClockWatch
-from agent.engine.live import DESTRUCTIVE, Live, Step, StepKind
+from agent.engine.live import DESTRUCTIVE, NETWORK, Live, Step, StepKind
 from agent.engine.saving import Saving
 from agent.engine.settle import settle
 from agent.engine.transitions import Transitions
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from agent.engine.graph import Graph
     from agent.engine.planner import Plan
     from agent.engine.saving import Saver
-    from agent.engine.steps import Outcome, RecordWriter, Steps
+    from agent.engine.steps import Steps
+    from agent.engine.tools import Outcome, RecordWriter
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
     from agent.model.status import Health
@@ -165,15 +166,30 @@ class Runner:
         self.post(message)
 
     def network_lost(self, reason: str) -> None:
-        """The task's sandbox died, or its link is lost: its containers have no network any more."""
+        """The task's sandbox is of no use any more: what runs in it has no network.
+
+        A task that has started nothing takes another one.
+        """
 
         def message(_now: float) -> None:
-            if not self.record.network_held:
+            if not self.record.network_held and NETWORK not in self.live.inflight:
                 return
-            self.record.reason = self.record.reason or reasons.named(reasons.NETWORKING, reason)
-            self.record.desired = DesiredStatus.STOPPED
+            self.live.network_lost = reason
+            containers = self.record.containers.values()
+            self.live.recheck.update(
+                c.name for c in containers if c.known is ContainerStatus.CREATED
+            )
 
         self.post(message)
+
+    def confirm(self) -> None:
+        """Control has said that it still wants the task."""
+
+        def message(_now: float) -> None:
+            self.live.unconfirmed_until = 0.0
+
+        if self.live.unconfirmed_until:
+            self.post(message)
 
     async def saved(self) -> None:
         """Return when everything posted so far has been applied and is durable.
@@ -355,6 +371,8 @@ def doubt_after_restart(record: TaskRecord, live: Live) -> None:
 
     Saving is lazy: the newest facts, an admission and the claim of a network included, may be lost.
     """
-    live.recheck.update(existing_containers(record))
+    existing = existing_containers(record)
+    live.recheck.update(existing)
+    live.unseen.update(existing)
     awsvpc = record.payload.mode is NetworkMode.AWSVPC
     live.network_doubtful = awsvpc and record.network is None and not record.cleaned_at

@@ -72,7 +72,11 @@ class Saving:
 
     @property
     def is_reported(self) -> bool:
-        """Whether everything that control must hear of is in the outbox."""
+        """Whether everything that control must hear of is in the outbox.
+
+        Not while the engine was not asked what became of the task: what is known of it may be older
+        than what control was told, and no status goes back.
+        """
         return reports.signature(self._record, self._live) == self._reported
 
     @property
@@ -111,7 +115,11 @@ class Saving:
 
     def unreported(self, now: float) -> TaskChange | None:
         """Return the report that no transaction has carried yet, or None when there is none."""
-        return None if self.is_reported else reports.change_of(self._record, self._live, now)
+        return (
+            None
+            if self.is_reported or self._live.unseen
+            else reports.change_of(self._record, self._live, now)
+        )
 
     async def save_if_due(self, now: float, *, all_of_it: bool = False) -> None:
         """Save what must not wait any longer; ``all_of_it`` saves whatever there is to save.
@@ -119,7 +127,8 @@ class Saving:
         A failure is logged and tried again; ``is_saved`` tells. ``now`` is wall time.
         """
         signature = reports.signature(self._record, self._live)
-        urgent = signature.urgent != self._reported.urgent
+        may_tell = not self._live.unseen
+        urgent = may_tell and signature.urgent != self._reported.urgent
         steady = self._clock.steady()
         stale = self._after is not None and steady >= self._after
         due = urgent or self._at_once or stale or (all_of_it and not self.is_saved)
@@ -131,7 +140,8 @@ class Saving:
         except StateFailure as error:
             self._failed(error, steady, now)
             return
-        self._reported = signature
+        if may_tell:
+            self._reported = signature
         self._at_once = False
         self._after = None
         self._failures = 0

@@ -23,9 +23,14 @@ if TYPE_CHECKING:
     from agent.model.task import ContainerRecord, TaskRecord
 
 
+NETWORKS_REPLACED = 4
+"""A task whose sandboxes die this often, before it has started anything, fails: the host is at fault."""
+
+
 def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
     """Draw every conclusion that follows from what is known; repeated calls change nothing more."""
     live.mark(_awaited(record), now)
+    _compare_networks(record, live)
     _stop_when_essential_stopped(record, now)
     if not is_stopping(record):
         _fail_unreachable(record, graph, live, now)
@@ -54,6 +59,49 @@ def _awaited(record: TaskRecord) -> Iterator[float]:
 def is_stopping(record: TaskRecord) -> bool:
     """Tell whether the task is to stop or has stopped."""
     return record.desired is DesiredStatus.STOPPED
+
+
+def _compare_networks(record: TaskRecord, live: Live) -> None:
+    """Draw the conclusions of a sandbox that is lost, and of containers that are in another one.
+
+    A task that has started nothing takes another sandbox; one that has cannot, since containers stay
+    in the network that they were made in.
+    """
+    has_run = any(
+        c.started_at or c.known is ContainerStatus.RUNNING for c in record.containers.values()
+    )
+    if record.is_done:
+        return
+    if live.network_lost:
+        if has_run or is_stopping(record) or live.networks_replaced >= NETWORKS_REPLACED:
+            _stop_without_network(record, live.network_lost)
+        return
+    if record.network is None or not record.network_held or is_stopping(record):
+        return
+    for name, sandbox in list(live.joined.items()):
+        container = record.containers[name]
+        if sandbox == record.network.sandbox_id:
+            continue
+        if container.known is ContainerStatus.RUNNING:
+            _stop_without_network(
+                record,
+                f"container {name} is in the network of sandbox {sandbox[:12]}, its task's is "
+                f"{record.network.sandbox_id[:12]}",
+            )
+        elif container.known is ContainerStatus.CREATED and name not in live.inflight:
+            forget_creation(container, live)
+
+
+def _stop_without_network(record: TaskRecord, why: str) -> None:
+    record.reason = record.reason or reasons.named(reasons.NETWORKING, why)
+    record.desired = DesiredStatus.STOPPED
+
+
+def forget_creation(container: ContainerRecord, live: Live) -> None:
+    """Have a container made again that never ran: the one there is belongs to a lost network."""
+    container.known = ContainerStatus.PULLED
+    container.runtime_id = ""
+    live.joined.pop(container.name, None)
 
 
 def _stop_when_essential_stopped(record: TaskRecord, now: float) -> None:

@@ -9,9 +9,7 @@ raised as an ``AgentError`` and judged by ``failures``.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,6 +17,7 @@ from agent.engine import container_body, joining, observe, ports
 from agent.engine.container_body import Surroundings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.live import FailedPull, Live, Step, StepKind
+from agent.engine.network_steps import NetworkSteps
 from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
 from agent.engine.settle import pull_ended
@@ -34,67 +33,15 @@ from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from agent.engine.reconnecting import Reconnecter
+    from agent.engine.tools import Outcome, RecordWriter, StepSettings, Tools
     from agent.images import Progress
     from agent.model.payload import Container
-    from agent.model.task import ContainerRecord, TaskNetwork, TaskRecord
-    from agent.network.resolv_files import ResolvFiles
-    from agent.runtime.protocol import ContainerEngine, ContainerState
+    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.runtime.protocol import ContainerState
 
 _log = structlog.get_logger()
-
-Outcome = Callable[[float], None]
-"""Writes what a step achieved into the record; called with the time, on the runner's turn."""
-
-
-class RecordWriter(Protocol):
-    """Who alone changes the record of a task: its runner."""
-
-    def post(self, message: Outcome) -> None:
-        """Have something written into the record on the runner's turn; returns at once."""
-
-    async def saved(self) -> None:
-        """Return when everything posted so far is durable; raises ``StateFailure``."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepSettings:
-    """Settings that change how steps are done. Seconds."""
-
-    cluster: str
-    owner: str
-    stop_timeout_s: int = 30
-    create_limit_s: float = 240.0
-    start_limit_s: float = 180.0
-    privileged_allowed: bool = True
-
-
-class PortPicker(Protocol):
-    """Dynamic host ports; ``protocol`` is ``tcp`` or ``udp``."""
-
-    def pick(self, protocol: str, count: int = 1) -> list[int]:
-        """Return that many free ports in a row and hold them; raises ``PayloadError``."""
-
-    def hold(self, protocol: str, ports: Iterable[int]) -> None:
-        """Hold ports that were picked in an earlier life of this process."""
-
-    def release(self, protocol: str, ports: Iterable[int]) -> None:
-        """Give ports back; free ones are ignored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What steps work with; functions where one is all that is needed."""
-
-    runtime: ContainerEngine
-    claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
-    release_network: Callable[[str], Awaitable[None]]
-    ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
-    ports: PortPicker
-    resolv_files: ResolvFiles
-    reconnecter: Reconnecter
 
 
 class Steps:
@@ -114,9 +61,11 @@ class Steps:
         self._settings = settings
         self._access = HostAccess(runtime=tools.runtime, owner=settings.owner)
         self._writer = writer
+        self._network = NetworkSteps(record, live, tools, writer)
         self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {
-            StepKind.CLAIM_NETWORK: self._claim_network,
-            StepKind.RELEASE_NETWORK: self._release_network,
+            StepKind.CLAIM_NETWORK: self._network.claim,
+            StepKind.RELEASE_NETWORK: self._network.release,
+            StepKind.RENEW_NETWORK: self._network.renew,
             StepKind.PREPARE: self._prepare,
             StepKind.PULL: self._pull,
             StepKind.CREATE: self._create,
@@ -131,34 +80,6 @@ class Steps:
         return await self._methods[step.kind](step.key)
 
     # -- the task's surroundings ------------------------------------------------------------------
-
-    async def _claim_network(self, _key: str) -> Outcome:
-        payload = self._record.payload
-        attachment_id = next(
-            (
-                a.attachment_arn.rsplit("/", 1)[-1]
-                for a in payload.attachments
-                if a.attachment_type == "ElasticNetworkInterface"
-            ),
-            "",
-        )
-        network = await self._tools.claim_network(self._record.arn, attachment_id)
-
-        def outcome(_now: float) -> None:
-            self._record.network = network
-            self._record.network_held = True
-
-        return outcome
-
-    async def _release_network(self, _key: str) -> Outcome:
-        self._live.release_tried = True  # a host that cannot let go must not hold the report back
-        await self._tools.release_network(self._record.arn)
-
-        def outcome(_now: float) -> None:
-            self._record.network_held = False
-            self._live.network_doubtful = False
-
-        return outcome
 
     async def _prepare(self, key: str) -> Outcome:
         preparation = preparations.of_step(key)
@@ -214,9 +135,13 @@ class Steps:
         engine_name = container_body.engine_name(record.payload, name)
         container = record.containers[name]
         try:
-            runtime_id = await self._make(definition, engine_name, body)
+            runtime_id = await self._network.within(self._make(definition, engine_name, body))
         except NameConflict:
-            return self._see(name, await self._adopt(engine_name))
+            seen = await self._adopt(engine_name)
+            if not self._network.is_of_lost_one(seen):
+                return self._see(name, seen)
+            await self._tools.runtime.remove_container(seen.id, force=True)
+            runtime_id = await self._network.within(self._make(definition, engine_name, body))
 
         def outcome(now: float) -> None:
             container.engine_name = engine_name
@@ -275,18 +200,23 @@ class Steps:
     async def _adopt(self, engine_name: str) -> ContainerState:
         """Take over the container that an earlier life of this agent made under this name."""
         seen = await self._tools.runtime.inspect_container(engine_name)
-        owner = seen.labels.get(LABEL_OWNER)
-        if seen.labels.get(LABEL_TASK) != self._record.arn or owner != self._settings.owner:
+        if not self._is_ours(seen):
             text = f"the container name {engine_name} is taken by a container of somebody else"
             raise EngineRefused(text, operation="created")
         return seen
+
+    def _is_ours(self, seen: ContainerState) -> bool:
+        owner = seen.labels.get(LABEL_OWNER)
+        return seen.labels.get(LABEL_TASK) == self._record.arn and owner == self._settings.owner
 
     async def _start(self, name: str) -> Outcome:
         container = self._record.containers[name]
         if name in self._live.restarting:
             await self._own_resolv_conf(self._definition(name))  # somebody may have removed it
-        await self._tools.runtime.start_container(
-            container.runtime_id, limit_s=self._settings.start_limit_s
+        await self._network.within(
+            self._tools.runtime.start_container(
+                container.runtime_id, limit_s=self._settings.start_limit_s
+            )
         )
 
         def outcome(now: float) -> None:
@@ -329,6 +259,8 @@ class Steps:
         except BaseException:
             live.recheck.add(name)
             raise
+        if not container.runtime_id and not self._is_ours(seen):
+            return lambda now: observe.vanished(container, live, now)  # its name is somebody else's
         return self._cut_off(name, seen, lost) if lost else self._see(name, seen)
 
     def _is_cut_off(self, container: ContainerRecord, seen: ContainerState) -> bool:
@@ -355,11 +287,30 @@ class Steps:
 
         def outcome(now: float) -> None:
             container.engine_name = seen.name
+            moved = self._take_ports(name, seen)
             observe.state(record, container, seen, self._live, now)
-            if container.known is ContainerStatus.RUNNING and not container.bindings:
+            if container.known is ContainerStatus.RUNNING and (moved or not container.bindings):
                 self._show_ports(name)
 
         return outcome
+
+    def _take_ports(self, name: str, seen: ContainerState) -> bool:
+        """Believe the engine about the ports that were picked; tell whether the record was wrong."""
+        record = self._record
+        if record.payload.mode is not NetworkMode.BRIDGE:
+            return False
+        known, definition = record.host_ports, self._definition(name)
+        wrong = {
+            key: hosts
+            for key, hosts in ports.published(definition, seen.port_bindings).items()
+            if known.get(key) != hosts
+        }
+        for key, hosts in wrong.items():
+            protocol = key.rsplit("/", 1)[-1]
+            self._tools.ports.release(protocol, known.get(key, ()))
+            self._tools.ports.hold(protocol, hosts)
+            known[key] = hosts
+        return bool(wrong)
 
     def _show_ports(self, name: str) -> None:
         record = self._record

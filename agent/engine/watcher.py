@@ -16,7 +16,7 @@ import structlog
 
 from agent.engine import graph as dependency_graph
 from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
-from agent.errors import RuntimeFailure
+from agent.errors import AgentError, RuntimeFailure
 from agent.model.status import ContainerStatus
 
 if TYPE_CHECKING:
@@ -59,7 +59,19 @@ class Watcher:
         owner: str,
         steady: Callable[[], float],
         on_event: Callable[[EngineEvent], Awaitable[None]] | None,
+        on_cleared: Callable[[], Awaitable[None]],
     ) -> None:
+        """Watch nothing before ``run``.
+
+        Args:
+            runtime: the container engine.
+            runners: who is told.
+            owner: which containers are ours.
+            steady: seconds that never step.
+            on_event: told of every event.
+            on_cleared: called once, when control has said what it wants and the leftovers are gone;
+                what it raises as an ``AgentError`` has it called again at the next comparison.
+        """
         self.engine_up = False
         self._up_since = 0.0
         """When it was first seen to answer again, by the steady clock; holds while it is up."""
@@ -74,6 +86,10 @@ class Watcher:
         self._some_disconnected = asyncio.Event()
         self._wanted_known = False
         """True once control has sent everything that it wants of this host."""
+        self._unknown: set[str] | None = None
+        """Tasks without a record of which the engine has containers; None before that was looked at."""
+        self._on_cleared = on_cleared
+        self._cleared = False
 
     async def run(self) -> None:
         """Follow, compare and ping until cancelled."""
@@ -88,6 +104,10 @@ class Watcher:
         if not self._wanted_known:
             self._wanted_known = True
             self._look_again.set()
+
+    def may_have(self, arn: str) -> bool:
+        """Tell whether the engine may have containers of a task that has no record yet."""
+        return self._unknown is None or arn in self._unknown
 
     async def _follow_events(self) -> None:
         async for event in self._runtime.events():
@@ -149,8 +169,8 @@ class Watcher:
             try:
                 await self._compare()
                 wait_s = RELIST_S
-            except RuntimeFailure as error:
-                _log.warning("containers not listed, trying again soon", error=str(error))
+            except AgentError as error:
+                _log.warning("host not compared, trying again soon", error=str(error))
                 wait_s = COMPARE_RETRY_S
 
     async def _compare(self) -> None:
@@ -165,8 +185,12 @@ class Watcher:
                 is_cut_off = bool(summary and summary.cut_off_from and _is_to_run(container))
                 if is_cut_off or _differs(runner, container, summary.state if summary else ""):
                     runner.recheck(container.name)
+        self._unknown = {arn for arn, _ in seen}
         if self._wanted_known:
             await self._remove_leftovers(seen)
+            if not self._cleared:
+                await self._on_cleared()
+                self._cleared = True
 
     async def _remove_leftovers(self, left: dict[tuple[str, str], ContainerSummary]) -> None:
         """Remove containers of ours that belong to no task.

@@ -1,7 +1,8 @@
 """Task, container, attachment and health statuses, with their order and their names on the wire.
 
 Source of the rules: Amazon ECS agent 1.105.1, behaviour of ``api/task/status`` and
-``api/container/status``. Comparisons use the order; a status only moves forward.
+``api/container/status``. Comparisons use the order; a status only moves forward, but for
+a container that is made again before it ran (``engine.settle.forget_creation``).
 
 ::
 

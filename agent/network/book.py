@@ -12,6 +12,8 @@ from agent.network import lease as leases
 from agent.state.batch import Batch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.model.task import TaskNetwork
     from agent.network.lease import Lease
     from agent.network.recovery import Findings
@@ -31,6 +33,8 @@ class Book:
         """Addresses whose pause process ended by itself."""
         self.leaving: set[str] = set()
         """Addresses whose sandbox is being removed, or was removed in part."""
+        self.unclear: set[str] = set()
+        """Addresses of sandboxes that are nobody's, as far as is known, and stay until that is sure."""
         self.scrap: dict[str, Lease] = {}
         """Sandboxes that nobody can use and that are still to be removed."""
 
@@ -50,7 +54,21 @@ class Book:
         for lease in (*found.kept, *found.lost):
             self.by_task[lease.task_arn] = lease.ipv4
         self.dead.update(lease.ipv4 for lease in found.lost)
-        self.scrap.update((lease.ipv4, lease) for lease in found.dropped)
+        self.unclear.update(lease.ipv4 for lease in found.dropped)
+
+    async def correct(self, rows: Iterable[Lease], void: Iterable[str]) -> None:
+        """Write down rows as they should be, and remove those that are void; memory is right already.
+
+        Raises:
+            StateFailure: nothing was written; the next start corrects them again.
+        """
+        batch = Batch()
+        for lease in rows:
+            batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
+        for ipv4 in void:
+            batch.delete(leases.KIND, ipv4)
+        if len(batch):
+            await self._store.commit(batch)
 
     async def write(self, lease: Lease, cursor: str) -> None:
         """Make a row durable, and the cursor with it.
@@ -78,6 +96,7 @@ class Book:
         self.leases.pop(lease.ipv4, None)
         self.leaving.discard(lease.ipv4)
         self.dead.discard(lease.ipv4)
+        self.unclear.discard(lease.ipv4)
         if self.by_task.get(lease.task_arn) == lease.ipv4:
             del self.by_task[lease.task_arn]
 
@@ -99,5 +118,6 @@ class Book:
             ipv4 in self.leases
             and ipv4 not in self.leaving
             and ipv4 not in self.dead
+            and ipv4 not in self.unclear
             and ipv4 not in self.scrap
         )

@@ -2,7 +2,8 @@
 
 The kernel carries out a netlink request inside ``sendmsg``: removing a link holds the caller for
 15 ms and more. So the socket lives on an event loop in a thread of its own, and the daemon's loop
-never waits for the kernel. ``pyroute2`` is imported in this module and in ``links`` only.
+never waits for the kernel. ``pyroute2`` is imported in this module, ``links``
+and ``interior`` only.
 """
 
 from __future__ import annotations

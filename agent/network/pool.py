@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -28,20 +29,23 @@ from agent.network.engine_rules import EngineRules
 from agent.network.firewall import Firewall
 from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
+from agent.network.leftovers import Leftovers
 from agent.network.links import HostLinks
 from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
 from agent.network.news import EVERYTHING, Ours, Part
 from agent.network.sandbox import SANDBOX_LABEL, NameTaken, Sandboxes
+from agent.network.survey import Survey
 from agent.network.warm import WarmPool
 from agent.network.watch import HostWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Coroutine
+    from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
     from agent.network.lease import Lease
+    from agent.network.recovery import Holder
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
     from agent.state.store import Store
@@ -102,6 +106,8 @@ class TaskNetworks:
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep: asyncio.Task[None] | None = None
+        self._not_serving: set[str] = set()
+        """Addresses of sandboxes whose namespace lacks something."""
         self._guard = Guard(self._look, interval_s=settings.check_interval_s)
         self._host_watch = HostWatch(self._ours, self._guard.suspect)
         self._started = False
@@ -135,10 +141,20 @@ class TaskNetworks:
         """Return the ARNs of tasks whose sandbox died and that have not released it."""
         return self._book.lost()
 
-    async def start(self) -> None:
+    async def is_alive(self, task_arn: str) -> bool:
+        """Tell whether the sandbox that a task holds is one that a container can join."""
+        lease = self._book.leases.get(self._book.by_task.get(task_arn, ""))
+        if lease is None or not self._book.is_in_use(lease.ipv4):
+            return False
+        return bool(await self._block(_living, [lease]))
+
+    async def start(self, holders: Mapping[str, Holder] | None = None) -> None:
         """Take over what an earlier process left, and make bridge and rules. Once.
 
-        Claimed sandboxes that are alive are not touched.
+        Sandboxes that are alive are not touched, and nothing is removed: see ``reconcile``.
+
+        Args:
+            holders: who has which sandbox, by its engine id, whatever the rows say.
 
         Raises:
             NetworkFailure: the pool clashes with a network of the host, or the kernel refused.
@@ -168,29 +184,45 @@ class TaskNetworks:
             files=self._files,
         )
         self._mender = LinkMender(
-            self._sandboxes.reattach, is_in_use=self._book.is_in_use, give_up=self._ended
+            self._reattach, is_in_use=self._book.is_in_use, give_up=self._ended
         )
         await self._host.check_pool()
         self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
-        await self._take_over(await self._find(rows))
+        self._survey = Survey(
+            engine=self._engine,
+            lane=self._lane,
+            pool=self._addresses,
+            files=self._files,
+        )
+        self._leftovers = Leftovers(
+            self._addresses,
+            remove_container=partial(self._engine.remove_container, force=True),
+            remove_link=self._host.detach,
+            complain=_complain_of_leftover,
+        )
+        await self._take_over(rows, holders or {})
         self._host_watch.start()
         self._started = True
 
-    async def _find(self, rows: list[Lease]) -> recovery.Findings:
+    async def _take_over(self, rows: list[Lease], holders: Mapping[str, Holder]) -> None:
         containers = await self._engine.list_containers(
             labels={SANDBOX_LABEL: self._settings.owner}
         )
-        return recovery.match(
-            rows,
-            containers,
-            alive=await self._block(_living, rows),
+        alive = await self._block(_living, rows)
+        seen = recovery.Seen(
+            containers=containers,
+            alive=alive,
             ports=await self._block(self._host.ports),
             links=await self._links.links(),
-            pool=self._addresses.network,
+            surveyed=await self._survey.without_fitting_row(containers, rows, alive),
         )
-
-    async def _take_over(self, found: recovery.Findings) -> None:
+        found = recovery.match(rows, seen, holders, self._addresses.network)
         self._book.take_over(found)
+        self._leftovers.take(found, containers)
+        try:
+            await self._book.correct(found.changed, found.void)
+        except StateFailure as error:
+            _log.warning("rows of sandboxes not corrected", error=str(error))
         for ipv4 in self._book.leases:
             self._addresses.hold(ipv4)
         await self._host.ensure(self._book.in_use(), self._sandboxes.mtu)
@@ -198,32 +230,31 @@ class TaskNetworks:
             self._begin_watch(lease)
         for lease in found.ready:
             self._warm.offer(lease)
-        await self._clear(found)
         if await self._put_right():
             self.look_again()  # one link that cannot be made keeps no other task waiting
         _log.info(
             "task networks ready", kept=len(found.kept), warm=len(found.ready),
-            lost=len(found.lost), removed=len(found.dropped) + len(found.stray_containers),
+            lost=len(found.lost), recognized=len(found.changed), unclear=len(self._leftovers),
         )  # fmt: skip
-
-    async def _clear(self, found: recovery.Findings) -> None:
-        """Remove what belongs to nobody; what cannot be removed now is found at the next start."""
-        await _settle(
-            "left-over not removed",
-            [
-                *((name, self._links.delete(name)) for name in found.stray_links),
-                *(
-                    (container_id, self._engine.remove_container(container_id, force=True))
-                    for container_id in found.stray_containers
-                ),
-            ],
-        )
 
     async def run(self) -> None:
         """Keep the pool filled and the host's part in shape until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._warm.refill(), name="refill-sandboxes")
             group.create_task(self._guard.run(), name="guard-network")
+            group.create_task(self._compare(), name="compare-networks")
+
+    async def _compare(self) -> None:
+        """Look into the namespaces of what was taken over; what lacks something is made anew."""
+        for lease in await self._survey.not_serving(self._book.in_use()):
+            _log.warning("network of a sandbox is not as it should be", ipv4=lease.ipv4)
+            self._not_serving.add(lease.ipv4)
+        if self._not_serving:
+            self._guard.suspect(Part.PORTS)
+
+    async def _reattach(self, lease: Lease) -> None:
+        await self._sandboxes.reattach(lease)
+        self._not_serving.discard(lease.ipv4)
 
     def _ours(self) -> Ours:
         """Return what news from the kernel are compared with."""
@@ -256,6 +287,7 @@ class TaskNetworks:
             await asyncio.wait([leaving])
         held = self._book.by_task.get(task_arn)
         if held is not None:
+            await self._name_attachment(held, attachment_id)
             return self._answer(held)
         flight = self._claims.get(task_arn)
         if flight is None:
@@ -263,6 +295,13 @@ class TaskNetworks:
             self._claims[task_arn] = flight
             flight.add_done_callback(lambda _: self._claims.pop(task_arn, None))
         return await asyncio.shield(flight)
+
+    async def _name_attachment(self, ipv4: str, attachment_id: str) -> None:
+        """Complete a row that was made anew: what control calls the interface, only its order tells."""
+        lease = self._book.leases[ipv4]
+        if attachment_id and not lease.attachment_id:
+            named = lease.claimed(lease.task_arn, attachment_id, lease.claimed_at)
+            await self._book.write(named, self._addresses.cursor)
 
     async def _claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         with self._warm.launch():
@@ -313,10 +352,17 @@ class TaskNetworks:
     async def reconcile(self, live_task_arns: Collection[str]) -> None:
         """Release what is held for tasks that are not in this list.
 
-        What cannot be released is logged; the next call tries again.
+        What belongs to nobody is removed as well. To be called once control has said what it wants:
+        before, a task may be there of which nothing is known. What cannot be released is logged; the
+        next call tries again.
         """
+        # Named now: a task that comes while something is removed is not in the list.
         live = frozenset(live_task_arns)
         gone = [arn for arn in self._book.by_task if arn not in live]
+        for lease in await self._leftovers.clear(self._book.leases):
+            self._book.unclear.discard(lease.ipv4)
+            self._book.scrap[lease.ipv4] = lease
+        await self._empty_scrap()
         await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
 
     async def reassert(self) -> None:
@@ -354,7 +400,10 @@ class TaskNetworks:
         found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
         if parts & Part.RULES:
             found += await self._engine_rules.look()
-        mended, failing = await self._mender.mend(gone)
+        lacking = [
+            self._book.leases[ipv4] for ipv4 in self._not_serving if ipv4 in self._book.leases
+        ]
+        mended, failing = await self._mender.mend([*gone, *lacking])
         return Looked([*found, *mended], failing)
 
     async def remove_host_objects(self) -> None:
@@ -367,6 +416,11 @@ class TaskNetworks:
         """
         if not self._started:
             raise NetworkFailure("which tasks hold a network is not known yet; start it first")
+        if len(self._leftovers):
+            raise NetworkFailure(
+                f"{len(self._leftovers)} objects of task networks may belong to tasks that control "
+                "has not named yet"
+            )
         if self._book.by_task or self._claims:
             raise NetworkFailure(
                 f"{len(self._book.by_task) or len(self._claims)} tasks still hold a network; stop them"
@@ -478,6 +532,10 @@ class TaskNetworks:
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+
+def _complain_of_leftover(what: str, error: str) -> None:
+    _log.warning("left-over not removed", what=what, error=error)
 
 
 def _living(rows: Collection[Lease]) -> frozenset[str]:

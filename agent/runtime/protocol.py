@@ -58,6 +58,10 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     health: Health = Health.UNKNOWN
     image_id: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    """As it was made: ``bridge``, ``host``, ``none``, ``container:`` and an engine id, a network's name."""
+    port_bindings: dict[str, list[int]] = field(default_factory=dict)
+    """Host ports that were asked for, by ``port/protocol`` of the container, in order."""
     cut_off_from: str = ""
     """The network that it was made for and is not in, because somebody disconnected it."""
 
@@ -69,8 +73,16 @@ class ContainerSummary(Struct, frozen=True, kw_only=True):
     name: str
     state: str
     labels: dict[str, str] = field(default_factory=dict)
+    network_mode: str = ""
+    """As in ``ContainerState``."""
     cut_off_from: str = ""
     """As in ``ContainerState``; also set where a container was made without any network."""
+
+
+def joined(network_mode: str) -> str:
+    """Return the engine id of the container whose network another one has joined; empty for none."""
+    kind, _, other = network_mode.partition(":")
+    return other if kind == "container" else ""
 
 
 class ImageInfo(Struct, frozen=True, kw_only=True):

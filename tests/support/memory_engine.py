@@ -58,6 +58,14 @@ class Box:
     def labels(self) -> dict[str, str]:
         return dict(self.body.get("Labels") or {})
 
+    @property
+    def host_config(self) -> dict[str, Any]:
+        return dict(self.body.get("HostConfig") or {})
+
+    @property
+    def network_mode(self) -> str:
+        return str(self.host_config.get("NetworkMode", ""))
+
 
 @dataclass
 class Fault:
@@ -264,6 +272,11 @@ class MemoryEngine:
                 finished_at=box.finished_at,
                 health=box.health,
                 labels=box.labels,
+                network_mode=box.network_mode,
+                port_bindings={
+                    port: [int(each["HostPort"]) for each in bindings]
+                    for port, bindings in (box.host_config.get("PortBindings") or {}).items()
+                },
                 cut_off_from=box.cut_off_from,
             )
 
@@ -293,6 +306,7 @@ class MemoryEngine:
                     name=box.name,
                     state=box.status,
                     labels=box.labels,
+                    network_mode=box.network_mode,
                     cut_off_from=box.cut_off_from,
                 )
                 for box in self.boxes.values()

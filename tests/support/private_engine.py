@@ -1,4 +1,4 @@
-"""A Docker Engine of a test's own, with live-restore, that the test may stop and start at will."""
+"""A Docker Engine of a test's own, with or without live-restore, that the test may stop and start at will."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import docker
 
 from tests.support import images
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START_LIMIT_S = 60.0
 BRIDGE = "ecs-private0"
@@ -24,6 +28,8 @@ class PrivateEngine:
     """One dockerd beside the machine's own: its own bridge and no rules, so that neither is disturbed."""
 
     directory: Path
+    live_restore: bool = True
+    """Containers outlive the engine's restart; without it, its stop stops them all."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -49,7 +55,7 @@ class PrivateEngine:
                     f"--bridge={BRIDGE}",
                     "--iptables=false",
                     "--ip6tables=false",
-                    "--live-restore",
+                    *(["--live-restore"] if self.live_restore else []),
                 ],
                 stdout=log,
                 stderr=log,
@@ -76,6 +82,16 @@ class PrivateEngine:
             self.process.kill()
             self.process.wait()
             self.process = None
+
+    @contextlib.contextmanager
+    def stalled(self) -> Iterator[None]:
+        """Have it answer nobody for a while, as an engine that hangs."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def busybox(self) -> str:
         """Return the reference of a busybox image inside it."""

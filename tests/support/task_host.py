@@ -13,7 +13,7 @@ from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.reconnecting import Reconnecter
-from agent.engine.steps import StepSettings, Tools
+from agent.engine.tools import StepSettings, Tools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import Progress
 from agent.model import payload as payloads
@@ -68,11 +68,18 @@ class Networks:
         self.held: set[str] = set()
         self.released: list[str] = []
         self.failures = 0
+        self.made = 0
+        self._alive: set[str] = set()
 
     async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         if self.failures:
             self.failures -= 1
             raise NetworkFailure("no address is free")
+        if task_arn not in self.held:
+            self.made += 1
+            self._alive.add(task_arn)
+        elif task_arn not in self._alive:
+            raise NetworkFailure("the task's network sandbox has died")
         self.held.add(task_arn)
         return TaskNetwork(
             attachment_id=attachment_id or "eni-1",
@@ -81,13 +88,21 @@ class Networks:
             prefix_len=24,
             gateway="10.0.0.1",
             hostname="ip-10-0-0-2",
-            sandbox_id="sandbox-1",
+            sandbox_id=f"sandbox-{self.made}",
             sandbox_pid=4242,
         )
 
     async def release(self, task_arn: str) -> None:
         self.held.discard(task_arn)
+        self._alive.discard(task_arn)
         self.released.append(task_arn)
+
+    async def is_alive(self, task_arn: str) -> bool:
+        return task_arn in self._alive
+
+    def die(self) -> None:
+        """Have all sandboxes die; who holds one still does."""
+        self._alive.clear()
 
 
 class Ports:
@@ -116,7 +131,12 @@ class TaskHost:
     """One host that carries tasks; ``crash`` and ``start`` give it another life."""
 
     def __init__(
-        self, path: Path, *, cleanup_wait_s: float = 3600.0, cpu_units: int = 4096
+        self,
+        path: Path,
+        *,
+        cleanup_wait_s: float = 3600.0,
+        confirmation_wait_s: float = 0.0,
+        cpu_units: int = 4096,
     ) -> None:
         self.runtime = MemoryEngine()
         self.networks = Networks()
@@ -131,14 +151,16 @@ class TaskHost:
         self.pull_script: list[tuple[float, Progress]] = []
         """What is told of each pull before it is tried, and for how long that is how it stands."""
         self.path = path
-        self._policy = Policy(cleanup_wait_s=cleanup_wait_s)
+        self._policy = Policy(
+            cleanup_wait_s=cleanup_wait_s, confirmation_wait_s=confirmation_wait_s
+        )
         self._resources = HostResources(cpu_units=cpu_units, memory_mib=4096)
         self._task: asyncio.Task[None] | None = None
 
     # -- lives ------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
-        """Begin a life: open the store, restore, run."""
+    async def start(self, networks: dict[str, TaskNetwork] | None = None) -> None:
+        """Begin a life: open the store, restore, compare networks if they are given, run."""
         opened = await FlakyStore.open(self.path)
         assert isinstance(opened, FlakyStore)
         self.store = opened
@@ -151,6 +173,7 @@ class TaskHost:
                 runtime=self.runtime,
                 claim_network=self.networks.claim,
                 release_network=self.networks.release,
+                network_alive=self.networks.is_alive,
                 ensure_image=self._ensure_image,
                 ports=self.ports,
                 resolv_files=ResolvFiles(
@@ -163,6 +186,8 @@ class TaskHost:
             clock=Clock(wall=lambda: time.time() + self.clock_off_s),
         )
         await self.engine.restore()
+        if networks is not None:
+            self.engine.compare_networks(networks, frozenset())
         self._task = asyncio.create_task(self.engine.run())
 
     async def crash(self) -> None:

@@ -65,6 +65,8 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         health=_HEALTH.get(_text(_object(state, "Health"), "Status"), Health.UNKNOWN),
         image_id=_text(raw, "Image"),
         labels=_labels(config.get("Labels")),
+        network_mode=_text(_object(raw, "HostConfig"), "NetworkMode"),
+        port_bindings=_port_bindings(_object(raw, "HostConfig").get("PortBindings")),
         cut_off_from="" if config.get("NetworkDisabled") is True else _missing_network(raw),
     )
 
@@ -79,6 +81,7 @@ def container_summary(raw: Mapping[str, Any]) -> ContainerSummary:
         name=own.removeprefix("/"),
         state=_text(raw, "State"),
         labels=_labels(raw.get("Labels")),
+        network_mode=_text(_object(raw, "HostConfig"), "NetworkMode"),
         cut_off_from=_missing_network(raw) if _text(raw, "State") == "running" else "",
     )
 
@@ -161,6 +164,16 @@ def _number(raw: Mapping[str, Any], key: str) -> int:
 def _texts(raw: Mapping[str, Any], key: str) -> tuple[str, ...]:
     value = raw.get(key)
     return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
+
+
+def _port_bindings(value: Any) -> dict[str, list[int]]:
+    if not isinstance(value, dict):
+        return {}
+    return {
+        port: [number for each in bindings if (number := _number(each, "HostPort"))]
+        for port, bindings in value.items()
+        if isinstance(bindings, list) and all(isinstance(each, dict) for each in bindings)
+    }
 
 
 def _labels(value: Any) -> dict[str, str]:

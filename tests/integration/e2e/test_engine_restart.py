@@ -14,6 +14,7 @@ import pytest
 from tests.integration.e2e.conftest import NETWORK, describe, register, run
 from tests.support.fleet import Fleet, eventually
 from tests.support.private_engine import PrivateEngine
+from tests.support.shop import Shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,6 +42,62 @@ def pids(engine: PrivateEngine, *runtime_ids: str) -> list[str]:
         check=True,
     )
     return done.stdout.split()
+
+
+@pytest.fixture
+def mortal_engine() -> Iterator[PrivateEngine]:
+    """An engine whose stop stops all of its containers."""
+    directory = Path(tempfile.mkdtemp(prefix="ecs-"))
+    made = PrivateEngine(directory, live_restore=False)
+    made.start()
+    yield made
+    made.end()
+    shutil.rmtree(directory)
+
+
+def test_without_live_restore_a_task_that_has_started_nothing_takes_a_fresh_sandbox(
+    mortal_engine: PrivateEngine, tmp_path: Path
+) -> None:
+    """One waits for its image; one runs, and cannot go on."""
+    image = mortal_engine.busybox()
+    fleet = Fleet(tmp_path)
+    agent = fleet.add_agent(DOCKER_HOST=mortal_engine.host)
+    shop = Shop()
+    try:
+        fleet.start()
+        client = fleet.client()
+        own_ip = register(client, image, "sleep 1000", mode="awsvpc")
+        running = run(client, own_ip, networkConfiguration=NETWORK)
+        client.get_waiter("tasks_running").wait(tasks=running, WaiterConfig=FAST)
+        shop.hang(on=True)
+        definition = client.register_task_definition(
+            family="pulls",
+            networkMode="awsvpc",
+            containerDefinitions=[{"name": "c0", "image": shop.name, "memory": 32}],
+        )["taskDefinition"]["taskDefinitionArn"]
+        waiting = run(client, definition, networkConfiguration=NETWORK)
+        eventually(lambda: "pull" in agent.cli("why", waiting[0]), what="it pulls")
+        before = eventually(lambda: agent.json("task", waiting[0])["ipv4"], what="its address")
+
+        mortal_engine.stop()
+        mortal_engine.start()
+        shop.hang(on=False)
+
+        client.get_waiter("tasks_stopped").wait(tasks=running, WaiterConfig=FAST)
+        client.get_waiter("tasks_running").wait(tasks=waiting, WaiterConfig=FAST)
+        address = agent.json("task", waiting[0])["ipv4"]
+        assert address != before, "a sandbox of its own, not the one that died"
+        assert (
+            subprocess.run(["busybox", "ping", "-c1", "-W2", address], check=False).returncode == 0
+        )
+        fleet.stop_tasks()
+    except BaseException:
+        print(agent.tail(80))  # noqa: T201 - for the failure's report
+        raise
+    finally:
+        shop.close()
+        agent.stop()
+        fleet.control.stop()
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

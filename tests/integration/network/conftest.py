@@ -14,9 +14,10 @@ from agent.runtime.pause.pause import ensure_pause_image
 from agent.state import Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    from agent.network.recovery import Holder
     from agent.runtime.docker import DockerEngine
 
 SETTINGS = NetworkSettings(
@@ -43,7 +44,9 @@ class Host:
         self._path = path
         self._open: list[tuple[TaskNetworks, Store]] = []
 
-    async def networks(self, **changes: object) -> TaskNetworks:
+    async def networks(
+        self, holders: Mapping[str, Holder] | None = None, **changes: object
+    ) -> TaskNetworks:
         """Return started networks; the ones before are closed, as at the end of a process."""
         await self.leave()
         store = await Store.open(self._path)
@@ -56,7 +59,7 @@ class Host:
             load_image=self._load_image,
         )
         self._open.append((made, store))
-        await made.start()
+        await made.start(holders)
         return made
 
     async def _load_image(self) -> str:

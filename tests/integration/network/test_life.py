@@ -10,11 +10,13 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from agent.errors import NetworkFailure, StateFailure
 from agent.network import addresses
 from agent.network import lease as leases
+from agent.network.recovery import Holder
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.state import Batch
 from tests.integration.network.conftest import SETTINGS
@@ -38,6 +40,10 @@ async def until(check: Callable[[], object], within_s: float = 15.0) -> None:
 
 def ip(*arguments: str) -> str:
     return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def command(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
 @contextlib.asynccontextmanager
@@ -193,6 +199,9 @@ async def test_a_new_process_takes_over(host: Host) -> None:
     assert networks.lost() == {"dies", "vanishes"}
     assert networks.warm == 1
     assert (await networks.claim("next", ENI)).sandbox_id == spare.container_id
+    assert stray in await sandbox_ids(host)
+    assert stray_link in links()
+    await networks.reconcile(["kept", "dies", "vanishes", "next"])
     assert stray not in await sandbox_ids(host)
     assert stray_link not in links()
     fresh = await networks.claim("fresh", ENI)
@@ -211,7 +220,9 @@ async def test_an_unclaimed_row_without_a_container_frees_its_address(host: Host
     batch = Batch()
     batch.put(leases.KIND, row.ipv4, leases.encode(row.claimed("", "", 0.0)))
     await host.store.commit(batch)
-    await host.networks()
+    networks = await host.networks()
+    assert await rows(host), "nothing is removed before control has said what it wants"
+    await networks.reconcile(())
     await assert_empty(host)
 
 
@@ -248,6 +259,82 @@ async def test_tasks_of_an_earlier_pool_keep_their_network(host: Host) -> None:
     await networks.reconcile([])
 
 
+async def damage_rows(host: Host, damage: str) -> None:
+    """Do to all rows what a damaged or older state file does."""
+    batch = Batch()
+    for ipv4, row in (await rows(host)).items():
+        if damage == "lost":
+            batch.delete(leases.KIND, ipv4)
+        elif damage == "unreadable":
+            batch.put(leases.KIND, ipv4, b'{"ipv4": ')
+        elif damage == "older":
+            batch.put(leases.KIND, ipv4, leases.encode(row.claimed("", "", 0.0)))
+        else:
+            wrong = msgspec.structs.replace(row, pid=1, netns=1)
+            batch.put(leases.KIND, ipv4, leases.encode(wrong))
+    await host.store.commit(batch)
+
+
+@pytest.mark.parametrize("damage", ["lost", "unreadable", "older", "wrong process"])
+async def test_rows_are_made_anew_from_engine_and_kernel(host: Host, damage: str) -> None:
+    networks = await host.networks(warm_sandboxes=1)
+    kept = await networks.claim("kept", ENI)
+    unknown = await networks.claim("unknown to all but its container", ENI)
+    async with running(networks):
+        await until(lambda: networks.warm == 1)
+    await damage_rows(host, damage)
+    before = (await sandbox_ids(host), links())
+    await host.leave()
+
+    # What the engine's containers and the records tell.
+    holders = {
+        kept.sandbox_id: Holder("kept", ENI),
+        unknown.sandbox_id: Holder("unknown to all but its container"),
+    }
+    networks = await host.networks(holders)
+    assert (await sandbox_ids(host), links()) == before, "nothing is removed"
+    assert networks.networks()["kept"] == kept
+    assert await networks.claim("unknown to all but its container", ENI) == unknown
+    assert networks.lost() == frozenset()
+    assert networks.warm == 1
+    fresh = await networks.claim("fresh", ENI)
+    assert fresh.ipv4 not in {kept.ipv4, unknown.ipv4}
+    assert {row.task_arn for row in (await rows(host)).values()} >= {"kept", "fresh"}
+    await networks.reconcile(["kept", "fresh"])
+    assert set(networks.networks()) == {"kept", "fresh"}
+    assert links().keys() == {kept.host_interface, fresh.host_interface}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("address", "flush", "dev", "eth0"),
+        ("route", "delete", "default"),
+        ("link", "set", "eth0", "down"),
+        ("link", "delete", "eth0"),
+        ("link", "set", "eth0", "address", "0a:58:00:00:00:01"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+async def test_what_a_namespace_lacks_after_a_restart_is_made_anew(
+    host: Host, damage: tuple[str, ...]
+) -> None:
+    networks = await host.networks()
+    network = await networks.claim("a", ENI)
+    await host.leave()
+    inside = ("nsenter", "-t", str(network.sandbox_pid), "-n", "ip")
+    assert command(*inside, *damage).returncode == 0
+
+    networks = await host.networks()
+    async with running(networks):
+        ping = [*inside[:-1], "busybox", "ping", "-c1", "-W1", network.gateway]
+        show = [*inside, "-j", "addr", "show", "eth0"]
+        await until(lambda: network.mac in command(*show).stdout and command(*ping).returncode == 0)
+    assert networks.networks() == {"a": network}
+    (link,) = json.loads(command(*show).stdout)
+    assert [a["local"] for a in link["addr_info"] if a["family"] == "inet"] == [network.ipv4]
+
+
 async def test_an_address_whose_name_somebody_else_took_is_passed_over(
     host: Host, pause_image: str
 ) -> None:
@@ -271,3 +358,16 @@ async def test_an_address_whose_name_somebody_else_took_is_passed_over(
     finally:
         for container_id in theirs:
             await host.engine.remove_container(container_id, force=True)
+
+
+async def test_a_task_that_comes_while_leftovers_are_removed_keeps_its_network(host: Host) -> None:
+    await host.networks()
+    stray_link = addresses.link_name_of("10.218.77.60")
+    ip("link", "add", stray_link, "type", "veth")
+    networks = await host.networks()
+    clearing = asyncio.create_task(networks.reconcile([]))
+    await asyncio.sleep(0)
+    network = await networks.claim("a", ENI)
+    await clearing
+    assert stray_link not in links()
+    assert networks.networks() == {"a": network}

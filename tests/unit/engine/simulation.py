@@ -10,12 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from agent.engine import failures, graph, observe, planner, reports
 from agent.engine.live import CLEAN, NETWORK, Live, Step, StepKind
 from agent.engine.planner import Plan
 from agent.engine.preparations.contract import Provision
 from agent.engine.runner import doubt_after_restart
-from agent.engine.settle import is_stopping, settle
+from agent.engine.settle import forget_creation, is_stopping, settle
 from agent.errors import (
     AgentError,
     EngineRefused,
@@ -23,6 +25,7 @@ from agent.errors import (
     EngineUnavailable,
     NetworkFailure,
     NoSuchContainer,
+    SandboxLost,
     StateFailure,
 )
 from agent.model import task
@@ -68,6 +71,8 @@ class Real:
     health: Health = Health.UNKNOWN
     by_hand: bool = False
     """Somebody else started it after it had ended."""
+    sandbox: int = 0
+    """The one that it was made to join."""
 
 
 @dataclass
@@ -76,6 +81,9 @@ class World:
 
     containers: dict[str, Real] = field(default_factory=dict)
     network: bool = False
+    sandbox: int = 0
+    """Number of the task's newest sandbox."""
+    sandbox_dead: bool = False
 
     def running(self) -> set[str]:
         """What runs because the agent started it."""
@@ -147,7 +155,9 @@ class Simulation:
         marks = {c.name: int(c.known) for c in self.record.containers.values()}
         marks["@task"] = int(self.record.known)
         for name, value in marks.items():
-            assert value >= self._highest.get(name, 0), f"{name} went back"
+            before = self._highest.get(name, 0)
+            made_again = (before, value) == (ContainerStatus.CREATED, ContainerStatus.PULLED)
+            assert value >= before or (made_again and self.world.sandbox > 1), f"{name} went back"
         self._highest = marks
         if self.record.known is TaskStatus.STOPPED:
             assert not self.world.running(), "reported STOPPED while something runs"
@@ -231,6 +241,18 @@ class Simulation:
         if self.record.containers[name].known is ContainerStatus.RUNNING:
             observe.health(self.record.containers[name], value, self.now)
 
+    def lose_network(self) -> None:
+        """The sandbox dies; its runner is told as by ``Runner.network_lost``."""
+        self.world.sandbox_dead = True
+        if self.record.network_held or NETWORK in self.live.inflight:
+            self._doubt_network()
+
+    def _doubt_network(self) -> None:
+        self.live.network_lost = "it died"
+        self.live.recheck.update(
+            c.name for c in self.record.containers.values() if c.known is ContainerStatus.CREATED
+        )
+
     def vanish(self, name: str) -> None:
         """Somebody removes a container by force."""
         del self.world.containers[name]
@@ -250,6 +272,10 @@ class Simulation:
         self._signature = reports.signature(self.record, self.live)
         self.live = Live()
         doubt_after_restart(self.record, self.live)
+        if self.world.network:
+            self.record.network, self.record.network_held = self._network(), True
+        if self.record.network_held and (self.world.sandbox_dead or not self.world.network):
+            self._doubt_network()
         # The comparison with the engine's list, which comes first after a start.
         for name, real in self.world.containers.items():
             if real.running and self._has_ended(name):
@@ -261,6 +287,7 @@ class Simulation:
         methods: dict[StepKind, Callable[[str], Callable[[], None]]] = {
             StepKind.CLAIM_NETWORK: self._claim,
             StepKind.RELEASE_NETWORK: self._release,
+            StepKind.RENEW_NETWORK: self._renew,
             StepKind.PREPARE: self._prepare,
             StepKind.PULL: self._pull,
             StepKind.CREATE: self._create,
@@ -273,21 +300,45 @@ class Simulation:
 
     def _claim(self, key: str) -> Callable[[], None]:
         assert key == NETWORK
-        self.world.network = True
+        if self.world.sandbox_dead or not self.world.network:
+            self.world.sandbox += 1
+        self.world.network, self.world.sandbox_dead = True, False
+        network = self._network()
 
         def outcome() -> None:
-            self.record.network = NETWORK_ANSWER
+            self.record.network = network
             self.record.network_held = True
+
+        return outcome
+
+    def _network(self) -> TaskNetwork:
+        return replace(NETWORK_ANSWER, sandbox_id=f"s{self.world.sandbox}")
+
+    def _renew(self, key: str) -> Callable[[], None]:
+        assert not any(real.started_at for real in self.world.containers.values()), (
+            "another sandbox for a task that has run"
+        )
+        for container in self.record.containers.values():
+            if container.known is ContainerStatus.CREATED:
+                forget_creation(container, self.live)
+        self._release(key)
+        claimed = self._claim(key)
+
+        def outcome() -> None:
+            claimed()
+            self.live.network_lost = ""
+            self.live.networks_replaced += 1
 
         return outcome
 
     def _release(self, key: str) -> Callable[[], None]:
         assert key == NETWORK
-        self.world.network = False
+        self.world.network, self.world.sandbox_dead = False, False
 
         def outcome() -> None:
             self.record.network_held = False
             self.live.network_doubtful = False
+            self.live.network_lost = ""
 
         return outcome
 
@@ -309,9 +360,10 @@ class Simulation:
 
     def _create(self, name: str) -> Callable[[], None]:
         container = self.record.containers[name]
-        if name in self.world.containers:
+        real = self.world.containers.get(name)
+        if real is not None and (real.started_at or real.sandbox == self.world.sandbox):
             return lambda: self._see(container)
-        self.world.containers[name] = Real()
+        self.world.containers[name] = Real(sandbox=self.world.sandbox)
         return lambda: observe.created(container, f"id-{name}", self.now)
 
     def _start(self, name: str) -> Callable[[], None]:
@@ -323,6 +375,15 @@ class Simulation:
                 self.live,
                 Step(StepKind.START, name),
                 NoSuchContainer("gone"),
+                engine_answers=True,
+                now=self.now,
+            )
+        if real.sandbox and (self.world.sandbox_dead or real.sandbox != self.world.sandbox):
+            return lambda: failures.apply(
+                self.record,
+                self.live,
+                Step(StepKind.START, name),
+                SandboxLost("gone"),
                 engine_answers=True,
                 now=self.now,
             )
@@ -377,5 +438,6 @@ class Simulation:
             started_at=real.started_at,
             finished_at=real.finished_at,
             health=real.health,
+            network_mode=f"container:s{real.sandbox}" if real.sandbox else "bridge",
         )
         observe.state(self.record, container, seen, self.live, self.now)

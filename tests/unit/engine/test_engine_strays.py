@@ -9,9 +9,9 @@ import structlog
 
 from agent.engine import watcher
 from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
-from agent.errors import EngineRefused, EngineUnavailable
+from agent.errors import EngineRefused, EngineUnavailable, NetworkFailure
 from tests.support.memory_engine import Fault
-from tests.support.task_host import OWNER
+from tests.support.task_host import OWNER, assignment
 from tests.support.tasks import ARN, container
 
 if TYPE_CHECKING:
@@ -164,6 +164,33 @@ async def test_a_container_of_no_task_that_is_started_is_removed_at_once(
     assert host.runtime.boxes
     await host.runtime.start_container(made)
     await host.until(lambda: not host.runtime.boxes)
+
+
+async def test_what_belongs_to_no_task_goes_with_the_first_full_set_and_not_before(
+    host: TaskHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "COMPARE_RETRY_S", 0.02)
+    told: list[list[str]] = []
+
+    async def listed(arns: list[str]) -> None:
+        told.append(arns)
+        assert not any(box.name == "left" for box in host.runtime.boxes.values())
+        if len(told) == 1:
+            raise NetworkFailure("the kernel is busy")
+
+    host.engine.on_listed = listed
+    labels = {LABEL_OWNER: OWNER, LABEL_TASK: "lost", LABEL_CONTAINER: "a"}
+    await host.runtime.create_container("left", {"Image": "busybox", "Labels": labels})
+    await host.order(container("a"))
+    await host.until_known("RUNNING")
+    await settled(host)
+    assert told == []
+    assert len(host.runtime.boxes) == 2
+    await host.send(assignment(container("a")), full=True)
+    await host.until(lambda: len(told) == 2)
+    await host.send(assignment(container("a")), full=True)
+    await settled(host)
+    assert told == [[ARN], [ARN]], "again where it failed, and then no more"
 
 
 async def settled_without_tasks() -> None:

@@ -78,8 +78,14 @@ def something_happens(draw: st.DrawFn, sim: Simulation, *, friendly: bool) -> No
         choices += ["crash", "stop", "save"]
         choices += ["fail"] * 3 if keys else []
         choices += ["vanish"] if sim.world.containers else []
+        choices += ["lose network"] if sim.world.network and not sim.world.sandbox_dead else []
         choices += ["start by hand"] if sim.startable() else []
-    simple = {"admit": sim.admit, "save": sim.save, "stop": sim.order_stop}
+    simple = {
+        "admit": sim.admit,
+        "save": sim.save,
+        "stop": sim.order_stop,
+        "lose network": sim.lose_network,
+    }
     match draw(st.sampled_from(choices)):
         case "time":
             sim.now += draw(st.sampled_from([0.1, 1.0, 40.0]))

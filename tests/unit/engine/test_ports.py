@@ -79,3 +79,22 @@ def test_a_port_that_is_published_twice_has_two_names() -> None:
     record = new_record(a)
     record.host_ports = picked
     assert ports.picked_ports(record) == [("tcp", [1]), ("udp", [2]), ("tcp", [3])]
+
+
+def test_what_was_picked_is_read_back_from_what_the_engine_was_asked_for() -> None:
+    a = container(
+        "a",
+        port_mappings=[
+            PortMapping(container_port=80),
+            PortMapping(container_port=80, host_port=8080),
+            PortMapping(container_port=80),
+            PortMapping(container_port=53, protocol="udp"),
+            PortMapping(container_port_range="100-102"),
+            PortMapping(container_port=9),
+        ],
+    )
+    picked = {"a/80/tcp": [1], "a/80#3/tcp": [3], "a/53/udp": [4], "a/100-102/tcp": [5, 6, 7]}
+    asked = ports.port_bindings(a, {**picked, "a/9/tcp": [9]})
+    bindings = {port: [int(b["HostPort"]) for b in each] for port, each in asked.items()}
+    del bindings["9/tcp"]
+    assert ports.published(a, bindings) == picked

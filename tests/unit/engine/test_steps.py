@@ -8,7 +8,8 @@ import pytest
 
 from agent.engine.live import NETWORK, Live, Step, StepKind
 from agent.engine.reconnecting import Reconnecter
-from agent.engine.steps import Steps, StepSettings, Tools
+from agent.engine.steps import Steps
+from agent.engine.tools import StepSettings, Tools
 from agent.images import Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.engine.steps import Outcome
+    from agent.engine.tools import Outcome
     from agent.model.payload import Container
     from agent.model.task import TaskRecord
 
@@ -69,6 +70,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         runtime=runtime,
         claim_network=networks.claim,
         release_network=networks.release,
+        network_alive=networks.is_alive,
         ensure_image=_image,
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),

@@ -31,10 +31,21 @@ def match(
     dead: frozenset[str] = frozenset(),
     ports: set[str] | None = None,
     links: frozenset[str] = frozenset(),
+    surveyed: list[Lease] | None = None,
+    holders: dict[str, recovery.Holder] | None = None,
 ) -> recovery.Findings:
     ours = {row.host_interface for row in rows} if ports is None else ports
-    alive = {row.ipv4 for row in rows} - dead
-    found = recovery.match(rows, containers, alive=alive, ports=ours, links=links | ours, pool=POOL)
+    seen = recovery.Seen(
+        containers=containers,
+        alive={row.ipv4 for row in rows} - dead,
+        ports=ours,
+        links=links | ours,
+        surveyed=surveyed or [],
+    )
+    found = recovery.match(rows, seen, holders or {}, POOL)
+    if surveyed or holders:
+        return found
+    assert found.changed == []
     together = [*found.kept, *found.ready, *found.lost, *found.dropped]
     assert sorted(row.ipv4 for row in together) == sorted(row.ipv4 for row in rows)
     return found
@@ -84,6 +95,56 @@ def test_strays_are_what_no_row_knows() -> None:
     found = match([lease(2)], [summary(2), summary(7)], links=frozenset({*foreign, stray}))
     assert found.stray_containers == ["c7"]
     assert found.stray_links == [stray]
+
+
+def holder(task: str) -> recovery.Holder:
+    return recovery.Holder(task, "eni-9")
+
+
+def test_a_sandbox_without_a_row_is_its_task_s_again() -> None:
+    found = match([], [summary(2)], surveyed=[lease(2)], holders={"c2": holder("a")}, ports=set())
+    (kept,) = found.kept
+    assert (kept.task_arn, kept.attachment_id, kept.ipv4) == ("a", "eni-9", "10.9.0.2")
+    assert found.changed == [kept]
+    assert (found.stray_containers, found.stray_links) == ([], [])
+
+
+def test_an_older_row_says_that_a_claimed_sandbox_is_free() -> None:
+    found = match([lease(2), lease(3)], [summary(2), summary(3)], holders={"c2": holder("a")})
+    assert [row.task_arn for row in found.kept] == ["a"]
+    assert [row.container_id for row in found.ready] == ["c3"]
+    assert found.changed == found.kept
+
+
+def test_an_older_row_says_that_a_sandbox_is_another_task_s() -> None:
+    rows = [lease(2, "gone")]
+    found = match(rows, [summary(2)], holders={"c2": holder("a")})
+    assert [row.task_arn for row in found.kept] == ["a"]
+
+
+def test_what_a_container_is_in_goes_before_what_rows_say_of_its_task() -> None:
+    """An older copy knows of the sandbox that the task had before."""
+    old = msgspec.structs.replace(lease(3, "a"), claimed_at=1.0)
+    found = match([old], [summary(2), summary(3)], surveyed=[lease(2)], holders={"c2": holder("a")})
+    assert [row.container_id for row in found.kept] == ["c2"]
+    assert found.dropped == [old]
+
+
+def test_a_row_that_is_garbled_is_put_right_and_who_claimed_it_stays() -> None:
+    wrong_process = msgspec.structs.replace(lease(2, "a"), pid=1, netns=7)
+    found = match(
+        [wrong_process], [summary(2)], dead=frozenset({"10.9.0.2"}), surveyed=[lease(2)], holders={}
+    )
+    (kept,) = found.kept
+    assert (kept.task_arn, kept.attachment_id) == ("a", wrong_process.attachment_id)
+    assert kept.process == lease(2).process
+
+
+def test_a_row_with_another_address_than_its_sandbox_is_void() -> None:
+    wrong = msgspec.structs.replace(lease(2, "a"), ipv4="10.9.0.77")
+    found = match([wrong], [summary(2)], surveyed=[lease(2)], holders={"c2": holder("a")})
+    assert [row.ipv4 for row in found.kept] == ["10.9.0.2"]
+    assert found.void == ["10.9.0.77"]
 
 
 @given(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agent.model.status import Health
 from agent.runtime.docker import parse
-from agent.runtime.protocol import ContainerState, EngineEvent
+from agent.runtime.protocol import ContainerState, EngineEvent, joined
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -35,6 +35,14 @@ _INSPECT: dict[str, Any] = {
         "Health": {"Status": "unhealthy", "Log": None},
     },
     "Config": {"Labels": {"a": "b"}},
+    "HostConfig": {
+        "NetworkMode": "container:def",
+        "PortBindings": {
+            "80/tcp": [{"HostIp": "", "HostPort": "32768"}, {"HostIp": "", "HostPort": "8080"}],
+            "53/udp": [{"HostIp": "", "HostPort": ""}],
+            "54/udp": None,
+        },
+    },
 }
 
 
@@ -53,7 +61,11 @@ def test_inspect() -> None:
         health=Health.UNHEALTHY,
         image_id="sha256:1",
         labels={"a": "b"},
+        network_mode="container:def",
+        port_bindings={"80/tcp": [32768, 8080], "53/udp": []},
     )
+    assert joined(state.network_mode) == "def"
+    assert joined("bridge") == ""
 
 
 def test_a_container_that_never_ran_has_no_exit_code() -> None:

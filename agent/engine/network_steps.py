@@ -1,0 +1,117 @@
+"""The steps of a task that concern its sandbox: take one, replace one that is lost, give it back.
+
+As in ``steps``, they touch the network and never the record: each returns how to write its outcome
+down.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from agent.engine.settle import forget_creation
+from agent.errors import EngineRefused, NoSuchContainer, SandboxLost
+from agent.model.status import ContainerStatus
+from agent.runtime.protocol import joined
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from agent.engine.live import Live
+    from agent.engine.tools import Outcome, RecordWriter, Tools
+    from agent.model.task import TaskRecord
+    from agent.runtime.protocol import ContainerState
+
+T = TypeVar("T")
+
+_log = structlog.get_logger()
+
+
+class NetworkSteps:
+    """The sandbox of one task."""
+
+    def __init__(self, record: TaskRecord, live: Live, tools: Tools, writer: RecordWriter) -> None:
+        self._record = record
+        self._live = live
+        self._tools = tools
+        self._writer = writer
+
+    async def claim(self, _key: str) -> Outcome:
+        """Give the task a sandbox."""
+        if self._live.network_doubtful and not await self._tools.network_alive(self._record.arn):
+            # What an earlier try left may be dead by now.
+            await self._tools.release_network(self._record.arn)
+        payload = self._record.payload
+        attachment_id = next(
+            (
+                a.attachment_arn.rsplit("/", 1)[-1]
+                for a in payload.attachments
+                if a.attachment_type == "ElasticNetworkInterface"
+            ),
+            "",
+        )
+        network = await self._tools.claim_network(self._record.arn, attachment_id)
+
+        def outcome(_now: float) -> None:
+            self._record.network = network
+            self._record.network_held = True
+
+        return outcome
+
+    async def renew(self, key: str) -> Outcome:
+        """Take another sandbox for a task that has started nothing in the one that is lost.
+
+        What was made to join the lost one is made again; what is left of it in the engine is found
+        by its name then.
+        """
+        record, live = self._record, self._live
+
+        def forget(_now: float) -> None:
+            for container in record.containers.values():
+                if container.known is ContainerStatus.CREATED:
+                    forget_creation(container, live)
+
+        self._writer.post(forget)
+        await self._writer.saved()
+        await self._tools.release_network(record.arn)
+        claimed = await self.claim(key)
+
+        def outcome(now: float) -> None:
+            _log.warning("sandbox of a task replaced", task=record.arn, reason=live.network_lost)
+            claimed(now)
+            live.network_lost = ""
+            live.networks_replaced += 1
+
+        return outcome
+
+    async def release(self, _key: str) -> Outcome:
+        """Give the task's sandbox back."""
+        self._live.release_tried = True  # a host that cannot let go must not hold the report back
+        await self._tools.release_network(self._record.arn)
+
+        def outcome(_now: float) -> None:
+            self._record.network_held = False
+            self._live.network_doubtful = False
+            self._live.network_lost = ""
+
+        return outcome
+
+    def is_of_lost_one(self, seen: ContainerState) -> bool:
+        """Tell whether a container never ran and was made to join a sandbox that its task has no more."""
+        network = self._record.network
+        other = joined(seen.network_mode)
+        never_ran = not seen.running and not seen.started_at
+        return never_ran and network is not None and other not in ("", network.sandbox_id)
+
+    async def within(self, call: Awaitable[T]) -> T:
+        """Make a call that needs the task's sandbox; raises ``SandboxLost`` if that is why it fails."""
+        try:
+            return await call
+        except (EngineRefused, NoSuchContainer) as error:
+            network = self._record.network
+            if network is None or await self._tools.network_alive(self._record.arn):
+                raise
+            raise SandboxLost(
+                f"the task's network sandbox {network.ipv4} is gone: {error}"
+            ) from None

@@ -1,0 +1,91 @@
+"""What the kernel has inside a sandbox's namespace: the interface of the task, its address and route.
+
+Reads only, with a socket that lives in the namespace for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pyroute2 import AsyncIPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.network.links import TASK_INTERFACE
+from agent.network.namespaces import netlink_socket_in
+from agent.network.netlink import failure
+
+if TYPE_CHECKING:
+    from agent.network.lease import Lease
+    from agent.network.netlink import NetlinkLane
+
+
+class Interior(NamedTuple):
+    """The interface of a task as its namespace has it."""
+
+    mac: str
+    mtu: int
+    is_up: bool
+    addresses: frozenset[str]
+    """IPv4 addresses in ``a.b.c.d/len`` form."""
+    gateway: str
+    """Of the default route; empty where there is none."""
+
+    def serves(self, lease: Lease) -> bool:
+        """Tell whether the task has the network that its row says."""
+        return (
+            self.is_up
+            and self.mac == lease.mac
+            and f"{lease.ipv4}/{lease.prefix_len}" in self.addresses
+            and self.gateway == lease.gateway
+        )
+
+
+async def read(lane: NetlinkLane, netns: int) -> Interior | None:
+    """Return what a namespace has; None where the task's interface is not there.
+
+    Args:
+        lane: the thread that talks netlink.
+        netns: descriptor of the namespace; stays open.
+
+    Raises:
+        NetworkFailure: the namespace cannot be entered, or the kernel refused.
+    """
+
+    async def work(_host: Any) -> Interior | None:
+        inner = await netlink_socket_in(netns)
+        task = AsyncIPRoute(fileno=inner.detach(), ext_ack=True)
+        try:
+            await task.setup_endpoint()
+            return await _interior(task)
+        except NetlinkError as error:
+            raise failure("looking into a sandbox", error) from error
+        finally:
+            task.close()  # or else it would keep the namespace alive
+
+    return await lane.call(work)
+
+
+async def _interior(task: Any) -> Interior | None:
+    links = [message async for message in await task.link("dump")]
+    link = next((m for m in links if m.get("ifname") == TASK_INTERFACE), None)
+    if link is None:
+        return None
+    addresses = [m async for m in await task.addr("dump", family=socket.AF_INET)]
+    routes = [m async for m in await task.route("dump", family=socket.AF_INET)]
+    gateways = [
+        m.get("gateway")
+        for m in routes
+        if m["dst_len"] == 0 and m.get("oif") == link["index"] and m.get("gateway")
+    ]
+    return Interior(
+        mac=link.get("address") or "",
+        mtu=link.get("mtu") or 0,
+        is_up=bool(link["flags"] & 1),
+        addresses=frozenset(
+            f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}"
+            for m in addresses
+            if m["index"] == link["index"]
+        ),
+        gateway=gateways[0] if gateways else "",
+    )

@@ -1,0 +1,141 @@
+"""What engine and kernel show of the sandboxes, whatever their rows say.
+
+Rows are made anew from it where they are lost or wrong, and what tasks really have is compared with
+what they should have. Reads only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import structlog
+
+from agent.errors import AgentError, NetworkFailure
+from agent.network import addresses, interior, namespaces, recovery
+from agent.network.lease import Lease
+from agent.network.sandbox import ADDRESS_LABEL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+    from concurrent.futures import Executor
+
+    from agent.network.addresses import AddressPool
+    from agent.network.interior import Interior
+    from agent.network.netlink import NetlinkLane
+    from agent.runtime.protocol import ContainerEngine, ContainerSummary
+
+T = TypeVar("T")
+
+_PARALLEL: Final = 8
+
+_log = structlog.get_logger(__name__)
+
+
+class Survey:
+    """Looks at sandboxes. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        *,
+        engine: ContainerEngine,
+        lane: NetlinkLane,
+        pool: AddressPool,
+        files: Executor,
+    ) -> None:
+        self._engine = engine
+        self._lane = lane
+        self._pool = pool
+        self._files = files
+        self._slots = asyncio.Semaphore(_PARALLEL)
+
+    async def without_fitting_row(
+        self,
+        containers: Iterable[ContainerSummary],
+        rows: Iterable[Lease],
+        alive: Collection[str],
+    ) -> list[Lease]:
+        """Return the sandboxes that run and have no row that fits, as rows of nobody.
+
+        One that cannot be looked at is left out, and logged: it stays as it is, and nobody's.
+
+        Args:
+            containers: all containers of sandboxes.
+            rows: all rows.
+            alive: addresses of the rows whose pause process still runs.
+        """
+        by_id = {row.container_id: row for row in rows}
+        looks = []
+        for container in containers:
+            ipv4 = address_of(container)
+            if ipv4 is None or container.state not in ("running", "paused"):
+                continue
+            if recovery.needs_survey(by_id.get(container.id), ipv4, alive):
+                looks.append(self._look(container.id, ipv4))
+        found = await asyncio.gather(*looks)
+        return [lease for lease in found if lease is not None]
+
+    async def not_serving(self, leases: Iterable[Lease]) -> list[Lease]:
+        """Return the sandboxes whose namespace does not have what their row says."""
+        asked = list(leases)
+        answers = await asyncio.gather(*(self._serves(lease) for lease in asked))
+        return [lease for lease, serves in zip(asked, answers, strict=True) if not serves]
+
+    async def _look(self, container_id: str, ipv4: str) -> Lease | None:
+        try:
+            async with self._slots:
+                state = await self._engine.inspect_container(container_id)
+                process = await self._block(namespaces.identify, state.pid)
+                if not state.running or process is None:
+                    return None
+                found = await self._interior(process)
+        except AgentError as error:
+            _log.warning("sandbox not recognized", ipv4=ipv4, error=str(error))
+            return None
+        own = [a for a in (found.addresses if found else ()) if a.startswith(f"{ipv4}/")]
+        if found is None or not own:
+            return None  # it was started again: the namespace that had the address is another one
+        _log.warning("sandbox recognized without a row that fits", ipv4=ipv4)
+        return Lease(
+            ipv4=ipv4,
+            prefix_len=int(own[0].partition("/")[2]),
+            gateway=found.gateway or self._pool.gateway,
+            mac=addresses.mac_of(ipv4),
+            mtu=found.mtu,
+            hostname=addresses.hostname_of(ipv4),
+            host_interface=addresses.link_name_of(ipv4),
+            container_id=container_id,
+            pid=process.pid,
+            started_ticks=process.started_ticks,
+            netns=process.netns,
+            created_at=state.created_at,
+        )
+
+    async def _serves(self, lease: Lease) -> bool:
+        try:
+            async with self._slots:
+                found = await self._interior(lease.process)
+        except NetworkFailure as error:
+            _log.warning("sandbox not looked into", ipv4=lease.ipv4, error=str(error))
+            return True  # its death, if it has died, is noticed by other means
+        return found is not None and found.serves(lease)
+
+    async def _interior(self, process: namespaces.Process) -> Interior | None:
+        netns = await self._block(namespaces.open_netns, process)
+        try:
+            return await interior.read(self._lane, netns)
+        finally:
+            os.close(netns)
+
+    async def _block(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+
+def address_of(container: ContainerSummary) -> str | None:
+    """Return the address that a sandbox's label says; None where it says none."""
+    try:
+        return str(IPv4Address(container.labels.get(ADDRESS_LABEL, "")))
+    except ValueError:
+        return None
