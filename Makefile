@@ -35,7 +35,7 @@ test: tools ## Run the whole test suite, on hosts of their own with a real Docke
 
 test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
 	@$(MAKE) --no-print-directory package
-	@.venv/bin/python -m pytest tests/vm -n $(VMS) --dist loadfile --log-cli-level=INFO $(PYTEST)
+	@.venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO $(PYTEST)
 
 vm-disk: setup # The disk that the hosts of test-vm are booted from; minutes, once
 	@scripts/setup-vm
