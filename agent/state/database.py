@@ -67,6 +67,10 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._identity: removal.Identity | None = None
         """Of the file that the connection has open."""
+        self._log_identity: removal.Identity | None = None
+        """Of its log; None while SQLite has made none yet."""
+        self._whole: int | None = None
+        """The file itself, while it could not be opened anew after somebody removed it."""
         self._lock: int | None = None
         self._unfolded = 0
         """Bytes in the WAL that are not in the file, about."""
@@ -92,6 +96,9 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
+        if self._whole is not None:
+            os.close(self._whole)
+            self._whole = None
         self._release_lock()
 
     def _release_lock(self) -> None:
@@ -232,20 +239,56 @@ class Database:
             sqlite3.Error: likewise.
         """
         now = removal.identity(self.path)
-        if self._connection is None or now == self._identity:
+        if self._connection is None and self._whole is not None:
+            self._reopen()
+            self.twice.is_behind = True
+            return Found.PUT_BACK
+        if self._connection is None:
             return Found.OURS
+        if now == self._identity:
+            return self._put_log_back_if_removed()
         if now is not None:
             return Found.ANOTHER
         removal.write_anew(self._connection, self.path)
-        # Before a new connection makes its WAL: closing removes that of the old one by its name.
-        self._connection.close()
-        self._connection = None
         if removal.identity(self._lock_path) is None:
             self._release_lock()
             self._take_lock()
-        self._connect()
+        self._reopen()
         self.twice.is_behind = True
         return Found.PUT_BACK
+
+    def _put_log_back_if_removed(self) -> Found:
+        log = removal.identity(f"{self.path}-wal")
+        if self._log_identity is None:
+            self._log_identity = log
+        if log == self._log_identity or self._connection is None:
+            return Found.OURS
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._unfolded = 0
+        self._reopen()
+        return Found.LOG_PUT_BACK
+
+    def _reopen(self) -> None:
+        """Open the file anew, which holds everything; also if it is being removed at this moment.
+
+        Where that fails it is tried again by whoever needs the file next: what it held is kept open.
+        """
+        if self._whole is None:
+            self._whole = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        # Before a new connection makes its WAL: closing removes that of the old one by its name.
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        removal.reopen(self._whole, self.path, self._connect_again)
+        os.close(self._whole)
+        self._whole = None
+
+    def _connect_again(self) -> removal.Identity | None:
+        connection = self._connect(how="rw")
+        if self._identity is None:  # removed just now, once more
+            connection.close()
+            self._connection = None
+        return self._identity
 
     @property
     def _is_removed(self) -> bool:
@@ -281,10 +324,16 @@ class Database:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, how: str = "rwc") -> sqlite3.Connection:
+        if self._whole is not None and how == "rwc":
+            self._reopen()
         if self._connection is None:
             connection = sqlite3.connect(
-                self.path, timeout=_BUSY_WAIT_S, isolation_level=None, cached_statements=64
+                f"{self.path.absolute().as_uri()}?mode={how}",
+                uri=True,
+                timeout=_BUSY_WAIT_S,
+                isolation_level=None,
+                cached_statements=64,
             )
             try:
                 _prepare(connection, self.path)
@@ -293,6 +342,7 @@ class Database:
                 raise
             self._connection = connection
             self._identity = removal.identity(self.path)
+            self._log_identity = removal.identity(f"{self.path}-wal")
         return self._connection
 
     def _back_out(self, connection: sqlite3.Connection) -> None:

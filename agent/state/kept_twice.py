@@ -88,6 +88,13 @@ class KeptTwice:
             return []
         return [Op(schema.PUT_META, (SERIAL, str(self._values().serial + 1)))]
 
+    def look(self) -> bool:
+        """Tell whether somebody removed the second place; it is then behind."""
+        if not self._keys or self.is_behind or not self._values().values:
+            return False
+        self.is_behind = not self._second.path.exists()
+        return self.is_behind
+
     def keep(self) -> str:
         """Write the second place if it is behind; return why that cannot be done now, or nothing."""
         if not self.is_behind or not self._keys:

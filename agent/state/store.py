@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
 
@@ -30,6 +30,8 @@ from agent.state.batch import Batch, Op
 from agent.state.database import Database, OutboxRow, SetAside
 from agent.state.outbox import Outbox
 from agent.state.removal import Found
+from agent.state.troubles import Troubles
+from agent.state.watch import DirectoryWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _log = structlog.get_logger()
+
+LOOK_AFTER_S: Final = 0.05
+"""How long after the kernel told of a removal it is looked what is left: the rest may be going, too."""
 
 
 class _Write:
@@ -67,19 +72,17 @@ class Store:
     def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.outbox: Outbox
-        self.set_aside: list[SetAside] = []
-        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
-        self._notes: list[str] = []
-        self._failure: StateFailure | None = None
+        self._troubles = Troubles(path)
         self._found = Found.OURS
         """What was at the file's path when the thread looked last."""
         self._second_trouble = ""
-        """Why the second place is behind; empty where it is not. Set by the thread."""
-        self._another = ""
-        """Where that is not our file: the sentence for an operator."""
+        """Why the second place is behind; the thread's."""
+        self._look: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._database = Database(path, kept_twice)
+        names = frozenset(f"{path.name}{suffix}" for suffix in ("", "-wal", ".identity"))
+        self._watch = DirectoryWatch(path.parent, names, self._look_soon)
         self._queue: queue.SimpleQueue[_Write | _Call | None] = queue.SimpleQueue()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._work, name="state", daemon=True)
@@ -104,40 +107,32 @@ class Store:
         try:
             await store._call(store._database.open, "open")
             size = await store._call(store._database.outbox_size, "read")
-            store.set_aside = await store._call(store._database.all_set_aside, "read")
+            set_aside = await store._call(store._database.all_set_aside, "read")
+            store._troubles.set_aside.extend(set_aside)
         except BaseException:
             await store.close()
             raise
-        store._notes.extend(store._database.notes)
+        store._troubles.opened(store._database.notes)
+        store._watch.begin()
         store.outbox = Outbox(
             size, read=store._outbox_head, forget=store._forget, count=store._outbox_count
         )
-        for note in store._notes:
-            _log.error("state was lost or damaged", note=note)
         return store
 
     @property
     def healthy(self) -> bool:
         """False from a write that failed to the next that succeeds."""
-        return self._failure is None
+        return self._troubles.failure is None
 
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that is wrong with the store; empty when all is well."""
-        found = list(self._notes)
-        if self.set_aside:
-            last = self.set_aside[-1]
-            found.append(
-                f"{len(self.set_aside)} unreadable row(s) set aside in {self.path}"
-                f" (table set_aside), the last one {last.kind} {last.key!r}: {last.error}"
-            )
-        if self._another:
-            found.append(self._another)
-        if self._second_trouble:
-            found.append(self._second_trouble)
-        if self._failure is not None:
-            found.append(str(self._failure))
-        return found
+        return self._troubles.sentences
+
+    @property
+    def set_aside(self) -> list[SetAside]:
+        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
+        return self._troubles.set_aside
 
     def commit(self, batch: Batch) -> asyncio.Future[None]:
         """Make a batch durable; await the answer to know that it is.
@@ -151,6 +146,16 @@ class Store:
                 may succeed later when ``retryable`` is set.
         """
         return self._write(batch.ops, durable=True)
+
+    def _look_soon(self) -> None:
+        """Look once whoever removes things is likely to have come to the end of it."""
+        if self._look is None:
+            self._look = self._loop.call_later(LOOK_AFTER_S, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        if not self._closed:
+            self.beat().add_done_callback(_take_note_of)
 
     def note(self, batch: Batch) -> None:
         """Write a batch along with the next one that is durable, or soon after; returns at once.
@@ -186,7 +191,7 @@ class Store:
             StateFailure: the file cannot be read.
         """
         good, moved, trouble = await self._call(lambda: self._database.load(kind, decode), "read")
-        self._take_note(moved, trouble)
+        self._troubles.unreadable(moved, trouble)
         return good
 
     async def get_meta(self, key: str) -> str | None:
@@ -197,6 +202,7 @@ class Store:
         """Finish what was handed in, close the file and give the lock back; idempotent."""
         if not self._closed:
             self._closed = True
+            self._watch.close()
             self._queue.put(None)
         await asyncio.shield(self._ended)
 
@@ -222,7 +228,7 @@ class Store:
         good, moved, trouble = await self._call(
             lambda: self._database.outbox_head(limit, changes.decode, after), "read"
         )
-        self._take_note(moved, trouble)
+        self._troubles.unreadable(moved, trouble)
         self.outbox.lost(len(moved))
         if trouble and not good:
             raise StateFailure(trouble[0])
@@ -236,14 +242,6 @@ class Store:
         for seq in seqs:
             batch.settle(seq)
         return self._write(batch.ops, durable=False)
-
-    def _take_note(self, moved: list[SetAside], trouble: list[str]) -> None:
-        self.set_aside.extend(moved)
-        self._notes.extend(text for text in trouble if text not in self._notes)
-        for row in moved:
-            _log.error("row set aside", kind=row.kind, key=row.key, error=row.error)
-        for text in trouble:
-            _log.error("row unreadable", error=text)
 
     def _closed_failure(self) -> StateFailure:
         return StateFailure(f"{self.path} is closed: the agent is stopping")
@@ -334,11 +332,13 @@ class Store:
         trouble = self._database.twice.keep()
         if trouble != self._second_trouble:
             self._second_trouble = trouble
-            self._tell(self._tell_of_second, trouble)
+            self._tell(self._troubles.second_place, trouble)
 
     def _look_after_the_file(self) -> None:
         try:
             self._put_back_if_removed()
+            if self._database.twice.look():
+                self._tell(self._troubles.removed, "the file that says who this host is")
         except failures.TROUBLE as error:
             self._tell(self._group_failed, [], error)
 
@@ -350,9 +350,8 @@ class Store:
     # --- back on the event loop ---------------------------------------------------------------
 
     def _group_done(self, group: list[_Write], added: list[OutboxRow]) -> None:
-        if self._failure is not None and any(write.ops for write in group):
-            self._failure = None
-            _log.info("state file writable again", path=str(self.path))
+        if any(write.ops for write in group):
+            self._troubles.written()
         for write in group:
             _succeed(write.future, None)
         if added:
@@ -361,9 +360,7 @@ class Store:
     def _group_failed(self, group: list[_Write], error: Exception) -> None:
         failure = failures.explain(error, "write", self.path)
         if not failures.is_poison(error):
-            if self._failure is None:
-                _log.error("state file not writable", error=str(failure))
-            self._failure = failure
+            self._troubles.failed(failure)
         for write in group:
             if write.durable:
                 _fail(write.future, failures.explain(error, "write", self.path))
@@ -373,22 +370,18 @@ class Store:
 
     def _tell_of(self, found: Found) -> None:
         if found is Found.PUT_BACK:
-            _log.error("the state file was removed; it has been written anew", path=str(self.path))
-        self._another = ""
-        if found is Found.ANOTHER:
-            self._another = (
-                f"another file was put in the place of {self.path}, which the agent has open: what it "
-                "writes is lost with its end; restart the agent now to go on with that file"
-            )
-            _log.error("the state file was replaced", trouble=self._another)
-
-    def _tell_of_second(self, trouble: str) -> None:
-        if trouble:
-            _log.warning("second place not written", trouble=trouble)
+            self._watch.begin()  # in a directory that may be another one
+        self._troubles.found(found)
 
     def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
+
+
+def _take_note_of(future: asyncio.Future[None]) -> None:
+    """Nobody waits for this look; what it finds is told by itself."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _succeed(future: asyncio.Future[Any], result: object) -> None:

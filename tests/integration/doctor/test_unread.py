@@ -67,7 +67,7 @@ def test_a_bridge_of_dockers_that_is_gone_is_an_error_with_its_mend(
         f"Docker's bridge {BRIDGE} is gone: every task in bridge mode fails to start"
     )
     assert error.command == "systemctl restart docker"
-    assert [f for f in found if "MTU" in f.seen], "sizes of packets are told nevertheless"
+    assert [f for f in found if "default route" in f.seen], "sizes of packets are told nevertheless"
 
 
 def test_an_ordinary_user_is_told_what_could_not_be_seen(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_ten_tasks_notice_nothing_of_any_reload(host: Host, busybox_image: str) 
     assert host.log().count("old ones stay") == 2, "one line per problem"
 
     host.reload(ECS_RESERVED_MEMORY="100")
-    assert "no difference" in host.log()
+    assert "settings reloaded: no changes" in host.log()
 
     host.reload(ECS_RESERVED_MEMORY="100", ECS_TASK_POOL_CIDR="127.0.0.0/24")
     assert "restoring the old ones" in host.log()

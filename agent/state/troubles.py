@@ -1,0 +1,114 @@
+"""What an operator should know of the store: each kept as a sentence, and logged once.
+
+Belongs to the event loop. Only the store writes to it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from agent.state.removal import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from agent.errors import StateFailure
+    from agent.state.database import SetAside
+
+REMOVAL_TOLD_S: Final = 3600.0
+"""How long it is told that somebody removed what the agent had open."""
+
+_log = structlog.get_logger()
+
+
+class Troubles:
+    """Everything that is, or was, wrong with one state file."""
+
+    def __init__(self, path: Path) -> None:
+        self.failure: StateFailure | None = None
+        """Of the last write; None once one succeeds."""
+        self.set_aside: list[SetAside] = []
+        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
+        self._path = path
+        self._notes: list[str] = []
+        self._another = ""
+        self._removed = ""
+        self._removed_at = 0.0
+        self._second = ""
+
+    @property
+    def sentences(self) -> list[str]:
+        """One sentence for everything; empty when all is well."""
+        found = list(self._notes)
+        if self.set_aside:
+            last = self.set_aside[-1]
+            found.append(
+                f"{len(self.set_aside)} unreadable row(s) set aside in {self._path}"
+                f" (table set_aside), the last one {last.kind} {last.key!r}: {last.error}"
+            )
+        if self._another:
+            found.append(self._another)
+        if self._removed and time.monotonic() - self._removed_at < REMOVAL_TOLD_S:
+            found.append(self._removed)
+        if self._second:
+            found.append(self._second)
+        if self.failure is not None:
+            found.append(str(self.failure))
+        return found
+
+    def opened(self, notes: Iterable[str]) -> None:
+        """Take note of how the file was opened."""
+        for note in notes:
+            self._notes.append(note)
+            _log.error("state was lost or damaged", note=note)
+
+    def unreadable(self, moved: list[SetAside], trouble: list[str]) -> None:
+        """Take note of rows that were set aside, and of those that could not be."""
+        self.set_aside.extend(moved)
+        self._notes.extend(text for text in trouble if text not in self._notes)
+        for row in moved:
+            _log.error("row set aside", kind=row.kind, key=row.key, error=row.error)
+        for text in trouble:
+            _log.error("row unreadable", error=text)
+
+    def failed(self, failure: StateFailure) -> None:
+        """A write failed for the disk's sake."""
+        if self.failure is None:
+            _log.error("state file not writable", error=str(failure))
+        self.failure = failure
+
+    def written(self) -> None:
+        """A write succeeded."""
+        if self.failure is not None:
+            self.failure = None
+            _log.info("state file writable again", path=str(self._path))
+
+    def found(self, found: Found) -> None:
+        """Something else than before was at the file's path."""
+        if found is Found.PUT_BACK:
+            self.removed("the state file")
+        if found is Found.LOG_PUT_BACK:
+            self.removed("the state file's log")
+        self._another = ""
+        if found is Found.ANOTHER:
+            self._another = (
+                f"another file was put in the place of {self._path}, which the agent has open: what it "
+                "writes is lost with its end; restart the agent now to go on with that file"
+            )
+            _log.error("the state file was replaced", trouble=self._another)
+
+    def removed(self, what: str) -> None:
+        """Somebody removed a file, which is there again."""
+        _log.error(f"{what} was removed; it has been written anew", path=str(self._path))
+        self._removed = f"{what} ({self._path}) was removed at {time.ctime()}; it was written anew"
+        self._removed_at = time.monotonic()
+
+    def second_place(self, trouble: str) -> None:
+        """The second place cannot be written; with an empty text, it could be again."""
+        self._second = trouble
+        if trouble:
+            _log.warning("second place not written", trouble=trouble)
