@@ -20,7 +20,7 @@ DELETE ``/v1/instances/{id}``                         leave → 204
 
 ``{id}`` is the last element of the instance ARN. Errors are ``{"code": ..., "message": ...}``:
 400 ``InvalidRequest``, 401 ``Unauthorized``, 404 ``InstanceUnknown``, 409 ``StaleGeneration``,
-410 ``RevisionCompacted``, 429 and 5xx: try again. Bodies above 1 KiB may be gzipped, both ways.
+410 ``RevisionCompacted``, 429 (``TooManyHosts``) and 5xx: try again. Bodies above 1 KiB may be gzipped, both ways.
 
 If control requires tokens, every call carries one as ``Authorization: Bearer TOKEN``.
 

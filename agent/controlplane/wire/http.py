@@ -9,6 +9,7 @@ may be gzip in both directions; the limits count decoded bytes.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +31,7 @@ from agent.controlplane.wire.errors import (
     InvalidRequest,
     NoSuchCall,
     TooLarge,
+    TooManyHosts,
     TryAgain,
     Unauthorized,
     WireError,
@@ -113,6 +115,10 @@ class AgentWire:
                 )
                 prove(request)
                 return await self._admitted(call, request, admission)
+            except TooManyHosts as error:
+                answer = _problem(error.status, error.code, str(error))
+                answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+                return answer
             except WireError as error:
                 return _problem(error.status, error.code, str(error))
             except (StoreFailure, TimeoutError) as error:
@@ -168,7 +174,7 @@ class AgentWire:
     async def _register_call(self, request: web.Request) -> web.Response:
         call = await _read(_read_registration, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            record = await self._registry.register(call)
+            record = await self._registry.register(call, address=request.remote or "")
             self._leases.forget(record.id)
             await self._leases.renew(record)
         return _json(
