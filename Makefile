@@ -5,13 +5,16 @@ PYTEST ?=
 # How many hosts of their own (scripts/own-host) run the tests side by side: more than processors,
 # since many tests wait for an engine. Each takes about 400 MB of memory.
 HOSTS ?= $(shell echo $$(($$(nproc) + 1)))
-# How many processes run the unit tests, and how many stories of test-vm run side by side.
+# How many processes run the unit tests.
 WORKERS ?= $(shell nproc)
-VMS ?= $(shell nproc)
+# How many files of test-vm run side by side, each with VMs of its own: 0 is one after the other, with
+# live log lines and --pdb. An emulated VM takes a processor, and a file up to 6 GiB of memory.
+VMS ?= $(shell awk -v most=$$(nproc) \
+  '/MemAvailable/ { n = int($$2 / 6291456); print n < 1 ? 1 : n < most ? n : most }' /proc/meminfo)
 BENCH ?=
 PACKAGE ?=
 
-.PHONY: help setup tools demo test test-vm unit check docs format bench package lock clean
+.PHONY: help setup tools demo test test-vm vm-disk unit check docs format bench package lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  \1|\2/' | awk -F '|' '{ printf "%-10s %s\n", $$1, $$2 }'
@@ -30,11 +33,13 @@ test: tools ## Run the whole test suite, on hosts of their own with a real Docke
 	@.venv/bin/python -m pytest --dist loadfile \
 	  --tx '$(HOSTS)*popen//python=scripts/own-host .venv/bin/python' $(PYTEST)
 
-test-vm: setup ## Boot a Debian host in qemu and test the package of this commit in it
+test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
+	@$(MAKE) --no-print-directory package
+	@.venv/bin/python -m pytest $(if $(findstring tests/,$(PYTEST)),,tests/vm) -n $(VMS) --dist loadfile --log-cli-level=INFO $(PYTEST)
+
+vm-disk: setup # The disk that the hosts of test-vm are booted from; minutes, once
 	@scripts/setup-vm
 	@.venv/bin/python -m tests.vm.base >/dev/null
-	@$(MAKE) --no-print-directory package
-	@.venv/bin/python -m pytest tests/vm --log-cli-level=INFO $(PYTEST)
 
 unit: setup ## Run the tests that need neither root nor an engine
 	@.venv/bin/python -m pytest -m "not integration" -n $(WORKERS) --dist loadfile $(PYTEST)

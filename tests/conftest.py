@@ -63,9 +63,10 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(before[1])
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_finish() -> None:
-    """Set aside what all tests share, so that to collect garbage after each costs little."""
+@pytest.fixture(scope="module", autouse=True)
+def all_garbage() -> None:
+    """Collect the garbage of everything once for each file, also of what its tests shared."""
+    gc.unfreeze()
     gc.collect()
     gc.freeze()
 
@@ -76,8 +77,11 @@ def garbage() -> Iterator[None]:
 
     A finalizer that complains then fails the test that left it, and not one that happens to run
     later; nor does it run at the bottom of a test about deep recursion, where it could only fail.
+    What lives on is then set aside until the end of the file: libraries hold a million objects, and to
+    look through them after each test would take longer than the tests.
     """
     gc.disable()
     yield
     gc.enable()
     gc.collect()
+    gc.freeze()

@@ -10,6 +10,8 @@ store is read by a newer program. Times are Unix seconds, 0 for "not yet". Nothi
     /taskdefs/<family>/<revision padded>  TaskDefinitionRecord
     /instances/<cluster>/<id>             InstanceRecord
     /registrations/<client token>         instance ARN           makes registration idempotent
+    /unheard/<instance id>                key of the instance    of one that registered without a token
+                                                                 and made no call since
     /alive/<instance id>                  AliveRecord            under a lease: agentConnected
     /placement/<instance id>              empty                  put by whatever places on the
                                                                  instance, after comparing it
@@ -46,6 +48,7 @@ TASK_DEFINITIONS = "/taskdefs/"
 INSTANCES = "/instances/"
 REGISTRATIONS = "/registrations/"
 MACHINES = "/machines/"
+UNHEARD = "/unheard/"
 ALIVE = "/alive/"
 PLACEMENT = "/placement/"
 MEMBERS = "/members/"
@@ -306,6 +309,11 @@ def registration_key(client_token: str) -> str:
 def machine_key(machine: str) -> str:
     """Return the key that names the instance of a machine, by its digest (``wire.machines``)."""
     return f"{MACHINES}{machine}"
+
+
+def unheard_key(instance_id: str) -> str:
+    """Return the key that exists until a host that registered without a token makes a call."""
+    return f"{UNHEARD}{instance_id}"
 
 
 def alive_key(instance_id: str) -> str:

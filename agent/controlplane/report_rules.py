@@ -63,7 +63,8 @@ PAYLOAD_MOST_BYTES: Final = 512 * 1024
 """Of one held task; a task definition has 64 KiB and its overrides 8."""
 _CONTAINERS_MOST: Final = 100
 """A task definition has ten at most."""
-_BINDINGS_MOST: Final = 1000
+_BINDINGS_MOST: Final = 4000
+"""More than the port mappings that a task definition of 64 KiB has room for."""
 _SAMPLES_MOST: Final = 5000
 _VALUES_MOST: Final = 250_000
 _ARN: Final = Text(512)
@@ -237,7 +238,7 @@ def _check_container(container: Container, where: str) -> None:
 
 def look(body: bytes) -> None:
     """Raise ``OutOfBounds`` for reports, or held tasks, that list too much to be decoded."""
-    bounds.look(body, most_items=BATCH_MOST, most_values=_VALUES_MOST)
+    bounds.look(body, most_items=_BINDINGS_MOST, most_values=_VALUES_MOST)
 
 
 def look_at_figures(body: bytes) -> None:

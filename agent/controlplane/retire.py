@@ -71,6 +71,7 @@ async def retire(
         [
             Delete(records.registration_key(instance.client_token)),
             *([Delete(records.machine_key(instance.machine))] if instance.machine else []),
+            Delete(records.unheard_key(instance.id)),
             Delete(records.placement_key(instance.id)),
             Delete(records.manifest_key(instance.id)),
         ],

@@ -97,6 +97,12 @@ class UnknownOperationException(ApiError):
     """``X-Amz-Target`` is missing or names no operation of ECS."""
 
 
+class ThrottlingException(ApiError):
+    """Too many calls of this kind; the same one may succeed later."""
+
+    retryable = True
+
+
 class SerializationException(ApiError):
     """The body is no JSON or a value has a wrong type."""
 

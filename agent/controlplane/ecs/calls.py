@@ -24,6 +24,7 @@ from agent.controlplane.api.errors import (
     InvalidParameterException,
     NotServedHere,
     ServerException,
+    ThrottlingException,
 )
 from agent.controlplane.api.instance_shapes import Load, show_instance
 from agent.controlplane.api.naming import active_cluster, cluster_name
@@ -31,7 +32,12 @@ from agent.controlplane.ecs import registering, submitted
 from agent.controlplane.front.signatures import Call
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import InstanceRecord
-from agent.controlplane.wire.errors import InvalidRequest, StaleGeneration, TryAgain
+from agent.controlplane.wire.errors import (
+    InvalidRequest,
+    StaleGeneration,
+    TooManyHosts,
+    TryAgain,
+)
 from agent.controlplane.wire.registration import DEFAULT_CLUSTER
 from agent.controlplane.wire.reports import NoSuchTask, change_task
 
@@ -74,7 +80,6 @@ class AgentCalls:
         self._services = station.services
         self._verifier = verifier
         self._handlers: dict[str, _Handler] = {
-            "RegisterContainerInstance": self._register,
             "SubmitTaskStateChange": self._submit_task,
             "SubmitContainerStateChange": self._submit_container,
             "SubmitAttachmentStateChanges": self._submit_attachments,
@@ -145,9 +150,13 @@ class AgentCalls:
         """
         if operation == "DiscoverPollEndpoint":
             return _endpoints(request)
+        if operation == "RegisterContainerInstance":
+            return await self._register(asked, raw, request.remote or "")
         return await self._handlers[operation](asked, raw)
 
-    async def _register(self, asked: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+    async def _register(
+        self, asked: dict[str, Any], raw: dict[str, Any], address: str
+    ) -> dict[str, Any]:
         token = raw.get("clientToken") or uuid.uuid4().hex
         if not isinstance(token, str):
             raise InvalidParameterException("clientToken must be a text.")
@@ -157,7 +166,9 @@ class AgentCalls:
         if arn:
             await self._check_instance(arn, cluster_name(asked.get("cluster")))
         try:
-            record = await self._station.registry.register(call, tells_all=False)
+            record = await self._station.registry.register(call, tells_all=False, address=address)
+        except TooManyHosts as error:
+            raise ThrottlingException(str(error)) from None
         except (InvalidRequest, StaleGeneration) as error:
             raise ClientException(str(error)) from None
         except TryAgain as error:

@@ -278,6 +278,7 @@ class Entrance:
                 found = await self._station.registry.current(parsed.id)
                 if found.record.arn != arn:
                     raise InstanceUnknown(arn)
+                await self._station.registry.heard(found)
                 await self._station.leases.renew(found.record)
         except InstanceUnknown:
             raise Refused(

@@ -57,6 +57,18 @@ class TooLarge(WireError):
     status = 413
 
 
+class TooManyHosts(WireError):
+    """More new hosts than control takes where it asks for no token."""
+
+    status = 429
+    code = "TooManyHosts"
+    retryable = True
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
 class TryAgain(WireError):
     """Control could not do it now."""
 

@@ -9,6 +9,7 @@ may be gzip in both directions; the limits count decoded bytes.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,13 +24,14 @@ from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
-from agent.controlplane.wire import held, reports
+from agent.controlplane.wire import brought, held, reports
 from agent.controlplane.wire.assignments import Poller
 from agent.controlplane.wire.auth import TOKEN_GONE
 from agent.controlplane.wire.errors import (
     InvalidRequest,
     NoSuchCall,
     TooLarge,
+    TooManyHosts,
     TryAgain,
     Unauthorized,
     WireError,
@@ -94,6 +96,7 @@ class AgentWire:
         router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
         router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
         router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
+        router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._answering(_no_such_call))
@@ -112,6 +115,10 @@ class AgentWire:
                 )
                 prove(request)
                 return await self._admitted(call, request, admission)
+            except TooManyHosts as error:
+                answer = _problem(error.status, error.code, str(error))
+                answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+                return answer
             except WireError as error:
                 return _problem(error.status, error.code, str(error))
             except (StoreFailure, TimeoutError) as error:
@@ -167,7 +174,7 @@ class AgentWire:
     async def _register_call(self, request: web.Request) -> web.Response:
         call = await _read(_read_registration, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            record = await self._registry.register(call)
+            record = await self._registry.register(call, address=request.remote or "")
             self._leases.forget(record.id)
             await self._leases.renew(record)
         return _json(
@@ -209,6 +216,12 @@ class AgentWire:
         told = await _read(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await held.take(self._services, found.record, told))
+
+    async def _brought_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        told = await _read(held.read, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await brought.take(self._services, self._history, found.record, told))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         await self._caller(request)

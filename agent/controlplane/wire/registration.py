@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from agent.controlplane.api.services import Services
     from agent.controlplane.history import History
     from agent.controlplane.store.contract import Compare, KeyValue
+    from agent.controlplane.wire.new_hosts import NewHosts
     from agent.model.wire import Register
 
 _TRIES = 8
@@ -62,13 +63,19 @@ _log = structlog.get_logger(__name__)
 class Registry:
     """Registers instances and finds them again by their id."""
 
-    def __init__(self, services: Services, history: History) -> None:
+    def __init__(
+        self, services: Services, history: History, *, new_hosts: NewHosts | None = None
+    ) -> None:
+        """Take what to register with; ``new_hosts`` limits hosts that are not known yet."""
         self._services = services
         self._history = history
+        self._new_hosts = new_hosts
         self._clusters: dict[str, str] = {}
         """Instance id to cluster name; neither ever changes."""
 
-    async def register(self, call: Register, *, tells_all: bool = True) -> InstanceRecord:
+    async def register(
+        self, call: Register, *, tells_all: bool = True, address: str = ""
+    ) -> InstanceRecord:
         """Register a host, or register it again; the same call twice is one instance.
 
         Args:
@@ -76,8 +83,10 @@ class Registry:
             tells_all: whether a registration that is repeated says everything again. Amazon's
                 agent does not: its own attributes come with the first one alone, and which tasks
                 it holds with none.
+            address: where the call comes from.
 
         Raises:
+            TooManyHosts: it is a new host, and too many were before it.
             InvalidRequest: the cluster does not exist, the host belongs to another one, or a field is
                 beyond its bound (``host_rules``).
             StaleGeneration: an operator deregistered the instance.
@@ -96,6 +105,8 @@ class Registry:
             is_behind = await self._history.is_behind(call, generation)
             said = _Said(call, machine, token, is_behind)
             if known is None:
+                if self._new_hosts is not None:
+                    await self._new_hosts.admit(address)
                 record = await self._create(cluster, said, of_cluster)
             else:
                 _check_same(known.record, cluster)
@@ -130,7 +141,13 @@ class Registry:
         if generation > found.record.generation:
             # The store was put back to an older state.
             raise InstanceUnknown("this registration is not known; register again")
+        await self.heard(found)
         return found
+
+    async def heard(self, found: Found[InstanceRecord]) -> None:
+        """Take note that an instance made a call after its registration."""
+        if self._new_hosts is not None:
+            await self._new_hosts.heard(found.record)
 
     async def current(self, instance_id: str) -> Found[InstanceRecord]:
         """Return an instance whatever its registration.
@@ -270,8 +287,11 @@ class Registry:
             Put(records.instance_key(cluster, instance_id), records.encode(record)),
             Put(records.members_key(cluster), b""),
             *_machine_row(record),
+            *(self._new_hosts.rows(record) if self._new_hosts is not None else ()),
         ]
         result = await services.store.txn(compares, then)
+        if result.succeeded and self._new_hosts is not None:
+            self._new_hosts.made(record)
         return record if result.succeeded else None
 
     def _forgotten(self, cluster: str, arn: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 from agent.controlplane.wire.assignments import Orders
 from agent.controlplane.wire.bells import Bells
 from agent.controlplane.wire.leases import Leases
+from agent.controlplane.wire.new_hosts import NewHosts
 from agent.controlplane.wire.registration import Registry
 
 if TYPE_CHECKING:
@@ -51,7 +52,11 @@ class Station:
             services=services,
             gate=gate,
             control_id=control_id,
-            registry=Registry(services, history),
+            registry=Registry(
+                services,
+                history,
+                new_hosts=NewHosts(services, note=gate.note) if gate.file is None else None,
+            ),
             leases=Leases(services.store, ttl_s=lease_s, clock=services.clock),
             bells=Bells(services.store),
             orders=Orders(services),

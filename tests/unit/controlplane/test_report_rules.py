@@ -73,7 +73,7 @@ def test_what_agents_report_is_taken() -> None:
         ({"network_bindings": [NetworkBinding(container_port_range="1-2-3")]}, "PortRange"),
         ({"network_bindings": [NetworkBinding(bind_ip="0.0.0.0\n")]}, "bindIP"),
         ({"network_bindings": [NetworkBinding(protocol="x" * 99)]}, "protocol"),
-        ({"network_bindings": [NetworkBinding()] * 1001}, "networkBindings"),
+        ({"network_bindings": [NetworkBinding()] * 4001}, "networkBindings"),
         ({"image_digest": "d" * 5 * MIB}, "imageDigest"),
         ({"image_digest": "sha256:\x1b[2J"}, "imageDigest"),
         ({"runtime_id": "r" * 256}, "runtimeId"),
@@ -144,28 +144,26 @@ def padded(head: bytes, item: bytes, tail: bytes) -> bytes:
 REPORT = b'{"changes":[{"id":"a","taskArn":"a","status":"RUNNING","at":1,'
 
 
+REPORT_OF_ONE = REPORT + b'"containers":[{"containerName":"a","status":"RUNNING",'
+
+
 @pytest.mark.parametrize(
-    ("read", "body"),
+    ("read", "head", "item", "tail"),
     [
-        (reports.read, padded(b'{"changes":[', b"{}", b"]}")),
-        (
-            reports.read,
-            padded(
-                REPORT
-                + b'"containers":[{"containerName":"a","status":"RUNNING","networkBindings":[',
-                b"{}",
-                b"]}]}]}",
-            ),
-        ),
-        (reports.read, padded(REPORT + b'"containers":[', b"{}", b"]}]}")),
-        (held.read, padded(b'{"tasks":[', b"{}", b"]}")),
-        (http._read_figures, padded(b'{"host":{"at":1},"tasks":[', b"{}", b"]}")),
-        (http._read_registration, padded(b'{"knownTasks":[', b'""', b"]}")),
-        (http._read_registration, padded(b'{"resources":{"gpus":[', b'{"uuid":""}', b"]}}")),
+        (reports.read, b'{"changes":[', b"{}", b"]}"),
+        (reports.read, REPORT_OF_ONE + b'"networkBindings":[', b"{}", b"]}]}]}"),
+        (reports.read, REPORT + b'"containers":[', b"{}", b"]}]}"),
+        (held.read, b'{"tasks":[', b"{}", b"]}"),
+        (http._read_figures, b'{"host":{"at":1},"tasks":[', b"{}", b"]}"),
+        (http._read_registration, b'{"knownTasks":[', b'""', b"]}"),
+        (http._read_registration, b'{"resources":{"gpus":[', b'{"uuid":""}', b"]}}"),
     ],
     ids=["changes", "bindings", "containers", "held", "figures", "tasks", "gpus"],
 )
-def test_what_is_listed_is_counted_before_it_is_built(read: Any, body: bytes) -> None:
+def test_what_is_listed_is_counted_before_it_is_built(
+    read: Any, head: bytes, item: bytes, tail: bytes
+) -> None:
+    body = padded(head, item, tail)
     tracemalloc.start()
     try:
         with pytest.raises(InvalidRequest, match=r"items in one list|values in one message"):

@@ -264,7 +264,7 @@ async def test_agent_connected_while_there_are_signs_of_life(
         ({"networkBindings": [{"hostPort": 2**31 - 1}]}, "hostPort"),
         ({"networkBindings": [{"bindIP": "x\x1b"}]}, "bindIP"),
         ({"status": "DANCING"}, "status"),
-        ({"networkBindings": [{}] * 1001}, "networkBindings"),
+        ({"networkBindings": [{}] * 4001}, "networkBindings"),
     ],
 )
 async def test_a_report_that_cannot_be_is_dropped_by_the_agent(
