@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
-from agent.controlplane.retire import retire
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
+from agent.controlplane.tasks.retire import retire
 
 if TYPE_CHECKING:
-    from agent.controlplane.api.services import Services
+    from agent.controlplane.parts import Services
 
 STOPPED_TASK_S = 3600.0
 RUN_TOKEN_S = 24 * 3600.0

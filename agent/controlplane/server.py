@@ -25,8 +25,12 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import Struct
 
-from agent.controlplane import certificate, records
-from agent.controlplane.api import (
+from agent.controlplane import records
+from agent.controlplane.agents.amazon.wire import EcsWire
+from agent.controlplane.agents.longpoll.http import AgentWire
+from agent.controlplane.agents.parts import LEASE_S, Station
+from agent.controlplane.agents.tokens import Gate
+from agent.controlplane.api.ecs import (
     attributes,
     clusters,
     instances,
@@ -34,29 +38,25 @@ from agent.controlplane.api import (
     task_definitions,
     tasks,
 )
-from agent.controlplane.api.services import Services
-from agent.controlplane.api.validation import EcsModel
 from agent.controlplane.backups import Backups, Schedule
-from agent.controlplane.ecs.wire import EcsWire
 from agent.controlplane.front import address as address_file
-from agent.controlplane.front import keys, sites
+from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications
 from agent.controlplane.front.operators import Open, Signed
+from agent.controlplane.front.service_model import EcsModel
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
+from agent.controlplane.parts import Services
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
-from agent.controlplane.wire.auth import Gate
-from agent.controlplane.wire.http import AgentWire
-from agent.controlplane.wire.station import LEASE_S, Station
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.api.services import Handlers
+    from agent.controlplane.parts import Handlers
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"

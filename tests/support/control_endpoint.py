@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 
-from agent.controlplane.api.validation import TARGET_PREFIX
+from agent.controlplane.front.service_model import TARGET_PREFIX
 from agent.controlplane.server import ControlSettings, serve
 from agent.model import changes as change_model
 from agent.model.changes import ContainerChange, TaskChange

@@ -10,7 +10,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from agent.controlplane import server
-from agent.controlplane.api.validation import EcsModel
+from agent.controlplane.front.service_model import EcsModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from agent.controlplane import records
-from agent.controlplane.api.dispatch import EcsApi
-from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.front.door import Door
+from agent.controlplane.front.json_api import EcsApi
 from agent.controlplane.front.operators import Nobody, no_pages
+from agent.controlplane.front.service_model import TARGET_PREFIX
 from agent.controlplane.store.contract import Put, StoreFailure
 
 if TYPE_CHECKING:
-    from agent.controlplane.api.dispatch import OperatorSide
-    from agent.controlplane.api.services import Handlers, Services
-    from agent.controlplane.api.validation import EcsModel
-    from agent.controlplane.ecs.wire import EcsWire
+    from agent.controlplane.agents.amazon.wire import EcsWire
+    from agent.controlplane.agents.longpoll.http import AgentWire
+    from agent.controlplane.front.json_api import OperatorSide
+    from agent.controlplane.front.service_model import EcsModel
+    from agent.controlplane.parts import Handlers, Services
     from agent.controlplane.store.contract import Store
-    from agent.controlplane.wire.http import AgentWire
 
 HEALTH_LIMIT_S = 5.0
 

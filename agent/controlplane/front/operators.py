@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from msgspec import Struct
 
-from agent.controlplane.api.errors import ApiError
 from agent.controlplane.front import signatures
+from agent.controlplane.front.errors import ApiError
 from agent.controlplane.front.signatures import Call, Claim, SignatureRefused
 
 if TYPE_CHECKING:

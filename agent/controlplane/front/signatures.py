@@ -19,7 +19,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from agent.controlplane.api.errors import ApiError
+from agent.controlplane.front.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

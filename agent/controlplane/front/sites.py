@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from agent.controlplane.agents.tokens import Gate
     from agent.controlplane.front.applications import Applications
     from agent.controlplane.front.operators import Open, Signed
     from agent.controlplane.server import ControlSettings
-    from agent.controlplane.wire.auth import Gate
     from agent.listening.limits import Limits
 
 _SHUTDOWN_S: Final = 1.0

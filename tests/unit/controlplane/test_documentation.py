@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.loaders import Loader
 
 from agent.controlplane import server
+from agent.controlplane.agents.amazon import calls
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
-from agent.controlplane.ecs import calls
 from agent.controlplane.front.door import Door
 from tests.support import generated
 from tests.support.control_endpoint import control_endpoint

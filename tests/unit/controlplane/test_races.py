@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from agent.controlplane import access, records, server, task_changes
-from agent.controlplane.api.errors import (
+from agent.controlplane import access, records, server
+from agent.controlplane.agents import reports
+from agent.controlplane.agents.leases import Leases
+from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.agents.registration import Registry
+from agent.controlplane.front.errors import (
     ClusterContainsContainerInstancesException,
     InvalidParameterException,
 )
-from agent.controlplane.api.services import Services
 from agent.controlplane.history import History
 from agent.controlplane.janitor import STOPPED_TASK_S, Janitor
+from agent.controlplane.parts import Services
 from agent.controlplane.records import ClusterRecord, InstanceRecord, TaskRecord
 from agent.controlplane.store.sqlite import SqliteStore
-from agent.controlplane.wire import reports
-from agent.controlplane.wire.errors import InvalidRequest
-from agent.controlplane.wire.leases import Leases
-from agent.controlplane.wire.registration import Registry
+from agent.controlplane.tasks import changes as task_changes
 from agent.model.resources import HostResources
 from agent.model.wire import Register
 from tests.support.control_endpoint import a_report, definition

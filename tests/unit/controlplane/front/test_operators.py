@@ -23,9 +23,9 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.front import operators
 from agent.controlplane.front.operators import is_own_name
+from agent.controlplane.front.service_model import TARGET_PREFIX
 from tests.support.control_endpoint import Endpoint, control_endpoint
 
 if TYPE_CHECKING:
