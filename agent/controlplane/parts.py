@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class Parts:
     """Everything that handlers share; built once when the control endpoint starts."""
 
     store: Store
@@ -30,7 +30,7 @@ class Services:
         object.__setattr__(self, "fleet", Fleet(self.store))
 
 
-Handler = Callable[[Services, dict[str, Any]], Awaitable[dict[str, Any]]]
+Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]
 """``async def create_cluster(services, request) -> response``.
 
 The request has been checked against the service model: types are right, required members are there,

@@ -10,7 +10,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from agent.controlplane import server
-from agent.controlplane.front.service_model import EcsModel
+from agent.controlplane.front.service_model import ApiModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def errors_of(operation: str) -> frozenset[str]:
     return _OF_ANY_CALL | own | unserved
 
 
-class StrictModel(EcsModel):
+class StrictModel(ApiModel):
     """A model that refuses answers which are not as the model says, instead of shaping them."""
 
     def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from agent.controlplane.access import Found
     from agent.controlplane.agents.leases import Leases
-    from agent.controlplane.agents.registration import Registry
-    from agent.controlplane.agents.wakeups import Bells
+    from agent.controlplane.agents.registration import InstanceRegistry
+    from agent.controlplane.agents.wakeups import WakeUps
     from agent.controlplane.history import History
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.records import InstanceRecord
     from agent.controlplane.store.contract import KeyValue, RangeResult
     from agent.model.payload import TaskPayload
@@ -42,7 +42,7 @@ _REMEMBERED_DEFINITIONS = 512
 _log = structlog.get_logger(__name__)
 
 
-class Order(NamedTuple):
+class AssignedTask(NamedTuple):
     """One assignment as it was read, and the task that it is of."""
 
     row: KeyValue
@@ -50,14 +50,14 @@ class Order(NamedTuple):
     task: TaskRecord
 
 
-class Orders:
+class AssignmentReader:
     """Reads assignments and builds what is sent of them, for both wires."""
 
-    def __init__(self, services: Services) -> None:
-        self._services = services
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._definitions: dict[str, TaskDefinitionRecord] = {}
 
-    async def read(self, rows: list[KeyValue]) -> tuple[list[Order], bool]:
+    async def read(self, rows: list[KeyValue]) -> tuple[list[AssignedTask], bool]:
         """Return the orders, and whether every row and its task could be read.
 
         Those to stop come first, each kind in the order in which it was given. Tasks that are
@@ -66,15 +66,15 @@ class Orders:
         read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
         read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
         keys = [records.task_key(a.cluster, records.last_element(kv.key)) for kv, a in read]
-        tasks = await access.find_many(self._services.store, TaskRecord, keys)
+        tasks = await access.find_many(self._parts.store, TaskRecord, keys)
         found = []
         for key, (kv, assignment) in zip(keys, read, strict=True):
             task = tasks.get(key)
             if task is not None and task.record.last_status != "STOPPED":
-                found.append(Order(kv, assignment, task.record))
+                found.append(AssignedTask(kv, assignment, task.record))
         return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
-    async def payload(self, order: Order) -> TaskPayload | None:
+    async def payload(self, order: AssignedTask) -> TaskPayload | None:
         """Return the payload of an order.
 
         None for one that cannot be built, which is logged, and for a task that was taken back from
@@ -88,7 +88,7 @@ class Orders:
             return payload.build(
                 task,
                 definition,
-                self._services.names,
+                self._parts.names,
                 desired=order.assignment.desired_status,
             )
         except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
@@ -100,7 +100,7 @@ class Orders:
         if known is not None:
             return known
         found: Found[TaskDefinitionRecord] | None = await access.find(
-            self._services.store,
+            self._parts.store,
             TaskDefinitionRecord,
             records.task_definition_key(task.family, task.revision),
         )
@@ -117,18 +117,18 @@ class Poller:
 
     def __init__(
         self,
-        services: Services,
-        registry: Registry,
+        parts: Parts,
+        registry: InstanceRegistry,
         leases: Leases,
-        bells: Bells,
-        orders: Orders,
+        wakeups: WakeUps,
+        orders: AssignmentReader,
         history: History,
     ) -> None:
-        self._services = services
+        self._parts = parts
         self._history = history
         self._registry = registry
         self._leases = leases
-        self._bells = bells
+        self._wakeups = wakeups
         self._orders = orders
         self._told: set[str] = set()
         """Instances that got their whole set from this process."""
@@ -137,7 +137,7 @@ class Poller:
     def close(self) -> None:
         """Answer every held poll now, and later ones without holding them."""
         self._closing = True
-        self._bells.ring_all()
+        self._wakeups.wake_all()
 
     async def poll(
         self,
@@ -167,9 +167,9 @@ class Poller:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
         renewed = False
-        with self._bells.taken(instance_id) as bell:
+        with self._wakeups.taken(instance_id) as wakeup:
             while True:
-                bell.clear()
+                wakeup.clear()
                 page, instance = await self._look(instance_id, generation)
                 if not renewed:
                     await self._leases.renew(instance.record)
@@ -180,7 +180,7 @@ class Poller:
                     return answer
                 try:
                     async with asyncio.timeout(left_s):
-                        await bell.wait()
+                        await wakeup.wait()
                 except TimeoutError:
                     continue
 
@@ -188,7 +188,7 @@ class Poller:
         self, instance_id: str, generation: int
     ) -> tuple[RangeResult, Found[InstanceRecord]]:
         """Return what is wanted of an instance, and then the instance."""
-        page = await self._services.store.range(records.assignments_prefix(instance_id))
+        page = await self._parts.store.range(records.assignments_prefix(instance_id))
         # Behind the assignments: whatever becomes of the instance later than this answer's
         # revision then counts as newer.
         try:
@@ -226,7 +226,7 @@ class Poller:
         orders, all_read = await self._orders.read(rows)
         return [await self._assignment(order) for order in orders], all_read
 
-    async def _assignment(self, order: Order) -> Assignment:
+    async def _assignment(self, order: AssignedTask) -> Assignment:
         assignment, arn = order.assignment, order.task.arn
         built = await self._orders.payload(order)
         if built is None:

@@ -26,7 +26,7 @@ from agent.model.wire import ELSEWHERE, ChangeAnswer, ChangesAnswer
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.history import History
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.records import InstanceRecord
     from agent.model.wire import Held, HeldTask
 
@@ -36,7 +36,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def take(
-    services: Services, history: History, instance: InstanceRecord, told: Held
+    parts: Parts, history: History, instance: InstanceRecord, told: Held
 ) -> ChangesAnswer:
     """Answer what is to become of each task; safe to repeat.
 
@@ -45,24 +45,24 @@ async def take(
     """
     # What the store may have forgotten is not known to be unwanted.
     forgets = instance.history not in ("", history.current)
-    answers = [await _take(services, instance, task, forgets=forgets) for task in told.tasks]
+    answers = [await _take(parts, instance, task, forgets=forgets) for task in told.tasks]
     return ChangesAnswer(results=answers)
 
 
 async def _take(
-    services: Services, instance: InstanceRecord, told: HeldTask, *, forgets: bool
+    parts: Parts, instance: InstanceRecord, told: HeldTask, *, forgets: bool
 ) -> ChangeAnswer:
     change = told.change
     try:
         report_rules.check(change)
     except ValueError as error:
         return _answer(told, ELSEWHERE, str(error)[:300])
-    found = await _find(services, change.task_arn)
+    found = await _find(parts, change.task_arn)
     unwanted = _unwanted(found.record if found is not None else None)
     if found is None or unwanted:
         return _answer(told, ELSEWHERE if found is None and forgets else "rejected", unwanted)
     if found.record.instance_id != instance.id:
-        moved = await _move(services, instance, found, told)
+        moved = await _move(parts, instance, found, told)
         if not moved:
             return _answer(told, ELSEWHERE, f"the task is of {found.record.instance_arn}")
         _log.warning(
@@ -72,7 +72,7 @@ async def _take(
             was=found.record.instance_arn,
         )
     if len(told.payload) > 2:
-        return (await reports.apply(services, instance, [change])).results[0]
+        return (await reports.apply(parts, instance, [change])).results[0]
     return _answer(told, "ok", "")
 
 
@@ -86,16 +86,16 @@ def _unwanted(task: TaskRecord | None) -> str:
     return ""
 
 
-async def _find(services: Services, arn: str) -> Found[TaskRecord] | None:
+async def _find(parts: Parts, arn: str) -> Found[TaskRecord] | None:
     parsed = parse_arn(arn)
     if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
         return None
-    found = await access.find(services.store, TaskRecord, records.task_key(*parsed.path))
+    found = await access.find(parts.store, TaskRecord, records.task_key(*parsed.path))
     return found if found is not None and found.record.arn == arn else None
 
 
 async def _move(
-    services: Services, instance: InstanceRecord, found: Found[TaskRecord], told: HeldTask
+    parts: Parts, instance: InstanceRecord, found: Found[TaskRecord], told: HeldTask
 ) -> bool:
     """Make a task that of another instance; False where that is not proved, or not to be."""
     task = found.record
@@ -111,7 +111,7 @@ async def _move(
         stop_code=task.stop_code,
         stopped_reason=task.stopped_reason,
     )
-    result = await services.store.txn(
+    result = await parts.store.txn(
         [
             unchanged(found.kv),
             absent(records.alive_key(task.instance_id)),

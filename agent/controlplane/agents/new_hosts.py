@@ -25,7 +25,7 @@ from agent.controlplane.tasks.retire import LEFT, retire_idle
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Op
 
 BURST: Final = 100.0
@@ -42,7 +42,7 @@ class NewHosts:
 
     def __init__(
         self,
-        services: Services,
+        parts: Parts,
         *,
         note: Callable[[str, str], None],
         clock: Callable[[], float] = time.monotonic,
@@ -50,11 +50,11 @@ class NewHosts:
         """Take what to decide with.
 
         Args:
-            services: the store, and the clock of records.
+            parts: the store, and the clock of records.
             note: called with the address and the reason of a refusal; logs them, now and then.
             clock: steady, for the rates.
         """
-        self._services = services
+        self._parts = parts
         self._note = note
         self._clock = clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
@@ -107,7 +107,7 @@ class NewHosts:
         unheard = await self._known()
         if record.id not in unheard:
             return
-        await self._services.store.txn([], [Delete(records.unheard_key(record.id))], urgent=True)
+        await self._parts.store.txn([], [Delete(records.unheard_key(record.id))], urgent=True)
         unheard.pop(record.id, None)
 
     def _refuse(self, address: str, text: str, wait_s: float) -> None:
@@ -128,7 +128,7 @@ class NewHosts:
     async def _known(self) -> dict[str, str]:
         """Return the unheard hosts: those that were made before control started are counted too."""
         if self._unheard is None:
-            store = self._services.store
+            store = self._parts.store
             rows = (await store.range(records.UNHEARD)).items
             keys = [kv.value.decode() for kv in rows]
             found = await access.find_many(store, InstanceRecord, keys)
@@ -140,15 +140,13 @@ class NewHosts:
     async def _take_out_silent(self) -> None:
         """Take some of the hosts out that were silent for too long."""
         unheard = self._unheard or {}
-        services = self._services
+        parts = self._parts
         for instance_id, key in list(unheard.items())[:_TAKEN_OUT_AT_ONCE]:
-            found = await access.find(services.store, InstanceRecord, key)
+            found = await access.find(parts.store, InstanceRecord, key)
             if found is not None and found.record.status != "INACTIVE":
-                if services.clock() - found.record.registered_at < PATIENCE_S:
+                if parts.clock() - found.record.registered_at < PATIENCE_S:
                     return  # and so are all that follow
-                left = await retire_idle(
-                    services.store, found.record, reason=LEFT, clock=services.clock
-                )
+                left = await retire_idle(parts.store, found.record, reason=LEFT, clock=parts.clock)
                 if left is None:  # it has a task; those behind it get their turn first
                     unheard[instance_id] = unheard.pop(instance_id, key)
                     continue

@@ -9,39 +9,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-from agent.controlplane.agents.assignments import Orders
+from agent.controlplane.agents.assignments import AssignmentReader
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
-from agent.controlplane.agents.registration import Registry
-from agent.controlplane.agents.wakeups import Bells
+from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.agents.wakeups import WakeUps
 
 if TYPE_CHECKING:
-    from agent.controlplane.agents.tokens import Gate
+    from agent.controlplane.agents.tokens import AgentTokens
     from agent.controlplane.history import History
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
 
 LEASE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Station:
-    """The shared parts; ``bells.run`` must run while agents are served."""
+class AgentParts:
+    """The shared parts; ``wakeups.run`` must run while agents are served."""
 
-    services: Services
-    gate: Gate
+    parts: Parts
+    agent_tokens: AgentTokens
     control_id: str
     """Names the store towards agents."""
-    registry: Registry
+    registry: InstanceRegistry
     leases: Leases
-    bells: Bells
-    orders: Orders
+    wakeups: WakeUps
+    orders: AssignmentReader
     history: History
 
     @classmethod
     def build(
         cls,
-        services: Services,
-        gate: Gate,
+        parts: Parts,
+        agent_tokens: AgentTokens,
         *,
         control_id: str,
         history: History,
@@ -49,16 +49,18 @@ class Station:
     ) -> Self:
         """Build the parts around one store."""
         return cls(
-            services=services,
-            gate=gate,
+            parts=parts,
+            agent_tokens=agent_tokens,
             control_id=control_id,
-            registry=Registry(
-                services,
+            registry=InstanceRegistry(
+                parts,
                 history,
-                new_hosts=NewHosts(services, note=gate.note) if gate.file is None else None,
+                new_hosts=NewHosts(parts, note=agent_tokens.note)
+                if agent_tokens.file is None
+                else None,
             ),
-            leases=Leases(services.store, ttl_s=lease_s, clock=services.clock),
-            bells=Bells(services.store),
-            orders=Orders(services),
+            leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
+            wakeups=WakeUps(parts.store),
+            orders=AssignmentReader(parts),
             history=history,
         )

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.agents.new_hosts import NewHosts
     from agent.controlplane.history import History
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Compare, KeyValue
     from agent.model.wire import Register
 
@@ -60,14 +60,14 @@ RESERVED_PREFIXES = ("ecs.", "com.amazonaws.", "ecs-host-agent.")
 _log = structlog.get_logger(__name__)
 
 
-class Registry:
+class InstanceRegistry:
     """Registers instances and finds them again by their id."""
 
     def __init__(
-        self, services: Services, history: History, *, new_hosts: NewHosts | None = None
+        self, parts: Parts, history: History, *, new_hosts: NewHosts | None = None
     ) -> None:
         """Take what to register with; ``new_hosts`` limits hosts that are not known yet."""
-        self._services = services
+        self._parts = parts
         self._history = history
         self._new_hosts = new_hosts
         self._clusters: dict[str, str] = {}
@@ -157,7 +157,7 @@ class Registry:
         """
         cluster = self._clusters.get(instance_id) or await self._cluster_of(instance_id)
         key = records.instance_key(cluster, instance_id)
-        found = await access.find(self._services.store, InstanceRecord, key) if cluster else None
+        found = await access.find(self._parts.store, InstanceRecord, key) if cluster else None
         if found is None or found.record.status == "INACTIVE":
             raise InstanceUnknown("this container instance is not registered; register it again")
         return found
@@ -166,16 +166,16 @@ class Registry:
         """Look through the clusters: only once per instance and process."""
         names = [
             records.last_element(kv.key)
-            async for kv, _ in access.scan(self._services.store, ClusterRecord, records.CLUSTERS)
+            async for kv, _ in access.scan(self._parts.store, ClusterRecord, records.CLUSTERS)
         ]
         keys = {records.instance_key(name, instance_id): name for name in names}
-        for key in await access.find_many(self._services.store, InstanceRecord, keys):
+        for key in await access.find_many(self._parts.store, InstanceRecord, keys):
             self._clusters[instance_id] = keys[key]
         return self._clusters.get(instance_id, "")
 
     async def _ensure_cluster(self, name: str) -> KeyValue | None:
         """Return the cluster as it was read, made anew if it is ``default`` and not there."""
-        store, key = self._services.store, records.cluster_key(name)
+        store, key = self._parts.store, records.cluster_key(name)
         found = await access.find(store, ClusterRecord, key)
         if found is not None and found.record.status == "ACTIVE":
             return found.kv
@@ -187,8 +187,8 @@ class Registry:
         # As on ECS, the default cluster is made for the first host that asks for it.
         record = ClusterRecord(
             name=name,
-            arn=self._services.names.cluster(name),
-            created_at=self._services.clock(),
+            arn=self._parts.names.cluster(name),
+            created_at=self._parts.clock(),
         )
         compare = as_read(key, None if found is None else found.kv)
         await store.txn([compare], [Put(key, records.encode(record))])
@@ -203,7 +203,7 @@ class Registry:
         that is gone: the call may be the repetition of one that made a new instance already.
         """
         key = records.registration_key(call.client_token)
-        token = await self._services.store.get(key)
+        token = await self._parts.store.get(key)
         named = await self._instance(call.instance_arn)
         if named is not None and not machines.is_proved(named.record, machine, call):
             _log.warning(
@@ -227,11 +227,11 @@ class Registry:
 
     async def _of_machine(self, call: Register, machine: str) -> Found[InstanceRecord] | None:
         """Return the instance that the caller's machine had before it lost its state."""
-        arn, _ = await machines.arn_of(self._services.store, machine)
+        arn, _ = await machines.arn_of(self._parts.store, machine)
         known = await self._instance(arn)
         if known is None or known.record.status == "INACTIVE":
             return None
-        if await machines.is_another_host(self._services.store, known.record, call):
+        if await machines.is_another_host(self._parts.store, known.record, call):
             _log.warning(
                 "two hosts say that they are the same machine; give each a machine id of its own "
                 "(rm /etc/machine-id; systemd-machine-id-setup)",
@@ -251,30 +251,30 @@ class Registry:
         if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
             return None
         key = records.instance_key(*parsed.path)
-        found = await access.find(self._services.store, InstanceRecord, key)
+        found = await access.find(self._parts.store, InstanceRecord, key)
         return found if found is not None and found.record.arn == arn else None
 
     async def _create(
         self, cluster: str, said: _Said, of_cluster: KeyValue | None
     ) -> InstanceRecord | None:
         """Make a new instance; None when the token or the cluster is no longer what was read."""
-        services, call, is_behind = self._services, said.call, said.is_behind
+        parts, call, is_behind = self._parts, said.call, said.is_behind
         instance_id = (self._forgotten(cluster, call.instance_arn) if is_behind else "") or new_id()
         record = InstanceRecord(
             id=instance_id,
-            arn=services.names.instance(cluster, instance_id),
+            arn=parts.names.instance(cluster, instance_id),
             cluster=cluster,
             resources=call.resources,
             client_token=call.client_token,
             machine=said.machine,
             history=self._history.current,
             recovering=is_behind,
-            attributes=_attributes(call, {}, services.zone),
+            attributes=_attributes(call, {}, parts.zone),
             tags=dict(call.tags),
             agent_version=call.agent_version,
             agent_hash=call.agent_hash,
             ec2_instance_id=call.ec2_instance_id,
-            registered_at=services.clock(),
+            registered_at=parts.clock(),
         )
         token_key = records.registration_key(call.client_token)
         compares = [
@@ -289,7 +289,7 @@ class Registry:
             *_machine_row(record),
             *(self._new_hosts.rows(record) if self._new_hosts is not None else ()),
         ]
-        result = await services.store.txn(compares, then)
+        result = await parts.store.txn(compares, then)
         if result.succeeded and self._new_hosts is not None:
             self._new_hosts.made(record)
         return record if result.succeeded else None
@@ -297,7 +297,7 @@ class Registry:
     def _forgotten(self, cluster: str, arn: str) -> str:
         """Return the id of an instance that the store forgot when it went back; empty for none."""
         parsed = parse_arn(arn)
-        if parsed is None or self._services.names.instance(cluster, parsed.id) != arn:
+        if parsed is None or self._parts.names.instance(cluster, parsed.id) != arn:
             return ""
         return parsed.id
 
@@ -305,7 +305,7 @@ class Registry:
         self, known: Found[InstanceRecord], said: _Said, *, tells_all: bool
     ) -> InstanceRecord | None:
         old, call = known.record, said.call
-        attributes = _attributes(call, old.attributes, self._services.zone)
+        attributes = _attributes(call, old.attributes, self._parts.zone)
         if not tells_all:
             attributes = _own(old.attributes) | attributes
         record = replace(
@@ -332,7 +332,7 @@ class Registry:
             then.extend(_machine_row(record))
             then.extend([Delete(records.machine_key(old.machine))] if old.machine else [])
         # Also on a full disk: who cannot register can neither stop a task nor tell of its end.
-        result = await self._services.store.txn(compares, then, urgent=True)
+        result = await self._parts.store.txn(compares, then, urgent=True)
         return record if result.succeeded else None
 
     async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
@@ -343,7 +343,7 @@ class Registry:
         """
         if record.generation == 1:
             return
-        store = self._services.store
+        store = self._parts.store
         missing = [
             kv
             async for kv, assignment in access.scan(

@@ -30,7 +30,7 @@ from agent.model.wire import ChangeAnswer, ChangesAnswer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.records import InstanceRecord
 
 _SIDE_BY_SIDE = 32
@@ -87,11 +87,11 @@ def _read_one(raw: msgspec.Raw) -> TaskChange | ChangeAnswer:
 
 
 async def apply(
-    services: Services, instance: InstanceRecord, batch: list[TaskChange | ChangeAnswer]
+    parts: Parts, instance: InstanceRecord, batch: list[TaskChange | ChangeAnswer]
 ) -> ChangesAnswer:
     """Apply a batch and answer each change, in the same order.
 
-    The times in a report are the agent's; only ``settled_at`` is by the clock of ``services``.
+    The times in a report are the agent's; only ``settled_at`` is by the clock of ``parts``.
 
     Raises:
         StoreFailure: a part may not be applied; the agent repeats the batch, which is safe.
@@ -110,7 +110,7 @@ async def apply(
     async def one_task(arn: str, changes: list[tuple[int, TaskChange]]) -> None:
         try:
             async with lanes:
-                results = await _apply_to_task(services, instance, arn, [c for _, c in changes])
+                results = await _apply_to_task(parts, instance, arn, [c for _, c in changes])
         except StoreFailure as error:
             failures.append(error)
             return
@@ -126,7 +126,7 @@ async def apply(
 
 
 async def _apply_to_task(
-    services: Services, instance: InstanceRecord, arn: str, changes: list[TaskChange]
+    parts: Parts, instance: InstanceRecord, arn: str, changes: list[TaskChange]
 ) -> list[ChangeAnswer]:
     answers: list[ChangeAnswer] = []
 
@@ -138,19 +138,19 @@ async def _apply_to_task(
         return task
 
     try:
-        await change_task(services, arn, fold)
+        await change_task(parts, arn, fold)
     except NoSuchTask as error:
         return [_rejected(change.id, str(error)) for change in changes]
     return answers
 
 
 async def change_task(
-    services: Services, arn: str, decide: Callable[[TaskRecord], TaskRecord]
+    parts: Parts, arn: str, decide: Callable[[TaskRecord], TaskRecord]
 ) -> TaskRecord:
     """Change a task by a report; one that became STOPPED loses its assignment in the transaction.
 
     Args:
-        services: the store and the clock.
+        parts: the store and the clock.
         arn: the task's ARN, whatever it is.
         decide: pure; takes the record, returns the new one, or the same to leave it. It may raise,
             and may be called more than once.
@@ -163,8 +163,8 @@ async def change_task(
     if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
         raise NoSuchTask("taskArn is no ARN of a task")
     cluster, task_id = parsed.path
-    key, store = records.task_key(cluster, task_id), services.store
-    tries = access.Tries(key)
+    key, store = records.task_key(cluster, task_id), parts.store
+    tries = access.ConflictRetries(key)
     while True:
         found = await access.find(store, TaskRecord, key)
         if found is None or found.record.arn != arn:
@@ -174,7 +174,7 @@ async def change_task(
             return task
         then: list[Op] = []
         if task.last_status == "STOPPED":
-            task = replace(task, settled_at=services.clock())
+            task = replace(task, settled_at=parts.clock())
             then.append(Delete(records.assignment_key(task.instance_id, task_id)))
         then.append(Put(key, records.encode(task)))
         if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:

@@ -57,7 +57,7 @@ class Admission(NamedTuple):
     digest: bytes | None = None
 
 
-class Gate:
+class AgentTokens:
     """Lets calls pass that carry a token of the file; without a file, all. For one event loop."""
 
     def __init__(self, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:

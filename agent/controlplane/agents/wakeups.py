@@ -30,7 +30,7 @@ _RETRY_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Bells:
+class WakeUps:
     """One bell per instance; for one event loop."""
 
     def __init__(self, store: Store) -> None:
@@ -45,39 +45,41 @@ class Bells:
             group.create_task(self._follow(records.INSTANCES, position=-1))
 
     @contextlib.contextmanager
-    def taken(self, instance_id: str, bell: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+    def taken(
+        self, instance_id: str, wakeup: asyncio.Event | None = None
+    ) -> Iterator[asyncio.Event]:
         """Hold a bell of the instance, a given one or a fresh one; every commit from now on sets it."""
-        bell = bell or asyncio.Event()
-        self._waiting[instance_id].add(bell)
+        wakeup = wakeup or asyncio.Event()
+        self._waiting[instance_id].add(wakeup)
         try:
-            yield bell
+            yield wakeup
         finally:
             waiting = self._waiting[instance_id]
-            waiting.discard(bell)
+            waiting.discard(wakeup)
             if not waiting:
                 del self._waiting[instance_id]
 
-    def ring_all(self) -> None:
+    def wake_all(self) -> None:
         """Wake every held poll: the server stops, or something may have been missed."""
-        for bells in self._waiting.values():
-            for bell in bells:
-                bell.set()
+        for wakeups in self._waiting.values():
+            for wakeup in wakeups:
+                wakeup.set()
 
     async def _follow(self, prefix: str, *, position: int) -> None:
         while True:
             try:
                 watch = self._store.watch(prefix, after_revision=self._store.revision)
-                self.ring_all()
+                self.wake_all()
                 async with watch:
                     async for batch in watch:
                         for event in batch.events:
-                            self._ring(event.kv.key.split("/")[position])
+                            self._wake(event.kv.key.split("/")[position])
             except Compacted:
                 _log.warning("wake-ups fell behind; all polls read again", prefix=prefix)
             except StoreFailure as error:
                 _log.warning("wake-ups stopped for a moment", prefix=prefix, error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
-    def _ring(self, instance_id: str) -> None:
-        for bell in self._waiting.get(instance_id, ()):
-            bell.set()
+    def _wake(self, instance_id: str) -> None:
+        for wakeup in self._waiting.get(instance_id, ()):
+            wakeup.set()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from agent.controlplane import records
-from agent.controlplane.front.door import Door
-from agent.controlplane.front.json_api import EcsApi
+from agent.controlplane.front.door import ServiceRouter
+from agent.controlplane.front.json_api import JsonApi
 from agent.controlplane.front.operators import Nobody, no_pages
 from agent.controlplane.front.service_model import TARGET_PREFIX
 from agent.controlplane.store.contract import Put, StoreFailure
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.front.json_api import OperatorSide
-    from agent.controlplane.front.service_model import EcsModel
-    from agent.controlplane.parts import Handlers, Services
+    from agent.controlplane.front.service_model import ApiModel
+    from agent.controlplane.parts import Handlers, Parts
     from agent.controlplane.store.contract import Store
 
 HEALTH_LIMIT_S = 5.0
@@ -30,13 +30,13 @@ class Applications:
 
     def __init__(
         self,
-        services: Services,
-        model: EcsModel,
+        parts: Parts,
+        model: ApiModel,
         handlers: Handlers,
         wire: AgentWire,
         ecs: EcsWire,
     ) -> None:
-        self._services = services
+        self._parts = parts
         self._model = model
         self._handlers = handlers
         self._wire = wire
@@ -46,10 +46,10 @@ class Applications:
         self, operators: OperatorSide, *, own_names_only: bool = False
     ) -> web.Application:
         """Return everything: the APIs of AWS for those that are let in, and the agents' wires."""
-        api = EcsApi(
-            self._services, self._model, self._handlers, operators=operators, agents=self._ecs.calls
+        api = JsonApi(
+            self._parts, self._model, self._handlers, operators=operators, agents=self._ecs.calls
         )
-        door = Door({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
+        door = ServiceRouter({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
         app = self._application(own_names_only=own_names_only)
         # Last, since services of AWS use paths of any kind.
         app.router.add_route("*", "/{path:.*}", door.handle)
@@ -57,8 +57,8 @@ class Applications:
 
     def for_agents(self) -> web.Application:
         """Return what agents call, by either wire, and nothing else."""
-        api = EcsApi(
-            self._services,
+        api = JsonApi(
+            self._parts,
             self._model,
             self._handlers,
             operators=Nobody(),
@@ -77,7 +77,7 @@ class Applications:
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
-        problem = await problem_of(self._services.store)
+        problem = await problem_of(self._parts.store)
         return (
             web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
         )

@@ -46,8 +46,8 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
-    from agent.controlplane.front.service_model import EcsModel
-    from agent.controlplane.parts import Handler, Handlers, Services
+    from agent.controlplane.front.service_model import ApiModel
+    from agent.controlplane.parts import Handler, Handlers, Parts
 
 CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
@@ -101,13 +101,13 @@ class OperatorSide(Protocol):
         """Return when the caller may, by the SHA-256 of the body; raises ``ApiError``."""
 
 
-class EcsApi:
+class JsonApi:
     """Answers ECS API calls; stateless, any number of calls run side by side."""
 
     def __init__(
         self,
-        services: Services,
-        model: EcsModel,
+        parts: Parts,
+        model: ApiModel,
         handlers: Handlers,
         *,
         operators: OperatorSide,
@@ -118,7 +118,7 @@ class EcsApi:
         """Take what to answer with.
 
         Args:
-            services: what handlers work with.
+            parts: what handlers work with.
             model: the model of ECS.
             handlers: the operations for operators.
             operators: who may call them.
@@ -132,7 +132,7 @@ class EcsApi:
         unknown = sorted(set(handlers) - model.operations)
         if unknown:
             raise ValueError(f"no operation of ECS: {', '.join(unknown)}")
-        self._services = services
+        self._parts = parts
         self._model = model
         self._handlers = dict(handlers)
         self._operators = operators
@@ -183,7 +183,7 @@ class EcsApi:
             if agents is not None and for_agents:
                 response = await agents.call(operation, checked, raw, request)
             else:
-                response = await self._handler(operation)(self._services, checked)
+                response = await self._handler(operation)(self._parts, checked)
         return self._model.answer(operation, response)
 
     def _expect(self, request: web.Request, operation: str) -> None:

@@ -1,6 +1,6 @@
 """Checks requests against botocore's own model of the ECS API, and shapes answers by it.
 
-``EcsModel.load`` reads the model from disk (about 50 ms, blocking): call it once, in a thread, when
+``ApiModel.load`` reads the model from disk (about 50 ms, blocking): call it once, in a thread, when
 the control endpoint starts. Nothing here is loaded when the module is imported, so that the agent
 process and the CLI never pay for it. Everything else is pure.
 
@@ -26,7 +26,7 @@ _SHOWN = 64
 """Most characters of a client's value that an error repeats."""
 
 
-class EcsModel:
+class ApiModel:
     """The operations of ECS with their shapes."""
 
     def __init__(self, service: Any) -> None:
@@ -37,7 +37,7 @@ class EcsModel:
         self.operations: frozenset[str] = frozenset(service.operation_names)
 
     @classmethod
-    def load(cls) -> EcsModel:
+    def load(cls) -> ApiModel:
         """Read the model from the installed botocore; blocks, call it in a thread."""
         from botocore.loaders import Loader  # noqa: PLC0415 - only the control process
         from botocore.model import ServiceModel  # noqa: PLC0415 - only the control process

@@ -42,7 +42,7 @@ class _Booking(Struct, frozen=True, rename="camel"):
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class FleetHost:
     """One instance, with what a transaction must find unchanged to place on it."""
 
     record: InstanceRecord
@@ -77,12 +77,12 @@ class Fleet:
         """By id of the instance and key of the task."""
         self._placed: dict[str, str] = {}
         """Key of a task to the id of its instance."""
-        self._hosts = defaultdict[str, dict[str, Host]](dict)
+        self._hosts = defaultdict[str, dict[str, FleetHost]](dict)
         """By name of the cluster and ARN of the instance."""
         self._stale: set[str] = set()
         """Ids of the instances whose host must be made anew."""
 
-    async def read(self, cluster: str) -> dict[str, Host]:
+    async def read(self, cluster: str) -> dict[str, FleetHost]:
         """Return the ACTIVE and DRAINING instances of the cluster of that name, by their ARN.
 
         Everything that was committed before the call is in it.
@@ -184,7 +184,7 @@ class Fleet:
         bookings = list(self._bookings[instance_id].values())
         instance = _instance(record, bookings, connected=instance_id in self._alive)
         compares = _compares(kv, instance_id, self._guards.get(instance_id, 0))
-        hosts[record.arn] = Host(record, instance, compares)
+        hosts[record.arn] = FleetHost(record, instance, compares)
 
 
 def _compares(kv: KeyValue, instance_id: str, guard: int) -> tuple[Compare, Compare]:

@@ -31,13 +31,13 @@ from agent.model.resources import Needs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.controlplane.scheduler.fleet import Host
+    from agent.controlplane.scheduler.fleet import FleetHost
     from agent.controlplane.scheduler.placement import Placed
     from agent.controlplane.store.contract import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class TaskRequest:
     """What all copies of one RunTask or StartTask call have in common; checked already."""
 
     cluster: str
@@ -60,7 +60,7 @@ class Order:
         return payload.network_mode(self.body) == "awsvpc"
 
 
-def needs(order: Order, attributes: Mapping[str, str]) -> TaskNeeds:
+def needs(order: TaskRequest, attributes: Mapping[str, str]) -> TaskNeeds:
     """Return what each copy takes, counted exactly as its agent will count it.
 
     Raises:
@@ -80,7 +80,13 @@ def needs(order: Order, attributes: Mapping[str, str]) -> TaskNeeds:
 
 
 def place_task(
-    order: Order, task_needs: TaskNeeds, placed: Placed, host: Host, *, names: Names, now: float
+    order: TaskRequest,
+    task_needs: TaskNeeds,
+    placed: Placed,
+    host: FleetHost,
+    *,
+    names: Names,
+    now: float,
 ) -> TaskRecord:
     """Return the record of a new task on the host that was chosen for it."""
     gpus = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
@@ -109,7 +115,7 @@ def place_task(
 
 
 async def commit(
-    store: Store, order: Order, tasks: Sequence[TaskRecord], hosts: Mapping[str, Host]
+    store: Store, order: TaskRequest, tasks: Sequence[TaskRecord], hosts: Mapping[str, FleetHost]
 ) -> bool:
     """Make the tasks; durable when it returns True.
 
@@ -140,7 +146,7 @@ async def commit(
 
 
 def _task(
-    order: Order,
+    order: TaskRequest,
     names: Names,
     *,
     task_id: str,

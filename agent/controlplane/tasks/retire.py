@@ -34,7 +34,7 @@ async def retire_idle(
     """
     key = records.instance_key(instance.cluster, instance.id)
     guard_key = records.placement_key(instance.id)
-    tries = access.Tries(key)
+    tries = access.ConflictRetries(key)
     while True:
         guard = await store.get(guard_key)
         found = await access.find(store, InstanceRecord, key)
@@ -96,7 +96,7 @@ def _inactive(record: InstanceRecord, reason: str, now: float) -> InstanceRecord
 async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> None:
     """Make a task STOPPED that no agent will report any more; one that is STOPPED stays as it is."""
     key = records.task_key(cluster, task_id)
-    tries = access.Tries(key)
+    tries = access.ConflictRetries(key)
     while True:
         found = await access.find(store, TaskRecord, key)
         if found is None:

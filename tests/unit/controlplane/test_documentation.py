@@ -14,7 +14,7 @@ from botocore.loaders import Loader
 from agent.controlplane import server
 from agent.controlplane.agents.amazon import calls
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
-from agent.controlplane.front.door import Door
+from agent.controlplane.front.door import ServiceRouter
 from tests.support import generated
 from tests.support.control_endpoint import control_endpoint
 
@@ -92,13 +92,13 @@ async def test_the_page_has_every_service_that_is_served(
 ) -> None:
     seen: set[str] = set()
 
-    make = Door.__init__
+    make = ServiceRouter.__init__
 
-    def watched(door: Door, services: Any, targets: Any, *, default: str) -> None:
+    def watched(door: ServiceRouter, services: Any, targets: Any, *, default: str) -> None:
         seen.update(services)
         make(door, services, targets, default=default)
 
-    monkeypatch.setattr(Door, "__init__", watched)
+    monkeypatch.setattr(ServiceRouter, "__init__", watched)
     async with control_endpoint(tmp_path):
         pass
     assert seen == set(SERVED)

@@ -5,7 +5,7 @@ agent is not known to hold, then a manifest of all that is wanted; from there ea
 sends what changed. Orders go until they are acknowledged, whatever is lost in between. Stops first.
 
 The writing side does all the sending; the reading side notes what came and wakes it. One watch of
-the store serves all connections (``wire.bells``), so that an idle one costs a timer.
+the store serves all connections (``wire.wakeups``), so that an idle one costs a timer.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session``, ``agent/acs/session``.
 """
@@ -30,9 +30,9 @@ from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
     NORMAL,
     TRY_AGAIN,
-    Newest,
+    LogThrottle,
+    NewestConnection,
     Socket,
-    Troubles,
 )
 from agent.controlplane.agents.longpoll.errors import InstanceUnknown
 from agent.controlplane.records import InstanceRecord
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from agent.controlplane.agents.amazon.sockets import Admitted
-    from agent.controlplane.agents.assignments import Order
-    from agent.controlplane.agents.parts import Station
+    from agent.controlplane.agents.assignments import AssignedTask
+    from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.store.contract import KeyValue
 
 FRAME_LIMIT_BYTES: Final = 1024 * 1024
@@ -73,11 +73,11 @@ class _Held(Struct):
 class Acs:
     """Serves ACS; one per control endpoint, for one event loop."""
 
-    def __init__(self, station: Station, troubles: Troubles) -> None:
-        self.station = station
+    def __init__(self, agent_parts: AgentParts, troubles: LogThrottle) -> None:
+        self.agent_parts = agent_parts
         self.troubles = troubles
-        self.manifests = Manifests(station.services, station.history)
-        self._newest = Newest()
+        self.manifests = Manifests(agent_parts.parts, agent_parts.history)
+        self._newest = NewestConnection()
         self._held: dict[str, _Held] = {}
 
     def close(self) -> None:
@@ -98,7 +98,7 @@ class Acs:
                 MISSED_BEATS if request.query.get("protocolVersion") == "2" else _PATIENT_BEATS
             ),
         )
-        watching = self.station.gate.watching(admitted.admission, socket.cut_off)
+        watching = self.agent_parts.agent_tokens.watching(admitted.admission, socket.cut_off)
         with self._newest.entered(socket), watching:
             await session.run()
             _log.debug("agent disconnected", instance=instance.arn, why=str(socket.ended))
@@ -143,7 +143,7 @@ class Acs:
 
         key = records.instance_key(instance.cluster, instance.id)
         try:
-            changed = await access.change(self.station.services.store, InstanceRecord, key, note)
+            changed = await access.change(self.agent_parts.parts.store, InstanceRecord, key, note)
         except StoreFailure:
             return instance
         return changed or instance
@@ -154,7 +154,7 @@ def is_ours(instance: InstanceRecord) -> bool:
     return any(name.startswith(_OURS) for name in instance.attributes)
 
 
-def _fits(batch: list[tuple[Order, bytes]], item: tuple[Order, bytes]) -> bool:
+def _fits(batch: list[tuple[AssignedTask, bytes]], item: tuple[AssignedTask, bytes]) -> bool:
     """Tell whether a task may join a message; stops keep to themselves, since they never wait."""
     size = sum(len(encoded) for _, encoded in (*batch, item))
     wanted = {order.assignment.desired_status for order, _ in (*batch, item)}
@@ -166,12 +166,12 @@ class _Session:
 
     def __init__(self, acs: Acs, socket: Socket, taken: Taken, *, missed_beats: int) -> None:
         self._acs = acs
-        self._station = acs.station
+        self._agent_parts = acs.agent_parts
         self._socket = socket
         self._deliveries = Deliveries(taken)
         self._missed_beats = missed_beats
         self._loop = asyncio.get_running_loop()
-        self._beat_s = min(HEARTBEAT_S, self._station.leases.ttl_s / 2)
+        self._beat_s = min(HEARTBEAT_S, self._agent_parts.leases.ttl_s / 2)
         # Not all agents at the same moment after a restart of control.
         self._next_beat = self._loop.time() + self._beat_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._unanswered = 0
@@ -186,7 +186,7 @@ class _Session:
 
     async def _write(self) -> None:
         socket = self._socket
-        with self._station.bells.taken(socket.instance.id, socket.wake):
+        with self._agent_parts.wakeups.taken(socket.instance.id, socket.wake):
             socket.wake.set()
             while socket.ended is None:
                 now = self._loop.time()
@@ -227,8 +227,8 @@ class _Session:
 
     async def _deliver(self) -> None:
         instance_id = self._socket.instance.id
-        page = await self._station.services.store.range(records.assignments_prefix(instance_id))
-        self._socket.instance = (await self._station.registry.current(instance_id)).record
+        page = await self._agent_parts.parts.store.range(records.assignments_prefix(instance_id))
+        self._socket.instance = (await self._agent_parts.registry.current(instance_id)).record
         now = self._loop.time()
         ids = {records.last_element(kv.key): kv for kv in page.items}
         self._deliveries.keep_only(ids.keys())
@@ -239,21 +239,21 @@ class _Session:
         }
         waits = False
         if due:
-            orders, _ = await self._station.orders.read(list(due.values()))
+            orders, _ = await self._agent_parts.orders.read(list(due.values()))
             for unreadable in due.keys() - {order.task.id for order in orders}:
                 self._deliveries.forget(unreadable)
             waits = await self._send_orders(orders)
         if not self._has_manifest and not waits:
             await self._send_manifest(page.items)
 
-    async def _send_orders(self, orders: list[Order]) -> bool:
+    async def _send_orders(self, orders: list[AssignedTask]) -> bool:
         """Send what there is to send; return whether some of it must wait for acknowledgments.
 
         Neither a stop nor what is sent again waits: else starts that an agent cannot take would
         hold up what ends them.
         """
         waits = False
-        batch: list[tuple[Order, bytes]] = []
+        batch: list[tuple[AssignedTask, bytes]] = []
         for order in orders:
             task_id, revision = order.task.id, order.row.mod_revision
             is_again = self._deliveries.is_again(task_id, revision)
@@ -280,13 +280,13 @@ class _Session:
             await self._send_payload(batch)
         return waits
 
-    async def _shape(self, order: Order) -> dict[str, Any] | None:
+    async def _shape(self, order: AssignedTask) -> dict[str, Any] | None:
         """Return a task as it is sent; None for one that its agent has already."""
         desired, task = order.assignment.desired_status, order.task
         is_held = desired != "STOPPED" and bool(task.connectivity)
         if is_held and not is_ours(self._socket.instance):
             return None
-        payload = await self._station.orders.payload(order)
+        payload = await self._agent_parts.orders.payload(order)
         if payload is not None:
             return shapes.task(payload)
         if is_held:
@@ -295,7 +295,7 @@ class _Session:
         wanted = desired if desired == "STOPPED" else shapes.UNREADABLE
         return {"arn": task.arn, "desiredStatus": wanted, "containers": []}
 
-    async def _send_payload(self, batch: list[tuple[Order, bytes]]) -> None:
+    async def _send_payload(self, batch: list[tuple[AssignedTask, bytes]]) -> None:
         message_id = str(uuid.uuid4())
         revisions = [(order.task.id, order.row.mod_revision) for order, _ in batch]
         self._deliveries.sent(message_id, revisions, self._loop.time())
@@ -322,13 +322,13 @@ class _Session:
 
     @property
     def _cluster_arn(self) -> str:
-        return self._station.services.names.cluster(self._socket.instance.cluster)
+        return self._agent_parts.parts.names.cluster(self._socket.instance.cluster)
 
     def _addressed(self, message_id: str) -> dict[str, Any]:
         return {
             "clusterArn": self._cluster_arn,
             "containerInstanceArn": self._socket.instance.arn,
-            "generatedAt": int(self._station.services.clock() * 1000),
+            "generatedAt": int(self._agent_parts.parts.clock() * 1000),
             "messageId": message_id,
         }
 
@@ -371,8 +371,8 @@ class _Session:
 
     async def _renew(self) -> None:
         now = self._loop.time()
-        if now - self._renewed_at >= self._station.leases.ttl_s / 6:
-            await self._station.leases.renew(self._socket.instance)
+        if now - self._renewed_at >= self._agent_parts.leases.ttl_s / 6:
+            await self._agent_parts.leases.renew(self._socket.instance)
             self._renewed_at = now
 
     async def _verify_stops(self, message: shapes.StopVerification) -> None:
@@ -382,7 +382,7 @@ class _Session:
         unwanted = await self._acs.manifests.unwanted(self._socket.instance, candidates)
         self._manifest_id = ""
         answer = {
-            "generatedAt": int(self._station.services.clock() * 1000),
+            "generatedAt": int(self._agent_parts.parts.clock() * 1000),
             "messageId": message.message_id,
             "stopTasks": shapes.identifiers(
                 [(arn, "STOPPED") for arn in unwanted], self._cluster_arn

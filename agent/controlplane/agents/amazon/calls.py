@@ -28,7 +28,7 @@ from agent.controlplane.agents.longpoll.errors import (
 )
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.reports import NoSuchTask, change_task
-from agent.controlplane.api.ecs.instance_shapes import Load, show_instance
+from agent.controlplane.api.ecs.instance_shapes import InstanceLoad, show_instance
 from agent.controlplane.api.ecs.naming import active_cluster, cluster_name
 from agent.controlplane.front.errors import (
     ClientException,
@@ -37,7 +37,7 @@ from agent.controlplane.front.errors import (
     ServerException,
     ThrottlingException,
 )
-from agent.controlplane.front.signatures import Call
+from agent.controlplane.front.signatures import SignedRequest
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import InstanceRecord
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from agent.controlplane.agents.amazon.signatures import Verifier
-    from agent.controlplane.agents.parts import Station
+    from agent.controlplane.agents.parts import AgentParts
     from agent.model.changes import TaskChange
 
     _Handler = Callable[[dict[str, Any], dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -75,9 +75,9 @@ _HOST: Final = re.compile(
 class AgentCalls:
     """Answers the calls of agents; stateless, any number of them run side by side."""
 
-    def __init__(self, station: Station, verifier: Verifier) -> None:
-        self._station = station
-        self._services = station.services
+    def __init__(self, agent_parts: AgentParts, verifier: Verifier) -> None:
+        self._agent_parts = agent_parts
+        self._parts = agent_parts.parts
         self._verifier = verifier
         self._handlers: dict[str, _Handler] = {
             "SubmitTaskStateChange": self._submit_task,
@@ -166,7 +166,9 @@ class AgentCalls:
         if arn:
             await self._check_instance(arn, cluster_name(asked.get("cluster")))
         try:
-            record = await self._station.registry.register(call, tells_all=False, address=address)
+            record = await self._agent_parts.registry.register(
+                call, tells_all=False, address=address
+            )
         except TooManyHosts as error:
             raise ThrottlingException(str(error)) from None
         except (InvalidRequest, StaleGeneration) as error:
@@ -175,13 +177,15 @@ class AgentCalls:
             raise ServerException(str(error)) from None
         if arn and record.arn != arn:
             raise ClientException("The referenced container instance is not active.")
-        self._station.leases.forget(record.id)
-        await self._station.leases.renew(record)
-        shown = show_instance(record, await Load.read(self._services.store, record), with_tags=True)
+        self._agent_parts.leases.forget(record.id)
+        await self._agent_parts.leases.renew(record)
+        shown = show_instance(
+            record, await InstanceLoad.read(self._parts.store, record), with_tags=True
+        )
         shown["attributes"] = registering.answer_attributes(
             shown["attributes"],
             asked.get("attributes", ()),
-            control_id=self._station.control_id,
+            control_id=self._agent_parts.control_id,
         )
         return {"containerInstance": shown}
 
@@ -191,7 +195,7 @@ class AgentCalls:
         if given in ("", DEFAULT_CLUSTER):
             return
         try:
-            await active_cluster(self._services, asked)
+            await active_cluster(self._parts, asked)
         except InvalidParameterException as error:
             raise ClientException(str(error)) from None
 
@@ -200,7 +204,7 @@ class AgentCalls:
         found = None
         if parsed is not None and parsed.kind == "container-instance" and len(parsed.path) == 2:
             key = records.instance_key(*parsed.path)
-            found = await access.find(self._services.store, InstanceRecord, key)
+            found = await access.find(self._parts.store, InstanceRecord, key)
         if found is None or found.record.arn != arn:
             raise ClientException("The referenced container instance was not found.")
         if found.record.status == "INACTIVE":
@@ -211,15 +215,15 @@ class AgentCalls:
             )
 
     async def _submit_task(self, asked: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
-        return await self._apply(submitted.of_task(asked, raw, self._services.clock()))
+        return await self._apply(submitted.of_task(asked, raw, self._parts.clock()))
 
     async def _submit_container(self, asked: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
-        return await self._apply(submitted.of_container(asked, self._services.clock()))
+        return await self._apply(submitted.of_container(asked, self._parts.clock()))
 
     async def _apply(self, change: TaskChange) -> dict[str, Any]:
         try:
             await change_task(
-                self._services, change.task_arn, lambda task: submitted.apply(task, change)
+                self._parts, change.task_arn, lambda task: submitted.apply(task, change)
             )
         except (NoSuchTask, ValueError) as error:
             raise InvalidParameterException(str(error)) from None
@@ -230,8 +234,8 @@ class AgentCalls:
         return {"acknowledgment": _ACKNOWLEDGMENT}
 
 
-def _signed(request: web.Request, digest: str = "") -> Call:
-    return Call(request.method, request.raw_path, request.headers, digest)
+def _signed(request: web.Request, digest: str = "") -> SignedRequest:
+    return SignedRequest(request.method, request.raw_path, request.headers, digest)
 
 
 def _endpoints(request: web.Request) -> dict[str, Any]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.controlplane.history import History
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.records import InstanceRecord
     from agent.controlplane.store.contract import KeyValue
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Manifests:
     """Makes manifests and judges what agents conclude from them."""
 
-    def __init__(self, services: Services, history: History) -> None:
-        self._services = services
+    def __init__(self, parts: Parts, history: History) -> None:
+        self._parts = parts
         self._history = history
 
     def wanted(self, instance: InstanceRecord, rows: Iterable[KeyValue]) -> list[tuple[str, str]]:
@@ -45,20 +45,20 @@ class Manifests:
                 row = records.decode(AssignRecord, kv)
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 task_id = records.last_element(kv.key)
-                found.append((self._services.names.task(instance.cluster, task_id), "RUNNING"))
+                found.append((self._parts.names.task(instance.cluster, task_id), "RUNNING"))
             else:
                 found.append((row.task_arn, row.desired_status))
         return found
 
     async def next_timeline(self, instance: InstanceRecord) -> int:
         """Return a number higher than any that was given to the instance's agent; durable."""
-        store, key = self._services.store, records.manifest_key(instance.id)
+        store, key = self._parts.store, records.manifest_key(instance.id)
         of_instance = present(records.instance_key(instance.cluster, instance.id))
-        tries = access.Tries(key)
+        tries = access.ConflictRetries(key)
         while True:
             kv = await store.get(key)
             last = int(kv.value) if kv is not None and kv.value.isdigit() else 0
-            timeline = max(int(self._services.clock() * 1000), last + 1)
+            timeline = max(int(self._parts.clock() * 1000), last + 1)
             put = Put(key, str(timeline).encode())
             if (await store.txn([as_read(key, kv), of_instance], [put], urgent=True)).succeeded:
                 return timeline
@@ -78,9 +78,9 @@ class Manifests:
             if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
                 continue
             cluster, task_id = parsed.path
-            if arn == self._services.names.task(cluster, task_id):
+            if arn == self._parts.names.task(cluster, task_id):
                 ids[arn] = (cluster, task_id)
-        store = self._services.store
+        store = self._parts.store
         tasks = await access.find_many(
             store, TaskRecord, [records.task_key(*path) for path in ids.values()]
         )

@@ -25,8 +25,8 @@ from agent.controlplane.front.signatures import SignatureRefused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.controlplane.agents.tokens import Gate
-    from agent.controlplane.front.signatures import Call, Claim
+    from agent.controlplane.agents.tokens import AgentTokens
+    from agent.controlplane.front.signatures import Claim, SignedRequest
 
 _SERVICE: Final = "ecs"
 _NO_TOKENS: Final = "set AWS_SECRET_ACCESS_KEY of the agent to a token of control's --token-file"
@@ -35,34 +35,36 @@ _NO_TOKENS: Final = "set AWS_SECRET_ACCESS_KEY of the agent to a token of contro
 class Verifier:
     """Checks signatures with the tokens of a gate; for one event loop."""
 
-    def __init__(self, gate: Gate, *, clock: Callable[[], float] = time.time) -> None:
-        self._gate = gate
+    def __init__(
+        self, agent_tokens: AgentTokens, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._agent_tokens = agent_tokens
         self._clock = clock
 
-    def check(self, call: Call, peer: str) -> Admission:
+    def check(self, call: SignedRequest, peer: str) -> Admission:
         """Return what lets the call in.
 
         Raises:
             SignatureRefused: it is not signed, by nobody we know, or at another time.
         """
-        if self._gate.file is None:
+        if self._agent_tokens.file is None:
             return Admission()
         with self._noted(peer):
             return self._check(call)
 
-    def expect(self, call: Call, peer: str) -> None:
+    def expect(self, call: SignedRequest, peer: str) -> None:
         """Return when a call carries what a token may have signed; its body is not needed.
 
         Raises:
             SignatureRefused: whatever its body is, it will not be let in.
         """
-        if self._gate.file is not None:
+        if self._agent_tokens.file is not None:
             with self._noted(peer):
                 self._claim(call)
 
-    def may_know(self, call: Call) -> bool:
+    def may_know(self, call: SignedRequest) -> bool:
         """Tell whether ``knows`` may be true, whatever the body is."""
-        if self._gate.file is None:
+        if self._agent_tokens.file is None:
             return False
         try:
             self._claim(call)
@@ -70,9 +72,9 @@ class Verifier:
             return False
         return True
 
-    def knows(self, call: Call) -> bool:
+    def knows(self, call: SignedRequest) -> bool:
         """Tell whether a call is signed with a token of the file; no one is told of a refusal."""
-        if self._gate.file is None:
+        if self._agent_tokens.file is None:
             return False
         try:
             self._check(call)
@@ -85,10 +87,10 @@ class Verifier:
         try:
             yield
         except SignatureRefused as error:
-            self._gate.note(peer, f"{error.code}: {error}")
+            self._agent_tokens.note(peer, f"{error.code}: {error}")
             raise
 
-    def _claim(self, call: Call) -> Claim:
+    def _claim(self, call: SignedRequest) -> Claim:
         if not signatures.is_signed(call):
             raise SignatureRefused(
                 "MissingAuthenticationTokenException",
@@ -100,11 +102,11 @@ class Verifier:
         signatures.check_time(claim, self._clock())
         return claim
 
-    def _check(self, call: Call) -> Admission:
+    def _check(self, call: SignedRequest) -> Admission:
         claim = self._claim(call)
         signatures.check_whole(call, claim)
         # All of them, also behind one that fits: the time tells nothing of the file.
-        fitting = signatures.makers(self._gate.tokens, call, claim)
+        fitting = signatures.makers(self._agent_tokens.tokens, call, claim)
         if not fitting:
             raise signatures.mismatch(_NO_TOKENS)
-        return self._gate.admission(fitting[0])
+        return self._agent_tokens.admission(fitting[0])

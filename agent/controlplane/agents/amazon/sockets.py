@@ -21,7 +21,7 @@ from agent.controlplane.agents.longpoll.errors import InstanceUnknown
 from agent.controlplane.agents.tokens import TOKEN_GONE
 from agent.controlplane.api.ecs.naming import cluster_name
 from agent.controlplane.front.errors import InvalidParameterException
-from agent.controlplane.front.signatures import Call, SignatureRefused
+from agent.controlplane.front.signatures import SignatureRefused, SignedRequest
 from agent.controlplane.names import parse_arn
 from agent.controlplane.store.contract import StoreFailure
 from agent.errors import AgentError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from agent.controlplane.agents.amazon.signatures import Verifier
-    from agent.controlplane.agents.parts import Station
+    from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.agents.tokens import Admission
     from agent.controlplane.records import InstanceRecord
 
@@ -50,7 +50,7 @@ NORMAL, GOING_AWAY, POLICY, TRY_AGAIN = 1000, 1001, 1008, 1013
 _log = structlog.get_logger(__name__)
 
 
-class Refused(AgentError):
+class UpgradeDenied(AgentError):
     """An upgrade that is not granted."""
 
     def __init__(self, kind: str, text: str, status: int = 400) -> None:
@@ -63,7 +63,7 @@ class Refused(AgentError):
         return web.json_response({self.kind: str(self)}, status=self.status)
 
 
-class Troubles:
+class LogThrottle:
     """Logs what is wrong with agents, at most a line in ten seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,7 +81,7 @@ class Troubles:
         self._logged_at, self._unlogged = now, 0
 
 
-class Budget:
+class FrameBudget:
     """How many frames may be read; a token bucket. Pure but for the clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -108,7 +108,7 @@ class Socket:
         """Close code and text once the connection is to end."""
         self.wake = asyncio.Event()
         """Set when the writing side has something to look at."""
-        self._budget = Budget()
+        self._budget = FrameBudget()
         self._request: web.Request | None = None
         self._ws = web.WebSocketResponse(
             max_msg_size=frame_limit_bytes, compress=False, timeout=CLOSE_S, autoping=False
@@ -206,7 +206,7 @@ class Socket:
             transport.abort()
 
 
-class Newest:
+class NewestConnection:
     """At most one connection per instance: the newest wins."""
 
     def __init__(self) -> None:
@@ -245,11 +245,11 @@ class Admitted(NamedTuple):
     admission: Admission
 
 
-class Entrance:
+class UpgradeCheck:
     """Decides about upgrades."""
 
-    def __init__(self, station: Station, verifier: Verifier) -> None:
-        self._station = station
+    def __init__(self, agent_parts: AgentParts, verifier: Verifier) -> None:
+        self._agent_parts = agent_parts
         self._verifier = verifier
 
     async def admit(self, request: web.Request, *, cluster: str, instance: str) -> Admitted:
@@ -265,48 +265,51 @@ class Entrance:
         """
         # A browser says where its page is from; no agent does.
         if "Origin" in request.headers or not web.WebSocketResponse().can_prepare(request).ok:
-            raise Refused("BadRequestException", "This is a websocket for agents.")
+            raise UpgradeDenied("BadRequestException", "This is a websocket for agents.")
         admission = self._verify(request)
         prove(request)
         arn = request.query.get(instance, "")
         parsed = parse_arn(arn)
         if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
-            raise Refused("InvalidInstanceException", f"{instance} is no container instance's ARN.")
+            raise UpgradeDenied(
+                "InvalidInstanceException", f"{instance} is no container instance's ARN."
+            )
         self._check_cluster(request.query.get(cluster, ""), parsed.path[0])
         try:
             async with asyncio.timeout(ADMIT_S):
-                found = await self._station.registry.current(parsed.id)
+                found = await self._agent_parts.registry.current(parsed.id)
                 if found.record.arn != arn:
                     raise InstanceUnknown(arn)
-                await self._station.registry.heard(found)
-                await self._station.leases.renew(found.record)
+                await self._agent_parts.registry.heard(found)
+                await self._agent_parts.leases.renew(found.record)
         except InstanceUnknown:
-            raise Refused(
+            raise UpgradeDenied(
                 "InactiveInstanceException", f"The container instance {arn} is not registered."
             ) from None
         except (StoreFailure, TimeoutError):
-            raise Refused("ServerException", "Control cannot do it now.", 503) from None
+            raise UpgradeDenied("ServerException", "Control cannot do it now.", 503) from None
         return Admitted(found.record, admission)
 
     def _verify(self, request: web.Request) -> Admission:
         try:
             return self._verifier.check(
-                Call(request.method, request.raw_path, request.headers), request.remote or ""
+                SignedRequest(request.method, request.raw_path, request.headers),
+                request.remote or "",
             )
         except SignatureRefused as error:
             expired = "Signature expired" in str(error) or "not yet current" in str(error)
             kind = error.code if expired else "AccessDeniedException"
-            raise Refused(kind, str(error), 403) from None
+            raise UpgradeDenied(kind, str(error), 403) from None
 
     def _check_cluster(self, given: str, of_instance: str) -> None:
         if not given:
             return
-        names = self._station.services.names
+        names = self._agent_parts.parts.names
         try:
             name = cluster_name(given)
         except InvalidParameterException as error:
-            raise Refused("InvalidClusterException", str(error)) from None
+            raise UpgradeDenied("InvalidClusterException", str(error)) from None
         if name != of_instance or (given.startswith("arn:") and given != names.cluster(name)):
-            raise Refused(
+            raise UpgradeDenied(
                 "InvalidClusterException", "The container instance is of another cluster."
             )

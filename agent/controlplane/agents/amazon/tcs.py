@@ -13,7 +13,12 @@ import random
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.agents.amazon import shapes
-from agent.controlplane.agents.amazon.sockets import GOING_AWAY, Newest, Socket, Troubles
+from agent.controlplane.agents.amazon.sockets import (
+    GOING_AWAY,
+    LogThrottle,
+    NewestConnection,
+    Socket,
+)
 from agent.controlplane.agents.reports import NoSuchTask, change_task
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks import changes as task_changes
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from agent.controlplane.agents.amazon.sockets import Admitted
-    from agent.controlplane.agents.parts import Station
+    from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.records import TaskRecord
 
 FRAME_LIMIT_BYTES: Final = 2 * 1024 * 1024
@@ -42,10 +47,10 @@ _ACKS: Final = {
 class Tcs:
     """Serves TCS; one per control endpoint, for one event loop."""
 
-    def __init__(self, station: Station, troubles: Troubles) -> None:
-        self.station = station
+    def __init__(self, agent_parts: AgentParts, troubles: LogThrottle) -> None:
+        self.agent_parts = agent_parts
         self.troubles = troubles
-        self._newest = Newest()
+        self._newest = NewestConnection()
 
     def close(self) -> None:
         """End all connections; the server stops."""
@@ -55,7 +60,7 @@ class Tcs:
         """Serve one connection until it ends, or its agent may not speak any more."""
         socket = Socket(admitted.instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
         await socket.open(request)
-        watching = self.station.gate.watching(admitted.admission, socket.cut_off)
+        watching = self.agent_parts.agent_tokens.watching(admitted.admission, socket.cut_off)
         with self._newest.entered(socket), watching:
             await _Session(self, socket).run()
         return socket.response
@@ -66,7 +71,7 @@ class _Session:
 
     def __init__(self, tcs: Tcs, socket: Socket) -> None:
         self._tcs = tcs
-        self._station = tcs.station
+        self._agent_parts = tcs.agent_parts
         self._socket = socket
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._renewed_at = self._loop.time()
@@ -120,8 +125,8 @@ class _Session:
         await self._socket.send(shapes.write(ack, {"message": "OK"}))
 
     async def _renew(self) -> None:
-        if self._heard_at - self._renewed_at >= self._station.leases.ttl_s / 6:
-            await self._station.leases.renew(self._socket.instance)
+        if self._heard_at - self._renewed_at >= self._agent_parts.leases.ttl_s / 6:
+            await self._agent_parts.leases.renew(self._socket.instance)
             self._renewed_at = self._heard_at
 
     async def _take_health(self, task: shapes.TaskHealth) -> None:
@@ -139,7 +144,7 @@ class _Session:
             return task_changes.with_health(record, health)
 
         try:
-            await change_task(self._station.services, task.task_arn, decide)
+            await change_task(self._agent_parts.parts, task.task_arn, decide)
         except NoSuchTask as error:
             self._trouble(f"{task.task_arn[:200]}: {error}")
             return

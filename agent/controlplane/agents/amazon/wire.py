@@ -1,6 +1,6 @@
 """Amazon's wire as a whole: the calls of agents in ``POST /``, ``GET /acs/ws`` and ``GET /tcs/ws``.
 
-Built by ``server`` beside the long poll's ``AgentWire``, around the same ``Station``. Whatever an
+Built by ``server`` beside the long poll's ``AgentWire``, around the same ``AgentParts``. Whatever an
 agent does, its connection gets an answer or is closed, and nobody else notices.
 """
 
@@ -13,13 +13,13 @@ import structlog
 from agent.controlplane.agents.amazon.acs import Acs
 from agent.controlplane.agents.amazon.calls import ACS_PATH, TCS_PATH, AgentCalls
 from agent.controlplane.agents.amazon.signatures import Verifier
-from agent.controlplane.agents.amazon.sockets import Entrance, Refused, Troubles
+from agent.controlplane.agents.amazon.sockets import LogThrottle, UpgradeCheck, UpgradeDenied
 from agent.controlplane.agents.amazon.tcs import Tcs
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from agent.controlplane.agents.parts import Station
+    from agent.controlplane.agents.parts import AgentParts
 
 _log = structlog.get_logger(__name__)
 
@@ -27,13 +27,13 @@ _log = structlog.get_logger(__name__)
 class EcsWire:
     """Serves Amazon's agents; one per control endpoint, for one event loop."""
 
-    def __init__(self, station: Station) -> None:
-        verifier = Verifier(station.gate, clock=station.services.clock)
-        troubles = Troubles()
-        self.calls = AgentCalls(station, verifier)
-        self._entrance = Entrance(station, verifier)
-        self._acs = Acs(station, troubles)
-        self._tcs = Tcs(station, troubles)
+    def __init__(self, agent_parts: AgentParts) -> None:
+        verifier = Verifier(agent_parts.agent_tokens, clock=agent_parts.parts.clock)
+        troubles = LogThrottle()
+        self.calls = AgentCalls(agent_parts, verifier)
+        self._entrance = UpgradeCheck(agent_parts, verifier)
+        self._acs = Acs(agent_parts, troubles)
+        self._tcs = Tcs(agent_parts, troubles)
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add both websockets to an application."""
@@ -56,7 +56,7 @@ class EcsWire:
     ) -> web.StreamResponse:
         try:
             admitted = await self._entrance.admit(request, cluster=cluster, instance=instance)
-        except Refused as error:
+        except UpgradeDenied as error:
             return error.response()
         try:
             return await service.serve(request, admitted)

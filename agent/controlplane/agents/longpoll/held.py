@@ -37,7 +37,7 @@ from agent.model.wire import ChangeAnswer, ChangesAnswer, Held
 
 if TYPE_CHECKING:
     from agent.controlplane.names import Names
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.model.payload import Container, TaskPayload
     from agent.model.wire import HeldTask
 
@@ -66,7 +66,7 @@ def read(body: bytes) -> Held:
     return held
 
 
-async def take(services: Services, instance: InstanceRecord, held: Held) -> ChangesAnswer:
+async def take(parts: Parts, instance: InstanceRecord, held: Held) -> ChangesAnswer:
     """Take back what was forgotten, bring the rest up to date; safe to repeat.
 
     Raises:
@@ -75,11 +75,11 @@ async def take(services: Services, instance: InstanceRecord, held: Held) -> Chan
     """
     if not instance.recovering:
         raise InvalidRequest("this instance was not asked what it holds")
-    answers = [await _take(services, instance, task) for task in held.tasks]
+    answers = [await _take(parts, instance, task) for task in held.tasks]
     if held.last:
         key = records.instance_key(instance.cluster, instance.id)
         await access.change(
-            services.store,
+            parts.store,
             InstanceRecord,
             key,
             lambda old: replace(old, recovering=False),
@@ -88,7 +88,7 @@ async def take(services: Services, instance: InstanceRecord, held: Held) -> Chan
     return ChangesAnswer(results=answers)
 
 
-async def _take(services: Services, instance: InstanceRecord, held: HeldTask) -> ChangeAnswer:
+async def _take(parts: Parts, instance: InstanceRecord, held: HeldTask) -> ChangeAnswer:
     change = held.change
     try:
         report_rules.check(change)
@@ -96,7 +96,7 @@ async def _take(services: Services, instance: InstanceRecord, held: HeldTask) ->
             raise OutOfBounds(f"payload has more than {report_rules.PAYLOAD_MOST_BYTES} bytes")
         payload = payload_model.decode(held.payload)
         report_rules.check_payload(payload)
-        task = adopted(payload, instance, services.names)
+        task = adopted(payload, instance, parts.names)
     except (PayloadError, ValueError) as error:
         return ChangeAnswer(id=change.id[:_ID_SHOWN], status="rejected", message=str(error)[:300])
     if payload.arn != change.task_arn:
@@ -104,11 +104,11 @@ async def _take(services: Services, instance: InstanceRecord, held: HeldTask) ->
             id=change.id, status="rejected", message="the report is of another task"
         )
     key = records.task_key(task.cluster, task.id)
-    if await services.store.get(key) is None:
+    if await parts.store.get(key) is None:
         assignment = AssignRecord(
             task_arn=task.arn, cluster=task.cluster, desired_status=task.desired_status
         )
-        made = await services.store.txn(
+        made = await parts.store.txn(
             [absent(key), present(records.instance_key(instance.cluster, instance.id))],
             [
                 Put(key, records.encode(task)),
@@ -119,7 +119,7 @@ async def _take(services: Services, instance: InstanceRecord, held: HeldTask) ->
         )
         if made.succeeded:
             _log.warning("task taken back from its agent", task=task.arn, instance=instance.arn)
-    answer = await reports.apply(services, instance, [change])
+    answer = await reports.apply(parts, instance, [change])
     return answer.results[0]
 
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.controlplane.access import Found
-    from agent.controlplane.agents.parts import Station
+    from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.agents.tokens import Admission
     from agent.controlplane.records import InstanceRecord
 
@@ -72,21 +72,21 @@ _log = structlog.get_logger(__name__)
 class AgentWire:
     """Answers agents; one per control endpoint. The station's bells must run meanwhile."""
 
-    def __init__(self, station: Station) -> None:
-        self._services = station.services
-        self._gate = station.gate
-        self._control_id = station.control_id
-        self._registry = station.registry
-        self._leases = station.leases
-        self._history = station.history
+    def __init__(self, agent_parts: AgentParts) -> None:
+        self._parts = agent_parts.parts
+        self._agent_tokens = agent_parts.agent_tokens
+        self._control_id = agent_parts.control_id
+        self._registry = agent_parts.registry
+        self._leases = agent_parts.leases
+        self._history = agent_parts.history
         self._bodies = Bodies(BODY_LIMIT_BYTES)
         self._poller = Poller(
-            station.services,
-            station.registry,
-            station.leases,
-            station.bells,
-            station.orders,
-            station.history,
+            agent_parts.parts,
+            agent_parts.registry,
+            agent_parts.leases,
+            agent_parts.wakeups,
+            agent_parts.orders,
+            agent_parts.history,
         )
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -111,7 +111,7 @@ class AgentWire:
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
         async def handler(request: web.Request) -> web.Response:
             try:
-                admission = self._gate.check(
+                admission = self._agent_tokens.check(
                     request.headers.get("Authorization"), request.remote or ""
                 )
                 prove(request)
@@ -144,7 +144,7 @@ class AgentWire:
         """
         try:
             async with asyncio.timeout(None) as scope:
-                with self._gate.watching(admission, lambda: scope.reschedule(0.0)):
+                with self._agent_tokens.watching(admission, lambda: scope.reschedule(0.0)):
                     return await call(request)
         except TimeoutError:
             if not scope.expired():
@@ -157,7 +157,7 @@ class AgentWire:
             names = [
                 record.name
                 async for _, record in access.scan(
-                    self._services.store, ClusterRecord, records.CLUSTERS
+                    self._parts.store, ClusterRecord, records.CLUSTERS
                 )
                 if record.status == "ACTIVE"
             ]
@@ -165,7 +165,7 @@ class AgentWire:
             Hello(
                 control_id=self._control_id,
                 version=__version__,
-                region=self._services.names.region,
+                region=self._parts.names.region,
                 clusters=names[:_CLUSTERS_SHOWN],
                 # The first host that asks for the default cluster makes it.
                 takes_cluster=asked in {*names, DEFAULT_CLUSTER} if asked else None,
@@ -184,7 +184,7 @@ class AgentWire:
                 generation=record.generation,
                 lease_s=self._leases.ttl_s,
                 control_id=self._control_id,
-                cluster_arn=self._services.names.cluster(record.cluster),
+                cluster_arn=self._parts.names.cluster(record.cluster),
                 history=self._history.current,
                 went_back=record.recovering,
             )
@@ -210,19 +210,19 @@ class AgentWire:
         found = await self._caller(request)
         batch = await _read(reports.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await reports.apply(self._services, found.record, batch))
+            return _json(await reports.apply(self._parts, found.record, batch))
 
     async def _held_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
         told = await _read(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await held.take(self._services, found.record, told))
+            return _json(await held.take(self._parts, found.record, told))
 
     async def _brought_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
         told = await _read(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            return _json(await moved_tasks.take(self._services, self._history, found.record, told))
+            return _json(await moved_tasks.take(self._parts, self._history, found.record, told))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         await self._caller(request)
@@ -233,9 +233,7 @@ class AgentWire:
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            await retire(
-                self._services.store, found.record, reason=LEFT, clock=self._services.clock
-            )
+            await retire(self._parts.store, found.record, reason=LEFT, clock=self._parts.clock)
         self._leases.forget(found.record.id)
         _log.info("instance left", instance=found.record.arn)
         return web.Response(status=204)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from agent.controlplane.names import Names
-    from agent.controlplane.parts import Handlers, Services
+    from agent.controlplane.parts import Handlers, Parts
 
 CALL_LIMIT = 10
 """Most attributes in one call."""
@@ -41,7 +41,7 @@ _RESERVED = ("ecs.", "com.amazonaws.")
 Attributes = dict[str, AttributeRecord]
 
 
-async def put_attributes(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def put_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Set attributes of instances, of all of them or of none."""
     given = request["attributes"]
     for attribute in given:
@@ -57,10 +57,10 @@ async def put_attributes(services: Services, request: dict[str, Any]) -> dict[st
             )
         return new
 
-    return await _change(services, request, put)
+    return await _change(parts, request, put)
 
 
-async def delete_attributes(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def delete_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete attributes of instances by their names; a missing one is fine."""
     for attribute in request["attributes"]:
         _check_name(attribute["name"])
@@ -69,12 +69,12 @@ async def delete_attributes(services: Services, request: dict[str, Any]) -> dict
         gone = {attribute["name"] for attribute in mine}
         return {name: value for name, value in attributes.items() if name not in gone}
 
-    return await _change(services, request, delete)
+    return await _change(parts, request, delete)
 
 
-async def list_attributes(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def list_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List the attributes of all instances of a cluster, a page at a time."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     name, value = request.get("attributeName"), request.get("attributeValue")
     if value is not None and name is None:
         raise InvalidParameterException("attributeValue needs attributeName.")
@@ -83,7 +83,7 @@ async def list_attributes(services: Services, request: dict[str, Any]) -> dict[s
     shown: list[dict[str, Any]] = []
     last = ""
     prefix = records.instances_prefix(cluster.name)
-    async for _, record in access.scan(services.store, InstanceRecord, prefix):
+    async for _, record in access.scan(parts.store, InstanceRecord, prefix):
         if record.status == "INACTIVE":
             continue
         for attribute_name, attribute in sorted(record.attributes.items()):
@@ -112,23 +112,23 @@ async def list_attributes(services: Services, request: dict[str, Any]) -> dict[s
 
 
 async def _change(
-    services: Services,
+    parts: Parts,
     request: Mapping[str, Any],
     decide: Callable[[Attributes, Sequence[Mapping[str, str]]], Attributes],
 ) -> dict[str, Any]:
     """Change all targets in one transaction."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     given = request["attributes"]
     if not given:
         raise InvalidParameterException("Attributes cannot be empty.")
     at_most(given, CALL_LIMIT, "attributes")
     by_target: dict[str, list[Mapping[str, str]]] = {}
     for attribute in given:
-        by_target.setdefault(_target(services.names, attribute, cluster.name), []).append(attribute)
+        by_target.setdefault(_target(parts.names, attribute, cluster.name), []).append(attribute)
     keys = {target: records.instance_key(cluster.name, target) for target in by_target}
-    tries = access.Tries(f"attributes in {cluster.name}")
+    tries = access.ConflictRetries(f"attributes in {cluster.name}")
     while True:
-        found = await access.find_many(services.store, InstanceRecord, keys.values())
+        found = await access.find_many(parts.store, InstanceRecord, keys.values())
         compares, puts = [], []
         for target, mine in by_target.items():
             instance = found.get(keys[target])
@@ -141,8 +141,8 @@ async def _change(
             )
             compares.append(unchanged(instance.kv))
             puts.append(Put(keys[target], records.encode(new)))
-        if (await services.store.txn(compares, puts)).succeeded:
-            return {"attributes": [_show(services, cluster.name, a) for a in given]}
+        if (await parts.store.txn(compares, puts)).succeeded:
+            return {"attributes": [_show(parts, cluster.name, a) for a in given]}
         await tries.again()
 
 
@@ -155,12 +155,12 @@ def _target(names: Names, attribute: Mapping[str, str], cluster: str) -> str:
     return resource_id(names, target, TARGET_TYPE, cluster)
 
 
-def _show(services: Services, cluster: str, attribute: Mapping[str, str]) -> dict[str, Any]:
+def _show(parts: Parts, cluster: str, attribute: Mapping[str, str]) -> dict[str, Any]:
     return {
         "name": attribute["name"],
         "value": attribute.get("value"),
         "targetType": TARGET_TYPE,
-        "targetId": services.names.instance(cluster, _target(services.names, attribute, cluster)),
+        "targetId": parts.names.instance(cluster, _target(parts.names, attribute, cluster)),
     }
 
 

@@ -28,7 +28,7 @@ from agent.controlplane.store.contract import Put, absent, as_read, unchanged
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from agent.controlplane.parts import Handlers, Services
+    from agent.controlplane.parts import Handlers, Parts
 
 
 _INSIGHTS = "containerInsights"
@@ -44,28 +44,28 @@ class _Status(Struct, rename="camel"):
     status: str = "ACTIVE"
 
 
-async def create_cluster(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Make a cluster; one that exists is returned as it is."""
     name = cluster_name(request.get("clusterName"))
     _check(request)
     new = ClusterRecord(
         name=name,
-        arn=services.names.cluster(name),
-        created_at=services.clock(),
+        arn=parts.names.cluster(name),
+        created_at=parts.clock(),
         settings=request.get("settings", []),
         configuration=request.get("configuration", {}),
         tags=read_tags(request.get("tags", [])),
     )
     key = records.cluster_key(name)
-    if not (await services.store.txn([absent(key)], [Put(key, records.encode(new))])).succeeded:
+    if not (await parts.store.txn([absent(key)], [Put(key, records.encode(new))])).succeeded:
         changed = await access.change(
-            services.store,
+            parts.store,
             ClusterRecord,
             key,
             lambda old: new if old.status == "INACTIVE" else old,
         )
         new = changed or new
-    counts = await _count(services, name)
+    counts = await _count(parts, name)
     return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
 
 
@@ -103,7 +103,7 @@ def _check(request: Mapping[str, Any]) -> None:
             )
 
 
-async def describe_clusters(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Describe clusters by name or ARN; ``default`` when none is named."""
     given = request.get("clusters") or ["default"]
     at_most(given, DESCRIBE_LIMIT, "clusters")
@@ -112,27 +112,27 @@ async def describe_clusters(services: Services, request: dict[str, Any]) -> dict
         named.setdefault(cluster_name(text), text)
     include = set(request.get("include", []))
     found = await access.find_many(
-        services.store, ClusterRecord, [records.cluster_key(name) for name in named]
+        parts.store, ClusterRecord, [records.cluster_key(name) for name in named]
     )
     clusters, failures = [], []
     for name, text in named.items():
         cluster = found.get(records.cluster_key(name))
         if cluster is None or not names_it(text, cluster.record.arn):
-            arn = services.names.cluster(name) if cluster is None else text
+            arn = parts.names.cluster(name) if cluster is None else text
             failures.append({"arn": arn, "reason": "MISSING"})
         else:
-            clusters.append(_show(cluster.record, await _count(services, name), include))
+            clusters.append(_show(cluster.record, await _count(parts, name), include))
     return {"clusters": clusters, "failures": failures}
 
 
-async def list_clusters(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def list_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List the ARNs of the ACTIVE clusters, a page at a time."""
     size = page_size(request)
     after = start_after("ListClusters", request)
     arns: list[str] = []
     last = ""
     async for kv, cluster in access.scan(
-        services.store, ClusterRecord, records.CLUSTERS, start_after=after
+        parts.store, ClusterRecord, records.CLUSTERS, start_after=after
     ):
         if cluster.status != "ACTIVE":
             continue
@@ -143,19 +143,19 @@ async def list_clusters(services: Services, request: dict[str, Any]) -> dict[str
     return {"clusterArns": arns}
 
 
-async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def delete_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Make a cluster INACTIVE; it must hold no container instances and no tasks."""
     name = cluster_name(request["cluster"])
     key, members_key = records.cluster_key(name), records.members_key(name)
-    tries = access.Tries(key)
+    tries = access.ConflictRetries(key)
     while True:
-        members = await services.store.get(members_key)
-        found = await access.find(services.store, ClusterRecord, key)
+        members = await parts.store.get(members_key)
+        found = await access.find(parts.store, ClusterRecord, key)
         if found is None or found.record.status != "ACTIVE":
             raise ClusterNotFoundException
         if not names_it(request["cluster"], found.record.arn):
             raise ClusterNotFoundException
-        counts = await _count(services, name)
+        counts = await _count(parts, name)
         if counts["instances"]:
             raise ClusterContainsContainerInstancesException
         if counts["tasks"]:
@@ -163,18 +163,18 @@ async def delete_cluster(services: Services, request: dict[str, Any]) -> dict[st
         gone = replace(found.record, status="INACTIVE")
         put = Put(key, records.encode(gone))
         compares = [unchanged(found.kv), as_read(members_key, members)]
-        if (await services.store.txn(compares, [put])).succeeded:
+        if (await parts.store.txn(compares, [put])).succeeded:
             return {"cluster": _show(gone, counts, set())}
         await tries.again()
 
 
-async def _count(services: Services, name: str) -> Counter[str]:
+async def _count(parts: Parts, name: str) -> Counter[str]:
     counts = Counter[str]()
-    async for _, task in access.scan(services.store, _Status, records.tasks_prefix(name)):
+    async for _, task in access.scan(parts.store, _Status, records.tasks_prefix(name)):
         if task.last_status != "STOPPED":
             counts["tasks"] += 1
             counts["running" if task.last_status == "RUNNING" else "pending"] += 1
-    async for _, instance in access.scan(services.store, _Status, records.instances_prefix(name)):
+    async for _, instance in access.scan(parts.store, _Status, records.instances_prefix(name)):
         counts["instances"] += instance.status != "INACTIVE"
     return counts
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class InstanceLoad:
     """What is on an instance at the moment."""
 
     connected: bool
@@ -30,7 +30,7 @@ class Load:
     """Those that are not STOPPED."""
 
     @classmethod
-    async def read(cls, store: Store, record: InstanceRecord) -> Load:
+    async def read(cls, store: Store, record: InstanceRecord) -> InstanceLoad:
         """Return what is on an instance."""
         alive = await store.get(records.alive_key(record.id))
         keys = [
@@ -44,7 +44,7 @@ class Load:
         return cls(alive is not None, tuple(t for t in tasks if t.last_status != "STOPPED"))
 
 
-def show_instance(record: InstanceRecord, load: Load, *, with_tags: bool) -> dict[str, Any]:
+def show_instance(record: InstanceRecord, load: InstanceLoad, *, with_tags: bool) -> dict[str, Any]:
     """Return an instance as the API shows it."""
     running = sum(task.last_status == "RUNNING" for task in load.tasks)
     engine = record.resources.engine_version
@@ -87,7 +87,7 @@ def _registered(record: InstanceRecord) -> list[dict[str, Any]]:
     return shown
 
 
-def _remaining(record: InstanceRecord, load: Load) -> list[dict[str, Any]]:
+def _remaining(record: InstanceRecord, load: InstanceLoad) -> list[dict[str, Any]]:
     resources = record.resources
     needs = [task.needs for task in load.tasks]
     tcp = resources.reserved_tcp.union(*(n.tcp_ports for n in needs))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.api.ecs.instance_shapes import Load, show_instance
+from agent.controlplane.api.ecs.instance_shapes import InstanceLoad, show_instance
 from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, active_cluster, at_most, resource_id
 from agent.controlplane.front.errors import InvalidParameterException
 from agent.controlplane.front.pages import page_size, start_after, token
@@ -19,7 +19,7 @@ from agent.controlplane.scheduler.query import QueryError, parse
 from agent.controlplane.tasks.retire import retire, retire_idle
 
 if TYPE_CHECKING:
-    from agent.controlplane.parts import Handlers, Services
+    from agent.controlplane.parts import Handlers, Parts
 
 STATE_LIMIT = 10
 """Most instances in one UpdateContainerInstancesState call."""
@@ -27,33 +27,29 @@ _SETTABLE = ("ACTIVE", "DRAINING")
 _KIND = "container-instance"
 
 
-async def describe_container_instances(
-    services: Services, request: dict[str, Any]
-) -> dict[str, Any]:
+async def describe_container_instances(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Describe instances by id or ARN; unknown ones are ``MISSING`` failures."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     given = request["containerInstances"]
     if not given:
         raise InvalidParameterException("Container instance cannot be empty.")
     at_most(given, DESCRIBE_LIMIT, "instanceIds")
-    ids = list(
-        dict.fromkeys(resource_id(services.names, text, _KIND, cluster.name) for text in given)
-    )
-    found, failures = await _find(services, cluster.name, ids)
+    ids = list(dict.fromkeys(resource_id(parts.names, text, _KIND, cluster.name) for text in given))
+    found, failures = await _find(parts, cluster.name, ids)
     with_tags = "TAGS" in request.get("include", [])
-    shown = [await _show(services, record, with_tags=with_tags) for record in found]
+    shown = [await _show(parts, record, with_tags=with_tags) for record in found]
     return {"containerInstances": shown, "failures": failures}
 
 
-async def list_container_instances(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def list_container_instances(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List the ARNs of the instances of a cluster that a filter and a status choose."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     size = page_size(request)
     after = start_after("ListContainerInstances", request)
     status = request.get("status")
     chosen = [
         arn
-        for arn in await _choose(services, cluster.name, status, request.get("filter"))
+        for arn in await _choose(parts, cluster.name, status, request.get("filter"))
         if after is None or arn > after
     ]
     response: dict[str, Any] = {"containerInstanceArns": chosen[:size]}
@@ -62,29 +58,25 @@ async def list_container_instances(services: Services, request: dict[str, Any]) 
     return response
 
 
-async def deregister_container_instance(
-    services: Services, request: dict[str, Any]
-) -> dict[str, Any]:
+async def deregister_container_instance(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """End an instance; with tasks on it only by ``force``, which ends them too."""
-    cluster = await active_cluster(services, request)
-    instance_id = resource_id(services.names, request["containerInstance"], _KIND, cluster.name)
-    found, _ = await _find(services, cluster.name, [instance_id])
+    cluster = await active_cluster(parts, request)
+    instance_id = resource_id(parts.names, request["containerInstance"], _KIND, cluster.name)
+    found, _ = await _find(parts, cluster.name, [instance_id])
     if not found:
         raise InvalidParameterException("The referenced container instance was not found.")
     end = retire if request.get("force") else retire_idle
     retired = await end(
-        services.store, found[0], reason="Container instance was deregistered", clock=services.clock
+        parts.store, found[0], reason="Container instance was deregistered", clock=parts.clock
     )
     if retired is None:
         raise InvalidParameterException("Found running tasks on the instance.")
-    return {"containerInstance": await _show(services, retired, with_tags=True)}
+    return {"containerInstance": await _show(parts, retired, with_tags=True)}
 
 
-async def update_container_instances_state(
-    services: Services, request: dict[str, Any]
-) -> dict[str, Any]:
+async def update_container_instances_state(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Set instances to DRAINING, where nothing new is placed, or back to ACTIVE."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     status = request["status"]
     if status not in _SETTABLE:
         raise InvalidParameterException(
@@ -94,20 +86,20 @@ async def update_container_instances_state(
     if not given:
         raise InvalidParameterException("Container instance cannot be empty.")
     at_most(given, STATE_LIMIT, "instanceIds")
-    ids = dict.fromkeys(resource_id(services.names, text, _KIND, cluster.name) for text in given)
+    ids = dict.fromkeys(resource_id(parts.names, text, _KIND, cluster.name) for text in given)
     shown, failures = [], []
     for instance_id in ids:
         changed = await access.change(
-            services.store,
+            parts.store,
             InstanceRecord,
             records.instance_key(cluster.name, instance_id),
             lambda old: _with_status(old, status),
         )
         if changed is None or changed.status == "INACTIVE":
-            arn = services.names.instance(cluster.name, instance_id)
+            arn = parts.names.instance(cluster.name, instance_id)
             failures.append({"arn": arn, "reason": "INACTIVE" if changed else "MISSING"})
         else:
-            shown.append(await _show(services, changed, with_tags=False))
+            shown.append(await _show(parts, changed, with_tags=False))
     return {"containerInstances": shown, "failures": failures}
 
 
@@ -118,39 +110,39 @@ def _with_status(old: InstanceRecord, status: str) -> InstanceRecord:
 
 
 async def _find(
-    services: Services, cluster: str, ids: list[str]
+    parts: Parts, cluster: str, ids: list[str]
 ) -> tuple[list[InstanceRecord], list[dict[str, str]]]:
     keys = {instance_id: records.instance_key(cluster, instance_id) for instance_id in ids}
-    found = await access.find_many(services.store, InstanceRecord, keys.values())
+    found = await access.find_many(parts.store, InstanceRecord, keys.values())
     failures = [
-        {"arn": services.names.instance(cluster, instance_id), "reason": "MISSING"}
+        {"arn": parts.names.instance(cluster, instance_id), "reason": "MISSING"}
         for instance_id, key in keys.items()
         if key not in found
     ]
     return [found[key].record for key in keys.values() if key in found], failures
 
 
-async def _show(services: Services, record: InstanceRecord, *, with_tags: bool) -> dict[str, Any]:
-    load = await Load.read(services.store, record)
+async def _show(parts: Parts, record: InstanceRecord, *, with_tags: bool) -> dict[str, Any]:
+    load = await InstanceLoad.read(parts.store, record)
     return show_instance(record, load, with_tags=with_tags)
 
 
 async def _choose(
-    services: Services, cluster: str, status: str | None, expression: str | None
+    parts: Parts, cluster: str, status: str | None, expression: str | None
 ) -> list[str]:
     """Return the ARNs in order; without a status all but the INACTIVE ones."""
     if not expression:
         prefix = records.instances_prefix(cluster)
         return [
             record.arn
-            async for _, record in access.scan(services.store, InstanceRecord, prefix)
+            async for _, record in access.scan(parts.store, InstanceRecord, prefix)
             if (record.status == status if status else record.status != "INACTIVE")
         ]
     try:
         matches = parse(expression)
     except QueryError as error:
         raise InvalidParameterException(str(error)) from None
-    hosts = await services.fleet.read(cluster)
+    hosts = await parts.fleet.read(cluster)
     return sorted(
         arn
         for arn, host in hosts.items()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from agent.controlplane.names import Names
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
 
 DEFAULT_CLUSTER = "default"
 DESCRIBE_LIMIT = 100
@@ -53,7 +53,7 @@ def cluster_name(text: str | None) -> str:
     return name
 
 
-async def active_cluster(services: Services, request: Mapping[str, Any]) -> ClusterRecord:
+async def active_cluster(parts: Parts, request: Mapping[str, Any]) -> ClusterRecord:
     """Return the cluster that ``request["cluster"]`` names.
 
     Raises:
@@ -61,7 +61,7 @@ async def active_cluster(services: Services, request: Mapping[str, Any]) -> Clus
     """
     given = request.get("cluster")
     name = cluster_name(given)
-    found = await access.find(services.store, ClusterRecord, records.cluster_key(name))
+    found = await access.find(parts.store, ClusterRecord, records.cluster_key(name))
     if found is None or found.record.status != "ACTIVE" or not names_it(given, found.record.arn):
         raise ClusterNotFoundException
     return found.record

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.controlplane.names import Arn
-    from agent.controlplane.parts import Handlers, Services
+    from agent.controlplane.parts import Handlers, Parts
 
 TAG_LIMIT = 50
 KEY_LIMIT = 128
@@ -122,7 +122,7 @@ def _is_gone(record: Tagged) -> bool:
 
 
 async def _change(
-    services: Services, arn: str, decide: Callable[[dict[str, str]], dict[str, str]]
+    parts: Parts, arn: str, decide: Callable[[dict[str, str]], dict[str, str]]
 ) -> dict[str, str]:
     place = _locate(arn)
 
@@ -131,7 +131,7 @@ async def _change(
             raise _missing(place, arn)
         return replace(record, tags=decide(record.tags))
 
-    changed = await access.change(services.store, place.kind, place.key, apply)
+    changed = await access.change(parts.store, place.kind, place.key, apply)
     if changed is None:
         raise _missing(place, arn)
     return changed.tags
@@ -143,7 +143,7 @@ def _missing(place: _Place, arn: str) -> Exception:
     return ResourceNotFoundException(f"The specified resource was not found: {arn}")
 
 
-async def tag_resource(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Add tags to a resource; a key it has gets the new value."""
     new = read_tags(request["tags"])
 
@@ -153,25 +153,25 @@ async def tag_resource(services: Services, request: dict[str, Any]) -> dict[str,
             raise InvalidParameterException(f"At most {TAG_LIMIT} tags are allowed.")
         return merged
 
-    await _change(services, request["resourceArn"], add)
+    await _change(parts, request["resourceArn"], add)
     return {}
 
 
-async def untag_resource(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Remove tags from a resource; a key that it does not have is fine."""
     gone = set(request["tagKeys"])
     await _change(
-        services,
+        parts,
         request["resourceArn"],
         lambda tags: {key: value for key, value in tags.items() if key not in gone},
     )
     return {}
 
 
-async def list_tags_for_resource(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def list_tags_for_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return the tags of a resource."""
     try:
-        tags = await _change(services, request["resourceArn"], lambda tags: tags)
+        tags = await _change(parts, request["resourceArn"], lambda tags: tags)
     except ResourceNotFoundException as error:
         # This call alone does not know that error.
         raise InvalidParameterException(str(error)) from None

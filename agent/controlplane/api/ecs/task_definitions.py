@@ -23,7 +23,7 @@ from agent.controlplane.records import FamilyRecord, TaskDefinitionRecord
 from agent.controlplane.store.contract import Put, absent, unchanged
 
 if TYPE_CHECKING:
-    from agent.controlplane.parts import Handlers, Services
+    from agent.controlplane.parts import Handlers, Parts
     from agent.controlplane.store.contract import Store
 
 _UNKNOWN = "Unable to describe task definition."
@@ -39,7 +39,7 @@ class _Listed(Struct, rename="camel"):
     status: str = "ACTIVE"
 
 
-async def register_task_definition(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def register_task_definition(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Register a new revision of a family."""
     definition = check_definition(request)
     family = request["family"]
@@ -48,19 +48,19 @@ async def register_task_definition(services: Services, request: dict[str, Any]) 
         family=family,
         revision=0,
         definition=definition,
-        registered_at=services.clock(),
-        registered_by=services.names.root(),
+        registered_at=parts.clock(),
+        registered_by=parts.names.root(),
         requires_attributes=required_attributes(definition),
         compatibilities=compatibilities(definition),
         tags=read_tags(request.get("tags", [])),
     )
     key = records.family_key(family)
-    tries = access.Tries(key)
+    tries = access.ConflictRetries(key)
     while True:
-        counter = await access.find(services.store, FamilyRecord, key)
+        counter = await access.find(parts.store, FamilyRecord, key)
         revision = counter.record.last_revision + 1 if counter else 1
-        new = replace(new, revision=revision, arn=services.names.task_definition(family, revision))
-        result = await services.store.txn(
+        new = replace(new, revision=revision, arn=parts.names.task_definition(family, revision))
+        result = await parts.store.txn(
             [unchanged(counter.kv) if counter else absent(key)],
             [
                 Put(key, records.encode(FamilyRecord(family=family, last_revision=revision))),
@@ -72,7 +72,7 @@ async def register_task_definition(services: Services, request: dict[str, Any]) 
         await tries.again()
 
 
-async def find_task_definition(services: Services, text: str) -> TaskDefinitionRecord | None:
+async def find_task_definition(parts: Parts, text: str) -> TaskDefinitionRecord | None:
     """Return the definition that ``family``, ``family:revision`` or an ARN names.
 
     A family alone names its newest ACTIVE revision, and so does an ARN without a revision. None
@@ -83,12 +83,12 @@ async def find_task_definition(services: Services, text: str) -> TaskDefinitionR
     """
     family, revision = _split(text)
     if revision is None:
-        record = await newest_active(services.store, family)
+        record = await newest_active(parts.store, family)
         if record is None or not names_it(text, record.arn.rpartition(":")[0]):
             return None
         return record
     key = records.task_definition_key(family, revision)
-    found = await access.find(services.store, TaskDefinitionRecord, key)
+    found = await access.find(parts.store, TaskDefinitionRecord, key)
     return found.record if found and names_it(text, found.record.arn) else None
 
 
@@ -123,9 +123,9 @@ async def newest_active(store: Store, family: str) -> TaskDefinitionRecord | Non
     return None
 
 
-async def describe_task_definition(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def describe_task_definition(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Describe one revision."""
-    record = await find_task_definition(services, request["taskDefinition"])
+    record = await find_task_definition(parts, request["taskDefinition"])
     if record is None:
         raise ClientException(_UNKNOWN)
     response: dict[str, Any] = {"taskDefinition": show(record)}
@@ -134,17 +134,17 @@ async def describe_task_definition(services: Services, request: dict[str, Any]) 
     return response
 
 
-async def deregister_task_definition(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Make one revision INACTIVE; an INACTIVE one stays as it is."""
     text = request["taskDefinition"]
     family, revision = _split(text)
     if revision is None:
         raise ClientException("Revision is missing.")
-    if not names_it(text, services.names.task_definition(family, revision)):
+    if not names_it(text, parts.names.task_definition(family, revision)):
         raise ClientException(_UNKNOWN)
-    now = services.clock()
+    now = parts.clock()
     record = await access.change(
-        services.store,
+        parts.store,
         TaskDefinitionRecord,
         records.task_definition_key(family, revision),
         lambda old: (
@@ -156,7 +156,7 @@ async def deregister_task_definition(services: Services, request: dict[str, Any]
     return {"taskDefinition": show(record)}
 
 
-async def list_task_definitions(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def list_task_definitions(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List the ARNs of the revisions of one family, or of all, a page at a time."""
     size = page_size(request)
     after = start_after("ListTaskDefinitions", request)
@@ -168,7 +168,7 @@ async def list_task_definitions(services: Services, request: dict[str, Any]) -> 
     newest_first = request.get("sort") == "DESC"
     matching: list[tuple[str, str]] = []
     async for kv, listed in access.scan(
-        services.store, _Listed, prefix, start_after=None if newest_first else after
+        parts.store, _Listed, prefix, start_after=None if newest_first else after
     ):
         if len(matching) > size and not newest_first:
             break
@@ -183,16 +183,14 @@ async def list_task_definitions(services: Services, request: dict[str, Any]) -> 
     return response
 
 
-async def list_task_definition_families(
-    services: Services, request: dict[str, Any]
-) -> dict[str, Any]:
+async def list_task_definition_families(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List families; ACTIVE are those with an ACTIVE revision, INACTIVE the others."""
     size = page_size(request)
     after = start_after("ListTaskDefinitionFamilies", request)
     wanted = request.get("status") or "ALL"
     prefix = records.TASK_DEFINITIONS + request.get("familyPrefix", "")
     active: dict[str, bool] = {}
-    async for _, listed in access.scan(services.store, _Listed, prefix):
+    async for _, listed in access.scan(parts.store, _Listed, prefix):
         active[listed.family] = active.get(listed.family, False) or listed.status == "ACTIVE"
     families = [
         family

@@ -1,4 +1,4 @@
-"""From a RunTask or StartTask request to an ``Order``: every check that needs no instance.
+"""From a RunTask or StartTask request to an ``TaskRequest``: every check that needs no instance.
 
 The texts are those of Amazon ECS. Reads the store (cluster, task definition), writes nothing.
 """
@@ -20,12 +20,12 @@ from agent.controlplane.front.errors import (
     InvalidParameterException,
     UnsupportedFeatureException,
 )
-from agent.controlplane.tasks.launch import Order
+from agent.controlplane.tasks.launch import TaskRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
     from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
 
 MAX_SUBNETS = 16
@@ -35,14 +35,14 @@ TOKEN_LENGTH = 64
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 
 
-async def active_task_definition(services: Services, given: str) -> TaskDefinitionRecord:
+async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionRecord:
     """Return the ACTIVE revision that is meant by ``family``, ``family:revision`` or an ARN.
 
     Raises:
         ClientException: there is none, or it was deregistered.
         InvalidParameterException: the name is malformed.
     """
-    record = await find_task_definition(services, given)
+    record = await find_task_definition(parts, given)
     if record is None:
         raise ClientException("TaskDefinition not found.")
     if record.status != "ACTIVE":
@@ -50,20 +50,20 @@ async def active_task_definition(services: Services, given: str) -> TaskDefiniti
     return record
 
 
-async def read_order(services: Services, request: Mapping[str, Any]) -> Order:
+async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     """Check a request and return what it orders.
 
     Raises:
         ApiError: as ECS would.
     """
     _check_capacity(request)
-    cluster = await active_cluster(services, request)
-    definition = await active_task_definition(services, request["taskDefinition"])
+    cluster = await active_cluster(parts, request)
+    definition = await active_task_definition(parts, request["taskDefinition"])
     body = _effective(request, definition)
     token = request.get("clientToken") or ""
     if len(token) > TOKEN_LENGTH:
         raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
-    return Order(
+    return TaskRequest(
         cluster=cluster.name,
         definition=definition,
         overrides=request.get("overrides") or {},
@@ -78,7 +78,7 @@ async def read_order(services: Services, request: Mapping[str, Any]) -> Order:
     )
 
 
-def required_attributes(order: Order) -> dict[str, str]:
+def required_attributes(order: TaskRequest) -> dict[str, str]:
     """Return the attributes that an instance must have for the task, by the ECS rules."""
     wanted = dict.fromkeys(support.required_attributes(order.body), "")
     platform = order.body.get("runtimePlatform") or {}

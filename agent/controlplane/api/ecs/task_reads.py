@@ -17,38 +17,36 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.access import Found
-    from agent.controlplane.parts import Services
+    from agent.controlplane.parts import Parts
 
 
-async def find_task(services: Services, cluster: str, given: str) -> Found[TaskRecord]:
+async def find_task(parts: Parts, cluster: str, given: str) -> Found[TaskRecord]:
     """Return a task of the cluster by id or ARN, with the key it was read from.
 
     Raises:
         InvalidParameterException: there is none.
     """
-    key = records.task_key(cluster, resource_id(services.names, given, "task", cluster))
-    found = await access.find(services.store, TaskRecord, key)
+    key = records.task_key(cluster, resource_id(parts.names, given, "task", cluster))
+    found = await access.find(parts.store, TaskRecord, key)
     if found is None:
         raise InvalidParameterException("The referenced task was not found.")
     return found
 
 
-async def describe_tasks(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def describe_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Show up to 100 tasks; those that do not exist are in ``failures`` as MISSING."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     asked: list[str] = request["tasks"]
     if not asked:
         raise InvalidParameterException("Tasks cannot be empty.")
     at_most(asked, DESCRIBE_LIMIT, "tasks")
     keys = {
-        given: records.task_key(
-            cluster.name, resource_id(services.names, given, "task", cluster.name)
-        )
+        given: records.task_key(cluster.name, resource_id(parts.names, given, "task", cluster.name))
         for given in dict.fromkeys(asked)
     }
-    found = await access.find_many(services.store, TaskRecord, keys.values())
+    found = await access.find_many(parts.store, TaskRecord, keys.values())
     tasks = {key: read.record for key, read in found.items()}
-    alive = await services.store.get_many(
+    alive = await parts.store.get_many(
         {records.alive_key(task.instance_id) for task in tasks.values()}
     )
     with_tags = "TAGS" in request.get("include", ())
@@ -57,7 +55,7 @@ async def describe_tasks(services: Services, request: dict[str, Any]) -> dict[st
         "tasks": [
             task_shapes.task(
                 tasks[key],
-                services.names,
+                parts.names,
                 connected=records.alive_key(tasks[key].instance_id) in alive,
                 with_tags=with_tags,
             )
@@ -65,7 +63,7 @@ async def describe_tasks(services: Services, request: dict[str, Any]) -> dict[st
         ],
         "failures": [
             {
-                "arn": services.names.task(cluster.name, records.last_element(key)),
+                "arn": parts.names.task(cluster.name, records.last_element(key)),
                 "reason": "MISSING",
             }
             for given, key in keys.items()
@@ -86,16 +84,16 @@ class _Listed(Struct, frozen=True, rename="camel"):
     launch_type: str = "EC2"
 
 
-async def list_tasks(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def list_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """List task ARNs by id; without ``desiredStatus`` those that are to run."""
-    cluster = await active_cluster(services, request)
-    wanted = await _filter(services, cluster.name, request)
+    cluster = await active_cluster(parts, request)
+    wanted = await _filter(parts, cluster.name, request)
     size = pages.page_size(request)
     after = pages.start_after("ListTasks", request)
     arns: list[str] = []
     last = ""
     async for kv, listed in access.scan(
-        services.store, _Listed, records.tasks_prefix(cluster.name), start_after=after
+        parts.store, _Listed, records.tasks_prefix(cluster.name), start_after=after
     ):
         if not wanted(listed):
             continue
@@ -107,7 +105,7 @@ async def list_tasks(services: Services, request: dict[str, Any]) -> dict[str, A
 
 
 async def _filter(
-    services: Services, cluster: str, request: Mapping[str, Any]
+    parts: Parts, cluster: str, request: Mapping[str, Any]
 ) -> Callable[[_Listed], bool]:
     wanted: dict[str, str] = {}
     if "startedBy" in request:
@@ -122,15 +120,15 @@ async def _filter(
     if "launchType" in request:
         wanted["launch_type"] = request["launchType"]
     if "containerInstance" in request:
-        wanted["instance_id"] = await _instance_id(services, cluster, request["containerInstance"])
+        wanted["instance_id"] = await _instance_id(parts, cluster, request["containerInstance"])
     # No task is ever wanted PENDING: ECS gives an empty list for it too.
     wanted["desired_status"] = request.get("desiredStatus", "RUNNING")
     return lambda listed: all(getattr(listed, name) == value for name, value in wanted.items())
 
 
-async def _instance_id(services: Services, cluster: str, given: str) -> str:
-    instance_id = resource_id(services.names, given, "container-instance", cluster)
-    if await services.store.get(records.instance_key(cluster, instance_id)) is None:
+async def _instance_id(parts: Parts, cluster: str, given: str) -> str:
+    instance_id = resource_id(parts.names, given, "container-instance", cluster)
+    if await parts.store.get(records.instance_key(cluster, instance_id)) is None:
         raise InvalidParameterException(
             "The referenced container instance was not found in the cluster."
         )

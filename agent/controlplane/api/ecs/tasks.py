@@ -32,10 +32,10 @@ from agent.model import reasons
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.controlplane.parts import Handlers, Services
-    from agent.controlplane.scheduler.fleet import Host
+    from agent.controlplane.parts import Handlers, Parts
+    from agent.controlplane.scheduler.fleet import FleetHost
     from agent.controlplane.scheduler.instance import TaskNeeds
-    from agent.controlplane.tasks.launch import Order
+    from agent.controlplane.tasks.launch import TaskRequest
 
 MAX_COPIES = 10
 _DEFAULT_STOP_REASON = "Task stopped by user"
@@ -68,12 +68,12 @@ class _Placer:
         self._rng = rng
         self._turn = asyncio.Lock()
 
-    async def run_task(self, services: Services, request: dict[str, Any]) -> dict[str, Any]:
+    async def run_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         """Place up to 10 copies wherever there is room; what found none is in ``failures``."""
         count: int = request.get("count", 1)
         if not 1 <= count <= MAX_COPIES:
             raise InvalidParameterException(f"count must be between 1 and {MAX_COPIES}.")
-        order = await task_orders.read_order(services, request)
+        order = await task_orders.read_order(parts, request)
         try:
             constraints = placement.parse_constraints(
                 [
@@ -87,10 +87,10 @@ class _Placer:
         needs = launch.needs(order, task_orders.required_attributes(order))
 
         async def attempt() -> dict[str, Any]:
-            earlier = await _earlier_run(services, order)
+            earlier = await _earlier_run(parts, order)
             if earlier is not None:
                 return earlier
-            hosts = await services.fleet.read(order.cluster)
+            hosts = await parts.fleet.read(order.cluster)
             try:
                 outcome = placement.place(
                     (host.instance for host in hosts.values()),
@@ -103,18 +103,18 @@ class _Placer:
             except placement.PlacementError as error:
                 raise InvalidParameterException(str(error)) from None
             failures = [_failure(refused) for refused in outcome.refused]
-            return await _commit(services, order, needs, outcome.placed, hosts, failures)
+            return await _commit(parts, order, needs, outcome.placed, hosts, failures)
 
         return await self._repeat(attempt)
 
-    async def start_task(self, services: Services, request: dict[str, Any]) -> dict[str, Any]:
+    async def start_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         """Place one copy on each named instance; what cannot be placed is in ``failures``."""
         named: list[str] = request["containerInstances"]
         if not 1 <= len(named) <= MAX_COPIES:
             raise InvalidParameterException(
                 f"containerInstances must have between 1 and {MAX_COPIES} items."
             )
-        order = await task_orders.read_order(services, request)
+        order = await task_orders.read_order(parts, request)
         try:
             constraints = placement.parse_constraints(
                 order.definition.definition.get("placementConstraints", ())
@@ -124,12 +124,12 @@ class _Placer:
         needs = launch.needs(order, task_orders.required_attributes(order))
 
         async def attempt() -> dict[str, Any]:
-            hosts = await services.fleet.read(order.cluster)
+            hosts = await parts.fleet.read(order.cluster)
             placed: list[placement.Placed] = []
             failures: list[dict[str, str]] = []
             for name in dict.fromkeys(named):
-                instance_id = resource_id(services.names, name, "container-instance", order.cluster)
-                arn = services.names.instance(order.cluster, instance_id)
+                instance_id = resource_id(parts.names, name, "container-instance", order.cluster)
+                arn = parts.names.instance(order.cluster, instance_id)
                 host = hosts.get(arn)
                 if host is None:
                     failures.append({"arn": arn, "reason": placement.MISSING})
@@ -139,13 +139,13 @@ class _Placer:
                     placed.append(answer)
                 else:
                     failures.append(_failure(answer))
-            return await _commit(services, order, needs, placed, hosts, failures)
+            return await _commit(parts, order, needs, placed, hosts, failures)
 
         return await self._repeat(attempt)
 
     async def _repeat(self, attempt: Any) -> dict[str, Any]:
         async with self._turn:
-            tries = access.Tries("the cluster")
+            tries = access.ConflictRetries("the cluster")
             while True:
                 try:
                     answer: dict[str, Any] = await attempt()
@@ -157,40 +157,40 @@ class _Placer:
 
 
 async def _commit(
-    services: Services,
-    order: Order,
+    parts: Parts,
+    order: TaskRequest,
     needs: TaskNeeds,
     placed: Sequence[placement.Placed],
-    hosts: Mapping[str, Host],
+    hosts: Mapping[str, FleetHost],
     failures: list[dict[str, str]],
 ) -> dict[str, Any]:
-    now = services.clock()
+    now = parts.clock()
     tasks = [
-        launch.place_task(order, needs, p, hosts[p.instance_arn], names=services.names, now=now)
+        launch.place_task(order, needs, p, hosts[p.instance_arn], names=parts.names, now=now)
         for p in placed
     ]
-    if tasks and not await launch.commit(services.store, order, tasks, hosts):
+    if tasks and not await launch.commit(parts.store, order, tasks, hosts):
         raise _Conflict
-    return _made(services, tasks, failures)
+    return _made(parts, tasks, failures)
 
 
 def _made(
-    services: Services, tasks: Sequence[TaskRecord], failures: list[dict[str, str]]
+    parts: Parts, tasks: Sequence[TaskRecord], failures: list[dict[str, str]]
 ) -> dict[str, Any]:
     return {
         "tasks": [
-            task_shapes.task(task, services.names, connected=True, with_tags=True) for task in tasks
+            task_shapes.task(task, parts.names, connected=True, with_tags=True) for task in tasks
         ],
         "failures": failures,
     }
 
 
-async def _earlier_run(services: Services, order: Order) -> dict[str, Any] | None:
+async def _earlier_run(parts: Parts, order: TaskRequest) -> dict[str, Any] | None:
     """Return the answer of an earlier call with the same client token, or None."""
     if not order.client_token:
         return None
     key = records.run_token_key(order.cluster, order.client_token)
-    earlier = await access.find(services.store, RunTokenRecord, key)
+    earlier = await access.find(parts.store, RunTokenRecord, key)
     if earlier is None:
         return None
     token = earlier.record
@@ -202,19 +202,19 @@ async def _earlier_run(services: Services, order: Order) -> dict[str, Any] | Non
             f"{', '.join(token.task_arns)}"
         )
     keys = [records.task_key(order.cluster, records.last_element(arn)) for arn in token.task_arns]
-    found = await access.find_many(services.store, TaskRecord, keys)
-    return _made(services, [read.record for read in found.values()], [])
+    found = await access.find_many(parts.store, TaskRecord, keys)
+    return _made(parts, [read.record for read in found.values()], [])
 
 
-async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, Any]:
+async def stop_task(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Order a task to stop; a second call changes nothing."""
-    cluster = await active_cluster(services, request)
+    cluster = await active_cluster(parts, request)
     reason = request.get("reason") or _DEFAULT_STOP_REASON
     if len(reason) > reasons.REASON_LIMIT:
         raise InvalidParameterException(f"reason is longer than {reasons.REASON_LIMIT} characters.")
-    tries = access.Tries(request["task"])
+    tries = access.ConflictRetries(request["task"])
     while True:
-        kv, task = await find_task(services, cluster.name, request["task"])
+        kv, task = await find_task(parts, cluster.name, request["task"])
         if task.desired_status == "STOPPED":
             break
         stopping = replace(
@@ -222,22 +222,22 @@ async def stop_task(services: Services, request: dict[str, Any]) -> dict[str, An
             desired_status="STOPPED",
             stop_code=task_changes.USER_INITIATED,
             stopped_reason=reason,
-            stopping_at=services.clock(),
+            stopping_at=parts.clock(),
             version=task.version + 1,
         )
-        task, then = await _ordered_to_stop(services, stopping)
-        if (await services.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
+        task, then = await _ordered_to_stop(parts, stopping)
+        if (await parts.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
             break
         await tries.again()
-    alive = await services.store.get(records.alive_key(task.instance_id))
-    return {"task": task_shapes.task(task, services.names, connected=alive is not None)}
+    alive = await parts.store.get(records.alive_key(task.instance_id))
+    return {"task": task_shapes.task(task, parts.names, connected=alive is not None)}
 
 
-async def _ordered_to_stop(services: Services, stopping: TaskRecord) -> tuple[TaskRecord, list[Op]]:
+async def _ordered_to_stop(parts: Parts, stopping: TaskRecord) -> tuple[TaskRecord, list[Op]]:
     key = records.task_key(stopping.cluster, stopping.id)
     assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
     instance = await access.find(
-        services.store,
+        parts.store,
         InstanceRecord,
         records.instance_key(stopping.cluster, stopping.instance_id),
     )
@@ -246,7 +246,7 @@ async def _ordered_to_stop(services: Services, stopping: TaskRecord) -> tuple[Ta
             stopping,
             code=stopping.stop_code,
             reason=stopping.stopped_reason,
-            now=services.clock(),
+            now=parts.clock(),
         )
         return ended, [Put(key, records.encode(ended)), Delete(assignment_key)]
     assignment = AssignRecord(
@@ -262,6 +262,6 @@ async def _ordered_to_stop(services: Services, stopping: TaskRecord) -> tuple[Ta
     ]
 
 
-def _failure(refused: placement.Refused) -> dict[str, str]:
+def _failure(refused: placement.Rejection) -> dict[str, str]:
     failure = {"arn": refused.arn, "reason": refused.reason}
     return {**failure, "detail": refused.detail} if refused.detail else failure

@@ -11,7 +11,7 @@ import pytest
 from agent.controlplane.agents import new_hosts
 from agent.controlplane.agents.longpoll.errors import TooManyHosts
 from agent.controlplane.agents.new_hosts import NewHosts, group_of
-from agent.controlplane.parts import Services
+from agent.controlplane.parts import Parts
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.resources import HostResources
 from agent.model.wire import ErrorBody, Register
@@ -183,7 +183,7 @@ async def test_what_an_address_may_comes_back_with_time_and_memory_stays_small(
 ) -> None:
     store = await SqliteStore.open(tmp_path / "s.db")
     clock = Clock()
-    hosts = NewHosts(Services(store=store), note=lambda *_: None, clock=clock)
+    hosts = NewHosts(Parts(store=store), note=lambda *_: None, clock=clock)
     try:
         for _ in range(int(new_hosts.BURST)):
             await hosts.admit("192.0.2.1")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.controlplane.agents.longpoll.errors import Unauthorized
-from agent.controlplane.agents.tokens import Gate, carried
+from agent.controlplane.agents.tokens import AgentTokens, carried
 from agent.controlplane.names import DEFAULT_REGION
 from agent.errors import ConfigError
 from agent.model import tokens
@@ -54,37 +54,37 @@ def test_the_token_of_a_header(header: str | None, token: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def gate(tmp_path_factory: pytest.TempPathFactory) -> Gate:
-    made = Gate(token_file(tmp_path_factory.mktemp("gate") / "tokens", "# old", ONE, TWO))
+def agent_tokens(tmp_path_factory: pytest.TempPathFactory) -> AgentTokens:
+    made = AgentTokens(token_file(tmp_path_factory.mktemp("gate") / "tokens", "# old", ONE, TWO))
     assert made.load() == 2
     return made
 
 
-def test_every_token_of_the_file_passes(gate: Gate) -> None:
+def test_every_token_of_the_file_passes(agent_tokens: AgentTokens) -> None:
     for token in (ONE, TWO):
-        gate.check(f"Bearer {token}", "peer")
+        agent_tokens.check(f"Bearer {token}", "peer")
 
 
 @given(st.text(st.characters(), max_size=80) | st.text(max_size=40).map("Bearer {}".format))
-def test_no_other_header_passes(gate: Gate, header: str) -> None:
+def test_no_other_header_passes(agent_tokens: AgentTokens, header: str) -> None:
     with pytest.raises(Unauthorized):
-        gate.check(header, "peer")
+        agent_tokens.check(header, "peer")
 
 
 def test_without_a_file_everybody_passes() -> None:
-    gate = Gate(None)
-    assert gate.load() == 0
-    gate.check(None, "peer")
+    agent_tokens = AgentTokens(None)
+    assert agent_tokens.load() == 0
+    agent_tokens.check(None, "peer")
 
 
 def test_a_missing_file_is_made_with_one_token_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    assert Gate(path).load() == 1
+    assert AgentTokens(path).load() == 1
     assert path.stat().st_mode & 0o777 == 0o600
     (token,) = tokens.parse(path.read_text())
     assert len(token) >= 40
     assert list(tmp_path.iterdir()) == [path]
-    again = Gate(path)
+    again = AgentTokens(path)
     again.load()
     again.check(f"Bearer {token}", "peer")
 
@@ -105,42 +105,42 @@ def test_a_bad_file_is_one_line_and_keeps_what_was_there(
     tmp_path: Path, content: str, mode: int, told: str
 ) -> None:
     path = token_file(tmp_path / "tokens", TWO)
-    gate = Gate(path)
-    gate.load()
+    agent_tokens = AgentTokens(path)
+    agent_tokens.load()
     path.write_text(content)
     path.chmod(mode)
     with pytest.raises(ConfigError, match=told) as caught:
-        gate.load()
+        agent_tokens.load()
     assert str(caught.value).startswith(f"--token-file {path}: ")
     assert ONE not in str(caught.value)
-    gate.check(f"Bearer {TWO}", "peer")
+    agent_tokens.check(f"Bearer {TWO}", "peer")
 
 
 def test_no_file_where_none_can_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "tokens"):
         with pytest.raises(ConfigError, match="--token-file"):
-            Gate(path).load()
+            AgentTokens(path).load()
 
 
 def test_a_group_that_may_read_is_a_warning(tmp_path: Path) -> None:
     path = token_file(tmp_path / "tokens", ONE)
     path.chmod(0o640)
     with structlog.testing.capture_logs() as logs:
-        assert Gate(path).load() == 1
+        assert AgentTokens(path).load() == 1
     assert [log["event"] for log in logs] == ["the token file can be read by its group"]
 
 
 def test_refusals_are_logged_once_in_ten_seconds_and_without_the_token(tmp_path: Path) -> None:
     now = [100.0]
-    gate = Gate(token_file(tmp_path / "tokens", ONE), clock=lambda: now[0])
-    gate.load()
+    agent_tokens = AgentTokens(token_file(tmp_path / "tokens", ONE), clock=lambda: now[0])
+    agent_tokens.load()
     with structlog.testing.capture_logs() as logs:
         for _ in range(50):
             with contextlib.suppress(Unauthorized):
-                gate.check(f"Bearer {WRONG}", "192.0.2.7")
+                agent_tokens.check(f"Bearer {WRONG}", "192.0.2.7")
         now[0] += 10.0
         with contextlib.suppress(Unauthorized):
-            gate.check(None, "192.0.2.8")
+            agent_tokens.check(None, "192.0.2.8")
     assert [(log["peer"], log["more_before"]) for log in logs] == [
         ("192.0.2.7", 0),
         ("192.0.2.8", 49),
@@ -287,34 +287,34 @@ async def test_a_call_that_is_under_way_ends_with_its_token(tmp_path: Path) -> N
 
 def test_what_was_let_in_is_told_once_when_its_token_goes(tmp_path: Path) -> None:
     path = token_file(tmp_path / "tokens", ONE, TWO)
-    gate = Gate(path)
-    gate.load()
+    agent_tokens = AgentTokens(path)
+    agent_tokens.load()
     ends: list[str] = []
-    one, two = (gate.check(f"Bearer {token}", "peer") for token in (ONE, TWO))
+    one, two = (agent_tokens.check(f"Bearer {token}", "peer") for token in (ONE, TWO))
     with (
-        gate.watching(one, lambda: ends.append("one")),
-        gate.watching(two, lambda: ends.append("two")),
+        agent_tokens.watching(one, lambda: ends.append("one")),
+        agent_tokens.watching(two, lambda: ends.append("two")),
     ):
-        with gate.watching(one, lambda: ends.append("left")):
+        with agent_tokens.watching(one, lambda: ends.append("left")):
             pass
         token_file(path, TWO)
-        assert gate.take(gate.read()) == 1
-        assert gate.take(gate.read()) == 0
+        assert agent_tokens.take(agent_tokens.read()) == 1
+        assert agent_tokens.take(agent_tokens.read()) == 0
         assert ends == ["one"]
     token_file(path, "# gone")
     with pytest.raises(ConfigError):
-        gate.load()
+        agent_tokens.load()
     assert ends == ["one"]
     # It went between the check and now.
-    with gate.watching(one, lambda: ends.append("late")):
+    with agent_tokens.watching(one, lambda: ends.append("late")):
         assert ends == ["one", "late"]
 
 
 def test_without_a_file_nobody_is_told_anything() -> None:
-    gate = Gate(None)
+    agent_tokens = AgentTokens(None)
     ends: list[str] = []
-    with gate.watching(gate.check(None, "peer"), lambda: ends.append("x")):
-        gate.load()
+    with agent_tokens.watching(agent_tokens.check(None, "peer"), lambda: ends.append("x")):
+        agent_tokens.load()
     assert not ends
 
 

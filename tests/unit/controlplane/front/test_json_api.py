@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from agent.controlplane.front.json_api import CONTENT_TYPE, EcsApi
+from agent.controlplane.front.json_api import CONTENT_TYPE, JsonApi
 from agent.controlplane.front.operators import Open
 from tests.unit.controlplane.api.ecs.conftest import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
-    from agent.controlplane.front.service_model import EcsModel
+    from agent.controlplane.front.service_model import ApiModel
     from tests.unit.controlplane.api.ecs.conftest import Endpoint
 
 
@@ -118,7 +118,7 @@ async def test_what_nobody_foresaw_is_a_server_exception_logged_once(endpoint: E
 
 
 async def test_closed_store_is_a_server_exception(endpoint: Endpoint) -> None:
-    await endpoint.services.store.close()
+    await endpoint.parts.store.close()
     answer = await endpoint.raw("ListClusters", {})
     assert (answer.status, answer.error) == (500, "ServerException")
 
@@ -141,7 +141,7 @@ async def test_client_that_goes_away_harms_nobody(endpoint: Endpoint) -> None:
     assert (await endpoint.raw("ListClusters", {})).status == 200
 
 
-def test_handlers_must_be_operations_of_ecs(endpoint: Endpoint, model: EcsModel) -> None:
+def test_handlers_must_be_operations_of_ecs(endpoint: Endpoint, model: ApiModel) -> None:
     handler = endpoint.handlers["ListClusters"]
     with pytest.raises(ValueError, match="MakeCoffee"):
-        EcsApi(endpoint.services, model, {"MakeCoffee": handler}, operators=Open())
+        JsonApi(endpoint.parts, model, {"MakeCoffee": handler}, operators=Open())

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.controlplane.agents.amazon import shapes, sockets
-from agent.controlplane.agents.amazon.sockets import Budget, Troubles
+from agent.controlplane.agents.amazon.sockets import FrameBudget, LogThrottle
 from agent.controlplane.records import InstanceRecord
 from agent.model.resources import HostResources
 from tests.unit.controlplane.agents.amazon.raw_agent import RawAgent, attributes, run_task
@@ -217,7 +217,7 @@ async def test_an_agent_that_reads_nothing_is_cut_off_as_soon_as_others() -> Non
 
 def test_a_budget_fills_up_again() -> None:
     now = [0.0]
-    budget = Budget(clock=lambda: now[0])
+    budget = FrameBudget(clock=lambda: now[0])
     for _ in range(int(sockets.BURST_FRAMES)):
         assert budget.take(10) == 0
     assert budget.take(10) == pytest.approx(1 / sockets.FRAMES_PER_S)
@@ -228,7 +228,7 @@ def test_a_budget_fills_up_again() -> None:
 
 def test_trouble_is_one_line_in_ten_seconds() -> None:
     now = [0.0]
-    troubles = Troubles(clock=lambda: now[0])
+    troubles = LogThrottle(clock=lambda: now[0])
     with structlog.testing.capture_logs() as logs:
         for second in range(25):
             now[0] = float(second)

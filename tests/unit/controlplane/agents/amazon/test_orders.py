@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from agent.controlplane.agents.amazon import deliveries
-from agent.controlplane.agents.assignments import Order, Orders
+from agent.controlplane.agents.assignments import AssignedTask, AssignmentReader
 from agent.controlplane.store.contract import StoreUnavailable
 from tests.support.control_endpoint import Endpoint, control_endpoint
 from tests.unit.controlplane.agents.amazon.raw_agent import RawAgent, Session, attributes, run_task
@@ -119,7 +119,7 @@ async def test_an_order_that_can_no_longer_be_read_makes_nobody_spin(
 ) -> None:
     reads = 0
 
-    async def unreadable(*_: object) -> tuple[list[Order], bool]:
+    async def unreadable(*_: object) -> tuple[list[AssignedTask], bool]:
         nonlocal reads
         reads += 1
         return [], False
@@ -128,7 +128,7 @@ async def test_an_order_that_can_no_longer_be_read_makes_nobody_spin(
     await run_task(endpoint)
     async with agent.acs() as session:
         await session.hear("PayloadMessage")
-        monkeypatch.setattr(Orders, "read", unreadable)
+        monkeypatch.setattr(AssignmentReader, "read", unreadable)
         await session.hear("TaskManifestMessage")
         await session.nothing(for_s=0.6)
     assert 1 <= reads < 10
@@ -363,10 +363,10 @@ async def test_trouble_with_the_store_sends_agents_away_for_a_while(
 
     async with agent.acs() as session:
         await session.settled()
-        monkeypatch.setattr(Orders, "read", broken)
+        monkeypatch.setattr(AssignmentReader, "read", broken)
         await run_task(endpoint)
         await session.ended()
         assert session.ws.close_code == 1013
-    monkeypatch.setattr("agent.controlplane.agents.registration.Registry.current", broken)
+    monkeypatch.setattr("agent.controlplane.agents.registration.InstanceRegistry.current", broken)
     status, body = await agent.refusal("/acs/ws", containerInstanceArn=agent.arn)
     assert (status, list(body)) == (503, ["ServerException"])

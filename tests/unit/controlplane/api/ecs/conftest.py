@@ -14,11 +14,11 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from agent.controlplane import records, server
-from agent.controlplane.front.json_api import CONTENT_TYPE, EcsApi
+from agent.controlplane.front.json_api import CONTENT_TYPE, JsonApi
 from agent.controlplane.front.operators import Open
 from agent.controlplane.front.service_model import TARGET_PREFIX
 from agent.controlplane.names import new_id
-from agent.controlplane.parts import Handler, Services
+from agent.controlplane.parts import Handler, Parts
 from agent.controlplane.records import (
     AliveRecord,
     AssignRecord,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agent.controlplane.front.service_model import EcsModel
+    from agent.controlplane.front.service_model import ApiModel
 
 BODY_LIMIT_BYTES = 100_000
 
@@ -58,7 +58,7 @@ class Endpoint:
     """The API under test."""
 
     url: str
-    services: Services
+    parts: Parts
     handlers: dict[str, Handler]
     session: aiohttp.ClientSession
     client: Any
@@ -95,7 +95,7 @@ class Endpoint:
         instance_id = new_id()
         values: dict[str, Any] = {
             "id": instance_id,
-            "arn": self.services.names.instance(cluster, instance_id),
+            "arn": self.parts.names.instance(cluster, instance_id),
             "cluster": cluster,
             "client_token": instance_id,
             "resources": HostResources(
@@ -113,8 +113,8 @@ class Endpoint:
             "registered_at": 1_700_000_000.5,
         }
         record = InstanceRecord(**(values | changes))
-        lease = await self.services.store.grant_lease(60)
-        await self.services.store.txn(
+        lease = await self.parts.store.grant_lease(60)
+        await self.parts.store.txn(
             [],
             [
                 Put(records.instance_key(cluster, instance_id), records.encode(record)),
@@ -130,7 +130,7 @@ class Endpoint:
     ) -> TaskRecord:
         """Put a task on a host, as RunTask would."""
         task_id = new_id()
-        names, cluster = self.services.names, instance.cluster
+        names, cluster = self.parts.names, instance.cluster
         task = TaskRecord(
             id=task_id,
             arn=names.task(cluster, task_id),
@@ -150,27 +150,27 @@ class Endpoint:
             puts.append(
                 Put(records.assignment_key(instance.id, task_id), records.encode(assignment))
             )
-        await self.services.store.txn([], puts)
+        await self.parts.store.txn([], puts)
         return task
 
 
 @pytest.fixture(scope="session")
-def model() -> EcsModel:
+def model() -> ApiModel:
     return StrictModel.load()
 
 
 @pytest.fixture
-async def endpoint(tmp_path: Path, model: EcsModel) -> AsyncIterator[Endpoint]:
+async def endpoint(tmp_path: Path, model: ApiModel) -> AsyncIterator[Endpoint]:
     store = await SqliteStore.open(tmp_path / "control.db")
     now = [1_700_000_000.0]
-    services = Services(store=store, clock=lambda: now[0])
+    parts = Parts(store=store, clock=lambda: now[0])
     handlers: dict[str, Handler] = dict(server.handlers())
 
-    async def fail(_: Services, __: dict[str, Any]) -> dict[str, Any]:
+    async def fail(_: Parts, __: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError("nobody foresaw this")
 
     handlers["DiscoverPollEndpoint"] = fail
-    api = EcsApi(services, model, handlers, operators=Open(), body_limit_bytes=BODY_LIMIT_BYTES)
+    api = JsonApi(parts, model, handlers, operators=Open(), body_limit_bytes=BODY_LIMIT_BYTES)
     app = web.Application()
     app.router.add_post("/", api.handle)
     runner = web.AppRunner(app)
@@ -190,7 +190,7 @@ async def endpoint(tmp_path: Path, model: EcsModel) -> AsyncIterator[Endpoint]:
         )
     )
     async with aiohttp.ClientSession() as session:
-        yield Endpoint(url, services, handlers, session, client, now)
+        yield Endpoint(url, parts, handlers, session, client, now)
     await asyncio.to_thread(client.close)
     await runner.cleanup()
     await store.close()

@@ -163,18 +163,18 @@ async def test_delete_refuses_while_something_is_inside(endpoint: Endpoint, clus
     assert code == "ClusterContainsContainerInstancesException"
     inactive = replace(instance, status="INACTIVE")
     key = records.instance_key(cluster, instance.id)
-    await endpoint.services.store.txn([], [Put(key, records.encode(inactive))])
+    await endpoint.parts.store.txn([], [Put(key, records.encode(inactive))])
     code, _ = await endpoint.refused("delete_cluster", cluster=cluster)
     assert code == "ClusterContainsTasksException"
     stopped = replace(task, last_status="STOPPED")
     key = records.task_key(cluster, task.id)
-    await endpoint.services.store.txn([], [Put(key, records.encode(stopped))])
+    await endpoint.parts.store.txn([], [Put(key, records.encode(stopped))])
     await endpoint.call("delete_cluster", cluster=cluster)
 
 
 async def test_an_unreadable_record_is_logged_and_harms_no_other(endpoint: Endpoint) -> None:
     await endpoint.call("create_cluster", clusterName="good")
-    await endpoint.services.store.txn([], [Put(records.cluster_key("bad"), b"{nonsense")])
+    await endpoint.parts.store.txn([], [Put(records.cluster_key("bad"), b"{nonsense")])
     assert (await endpoint.call("list_clusters"))["clusterArns"] == [f"{ARN}/good"]
     answer = await endpoint.call("describe_clusters", clusters=["bad", "good"])
     assert [c["clusterName"] for c in answer["clusters"]] == ["good"]

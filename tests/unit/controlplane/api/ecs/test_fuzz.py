@@ -15,7 +15,7 @@ from agent.controlplane.records import AttributeRecord
 from agent.controlplane.server import handlers
 
 if TYPE_CHECKING:
-    from agent.controlplane.front.service_model import EcsModel
+    from agent.controlplane.front.service_model import ApiModel
     from tests.unit.controlplane.api.ecs.conftest import Endpoint
 
 WORDS = [
@@ -178,7 +178,7 @@ async def test_good_requests_are_answered(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_nearly_good_requests(endpoint: Endpoint, model: EcsModel, seed: int) -> None:
+async def test_nearly_good_requests(endpoint: Endpoint, model: ApiModel, seed: int) -> None:
     rng = random.Random(seed)
     good = await _prepare(endpoint)
     answered = 0
@@ -191,7 +191,7 @@ async def test_nearly_good_requests(endpoint: Endpoint, model: EcsModel, seed: i
                 body = spoil(body, rng)
             try:
                 request = model.check(operation, msgspec.json.decode(msgspec.json.encode(body)))
-                response = model.answer(operation, await handler(endpoint.services, request))
+                response = model.answer(operation, await handler(endpoint.parts, request))
             except ApiError as error:
                 assert str(error)  # noqa: PT017 - the other outcome is as good
                 continue
@@ -237,7 +237,7 @@ def model_check(shape: Any, value: Any) -> None:
 
 @given(body=JSON, pick=st.randoms(use_true_random=False))
 @settings(max_examples=300)
-def test_requests_of_any_shape(model: EcsModel, body: Any, pick: random.Random) -> None:
+def test_requests_of_any_shape(model: ApiModel, body: Any, pick: random.Random) -> None:
     operation = pick.choice(sorted(model.operations))
     try:
         assert isinstance(model.check(operation, body), dict)

@@ -73,7 +73,7 @@ async def test_no_gpu_resource_without_gpus(endpoint: Endpoint) -> None:
 
 async def test_agent_without_lease_is_not_connected(endpoint: Endpoint) -> None:
     instance = await endpoint.add_instance()
-    await endpoint.services.store.txn([], [Delete(records.alive_key(instance.id))])
+    await endpoint.parts.store.txn([], [Delete(records.alive_key(instance.id))])
     answer = await endpoint.call("describe_container_instances", containerInstances=[instance.id])
     assert answer["containerInstances"][0]["agentConnected"] is False
 
@@ -155,7 +155,7 @@ async def test_drain_and_back(endpoint: Endpoint) -> None:
 async def test_deregister_needs_force_while_tasks_run(endpoint: Endpoint) -> None:
     instance = await endpoint.add_instance()
     task = await endpoint.add_task(instance, cpu_units=1)
-    store = endpoint.services.store
+    store = endpoint.parts.store
     code, text = await endpoint.refused(
         "deregister_container_instance", containerInstance=instance.arn
     )
@@ -205,7 +205,7 @@ async def test_attributes_put_list_delete(endpoint: Endpoint) -> None:
         "targetId": two.arn,
     }
     found = await access.find(
-        endpoint.services.store, InstanceRecord, records.instance_key("default", two.id)
+        endpoint.parts.store, InstanceRecord, records.instance_key("default", two.id)
     )
     assert found is not None
     assert found.record.attributes["disk/type"].custom
@@ -286,7 +286,7 @@ async def test_attribute_of_an_inactive_instance_has_no_target(endpoint: Endpoin
     instance = await endpoint.add_instance()
     key = records.instance_key("default", instance.id)
     inactive = records.encode(replace(instance, status="INACTIVE"))
-    await endpoint.services.store.txn([], [Put(key, inactive)])
+    await endpoint.parts.store.txn([], [Put(key, inactive)])
     code, _ = await endpoint.refused(
         "put_attributes", attributes=[{"name": "x", "targetId": instance.arn}]
     )

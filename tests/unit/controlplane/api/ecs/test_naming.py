@@ -41,7 +41,7 @@ async def test_a_task_of_another_account_or_region(
     assert code == "InvalidParameterException"
     assert text.startswith("Invalid identifier: Identifier is for account ")
     key = records.task_key(cluster, task.id)
-    found = await access.find(endpoint.services.store, TaskRecord, key)
+    found = await access.find(endpoint.parts.store, TaskRecord, key)
     assert found is not None
     assert found.record == task
 
@@ -58,7 +58,7 @@ async def test_an_instance_of_another_account_or_region(
     code, _ = await endpoint.refused(operation, **request)
     assert code == "InvalidParameterException"
     key = records.instance_key(cluster, instance.id)
-    found = await access.find(endpoint.services.store, InstanceRecord, key)
+    found = await access.find(endpoint.parts.store, InstanceRecord, key)
     assert found is not None
     assert found.record == instance
 

@@ -21,7 +21,7 @@ from agent.model.task import NetworkBinding
 from tests.support.control_endpoint import a_report, definition
 
 if TYPE_CHECKING:
-    from agent.controlplane.front.service_model import EcsModel
+    from agent.controlplane.front.service_model import ApiModel
     from tests.unit.controlplane.api.ecs.conftest import Endpoint
 
 AWSVPC = {
@@ -42,7 +42,7 @@ AWSVPC = {
 VPC = {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}
 
 
-async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: EcsModel) -> None:
+async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: ApiModel) -> None:
     """The model under test refuses what is not in the model."""
     visited: set[str] = set()
 
@@ -50,7 +50,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: E
         visited.add(operation)
         handler = endpoint.handlers[operation]
         checked = model.check(operation, request)
-        return model.answer(operation, await handler(endpoint.services, checked))
+        return model.answer(operation, await handler(endpoint.parts, checked))
 
     tags = [{"key": "k", "value": "v"}]
     included = ["ATTACHMENTS", "SETTINGS", "CONFIGURATIONS", "STATISTICS", "TAGS"]
@@ -84,7 +84,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: E
     )
     attachment = AttachmentChange(id="x", status="ATTACHED", details={"macAddress": "02:00:00:0:0"})
     report = a_report(arn, "RUNNING", containers=[container], attachments=[attachment])
-    await reports.apply(endpoint.services, host, [report])
+    await reports.apply(endpoint.parts, host, [report])
     await call("DescribeTasks", tasks=[arn, other["taskArn"], "0" * 32], include=["TAGS"])
     await call("ListTasks")
     await call("TagResource", resourceArn=arn, tags=tags)
@@ -98,7 +98,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: E
         "UpdateContainerInstancesState", containerInstances=[host.arn, "0" * 32], status="DRAINING"
     )
     await call("StopTask", task=arn)
-    await reports.apply(endpoint.services, host, [a_report(arn, "STOPPED")])
+    await reports.apply(endpoint.parts, host, [a_report(arn, "STOPPED")])
     await call("DescribeTasks", tasks=[arn])
     await call("DeleteAttributes", attributes=[{"name": "a", "targetId": host.arn}])
     await call("DeregisterContainerInstance", containerInstance=host.arn, force=True)
@@ -195,7 +195,7 @@ def _values(shape: Any) -> st.SearchStrategy[Any]:
 
 
 async def test_a_definition_is_described_as_it_was_registered(
-    endpoint: Endpoint, model: EcsModel
+    endpoint: Endpoint, model: ApiModel
 ) -> None:
     shape = model._service.shape_for("ContainerDefinition")
     members = {
@@ -228,7 +228,7 @@ async def test_an_inactive_instance_is_not_connected(endpoint: Endpoint, cluster
     host = await endpoint.add_instance(cluster)
     gone = replace(host, status="INACTIVE")
     key = records.instance_key(cluster, host.id)
-    await endpoint.services.store.txn([], [Put(key, records.encode(gone))])
+    await endpoint.parts.store.txn([], [Put(key, records.encode(gone))])
     (shown,) = (await endpoint.call("describe_container_instances", containerInstances=[host.id]))[
         "containerInstances"
     ]

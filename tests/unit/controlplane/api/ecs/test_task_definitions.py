@@ -138,12 +138,10 @@ async def test_an_arn_without_a_revision_names_the_newest_active(endpoint: Endpo
         made = await register(endpoint)
     arn = made["taskDefinitionArn"].rpartition(":")[0]
     for operation in (find_task_definition, active_task_definition):
-        found = await operation(endpoint.services, arn)
+        found = await operation(endpoint.parts, arn)
         assert found is not None
         assert found.revision == 2
-    assert (
-        await find_task_definition(endpoint.services, arn.replace("us-east-1", "eu-west-1")) is None
-    )
+    assert await find_task_definition(endpoint.parts, arn.replace("us-east-1", "eu-west-1")) is None
 
 
 async def test_deregister_needs_a_revision(endpoint: Endpoint) -> None:

@@ -13,7 +13,7 @@ import pytest
 from agent.controlplane import records
 from agent.controlplane.api.ecs import tasks as task_handlers
 from agent.controlplane.janitor import Janitor
-from agent.controlplane.parts import Services
+from agent.controlplane.parts import Parts
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface
@@ -327,11 +327,11 @@ async def test_schedulers_in_two_processes_never_overbook(tmp_path: Path) -> Non
         await endpoint.call("RegisterTaskDefinition", **definition())
     store = await SqliteStore.open(tmp_path / "control.db")
     try:
-        services = Services(store=store)
+        parts = Parts(store=store)
         schedulers = [task_handlers.handlers(random.Random(n)) for n in range(4)]
         answers = await asyncio.gather(
             *(
-                scheduler["RunTask"](services, {"taskDefinition": "web"})
+                scheduler["RunTask"](parts, {"taskDefinition": "web"})
                 for scheduler in schedulers
                 for _ in range(4)
             )
@@ -451,9 +451,9 @@ async def test_stopped_tasks_are_forgotten_after_an_hour(tmp_path: Path) -> None
         await agent.report(a_report(ended, "STOPPED"))
     store = await SqliteStore.open(tmp_path / "control.db")
     try:
-        early = Janitor(Services(store=store, clock=lambda: time.time() + 3500.0))
+        early = Janitor(Parts(store=store, clock=lambda: time.time() + 3500.0))
         assert await early.clean() == 0
-        late = Janitor(Services(store=store, clock=lambda: time.time() + 3700.0))
+        late = Janitor(Parts(store=store, clock=lambda: time.time() + 3700.0))
         assert await late.clean() == 1
         (left,) = [kv.key for kv in (await store.range(records.TASKS)).items]
         assert left.rsplit("/", 1)[-1] == alive.rsplit("/", 1)[-1]
