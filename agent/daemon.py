@@ -28,14 +28,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__, logs
-from agent.control.host_identity import OWNER, read_machine
-from agent.control.protocol import Neighbours, RegisterInfo
-from agent.control.ways import open_way
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
+from agent.engine.network_reconnect import Reconnecter
 from agent.engine.planner import Policy
-from agent.engine.reconnecting import Reconnecter
 from agent.engine.tools import StepSettings, Tools
 from agent.errors import (
     AgentError,
@@ -48,31 +45,34 @@ from agent.errors import (
 )
 from agent.images import Images
 from agent.metrics.sampler import Sampler
-from agent.network.arrivals import Links
+from agent.network.hotplug import Links
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
 from agent.network.resolv_files import ResolvFiles
 from agent.network.settings import NetworkSettings
 from agent.overview import Overview
 from agent.resources import attributes, inventory
-from agent.resources.arrivals import Disks
+from agent.resources.hotplug import Disks
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
-from agent.service.life import Life
-from agent.service.watchdog import Watchdog
 from agent.state import Batch, Store
+from agent.supervision.lifecycle import Life
+from agent.supervision.watchdog import Watchdog
+from agent.upstream.backends import open_way
+from agent.upstream.host_identity import OWNER, read_machine
+from agent.upstream.protocol import Neighbours, RegisterInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config import Settings
-    from agent.control.host_identity import Machine
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
-    from agent.service.life import Turn
-    from agent.service.notify import Notifier
+    from agent.supervision.lifecycle import Turn
+    from agent.supervision.notify import Notifier
+    from agent.upstream.host_identity import Machine
 
 IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""

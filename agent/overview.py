@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.config import Settings
-    from agent.control.protocol import Control
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import ContainerEngine
     from agent.state import Store
+    from agent.upstream.protocol import Control
 
 
 _REPAIRS = 20

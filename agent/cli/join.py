@@ -23,8 +23,8 @@ from agent.model import ids
 
 if TYPE_CHECKING:
     from agent.cli.membership import Plan
-    from agent.control.hello import Meeting
     from agent.model.views import AgentView
+    from agent.upstream.hello import Meeting
 
 REGISTERED_LIMIT_S: Final = 180.0
 """A second will do on most hosts; a small one that has just booted can take a minute or two."""
@@ -153,9 +153,9 @@ def _say(text: str) -> None:
 def _met(plan: Plan) -> Meeting:
     """Return who control is, once it has said that it takes this host."""
     # A quarter of a second that --help need not take.
-    from agent.control import hello  # noqa: PLC0415
-    from agent.control.credentials import is_readable_on_the_way  # noqa: PLC0415
-    from agent.control.wire_client import parse_endpoint  # noqa: PLC0415
+    from agent.upstream import hello  # noqa: PLC0415
+    from agent.upstream.credentials import is_readable_on_the_way  # noqa: PLC0415
+    from agent.upstream.longpoll.http_client import parse_endpoint  # noqa: PLC0415
 
     url = plan.settings.control_endpoint
     if plan.token and is_readable_on_the_way(parse_endpoint(url)):

@@ -15,9 +15,9 @@ from agent.cli import config_edit
 from agent.cli.client import CliError
 from agent.config import DEFAULT_FILES, addresses, json_file_of, load, values
 from agent.config import files as config_files
-from agent.control import credentials
 from agent.errors import ConfigError, ExitCode
 from agent.model import ids, tokens
+from agent.upstream import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

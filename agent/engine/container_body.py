@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import joining, overlay, ports
+from agent.engine import overlay, ports, shared_network
 from agent.engine.labels import (
     LABEL_CLUSTER,
     LABEL_CONTAINER,
@@ -45,7 +45,7 @@ class Surroundings:
     sandbox_id: str = ""
     """Engine id of the task's sandbox, in awsvpc mode."""
     resolv_conf: str = ""
-    """Path on the host of the container's own resolv.conf, where ``joining.own_resolvers`` asks."""
+    """Path on the host of the container's own resolv.conf, where ``shared_network.own_resolvers`` asks."""
     host_ports: Mapping[str, list[int]] = field(default_factory=dict)
     """Ports picked for this task, by ``port_key``."""
     provision: Provision = field(default_factory=Provision)
@@ -192,7 +192,7 @@ def _join_namespaces(
     host_config: dict[str, Any],
 ) -> None:
     if payload.mode is NetworkMode.AWSVPC:
-        joining.join(
+        shared_network.join(
             container,
             config,
             host_config,

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import structs
 
-from agent.engine import admissible, holders, inbox, planner, reports
+from agent.engine import admissible, holders, planner, reports, task_commands
 from agent.engine.clock import Clock
-from agent.engine.forgetting import KIND, Forgetting
 from agent.engine.holdings import Holdings
 from agent.engine.ports import picked_ports
+from agent.engine.record_cleanup import KIND, Forgetting
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
@@ -237,7 +237,7 @@ class Engine:
         stopping: list[Runner] = []
         refused: list[str] = []
         fresh: list[tuple[TaskRecord, Graph]] = []
-        for order in inbox.read(assignments, self._runners):
+        for order in task_commands.read(assignments, self._runners):
             if order.arn in self._runners:
                 self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
@@ -319,7 +319,8 @@ class Engine:
     ) -> list[Runner]:
         records = [runner.record for runner in self._runners.values()]
         stopping = [
-            self._runners[arn] for arn in inbox.unlisted(assignments, records, control_id, instance)
+            self._runners[arn]
+            for arn in task_commands.unlisted(assignments, records, control_id, instance)
         ]
         for runner in stopping:
             _log.warning("task is not wanted by control any more", task=runner.record.arn)

@@ -24,7 +24,7 @@ import structlog
 from agent.engine import failures, observe, planner
 from agent.engine.clock import Clock, ClockWatch
 from agent.engine.live import DESTRUCTIVE, NETWORK, Live, Step, StepKind
-from agent.engine.saving import Saving
+from agent.engine.record_saver import Saving
 from agent.engine.settle import settle
 from agent.engine.transitions import Transitions
 from agent.errors import AgentError, EngineRefused, RuntimeFailure
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from agent.engine.graph import Graph
     from agent.engine.planner import Plan
-    from agent.engine.saving import Saver
+    from agent.engine.record_saver import Saver
     from agent.engine.steps import Steps
     from agent.engine.tools import Outcome, RecordWriter
     from agent.model.changes import TaskChange

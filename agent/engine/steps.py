@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from agent.engine import container_body, joining, observe, ports
+from agent.engine import container_body, observe, ports, shared_network
 from agent.engine.container_body import Surroundings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.live import FailedPull, Live, Step, StepKind
@@ -188,7 +188,7 @@ class Steps:
     async def _own_resolv_conf(self, definition: Container) -> str:
         """Write the container's own resolv.conf if it asks for one, and return its path."""
         record = self._record
-        own = joining.own_resolvers(record.payload, definition)
+        own = shared_network.own_resolvers(record.payload, definition)
         if own is None or record.network is None:
             return ""
         name = ids.container_digest(record.arn, definition.name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from agent.engine.reconnecting import Reconnecter
+    from agent.engine.network_reconnect import Reconnecter
     from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork

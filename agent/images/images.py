@@ -38,21 +38,21 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.errors import EngineRefused, EngineTimeout, NoSuchImage, PayloadError, RuntimeFailure
+from agent.images import failure_kind
 from agent.images import reference as names
-from agent.images import verdict
 from agent.images.auth import Credentials
-from agent.images.flights import Flights
+from agent.images.failure_kind import Verdict
 from agent.images.progress import Progress
 from agent.images.registries import Registries
-from agent.images.verdict import Verdict
+from agent.images.single_flight import Flights
 from agent.model import reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config.values import SecretText
-    from agent.images.flights import Report
     from agent.images.reference import Reference
+    from agent.images.single_flight import Report
     from agent.model.payload import Container
     from agent.runtime.protocol import ContainerEngine, ImageInfo
 
@@ -170,7 +170,7 @@ class Images:
                 return have
             await self._pull(reference, digest, report)
         except RuntimeFailure as error:
-            if verdict.of(error) is Verdict.ENGINE:
+            if failure_kind.of(error) is Verdict.ENGINE:
                 raise
             log.warning("using the cached image", image=reference.text, error=str(error))
             return have
@@ -199,7 +199,7 @@ class Images:
             try:
                 return await self._attempt(reference, cached, report)
             except RuntimeFailure as error:
-                found = verdict.of(error)
+                found = failure_kind.of(error)
                 if found is Verdict.ENGINE:
                     raise
                 if found is not Verdict.TROUBLE or not left:
@@ -217,7 +217,7 @@ class Images:
         try:
             digest = await self._digest(reference, limit_s=self._manifest_limit_s)
         except RuntimeFailure as error:
-            if verdict.of(error) in {Verdict.ENGINE, Verdict.TROUBLE}:
+            if failure_kind.of(error) in {Verdict.ENGINE, Verdict.TROUBLE}:
                 raise
             # If the pull fails too, its error has the text that operators know.
             digest = ""
@@ -262,7 +262,7 @@ class Images:
             await self._engine.tag_image(wanted, reference.text)
 
     def _learn(self, reference: Reference, error: RuntimeFailure) -> None:
-        found = verdict.of(error)
+        found = failure_kind.of(error)
         if found is Verdict.TROUBLE:
             self._registries.failed(reference.registry, time.monotonic())
         elif found in {Verdict.ABSENT, Verdict.FINAL}:

@@ -17,9 +17,9 @@ import structlog
 from agent.errors import NetworkFailure
 from agent.network import addresses, bridge_ports, claims, docker_chain, firewall, forwarding
 from agent.network.bridge_ports import Place
+from agent.network.egress_links import Outside
+from agent.network.kernel_messages import EVERYTHING, Part
 from agent.network.links import port_of
-from agent.network.news import EVERYTHING, Part
-from agent.network.outside import Outside
 from agent.network.port_rules import Layout, Port
 from agent.network.settings import POOL_SETTING
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
-    from agent.network.lease import Lease
     from agent.network.links import Attachment, HostLinks
+    from agent.network.sandbox_record import Lease
     from agent.network.settings import NetworkSettings
 
 T = TypeVar("T")

@@ -16,8 +16,8 @@ from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import failure
 
 if TYPE_CHECKING:
-    from agent.network.lease import Lease
     from agent.network.netlink import NetlinkLane
+    from agent.network.sandbox_record import Lease
 
 
 class Interior(NamedTuple):

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from agent.network.addresses import AddressPool
-    from agent.network.lease import Lease
     from agent.network.recovery import Findings
+    from agent.network.sandbox_record import Lease
     from agent.runtime.protocol import ContainerSummary
 
 

@@ -23,16 +23,16 @@ from agent.errors import NetworkFailure
 from agent.network import port_links
 from agent.network.addresses import address_of_link
 from agent.network.claims import Route
+from agent.network.egress_links import leading_outside
 from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import NetlinkLane, failure, pipelined, refused
-from agent.network.outside import leading_outside
 from agent.network.port_rules import Port
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
-    from agent.network.lease import Lease
+    from agent.network.sandbox_record import Lease
 
 TASK_INTERFACE = "eth0"
 _TASK_INDEX = 100

@@ -23,20 +23,20 @@ import structlog
 from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
-from agent.network.book import Book
 from agent.network.docker_chain import CHAIN
 from agent.network.engine_rules import EngineRules
 from agent.network.firewall import Firewall
-from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
+from agent.network.kernel_messages import EVERYTHING, Ours, Part
 from agent.network.leftovers import Leftovers
+from agent.network.link_repair import LinkMender
 from agent.network.links import HostLinks
-from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
-from agent.network.news import EVERYTHING, Ours, Part
+from agent.network.repair_loop import Guard, Looked
 from agent.network.sandbox import SANDBOX_LABEL, NameTaken, Sandboxes
+from agent.network.sandbox_table import Book
 from agent.network.survey import Survey
-from agent.network.warm import WarmPool
+from agent.network.warm_pool import WarmPool
 from agent.network.watch import HostWatch
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
-    from agent.network.lease import Lease
     from agent.network.recovery import Holder
+    from agent.network.sandbox_record import Lease
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
     from agent.state.store import Store

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from ipaddress import IPv4Network
 
-    from agent.network.lease import Lease
+    from agent.network.sandbox_record import Lease
     from agent.runtime.protocol import ContainerSummary
 
 

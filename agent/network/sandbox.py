@@ -16,8 +16,8 @@ import structlog
 
 from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
 from agent.network import addresses, namespaces, resolvers
-from agent.network.lease import Lease
 from agent.network.links import Attachment
+from agent.network.sandbox_record import Lease
 from agent.network.settings import DNS_SETTING
 
 if TYPE_CHECKING:

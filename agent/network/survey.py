@@ -15,8 +15,8 @@ import structlog
 
 from agent.errors import AgentError, NetworkFailure
 from agent.network import addresses, interior, namespaces, recovery
-from agent.network.lease import Lease
 from agent.network.sandbox import ADDRESS_LABEL
+from agent.network.sandbox_record import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable

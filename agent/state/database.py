@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from agent.errors import StateFailure
 from agent.state import migration, removal, rescue, schema
 from agent.state.batch import Op
-from agent.state.kept_twice import KeptTwice
+from agent.state.mirrored_values import KeptTwice
 from agent.state.removal import Found
 
 if TYPE_CHECKING:

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from agent.control.ecs.acs.session import AcsParts, AcsSession, AcsSettings
-from agent.control.ecs.registration import Instance
-from agent.control.ecs.websocket import Dialer, SocketLimits
-from agent.control.link import Link
 from agent.resources.role_credentials import RoleCredentials
+from agent.upstream.amazon.acs.session import AcsParts, AcsSession, AcsSettings
+from agent.upstream.amazon.registration import Instance
+from agent.upstream.amazon.websocket import Dialer, SocketLimits
+from agent.upstream.connection import Link
 from tests.support.fake_aws import FakeChain, FakeHttp, FakeSigner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from agent.control.ecs.attachments import Expected
     from agent.model.telemetry import TaskFacts
     from agent.model.wire import Assignment, Assignments
     from agent.state import Store
+    from agent.upstream.amazon.attachments import Expected
     from tests.support.ws_server import WsServer
 
 CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/c"

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from agent.control.long_poll import LongPoll, LongPollSettings
-from agent.control.protocol import RegisterInfo
-from agent.control.wire_client import CallLimits
 from agent.model.resources import HostResources
 from agent.state import Batch
+from agent.upstream.longpoll.client import LongPoll, LongPollSettings
+from agent.upstream.longpoll.http_client import CallLimits
+from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from agent.control.protocol import TakeAssignments
     from agent.model.changes import TaskChange
     from agent.model.wire import Assignments, HeldTask
     from agent.state import Store
+    from agent.upstream.protocol import TakeAssignments
     from tests.support.fake_control import FakeControl
 
 

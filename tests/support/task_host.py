@@ -11,8 +11,8 @@ import msgspec
 
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
+from agent.engine.network_reconnect import Reconnecter
 from agent.engine.planner import Policy
-from agent.engine.reconnecting import Reconnecter
 from agent.engine.tools import StepSettings, Tools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import Progress

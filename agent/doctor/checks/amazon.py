@@ -18,10 +18,10 @@ from yarl import URL
 from agent.aws.clock import MOST_S
 from agent.aws.cloud import open_cloud
 from agent.aws.http import worded
-from agent.control.credentials import is_readable_on_the_way
-from agent.control.hello import ahead_s
 from agent.doctor import reading
 from agent.errors import AwsRefused, AwsUnavailable, ConfigError, CredentialsMissing
+from agent.upstream.credentials import is_readable_on_the_way
+from agent.upstream.hello import ahead_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

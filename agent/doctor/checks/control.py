@@ -1,6 +1,6 @@
 """Control: its name resolves, it is reachable and trusted, and it accepts this host.
 
-Makes one real call with the host's own token (``control.hello``), so that the result is what the
+Makes one real call with the host's own token (``upstream.hello``), so that the result is what the
 agent would get.
 """
 
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 from yarl import URL
 
-from agent.control.answers import TokenRefused
-from agent.control.credentials import is_readable_on_the_way, read_token
-from agent.control.hello import Meeting, meet
 from agent.doctor import reading
 from agent.doctor.checks import amazon
 from agent.doctor.findings import Finding, Verdict
 from agent.errors import AgentError
+from agent.upstream.credentials import is_readable_on_the_way, read_token
+from agent.upstream.hello import Meeting, meet
+from agent.upstream.longpoll.answers import TokenRefused
 
 if TYPE_CHECKING:
     from agent.config import Settings

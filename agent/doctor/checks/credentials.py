@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from yarl import URL
 
-from agent.control.credentials import is_readable_on_the_way, read_token, worded
 from agent.doctor import reading
 from agent.doctor.checks import amazon, keys
 from agent.doctor.findings import Finding, Verdict
+from agent.upstream.credentials import is_readable_on_the_way, read_token, worded
 
 if TYPE_CHECKING:
     from pathlib import Path

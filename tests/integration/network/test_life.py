@@ -15,7 +15,7 @@ import pytest
 
 from agent.errors import NetworkFailure, StateFailure
 from agent.network import addresses
-from agent.network import lease as leases
+from agent.network import sandbox_record as leases
 from agent.network.recovery import Holder
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.state import Batch

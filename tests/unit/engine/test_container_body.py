@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine import joining
+from agent.engine import shared_network
 from agent.engine.container_body import Surroundings, body
 from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.volumes import volume_sources
@@ -298,7 +298,7 @@ def test_a_container_without_a_network_joins_none() -> None:
     given = built(a, network_mode="awsvpc")
     assert (given["HostConfig"]["NetworkMode"], given["Hostname"]) == ("none", "h")
     assert given["HostConfig"]["Dns"] == ["192.0.2.1"]
-    assert joining.own_resolvers(payload(a, network_mode="awsvpc"), a) is None
+    assert shared_network.own_resolvers(payload(a, network_mode="awsvpc"), a) is None
 
 
 DNS = {"dns": ["192.0.2.1", "2001:db8::1"], "DNSSEARCH": ["a.example"], "DnsOptions": ["ndots:2"]}
@@ -306,7 +306,7 @@ DNS = {"dns": ["192.0.2.1", "2001:db8::1"], "DNSSEARCH": ["a.example"], "DnsOpti
 
 def test_name_servers_of_its_own_come_as_a_file() -> None:
     a = container("a", docker_config=host_config(**DNS))
-    asked = joining.own_resolvers(payload(a, network_mode="awsvpc"), a)
+    asked = shared_network.own_resolvers(payload(a, network_mode="awsvpc"), a)
     assert asked == Resolvers(
         servers=("192.0.2.1", "2001:db8::1"), search=("a.example",), options=("ndots:2",)
     )
@@ -315,7 +315,7 @@ def test_name_servers_of_its_own_come_as_a_file() -> None:
     assert given["Binds"] == ["/data/resolv/abc:/etc/resolv.conf:z"]
     assert not {"Dns", "DnsSearch", "DnsOptions"} & given.keys()
     for mode in ("bridge", "host", "none"):
-        assert joining.own_resolvers(payload(a, network_mode=mode), a) is None
+        assert shared_network.own_resolvers(payload(a, network_mode=mode), a) is None
         assert built(a, network_mode=mode)["HostConfig"]["Dns"] == DNS["dns"]
 
 
@@ -348,7 +348,7 @@ def test_a_file_that_the_task_mounts_itself_is_the_one_that_counts() -> None:
 def test_name_servers_that_are_none(given: dict[str, Any], named: str) -> None:
     a = container("a", docker_config=host_config(**given))
     with pytest.raises(PayloadError, match=named) as info:
-        joining.own_resolvers(payload(a, network_mode="awsvpc"), a)
+        shared_network.own_resolvers(payload(a, network_mode="awsvpc"), a)
     assert info.value.name == "HostConfigError"
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine.live import NETWORK, Live, Step, StepKind
-from agent.engine.reconnecting import Reconnecter
+from agent.engine.network_reconnect import Reconnecter
 from agent.engine.steps import Steps
 from agent.engine.tools import StepSettings, Tools
 from agent.images import Progress

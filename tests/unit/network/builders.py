@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.network import addresses
-from agent.network.lease import Lease
+from agent.network.sandbox_record import Lease
 
 
 def lease(n: int, task: str = "", pool: str = "10.9.0") -> Lease:

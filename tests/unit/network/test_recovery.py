@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.network import addresses, recovery
-from agent.network import lease as leases
+from agent.network import sandbox_record as leases
 from agent.runtime.protocol import ContainerSummary
 from tests.unit.network.builders import lease
 
 if TYPE_CHECKING:
-    from agent.network.lease import Lease
+    from agent.network.sandbox_record import Lease
 
 POOL = IPv4Network("10.9.0.0/24")
 

@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from agent.config import Settings
-from agent.control.hello import Meeting
 from agent.doctor.checks import control
 from agent.doctor.checks.control import Contact
 from agent.doctor.findings import Level
 from agent.model.wire import Hello
+from agent.upstream.hello import Meeting
 from tests.support.findings import only
 
 JOINED = Settings(control_endpoint="https://control.example:6820", cluster="prod")
