@@ -37,7 +37,7 @@ MAX_CPU_SHARES = 262_144
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ContainerContext:
     """What a container's body needs beside its payload."""
 
     cluster: str = "default"
@@ -58,7 +58,7 @@ def engine_name(payload: TaskPayload, container: str) -> str:
     return ids.container_engine_name(payload.arn, payload.family, payload.version, container)
 
 
-def body(payload: TaskPayload, container: Container, around: Surroundings) -> dict[str, Any]:
+def body(payload: TaskPayload, container: Container, around: ContainerContext) -> dict[str, Any]:
     """Return the create body of one container.
 
     Raises:
@@ -133,7 +133,7 @@ def _bad_overrides(container: Container, cause: str) -> PayloadError:
 
 
 def _host_config(
-    payload: TaskPayload, container: Container, around: Surroundings
+    payload: TaskPayload, container: Container, around: ContainerContext
 ) -> dict[str, Any]:
     host_config: dict[str, Any] = {
         "NetworkMode": payload.mode.value,
@@ -170,7 +170,7 @@ def _link(payload: TaskPayload, link: str) -> str:
     return f"{engine_name(payload, name)}:{alias or name}"
 
 
-def _binds(container: Container, around: Surroundings) -> list[str]:
+def _binds(container: Container, around: ContainerContext) -> list[str]:
     binds = []
     for mount in container.mount_points:
         source = around.provision.mount_sources.get(mount.source_volume)
@@ -187,7 +187,7 @@ def _binds(container: Container, around: Surroundings) -> list[str]:
 def _join_namespaces(
     payload: TaskPayload,
     container: Container,
-    around: Surroundings,
+    around: ContainerContext,
     config: dict[str, Any],
     host_config: dict[str, Any],
 ) -> None:
@@ -236,7 +236,7 @@ def _own_labels(container: Container, config: Mapping[str, Any]) -> dict[str, st
     return labels
 
 
-def _labels(payload: TaskPayload, container: Container, around: Surroundings) -> dict[str, str]:
+def _labels(payload: TaskPayload, container: Container, around: ContainerContext) -> dict[str, str]:
     return {
         LABEL_TASK: payload.arn,
         LABEL_CONTAINER: container.name,

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from agent.model.changes import TaskChange
 
 if TYPE_CHECKING:
-    from agent.state import Batch, Store
+    from agent.state import Batch, StateStore
 
 KIND: Final = "ended"
 KEPT_S: Final = 24 * 3600.0
@@ -26,7 +26,7 @@ KEPT: Final = 2000
 """Most that are kept; beyond, the oldest go."""
 
 
-class Ended(Struct, frozen=True, kw_only=True):
+class EndedTask(Struct, frozen=True, kw_only=True):
     """The end of one task."""
 
     origin: str
@@ -38,19 +38,19 @@ class Ended(Struct, frozen=True, kw_only=True):
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Ended).decode
+decode = msgspec.json.Decoder(EndedTask).decode
 
 
 class EndedTasks:
     """All of them, by ARN, oldest first. Belongs to the engine's event loop."""
 
     def __init__(self) -> None:
-        self._ended: dict[str, Ended] = {}
+        self._ended: dict[str, EndedTask] = {}
 
     def __contains__(self, arn: str) -> bool:
         return arn in self._ended
 
-    async def load(self, store: Store) -> None:
+    async def load(self, store: StateStore) -> None:
         """Read what an earlier process kept.
 
         Raises:
@@ -59,7 +59,7 @@ class EndedTasks:
         rows = await store.load(KIND, decode)
         self._ended = dict(sorted(rows.items(), key=lambda row: row[1].at))
 
-    def keep(self, batch: Batch, ended: Ended) -> None:
+    def keep(self, batch: Batch, ended: EndedTask) -> None:
         """Keep one, and let the oldest go; what is in the batch is durable with it."""
         arn = ended.change.task_arn
         self._ended.pop(arn, None)

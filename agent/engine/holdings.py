@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.engine.clock import Clock
-    from agent.engine.record_cleanup import Forgetting
+    from agent.engine.record_cleanup import RecordCleanup
     from agent.engine.runner import Runner
     from agent.engine.watcher import Watcher
 
@@ -32,7 +32,7 @@ class Holdings:
     def __init__(
         self,
         runners: Mapping[str, Runner],
-        forgetting: Forgetting,
+        forgetting: RecordCleanup,
         watcher: Watcher,
         clock: Clock,
     ) -> None:

@@ -25,7 +25,7 @@ _REMEMBERED = 20
 _log = structlog.get_logger()
 
 
-class Reconnecter:
+class NetworkReconnect:
     """Connects containers again. Safe for concurrent use; repeatable."""
 
     def __init__(self, runtime: ContainerEngine) -> None:

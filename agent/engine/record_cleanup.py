@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import reports
-from agent.engine.ended_tasks import Ended, EndedTasks
+from agent.engine.ended_tasks import EndedTask, EndedTasks
 from agent.errors import StateFailure
 from agent.state import Batch
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.engine.runner import Runner
-    from agent.state import Store
+    from agent.state import StateStore
 
 KIND = "task"
 """Kind of the task engine's rows in the store."""
@@ -35,7 +35,7 @@ REMEMBERED_S = 600.0
 _log = structlog.get_logger()
 
 
-class Forgetting:
+class RecordCleanup:
     """Tasks that have ended, and those that were refused, until nobody can ask for them again.
 
     ``runners`` is the engine's own table; entries leave it here and nowhere else. ``clock`` gives
@@ -43,7 +43,7 @@ class Forgetting:
     """
 
     def __init__(
-        self, store: Store, runners: dict[str, Runner], clock: Callable[[], float]
+        self, store: StateStore, runners: dict[str, Runner], clock: Callable[[], float]
     ) -> None:
         self._store = store
         self._runners = runners
@@ -86,7 +86,7 @@ class Forgetting:
     def _keep_last_word(self, batch: Batch, runner: Runner) -> None:
         now = time.time()
         change = reports.change_of(runner.record, runner.live, now)
-        self.last_words.keep(batch, Ended(origin=runner.record.origin, at=now, change=change))
+        self.last_words.keep(batch, EndedTask(origin=runner.record.origin, at=now, change=change))
 
     async def _forget(self) -> None:
         now = self._clock()

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.engine.clock import Clock
-    from agent.engine.live import Live
+    from agent.engine.live import LiveState
     from agent.model.changes import TaskChange
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 LAZY_SAVE_S = 1.0
 """How long facts that a crash may lose (they are found again) wait for a transaction to share."""
@@ -36,14 +36,14 @@ _log = structlog.get_logger()
 class Saver(Protocol):
     """Writes a record, and with it the report of what changed."""
 
-    async def __call__(self, record: TaskRecord, change: TaskChange | None) -> None:
+    async def __call__(self, record: AgentTask, change: TaskChange | None) -> None:
         """Return when both are durable; raises ``StateFailure``."""
 
 
-class Saving:
+class RecordSaver:
     """Saves one record. All times are by the steady clock but those that are said to be wall time."""
 
-    def __init__(self, record: TaskRecord, live: Live, save: Saver, clock: Clock) -> None:
+    def __init__(self, record: AgentTask, live: LiveState, save: Saver, clock: Clock) -> None:
         """Begin with a record that is on the disk as it is now."""
         self._record = record
         self._live = live

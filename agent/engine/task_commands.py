@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Container, Iterable
 
     from agent.model.payload import TaskPayload
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
     from agent.model.wire import Assignment, Assignments
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class TaskCommand:
     """One thing to do about one task."""
 
     arn: str
@@ -33,9 +33,9 @@ class Order:
     stop_code: str = ""
 
 
-def read(assignments: Assignments, known: Container[str]) -> list[Order]:
+def read(assignments: Assignments, known: Container[str]) -> list[TaskCommand]:
     """Return the orders of an answer, stops first; running orders for known tasks say nothing."""
-    orders: dict[str, Order] = {}
+    orders: dict[str, TaskCommand] = {}
     for assignment in assignments.tasks:
         order = _order(assignment, known)
         if order is not None:
@@ -44,7 +44,7 @@ def read(assignments: Assignments, known: Container[str]) -> list[Order]:
 
 
 def unlisted(
-    assignments: Assignments, records: Iterable[TaskRecord], control_id: str, instance: str
+    assignments: Assignments, records: Iterable[AgentTask], control_id: str, instance: str
 ) -> list[str]:
     """Return the ARNs of tasks that a full set does not want any more.
 
@@ -63,12 +63,12 @@ def unlisted(
     ]
 
 
-def _order(assignment: Assignment, known: Container[str]) -> Order | None:
+def _order(assignment: Assignment, known: Container[str]) -> TaskCommand | None:
     arn = assignment.task_arn
     if not arn:
         return None
     if assignment.desired_status == DesiredStatus.STOPPED:
-        return Order(arn, reason=assignment.stopped_reason, stop_code=assignment.stop_code)
+        return TaskCommand(arn, reason=assignment.stopped_reason, stop_code=assignment.stop_code)
     if arn in known:
         return None
     try:
@@ -77,5 +77,5 @@ def _order(assignment: Assignment, known: Container[str]) -> Order | None:
             raise PayloadError(f"arn {payload.arn!r} is not that of the assignment, {arn!r}")
     except PayloadError as error:
         reason = reasons.unrecognized_task(str(error))
-        return Order(arn, reason=reason, stop_code="TaskFailedToStart")
-    return Order(arn, payload=payload)
+        return TaskCommand(arn, reason=reason, stop_code="TaskFailedToStart")
+    return TaskCommand(arn, payload=payload)

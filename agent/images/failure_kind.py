@@ -13,7 +13,7 @@ from enum import StrEnum
 from agent.errors import EngineTimeout, EngineUnavailable, NoSuchImage, RuntimeFailure
 
 
-class Verdict(StrEnum):
+class FailureKind(StrEnum):
     """The kind of a failure."""
 
     ABSENT = "absent"
@@ -43,16 +43,16 @@ _TROUBLE = re.compile(
 )
 
 
-def of(error: RuntimeFailure) -> Verdict:
+def of(error: RuntimeFailure) -> FailureKind:
     """Return the kind of a failed pull or registry request."""
     if isinstance(error, EngineUnavailable):
-        return Verdict.ENGINE
+        return FailureKind.ENGINE
     if isinstance(error, EngineTimeout):
-        return Verdict.TROUBLE
+        return FailureKind.TROUBLE
     if isinstance(error, NoSuchImage):
-        return Verdict.ABSENT
+        return FailureKind.ABSENT
     # Quoted text is the requested address, which may contain any word.
     text = _QUOTED.sub("", str(error))
     if _TROUBLE.search(text):
-        return Verdict.TROUBLE
-    return Verdict.ABSENT if _DENIED.search(text) else Verdict.FINAL
+        return FailureKind.TROUBLE
+    return FailureKind.ABSENT if _DENIED.search(text) else FailureKind.FINAL

@@ -40,11 +40,11 @@ class _Flight(Generic[T]):
             listener(progress)
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """Running pieces of work by key. All methods belong to one event loop."""
 
     def __init__(self) -> None:
-        self._flights: dict[str, _Flight[T]] = {}
+        self._single_flight: dict[str, _Flight[T]] = {}
         self._tasks: set[asyncio.Task[T]] = set()
         self._closed = False
 
@@ -66,7 +66,7 @@ class Flights(Generic[T]):
         """
         if self._is_closed():
             raise EngineUnavailable("the agent is closing", operation="pulled")
-        flight = self._flights.get(key) or self._start(key, work)
+        flight = self._single_flight.get(key) or self._start(key, work)
         task = flight.task
         if listener is not None:
             flight.listeners.append(listener)
@@ -91,7 +91,7 @@ class Flights(Generic[T]):
 
     def launch(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
         """Start work without a waiting caller, unless work for this key is running."""
-        if key not in self._flights and not self._is_closed():
+        if key not in self._single_flight and not self._is_closed():
             self._start(key, work)
 
     async def close(self) -> None:
@@ -114,11 +114,11 @@ class Flights(Generic[T]):
             if not task.cancelled():
                 task.exception()  # waiting callers get it; without callers, nobody needs it
 
-        self._flights[key] = flight
+        self._single_flight[key] = flight
         self._tasks.add(flight.task)
         flight.task.add_done_callback(ended)
         return flight
 
     def _forget(self, key: str, flight: _Flight[T]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        if self._single_flight.get(key) is flight:
+            del self._single_flight[key]

@@ -19,7 +19,7 @@ WORK_S: Final = 60.0
 """How long a loop may take between two announced waits."""
 
 
-class Promise:
+class Liveness:
     """The current promise of one loop. Belongs to the event loop's thread.
 
     A promise holds until the next one is made. So a wait that was not announced must end within
@@ -42,11 +42,11 @@ class Promise:
     @contextlib.contextmanager
     def within(self, seconds: float, doing: str) -> Iterator[None]:
         """Announce a wait of at most this long."""
-        self.promise(seconds, doing)
+        self.liveness(seconds, doing)
         try:
             yield
         finally:
-            self.promise(WORK_S, f"going on after {doing}")
+            self.liveness(WORK_S, f"going on after {doing}")
 
     @contextlib.contextmanager
     def resting(self, doing: str) -> Iterator[None]:
@@ -55,13 +55,13 @@ class Promise:
         try:
             yield
         finally:
-            self.promise(WORK_S, f"going on after {doing}")
+            self.liveness(WORK_S, f"going on after {doing}")
 
     def rest(self, doing: str = "") -> None:
         """Promise nothing for now: the loop has ended or has no work."""
-        self.promise(math.inf, doing)
+        self.liveness(math.inf, doing)
 
-    def promise(self, seconds: float, doing: str) -> None:
+    def liveness(self, seconds: float, doing: str) -> None:
         """Promise to make progress within this time; holds until the next promise."""
         self.doing = doing
         self.since = self._clock()

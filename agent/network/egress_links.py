@@ -15,7 +15,7 @@ from agent.network.addresses import address_of_link
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from agent.network.links import HostLinks, Link
+    from agent.network.links import HostLink, HostLinks
 
 _LOOPBACK: Final = "lo"
 _ENDS: Final = frozenset({"veth", "tun"})
@@ -28,7 +28,7 @@ _AGAIN_S: Final = 300.0
 """Time after which links are listed again though none has come or gone: one may have changed."""
 
 
-class Outside:
+class EgressLinks:
     """The links that lead outside, as they were at the last look. Belongs to one event loop."""
 
     def __init__(self, links: HostLinks) -> None:
@@ -58,7 +58,7 @@ def comes_and_goes(name: str) -> bool:
 
 
 def leading_outside(
-    links: Iterable[Link], *, addressed: Collection[int], default: int
+    links: Iterable[HostLink], *, addressed: Collection[int], default: int
 ) -> frozenset[str]:
     """Return the names of the links that lead outside. Pure.
 

@@ -29,7 +29,7 @@ _AT_ONCE: Final = 1000
 """Datagrams that are taken out together; more of them wait for the next time."""
 
 
-class Links:
+class LinkHotplug:
     """MAC addresses, in lower case, of every link in the host's namespace but the loopback.
 
     An implementation of ``upstream.protocol.Arrivals``: for one task, on one event loop.

@@ -13,24 +13,24 @@ from typing import TYPE_CHECKING, Final
 from agent.errors import AgentError
 from agent.network.bridge_ports import Place
 from agent.network.host import links_are
-from agent.network.repair_loop import Looked
+from agent.network.repair_loop import RepairResult
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from agent.network.sandbox_record import Lease
+    from agent.network.sandbox_record import SandboxRecord
 
 GIVE_UP_S: Final = 10.0
 """How long a link is tried to be made before its task is told, if nothing else fails too."""
 _PARALLEL: Final = 8
 
 
-class LinkMender:
+class LinkRepair:
     """Makes links anew. Belongs to one event loop; one ``mend`` at a time."""
 
     def __init__(
         self,
-        reattach: Callable[[Lease], Awaitable[None]],
+        reattach: Callable[[SandboxRecord], Awaitable[None]],
         *,
         is_in_use: Callable[[str], bool],
         give_up: Callable[[str, str], None],
@@ -48,7 +48,7 @@ class LinkMender:
         self._failing: dict[str, float] = {}
         """Since when the link of an address cannot be made, by the loop's clock."""
 
-    async def mend(self, gone: Iterable[Lease]) -> Looked:
+    async def mend(self, gone: Iterable[SandboxRecord]) -> RepairResult:
         """Make the links of these sandboxes anew, side by side; what fails is to be called again."""
         now = asyncio.get_running_loop().time()
         leases = {lease.ipv4: lease for lease in gone if self._is_in_use(lease.ipv4)}
@@ -68,9 +68,9 @@ class LinkMender:
                     f"its link {lease.host_interface} was deleted and cannot be made: {error}",
                 )
         failing = f"{len(pending)} links cannot be made, {pending[0]}" if pending else ""
-        return Looked([links_are(mended, Place.GONE)] if mended else [], failing)
+        return RepairResult([links_are(mended, Place.GONE)] if mended else [], failing)
 
-    async def _try(self, lease: Lease, slots: asyncio.Semaphore) -> str | None:
+    async def _try(self, lease: SandboxRecord, slots: asyncio.Semaphore) -> str | None:
         async with slots:
             if not self._is_in_use(lease.ipv4):
                 return None

@@ -43,7 +43,7 @@ _LOG_AGAIN_S: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-class Looked(NamedTuple):
+class RepairResult(NamedTuple):
     """What a look came to."""
 
     found: list[str]
@@ -58,10 +58,12 @@ def pause_s(repairs_of_late: int, longest_s: float) -> float:
     return CALM_S if excess <= 0 else min(longest_s, CALM_S * float(2 ** min(excess, 20)))
 
 
-class Guard:
+class RepairLoop:
     """Looks whenever somebody suspects damage, and regularly in any case. Belongs to one event loop."""
 
-    def __init__(self, look: Callable[[Part], Awaitable[Looked]], *, interval_s: float) -> None:
+    def __init__(
+        self, look: Callable[[Part], Awaitable[RepairResult]], *, interval_s: float
+    ) -> None:
         """Nothing happens before ``run``.
 
         Args:

@@ -18,7 +18,7 @@ CURSOR_META = "network.cursor"
 """Meta value: the address handed out last."""
 
 
-class Lease(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """A complete sandbox, and the task that holds it. Times are Unix seconds."""
 
     ipv4: str
@@ -42,7 +42,7 @@ class Lease(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
         """The pause process that holds the namespace."""
         return Process(self.pid, self.started_ticks, self.netns)
 
-    def claimed(self, task_arn: str, attachment_id: str, now: float) -> Lease:
+    def claimed(self, task_arn: str, attachment_id: str, now: float) -> SandboxRecord:
         """Return the row as it is once a task holds the sandbox."""
         return msgspec.structs.replace(
             self, task_arn=task_arn, attachment_id=attachment_id, claimed_at=now
@@ -64,5 +64,5 @@ class Lease(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=Tru
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(Lease).decode
+decode = msgspec.json.Decoder(SandboxRecord).decode
 """Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` for a row that cannot be read."""

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.model.task import TaskNetwork
-    from agent.network.recovery import Findings
-    from agent.network.sandbox_record import Lease
-    from agent.state.store import Store
+    from agent.network.recovery import RecoveryPlan
+    from agent.network.sandbox_record import SandboxRecord
+    from agent.state.store import StateStore
 
 
-class Book:
+class SandboxTable:
     """All sandboxes of one agent, by address. Belongs to one event loop."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StateStore) -> None:
         self._store = store
-        self.leases: dict[str, Lease] = {}
+        self.leases: dict[str, SandboxRecord] = {}
         """Every sandbox that is not gone yet."""
         self.by_task: dict[str, str] = {}
         """Addresses of claimed sandboxes by task ARN."""
@@ -35,10 +35,10 @@ class Book:
         """Addresses whose sandbox is being removed, or was removed in part."""
         self.unclear: set[str] = set()
         """Addresses of sandboxes that are nobody's, as far as is known, and stay until that is sure."""
-        self.scrap: dict[str, Lease] = {}
+        self.scrap: dict[str, SandboxRecord] = {}
         """Sandboxes that nobody can use and that are still to be removed."""
 
-    async def load(self) -> tuple[list[Lease], str]:
+    async def load(self) -> tuple[list[SandboxRecord], str]:
         """Return all rows of the store and the address that was handed out last, or empty.
 
         Raises:
@@ -47,7 +47,7 @@ class Book:
         rows = await self._store.load(leases.KIND, leases.decode)
         return list(rows.values()), await self._store.get_meta(leases.CURSOR_META) or ""
 
-    def take_over(self, found: Findings) -> None:
+    def take_over(self, found: RecoveryPlan) -> None:
         """Enter what was found at start."""
         for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
             self.leases[lease.ipv4] = lease
@@ -56,7 +56,7 @@ class Book:
         self.dead.update(lease.ipv4 for lease in found.lost)
         self.unclear.update(lease.ipv4 for lease in found.dropped)
 
-    async def correct(self, rows: Iterable[Lease], void: Iterable[str]) -> None:
+    async def correct(self, rows: Iterable[SandboxRecord], void: Iterable[str]) -> None:
         """Write down rows as they should be, and remove those that are void; memory is right already.
 
         Raises:
@@ -70,7 +70,7 @@ class Book:
         if len(batch):
             await self._store.commit(batch)
 
-    async def write(self, lease: Lease, cursor: str) -> None:
+    async def write(self, lease: SandboxRecord, cursor: str) -> None:
         """Make a row durable, and the cursor with it.
 
         Raises:
@@ -84,7 +84,7 @@ class Book:
         if lease.task_arn:
             self.by_task[lease.task_arn] = lease.ipv4
 
-    async def erase(self, lease: Lease) -> None:
+    async def erase(self, lease: SandboxRecord) -> None:
         """Remove a row and all memory of it; an absent one is success.
 
         Raises:
@@ -108,7 +108,7 @@ class Book:
         """Return the ARNs of tasks whose sandbox died."""
         return frozenset(arn for arn, ipv4 in self.by_task.items() if ipv4 in self.dead)
 
-    def in_use(self) -> list[Lease]:
+    def in_use(self) -> list[SandboxRecord]:
         """Return the sandboxes that are alive and are to stay so."""
         return [lease for ipv4, lease in self.leases.items() if self.is_in_use(ipv4)]
 

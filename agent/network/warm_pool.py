@@ -18,7 +18,7 @@ from agent.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-    from agent.network.sandbox_record import Lease
+    from agent.network.sandbox_record import SandboxRecord
 
 _RETRY_FIRST_S, _RETRY_LAST_S = 1.0, 60.0
 _log = structlog.get_logger(__name__)
@@ -38,9 +38,9 @@ class WarmPool:
     def __init__(
         self,
         *,
-        make: Callable[[], Awaitable[Lease]],
-        keep: Callable[[Lease], Awaitable[None]],
-        watch: Callable[[Lease], None],
+        make: Callable[[], Awaitable[SandboxRecord]],
+        keep: Callable[[SandboxRecord], Awaitable[None]],
+        watch: Callable[[SandboxRecord], None],
         target: int,
         quiet_s: float,
     ) -> None:
@@ -51,8 +51,8 @@ class WarmPool:
         self._watch = watch
         self._target = target
         self._quiet_s = quiet_s
-        self._ready: deque[Lease] = deque()
-        self._waiters: deque[asyncio.Future[Lease]] = deque()
+        self._ready: deque[SandboxRecord] = deque()
+        self._waiters: deque[asyncio.Future[SandboxRecord]] = deque()
         self._makers: set[asyncio.Task[None]] = set()
         self._launches = 0
         self._last_launch = float("-inf")
@@ -73,7 +73,7 @@ class WarmPool:
             self._last_launch = asyncio.get_running_loop().time()
             self._changed.set()
 
-    async def obtain(self) -> Lease:
+    async def obtain(self) -> SandboxRecord:
         """Return a ready sandbox, or the next that is finished; first come, first served.
 
         Raises:
@@ -81,7 +81,7 @@ class WarmPool:
         """
         if self._ready:
             return self._ready.popleft()
-        waiter: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[SandboxRecord] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if len(self._makers) < len(self._waiters):
             self._begin()
@@ -95,7 +95,7 @@ class WarmPool:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def offer(self, lease: Lease) -> None:
+    def offer(self, lease: SandboxRecord) -> None:
         """Put a sandbox in: to the first who waits, else among the ready."""
         waiter = self._next_waiter()
         if waiter is None:
@@ -104,7 +104,7 @@ class WarmPool:
             waiter.set_result(lease)
         self._watch(lease)
 
-    def take_out(self, ipv4: str) -> Lease | None:
+    def take_out(self, ipv4: str) -> SandboxRecord | None:
         """Remove a ready sandbox; None if it is not there (any more)."""
         for lease in self._ready:
             if lease.ipv4 == ipv4:
@@ -187,7 +187,7 @@ class WarmPool:
         else:
             waiter.set_exception(error)
 
-    def _next_waiter(self) -> asyncio.Future[Lease] | None:
+    def _next_waiter(self) -> asyncio.Future[SandboxRecord] | None:
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():

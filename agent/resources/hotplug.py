@@ -30,7 +30,7 @@ _AT_ONCE: Final = 1000
 """Largest number of datagrams to read together; the rest stays for the next call."""
 
 
-class Disks:
+class DiskHotplug:
     """Serial numbers of the host's block devices; for an EBS volume, its id (``vol-...``).
 
     Implements ``upstream.protocol.Arrivals``, for one task on one event loop.

@@ -37,7 +37,7 @@ _file = msgspec.json.Decoder(_File)
 _values = msgspec.json.Decoder(Values)
 
 
-class SecondPlace:
+class MirrorFile:
     """The file beside a state file."""
 
     def __init__(self, state: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.state import failures, schema
 from agent.state.batch import Op
-from agent.state.mirror_file import SecondPlace, Values
+from agent.state.mirror_file import MirrorFile, Values
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,7 @@ SERIAL: Final = "identitySerial"
 """Counts the changes."""
 
 
-class KeptTwice:
+class MirroredValues:
     """Those values of one state file; without any keys there is no second place."""
 
     def __init__(
@@ -38,7 +38,7 @@ class KeptTwice:
         self._keys = keys
         self._connect = connect
         self._apply = apply
-        self._second = SecondPlace(path)
+        self._second = MirrorFile(path)
 
     def unite(self) -> list[str]:
         """Let both places hold the same; return what a person should know of it.

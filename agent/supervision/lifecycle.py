@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from agent.errors import AgentError, ConfigError, leaves
-from agent.model.liveness import Promise
+from agent.model.liveness import Liveness
 from agent.supervision.reload import difference
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ _log = structlog.get_logger(__name__)
 class Serve(Protocol):
     """Builds everything from settings and runs it until cancelled."""
 
-    def __call__(self, settings: Settings, turn: Turn) -> Coroutine[None, None, None]:
+    def __call__(self, settings: Settings, turn: ServeSession) -> Coroutine[None, None, None]:
         """Serve; call ``turn.ready`` and ``turn.settle`` on the way."""
 
 
-class Turn:
+class ServeSession:
     """One period of serving with the same settings."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Turn:
         self.ready()
 
 
-class Life:
+class Lifecycle:
     """Serves turn after turn. Belongs to one event loop, whose signal handlers it sets.
 
     Args:
@@ -92,7 +92,7 @@ class Life:
         notifier: Notifier,
         hung_up: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.promise = Promise("reload")
+        self.liveness = Liveness("reload")
         """For the watchdog: a turn that does not end is stuck."""
         self._serve = serve
         self._reread = reread
@@ -152,13 +152,13 @@ class Life:
         self._asked = True
         self._news.set()
 
-    def _begin(self, settings: Settings, *, fallback: Settings | None = None) -> Turn:
-        turn = Turn(settings, self._notifier, fallback=fallback)
+    def _begin(self, settings: Settings, *, fallback: Settings | None = None) -> ServeSession:
+        turn = ServeSession(settings, self._notifier, fallback=fallback)
         turn.task = asyncio.create_task(self._serve(settings, turn), name="agent")
         turn.task.add_done_callback(lambda _: self._news.set())
         return turn
 
-    async def _reload(self, turn: Turn) -> Turn:
+    async def _reload(self, turn: ServeSession) -> ServeSession:
         """Return the turn that serves from now on: this one or the next."""
         if turn.is_ready:
             self._notifier.reloading()
@@ -168,16 +168,16 @@ class Life:
                 self._notifier.ready()
             return turn
         turn.successor = new
-        with self.promise.within(END_LIMIT_S, "shutting down the old settings' parts"):
+        with self.liveness.within(END_LIMIT_S, "shutting down the old settings' parts"):
             error = await _end(turn)
-        self.promise.rest()
+        self.liveness.rest()
         if error is not None:
             _log.warning("shutdown of the old settings had errors", error="; ".join(_texts(error)))
         if self._leaving.is_set():
             return turn
         return self._begin(new, fallback=turn.settings if turn.settled else turn.fallback)
 
-    async def _new_settings(self, turn: Turn) -> Settings | None:
+    async def _new_settings(self, turn: ServeSession) -> Settings | None:
         """Return the new settings if they differ and the log accepts them, or None."""
         try:
             new = await asyncio.to_thread(self._reread)
@@ -195,7 +195,7 @@ class Life:
             _log.info("setting changed", variable=change.variable, old=change.old, new=change.new)
         return new
 
-    async def _put_back(self, turn: Turn) -> Turn:
+    async def _put_back(self, turn: ServeSession) -> ServeSession:
         """Start again with the previous settings if the new ones failed; otherwise raise."""
         error = None if turn.task.cancelled() else turn.task.exception()
         if turn.fallback is None or not isinstance(error, Exception):
@@ -211,7 +211,7 @@ class Life:
             _log.error("log settings not restored; the log stays as it is", error=str(trouble))
         return self._begin(turn.fallback)
 
-    async def _leave(self, turn: Turn) -> None:
+    async def _leave(self, turn: ServeSession) -> None:
         self._notifier.stopping()
         error = await _end(turn)
         if error is not None:
@@ -219,7 +219,7 @@ class Life:
         _log.info("stopping; tasks keep running")
 
 
-async def _end(turn: Turn) -> BaseException | None:
+async def _end(turn: ServeSession) -> BaseException | None:
     """Cancel a turn, wait for its clean-up, and return the error of the clean-up, if any."""
     turn.task.cancel()
     await asyncio.wait([turn.task])

@@ -16,7 +16,7 @@ _SHOWN: Final = 200
 """Maximum length of a value in a log line."""
 
 
-class Change(NamedTuple):
+class SettingChange(NamedTuple):
     """One setting that changed, with both values as text."""
 
     variable: str
@@ -24,7 +24,7 @@ class Change(NamedTuple):
     new: str
 
 
-def difference(old: Settings, new: Settings) -> list[Change]:
+def difference(old: Settings, new: Settings) -> list[SettingChange]:
     """Return the changed settings in the order of the table, with secrets masked.
 
     A changed secret is listed too.
@@ -36,16 +36,16 @@ def difference(old: Settings, new: Settings) -> list[Change]:
             continue
         if isinstance(before, SecretText) or isinstance(after, SecretText):
             after_text = "(new secret)" if before and after else _masked(after)
-            changes.append(Change(variable.name, _masked(before), after_text))
+            changes.append(SettingChange(variable.name, _masked(before), after_text))
         elif variable.kind.holds_password:
             before, after = (
                 _shown(without_password(str(before))),
                 _shown(without_password(str(after))),
             )
             after = f"{after} (new password)" if before == after else after
-            changes.append(Change(variable.name, before, after))
+            changes.append(SettingChange(variable.name, before, after))
         else:
-            changes.append(Change(variable.name, _shown(before), _shown(after)))
+            changes.append(SettingChange(variable.name, _shown(before), _shown(after)))
     return changes
 
 

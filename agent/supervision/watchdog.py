@@ -3,7 +3,7 @@
 ::
 
     event loop      runs the feeder: if it stands still, nothing is sent
-    control loop    promises before each wait when it will progress again (``model.promise``)
+    control loop    promises before each wait when it will progress again (``model.liveness``)
     state writer    answers a heartbeat; an error about a full disk is an answer too
 
 Waiting is not hanging: promises are kept even if an engine or a control endpoint is down for hours.
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from agent.errors import StateFailure
-from agent.model.liveness import Promise
+from agent.model.liveness import Liveness
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +40,7 @@ WRITER_LIMIT_S: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-def overdue(promises: Iterable[Promise], now: float) -> list[Promise]:
+def overdue(promises: Iterable[Liveness], now: float) -> list[Liveness]:
     """Return the broken promises, oldest first. Pure."""
     return sorted((p for p in promises if p.due < now), key=lambda p: p.due)
 
@@ -59,15 +59,15 @@ class Watchdog:
         self._clock = clock
         feed_every_s = notifier.watchdog_s / FEEDS_PER_LIMIT or look_every_s
         self._interval_s = min(look_every_s, feed_every_s)
-        self._promises: list[Promise] = []
+        self._promises: list[Liveness] = []
         self._beat: Callable[[], asyncio.Future[None]] | None = None
-        self._writer = Promise("state writer", clock)
+        self._writer = Liveness("state writer", clock)
         self._answer: asyncio.Future[None] | None = None
         self._describe: Callable[[], str] | None = None
         self._stuck = ""
 
     @contextlib.contextmanager
-    def holding(self, promises: Iterable[Promise]) -> Iterator[None]:
+    def holding(self, promises: Iterable[Liveness]) -> Iterator[None]:
         """Monitor these promises inside the block."""
         held = list(promises)
         self._promises.extend(held)
@@ -134,7 +134,7 @@ class Watchdog:
         self._ask_writer()
         self.report()
 
-    def _judge(self, late: list[Promise]) -> None:
+    def _judge(self, late: list[Liveness]) -> None:
         if not late:
             if self._stuck:
                 _log.warning("part of the agent is no longer stuck", part=self._stuck)
@@ -165,7 +165,7 @@ class Watchdog:
         except StateFailure:  # closed: the agent is ending
             self._writer.rest()
             return
-        self._writer.promise(WRITER_LIMIT_S, "writing")
+        self._writer.liveness(WRITER_LIMIT_S, "writing")
         self._answer.add_done_callback(self._answered)
 
     def _answered(self, answer: asyncio.Future[None]) -> None:

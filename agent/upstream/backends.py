@@ -13,19 +13,19 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from agent.errors import AwsUnavailable, ConfigError
-from agent.state import Store
+from agent.state import StateStore
 from agent.upstream import host_identity
-from agent.upstream.longpoll.client import LongPoll, LongPollSettings
+from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
 
     from agent.config import Settings
-    from agent.upstream.protocol import Control, DescribeHost, Neighbours, TakeAssignments
+    from agent.upstream.protocol import Control, DescribeHost, HostParts, TakeAssignments
 
 
-class Way(Protocol):
+class Backend(Protocol):
     """How one kind of control is reached."""
 
     is_ecs: bool
@@ -33,7 +33,7 @@ class Way(Protocol):
     endpoint: str
     """Where control is, for people."""
 
-    async def open_store(self, path: Path) -> Store:
+    async def open_store(self, path: Path) -> StateStore:
         """Open the agent's state; that of another host is put aside where control would mind.
 
         Raises:
@@ -41,12 +41,12 @@ class Way(Protocol):
         """
 
     def control(
-        self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours
+        self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
         """Return the client of this control, not running yet."""
 
 
-class LongPollWay:
+class LongPollBackend:
     """To our own control endpoint."""
 
     is_ecs = False
@@ -55,12 +55,12 @@ class LongPollWay:
         self.endpoint = settings.control_endpoint
         self._settings = settings
 
-    async def open_store(self, path: Path) -> Store:
+    async def open_store(self, path: Path) -> StateStore:
         """Open the agent's state."""
-        return await Store.open(path, kept_twice=host_identity.KEPT)
+        return await StateStore.open(path, kept_twice=host_identity.KEPT)
 
     def control(
-        self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours
+        self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
         """Return the client of the long poll, which asks the host what it holds."""
         settings = LongPollSettings(
@@ -69,7 +69,7 @@ class LongPollWay:
             token_file=self._settings.control_token_file,
             ca_file=self._settings.control_ca_file,
         )
-        return LongPoll(settings, store, describe, take, around.holding)
+        return LongPollClient(settings, store, describe, take, around.holding)
 
 
 def check(settings: Settings) -> None:
@@ -98,7 +98,7 @@ def check(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def open_way(settings: Settings) -> AsyncIterator[Way]:
+async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
     """Open the way to the control that the settings name, and close it at the end of the block.
 
     Raises:
@@ -107,16 +107,16 @@ async def open_way(settings: Settings) -> AsyncIterator[Way]:
     """
     await asyncio.to_thread(check, settings)
     if settings.control_endpoint:
-        yield LongPollWay(settings)
+        yield LongPollBackend(settings)
         return
     open_ecs_way = await asyncio.to_thread(_load)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            way = await stack.enter_async_context(open_ecs_way(settings, os.environ))
+            backend = await stack.enter_async_context(open_ecs_way(settings, os.environ))
         except AwsUnavailable as error:
             # On an EC2 instance it may answer next time; anybody else has to know what is missing.
             raise AwsUnavailable(f"{error}; {_mend(settings)}", code=error.code) from None
-        yield way
+        yield backend
 
 
 def _mend(settings: Settings) -> str:
@@ -126,7 +126,9 @@ def _mend(settings: Settings) -> str:
     return f"for Amazon ECS, {amazon}; for a control endpoint, set ECS_CONTROL_ENDPOINT to its URL"
 
 
-def _load() -> Callable[[Settings, Mapping[str, str]], contextlib.AbstractAsyncContextManager[Way]]:
+def _load() -> Callable[
+    [Settings, Mapping[str, str]], contextlib.AbstractAsyncContextManager[Backend]
+]:
     """Import what Amazon ECS needs; blocks for as long as its files take to read."""
     from agent.upstream.amazon.backend import open_ecs_way  # noqa: PLC0415 - see the top
 

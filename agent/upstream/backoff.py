@@ -1,7 +1,7 @@
 """How long to wait before the next try: jittered and bounded. Pure but for its dice and clock.
 
 Two kinds of waits, for two kinds of trouble: ``Backoff`` for an end that answers and does not do what
-it should, which more tries only burden; ``Outage`` for one that does not answer at all.
+it should, which more tries only burden; ``OutageBackoff`` for one that does not answer at all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Backoff:
         self._tries = 0
 
 
-class Outage:
+class OutageBackoff:
     """Waits between tries to reach an end that does not answer.
 
     ============================== ==================================================================

@@ -24,7 +24,7 @@ FLAP_S: Final = 5.0
 """A new outage is not logged when the last line is younger than this."""
 
 
-class Link:
+class ConnectionStatus:
     """The state of the connection to one endpoint."""
 
     def __init__(self, endpoint: str, clock: Callable[[], float] = time.time) -> None:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.upstream.credentials import Token
-from agent.upstream.longpoll.http_client import CallLimits, WireClient, parse_endpoint
+from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LIMIT_S: Final = 10.0
 
 
-class Meeting(NamedTuple):
+class HelloResult(NamedTuple):
     """Who control is, and how its clock stands."""
 
     hello: Hello
@@ -31,7 +31,7 @@ class Meeting(NamedTuple):
 
 async def meet(
     endpoint: str, *, token: str = "", ca_file: Path | None = None, cluster: str = ""
-) -> Meeting:
+) -> HelloResult:
     """Ask control who it is; takes ``LIMIT_S`` at most.
 
     Args:
@@ -46,11 +46,11 @@ async def meet(
         ControlFailure: control does not answer, is not trusted, or is no control endpoint.
     """
     limits = CallLimits(connect_s=LIMIT_S / 2, call_s=LIMIT_S, answer_bytes=1024 * 1024)
-    client = WireClient(parse_endpoint(endpoint), limits, token=Token(text=token), ca_file=ca_file)
+    client = HttpClient(parse_endpoint(endpoint), limits, token=Token(text=token), ca_file=ca_file)
     async with client:
         before = time.time()
         hello, date = await client.hello(cluster)
-        return Meeting(hello, ahead_s(date, before, time.time()))
+        return HelloResult(hello, ahead_s(date, before, time.time()))
 
 
 def ahead_s(date: str, before: float, after: float) -> float | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from agent.model.changes import TaskChange
-    from agent.model.liveness import Promise
+    from agent.model.liveness import Liveness
     from agent.model.metrics import MetricsBatch
     from agent.model.payload import Credentials
     from agent.model.telemetry import TaskFacts
@@ -105,14 +105,14 @@ class TaskHost(Protocol):
         """Return what telemetry tells of every task that has not stopped."""
 
 
-class KeepCredentials(Protocol):
+class CredentialStore(Protocol):
     """Where role credentials of tasks are kept, in memory alone."""
 
     def keep(self, task_arn: str, role_type: str, credentials: Credentials) -> None:
         """Keep or replace them; ``role_type`` is ``TaskApplication`` or ``TaskExecution``."""
 
 
-class Arrivals(Protocol):
+class Hotplug(Protocol):
     """Things that appear on the host while it runs, each under a key; used by one task."""
 
     async def present(self) -> frozenset[str]:
@@ -130,16 +130,16 @@ class Arrivals(Protocol):
         """Stop watching: nothing is awaited now. ``present`` begins anew."""
 
 
-class Neighbours(NamedTuple):
+class HostParts(NamedTuple):
     """What of the agent a control works with, beside the store."""
 
     holding: Holding
     """For our own control; the others are for Amazon ECS."""
     host: TaskHost
-    credentials: KeepCredentials
-    links: Arrivals
+    credentials: CredentialStore
+    links: Hotplug
     """MAC addresses of the host's links."""
-    disks: Arrivals
+    disks: Hotplug
     """Serial numbers of the host's block devices."""
 
 
@@ -173,7 +173,7 @@ class Control(Protocol):
         """Set once ``run`` knows who this host is, or has found that it cannot know now."""
 
     @property
-    def promises(self) -> tuple[Promise, ...]:
+    def promises(self) -> tuple[Liveness, ...]:
         """By when each of its loops will have moved again."""
 
     @property

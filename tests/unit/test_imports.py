@@ -115,8 +115,8 @@ def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
 
 
 def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:
-    way = "from agent.cli import run; run.keep_rich_out(); import agent.daemon, agent.upstream.amazon.backend"
-    loaded = _loaded_by(way)
+    backend = "from agent.cli import run; run.keep_rich_out(); import agent.daemon, agent.upstream.amazon.backend"
+    loaded = _loaded_by(backend)
     assert not _within(loaded, (*FORBIDDEN_IN_THE_AGENT, *TOO_HEAVY_OF_BOTOCORE))
     assert "botocore.auth" in loaded
 

@@ -29,15 +29,15 @@ from msgspec import Struct, field
 
 from agent.errors import AgentError, StateFailure
 from agent.model.changes import AttachmentChange, TaskChange
-from agent.model.liveness import WORK_S, Promise
+from agent.model.liveness import WORK_S, Liveness
 from agent.state import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from typing import Any
 
-    from agent.state import Store
-    from agent.upstream.protocol import Arrivals
+    from agent.state import StateStore
+    from agent.upstream.protocol import Hotplug
 
 Kind: TypeAlias = Literal["task-eni", "instance-eni", "ebs"]
 
@@ -59,7 +59,7 @@ _REMIND_S: Final = 300.0
 _log = structlog.get_logger()
 
 
-class Expected(Struct, frozen=True, kw_only=True):
+class ExpectedAttachment(Struct, frozen=True, kw_only=True):
     """Something that control says is being attached."""
 
     kind: Kind
@@ -73,16 +73,16 @@ class Expected(Struct, frozen=True, kw_only=True):
     details: dict[str, str] = field(default_factory=dict)
 
 
-class Attachment(Struct, frozen=True, kw_only=True):
+class AttachmentState(Struct, frozen=True, kw_only=True):
     """What is known of one attachment; the row in the store, and what operators see."""
 
-    expected: Expected
+    expected: ExpectedAttachment
     attached_at: float = 0.0
     """Unix time at which it was seen and its report written down; 0 while it is awaited."""
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Attachment).decode
+_decode = msgspec.json.Decoder(AttachmentState).decode
 
 
 class Attachments:
@@ -90,10 +90,10 @@ class Attachments:
 
     def __init__(
         self,
-        store: Store,
+        store: StateStore,
         *,
-        links: Arrivals,
-        disks: Arrivals,
+        links: Hotplug,
+        disks: Hotplug,
         clock: Callable[[], float] = time.time,
         knows: Callable[[str], bool] = lambda _task_arn: False,
         reconcile_s: float = RECONCILE_S,
@@ -108,16 +108,16 @@ class Attachments:
             knows: whether the host holds a task; a row of such a task is kept.
             reconcile_s: how often everything is compared while something is awaited.
         """
-        self.promise = Promise("attachments")
+        self.liveness = Liveness("attachments")
         self._store = store
-        self._sources: tuple[tuple[Arrivals, tuple[Kind, ...]], ...] = (
+        self._sources: tuple[tuple[Hotplug, tuple[Kind, ...]], ...] = (
             (links, ("task-eni", "instance-eni")),
             (disks, ("ebs",)),
         )
         self._clock = clock
         self._knows = knows
         self._reconcile_s = reconcile_s
-        self._rows: dict[str, Attachment] = {}
+        self._rows: dict[str, AttachmentState] = {}
         self._deadlines: dict[str, float] = {}
         """Of what is awaited, by key, in the loop's time: setting the wall clock changes none."""
         self._news = asyncio.Event()
@@ -125,7 +125,7 @@ class Attachments:
         self._logged_at: dict[str, float] = {}
 
     @property
-    def views(self) -> list[Attachment]:
+    def views(self) -> list[AttachmentState]:
         """Everything that is awaited or attached, oldest first."""
         return list(self._rows.values())
 
@@ -142,7 +142,7 @@ class Attachments:
         if self._rows:
             self._news.set()
 
-    async def expect(self, expected: Expected) -> None:
+    async def expect(self, expected: ExpectedAttachment) -> None:
         """Await a thing; durable when this returns. Safe to repeat.
 
         The same attachment again changes nothing: neither its end nor, once reported, its report.
@@ -157,7 +157,7 @@ class Attachments:
                 return
             batch = Batch()
             self._make_room(batch)
-            row = Attachment(expected=self._bounded(expected))
+            row = AttachmentState(expected=self._bounded(expected))
             batch.put(ROW, expected.key, _encode(row))
             # First in memory: a commit whose wait is cancelled is carried out all the same.
             self._remember(row)
@@ -180,16 +180,16 @@ class Attachments:
                     await self._pause()
                 else:
                     await self._rest()
-                    with self.promise.resting("nothing is being attached"):
+                    with self.liveness.resting("nothing is being attached"):
                         await self._news.wait()
         finally:
-            self.promise.rest()
+            self.liveness.rest()
             await self._rest()
 
     # --- matching -----------------------------------------------------------------------------
 
     async def _reconcile(self) -> None:
-        with self.promise.within(2 * _LIST_LIMIT_S + WORK_S, "looking for attachments"):
+        with self.liveness.within(2 * _LIST_LIMIT_S + WORK_S, "looking for attachments"):
             await self._drop_late()
             for source, kinds in self._sources:
                 if self._awaited(kinds):
@@ -214,7 +214,7 @@ class Attachments:
             if not row.attached_at and key in there and now < self._deadlines.get(key, now):
                 await self._report(row)
 
-    async def _report(self, row: Attachment) -> None:
+    async def _report(self, row: AttachmentState) -> None:
         """Write down that it is attached, together with the report of it."""
         expected = row.expected
         async with self._lock:
@@ -238,7 +238,7 @@ class Attachments:
         late = [self._rows[key] for key, end in self._deadlines.items() if end <= now]
         await self._drop(late, "attachments did not arrive in time")
 
-    async def _drop(self, rows: list[Attachment], why: str) -> None:
+    async def _drop(self, rows: list[AttachmentState], why: str) -> None:
         """Forget these, but for what was replaced meanwhile."""
         if not rows:
             return
@@ -256,7 +256,7 @@ class Attachments:
         first = rows[0].expected
         _log.info(why, count=len(rows), kind=first.kind, key=first.key, task=first.task_arn)
 
-    async def _list(self, source: Arrivals, kinds: tuple[Kind, ...]) -> frozenset[str] | None:
+    async def _list(self, source: Hotplug, kinds: tuple[Kind, ...]) -> frozenset[str] | None:
         try:
             async with asyncio.timeout(_LIST_LIMIT_S):
                 return await source.present()
@@ -276,11 +276,11 @@ class Attachments:
                 waits.append(self._changed(source, kinds))
             else:
                 await source.rest()
-        with self.promise.within(self._reconcile_s + WORK_S, "waiting for attachments"):
+        with self.liveness.within(self._reconcile_s + WORK_S, "waiting for attachments"):
             await _first_of(waits, max(0.0, wait_s))
             await asyncio.sleep(_SETTLE_S)
 
-    async def _changed(self, source: Arrivals, kinds: tuple[Kind, ...]) -> None:
+    async def _changed(self, source: Hotplug, kinds: tuple[Kind, ...]) -> None:
         try:
             await source.changed()
         except (AgentError, OSError) as error:
@@ -293,7 +293,7 @@ class Attachments:
 
     # --- memory -------------------------------------------------------------------------------
 
-    def _remember(self, row: Attachment) -> None:
+    def _remember(self, row: AttachmentState) -> None:
         key = row.expected.key
         self._rows[key] = row
         if row.attached_at:
@@ -306,7 +306,7 @@ class Attachments:
         self._rows.pop(key, None)
         self._deadlines.pop(key, None)
 
-    def _bounded(self, expected: Expected) -> Expected:
+    def _bounded(self, expected: ExpectedAttachment) -> ExpectedAttachment:
         latest = self._clock() + LONGEST_WAIT_S
         # Written this way round, what is not a number becomes the latest as well.
         end = max(0.0, expected.expires_at) if expected.expires_at < latest else latest
@@ -332,7 +332,7 @@ class Attachments:
         _log.warning(what, error=_words(error))
 
 
-def _same(one: Expected, other: Expected) -> bool:
+def _same(one: ExpectedAttachment, other: ExpectedAttachment) -> bool:
     return (one.kind, one.attachment_arn, one.task_arn) == (
         other.kind,
         other.attachment_arn,
@@ -340,7 +340,7 @@ def _same(one: Expected, other: Expected) -> bool:
     )
 
 
-def _change(expected: Expected, at: float) -> TaskChange:
+def _change(expected: ExpectedAttachment, at: float) -> TaskChange:
     """Return the report of an arrival. That of a volume is the host's, whose ever the volume is."""
     attachment = AttachmentChange(
         id=expected.attachment_arn, status="ATTACHED", details=expected.details

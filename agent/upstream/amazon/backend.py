@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.aws.cloud import open_cloud
-from agent.state import Store
+from agent.state import StateStore
 from agent.upstream import host_identity
 from agent.upstream.amazon import identity
-from agent.upstream.amazon.client import EcsControl
+from agent.upstream.amazon.client import AmazonClient
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from agent.aws.cloud import Cloud
     from agent.config import Settings
-    from agent.upstream.protocol import Control, DescribeHost, Neighbours, TakeAssignments
+    from agent.upstream.protocol import Control, DescribeHost, HostParts, TakeAssignments
 
 _log = structlog.get_logger()
 
 
-class EcsWay:
+class AmazonBackend:
     """To Amazon ECS, or to what answers as it does at ``ECS_BACKEND_HOST``."""
 
     is_ecs = True
@@ -39,14 +39,14 @@ class EcsWay:
         self._settings = settings
         self._cloud = cloud
 
-    async def open_store(self, path: Path) -> Store:
+    async def open_store(self, path: Path) -> StateStore:
         """Open the agent's state; that of another host is renamed, and a fresh one begun.
 
         Raises:
             StateFailure: it cannot be opened, or not put aside.
         """
         imds = None if self._settings.external else self._cloud.imds
-        store = await Store.open(path, kept_twice=host_identity.KEPT)
+        store = await StateStore.open(path, kept_twice=host_identity.KEPT)
         try:
             now = await identity.read_host_identity(imds)
             reason = await identity.verdict(store, now)
@@ -63,7 +63,7 @@ class EcsWay:
                 reason=reason,
                 kept=str(kept),
             )
-            store = await Store.open(path, kept_twice=host_identity.KEPT)
+            store = await StateStore.open(path, kept_twice=host_identity.KEPT)
         try:
             await identity.remember(store, now)
         except BaseException:
@@ -72,14 +72,16 @@ class EcsWay:
         return store
 
     def control(
-        self, store: Store, describe: DescribeHost, take: TakeAssignments, around: Neighbours
+        self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
         """Return the client of Amazon ECS, not running yet."""
-        return EcsControl(self._settings, self._cloud, store, describe, take, around)
+        return AmazonClient(self._settings, self._cloud, store, describe, take, around)
 
 
 @contextlib.asynccontextmanager
-async def open_ecs_way(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[EcsWay]:
+async def open_ecs_way(
+    settings: Settings, environ: Mapping[str, str]
+) -> AsyncIterator[AmazonBackend]:
     """Open the way to Amazon ECS, and close it at the end of the block.
 
     Raises:
@@ -94,4 +96,4 @@ async def open_ecs_way(settings: Settings, environ: Mapping[str, str]) -> AsyncI
                 region=cloud.region,
                 endpoint=str(cloud.url("ecs", override=settings.backend_host)),
             )
-        yield EcsWay(settings, cloud)
+        yield AmazonBackend(settings, cloud)

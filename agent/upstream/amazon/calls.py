@@ -31,7 +31,7 @@ class Api(Protocol):
         """
 
 
-class Metadata(Protocol):
+class InstanceMetadata(Protocol):
     """EC2 instance metadata; ``aws.imds.Imds`` is one. Paths are below ``/latest/``."""
 
     @property
@@ -49,12 +49,12 @@ class Metadata(Protocol):
         """Return as ``text`` does, trying again for up to ``limit_s``; raises as it does."""
 
 
-def asked(imds: Metadata | None) -> Metadata | None:
+def asked(imds: InstanceMetadata | None) -> InstanceMetadata | None:
     """Return instance metadata if this host asks it, else None."""
     return imds if imds is not None and imds.enabled else None
 
 
-class Pauses(Protocol):
+class BackoffPolicy(Protocol):
     """How long to wait before the next try."""
 
     def next_s(self, retry_after_s: float = 0.0) -> float:
@@ -64,7 +64,7 @@ class Pauses(Protocol):
         """Begin anew; called when a try has succeeded."""
 
 
-class Growing:
+class SteppedBackoff:
     """Waits that grow from ``first_s`` to ``limit_s``, each lengthened at random.
 
     Unlike ``upstream.backoff.Backoff`` it never waits less than its step, which is how Amazon's agent

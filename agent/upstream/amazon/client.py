@@ -28,27 +28,27 @@ from agent.errors import (
     StateFailure,
     leaves,
 )
-from agent.model.liveness import WORK_S, Promise
+from agent.model.liveness import WORK_S, Liveness
 from agent.upstream.amazon.acs.session import AcsParts, AcsSession, AcsSettings
 from agent.upstream.amazon.attachments import Attachments
-from agent.upstream.amazon.calls import Growing
+from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.ec2.spot import SpotNotices
 from agent.upstream.amazon.ec2.tags import InstanceTags
 from agent.upstream.amazon.poll_endpoint import PollEndpoints
-from agent.upstream.amazon.registration import Registration, RegistrationSettings
+from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
 from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
 from agent.upstream.amazon.tcs.session import TcsSession, TcsSettings
 from agent.upstream.amazon.websocket import Dialer
 from agent.upstream.backoff import Backoff
-from agent.upstream.connection import Link
+from agent.upstream.connection import ConnectionStatus
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
     from agent.aws.cloud import Cloud
     from agent.config import Settings
     from agent.model.metrics import MetricsBatch
-    from agent.state import Store
-    from agent.upstream.protocol import DescribeHost, Neighbours, TakeAssignments
+    from agent.state import StateStore
+    from agent.upstream.protocol import DescribeHost, HostParts, TakeAssignments
 
 AGENT_HASH: Final = "00000000"
 """Amazon ECS is told a commit; a package is made from a release, which has a version."""
@@ -58,35 +58,35 @@ DRAINING: Final = "DRAINING"
 _log = structlog.get_logger()
 
 
-class EcsControl:
+class AmazonClient:
     """A host's connection to Amazon ECS. Made on the event loop it runs on."""
 
     def __init__(
         self,
         settings: Settings,
         cloud: Cloud,
-        store: Store,
+        store: StateStore,
         describe: DescribeHost,
         take: TakeAssignments,
-        around: Neighbours,
+        around: HostParts,
     ) -> None:
         self.begun = asyncio.Event()
         self._store = store
-        self._promise = Promise("reading who this host was")
+        self._liveness = Liveness("reading who this host was")
         self._instance_status = ""
         engine_version = describe().resources.engine_version
         api = cloud.ecs(override=settings.backend_host)
-        self._link = Link(str(api.endpoint))
+        self._link = ConnectionStatus(str(api.endpoint))
         imds = None if settings.external else cloud.imds
         tags = settings.propagate_tags_from == "ec2_instance"
-        self._registration = Registration(
+        self._registration = AmazonRegistration(
             _registration_settings(settings),
             store,
             api,
             imds,
             describe,
             self._link,
-            Growing(3.0, 192.0),
+            SteppedBackoff(3.0, 192.0),
             instance_tags=InstanceTags(imds, cloud.ec2()) if tags else None,
         )
         endpoints = PollEndpoints(api, self._registration.cluster)
@@ -142,10 +142,10 @@ class EcsControl:
         if settings.spot_draining and imds is not None and imds.enabled:
             self._spot = SpotNotices(imds, api, self._registration.instance, self._draining)
         parts = (self._registration, self._tcs, self._attachments, self._spot)
-        self.promises: tuple[Promise, ...] = (
-            self._promise,
+        self.promises: tuple[Liveness, ...] = (
+            self._liveness,
             *self._acs.promises,
-            *(part.promise for part in parts if part is not None),
+            *(part.liveness for part in parts if part is not None),
         )
 
     @property
@@ -222,10 +222,10 @@ class EcsControl:
                 self.begun.set()
                 pause_s = pauses.next_s()
                 self._link.try_in(pause_s)
-                with self._promise.within(pause_s + WORK_S, "waiting to read the state"):
+                with self._liveness.within(pause_s + WORK_S, "waiting to read the state"):
                     await self._link.pause(pause_s)
             else:
-                self._promise.rest()
+                self._liveness.rest()
                 return
 
 

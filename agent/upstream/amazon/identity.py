@@ -28,8 +28,8 @@ from agent.upstream import host_identity
 from agent.upstream.amazon.calls import asked
 
 if TYPE_CHECKING:
-    from agent.state import Store
-    from agent.upstream.amazon.calls import Metadata
+    from agent.state import StateStore
+    from agent.upstream.amazon.calls import InstanceMetadata
 
 _log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ def difference(saved: HostIdentity, now: HostIdentity) -> str:
     return ""
 
 
-async def verdict(store: Store, now: HostIdentity) -> str:
+async def verdict(store: StateStore, now: HostIdentity) -> str:
     """Return why the state in this store is of another host; empty where it is to be kept.
 
     Raises:
@@ -99,7 +99,7 @@ async def verdict(store: Store, now: HostIdentity) -> str:
     return difference(await _saved(store), now)
 
 
-async def remember(store: Store, now: HostIdentity) -> None:
+async def remember(store: StateStore, now: HostIdentity) -> None:
     """Write down, durably, that the state is of this host in this boot. Safe to repeat.
 
     What is not known now keeps the value that it had. A disk that is full is no reason not to start:
@@ -125,7 +125,7 @@ async def remember(store: Store, now: HostIdentity) -> None:
             _log.warning("which host the state is of could not be saved", error=str(error))
 
 
-async def owner_name(store: Store) -> str:
+async def owner_name(store: StateStore) -> str:
     """Return a word for the host that the state is of, fit for a file name.
 
     Raises:
@@ -170,7 +170,7 @@ def put_aside(path: Path, suffix: str) -> Path:
 
 
 async def read_host_identity(
-    imds: Metadata | None,
+    imds: InstanceMetadata | None,
     *,
     root: Path = Path("/"),
     limit_s: float = METADATA_LIMIT_S,
@@ -193,7 +193,7 @@ async def read_host_identity(
     )
 
 
-async def _saved(store: Store) -> HostIdentity:
+async def _saved(store: StateStore) -> HostIdentity:
     return HostIdentity(
         boot_id=await store.get_meta(BOOT) or "",
         machine_id=await store.get_meta(MACHINE) or "",
@@ -202,7 +202,7 @@ async def _saved(store: Store) -> HostIdentity:
     )
 
 
-async def _ec2_instance_id(imds: Metadata | None, limit_s: float) -> str:
+async def _ec2_instance_id(imds: InstanceMetadata | None, limit_s: float) -> str:
     metadata = asked(imds)
     if metadata is None:
         return ""

@@ -20,7 +20,7 @@ TELL_EVERY_S: Final = 60.0
 """How long the same kind of trouble stays untold after it was told of."""
 
 
-class Seldom:
+class LogThrottle:
     """One kind of trouble: its first case is logged at once, later ones together with their number."""
 
     def __init__(self, event: str, clock: Callable[[], float] = time.monotonic) -> None:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from agent.errors import AwsFailure, AwsUnavailable, ControlUnavailable
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.upstream.amazon.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,9 @@ class PollEndpoints:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._known: _Known | None = None
-        self._trouble = Seldom("endpoints of Amazon ECS not found; the last known ones are used")
+        self._trouble = LogThrottle(
+            "endpoints of Amazon ECS not found; the last known ones are used"
+        )
 
     async def acs(self, arn: str) -> str:
         """Return the URL below which orders are served to this container instance.

@@ -27,18 +27,18 @@ from agent.errors import (
     StateFailure,
 )
 from agent.model import ids
-from agent.model.liveness import WORK_S, Promise
+from agent.model.liveness import WORK_S, Liveness
 from agent.state import Batch
 from agent.upstream.amazon import offer, refusals
 from agent.upstream.amazon.calls import asked
 from agent.upstream.amazon.ec2 import facts, warm_pool
 from agent.upstream.amazon.identity import INSTANCE
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.upstream.amazon.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
-    from agent.state import Store
-    from agent.upstream.amazon.calls import Api, Metadata, Pauses
-    from agent.upstream.connection import Link
+    from agent.state import StateStore
+    from agent.upstream.amazon.calls import Api, BackoffPolicy, InstanceMetadata
+    from agent.upstream.connection import ConnectionStatus
     from agent.upstream.protocol import DescribeHost, RegisterInfo
 
 _log = structlog.get_logger()
@@ -82,22 +82,22 @@ class Instance(Struct, frozen=True, kw_only=True):
     """Our own control endpoint answered, which understands more than Amazon ECS does."""
 
 
-class Registration:
+class AmazonRegistration:
     """The registration of one host at one ECS API. Made on the event loop it is used on."""
 
     def __init__(  # noqa: PLR0913 - its collaborators
         self,
         settings: RegistrationSettings,
-        store: Store,
+        store: StateStore,
         api: Api,
-        imds: Metadata | None,
+        imds: InstanceMetadata | None,
         describe: DescribeHost,
-        link: Link,
-        backoff: Pauses,
+        link: ConnectionStatus,
+        backoff: BackoffPolicy,
         *,
         instance_tags: FetchTags | None = None,
     ) -> None:
-        self.promise = Promise("registration")
+        self.liveness = Liveness("registration")
         """While somebody registers; those who wait for it promise nothing themselves."""
         self.cluster = settings.cluster or DEFAULT_CLUSTER
         """Name or ARN of the cluster, for every call that names one."""
@@ -109,7 +109,7 @@ class Registration:
         self._link = link
         self._backoff = backoff
         self._instance_tags = instance_tags
-        self._left_out = Seldom("tags of the EC2 instance that Amazon ECS would not take")
+        self._left_out = LogThrottle("tags of the EC2 instance that Amazon ECS would not take")
         self._registered = asyncio.Event()
         self._current: Instance | None = None
         self._saved_arn = ""
@@ -158,13 +158,13 @@ class Registration:
             self._link.down(error)
             raise
         finally:
-            self.promise.rest()
+            self.liveness.rest()
 
     async def _until_registered(self) -> None:
         if self._settings.warm_pools_check:
             await warm_pool.in_service(
                 self._imds,
-                self.promise,
+                self.liveness,
                 waiting=lambda text: self._link.down(ControlUnavailable(text)),
                 interval_s=self._settings.warm_pool_interval_s,
             )
@@ -190,16 +190,16 @@ class Registration:
             error.retry_after_s if isinstance(error, AwsUnavailable) else 0.0
         )
         self._link.try_in(pause_s)
-        with self.promise.within(pause_s + WORK_S, "waiting to register again"):
+        with self.liveness.within(pause_s + WORK_S, "waiting to register again"):
             await self._link.pause(pause_s)
 
     async def _register(self, token: str) -> Instance:
         info = self._describe()
         limit_s = 2 * self._settings.proof_limit_s + facts.FACTS_LIMIT_S + CALL_LIMIT_S + WORK_S
-        with self.promise.within(limit_s, "gathering what proves and describes the instance"):
+        with self.liveness.within(limit_s, "gathering what proves and describes the instance"):
             registrant = await self._registrant(info, token)
         request = offer.request(info, registrant)
-        with self.promise.within(3 * CALL_LIMIT_S + WORK_S, "registering"):
+        with self.liveness.within(3 * CALL_LIMIT_S + WORK_S, "registering"):
             answer = offer.read_answer(await self._ask(request, registrant))
         unmet = offer.unmet(
             offer.attributes(info.attributes, registrant), answer.attributes, registrant.custom

@@ -29,7 +29,7 @@ from agent.aws import faults
 from agent.aws.http import worded
 from agent.errors import ControlUnavailable
 from agent.upstream.amazon import frames
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.upstream.amazon.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,7 +118,7 @@ class Dialer:
         self._http = http
         self._chain = chain
         self._signer = signer
-        self._nonsense = Seldom("frames that mean nothing")
+        self._nonsense = LogThrottle("frames that mean nothing")
 
     @contextlib.asynccontextmanager
     async def dial(self, url: str | URL) -> AsyncIterator[Socket]:
@@ -243,7 +243,7 @@ class Socket:
         opened: aiohttp.ClientWebSocketResponse[bool],
         raw: asyncio.Transport | None,
         limits: SocketLimits,
-        nonsense: Seldom,
+        nonsense: LogThrottle,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._opened = opened

@@ -32,24 +32,24 @@ from agent.errors import (
     StateFailure,
     leaves,
 )
-from agent.model.liveness import WORK_S, Promise
-from agent.upstream.backoff import Backoff, Outage
-from agent.upstream.connection import Link
+from agent.model.liveness import WORK_S, Liveness
+from agent.upstream.backoff import Backoff, OutageBackoff
+from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.longpoll import registration as registrations
 from agent.upstream.longpoll.answers import RevisionCompacted
-from agent.upstream.longpoll.full_report import Retelling
-from agent.upstream.longpoll.http_client import CallLimits, WireClient, parse_endpoint
+from agent.upstream.longpoll.full_report import FullReport
+from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
 from agent.upstream.longpoll.metrics_sender import MetricsSender
 from agent.upstream.longpoll.outbox_sender import OutboxSender
-from agent.upstream.longpoll.registration import Registration
+from agent.upstream.longpoll.registration import LongPollRegistration
 from agent.upstream.longpoll.watermark import Watermark, cautious, went_back
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
     from agent.model.metrics import MetricsBatch
     from agent.model.wire import Assignments
-    from agent.state import Store
+    from agent.state import StateStore
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
     from agent.upstream.protocol import DescribeHost, Holding, TakeAssignments
@@ -93,13 +93,13 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     limits: CallLimits = field(default_factory=CallLimits)
 
 
-class LongPoll:
+class LongPollClient:
     """A host's connection to one control endpoint. Made on the event loop it runs on."""
 
     def __init__(
         self,
         settings: LongPollSettings,
-        store: Store,
+        store: StateStore,
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
@@ -108,19 +108,19 @@ class LongPoll:
         self._settings = settings
         self._store = store
         self._take = take
-        self._promise = Promise("control loop")
+        self._liveness = Liveness("control loop")
         self._endpoint = parse_endpoint(settings.endpoint)
-        self._link = Link(str(self._endpoint))
-        self._outage = Outage(settings.outage_short_s, settings.backoff_limit_s)
-        self._client = WireClient(
+        self._link = ConnectionStatus(str(self._endpoint))
+        self._outage = OutageBackoff(settings.outage_short_s, settings.backoff_limit_s)
+        self._client = HttpClient(
             self._endpoint,
             settings.limits,
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
         )
         self._watermark = Watermark(store)
-        self._retelling = Retelling(self._client, holding, store)
-        self._registration = Registration(
+        self._retelling = FullReport(self._client, holding, store)
+        self._registration = LongPollRegistration(
             settings.cluster,
             store,
             self._client,
@@ -145,7 +145,7 @@ class LongPoll:
         self._instance_status = ""
         self._trouble = ""
         """Why the last orders could not be taken; empty when they were."""
-        self.promises: tuple[Promise, ...] = (self._promise, self._registration.promise)
+        self.promises: tuple[Liveness, ...] = (self._liveness, self._registration.liveness)
 
     @property
     def status(self) -> ControlStatus:
@@ -241,11 +241,11 @@ class LongPoll:
     async def _pause(self, seconds: float) -> None:
         """Pause the poll loop, which says so; the other loops pause by the link itself."""
         self._link.try_in(seconds)
-        with self._promise.within(seconds + WORK_S, "waiting before the next try"):
+        with self._liveness.within(seconds + WORK_S, "waiting before the next try"):
             await self._link.pause(seconds)
 
     async def _renew(self, used: Identity | None) -> None:
-        with self._promise.resting("waiting for a registration"):
+        with self._liveness.resting("waiting for a registration"):
             await self._registration.renew(used)
 
     async def _poll(self) -> None:
@@ -270,7 +270,7 @@ class LongPoll:
                 await self._pause(self._poll_backoff.next_s())
                 await self._ask_again(identity)
             except StaleGeneration as error:
-                with self._promise.resting("waiting for a registration"):
+                with self._liveness.resting("waiting for a registration"):
                     await self._registration.overtaken(identity, error)
             except ControlFailure as error:
                 if isinstance(error, RevisionCompacted) and after:
@@ -314,7 +314,7 @@ class LongPoll:
         loop = asyncio.get_running_loop()
         began = loop.time()
         wait_s = self._wait_s(identity)
-        with self._promise.within(self._settings.limits.call_s + wait_s + WORK_S, "polling"):
+        with self._liveness.within(self._settings.limits.call_s + wait_s + WORK_S, "polling"):
             read = await self._client.assignments(identity, after=after, wait_s=wait_s)
         self._link.up()
         self._outage.over()
@@ -365,7 +365,7 @@ class LongPoll:
     async def _hand_on(self, orders: Assignments, identity: Identity) -> bool:
         """Give the orders to the engine; False when it could not take them, so that they come again."""
         try:
-            with self._promise.within(TAKE_LIMIT_S, "taking orders"):
+            with self._liveness.within(TAKE_LIMIT_S, "taking orders"):
                 await self._take(orders, identity.control_id, identity.instance_arn)
         except StateFailure as error:
             # The store has logged it.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.model.wire import HeldTask
-    from agent.state import Store
-    from agent.upstream.longpoll.http_client import Identity, WireClient
+    from agent.state import StateStore
+    from agent.upstream.longpoll.http_client import HttpClient, Identity
     from agent.upstream.protocol import Holding
 
 _TASKS: Final = 200
@@ -32,10 +32,10 @@ _BYTES: Final = 2 * 1024 * 1024
 _log = structlog.get_logger()
 
 
-class Retelling:
+class FullReport:
     """Says what is held; one per client."""
 
-    def __init__(self, client: WireClient, holding: Holding, store: Store) -> None:
+    def __init__(self, client: HttpClient, holding: Holding, store: StateStore) -> None:
         self._client = client
         self._holding = holding
         self._store = store

@@ -69,7 +69,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         return f"v1/instances/{ids.instance_id(self.instance_arn)}"
 
 
-class Greeting(NamedTuple):
+class HelloAnswer(NamedTuple):
     """Who answered, and when."""
 
     hello: Hello
@@ -108,7 +108,7 @@ def parse_endpoint(endpoint: str) -> URL:
     return url.with_user(None).with_query(None).with_fragment(None)
 
 
-class WireClient:
+class HttpClient:
     """A connection pool to one control endpoint. Use as an async context manager."""
 
     def __init__(
@@ -127,7 +127,7 @@ class WireClient:
         """Whether a control endpoint has been met here: then the URL is right."""
         self._session: aiohttp.ClientSession
 
-    async def __aenter__(self) -> WireClient:
+    async def __aenter__(self) -> HttpClient:
         """Open the pool; raises ``ConfigError`` when the CA file cannot be used."""
         tls: ssl.SSLContext | bool = True
         if self._ca_file is not None:
@@ -150,11 +150,11 @@ class WireClient:
     ) -> None:
         await self._session.close()
 
-    async def hello(self, cluster: str = "") -> Greeting:
+    async def hello(self, cluster: str = "") -> HelloAnswer:
         """Ask who control is, and whether hosts may register into a cluster."""
         query = {"cluster": cluster} if cluster else {}
         answer = await self._call("GET", "v1/hello", query=query)
-        return Greeting(answers.hello(answer.body), answer.date)
+        return HelloAnswer(answers.hello(answer.body), answer.date)
 
     async def register(self, body: Register) -> Registered:
         """Register the host; the same token gives the same instance."""

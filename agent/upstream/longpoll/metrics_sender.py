@@ -11,9 +11,9 @@ from agent.errors import ControlFailure
 if TYPE_CHECKING:
     from agent.model.metrics import MetricsBatch
     from agent.upstream.backoff import Backoff
-    from agent.upstream.connection import Link
-    from agent.upstream.longpoll.http_client import WireClient
-    from agent.upstream.longpoll.registration import Registration
+    from agent.upstream.connection import ConnectionStatus
+    from agent.upstream.longpoll.http_client import HttpClient
+    from agent.upstream.longpoll.registration import LongPollRegistration
 
 _KEEP: Final = 2
 """Rounds that may wait for a slow endpoint; of more, the oldest is dropped."""
@@ -23,7 +23,11 @@ class MetricsSender:
     """A short queue of figures towards one control endpoint."""
 
     def __init__(
-        self, client: WireClient, registration: Registration, link: Link, backoff: Backoff
+        self,
+        client: HttpClient,
+        registration: LongPollRegistration,
+        link: ConnectionStatus,
+        backoff: Backoff,
     ) -> None:
         self._client = client
         self._registration = registration

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from agent.model.wire import ChangeAnswer
     from agent.state import Outbox
     from agent.upstream.backoff import Backoff
-    from agent.upstream.connection import Link
-    from agent.upstream.longpoll.http_client import Identity, WireClient
-    from agent.upstream.longpoll.registration import Registration
+    from agent.upstream.connection import ConnectionStatus
+    from agent.upstream.longpoll.http_client import HttpClient, Identity
+    from agent.upstream.longpoll.registration import LongPollRegistration
 
 _log = structlog.get_logger()
 
@@ -44,9 +44,9 @@ class OutboxSender:
     def __init__(
         self,
         outbox: Outbox,
-        client: WireClient,
-        registration: Registration,
-        link: Link,
+        client: HttpClient,
+        registration: LongPollRegistration,
+        link: ConnectionStatus,
         backoff: Backoff,
         *,
         batch_limit: int,

@@ -28,18 +28,18 @@ from agent.errors import (
     StateFailure,
 )
 from agent.model import ids
-from agent.model.liveness import WORK_S, Promise
+from agent.model.liveness import WORK_S, Liveness
 from agent.model.wire import Register
 from agent.state import Batch
 from agent.upstream.longpoll.http_client import CallLimits, Identity
 
 if TYPE_CHECKING:
     from agent.model.wire import Registered
-    from agent.state import Store
-    from agent.upstream.backoff import Backoff, Outage
-    from agent.upstream.connection import Link
-    from agent.upstream.longpoll.full_report import Retelling
-    from agent.upstream.longpoll.http_client import WireClient
+    from agent.state import StateStore
+    from agent.upstream.backoff import Backoff, OutageBackoff
+    from agent.upstream.connection import ConnectionStatus
+    from agent.upstream.longpoll.full_report import FullReport
+    from agent.upstream.longpoll.http_client import HttpClient
     from agent.upstream.longpoll.watermark import Watermark
     from agent.upstream.protocol import DescribeHost
 
@@ -54,7 +54,7 @@ GENERATION: Final = "generation"
 CONTROL: Final = "controlId"
 
 
-async def saved_identity(store: Store) -> Identity | None:
+async def saved_identity(store: StateStore) -> Identity | None:
     """Return the identity of the last registration that was saved; None when there is none.
 
     Raises:
@@ -68,7 +68,7 @@ async def saved_identity(store: Store) -> Identity | None:
     return Identity(instance_arn=arn, generation=int(generation), control_id=control_id)
 
 
-async def forget(store: Store) -> None:
+async def forget(store: StateStore) -> None:
     """Forget who this host was, durably; the next registration makes a new instance."""
     batch = Batch()
     for key in (TOKEN, CLUSTER, INSTANCE, GENERATION, CONTROL):
@@ -76,26 +76,26 @@ async def forget(store: Store) -> None:
     await store.commit(batch)
 
 
-class Registration:
+class LongPollRegistration:
     """The registration of one host at one control endpoint."""
 
     def __init__(  # noqa: PLR0913 - its collaborators
         self,
         cluster: str,
-        store: Store,
-        client: WireClient,
+        store: StateStore,
+        client: HttpClient,
         describe: DescribeHost,
-        link: Link,
+        link: ConnectionStatus,
         backoff: Backoff,
-        outage: Outage,
+        outage: OutageBackoff,
         *,
         watermark: Watermark,
-        retelling: Retelling,
+        retelling: FullReport,
         call_limit_s: float = CallLimits().call_s,
     ) -> None:
         # Two calls: one with the ARN that is known, one without it.
         self._try_limit_s = 2 * call_limit_s + WORK_S
-        self.promise = Promise("registration")
+        self.liveness = Liveness("registration")
         """While somebody registers; those who wait for it promise nothing themselves."""
         self._cluster = ids.cluster_name(cluster)
         self._store = store
@@ -166,16 +166,16 @@ class Registration:
             try:
                 await self._until_registered()
             finally:
-                self.promise.rest()
+                self.liveness.rest()
 
     async def _until_registered(self) -> None:
         while True:
             try:
-                with self.promise.within(self._try_limit_s, "registering"):
+                with self.liveness.within(self._try_limit_s, "registering"):
                     identity, has_to_tell = await self._register()
                 if has_to_tell:
                     await self._tell_again(identity)
-                with self.promise.within(TELL_LIMIT_S, "asking about tasks from before"):
+                with self.liveness.within(TELL_LIMIT_S, "asking about tasks from before"):
                     await self._retelling.bring(identity)
                 self._current = identity
             except StaleGeneration:
@@ -184,7 +184,7 @@ class Registration:
                 self._link.down(error)
                 pause_s = self._wait_after(error)
                 self._link.try_in(pause_s)
-                with self.promise.within(pause_s + WORK_S, "waiting to register again"):
+                with self.liveness.within(pause_s + WORK_S, "waiting to register again"):
                     await self._link.pause(pause_s)
             else:
                 self._backoff.reset()
@@ -217,7 +217,7 @@ class Registration:
             instance=identity.instance_arn,
         )
         self.went_back_at = time.time()
-        with self.promise.within(TELL_LIMIT_S, "reporting everything again"):
+        with self.liveness.within(TELL_LIMIT_S, "reporting everything again"):
             await self._retelling.tell(identity)
         self._watermark.begin(identity.control_id, identity.history)
 

@@ -24,7 +24,7 @@ from agent.state import Batch
 
 if TYPE_CHECKING:
     from agent.model.wire import Assignments
-    from agent.state import Store
+    from agent.state import StateStore
 
 CONTROL: Final = "seenControl"
 HISTORY: Final = "seenHistory"
@@ -43,7 +43,7 @@ class Seen(Struct, frozen=True, kw_only=True):
 class Watermark:
     """What was seen of control; one per client."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StateStore) -> None:
         self._store = store
         self.seen = Seen()
 

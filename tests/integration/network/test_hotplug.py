@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import NetworkFailure
-from agent.network.hotplug import Links
-from agent.resources.hotplug import Disks
+from agent.network.hotplug import LinkHotplug
+from agent.resources.hotplug import DiskHotplug
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,16 +32,16 @@ def ip(*arguments: str, check: bool = True) -> None:
 
 
 @pytest.fixture
-async def links(leak_check: None) -> AsyncIterator[Links]:
+async def links(leak_check: None) -> AsyncIterator[LinkHotplug]:
     """Links that are watched until the end of the test; the link of the test goes with it."""
     del leak_check
-    made = Links()
+    made = LinkHotplug()
     yield made
     await made.rest()
     ip("link", "delete", LINK, check=False)
 
 
-async def come(links: Links) -> frozenset[str]:
+async def come(links: LinkHotplug) -> frozenset[str]:
     """Return the addresses once the link of the test is among them."""
     async with asyncio.timeout(5):
         while MAC not in (there := await links.present()):
@@ -49,7 +49,7 @@ async def come(links: Links) -> frozenset[str]:
     return there
 
 
-async def test_a_link_is_seen_when_it_comes_and_when_it_goes(links: Links) -> None:
+async def test_a_link_is_seen_when_it_comes_and_when_it_goes(links: LinkHotplug) -> None:
     before = await links.present()
     assert before
     assert "00:00:00:00:00:00" not in before
@@ -65,7 +65,7 @@ async def test_a_link_is_seen_when_it_comes_and_when_it_goes(links: Links) -> No
             await links.changed()
 
 
-async def test_a_link_that_came_while_the_list_was_read_is_news(links: Links) -> None:
+async def test_a_link_that_came_while_the_list_was_read_is_news(links: LinkHotplug) -> None:
     await links.present()
     ip("link", "add", LINK, "address", MAC, "type", "veth", "peer", "name", PEER)
 
@@ -75,7 +75,7 @@ async def test_a_link_that_came_while_the_list_was_read_is_news(links: Links) ->
     assert MAC in await links.present()
 
 
-async def test_more_news_than_the_socket_holds_is_news(links: Links) -> None:
+async def test_more_news_than_the_socket_holds_is_news(links: LinkHotplug) -> None:
     ip("link", "add", LINK, "address", MAC, "type", "veth", "peer", "name", PEER)
     await links.present()
     switches = "\n".join(f"link set {LINK} mtu {1000 + index % 400}" for index in range(1500))
@@ -87,7 +87,7 @@ async def test_more_news_than_the_socket_holds_is_news(links: Links) -> None:
     assert MAC in await links.present()
 
 
-async def test_after_a_failure_it_begins_anew(links: Links) -> None:
+async def test_after_a_failure_it_begins_anew(links: LinkHotplug) -> None:
     before = await links.present()
     assert links._news is not None
     links._news.close()
@@ -109,7 +109,7 @@ async def test_after_a_failure_it_begins_anew(links: Links) -> None:
 
 async def test_nothing_is_held_open_after_the_rest() -> None:
     before = sorted(Path("/proc/self/fd").iterdir())
-    links = Links()
+    links = LinkHotplug()
     with pytest.raises(NetworkFailure, match="not being watched"):
         await links.changed()
     await links.present()
@@ -131,7 +131,7 @@ async def test_the_kernels_event_of_a_block_device_is_news() -> None:
     device = next(Path("/sys/block").glob("loop*"), None)
     if device is None:
         pytest.skip("no loop device on this host")
-    disks = Disks()
+    disks = DiskHotplug()
     await disks.present()
     news = asyncio.create_task(disks.changed())
     await asyncio.sleep(0.01)

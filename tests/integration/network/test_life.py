@@ -72,7 +72,7 @@ async def sandbox_ids(host: Host) -> set[str]:
     return {summary.id for summary in listed}
 
 
-async def rows(host: Host) -> dict[str, leases.Lease]:
+async def rows(host: Host) -> dict[str, leases.SandboxRecord]:
     return await host.store.load(leases.KIND, leases.decode)
 
 

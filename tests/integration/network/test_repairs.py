@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from agent.model.task import TaskNetwork
     from agent.network.pool import TaskNetworks
-    from agent.network.repair_loop import Looked
+    from agent.network.repair_loop import RepairResult
     from tests.integration.network.conftest import Host
 
 pytestmark = pytest.mark.integration
@@ -314,7 +314,7 @@ async def test_launches_and_ends_of_tasks_are_no_damage(guarded: TaskNetworks) -
     looked: list[Part] = []
     look = guarded._look
 
-    async def counted(parts: Part) -> Looked:
+    async def counted(parts: Part) -> RepairResult:
         looked.append(parts)
         return await look(parts)
 

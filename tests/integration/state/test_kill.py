@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.state import Store
+from agent.state import StateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,7 +76,7 @@ async def test_nothing_promised_is_lost(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for _ in range(12):
         await write_and_kill(path, chance.uniform(0.0, 0.15), promised)
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert store.problems == []
         found = await store.load("task", int)
         for name, count in promised.items():

@@ -12,7 +12,7 @@ import pytest
 from agent.controlplane import records
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.sqlite import SqliteStore
-from agent.state import Store
+from agent.state import StateStore
 from tests.support.control_endpoint import ApiFailure, Endpoint, a_report, definition
 from tests.support.control_host import Host, until
 from tests.support.fleet import Control, free_port
@@ -44,7 +44,7 @@ async def test_orders_and_reports_through_kill_9_of_control(tmp_path: Path) -> N
     data = tmp_path / "control"
     listen = ["control", "--open", "--listen", f"127.0.0.1:{port}", "--data-dir", str(data)]
     control = Control(name="control", arguments=listen, directory=tmp_path, port=port)
-    store = await Store.open(tmp_path / "agent.db")
+    store = await StateStore.open(tmp_path / "agent.db")
     host = Host(store, cast("FakeControl", control))
     dice = random.Random(5)
     sent: list[str] = []

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.state import Store
+from agent.state import StateStore
 from tests.support.fake_control import FakeControl
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def test_no_report_is_lost_or_overtakes_another(tmp_path: Path) -> None:
                     await asyncio.sleep(chance.uniform(0.0, 0.1))
                     await control.start()
                     await asyncio.sleep(chance.uniform(0.0, 0.2))
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     written = (await store.load("counter", int))["n"]
     left = [change.id for _, change in await store.outbox.peek(500)]
     orders = await store.load("order", bytes.decode)

@@ -26,17 +26,17 @@ from agent.aws.http import AwsHttp
 from agent.aws.imds import Imds
 from agent.aws.keys import Keys
 from agent.aws.signing import Signer
-from agent.aws.sources import Given
+from agent.aws.sources import ConfiguredKeys
 from agent.model.resources import HostResources
 from agent.resources.attributes import Features, towards_ecs
-from agent.state import Store
+from agent.state import StateStore
 from agent.upstream.amazon import identity
-from agent.upstream.amazon.calls import Growing
+from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.ec2.spot import PATH, SpotNotices
 from agent.upstream.amazon.ec2.tags import InstanceTags
 from agent.upstream.amazon.poll_endpoint import PollEndpoints
-from agent.upstream.amazon.registration import Registration, RegistrationSettings
-from agent.upstream.connection import Link
+from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
+from agent.upstream.connection import ConnectionStatus
 from agent.upstream.protocol import RegisterInfo
 from tests.support.fleet import free_port
 
@@ -138,20 +138,20 @@ async def _metadata(ec2_id: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
 class Agent:
     """What of the agent speaks to the API, over a real connection and with real signatures."""
 
-    def __init__(self, moto: Moto, store: Store, http: AwsHttp, metadata: str) -> None:
+    def __init__(self, moto: Moto, store: StateStore, http: AwsHttp, metadata: str) -> None:
         clock = AwsClock()
-        chain = CredentialChain([Given(Keys("AKIDEXAMPLE", "secret"))], clock)
+        chain = CredentialChain([ConfiguredKeys(Keys("AKIDEXAMPLE", "secret"))], clock)
         url = URL(moto.url)
         self.imds = Imds(http, endpoint=metadata)
         self.api = JsonApi(http, chain, Signer(REGION, "ecs", clock), url)
-        self.registration = Registration(
+        self.registration = AmazonRegistration(
             RegistrationSettings(cluster=CLUSTER),
             store,
             self.api,
             self.imds,
             lambda: INFO,
-            Link(moto.url),
-            Growing(0.1, 1.0),
+            ConnectionStatus(moto.url),
+            SteppedBackoff(0.1, 1.0),
             instance_tags=InstanceTags(
                 self.imds, Ec2Api(http, chain, Signer(REGION, "ec2", clock), url)
             ),
@@ -164,7 +164,7 @@ async def test_an_ec2_host_registers_comes_back_and_drains(moto: Moto, tmp_path:
         _metadata(moto.ec2_id) as (metadata, values),
         AwsHttp() as http,
     ):
-        store = await Store.open(tmp_path / "agent.db")
+        store = await StateStore.open(tmp_path / "agent.db")
         first = Agent(moto, store, http, metadata)
         here = await identity.read_host_identity(first.imds)
         assert here.ec2_instance_id == moto.ec2_id
@@ -185,7 +185,7 @@ async def test_an_ec2_host_registers_comes_back_and_drains(moto: Moto, tmp_path:
         )
         assert known["containerInstances"][0]["ec2InstanceId"] == moto.ec2_id
 
-        store = await Store.open(tmp_path / "agent.db")
+        store = await StateStore.open(tmp_path / "agent.db")
         again = Agent(moto, store, http, metadata)
         await again.registration.start()
         assert again.registration.instance_arn == instance.arn
@@ -217,7 +217,7 @@ async def test_an_ec2_host_registers_comes_back_and_drains(moto: Moto, tmp_path:
 async def test_tags_of_the_instance_are_read(moto: Moto) -> None:
     async with _metadata(moto.ec2_id) as (metadata, _), AwsHttp() as http:
         clock = AwsClock()
-        chain = CredentialChain([Given(Keys("AKIDEXAMPLE", "secret"))], clock)
+        chain = CredentialChain([ConfiguredKeys(Keys("AKIDEXAMPLE", "secret"))], clock)
         ec2 = Ec2Api(http, chain, Signer(REGION, "ec2", clock), URL(moto.url))
         tags = InstanceTags(Imds(http, endpoint=metadata), ec2)
         assert await tags() == {"Name": "web 1"}

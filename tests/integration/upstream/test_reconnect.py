@@ -12,8 +12,8 @@ import aiohttp
 import pytest
 
 from agent.model.resources import HostResources
-from agent.state import Store
-from agent.upstream.longpoll.client import LongPoll, LongPollSettings
+from agent.state import StateStore
+from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
 from agent.upstream.protocol import RegisterInfo
 from tests.support.control_endpoint import Endpoint, definition
 from tests.support.control_host import NothingHeld, until
@@ -34,10 +34,10 @@ HOSTS = 12
 class Member:
     """A host as control sees it, with the patience that agents have by default."""
 
-    def __init__(self, store: Store, url: str) -> None:
+    def __init__(self, store: StateStore, url: str) -> None:
         settings = LongPollSettings(endpoint=url, cluster="default")
         self.store = store
-        self.client = LongPoll(settings, store, self._describe, self._take, NothingHeld())
+        self.client = LongPollClient(settings, store, self._describe, self._take, NothingHeld())
         self.taken: set[str] = set()
 
     def _describe(self) -> RegisterInfo:
@@ -55,7 +55,7 @@ class Member:
 @contextlib.asynccontextmanager
 async def members(directory: Path, url: str, count: int) -> AsyncIterator[list[Member]]:
     """Run so many hosts of one control for the time of a test."""
-    made = [Member(await Store.open(directory / f"host{n}.db"), url) for n in range(count)]
+    made = [Member(await StateStore.open(directory / f"host{n}.db"), url) for n in range(count)]
     running = [asyncio.create_task(member.client.run()) for member in made]
     try:
         yield made

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agent.engine import shared_network
-from agent.engine.container_body import Surroundings, body
+from agent.engine.container_body import ContainerContext, body
 from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.volumes import volume_sources
 from agent.errors import PayloadError
@@ -24,11 +24,11 @@ from agent.model.payload import (
 from agent.network.resolvers import Resolvers
 from tests.support.tasks import ARN, container, payload
 
-AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
+AROUND = ContainerContext(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
 
 
 def built(
-    given: Container, *others: Container, around: Surroundings = AROUND, **fields: Any
+    given: Container, *others: Container, around: ContainerContext = AROUND, **fields: Any
 ) -> dict[str, Any]:
     task = payload(given, *others, **fields)
     provision = Provision(mount_sources=volume_sources(task))
@@ -188,7 +188,7 @@ def test_empty_engine_configuration_changes_nothing() -> None:
 def test_privileged_can_be_forbidden_however_it_is_spelled(key: str) -> None:
     a = container("a", docker_config=host_config(**{key: True}))
     assert built(a)["HostConfig"]["Privileged"] is True
-    forbidding = Surroundings(privileged_allowed=False)
+    forbidding = ContainerContext(privileged_allowed=False)
     with pytest.raises(PayloadError, match="ECS_DISABLE_PRIVILEGED"):
         built(a, around=forbidding)
     with pytest.raises(PayloadError, match="ECS_DISABLE_PRIVILEGED"):
@@ -466,7 +466,7 @@ PICKED = {"a/443/tcp": [33000], "a/9000-9002/tcp": [34000, 34001, 34002]}
 
 def test_ports_are_published_in_bridge_mode_only() -> None:
     a = container("a", port_mappings=PORTS)
-    given = built(a, network_mode="bridge", around=Surroundings(host_ports=PICKED))
+    given = built(a, network_mode="bridge", around=ContainerContext(host_ports=PICKED))
     assert given["HostConfig"]["PortBindings"] == {
         "80/tcp": [{"HostPort": "8080"}],
         "53/udp": [{"HostPort": "5353"}],

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 
 from agent.engine import ended_tasks as module
-from agent.engine.ended_tasks import Ended, EndedTasks
+from agent.engine.ended_tasks import EndedTask, EndedTasks
 from agent.model import payload as payloads
 from agent.model.changes import TaskChange
 from agent.model.status import DesiredStatus
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from tests.support.task_host import CONTROL, TaskHost, assignment
 from tests.support.tasks import ARN, container
 
@@ -75,16 +75,16 @@ async def test_what_is_held_is_told_with_its_order(host: TaskHost) -> None:
     assert host.engine.holdings.held("another") == []
 
 
-def an_end(number: int, at: float) -> Ended:
+def an_end(number: int, at: float) -> EndedTask:
     change = TaskChange(id="c", task_arn=f"t{number}", status="STOPPED", at=at)
-    return Ended(origin="c", at=at, change=change)
+    return EndedTask(origin="c", at=at, change=change)
 
 
 async def test_they_are_kept_for_a_day_and_not_without_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "KEPT", 3)
-    store = await Store.open(tmp_path / "agent.db")
+    store = await StateStore.open(tmp_path / "agent.db")
     kept = EndedTasks()
     for number in range(5):
         batch = Batch()

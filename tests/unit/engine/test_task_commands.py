@@ -3,7 +3,7 @@ from __future__ import annotations
 import msgspec
 
 from agent.engine import task_commands
-from agent.engine.task_commands import Order
+from agent.engine.task_commands import TaskCommand
 from agent.model import payload as payloads
 from agent.model.wire import Assignment, Assignments
 from tests.support.tasks import container, payload
@@ -20,14 +20,14 @@ def stop(arn: str) -> Assignment:
     )
 
 
-def read(*tasks: Assignment, known: frozenset[str] = frozenset()) -> list[Order]:
+def read(*tasks: Assignment, known: frozenset[str] = frozenset()) -> list[TaskCommand]:
     return task_commands.read(Assignments(revision=1, tasks=list(tasks)), known)
 
 
 def test_stops_come_first() -> None:
     orders = read(run("t/1"), stop("t/2"), run("t/3"), stop("t/4"))
     assert [order.arn for order in orders] == ["t/2", "t/4", "t/1", "t/3"]
-    assert orders[0] == Order("t/2", reason="why", stop_code="UserInitiated")
+    assert orders[0] == TaskCommand("t/2", reason="why", stop_code="UserInitiated")
 
 
 def test_a_known_task_needs_no_second_order_to_run() -> None:

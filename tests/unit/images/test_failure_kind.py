@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from agent.errors import EngineRefused, EngineTimeout, EngineUnavailable, NoSuchImage
 from agent.images import failure_kind
-from agent.images.failure_kind import Verdict
+from agent.images.failure_kind import FailureKind
 from agent.images.images import _failure
 from agent.images.registries import FIRST_PAUSE_S, LONGEST_PAUSE_S, Registries
 
@@ -41,9 +41,9 @@ def test_words(text: str, meant: str) -> None:
 
 
 def test_kinds() -> None:
-    assert failure_kind.of(NoSuchImage("dial tcp")) is Verdict.ABSENT
-    assert failure_kind.of(EngineTimeout("x")) is Verdict.TROUBLE
-    assert failure_kind.of(EngineUnavailable("denied")) is Verdict.ENGINE
+    assert failure_kind.of(NoSuchImage("dial tcp")) is FailureKind.ABSENT
+    assert failure_kind.of(EngineTimeout("x")) is FailureKind.TROUBLE
+    assert failure_kind.of(EngineUnavailable("denied")) is FailureKind.ENGINE
 
 
 def test_reasons_are_those_of_ecs() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import EngineUnavailable
 from agent.images.progress import Progress
-from agent.images.single_flight import Flights
+from agent.images.single_flight import SingleFlight
 
 if TYPE_CHECKING:
     from agent.images.single_flight import Report
@@ -36,24 +36,24 @@ class Work:
 
 
 async def test_all_get_one_answer() -> None:
-    flights: Flights[int] = Flights()
+    single_flight: SingleFlight[int] = SingleFlight()
     work = Work()
     told: list[Progress] = []
-    waiting = [asyncio.ensure_future(flights.join("k", work)) for _ in range(3)]
+    waiting = [asyncio.ensure_future(single_flight.join("k", work)) for _ in range(3)]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    waiting.append(asyncio.ensure_future(flights.join("k", work, told.append)))
+    waiting.append(asyncio.ensure_future(single_flight.join("k", work, told.append)))
     await asyncio.sleep(0)
     work.gate.set()
     assert await asyncio.gather(*waiting) == [1, 1, 1, 1]
     assert [progress.line for progress in told] == ["begun", "done"]
-    assert await flights.join("k", work) == 2, "what is done is not remembered"
+    assert await single_flight.join("k", work) == 2, "what is done is not remembered"
 
 
 async def test_one_who_leaves_takes_nobody_with_him() -> None:
-    flights: Flights[int] = Flights()
+    single_flight: SingleFlight[int] = SingleFlight()
     work = Work()
-    first, second = (asyncio.ensure_future(flights.join("k", work)) for _ in range(2))
+    first, second = (asyncio.ensure_future(single_flight.join("k", work)) for _ in range(2))
     await asyncio.sleep(0.01)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -64,14 +64,14 @@ async def test_one_who_leaves_takes_nobody_with_him() -> None:
 
 
 async def test_the_last_one_who_leaves_ends_the_work() -> None:
-    flights: Flights[int] = Flights()
+    single_flight: SingleFlight[int] = SingleFlight()
     work = Work()
-    waiting = asyncio.ensure_future(flights.join("k", work))
+    waiting = asyncio.ensure_future(single_flight.join("k", work))
     await asyncio.sleep(0.01)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    newcomer = asyncio.ensure_future(flights.join("k", work))
+    newcomer = asyncio.ensure_future(single_flight.join("k", work))
     await asyncio.sleep(0.01)
     assert (work.begun, work.cancelled) == (2, 1)
     work.gate.set()
@@ -83,32 +83,32 @@ async def test_errors_reach_all_who_wait() -> None:
         await asyncio.sleep(0)
         raise ValueError("broken")
 
-    flights: Flights[int] = Flights()
+    single_flight: SingleFlight[int] = SingleFlight()
     answers = await asyncio.gather(
-        *(flights.join("k", fail) for _ in range(3)), return_exceptions=True
+        *(single_flight.join("k", fail) for _ in range(3)), return_exceptions=True
     )
     assert [str(answer) for answer in answers] == ["broken"] * 3
 
 
 async def test_work_that_nobody_waits_for_runs_once() -> None:
-    flights: Flights[int] = Flights()
+    single_flight: SingleFlight[int] = SingleFlight()
     work = Work()
-    flights.launch("k", work)
-    flights.launch("k", work)
+    single_flight.launch("k", work)
+    single_flight.launch("k", work)
     await asyncio.sleep(0.01)
     assert work.begun == 1
-    await flights.close()
+    await single_flight.close()
     assert work.cancelled == 1
-    flights.launch("k", work)
+    single_flight.launch("k", work)
     assert work.begun == 1
 
 
 async def test_close_tells_those_who_wait() -> None:
-    flights: Flights[int] = Flights()
-    waiting = asyncio.ensure_future(flights.join("k", Work()))
+    single_flight: SingleFlight[int] = SingleFlight()
+    waiting = asyncio.ensure_future(single_flight.join("k", Work()))
     await asyncio.sleep(0.01)
-    await flights.close()
+    await single_flight.close()
     with pytest.raises(EngineUnavailable, match="closed"):
         await waiting
     with pytest.raises(EngineUnavailable, match="closing"):
-        await flights.join("k", Work())
+        await single_flight.join("k", Work())

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agent.network.egress_links import comes_and_goes, leading_outside
-from agent.network.links import Link
+from agent.network.links import HostLink
 
 
-def link(name: str, number: int, kind: str = "", master: int = 0) -> Link:
-    return Link(name=name, number=number, kind=kind, master=master, mtu=1500, is_up=True)
+def link(name: str, number: int, kind: str = "", master: int = 0) -> HostLink:
+    return HostLink(name=name, number=number, kind=kind, master=master, mtu=1500, is_up=True)
 
 
 HOST = [

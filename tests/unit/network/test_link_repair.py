@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from agent.errors import NetworkFailure
 from agent.network import link_repair
-from agent.network.link_repair import LinkMender
+from agent.network.link_repair import LinkRepair
 from tests.unit.network.builders import lease
 
 if TYPE_CHECKING:
     import pytest
 
-    from agent.network.sandbox_record import Lease
+    from agent.network.sandbox_record import SandboxRecord
 
 ONE, TWO = lease(2), lease(3)
 
@@ -26,11 +26,11 @@ class Sandboxes:
         self.refused: set[str] = set()
         self.in_use = {ONE.ipv4, TWO.ipv4}
         self.lost: dict[str, str] = {}
-        self.mender = LinkMender(
+        self.mender = LinkRepair(
             self._reattach, is_in_use=self.in_use.__contains__, give_up=self._give_up
         )
 
-    async def _reattach(self, lease: Lease) -> None:
+    async def _reattach(self, lease: SandboxRecord) -> None:
         await asyncio.sleep(0)
         if lease.ipv4 in self.refused:
             raise NetworkFailure("the name is taken")

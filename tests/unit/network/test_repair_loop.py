@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from agent.errors import NetworkFailure
 from agent.network.kernel_messages import EVERYTHING, Part
-from agent.network.repair_loop import CALM_S, Guard, Looked, pause_s
+from agent.network.repair_loop import CALM_S, RepairLoop, RepairResult, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sized
@@ -23,18 +23,18 @@ class Looks:
 
     def __init__(self) -> None:
         self.asked: list[Part] = []
-        self.answers: list[Looked | NetworkFailure] = []
+        self.answers: list[RepairResult | NetworkFailure] = []
 
-    async def __call__(self, parts: Part) -> Looked:
+    async def __call__(self, parts: Part) -> RepairResult:
         self.asked.append(parts)
-        answer = self.answers.pop(0) if self.answers else Looked([])
+        answer = self.answers.pop(0) if self.answers else RepairResult([])
         if isinstance(answer, NetworkFailure):
             raise answer
         return answer
 
 
 @contextlib.asynccontextmanager
-async def running(guard: Guard) -> AsyncIterator[None]:
+async def running(guard: RepairLoop) -> AsyncIterator[None]:
     run = asyncio.create_task(guard.run())
     try:
         yield
@@ -55,8 +55,8 @@ def longer(things: Sized, than: int) -> bool:
 
 async def test_what_comes_in_one_breath_is_one_look_and_one_line() -> None:
     looks = Looks()
-    looks.answers = [Looked(["bridge br was gone", "3 links were off the bridge"])]
-    guard = Guard(looks, interval_s=60)
+    looks.answers = [RepairResult(["bridge br was gone", "3 links were off the bridge"])]
+    guard = RepairLoop(looks, interval_s=60)
     with capture_logs() as logs:
         async with running(guard):
             guard.suspect(Part.BRIDGE)
@@ -74,7 +74,7 @@ async def test_what_comes_in_one_breath_is_one_look_and_one_line() -> None:
 
 async def test_without_news_everything_is_looked_at_regularly() -> None:
     looks = Looks()
-    async with running(Guard(looks, interval_s=0.01)):
+    async with running(RepairLoop(looks, interval_s=0.01)):
         await until(lambda: len(looks.asked) >= 2)
     assert set(looks.asked) == {EVERYTHING}
 
@@ -83,10 +83,10 @@ async def test_a_look_that_fails_is_repeated_and_its_problem_told_once() -> None
     looks = Looks()
     looks.answers = [
         NetworkFailure("no memory"),
-        Looked(["bridge br was gone"], "no memory"),
-        Looked(["link a was down"]),
+        RepairResult(["bridge br was gone"], "no memory"),
+        RepairResult(["link a was down"]),
     ]
-    guard = Guard(looks, interval_s=60)
+    guard = RepairLoop(looks, interval_s=60)
     with capture_logs() as logs:
         async with running(guard):
             guard.suspect(Part.PORTS)
@@ -104,8 +104,8 @@ async def test_a_look_that_fails_is_repeated_and_its_problem_told_once() -> None
 
 async def test_the_same_repair_again_is_counted_and_not_logged() -> None:
     looks = Looks()
-    looks.answers = [Looked(["link a was down"])] * 3
-    guard = Guard(looks, interval_s=60)
+    looks.answers = [RepairResult(["link a was down"])] * 3
+    guard = RepairLoop(looks, interval_s=60)
     with capture_logs() as logs:
         async with running(guard):
             for n in range(3):
@@ -117,12 +117,12 @@ async def test_the_same_repair_again_is_counted_and_not_logged() -> None:
 
 async def test_looks_that_find_nothing_cost_no_patience() -> None:
     looks = Looks()
-    guard = Guard(looks, interval_s=60)
+    guard = RepairLoop(looks, interval_s=60)
     async with running(guard):
         for n in range(25):
             guard.suspect(Part.PORTS)
             await until(partial(longer, looks.asked, n))
-        looks.answers = [Looked(["link a was down"])]
+        looks.answers = [RepairResult(["link a was down"])]
         guard.suspect(Part.PORTS)
         await until(lambda: guard.repairs)
 

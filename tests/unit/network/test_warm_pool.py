@@ -15,7 +15,7 @@ from tests.unit.network.builders import lease
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.network.sandbox_record import Lease
+    from agent.network.sandbox_record import SandboxRecord
 
 
 class Workshop:
@@ -28,7 +28,7 @@ class Workshop:
         self.gate = asyncio.Semaphore(0)
         self.failures: list[Exception] = []
 
-    async def make(self) -> Lease:
+    async def make(self) -> SandboxRecord:
         self.begun += 1
         number = self.begun
         await self.gate.acquire()
@@ -36,7 +36,7 @@ class Workshop:
             raise self.failures.pop()
         return lease(number + 1)
 
-    async def keep(self, made: Lease) -> None:
+    async def keep(self, made: SandboxRecord) -> None:
         self.kept.append(made.ipv4)
 
     def pool(self, target: int = 0, quiet_s: float = 0.0) -> WarmPool:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.resources import hotplug
-from agent.resources.hotplug import Disks, volume_id
+from agent.resources.hotplug import DiskHotplug, volume_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,7 +69,7 @@ async def test_every_kind_of_device_is_listed(tmp_path: Path, kernel: socket.soc
     device(tmp_path, "sda", "")
     (tmp_path / "loop0").mkdir()
     device(tmp_path, "nvme9n1", "\udcff\0odd".encode(errors="surrogateescape").decode("latin-1"))
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
 
     assert {"vol-0aaaaaaaaaaaaaaaa", "disk-7"} <= await disks.present()
 
@@ -80,7 +80,7 @@ async def test_a_host_without_a_list_of_devices_is_an_error(
     tmp_path: Path, kernel: socket.socket
 ) -> None:
     del kernel
-    disks = Disks(tmp_path / "absent")
+    disks = DiskHotplug(tmp_path / "absent")
 
     with pytest.raises(FileNotFoundError):
         await disks.present()
@@ -89,7 +89,7 @@ async def test_a_host_without_a_list_of_devices_is_an_error(
 
 
 async def test_only_block_devices_are_news(tmp_path: Path, kernel: socket.socket) -> None:
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
     await disks.present()
     news = asyncio.create_task(disks.changed())
     kernel.send(OTHER)
@@ -105,7 +105,7 @@ async def test_only_block_devices_are_news(tmp_path: Path, kernel: socket.socket
 async def test_what_came_while_the_list_was_read_is_news(
     tmp_path: Path, kernel: socket.socket
 ) -> None:
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
     await disks.present()
     for _ in range(20):
         kernel.send(ADD)
@@ -121,7 +121,7 @@ async def test_nothing_is_watched_before_a_list_or_after_the_rest(
     tmp_path: Path, kernel: socket.socket
 ) -> None:
     del kernel
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
     with pytest.raises(OSError, match="not being watched"):
         await disks.changed()
     await disks.present()
@@ -141,7 +141,7 @@ async def test_lost_events_are_news(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     news = Overrun(socket.AF_UNIX, socket.SOCK_DGRAM)
     news.setblocking(False)
     monkeypatch.setattr(hotplug, "_listen", lambda: news)
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
     await disks.present()
 
     await asyncio.wait_for(disks.changed(), 1.0)
@@ -153,7 +153,7 @@ async def test_a_broken_socket_is_told_of_and_replaced(
     tmp_path: Path, kernel: socket.socket
 ) -> None:
     del kernel
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
     await disks.present()
     assert disks._news is not None
     disks._news.close()
@@ -177,7 +177,7 @@ async def test_a_device_that_hangs_holds_one_thread(
         return frozenset({"found"})
 
     monkeypatch.setattr(hotplug, "_serials", hang)
-    disks = Disks(tmp_path)
+    disks = DiskHotplug(tmp_path)
     for _ in range(3):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(disks.present(), 0.02)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.state import Batch, Store
-from agent.state.mirror_file import SecondPlace, Values
+from agent.state import Batch, StateStore
+from agent.state.mirror_file import MirrorFile, Values
 from agent.state.mirrored_values import newer
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ KEYS = frozenset({"instanceArn", "clientToken"})
 PAGE = 4096
 
 
-async def opened(path: Path) -> Store:
-    return await Store.open(path, kept_twice=KEYS)
+async def opened(path: Path) -> StateStore:
+    return await StateStore.open(path, kept_twice=KEYS)
 
 
-async def put(store: Store, **values: str) -> None:
+async def put(store: StateStore, **values: str) -> None:
     batch = Batch()
     for key, value in values.items():
         batch.put_meta(key, value)
@@ -99,7 +99,7 @@ async def test_the_second_place_restores_the_state_file(
 @pytest.mark.parametrize("how", ["gone", "empty", "garbled", "a bit", "a directory"])
 async def test_the_state_file_restores_the_second_place(path: Path, how: str) -> None:
     await made(path)
-    second = SecondPlace(path).path
+    second = MirrorFile(path).path
     raw = second.read_bytes()
     second.unlink()
     if how == "empty":
@@ -121,7 +121,7 @@ async def test_the_state_file_restores_the_second_place(path: Path, how: str) ->
 
 async def test_an_older_copy_of_either_place_is_not_believed(path: Path) -> None:
     await made(path)
-    second = SecondPlace(path).path
+    second = MirrorFile(path).path
     old_state, old_second = path.read_bytes(), second.read_bytes()
     store = await opened(path)
     await put(store, instanceArn="arn:2")
@@ -148,7 +148,7 @@ async def test_what_was_forgotten_on_purpose_stays_so(path: Path) -> None:
 
 
 async def test_a_state_file_from_before_the_second_place_gets_one(path: Path) -> None:
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     await put(store, clientToken="t", instanceArn="arn:1")
     await store.close()
     assert (await kept(path)) == (WHOLE, [])
@@ -179,7 +179,7 @@ async def test_a_second_place_that_cannot_be_written_is_told_and_written_later(p
 def test_whatever_it_holds_it_is_read(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int
 ) -> None:
-    second = SecondPlace(tmp_path_factory.mktemp("second") / "agent.db")
+    second = MirrorFile(tmp_path_factory.mktemp("second") / "agent.db")
     values = Values(serial=3, values=WHOLE)
     second.write(values)
     raw = bytearray(second.path.read_bytes())

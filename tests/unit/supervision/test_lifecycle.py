@@ -13,7 +13,7 @@ import structlog
 
 from agent.config import Settings
 from agent.errors import ConfigError, NetworkFailure, StateFailure
-from agent.supervision.lifecycle import Life, Turn
+from agent.supervision.lifecycle import Lifecycle, ServeSession
 from agent.supervision.notify import Notifier
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Manager(Notifier):
         self.said.append(message.partition("\n")[0])
 
 
-Behave = Callable[[Turn], object]
+Behave = Callable[[ServeSession], object]
 
 
 class Daemon:
@@ -47,9 +47,11 @@ class Daemon:
         self.fails_to_end: dict[str, Exception] = {}
         self.successors: list[str | None] = []
         self.release = asyncio.Event()
-        self.life = Life(self.serve, reread=self.reread, adopt=self.adopt, notifier=self.manager)
+        self.life = Lifecycle(
+            self.serve, reread=self.reread, adopt=self.adopt, notifier=self.manager
+        )
 
-    async def serve(self, settings: Settings, turn: Turn) -> None:
+    async def serve(self, settings: Settings, turn: ServeSession) -> None:
         name = settings.cluster
         self.began.append(name)
         try:
@@ -274,7 +276,7 @@ async def test_what_fails_while_ending_does_not_stop_a_reload(daemon: Daemon) ->
 async def test_a_turn_that_does_not_end_breaks_a_promise(daemon: Daemon) -> None:
     stay = asyncio.Event()
 
-    async def serve(settings: Settings, turn: Turn) -> None:
+    async def serve(settings: Settings, turn: ServeSession) -> None:
         try:
             turn.settle()
             await asyncio.Event().wait()
@@ -283,12 +285,12 @@ async def test_a_turn_that_does_not_end_breaks_a_promise(daemon: Daemon) -> None
 
     daemon.life._serve = serve
     async with running(daemon):
-        assert daemon.life.promise.due == float("inf")
+        assert daemon.life.liveness.due == float("inf")
         await daemon.reload("b")
-        assert daemon.life.promise.due < float("inf")
+        assert daemon.life.liveness.due < float("inf")
         stay.set()
         await daemon.rest()
-        assert daemon.life.promise.due == float("inf")
+        assert daemon.life.liveness.due == float("inf")
 
 
 async def test_settings_of_the_daemon_are_compared_with_those_it_runs_with(
@@ -304,7 +306,7 @@ async def test_settings_of_the_daemon_are_compared_with_those_it_runs_with(
 
 async def test_a_terminal_that_is_gone_means_leaving(daemon: Daemon) -> None:
     gone = False
-    life = daemon.life = Life(
+    life = daemon.life = Lifecycle(
         daemon.serve,
         reread=daemon.reread,
         adopt=daemon.adopt,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.config import Settings
 from agent.config.settings import variables
 from agent.config.values import SecretText
-from agent.supervision.reload import Change, difference
+from agent.supervision.reload import SettingChange, difference
 
 OLD = Settings()
 
@@ -35,11 +35,11 @@ def test_values_are_told_as_an_operator_knows_them() -> None:
         reserved_ports=(22,),
     )
     assert difference(OLD, new) == [
-        Change("ECS_CLUSTER", "default", "web"),
-        Change("ECS_RESERVED_PORTS", "[22, 2375, 2376, 51678, 51679]", "[22]"),
-        Change("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10800", "60"),
-        Change("ECS_ENABLE_PROMETHEUS_METRICS", "false", "true"),
-        Change("ECS_LOGFILE", "(none)", "/var/log/ecs/agent.log"),
+        SettingChange("ECS_CLUSTER", "default", "web"),
+        SettingChange("ECS_RESERVED_PORTS", "[22, 2375, 2376, 51678, 51679]", "[22]"),
+        SettingChange("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "10800", "60"),
+        SettingChange("ECS_ENABLE_PROMETHEUS_METRICS", "false", "true"),
+        SettingChange("ECS_LOGFILE", "(none)", "/var/log/ecs/agent.log"),
     ]
 
 
@@ -47,18 +47,18 @@ def test_secrets_are_masked_and_their_change_is_told() -> None:
     first = replace(OLD, engine_auth_data=SecretText('{"auth": "hunter2"}'))
     second = replace(OLD, engine_auth_data=SecretText('{"auth": "hunter3"}'))
     name = "ECS_ENGINE_AUTH_DATA"
-    assert difference(OLD, first) == [Change(name, "(none)", "(secret)")]
-    assert difference(first, second) == [Change(name, "(secret)", "(new secret)")]
-    assert difference(first, OLD) == [Change(name, "(secret)", "(none)")]
+    assert difference(OLD, first) == [SettingChange(name, "(none)", "(secret)")]
+    assert difference(first, second) == [SettingChange(name, "(secret)", "(new secret)")]
+    assert difference(first, OLD) == [SettingChange(name, "(secret)", "(none)")]
 
 
 def test_a_proxys_password_is_masked_and_its_change_is_told() -> None:
     first = replace(OLD, https_proxy="http://me:hunter2@p:1")
     second = replace(OLD, https_proxy="http://me:hunter3@p:1")
     name = "HTTPS_PROXY"
-    assert difference(OLD, first) == [Change(name, "(none)", "http://***@p:1")]
+    assert difference(OLD, first) == [SettingChange(name, "(none)", "http://***@p:1")]
     again = "http://***@p:1 (new password)"
-    assert difference(first, second) == [Change(name, "http://***@p:1", again)]
+    assert difference(first, second) == [SettingChange(name, "http://***@p:1", again)]
 
 
 @given(st.text(min_size=1, max_size=3000))

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import StateFailure
-from agent.model.liveness import WORK_S, Promise
-from agent.state import Batch, Store
+from agent.model.liveness import WORK_S, Liveness
+from agent.state import Batch, StateStore
 from agent.supervision.notify import Notifier
 from agent.supervision.watchdog import WRITER_LIMIT_S, Watchdog, overdue
 
@@ -72,8 +72,8 @@ class TestPromises:
     def test_a_kept_promise_feeds_and_a_broken_one_does_not(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
-        with watchdog.holding([promise]), promise.within(30, "polling"):
+        liveness = Liveness("control loop", clock)
+        with watchdog.holding([liveness]), liveness.within(30, "polling"):
             assert _fed(watchdog, manager)
             clock.now += 29
             assert _fed(watchdog, manager)
@@ -91,9 +91,9 @@ class TestPromises:
     def test_a_part_that_moves_again_is_fed_again(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
-        with watchdog.holding([promise]):
-            with promise.within(1, "polling"):
+        liveness = Liveness("control loop", clock)
+        with watchdog.holding([liveness]):
+            with liveness.within(1, "polling"):
                 clock.now += 2
                 assert not _fed(watchdog, manager)
             assert _fed(watchdog, manager)
@@ -101,9 +101,9 @@ class TestPromises:
     def test_a_wait_that_nobody_announced_is_bounded(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
-        with watchdog.holding([promise]):
-            with promise.within(5, "polling"):
+        liveness = Liveness("control loop", clock)
+        with watchdog.holding([liveness]):
+            with liveness.within(5, "polling"):
                 pass
             clock.now += WORK_S - 1
             assert _fed(watchdog, manager)
@@ -113,34 +113,34 @@ class TestPromises:
     def test_nothing_promised_is_nothing_broken(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
-        with watchdog.holding([promise]):
+        liveness = Liveness("control loop", clock)
+        with watchdog.holding([liveness]):
             clock.now += 1e6
             assert _fed(watchdog, manager)
-            with promise.resting("waiting for a registration"):
+            with liveness.resting("waiting for a registration"):
                 clock.now += 1e6
                 assert _fed(watchdog, manager)
 
     def test_what_is_not_held_any_more_does_not_count(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
-        with watchdog.holding([promise]), promise.within(1, "polling"):
+        liveness = Liveness("control loop", clock)
+        with watchdog.holding([liveness]), liveness.within(1, "polling"):
             clock.now += 2
         clock.now += 1000
         assert _fed(watchdog, manager)
 
     def test_a_failing_wait_renews_the_promise_as_well(self, clock: Clock) -> None:
-        promise = Promise("control loop", clock)
-        with pytest.raises(OSError, match="away"), promise.within(5, "polling"):
+        liveness = Liveness("control loop", clock)
+        with pytest.raises(OSError, match="away"), liveness.within(5, "polling"):
             raise OSError("away")
-        assert promise.due == clock.now + WORK_S
+        assert liveness.due == clock.now + WORK_S
 
     def test_after_the_process_stood_still_everybody_gets_another_look(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
-        with watchdog.holding([promise]), promise.within(5, "polling"):
+        liveness = Liveness("control loop", clock)
+        with watchdog.holding([liveness]), liveness.within(5, "polling"):
             clock.now += 600
             assert _fed(watchdog, manager, late_s=590)
             assert not _fed(watchdog, manager)
@@ -152,9 +152,9 @@ class TestPromises:
     def test_only_what_is_late_is_late(self, made: list[tuple[float, float]], now: float) -> None:
         promises = []
         for at, seconds in made:
-            promise = Promise("p", lambda at=at: at)  # type: ignore[misc]
-            promise.promise(seconds, "x")
-            promises.append(promise)
+            liveness = Liveness("p", lambda at=at: at)  # type: ignore[misc]
+            liveness.liveness(seconds, "x")
+            promises.append(liveness)
         late = overdue(promises, now)
         assert all(p.due < now for p in late)
         assert all(p.due >= now for p in promises if p not in late)
@@ -165,7 +165,7 @@ class TestWriter:
     async def test_a_writer_that_answers_feeds(
         self, watchdog: Watchdog, manager: Manager, clock: Clock, tmp_path: Path
     ) -> None:
-        store = await Store.open(tmp_path / "agent.db")
+        store = await StateStore.open(tmp_path / "agent.db")
         try:
             with watchdog.beating(store.beat):
                 for _ in range(3):
@@ -178,7 +178,7 @@ class TestWriter:
     async def test_a_writer_that_hangs_starves(
         self, watchdog: Watchdog, manager: Manager, clock: Clock, tmp_path: Path
     ) -> None:
-        store = await Store.open(tmp_path / "agent.db")
+        store = await StateStore.open(tmp_path / "agent.db")
         disk = threading.Event()
         try:
             batch = Batch()
@@ -205,7 +205,7 @@ class TestWriter:
     async def test_a_closed_store_is_not_stuck(
         self, watchdog: Watchdog, manager: Manager, clock: Clock, tmp_path: Path
     ) -> None:
-        store = await Store.open(tmp_path / "agent.db")
+        store = await StateStore.open(tmp_path / "agent.db")
         await store.close()
         with pytest.raises(StateFailure):
             await store.beat()
@@ -222,7 +222,7 @@ class TestWriter:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        store = await Store.open(tmp_path / "agent.db")
+        store = await StateStore.open(tmp_path / "agent.db")
         try:
             monkeypatch.setattr(store._database, "apply", _no_space)
             with watchdog.beating(store.beat):
@@ -268,11 +268,11 @@ class TestLoop:
     def test_the_status_says_what_is_stuck(
         self, watchdog: Watchdog, manager: Manager, clock: Clock
     ) -> None:
-        promise = Promise("control loop", clock)
+        liveness = Liveness("control loop", clock)
         with (
             watchdog.describing(lambda: "3 tasks running"),
-            watchdog.holding([promise]),
-            promise.within(1, "polling"),
+            watchdog.holding([liveness]),
+            liveness.within(1, "polling"),
         ):
             clock.now += 2
             watchdog.look()

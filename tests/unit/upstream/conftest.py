@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.state import Store
+from agent.state import StateStore
 from tests.support.control_host import Host
 from tests.support.fake_control import FakeControl
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "agent.db")
+async def store(tmp_path: Path) -> AsyncIterator[StateStore]:
+    opened = await StateStore.open(tmp_path / "agent.db")
     yield opened
     await opened.close()
 
@@ -29,5 +29,5 @@ async def control() -> AsyncIterator[FakeControl]:
 
 
 @pytest.fixture
-def host(store: Store, control: FakeControl) -> Host:
+def host(store: StateStore, control: FakeControl) -> Host:
     return Host(store, control)

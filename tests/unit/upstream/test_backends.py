@@ -10,9 +10,9 @@ from agent.aws import ec2_host
 from agent.aws.imds import Imds
 from agent.config import load
 from agent.errors import AwsUnavailable, ConfigError
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from agent.upstream.amazon import identity
-from agent.upstream.backends import open_way
+from agent.upstream.backends import open_backend
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,20 +32,20 @@ def settings(environ: dict[str, str]) -> Settings:
 
 
 async def test_an_endpoint_of_our_own_is_reached_by_the_long_poll() -> None:
-    async with open_way(settings({"ECS_CONTROL_ENDPOINT": "http://control:6820"})) as way:
-        assert not way.is_ecs
-        assert way.endpoint == "http://control:6820"
+    async with open_backend(settings({"ECS_CONTROL_ENDPOINT": "http://control:6820"})) as backend:
+        assert not backend.is_ecs
+        assert backend.endpoint == "http://control:6820"
 
 
 async def test_without_one_amazon_ecs_is_meant() -> None:
-    async with open_way(settings({"AWS_DEFAULT_REGION": "eu-central-1"})) as way:
-        assert way.is_ecs
-        assert way.endpoint == "https://ecs.eu-central-1.amazonaws.com"
+    async with open_backend(settings({"AWS_DEFAULT_REGION": "eu-central-1"})) as backend:
+        assert backend.is_ecs
+        assert backend.endpoint == "https://ecs.eu-central-1.amazonaws.com"
 
 
 async def test_another_back_end_takes_its_place() -> None:
-    async with open_way(settings(EXTERNAL)) as way:
-        assert way.endpoint.rstrip("/") == "http://127.0.0.1:9"
+    async with open_backend(settings(EXTERNAL)) as backend:
+        assert backend.endpoint.rstrip("/") == "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_a_host_that_names_no_control_is_told_of_both_and_asks_nobody(
 ) -> None:
     monkeypatch.setattr(Imds, "_exchange", _asked)
     with pytest.raises(ConfigError) as caught:
-        async with open_way(settings({})):
+        async with open_backend(settings({})):
             pass
     told = str(caught.value)
     for word in ("ECS_CONTROL_ENDPOINT", "ecs-agent standalone", "AWS_DEFAULT_REGION"):
@@ -90,8 +90,8 @@ async def test_no_setting_makes_a_host_elsewhere_ask_metadata(
     environ: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Imds, "_exchange", _asked)
-    async with open_way(settings(environ)) as way:
-        store = await way.open_store(tmp_path / "agent.db")
+    async with open_backend(settings(environ)) as backend:
+        store = await backend.open_store(tmp_path / "agent.db")
         await store.close()
 
 
@@ -107,11 +107,11 @@ async def test_metadata_that_somebody_named_is_asked_on_any_host(
 
     monkeypatch.setattr(Imds, "_exchange", answer)
     environ = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://169.254.169.254"}
-    async with open_way(settings(environ)) as way:
-        assert way.endpoint == "https://ecs.eu-west-1.amazonaws.com"
+    async with open_backend(settings(environ)) as backend:
+        assert backend.endpoint == "https://ecs.eu-west-1.amazonaws.com"
     assert asked
     with pytest.raises(ConfigError, match="no control is set"):
-        async with open_way(settings({**environ, "AWS_EC2_METADATA_DISABLED": "true"})):
+        async with open_backend(settings({**environ, "AWS_EC2_METADATA_DISABLED": "true"})):
             pass
 
 
@@ -125,7 +125,7 @@ async def test_a_host_whose_metadata_is_silent_is_told_what_to_set(
 
     monkeypatch.setattr("agent.aws.cloud.find_region", silent)
     with pytest.raises(AwsUnavailable, match="nobody there; ") as caught:
-        async with open_way(settings({"ECS_BACKEND_HOST": backend})):
+        async with open_backend(settings({"ECS_BACKEND_HOST": backend})):
             pass
     told = str(caught.value)
     assert "AWS_DEFAULT_REGION" in told
@@ -136,23 +136,23 @@ async def test_a_host_whose_metadata_is_silent_is_told_what_to_set(
 
 async def test_a_failure_inside_of_the_way_is_not_taken_for_its_own() -> None:
     with pytest.raises(ConfigError, match=r"^something else$"):
-        async with open_way(settings({"AWS_DEFAULT_REGION": "eu-central-1"})):
+        async with open_backend(settings({"AWS_DEFAULT_REGION": "eu-central-1"})):
             raise ConfigError("something else")
     with pytest.raises(AwsUnavailable):
-        async with open_way(settings(EXTERNAL)):
+        async with open_backend(settings(EXTERNAL)):
             raise AwsUnavailable("away")
 
 
 async def test_state_of_this_host_is_opened_again(tmp_path: Path) -> None:
     path = tmp_path / "agent.db"
     for _ in range(2):
-        async with open_way(settings(EXTERNAL)) as way:
-            store = await way.open_store(path)
+        async with open_backend(settings(EXTERNAL)) as backend:
+            store = await backend.open_store(path)
             batch = Batch()
             batch.put_meta(identity.INSTANCE, "arn:1")
             await store.commit(batch)
             await store.close()
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert await store.get_meta(identity.INSTANCE) == "arn:1"
     await store.close()
     assert [p.name for p in tmp_path.iterdir() if "of-" in p.name] == []
@@ -160,7 +160,7 @@ async def test_state_of_this_host_is_opened_again(tmp_path: Path) -> None:
 
 async def test_state_of_another_machine_is_kept_aside(tmp_path: Path) -> None:
     path = tmp_path / "agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     here = await identity.read_host_identity(None)
     batch = Batch()
     batch.put_meta(identity.INSTANCE, "arn:aws:ecs:x:1:container-instance/c/0123abcd")
@@ -171,11 +171,11 @@ async def test_state_of_another_machine_is_kept_aside(tmp_path: Path) -> None:
     await store.commit(batch)
     await store.close()
 
-    async with open_way(settings(EXTERNAL)) as way:
-        store = await way.open_store(path)
+    async with open_backend(settings(EXTERNAL)) as backend:
+        store = await backend.open_store(path)
         assert await store.get_meta(identity.INSTANCE) is None
         assert await store.get_meta(identity.BOOT) == here.boot_id
         await store.close()
-    aside = await Store.open(tmp_path / "agent.db.of-0123abcd")
+    aside = await StateStore.open(tmp_path / "agent.db.of-0123abcd")
     assert (await aside.get_meta(identity.INSTANCE) or "").endswith("/0123abcd")
     await aside.close()

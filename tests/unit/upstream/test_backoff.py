@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.upstream.backoff import RETRY_AFTER_LIMIT_S, Backoff, Outage
+from agent.upstream.backoff import RETRY_AFTER_LIMIT_S, Backoff, OutageBackoff
 
 
 def test_doubles_up_to_its_limit_and_begins_anew() -> None:
@@ -45,7 +45,7 @@ class Clock:
 def returns(away_s: float, dice: random.Random) -> tuple[float, int]:
     """How long after the other end one agent is back, and how often it tried in vain."""
     clock = Clock()
-    outage = Outage(clock=clock, dice=dice)
+    outage = OutageBackoff(clock=clock, dice=dice)
     began, tries = clock.now_s, 0
     while True:
         clock.now_s += outage.next_s()
@@ -76,13 +76,13 @@ def test_waits_grow_with_the_time_that_the_other_end_was_away(
 
 def test_the_end_of_a_long_connection_is_no_reason_to_hurry() -> None:
     """A poll that was held when control died: all of a fleet lose theirs in one moment."""
-    first = [Outage(clock=Clock()).next_s(took_s=25.0) for _ in range(500)]
+    first = [OutageBackoff(clock=Clock()).next_s(took_s=25.0) for _ in range(500)]
     assert sum(wait_s > 0.5 for wait_s in first) > 150
 
 
 def test_an_outage_that_is_over_begins_anew() -> None:
     clock = Clock()
-    outage = Outage(clock=clock)
+    outage = OutageBackoff(clock=clock)
     for _ in range(1000):
         clock.now_s += outage.next_s()
     assert outage.next_s() > 10.0
@@ -92,7 +92,7 @@ def test_an_outage_that_is_over_begins_anew() -> None:
 
 def test_a_try_that_took_long_has_been_waited_for() -> None:
     """A host that answers nothing at all costs a try its whole deadline: that spaces tries too."""
-    outage = Outage(clock=Clock())
+    outage = OutageBackoff(clock=Clock())
     outage.next_s()
     assert all(outage.next_s(took_s=3.0) <= 0.25 for _ in range(100))
     assert all(0.4 <= outage.next_s(took_s=0.6) <= 1.4 for _ in range(100))
@@ -100,7 +100,7 @@ def test_a_try_that_took_long_has_been_waited_for() -> None:
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
 def test_an_outage_is_waited_out_as_long_as_asked_within_reason(asked_s: float) -> None:
-    wait_s = Outage(clock=Clock()).next_s(asked_s)
+    wait_s = OutageBackoff(clock=Clock()).next_s(asked_s)
     assert 0.0 <= wait_s <= RETRY_AFTER_LIMIT_S * 1.1
     if 1.0 < asked_s <= RETRY_AFTER_LIMIT_S:
         assert wait_s >= asked_s

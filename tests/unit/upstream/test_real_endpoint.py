@@ -18,7 +18,7 @@ from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import StaleGeneration
 from agent.model.resources import HostResources
 from agent.model.wire import HeldTask
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from tests.support.control_endpoint import Endpoint, a_report, control_endpoint, definition
 from tests.support.control_host import Host, until
 from tests.support.fleet import free_port
@@ -75,7 +75,7 @@ def address(tmp_path: Path) -> Address:
 
 
 @pytest.fixture
-def host(store: Store, address: Address) -> LargeHost:
+def host(store: StateStore, address: Address) -> LargeHost:
     return LargeHost(store, cast("FakeControl", address))
 
 
@@ -229,7 +229,7 @@ async def test_a_twin_takes_over(address: Address, host: LargeHost, tmp_path: Pa
         await until(lambda: host.taken)
         shutil.copy(tmp_path / "agent.db", tmp_path / "twin.db")
         shutil.copy(tmp_path / "agent.db-wal", tmp_path / "twin.db-wal")
-        store = await Store.open(tmp_path / "twin.db")
+        store = await StateStore.open(tmp_path / "twin.db")
         twin = LargeHost(store, host.control)
         async with twin.running() as client:
             with pytest.raises(StaleGeneration, match="state directory"):
@@ -263,7 +263,7 @@ async def test_five_hundred_tasks_at_once(address: Address, host: LargeHost) -> 
 class HoldingHost(LargeHost):
     """A host that keeps what it was ordered, and says so when it is asked."""
 
-    def __init__(self, store: Store, control: FakeControl) -> None:
+    def __init__(self, store: StateStore, control: FakeControl) -> None:
         super().__init__(store, control)
         self.payloads: dict[str, msgspec.Raw] = {}
         self.stopped: set[str] = set()
@@ -287,7 +287,7 @@ class HoldingHost(LargeHost):
 
 @pytest.mark.parametrize("how", ["agent stays", "agent restarts", "agent lost the revision"])
 async def test_an_older_copy_of_the_store_stops_nobody(
-    address: Address, store: Store, tmp_path: Path, how: str
+    address: Address, store: StateStore, tmp_path: Path, how: str
 ) -> None:
     host = HoldingHost(store, cast("FakeControl", address))
     async with address.running() as endpoint, host.running() as client:
@@ -334,7 +334,7 @@ async def test_an_older_copy_of_the_store_stops_nobody(
 
 
 async def test_ended_tasks_are_reported_again_to_an_older_copy(
-    address: Address, store: Store, tmp_path: Path
+    address: Address, store: StateStore, tmp_path: Path
 ) -> None:
     host = HoldingHost(store, cast("FakeControl", address))
     async with address.running() as endpoint, host.running():

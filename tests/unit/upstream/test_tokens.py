@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agent.state import Store
+    from agent.state import StateStore
     from tests.support.certificates import Certificates
     from tests.support.control_endpoint import Endpoint
     from tests.support.fake_control import FakeControl
@@ -71,7 +71,7 @@ async def place(tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def host(store: Store, place: Place, tmp_path: Path) -> Host:
+def host(store: StateStore, place: Place, tmp_path: Path) -> Host:
     made = Host(store, cast("FakeControl", place))
     made.token_file = tmp_path / "mine"
     return made

@@ -10,36 +10,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeAlias
 
 from agent.upstream.amazon.acs import messages
-from agent.upstream.amazon.attachments import Expected
+from agent.upstream.amazon.attachments import ExpectedAttachment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.upstream.amazon.acs.message_queue import Order
+    from agent.upstream.amazon.acs.message_queue import AcsMessage
 
-    Expect: TypeAlias = Callable[[Expected], Awaitable[None]]
+    Expect: TypeAlias = Callable[[ExpectedAttachment], Awaitable[None]]
 
 
-class Attaching:
+class AttachHandler:
     """Hands on what is being attached. Everything raises ``Unusable`` and ``StateFailure``."""
 
     def __init__(self, expect: Expect) -> None:
         self._expect = expect
 
-    async def task_interfaces(self, order: Order) -> None:
+    async def task_interfaces(self, order: AcsMessage) -> None:
         """Expect the interfaces of a task."""
         await self._interfaces(order, of_task=True)
 
-    async def instance_interfaces(self, order: Order) -> None:
+    async def instance_interfaces(self, order: AcsMessage) -> None:
         """Expect the interfaces of the host."""
         await self._interfaces(order, of_task=False)
 
-    async def volume(self, order: Order) -> None:
+    async def volume(self, order: AcsMessage) -> None:
         """Expect a volume; one of an older form is only acknowledged."""
         message = messages.volume(order.message)
         if message.volume is not None:
             await self._expect(
-                Expected(
+                ExpectedAttachment(
                     kind="ebs",
                     key=message.volume.volume_id,
                     attachment_arn=message.volume.attachment_arn,
@@ -50,11 +50,11 @@ class Attaching:
             )
         await order.answer(messages.ack(message.origin))
 
-    async def _interfaces(self, order: Order, *, of_task: bool) -> None:
+    async def _interfaces(self, order: AcsMessage, *, of_task: bool) -> None:
         message = messages.interfaces(order.message, of_task=of_task)
         for interface in message.interfaces:
             await self._expect(
-                Expected(
+                ExpectedAttachment(
                     kind="task-eni" if of_task else "instance-eni",
                     key=interface.mac,
                     attachment_arn=interface.attachment_arn,

@@ -8,21 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.upstream.amazon.acs import messages
-from agent.upstream.amazon.acs.fields import Unusable
+from agent.upstream.amazon.acs.fields import UnusableMessage
 
 if TYPE_CHECKING:
-    from agent.upstream.amazon.acs.message_queue import Order
-    from agent.upstream.protocol import KeepCredentials, TaskHost
+    from agent.upstream.amazon.acs.message_queue import AcsMessage
+    from agent.upstream.protocol import CredentialStore, TaskHost
 
 
-class Refreshes:
+class CredentialsHandler:
     """Keeps credentials, and acknowledges those of tasks that are here."""
 
-    def __init__(self, host: TaskHost, keep: KeepCredentials) -> None:
+    def __init__(self, host: TaskHost, keep: CredentialStore) -> None:
         self._host = host
         self._keep = keep
 
-    async def handle(self, order: Order) -> None:
+    async def handle(self, order: AcsMessage) -> None:
         """Keep them; those of an unknown task are kept too, but come again.
 
         Raises:
@@ -32,5 +32,5 @@ class Refreshes:
         message = messages.credentials(order.message)
         self._keep.keep(message.task_arn, message.role_type, message.credentials)
         if not self._host.knows(message.task_arn):
-            raise Unusable(f"the task {message.task_arn} is not known here")
+            raise UnusableMessage(f"the task {message.task_arn} is not known here")
         await order.answer(messages.credentials_ack(message.message_id, message.credentials))

@@ -22,7 +22,7 @@ _text = msgspec.json.Decoder(str)
 _whole = msgspec.json.Decoder(int)
 
 
-class Unusable(ValueError):
+class UnusableMessage(ValueError):
     """A message, or a part of one, that cannot be acted on; the text says why."""
 
 
@@ -35,7 +35,7 @@ def read(raw: msgspec.Raw | bytes, what: str) -> Fields:
     try:
         fields = _object.decode(raw)
     except BAD_JSON as error:
-        raise Unusable(f"{what} cannot be read: {one_line(str(error))}") from None
+        raise UnusableMessage(f"{what} cannot be read: {one_line(str(error))}") from None
     return {name: value for name, value in fields.items() if not _is_null(value)}
 
 
@@ -56,11 +56,11 @@ def text(fields: Fields, name: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def needed(fields: Fields, *names: str) -> tuple[str, ...]:
-    """Return texts that must be there; raises ``Unusable`` with the names of those that are not."""
+    """Return texts that must be there; raises ``UnusableMessage`` with the names of those that are not."""
     values = tuple(text(fields, name) for name in names)
     missing = [name for name, value in zip(names, values, strict=True) if not value]
     if missing:
-        raise Unusable(f"{', '.join(missing)} missing or no text")
+        raise UnusableMessage(f"{', '.join(missing)} missing or no text")
     return values
 
 
@@ -86,7 +86,7 @@ def parts(fields: Fields, name: str) -> list[msgspec.Raw]:
     try:
         found = _list.decode(fields[name])
     except BAD_JSON as error:
-        raise Unusable(f"{name} is no list: {one_line(str(error))}") from None
+        raise UnusableMessage(f"{name} is no list: {one_line(str(error))}") from None
     if len(found) > PARTS_LIMIT:
-        raise Unusable(f"{name} has {len(found)} entries, more than {PARTS_LIMIT}")
+        raise UnusableMessage(f"{name} has {len(found)} entries, more than {PARTS_LIMIT}")
     return found

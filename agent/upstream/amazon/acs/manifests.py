@@ -18,22 +18,22 @@ from agent.model.status import DesiredStatus
 from agent.model.wire import Assignment, Assignments
 from agent.state import Batch
 from agent.upstream.amazon.acs import messages
-from agent.upstream.amazon.acs.fields import Unusable
+from agent.upstream.amazon.acs.fields import UnusableMessage
 from agent.upstream.amazon.registration import MANIFEST_SEQ
 
 if TYPE_CHECKING:
-    from agent.state import Store
-    from agent.upstream.amazon.acs.message_queue import Order
+    from agent.state import StateStore
+    from agent.upstream.amazon.acs.message_queue import AcsMessage
     from agent.upstream.amazon.acs.messages import ManifestMessage
     from agent.upstream.protocol import TakeAssignments, TaskHost
 
 _log = structlog.get_logger()
 
 
-class Manifests:
+class ManifestHandler:
     """What is known of the newest order and the newest manifest. Outlives connections."""
 
-    def __init__(self, store: Store, host: TaskHost, take: TakeAssignments) -> None:
+    def __init__(self, store: StateStore, host: TaskHost, take: TakeAssignments) -> None:
         self.latest = 0
         """The highest number that a payload or an accepted manifest had."""
         self._store = store
@@ -69,7 +69,7 @@ class Manifests:
             self._listed = True
             self._host.listed()
 
-    async def manifest(self, order: Order) -> None:
+    async def manifest(self, order: AcsMessage) -> None:
         """Accept a manifest that is newer, and ask after tasks that it does not list.
 
         Raises:
@@ -79,7 +79,7 @@ class Manifests:
         """
         message = messages.manifest(order.message)
         if message.timeline <= self.latest:
-            raise Unusable(f"its timeline {message.timeline} is not above {self.latest}")
+            raise UnusableMessage(f"its timeline {message.timeline} is not above {self.latest}")
         batch = Batch()
         batch.put_meta(MANIFEST_SEQ, str(message.timeline))
         await self._store.commit(batch)
@@ -93,7 +93,7 @@ class Manifests:
             _log.warning("tasks are not in Amazon's list; asking", count=len(candidates))
             await order.answer(messages.stop_verification(message.origin, candidates))
 
-    async def verified(self, order: Order) -> None:
+    async def verified(self, order: AcsMessage) -> None:
         """Stop the tasks that ECS does not want, if that is what it was asked last.
 
         Raises:
@@ -102,7 +102,7 @@ class Manifests:
         """
         message = messages.stop_verified(order.message)
         if message.message_id != self._asked:
-            raise Unusable("it answers no manifest, or one that was answered before")
+            raise UnusableMessage("it answers no manifest, or one that was answered before")
         self._asked = ""
         stops = [
             Assignment(task_arn=arn, desired_status=DesiredStatus.STOPPED)

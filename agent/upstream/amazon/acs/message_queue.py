@@ -13,8 +13,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.model.liveness import Promise
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.model.liveness import Liveness
+from agent.upstream.amazon.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ ORDER_LIMIT: Final = 1000
 BYTE_LIMIT: Final = 32 * 1024 * 1024
 
 
-class Order(NamedTuple):
+class AcsMessage(NamedTuple):
     """One message that asks for something, and the way back for its answer."""
 
     type: str
@@ -40,12 +40,12 @@ class Order(NamedTuple):
     """Sends a text frame on that connection; raises ``SocketClosed``."""
 
 
-class Lane:
+class MessageQueue:
     """A bounded queue with one worker. Belongs to one event loop."""
 
     def __init__(
         self,
-        carry_out: Callable[[Order], Awaitable[None]],
+        carry_out: Callable[[AcsMessage], Awaitable[None]],
         *,
         work_limit_s: float,
         orders: int = ORDER_LIMIT,
@@ -59,18 +59,18 @@ class Lane:
             orders: how many may wait.
             size: bytes of their messages that may wait together.
         """
-        self.promise = Promise("orders of Amazon ECS")
+        self.liveness = Liveness("orders of Amazon ECS")
         self._carry_out = carry_out
         self._work_limit_s = work_limit_s
         self._orders = orders
         self._size = size
-        self._waiting: deque[Order] = deque()
+        self._waiting: deque[AcsMessage] = deque()
         self._bytes = 0
         self._overflowed = False
         self._news = asyncio.Event()
-        self._dropped = Seldom("orders dropped: too many wait; they will be given again")
+        self._dropped = LogThrottle("orders dropped: too many wait; they will be given again")
 
-    def put(self, order: Order) -> bool:
+    def put(self, order: AcsMessage) -> bool:
         """Queue an order; False when it was dropped. Never waits."""
         size = memoryview(order.message).nbytes
         full = len(self._waiting) >= self._orders or self._bytes + size > self._size
@@ -92,15 +92,15 @@ class Lane:
                     await self._next()
                 self._overflowed = False
                 self._news.clear()
-                with self.promise.resting("no orders"):
+                with self.liveness.resting("no orders"):
                     await self._news.wait()
         finally:
-            self.promise.rest()
+            self.liveness.rest()
 
     async def _next(self) -> None:
         order = self._waiting[0]
         try:
-            with self.promise.within(self._work_limit_s, f"carrying out a {order.type}"):
+            with self.liveness.within(self._work_limit_s, f"carrying out a {order.type}"):
                 await self._carry_out(order)
         finally:
             self._waiting.popleft()

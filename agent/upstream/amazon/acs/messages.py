@@ -1,7 +1,7 @@
 """What the messages of ACS say, and how they are answered. Pure.
 
 Each message is read tolerantly: what is not needed to act on it may be missing or of any type. What
-is needed and is not there makes it ``Unusable``; nothing else is raised, whatever a server sends.
+is needed and is not there makes it ``UnusableMessage``; nothing else is raised, whatever a server sends.
 Answers echo what the message carried, not what this host believes of itself.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/model`` and ``ecs-agent/acs/session``.
@@ -17,7 +17,7 @@ from msgspec import Struct
 from agent.model.payload import Credentials
 from agent.upstream.amazon.acs import fields as f
 from agent.upstream.amazon.acs import validity
-from agent.upstream.amazon.acs.fields import Fields, Unusable
+from agent.upstream.amazon.acs.fields import Fields, UnusableMessage
 from agent.upstream.amazon.acs.validity import Interface, Volume
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def heartbeat(raw: msgspec.Raw) -> str:
 
 
 def payload(raw: msgspec.Raw) -> PayloadMessage:
-    """Read a ``PayloadMessage``; raises ``Unusable``."""
+    """Read a ``PayloadMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, PAYLOAD)
     return PayloadMessage(
         origin=origin(fields), seq_num=f.whole(fields, "seqNum"), tasks=f.parts(fields, "tasks")
@@ -139,16 +139,16 @@ def payload(raw: msgspec.Raw) -> PayloadMessage:
 
 
 def credentials(raw: msgspec.Raw) -> CredentialsMessage:
-    """Read an ``IAMRoleCredentialsMessage``; raises ``Unusable``."""
+    """Read an ``IAMRoleCredentialsMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, CREDENTIALS)
     message_id, task_arn, role_type = f.needed(fields, "messageId", "taskArn", "roleType")
     if role_type not in ROLE_TYPES:
-        raise Unusable(
+        raise UnusableMessage(
             f"roleType {role_type[:100]!r} is not one of {', '.join(sorted(ROLE_TYPES))}"
         )
     found = role(fields, "roleCredentials")
     if found is None:
-        raise Unusable("roleCredentials missing or without credentialsId")
+        raise UnusableMessage("roleCredentials missing or without credentialsId")
     return CredentialsMessage(
         message_id=message_id, task_arn=task_arn, role_type=role_type, credentials=found
     )
@@ -160,7 +160,7 @@ def role(fields: Fields, name: str) -> Credentials | None:
         return None
     try:
         told = f.read(fields[name], name)
-    except Unusable:
+    except UnusableMessage:
         return None
     credentials_id = f.text(told, "credentialsId")
     if not credentials_id:
@@ -176,11 +176,11 @@ def role(fields: Fields, name: str) -> Credentials | None:
 
 
 def manifest(raw: msgspec.Raw) -> ManifestMessage:
-    """Read a ``TaskManifestMessage``; raises ``Unusable``."""
+    """Read a ``TaskManifestMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, MANIFEST)
     timeline = f.whole(fields, "timeline")
     if timeline is None:
-        raise Unusable("timeline missing or no number")
+        raise UnusableMessage("timeline missing or no number")
     running: set[str] = set()
     others: set[str] = set()
     nameless = 0
@@ -202,7 +202,7 @@ def manifest(raw: msgspec.Raw) -> ManifestMessage:
 
 
 def stop_verified(raw: msgspec.Raw) -> StopVerified:
-    """Read a ``TaskStopVerificationAck``; raises ``Unusable``."""
+    """Read a ``TaskStopVerificationAck``; raises ``UnusableMessage``."""
     fields = f.read(raw, STOP_VERIFIED)
     (message_id,) = f.needed(fields, "messageId")
     arns = [_listed(part)[0] for part in f.parts(fields, "stopTasks")]
@@ -210,34 +210,34 @@ def stop_verified(raw: msgspec.Raw) -> StopVerified:
 
 
 def interfaces(raw: msgspec.Raw, *, of_task: bool) -> InterfacesMessage:
-    """Read one of the two attach messages; raises ``Unusable``, also for a single bad interface."""
+    """Read one of the two attach messages; raises ``UnusableMessage``, also for a single bad interface."""
     fields = f.read(raw, "message")
     came_from = origin(fields)
     task_arn = f.needed(fields, "taskArn")[0] if of_task else ""
     wait_ms = f.whole(fields, "waitTimeoutMs") or 0
     if wait_ms <= 0:
-        raise Unusable("waitTimeoutMs missing or not above 0")
+        raise UnusableMessage("waitTimeoutMs missing or not above 0")
     found = [
         validity.interface(f.read(part, "interface"))
         for part in f.parts(fields, "elasticNetworkInterfaces")
     ]
     if not found:
-        raise Unusable("elasticNetworkInterfaces missing or empty")
+        raise UnusableMessage("elasticNetworkInterfaces missing or empty")
     if not all(each.attachment_arn for each in found):
-        raise Unusable("attachmentArn of an interface missing or no text")
+        raise UnusableMessage("attachmentArn of an interface missing or no text")
     return InterfacesMessage(
         origin=came_from, task_arn=task_arn, wait_s=wait_ms / 1000.0, interfaces=found
     )
 
 
 def volume(raw: msgspec.Raw) -> VolumeMessage:
-    """Read a ``ConfirmAttachmentMessage``; raises ``Unusable``."""
+    """Read a ``ConfirmAttachmentMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, CONFIRM_ATTACHMENT)
     came_from = origin(fields)
     validity.arn("clusterArn", came_from.cluster)
     validity.arn("containerInstanceArn", came_from.instance)
     if "attachment" not in fields:
-        raise Unusable("attachment missing")
+        raise UnusableMessage("attachment missing")
     wait_ms = f.whole(fields, "waitTimeoutMs") or 0
     return VolumeMessage(
         origin=came_from,
@@ -248,7 +248,7 @@ def volume(raw: msgspec.Raw) -> VolumeMessage:
 
 
 def update(raw: msgspec.Raw) -> Origin:
-    """Read one of the two messages about agent updates; raises ``Unusable``."""
+    """Read one of the two messages about agent updates; raises ``UnusableMessage``."""
     fields = f.read(raw, "message")
     (message_id,) = f.needed(fields, "messageId")
     return Origin(
@@ -262,12 +262,12 @@ def told(raw: msgspec.Raw) -> str:
     """Return the text of a message that is only told of; never raises."""
     try:
         return f.text(f.read(raw, "message"), "message")
-    except Unusable:
+    except UnusableMessage:
         return ""
 
 
 def origin(fields: Fields) -> Origin:
-    """Return what the answer to a message repeats; raises ``Unusable``."""
+    """Return what the answer to a message repeats; raises ``UnusableMessage``."""
     message_id, cluster, instance = f.needed(
         fields, "messageId", "clusterArn", "containerInstanceArn"
     )
@@ -278,7 +278,7 @@ def _listed(part: msgspec.Raw) -> tuple[str, str]:
     """Return ARN and desired status of a ``TaskIdentifier``, empty where they cannot be read."""
     try:
         fields = f.read(part, "task")
-    except Unusable:
+    except UnusableMessage:
         return "", ""
     return f.text(fields, "taskArn"), f.text(fields, "desiredStatus")
 

@@ -14,29 +14,33 @@ from agent.errors import StateFailure
 from agent.model.status import DesiredStatus
 from agent.model.wire import Assignments
 from agent.upstream.amazon.acs import messages, tasks
-from agent.upstream.amazon.acs.fields import Unusable
+from agent.upstream.amazon.acs.fields import UnusableMessage
 
 if TYPE_CHECKING:
     from agent.model.wire import Assignment
-    from agent.upstream.amazon.acs.manifests import Manifests
-    from agent.upstream.amazon.acs.message_queue import Order
+    from agent.upstream.amazon.acs.manifests import ManifestHandler
+    from agent.upstream.amazon.acs.message_queue import AcsMessage
     from agent.upstream.amazon.acs.messages import PayloadMessage
     from agent.upstream.amazon.acs.tasks import TaskOrder
-    from agent.upstream.protocol import KeepCredentials, TakeAssignments, TaskHost
+    from agent.upstream.protocol import CredentialStore, TakeAssignments, TaskHost
 
 
-class Payloads:
+class PayloadHandler:
     """Takes payloads one after the other."""
 
     def __init__(
-        self, take: TakeAssignments, host: TaskHost, keep: KeepCredentials, manifests: Manifests
+        self,
+        take: TakeAssignments,
+        host: TaskHost,
+        keep: CredentialStore,
+        manifests: ManifestHandler,
     ) -> None:
         self._take = take
         self._host = host
         self._keep = keep
         self._manifests = manifests
 
-    async def handle(self, order: Order) -> None:
+    async def handle(self, order: AcsMessage) -> None:
         """Hand on every task that names itself; acknowledge if all of them did.
 
         Raises:
@@ -54,7 +58,7 @@ class Payloads:
             self._manifests.reached(message.seq_num)
         self._manifests.settle()
         if nameless:
-            raise Unusable(f"{len(nameless)} of {len(message.tasks)} tasks: {nameless[0]}")
+            raise UnusableMessage(f"{len(nameless)} of {len(message.tasks)} tasks: {nameless[0]}")
         await order.answer(messages.ack(message.origin))
         for task in read:
             for _, credentials in task.credentials:
@@ -101,6 +105,6 @@ def _read(message: PayloadMessage) -> tuple[list[TaskOrder], list[str]]:
     for raw in message.tasks:
         try:
             read.append(tasks.read(raw))
-        except Unusable as error:
+        except UnusableMessage as error:
             nameless.append(str(error))
     return read, nameless

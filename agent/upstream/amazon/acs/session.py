@@ -10,7 +10,7 @@
 
 Touches the network, and through what it is given the store and the tasks. No trouble with control
 ends ``run`` or touches a running task. Whatever the server sends, memory, log and pace stay bounded:
-frames by the socket, orders by the lane, lines by ``Seldom`` and ``Link``.
+frames by the socket, orders by the lane, lines by ``LogThrottle`` and ``ConnectionStatus``.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session`` (timers, order, what is answered).
 """
@@ -31,32 +31,32 @@ from yarl import URL
 
 from agent.aws.signing import wire_url
 from agent.errors import AgentError, AwsUnavailable, ControlUnavailable, StateFailure
-from agent.model.liveness import WORK_S, Promise
+from agent.model.liveness import WORK_S, Liveness
 from agent.upstream.amazon import refusals
 from agent.upstream.amazon.acs import message_queue as lanes
 from agent.upstream.amazon.acs import messages, updates
-from agent.upstream.amazon.acs.attachments import Attaching
-from agent.upstream.amazon.acs.credentials import Refreshes
-from agent.upstream.amazon.acs.fields import Unusable
-from agent.upstream.amazon.acs.manifests import Manifests
-from agent.upstream.amazon.acs.message_queue import Lane, Order
-from agent.upstream.amazon.acs.payloads import Payloads
-from agent.upstream.amazon.calls import Growing
+from agent.upstream.amazon.acs.attachments import AttachHandler
+from agent.upstream.amazon.acs.credentials import CredentialsHandler
+from agent.upstream.amazon.acs.fields import UnusableMessage
+from agent.upstream.amazon.acs.manifests import ManifestHandler
+from agent.upstream.amazon.acs.message_queue import AcsMessage, MessageQueue
+from agent.upstream.amazon.acs.payloads import PayloadHandler
+from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.frames import one_line
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.upstream.amazon.log_throttle import LogThrottle
 from agent.upstream.amazon.websocket import SocketClosed
-from agent.upstream.backoff import Outage
+from agent.upstream.backoff import OutageBackoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.state import Store
+    from agent.state import StateStore
     from agent.upstream.amazon.acs.attachments import Expect
     from agent.upstream.amazon.frames import Frame
     from agent.upstream.amazon.registration import Instance
     from agent.upstream.amazon.websocket import Dialer, Socket
-    from agent.upstream.connection import Link
-    from agent.upstream.protocol import KeepCredentials, TakeAssignments, TaskHost
+    from agent.upstream.connection import ConnectionStatus
+    from agent.upstream.protocol import CredentialStore, TakeAssignments, TaskHost
 
 _log = structlog.get_logger()
 
@@ -107,13 +107,13 @@ class AcsParts:
     """Waits for the registration, then returns who this host is."""
     endpoint: Callable[[str], Awaitable[str]]
     """Returns the URL below which orders are served to an instance (``PollEndpoints.acs``)."""
-    link: Link
+    link: ConnectionStatus
     take: TakeAssignments
     host: TaskHost
-    keep: KeepCredentials
+    keep: CredentialStore
     expect: Expect
     """Awaits an attachment; durable when it returns."""
-    store: Store
+    store: StateStore
     on_inactive: Callable[[], None] = _nothing
     """Called when ECS says that this instance was deregistered; must not block."""
     on_heartbeat: Callable[[], None] = _nothing
@@ -125,10 +125,10 @@ class AcsParts:
 class _Rhythm(Struct, kw_only=True):
     """How long to stay away, by what happened before."""
 
-    errors: Growing
-    outage: Outage
+    errors: SteppedBackoff
+    outage: OutageBackoff
     """Instead of ``errors``, where our own control endpoint is at the other end."""
-    hasty: Growing
+    hasty: SteppedBackoff
     hasty_ends: int = 0
     """Connections in a row that ended in the ordinary way, but too soon."""
     began: float = 0.0
@@ -144,7 +144,7 @@ class AcsSession:
     """One host's channel for orders. Made on the event loop it runs on."""
 
     def __init__(self, settings: AcsSettings, parts: AcsParts) -> None:
-        self.promise = Promise("ACS session")
+        self.liveness = Liveness("ACS session")
         self.trouble = ""
         """Why the last order could not be taken; empty when it was."""
         self._settings = settings
@@ -153,25 +153,25 @@ class AcsSession:
         self._is_ours = False
         """Our own control endpoint is at the other end."""
         self._rhythm = _Rhythm(
-            errors=Growing(
+            errors=SteppedBackoff(
                 settings.backoff_first_s, settings.backoff_limit_s, jitter=0.2, factor=1.5
             ),
-            outage=Outage(),
-            hasty=Growing(settings.hasty_first_s, settings.hasty_limit_s),
+            outage=OutageBackoff(),
+            hasty=SteppedBackoff(settings.hasty_first_s, settings.hasty_limit_s),
         )
-        self._lane = Lane(
+        self._lane = MessageQueue(
             self._carry_out,
             work_limit_s=TAKE_LIMIT_S + parts.dialer.limits.write_s,
             orders=settings.waiting_orders,
             size=settings.waiting_bytes,
         )
-        self.promises: tuple[Promise, ...] = (self.promise, self._lane.promise)
-        self._manifests = Manifests(parts.store, parts.host, parts.take)
-        attaching = Attaching(parts.expect)
-        payloads = Payloads(parts.take, parts.host, parts.keep, self._manifests)
-        self._handlers: dict[str, Callable[[Order], Awaitable[None]]] = {
+        self.promises: tuple[Liveness, ...] = (self.liveness, self._lane.liveness)
+        self._manifests = ManifestHandler(parts.store, parts.host, parts.take)
+        attaching = AttachHandler(parts.expect)
+        payloads = PayloadHandler(parts.take, parts.host, parts.keep, self._manifests)
+        self._handlers: dict[str, Callable[[AcsMessage], Awaitable[None]]] = {
             messages.PAYLOAD: payloads.handle,
-            messages.CREDENTIALS: Refreshes(parts.host, parts.keep).handle,
+            messages.CREDENTIALS: CredentialsHandler(parts.host, parts.keep).handle,
             messages.TASK_INTERFACES: attaching.task_interfaces,
             messages.INSTANCE_INTERFACES: attaching.instance_interfaces,
             messages.CONFIRM_ATTACHMENT: attaching.volume,
@@ -180,10 +180,10 @@ class AcsSession:
             messages.STAGE_UPDATE: updates.refuse,
             messages.PERFORM_UPDATE: updates.refuse,
         }
-        self._unusable = Seldom("orders that cannot be acted on")
-        self._untaken = Seldom("orders could not be taken; they will be given again")
-        self._told = Seldom("Amazon ECS says")
-        self._broken = Seldom("the connection to Amazon ECS failed in an unknown way")
+        self._unusable = LogThrottle("orders that cannot be acted on")
+        self._untaken = LogThrottle("orders could not be taken; they will be given again")
+        self._told = LogThrottle("Amazon ECS says")
+        self._broken = LogThrottle("the connection to Amazon ECS failed in an unknown way")
 
     async def run(self) -> None:
         """Connect, take orders, connect again; until cancelled."""
@@ -194,17 +194,17 @@ class AcsSession:
                     wait_s = await self._connection()
                     if wait_s and not self._parts.link.connected:
                         self._parts.link.try_in(wait_s)
-                    with self.promise.within(wait_s + WORK_S, "waiting before the next try"):
+                    with self.liveness.within(wait_s + WORK_S, "waiting before the next try"):
                         await asyncio.sleep(wait_s)
         finally:
-            self.promise.rest()
+            self.liveness.rest()
 
     # --- connections --------------------------------------------------------------------------
 
     async def _connection(self) -> float:
         """Have one connection from begin to end; return for how long to stay away, in seconds."""
         try:
-            with self.promise.resting("waiting for a registration"):
+            with self.liveness.resting("waiting for a registration"):
                 instance = await self._parts.instance()
             self._is_ours = instance.control_is_ours
             await self._converse(instance)
@@ -257,10 +257,10 @@ class AcsSession:
     async def _converse(self, instance: Instance) -> None:
         """Connect and read until the connection ends, which is always by an error."""
         settings = self._settings
-        with self.promise.within(DIAL_LIMIT_S + WORK_S, "connecting"):
+        with self.liveness.within(DIAL_LIMIT_S + WORK_S, "connecting"):
             await self._manifests.begin()
         async with contextlib.AsyncExitStack() as stack:
-            with self.promise.within(DIAL_LIMIT_S + WORK_S, "connecting"):
+            with self.liveness.within(DIAL_LIMIT_S + WORK_S, "connecting"):
                 socket = await self._dial(instance, stack)
             self._send_credentials = False
             self._parts.link.up()
@@ -310,7 +310,7 @@ class AcsSession:
                     jitter_s = random.uniform(0.0, settings.silence_jitter_s)  # noqa: S311
                     silence_s = settings.silence_s + jitter_s
                     silence.reschedule(loop.time() + silence_s)
-                    self.promise.promise(silence_s + WORK_S, "waiting for orders")
+                    self.liveness.liveness(silence_s + WORK_S, "waiting for orders")
                     frame = await self._understood(socket)
                     await self._dispatch(frame, socket, instance)
         except TimeoutError:
@@ -332,22 +332,22 @@ class AcsSession:
             self._told.tell(type=frame.type, text=one_line(messages.told(frame.message)))
         else:
             at = self._parts.clock()
-            self._lane.put(Order(frame.type, frame.message, at, instance, socket.send))
+            self._lane.put(AcsMessage(frame.type, frame.message, at, instance, socket.send))
 
     async def _heartbeat(self, frame: Frame, socket: Socket) -> None:
         self._parts.on_heartbeat()
         try:
             message_id = messages.heartbeat(frame.message)
-        except Unusable as error:
+        except UnusableMessage as error:
             self._unusable.tell(type=frame.type, why=str(error))
             return
         await socket.send(messages.heartbeat_ack(message_id))
 
-    async def _carry_out(self, order: Order) -> None:
+    async def _carry_out(self, order: AcsMessage) -> None:
         """Do what one order asks; never raises. What is not answered is given again."""
         try:
             await self._handlers[order.type](order)
-        except Unusable as error:
+        except UnusableMessage as error:
             self._unusable.tell(type=order.type, why=str(error))
         except SocketClosed:
             # The order was carried out; it comes again on the next connection and changes nothing.

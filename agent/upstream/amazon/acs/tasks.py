@@ -19,7 +19,7 @@ from agent.model.status import DesiredStatus
 from agent.model.wire import Assignment
 from agent.upstream.amazon.acs import fields as f
 from agent.upstream.amazon.acs import messages, validity
-from agent.upstream.amazon.acs.fields import Unusable
+from agent.upstream.amazon.acs.fields import UnusableMessage
 from agent.upstream.amazon.frames import BAD_JSON, one_line
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def read(raw: msgspec.Raw) -> TaskOrder:
     fields = f.read(raw, "task")
     arn = f.text(fields, "arn")
     if not arn or not arn.isprintable():
-        raise Unusable("arn missing or no text")
+        raise UnusableMessage("arn missing or no text")
     credentials = tuple(
         (role_type, found)
         for name, role_type in _ROLES
@@ -100,7 +100,7 @@ def read(raw: msgspec.Raw) -> TaskOrder:
         if b'"overrides"' in bytes(raw):
             _check_overrides(fields)
         payload = _normal(raw, fields)
-    except Unusable as error:
+    except UnusableMessage as error:
         return TaskOrder(arn=arn, unreadable=str(error))
     return TaskOrder(arn=arn, payload=payload, credentials=credentials)
 
@@ -109,7 +109,7 @@ def _desired(fields: Fields) -> DesiredStatus:
     word = f.text(fields, "desiredStatus")
     if word not in _DESIRED or (not word and "desiredStatus" in fields):
         shown = one_line(bytes(fields["desiredStatus"]).decode("utf-8", "replace"))
-        raise Unusable(f"desiredStatus {shown[:100]} is not known")
+        raise UnusableMessage(f"desiredStatus {shown[:100]} is not known")
     return _DESIRED[word]
 
 
@@ -125,7 +125,9 @@ def _check_overrides(fields: Fields) -> None:
             overrides = f.read(told or container["overrides"], f"overrides of container {name}")
             unknown = sorted(overrides.keys() - {"command"})
             if unknown:
-                raise Unusable(f"overrides of container {name}: unknown field {unknown[0][:100]!r}")
+                raise UnusableMessage(
+                    f"overrides of container {name}: unknown field {unknown[0][:100]!r}"
+                )
 
 
 def _normal(raw: msgspec.Raw, fields: Fields) -> msgspec.Raw:
@@ -139,7 +141,7 @@ def _normal(raw: msgspec.Raw, fields: Fields) -> msgspec.Raw:
         task["desiredStatus"] = DesiredStatus.RUNNING
         return msgspec.Raw(_encode(task))
     except (*BAD_JSON, UnicodeEncodeError) as error:
-        raise Unusable(one_line(str(error))) from None
+        raise UnusableMessage(one_line(str(error))) from None
 
 
 def _without_nulls(value: Any) -> Any:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 from agent.upstream.amazon.acs import messages
 
 if TYPE_CHECKING:
-    from agent.upstream.amazon.acs.message_queue import Order
+    from agent.upstream.amazon.acs.message_queue import AcsMessage
 
 DISABLED: Final = "Updates are disabled"
 
 
-async def refuse(order: Order) -> None:
+async def refuse(order: AcsMessage) -> None:
     """Refuse to download an update or to put it into place; raises ``Unusable``, ``SocketClosed``."""
     await order.answer(messages.nack(messages.update(order.message), DISABLED))

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from agent.upstream.amazon.acs import fields as f
-from agent.upstream.amazon.acs.fields import Fields, Unusable
+from agent.upstream.amazon.acs.fields import Fields, UnusableMessage
 
 EBS: Final = "amazonebs"
 
@@ -58,10 +58,10 @@ def interface(fields: Fields) -> Interface:
     address = _addressed(fields)
     mac = f.text(fields, "macAddress").lower()
     if not mac:
-        raise Unusable(_bad("empty eni mac address in the message"))
+        raise UnusableMessage(_bad("empty eni mac address in the message"))
     interface_id = f.text(fields, "ec2Id")
     if not interface_id:
-        raise Unusable(_bad("empty eni id in the message"))
+        raise UnusableMessage(_bad("empty eni id in the message"))
     _check_protocol(fields)
     details = {
         "networkInterfaceId": interface_id,
@@ -88,22 +88,22 @@ def volume(fields: Fields) -> Volume | None:
     if f.text(fields, "attachmentType") != EBS:
         kind = properties.get("resourceType", "")
         if kind not in _LEGACY:
-            raise Unusable(f"resourceType {kind[:100]!r} is not known")
+            raise UnusableMessage(f"resourceType {kind[:100]!r} is not known")
         _check_present(properties, _LEGACY[kind])
         return None
     _check_present(properties, _NEEDED)
     file_system = properties.get("fileSystem", "")
     if file_system and file_system not in _FILE_SYSTEMS:
-        raise Unusable(f"fileSystem {file_system[:100]!r} is not known")
+        raise UnusableMessage(f"fileSystem {file_system[:100]!r} is not known")
     return Volume(
         volume_id=properties["volumeId"], attachment_arn=attachment_arn, details=properties
     )
 
 
 def arn(name: str, value: str) -> None:
-    """Check that a text is made like an ARN; raises ``Unusable``."""
+    """Check that a text is made like an ARN; raises ``UnusableMessage``."""
     if not value.startswith("arn:") or value.count(":") < 5:
-        raise Unusable(f"{name} {value[:100]!r} is no ARN")
+        raise UnusableMessage(f"{name} {value[:100]!r} is no ARN")
 
 
 def _addressed(fields: Fields) -> str:
@@ -113,7 +113,7 @@ def _addressed(fields: Fields) -> str:
         _check_gateway(fields, "subnetGatewayIpv6Address", "ipv6")
         return ""
     if not addresses:
-        raise Unusable(_bad("no ipv4 addresses in the message"))
+        raise UnusableMessage(_bad("no ipv4 addresses in the message"))
     _check_gateway(fields, "subnetGatewayIpv4Address", "ipv4")
     read = [f.read(address, "ipv4Addresses") for address in addresses]
     primary = next((one for one in read if bytes(one.get("primary", b"")) == b"true"), read[0])
@@ -123,23 +123,23 @@ def _addressed(fields: Fields) -> str:
 def _check_gateway(fields: Fields, name: str, version: str) -> None:
     gateway = f.text(fields, name)
     if not gateway:
-        raise Unusable(_bad(f"no subnet gateway {version} address in the message"))
+        raise UnusableMessage(_bad(f"no subnet gateway {version} address in the message"))
     address, slash, prefix = gateway.partition("/")
     if not (address and slash and prefix) or "/" in prefix:
-        raise Unusable(_bad(f"invalid subnet gateway {version} address {gateway[:100]}"))
+        raise UnusableMessage(_bad(f"invalid subnet gateway {version} address {gateway[:100]}"))
 
 
 def _check_protocol(fields: Fields) -> None:
     protocol = f.text(fields, "interfaceAssociationProtocol")
     if protocol not in {"", "default", "vlan"}:
-        raise Unusable(f"invalid interface association protocol: {protocol[:100]}")
+        raise UnusableMessage(f"invalid interface association protocol: {protocol[:100]}")
     if protocol != "vlan":
         return
     told: Fields = {}
     if "interfaceVlanProperties" in fields:
         told = f.read(fields["interfaceVlanProperties"], "interfaceVlanProperties")
     if not f.text(told, "vlanId") or not f.text(told, "trunkInterfaceMacAddress"):
-        raise Unusable("vlan interface properties missing")
+        raise UnusableMessage("vlan interface properties missing")
 
 
 def _properties(fields: Fields) -> dict[str, str]:
@@ -153,7 +153,7 @@ def _properties(fields: Fields) -> dict[str, str]:
 def _check_present(properties: dict[str, str], names: tuple[str, ...]) -> None:
     missing = [name for name in names if name not in properties]
     if missing:
-        raise Unusable(f"{', '.join(missing)} missing from the properties")
+        raise UnusableMessage(f"{', '.join(missing)} missing from the properties")
 
 
 def _bad(what: str) -> str:

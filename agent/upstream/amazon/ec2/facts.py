@@ -15,7 +15,7 @@ from agent.errors import AwsUnavailable
 from agent.upstream.amazon.calls import asked
 
 if TYPE_CHECKING:
-    from agent.upstream.amazon.calls import Metadata
+    from agent.upstream.amazon.calls import InstanceMetadata
 
 _log = structlog.get_logger()
 
@@ -49,7 +49,9 @@ class Ec2Facts(Struct, frozen=True, kw_only=True):
     local_ipv4: str = ""
 
 
-async def identity_proof(imds: Metadata | None, limit_s: float = PROOF_LIMIT_S) -> IdentityProof:
+async def identity_proof(
+    imds: InstanceMetadata | None, limit_s: float = PROOF_LIMIT_S
+) -> IdentityProof:
     """Return what proves to Amazon ECS which EC2 instance this is; empty where there is no proof.
 
     Each half is asked for again for ``limit_s``. The document is sent as it came, since the
@@ -63,7 +65,7 @@ async def identity_proof(imds: Metadata | None, limit_s: float = PROOF_LIMIT_S) 
     return IdentityProof(document=document, signature=signature) if signature else IdentityProof()
 
 
-async def read_facts(imds: Metadata | None, limit_s: float = FACTS_LIMIT_S) -> Ec2Facts:
+async def read_facts(imds: InstanceMetadata | None, limit_s: float = FACTS_LIMIT_S) -> Ec2Facts:
     """Return the facts about this instance; what cannot be read within ``limit_s`` is empty."""
     metadata = asked(imds)
     if metadata is None:
@@ -90,7 +92,7 @@ async def read_facts(imds: Metadata | None, limit_s: float = FACTS_LIMIT_S) -> E
     )
 
 
-async def _half(imds: Metadata, path: str, limit_s: float) -> str:
+async def _half(imds: InstanceMetadata, path: str, limit_s: float) -> str:
     try:
         return await imds.insist(path, limit_s=limit_s) or ""
     except AwsUnavailable as error:
@@ -98,7 +100,7 @@ async def _half(imds: Metadata, path: str, limit_s: float) -> str:
         return ""
 
 
-async def _word(imds: Metadata, path: str) -> str:
+async def _word(imds: InstanceMetadata, path: str) -> str:
     """Return a short value on one line; empty where there is none, or something else."""
     if not path:
         return ""

@@ -14,14 +14,14 @@ import msgspec
 import structlog
 
 from agent.errors import AwsFailure, AwsUnavailable
-from agent.model.liveness import WORK_S, Promise
-from agent.upstream.amazon.calls import Growing, asked
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.model.liveness import WORK_S, Liveness
+from agent.upstream.amazon.calls import SteppedBackoff, asked
+from agent.upstream.amazon.log_throttle import LogThrottle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.upstream.amazon.calls import Api, Metadata
+    from agent.upstream.amazon.calls import Api, InstanceMetadata
     from agent.upstream.amazon.registration import Instance
 
 _log = structlog.get_logger()
@@ -44,7 +44,7 @@ class SpotNotices:
 
     def __init__(
         self,
-        imds: Metadata | None,
+        imds: InstanceMetadata | None,
         api: Api,
         instance: Callable[[], Awaitable[Instance]],
         on_draining: Callable[[str], None] = lambda text: None,
@@ -62,16 +62,16 @@ class SpotNotices:
             interval_s: time between two questions.
             retry_s: time between the first two tries to drain.
         """
-        self.promise = Promise("spot notices")
+        self.liveness = Liveness("spot notices")
         self._imds = asked(imds)
         self._api = api
         self._instance = instance
         self._on_draining = on_draining
         self._interval_s = interval_s
         self._retry_s = retry_s
-        self._unheard = Seldom("instance metadata does not tell about spot notices")
-        self._odd = Seldom("spot notice not understood")
-        self._undrained = Seldom("spot notice: this instance cannot be set to DRAINING yet")
+        self._unheard = LogThrottle("instance metadata does not tell about spot notices")
+        self._odd = LogThrottle("spot notice not understood")
+        self._undrained = LogThrottle("spot notice: this instance cannot be set to DRAINING yet")
 
     async def run(self) -> None:
         """Return when the instance is DRAINING because of a notice, or at once without metadata."""
@@ -83,12 +83,12 @@ class SpotNotices:
             await self._drain()
             self._on_draining(notice)
         finally:
-            self.promise.rest()
+            self.liveness.rest()
 
-    async def _notice(self, imds: Metadata) -> str:
+    async def _notice(self, imds: InstanceMetadata) -> str:
         while True:
             try:
-                with self.promise.within(WORK_S, "asking for a spot notice"):
+                with self.liveness.within(WORK_S, "asking for a spot notice"):
                     text = await imds.text(PATH)
             except AwsUnavailable as error:
                 self._unheard.tell(error=str(error))
@@ -98,16 +98,16 @@ class SpotNotices:
                     return notice
                 if text:
                     self._odd.tell(notice=text[:_TEXT_LIMIT])
-            with self.promise.within(self._interval_s + WORK_S, "waiting for a spot notice"):
+            with self.liveness.within(self._interval_s + WORK_S, "waiting for a spot notice"):
                 await asyncio.sleep(self._interval_s)
 
     async def _drain(self) -> None:
-        pauses = Growing(self._retry_s, _RETRY_LIMIT_S, factor=1.5)
+        pauses = SteppedBackoff(self._retry_s, _RETRY_LIMIT_S, factor=1.5)
         while True:
-            with self.promise.resting("waiting for a registration"):
+            with self.liveness.resting("waiting for a registration"):
                 instance = await self._instance()
             try:
-                with self.promise.within(_CALL_LIMIT_S + WORK_S, "draining for a spot notice"):
+                with self.liveness.within(_CALL_LIMIT_S + WORK_S, "draining for a spot notice"):
                     trouble = await self._drain_once(instance)
             except (AwsFailure, TimeoutError) as error:
                 trouble = str(error) or f"no answer within {_CALL_LIMIT_S:g} s"
@@ -116,7 +116,7 @@ class SpotNotices:
                 return
             self._undrained.tell(error=trouble)
             pause_s = pauses.next_s()
-            with self.promise.within(pause_s + WORK_S, "waiting to drain again"):
+            with self.liveness.within(pause_s + WORK_S, "waiting to drain again"):
                 await asyncio.sleep(pause_s)
 
     async def _drain_once(self, instance: Instance) -> str:

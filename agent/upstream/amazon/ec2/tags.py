@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from xml.etree.ElementTree import Element
 
-    from agent.upstream.amazon.calls import Metadata
+    from agent.upstream.amazon.calls import InstanceMetadata
 
 TAGS_LIMIT: Final = 50
 """As many as EC2 lets an instance have."""
@@ -33,7 +33,7 @@ class Ec2Query(Protocol):
 class InstanceTags:
     """Fetches the tags of this instance; every call asks anew."""
 
-    def __init__(self, imds: Metadata | None, ec2: Ec2Query) -> None:
+    def __init__(self, imds: InstanceMetadata | None, ec2: Ec2Query) -> None:
         self._imds = asked(imds)
         self._ec2 = ec2
 

@@ -19,8 +19,8 @@ from agent.upstream.amazon.calls import asked
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.model.liveness import Promise
-    from agent.upstream.amazon.calls import Metadata
+    from agent.model.liveness import Liveness
+    from agent.upstream.amazon.calls import InstanceMetadata
 
 _log = structlog.get_logger()
 
@@ -35,8 +35,8 @@ _PASSING: Final = frozenset({"401", "408", "429"})
 
 
 async def in_service(
-    imds: Metadata | None,
-    promise: Promise,
+    imds: InstanceMetadata | None,
+    liveness: Liveness,
     *,
     waiting: Callable[[str], None] = lambda text: None,
     interval_s: float = INTERVAL_S,
@@ -46,7 +46,7 @@ async def in_service(
 
     Args:
         imds: instance metadata.
-        promise: told of each wait.
+        liveness: told of each wait.
         waiting: called with what is waited for, whenever that has changed.
         interval_s: time between two questions.
         tries: how many answers may be without a state before the first one with a state.
@@ -62,7 +62,7 @@ async def in_service(
     told = ""
     while True:
         try:
-            with promise.within(_ASK_LIMIT_S + WORK_S, "asking for the life-cycle state"):
+            with liveness.within(_ASK_LIMIT_S + WORK_S, "asking for the life-cycle state"):
                 state = (await metadata.text(PATH) or "")[:64]
         except AwsUnavailable as error:
             if error.code.startswith("4") and error.code not in _PASSING:
@@ -87,5 +87,5 @@ async def in_service(
             _log.info("waiting to register", why=text)
             waiting(text)
             told = text
-        with promise.within(interval_s + WORK_S, "waiting for Auto Scaling"):
+        with liveness.within(interval_s + WORK_S, "waiting for Auto Scaling"):
             await asyncio.sleep(interval_s)

@@ -15,7 +15,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from agent.model.changes import TaskChange
-    from agent.upstream.amazon.submit.shapes import Call
+    from agent.upstream.amazon.submit.shapes import EcsCall
 
 ACCEPTED_LIMIT: Final = 2000
 """Tasks of which it is remembered what was accepted last; forgetting one costs a request."""
@@ -23,7 +23,7 @@ ACCEPTED_LIMIT: Final = 2000
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-class Row(NamedTuple):
+class QueuedReport(NamedTuple):
     """A report and the number to settle it by."""
 
     seq: int
@@ -51,19 +51,19 @@ def supersedes(newer: TaskChange, older: TaskChange) -> bool:
     return bool(newer.status) and newer.status == older.status
 
 
-class Lane:
+class TaskQueue:
     """The reports of one task that wait, oldest first; at most one is under way."""
 
     def __init__(self) -> None:
         self.under_way = False
         """True while the first row is being sent and must stay as it is."""
-        self._rows: deque[Row] = deque()
+        self._rows: deque[QueuedReport] = deque()
 
     def __len__(self) -> int:
         """Return how many reports wait, the one under way included."""
         return len(self._rows)
 
-    def add(self, row: Row) -> list[int]:
+    def add(self, row: QueuedReport) -> list[int]:
         """Take a report; return the numbers of those that need no telling any more."""
         done: list[int] = []
         if len(self._rows) > self.under_way and supersedes(row.change, self._rows[-1].change):
@@ -71,7 +71,7 @@ class Lane:
         self._rows.append(row)
         return done
 
-    def first(self) -> tuple[Row, list[int]]:
+    def first(self) -> tuple[QueuedReport, list[int]]:
         """Return the report to send next, and the numbers of those that it made needless.
 
         Such a one was under way when its successor came, and failed.
@@ -96,11 +96,11 @@ class Accepted:
         self._limit = limit
         self._marks: OrderedDict[str, bytes] = OrderedDict()
 
-    def has(self, key: str, call: Call) -> bool:
+    def has(self, key: str, call: EcsCall) -> bool:
         """Tell whether this very call was the last one accepted under this key."""
         return self._marks.get(key) == _mark(call)
 
-    def note(self, key: str, call: Call) -> None:
+    def note(self, key: str, call: EcsCall) -> None:
         """Remember the call; the key that was used least lately is forgotten when there are many."""
         self._marks[key] = _mark(call)
         self._marks.move_to_end(key)
@@ -108,5 +108,5 @@ class Accepted:
             self._marks.popitem(last=False)
 
 
-def _mark(call: Call) -> bytes:
+def _mark(call: EcsCall) -> bytes:
     return hashlib.blake2b(_encode(call), digest_size=16).digest()

@@ -27,17 +27,17 @@ import structlog
 from msgspec import Struct
 
 from agent.errors import AwsFailure, AwsRefused, AwsUnavailable, StateFailure
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.upstream.amazon.log_throttle import LogThrottle
 from agent.upstream.amazon.submit import merge, shapes
-from agent.upstream.amazon.submit.merge import Accepted, Lane, Row
+from agent.upstream.amazon.submit.merge import Accepted, QueuedReport, TaskQueue
 from agent.upstream.backoff import Backoff
 
 if TYPE_CHECKING:
     from agent.state import Outbox
     from agent.upstream.amazon.calls import Api
     from agent.upstream.amazon.registration import Instance
-    from agent.upstream.amazon.submit.shapes import Call
-    from agent.upstream.connection import Link
+    from agent.upstream.amazon.submit.shapes import EcsCall
+    from agent.upstream.connection import ConnectionStatus
 
 REFUSED_FOR_GOOD: Final = "InvalidParameterException"
 
@@ -75,7 +75,7 @@ class Submitter:
         outbox: Outbox,
         api: Api,
         registration: Registered,
-        link: Link,
+        link: ConnectionStatus,
         settings: SubmitSettings | None = None,
     ) -> None:
         self._outbox = outbox
@@ -83,7 +83,7 @@ class Submitter:
         self._registration = registration
         self._link = link
         self._settings = settings or SubmitSettings()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[str, TaskQueue] = {}
         self._held = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -91,8 +91,8 @@ class Submitter:
         self._accepted = Accepted()
         self._troubles: dict[str, str] = {}
         """Why a lane does not move, by its key; the empty key is the outbox itself."""
-        self._not_sent = Seldom("reports not sent")
-        self._kept = Seldom("reports are kept for the control that ordered their tasks")
+        self._not_sent = LogThrottle("reports not sent")
+        self._kept = LogThrottle("reports are kept for the control that ordered their tasks")
 
     @property
     def error(self) -> str:
@@ -128,21 +128,21 @@ class Submitter:
                 await self._outbox.more()
                 continue
             seq = rows[-1][0]
-            self._take(group, [Row(*row) for row in rows])
+            self._take(group, [QueuedReport(*row) for row in rows])
 
-    def _take(self, group: asyncio.TaskGroup, rows: list[Row]) -> None:
+    def _take(self, group: asyncio.TaskGroup, rows: list[QueuedReport]) -> None:
         needless: list[int] = []
         self._count(len(rows))
         for row in rows:
             key = merge.lane_key(row.change)
             lane = self._lanes.get(key)
             if lane is None:
-                lane = self._lanes[key] = Lane()
+                lane = self._lanes[key] = TaskQueue()
                 group.create_task(self._serve(key, lane), name=f"report {key}")
             needless.extend(lane.add(row))
         self._settle(needless)
 
-    async def _serve(self, key: str, lane: Lane) -> None:
+    async def _serve(self, key: str, lane: TaskQueue) -> None:
         """Send what is in a lane, and end with it."""
         backoff = self._backoff()
         while len(lane):
@@ -160,13 +160,15 @@ class Submitter:
         # No await between the last look into the lane and this: the next report opens a new one.
         del self._lanes[key]
 
-    async def _send_first(self, key: str, lane: Lane) -> None:
+    async def _send_first(self, key: str, lane: TaskQueue) -> None:
         instance = await self._registration.instance()
         row, needless = lane.first()
         self._settle(needless)
         call = shapes.call_of(
             row.change,
-            shapes.Wire(instance.cluster, self._settings.exclude_ipv6, instance.control_is_ours),
+            shapes.ReportFormat(
+                instance.cluster, self._settings.exclude_ipv6, instance.control_is_ours
+            ),
         )
         is_done = True
         if call is not None and not self._accepted.has(key, call):
@@ -181,7 +183,7 @@ class Submitter:
         else:
             self._count(-1)
 
-    async def _submit(self, key: str, row: Row, call: Call, instance: Instance) -> bool:
+    async def _submit(self, key: str, row: QueuedReport, call: EcsCall, instance: Instance) -> bool:
         """Make the call; return whether the report needs no more telling, by whomever."""
         try:
             await self._api.call(

@@ -43,14 +43,14 @@ _ATTACHED: Final = "ATTACHED"
 _ANY_IPV6: Final = "::"
 
 
-class Call(NamedTuple):
+class EcsCall(NamedTuple):
     """One call of the ECS API."""
 
     operation: str
     request: Request
 
 
-class Wire(NamedTuple):
+class ReportFormat(NamedTuple):
     """What the same report looks like to whom."""
 
     cluster: str
@@ -63,7 +63,7 @@ class Wire(NamedTuple):
     up, with the reason why it does not."""
 
 
-def call_of(change: TaskChange, wire: Wire) -> Call | None:
+def call_of(change: TaskChange, wire: ReportFormat) -> EcsCall | None:
     """Return the call that makes a report known, or None where it tells nothing of interest.
 
     A PENDING task is told of only with a container beyond PENDING, an image digest or a managed
@@ -76,8 +76,8 @@ def call_of(change: TaskChange, wire: Wire) -> Call | None:
         return None
     if change.task_arn:
         request = {"cluster": wire.cluster, "task": change.task_arn, "attachments": attached}
-        return Call(SUBMIT_TASK, request)
-    return Call(SUBMIT_ATTACHMENTS, {"cluster": wire.cluster, "attachments": attached})
+        return EcsCall(SUBMIT_TASK, request)
+    return EcsCall(SUBMIT_ATTACHMENTS, {"cluster": wire.cluster, "attachments": attached})
 
 
 def cut(text: str, limit_bytes: int) -> str:
@@ -86,7 +86,7 @@ def cut(text: str, limit_bytes: int) -> str:
     return raw[:limit_bytes].decode("utf-8", "ignore")
 
 
-def _task_call(change: TaskChange, wire: Wire) -> Call | None:
+def _task_call(change: TaskChange, wire: ReportFormat) -> EcsCall | None:
     containers = [_container(c, wire) for c in change.containers if _is_told(c, wire)]
     agents = [_agent(c.container_name, a) for c in change.containers for a in c.managed_agents]
     told_of_network = change.attachments if wire.ours else []
@@ -110,10 +110,10 @@ def _task_call(change: TaskChange, wire: Wire) -> Call | None:
         request["managedAgents"] = agents
     if told_of_network:
         request["attachments"] = [_with_details(a) for a in told_of_network]
-    return Call(SUBMIT_TASK, request)
+    return EcsCall(SUBMIT_TASK, request)
 
 
-def _is_told(container: ContainerChange, wire: Wire) -> bool:
+def _is_told(container: ContainerChange, wire: ReportFormat) -> bool:
     return wire.ours or container.status != _CONTAINER_PENDING or bool(container.image_digest)
 
 
@@ -121,7 +121,7 @@ def _is_time(at: float) -> bool:
     return math.isfinite(at) and at > 0
 
 
-def _container(container: ContainerChange, wire: Wire) -> Request:
+def _container(container: ContainerChange, wire: ReportFormat) -> Request:
     told: Request = {"containerName": container.container_name, "status": container.status}
     explained = wire.ours or container.status != _CONTAINER_PENDING
     texts = {
@@ -143,7 +143,7 @@ def _container(container: ContainerChange, wire: Wire) -> Request:
     return told
 
 
-def _bindings(bindings: list[NetworkBinding], wire: Wire) -> list[Request]:
+def _bindings(bindings: list[NetworkBinding], wire: ReportFormat) -> list[Request]:
     """Return what is published; more than Amazon ECS takes is cut, since it would refuse it all."""
     kept = [b for b in bindings if not (wire.exclude_ipv6 and b.bind_ip == _ANY_IPV6)]
     if any(b.container_port_range for b in kept):

@@ -19,7 +19,7 @@ WAITING_BYTES: Final = 8 * 1024 * 1024
 """Most bytes of one kind that wait; a single round may be larger."""
 
 
-class Rounds:
+class RoundQueue:
     """The waiting rounds of one kind of message."""
 
     def __init__(self, limit: int = ROUNDS, limit_bytes: int = WAITING_BYTES) -> None:
@@ -65,23 +65,23 @@ class Rounds:
             self._rounds.popleft()
 
 
-class Outgoing:
+class TelemetryQueue:
     """Everything that waits to be sent: figures, health, and the newest status of the instance."""
 
     def __init__(self) -> None:
-        self.metrics = Rounds()
-        self.health = Rounds()
-        self.status = Rounds(limit=1)
+        self.metrics = RoundQueue()
+        self.health = RoundQueue()
+        self.status = RoundQueue(limit=1)
         self._filled = asyncio.Event()
 
-    def put(self, rounds: Rounds, messages: Sequence[bytes]) -> int:
+    def put(self, rounds: RoundQueue, messages: Sequence[bytes]) -> int:
         """Add a round to one of the queues; return how many old ones had to go for it."""
         dropped = rounds.put(messages)
         if messages:
             self._filled.set()
         return dropped
 
-    async def next(self) -> tuple[Rounds, bytes]:
+    async def next(self) -> tuple[RoundQueue, bytes]:
         """Return the next message and the queue that is to be told when it was sent."""
         while True:
             for rounds in (self.status, self.health, self.metrics):

@@ -28,17 +28,17 @@ from msgspec import Struct
 
 from agent.aws.signing import wire_url
 from agent.errors import AgentError, AwsFailure, AwsUnavailable, ControlUnavailable
-from agent.model.liveness import WORK_S, Promise
+from agent.model.liveness import WORK_S, Liveness
 from agent.upstream.amazon import frames
-from agent.upstream.amazon.calls import Growing
-from agent.upstream.amazon.log_throttle import Seldom
+from agent.upstream.amazon.calls import SteppedBackoff
+from agent.upstream.amazon.log_throttle import LogThrottle
 from agent.upstream.amazon.tcs import requests
-from agent.upstream.amazon.tcs.queue import Outgoing
+from agent.upstream.amazon.tcs.queue import TelemetryQueue
 from agent.upstream.amazon.tcs.requests import Round
 from agent.upstream.amazon.tcs.runtime_health import RuntimeHealth
-from agent.upstream.amazon.tcs.sets import Figures
+from agent.upstream.amazon.tcs.sets import HostSeries
 from agent.upstream.amazon.websocket import SocketClosed
-from agent.upstream.backoff import Outage
+from agent.upstream.backoff import OutageBackoff
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -132,7 +132,7 @@ class TcsSession:
         addresses: Addresses,
         host: TaskHost,
     ) -> None:
-        self.promise = Promise("telemetry")
+        self.liveness = Liveness("telemetry")
         """Of the loop that makes messages; who waits for the network has nobody waiting for it."""
         self.error = ""
         """Why there is no session now; empty when there is one."""
@@ -143,18 +143,20 @@ class TcsSession:
         self._registration = registration
         self._addresses = addresses
         self._host = host
-        self._figures = Figures(samples=settings.samples, cpus=settings.cpus or os.cpu_count() or 1)
+        self._figures = HostSeries(
+            samples=settings.samples, cpus=settings.cpus or os.cpu_count() or 1
+        )
         self._runtime = RuntimeHealth(lambda: host.engine_up, time.time)
-        self._outgoing = Outgoing()
+        self._outgoing = TelemetryQueue()
         self._socket: Socket | None = None
         self._dropped = asyncio.Event()
-        self._away = Seldom("telemetry session away")
+        self._away = LogThrottle("telemetry session away")
         self._tell_open = True
         """Whether the next session is worth a line: it is the first, or an end of one was told."""
-        self._complaint = Seldom("telemetry was not taken")
-        self._overflow = Seldom("telemetry was dropped: too much of it waits")
-        self._failed = Seldom("telemetry not collected")
-        self._unsigned = Seldom("telemetry cannot be signed")
+        self._complaint = LogThrottle("telemetry was not taken")
+        self._overflow = LogThrottle("telemetry was dropped: too much of it waits")
+        self._failed = LogThrottle("telemetry not collected")
+        self._unsigned = LogThrottle("telemetry cannot be signed")
 
     @property
     def connected(self) -> bool:
@@ -181,7 +183,7 @@ class TcsSession:
     async def run(self) -> None:
         """Publish until cancelled; returns at once where neither figures nor health are wanted."""
         if not (self._settings.metrics or self._settings.health):
-            self.promise.rest("telemetry is disabled")
+            self.liveness.rest("telemetry is disabled")
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish(), name="telemetry messages")
@@ -192,7 +194,7 @@ class TcsSession:
     async def _publish(self) -> None:
         """Make the messages of a round, at once and then at a steady beat."""
         loop = asyncio.get_running_loop()
-        with self.promise.resting("waiting for a registration"):
+        with self.liveness.resting("waiting for a registration"):
             instance = await self._registration.instance()
         due_s = loop.time()
         while True:
@@ -201,7 +203,7 @@ class TcsSession:
             except Exception as error:  # noqa: BLE001 - telemetry must not end the agent
                 self._failed.tell(error=f"{type(error).__name__}: {error}")
             due_s = max(due_s + self._settings.publish_s, loop.time())
-            with self.promise.within(
+            with self.liveness.within(
                 self._settings.publish_s + WORK_S, "waiting for the next round"
             ):
                 await asyncio.sleep(due_s - loop.time())
@@ -232,8 +234,8 @@ class TcsSession:
     # -- the session ----------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
-        backoff = Growing(self._settings.backoff_first_s, self._settings.backoff_limit_s)
-        outage = Outage()
+        backoff = SteppedBackoff(self._settings.backoff_first_s, self._settings.backoff_limit_s)
+        outage = OutageBackoff()
         hasty = False
         while True:
             ended = await self._session()
@@ -339,7 +341,7 @@ class TcsSession:
 
     async def _write(self, socket: Socket, url: URL) -> None:
         """Sign and send what waits; a message stays in its queue until the socket took it."""
-        again = Growing(*_KEYS_AGAIN_S)
+        again = SteppedBackoff(*_KEYS_AGAIN_S)
         while True:
             rounds, message = await self._outgoing.next()
             try:

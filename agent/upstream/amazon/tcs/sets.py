@@ -229,7 +229,7 @@ class Series:
         )
 
 
-class Figures:
+class HostSeries:
     """The series of every container of this host.
 
     ``samples`` is how many are kept of each; ``cpus`` is the number of cores that 100 % stands for.

@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.errors import NetworkFailure, StateFailure
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from agent.upstream.amazon import attachments
-from agent.upstream.amazon.attachments import ROW, Attachments, Expected
+from agent.upstream.amazon.attachments import ROW, Attachments, ExpectedAttachment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,12 +75,12 @@ class Host:
         self.links, self.disks = Things(), Things()
         self.known: set[str] = set()
         self.reconcile_s = 30.0
-        self.store: Store
+        self.store: StateStore
         self.attachments: Attachments
         self._loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self.store = await Store.open(self._path)
+        self.store = await StateStore.open(self._path)
         self.attachments = Attachments(
             self.store,
             links=self.links,
@@ -111,8 +111,8 @@ class Host:
                 await asyncio.sleep(0.005)
         return [change for _, change in await self.store.outbox.peek(5000)]
 
-    async def rows(self) -> dict[str, attachments.Attachment]:
-        return await self.store.load(ROW, msgspec.json.Decoder(attachments.Attachment).decode)
+    async def rows(self) -> dict[str, attachments.AttachmentState]:
+        return await self.store.load(ROW, msgspec.json.Decoder(attachments.AttachmentState).decode)
 
     async def until_gone(self, key: str) -> None:
         async with asyncio.timeout(SOON_S):
@@ -128,8 +128,8 @@ async def host(tmp_path: Path) -> AsyncIterator[Host]:
     await made.stop()
 
 
-def eni(key: str = MAC, *, within_s: float = 60.0, **changes: Any) -> Expected:
-    made = Expected(
+def eni(key: str = MAC, *, within_s: float = 60.0, **changes: Any) -> ExpectedAttachment:
+    made = ExpectedAttachment(
         kind="task-eni",
         key=key,
         attachment_arn=f"arn:attachment/{key}",
@@ -140,8 +140,8 @@ def eni(key: str = MAC, *, within_s: float = 60.0, **changes: Any) -> Expected:
     return msgspec.structs.replace(made, **changes)
 
 
-def volume(*, within_s: float = 60.0) -> Expected:
-    return Expected(
+def volume(*, within_s: float = 60.0) -> ExpectedAttachment:
+    return ExpectedAttachment(
         kind="ebs",
         key=VOLUME,
         attachment_arn="arn:attachment/volume",
@@ -190,7 +190,7 @@ async def test_a_volume_is_reported_by_the_host(host: Host) -> None:
 async def test_nothing_runs_while_nothing_is_awaited(host: Host) -> None:
     await asyncio.sleep(0.02)
     assert (host.links.listed, host.disks.listed) == (0, 0)
-    assert host.attachments.promise.due == math.inf
+    assert host.attachments.liveness.due == math.inf
 
     host.links.come(MAC)
     await host.attachments.expect(eni())
@@ -198,7 +198,7 @@ async def test_nothing_runs_while_nothing_is_awaited(host: Host) -> None:
     await asyncio.sleep(0.02)
 
     assert not host.links.watched
-    assert host.attachments.promise.due == math.inf
+    assert host.attachments.liveness.due == math.inf
 
 
 async def test_many_are_matched_after_a_restart_and_reported_once(host: Host) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import AwsUnavailable, StateFailure
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from agent.upstream.amazon import identity
 from agent.upstream.amazon.identity import HostIdentity, difference
 from tests.support.ecs_calls import ScriptedMetadata
@@ -115,7 +115,7 @@ def test_cases(saved: HostIdentity, now: HostIdentity, because: str) -> None:
     assert bool(why) == bool(because)
 
 
-async def test_what_is_remembered_decides_after_a_reboot(store: Store) -> None:
+async def test_what_is_remembered_decides_after_a_reboot(store: StateStore) -> None:
     here = HostIdentity(boot_id="1", machine_id="m", product_uuid=UUID)
     assert await identity.verdict(store, here) == ""
     await identity.remember(store, here)
@@ -125,7 +125,7 @@ async def test_what_is_remembered_decides_after_a_reboot(store: Store) -> None:
     assert UUID in await identity.verdict(store, clone)
 
 
-async def test_what_is_unknown_now_stays_remembered(store: Store) -> None:
+async def test_what_is_unknown_now_stays_remembered(store: StateStore) -> None:
     known = HostIdentity(boot_id="1", machine_id="m", ec2_instance_id="i-11111111")
     await identity.remember(store, known)
     await identity.remember(store, HostIdentity(boot_id="2", machine_id="m"))
@@ -134,7 +134,7 @@ async def test_what_is_unknown_now_stays_remembered(store: Store) -> None:
 
 
 async def test_a_full_disk_does_not_stop_the_start(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def commit(batch: Batch) -> asyncio.Future[None]:
         del batch
@@ -147,7 +147,7 @@ async def test_a_full_disk_does_not_stop_the_start(
     assert await store.get_meta(identity.BOOT) is None
 
 
-async def test_the_former_owner_has_a_name(store: Store) -> None:
+async def test_the_former_owner_has_a_name(store: StateStore) -> None:
     assert await identity.owner_name(store) == "another-host"
     batch = Batch()
     batch.put_meta(identity.INSTANCE, "arn:aws:ecs:r:1:container-instance/c/0a1b../\n")
@@ -164,7 +164,7 @@ async def test_state_put_aside_is_whole_and_never_overwritten(tmp_path: Path) ->
     path = tmp_path / "agent.db"
     names = []
     for boot in ("1", "2", "3"):
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         await identity.remember(store, HostIdentity(boot_id=boot))
         await store.close()
         names.append(await asyncio.to_thread(identity.put_aside, path, "of-i-1"))

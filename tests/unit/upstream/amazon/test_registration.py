@@ -20,13 +20,13 @@ from agent.errors import (
 )
 from agent.model.resources import HostResources
 from agent.resources.attributes import Features, towards_ecs
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from agent.upstream.amazon import registration as registrations
-from agent.upstream.amazon.calls import Growing
+from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.ec2 import facts, warm_pool
 from agent.upstream.amazon.identity import INSTANCE
-from agent.upstream.amazon.registration import Instance, Registration, RegistrationSettings
-from agent.upstream.connection import Link
+from agent.upstream.amazon.registration import AmazonRegistration, Instance, RegistrationSettings
+from agent.upstream.connection import ConnectionStatus
 from agent.upstream.protocol import RegisterInfo
 from tests.support.ecs_calls import Reply, ScriptedApi, ScriptedMetadata
 
@@ -58,22 +58,22 @@ class Bench:
 
     def __init__(
         self,
-        store: Store,
+        store: StateStore,
         *replies: Reply,
         settings: RegistrationSettings = SETTINGS,
         imds: ScriptedMetadata | None = None,
         **kwargs: Any,
     ) -> None:
         self.api = ScriptedApi(RegisterContainerInstance=list(replies))
-        self.link = Link("http://ecs")
-        self.registration = Registration(
+        self.link = ConnectionStatus("http://ecs")
+        self.registration = AmazonRegistration(
             settings,
             store,
             self.api,
             imds,
             lambda: INFO,
             self.link,
-            Growing(0.001, 0.002),
+            SteppedBackoff(0.001, 0.002),
             **kwargs,
         )
 
@@ -87,7 +87,7 @@ class Bench:
         return self.api.requests("RegisterContainerInstance")
 
 
-async def test_a_new_host_registers_and_is_saved(store: Store) -> None:
+async def test_a_new_host_registers_and_is_saved(store: StateStore) -> None:
     bench = Bench(store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"}))
     waiting = asyncio.create_task(bench.registration.instance())
     instance = await bench.registered()
@@ -96,13 +96,13 @@ async def test_a_new_host_registers_and_is_saved(store: Store) -> None:
     assert bench.registration.instance_arn == ARN
     assert {"name": "rack", "value": "r1"} in bench.requests[0]["attributes"]
     assert bench.requests[0]["tags"] == [{"key": "team", "value": "a"}]
-    assert bench.registration.promise.due == math.inf
+    assert bench.registration.liveness.due == math.inf
     assert not bench.link.error
     await bench.registration.run()
     assert len(bench.requests) == 1
 
 
-async def test_a_restarted_agent_is_the_same_instance(store: Store) -> None:
+async def test_a_restarted_agent_is_the_same_instance(store: StateStore) -> None:
     await Bench(store, answer()).registered()
     bench = Bench(store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"}))
     await bench.registration.start()
@@ -127,7 +127,9 @@ async def test_a_restarted_agent_is_the_same_instance(store: Store) -> None:
         {"containerInstance": {"containerInstanceArn": "x"}},
     ],
 )
-async def test_what_may_pass_is_waited_out_with_one_token(store: Store, trouble: Reply) -> None:
+async def test_what_may_pass_is_waited_out_with_one_token(
+    store: StateStore, trouble: Reply
+) -> None:
     bench = Bench(store, trouble, trouble, trouble, answer())
     assert (await bench.registered()).arn == ARN
     assert len(bench.requests) == 4
@@ -148,7 +150,7 @@ async def test_what_may_pass_is_waited_out_with_one_token(store: Store, trouble:
         ("InvalidSignatureException", "check the keys and the region"),
     ],
 )
-async def test_what_is_waited_out_names_the_mend(store: Store, code: str, mend: str) -> None:
+async def test_what_is_waited_out_names_the_mend(store: StateStore, code: str, mend: str) -> None:
     said = f"RegisterContainerInstance: {code}: No."
     bench = Bench(store, AwsRefused(said, code=code), answer())
     await bench.registered()
@@ -158,7 +160,7 @@ async def test_what_is_waited_out_names_the_mend(store: Store, code: str, mend: 
 
 
 @pytest.mark.parametrize("code", ["InvalidParameterException", "ClientException"])
-async def test_what_a_person_must_mend_ends_it(store: Store, code: str) -> None:
+async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> None:
     bench = Bench(store, AwsRefused(f"{code}: the tags are odd", code=code))
     with pytest.raises(RegistrationRefused, match="the tags are odd; mend the settings"):
         await bench.registered()
@@ -175,7 +177,7 @@ async def test_what_a_person_must_mend_ends_it(store: Store, code: str) -> None:
         ("what else", "mend the settings that it names, or"),
     ],
 )
-async def test_an_instance_that_may_not_come_back(store: Store, said: str, mend: str) -> None:
+async def test_an_instance_that_may_not_come_back(store: StateStore, said: str, mend: str) -> None:
     await Bench(store, answer()).registered()
     with pytest.raises(RegistrationRefused, match=mend) as caught:
         await Bench(store, AwsRefused(said, code="ClientException")).registered()
@@ -183,7 +185,7 @@ async def test_an_instance_that_may_not_come_back(store: Store, said: str, mend:
     assert ARN in str(caught.value)
 
 
-async def test_a_refusal_without_proof_says_nothing_about_the_host(store: Store) -> None:
+async def test_a_refusal_without_proof_says_nothing_about_the_host(store: StateStore) -> None:
     imds = ScriptedMetadata(
         {
             facts.DOCUMENT: [AwsUnavailable("slow"), AwsUnavailable("slow"), '{"a": 1}'],
@@ -198,14 +200,14 @@ async def test_a_refusal_without_proof_says_nothing_about_the_host(store: Store)
 
 
 @pytest.mark.parametrize("held", [None, "windows"])
-async def test_attributes_that_are_not_kept_end_it(store: Store, held: str | None) -> None:
+async def test_attributes_that_are_not_kept_end_it(store: StateStore, held: str | None) -> None:
     changed = answer(changed={"ecs.os-type": held})
     with pytest.raises(RegistrationRefused, match=f"ecs.os-type \\({held or 'absent'}\\)"):
         await Bench(store, changed).registered()
     assert await store.get_meta(registrations.CLUSTER) is None
 
 
-async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: Store) -> None:
+async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: StateStore) -> None:
     body = {"containerInstanceArn": ARN, "attributes": []}
     settings = replace(SETTINGS, custom_attributes={"rack": "r1"})
     with pytest.raises(RegistrationRefused, match=r"rack \(absent\); mend ECS_INSTANCE_ATTRIB"):
@@ -213,13 +215,13 @@ async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: Store) -> N
 
 
 @pytest.mark.parametrize("listed", [None, "x", [], [None, 7, {"value": "x"}]])
-async def test_an_answer_without_attributes_will_do(store: Store, listed: Any) -> None:
+async def test_an_answer_without_attributes_will_do(store: StateStore, listed: Any) -> None:
     body = {"containerInstanceArn": ARN, "attributes": listed}
     instance = await Bench(store, {"containerInstance": body}).registered()
     assert instance == Instance(arn=ARN, cluster="c")
 
 
-async def test_the_default_cluster_is_made_where_none_was_chosen(store: Store) -> None:
+async def test_the_default_cluster_is_made_where_none_was_chosen(store: StateStore) -> None:
     missing = AwsRefused("Cluster not found.", code="ClientException")
     bench = Bench(store, missing, answer(), settings=RegistrationSettings(cluster_given=False))
     bench.api.scripts["CreateCluster"] = [{"cluster": {}}]
@@ -233,7 +235,7 @@ async def test_the_default_cluster_is_made_where_none_was_chosen(store: Store) -
     assert bench.requests[0] == bench.requests[1]
 
 
-async def test_a_cluster_that_may_not_be_made_is_waited_for(store: Store) -> None:
+async def test_a_cluster_that_may_not_be_made_is_waited_for(store: StateStore) -> None:
     missing = AwsRefused("x", code="ClusterNotFoundException")
     bench = Bench(store, missing, answer(), settings=RegistrationSettings(cluster_given=False))
     bench.api.scripts["CreateCluster"] = [AwsRefused("denied", code="ClientException")]
@@ -241,7 +243,7 @@ async def test_a_cluster_that_may_not_be_made_is_waited_for(store: Store) -> Non
     assert "denied" in bench.link.error
 
 
-async def test_a_chosen_cluster_is_never_made(store: Store) -> None:
+async def test_a_chosen_cluster_is_never_made(store: StateStore) -> None:
     bench = Bench(
         store,
         AwsRefused("x", code="ClusterNotFoundException"),
@@ -265,7 +267,7 @@ async def test_a_chosen_cluster_is_never_made(store: Store) -> None:
     ],
 )
 async def test_a_host_stays_in_its_cluster(
-    store: Store, saved: str, configured: str, *, same: bool
+    store: StateStore, saved: str, configured: str, *, same: bool
 ) -> None:
     batch = Batch()
     batch.put_meta(registrations.CLUSTER, saved)
@@ -278,7 +280,7 @@ async def test_a_host_stays_in_its_cluster(
             await bench.registration.start()
 
 
-async def test_another_arn_is_not_taken(store: Store) -> None:
+async def test_another_arn_is_not_taken(store: StateStore) -> None:
     await Bench(store, answer()).registered()
     assert (await Bench(store, answer(OTHER)).registered()).arn == ARN
     short = "arn:aws:ecs:us-east-1:1:container-instance/0123"
@@ -288,7 +290,7 @@ async def test_another_arn_is_not_taken(store: Store) -> None:
     assert bench.registration.instance_arn == ARN
 
 
-async def test_manifests_are_counted_anew_for_a_new_instance(store: Store) -> None:
+async def test_manifests_are_counted_anew_for_a_new_instance(store: StateStore) -> None:
     batch = Batch()
     batch.put_meta(registrations.MANIFEST_SEQ, "7")
     await store.commit(batch)
@@ -299,13 +301,13 @@ async def test_manifests_are_counted_anew_for_a_new_instance(store: Store) -> No
     assert await store.get_meta(registrations.MANIFEST_SEQ) == "7"
 
 
-async def test_our_own_control_is_noticed(store: Store) -> None:
+async def test_our_own_control_is_noticed(store: StateStore) -> None:
     ours = answer(changed={"ecs-host-agent.control": "1"})
     assert (await Bench(store, ours).registered()).control_is_ours
 
 
 async def test_a_new_instance_is_durable_before_it_is_used(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = store.commit, [1, 2, 3]
     bench = Bench(store, answer())
@@ -327,7 +329,7 @@ async def test_a_new_instance_is_durable_before_it_is_used(
 
 
 async def test_a_full_disk_does_not_stop_an_instance_that_is_known(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await Bench(store, answer()).registered()
 
@@ -341,7 +343,7 @@ async def test_a_full_disk_does_not_stop_an_instance_that_is_known(
     assert (await Bench(store, answer()).registered()).arn == ARN
 
 
-async def test_tags_of_the_ec2_instance_are_waited_for(store: Store) -> None:
+async def test_tags_of_the_ec2_instance_are_waited_for(store: StateStore) -> None:
     trouble = [AwsUnavailable("away")]
 
     async def instance_tags() -> dict[str, str]:
@@ -356,7 +358,7 @@ async def test_tags_of_the_ec2_instance_are_waited_for(store: Store) -> None:
     assert request["tags"] == [{"key": "team", "value": "a"}, {"key": "Name", "value": "web"}]
 
 
-async def test_a_warm_instance_waits_once(store: Store) -> None:
+async def test_a_warm_instance_waits_once(store: StateStore) -> None:
     imds = ScriptedMetadata(
         {
             warm_pool.PATH: ["Warmed:Stopped", "InService"],
@@ -371,20 +373,20 @@ async def test_a_warm_instance_waits_once(store: Store) -> None:
     assert imds.asked.count(warm_pool.PATH) == 2
 
 
-async def test_a_cancelled_registration_promises_nothing(store: Store) -> None:
+async def test_a_cancelled_registration_promises_nothing(store: StateStore) -> None:
     bench = Bench(store, AwsUnavailable("away", retry_after_s=300.0))
     task = asyncio.create_task(bench.registered())
     await asyncio.sleep(0.05)
     assert bench.link.error
-    assert bench.registration.promise.due < math.inf
+    assert bench.registration.liveness.due < math.inf
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert bench.registration.promise.due == math.inf
+    assert bench.registration.liveness.due == math.inf
 
 
 def test_pauses_only_ever_grow_longer() -> None:
-    pauses = Growing(3.0, 192.0, dice=random.Random(7))
+    pauses = SteppedBackoff(3.0, 192.0, dice=random.Random(7))
     steps = [3.0, 6.0, 12.0, 24.0, 48.0, 96.0, 192.0, 192.0, 192.0]
     for step in steps:
         assert step <= pauses.next_s() <= step * 1.2

@@ -21,7 +21,7 @@ from tests.support.fake_control import (
 
 if TYPE_CHECKING:
     from agent.model.wire import Assignments
-    from agent.state import Batch, Store
+    from agent.state import Batch, StateStore
     from tests.support.control_host import Host
     from tests.support.fake_control import FakeControl, Fault
 
@@ -193,7 +193,7 @@ class TestOrders:
 
 class TestRegistration:
     async def test_carries_the_host_and_is_kept(
-        self, host: Host, control: FakeControl, store: Store
+        self, host: Host, control: FakeControl, store: StateStore
     ) -> None:
         host.known_tasks = ["arn:task/old"]
         async with host.running() as client:
@@ -233,7 +233,7 @@ class TestRegistration:
         assert len(control.registers) == 1
 
     async def test_is_made_anew_when_control_forgot(
-        self, host: Host, control: FakeControl, store: Store
+        self, host: Host, control: FakeControl, store: StateStore
     ) -> None:
         async with host.running() as client:
             await until(lambda: host.taken)
@@ -314,7 +314,9 @@ class TestRegistration:
 
 
 class TestLeave:
-    async def test_forgets_everything(self, host: Host, control: FakeControl, store: Store) -> None:
+    async def test_forgets_everything(
+        self, host: Host, control: FakeControl, store: StateStore
+    ) -> None:
         async with host.running() as client:
             await until(lambda: client.status.connected)
         assert control.generations
@@ -334,7 +336,7 @@ class TestLeave:
         await host.client().leave()
 
     async def test_keeps_the_identity_until_control_confirms(
-        self, host: Host, control: FakeControl, store: Store
+        self, host: Host, control: FakeControl, store: StateStore
     ) -> None:
         async with host.running() as client:
             await until(lambda: client.status.connected)
@@ -344,7 +346,7 @@ class TestLeave:
         assert await store.get_meta("instanceArn")
 
     async def test_of_a_forgotten_host_is_success(
-        self, host: Host, control: FakeControl, store: Store
+        self, host: Host, control: FakeControl, store: StateStore
     ) -> None:
         async with host.running() as client:
             await until(lambda: client.status.connected)
@@ -411,7 +413,7 @@ async def test_a_server_that_speaks_no_tls_is_never_spoken_to_plainly(
 
 
 async def test_a_disk_that_is_full_at_the_start_is_waited_out(
-    host: Host, control: FakeControl, store: Store, monkeypatch: pytest.MonkeyPatch
+    host: Host, control: FakeControl, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = store.commit
     left = 3

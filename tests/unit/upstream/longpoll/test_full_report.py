@@ -8,13 +8,13 @@ import msgspec
 
 from agent.model.changes import TaskChange
 from agent.model.wire import ChangeAnswer, ChangesAnswer, Held, HeldTask
-from agent.upstream.longpoll.full_report import Retelling
+from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import Identity
 from tests.support.control_host import NothingHeld
 
 if TYPE_CHECKING:
-    from agent.state import Store
-    from agent.upstream.longpoll.http_client import WireClient
+    from agent.state import StateStore
+    from agent.upstream.longpoll.http_client import HttpClient
 
 IDENTITY = Identity(instance_arn="arn:i/1", generation=2, control_id="c")
 
@@ -49,33 +49,33 @@ def change(arn: str) -> TaskChange:
     return TaskChange(id=f"c-{arn}", task_arn=arn, status="RUNNING", at=1.0)
 
 
-async def told(store: Store, holds: Holds) -> list[Held]:
+async def told(store: StateStore, holds: Holds) -> list[Held]:
     client = Client()
-    await Retelling(_as_client(client), holds, store).tell(IDENTITY)
+    await FullReport(_as_client(client), holds, store).tell(IDENTITY)
     assert [part.last for part in client.parts] == [False] * (len(client.parts) - 1) + [True]
     return client.parts
 
 
-def _as_client(client: Client) -> WireClient:
+def _as_client(client: Client) -> HttpClient:
     return client  # type: ignore[return-value]
 
 
-async def test_nothing_is_said_as_well(store: Store) -> None:
+async def test_nothing_is_said_as_well(store: StateStore) -> None:
     assert [part.tasks for part in await told(store, Holds([]))] == [[]]
 
 
-async def test_many_tasks_go_in_parts_in_order(store: Store) -> None:
+async def test_many_tasks_go_in_parts_in_order(store: StateStore) -> None:
     parts = await told(store, Holds([10] * 450))
     assert [len(part.tasks) for part in parts] == [200, 200, 50]
     assert [t.change.task_arn for p in parts for t in p.tasks] == [f"t{n}" for n in range(450)]
 
 
-async def test_large_tasks_go_in_small_parts(store: Store) -> None:
+async def test_large_tasks_go_in_small_parts(store: StateStore) -> None:
     parts = await told(store, Holds([500_000] * 10))
     assert all(sum(len(t.payload) for t in part.tasks) < 3_000_000 for part in parts)
     assert sum(len(part.tasks) for part in parts) == 10
 
 
-async def test_the_ends_of_tasks_go_behind_it(store: Store) -> None:
+async def test_the_ends_of_tasks_go_behind_it(store: StateStore) -> None:
     await told(store, Holds([10], ended=3))
     assert [c.task_arn for _, c in await store.outbox.peek(9)] == ["e0", "e1", "e2"]

@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     import pytest
 
     from agent.model.wire import Assignments
-    from agent.upstream.longpoll.client import LongPoll
+    from agent.upstream.longpoll.client import LongPollClient
     from tests.support.control_host import Host
     from tests.support.fake_control import FakeControl
 
 
-def _due(client: LongPoll) -> float:
+def _due(client: LongPollClient) -> float:
     """Return how many seconds are left until the first promise would be broken."""
     return min(p.due for p in client.promises) - time.monotonic()
 
 
-def _doing(client: LongPoll) -> set[str]:
+def _doing(client: LongPollClient) -> set[str]:
     return {p.doing for p in client.promises if p.due < math.inf}
 
 

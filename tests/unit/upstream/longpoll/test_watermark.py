@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model.wire import Assignment, Assignments
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from agent.upstream.longpoll.watermark import Seen, Watermark, cautious, went_back
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def test_what_is_cautious_stops_nothing() -> None:
 
 
 async def test_it_is_kept_without_a_wait(tmp_path: Path) -> None:
-    store = await Store.open(tmp_path / "agent.db")
+    store = await StateStore.open(tmp_path / "agent.db")
     mark = Watermark(store)
     await mark.load()
     assert mark.seen == Seen()
@@ -60,7 +60,7 @@ async def test_it_is_kept_without_a_wait(tmp_path: Path) -> None:
     mark.taken("c", Assignments(revision=9, history="h"))
     await store.commit(Batch())
     await store.close()
-    store = await Store.open(tmp_path / "agent.db")
+    store = await StateStore.open(tmp_path / "agent.db")
     mark = Watermark(store)
     await mark.load()
     assert mark.seen == Seen(control_id="c", history="h", revision=9)

@@ -12,7 +12,7 @@ from tests.support.ws_server import WsServer
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from agent.state import Store
+    from agent.state import StateStore
 
 
 @pytest.fixture
@@ -22,5 +22,5 @@ async def server() -> AsyncIterator[WsServer]:
 
 
 @pytest.fixture
-def host(store: Store, server: WsServer) -> AcsHost:
+def host(store: StateStore, server: WsServer) -> AcsHost:
     return AcsHost(store, server)

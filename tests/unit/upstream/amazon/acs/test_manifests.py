@@ -9,20 +9,20 @@ import pytest
 
 from agent.errors import StateFailure
 from agent.state import Batch
-from agent.upstream.amazon.acs.fields import Unusable
-from agent.upstream.amazon.acs.manifests import Manifests
-from agent.upstream.amazon.acs.message_queue import Order
+from agent.upstream.amazon.acs.fields import UnusableMessage
+from agent.upstream.amazon.acs.manifests import ManifestHandler
+from agent.upstream.amazon.acs.message_queue import AcsMessage
 from agent.upstream.amazon.registration import MANIFEST_SEQ, Instance
 from tests.support.acs_host import ORIGIN, FakeTasks
 
 if TYPE_CHECKING:
-    from agent.state import Store
+    from agent.state import StateStore
 
 
 class Scene:
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: StateStore) -> None:
         self.tasks = FakeTasks()
-        self.manifests = Manifests(store, self.tasks, self.tasks.take)
+        self.manifests = ManifestHandler(store, self.tasks, self.tasks.take)
         self.answers: list[Any] = []
 
     async def answer(self, raw: bytes) -> None:
@@ -31,30 +31,30 @@ class Scene:
     async def give(self, timeline: int) -> None:
         body = msgspec.json.encode(ORIGIN | {"messageId": "m", "timeline": timeline, "tasks": []})
         instance = Instance(arn="i", cluster="c")
-        order = Order("TaskManifestMessage", msgspec.Raw(body), 0.0, instance, self.answer)
+        order = AcsMessage("TaskManifestMessage", msgspec.Raw(body), 0.0, instance, self.answer)
         await self.manifests.manifest(order)
 
 
 @pytest.fixture
-def scene(store: Store) -> Scene:
+def scene(store: StateStore) -> Scene:
     return Scene(store)
 
 
 async def test_the_number_of_the_last_manifest_goes_on_over_connections(scene: Scene) -> None:
     await scene.manifests.begin()
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableMessage):
         await scene.give(0)
     await scene.give(9)
     await scene.manifests.begin()
     assert scene.manifests.latest == 9
-    with pytest.raises(Unusable):
+    with pytest.raises(UnusableMessage):
         await scene.give(9)
     assert scene.answers == ["AckRequest"]
 
 
 @pytest.mark.parametrize("saved", ["x", "", "1e9"])
 async def test_a_number_that_cannot_be_read_counts_as_none(
-    scene: Scene, store: Store, saved: str
+    scene: Scene, store: StateStore, saved: str
 ) -> None:
     batch = Batch()
     batch.put_meta(MANIFEST_SEQ, saved)
@@ -64,7 +64,7 @@ async def test_a_number_that_cannot_be_read_counts_as_none(
 
 
 async def test_a_manifest_whose_number_cannot_be_kept_may_come_again(
-    scene: Scene, store: Store, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await scene.manifests.begin()
 

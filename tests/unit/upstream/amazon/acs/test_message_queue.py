@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from structlog.testing import capture_logs
 
-from agent.upstream.amazon.acs.message_queue import Lane, Order
+from agent.upstream.amazon.acs.message_queue import AcsMessage, MessageQueue
 from agent.upstream.amazon.registration import Instance
 
 ANYONE = Instance(arn="i", cluster="c")
@@ -19,8 +19,8 @@ async def nowhere(_answer: bytes) -> None:
     raise AssertionError
 
 
-def order(name: str, size: int = 10) -> Order:
-    return Order(name, msgspec.Raw(b"x" * size), 0.0, ANYONE, nowhere)
+def order(name: str, size: int = 10) -> AcsMessage:
+    return AcsMessage(name, msgspec.Raw(b"x" * size), 0.0, ANYONE, nowhere)
 
 
 class Worker:
@@ -28,26 +28,26 @@ class Worker:
         self.done: list[str] = []
         self.gate = asyncio.Event()
 
-    async def __call__(self, one: Order) -> None:
+    async def __call__(self, one: AcsMessage) -> None:
         await self.gate.wait()
         self.done.append(one.type)
 
 
-async def settled(lane: Lane) -> None:
+async def settled(lane: MessageQueue) -> None:
     async with asyncio.timeout(2):
-        while lane.promise.due != math.inf:  # noqa: ASYNC110 - a promise is no event
+        while lane.liveness.due != math.inf:  # noqa: ASYNC110 - a promise is no event
             await asyncio.sleep(0.001)
 
 
 async def test_what_is_too_much_is_dropped_until_the_lane_is_empty() -> None:
     worker = Worker()
-    lane = Lane(worker, work_limit_s=5.0, orders=3, size=100)
+    lane = MessageQueue(worker, work_limit_s=5.0, orders=3, size=100)
     running = asyncio.create_task(lane.run())
     with capture_logs() as lines:
         took = [lane.put(order(str(n))) for n in range(5)]
         await asyncio.sleep(0.01)
-        assert lane.promise.due != math.inf
-        assert lane.promise.doing == "carrying out a 0"
+        assert lane.liveness.due != math.inf
+        assert lane.liveness.doing == "carrying out a 0"
         worker.gate.set()
         await settled(lane)
         took.append(lane.put(order("later")))
@@ -62,7 +62,7 @@ async def test_what_is_too_much_is_dropped_until_the_lane_is_empty() -> None:
 
 async def test_bytes_count_and_one_that_is_larger_than_all_is_taken_alone() -> None:
     worker = Worker()
-    lane = Lane(worker, work_limit_s=5.0, orders=99, size=100)
+    lane = MessageQueue(worker, work_limit_s=5.0, orders=99, size=100)
     assert lane.put(order("huge", 1000))
     assert not lane.put(order("small", 1))
     running: asyncio.Task[Any] = asyncio.create_task(lane.run())

@@ -18,7 +18,7 @@ from agent.model.wire import Assignments
 from agent.upstream.amazon import frames
 from agent.upstream.amazon.acs import fields as f
 from agent.upstream.amazon.acs import messages, tasks, validity
-from agent.upstream.amazon.acs.fields import Unusable
+from agent.upstream.amazon.acs.fields import UnusableMessage
 from tests.support.acs_host import CLUSTER, INSTANCE, ORIGIN, arn, task
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def nested(depth: int) -> str:
 @given(ANY_JSON)
 def test_any_json_is_read_or_refused(value: Any) -> None:
     for read in READERS:
-        with contextlib.suppress(Unusable):
+        with contextlib.suppress(UnusableMessage):
             read(raw(value))
 
 
@@ -120,7 +120,7 @@ def test_half_a_message_is_refused(cut: int) -> None:
 def test_deep_nesting_is_refused_at_some_depth_and_harms_nothing(depth: int) -> None:
     one = json.dumps(task("a", desiredStatus="CREATED"))
     told = msgspec.Raw((one[:-1] + ',"x":' + nested(depth) + "}").encode())
-    with contextlib.suppress(Unusable):
+    with contextlib.suppress(UnusableMessage):
         order = tasks.read(told)
         assert order.arn == arn("a")
         assert order.unreadable or payloads.decode(order.payload).arn == arn("a")
@@ -142,7 +142,7 @@ def test_any_value_in_any_field_of_a_task_ends_as_an_order_of_the_engine(
 ) -> None:
     try:
         order = tasks.read(raw(task("a", **{name: value})))
-    except Unusable:
+    except UnusableMessage:
         assert name == "arn"
         return
     read = task_commands.read(Assignments(revision=0, tasks=[order.assignment]), known=())
@@ -244,7 +244,7 @@ PREFIX = "eni message validation: "
 def test_what_is_wrong_with_an_interface_is_said_in_the_words_of_ecs(
     changes: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(Unusable) as caught:
+    with pytest.raises(UnusableMessage) as caught:
         validity.interface(f.read(raw(ENI | changes), "interface"))
     assert str(caught.value) == text
 
@@ -266,7 +266,7 @@ def test_interfaces_that_are_valid(changes: dict[str, Any]) -> None:
 
 
 def test_ids_of_absurd_length_count_as_absent() -> None:
-    with pytest.raises(Unusable, match="messageId"):
+    with pytest.raises(UnusableMessage, match="messageId"):
         messages.payload(raw(ORIGIN | {"messageId": "m" * 100_000}))
 
 
@@ -288,7 +288,7 @@ def test_lists_of_absurd_length_are_refused_before_they_are_read(
         "waitTimeoutMs": 1,
         kind: [{}] * (f.PARTS_LIMIT + 1),
     }
-    with pytest.raises(Unusable, match=f"{kind} has 5001 entries"):
+    with pytest.raises(UnusableMessage, match=f"{kind} has 5001 entries"):
         read(msgspec.Raw(json.dumps(told).encode()))
 
 

@@ -16,7 +16,7 @@ from tests.support.acs_host import CLUSTER, INSTANCE, ORIGIN, SETTINGS, AcsHost,
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.state import Store
+    from agent.state import StateStore
     from tests.support.ws_server import Peer
 
     Script = Callable[[Peer], Awaitable[None]]
@@ -336,7 +336,7 @@ def manifest(timeline: Any, *running: str, **changes: Any) -> dict[str, Any]:
 
 
 async def test_a_task_that_is_not_in_the_manifest_is_asked_after_and_then_stopped(
-    host: AcsHost, store: Store
+    host: AcsHost, store: StateStore
 ) -> None:
     host.tasks.held = {arn("a"): "RUNNING", arn("b"): "RUNNING", arn("old"): "STOPPED"}
 
@@ -384,7 +384,9 @@ async def test_a_manifest_that_is_not_newer_is_not_answered(host: AcsHost) -> No
     assert host.tasks.lists == 1
 
 
-async def test_the_number_of_the_manifest_survives_a_restart(host: AcsHost, store: Store) -> None:
+async def test_the_number_of_the_manifest_survives_a_restart(
+    host: AcsHost, store: StateStore
+) -> None:
     async def script(peer: Peer) -> None:
         await peer.say("TaskManifestMessage", **manifest(5))
         assert (await peer.hear())[0] == "AckRequest"

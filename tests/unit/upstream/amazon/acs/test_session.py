@@ -174,7 +174,7 @@ async def test_an_instance_that_ecs_does_not_know_any_more_waits_long_and_keeps_
         await until(lambda: host.inactive)
         assert "InactiveInstanceException" in host.link.error
         assert not host.link.connected
-        assert session.promise.due > time.monotonic() + 30
+        assert session.liveness.due > time.monotonic() + 30
         await until(lambda: host.link.next_try)
         assert 0.0 < host.link.next_try - time.time() < 0.3
         await until(lambda: host.link.connected)
@@ -354,4 +354,4 @@ async def test_cancelling_ends_it_in_any_state(host: AcsHost, server: WsServer) 
     for wait_s in (0.0, 0.01, 0.05):
         async with host.running() as session:
             await asyncio.sleep(wait_s)
-        assert all(promise.due == float("inf") for promise in session.promises)
+        assert all(liveness.due == float("inf") for liveness in session.promises)

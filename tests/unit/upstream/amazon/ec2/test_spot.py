@@ -47,7 +47,7 @@ async def test_a_notice_drains_the_instance_once() -> None:
         )
     ]
     assert told == ["terminate at 2026-11-23T09:30:00Z"]
-    assert spot.promise.due == math.inf
+    assert spot.liveness.due == math.inf
 
 
 async def test_what_is_no_notice_is_waited_out() -> None:
@@ -106,12 +106,12 @@ async def test_it_ends_by_cancellation_and_promises_each_wait() -> None:
     spot = SpotNotices(imds, ScriptedApi(), _instance, interval_s=3600.0)
     task = asyncio.create_task(spot.run())
     await asyncio.sleep(0.05)
-    assert spot.promise.doing == "waiting for a spot notice"
-    assert spot.promise.due - spot.promise.since == pytest.approx(3600 + WORK_S)
+    assert spot.liveness.doing == "waiting for a spot notice"
+    assert spot.liveness.due - spot.liveness.since == pytest.approx(3600 + WORK_S)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert spot.promise.due == math.inf
+    assert spot.liveness.due == math.inf
 
 
 @given(st.text() | st.sampled_from([NOTICE, '{"action": "stop", "time": {}}']))

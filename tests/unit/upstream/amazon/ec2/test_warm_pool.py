@@ -8,7 +8,7 @@ import math
 import pytest
 
 from agent.errors import AwsUnavailable, RegistrationRefused
-from agent.model.liveness import Promise
+from agent.model.liveness import Liveness
 from agent.upstream.amazon.ec2.warm_pool import PATH, in_service
 from tests.support.ecs_calls import ScriptedMetadata, Value
 
@@ -18,7 +18,7 @@ async def _waited(answers: list[Value], tries: int = 120) -> tuple[ScriptedMetad
     told: list[str] = []
     async with asyncio.timeout(5):
         await in_service(
-            imds, Promise("registration"), waiting=told.append, interval_s=0.0, tries=tries
+            imds, Liveness("registration"), waiting=told.append, interval_s=0.0, tries=tries
         )
     return imds, told
 
@@ -61,16 +61,16 @@ async def test_metadata_that_refuses_ends_it(code: str) -> None:
 
 @pytest.mark.parametrize("imds", [None, ScriptedMetadata(enabled=False)])
 async def test_hosts_without_metadata_do_not_wait(imds: ScriptedMetadata | None) -> None:
-    await in_service(imds, Promise("registration"))
+    await in_service(imds, Liveness("registration"))
 
 
 async def test_each_wait_is_promised() -> None:
-    promise = Promise("registration")
+    liveness = Liveness("registration")
     imds = ScriptedMetadata({PATH: "Warmed:Stopped"})
-    task = asyncio.create_task(in_service(imds, promise, interval_s=3600.0))
+    task = asyncio.create_task(in_service(imds, liveness, interval_s=3600.0))
     await asyncio.sleep(0.05)
-    assert promise.doing == "waiting for Auto Scaling"
-    assert 3600 < promise.due - promise.since < math.inf
+    assert liveness.doing == "waiting for Auto Scaling"
+    assert 3600 < liveness.due - liveness.since < math.inf
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

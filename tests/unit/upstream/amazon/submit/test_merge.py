@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.model.changes import AttachmentChange, ContainerChange, TaskChange
-from agent.upstream.amazon.submit.merge import Accepted, Lane, Row, is_foreign, lane_key
-from agent.upstream.amazon.submit.shapes import Call
+from agent.upstream.amazon.submit.merge import (
+    Accepted,
+    QueuedReport,
+    TaskQueue,
+    is_foreign,
+    lane_key,
+)
+from agent.upstream.amazon.submit.shapes import EcsCall
 
 
 def change(number: int, status: str) -> TaskChange:
@@ -23,30 +29,30 @@ def change(number: int, status: str) -> TaskChange:
 
 
 def test_waiting_reports_of_one_status_become_the_newest() -> None:
-    lane = Lane()
-    assert lane.add(Row(1, change(1, "RUNNING"))) == []
-    assert lane.add(Row(2, change(2, "RUNNING"))) == [1]
-    assert lane.add(Row(3, change(3, "STOPPED"))) == []
-    assert lane.first() == (Row(2, change(2, "RUNNING")), [])
+    lane = TaskQueue()
+    assert lane.add(QueuedReport(1, change(1, "RUNNING"))) == []
+    assert lane.add(QueuedReport(2, change(2, "RUNNING"))) == [1]
+    assert lane.add(QueuedReport(3, change(3, "STOPPED"))) == []
+    assert lane.first() == (QueuedReport(2, change(2, "RUNNING")), [])
     assert lane.drop_first() == 2
     assert lane.first()[0].seq == 3
 
 
 def test_what_is_under_way_stays_until_it_failed() -> None:
-    lane = Lane()
-    lane.add(Row(1, change(1, "RUNNING")))
+    lane = TaskQueue()
+    lane.add(QueuedReport(1, change(1, "RUNNING")))
     lane.under_way = True
-    assert lane.add(Row(2, change(2, "RUNNING"))) == []
-    assert lane.add(Row(3, change(3, "RUNNING"))) == [2]
+    assert lane.add(QueuedReport(2, change(2, "RUNNING"))) == []
+    assert lane.add(QueuedReport(3, change(3, "RUNNING"))) == [2]
     lane.under_way = False
-    assert lane.first() == (Row(3, change(3, "RUNNING")), [1])
+    assert lane.first() == (QueuedReport(3, change(3, "RUNNING")), [1])
     assert len(lane) == 1
 
 
 def test_attachments_are_never_merged() -> None:
-    lane = Lane()
-    assert lane.add(Row(1, change(1, ""))) == []
-    assert lane.add(Row(2, change(2, ""))) == []
+    lane = TaskQueue()
+    assert lane.add(QueuedReport(1, change(1, ""))) == []
+    assert lane.add(QueuedReport(2, change(2, ""))) == []
     assert len(lane) == 2
 
 
@@ -77,7 +83,7 @@ def test_lanes() -> None:
 )
 def test_every_step_is_told_with_its_last_state(moves: list[tuple[str, int]]) -> None:
     """Sends begin, fail and succeed in between, in any way."""
-    lane = Lane()
+    lane = TaskQueue()
     gone: list[int] = []
     told: list[tuple[int, str]] = []
 
@@ -87,7 +93,7 @@ def test_every_step_is_told_with_its_last_state(moves: list[tuple[str, int]]) ->
         gone.append(lane.drop_first())
 
     for number, (status, move) in enumerate(moves):
-        gone += lane.add(Row(number, change(number, status)))
+        gone += lane.add(QueuedReport(number, change(number, status)))
         if move == 1 and not lane.under_way:
             row, needless = lane.first()
             gone += needless
@@ -115,9 +121,9 @@ def test_every_step_is_told_with_its_last_state(moves: list[tuple[str, int]]) ->
 
 def test_remembers_what_was_accepted_within_bounds() -> None:
     accepted = Accepted(limit=2)
-    first, second = Call("X", {"a": 1, "b": 2}), Call("X", {"a": 2})
+    first, second = EcsCall("X", {"a": 1, "b": 2}), EcsCall("X", {"a": 2})
     accepted.note("t1", first)
-    assert accepted.has("t1", Call("X", {"b": 2, "a": 1}))
+    assert accepted.has("t1", EcsCall("X", {"b": 2, "a": 1}))
     assert not accepted.has("t1", second)
     assert not accepted.has("t2", first)
     accepted.note("t2", first)

@@ -14,10 +14,10 @@ import pytest
 from agent.errors import AwsRefused, AwsUnavailable, CredentialsMissing, StateFailure
 from agent.model.changes import AttachmentChange, ContainerChange, TaskChange
 from agent.model.status import Health
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from agent.upstream.amazon.registration import Instance
 from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
-from agent.upstream.connection import Link
+from agent.upstream.connection import ConnectionStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -86,11 +86,11 @@ class Ecs:
 class Host:
     """A sender with everything around it."""
 
-    def __init__(self, store: Store, settings: SubmitSettings = QUICK) -> None:
+    def __init__(self, store: StateStore, settings: SubmitSettings = QUICK) -> None:
         self.store = store
         self.ecs = Ecs()
         self.registration = Registration()
-        self.link = Link("https://ecs.test")
+        self.link = ConnectionStatus("https://ecs.test")
         self.link.connected = True
         self.sender = Submitter(store.outbox, self.ecs, self.registration, self.link, settings)
 
@@ -134,7 +134,7 @@ def change(task: str, status: str = "RUNNING", number: int = 0, **fields: Any) -
 
 
 @pytest.fixture
-async def host(store: Store) -> Host:
+async def host(store: StateStore) -> Host:
     return Host(store)
 
 
@@ -219,7 +219,9 @@ async def test_lets_go_of_what_is_refused_for_good(host: Host) -> None:
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "InvalidParameterException"])
-async def test_reports_for_another_control_stay_out_of_the_way(store: Store, code: str) -> None:
+async def test_reports_for_another_control_stay_out_of_the_way(
+    store: StateStore, code: str
+) -> None:
     """Left by a control endpoint that served this host before; Amazon ECS can never take them."""
     host = Host(store, SubmitSettings(backoff_first_s=0.005, backoff_limit_s=0.02, held_limit=5))
     host.registration.arn = "arn:aws:ecs:eu-west-1:123456789012:container-instance/c/0123"
@@ -283,7 +285,7 @@ async def test_many_stuck_tasks_leave_places_on_the_wire(host: Host) -> None:
         assert host.sender.error == "no answer (and 29 more)"
 
 
-async def test_holds_a_bounded_number_in_memory(store: Store) -> None:
+async def test_holds_a_bounded_number_in_memory(store: StateStore) -> None:
     host = Host(
         store, SubmitSettings(backoff_first_s=0.005, backoff_limit_s=0.02, page=7, held_limit=20)
     )
@@ -298,7 +300,7 @@ async def test_holds_a_bounded_number_in_memory(store: Store) -> None:
     assert {request["task"] for _, request in host.ecs.taken} == set(tasks)
 
 
-async def test_nothing_is_lost_when_a_life_ends_in_the_middle(store: Store) -> None:
+async def test_nothing_is_lost_when_a_life_ends_in_the_middle(store: StateStore) -> None:
     tasks = [f"t{number}" for number in range(60)]
     statuses = ("RUNNING", "STOPPED")
     first = Host(store)
@@ -357,7 +359,7 @@ async def test_attachments_of_the_host(host: Host) -> None:
     ]
 
 
-async def test_goes_on_when_control_is_back(store: Store) -> None:
+async def test_goes_on_when_control_is_back(store: StateStore) -> None:
     host = Host(store, SubmitSettings(backoff_first_s=30.0))
     host.link.down(AwsUnavailable("away"))
     host.ecs.faults = [AwsUnavailable("no answer")] * 2

@@ -15,12 +15,12 @@ from agent.model.changes import (
 )
 from agent.model.status import Health
 from agent.model.task import NetworkBinding
-from agent.upstream.amazon.submit.shapes import Call, Wire, call_of, cut
+from agent.upstream.amazon.submit.shapes import EcsCall, ReportFormat, call_of, cut
 
 TASK = "arn:aws:ecs:us-east-1:123456789012:task/default/0123456789abcdef0123456789abcdef"
 ENI = "arn:aws:ecs:us-east-1:123456789012:attachment/abc"
-AMAZON = Wire("default")
-OURS = Wire("default", ours=True)
+AMAZON = ReportFormat("default")
+OURS = ReportFormat("default", ours=True)
 
 
 def change(status: str = "RUNNING", **fields: object) -> TaskChange:
@@ -59,7 +59,7 @@ def test_tells_the_whole_of_a_task() -> None:
         ],
         attachments=[AttachmentChange(id=ENI, status="ATTACHED")],
     )
-    assert call_of(told, AMAZON) == Call(
+    assert call_of(told, AMAZON) == EcsCall(
         "SubmitTaskStateChange",
         {
             "cluster": "default",
@@ -111,7 +111,7 @@ def test_a_pending_task_is_told_only_with_something_to_tell() -> None:
     assert call_of(change("PENDING", attachments=[network]), OURS) is not None
 
 
-def bound(*bindings: NetworkBinding, wire: Wire = AMAZON) -> object:
+def bound(*bindings: NetworkBinding, wire: ReportFormat = AMAZON) -> object:
     container = ContainerChange(
         container_name="a", status="RUNNING", network_bindings=list(bindings)
     )
@@ -137,7 +137,7 @@ def test_bindings_of_single_ports_and_ranges() -> None:
 def test_bindings_on_ipv6_go_unless_they_are_wanted() -> None:
     six = NetworkBinding(bind_ip="::", container_port=80, host_port=32768)
     assert bound(six) is None
-    assert bound(six, wire=Wire("default", exclude_ipv6=False)) == [
+    assert bound(six, wire=ReportFormat("default", exclude_ipv6=False)) == [
         {"bindIP": "::", "protocol": "tcp", "containerPort": 80, "hostPort": 32768}
     ]
 
@@ -153,10 +153,10 @@ def test_attachments_alone() -> None:
     there = AttachmentChange(id=ENI, status="ATTACHED")
     gone = AttachmentChange(id="arn:other", status="DELETED")
     attached = [{"attachmentArn": ENI, "status": "ATTACHED"}]
-    assert call_of(change("", attachments=[there, gone]), AMAZON) == Call(
+    assert call_of(change("", attachments=[there, gone]), AMAZON) == EcsCall(
         "SubmitTaskStateChange", {"cluster": "default", "task": TASK, "attachments": attached}
     )
-    assert call_of(change("", task_arn="", attachments=[there]), AMAZON) == Call(
+    assert call_of(change("", task_arn="", attachments=[there]), AMAZON) == EcsCall(
         "SubmitAttachmentStateChanges", {"cluster": "default", "attachments": attached}
     )
     assert call_of(change("", attachments=[gone]), AMAZON) is None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent.model.status import Health
 from agent.model.telemetry import ContainerFacts, TaskFacts
 from agent.upstream.amazon.tcs import requests
-from agent.upstream.amazon.tcs.queue import Outgoing, Rounds
+from agent.upstream.amazon.tcs.queue import RoundQueue, TelemetryQueue
 from agent.upstream.amazon.tcs.requests import Round, Status
 from agent.upstream.amazon.tcs.runtime_health import RuntimeHealth
 from agent.upstream.amazon.tcs.sets import ContainerMetric, DoubleSet, TaskMetric
@@ -199,7 +199,7 @@ def test_the_engine_is_judged_with_each_heartbeat() -> None:
     )
 )
 def test_queue_keeps_order_and_bounds(moves: list[tuple[str, list[bytes]]]) -> None:
-    rounds = Rounds(limit=3, limit_bytes=60)
+    rounds = RoundQueue(limit=3, limit_bytes=60)
     model: list[list[bytes]] = []
     begun = False
     looked: bytes | None = None
@@ -227,7 +227,7 @@ def test_queue_keeps_order_and_bounds(moves: list[tuple[str, list[bytes]]]) -> N
 
 
 def test_a_round_that_was_begun_is_finished() -> None:
-    rounds = Rounds(limit=2)
+    rounds = RoundQueue(limit=2)
     first, second = b"first", b"second"
     rounds.put([first, second])
     rounds.sent(first)
@@ -239,7 +239,7 @@ def test_a_round_that_was_begun_is_finished() -> None:
 
 
 async def test_status_and_health_go_before_figures() -> None:
-    out = Outgoing()
+    out = TelemetryQueue()
     out.put(out.metrics, [b"m1", b"m2"])
     out.put(out.health, [b"h"])
     out.put(out.status, [b"old"])

@@ -19,7 +19,7 @@ from agent.model.telemetry import ContainerFacts, TaskFacts
 from agent.upstream.amazon.tcs.sets import (
     LONG_MAX,
     DoubleSet,
-    Figures,
+    HostSeries,
     LongSet,
     RestartSet,
     double_set,
@@ -47,7 +47,7 @@ def batch(*containers: ContainerSample, **fields: object) -> MetricsBatch:
     return MetricsBatch(host=HostSample(at=1.0), tasks=[task])
 
 
-def told(figures: Figures, *tasks: TaskFacts) -> dict[str, dict[str, object]]:
+def told(figures: HostSeries, *tasks: TaskFacts) -> dict[str, dict[str, object]]:
     """What is told now, by container, as it goes on the wire."""
     wire = msgspec.json.decode(msgspec.json.encode(figures.tell(tasks)))
     return {c["containerName"]: c for task in wire for c in task["containerMetrics"]}
@@ -106,7 +106,7 @@ def test_restarts(before: int | None, untold: list[int | None], expected: int | 
 
 
 def test_one_container() -> None:
-    figures = Figures(samples=8, cpus=4)
+    figures = HostSeries(samples=8, cpus=4)
     links = LinkCounters(rx_bytes=100, tx_bytes=10)
     figures.take(batch(used(cpu_percent=None, io_read_bytes=1), network=links), [facts("a")])
     assert told(figures, facts("a")) == {}
@@ -137,7 +137,11 @@ def test_one_container() -> None:
     assert network["txBytes"] == longs(10, 30, 40)
     assert network["rxBytesPerSecond"] == {"min": 20.0, "max": 20.0, "sampleCount": 1, "sum": 20.0}
     assert set(network) == {
-        *(f"{way}{what}" for way in ("rx", "tx") for what in ("Bytes", "Dropped", "Errors")),
+        *(
+            f"{backend}{what}"
+            for backend in ("rx", "tx")
+            for what in ("Bytes", "Dropped", "Errors")
+        ),
         *("rxPackets", "txPackets", "rxBytesPerSecond", "txBytesPerSecond"),
     }
     # Told once: one more sample makes a set of one.
@@ -150,7 +154,7 @@ def test_one_container() -> None:
 
 @pytest.mark.parametrize(("mode", "has"), [("bridge", True), ("awsvpc", True), ("host", False)])
 def test_network_by_mode(mode: str, *, has: bool) -> None:
-    figures = Figures(samples=8, cpus=1)
+    figures = HostSeries(samples=8, cpus=1)
     task = facts("a", mode=mode)
     for _ in range(2):
         figures.take(batch(used(), network=LinkCounters(rx_bytes=1)), [task])
@@ -158,7 +162,7 @@ def test_network_by_mode(mode: str, *, has: bool) -> None:
 
 
 def test_addresses_of_a_task_are_told_with_each_of_its_containers() -> None:
-    figures = Figures(samples=8, cpus=1)
+    figures = HostSeries(samples=8, cpus=1)
     task = facts("a", "b", mode="awsvpc")
     for _ in range(2):
         figures.take(batch(used("a"), used("b"), network=LinkCounters(rx_bytes=1)), [task])
@@ -167,7 +171,7 @@ def test_addresses_of_a_task_are_told_with_each_of_its_containers() -> None:
 
 
 def test_containers_with_networks_of_their_own() -> None:
-    figures = Figures(samples=8, cpus=1)
+    figures = HostSeries(samples=8, cpus=1)
     task = facts("a", "b", "c", mode="bridge")
     for at, received in ((10.0, 100), (20.0, 300), (30.0, 50)):
         own = LinkCounters(rx_bytes=received)
@@ -187,7 +191,7 @@ def test_containers_with_networks_of_their_own() -> None:
 
 
 def test_counters_go_on_over_a_restart_by_policy() -> None:
-    figures = Figures(samples=8, cpus=1)
+    figures = HostSeries(samples=8, cpus=1)
     for count, read in ((0, 100), (0, 150), (1, 20), (1, 60), (2, 5)):
         task = facts("a", restarts=count)
         figures.take(batch(used(io_read_bytes=read), network=LinkCounters(rx_bytes=read)), [task])
@@ -201,7 +205,7 @@ def test_counters_go_on_over_a_restart_by_policy() -> None:
 
 
 def test_counters_without_a_policy_are_told_as_they_are() -> None:
-    figures = Figures(samples=8, cpus=1)
+    figures = HostSeries(samples=8, cpus=1)
     for read in (100, 20):
         figures.take(batch(used(io_read_bytes=read)), [facts("a")])
     metric = told(figures, facts("a"))["a"]
@@ -210,7 +214,7 @@ def test_counters_without_a_policy_are_told_as_they_are() -> None:
 
 
 def test_series_are_bounded_and_end_with_their_tasks() -> None:
-    figures = Figures(samples=4, cpus=1)
+    figures = HostSeries(samples=4, cpus=1)
     task = facts("a")
     for number in range(30):
         figures.take(batch(used(memory_bytes=number * MIB)), [task])
@@ -224,7 +228,7 @@ def test_series_are_bounded_and_end_with_their_tasks() -> None:
 
 
 def test_another_container_of_the_same_name_begins_anew() -> None:
-    figures = Figures(samples=4, cpus=1)
+    figures = HostSeries(samples=4, cpus=1)
     figures.take(batch(used()), [facts("a")])
     figures.take(batch(used(runtime_id="other")), [facts("a")])
     assert told(figures, facts("a")) == {}
@@ -238,7 +242,7 @@ def test_nothing_is_told_twice_and_little_is_lost(
     moves: list[tuple[float | None, int, bool]], limit: int
 ) -> None:
     """Against the plain rule: what came since the last telling, as far as the series remembers."""
-    figures = Figures(samples=limit, cpus=2)
+    figures = HostSeries(samples=limit, cpus=2)
     task = facts("a")
     seen: list[tuple[float | None, int]] = []
     untold = 0
