@@ -30,20 +30,11 @@ from agent.controlplane.agents.amazon.wire import EcsWire
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
-from agent.controlplane.api.ecs import (
-    attributes,
-    clusters,
-    instances,
-    tags,
-    task_definitions,
-    tasks,
-)
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications
 from agent.controlplane.front.operators import Open, Signed
-from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
@@ -56,7 +47,6 @@ from agent.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.parts import Handlers
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
@@ -127,14 +117,13 @@ async def serve(
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
         )
-        model = await asyncio.to_thread(ApiModel.load)
         control_id = await _control_id(store)
         history = await History.open(store, control_id, seen_revision=store.seen_revision)
         agent_parts = AgentParts.build(
             parts, agent_tokens, control_id=control_id, history=history, lease_s=settings.lease_s
         )
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
-        applications = Applications(parts, model, handlers(), wire, ecs)
+        applications = await Applications.open(parts, wire, ecs)
         door = await _Door.open(settings, agent_tokens)
         async with contextlib.AsyncExitStack() as cleanup:
             front = await Front.open(
@@ -237,18 +226,6 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
                 tokens=len(found),
                 calls_ended=ended,
             )
-
-
-def handlers() -> Handlers:
-    """Return every operation of the ECS API that is served."""
-    return {
-        **clusters.HANDLERS,
-        **tags.HANDLERS,
-        **task_definitions.HANDLERS,
-        **instances.HANDLERS,
-        **attributes.HANDLERS,
-        **tasks.handlers(),
-    }
 
 
 async def _control_id(store: Store) -> str:

@@ -41,7 +41,6 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
-from agent.controlplane.front.service_model import TARGET_PREFIX
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
@@ -102,7 +101,7 @@ class OperatorSide(Protocol):
 
 
 class JsonApi:
-    """Answers ECS API calls; stateless, any number of calls run side by side."""
+    """Answers the calls of one API; stateless, any number of calls run side by side."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class JsonApi:
 
         Args:
             parts: what handlers work with.
-            model: the model of ECS.
+            model: the model of the API.
             handlers: the operations for operators.
             operators: who may call them.
             agents: the operations for agents; none without it.
@@ -127,11 +126,11 @@ class JsonApi:
             body_limit_bytes: larger bodies are refused.
 
         Raises:
-            ValueError: a handler is of no operation of ECS.
+            ValueError: a handler is not for an operation of the API.
         """
         unknown = sorted(set(handlers) - model.operations)
         if unknown:
-            raise ValueError(f"no operation of ECS: {', '.join(unknown)}")
+            raise ValueError(f"not operations of {model.title}: {', '.join(unknown)}")
         self._parts = parts
         self._model = model
         self._handlers = dict(handlers)
@@ -244,9 +243,11 @@ class JsonApi:
         prefix, _, operation = target.partition(".")
         if self._agents_only and not (self._agents and self._agents.is_for_agents(operation)):
             raise NotServedHere
-        if prefix != TARGET_PREFIX or operation not in self._model.operations:
+        expected = self._model.target_prefix
+        if prefix != expected or operation not in self._model.operations:
             raise UnknownOperationException(
-                f"X-Amz-Target must be {TARGET_PREFIX}.<Operation> with an operation of Amazon ECS."
+                f"X-Amz-Target must be {expected}.<Operation> with an operation of "
+                f"{self._model.title}."
             )
         return operation
 

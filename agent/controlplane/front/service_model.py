@@ -18,8 +18,6 @@ from agent.controlplane.front.errors import InvalidParameterException, Serializa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TARGET_PREFIX = "AmazonEC2ContainerServiceV20141113"
-
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 64
@@ -27,7 +25,7 @@ _SHOWN = 64
 
 
 class ApiModel:
-    """The operations of ECS with their shapes."""
+    """The operations of one API with their shapes."""
 
     def __init__(self, service: Any) -> None:
         from botocore.validate import ParamValidator  # noqa: PLC0415 - only the control process
@@ -35,14 +33,18 @@ class ApiModel:
         self._service = service
         self._validator = ParamValidator()
         self.operations: frozenset[str] = frozenset(service.operation_names)
+        self.target_prefix: str = service.metadata["targetPrefix"]
+        """What stands before the operation in ``X-Amz-Target``."""
+        self.title: str = service.metadata.get("serviceAbbreviation") or service.service_name
+        """What people call it, as "Amazon ECS"."""
 
     @classmethod
-    def load(cls) -> ApiModel:
-        """Read the model from the installed botocore; blocks, call it in a thread."""
+    def load(cls, service: str) -> ApiModel:
+        """Read a model from the installed botocore by its name there; blocks, call it in a thread."""
         from botocore.loaders import Loader  # noqa: PLC0415 - only the control process
         from botocore.model import ServiceModel  # noqa: PLC0415 - only the control process
 
-        return cls(ServiceModel(Loader().load_service_model("ecs", "service-2"), "ecs"))
+        return cls(ServiceModel(Loader().load_service_model(service, "service-2"), service))
 
     def check(self, operation: str, body: Any) -> dict[str, Any]:
         """Return a request with nulls and unknown members left out.

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.loaders import Loader
 
-from agent.controlplane import server
 from agent.controlplane.agents.amazon import calls
+from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
 from agent.controlplane.front.door import ServiceRouter
 from tests.support import generated
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 PAGE = generated.DOCS / "ecs-api.md"
 SERVED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "ecs": (frozenset(server.handlers()), calls.OPERATIONS),
+    api.service: (
+        frozenset(api.handlers()),
+        calls.OPERATIONS if api is ECS else frozenset(),
+    )
+    for api in APIS
 }
 """By botocore's name of a service: what operators may call, and what agents alone do."""
 

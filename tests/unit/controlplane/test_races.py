@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from agent.controlplane import access, records, server
+from agent.controlplane import access, records
 from agent.controlplane.agents import reports
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
 from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.api.ecs import operations
 from agent.controlplane.front.errors import (
     ClusterContainsContainerInstancesException,
     InvalidParameterException,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.store.contract import Store
 
-HANDLERS = server.handlers()
+HANDLERS = operations.handlers()
 
 
 class Interloper:

@@ -17,8 +17,8 @@ from botocore.credentials import Credentials
 
 from agent.controlplane.front import bodies, keys
 from agent.controlplane.front.json_api import BODY_LIMIT_BYTES
-from agent.controlplane.front.service_model import TARGET_PREFIX
 from tests.support.control_endpoint import Endpoint, control_endpoint
+from tests.support.ecs_shapes import TARGET_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

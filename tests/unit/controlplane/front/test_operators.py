@@ -25,8 +25,8 @@ from hypothesis import strategies as st
 
 from agent.controlplane.front import operators
 from agent.controlplane.front.operators import is_own_name
-from agent.controlplane.front.service_model import TARGET_PREFIX
 from tests.support.control_endpoint import Endpoint, control_endpoint
+from tests.support.ecs_shapes import TARGET_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,10 +13,10 @@ from aiohttp import web
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from agent.controlplane import records, server
+from agent.controlplane import records
+from agent.controlplane.api.ecs import operations
 from agent.controlplane.front.json_api import CONTENT_TYPE, JsonApi
 from agent.controlplane.front.operators import Open
-from agent.controlplane.front.service_model import TARGET_PREFIX
 from agent.controlplane.names import new_id
 from agent.controlplane.parts import Handler, Parts
 from agent.controlplane.records import (
@@ -29,7 +29,7 @@ from agent.controlplane.records import (
 from agent.controlplane.store.contract import Put
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.resources import Gpu, HostResources, Needs
-from tests.support.ecs_shapes import StrictModel, errors_of
+from tests.support.ecs_shapes import TARGET_PREFIX, StrictModel, errors_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -156,7 +156,7 @@ class Endpoint:
 
 @pytest.fixture(scope="session")
 def model() -> ApiModel:
-    return StrictModel.load()
+    return StrictModel.load("ecs")
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ async def endpoint(tmp_path: Path, model: ApiModel) -> AsyncIterator[Endpoint]:
     store = await SqliteStore.open(tmp_path / "control.db")
     now = [1_700_000_000.0]
     parts = Parts(store=store, clock=lambda: now[0])
-    handlers: dict[str, Handler] = dict(server.handlers())
+    handlers: dict[str, Handler] = dict(operations.handlers())
 
     async def fail(_: Parts, __: dict[str, Any]) -> dict[str, Any]:
         raise RuntimeError("nobody foresaw this")

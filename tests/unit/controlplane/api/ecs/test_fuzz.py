@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.controlplane.api.ecs.operations import handlers
 from agent.controlplane.front.errors import ApiError
 from agent.controlplane.records import AttributeRecord
-from agent.controlplane.server import handlers
 
 if TYPE_CHECKING:
     from agent.controlplane.front.service_model import ApiModel

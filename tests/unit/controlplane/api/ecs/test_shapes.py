@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from agent.controlplane import records, server
+from agent.controlplane import records
 from agent.controlplane.agents import reports
+from agent.controlplane.api.ecs import operations
 from agent.controlplane.definition.rules import check_definition
 from agent.controlplane.front.errors import ClientException, InvalidParameterException
 from agent.controlplane.store.contract import Put
@@ -106,7 +107,7 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     await call("DeregisterTaskDefinition", taskDefinition="web:1")
     await call("ListClusters")
     await call("DeleteCluster", cluster=cluster["cluster"]["clusterArn"])
-    assert visited == set(server.handlers())
+    assert visited == set(operations.handlers())
 
 
 async def test_paginators_see_everything_once(endpoint: Endpoint, cluster: str) -> None:
