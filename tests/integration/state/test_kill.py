@@ -23,7 +23,7 @@ WRITER = """
 import asyncio, json, sys
 from pathlib import Path
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 async def writer(store, name, count):
     while True:
@@ -35,7 +35,7 @@ async def writer(store, name, count):
         print(json.dumps([name, count]), flush=True)
 
 async def main():
-    store = await Store.open(Path(sys.argv[1]))
+    store = await StateStore.open(Path(sys.argv[1]))
     known = await store.load("task", int)
     print(json.dumps(known), flush=True)
     async with asyncio.TaskGroup() as group:

@@ -24,11 +24,11 @@ pytestmark = pytest.mark.integration
 AGENT = """
 import asyncio, sys
 from pathlib import Path
-from agent.upstream.longpoll.client import LongPoll, LongPollSettings
+from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
 from agent.upstream.protocol import RegisterInfo
 from agent.model.changes import TaskChange
 from agent.model.resources import HostResources
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 class NothingHeld:
     def held(self, control_id):
@@ -51,13 +51,13 @@ async def work(store):
         await asyncio.sleep(0.002)
 
 async def main():
-    store = await Store.open(Path(sys.argv[1]))
+    store = await StateStore.open(Path(sys.argv[1]))
     async def take(assignments, control_id, instance=""):
         batch = Batch()
         for order in assignments.tasks:
             batch.put("order", order.task_arn, order.desired_status.encode())
         await store.commit(batch)
-    control = LongPoll(
+    control = LongPollClient(
         LongPollSettings(
             endpoint=sys.argv[2], cluster="default", wait_s=5.0,
             backoff_first_s=0.02, backoff_limit_s=0.1,

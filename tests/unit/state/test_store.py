@@ -200,8 +200,8 @@ class TestOpen:
     async def test_refuses_a_second_process(self, store: StateStore) -> None:
         code = (
             "import asyncio, sys, pathlib\n"
-            "from agent.state import Store\n"
-            "asyncio.run(Store.open(pathlib.Path(sys.argv[1])))\n"
+            "from agent.state import StateStore\n"
+            "asyncio.run(StateStore.open(pathlib.Path(sys.argv[1])))\n"
         )
         done = await asyncio.to_thread(
             subprocess.run,
