@@ -229,7 +229,11 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         credentials = RoleCredentials()
         engine.on_ended = credentials.forget
         around = Neighbours(
-            holding=engine, host=engine, credentials=credentials, links=Links(), disks=Disks()
+            holding=engine.holdings,
+            host=engine,
+            credentials=credentials,
+            links=Links(),
+            disks=Disks(),
         )
         control = way.control(store, describe_host, engine.apply, around)
         overview.engine, overview.control = engine, control

@@ -14,6 +14,7 @@ memory alone: a new process asks for everything and converges.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import traceback
 from pathlib import Path
@@ -59,6 +60,8 @@ TAKE_LIMIT_S: Final = 180.0
 """How long taking orders may last: they are written to the disk, and nothing else is waited for."""
 
 
+BROUGHT_AGAIN_S: Final = 60.0
+"""How soon it is asked again about tasks from before, where control names no lease."""
 NOTICE_S: Final = 3600.0
 """How long an operator is told that control went back."""
 
@@ -116,6 +119,7 @@ class LongPoll:
             ca_file=settings.ca_file,
         )
         self._watermark = Watermark(store)
+        self._retelling = Retelling(self._client, holding, store)
         self._registration = Registration(
             settings.cluster,
             store,
@@ -125,7 +129,7 @@ class LongPoll:
             self._backoff(),
             self._outage,
             watermark=self._watermark,
-            retelling=Retelling(self._client, holding, store),
+            retelling=self._retelling,
             call_limit_s=settings.limits.call_s,
         )
         self._sender = OutboxSender(
@@ -193,6 +197,7 @@ class LongPoll:
                 group.create_task(self._poll(), name="control-poll")
                 group.create_task(self._sender.run(), name="control-outbox")
                 group.create_task(self._metrics.run(), name="control-metrics")
+                group.create_task(self._ask_about_the_rest(), name="control-brought")
         except BaseExceptionGroup as failures:
             final, _ = failures.split((ConfigError, StaleGeneration))
             if final is None:
@@ -276,6 +281,18 @@ class LongPoll:
                     continue
                 self._link.down(error)
                 await self._pause(self._wait_after(error, took_s=loop.time() - began))
+
+    async def _ask_about_the_rest(self) -> None:
+        """Ask again about tasks from before that were left as they are, until each has its answer.
+
+        Most often they are of the instance that this host was, which counts as connected for a while.
+        """
+        while True:
+            await self._retelling.left.wait()
+            identity = await self._registration.identity()
+            await asyncio.sleep(identity.lease_s or BROUGHT_AGAIN_S)
+            with contextlib.suppress(ControlFailure):  # the poll tells of it
+                await self._retelling.bring(await self._registration.identity())
 
     async def _ask_again(self, identity: Identity) -> None:
         """Register again, so that control compares what was seen; what it answers then counts."""

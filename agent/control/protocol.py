@@ -61,7 +61,7 @@ class TakeAssignments(Protocol):
 
 
 class Holding(Protocol):
-    """What this host holds of a control's tasks; ``engine.Engine`` knows. Never blocks."""
+    """What this host holds of a control's tasks; ``engine.holdings`` knows. Never blocks."""
 
     def held(self, control_id: str) -> list[HeldTask]:
         """Return every task that this control ordered, as it stands now."""
@@ -69,8 +69,20 @@ class Holding(Protocol):
     def ended(self, control_id: str) -> list[TaskChange]:
         """Return the last report of every task of this control that ended here and was forgotten.
 
-        For as long as that is remembered, see ``engine.forgetting``.
+        For as long as that is remembered, see ``engine.ended``.
         """
+
+    async def brought(self, control_id: str, instance: str) -> list[HeldTask]:
+        """Return what is here and was not ordered of this instance: tasks, and mere containers."""
+
+    def belongs_to(self, task_arn: str, instance: str) -> None:
+        """Take note that control wants a task of this instance from now on."""
+
+    def not_wanted(self, task_arn: str, why: str) -> None:
+        """Stop a task: control says that nobody wants it."""
+
+    def keep(self, task_arns: frozenset[str]) -> None:
+        """Leave the containers of these tasks alone though there is no record of them."""
 
 
 class TaskHost(Protocol):

@@ -175,6 +175,8 @@ class Registration:
                     identity, has_to_tell = await self._register()
                 if has_to_tell:
                     await self._tell_again(identity)
+                with self.promise.within(TELL_LIMIT_S, "asking about tasks from before"):
+                    await self._retelling.bring(identity)
                 self._current = identity
             except StaleGeneration:
                 raise

@@ -7,6 +7,7 @@ of it. Sends ``held`` of ``agent.model.wire`` and writes to the outbox.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -38,6 +39,8 @@ class Retelling:
         self._client = client
         self._holding = holding
         self._store = store
+        self.left = asyncio.Event()
+        """Set while something from before is left as it is: to be asked about again."""
         self._queued_for: tuple[str, str] | None = None
         """The state of control for which the ends of tasks are in the outbox."""
 
@@ -54,6 +57,37 @@ class Retelling:
         for part in _parts(held):
             await self._send(identity, part)
         _log.warning("everything was reported to control again", held=len(held))
+
+    async def bring(self, identity: Identity) -> None:
+        """Ask what is to become of what was not ordered of this instance. Safe to repeat.
+
+        Raises:
+            ControlFailure: control did not answer; nothing was stopped because of it.
+        """
+        told = await self._holding.brought(identity.control_id, identity.instance_arn)
+        kept: set[str] = set()
+        for part in _parts(told) if told else ():
+            answer = await self._client.brought(identity, part)
+            arns = {task.change.id: task.change.task_arn for task in part.tasks}
+            for result in answer.results:
+                arn = arns.get(result.id, "")
+                if result.status == "ok":
+                    self._holding.belongs_to(arn, identity.instance_arn)
+                elif result.status == "rejected":
+                    _log.warning(
+                        "control does not want a task from before", task=arn, why=result.message
+                    )
+                    self._holding.not_wanted(arn, result.message)
+                else:
+                    _log.warning(
+                        "a task from before is left as it is", task=arn, why=result.message
+                    )
+                    kept.add(arn)
+        self._holding.keep(frozenset(kept))
+        if kept:
+            self.left.set()
+        else:
+            self.left.clear()
 
     async def _queue_ended(self, identity: Identity) -> None:
         """Put the ends of forgotten tasks into the outbox, once for each history of control."""

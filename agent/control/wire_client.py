@@ -185,6 +185,12 @@ class WireClient:
         answer = await self._call("POST", path, identity=identity, body=_encode(held))
         return answers.changes(answer.body)
 
+    async def brought(self, identity: Identity, held: Held) -> ChangesAnswer:
+        """Say what is here and was not ordered of this instance; the answer says what becomes of it."""
+        path = f"{identity.path}/brought"
+        answer = await self._call("POST", path, identity=identity, body=_encode(held))
+        return answers.changes(answer.body)
+
     async def metrics(self, identity: Identity, batch: MetricsBatch) -> None:
         """Send one round of figures."""
         path = f"{identity.path}/metrics"

@@ -10,9 +10,8 @@
 Where there is a token file, the long poll asks for a token, and Amazon's agent must sign with one.
 
 Everything is built here, handed over by constructor, and ends here: ``serve`` returns within two
-seconds of being told to stop, also while polls are held. Nothing is verified about who calls the
-ECS API: whoever reaches it is an operator. That is why there may be a second kind of address, which
-serves agents alone, and why a warning is logged for everything that is open off the loopback.
+seconds of being told to stop, also while polls are held. Who may command it is for ``front.operators``,
+where it listens for ``front.sites``, and what strangers may take of it for ``agent.listening``.
 """
 
 from __future__ import annotations

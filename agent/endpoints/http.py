@@ -34,7 +34,12 @@ _SHUTDOWN_LIMIT_S = 1.0
 """How long requests in flight may take when the server stops; log followers never end."""
 _LINGERING_S = 2.0
 _LIMITS = Limits(
-    connections=128, unproven=64, unproven_per_address=32, unproven_bytes=8 * 1024 * 1024
+    connections=256,
+    silent=64,
+    silent_per_address=32,
+    unproven=64,
+    unproven_per_address=32,
+    unproven_bytes=8 * 1024 * 1024,
 )
 """The agent needs its descriptors and its memory for tasks."""
 

@@ -22,6 +22,7 @@ from msgspec import structs
 from agent.engine import admissible, holders, inbox, planner, reports
 from agent.engine.clock import Clock
 from agent.engine.forgetting import KIND, Forgetting
+from agent.engine.holdings import Holdings
 from agent.engine.ports import picked_ports
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from agent.model.task import TaskNetwork, TaskRecord
     from agent.model.telemetry import TaskFacts
     from agent.model.views import RepairView, TaskView
-    from agent.model.wire import Assignments, HeldTask
+    from agent.model.wire import Assignments
     from agent.network.recovery import Holder
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
@@ -106,6 +107,7 @@ class Engine:
             on_cleared=lambda: self.on_listed(list(self._runners)),
         )
         self._forgetting = Forgetting(store, self._runners, clock.steady)
+        self.holdings = Holdings(self._runners, self._forgetting, self._watcher, clock)
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
 
@@ -410,19 +412,6 @@ class Engine:
             and runner.record.desired is DesiredStatus.RUNNING
             and not runner.record.is_done
         ]
-
-    def held(self, control_id: str) -> list[HeldTask]:
-        """Return every task that this control ordered, as it stands now."""
-        now = self._clock.wall()
-        return [
-            reports.held(runner.record, runner.live, now)
-            for runner in self._runners.values()
-            if runner.record.origin == control_id
-        ]
-
-    def ended(self, control_id: str) -> list[TaskChange]:
-        """Return the last report of every task of this control that ended here and was forgotten."""
-        return self._forgetting.last_words.all_of(control_id)
 
     def knows(self, task_arn: str) -> bool:
         """Tell whether the host holds this task, be it stopped."""

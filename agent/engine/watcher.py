@@ -88,6 +88,8 @@ class Watcher:
         """True once control has sent everything that it wants of this host."""
         self._unknown: set[str] | None = None
         """Tasks without a record of which the engine has containers; None before that was looked at."""
+        self._kept: frozenset[str] | None = frozenset()
+        """Tasks without a record whose containers stay; None where it is not known which."""
         self._on_cleared = on_cleared
         self._cleared = False
 
@@ -173,6 +175,22 @@ class Watcher:
                 _log.warning("host not compared, trying again soon", error=str(error))
                 wait_s = COMPARE_RETRY_S
 
+    async def unclaimed(self) -> set[str]:
+        """Return the ARNs of tasks without a record of which the engine has containers.
+
+        Raises:
+            RuntimeFailure: the engine does not say.
+        """
+        found = await self._runtime.list_containers(
+            labels={LABEL_OWNER: self._owner, LABEL_CONTAINER: None}
+        )
+        return {c.labels.get(LABEL_TASK, "") for c in found} - self._runners.keys()
+
+    def keep(self, task_arns: frozenset[str] | None) -> None:
+        """Leave containers of tasks without a record alone; None for all of them."""
+        self._kept = task_arns
+        self._look_again.set()
+
     async def _compare(self) -> None:
         """Compare every task with the engine's list; ask about what differs, remove leftovers."""
         found = await self._runtime.list_containers(
@@ -188,7 +206,8 @@ class Watcher:
         self._unknown = {arn for arn, _ in seen}
         if self._wanted_known:
             await self._remove_leftovers(seen)
-            if not self._cleared:
+            # What belongs to a kept container, such as its sandbox, has no record either.
+            if not self._cleared and self._kept is not None and not self._kept & self._unknown:
                 await self._on_cleared()
                 self._cleared = True
 
@@ -201,6 +220,8 @@ class Watcher:
         for (arn, name), summary in left.items():
             if arn in self._runners:
                 continue  # ordered since the list was made
+            if self._kept is None or arn in self._kept:
+                continue
             _log.warning("removing a container of no known task", task=arn, container=name)
             try:
                 await self._runtime.remove_container(summary.id, force=True)

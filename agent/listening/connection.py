@@ -62,6 +62,7 @@ class Connection(web.RequestHandler):
         "_entry",
         "_head_bytes",
         "_head_due",
+        "_is_broken",
         "_look",
         "_rest_bytes",
         "_shared",
@@ -93,6 +94,7 @@ class Connection(web.RequestHandler):
         self._rest_bytes = 0
         self._answered = 0
         self._body: StreamReader | None = None
+        self._is_broken = False
         self._unsent = 0
         self._stalled = 0
 
@@ -116,6 +118,10 @@ class Connection(web.RequestHandler):
             self._look.cancel()
         self._wire = None
         super().connection_lost(exc)
+        # What was received goes with the connection: what lies in cycles stays until a collection of
+        # all garbage, which comes after some tens of thousands of objects, however large they are.
+        self._body = None
+        self._messages.clear()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, which may be any."""
@@ -128,14 +134,25 @@ class Connection(web.RequestHandler):
             is_much = self._rest_bytes > self._shared.limits.lingering_bytes
             if is_much and not self._entry.is_proven:
                 self._abort()
-        if not self._entry.is_open:
+        if not self._entry.is_open or self._is_broken:
             return
         super().data_received(data)
+        self._look_for_the_end()
         if self._request_count > heads:
             self._head_due = None
             self._head_bytes = self._rest_bytes = 0
         elif data and is_between and not is_rest:
             self._take_head(len(data))
+
+    def _look_for_the_end(self) -> None:
+        """Read nothing behind what is no HTTP.
+
+        aiohttp would keep an error for each further piece, and with its traceback the piece.
+        """
+        error = getattr(self._messages[-1][0], "exc", None) if self._messages else None
+        if error is not None:
+            error.__traceback__ = None
+            self._is_broken = True
 
     def _take_head(self, size: int) -> None:
         """Count bytes of a head that is not whole yet."""
@@ -154,9 +171,11 @@ class Connection(web.RequestHandler):
             resp.force_close()
             if not self._shared.rates.take(self._entry.address):
                 await asyncio.sleep(self._shared.limits.answer_delay_s)
+        if not self._entry.is_proven:
+            self._message_tail = b""  # Behind a stranger's only request nothing is read.
         sent = await super().finish_response(request, resp, start_time)
         self._answered += 1
-        self._body = request.content
+        self._body = request.content if self._wire is not None else None
         return sent
 
     def handle_error(
@@ -201,9 +220,7 @@ class Connection(web.RequestHandler):
         if wire is None:
             return
         if self._head_due is not None and now >= self._head_due:
-            # Not a word for silence alone: load balancers and browsers open connections ahead.
-            if self._head_bytes:
-                self._note("a request was not sent within its time")
+            self._note("a request was not sent within its time")
             self._abort()
             return
         unsent = wire.get_write_buffer_size()

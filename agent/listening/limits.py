@@ -15,8 +15,10 @@ from msgspec import Struct
 WANTED_DESCRIPTORS: Final = 65536
 _KEPT_BACK: Final = 256
 """Descriptors for everything that is no connection: files, the store, the event loop."""
-_MOST_CONNECTIONS: Final = 16384
-_MOST_UNPROVEN: Final = 1024
+_MOST_CONNECTIONS: Final = 20480
+_MOST_SILENT: Final = 4096
+_MOST_UNPROVEN: Final = 4096
+"""Both so many that a fleet behind one address may come back at once; memory is bounded besides."""
 _MIB: Final = 1024 * 1024
 
 
@@ -24,15 +26,19 @@ class Limits(Struct, frozen=True, kw_only=True):
     """What one server allows all its senders together; times in seconds."""
 
     connections: int = _MOST_CONNECTIONS
-    """Open connections in all; those that ``unproven`` does not take are for proven senders."""
-    unproven: int = _MOST_UNPROVEN
-    unproven_per_address: int = _MOST_UNPROVEN // 4
+    """Open connections in all; those that the next two do not take are for proven senders."""
+    silent: int = _MOST_SILENT
+    """On which nothing has come yet; they cost a descriptor and little else."""
+    silent_per_address: int = _MOST_SILENT // 2
     """Of an IPv4 address, or of an IPv6 network of 64 bits."""
+    unproven: int = _MOST_UNPROVEN
+    """That have sent something, and have not proven who they are."""
+    unproven_per_address: int = _MOST_UNPROVEN // 2
     unproven_bytes: int = 64 * _MIB
     """Received from unproven senders and still held in memory, an upper bound."""
     head_s: float = 10.0
-    """From the first moment of a connection, or the first byte of a later request, to its whole head; the
-    TLS handshake has as long by itself."""
+    """From the first byte of a request to its whole head. The first byte of a connection and the TLS
+    handshake have as long each."""
     head_bytes: int = 64 * 1024
     """Request line and headers."""
     idle_s: float = 75.0
@@ -56,9 +62,14 @@ def for_servers(descriptors: int, servers: int) -> Limits:
     """
     share = max(16, (descriptors - _KEPT_BACK) // servers)
     connections = min(share, _MOST_CONNECTIONS)
-    unproven = min(connections // 2, _MOST_UNPROVEN)
+    silent = min(connections // 4, _MOST_SILENT)
+    unproven = min(connections // 4, _MOST_UNPROVEN)
     return Limits(
-        connections=connections, unproven=unproven, unproven_per_address=max(4, unproven // 4)
+        connections=connections,
+        silent=silent,
+        silent_per_address=max(2, silent // 2),
+        unproven=unproven,
+        unproven_per_address=max(2, unproven // 2),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from asyncio import sslproto
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -20,6 +21,7 @@ from agent.listening.table import Entry, Table, address_of
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
 
     from agent.listening.limits import Limits
 
@@ -29,6 +31,7 @@ _PER_TURN_TLS: Final = 2
 """A handshake costs a millisecond, in which nobody else is served."""
 _REST_S: Final = 0.2
 """How long nothing is accepted where descriptors are short and no connection could be cut."""
+_TLS_BUFFER_BYTES: Final = 32 * 1024
 _TLS_SHUTDOWN_S: Final = 5.0
 _SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _ABSENT: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
@@ -43,6 +46,7 @@ class HttpServer:
         self._shared = shared
         self._lingering_s = lingering_s
         self._listeners: list[_Listener] = []
+        self._silent: set[_Silent] = set()
         self._setups: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -110,6 +114,9 @@ class HttpServer:
         Raises:
             OSError: it cannot be listened on.
         """
+        if tls is not None:
+            # asyncio has a buffer of 256 KiB for each connection, of which a record needs 16.
+            sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
         bound.setblocking(False)
         bound.listen(BACKLOG)
         listener = _Listener(bound, self, tls, is_trusted=is_trusted)
@@ -127,6 +134,8 @@ class HttpServer:
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        for silent in list(self._silent):
+            silent.cut()
         for setup in self._setups:
             setup.cancel()
         if self._setups:
@@ -136,12 +145,21 @@ class HttpServer:
     def take(
         self, accepted: socket.socket, peer: Any, tls: ssl.SSLContext | None, *, is_trusted: bool
     ) -> None:
-        """Serve an accepted connection."""
-        table = self._shared.table
-        entry = table.enter(address_of(peer), accepted.close)
+        """Serve an accepted connection, as soon as something comes by it."""
+        entry = self._shared.table.enter(address_of(peer), accepted.close)
         if is_trusted:
             entry.is_trusted = True
-            table.prove(entry)
+            self._shared.table.prove(entry)
+            self._serve(accepted, entry, tls)
+        else:
+            silent = _Silent(
+                accepted, entry, self._shared, lambda: self._serve(accepted, entry, tls)
+            )
+            self._silent.add(silent)
+            silent.wait(self._silent.discard)
+
+    def _serve(self, accepted: socket.socket, entry: Entry, tls: ssl.SSLContext | None) -> None:
+        table = self._shared.table
         setup = asyncio.get_running_loop().create_task(self._set_up(accepted, entry, tls))
         self._setups.add(setup)
 
@@ -189,6 +207,58 @@ class HttpServer:
                 peer=entry.address,
                 cause=type(error).__name__,
             )
+
+
+class _Silent:
+    """A connection by which nothing has come yet: no more than a socket that is waited for.
+
+    What is made for a request, and above all for a TLS handshake, costs a hundred times as much.
+    """
+
+    def __init__(
+        self, accepted: socket.socket, entry: Entry, shared: Shared, begin: Callable[[], None]
+    ) -> None:
+        self._socket = accepted
+        self._entry = entry
+        self._shared = shared
+        self._begin = begin
+        self._loop = asyncio.get_running_loop()
+        self._due: asyncio.TimerHandle | None = None
+        self._gone: Callable[[_Silent], None] = lambda _: None
+
+    def wait(self, gone: Callable[[_Silent], None]) -> None:
+        """Wait for the first byte, within its time; ``gone`` is called at the end of that."""
+        self._gone = gone
+        self._entry.close = self.cut
+        self._loop.add_reader(self._socket, self._readable)
+        # Not a word in the log: load balancers and browsers open connections ahead.
+        self._due = self._loop.call_later(self._shared.limits.head_s, self.cut)
+
+    def cut(self) -> None:
+        """Close it."""
+        self._leave()
+        self._shared.table.leave(self._entry)
+        self._socket.close()
+
+    def _readable(self) -> None:
+        try:
+            is_over = not self._socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            is_over = True
+        if is_over:
+            self.cut()
+            return
+        self._leave()
+        self._shared.table.speak(self._entry)
+        self._begin()
+
+    def _leave(self) -> None:
+        self._loop.remove_reader(self._socket)
+        if self._due is not None:
+            self._due.cancel()
+        self._gone(self)
 
 
 class _Listener:

@@ -1,13 +1,14 @@
 """The open connections of a server: who may have one more, and who gives way. Pure.
 
-Whoever comes is let in, and the table makes room: a stranger never takes the place of a proven sender,
-and among equals the one gives way whose address has most, the oldest of it first. So a newcomer of an
-address that has few is always heard, whatever others hold open.
+A connection is silent, then unproven, then perhaps proven, and each kind has room of its own. Whoever comes
+is let in, and among its kind the one gives way whose address has most, the oldest of it first. So a newcomer
+of an address that has few is always heard, and no stranger takes the place of a proven sender.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class _Group:
 
     def __init__(self) -> None:
         self._by_address: dict[str, dict[Entry, None]] = {}
+        self._bytes: Counter[str] = Counter()
         self.count = 0
 
     def of(self, address: str) -> int:
@@ -68,6 +70,7 @@ class _Group:
 
     def add(self, entry: Entry) -> None:
         self._by_address.setdefault(entry.address, {})[entry] = None
+        self._bytes[entry.address] += entry.received_bytes
         self.count += 1
 
     def discard(self, entry: Entry) -> bool:
@@ -75,8 +78,10 @@ class _Group:
         if entry not in mine:
             return False
         del mine[entry]
+        self._bytes[entry.address] -= entry.received_bytes
         if not mine:
             del self._by_address[entry.address]
+            del self._bytes[entry.address]
         self.count -= 1
         return True
 
@@ -87,14 +92,14 @@ class _Group:
         address = max(self._by_address, key=self.of)
         return self.oldest_of(address)
 
-    def largest(self) -> Entry:
-        """Return what the address that sent most sent most of."""
-        sizes = {
-            address: sum(entry.received_bytes for entry in entries)
-            for address, entries in self._by_address.items()
-        }
-        entries = self._by_address[max(sizes, key=lambda address: sizes[address])]
-        return max(entries, key=lambda entry: entry.received_bytes)
+    def received(self, entry: Entry, size: int) -> None:
+        entry.received_bytes += size
+        self._bytes[entry.address] += size
+
+    def oldest_of_largest(self) -> Entry:
+        """Return the oldest of the address that sent most."""
+        address, _ = self._bytes.most_common(1)[0]
+        return self.oldest_of(address)
 
 
 class Table:
@@ -109,52 +114,68 @@ class Table:
         """
         self._limits = limits
         self._gave_way = gave_way
+        self._silent = _Group()
         self._unproven = _Group()
         self._proven = _Group()
         self.unproven_bytes = 0
 
     def __len__(self) -> int:
-        return self._unproven.count + self._proven.count
+        return self._silent.count + self._unproven.count + self._proven.count
 
     @property
     def unproven(self) -> int:
-        """How many are not proven."""
+        """How many have sent something and are not proven."""
         return self._unproven.count
 
+    @property
+    def silent(self) -> int:
+        """How many have sent nothing yet."""
+        return self._silent.count
+
     def enter(self, address: str, close: Callable[[], None]) -> Entry:
-        """Return the entry of a new connection; another one may be cut for it.
+        """Return the entry of a new connection; another silent one may be cut for it.
 
         Args:
             address: from ``address_of``.
             close: cuts the connection at once, and may be called inside any call of the table.
         """
-        if self._unproven.of(address) >= self._limits.unproven_per_address:
-            self._cut(self._unproven.oldest_of(address), "too many of one address")
-        elif self._unproven.count >= self._limits.unproven:
-            self._cut(self._unproven.oldest_of_most(), "too many in all")
+        limits = self._limits
         entry = Entry(address, close)
-        self._unproven.add(entry)
+        self._add(entry, self._silent, limits.silent, limits.silent_per_address)
         return entry
+
+    def speak(self, entry: Entry) -> None:
+        """Count a connection as one that has sent something; another may be cut for it."""
+        if self._silent.discard(entry):
+            limits = self._limits
+            self._add(entry, self._unproven, limits.unproven, limits.unproven_per_address)
 
     def prove(self, entry: Entry) -> None:
         """Count a connection as that of a proven sender from now on; again for each request of it."""
         if self._proven.discard(entry):  # The one that was quiet for longest is to be the oldest.
             self._proven.add(entry)
-        elif self._unproven.discard(entry):
-            if self._proven.count >= self._limits.connections - self._limits.unproven:
-                self._cut(self._proven.oldest_of_most(), "too many of known senders")
+        elif self._unproven.discard(entry) or self._silent.discard(entry):
+            limits = self._limits
+            most = limits.connections - limits.silent - limits.unproven
             self.unproven_bytes -= entry.received_bytes
             entry.is_proven = True
-            self._proven.add(entry)
+            self._add(entry, self._proven, most, most)
+
+    def _add(self, entry: Entry, group: _Group, most: int, most_of_address: int) -> None:
+        if group.of(entry.address) >= most_of_address:
+            self._cut(group.oldest_of(entry.address), "too many of one address")
+        elif group.count >= most:
+            self._cut(group.oldest_of_most(), "too many in all")
+        group.add(entry)
 
     def received(self, entry: Entry, size: int) -> None:
         """Count bytes that came by a connection; that of a stranger may be cut for it."""
         if entry.is_proven or not entry.is_open:
             return
-        entry.received_bytes += size
+        self._unproven.received(entry, size)
         self.unproven_bytes += size
         while self.unproven_bytes > self._limits.unproven_bytes and self._unproven.count:
-            self._cut(self._unproven.largest(), "too much in memory")
+            self._cut(self._unproven.oldest_of_largest(), "too much in memory")
 
     def leave(self, entry: Entry) -> None:
         """Forget a connection that has ended; may be repeated."""
@@ -162,15 +183,16 @@ class Table:
         if self._unproven.discard(entry):
             self.unproven_bytes -= entry.received_bytes
         else:
+            self._silent.discard(entry)
             self._proven.discard(entry)
 
     def make_room(self) -> bool:
         """Cut one connection, a stranger's if there is one; tell whether there was any to cut."""
-        group = self._unproven if self._unproven.count else self._proven
-        if not group.count:
-            return False
-        self._cut(group.oldest_of_most(), "no descriptors left")
-        return True
+        for group in (self._silent, self._unproven, self._proven):
+            if group.count:
+                self._cut(group.oldest_of_most(), "no descriptors left")
+                return True
+        return False
 
     def _cut(self, entry: Entry, why: str) -> None:
         self.leave(entry)

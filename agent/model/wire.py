@@ -14,6 +14,7 @@ GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S`` → 
 POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
 POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``ChangesAnswer``
+POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
 DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 
@@ -33,6 +34,12 @@ revision that it saw:
 - If control finds that it went back (``Registered.went_back``), the agent reports the tasks it
   holds (``held``). Control adopts those that it forgot, and learns the state of the others.
 - Then the agent asks from revision 0 and obeys the answers again.
+
+A host that is registered as a new instance may run tasks from before. No full set stops them. The agent
+says what it **brought**, after each registration, as long as there is any, and before it asks for
+orders; a container of which it has no record has an empty payload. Control answers each task: ``ok``, it
+is this instance's from now on; ``rejected``, nobody wants it, and the agent stops it; ``elsewhere``, it is
+left as it is.
 """
 
 from __future__ import annotations
@@ -164,6 +171,10 @@ class ChangeAnswer(_Wire, frozen=True):
     status: str
     """``ok`` (also for a repeated id) or ``rejected`` (do not send it again)."""
     message: str = ""
+
+
+ELSEWHERE = "elsewhere"
+"""Answer to a task that was brought: it is another instance's, or may be; leave it as it is."""
 
 
 class ChangesAnswer(_Wire, frozen=True):

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import structlog
 
 from agent.errors import NetworkFailure
-from agent.network import addresses, bridge_ports, claims, docker_chain, firewall, forwarding
+from agent.network import (
+    addresses,
+    bridge_ports,
+    claims,
+    connections,
+    docker_chain,
+    firewall,
+    forwarding,
+)
 from agent.network.bridge_ports import Place
 from agent.network.links import port_of
 from agent.network.news import EVERYTHING, Part
@@ -88,6 +96,7 @@ class HostNetwork:
         self._seen: tuple[firewall.Wanted, int] | None = None
         """What the rules were made for, and the kernel's number of changes of rules right after."""
         self._legacy_tables = False
+        self._told_of_connections = False
 
     async def check_pool(self) -> None:
         """Refuse a pool that the host uses otherwise.
@@ -223,13 +232,25 @@ class HostNetwork:
         await self._links.attach(netns, spec)
 
     async def detach(self, link: str) -> None:
-        """Remove a link and what was there for it. Idempotent.
+        """Remove a link and what was there for it: rules, neighbour, tracked connections. Idempotent.
 
         Raises:
             NetworkFailure: the kernel refused.
         """
         await self._links.delete(link)
         await self._change_of_ours(partial(self._rules.ports.dismiss, link))
+        ipv4 = addresses.address_of_link(link)
+        if ipv4 is not None:
+            await self._forget_connections(ipv4)
+
+    async def _forget_connections(self, ipv4: str) -> None:
+        try:
+            await self._block(connections.forget, ipv4)
+        except NetworkFailure as error:
+            # No reason to keep the task: only the next one with its address could tell the difference.
+            if not self._told_of_connections:
+                _log.warning("connections of a task outlive it", error=str(error))
+            self._told_of_connections = True
 
     async def _change_of_ours(self, change: Callable[[], int]) -> None:
         """Make a change, and pass over it, so that the next look need not compare all rules for it."""

@@ -65,6 +65,11 @@ async def half_heads(attacker: Attacker, number: int) -> None:
     await _hold(attacker, number, b"POST / HTTP/1.1\r\nHost: control\r\nX-Pad: ")
 
 
+async def half_handshakes(attacker: Attacker, number: int) -> None:
+    """Begin a TLS handshake."""
+    await _hold(attacker, number, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+
+
 async def half_bodies(attacker: Attacker, number: int) -> None:
     """Send a head, and a part of a body."""
     head = b"POST / HTTP/1.1\r\nHost: control\r\nContent-Length: 1000000\r\n\r\n"
@@ -127,6 +132,7 @@ ATTACKS: dict[str, Attack] = {
     "silent": silent,
     "silent-once": silent_once,
     "half-heads": half_heads,
+    "half-handshakes": half_handshakes,
     "half-bodies": half_bodies,
     "dripping": dripping,
     "bombs": bombs("/v1/instances", ""),

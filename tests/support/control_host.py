@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 class NothingHeld:
     """A host without tasks."""
 
+    async def brought(self, control_id: str, instance: str) -> list[HeldTask]:
+        return []
+
+    def belongs_to(self, task_arn: str, instance: str) -> None:
+        raise AssertionError
+
+    def not_wanted(self, task_arn: str, why: str) -> None:
+        raise AssertionError
+
+    def keep(self, task_arns: frozenset[str]) -> None:
+        assert not task_arns
+
     def held(self, control_id: str) -> list[HeldTask]:
         return []
 
@@ -33,7 +45,7 @@ class NothingHeld:
         return []
 
 
-class Host:
+class Host(NothingHeld):
     """An agent reduced to what control sees of it: a store, a client, and the orders it took."""
 
     def __init__(self, store: Store, control: FakeControl) -> None:

@@ -104,7 +104,7 @@ class Verifier:
         claim = self._claim(call)
         signatures.check_whole(call, claim)
         # All of them, also behind one that fits: the time tells nothing of the file.
-        fitting = [token for token in self._gate.tokens if signatures.made_with(token, call, claim)]
+        fitting = signatures.makers(self._gate.tokens, call, claim)
         if not fitting:
             raise signatures.mismatch(_NO_TOKENS)
         return self._gate.admission(fitting[0])

@@ -176,7 +176,7 @@ class Signed:
     def _check(self, call: Call) -> Caller:
         claim, key = self._claim(call)
         signatures.check_whole(call, claim)
-        if not signatures.made_with(key.secret, call, claim):
+        if not signatures.makers((key.secret,), call, claim):
             raise signatures.mismatch(_MEND)
         if claim.expires_s is None and self._seen.is_old(claim.signature, self._clock()):
             raise signatures.mismatch(

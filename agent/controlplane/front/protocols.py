@@ -25,7 +25,10 @@ CBOR_PROTOCOL = "rpc-v2-cbor"
 FORM = "application/x-www-form-urlencoded"
 _SERVICE_LIMIT = 64
 
-_SCOPE = re.compile(r"Credential=[^/,]+/[0-9]{8}/[^/,]+/([A-Za-z0-9-]{1,64})/aws4_request")
+# Bounded, so that a header of nothing but beginnings is not searched to its end from each of them.
+_SCOPE = re.compile(
+    r"Credential=[^/,]{1,128}/[0-9]{8}/[^/,]{1,64}/([A-Za-z0-9-]{1,64})/aws4_request"
+)
 _PRESIGNED = re.compile(r"[^/]+/[0-9]{8}/[^/]+/([A-Za-z0-9-]{1,64})/aws4_request")
 
 

@@ -1,7 +1,7 @@
 """Signature Version 4 on the server: what a request claims, and whether a secret made it. Pure.
 
 A signature stands in the ``Authorization`` header or, of a presigned URL, in the query. Nothing of it
-is trusted before ``made_with``; botocore computes what it must be. Source of the rules: the AWS
+is trusted before ``makers``; botocore computes what it must be. Source of the rules: the AWS
 General Reference, "Signature Version 4 signing process", and botocore's ``auth``.
 """
 
@@ -22,6 +22,8 @@ from botocore.credentials import Credentials
 from agent.controlplane.api.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from multidict import CIMultiDictProxy
 
 SKEW_S: Final = 15 * 60
@@ -111,6 +113,9 @@ def read_claim(call: Call) -> Claim:
     signed = tuple(parts.get("SignedHeaders", "").lower().split(";"))
     if "host" not in signed or (expires is None and "x-amz-date" not in signed):
         raise broken("host and x-amz-date must be signed")
+    if len(set(signed)) < len(signed):
+        # A kilobyte of names could have megabytes of values signed, and again for each secret.
+        raise broken("SignedHeaders names a header twice")
     if not stamp.startswith(date):
         raise broken("the date of the credential scope is not that of X-Amz-Date")
     return Claim(key_id, date, region, service, signed, signature, stamp, _seconds(expires))
@@ -147,12 +152,32 @@ def check_whole(call: Call, claim: Claim) -> None:
             raise broken(f"the header {name[:64]} must be signed")
 
 
-def made_with(secret: str, call: Call, claim: Claim) -> bool:
-    """Tell, in constant time, whether a call's signature was made with a secret.
+def makers(secrets: Sequence[str], call: Call, claim: Claim) -> list[str]:
+    """Return those of the secrets that a call's signature was made with; each is tried, in constant time.
+
+    What was signed is put together once, however many secrets there are.
 
     Raises:
         SignatureRefused: the call has characters that nobody can sign.
     """
+    try:
+        request = _request(call, claim)
+        text = None
+        found = []
+        for secret in secrets:
+            auth = SigV4Auth(Credentials(claim.key_id, secret), claim.service, claim.region)
+            # Known already: not to be computed anew for each secret.
+            auth.payload = lambda _: call.digest
+            text = text or auth.string_to_sign(request, auth.canonical_request(request))
+            if hmac.compare_digest(auth.signature(text, request), claim.signature):
+                found.append(secret)
+    except ValueError:
+        raise broken("a header or the query has characters that cannot be signed") from None
+    return found
+
+
+def _request(call: Call, claim: Claim) -> AWSRequest:
+    """Return what was signed; raises ``ValueError`` for what is no text, as bytes beyond UTF-8."""
     path, _, query = call.target.partition("?")
     host = call.headers.get("Host", "")
     request = AWSRequest(
@@ -161,18 +186,10 @@ def made_with(secret: str, call: Call, claim: Claim) -> bool:
     )
     for name in claim.signed:
         for value in call.headers.getall(name, ()):
+            value.encode()  # Where it cannot be, botocore fails in a way of its own.
             request.headers.add_header(name, value)
     request.context["timestamp"] = claim.stamp
-    auth = SigV4Auth(Credentials(claim.key_id, secret), claim.service, claim.region)
-    # Known already: not to be computed anew for each secret.
-    auth.payload = lambda _: call.digest
-    try:
-        signature: str = auth.signature(
-            auth.string_to_sign(request, auth.canonical_request(request)), request
-        )
-    except ValueError:
-        raise broken("a header or the query has characters that cannot be signed") from None
-    return hmac.compare_digest(signature, claim.signature)
+    return request
 
 
 def broken(why: str) -> SignatureRefused:

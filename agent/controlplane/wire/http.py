@@ -24,7 +24,7 @@ from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.retire import LEFT, retire
 from agent.controlplane.store.contract import StoreFailure
-from agent.controlplane.wire import held, reports
+from agent.controlplane.wire import brought, held, reports
 from agent.controlplane.wire.assignments import Poller
 from agent.controlplane.wire.auth import TOKEN_GONE
 from agent.controlplane.wire.errors import (
@@ -96,6 +96,7 @@ class AgentWire:
         router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
         router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
         router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
+        router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._answering(_no_such_call))
@@ -215,6 +216,12 @@ class AgentWire:
         told = await _read(held.read, await self._body(request))
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await held.take(self._services, found.record, told))
+
+    async def _brought_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        told = await _read(held.read, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await brought.take(self._services, self._history, found.record, told))
 
     async def _metrics_call(self, request: web.Request) -> web.Response:
         await self._caller(request)

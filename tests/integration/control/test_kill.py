@@ -35,6 +35,10 @@ class NothingHeld:
         return []
     def ended(self, control_id):
         return []
+    async def brought(self, control_id, instance):
+        return []
+    def keep(self, task_arns):
+        pass
 
 async def work(store):
     done = (await store.load("counter", int)).get("n", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import sqlite3
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.controlplane import records
+from agent.controlplane.store.contract import DeletePrefix
+from agent.controlplane.store.sqlite import SqliteStore
 from tests.integration.e2e.conftest import NETWORK, describe, pid_of, register, run
 from tests.support.fleet import LONG_POLL, Agent, Fleet, eventually
 
@@ -223,3 +227,45 @@ def test_an_older_copy_by_amazons_wire(
     for arn in scene.lost:
         agent.cli("stop", arn)
     eventually(lambda: not any(containers_of(arn) for arn in scene.lost), what="all are stopped")
+
+
+async def forget_machines(store_file: Path) -> None:
+    """Take from control all by which it knows a host that has lost its state."""
+    store = await SqliteStore.open(store_file)
+    await store.txn([], [DeletePrefix(records.MACHINES)])
+    await store.close()
+
+
+def test_a_host_that_control_cannot_know_again_kills_nothing(
+    one_host: Fleet, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    """It is a new instance, with an empty full set: what it ran before is asked about, and goes on."""
+    if one_host.wire != LONG_POLL:
+        pytest.skip("by Amazon's wire, an agent asks about every task that is not listed")
+    client, agent = one_host.client(), one_host.agents[0]
+    plain = register(client, busybox_image, "sleep 1000")
+    wanted, stopping = run(client, plain, count=2)
+    client.get_waiter("tasks_running").wait(tasks=[wanted, stopping], WaiterConfig=FAST)
+    before = [pid_of(c) for c in containers_of(wanted)]
+    agent.kill()
+    zero_meta(data_of(one_host, agent))
+    (data_of(one_host, agent) / "agent.db.identity").unlink()
+    client.stop_task(task=stopping)
+    one_host.control.stop()
+    asyncio.run(forget_machines(one_host.directory / "control" / "control.db"))
+    one_host.control.start()
+    one_host.control.ready()
+    agent.start()
+    eventually(lambda: is_up(agent), what="the agent is back")
+    assert len(client.list_container_instances()["containerInstanceArns"]) == 2
+
+    def is_moved() -> bool:
+        (task,) = describe(client, wanted)
+        return bool(task["containerInstanceArn"] == agent.json("status")["instanceArn"])
+
+    # Not before the instance that it was counts as away.
+    eventually(is_moved, within_s=120, what="the task goes on as that of the new instance")
+    client.get_waiter("tasks_stopped").wait(tasks=[stopping], WaiterConfig=FAST)
+    assert not containers_of(stopping)
+    assert [pid_of(c) for c in containers_of(wanted)] == before
+    assert describe(client, wanted)[0]["lastStatus"] == "RUNNING"

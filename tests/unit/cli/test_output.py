@@ -12,7 +12,8 @@ import msgspec
 import pytest
 
 from agent import escapes
-from agent.cli import client, main, output
+from agent.cli import client, doctor, main, output
+from agent.doctor.findings import Finding, Level, Report
 from agent.model.resources import Wait
 from tests.support.terminal import shown
 
@@ -216,3 +217,19 @@ def test_a_style_colours_and_lets_nothing_else_through() -> None:
     red = output.styled("a\x1b[2Jb", fg="red")
     assert red == "\x1b[31ma" + r"\x1b[2J" + "b\x1b[0m"
     assert output.joined([red, "\x1b"], " ") == f"{red} " + r"\x1b"
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "pipe"])
+def test_what_doctor_found_is_shown_as_text(
+    is_terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "on_terminal", lambda: is_terminal)
+    found = Finding(check=EVIL, level=Level.ERROR, seen=EVIL, mend=EVIL, command=EVIL)
+    report = Report(
+        hostname=EVIL, version="1", at=0.0, errors=1, warnings=0, findings=[found], left_out=[EVIL]
+    )
+    doctor._show(report)
+    told = capsys.readouterr().out
+    assert told.count(r"\x1b]0;owned\x07") == 5
+    assert escapes.is_plain(told.replace("\n", ""))
+    assert not any(line.startswith("TASK forged") for line in told.splitlines())

@@ -10,6 +10,7 @@ from agent.control.retelling import Retelling
 from agent.control.wire_client import Identity
 from agent.model.changes import TaskChange
 from agent.model.wire import ChangeAnswer, ChangesAnswer, Held, HeldTask
+from tests.support.control_host import NothingHeld
 
 if TYPE_CHECKING:
     from agent.control.wire_client import WireClient
@@ -29,7 +30,7 @@ class Client:
         return ChangesAnswer(results=answers)
 
 
-class Holds:
+class Holds(NothingHeld):
     def __init__(self, sizes: list[int], ended: int = 0) -> None:
         self._sizes, self._ended = sizes, ended
 

@@ -57,22 +57,22 @@ async def test_an_old_order_of_a_forgotten_task_is_answered_by_its_end(host: Tas
 
 async def test_it_is_told_of_again_to_its_own_control(host: TaskHost) -> None:
     await end_and_forget(host)
-    assert [change.status for change in host.engine.ended(CONTROL)] == ["STOPPED"]
-    assert host.engine.ended("another") == []
+    assert [change.status for change in host.engine.holdings.ended(CONTROL)] == ["STOPPED"]
+    assert host.engine.holdings.ended("another") == []
 
 
 async def test_what_is_held_is_told_with_its_order(host: TaskHost) -> None:
     await host.order(container("a"))
     await host.until_known("RUNNING")
-    (held,) = host.engine.held(CONTROL)
+    (held,) = host.engine.holdings.held(CONTROL)
     assert held.change.status == "RUNNING"
     assert payloads.decode(held.payload).arn == ARN
     await host.stop()
     await host.until_known("STOPPED")
-    (held,) = host.engine.held(CONTROL)
+    (held,) = host.engine.holdings.held(CONTROL)
     assert held.change.status == "STOPPED"
     assert payloads.decode(held.payload).desired_status is DesiredStatus.STOPPED
-    assert host.engine.held("another") == []
+    assert host.engine.holdings.held("another") == []
 
 
 def an_end(number: int, at: float) -> Ended:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 KNOWN = b"X-Known: yes\r\n"
 SHORT = Limits(
-    connections=40,
+    connections=60,
+    silent=20,
+    silent_per_address=10,
     unproven=20,
     unproven_per_address=10,
     head_s=0.5,
@@ -28,7 +30,9 @@ SHORT = Limits(
     answers_per_s=1000,
     answers_burst=1000,
 )
-PLENTY = Limits(connections=1000, unproven=500, unproven_per_address=500)
+PLENTY = Limits(
+    connections=1500, silent=500, silent_per_address=500, unproven=500, unproven_per_address=500
+)
 
 
 class Raw:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import socket
 import time
+import tracemalloc
 
 import msgspec
 import pytest
 import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from tests.unit.listening.conftest import SHORT, Served, request, serving
+from tests.unit.listening.conftest import PLENTY, SHORT, Served, request, serving
 
 
 async def test_a_silent_connection_is_closed_without_a_word(served: Served) -> None:
@@ -108,6 +111,33 @@ async def test_what_a_stranger_sends_behind_its_answer_is_bounded(served: Served
     except ConnectionError:
         pass
     assert sent < 30 * 1024 * 1024
+
+
+@pytest.mark.parametrize("method", [b"GET", b"CONNECT"])
+async def test_what_came_behind_a_request_goes_with_its_connection(method: bytes) -> None:
+    """Also while no garbage is collected: a collection of all is rare, and what it frees is large."""
+    late = structs.replace(PLENTY, answers_burst=1, answers_per_s=0.001, answer_delay_s=0.5)
+    async with serving(late) as served:
+        first = await served.connect()
+        first.send(request())
+        await first.end()
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(20):
+                raw = await served.connect()
+                raw.send(method + request("/" if method == b"GET" else "x:1")[3:])
+                for _ in range(20):  # In pieces, since each that is no HTTP is an error by itself.
+                    raw.send(bytes(50_000))
+                    await asyncio.sleep(0)
+                await raw.end()
+            served.hang_up()
+            await served.counts(0)
+            assert tracemalloc.get_traced_memory()[0] < 3 * 1024 * 1024
+        finally:
+            tracemalloc.stop()
+            gc.enable()
 
 
 async def test_bombs_stay_what_they_are(served: Served) -> None:

@@ -18,8 +18,9 @@ def test_servers_never_take_all_descriptors_and_keep_room_for_known_senders(
 ) -> None:
     found = for_servers(descriptors, servers)
     assert found.connections * servers <= max(descriptors - 200, 16 * servers)
-    assert found.unproven <= found.connections // 2
+    assert found.unproven + found.silent <= found.connections // 2
     assert 0 < found.unproven_per_address <= found.unproven
+    assert 0 < found.silent_per_address <= found.silent
 
 
 def test_plenty_of_descriptors_give_what_is_the_default() -> None:

@@ -8,6 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import msgspec
 import pytest
 import structlog
 
+from agent.listening.limits import Limits
 from tests.support import certificates
-from tests.unit.listening.conftest import SHORT, Served, request, serving
+from tests.unit.listening.conftest import PLENTY, SHORT, Served, request, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,7 +44,7 @@ async def test_a_known_sender_keeps_its_place_and_a_new_one_finds_one(patient: S
     known.send(request(known=True))
     assert b"200 OK" in await known.answer()
     await asyncio.gather(*(one.end() for one in silent[:100]))
-    assert patient.server.connections <= SHORT.unproven_per_address + 2
+    assert patient.server.connections <= SHORT.silent_per_address + 2
     assert [line["event"] for line in lines] == ["connection closed: others need its place"]
 
 
@@ -52,7 +54,37 @@ async def test_nor_do_many_addresses_keep_anybody_out(patient: Served) -> None:
     late = await patient.connect()
     late.send(request(known=True))
     assert b"200 OK" in await late.answer()
-    assert patient.server.connections <= SHORT.unproven + 1
+    assert patient.server.connections <= SHORT.silent + 1
+
+
+async def test_a_whole_fleet_may_connect_at_once_from_one_address() -> None:
+    """As behind one router, when control comes back: none of them is taken for a stranger too many."""
+    async with serving(Limits()) as served:
+        fleet = [await served.connect() for _ in range(800)]
+        for agent in fleet:
+            agent.send(request(known=True))
+        answers = await asyncio.gather(*(agent.answer() for agent in fleet))
+    assert sum(b"200 OK" in answer for answer in answers) == 800
+
+
+async def test_a_silent_connection_costs_little(tmp_path: Path) -> None:
+    made = certificates.make(tmp_path)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(made.certificate, made.key)
+    async with serving(PLENTY, tls=tls) as served:
+        tracemalloc.start()
+        try:
+            for _ in range(200):
+                await served.connect()
+            await served.counts(200)
+            held = [
+                trace.size
+                for trace in tracemalloc.take_snapshot().traces
+                if any("sslproto" in frame.filename for frame in trace.traceback)
+            ]
+        finally:
+            tracemalloc.stop()
+    assert sum(held) < 100_000
 
 
 async def test_a_handshake_that_never_ends_is_ended(tmp_path: Path) -> None:
@@ -80,12 +112,14 @@ async def test_a_handshake_gives_way_like_any_connection(tmp_path: Path) -> None
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(made.certificate, made.key)
     async with serving(PATIENT, tls=tls) as served:
-        silent = [await served.connect() for _ in range(60)]
+        held = [await served.connect() for _ in range(60)]
+        for one in held:
+            one.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
         trusted = ssl.create_default_context(cafile=str(made.ca))
         raw = await served.connect(ssl=trusted, server_hostname="localhost")
         raw.send(request(known=True))
         assert b"200 OK" in await raw.answer()
-        await asyncio.gather(*(one.end() for one in silent[:30]))
+        await asyncio.gather(*(one.end() for one in held[:30]))
         assert served.server.connections <= SHORT.unproven_per_address + 1
 
 

@@ -10,7 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from agent.listening.limits import Limits
 from agent.listening.table import Entry, Table, address_of
 
-SMALL = Limits(connections=10, unproven=6, unproven_per_address=3, unproven_bytes=1000)
+SMALL = Limits(
+    connections=14,
+    silent=4,
+    silent_per_address=2,
+    unproven=6,
+    unproven_per_address=3,
+    unproven_bytes=1000,
+)
 
 
 class Watched:
@@ -22,10 +29,17 @@ class Watched:
         self.table = Table(limits, lambda entry, why: self.cut.append((entry, why)))
         self._count = 0
 
-    def enter(self, address: str) -> Entry:
+    def connect(self, address: str) -> Entry:
+        """Return a connection that is silent."""
         self._count += 1
         number = self._count
         return self.table.enter(address, lambda: self.closed.append(number))
+
+    def enter(self, address: str) -> Entry:
+        """Return one that has sent something."""
+        entry = self.connect(address)
+        self.table.speak(entry)
+        return entry
 
 
 @pytest.mark.parametrize(
@@ -60,6 +74,16 @@ def test_with_many_addresses_the_one_with_most_gives_way() -> None:
     assert seen.cut[0][1] == "too many in all"
 
 
+def test_the_silent_give_way_among_themselves() -> None:
+    seen = Watched()
+    speaking = seen.enter("a")
+    for address in ("a", "a", "b", "c", "d", "a"):
+        seen.connect(address)
+    assert speaking.is_open
+    assert seen.closed == [2, 3]
+    assert seen.table.silent == SMALL.silent
+
+
 def test_strangers_never_take_the_place_of_a_known_sender() -> None:
     seen = Watched()
     known = seen.enter("a")
@@ -67,6 +91,7 @@ def test_strangers_never_take_the_place_of_a_known_sender() -> None:
     for number in range(100):
         seen.enter(f"{number}")
         seen.enter("a")
+        seen.connect("a")
     assert known.is_open
     assert 1 not in seen.closed
 
@@ -79,6 +104,7 @@ def test_among_known_senders_the_one_that_was_quiet_for_longest_gives_way() -> N
     seen.table.prove(known[0])
     more = seen.enter("b")
     seen.table.prove(more)
+    assert more.is_open
     last = seen.enter("b")
     seen.table.prove(last)
     assert [entry.is_open for entry in known] == [True, False, True]
@@ -106,10 +132,12 @@ def test_room_is_made_of_strangers_first() -> None:
     known = seen.enter("a")
     seen.table.prove(known)
     seen.enter("b")
+    seen.connect("c")
     assert seen.table.make_room()
-    assert seen.closed == [2]
+    assert seen.closed == [3]
     assert seen.table.make_room()
-    assert seen.closed == [2, 1]
+    assert seen.table.make_room()
+    assert seen.closed == [3, 2, 1]
     assert not seen.table.make_room()
 
 
@@ -120,12 +148,22 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.seen = Watched()
         self.entries: list[Entry] = []
+        self.spoken: set[Entry] = set()
 
     @rule(address=st.sampled_from("abcdefgh"))
     def enter(self, address: str) -> None:
-        entry = self.seen.enter(address)
+        entry = self.seen.connect(address)
         assert entry.is_open, "whoever comes is let in"
         self.entries.append(entry)
+
+    @precondition(lambda self: self.entries)
+    @rule(data=st.data())
+    def speak(self, data: st.DataObject) -> None:
+        entry = data.draw(st.sampled_from(self.entries))
+        was_open = entry.is_open
+        self.seen.table.speak(entry)
+        assert entry.is_open == was_open
+        self.spoken.add(entry)
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data())
@@ -133,12 +171,15 @@ class AnyOrder(RuleBasedStateMachine):
         entry = data.draw(st.sampled_from(self.entries))
         was_open = entry.is_open
         self.seen.table.prove(entry)
+        self.spoken.add(entry)
         assert entry.is_open == was_open
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data(), size=st.integers(0, 700))
     def receive(self, data: st.DataObject, size: int) -> None:
-        self.seen.table.received(data.draw(st.sampled_from(self.entries)), size)
+        entry = data.draw(st.sampled_from(self.entries))
+        if entry in self.spoken:
+            self.seen.table.received(entry, size)
 
     @precondition(lambda self: self.entries)
     @rule(data=st.data())
@@ -149,13 +190,15 @@ class AnyOrder(RuleBasedStateMachine):
     def within_limits(self) -> None:
         opened = [entry for entry in self.entries if entry.is_open]
         strangers = [entry for entry in opened if not entry.is_proven]
+        speaking = [entry for entry in strangers if entry in self.spoken]
         table = self.seen.table
         assert len(table) == len(opened) <= SMALL.connections
-        assert table.unproven == len(strangers) <= SMALL.unproven
+        assert table.unproven == len(speaking) <= SMALL.unproven
+        assert table.silent == len(strangers) - len(speaking) <= SMALL.silent
         for address in "abcdefgh":
-            of_it = [entry for entry in strangers if entry.address == address]
+            of_it = [entry for entry in speaking if entry.address == address]
             assert len(of_it) <= SMALL.unproven_per_address
-        held = sum(entry.received_bytes for entry in strangers)
+        held = sum(entry.received_bytes for entry in speaking)
         assert table.unproven_bytes == held <= SMALL.unproven_bytes
 
     @invariant()

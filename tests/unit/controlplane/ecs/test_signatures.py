@@ -221,3 +221,32 @@ async def test_without_a_token_file_nothing_is_verified(
     with pytest.raises(aiohttp.WSServerHandshakeError):
         async with endpoint.session.ws_connect(f"{endpoint.url}/acs/ws"):
             pass
+
+
+@pytest.mark.parametrize("line", ["POST / HTTP/1.1", "GET /acs/ws HTTP/1.1"])
+async def test_bytes_that_are_no_text_are_refused_and_not_logged_as_a_failure(
+    tmp_path: Path, line: str
+) -> None:
+    tokens = token_file(tmp_path / "tokens", ONE)
+    async with control_endpoint(tmp_path / "data", token_file=tokens) as endpoint:
+        own = Key(ONE).headers("POST", f"{endpoint.url}/", b"", _headers())
+        own["Authorization"] = own["Authorization"].replace("host;", "a;host;")
+        more = {"Host": "127.0.0.1", "Connection": "Upgrade", "Upgrade": "websocket", "a": "\xff"}
+        more |= {"Sec-WebSocket-Version": "13", "Sec-WebSocket-Key": "A" * 22 + "=="}
+        head = [line, *(f"{name}: {value}" for name, value in (own | more).items()), "", ""]
+        with structlog.testing.capture_logs() as logs:
+            answer = await _said(endpoint, "\r\n".join(head).encode("latin-1"))
+        assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 403 "))
+        assert b"cannot be signed" in answer
+        assert not [entry for entry in logs if "exc_info" in entry]
+
+
+async def _said(endpoint: Endpoint, sent: bytes) -> bytes:
+    host, port = endpoint.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        async with asyncio.timeout(20):
+            writer.write(sent)
+            return await reader.read()
+    finally:
+        writer.close()

@@ -1,0 +1,99 @@
+"""What this host holds of a control's tasks, for a control that may have forgotten it.
+
+Answers ``control.protocol.Holding``. Reads the engine's own table; what control says of a task goes to
+the task's runner, and what it says of a container without a record to the watcher.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from agent.engine import reports
+from agent.errors import RuntimeFailure
+from agent.model.changes import TaskChange
+from agent.model.status import TaskStatus
+from agent.model.wire import HeldTask
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.engine.clock import Clock
+    from agent.engine.forgetting import Forgetting
+    from agent.engine.runner import Runner
+    from agent.engine.watcher import Watcher
+
+
+class Holdings:
+    """Everything that is here; belongs to the engine's event loop."""
+
+    def __init__(
+        self,
+        runners: Mapping[str, Runner],
+        forgetting: Forgetting,
+        watcher: Watcher,
+        clock: Clock,
+    ) -> None:
+        self._runners = runners
+        self._forgetting = forgetting
+        self._watcher = watcher
+        self._clock = clock
+        self._engine_told = True
+        """Whether the engine said which containers there are, when that was asked last."""
+
+    def held(self, control_id: str) -> list[HeldTask]:
+        """Return every task that this control ordered, as it stands now."""
+        now = self._clock.wall()
+        return [
+            reports.held(runner.record, runner.live, now)
+            for runner in self._runners.values()
+            if runner.record.origin == control_id
+        ]
+
+    def ended(self, control_id: str) -> list[TaskChange]:
+        """Return the last report of every task of this control that ended here and was forgotten."""
+        return self._forgetting.last_words.all_of(control_id)
+
+    async def brought(self, control_id: str, instance: str) -> list[HeldTask]:
+        """Return what is here and was not ordered of this instance: tasks, and mere containers.
+
+        A container whose task has no record has no payload: it is named by its labels alone.
+        """
+        now = self._clock.wall()
+        self._engine_told = True
+        found = [
+            reports.held(runner.record, runner.live, now)
+            for runner in self._runners.values()
+            if runner.record.origin == control_id
+            and runner.record.instance != instance
+            and not runner.record.is_done
+        ]
+        try:
+            unclaimed = await self._watcher.unclaimed()
+        except RuntimeFailure:
+            self._engine_told = False
+            return found
+        return [*found, *(_named(arn, now) for arn in sorted(unclaimed))]
+
+    def belongs_to(self, task_arn: str, instance: str) -> None:
+        """Take note that control wants a task of this instance from now on."""
+        runner = self._runners.get(task_arn)
+        if runner is not None:
+            runner.belongs_to(instance)
+
+    def not_wanted(self, task_arn: str, why: str) -> None:
+        """Stop a task that control does not want; containers without a record go with the others."""
+        runner = self._runners.get(task_arn)
+        if runner is not None:
+            runner.stop(f"Control does not want this task: {why}", "UserInitiated", ordered=True)
+
+    def keep(self, task_arns: frozenset[str]) -> None:
+        """Leave the containers of these tasks alone though there is no record of them."""
+        self._watcher.keep(task_arns - self._runners.keys() if self._engine_told else None)
+
+
+def _named(arn: str, now: float) -> HeldTask:
+    change = TaskChange(id=uuid.uuid4().hex, task_arn=arn, status=TaskStatus.RUNNING.wire(), at=now)
+    return HeldTask(payload=msgspec.Raw(b"{}"), change=change)
