@@ -28,15 +28,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__, logs
-from agent.control.host_identity import OWNER, read_machine
-from agent.control.protocol import Neighbours, RegisterInfo
-from agent.control.ways import open_way
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
+from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
-from agent.engine.reconnecting import Reconnecter
-from agent.engine.tools import StepSettings, Tools
+from agent.engine.tools import StepSettings, StepTools
 from agent.errors import (
     AgentError,
     ConfigError,
@@ -48,31 +45,34 @@ from agent.errors import (
 )
 from agent.images import Images
 from agent.metrics.sampler import Sampler
-from agent.network.arrivals import Links
+from agent.network.hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
 from agent.network.resolv_files import ResolvFiles
 from agent.network.settings import NetworkSettings
 from agent.overview import Overview
 from agent.resources import attributes, inventory
-from agent.resources.arrivals import Disks
+from agent.resources.hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
-from agent.service.life import Life
-from agent.service.watchdog import Watchdog
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
+from agent.supervision.lifecycle import Lifecycle
+from agent.supervision.watchdog import Watchdog
+from agent.upstream.backends import open_backend
+from agent.upstream.host_identity import OWNER, read_machine
+from agent.upstream.protocol import HostParts, RegisterInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config import Settings
-    from agent.control.host_identity import Machine
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
-    from agent.service.life import Turn
-    from agent.service.notify import Notifier
+    from agent.supervision.lifecycle import ServeSession
+    from agent.supervision.notify import Notifier
+    from agent.upstream.host_identity import Machine
 
 IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""
@@ -118,7 +118,7 @@ async def _live(settings: Settings, reread: Callable[[], Settings], notifier: No
     watchdog = Watchdog(notifier)
     started_at = time.time()
     on_terminal = os.isatty(STDERR)
-    life = Life(
+    life = Lifecycle(
         lambda chosen, turn: _serve(chosen, turn, watchdog, started_at),
         reread=reread,
         adopt=adopt_log,
@@ -127,7 +127,7 @@ async def _live(settings: Settings, reread: Callable[[], Settings], notifier: No
     )
     feeder = asyncio.create_task(watchdog.run(), name="watchdog")
     try:
-        with watchdog.holding([life.promise]):
+        with watchdog.holding([life.liveness]):
             await life.run(settings)
     finally:
         feeder.cancel()
@@ -142,14 +142,14 @@ def adopt_log(settings: Settings) -> None:
 
 
 async def _serve(  # noqa: PLR0915 - the whole agent, in order
-    settings: Settings, turn: Turn, watchdog: Watchdog, started_at: float
+    settings: Settings, turn: ServeSession, watchdog: Watchdog, started_at: float
 ) -> None:
     async with contextlib.AsyncExitStack() as cleanup:
-        way = await cleanup.enter_async_context(open_way(settings))
-        store = await way.open_store(settings.data_dir / "agent.db")
+        backend = await cleanup.enter_async_context(open_backend(settings))
+        store = await backend.open_store(settings.data_dir / "agent.db")
         cleanup.push_async_callback(store.close)
         cleanup.enter_context(watchdog.beating(store.beat))
-        overview = Overview(settings, store, started_at, way.endpoint)
+        overview = Overview(settings, store, started_at, backend.endpoint)
         cleanup.enter_context(watchdog.describing(overview.headline))
         watchdog.report()
 
@@ -185,7 +185,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         engine = Engine(
             store=store,
             ledger=ledger,
-            tools=Tools(
+            tools=StepTools(
                 runtime=runtime,
                 claim_network=networks.claim,
                 release_network=networks.release,
@@ -195,7 +195,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ),
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
-                reconnecter=Reconnecter(runtime),
+                reconnecter=NetworkReconnect(runtime),
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(
@@ -218,7 +218,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         def describe_host() -> RegisterInfo:
             return RegisterInfo(
                 resources=host,
-                attributes=_attributes(settings, host, info, towards_ecs=way.is_ecs),
+                attributes=_attributes(settings, host, info, towards_ecs=backend.is_ecs),
                 tags=settings.container_instance_tags,
                 agent_version=__version__,
                 machine_id=machine.id,
@@ -228,14 +228,14 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         credentials = RoleCredentials()
         engine.on_ended = credentials.forget
-        around = Neighbours(
+        around = HostParts(
             holding=engine.holdings,
             host=engine,
             credentials=credentials,
-            links=Links(),
-            disks=Disks(),
+            links=LinkHotplug(),
+            disks=DiskHotplug(),
         )
-        control = way.control(store, describe_host, engine.apply, around)
+        control = backend.control(store, describe_host, engine.apply, around)
         overview.engine, overview.control = engine, control
         overview.networks, overview.ledger = networks, ledger
 
@@ -269,7 +269,7 @@ def _settle_memory() -> None:
 
 
 async def _reach_engine(
-    runtime: ContainerEngine, overview: Overview, turn: Turn, watchdog: Watchdog
+    runtime: ContainerEngine, overview: Overview, turn: ServeSession, watchdog: Watchdog
 ) -> EngineInfo:
     """Return once the engine has answered; until then the agent shows what it waits for."""
     wait_s, longest_s = ENGINE_RETRY_S
@@ -292,7 +292,7 @@ async def _reach_engine(
             return info
 
 
-async def _owner_id(store: Store, machine: Machine) -> str:
+async def _owner_id(store: StateStore, machine: Machine) -> str:
     """Return the name by which this agent knows its own containers; made once per data directory.
 
     The same again where everything in that directory was lost, so that they are still its own.
@@ -386,7 +386,7 @@ def _attributes(
     )
 
 
-async def _leave_no_spare(networks: TaskNetworks, settings: Settings, turn: Turn) -> None:
+async def _leave_no_spare(networks: TaskNetworks, settings: Settings, turn: ServeSession) -> None:
     """Remove bridge, rules and spare sandboxes when the agent stops and no task needs them.
 
     Settings that follow with the same networks take them over as they are.

@@ -13,7 +13,7 @@
     │   └── EngineRefused       any other answer: bad request, start failure, ...
     ├── NetworkFailure     a namespace, address or rule could not be made (agent/network)
     ├── StateFailure       the local store cannot be read or written (agent/state)
-    ├── ControlFailure     the control endpoint refused or is down (agent/control)
+    ├── ControlFailure     the control endpoint refused or is down (agent/upstream)
     │   ├── ControlUnavailable  transport error or 5xx: retry with backoff
     │   ├── InstanceUnknown     control no longer knows this instance: register again
     │   ├── StaleGeneration     another agent registered as this instance: stop (TERMINAL)

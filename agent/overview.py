@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from agent.config import Settings
-    from agent.control.protocol import Control
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import ContainerEngine
-    from agent.state import Store
+    from agent.state import StateStore
+    from agent.upstream.protocol import Control
 
 
 _REPAIRS = 20
@@ -37,7 +37,7 @@ class Overview:
     """Answers operators' queries from the parts of the running agent that exist so far."""
 
     def __init__(
-        self, settings: Settings, store: Store, started_at: float, control_endpoint: str
+        self, settings: Settings, store: StateStore, started_at: float, control_endpoint: str
     ) -> None:
         self.engine: Engine | None = None
         self.control: Control | None = None

@@ -63,12 +63,18 @@ def logging_as_it_was() -> Iterator[None]:
     root.setLevel(before[1])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def all_garbage() -> None:
-    """Collect the garbage of everything once for each file, also of what its tests shared."""
-    gc.unfreeze()
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish() -> None:
+    """Set aside what all tests share: libraries, and the tests themselves."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    """Collect the garbage of what lived longer than a test; pytest tells of what complains."""
+    gc.unfreeze()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +83,8 @@ def garbage() -> Iterator[None]:
 
     A finalizer that complains then fails the test that left it, and not one that happens to run
     later; nor does it run at the bottom of a test about deep recursion, where it could only fail.
-    What lives on is then set aside until the end of the file: libraries hold a million objects, and to
-    look through them after each test would take longer than the tests.
+    What lives on is then set aside until the end of the session: libraries hold a million objects, and
+    to look through them after each test, or each file, takes longer than the tests.
     """
     gc.disable()
     yield

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from agent.aws.exchange import ATTEMPT_S, ATTEMPTS, Call, Exchange
+from agent.aws.exchange import ATTEMPT_S, ATTEMPTS, AwsCall, Exchange
 from agent.aws.faults import decoded, json_fault
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class JsonApi:
             "X-Amz-Target": f"{self._target}.{operation}",
         }
         answer: dict[str, Any] = await self._exchange.post(
-            Call(
+            AwsCall(
                 what=operation,
                 headers=headers,
                 body=_encoded(request),

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from xml.etree import ElementTree as ET
 
 from agent.aws import faults
-from agent.aws.exchange import ATTEMPT_S, ATTEMPTS, Call, Exchange
+from agent.aws.exchange import ATTEMPT_S, ATTEMPTS, AwsCall, Exchange
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ class Ec2Api:
         """
         body = urlencode({"Action": action, "Version": VERSION, **params})
         root: ET.Element = await self._exchange.post(
-            Call(
+            AwsCall(
                 what=action,
                 headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},
                 body=body.encode(),

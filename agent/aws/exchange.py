@@ -52,7 +52,7 @@ class _Dropped(AwsUnavailable):
     """The server closed the connection without an answer."""
 
 
-class Call(Struct, frozen=True, kw_only=True):
+class AwsCall(Struct, frozen=True, kw_only=True):
     """The parameters of one call."""
 
     what: str
@@ -90,7 +90,7 @@ class Exchange:
         self._first_wait_s = first_wait_s
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
 
-    async def post(self, call: Call) -> Any:
+    async def post(self, call: AwsCall) -> Any:
         """Make a call and return the result of ``call.read``.
 
         An attempt that was refused because of its keys or its time is repeated once, at once, if
@@ -136,7 +136,7 @@ class Exchange:
         whole = min(self._first_wait_s * 2.0 ** min(attempt - 1, 32), WAIT_LIMIT_S)
         return min(max(whole * self._dice.random(), retry_after_s), WAIT_LIMIT_S)
 
-    async def _attempt(self, call: Call) -> Any:
+    async def _attempt(self, call: AwsCall) -> Any:
         keys = await self._chain.keys()
         try:
             async with asyncio.timeout(call.limit_s):
@@ -156,7 +156,7 @@ class Exchange:
         except ValueError as error:
             raise AwsUnavailable(f"{call.what}: {error}") from None
 
-    async def _send(self, call: Call, keys: Keys) -> tuple[int, CIMultiDictProxy[str], bytes]:
+    async def _send(self, call: AwsCall, keys: Keys) -> tuple[int, CIMultiDictProxy[str], bytes]:
         signed = self._signer.headers(
             keys, method="POST", url=self._endpoint, headers=call.headers, body=call.body
         )

@@ -61,7 +61,7 @@ class Source(Protocol):
         """
 
 
-class Given:
+class ConfiguredKeys:
     """Keys in the settings."""
 
     paths: tuple[Path, ...] = ()
@@ -106,7 +106,7 @@ class Read:
             raise CredentialsMissing(f"not read within {self._limit_s:g} s") from None
 
 
-class Metadata:
+class MetadataSource:
     """The role of an EC2 instance."""
 
     name = "instance metadata"
@@ -154,7 +154,7 @@ def in_order(
     external hosts, the rotating file comes right after the environment. Source: Amazon ECS agent
     1.105.1, ecs-agent/credentials/providers.
     """
-    first: list[Source] = [] if given is None else [Given(given)]
+    first: list[Source] = [] if given is None else [ConfiguredKeys(given)]
     first.append(Read("environment variables", lambda: _environment(environ), reader))
     turning = Read(
         f"{rotating_file} (profile {profile!r})",
@@ -169,7 +169,7 @@ def in_order(
         reader,
         limit_s=HELPER_S,
     )
-    role = Metadata(imds)
+    role = MetadataSource(imds)
     if external:
         return [*first, turning, shared, container, role]
     return [*first, shared, container, role, turning]

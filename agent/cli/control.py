@@ -20,7 +20,7 @@ from agent.cli.client import CliError
 from agent.config import load, values
 from agent.config.settings import variables
 from agent.errors import ExitCode
-from agent.service.notify import Notifier
+from agent.supervision.notify import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

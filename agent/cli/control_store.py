@@ -111,7 +111,7 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
                 report = sqlite_backup.back_up(what, Path(directory) / "copy.db")
         faults = report.faults
     except StoreDamaged as damage:
-        report, faults = sqlite_check.Report(0, 0, []), [str(damage)]
+        report, faults = sqlite_check.CheckReport(0, 0, []), [str(damage)]
     if as_json:
         output.json({"file": str(what), "keys": report.keys, "faults": faults}, indent=0)
     elif faults:

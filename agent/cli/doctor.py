@@ -22,7 +22,7 @@ from agent.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
     from agent.doctor.findings import Finding, Report
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _COLOURS = {"ok": "green", "warning": "yellow", "error": "red"}
 _HERE = "*"
@@ -102,21 +102,21 @@ def _patience() -> contextlib.AbstractContextManager[object]:
     return Console(stderr=True).status("looking at this host")
 
 
-def _host(files: tuple[Path, ...], *, required: bool) -> Host:
-    from agent.doctor.host import Host  # noqa: PLC0415 - as above
+def _host(files: tuple[Path, ...], *, required: bool) -> HostFacts:
+    from agent.doctor.host import HostFacts  # noqa: PLC0415 - as above
     from agent.doctor.salvage import usable, without_what_files_give  # noqa: PLC0415
 
     environ = without_what_files_give(os.environ, files)
     try:
         settings = load(environ, files, required=required)
-        return Host(settings=settings, files=files, environ=environ)
+        return HostFacts(settings=settings, files=files, environ=environ)
     except ConfigError as error:
         problems = tuple(str(error).splitlines())
         settings = usable(environ, files)
-        return Host(settings=settings, files=files, problems=problems, environ=environ)
+        return HostFacts(settings=settings, files=files, problems=problems, environ=environ)
 
 
-async def _bundle(host: Host, report: Report, target: Path) -> str:
+async def _bundle(host: HostFacts, report: Report, target: Path) -> str:
     from agent.doctor.bundle import write  # noqa: PLC0415 - only for those who want one
 
     try:

@@ -22,9 +22,9 @@ from agent.errors import AgentError, ExitCode
 from agent.model import ids
 
 if TYPE_CHECKING:
-    from agent.cli.membership import Plan
-    from agent.control.hello import Meeting
+    from agent.cli.membership import JoinPlan
     from agent.model.views import AgentView
+    from agent.upstream.hello import HelloResult
 
 REGISTERED_LIMIT_S: Final = 180.0
 """A second will do on most hosts; a small one that has just booted can take a minute or two."""
@@ -106,7 +106,7 @@ def join(
         text = "join needs root, because it writes settings and starts the service; use sudo"
         raise CliError(text, exit_code=ExitCode.TERMINAL)
     plan = membership.plan(
-        membership.Asked(
+        membership.JoinRequest(
             url=membership.url(url),
             config=config.absolute(),
             token=membership.token(token_text, token_file),
@@ -150,12 +150,12 @@ def _say(text: str) -> None:
     output.line(text, err=True)
 
 
-def _met(plan: Plan) -> Meeting:
+def _met(plan: JoinPlan) -> HelloResult:
     """Return who control is, once it has said that it takes this host."""
     # A quarter of a second that --help need not take.
-    from agent.control import hello  # noqa: PLC0415
-    from agent.control.credentials import is_readable_on_the_way  # noqa: PLC0415
-    from agent.control.wire_client import parse_endpoint  # noqa: PLC0415
+    from agent.upstream import hello  # noqa: PLC0415
+    from agent.upstream.credentials import is_readable_on_the_way  # noqa: PLC0415
+    from agent.upstream.longpoll.http_client import parse_endpoint  # noqa: PLC0415
 
     url = plan.settings.control_endpoint
     if plan.token and is_readable_on_the_way(parse_endpoint(url)):
@@ -189,7 +189,7 @@ def _for_join(text: str) -> str:
     return text.replace("ECS_CONTROL_CA_FILE ", "--ca-file ")
 
 
-def _may_join(client: AgentClient, plan: Plan, *, force: bool, ours: bool) -> AgentView | None:
+def _may_join(client: AgentClient, plan: JoinPlan, *, force: bool, ours: bool) -> AgentView | None:
     """Return the agent that runs here, if any, once nothing of it is in the way."""
     try:
         agent = client.agent()
@@ -205,7 +205,7 @@ def _may_join(client: AgentClient, plan: Plan, *, force: bool, ours: bool) -> Ag
     return agent
 
 
-def _show(plan: Plan, *, as_json: bool) -> None:
+def _show(plan: JoinPlan, *, as_json: bool) -> None:
     if as_json:
         render.as_json(membership.shown(plan) | {"dryRun": True})
         return
@@ -218,7 +218,7 @@ def _show(plan: Plan, *, as_json: bool) -> None:
         output.line("nothing would be changed")
 
 
-def _write(plan: Plan) -> bool:
+def _write(plan: JoinPlan) -> bool:
     for change in plan.changes:
         try:
             config_edit.replace_file(change.path, change.data, mode=change.mode)
@@ -251,7 +251,7 @@ def _start(*, changed: bool) -> bool:
     return True
 
 
-def _registered(client: AgentClient, plan: Plan, *, before: AgentView | None) -> AgentView:
+def _registered(client: AgentClient, plan: JoinPlan, *, before: AgentView | None) -> AgentView:
     """Return the agent once control has it; tell what it waits for meanwhile.
 
     ``before`` is an agent that is on its way out: it does not count.
@@ -282,7 +282,7 @@ def _registered(client: AgentClient, plan: Plan, *, before: AgentView | None) ->
         time.sleep(ASK_EVERY_S)
 
 
-def _is_member(view: AgentView, plan: Plan) -> bool:
+def _is_member(view: AgentView, plan: JoinPlan) -> bool:
     return view.control_connected and view.control_endpoint == plan.settings.control_endpoint
 
 

@@ -15,9 +15,9 @@ from agent.cli import config_edit
 from agent.cli.client import CliError
 from agent.config import DEFAULT_FILES, addresses, json_file_of, load, values
 from agent.config import files as config_files
-from agent.control import credentials
 from agent.errors import ConfigError, ExitCode
 from agent.model import ids, tokens
+from agent.upstream import credentials
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ _CA_MAX_BYTES: Final = 1024 * 1024
 """All authorities of the world together are smaller."""
 
 
-class Asked(NamedTuple):
+class JoinRequest(NamedTuple):
     """What the command line says, read and checked."""
 
     url: str
@@ -53,7 +53,7 @@ class FileChange(NamedTuple):
     """It is not there yet, or is there with other content or another mode."""
 
 
-class Plan(NamedTuple):
+class JoinPlan(NamedTuple):
     """Everything that `join` does to files, and the settings that come of it."""
 
     files: list[FileChange]
@@ -76,7 +76,7 @@ class Plan(NamedTuple):
         return [file for file in self.files if file.is_new]
 
 
-def plan(asked: Asked) -> Plan:
+def plan(asked: JoinRequest) -> JoinPlan:
     """Return what to write, checked as a whole: the agent will take it.
 
     What is configured for another URL (token, authority) is never taken over for this one.
@@ -120,7 +120,7 @@ def plan(asked: Asked) -> Plan:
     new = config_edit.edited(text, written)
     mode = _mode_of(asked.config, 0o600)
     files.append(_change(asked.config, new.encode(), mode=mode))
-    return Plan(
+    return JoinPlan(
         files=files,
         difference=config_edit.difference(text, new, str(asked.config)),
         settings=checked(asked.config, new),
@@ -156,7 +156,7 @@ def checked(config: Path, text: str) -> Settings:
         os.close(handle)
 
 
-def why_not(view: AgentView, plan: Plan, *, force: bool) -> str:
+def why_not(view: AgentView, plan: JoinPlan, *, force: bool) -> str:
     """Return why a host with this agent must not join as planned; empty when it may. Pure."""
     if not view.instance_arn:
         return ""
@@ -296,7 +296,7 @@ def _authority_in(path: Path) -> bytes:
     return data
 
 
-def shown(plan: Plan) -> dict[str, Any]:
+def shown(plan: JoinPlan) -> dict[str, Any]:
     """Return a plan for machines, without the token."""
     return {
         "changes": [str(file.path) for file in plan.changes],

@@ -19,7 +19,7 @@ from agent.errors import ConfigError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.service.notify import Notifier
+    from agent.supervision.notify import Notifier
 
 
 class _UsageError(Exception):
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
 
         return app.main(["run", "--help"])
     keep_rich_out()
-    from agent.service.notify import Notifier  # noqa: PLC0415 - after keep_rich_out
+    from agent.supervision.notify import Notifier  # noqa: PLC0415 - after keep_rich_out
 
     notifier = Notifier.take(os.environ)
     try:
@@ -64,9 +64,9 @@ def _run(config: str, notifier: Notifier) -> int:
     files = [Path(config)] if config else DEFAULT_FILES
     read = partial(load, os.environ, files, required=bool(config))
     settings = read()
-    from agent.control import ways  # noqa: PLC0415 - after keep_rich_out
+    from agent.upstream import backends  # noqa: PLC0415 - after keep_rich_out
 
-    ways.check(settings)
+    backends.check(settings)
     if os.geteuid() != 0:
         raise ConfigError("run needs root, because it makes networks and namespaces; use sudo")
 

@@ -16,7 +16,7 @@ Edge = tuple[float | None, float | None, Literal["clamp", "default", "refuse"]]
 """Lowest and highest value, and what happens beyond them."""
 
 
-class Verdict(StrEnum):
+class Compatibility(StrEnum):
     """How this agent treats a setting."""
 
     SAME = "same"
@@ -29,7 +29,7 @@ class Row:
     """One setting of the Amazon ECS agent."""
 
     name: str
-    verdict: Verdict
+    verdict: Compatibility
     default: str = ""
     """Amazon's default, as an operator would write it or in words; empty if there is none."""
     bounds: Edge | None = None
@@ -39,15 +39,15 @@ class Row:
 
 
 def _same(name: str, default: str = "", bounds: Edge | None = None) -> Row:
-    return Row(name, Verdict.SAME, default, bounds)
+    return Row(name, Compatibility.SAME, default, bounds)
 
 
 def _other(name: str, default: str, how: str) -> Row:
-    return Row(name, Verdict.DIFFERENT, default, how=how)
+    return Row(name, Compatibility.DIFFERENT, default, how=how)
 
 
 def _none(name: str, default: str, why: str) -> Row:
-    return Row(name, Verdict.NONE, default, how=why)
+    return Row(name, Compatibility.NONE, default, how=why)
 
 
 _NO_CLEANUP = "No effect yet: the agent does not remove images."

@@ -10,11 +10,11 @@ from agent.config.settings import variables
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from agent.config.files import Given
+    from agent.config.files import GivenValue
     from agent.config.settings import Settings
 
 
-def contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+def contradictions(settings: Settings, given: Mapping[str, GivenValue]) -> list[str]:
     """Return one line per contradiction: where it was set, what is wrong, and how to fix it.
 
     Args:
@@ -27,7 +27,7 @@ def contradictions(settings: Settings, given: Mapping[str, Given]) -> list[str]:
 _OF_ENDPOINTS = frozenset({"ECS_CONTROL_TOKEN_FILE", "ECS_CONTROL_CA_FILE"})
 
 
-def in_vain(settings: Settings, given: Mapping[str, Given]) -> list[str]:
+def in_vain(settings: Settings, given: Mapping[str, GivenValue]) -> list[str]:
     """Return at most one line that lists settings that only matter to another kind of control.
 
     Environment variables that other programs also read are not listed.
@@ -49,7 +49,7 @@ def in_vain(settings: Settings, given: Mapping[str, Given]) -> list[str]:
     return [f"{told}: {', '.join(names)}"] if names else []
 
 
-def _registry(given: Mapping[str, Given]) -> Iterator[str]:
+def _registry(given: Mapping[str, GivenValue]) -> Iterator[str]:
     data, kind = given.get("ECS_ENGINE_AUTH_DATA"), given.get("ECS_ENGINE_AUTH_TYPE")
     if data and not kind:
         yield (
@@ -63,7 +63,7 @@ def _registry(given: Mapping[str, Given]) -> Iterator[str]:
         )
 
 
-def _socket(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
+def _socket(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]:
     if len(bytes(settings.socket_path)) > 107:
         yield (
             f"{given['ECS_AGENT_SOCKET'].origin}: ECS_AGENT_SOCKET is longer than 107 bytes, the "
@@ -71,7 +71,7 @@ def _socket(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
         )
 
 
-def _control(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
+def _control(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]:
     """Control is either one of our endpoints or Amazon ECS; each has its own requirements."""
     if settings.control_endpoint:
         for value in _for_amazon(settings, given):
@@ -89,12 +89,12 @@ def _control(settings: Settings, given: Mapping[str, Given]) -> Iterator[str]:
     yield from _half_a_key(given)
 
 
-def _for_amazon(settings: Settings, given: Mapping[str, Given]) -> list[Given]:
+def _for_amazon(settings: Settings, given: Mapping[str, GivenValue]) -> list[GivenValue]:
     chosen = {"ECS_BACKEND_HOST": bool(settings.backend_host), "ECS_EXTERNAL": settings.external}
     return [given[name] for name, is_on in chosen.items() if is_on and name in given]
 
 
-def _half_a_key(given: Mapping[str, Given]) -> Iterator[str]:
+def _half_a_key(given: Mapping[str, GivenValue]) -> Iterator[str]:
     key, secret, token = (
         given.get(name)
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")

@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenValue:
     """A value that was set, and where."""
 
     name: str
@@ -43,7 +43,7 @@ class Given:
 class FileContent:
     """The content of one file."""
 
-    values: dict[str, Given]
+    values: dict[str, GivenValue]
     warnings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     """One line per line of the file that cannot be read."""
@@ -92,7 +92,7 @@ def text_of(path: Path) -> str | None:
 
 def parse(text: str, *, name: str) -> FileContent:
     """Parse the text of a file; messages call the file ``name``. Pure."""
-    values: dict[str, Given] = {}
+    values: dict[str, GivenValue] = {}
     warnings: list[str] = []
     problems: list[str] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -111,7 +111,7 @@ def parse(text: str, *, name: str) -> FileContent:
             warnings.append(
                 f"{origin}: {key} is already set at {values[key].origin}; the last one wins"
             )
-        values[key] = Given(name=key, value=value, origin=origin)
+        values[key] = GivenValue(name=key, value=value, origin=origin)
     return FileContent(values=values, warnings=tuple(warnings), problems=tuple(problems))
 
 

@@ -12,7 +12,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from agent.config import values
-from agent.config.files import FileContent, Given, text_of
+from agent.config.files import FileContent, GivenValue, text_of
 from agent.config.settings import variables
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _settings_of(members: _Pairs, name: str) -> FileContent:
 
 
 def _converted(chosen: Mapping[str, Any], name: str, warnings: list[str]) -> FileContent:
-    given: dict[str, Given] = {}
+    given: dict[str, GivenValue] = {}
     problems: list[str] = []
     for member, value in chosen.items():
         if member not in MEMBERS or _is_zero(value):
@@ -218,7 +218,7 @@ def _converted(chosen: Mapping[str, Any], name: str, warnings: list[str]) -> Fil
         except (TypeError, ValueError) as error:
             problems.append(f"{origin}: {error}")
             continue
-        given[variable.name] = Given(variable.name, text, origin)
+        given[variable.name] = GivenValue(variable.name, text, origin)
     return FileContent(given, tuple(warnings), tuple(problems))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import files as config_files
 from agent.config.contradictions import contradictions, in_vain
-from agent.config.files import ENVIRONMENT, FileContent, Given
+from agent.config.files import ENVIRONMENT, FileContent, GivenValue
 from agent.config.json_file import read as read_json
 from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
 from agent.config.settings import Settings, variables
@@ -64,7 +64,7 @@ def load(
     """
     warnings: list[str] = []
     problems: list[str] = []
-    given: dict[str, Given] = {}
+    given: dict[str, GivenValue] = {}
     for path in files:
         content = config_files.read(path, required=required)
         warnings += content.warnings
@@ -105,23 +105,23 @@ def load(
     return dataclasses.replace(settings, warnings=tuple(warnings))
 
 
-def _of_environment(environ: Mapping[str, str]) -> Iterator[Given]:
+def _of_environment(environ: Mapping[str, str]) -> Iterator[GivenValue]:
     known = {*_by_name(), *_SMALL_LETTERS}
     for name, value in environ.items():
         if name.startswith(_ECS_PREFIXES) or name in known:
-            yield Given(name, value.strip(), ENVIRONMENT)
+            yield GivenValue(name, value.strip(), ENVIRONMENT)
 
 
-def _layer(values: Iterable[Given]) -> dict[str, Given]:
+def _layer(values: Iterable[GivenValue]) -> dict[str, GivenValue]:
     """Return the values of one source; the upper-case name of a proxy wins over the lower-case."""
     layer = {value.name: value for value in values if value.value}
     for small, name in _SMALL_LETTERS.items():
         if (value := layer.pop(small, None)) is not None:
-            layer.setdefault(name, Given(name, value.value, value.origin))
+            layer.setdefault(name, GivenValue(name, value.value, value.origin))
     return layer
 
 
-def _json_content(given: Mapping[str, Given], otherwise: Path | None) -> FileContent:
+def _json_content(given: Mapping[str, GivenValue], otherwise: Path | None) -> FileContent:
     """Return the content of the JSON file: the one that was named, or ``otherwise``."""
     named = given.get("ECS_AGENT_CONFIG_FILE_PATH")
     try:
@@ -131,7 +131,7 @@ def _json_content(given: Mapping[str, Given], otherwise: Path | None) -> FileCon
     return FileContent(values={}) if path is None else read_json(path, named=named is not None)
 
 
-def _is_foreign(variable: Variable, given: Given) -> bool:
+def _is_foreign(variable: Variable, given: GivenValue) -> bool:
     """Tell whether other programs read this value too: a mistake in it must not stop the agent."""
     return given.origin == ENVIRONMENT and variable.name in _SMALL_LETTERS.values()
 
@@ -140,7 +140,7 @@ def _by_name() -> dict[str, Variable]:
     return {variable.name: variable for variable in variables().values()}
 
 
-def _parse(variable: Variable, given: Given, warnings: list[str]) -> Any:
+def _parse(variable: Variable, given: GivenValue, warnings: list[str]) -> Any:
     value = variable.kind.parse(given.value)
     bounds = variable.bounds
     if bounds is None:
@@ -164,13 +164,13 @@ def _parse(variable: Variable, given: Given, warnings: list[str]) -> Any:
     return value
 
 
-def _message(variable: Variable, given: Given, wrong: str) -> str:
+def _message(variable: Variable, given: GivenValue, wrong: str) -> str:
     may_be_secret = variable.kind.secret or "@" in given.value  # a URL with a password
     shown = "its value" if may_be_secret else repr(given.value[:80])
     return f"{given.origin}: {variable.name}: {shown} {wrong}"
 
 
-def _unknown(given: Mapping[str, Given]) -> list[str]:
+def _unknown(given: Mapping[str, GivenValue]) -> list[str]:
     """Return one line per ``ECS_*`` name that no ECS agent knows."""
     known = {*_by_name(), *WITHOUT_EFFECT, *GIVEN_TO_CONTAINERS}
     lines = []
@@ -183,7 +183,7 @@ def _unknown(given: Mapping[str, Given]) -> list[str]:
     return lines
 
 
-def _without_effect(given: Mapping[str, Given]) -> list[str]:
+def _without_effect(given: Mapping[str, GivenValue]) -> list[str]:
     """Return at most one line that lists the settings without effect."""
     known = _by_name()
     names = [

@@ -1,7 +1,7 @@
 """Typed access to the store: find, scan and change records.
 
 A record that cannot be decoded is logged, left where it is and treated as missing, so that one bad
-row never stops the rest. Whoever compares and sets waits between its tries by ``Tries``.
+row never stops the rest. Whoever compares and sets waits between its tries by ``ConflictRetries``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Contended(StoreFailure):
     retryable = True
 
 
-class Tries:
+class ConflictRetries:
     """The tries of one change that others may have come before.
 
     ::
@@ -141,7 +141,7 @@ async def change(
     Raises:
         Contended: others were faster for ``TRY_LIMIT_S``.
     """
-    tries = Tries(key)
+    tries = ConflictRetries(key)
     while True:
         found = await find(store, kind, key)
         if found is None:

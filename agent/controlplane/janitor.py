@@ -17,11 +17,11 @@ from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
-from agent.controlplane.retire import retire
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
+from agent.controlplane.tasks.retire import retire
 
 if TYPE_CHECKING:
-    from agent.controlplane.api.services import Services
+    from agent.controlplane.parts import Parts
 
 STOPPED_TASK_S = 3600.0
 RUN_TOKEN_S = 24 * 3600.0
@@ -47,8 +47,8 @@ class _Token(Struct, frozen=True, rename="camel"):
 class Janitor:
     """Cleans one store; only one of them is needed, and more do no harm."""
 
-    def __init__(self, services: Services, *, round_s: float = ROUND_S) -> None:
-        self._services = services
+    def __init__(self, parts: Parts, *, round_s: float = ROUND_S) -> None:
+        self._parts = parts
         self._round_s = round_s
         self._revisions: deque[int] = deque(maxlen=HISTORY_ROUNDS)
 
@@ -64,7 +64,7 @@ class Janitor:
 
     async def clean(self) -> int:
         """Do one round; return how many records went."""
-        store, now = self._services.store, self._services.clock()
+        store, now = self._parts.store, self._parts.clock()
         gone = 0
         async for kv, task in access.scan(store, _Task, records.TASKS):
             ended = task.settled_at or task.stopped_at
@@ -82,13 +82,13 @@ class Janitor:
         return gone
 
     async def _instances(self, now: float) -> int:
-        store, gone = self._services.store, 0
+        store, gone = self._parts.store, 0
         async for kv, instance in access.scan(store, InstanceRecord, records.INSTANCES):
             if instance.status != "INACTIVE":
                 continue
             if (await store.range(records.assignments_prefix(instance.id), limit=1)).items:
                 reason = instance.status_reason
-                await retire(store, instance, reason=reason, clock=self._services.clock)
+                await retire(store, instance, reason=reason, clock=self._parts.clock)
             if instance.deregistered_at < now - INACTIVE_INSTANCE_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         return gone

@@ -25,38 +25,28 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import Struct
 
-from agent.controlplane import certificate, records
-from agent.controlplane.api import (
-    attributes,
-    clusters,
-    instances,
-    tags,
-    task_definitions,
-    tasks,
-)
-from agent.controlplane.api.services import Services
-from agent.controlplane.api.validation import EcsModel
+from agent.controlplane import records
+from agent.controlplane.agents.amazon.wire import EcsWire
+from agent.controlplane.agents.longpoll.http import AgentWire
+from agent.controlplane.agents.parts import LEASE_S, AgentParts
+from agent.controlplane.agents.tokens import AgentTokens
 from agent.controlplane.backups import Backups, Schedule
-from agent.controlplane.ecs.wire import EcsWire
 from agent.controlplane.front import address as address_file
-from agent.controlplane.front import keys, sites
+from agent.controlplane.front import certificate, keys, sites
 from agent.controlplane.front.applications import Applications
 from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
+from agent.controlplane.parts import Parts
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
-from agent.controlplane.wire.auth import Gate
-from agent.controlplane.wire.http import AgentWire
-from agent.controlplane.wire.station import LEASE_S, Station
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.controlplane.api.services import Handlers
     from agent.controlplane.store.contract import Store
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
@@ -118,24 +108,23 @@ async def serve(
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
-    gate = Gate(settings.token_file)
-    await asyncio.to_thread(gate.load)
+    agent_tokens = AgentTokens(settings.token_file)
+    await asyncio.to_thread(agent_tokens.load)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
-        services = Services(
+        parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
         )
-        model = await asyncio.to_thread(EcsModel.load)
         control_id = await _control_id(store)
         history = await History.open(store, control_id, seen_revision=store.seen_revision)
-        station = Station.build(
-            services, gate, control_id=control_id, history=history, lease_s=settings.lease_s
+        agent_parts = AgentParts.build(
+            parts, agent_tokens, control_id=control_id, history=history, lease_s=settings.lease_s
         )
-        wire, ecs = AgentWire(station), EcsWire(station)
-        applications = Applications(services, model, handlers(), wire, ecs)
-        door = await _Door.open(settings, gate)
+        wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
+        applications = await Applications.open(parts, wire, ecs)
+        door = await _Door.open(settings, agent_tokens)
         async with contextlib.AsyncExitStack() as cleanup:
             front = await Front.open(
                 settings,
@@ -147,14 +136,14 @@ async def serve(
             cleanup.push_async_callback(front.close)
             cleanup.callback(wire.close)
             cleanup.callback(ecs.close)
-            front.warn(gate, is_open=settings.keys_file is None)
+            front.warn(agent_tokens, is_open=settings.keys_file is None)
             host, port = front.operators
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(station.bells.run(), name="wake-ups"),
-                    group.create_task(Janitor(services).run(), name="janitor"),
+                    group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
+                    group.create_task(Janitor(parts).run(), name="janitor"),
                     group.create_task(
-                        _reload(gate, door, reload or asyncio.Event()), name="reload"
+                        _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
                     ),
                 ]
                 if settings.backups is not None:
@@ -195,13 +184,13 @@ class _Door:
         return self._file is None and self._is_loopback
 
     @classmethod
-    async def open(cls, settings: ControlSettings, gate: Gate) -> _Door:
+    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _Door:
         """Return the door; raises ``ConfigError`` for a file of keys that cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
             return cls(None, Open(), is_loopback=is_local)
         found = await asyncio.to_thread(keys.load, file)
-        return cls(file, Signed(found, note=gate.note), is_loopback=is_local)
+        return cls(file, Signed(found, note=agent_tokens.note), is_loopback=is_local)
 
     async def reload(self) -> None:
         """Read the file of keys anew; a bad one changes nothing."""
@@ -216,7 +205,7 @@ class _Door:
             _log.info("keys read", file=str(self._file), keys=len(found))
 
 
-async def _reload(gate: Gate, door: _Door, asked: asyncio.Event) -> None:
+async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) -> None:
     """Read tokens and keys anew whenever it is asked for, until cancelled.
 
     Agents that came with a token that is gone are cut off at once.
@@ -226,26 +215,17 @@ async def _reload(gate: Gate, door: _Door, asked: asyncio.Event) -> None:
         asked.clear()
         await door.reload()
         try:
-            found = await asyncio.to_thread(gate.read)
+            found = await asyncio.to_thread(agent_tokens.read)
         except ConfigError as error:
             _log.error("token file not taken; the old tokens stay", error=str(error))
         else:
-            ended = gate.take(found)
+            ended = agent_tokens.take(found)
             _log.info(
-                "token file read", file=str(gate.file or ""), tokens=len(found), calls_ended=ended
+                "token file read",
+                file=str(agent_tokens.file or ""),
+                tokens=len(found),
+                calls_ended=ended,
             )
-
-
-def handlers() -> Handlers:
-    """Return every operation of the ECS API that is served."""
-    return {
-        **clusters.HANDLERS,
-        **tags.HANDLERS,
-        **task_definitions.HANDLERS,
-        **instances.HANDLERS,
-        **attributes.HANDLERS,
-        **tasks.handlers(),
-    }
 
 
 async def _control_id(store: Store) -> str:

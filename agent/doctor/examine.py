@@ -36,14 +36,14 @@ from agent.doctor.findings import Finding, Level, Report
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 
 class Check(NamedTuple):
     """One check and how to run it."""
 
     name: str
-    run: Callable[[Host], Awaitable[list[Finding]]]
+    run: Callable[[HostFacts], Awaitable[list[Finding]]]
     limit_s: float = 25.0
     """Slightly more than the sum of the deadlines inside, for a slow host."""
     slow: bool = False
@@ -71,7 +71,9 @@ CHECKS: tuple[Check, ...] = (
 """In the order of the report: what the agent depends on comes first."""
 
 
-async def examine(host: Host, *, quick: bool = False, checks: Sequence[Check] = CHECKS) -> Report:
+async def examine(
+    host: HostFacts, *, quick: bool = False, checks: Sequence[Check] = CHECKS
+) -> Report:
     """Run the checks and return their findings, in the order of the table.
 
     Args:
@@ -96,7 +98,7 @@ async def examine(host: Host, *, quick: bool = False, checks: Sequence[Check] = 
     )
 
 
-async def _patiently(check: Check, host: Host) -> list[Finding]:
+async def _patiently(check: Check, host: HostFacts) -> list[Finding]:
     try:
         async with asyncio.timeout(check.limit_s):
             with reading.noting_refusals() as refused:
@@ -112,7 +114,7 @@ async def _patiently(check: Check, host: Host) -> list[Finding]:
         return [_unmade(check, seen, mend, "ecs-agent doctor --bundle")]
 
 
-def _unread(check: Check, refused: Sequence[str], host: Host) -> list[Finding]:
+def _unread(check: Check, refused: Sequence[str], host: HostFacts) -> list[Finding]:
     """Report what the check could not read; its verdicts treated that as empty."""
     if not refused:
         return []

@@ -43,7 +43,7 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
     """Names of the checks that ``--quick`` skipped."""
 
 
-class Verdict:
+class FindingList:
     """Collects the findings of one check, in the order of the report."""
 
     def __init__(self, check: str) -> None:

@@ -51,7 +51,7 @@ class AgentFacts:
 
 
 @dataclass(frozen=True)
-class Host:
+class HostFacts:
     """Everything that a check may ask for. Belongs to one event loop; close it at the end."""
 
     settings: Settings

@@ -44,7 +44,7 @@ _LIMITS = Limits(
 """The agent needs its descriptors and its memory for tasks."""
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """A request that cannot be answered; becomes a ``Problem`` with this status."""
 
     def __init__(self, status: int, text: str) -> None:
@@ -82,7 +82,7 @@ def answer(body: Any, *, status: int = 200) -> web.Response:
 async def _worded(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except Refused as error:
+    except RequestRefused as error:
         return answer(Problem(message=str(error)), status=error.status)
     except web.HTTPException as error:
         if error.status < 400:

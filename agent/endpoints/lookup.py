@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from agent.endpoints.http import Refused
+from agent.endpoints.http import RequestRefused
 from agent.model.ids import task_id
 
 if TYPE_CHECKING:
@@ -49,11 +49,11 @@ def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
         wanted = task_id(wanted)
         fitting = _fitting(tasks, wanted)
     if not fitting:
-        raise Refused(404, _unknown(tasks, wanted))
+        raise RequestRefused(404, _unknown(tasks, wanted))
     if len(fitting) > 1:
         listed = _listed(fitting)
         text = f"{_quoted(wanted)} matches several tasks: {listed}; use the beginning of an id"
-        raise Refused(409, text)
+        raise RequestRefused(409, text)
     (task,) = fitting
     is_container = any(container.name == wanted for container in task.containers)
     return Meant(task, wanted if is_container else "")

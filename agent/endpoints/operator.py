@@ -28,7 +28,7 @@ import structlog
 from aiohttp import web
 
 from agent.endpoints import unix_socket
-from agent.endpoints.http import Refused, answer, application, server
+from agent.endpoints.http import RequestRefused, answer, application, server
 from agent.endpoints.lookup import find
 from agent.errors import ConfigError, RuntimeFailure
 from agent.inotify import DirectoryWatch
@@ -182,11 +182,11 @@ class OperatorSocket:
             async with asyncio.timeout(BODY_LIMIT_S):
                 body = await request.read() or b"{}"
         except TimeoutError:
-            raise Refused(408, "the body did not arrive in time") from None
+            raise RequestRefused(408, "the body did not arrive in time") from None
         try:
             order = msgspec.json.decode(body, type=_StopOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Refused(400, f'the body must be {{"reason": "text"}}: {error}') from None
+            raise RequestRefused(400, f'the body must be {{"reason": "text"}}: {error}') from None
         await self._agent.stop_task(task.arn, order.reason or _DEFAULT_REASON)
         now = (view for view in self._agent.task_views() if view.arn == task.arn)
         return answer(next(now, task), status=202)
@@ -246,16 +246,16 @@ def _choose(meant: Meant, name: str) -> ContainerView:
         names += f" and {len(task.containers) - _LISTED} more"
     if not name and len(task.containers) != 1:
         text = f"task {task.id} has several containers; choose one with --container: {names}"
-        raise Refused(400, text)
+        raise RequestRefused(400, text)
     chosen = next((c for c in task.containers if name in ("", c.name)), None)
     if chosen is None:
-        raise Refused(404, f"task {task.id} has no container {name!r}; it has {names}")
+        raise RequestRefused(404, f"task {task.id} has no container {name!r}; it has {names}")
     if not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"
             f" 'ecs-agent why {task.id}' shows what it waits for"
         )
-        raise Refused(409, text)
+        raise RequestRefused(409, text)
     return chosen
 
 
@@ -263,14 +263,14 @@ def _count(text: str) -> int | None:
     if not text:
         return None
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise Refused(400, f"tail={text} must be a number of lines, for example 100")
+        raise RequestRefused(400, f"tail={text} must be a number of lines, for example 100")
     return int(text)
 
 
 def _flag(text: str) -> bool:
     known = {"": False, "0": False, "false": False, "1": True, "true": True}
     if text.lower() not in known:
-        raise Refused(400, f"follow={text} must be true or false")
+        raise RequestRefused(400, f"follow={text} must be true or false")
     return known[text.lower()]
 
 

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import joining, overlay, ports
+from agent.engine import overlay, ports, shared_network
 from agent.engine.labels import (
     LABEL_CLUSTER,
     LABEL_CONTAINER,
@@ -37,7 +37,7 @@ MAX_CPU_SHARES = 262_144
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ContainerContext:
     """What a container's body needs beside its payload."""
 
     cluster: str = "default"
@@ -45,7 +45,7 @@ class Surroundings:
     sandbox_id: str = ""
     """Engine id of the task's sandbox, in awsvpc mode."""
     resolv_conf: str = ""
-    """Path on the host of the container's own resolv.conf, where ``joining.own_resolvers`` asks."""
+    """Path on the host of the container's own resolv.conf, where ``shared_network.own_resolvers`` asks."""
     host_ports: Mapping[str, list[int]] = field(default_factory=dict)
     """Ports picked for this task, by ``port_key``."""
     provision: Provision = field(default_factory=Provision)
@@ -58,7 +58,7 @@ def engine_name(payload: TaskPayload, container: str) -> str:
     return ids.container_engine_name(payload.arn, payload.family, payload.version, container)
 
 
-def body(payload: TaskPayload, container: Container, around: Surroundings) -> dict[str, Any]:
+def body(payload: TaskPayload, container: Container, around: ContainerContext) -> dict[str, Any]:
     """Return the create body of one container.
 
     Raises:
@@ -133,7 +133,7 @@ def _bad_overrides(container: Container, cause: str) -> PayloadError:
 
 
 def _host_config(
-    payload: TaskPayload, container: Container, around: Surroundings
+    payload: TaskPayload, container: Container, around: ContainerContext
 ) -> dict[str, Any]:
     host_config: dict[str, Any] = {
         "NetworkMode": payload.mode.value,
@@ -170,7 +170,7 @@ def _link(payload: TaskPayload, link: str) -> str:
     return f"{engine_name(payload, name)}:{alias or name}"
 
 
-def _binds(container: Container, around: Surroundings) -> list[str]:
+def _binds(container: Container, around: ContainerContext) -> list[str]:
     binds = []
     for mount in container.mount_points:
         source = around.provision.mount_sources.get(mount.source_volume)
@@ -187,12 +187,12 @@ def _binds(container: Container, around: Surroundings) -> list[str]:
 def _join_namespaces(
     payload: TaskPayload,
     container: Container,
-    around: Surroundings,
+    around: ContainerContext,
     config: dict[str, Any],
     host_config: dict[str, Any],
 ) -> None:
     if payload.mode is NetworkMode.AWSVPC:
-        joining.join(
+        shared_network.join(
             container,
             config,
             host_config,
@@ -236,7 +236,7 @@ def _own_labels(container: Container, config: Mapping[str, Any]) -> dict[str, st
     return labels
 
 
-def _labels(payload: TaskPayload, container: Container, around: Surroundings) -> dict[str, str]:
+def _labels(payload: TaskPayload, container: Container, around: ContainerContext) -> dict[str, str]:
     return {
         LABEL_TASK: payload.arn,
         LABEL_CONTAINER: container.name,

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import structs
 
-from agent.engine import admissible, holders, inbox, planner, reports
+from agent.engine import admissible, holders, planner, reports, task_commands
 from agent.engine.clock import Clock
-from agent.engine.forgetting import KIND, Forgetting
 from agent.engine.holdings import Holdings
 from agent.engine.ports import picked_ports
+from agent.engine.record_cleanup import KIND, RecordCleanup
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
@@ -39,19 +39,19 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
     from agent.engine.graph import Graph
-    from agent.engine.tools import StepSettings, Tools
+    from agent.engine.tools import StepSettings, StepTools
     from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
-    from agent.model.task import TaskNetwork, TaskRecord
+    from agent.model.task import AgentTask, TaskNetwork
     from agent.model.telemetry import TaskFacts
     from agent.model.views import RepairView, TaskView
     from agent.model.wire import Assignments
     from agent.network.recovery import Holder
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
-    from agent.state import Store
+    from agent.state import StateStore
 
 _log = structlog.get_logger()
 
@@ -73,9 +73,9 @@ class Engine:
     def __init__(
         self,
         *,
-        store: Store,
+        store: StateStore,
         ledger: Ledger,
-        tools: Tools,
+        tools: StepTools,
         steps: StepSettings,
         settings: EngineSettings,
         on_network_event: Callable[[EngineEvent], Awaitable[None]] | None = None,
@@ -106,7 +106,7 @@ class Engine:
             on_event=on_network_event,
             on_cleared=lambda: self.on_listed(list(self._runners)),
         )
-        self._forgetting = Forgetting(store, self._runners, clock.steady)
+        self._forgetting = RecordCleanup(store, self._runners, clock.steady)
         self.holdings = Holdings(self._runners, self._forgetting, self._watcher, clock)
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
@@ -174,7 +174,7 @@ class Engine:
             group.create_task(self._watcher.run(), name="engine watch")
             group.create_task(self._forgetting.run(), name="forget tasks")
 
-    def _add(self, record: TaskRecord, graph: Graph) -> Runner:
+    def _add(self, record: AgentTask, graph: Graph) -> Runner:
         jitter_s = random.uniform(0, self._settings.cleanup_jitter_s)  # noqa: S311 - spreads load
         policy = planner.Policy(
             self._settings.policy.pull_before_dependencies,
@@ -236,8 +236,8 @@ class Engine:
         batch = Batch()
         stopping: list[Runner] = []
         refused: list[str] = []
-        fresh: list[tuple[TaskRecord, Graph]] = []
-        for order in inbox.read(assignments, self._runners):
+        fresh: list[tuple[AgentTask, Graph]] = []
+        for order in task_commands.read(assignments, self._runners):
             if order.arn in self._runners:
                 self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
@@ -268,7 +268,7 @@ class Engine:
 
     def _accept(
         self, batch: Batch, payload: TaskPayload, control_id: str, now: float, instance: str
-    ) -> tuple[TaskRecord, Graph]:
+    ) -> tuple[AgentTask, Graph]:
         """Make the record of a new task; one that can never run is stopped with its reason."""
         record = task.new_record(payload, origin=control_id, now=now, instance=instance)
         graph: Graph = dict.fromkeys(record.containers, ())
@@ -285,7 +285,7 @@ class Engine:
         _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
         return record, graph
 
-    def _begin(self, fresh: Iterable[tuple[TaskRecord, Graph]]) -> None:
+    def _begin(self, fresh: Iterable[tuple[AgentTask, Graph]]) -> None:
         for record, graph in fresh:
             if record.arn in self._runners:
                 continue
@@ -319,7 +319,8 @@ class Engine:
     ) -> list[Runner]:
         records = [runner.record for runner in self._runners.values()]
         stopping = [
-            self._runners[arn] for arn in inbox.unlisted(assignments, records, control_id, instance)
+            self._runners[arn]
+            for arn in task_commands.unlisted(assignments, records, control_id, instance)
         ]
         for runner in stopping:
             _log.warning("task is not wanted by control any more", task=runner.record.arn)
@@ -374,7 +375,7 @@ class Engine:
         if len(batch):
             await self._store.commit(batch)
 
-    async def _save(self, record: TaskRecord, change: TaskChange | None) -> None:
+    async def _save(self, record: AgentTask, change: TaskChange | None) -> None:
         batch = Batch()
         batch.put(KIND, record.arn, task.encode(record))
         if change is not None:
@@ -435,7 +436,7 @@ class Engine:
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
         return [task_view(r.record, (*self._queueing(r.record), *r.waits)) for r in runners]
 
-    def _queueing(self, record: TaskRecord) -> Iterator[Wait]:
+    def _queueing(self, record: AgentTask) -> Iterator[Wait]:
         """Yield what the ledger says of a queued task, which changes with every other task."""
         wait = self._ledger.wait_of(record.arn)
         if wait is not None and not record.admitted_at and not is_stopping(record):

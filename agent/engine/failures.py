@@ -27,8 +27,8 @@ from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus
 
 if TYPE_CHECKING:
-    from agent.engine.live import Live, Step
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.engine.live import LiveState, Step
+    from agent.model.task import AgentContainer, AgentTask
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
@@ -54,8 +54,8 @@ def backoff_s(attempts: int) -> float:
 
 
 def apply(
-    record: TaskRecord,
-    live: Live,
+    record: AgentTask,
+    live: LiveState,
     step: Step,
     error: AgentError,
     *,
@@ -94,7 +94,7 @@ def apply(
 
 
 def _is_worth_another_try(
-    live: Live, step: Step, error: AgentError, *, engine_answers: bool
+    live: LiveState, step: Step, error: AgentError, *, engine_answers: bool
 ) -> bool:
     if step.kind in _ALWAYS_RETRIED or step.kind is StepKind.INSPECT:
         return True
@@ -111,7 +111,7 @@ def _is_worth_another_try(
     return False
 
 
-def retry_later(live: Live, step: Step, why: str, now: float, *, reason: str = "") -> None:
+def retry_later(live: LiveState, step: Step, why: str, now: float, *, reason: str = "") -> None:
     """Note that a step is to be tried again, later each time; ``reason`` is for control."""
     before = live.retries.get(step.key)
     attempts = (before.attempts if before else 0) + 1
@@ -119,16 +119,16 @@ def retry_later(live: Live, step: Step, why: str, now: float, *, reason: str = "
     live.retries[step.key] = Retry(attempts, now + backoff_s(attempts), since, why, reason)
 
 
-def _fail_task(record: TaskRecord, step: Step, error: AgentError) -> None:
+def _fail_task(record: AgentTask, step: Step, error: AgentError) -> None:
     record.reason = record.reason or reason_of(record, step, error)
     record.stop_code = record.stop_code or "TaskFailedToStart"
     record.desired = DesiredStatus.STOPPED
 
 
 def _fail_container(
-    record: TaskRecord,
-    container: ContainerRecord,
-    live: Live,
+    record: AgentTask,
+    container: AgentContainer,
+    live: LiveState,
     step: Step,
     error: AgentError,
     now: float,
@@ -142,7 +142,7 @@ def _fail_container(
         live.recheck.add(container.name)  # it may exist or run after all
 
 
-def reason_of(record: TaskRecord, step: Step, error: AgentError) -> str:
+def reason_of(record: AgentTask, step: Step, error: AgentError) -> str:
     """Return the reason of a failed step, of a container or of the task, as ECS words it."""
     if step.key == NETWORK:
         return reasons.named(reasons.NETWORKING, str(error))

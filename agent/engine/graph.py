@@ -17,7 +17,7 @@ from agent.model.status import Condition, ContainerStatus, Health
 
 if TYPE_CHECKING:
     from agent.model.payload import Container, TaskPayload
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def dependents(graph: Graph, name: str) -> list[str]:
     return [other for other, edges in graph.items() if any(e.target == name for e in edges)]
 
 
-def is_met(edge: Edge, record: TaskRecord) -> bool:
+def is_met(edge: Edge, record: AgentTask) -> bool:
     """Tell whether a dependency is satisfied now."""
     dependency = record.containers[edge.target]
     known = dependency.known
@@ -133,7 +133,7 @@ def is_met(edge: Edge, record: TaskRecord) -> bool:
 
 
 def failure(
-    edge: Edge, record: TaskRecord, name: str, now: float, when: When = _as_recorded
+    edge: Edge, record: AgentTask, name: str, now: float, when: When = _as_recorded
 ) -> str | None:
     """Return why a dependency can never be met any more, or None while it still may be.
 
@@ -159,7 +159,7 @@ def failure(
     return None
 
 
-def start_deadline(record: TaskRecord, edge: Edge, when: When = _as_recorded) -> float | None:
+def start_deadline(record: AgentTask, edge: Edge, when: When = _as_recorded) -> float | None:
     """Return when a dependency's ``startTimeout`` runs out; None if it has none or never started."""
     container = record.payload.container(edge.target)
     dependency = record.containers[edge.target]
@@ -168,7 +168,7 @@ def start_deadline(record: TaskRecord, edge: Edge, when: When = _as_recorded) ->
     return when(dependency.started_at) + container.start_timeout
 
 
-def _never_ran(dependency: ContainerRecord) -> bool:
+def _never_ran(dependency: AgentContainer) -> bool:
     stopping = ContainerStatus.STOPPED in (dependency.known, dependency.desired)
     return (
         stopping and not dependency.started_at and dependency.known is not ContainerStatus.RUNNING

@@ -1,6 +1,6 @@
 """What this host holds of a control's tasks, for a control that may have forgotten it.
 
-Answers ``control.protocol.Holding``. Reads the engine's own table; what control says of a task goes to
+Answers ``upstream.protocol.Holding``. Reads the engine's own table; what control says of a task goes to
 the task's runner, and what it says of a container without a record to the watcher.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.engine.clock import Clock
-    from agent.engine.forgetting import Forgetting
+    from agent.engine.record_cleanup import RecordCleanup
     from agent.engine.runner import Runner
     from agent.engine.watcher import Watcher
 
@@ -32,7 +32,7 @@ class Holdings:
     def __init__(
         self,
         runners: Mapping[str, Runner],
-        forgetting: Forgetting,
+        forgetting: RecordCleanup,
         watcher: Watcher,
         clock: Clock,
     ) -> None:

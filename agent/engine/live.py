@@ -76,7 +76,7 @@ class FailedPull:
 
 
 @dataclass(slots=True)
-class Live:
+class LiveState:
     """What is true of a task only while this process lives. Lost in a crash without harm."""
 
     inflight: dict[str, Step] = field(default_factory=dict)

@@ -18,9 +18,9 @@ from agent.runtime.protocol import joined
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from agent.engine.live import Live
-    from agent.engine.tools import Outcome, RecordWriter, Tools
-    from agent.model.task import TaskRecord
+    from agent.engine.live import LiveState
+    from agent.engine.tools import Outcome, RecordWriter, StepTools
+    from agent.model.task import AgentTask
     from agent.runtime.protocol import ContainerState
 
 T = TypeVar("T")
@@ -31,7 +31,9 @@ _log = structlog.get_logger()
 class NetworkSteps:
     """The sandbox of one task."""
 
-    def __init__(self, record: TaskRecord, live: Live, tools: Tools, writer: RecordWriter) -> None:
+    def __init__(
+        self, record: AgentTask, live: LiveState, tools: StepTools, writer: RecordWriter
+    ) -> None:
         self._record = record
         self._live = live
         self._tools = tools

@@ -17,20 +17,20 @@ from agent.runtime.protocol import joined
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.engine.live import Live
+    from agent.engine.live import LiveState
     from agent.model.payload import RestartPolicy
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
 
 
-def created(container: ContainerRecord, runtime_id: str, now: float) -> None:
+def created(container: AgentContainer, runtime_id: str, now: float) -> None:
     """The engine has made the container."""
     container.runtime_id = runtime_id
     container.created_at = container.created_at or now
     container.known = max(container.known, ContainerStatus.CREATED)
 
 
-def running(container: ContainerRecord, live: Live, now: float) -> None:
+def running(container: AgentContainer, live: LiveState, now: float) -> None:
     """The container runs."""
     live.restarting.discard(container.name)
     if container.known is ContainerStatus.STOPPED:
@@ -40,7 +40,7 @@ def running(container: ContainerRecord, live: Live, now: float) -> None:
     container.known = max(container.known, ContainerStatus.RUNNING)
 
 
-def health(container: ContainerRecord, value: Health, now: float) -> None:
+def health(container: AgentContainer, value: Health, now: float) -> None:
     """The health check has a new verdict."""
     if container.health is not value:
         container.health = value
@@ -48,7 +48,7 @@ def health(container: ContainerRecord, value: Health, now: float) -> None:
 
 
 def state(
-    record: TaskRecord, container: ContainerRecord, seen: ContainerState, live: Live, now: float
+    record: AgentTask, container: AgentContainer, seen: ContainerState, live: LiveState, now: float
 ) -> None:
     """Apply what an inspect says of a container."""
     live.unseen.discard(container.name)
@@ -73,7 +73,7 @@ def state(
 
 
 def exited(
-    record: TaskRecord, container: ContainerRecord, seen: ContainerState, live: Live, now: float
+    record: AgentTask, container: AgentContainer, seen: ContainerState, live: LiveState, now: float
 ) -> None:
     """The container has stopped: restart it by its policy, or record how it ended."""
     if container.known is ContainerStatus.STOPPED or container.name in live.restarting:
@@ -100,7 +100,7 @@ def exited(
     mark_stopped(container, now)
 
 
-def stopped_again(container: ContainerRecord, live: Live, now: float) -> None:
+def stopped_again(container: AgentContainer, live: LiveState, now: float) -> None:
     """A container that ran again was stopped once more: that was its one time.
 
     Source: Amazon ECS agent 1.105.1, ``task_manager.go``: whoever starts it again after that may be
@@ -111,7 +111,7 @@ def stopped_again(container: ContainerRecord, live: Live, now: float) -> None:
 
 
 def may_restart(
-    container: ContainerRecord,
+    container: AgentContainer,
     policy: RestartPolicy,
     exit_code: int | None,
     now: float,
@@ -131,7 +131,7 @@ def may_restart(
     return now - when(last) >= policy.restart_attempt_period
 
 
-def vanished(container: ContainerRecord, live: Live, now: float) -> None:
+def vanished(container: AgentContainer, live: LiveState, now: float) -> None:
     """The engine says that it has no such container.
 
     One that was never made is simply still to be made; one that was is lost.

@@ -2,7 +2,7 @@
 
 The second half of each turn, after ``settle`` has drawn the conclusions: names the steps that are
 allowed and, for everything else, the wait that explains why not. No I/O; of its arguments it changes
-only the notes in ``Live`` of how long things have been waited for. It cannot fail.
+only the notes in ``LiveState`` of how long things have been waited for. It cannot fail.
 
 Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/task_manager.go`` (forward
 progression, derivation of statuses, stop order). Invariants, held by property tests: a status never
@@ -23,8 +23,8 @@ from agent.model.status import ContainerStatus, NetworkMode, TaskStatus
 
 if TYPE_CHECKING:
     from agent.engine.graph import Graph
-    from agent.engine.live import Live
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.engine.live import LiveState
+    from agent.model.task import AgentContainer, AgentTask
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,16 @@ def _doing(kind: StepKind, key: str) -> str:
     return preparations.of_step(key).doing if kind is StepKind.PREPARE else kind
 
 
-def _is_admitted(record: TaskRecord) -> bool:
+def _is_admitted(record: AgentTask) -> bool:
     """A container that exists proves an admission that a crash has lost."""
     return bool(record.admitted_at) or any(_exists(c) for c in record.containers.values())
 
 
-def _exists(container: ContainerRecord) -> bool:
+def _exists(container: AgentContainer) -> bool:
     return bool(container.runtime_id)
 
 
-def plan(record: TaskRecord, graph: Graph, live: Live, now: float, policy: Policy) -> Plan:
+def plan(record: AgentTask, graph: Graph, live: LiveState, now: float, policy: Policy) -> Plan:
     """Return what may be done now for a settled record."""
     draft = _Draft(record, graph, live, now, policy)
     if record.known is TaskStatus.STOPPED:
@@ -86,7 +86,7 @@ class _Draft:
     """Collects one plan; lives only during ``plan``."""
 
     def __init__(
-        self, record: TaskRecord, graph: Graph, live: Live, now: float, policy: Policy
+        self, record: AgentTask, graph: Graph, live: LiveState, now: float, policy: Policy
     ) -> None:
         self.record = record
         self.graph = graph
@@ -179,7 +179,7 @@ class _Draft:
 
     # -- one container ------------------------------------------------------------------------
 
-    def container(self, container: ContainerRecord) -> None:
+    def container(self, container: AgentContainer) -> None:
         name = container.name
         step = self.live.inflight.get(name)
         if step is not None:
@@ -195,7 +195,7 @@ class _Draft:
         elif container.known < ContainerStatus.RUNNING:
             self._start_container(container)
 
-    def _start_container(self, container: ContainerRecord) -> None:
+    def _start_container(self, container: AgentContainer) -> None:
         if container.known < ContainerStatus.PULLED:
             upfront = self.policy.pull_before_dependencies
             if upfront or not self._blocked(container):
@@ -208,7 +208,7 @@ class _Draft:
         else:
             self.step(StepKind.START, container.name)
 
-    def _blocked(self, container: ContainerRecord) -> bool:
+    def _blocked(self, container: AgentContainer) -> bool:
         blocked = False
         for edge in self.graph[container.name]:
             if dependency_graph.is_met(edge, self.record):
@@ -224,7 +224,7 @@ class _Draft:
             )
         return blocked
 
-    def _host_ready(self, container: ContainerRecord) -> bool:
+    def _host_ready(self, container: AgentContainer) -> bool:
         if self.record.payload.mode is NetworkMode.AWSVPC and self.record.network is None:
             self.waits.append(
                 Wait(
@@ -240,7 +240,7 @@ class _Draft:
         wanted = preparations.wanted(self.record.payload)
         return [key for key in wanted if key not in self.live.prepared]
 
-    def _stop_container(self, container: ContainerRecord) -> None:
+    def _stop_container(self, container: AgentContainer) -> None:
         holders = [
             name
             for name in dependency_graph.dependents(self.graph, container.name)
@@ -253,7 +253,7 @@ class _Draft:
         what = f"{', '.join(holders)} to stop first"
         self.waits.append(Wait(what=what, since=since, container=container.name))
 
-    def _stop_again(self, container: ContainerRecord) -> None:
+    def _stop_again(self, container: AgentContainer) -> None:
         """Stop a container that was started again after its end, but only once: see ``observe``."""
         since = self.live.astray.get(container.name)
         if since is None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.model.payload import Container, PortMapping, TaskPayload
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 
 def keyed_mappings(container: Container) -> list[tuple[str, PortMapping]]:
@@ -40,7 +40,7 @@ def keyed_mappings(container: Container) -> list[tuple[str, PortMapping]]:
     return keyed
 
 
-def picked_ports(record: TaskRecord) -> list[tuple[str, list[int]]]:
+def picked_ports(record: AgentTask) -> list[tuple[str, list[int]]]:
     """Return the ports that the agent picked for a task, each list with its protocol."""
     return [(key.rsplit("/", 1)[-1], ports) for key, ports in record.host_ports.items()]
 

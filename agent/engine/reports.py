@@ -17,11 +17,11 @@ from agent.model.wire import HeldTask
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.engine.live import Live
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.engine.live import LiveState
+    from agent.model.task import AgentContainer, AgentTask
 
 
-class Signature(NamedTuple):
+class ReportContent(NamedTuple):
     """Everything whose change control must hear of; equal signatures need no report."""
 
     urgent: tuple[object, ...]
@@ -30,10 +30,10 @@ class Signature(NamedTuple):
     """What may go along with the next report, if that comes soon."""
 
 
-def signature(record: TaskRecord, live: Live) -> Signature:
+def signature(record: AgentTask, live: LiveState) -> ReportContent:
     """Return the signature of a task as it stands."""
     containers = record.containers.values()
-    return Signature(
+    return ReportContent(
         urgent=(
             record.known.wire(),
             bool(record.stopping_at) and not record.stop_ordered,
@@ -44,7 +44,7 @@ def signature(record: TaskRecord, live: Live) -> Signature:
     )
 
 
-def _trouble(container: ContainerRecord, live: Live) -> str:
+def _trouble(container: AgentContainer, live: LiveState) -> str:
     """Return why a container that is still to come up does not, though that is tried again.
 
     It is no part of the record: it passes, and what has passed is no container's reason.
@@ -54,8 +54,8 @@ def _trouble(container: ContainerRecord, live: Live) -> str:
 
 
 def change_of(
-    record: TaskRecord,
-    live: Live,
+    record: AgentTask,
+    live: LiveState,
     now: float,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> TaskChange:
@@ -78,7 +78,7 @@ def change_of(
     )
 
 
-def held(record: TaskRecord, live: Live, now: float) -> HeldTask:
+def held(record: AgentTask, live: LiveState, now: float) -> HeldTask:
     """Return a task for a control that may have forgotten it: its order, and how it stands."""
     payload = replace(record.payload, desired_status=record.desired)
     return HeldTask(
@@ -99,7 +99,7 @@ def rejected(task_arn: str, reason: str, now: float, stop_code: str) -> TaskChan
     )
 
 
-def _container(record: TaskRecord, container: ContainerRecord, live: Live) -> ContainerChange:
+def _container(record: AgentTask, container: AgentContainer, live: LiveState) -> ContainerChange:
     definition = record.payload.container(container.name)
     running = container.known is ContainerStatus.RUNNING
     interfaces = []
@@ -124,7 +124,7 @@ def _container(record: TaskRecord, container: ContainerRecord, live: Live) -> Co
     )
 
 
-def _attachments(record: TaskRecord) -> list[AttachmentChange]:
+def _attachments(record: AgentTask) -> list[AttachmentChange]:
     network = record.network
     if network is None:
         return []

@@ -23,10 +23,10 @@ import structlog
 
 from agent.engine import failures, observe, planner
 from agent.engine.clock import Clock, ClockWatch
-from agent.engine.live import DESTRUCTIVE, NETWORK, Live, Step, StepKind
-from agent.engine.saving import Saving
+from agent.engine.live import DESTRUCTIVE, NETWORK, LiveState, Step, StepKind
+from agent.engine.record_saver import RecordSaver
 from agent.engine.settle import settle
-from agent.engine.transitions import Transitions
+from agent.engine.transitions import TransitionLog
 from agent.errors import AgentError, EngineRefused, RuntimeFailure
 from agent.model import reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode, TaskStatus
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
     from agent.engine.graph import Graph
     from agent.engine.planner import Plan
-    from agent.engine.saving import Saver
+    from agent.engine.record_saver import Saver
     from agent.engine.steps import Steps
     from agent.engine.tools import Outcome, RecordWriter
     from agent.model.changes import TaskChange
     from agent.model.resources import Wait
     from agent.model.status import Health
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 Message = Callable[[float], None]
 
@@ -67,14 +67,14 @@ class Runner:
 
     def __init__(
         self,
-        record: TaskRecord,
+        record: AgentTask,
         graph: Graph,
         policy: planner.Policy,
         callbacks: Callbacks,
         clock: Clock,
     ) -> None:
         self.record = record
-        self.live = Live()
+        self.live = LiveState()
         self.finished = False
         """True once nothing is left to do for the task; messages are no longer read."""
         self._graph = graph
@@ -85,11 +85,11 @@ class Runner:
         self._steps: Steps | None = None
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
-        self._saving = Saving(record, self.live, callbacks.save, clock)
+        self._saving = RecordSaver(record, self.live, callbacks.save, clock)
         self._released = record.is_done  # what a restored one held may be somebody else's by now
-        self._transitions = Transitions(record, self.live, on_running=callbacks.running)
+        self._transitions = TransitionLog(record, self.live, on_running=callbacks.running)
 
-    def equip(self, build: Callable[[TaskRecord, Live, RecordWriter], Steps]) -> None:
+    def equip(self, build: Callable[[AgentTask, LiveState, RecordWriter], Steps]) -> None:
         """Give the runner its hands; called once before ``run``."""
         self._steps = build(self.record, self.live, self)
 
@@ -361,12 +361,12 @@ def _wait_s(plan: Plan, now: float) -> float | None:
     return None if plan.wake_at is None else plan.wake_at - now
 
 
-def existing_containers(record: TaskRecord) -> list[str]:
+def existing_containers(record: AgentTask) -> list[str]:
     """Return the containers of a restored record that may exist in the engine."""
     return [c.name for c in record.containers.values() if c.known is not ContainerStatus.STOPPED]
 
 
-def doubt_after_restart(record: TaskRecord, live: Live) -> None:
+def doubt_after_restart(record: AgentTask, live: LiveState) -> None:
     """Mark everything that may have come to be after the record was last saved.
 
     Saving is lazy: the newest facts, an admission and the claim of a network included, may be lost.

@@ -1,6 +1,6 @@
 """The conclusions that follow from what is known of a task; the first half of each turn.
 
-Changes record and ``Live``, touches nothing else and cannot fail: an essential container has exited,
+Changes record and ``LiveState``, touches nothing else and cannot fail: an essential container has exited,
 so the task stops; a dependency can never be met, so its dependent fails. What is to be done about it
 is ``planner``'s. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/task_manager.go``
 (derivation of statuses).
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.engine.graph import Graph
-    from agent.engine.live import Live
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.engine.live import LiveState
+    from agent.model.task import AgentContainer, AgentTask
 
 
 NETWORKS_REPLACED = 4
 """A task whose sandboxes die this often, before it has started anything, fails: the host is at fault."""
 
 
-def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
+def settle(record: AgentTask, graph: Graph, live: LiveState, now: float) -> None:
     """Draw every conclusion that follows from what is known; repeated calls change nothing more."""
     live.mark(_awaited(record), now)
     _compare_networks(record, live)
@@ -48,7 +48,7 @@ def settle(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
     live.mark(_awaited(record), now)  # what was recorded just now counts from here, too
 
 
-def _awaited(record: TaskRecord) -> Iterator[float]:
+def _awaited(record: AgentTask) -> Iterator[float]:
     """Yield the recorded times that a timeout, the restart policy or the clean-up counts from."""
     yield record.stopped_at
     for container in record.containers.values():
@@ -56,12 +56,12 @@ def _awaited(record: TaskRecord) -> Iterator[float]:
         yield container.last_restart_at
 
 
-def is_stopping(record: TaskRecord) -> bool:
+def is_stopping(record: AgentTask) -> bool:
     """Tell whether the task is to stop or has stopped."""
     return record.desired is DesiredStatus.STOPPED
 
 
-def _compare_networks(record: TaskRecord, live: Live) -> None:
+def _compare_networks(record: AgentTask, live: LiveState) -> None:
     """Draw the conclusions of a sandbox that is lost, and of containers that are in another one.
 
     A task that has started nothing takes another sandbox; one that has cannot, since containers stay
@@ -92,19 +92,19 @@ def _compare_networks(record: TaskRecord, live: Live) -> None:
             forget_creation(container, live)
 
 
-def _stop_without_network(record: TaskRecord, why: str) -> None:
+def _stop_without_network(record: AgentTask, why: str) -> None:
     record.reason = record.reason or reasons.named(reasons.NETWORKING, why)
     record.desired = DesiredStatus.STOPPED
 
 
-def forget_creation(container: ContainerRecord, live: Live) -> None:
+def forget_creation(container: AgentContainer, live: LiveState) -> None:
     """Have a container made again that never ran: the one there is belongs to a lost network."""
     container.known = ContainerStatus.PULLED
     container.runtime_id = ""
     live.joined.pop(container.name, None)
 
 
-def _stop_when_essential_stopped(record: TaskRecord, now: float) -> None:
+def _stop_when_essential_stopped(record: AgentTask, now: float) -> None:
     _note_end_of_execution(record, now)
     for definition in record.payload.containers:
         container = record.containers[definition.name]
@@ -114,7 +114,7 @@ def _stop_when_essential_stopped(record: TaskRecord, now: float) -> None:
             record.desired = DesiredStatus.STOPPED
 
 
-def _note_end_of_execution(record: TaskRecord, now: float) -> None:
+def _note_end_of_execution(record: AgentTask, now: float) -> None:
     """Write down when the task's execution stopped: with the first essential container that ended.
 
     As the engine tells it, and not when the agent came to hear of it: Amazon's agent takes the
@@ -132,7 +132,7 @@ def _note_end_of_execution(record: TaskRecord, now: float) -> None:
         record.execution_stopped_at = min(now, *ends)
 
 
-def _fail_unreachable(record: TaskRecord, graph: Graph, live: Live, now: float) -> None:
+def _fail_unreachable(record: AgentTask, graph: Graph, live: LiveState, now: float) -> None:
     """Stop containers whose dependency can never be met; repeated until nothing changes."""
     changed = True
     while changed:
@@ -152,7 +152,9 @@ def _fail_unreachable(record: TaskRecord, graph: Graph, live: Live, now: float) 
                 changed = True
 
 
-def _stop_unstarted(record: TaskRecord, container: ContainerRecord, live: Live, now: float) -> None:
+def _stop_unstarted(
+    record: AgentTask, container: AgentContainer, live: LiveState, now: float
+) -> None:
     """A container that does not run is stopped without asking the engine.
 
     A create or start in flight is waited for first: its outcome decides what there is to stop.
@@ -175,7 +177,7 @@ def _stop_unstarted(record: TaskRecord, container: ContainerRecord, live: Live, 
     mark_stopped(container, now)
 
 
-def _explain_missing_image(record: TaskRecord, container: ContainerRecord, live: Live) -> None:
+def _explain_missing_image(record: AgentTask, container: AgentContainer, live: LiveState) -> None:
     """A stop came before the image was there: say whether the pull had begun, and how it went."""
     trouble = live.own_trouble(container.name)
     if trouble:
@@ -184,7 +186,7 @@ def _explain_missing_image(record: TaskRecord, container: ContainerRecord, live:
         set_reason(container, reasons.stopped_before_pull(record.arn))
 
 
-def pull_ended(record: TaskRecord, live: Live, name: str, now: float) -> None:
+def pull_ended(record: AgentTask, live: LiveState, name: str, now: float) -> None:
     """Write down that a pull is over, well or badly; one that asked no registry was none.
 
     The first begin and the last end of a task's pulls count.
@@ -196,13 +198,13 @@ def pull_ended(record: TaskRecord, live: Live, name: str, now: float) -> None:
         record.pull_stopped_at = now
 
 
-def set_reason(container: ContainerRecord, reason: str) -> None:
+def set_reason(container: AgentContainer, reason: str) -> None:
     """Keep the first reason of a container: later ones are consequences."""
     if not container.reason:
         container.reason = reasons.clip(reason)
 
 
-def mark_stopped(container: ContainerRecord, now: float) -> None:
+def mark_stopped(container: AgentContainer, now: float) -> None:
     """Move a container to STOPPED, once."""
     if container.known is ContainerStatus.STOPPED:
         return
@@ -222,7 +224,7 @@ _CONTRIBUTION = {
 }
 
 
-def _advance_task(record: TaskRecord, live: Live, now: float) -> None:
+def _advance_task(record: AgentTask, live: LiveState, now: float) -> None:
     """Raise the task's status to its least advanced container's; it never goes back."""
     least = min(
         (_CONTRIBUTION[c.known] for c in record.containers.values()), default=TaskStatus.STOPPED
@@ -245,6 +247,6 @@ def _advance_task(record: TaskRecord, live: Live, now: float) -> None:
         record.stopped_at = record.stopped_at or now
 
 
-def holds_network(record: TaskRecord, live: Live) -> bool:
+def holds_network(record: AgentTask, live: LiveState) -> bool:
     """Tell whether the task has, or may have, a sandbox that must be given back."""
     return record.network_held or live.network_doubtful

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from agent.engine import container_body, joining, observe, ports
-from agent.engine.container_body import Surroundings
+from agent.engine import container_body, observe, ports, shared_network
+from agent.engine.container_body import ContainerContext
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
-from agent.engine.live import FailedPull, Live, Step, StepKind
+from agent.engine.live import FailedPull, LiveState, Step, StepKind
 from agent.engine.network_steps import NetworkSteps
 from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
@@ -35,10 +35,10 @@ from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from agent.engine.tools import Outcome, RecordWriter, StepSettings, Tools
+    from agent.engine.tools import Outcome, RecordWriter, StepSettings, StepTools
     from agent.images import Progress
     from agent.model.payload import Container
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
 
 _log = structlog.get_logger()
@@ -49,9 +49,9 @@ class Steps:
 
     def __init__(
         self,
-        record: TaskRecord,
-        live: Live,
-        tools: Tools,
+        record: AgentTask,
+        live: LiveState,
+        tools: StepTools,
         settings: StepSettings,
         writer: RecordWriter,
     ) -> None:
@@ -122,7 +122,7 @@ class Steps:
         definition = self._definition(name)
         await self._pick_ports(definition)
         resolv_conf = await self._own_resolv_conf(definition)
-        around = Surroundings(
+        around = ContainerContext(
             cluster=self._settings.cluster,
             owner=self._settings.owner,
             sandbox_id=record.network.sandbox_id if record.network else "",
@@ -188,7 +188,7 @@ class Steps:
     async def _own_resolv_conf(self, definition: Container) -> str:
         """Write the container's own resolv.conf if it asks for one, and return its path."""
         record = self._record
-        own = joining.own_resolvers(record.payload, definition)
+        own = shared_network.own_resolvers(record.payload, definition)
         if own is None or record.network is None:
             return ""
         name = ids.container_digest(record.arn, definition.name)
@@ -263,7 +263,7 @@ class Steps:
             return lambda now: observe.vanished(container, live, now)  # its name is somebody else's
         return self._cut_off(name, seen, lost) if lost else self._see(name, seen)
 
-    def _is_cut_off(self, container: ContainerRecord, seen: ContainerState) -> bool:
+    def _is_cut_off(self, container: AgentContainer, seen: ContainerState) -> bool:
         """Tell whether somebody disconnected a container that is to run from its network."""
         is_wanted = container.desired is not ContainerStatus.STOPPED
         in_bridge_mode = self._record.payload.mode is NetworkMode.BRIDGE
@@ -346,7 +346,7 @@ class Steps:
         return definition
 
 
-def _note_failure(live: Live, name: str, progress: Progress, now: float) -> None:
+def _note_failure(live: LiveState, name: str, progress: Progress, now: float) -> None:
     """Keep why a try of a pull failed, and when by the wall clock the next one begins."""
     if name in live.progress:  # or else the pull has ended meanwhile
         wait_s = max(0.0, progress.next_try - time.monotonic())

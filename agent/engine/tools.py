@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from agent.engine.reconnecting import Reconnecter
+    from agent.engine.network_reconnect import NetworkReconnect
     from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
@@ -56,7 +56,7 @@ class PortPicker(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class StepTools:
     """What steps work with; functions where one is all that is needed."""
 
     runtime: ContainerEngine
@@ -67,4 +67,4 @@ class Tools:
     ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
     ports: PortPicker
     resolv_files: ResolvFiles
-    reconnecter: Reconnecter
+    reconnecter: NetworkReconnect

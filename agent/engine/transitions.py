@@ -14,16 +14,18 @@ from agent.model.status import ContainerStatus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.engine.live import Live
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.engine.live import LiveState
+    from agent.model.task import AgentContainer, AgentTask
 
 _log = structlog.get_logger()
 
 
-class Transitions:
+class TransitionLog:
     """Tells of each transition of one task and its containers once; belongs to its runner."""
 
-    def __init__(self, record: TaskRecord, live: Live, *, on_running: Callable[[], None]) -> None:
+    def __init__(
+        self, record: AgentTask, live: LiveState, *, on_running: Callable[[], None]
+    ) -> None:
         """Begin with what is known now; ``on_running`` is called when a container has come up."""
         self._record = record
         self._live = live
@@ -47,7 +49,7 @@ class Transitions:
                 reason=self._record.reason or None,
             )
 
-    def _tell_container(self, container: ContainerRecord) -> None:
+    def _tell_container(self, container: AgentContainer) -> None:
         if container.known is ContainerStatus.RUNNING:
             self._on_running()
         _log.info(

@@ -13,12 +13,12 @@ from agent.model.views import ContainerView, TaskView
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.engine.live import Live
+    from agent.engine.live import LiveState
     from agent.model.resources import Wait
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
 
 
-def targets_of(record: TaskRecord, live: Live) -> Iterator[SampleTarget]:
+def targets_of(record: AgentTask, live: LiveState) -> Iterator[SampleTarget]:
     """Yield the running containers of a task."""
     mode = record.payload.mode
     for container in record.containers.values():
@@ -33,7 +33,7 @@ def targets_of(record: TaskRecord, live: Live) -> Iterator[SampleTarget]:
         yield SampleTarget(record.arn, container.name, container.runtime_id, pid, network_pid)
 
 
-def task_view(record: TaskRecord, waits: tuple[Wait, ...]) -> TaskView:
+def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
     """Return one task as it stands."""
     payload = record.payload
     return TaskView(
@@ -55,7 +55,7 @@ def task_view(record: TaskRecord, waits: tuple[Wait, ...]) -> TaskView:
     )
 
 
-def task_facts(record: TaskRecord) -> TaskFacts:
+def task_facts(record: AgentTask) -> TaskFacts:
     """Return what telemetry tells of a task beside its figures.
 
     Health is told of containers that control asked it for, and of no others (Source: Amazon ECS
@@ -72,7 +72,7 @@ def task_facts(record: TaskRecord) -> TaskFacts:
     )
 
 
-def _facts(record: TaskRecord, container: ContainerRecord) -> ContainerFacts:
+def _facts(record: AgentTask, container: AgentContainer) -> ContainerFacts:
     definition = record.payload.container(container.name)
     policy = definition.restart_policy if definition else None
     return ContainerFacts(
@@ -86,7 +86,7 @@ def _facts(record: TaskRecord, container: ContainerRecord) -> ContainerFacts:
     )
 
 
-def _container(record: TaskRecord, container: ContainerRecord) -> ContainerView:
+def _container(record: AgentTask, container: AgentContainer) -> ContainerView:
     definition = record.payload.container(container.name)
     return ContainerView(
         name=container.name,

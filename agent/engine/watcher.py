@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from agent.engine.runner import Runner
-    from agent.model.task import ContainerRecord
+    from agent.model.task import AgentContainer
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineEvent
 
 RELIST_S = 300.0
@@ -261,12 +261,12 @@ class Watcher:
         self.engine_up = True
 
 
-def _is_to_run(container: ContainerRecord) -> bool:
+def _is_to_run(container: AgentContainer) -> bool:
     known, desired = container.known, container.desired
     return known is ContainerStatus.RUNNING and desired is not ContainerStatus.STOPPED
 
 
-def _differs(runner: Runner, container: ContainerRecord, state: str) -> bool:
+def _differs(runner: Runner, container: AgentContainer, state: str) -> bool:
     """Tell whether a container must be looked at, by its state in the engine's list."""
     if container.known is ContainerStatus.STOPPED:
         return (state in _RUNS) != (container.name in runner.live.astray)

@@ -38,21 +38,21 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.errors import EngineRefused, EngineTimeout, NoSuchImage, PayloadError, RuntimeFailure
+from agent.images import failure_kind
 from agent.images import reference as names
-from agent.images import verdict
 from agent.images.auth import Credentials
-from agent.images.flights import Flights
+from agent.images.failure_kind import FailureKind
 from agent.images.progress import Progress
 from agent.images.registries import Registries
-from agent.images.verdict import Verdict
+from agent.images.single_flight import SingleFlight
 from agent.model import reasons
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config.values import SecretText
-    from agent.images.flights import Report
     from agent.images.reference import Reference
+    from agent.images.single_flight import Report
     from agent.model.payload import Container
     from agent.runtime.protocol import ContainerEngine, ImageInfo
 
@@ -103,7 +103,7 @@ class Images:
         self._pull_limit_s = pull_limit_s
         self._manifest_limit_s = manifest_limit_s
         self._registries = Registries()
-        self._flights: Flights[str] = Flights()
+        self._single_flight: SingleFlight[str] = SingleFlight()
 
     async def ensure(
         self, container: Container, *, on_progress: Callable[[Progress], None] | None = None
@@ -128,13 +128,13 @@ class Images:
                 f"container {container.name!r} has no image name", name=reasons.CANNOT_PULL
             )
         reference = names.parse(container.image)
-        return await self._flights.join(
+        return await self._single_flight.join(
             reference.text, lambda report: self._ensure(reference, report), on_progress
         )
 
     async def close(self) -> None:
         """End all pulls and registry requests; waiting callers get ``EngineUnavailable``."""
-        await self._flights.close()
+        await self._single_flight.close()
 
     async def _ensure(self, reference: Reference, report: Report) -> str:
         cached = await self._cached(reference)
@@ -170,7 +170,7 @@ class Images:
                 return have
             await self._pull(reference, digest, report)
         except RuntimeFailure as error:
-            if verdict.of(error) is Verdict.ENGINE:
+            if failure_kind.of(error) is FailureKind.ENGINE:
                 raise
             log.warning("using the cached image", image=reference.text, error=str(error))
             return have
@@ -180,7 +180,7 @@ class Images:
         """Ask a registry that failed once more, in the background."""
         registry = reference.registry
         if self._registries.may_probe(registry, time.monotonic()):
-            self._flights.launch(f"probe {registry}", lambda _: self._probed(reference))
+            self._single_flight.launch(f"probe {registry}", lambda _: self._probed(reference))
 
     async def _probed(self, reference: Reference) -> str:
         try:
@@ -199,10 +199,10 @@ class Images:
             try:
                 return await self._attempt(reference, cached, report)
             except RuntimeFailure as error:
-                found = verdict.of(error)
-                if found is Verdict.ENGINE:
+                found = failure_kind.of(error)
+                if found is FailureKind.ENGINE:
                     raise
-                if found is not Verdict.TROUBLE or not left:
+                if found is not FailureKind.TROUBLE or not left:
                     raise _failure(error) from error
                 log.info("pull failed; trying again", image=reference.text, error=str(error))
                 failed = _worded(_failure(error))
@@ -217,7 +217,7 @@ class Images:
         try:
             digest = await self._digest(reference, limit_s=self._manifest_limit_s)
         except RuntimeFailure as error:
-            if verdict.of(error) in {Verdict.ENGINE, Verdict.TROUBLE}:
+            if failure_kind.of(error) in {FailureKind.ENGINE, FailureKind.TROUBLE}:
                 raise
             # If the pull fails too, its error has the text that operators know.
             digest = ""
@@ -262,10 +262,10 @@ class Images:
             await self._engine.tag_image(wanted, reference.text)
 
     def _learn(self, reference: Reference, error: RuntimeFailure) -> None:
-        found = verdict.of(error)
-        if found is Verdict.TROUBLE:
+        found = failure_kind.of(error)
+        if found is FailureKind.TROUBLE:
             self._registries.failed(reference.registry, time.monotonic())
-        elif found in {Verdict.ABSENT, Verdict.FINAL}:
+        elif found in {FailureKind.ABSENT, FailureKind.FINAL}:
             self._registries.answered(reference.registry)
             self._registries.lacks(reference.text, time.monotonic())
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
     from agent.listening.limits import Limits
-    from agent.listening.rates import LimitedLog, Rates
-    from agent.listening.table import Entry, Table
+    from agent.listening.rates import LogThrottle, RateLimits
+    from agent.listening.table import ConnectionTable, OpenConnection
 
 _MAX_HEADERS = 64
 _READ_BUFFER_BYTES = 64 * 1024
@@ -36,7 +36,9 @@ _CAUSE_LIMIT = 200
 class Shared:
     """What all connections of one server share."""
 
-    def __init__(self, limits: Limits, table: Table, log: LimitedLog, rates: Rates) -> None:
+    def __init__(
+        self, limits: Limits, table: ConnectionTable, log: LogThrottle, rates: RateLimits
+    ) -> None:
         self.limits = limits
         self.table = table
         self.log = log
@@ -72,7 +74,7 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(
-        self, manager: web.Server, shared: Shared, entry: Entry, *, lingering_s: float
+        self, manager: web.Server, shared: Shared, entry: OpenConnection, *, lingering_s: float
     ) -> None:
         limits = shared.limits
         super().__init__(

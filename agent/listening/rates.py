@@ -21,7 +21,7 @@ _IN_ALL: Final = 4
 _log = structlog.get_logger(__name__)
 
 
-class LimitedLog:
+class LogThrottle:
     """Logs each kind of event at most once in ten seconds, and counts the others."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,7 +44,7 @@ class LimitedLog:
         _log.warning(event, more_before=unlogged, **values)
 
 
-class Rates:
+class RateLimits:
     """A token bucket for each address and one for all of them."""
 
     def __init__(

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from agent.listening.connection import Connection, Shared
-from agent.listening.rates import LimitedLog, Rates
-from agent.listening.table import Entry, Table, address_of
+from agent.listening.rates import LogThrottle, RateLimits
+from agent.listening.table import ConnectionTable, OpenConnection, address_of
 
 if TYPE_CHECKING:
     import ssl
@@ -72,13 +72,15 @@ class HttpServer:
             app, handler_cancellation=handler_cancellation, shutdown_timeout=shutdown_s
         )
         await runner.setup()
-        log = LimitedLog()
+        log = LogThrottle()
 
-        def gave_way(entry: Entry, why: str) -> None:
+        def gave_way(entry: OpenConnection, why: str) -> None:
             log.note("connection closed: others need its place", peer=entry.address, cause=why)
 
-        rates = Rates(limits.answers_per_s, limits.answers_burst)
-        return cls(runner, Shared(limits, Table(limits, gave_way), log, rates), lingering_s)
+        rates = RateLimits(limits.answers_per_s, limits.answers_burst)
+        return cls(
+            runner, Shared(limits, ConnectionTable(limits, gave_way), log, rates), lingering_s
+        )
 
     @property
     def addresses(self) -> list[Any]:
@@ -158,7 +160,9 @@ class HttpServer:
             self._silent.add(silent)
             silent.wait(self._silent.discard)
 
-    def _serve(self, accepted: socket.socket, entry: Entry, tls: ssl.SSLContext | None) -> None:
+    def _serve(
+        self, accepted: socket.socket, entry: OpenConnection, tls: ssl.SSLContext | None
+    ) -> None:
         table = self._shared.table
         setup = asyncio.get_running_loop().create_task(self._set_up(accepted, entry, tls))
         self._setups.add(setup)
@@ -181,7 +185,7 @@ class HttpServer:
         return self._shared.table.make_room()
 
     async def _set_up(
-        self, accepted: socket.socket, entry: Entry, tls: ssl.SSLContext | None
+        self, accepted: socket.socket, entry: OpenConnection, tls: ssl.SSLContext | None
     ) -> None:
         """Make a connection of an accepted socket; a TLS handshake has as long as a head."""
         server = self._runner.server
@@ -216,7 +220,11 @@ class _Silent:
     """
 
     def __init__(
-        self, accepted: socket.socket, entry: Entry, shared: Shared, begin: Callable[[], None]
+        self,
+        accepted: socket.socket,
+        entry: OpenConnection,
+        shared: Shared,
+        begin: Callable[[], None],
     ) -> None:
         self._socket = accepted
         self._entry = entry

@@ -40,7 +40,7 @@ def address_of(peer: object) -> str:
     return str(network)
 
 
-class Entry:
+class OpenConnection:
     """One connection in the table."""
 
     __slots__ = ("address", "close", "is_open", "is_proven", "is_trusted", "received_bytes")
@@ -61,19 +61,19 @@ class _Group:
     """Connections of one kind, by address, the oldest first."""
 
     def __init__(self) -> None:
-        self._by_address: dict[str, dict[Entry, None]] = {}
+        self._by_address: dict[str, dict[OpenConnection, None]] = {}
         self._bytes: Counter[str] = Counter()
         self.count = 0
 
     def of(self, address: str) -> int:
         return len(self._by_address.get(address, ()))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: OpenConnection) -> None:
         self._by_address.setdefault(entry.address, {})[entry] = None
         self._bytes[entry.address] += entry.received_bytes
         self.count += 1
 
-    def discard(self, entry: Entry) -> bool:
+    def discard(self, entry: OpenConnection) -> bool:
         mine = self._by_address.get(entry.address, {})
         if entry not in mine:
             return False
@@ -85,27 +85,27 @@ class _Group:
         self.count -= 1
         return True
 
-    def oldest_of(self, address: str) -> Entry:
+    def oldest_of(self, address: str) -> OpenConnection:
         return next(iter(self._by_address[address]))
 
-    def oldest_of_most(self) -> Entry:
+    def oldest_of_most(self) -> OpenConnection:
         address = max(self._by_address, key=self.of)
         return self.oldest_of(address)
 
-    def received(self, entry: Entry, size: int) -> None:
+    def received(self, entry: OpenConnection, size: int) -> None:
         entry.received_bytes += size
         self._bytes[entry.address] += size
 
-    def oldest_of_largest(self) -> Entry:
+    def oldest_of_largest(self) -> OpenConnection:
         """Return the oldest of the address that sent most."""
         address, _ = self._bytes.most_common(1)[0]
         return self.oldest_of(address)
 
 
-class Table:
+class ConnectionTable:
     """Open connections of one server."""
 
-    def __init__(self, limits: Limits, gave_way: Callable[[Entry, str], None]) -> None:
+    def __init__(self, limits: Limits, gave_way: Callable[[OpenConnection, str], None]) -> None:
         """Take the limits.
 
         Args:
@@ -132,7 +132,7 @@ class Table:
         """How many have sent nothing yet."""
         return self._silent.count
 
-    def enter(self, address: str, close: Callable[[], None]) -> Entry:
+    def enter(self, address: str, close: Callable[[], None]) -> OpenConnection:
         """Return the entry of a new connection; another silent one may be cut for it.
 
         Args:
@@ -140,17 +140,17 @@ class Table:
             close: cuts the connection at once, and may be called inside any call of the table.
         """
         limits = self._limits
-        entry = Entry(address, close)
+        entry = OpenConnection(address, close)
         self._add(entry, self._silent, limits.silent, limits.silent_per_address)
         return entry
 
-    def speak(self, entry: Entry) -> None:
+    def speak(self, entry: OpenConnection) -> None:
         """Count a connection as one that has sent something; another may be cut for it."""
         if self._silent.discard(entry):
             limits = self._limits
             self._add(entry, self._unproven, limits.unproven, limits.unproven_per_address)
 
-    def prove(self, entry: Entry) -> None:
+    def prove(self, entry: OpenConnection) -> None:
         """Count a connection as that of a proven sender from now on; again for each request of it."""
         if self._proven.discard(entry):  # The one that was quiet for longest is to be the oldest.
             self._proven.add(entry)
@@ -161,14 +161,14 @@ class Table:
             entry.is_proven = True
             self._add(entry, self._proven, most, most)
 
-    def _add(self, entry: Entry, group: _Group, most: int, most_of_address: int) -> None:
+    def _add(self, entry: OpenConnection, group: _Group, most: int, most_of_address: int) -> None:
         if group.of(entry.address) >= most_of_address:
             self._cut(group.oldest_of(entry.address), "too many of one address")
         elif group.count >= most:
             self._cut(group.oldest_of_most(), "too many in all")
         group.add(entry)
 
-    def received(self, entry: Entry, size: int) -> None:
+    def received(self, entry: OpenConnection, size: int) -> None:
         """Count bytes that came by a connection; that of a stranger may be cut for it."""
         if entry.is_proven or not entry.is_open:
             return
@@ -177,7 +177,7 @@ class Table:
         while self.unproven_bytes > self._limits.unproven_bytes and self._unproven.count:
             self._cut(self._unproven.oldest_of_largest(), "too much in memory")
 
-    def leave(self, entry: Entry) -> None:
+    def leave(self, entry: OpenConnection) -> None:
         """Forget a connection that has ended; may be repeated."""
         entry.is_open = False
         if self._unproven.discard(entry):
@@ -194,7 +194,7 @@ class Table:
                 return True
         return False
 
-    def _cut(self, entry: Entry, why: str) -> None:
+    def _cut(self, entry: OpenConnection, why: str) -> None:
         self.leave(entry)
         self._gave_way(entry, why)
         entry.close()

@@ -41,7 +41,7 @@ class TaskNetwork(Struct, frozen=True, kw_only=True, rename="camel", omit_defaul
     sandbox_pid: int = 0
 
 
-class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
+class AgentContainer(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """How far one container has come."""
 
     name: str
@@ -70,7 +70,7 @@ class ContainerRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     bindings: list[NetworkBinding] = field(default_factory=list)
 
 
-class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
+class AgentTask(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """One task: its order, how far it has come, and what it holds on the host.
 
     Times are Unix seconds; 0 means "not yet".
@@ -84,7 +84,7 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
     """ARN of the container instance that it was ordered for; empty where ``origin`` says it all."""
     desired: DesiredStatus = DesiredStatus.RUNNING
     known: TaskStatus = TaskStatus.NONE
-    containers: dict[str, ContainerRecord] = field(default_factory=dict)
+    containers: dict[str, AgentContainer] = field(default_factory=dict)
     network: TaskNetwork | None = None
     """The task's address; kept for reports after the sandbox was released."""
     network_held: bool = False
@@ -117,18 +117,18 @@ class TaskRecord(Struct, kw_only=True, rename="camel", omit_defaults=True):
         return self.known is TaskStatus.STOPPED
 
 
-def new_record(payload: TaskPayload, *, origin: str, now: float, instance: str = "") -> TaskRecord:
+def new_record(payload: TaskPayload, *, origin: str, now: float, instance: str = "") -> AgentTask:
     """Return the record of a newly ordered task."""
-    return TaskRecord(
+    return AgentTask(
         payload=payload.without_secrets(),
         origin=origin,
         instance=instance,
         desired=payload.desired_status,
-        containers={c.name: ContainerRecord(name=c.name) for c in payload.containers},
+        containers={c.name: AgentContainer(name=c.name) for c in payload.containers},
         accepted_at=now,
     )
 
 
 encode = msgspec.json.Encoder().encode
-decode = msgspec.json.Decoder(TaskRecord).decode
+decode = msgspec.json.Decoder(AgentTask).decode
 """Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` for a row that cannot be read."""

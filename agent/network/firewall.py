@@ -2,9 +2,9 @@
 
 Each table is replaced whole, in one transaction, so that it is right or as it was before. That for
 packets translates what tasks send to the outside, drops what they send under foreign addresses or to
-blocked ones, and keeps them out of other networks inside this host; that for frames is in
-``port_rules``. Everything here but ``ruleset`` blocks and runs in a thread lane of the caller's;
-nothing is retried.
+blocked ones, and what others send under a task's, and keeps tasks out of other networks inside this
+host; that for frames is in ``port_rules``. Everything here but ``ruleset`` blocks and runs in a thread
+lane of the caller's; nothing is retried.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from agent.network import nft
 from agent.network.addresses import link_prefixes
 from agent.network.docker_chain import CHAIN, DockerChain
-from agent.network.port_rules import Layout, PortRules
+from agent.network.port_rules import NO_HOSTS, Layout, PortRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,7 +51,8 @@ def ruleset(
     pools = sorted(wanted.layout.pools)
     from_bridge = nft.match(nft.meta("iifname"), bridge)
     source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
-    pool_set, prefixes = f"@{POOLS_SET}", [nft.prefix(cidr) for cidr in sorted(blocked)]
+    pool_set = f"@{POOLS_SET}"
+    never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
 
     def rule(chain: str, comment: str, *expressions: dict[str, Any]) -> dict[str, Any]:
         return {"rule": {**place, "chain": chain, "comment": comment, "expr": list(expressions)}}
@@ -76,8 +77,10 @@ def ruleset(
           for pool in pools for prefix in link_prefixes(pool)),
         rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
         rule("sources", "no IPv6", from_bridge, nft.match(nft.meta("nfproto"), "ipv6"), drop),
-        *[rule("sources", "blocked address", from_bridge, nft.match(target, {"set": prefixes}),
-               counter, drop)][: len(prefixes)],
+        rule("sources", "blocked address", from_bridge, nft.match(target, {"set": never}), counter, drop),
+        rule("sources", "a task's address from elsewhere",
+             nft.match(nft.meta("iifname"), {"set": [bridge, "lo"]}, "!="), nft.match(source, pool_set),
+             counter, drop),
         rule("between", "not of tasks", nft.match(nft.meta("iifname"), bridge, "!="), accept),
         rule("between", "task to task", nft.match(nft.meta("oifname"), bridge), accept),
         rule("between", "task to outside", nft.match(nft.meta("oifname"), f"@{OUTSIDE_SET}"), accept),

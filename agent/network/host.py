@@ -15,11 +15,19 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import structlog
 
 from agent.errors import NetworkFailure
-from agent.network import addresses, bridge_ports, claims, docker_chain, firewall, forwarding
+from agent.network import (
+    addresses,
+    bridge_ports,
+    claims,
+    connections,
+    docker_chain,
+    firewall,
+    forwarding,
+)
 from agent.network.bridge_ports import Place
+from agent.network.egress_links import EgressLinks
+from agent.network.kernel_messages import EVERYTHING, Part
 from agent.network.links import port_of
-from agent.network.news import EVERYTHING, Part
-from agent.network.outside import Outside
 from agent.network.port_rules import Layout, Port
 from agent.network.settings import POOL_SETTING
 
@@ -28,8 +36,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
-    from agent.network.lease import Lease
-    from agent.network.links import Attachment, HostLinks
+    from agent.network.links import HostLinks, SandboxLink
+    from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
 
 T = TypeVar("T")
@@ -37,22 +45,22 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-class Shape(NamedTuple):
+class BridgeConfig(NamedTuple):
     """What the bridge and the rules must know of."""
 
     bridge_addresses: frozenset[str]
     pools: frozenset[str]
 
 
-def shape_of(pool: AddressPool, leases: Iterable[Lease]) -> Shape:
+def shape_of(pool: AddressPool, leases: Iterable[SandboxRecord]) -> BridgeConfig:
     """Return the shape for the pool of today and for tasks with addresses of an earlier one."""
     gateways = {f"{pool.gateway}/{pool.prefix_len}"}
     gateways.update(f"{lease.gateway}/{lease.prefix_len}" for lease in leases)
     pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
-    return Shape(frozenset(gateways), frozenset(pools))
+    return BridgeConfig(frozenset(gateways), frozenset(pools))
 
 
-def layout_of(shape: Shape) -> Layout:
+def layout_of(shape: BridgeConfig) -> Layout:
     """Return what the rules for ports are made of. Pure."""
     gateways = frozenset(str(IPv4Interface(address).ip) for address in shape.bridge_addresses)
     return Layout(shape.pools, gateways)
@@ -83,11 +91,12 @@ class HostNetwork:
         self._settings = settings
         self._files = files
         self._lock = asyncio.Lock()
-        self._outside = Outside(links)
+        self._outside = EgressLinks(links)
         self._wanted: firewall.Wanted | None = None
         self._seen: tuple[firewall.Wanted, int] | None = None
         """What the rules were made for, and the kernel's number of changes of rules right after."""
         self._legacy_tables = False
+        self._told_of_connections = False
 
     async def check_pool(self) -> None:
         """Refuse a pool that the host uses otherwise.
@@ -102,7 +111,7 @@ class HostNetwork:
                 f"({found.interface or 'no interface'}); choose a network that nothing else uses"
             )
 
-    async def ensure(self, leases: Collection[Lease], mtu: int) -> None:
+    async def ensure(self, leases: Collection[SandboxRecord], mtu: int) -> None:
         """Make bridge, forwarding and rules, or bring them into shape.
 
         Raises:
@@ -117,7 +126,7 @@ class HostNetwork:
             _log.error("tasks are not kept apart", problem=self.problem)
 
     async def _take_shape(
-        self, shape: Shape, mtu: int, ports: Collection[Port] | None = None
+        self, shape: BridgeConfig, mtu: int, ports: Collection[Port] | None = None
     ) -> None:
         await self._bridge(shape, mtu)
         await self._block(forwarding.turn_on, self._settings.bridge)
@@ -126,12 +135,12 @@ class HostNetwork:
         await self._remember(wanted)
         self._wanted = wanted
 
-    def _wanted_for(self, shape: Shape) -> firewall.Wanted:
+    def _wanted_for(self, shape: BridgeConfig) -> firewall.Wanted:
         return firewall.Wanted(layout_of(shape), self._outside.names)
 
     async def repair(
-        self, leases: Collection[Lease], mtu: int, parts: Part = EVERYTHING
-    ) -> tuple[list[str], list[Lease]]:
+        self, leases: Collection[SandboxRecord], mtu: int, parts: Part = EVERYTHING
+    ) -> tuple[list[str], list[SandboxRecord]]:
         """Put right what changed since the last look.
 
         Args:
@@ -174,10 +183,10 @@ class HostNetwork:
                     found += await self._bridge(shape, mtu)
                 gone = await self._ports(leases, places, found)
             if parts & (Part.BRIDGE | Part.PORTS):
-                await self._neighbours(leases, found)
+                await self._host_parts(leases, found)
             return found, gone
 
-    async def _neighbours(self, leases: Collection[Lease], found: list[str]) -> None:
+    async def _host_parts(self, leases: Collection[SandboxRecord], found: list[str]) -> None:
         """Have the host know every task; it forgets all when a bridge loses its state, address or MAC."""
         ports = [port_of(lease) for lease in leases]
         unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._settings.bridge)
@@ -187,13 +196,13 @@ class HostNetwork:
         if not found:
             found.append(f"{len(unknown)} tasks were unknown to the host")
 
-    async def _places(self, leases: Collection[Lease]) -> dict[str, Place]:
+    async def _places(self, leases: Collection[SandboxRecord]) -> dict[str, Place]:
         ports = [port_of(lease) for lease in leases]
         return await self._block(bridge_ports.places, ports, self._settings.bridge)
 
     async def _ports(
-        self, leases: Collection[Lease], places: Mapping[str, Place], found: list[str]
-    ) -> list[Lease]:
+        self, leases: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]
+    ) -> list[SandboxRecord]:
         """Put links that exist back in their place; return the leases of those that do not."""
         ports = {lease.host_interface: port_of(lease) for lease in leases}
         for wrong in (Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
@@ -208,7 +217,7 @@ class HostNetwork:
         """What this host cannot do to keep tasks apart; empty if it can."""
         return self._rules.ports.problem
 
-    async def attach(self, netns: int, spec: Attachment) -> None:
+    async def attach(self, netns: int, spec: SandboxLink) -> None:
         """Give a namespace its link, on the bridge and with the rules of its port.
 
         Args:
@@ -223,13 +232,25 @@ class HostNetwork:
         await self._links.attach(netns, spec)
 
     async def detach(self, link: str) -> None:
-        """Remove a link and what was there for it. Idempotent.
+        """Remove a link and what was there for it: rules, neighbour, tracked connections. Idempotent.
 
         Raises:
             NetworkFailure: the kernel refused.
         """
         await self._links.delete(link)
         await self._change_of_ours(partial(self._rules.ports.dismiss, link))
+        ipv4 = addresses.address_of_link(link)
+        if ipv4 is not None:
+            await self._forget_connections(ipv4)
+
+    async def _forget_connections(self, ipv4: str) -> None:
+        try:
+            await self._block(connections.forget, ipv4)
+        except NetworkFailure as error:
+            # No reason to keep the task: only the next one with its address could tell the difference.
+            if not self._told_of_connections:
+                _log.warning("connections of a task outlive it", error=str(error))
+            self._told_of_connections = True
 
     async def _change_of_ours(self, change: Callable[[], int]) -> None:
         """Make a change, and pass over it, so that the next look need not compare all rules for it."""
@@ -254,7 +275,7 @@ class HostNetwork:
             await self._block(self._rules.remove)
             await self._links.delete(self._settings.bridge)
 
-    async def _bridge(self, shape: Shape, mtu: int) -> list[str]:
+    async def _bridge(self, shape: BridgeConfig, mtu: int) -> list[str]:
         mac = addresses.mac_of(self._pool.gateway)
         return await self._links.ensure_bridge(shape.bridge_addresses, mac, mtu)
 

@@ -16,8 +16,8 @@ from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import failure
 
 if TYPE_CHECKING:
-    from agent.network.lease import Lease
     from agent.network.netlink import NetlinkLane
+    from agent.network.sandbox_record import SandboxRecord
 
 
 class Interior(NamedTuple):
@@ -31,7 +31,7 @@ class Interior(NamedTuple):
     gateway: str
     """Of the default route; empty where there is none."""
 
-    def serves(self, lease: Lease) -> bool:
+    def serves(self, lease: SandboxRecord) -> bool:
         """Tell whether the task has the network that its row says."""
         return (
             self.is_up

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from agent.network.addresses import AddressPool
-    from agent.network.lease import Lease
-    from agent.network.recovery import Findings
+    from agent.network.recovery import RecoveryPlan
+    from agent.network.sandbox_record import SandboxRecord
     from agent.runtime.protocol import ContainerSummary
 
 
@@ -49,12 +49,12 @@ class Leftovers:
         self._containers: dict[str, str | None] = {}
         """Engine ids, with the address that each has a name and a label of."""
         self._links: list[str] = []
-        self._sandboxes: list[Lease] = []
+        self._sandboxes: list[SandboxRecord] = []
 
     def __len__(self) -> int:
         return len(self._containers) + len(self._links) + len(self._sandboxes)
 
-    def take(self, found: Findings, containers: Iterable[ContainerSummary]) -> None:
+    def take(self, found: RecoveryPlan, containers: Iterable[ContainerSummary]) -> None:
         """Keep what was found at start; sandboxes of ``found.dropped`` hold their addresses already."""
         by_id = {container.id: container for container in containers}
         self._containers = {each: address_of(by_id[each]) for each in found.stray_containers}
@@ -63,7 +63,7 @@ class Leftovers:
         for ipv4 in self._addresses():
             self._pool.hold(ipv4)
 
-    async def clear(self, in_use: Iterable[str]) -> list[Lease]:
+    async def clear(self, in_use: Iterable[str]) -> list[SandboxRecord]:
         """Remove all of it, and return the sandboxes that are to be removed by whoever knows how.
 
         What cannot be removed is complained of, and found at the next start.

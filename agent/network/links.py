@@ -23,16 +23,16 @@ from agent.errors import NetworkFailure
 from agent.network import port_links
 from agent.network.addresses import address_of_link
 from agent.network.claims import Route
+from agent.network.egress_links import leading_outside
 from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import NetlinkLane, failure, pipelined, refused
-from agent.network.outside import leading_outside
 from agent.network.port_rules import Port
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
-    from agent.network.lease import Lease
+    from agent.network.sandbox_record import SandboxRecord
 
 TASK_INTERFACE = "eth0"
 _TASK_INDEX = 100
@@ -50,7 +50,7 @@ _DEFAULT_MTU = 1500
 _DUMP_TRIES = 5
 
 
-class Link(NamedTuple):
+class HostLink(NamedTuple):
     """One link of the host."""
 
     name: str
@@ -62,7 +62,7 @@ class Link(NamedTuple):
     is_up: bool
 
 
-class Attachment(NamedTuple):
+class SandboxLink(NamedTuple):
     """What a sandbox's link is to look like."""
 
     host_interface: str
@@ -74,7 +74,7 @@ class Attachment(NamedTuple):
     blocked: tuple[str, ...] = ()
 
 
-def port_of(spec: Attachment | Lease) -> Port:
+def port_of(spec: SandboxLink | SandboxRecord) -> Port:
     """Return what is let in from a sandbox's link. Pure."""
     return Port(spec.host_interface, spec.mac, spec.ipv4)
 
@@ -95,10 +95,10 @@ class HostLinks:
         """The kernel's index of the bridge as it was seen last; 0 before ``ensure_bridge``."""
         return self._bridge_index
 
-    async def links(self) -> dict[str, Link]:
+    async def links(self) -> dict[str, HostLink]:
         """Return all links of the host by name."""
 
-        async def work(host: Any) -> dict[str, Link]:
+        async def work(host: Any) -> dict[str, HostLink]:
             messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
             return {link.name: link for link in map(_link, messages)}
 
@@ -206,7 +206,7 @@ class HostLinks:
         self._bridge_index, wrong = await self._lane.call(work)
         return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
 
-    async def attach(self, netns: int, spec: Attachment) -> None:
+    async def attach(self, netns: int, spec: SandboxLink) -> None:
         """Give a namespace its interface: link, address, routes, on the bridge and up.
 
         A host link of the same name is a left-over and is replaced.
@@ -308,7 +308,7 @@ async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
 
 
 async def _shape_bridge(
-    host: Any, bridge: Link, present: set[str], wanted: frozenset[str]
+    host: Any, bridge: HostLink, present: set[str], wanted: frozenset[str]
 ) -> list[str]:
     """Give the bridge its addresses and routes and bring it up; return what was wrong with it."""
     wrong, requests = [], []
@@ -332,7 +332,7 @@ async def _shape_bridge(
 
 
 async def _shape_routes(
-    host: Any, bridge: Link, wanted: frozenset[str], *, told: bool
+    host: Any, bridge: HostLink, wanted: frozenset[str], *, told: bool
 ) -> list[str]:
     """Add the routes that the kernel itself gives a link for its addresses, where one was removed."""
     interfaces = [IPv4Interface(address) for address in sorted(wanted)]
@@ -354,7 +354,7 @@ async def _shape_routes(
     return wrong
 
 
-async def _make_task_end(task: Any, host: Any, spec: Attachment) -> None:
+async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
     """Make the pair from inside the namespace and configure the inner end; one round trip."""
     for last_try in (False, True):
         added, silenced, *errors = await pipelined(
@@ -384,9 +384,9 @@ async def _make_task_end(task: Any, host: Any, spec: Attachment) -> None:
         raise _failure("configuring the interface", spec, worst or silenced)
 
 
-def _link(message: Any) -> Link:
+def _link(message: Any) -> HostLink:
     info = message.get("linkinfo")
-    return Link(
+    return HostLink(
         name=message.get("ifname"),
         number=message["index"],
         kind=(info.get("kind") or "") if info else "",
@@ -410,5 +410,5 @@ def _address(message: Any, names: Mapping[int, str]) -> Route:
     return Route(interface.network, names.get(message["index"], ""), via_gateway=False)
 
 
-def _failure(what: str, spec: Attachment, error: NetlinkError) -> NetworkFailure:
+def _failure(what: str, spec: SandboxLink, error: NetlinkError) -> NetworkFailure:
     return failure(f"{what} {spec.host_interface} of {spec.ipv4}", error)

@@ -23,20 +23,20 @@ import structlog
 from agent.errors import AgentError, NetworkFailure, StateFailure
 from agent.network import namespaces, recovery
 from agent.network.addresses import AddressPool, address_of_link, mac_of, parse_pool
-from agent.network.book import Book
 from agent.network.docker_chain import CHAIN
 from agent.network.engine_rules import EngineRules
 from agent.network.firewall import Firewall
-from agent.network.guard import Guard, Looked
 from agent.network.host import HostNetwork
+from agent.network.kernel_messages import EVERYTHING, Ours, Part
 from agent.network.leftovers import Leftovers
+from agent.network.link_repair import LinkRepair
 from agent.network.links import HostLinks
-from agent.network.mending import LinkMender
 from agent.network.netlink import NetlinkLane
-from agent.network.news import EVERYTHING, Ours, Part
+from agent.network.repair_loop import RepairLoop, RepairResult
 from agent.network.sandbox import SANDBOX_LABEL, NameTaken, Sandboxes
+from agent.network.sandbox_table import SandboxTable
 from agent.network.survey import Survey
-from agent.network.warm import WarmPool
+from agent.network.warm_pool import WarmPool
 from agent.network.watch import HostWatch
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
 
     from agent.model.task import TaskNetwork
     from agent.model.views import RepairView
-    from agent.network.lease import Lease
     from agent.network.recovery import Holder
+    from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine
-    from agent.state.store import Store
+    from agent.state.store import StateStore
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class TaskNetworks:
         self,
         settings: NetworkSettings,
         *,
-        store: Store,
+        store: StateStore,
         engine: ContainerEngine,
         image: str,
         load_image: Callable[[], Awaitable[object]],
@@ -101,14 +101,14 @@ class TaskNetworks:
             target=settings.warm_sandboxes,
             quiet_s=settings.quiet_s,
         )
-        self._book = Book(store)
+        self._book = SandboxTable(store)
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep: asyncio.Task[None] | None = None
         self._not_serving: set[str] = set()
         """Addresses of sandboxes whose namespace lacks something."""
-        self._guard = Guard(self._look, interval_s=settings.check_interval_s)
+        self._guard = RepairLoop(self._look, interval_s=settings.check_interval_s)
         self._host_watch = HostWatch(self._ours, self._guard.suspect)
         self._started = False
 
@@ -183,7 +183,7 @@ class TaskNetworks:
             load_image=self._load_image,
             files=self._files,
         )
-        self._mender = LinkMender(
+        self._mender = LinkRepair(
             self._reattach, is_in_use=self._book.is_in_use, give_up=self._ended
         )
         await self._host.check_pool()
@@ -204,7 +204,7 @@ class TaskNetworks:
         self._host_watch.start()
         self._started = True
 
-    async def _take_over(self, rows: list[Lease], holders: Mapping[str, Holder]) -> None:
+    async def _take_over(self, rows: list[SandboxRecord], holders: Mapping[str, Holder]) -> None:
         containers = await self._engine.list_containers(
             labels={SANDBOX_LABEL: self._settings.owner}
         )
@@ -252,7 +252,7 @@ class TaskNetworks:
         if self._not_serving:
             self._guard.suspect(Part.PORTS)
 
-    async def _reattach(self, lease: Lease) -> None:
+    async def _reattach(self, lease: SandboxRecord) -> None:
         await self._sandboxes.reattach(lease)
         self._not_serving.discard(lease.ipv4)
 
@@ -314,7 +314,7 @@ class TaskNetworks:
                 raise
             return self._answer(lease.ipv4)
 
-    async def _obtain(self) -> Lease:
+    async def _obtain(self) -> SandboxRecord:
         """Return a sandbox of the pool that still lives; those that died waiting are removed."""
         while (lease := await self._warm.obtain()).ipv4 in self._book.dead:
             self._book.scrap[lease.ipv4] = lease
@@ -390,7 +390,7 @@ class TaskNetworks:
         """Have everything looked at soon: whoever was away, or restarted, may have changed it."""
         self._guard.suspect(EVERYTHING)
 
-    async def _look(self, parts: Part) -> Looked:
+    async def _look(self, parts: Part) -> RepairResult:
         if self._book.scrap and (self._sweep is None or self._sweep.done()):
             # An engine that hangs must not hold up what follows.
             self._sweep = self._spawn(self._empty_scrap())
@@ -404,7 +404,7 @@ class TaskNetworks:
             self._book.leases[ipv4] for ipv4 in self._not_serving if ipv4 in self._book.leases
         ]
         mended, failing = await self._mender.mend([*gone, *lacking])
-        return Looked([*found, *mended], failing)
+        return RepairResult([*found, *mended], failing)
 
     async def remove_host_objects(self) -> None:
         """Remove warm sandboxes, bridge, table and rules; for a host that is given up.
@@ -454,7 +454,7 @@ class TaskNetworks:
         self._rules.ports.close()
         self._files.shutdown(wait=False, cancel_futures=True)
 
-    async def _make(self) -> Lease:
+    async def _make(self) -> SandboxRecord:
         now = asyncio.get_running_loop().time
         while True:
             ipv4 = self._addresses.take(now())
@@ -471,14 +471,14 @@ class TaskNetworks:
                 self._book.leases[ipv4] = lease
                 return lease
 
-    async def _keep(self, lease: Lease) -> None:
+    async def _keep(self, lease: SandboxRecord) -> None:
         try:
             await self._book.write(lease, self._addresses.cursor)
         except StateFailure as error:
             # It serves as well without a row; only a restart would have to make another.
             _log.warning("warm sandbox not written down", ipv4=lease.ipv4, error=str(error))
 
-    async def _remove(self, lease: Lease) -> None:
+    async def _remove(self, lease: SandboxRecord) -> None:
         """Remove a sandbox and its row; on failure everything not removed is still known."""
         self._book.leaving.add(lease.ipv4)
         self._watch.discard(lease.ipv4)
@@ -494,14 +494,14 @@ class TaskNetworks:
             [(ipv4, self._remove_scrap(lease)) for ipv4, lease in doomed.items()],
         )
 
-    async def _remove_scrap(self, lease: Lease) -> None:
+    async def _remove_scrap(self, lease: SandboxRecord) -> None:
         try:
             await self._remove(lease)
         except BaseException:
             self._book.scrap[lease.ipv4] = lease
             raise
 
-    def _begin_watch(self, lease: Lease) -> None:
+    def _begin_watch(self, lease: SandboxRecord) -> None:
         self._watch.add(lease.ipv4, lease.process, self._ended)
 
     def _ended(self, ipv4: str, reason: str = "the task's network sandbox stopped") -> None:
@@ -538,12 +538,12 @@ def _complain_of_leftover(what: str, error: str) -> None:
     _log.warning("left-over not removed", what=what, error=error)
 
 
-def _living(rows: Collection[Lease]) -> frozenset[str]:
+def _living(rows: Collection[SandboxRecord]) -> frozenset[str]:
     """Return the addresses whose pause process is still the same one. Blocks on ``/proc``."""
     return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
 
 
-def _departed(rows: Collection[Lease]) -> list[Lease]:
+def _departed(rows: Collection[SandboxRecord]) -> list[SandboxRecord]:
     living = _living(rows)
     return [row for row in rows if row.ipv4 not in living]
 

@@ -1,11 +1,15 @@
-"""What may come in from a task's link: a bridge table of nftables, and one set element per task.
+"""What may come in by a task's link, and go out by it: a bridge table of nftables, and one set element per task.
 
 Tasks share a bridge, and an ordinary container may send raw frames. So each port lets in only what
 carries its task's own addresses: ARP with the own sender (answers and announcements too), IPv4 with
 the own source. All else is dropped: IPv6, which tasks do not have, router and neighbour messages with
 it, tagged frames, any other protocol, broadcasts and multicasts but for ARP, and the frames that a bridge
 hands to the host without forwarding them. Addresses of the pool that nobody has cannot be asked for,
-so that the host's table of neighbours does not grow with them, and blocked addresses not at all.
+so that the host's table of neighbours does not grow with them, and blocked addresses not at all; nor
+those of the loopback and of groups, which a raw frame could bring to services of the host's own.
+
+And a port is sent only what is for its task. A neighbour may believe for a while what it was told when
+these rules were gone; what it then sends to the wrong MAC comes to nobody.
 
 Rules do not grow with tasks: a port is known by its name, and what it may send is one look-up in a
 set. Everything but the pure functions blocks, and runs in a thread lane of the caller's.
@@ -30,6 +34,9 @@ PORTS_SET: Final = "ports"
 """Link, MAC and address of each task."""
 ADDRESSES_SET: Final = "addresses"
 """Addresses of the pool that somebody has."""
+NO_HOSTS: Final = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
+"""Addresses that no task sends to: this host's own loopback, groups, reserved ones and everybody."""
+_GROUP_BIT: Final = "01:00:00:00:00:00"
 _LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
 
@@ -74,11 +81,11 @@ def _body(
             }
         }  # fmt: skip
 
-    by_link = [
-        nft.match(nft.meta("iifname"), f"{prefix}*")
-        for pool in pools
-        for prefix in link_prefixes(pool)
-    ]
+    def by_link(key: str) -> list[dict[str, Any]]:
+        names = [f"{prefix}*" for pool in pools for prefix in link_prefixes(pool)]
+        return [nft.match(nft.meta(key), name) for name in names]
+
+    never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
     reserved = {"&": [nft.field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}
     return [
         {"set": {**place, "name": PORTS_SET, "type": ["ifname", "ether_addr", "ipv4_addr"],
@@ -88,27 +95,31 @@ def _body(
         {"chain": {**place, "name": "from_task"}},
         hooked("frames", "prerouting"),
         hooked("to_host", "input"),
-        *[
-            rule("from_task", "blocked address", _ethertype("ip"),
-                 nft.match(nft.field("ip", "daddr"), {"set": [nft.prefix(b) for b in blocked]}),
-                 _counter(), {"drop": None})
-        ][: len(blocked)],
+        hooked("to_task", "postrouting"),
+        rule("from_task", "blocked address", _ethertype("ip"),
+             nft.match(nft.field("ip", "daddr"), {"set": never}), _counter(), {"drop": None}),
         rule("from_task", "address that nobody has", _ethertype("ip"),
              nft.match(nft.field("ip", "daddr"), {"set": [nft.prefix(pool) for pool in pools]}),
              nft.match(nft.field("ip", "daddr"), f"@{ADDRESSES_SET}", "!="),
              _counter(), {"drop": None}),
         rule("from_task", "own packets", _ethertype("ip"),
              nft.match(nft.meta("pkttype"), {"set": ["host", "other"]}),
-             _own(nft.field("ether", "saddr"), nft.field("ip", "saddr")), {"accept": None}),
+             _known("iifname", nft.field("ether", "saddr"), nft.field("ip", "saddr")),
+             {"accept": None}),
         rule("from_task", "own ARP", _ethertype("arp"),
              nft.match(nft.field("arp", "htype"), 1), nft.match(nft.field("arp", "ptype"), "ip"),
              nft.match(nft.field("arp", "hlen"), 6), nft.match(nft.field("arp", "plen"), 4),
-             _own(nft.field("ether", "saddr"), nft.field("arp", "saddr ip")),
-             _own(nft.field("arp", "saddr ether"), nft.field("arp", "saddr ip")), {"accept": None}),
+             _known("iifname", nft.field("ether", "saddr"), nft.field("arp", "saddr ip")),
+             _known("iifname", nft.field("arp", "saddr ether"), nft.field("arp", "saddr ip")),
+             {"accept": None}),
         rule("from_task", "all else", _counter(), {"drop": None}),
-        *(rule("frames", "of tasks", match, {"goto": {"target": "from_task"}}) for match in by_link),
+        *(rule("frames", "of tasks", match, {"goto": {"target": "from_task"}}) for match in by_link("iifname")),
         *(rule("to_host", "not forwarded", match, nft.match(reserved, "01:80:c2:00:00:00"),
-               {"drop": None}) for match in by_link),
+               {"drop": None}) for match in by_link("iifname")),
+        *(rule("to_task", "for others", match, _ethertype("ip"),
+               nft.match({"&": [nft.field("ether", "daddr"), _GROUP_BIT]}, "00:00:00:00:00:00"),
+               _known("oifname", nft.field("ether", "daddr"), nft.field("ip", "daddr"), "!="),
+               _counter(), {"drop": None}) for match in by_link("oifname")),
     ]  # fmt: skip
 
 
@@ -117,8 +128,10 @@ def _ethertype(name: str) -> dict[str, Any]:
     return nft.match(nft.field("ether", "type"), name)
 
 
-def _own(mac: dict[str, Any], address: dict[str, Any]) -> dict[str, Any]:
-    return nft.match({"concat": [nft.meta("iifname"), mac, address]}, f"@{PORTS_SET}")
+def _known(
+    link: str, mac: dict[str, Any], address: dict[str, Any], operator: str = "=="
+) -> dict[str, Any]:
+    return nft.match({"concat": [nft.meta(link), mac, address]}, f"@{PORTS_SET}", operator)
 
 
 def _counter() -> dict[str, Any]:

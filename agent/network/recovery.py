@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from ipaddress import IPv4Network
 
-    from agent.network.lease import Lease
+    from agent.network.sandbox_record import SandboxRecord
     from agent.runtime.protocol import ContainerSummary
 
 
@@ -41,34 +41,34 @@ class Seen(NamedTuple):
     """Links that are on our bridge."""
     links: Collection[str]
     """All links of the host."""
-    surveyed: Collection[Lease] = ()
+    surveyed: Collection[SandboxRecord] = ()
     """Sandboxes that run and have no row that fits, as they really are."""
 
 
-class Findings(NamedTuple):
+class RecoveryPlan(NamedTuple):
     """What to do with everything that was found."""
 
-    kept: list[Lease]
+    kept: list[SandboxRecord]
     """Claimed and alive: nothing is done to them."""
-    ready: list[Lease]
+    ready: list[SandboxRecord]
     """Unclaimed and whole: back into the pool."""
-    lost: list[Lease]
+    lost: list[SandboxRecord]
     """Claimed and dead: their tasks must hear of it; removed when the task releases them."""
-    dropped: list[Lease]
+    dropped: list[SandboxRecord]
     """Not whole, or one too many of a task: nobody's."""
     stray_containers: list[str]
     """Ids of containers of which nothing is known but that they are ours."""
     stray_links: list[str]
     """Names of links whose address no row has."""
-    changed: list[Lease]
+    changed: list[SandboxRecord]
     """Rows that are to be written: made anew, or corrected."""
     void: list[str]
     """Keys of rows that speak of something which is not so."""
 
 
 def match(
-    rows: Iterable[Lease], seen: Seen, holders: Mapping[str, Holder], pool: IPv4Network
-) -> Findings:
+    rows: Iterable[SandboxRecord], seen: Seen, holders: Mapping[str, Holder], pool: IPv4Network
+) -> RecoveryPlan:
     """Match what the store, the engine and the kernel know.
 
     Args:
@@ -83,12 +83,12 @@ def match(
     before = {row.ipv4: row for row in rows}
     now = _corrected(before, seen.surveyed, holders)
     living = {*seen.alive, *(lease.ipv4 for lease in seen.surveyed)}
-    found = Findings([], [], [], [], [], [], [], [])
+    found = RecoveryPlan([], [], [], [], [], [], [], [])
     seen_tasks: set[str] = set()
     known_ids: set[str] = set()
     known_links: set[str] = set()
 
-    def order(row: Lease) -> tuple[bool, float, str]:
+    def order(row: SandboxRecord) -> tuple[bool, float, str]:
         return row.container_id not in holders, row.claimed_at, row.ipv4
 
     for row in sorted(now.values(), key=order):
@@ -112,8 +112,10 @@ def match(
 
 
 def _corrected(
-    rows: Mapping[str, Lease], surveyed: Collection[Lease], holders: Mapping[str, Holder]
-) -> dict[str, Lease]:
+    rows: Mapping[str, SandboxRecord],
+    surveyed: Collection[SandboxRecord],
+    holders: Mapping[str, Holder],
+) -> dict[str, SandboxRecord]:
     """Return the rows as they should be, by address."""
     really = {seen.container_id: seen.ipv4 for seen in surveyed}
     # A row that names a sandbox which has another address is wrong in everything.
@@ -141,12 +143,12 @@ def _corrected(
     return corrected
 
 
-def needs_survey(row: Lease | None, ipv4: str, alive: Collection[str]) -> bool:
+def needs_survey(row: SandboxRecord | None, ipv4: str, alive: Collection[str]) -> bool:
     """Tell whether a sandbox that runs must be looked at: its row is gone or speaks of another one."""
     return row is None or row.ipv4 != ipv4 or ipv4 not in alive
 
 
-def _is_whole(row: Lease, ports: Collection[str], pool: IPv4Network) -> bool:
+def _is_whole(row: SandboxRecord, ports: Collection[str], pool: IPv4Network) -> bool:
     return row.host_interface in ports and _within(row.ipv4, pool)
 
 

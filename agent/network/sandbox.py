@@ -16,8 +16,8 @@ import structlog
 
 from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
 from agent.network import addresses, namespaces, resolvers
-from agent.network.lease import Lease
-from agent.network.links import Attachment
+from agent.network.links import SandboxLink
+from agent.network.sandbox_record import SandboxRecord
 from agent.network.settings import DNS_SETTING
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Sandboxes:
         self.mtu = settings.mtu
         """MTU of new links; set by the owner before the first ``make`` where settings leave it."""
 
-    async def make(self, ipv4: str) -> Lease:
+    async def make(self, ipv4: str) -> SandboxRecord:
         """Return a complete sandbox with this address.
 
         Raises:
@@ -142,11 +142,11 @@ class Sandboxes:
         await self._engine.stop_container(container_id, timeout_s=_STOP_S)
         await self._engine.remove_container(container_id, force=True)
 
-    async def reattach(self, lease: Lease) -> None:
+    async def reattach(self, lease: SandboxRecord) -> None:
         """Make the link of a living sandbox anew, after somebody removed it."""
         await self._attach(lease.process, self._attachment(lease.ipv4, lease))
 
-    async def _attach(self, process: namespaces.Process, attachment: Attachment) -> None:
+    async def _attach(self, process: namespaces.Process, attachment: SandboxLink) -> None:
         netns = await self._block(namespaces.open_netns, process)
         try:
             await self._host.attach(netns, attachment)
@@ -191,7 +191,7 @@ class Sandboxes:
             )
         await self._engine.remove_container(state.id, force=True)
 
-    async def _plumb(self, ipv4: str, container_id: str) -> Lease:
+    async def _plumb(self, ipv4: str, container_id: str) -> SandboxRecord:
         state = await self._engine.inspect_container(container_id)
         process = await self._block(namespaces.identify, state.pid) if state.running else None
         if process is None:
@@ -201,7 +201,7 @@ class Sandboxes:
             )
         attachment = self._attachment(ipv4)
         await self._attach(process, attachment)
-        return Lease(
+        return SandboxRecord(
             ipv4=ipv4,
             prefix_len=attachment.prefix_len,
             gateway=attachment.gateway,
@@ -216,8 +216,8 @@ class Sandboxes:
             created_at=time.time(),
         )
 
-    def _attachment(self, ipv4: str, lease: Lease | None = None) -> Attachment:
-        return Attachment(
+    def _attachment(self, ipv4: str, lease: SandboxRecord | None = None) -> SandboxLink:
+        return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
             mac=addresses.mac_of(ipv4),
             ipv4=ipv4,

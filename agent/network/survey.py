@@ -15,8 +15,8 @@ import structlog
 
 from agent.errors import AgentError, NetworkFailure
 from agent.network import addresses, interior, namespaces, recovery
-from agent.network.lease import Lease
 from agent.network.sandbox import ADDRESS_LABEL
+from agent.network.sandbox_record import SandboxRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -54,9 +54,9 @@ class Survey:
     async def without_fitting_row(
         self,
         containers: Iterable[ContainerSummary],
-        rows: Iterable[Lease],
+        rows: Iterable[SandboxRecord],
         alive: Collection[str],
-    ) -> list[Lease]:
+    ) -> list[SandboxRecord]:
         """Return the sandboxes that run and have no row that fits, as rows of nobody.
 
         One that cannot be looked at is left out, and logged: it stays as it is, and nobody's.
@@ -77,13 +77,13 @@ class Survey:
         found = await asyncio.gather(*looks)
         return [lease for lease in found if lease is not None]
 
-    async def not_serving(self, leases: Iterable[Lease]) -> list[Lease]:
+    async def not_serving(self, leases: Iterable[SandboxRecord]) -> list[SandboxRecord]:
         """Return the sandboxes whose namespace does not have what their row says."""
         asked = list(leases)
         answers = await asyncio.gather(*(self._serves(lease) for lease in asked))
         return [lease for lease, serves in zip(asked, answers, strict=True) if not serves]
 
-    async def _look(self, container_id: str, ipv4: str) -> Lease | None:
+    async def _look(self, container_id: str, ipv4: str) -> SandboxRecord | None:
         try:
             async with self._slots:
                 state = await self._engine.inspect_container(container_id)
@@ -98,7 +98,7 @@ class Survey:
         if found is None or not own:
             return None  # it was started again: the namespace that had the address is another one
         _log.warning("sandbox recognized without a row that fits", ipv4=ipv4)
-        return Lease(
+        return SandboxRecord(
             ipv4=ipv4,
             prefix_len=int(own[0].partition("/")[2]),
             gateway=found.gateway or self._pool.gateway,
@@ -113,7 +113,7 @@ class Survey:
             created_at=state.created_at,
         )
 
-    async def _serves(self, lease: Lease) -> bool:
+    async def _serves(self, lease: SandboxRecord) -> bool:
         try:
             async with self._slots:
                 found = await self._interior(lease.process)

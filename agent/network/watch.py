@@ -7,7 +7,7 @@ next look. Two changes it does not tell of: rules of ``iptables-legacy``, and an
 socket has overrun. The first is found by the regular look alone, the second makes all of it suspect.
 
 Touches two netlink sockets of its own, on the daemon's loop; reads, and changes nothing. Which news
-are of ours is decided in ``news``.
+are of ours is decided in ``kernel_messages``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from agent.network import news
-from agent.network.news import EVERYTHING, NOTHING
+from agent.network import kernel_messages
+from agent.network.kernel_messages import EVERYTHING, NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,9 @@ class HostWatch:
     """Calls back when something of ours may have been damaged. Belongs to one event loop."""
 
     def __init__(
-        self, ours: Callable[[], news.Ours], on_damage: Callable[[news.Part], None]
+        self,
+        ours: Callable[[], kernel_messages.Ours],
+        on_damage: Callable[[kernel_messages.Part], None],
     ) -> None:
         """Nothing is opened before ``start``.
 
@@ -91,7 +93,7 @@ class HostWatch:
                 except OSError:
                     lost = EVERYTHING  # an overrun has lost news
                     break
-        parts = news.touched(datagrams, self._ours()) | lost
+        parts = kernel_messages.touched(datagrams, self._ours()) | lost
         if parts:
             self._on_damage(parts)
 

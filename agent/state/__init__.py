@@ -2,6 +2,6 @@
 
 from agent.state.batch import Batch
 from agent.state.outbox import Outbox
-from agent.state.store import Store
+from agent.state.store import StateStore
 
-__all__ = ["Batch", "Outbox", "Store"]
+__all__ = ["Batch", "Outbox", "StateStore"]

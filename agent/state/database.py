@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 from agent.errors import StateFailure
 from agent.state import migration, removal, rescue, schema
 from agent.state.batch import Op
-from agent.state.kept_twice import KeptTwice
+from agent.state.mirrored_values import MirroredValues
 from agent.state.removal import Found
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Database:
 
     def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
-        self.twice = KeptTwice(path, kept_twice, connect=self._connect, apply=self._apply)
+        self.twice = MirroredValues(path, kept_twice, connect=self._connect, apply=self._apply)
         self.notes: list[str] = []
         """What a person should know about how the file was opened."""
         self._connection: sqlite3.Connection | None = None

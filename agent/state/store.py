@@ -66,8 +66,8 @@ class _Call:
         self.future = future
 
 
-class Store:
-    """What the agent must not forget. Open it with ``Store.open``; use it from one event loop."""
+class StateStore:
+    """What the agent must not forget. Open it with ``StateStore.open``; use it from one event loop."""
 
     def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
@@ -88,7 +88,7 @@ class Store:
         self._thread = threading.Thread(target=self._work, name="state", daemon=True)
 
     @classmethod
-    async def open(cls, path: Path, *, kept_twice: frozenset[str] = frozenset()) -> Store:
+    async def open(cls, path: Path, *, kept_twice: frozenset[str] = frozenset()) -> StateStore:
         """Open or make the state file, rescue it if it is damaged, and migrate it.
 
         The directory is made if it is absent (mode 0700); the file is readable for its owner only.

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from agent.control.ecs.acs.session import AcsParts, AcsSession, AcsSettings
-from agent.control.ecs.registration import Instance
-from agent.control.ecs.websocket import Dialer, SocketLimits
-from agent.control.link import Link
 from agent.resources.role_credentials import RoleCredentials
+from agent.upstream.amazon.acs.session import AcsParts, AcsSession, AcsSettings
+from agent.upstream.amazon.registration import Instance
+from agent.upstream.amazon.websocket import Dialer, SocketLimits
+from agent.upstream.connection import ConnectionStatus
 from tests.support.fake_aws import FakeChain, FakeHttp, FakeSigner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from agent.control.ecs.attachments import Expected
     from agent.model.telemetry import TaskFacts
     from agent.model.wire import Assignment, Assignments
-    from agent.state import Store
+    from agent.state import StateStore
+    from agent.upstream.amazon.attachments import ExpectedAttachment
     from tests.support.ws_server import WsServer
 
 CLUSTER = "arn:aws:ecs:eu-west-1:123456789012:cluster/c"
@@ -104,22 +104,22 @@ class FakeTasks:
 class AcsHost:
     """Everything a session works with; ``running`` is the session at work."""
 
-    def __init__(self, store: Store, server: WsServer) -> None:
+    def __init__(self, store: StateStore, server: WsServer) -> None:
         self.store = store
         self.server = server
         self.tasks = FakeTasks()
         self.keep = RoleCredentials()
-        self.expected: list[Expected] = []
+        self.expected: list[ExpectedAttachment] = []
         self.expect_failure: Exception | None = None
         self.inactive = 0
         self.heartbeats = 0
         self.instance_arn = INSTANCE
         self.endpoint_failure: Exception | None = None
         self.chain = FakeChain()
-        self.link: Link = Link("acs")
+        self.link: ConnectionStatus = ConnectionStatus("acs")
         self.session: AcsSession
 
-    async def _expect(self, expected: Expected) -> None:
+    async def _expect(self, expected: ExpectedAttachment) -> None:
         if self.expect_failure is not None:
             raise self.expect_failure
         self.expected.append(expected)

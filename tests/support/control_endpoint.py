@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import msgspec
 
-from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.server import ControlSettings, serve
 from agent.model import changes as change_model
 from agent.model.changes import ContainerChange, TaskChange
@@ -24,7 +23,7 @@ from agent.model.wire import (
     Register,
     Registered,
 )
-from tests.support.ecs_shapes import errors_of
+from tests.support.ecs_shapes import TARGET_PREFIX, errors_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

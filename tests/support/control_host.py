@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
-from agent.control.long_poll import LongPoll, LongPollSettings
-from agent.control.protocol import RegisterInfo
-from agent.control.wire_client import CallLimits
 from agent.model.resources import HostResources
 from agent.state import Batch
+from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
+from agent.upstream.longpoll.http_client import CallLimits
+from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from agent.control.protocol import TakeAssignments
     from agent.model.changes import TaskChange
     from agent.model.wire import Assignments, HeldTask
-    from agent.state import Store
+    from agent.state import StateStore
+    from agent.upstream.protocol import TakeAssignments
     from tests.support.fake_control import FakeControl
 
 
@@ -48,7 +48,7 @@ class NothingHeld:
 class Host(NothingHeld):
     """An agent reduced to what control sees of it: a store, a client, and the orders it took."""
 
-    def __init__(self, store: Store, control: FakeControl) -> None:
+    def __init__(self, store: StateStore, control: FakeControl) -> None:
         self.store = store
         self.control = control
         self.taken: list[Assignments] = []
@@ -85,8 +85,8 @@ class Host(NothingHeld):
     def ended(self, control_id: str) -> list[TaskChange]:
         return list(self.has_ended)
 
-    def client(self) -> LongPoll:
-        return LongPoll(
+    def client(self) -> LongPollClient:
+        return LongPollClient(
             LongPollSettings(
                 endpoint=self.control.url,
                 cluster=self.cluster,
@@ -106,7 +106,7 @@ class Host(NothingHeld):
         )
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[LongPoll]:
+    async def running(self) -> AsyncIterator[LongPollClient]:
         client = self.client()
         task = asyncio.create_task(client.run())
         try:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
-from agent.controlplane import server
-from agent.controlplane.api.validation import EcsModel
+from agent.controlplane.api.ecs import operations
+from agent.controlplane.front.service_model import ApiModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+TARGET_PREFIX = "AmazonEC2ContainerServiceV20141113"
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "string": (str,),
@@ -49,11 +51,11 @@ def errors_of(operation: str) -> frozenset[str]:
     if operation not in service.operation_names:
         return _OF_ANY_CALL
     own = {shape.name for shape in service.operation_model(operation).error_shapes}
-    unserved = set() if operation in server.handlers() else {"UnsupportedFeatureException"}
+    unserved = set() if operation in operations.handlers() else {"UnsupportedFeatureException"}
     return _OF_ANY_CALL | own | unserved
 
 
-class StrictModel(EcsModel):
+class StrictModel(ApiModel):
     """A model that refuses answers which are not as the model says, instead of shaping them."""
 
     def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:

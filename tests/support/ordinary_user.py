@@ -16,7 +16,7 @@ import structlog
 
 from agent.config import Settings
 from agent.doctor.examine import examine
-from agent.doctor.host import Host
+from agent.doctor.host import HostFacts
 
 if TYPE_CHECKING:
     from agent.doctor.findings import Report
@@ -25,7 +25,7 @@ NOBODY = 65534
 
 
 async def look(settings: Settings) -> Report:
-    host = Host(settings=settings)
+    host = HostFacts(settings=settings)
     try:
         return await examine(host)
     finally:

@@ -11,9 +11,9 @@ import msgspec
 
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineSettings
+from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
-from agent.engine.reconnecting import Reconnecter
-from agent.engine.tools import StepSettings, Tools
+from agent.engine.tools import StepSettings, StepTools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import Progress
 from agent.model import payload as payloads
@@ -23,7 +23,7 @@ from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
 from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 from tests.support.memory_engine import MemoryEngine
 from tests.support.tasks import ARN, payload
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from agent.model.changes import TaskChange
     from agent.model.payload import Container
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
 
 CONTROL = "control-1"
 INSTANCE = "arn:aws:ecs:us-east-1:123456789012:container-instance/default/i1"
@@ -41,7 +41,7 @@ OWNER = "owner-1"
 PATIENCE_S = 8.0
 
 
-class FlakyStore(Store):
+class FlakyStore(StateStore):
     """The store itself, on a disk that a test can fill up."""
 
     broken = False
@@ -169,7 +169,7 @@ class TaskHost:
         self.engine = Engine(
             store=self.store,
             ledger=self.ledger,
-            tools=Tools(
+            tools=StepTools(
                 runtime=self.runtime,
                 claim_network=self.networks.claim,
                 release_network=self.networks.release,
@@ -179,7 +179,7 @@ class TaskHost:
                 resolv_files=ResolvFiles(
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
-                reconnecter=Reconnecter(self.runtime),
+                reconnecter=NetworkReconnect(self.runtime),
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),
@@ -272,10 +272,10 @@ class TaskHost:
 
     # -- looking ----------------------------------------------------------------------------------
 
-    def record(self, arn: str = ARN) -> TaskRecord:
+    def record(self, arn: str = ARN) -> AgentTask:
         return self.engine._runners[arn].record
 
-    def container(self, name: str, arn: str = ARN) -> ContainerRecord:
+    def container(self, name: str, arn: str = ARN) -> AgentContainer:
         return self.record(arn).containers[name]
 
     async def until(self, what: Callable[[], object], patience_s: float = PATIENCE_S) -> None:

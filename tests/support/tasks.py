@@ -9,7 +9,7 @@ from agent.model.payload import Container, Dependency, TaskPayload
 from agent.model.status import Condition, ContainerStatus
 
 if TYPE_CHECKING:
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 ARN = "arn:aws:ecs:us-east-1:123456789012:task/default/0123456789abcdef0123456789abcdef"
 NOW = 1_700_000_000.0
@@ -30,14 +30,14 @@ def payload(*containers: Container, **fields: Any) -> TaskPayload:
     return TaskPayload(containers=list(containers), **given)
 
 
-def new_record(*containers: Container, **fields: Any) -> TaskRecord:
+def new_record(*containers: Container, **fields: Any) -> AgentTask:
     """The record of such a task, ordered and admitted at NOW."""
     record = task.new_record(payload(*containers, **fields), origin="control-1", now=NOW)
     record.admitted_at = NOW
     return record
 
 
-def put(record: TaskRecord, name: str, known: ContainerStatus, **fields: Any) -> None:
+def put(record: AgentTask, name: str, known: ContainerStatus, **fields: Any) -> None:
     """Place a container at a status, with whatever goes along with it."""
     there = record.containers[name]
     there.known = known

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "agent"
-ONLY_FOR_AMAZON_ECS = ("agent.aws", "agent.control.ecs", "botocore")
+ONLY_FOR_AMAZON_ECS = ("agent.aws", "agent.upstream.amazon", "botocore")
 TOO_HEAVY_OF_BOTOCORE = ("botocore.session", "botocore.client", "botocore.loaders")
 FORBIDDEN_IN_THE_AGENT = ("click", "rich", "boto3", "agent.controlplane", "agent.cli.app")
 _NOTHING = "nothing of ours"
@@ -115,10 +115,8 @@ def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
 
 
 def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:
-    way = (
-        "from agent.cli import run; run.keep_rich_out(); import agent.daemon, agent.control.ecs.way"
-    )
-    loaded = _loaded_by(way)
+    backend = "from agent.cli import run; run.keep_rich_out(); import agent.daemon, agent.upstream.amazon.backend"
+    loaded = _loaded_by(backend)
     assert not _within(loaded, (*FORBIDDEN_IN_THE_AGENT, *TOO_HEAVY_OF_BOTOCORE))
     assert "botocore.auth" in loaded
 
@@ -128,7 +126,7 @@ def test_the_agent_process_reads_no_service_model() -> None:
 opened = []
 sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
 from agent.cli import run; run.keep_rich_out()
-import agent.daemon, agent.control.ecs.way
+import agent.daemon, agent.upstream.amazon.backend
 data = [path for path in opened if "/botocore/data/" in path]
 assert not data, data
 """)

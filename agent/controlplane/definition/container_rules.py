@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent.controlplane.api.errors import ClientException
 from agent.controlplane.definition.port_rules import check_mappings
+from agent.controlplane.front.errors import ClientException
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

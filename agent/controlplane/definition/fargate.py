@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.controlplane.api.errors import ClientException
+from agent.controlplane.front.errors import ClientException
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

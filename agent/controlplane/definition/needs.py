@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.controlplane.payload import network_mode, port_mappings
+from agent.controlplane.definition.payload import network_mode, port_mappings
 from agent.model.resources import Needs
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from agent.controlplane.api.errors import ClientException
+from agent.controlplane.front.errors import ClientException
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.api.errors import ClientException
 from agent.controlplane.definition import fargate
 from agent.controlplane.definition.container_rules import check_container, check_overridable
 from agent.controlplane.definition.port_rules import check_host_ports
 from agent.controlplane.definition.sizes import InvalidSize, cpu_units, memory_mib
 from agent.controlplane.definition.support import refusal_at_registration
+from agent.controlplane.front.errors import ClientException
 from agent.controlplane.scheduler.query import QueryError, parse
 
 if TYPE_CHECKING:

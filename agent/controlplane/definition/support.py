@@ -30,7 +30,7 @@ _SHOWN = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GivenField:
     """A field that a request says something in."""
 
     field: Field
@@ -102,7 +102,7 @@ def _refusal(
     return None
 
 
-def _asked(rows: Rows, request: Mapping[str, Any]) -> Iterator[Asked]:
+def _asked(rows: Rows, request: Mapping[str, Any]) -> Iterator[GivenField]:
     """Yield what a request says, by the rows of a table; what the table does not know is passed.
 
     A field that is refused whole is yielded once, for the first that is said of it.
@@ -134,29 +134,29 @@ class _Walk:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
-    def members(self, value: Mapping[str, Any], path: str, owner: str) -> Iterator[Asked]:
+    def members(self, value: Mapping[str, Any], path: str, owner: str) -> Iterator[GivenField]:
         """Yield what a structure says; ``owner`` is the named thing that it is part of."""
         for name, item in value.items():
             yield from self._value(item, f"{path}.{name}" if path else name, owner)
 
-    def _value(self, value: Any, path: str, owner: str) -> Iterator[Asked]:
+    def _value(self, value: Any, path: str, owner: str) -> Iterator[GivenField]:
         if not value:
             return
         # A row here is about this field, or about all below it.
         row = self._row(path, value)
         if row is not None:
-            yield Asked(row, value, _where(path, owner))
+            yield GivenField(row, value, _where(path, owner))
         elif isinstance(value, list):
             for item in value:
                 yield from self._item(item, f"{path}[]", owner)
         elif isinstance(value, dict):
             map_row = self._row(f"{path}{{}}", value)
             if map_row is not None:
-                yield Asked(map_row, value, _where(path, owner))
+                yield GivenField(map_row, value, _where(path, owner))
             else:
                 yield from self.members(value, path, owner)
 
-    def _item(self, item: Any, path: str, owner: str) -> Iterator[Asked]:
+    def _item(self, item: Any, path: str, owner: str) -> Iterator[GivenField]:
         kind = _OWNERS.get(path.rpartition(".")[2])
         if kind is not None and isinstance(item, dict):
             owner = f"{kind} '{item.get('name', '')}'"

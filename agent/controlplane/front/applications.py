@@ -8,59 +8,73 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from agent.controlplane import records
-from agent.controlplane.api.dispatch import EcsApi
-from agent.controlplane.api.validation import TARGET_PREFIX
-from agent.controlplane.front.door import Door
+from agent.controlplane.api.table import APIS, ECS
+from agent.controlplane.front.door import ServiceRouter
+from agent.controlplane.front.json_api import JsonApi
 from agent.controlplane.front.operators import Nobody, no_pages
+from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.store.contract import Put, StoreFailure
 
 if TYPE_CHECKING:
-    from agent.controlplane.api.dispatch import OperatorSide
-    from agent.controlplane.api.services import Handlers, Services
-    from agent.controlplane.api.validation import EcsModel
-    from agent.controlplane.ecs.wire import EcsWire
+    from collections.abc import Sequence
+
+    from agent.controlplane.agents.amazon.wire import EcsWire
+    from agent.controlplane.agents.longpoll.http import AgentWire
+    from agent.controlplane.api.table import Api
+    from agent.controlplane.front.json_api import OperatorSide
+    from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Store
-    from agent.controlplane.wire.http import AgentWire
 
 HEALTH_LIMIT_S = 5.0
 
 
 class Applications:
-    """Makes applications around the same services and wires."""
+    """Makes applications around the same parts and wires."""
 
     def __init__(
-        self,
-        services: Services,
-        model: EcsModel,
-        handlers: Handlers,
-        wire: AgentWire,
-        ecs: EcsWire,
+        self, parts: Parts, apis: Sequence[tuple[Api, ApiModel]], wire: AgentWire, ecs: EcsWire
     ) -> None:
-        self._services = services
-        self._model = model
-        self._handlers = handlers
+        self._parts = parts
+        self._apis = [(api, model, api.handlers()) for api, model in apis]
         self._wire = wire
         self._ecs = ecs
+
+    @classmethod
+    async def open(cls, parts: Parts, wire: AgentWire, ecs: EcsWire) -> Applications:
+        """Read the models of the APIs that are served."""
+        apis = [(api, await asyncio.to_thread(ApiModel.load, api.service)) for api in APIS]
+        return cls(parts, apis, wire, ecs)
 
     def for_operators(
         self, operators: OperatorSide, *, own_names_only: bool = False
     ) -> web.Application:
         """Return everything: the APIs of AWS for those that are let in, and the agents' wires."""
-        api = EcsApi(
-            self._services, self._model, self._handlers, operators=operators, agents=self._ecs.calls
+        router = ServiceRouter(
+            {
+                api.service: JsonApi(
+                    self._parts,
+                    model,
+                    handlers,
+                    operators=operators,
+                    agents=self._ecs.calls if api is ECS else None,
+                ).handle
+                for api, model, handlers in self._apis
+            },
+            {model.target_prefix: api.service for api, model, _ in self._apis},
+            default=ECS.service,
         )
-        door = Door({"ecs": api.handle}, {TARGET_PREFIX: "ecs"}, default="ecs")
         app = self._application(own_names_only=own_names_only)
         # Last, since services of AWS use paths of any kind.
-        app.router.add_route("*", "/{path:.*}", door.handle)
+        app.router.add_route("*", "/{path:.*}", router.handle)
         return app
 
     def for_agents(self) -> web.Application:
         """Return what agents call, by either wire, and nothing else."""
-        api = EcsApi(
-            self._services,
-            self._model,
-            self._handlers,
+        model, handlers = next((model, each) for api, model, each in self._apis if api is ECS)
+        api = JsonApi(
+            self._parts,
+            model,
+            handlers,
             operators=Nobody(),
             agents=self._ecs.calls,
             agents_only=True,
@@ -77,7 +91,7 @@ class Applications:
         return app
 
     async def _health(self, _: web.Request) -> web.Response:
-        problem = await problem_of(self._services.store)
+        problem = await problem_of(self._parts.store)
         return (
             web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
         )

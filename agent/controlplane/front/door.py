@@ -28,7 +28,7 @@ _CODE = "UnknownOperationException"
 _STATUS = 400
 
 
-class Door:
+class ServiceRouter:
     """Hands requests of AWS clients to the services that are served; stateless."""
 
     def __init__(

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from msgspec import Struct
 
-from agent.controlplane.api.errors import ApiError
 from agent.controlplane.front import signatures
-from agent.controlplane.front.signatures import Call, Claim, SignatureRefused
+from agent.controlplane.front.errors import ApiError
+from agent.controlplane.front.signatures import Claim, SignatureRefused, SignedRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -158,7 +158,7 @@ class Signed:
             self._note(request.remote or "", f"{error.name}: {error}")
             raise
 
-    def _claim(self, call: Call) -> tuple[Claim, Key]:
+    def _claim(self, call: SignedRequest) -> tuple[Claim, Key]:
         if not signatures.is_signed(call):
             raise SignatureRefused(
                 "MissingAuthenticationTokenException", f"Missing Authentication Token: {_MEND}"
@@ -173,7 +173,7 @@ class Signed:
             )
         return claim, key
 
-    def _check(self, call: Call) -> Caller:
+    def _check(self, call: SignedRequest) -> Caller:
         claim, key = self._claim(call)
         signatures.check_whole(call, claim)
         if not signatures.makers((key.secret,), call, claim):
@@ -185,8 +185,8 @@ class Signed:
         return Caller(key.name)
 
 
-def _call(request: web.Request, digest: str = "") -> Call:
-    return Call(request.method, request.raw_path, request.headers, digest)
+def _call(request: web.Request, digest: str = "") -> SignedRequest:
+    return SignedRequest(request.method, request.raw_path, request.headers, digest)
 
 
 class _Seen:

@@ -19,7 +19,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from agent.controlplane.api.errors import ApiError
+from agent.controlplane.front.errors import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class SignatureRefused(ApiError):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class SignedRequest:
     """What was signed."""
 
     method: str
@@ -76,12 +76,12 @@ class Claim:
     """How long a presigned URL is good; None for a signature in a header."""
 
 
-def is_signed(call: Call) -> bool:
+def is_signed(call: SignedRequest) -> bool:
     """Tell whether a call carries something that may be a signature, whatever it is worth."""
     return "Authorization" in call.headers or f"{_IN_QUERY}=" in call.target
 
 
-def read_claim(call: Call) -> Claim:
+def read_claim(call: SignedRequest) -> Claim:
     """Return what a call's signature claims.
 
     Raises:
@@ -142,7 +142,7 @@ def check_time(claim: Claim, now: float) -> None:
     raise SignatureRefused("InvalidSignatureException", text)
 
 
-def check_whole(call: Call, claim: Claim) -> None:
+def check_whole(call: SignedRequest, claim: Claim) -> None:
     """Raise ``SignatureRefused`` where a part of a call that matters is not signed."""
     content = call.headers.get("X-Amz-Content-SHA256")
     if content is not None and content != call.digest:
@@ -152,7 +152,7 @@ def check_whole(call: Call, claim: Claim) -> None:
             raise broken(f"the header {name[:64]} must be signed")
 
 
-def makers(secrets: Sequence[str], call: Call, claim: Claim) -> list[str]:
+def makers(secrets: Sequence[str], call: SignedRequest, claim: Claim) -> list[str]:
     """Return those of the secrets that a call's signature was made with; each is tried, in constant time.
 
     What was signed is put together once, however many secrets there are.
@@ -176,7 +176,7 @@ def makers(secrets: Sequence[str], call: Call, claim: Claim) -> list[str]:
     return found
 
 
-def _request(call: Call, claim: Claim) -> AWSRequest:
+def _request(call: SignedRequest, claim: Claim) -> AWSRequest:
     """Return what was signed; raises ``ValueError`` for what is no text, as bytes beyond UTF-8."""
     path, _, query = call.target.partition("?")
     host = call.headers.get("Host", "")

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from agent.controlplane.agents.tokens import AgentTokens
     from agent.controlplane.front.applications import Applications
     from agent.controlplane.front.operators import Open, Signed
     from agent.controlplane.server import ControlSettings
-    from agent.controlplane.wire.auth import Gate
     from agent.listening.limits import Limits
 
 _SHUTDOWN_S: Final = 1.0
@@ -139,7 +139,7 @@ class Front:
             for server in self._served:
                 group.create_task(server.close())
 
-    def warn(self, gate: Gate, *, is_open: bool) -> None:
+    def warn(self, agent_tokens: AgentTokens, *, is_open: bool) -> None:
         """Log what others on the network may do or read here; nothing when all is closed."""
         sites = self._sites
         operators = sites[0]
@@ -163,7 +163,7 @@ class Front:
                 "credentials can be read on the way; give --tls-certificate and --tls-key",
                 addresses=plain,
             )
-        if gate.file is None and any(site.is_open for site in sites[1:]):
+        if agent_tokens.file is None and any(site.is_open for site in sites[1:]):
             _log.warning(
                 "agents are let in without a token off the loopback: whoever reaches this port can "
                 "register as a host and is given tasks; give --token-file",

@@ -76,7 +76,7 @@ class Placed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejection:
     """Why an instance could not take a copy."""
 
     arn: str
@@ -86,11 +86,11 @@ class Refused:
 
 
 @dataclass(slots=True)
-class Outcome:
+class PlacementOutcome:
     """What became of the wish for ``count`` copies."""
 
     placed: list[Placed] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Rejection] = field(default_factory=list)
     """One per ACTIVE instance, only when not every copy was placed."""
 
 
@@ -201,7 +201,7 @@ def place(
     constraints: Sequence[Constraint] = (),
     strategies: Sequence[Strategy] = (),
     rng: random.Random,
-) -> Outcome:
+) -> PlacementOutcome:
     """Choose an instance for each of ``count`` copies, as far as there is room.
 
     Raises:
@@ -211,14 +211,14 @@ def place(
     if not hosts:
         raise PlacementError(NO_INSTANCES)
     distinct = any(constraint.kind == "distinctInstance" for constraint in constraints)
-    outcome = Outcome()
+    outcome = PlacementOutcome()
     buckets = [_Buckets(strategy, hosts) for strategy in strategies]
     room: list[_Host] = []
     for host in hosts:
         reason = _unfit(host.instance, needs, constraints) or _refusal(host, needs, distinct)
         if reason:
             detail = _detail(host.instance, needs, reason)
-            outcome.refused.append(Refused(host.instance.arn, reason, detail))
+            outcome.refused.append(Rejection(host.instance.arn, reason, detail))
         else:
             room.append(host)
     while room and len(outcome.placed) < count:
@@ -229,7 +229,7 @@ def place(
         reason = _refusal(host, needs, distinct)
         if reason:
             room.remove(host)
-            outcome.refused.append(Refused(host.instance.arn, reason))
+            outcome.refused.append(Rejection(host.instance.arn, reason))
     if len(outcome.placed) == count:
         outcome.refused.clear()
     return outcome
@@ -237,7 +237,7 @@ def place(
 
 def place_on(
     instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint] = ()
-) -> Placed | Refused:
+) -> Placed | Rejection:
     """Put one copy on a named instance (StartTask): no strategy, the same checks.
 
     A DRAINING instance is refused with INACTIVE.
@@ -247,7 +247,7 @@ def place_on(
     reason = "" if instance.active else INACTIVE
     reason = reason or _unfit(instance, needs, constraints) or _refusal(host, needs, distinct)
     if reason:
-        return Refused(instance.arn, reason, _detail(instance, needs, reason))
+        return Rejection(instance.arn, reason, _detail(instance, needs, reason))
     return host.take(needs)
 
 

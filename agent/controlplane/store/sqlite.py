@@ -47,7 +47,7 @@ from agent.controlplane.store.sqlite_jobs import (
     Job,
     Txn,
 )
-from agent.controlplane.store.sqlite_writer import Outcome, Writer
+from agent.controlplane.store.sqlite_writer import JobOutcome, Writer
 from agent.controlplane.store.watching import Hub, PrefixWatch
 
 if TYPE_CHECKING:
@@ -228,14 +228,14 @@ class SqliteStore:
         self._writer.submit(job, future)
         return await future
 
-    def _deliver_from_thread(self, outcomes: list[Outcome]) -> None:
+    def _deliver_from_thread(self, outcomes: list[JobOutcome]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
         except RuntimeError:
             # The loop is closed: nobody waits any more, and the changes are on disk.
             return
 
-    def _deliver(self, outcomes: list[Outcome]) -> None:
+    def _deliver(self, outcomes: list[JobOutcome]) -> None:
         for outcome in outcomes:
             self._revision = max(self._revision, outcome.revision)
             if outcome.events:

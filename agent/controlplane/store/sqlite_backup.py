@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from agent.controlplane.store import sqlite_file
 from agent.controlplane.store.contract import StoreDamaged, StoreFailure
-from agent.controlplane.store.sqlite_check import Report, check_copy
+from agent.controlplane.store.sqlite_check import CheckReport, check_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def backups_in(directory: Path) -> list[Path]:
     return []
 
 
-def back_up(path: Path, target: Path) -> Report:
+def back_up(path: Path, target: Path) -> CheckReport:
     """Copy a store to a new file (mode 0600), whether or not control uses it.
 
     Raises:
@@ -69,7 +69,7 @@ def keep_newest(directory: Path, count: int) -> None:
         old.unlink(missing_ok=True)
 
 
-def restore(path: Path, backup: Path) -> tuple[Report, Path | None]:
+def restore(path: Path, backup: Path) -> tuple[CheckReport, Path | None]:
     """Put a backup in the place of a store that no process uses.
 
     What was there is kept beside it, under a name with the moment. The watermark stays, so that

@@ -20,7 +20,7 @@ SHOWN = 5
 _NO_FAULT = frozenset({"ok", "*** in database main ***"})
 
 
-class Report(NamedTuple):
+class CheckReport(NamedTuple):
     """What was found in a store."""
 
     revision: int
@@ -29,7 +29,7 @@ class Report(NamedTuple):
     """Empty when the store is whole."""
 
 
-def check(connection: sqlite3.Connection) -> Report:
+def check(connection: sqlite3.Connection) -> CheckReport:
     """Look at the structure of the file, every key and its value, and their number.
 
     What SQLite or a row says against it is in the report; nothing is raised for it.
@@ -53,10 +53,10 @@ def check(connection: sqlite3.Connection) -> Report:
             faults.append(f"its revision {revision} is older than what it holds")
     except (sqlite3.DatabaseError, schema.Garbled) as error:
         faults.append(str(error))
-    return Report(revision, keys, faults[:SHOWN])
+    return CheckReport(revision, keys, faults[:SHOWN])
 
 
-def check_copy(path: Path) -> Report:
+def check_copy(path: Path) -> CheckReport:
     """Look at a file that no process uses, without changing it.
 
     Raises:

@@ -58,7 +58,7 @@ _FOLD_AT_ONCE_BYTES = 16 * 1024 * 1024
 _log = structlog.get_logger(__name__)
 
 
-class Outcome(Struct, frozen=True):
+class JobOutcome(Struct, frozen=True):
     """What became of one job."""
 
     future: asyncio.Future[Any]
@@ -114,7 +114,7 @@ class Writer:
         path: Path,
         connection: sqlite3.Connection,
         watermark: Watermark,
-        deliver: Callable[[list[Outcome]], None],
+        deliver: Callable[[list[JobOutcome]], None],
     ) -> None:
         self._path = path
         self._connection = connection
@@ -174,7 +174,7 @@ class Writer:
                 self._recover()
         return self._jobs.get()
 
-    def _commit(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[Outcome]:
+    def _commit(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[JobOutcome]:
         try:
             with damage_named(self._path):
                 outcomes = self._try(group)
@@ -187,7 +187,7 @@ class Writer:
                 self._reserve.give_back()
                 _log.error("disk is full; only stops and reports are written", path=str(self._path))
                 return self._commit(group)
-            return [Outcome(future, self._failure(error, job), 0, [])]
+            return [JobOutcome(future, self._failure(error, job), 0, [])]
         self._recover()
         if not self._given_back and self._damage is None:
             self.problem = ""
@@ -219,7 +219,7 @@ class Writer:
                 self.problem = ""
             _log.info("disk has room again", path=str(self._path))
 
-    def _try(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[Outcome]:
+    def _try(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[JobOutcome]:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -236,7 +236,7 @@ class Writer:
                     result = failure
                 revision = change.revision_after
                 keys_more += change.keys_more
-                outcomes.append(Outcome(future, result, revision, change.events))
+                outcomes.append(JobOutcome(future, result, revision, change.events))
             if revision != first:
                 set_meta(connection, "revision", revision)
             if keys_more:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from agent.doctor.bundle.redact import Redactor
     from agent.doctor.findings import Report
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 MAX_BYTES = 20 * 1024 * 1024
 """Limit for all pieces together, before compression."""
@@ -55,7 +55,7 @@ def default_name() -> str:
 
 
 async def write(
-    host: Host,
+    host: HostFacts,
     report: Report,
     target: Path,
     *,
@@ -89,7 +89,7 @@ async def write(
 
 async def _collect(
     pieces: Sequence[Piece],
-    host: Host,
+    host: HostFacts,
     cleaner: Redactor,
     progress: Callable[[int, int], None],
 ) -> list[tuple[Collected, str]]:
@@ -109,7 +109,7 @@ async def _collect(
     return [task.result() for task in tasks]
 
 
-async def _piece(piece: Piece, host: Host, cleaner: Redactor) -> tuple[Collected, str]:
+async def _piece(piece: Piece, host: HostFacts, cleaner: Redactor) -> tuple[Collected, str]:
     began = time.monotonic()
     trouble, text = "", ""
     try:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.doctor.findings import Report
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _JOURNAL_LINES = 5000
 _LOG_BYTES = 2 * 1024 * 1024
@@ -70,14 +70,14 @@ class Piece(NamedTuple):
     """One file of the archive."""
 
     name: str
-    collect: Callable[[Host], Awaitable[str]]
+    collect: Callable[[HostFacts], Awaitable[str]]
     limit_s: float = 15.0
 
 
-def all_pieces(host: Host, report: Report) -> list[Piece]:
+def all_pieces(host: HostFacts, report: Report) -> list[Piece]:
     """Return every piece, most useful first: once the archive is full, the rest is cut."""
 
-    async def doctor(_: Host) -> str:
+    async def doctor(_: HostFacts) -> str:
         return _json(report)
 
     return [
@@ -122,15 +122,15 @@ def _json(value: Any) -> str:
     return msgspec.json.format(msgspec.json.encode(value, enc_hook=str), indent=2).decode()
 
 
-def _output(*command: str) -> Callable[[Host], Awaitable[str]]:
-    async def collect(_: Host) -> str:
+def _output(*command: str) -> Callable[[HostFacts], Awaitable[str]]:
+    async def collect(_: HostFacts) -> str:
         return await _run(*command)
 
     return collect
 
 
-def _unit(how: str, name: str) -> Callable[[Host], Awaitable[str]]:
-    async def collect(_: Host) -> str:
+def _unit(how: str, name: str) -> Callable[[HostFacts], Awaitable[str]]:
+    async def collect(_: HostFacts) -> str:
         return shown_unit(await _run("systemctl", how, name))
 
     return collect
@@ -143,14 +143,14 @@ async def _run(*command: str, limit_s: float = 10.0) -> str:
     return f"{answer.out}\n[{command[0]}: {answer.trouble} (exit code {answer.code})]\n"
 
 
-def _file(path: str) -> Callable[[Host], Awaitable[str]]:
-    async def collect(host: Host) -> str:
+def _file(path: str) -> Callable[[HostFacts], Awaitable[str]]:
+    async def collect(host: HostFacts) -> str:
         return await host.text(path)
 
     return collect
 
 
-async def _effective(host: Host) -> str:
+async def _effective(host: HostFacts) -> str:
     shown: dict[str, Any] = {}
     for field, variable in variables().items():
         value = getattr(host.settings, field)
@@ -163,28 +163,28 @@ async def _effective(host: Host) -> str:
     return _json({"settings": shown, "warnings": host.settings.warnings, "problems": problems})
 
 
-def _settings_file(path: Path) -> Callable[[Host], Awaitable[str]]:
-    async def collect(_: Host) -> str:
+def _settings_file(path: Path) -> Callable[[HostFacts], Awaitable[str]]:
+    async def collect(_: HostFacts) -> str:
         text = await reading.blocking(lambda: path.read_text(encoding="utf-8", errors="replace"))
         return shown_settings(text, name=path.name)
 
     return collect
 
 
-async def _settings_json(host: Host) -> str:
+async def _settings_json(host: HostFacts) -> str:
     path = host.json_file
     return "" if path is None else shown_json(await reading.blocking(lambda: reading.text_of(path)))
 
 
-def _agent(path: str) -> Callable[[Host], Awaitable[str]]:
-    async def collect(host: Host) -> str:
+def _agent(path: str) -> Callable[[HostFacts], Awaitable[str]]:
+    async def collect(host: HostFacts) -> str:
         body = await reading.get(str(host.settings.socket_path), path, limit_s=10.0)
         return _json(msgspec.json.decode(body))
 
     return collect
 
 
-async def _state(host: Host) -> str:
+async def _state(host: HostFacts) -> str:
     path = host.settings.data_dir / "agent.db"
     return _json(await reading.blocking(lambda: state_facts(path)))
 
@@ -213,15 +213,15 @@ def state_facts(path: Path) -> dict[str, Any]:
     return facts
 
 
-def _journal(unit: str) -> Callable[[Host], Awaitable[str]]:
-    async def collect(_: Host) -> str:
+def _journal(unit: str) -> Callable[[HostFacts], Awaitable[str]]:
+    async def collect(_: HostFacts) -> str:
         lines = ("--lines", str(_JOURNAL_LINES), "--output", "short-iso-precise")
         return await _run("journalctl", "--unit", unit, "--no-pager", *lines, limit_s=25.0)
 
     return collect
 
 
-async def _log_file(host: Host) -> str:
+async def _log_file(host: HostFacts) -> str:
     path = host.settings.log_file
     assert path is not None  # noqa: S101 - the piece is in the table only if it is set
     return await reading.blocking(lambda: _tail(path))
@@ -233,18 +233,18 @@ def _tail(path: Path) -> str:
         return file.read(_LOG_BYTES).decode("utf-8", errors="replace")
 
 
-async def _kernel_log(_: Host) -> str:
+async def _kernel_log(_: HostFacts) -> str:
     wanted = re.compile(_KERNEL_WORDS, re.IGNORECASE)
     lines = (await _run("dmesg")).splitlines()
     return "\n".join([line for line in lines if wanted.search(line)][-2000:])
 
 
-async def _engine_version(host: Host) -> str:
+async def _engine_version(host: HostFacts) -> str:
     engine = await host.engine()
     return _json(engine.version) if not engine.trouble else engine.trouble
 
 
-async def _engine_info(host: Host) -> str:
+async def _engine_info(host: HostFacts) -> str:
     engine = await host.engine()
     if engine.trouble:
         return engine.trouble
@@ -252,7 +252,7 @@ async def _engine_info(host: Host) -> str:
     return _json({**engine.info, "Labels": labels})
 
 
-async def _containers(host: Host) -> str:
+async def _containers(host: HostFacts) -> str:
     raw = await reading.get(host.engine_socket, "/containers/json?all=1&limit=1000")
     return _json([container(row) for row in msgspec.json.decode(raw)])
 
@@ -272,24 +272,24 @@ def container(row: dict[str, Any]) -> dict[str, Any]:
     return shown
 
 
-async def _networks(host: Host) -> str:
+async def _networks(host: HostFacts) -> str:
     rows = msgspec.json.decode(await reading.get(host.engine_socket, "/networks"))
     kept = ("Name", "Id", "Driver", "Scope", "Internal", "EnableIPv6", "IPAM")
     return _json([{name: row.get(name) for name in kept} for row in rows])
 
 
-async def _firewall_table(host: Host) -> str:
+async def _firewall_table(host: HostFacts) -> str:
     table = host.settings.firewall_table
     ours = [await _run("nft", "list", "table", family, table) for family in ("inet", "bridge")]
     return "\n".join([*ours, await _run("nft", "list", "chains")])
 
 
-async def _iptables(_: Host) -> str:
+async def _iptables(_: HostFacts) -> str:
     rules = [await _run("iptables", "-w", "2", "-S", chain) for chain in ("FORWARD", "DOCKER-USER")]
     return "\n".join([await _run("iptables", "--version"), *rules])
 
 
-async def _system(host: Host) -> str:
+async def _system(host: HostFacts) -> str:
     kernel = os.uname()
     parts = [
         f"{kernel.sysname} {kernel.release} {kernel.version} {kernel.machine}",
@@ -301,12 +301,12 @@ async def _system(host: Host) -> str:
     return "\n".join(parts)
 
 
-async def _cgroups(host: Host) -> str:
+async def _cgroups(host: HostFacts) -> str:
     paths = ("proc/cgroups", "proc/self/cgroup", "sys/fs/cgroup/cgroup.controllers")
     return "\n".join([f"--- /{path}\n{await host.text(path)}" for path in paths])
 
 
-async def _packages(_: Host) -> str:
+async def _packages(_: HostFacts) -> str:
     # Ask both package managers; each reports only packages that it knows.
     debian = await reading.program(
         "dpkg-query", "-W", "-f", "${binary:Package} ${Version} ${db:Status-Status}\\n", *_PACKAGES

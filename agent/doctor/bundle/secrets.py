@@ -27,7 +27,7 @@ from agent.doctor.checks.service import UNIT
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _CONTAINERS = 300
 _CONTAINERS_LIMIT_S = 20.0
@@ -45,7 +45,7 @@ _HARMLESS_KEYS = frozenset({"region", "output", "sso_region", "cli_pager", "sour
 """Names in credentials files whose values may be shown."""
 
 
-async def redactor(host: Host) -> Redactor:
+async def redactor(host: HostFacts) -> Redactor:
     """Return a redactor that knows all secrets of this host that can be found."""
     known = await reading.blocking(lambda: _local(host))
     known |= await _of_agent(host)
@@ -57,7 +57,7 @@ async def redactor(host: Host) -> Redactor:
     return await reading.blocking(lambda: Redactor(values))
 
 
-def _local(host: Host) -> set[str]:
+def _local(host: HostFacts) -> set[str]:
     known = set(_of_settings(host))
     if host.settings.control_token_file is not None:
         known |= of_token_file(reading.text_of(host.settings.control_token_file))
@@ -71,7 +71,7 @@ def _local(host: Host) -> set[str]:
     return known
 
 
-def _of_settings(host: Host) -> Iterable[str]:
+def _of_settings(host: HostFacts) -> Iterable[str]:
     for name in variables():
         value = getattr(host.settings, name)
         if isinstance(value, SecretText):
@@ -121,7 +121,7 @@ def of_keys_file(text: str) -> set[str]:
     return {value for value in found if len(value) >= _LEAST}
 
 
-def _keys_files(host: Host) -> list[Path]:
+def _keys_files(host: HostFacts) -> list[Path]:
     """Return the files that contain AWS keys: the rotating file and those of botocore."""
     home = Path("/root")
     told = [os.environ.get(name) for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE")]
@@ -213,7 +213,7 @@ def _decoded(auth: str) -> Iterable[str]:
     yield text.partition(":")[2]
 
 
-async def _of_agent(host: Host) -> set[str]:
+async def _of_agent(host: HostFacts) -> set[str]:
     """Return the secrets in the environments of the running agent and of its unit."""
     raw = await host.text(f"proc/{(await host.agent()).pid}/environ")
     known = of_environment(dict(_pairs(raw.split("\0"))))
@@ -234,7 +234,7 @@ def _words(text: str) -> list[str]:
         return text.split()
 
 
-async def _add_containers(host: Host, known: set[str]) -> None:
+async def _add_containers(host: HostFacts, known: set[str]) -> None:
     """Add the secrets in the environments of the engine's containers, one after the other."""
     if (await host.engine()).trouble:
         return

@@ -18,17 +18,17 @@ from yarl import URL
 from agent.aws.clock import MOST_S
 from agent.aws.cloud import open_cloud
 from agent.aws.http import worded
-from agent.control.credentials import is_readable_on_the_way
-from agent.control.hello import ahead_s
 from agent.doctor import reading
 from agent.errors import AwsRefused, AwsUnavailable, ConfigError, CredentialsMissing
+from agent.upstream.credentials import is_readable_on_the_way
+from agent.upstream.hello import ahead_s
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.aws.cloud import Cloud
     from agent.config import Settings
-    from agent.doctor.findings import Finding, Verdict
+    from agent.doctor.findings import Finding, FindingList
 
 _REACH_LIMIT_S = 8.0
 _KEYS_LIMIT_S = 10.0
@@ -135,7 +135,7 @@ async def _reach(cloud: Cloud, url: URL) -> float | None:
         return ahead_s(response.headers.get("Date", ""), before, time.time())
 
 
-def judge(verdict: Verdict, settings: Settings, contact: Contact) -> list[Finding]:
+def judge(verdict: FindingList, settings: Settings, contact: Contact) -> list[Finding]:
     """Return the verdict on Amazon ECS. Pure."""
     if contact.region_trouble:
         _judge_region(verdict, settings, contact)
@@ -150,7 +150,7 @@ def judge(verdict: Verdict, settings: Settings, contact: Contact) -> list[Findin
     return verdict.findings
 
 
-def _judge_region(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+def _judge_region(verdict: FindingList, settings: Settings, contact: Contact) -> None:
     if not is_meant(settings):
         verdict.warn(
             "neither ECS_CONTROL_ENDPOINT nor a region of Amazon ECS is known: this host has not "
@@ -167,7 +167,7 @@ def _judge_region(verdict: Verdict, settings: Settings, contact: Contact) -> Non
     )
 
 
-def _judge_name(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+def _judge_name(verdict: FindingList, settings: Settings, contact: Contact) -> None:
     host = contact.proxy.rpartition(":")[0] or URL(contact.endpoint).host
     setting = "AWS_DEFAULT_REGION"
     if contact.proxy:
@@ -181,7 +181,7 @@ def _judge_name(verdict: Verdict, settings: Settings, contact: Contact) -> None:
     )
 
 
-def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+def _judge_place(verdict: FindingList, settings: Settings, contact: Contact) -> None:
     pool = ipaddress.ip_network(settings.task_pool_cidr)
     inside = [a for a in contact.addresses if ":" not in a and ipaddress.ip_address(a) in pool]
     if inside:
@@ -192,7 +192,7 @@ def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None
         )
 
 
-def _judge_trouble(verdict: Verdict, contact: Contact) -> None:
+def _judge_trouble(verdict: FindingList, contact: Contact) -> None:
     seen, _, mend = contact.trouble.partition("; ")
     url = URL(contact.endpoint)
     through = f" through the proxy {contact.proxy}" if contact.proxy else ""
@@ -203,7 +203,7 @@ def _judge_trouble(verdict: Verdict, contact: Contact) -> None:
     )
 
 
-def _judge_answer(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+def _judge_answer(verdict: FindingList, settings: Settings, contact: Contact) -> None:
     through = f" through {contact.proxy}" if contact.proxy else ""
     answers = f"Amazon ECS in {contact.region} ({contact.endpoint}) answers{through}"
     if contact.took_s > _FAR_S:
@@ -235,7 +235,7 @@ def _is_taken(contact: Contact) -> bool:
     return bool(contact.key) and not contact.refusal
 
 
-def _judge_skew(verdict: Verdict, ahead: float | None) -> None:
+def _judge_skew(verdict: FindingList, ahead: float | None) -> None:
     if ahead is None or abs(ahead) < _SKEW_WARN_S:
         return
     seen = (
@@ -249,7 +249,7 @@ def _judge_skew(verdict: Verdict, ahead: float | None) -> None:
         verdict.warn(f"{seen}: {told}", mend, command)
 
 
-def _judge_keys(verdict: Verdict, settings: Settings, trouble: str) -> None:
+def _judge_keys(verdict: FindingList, settings: Settings, trouble: str) -> None:
     if settings.external:
         verdict.error(
             f"there are no credentials to sign with: {trouble}",
@@ -265,7 +265,7 @@ def _judge_keys(verdict: Verdict, settings: Settings, trouble: str) -> None:
         )
 
 
-def _judge_refusal(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+def _judge_refusal(verdict: FindingList, settings: Settings, contact: Contact) -> None:
     if contact.code in _DENIED:
         mend = f"give the key's owner the permissions of the policy {_ROLE}"
     elif settings.external and not settings.aws_access_key_id:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.resources.inventory import cgroup_version
 
 if TYPE_CHECKING:
-    from agent.doctor.host import EngineFacts, Host
+    from agent.doctor.host import EngineFacts, HostFacts
 
 _KERNEL_LINE = (
     "add cgroup_enable=memory swapaccount=1 to the kernel's command line (GRUB_CMDLINE_LINUX in "
@@ -29,13 +29,13 @@ class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
     swap_kib: int = 0
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Compare what the host has with what the engine uses."""
     found = await reading.blocking(lambda: _look(host))
     return judge(found, await host.engine())
 
 
-def _look(host: Host) -> Cgroups:
+def _look(host: HostFacts) -> Cgroups:
     root = host.root
     version = cgroup_version(root / "sys/fs/cgroup")
     if version == 2:
@@ -67,7 +67,7 @@ def swap_kib(meminfo: str) -> int:
 
 def judge(found: Cgroups, engine: EngineFacts) -> list[Finding]:
     """Return the verdict; without an engine, only the part about the host. Pure."""
-    verdict = Verdict("cgroups")
+    verdict = FindingList("cgroups")
     if not found.controllers:
         verdict.unknown(
             "which controllers the kernel has",
@@ -94,7 +94,7 @@ def judge(found: Cgroups, engine: EngineFacts) -> list[Finding]:
     return verdict.findings
 
 
-def _judge_engine(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None:
+def _judge_engine(verdict: FindingList, found: Cgroups, engine: EngineFacts) -> None:
     info = engine.info
     driver, version = str(info.get("CgroupDriver", "")), str(info.get("CgroupVersion") or "1")
     if driver == "none":
@@ -122,7 +122,7 @@ def _judge_engine(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None
     verdict.ok(f"version {version}, managed by the engine with the driver {driver}")
 
 
-def _judge_limits(verdict: Verdict, found: Cgroups, engine: EngineFacts) -> None:
+def _judge_limits(verdict: FindingList, found: Cgroups, engine: EngineFacts) -> None:
     info = engine.info
     if info.get("MemoryLimit") is False and "memory" in found.controllers:
         verdict.error("the engine cannot limit memory", _KERNEL_LINE)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _EARLIEST = 1_735_689_600.0
 """2025-01-01: the software did not exist before."""
@@ -53,7 +53,7 @@ class _Timex(ctypes.Structure):
     )
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Observe both clocks for a moment and ask the kernel whether the time is synchronized."""
     services = await host.active_units(*_SERVICES)
     wall, steady = time.time(), time.monotonic()
@@ -80,7 +80,7 @@ def synchronised() -> bool | None:
 
 def judge(clock: Clock) -> list[Finding]:
     """Return the verdict on the clock. Pure."""
-    verdict = Verdict("clock")
+    verdict = FindingList("clock")
     shown = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(clock.now))
     if not _EARLIEST < clock.now < _LATEST:
         verdict.error(

@@ -1,6 +1,6 @@
 """Control: its name resolves, it is reachable and trusted, and it accepts this host.
 
-Makes one real call with the host's own token (``control.hello``), so that the result is what the
+Makes one real call with the host's own token (``upstream.hello``), so that the result is what the
 agent would get.
 """
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 import msgspec
 from yarl import URL
 
-from agent.control.answers import TokenRefused
-from agent.control.credentials import is_readable_on_the_way, read_token
-from agent.control.hello import Meeting, meet
 from agent.doctor import reading
 from agent.doctor.checks import amazon
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.errors import AgentError
+from agent.upstream.credentials import is_readable_on_the_way, read_token
+from agent.upstream.hello import HelloResult, meet
+from agent.upstream.longpoll.answers import TokenRefused
 
 if TYPE_CHECKING:
     from agent.config import Settings
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _FAR_S = 1.0
 """A slower answer delays every launch."""
@@ -36,7 +36,7 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
 
     addresses: tuple[str, ...] = ()
     name_trouble: str = ""
-    meeting: Meeting | None = None
+    meeting: HelloResult | None = None
     trouble: str = ""
     refused: bool = False
     """Control refused the token."""
@@ -46,12 +46,12 @@ class Contact(msgspec.Struct, frozen=True, kw_only=True):
     took_s: float = 0.0
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Resolve the name, then ask control who it is; check Amazon ECS if no endpoint is set."""
     settings = host.settings
     if not settings.control_endpoint:
         contact = await amazon.ask(settings, host.environ)
-        return amazon.judge(Verdict("control"), settings, contact)
+        return amazon.judge(FindingList("control"), settings, contact)
     return judge(settings, await _contact(settings))
 
 
@@ -104,7 +104,7 @@ async def _token(settings: Settings) -> str:
 
 def judge(settings: Settings, contact: Contact) -> list[Finding]:
     """Return the verdict on control. Pure."""
-    verdict = Verdict("control")
+    verdict = FindingList("control")
     url = URL(settings.control_endpoint)
     if contact.name_trouble:
         verdict.error(
@@ -133,7 +133,7 @@ def judge(settings: Settings, contact: Contact) -> list[Finding]:
     return verdict.findings
 
 
-def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None:
+def _judge_place(verdict: FindingList, settings: Settings, contact: Contact) -> None:
     pool = ipaddress.ip_network(settings.task_pool_cidr)
     inside = [a for a in contact.addresses if ":" not in a and ipaddress.ip_address(a) in pool]
     if inside:
@@ -144,7 +144,7 @@ def _judge_place(verdict: Verdict, settings: Settings, contact: Contact) -> None
         )
 
 
-def _judge_trouble(verdict: Verdict, url: URL, contact: Contact) -> None:
+def _judge_trouble(verdict: FindingList, url: URL, contact: Contact) -> None:
     if contact.refused:
         what = "refuses this host's token" if contact.with_token else "asks for a token"
         verdict.error(
@@ -162,7 +162,7 @@ def _judge_trouble(verdict: Verdict, url: URL, contact: Contact) -> None:
 
 
 def _judge_meeting(
-    verdict: Verdict, settings: Settings, contact: Contact, meeting: Meeting
+    verdict: FindingList, settings: Settings, contact: Contact, meeting: HelloResult
 ) -> None:
     hello, cluster = meeting.hello, settings.cluster.rpartition("/")[2]
     with_what = "with this host's token" if contact.with_token else "without a token"
@@ -184,7 +184,7 @@ def _judge_meeting(
     _judge_skew(verdict, meeting.ahead_s)
 
 
-def _judge_skew(verdict: Verdict, ahead_s: float | None) -> None:
+def _judge_skew(verdict: FindingList, ahead_s: float | None) -> None:
     if ahead_s is None or abs(ahead_s) < _SKEW_WARN_S:
         return
     which = "ahead of" if ahead_s > 0 else "behind"

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import msgspec
 from yarl import URL
 
-from agent.control.credentials import is_readable_on_the_way, read_token, worded
 from agent.doctor import reading
 from agent.doctor.checks import amazon, keys
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
+from agent.upstream.credentials import is_readable_on_the_way, read_token, worded
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 
 class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +32,11 @@ class SecretFile(msgspec.Struct, frozen=True, kw_only=True):
     owner: int = 0
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Check the token file that the settings name, or the keys for Amazon ECS."""
     if amazon.is_meant(host.settings):
         file, carried = await keys.look(host.settings), "AWS_ACCESS_KEY_ID" in host.environ
-        return keys.judge(Verdict("credentials"), host.settings, file, carried=carried)
+        return keys.judge(FindingList("credentials"), host.settings, file, carried=carried)
     path = host.settings.control_token_file
     found = None if path is None else await reading.blocking(lambda: look_at(path))
     return judge(found, endpoint=host.settings.control_endpoint)
@@ -57,7 +57,7 @@ def look_at(path: Path) -> SecretFile:
 
 def judge(found: SecretFile | None, *, endpoint: str) -> list[Finding]:
     """Return the verdict on the token file; ``found`` is None if none is set. Pure."""
-    verdict = Verdict("credentials")
+    verdict = FindingList("credentials")
     if found is None:
         _without_token(verdict, endpoint)
     elif found.missing:
@@ -78,7 +78,7 @@ def judge(found: SecretFile | None, *, endpoint: str) -> list[Finding]:
     return verdict.findings
 
 
-def _without_token(verdict: Verdict, endpoint: str) -> None:
+def _without_token(verdict: FindingList, endpoint: str) -> None:
     if endpoint and is_readable_on_the_way(URL(endpoint)):
         verdict.warn(
             "no token is set, and control is used over plain HTTP: others on the network can "
@@ -94,7 +94,7 @@ def _without_token(verdict: Verdict, endpoint: str) -> None:
     )
 
 
-def _judge_mode(verdict: Verdict, found: SecretFile) -> None:
+def _judge_mode(verdict: FindingList, found: SecretFile) -> None:
     wrong = []
     if found.owner != 0:
         wrong.append(f"belongs to user {found.owner}")

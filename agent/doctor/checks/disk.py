@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _GIB, _MIB = 1024**3, 1024**2
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "fuse.sshfs"})
@@ -47,7 +47,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """With fewer free bytes, it will soon stop working."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Check the data directories of the agent and the engine."""
     mounts = await host.text("proc/self/mountinfo")
     state = host.settings.data_dir
@@ -71,7 +71,7 @@ async def check(host: Host) -> list[Finding]:
 
 
 def _without_engine() -> list[Finding]:
-    verdict = Verdict("disk")
+    verdict = FindingList("disk")
     verdict.unknown(
         "where images and containers are stored, and how much space is left,",
         "the engine does not say",
@@ -126,7 +126,7 @@ def file_system_of(path: Path, mounts: str) -> str:
 
 def judge(place: Place) -> list[Finding]:
     """Return the verdict on one directory. Pure."""
-    verdict = Verdict("disk")
+    verdict = FindingList("disk")
     where = f"{place.path} ({place.what})"
     if place.unread:
         return verdict.findings  # reported with everything that could not be read
@@ -148,7 +148,7 @@ def judge(place: Place) -> list[Finding]:
     return verdict.findings
 
 
-def _judge_room(verdict: Verdict, place: Place, where: str) -> None:
+def _judge_room(verdict: FindingList, place: Place, where: str) -> None:
     room = f"{where} has {_size(place.free)} free of {_size(place.size)}"
     mend = "free space: remove images that no container uses, and old logs"
     command = "docker system df && docker image prune -a"
@@ -168,7 +168,7 @@ def _judge_room(verdict: Verdict, place: Place, where: str) -> None:
         )
 
 
-def _judge_state(verdict: Verdict, place: Place, where: str) -> None:
+def _judge_state(verdict: FindingList, place: Place, where: str) -> None:
     if place.kind in _NETWORK:
         verdict.error(
             f"{where} is on {place.kind}, a network file system, where databases can be damaged",

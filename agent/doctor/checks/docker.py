@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.errors import RuntimeFailure
 from agent.runtime.docker import DockerEngine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.doctor.host import EngineFacts, Host
+    from agent.doctor.host import EngineFacts, HostFacts
 
 _OLDEST = (20, 10)
 _DAEMON_JSON = "etc/docker/daemon.json"
@@ -43,7 +43,7 @@ class Around(msgspec.Struct, frozen=True, kw_only=True):
     """Why the agent's own client cannot talk to it; empty if it can, or was not tried."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Ask the engine, and read its settings file."""
     mode = await reading.blocking(lambda: _mode(host.engine_socket))
     around = Around(
@@ -87,7 +87,7 @@ def _mode(path: str) -> int:
 
 def judge(engine: EngineFacts, around: Around) -> list[Finding]:
     """Return the verdict on the engine. Pure."""
-    verdict = Verdict("docker")
+    verdict = FindingList("docker")
     if engine.trouble:
         _judge_absence(verdict, engine, around)
         return verdict.findings
@@ -113,7 +113,7 @@ def version_of(text: str) -> tuple[int, int]:
     return 0, 0
 
 
-def _judge_absence(verdict: Verdict, engine: EngineFacts, around: Around) -> None:
+def _judge_absence(verdict: FindingList, engine: EngineFacts, around: Around) -> None:
     if engine.refused == "forbidden":
         verdict.error(f"{engine.trouble}", "run it as root", "sudo ecs-agent doctor")
     elif engine.refused == "missing" and not around.installed:
@@ -136,7 +136,7 @@ def _judge_absence(verdict: Verdict, engine: EngineFacts, around: Around) -> Non
         )
 
 
-def _judge_version(verdict: Verdict, engine: EngineFacts) -> None:
+def _judge_version(verdict: FindingList, engine: EngineFacts) -> None:
     version, api = str(engine.version.get("Version", "")), engine.version.get("ApiVersion", "?")
     components = engine.version.get("Components") or []
     if any("podman" in str(part.get("Name", "")).lower() for part in components):
@@ -153,7 +153,7 @@ def _judge_version(verdict: Verdict, engine: EngineFacts) -> None:
         verdict.ok(f"Docker {version}, API {api}")
 
 
-def _judge_kind(verdict: Verdict, info: Mapping[str, Any], around: Around) -> None:
+def _judge_kind(verdict: FindingList, info: Mapping[str, Any], around: Around) -> None:
     options = " ".join(map(str, info.get("SecurityOptions") or []))
     for name in around.wanted_security:
         if f"name={name}" not in options:
@@ -179,7 +179,7 @@ def _judge_kind(verdict: Verdict, info: Mapping[str, Any], around: Around) -> No
         )
 
 
-def _judge_restart(verdict: Verdict, info: Mapping[str, Any]) -> None:
+def _judge_restart(verdict: FindingList, info: Mapping[str, Any]) -> None:
     if info.get("LiveRestoreEnabled"):
         verdict.ok("live-restore is on: tasks survive a restart of Docker")
     elif (info.get("Swarm") or {}).get("LocalNodeState") == "active":
@@ -197,7 +197,7 @@ def _judge_restart(verdict: Verdict, info: Mapping[str, Any]) -> None:
         )
 
 
-def _judge_storage(verdict: Verdict, info: Mapping[str, Any]) -> None:
+def _judge_storage(verdict: FindingList, info: Mapping[str, Any]) -> None:
     driver = str(info.get("Driver", ""))
     status = {str(row[0]): str(row[1]) for row in info.get("DriverStatus") or [] if len(row) == 2}
     if status.get("Supports d_type") == "false":
@@ -217,7 +217,7 @@ def _judge_storage(verdict: Verdict, info: Mapping[str, Any]) -> None:
         )
 
 
-def _judge_logs(verdict: Verdict, info: Mapping[str, Any], around: Around) -> None:
+def _judge_logs(verdict: FindingList, info: Mapping[str, Any], around: Around) -> None:
     driver = str(info.get("LoggingDriver", ""))
     if driver in _GROWS and not _limits_logs(around.daemon_json):
         verdict.warn(
@@ -254,7 +254,7 @@ def _limits_logs(daemon_json: str) -> bool:
         return False
 
 
-def _judge_access(verdict: Verdict, info: Mapping[str, Any], around: Around) -> None:
+def _judge_access(verdict: FindingList, info: Mapping[str, Any], around: Around) -> None:
     if around.daemon_json.strip():
         try:
             msgspec.json.decode(around.daemon_json)

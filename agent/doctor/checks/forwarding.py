@@ -9,7 +9,7 @@ import msgspec
 
 from agent.doctor import reading, routes
 from agent.doctor.checks.kernel import docker_chain
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.network import claims
 from agent.network.claims import Route
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Settings
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _SMALLEST_MTU = 1280
 _DOCKER_BRIDGE = "docker0"
@@ -66,7 +66,7 @@ class Paths(msgspec.Struct, frozen=True, kw_only=True):
     """The agent has started, so it has turned on forwarding and created its bridge."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Read the kernel settings, the filters and the routes."""
     net = host.root / "sys/class/net"
     told = await host.text("proc/net/route")
@@ -96,7 +96,7 @@ async def check(host: Host) -> list[Finding]:
     return judge(host.settings, found)
 
 
-async def _bridge(host: Host, net: Path) -> Bridge:
+async def _bridge(host: HostFacts, net: Path) -> Bridge:
     """Return the kernel's facts about the bridge that the engine uses."""
     name, unasked = _DOCKER_BRIDGE, (await host.engine()).trouble
     if not unasked:
@@ -152,7 +152,7 @@ def dropping_chains(text: str, ours: str) -> tuple[str, ...] | None:
 
 def judge(settings: Settings, found: Paths) -> list[Finding]:
     """Return the verdict on forwarding. Pure."""
-    verdict = Verdict("forwarding")
+    verdict = FindingList("forwarding")
     _judge_switches(verdict, found)
     _judge_filters(verdict, settings, found)
     _judge_pool(verdict, settings, found)
@@ -161,7 +161,7 @@ def judge(settings: Settings, found: Paths) -> list[Finding]:
     return verdict.findings
 
 
-def _judge_switches(verdict: Verdict, found: Paths) -> None:
+def _judge_switches(verdict: FindingList, found: Paths) -> None:
     mend = "turn it on permanently, so that it stays on after a reboot"
     command = "echo net.ipv4.ip_forward=1 > /etc/sysctl.d/60-ecs-agent.conf && sysctl --system"
     if found.forwards is None:
@@ -189,7 +189,7 @@ def _judge_switches(verdict: Verdict, found: Paths) -> None:
         )
 
 
-def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
+def _judge_filters(verdict: FindingList, settings: Settings, found: Paths) -> None:
     bridge = settings.task_bridge
     if found.forward_drops is None:
         verdict.unknown("whether iptables lets forwarded packets pass", found.policy_trouble)
@@ -221,7 +221,7 @@ def _judge_filters(verdict: Verdict, settings: Settings, found: Paths) -> None:
         )
 
 
-def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
+def _judge_pool(verdict: FindingList, settings: Settings, found: Paths) -> None:
     pool = IPv4Network(settings.task_pool_cidr)
     if found.routes is None:
         verdict.unknown(
@@ -244,7 +244,7 @@ def _judge_pool(verdict: Verdict, settings: Settings, found: Paths) -> None:
     )
 
 
-def _judge_bridges(verdict: Verdict, settings: Settings, found: Paths) -> None:
+def _judge_bridges(verdict: FindingList, settings: Settings, found: Paths) -> None:
     bridge = found.bridge
     if bridge.none:
         verdict.warn(
@@ -276,7 +276,7 @@ def _judge_bridges(verdict: Verdict, settings: Settings, found: Paths) -> None:
         )
 
 
-def _judge_mtu(verdict: Verdict, settings: Settings, found: Paths) -> None:
+def _judge_mtu(verdict: FindingList, settings: Settings, found: Paths) -> None:
     if not found.default_link and found.routes is not None:
         verdict.warn(
             "there is no default route: tasks can reach only this host's own networks",

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.resources import gpu
 from agent.resources.gpu import GpuReport
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.doctor.host import EngineFacts, Host
+    from agent.doctor.host import EngineFacts, HostFacts
 
 _NVIDIA = "0x10de"
 _DISPLAY_CLASS = "0x03"
@@ -35,7 +35,7 @@ class Gpus(msgspec.Struct, frozen=True, kw_only=True):
     """The program with which Docker gives GPUs to containers is installed."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Read the bus, ask the driver unless GPUs are turned off, and look for the toolkit."""
     wanted = host.settings.gpu_support
     found = Gpus(
@@ -72,7 +72,7 @@ def _ask_driver() -> GpuReport:
 
 def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Finding]:
     """Return the verdict; ``wanted`` is ``ECS_ENABLE_GPU_SUPPORT``, None if not set. Pure."""
-    verdict = Verdict("gpu")
+    verdict = FindingList("gpu")
     if wanted is False:
         verdict.ok("GPUs are turned off by ECS_ENABLE_GPU_SUPPORT")
     elif found.driver.trouble:
@@ -101,7 +101,7 @@ def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Find
     return verdict.findings
 
 
-def _judge_use(verdict: Verdict, found: Gpus, engine: EngineFacts) -> None:
+def _judge_use(verdict: FindingList, found: Gpus, engine: EngineFacts) -> None:
     count, version = len(found.driver.gpus), found.driver.driver_version
     name = found.driver.gpus[0].name or "NVIDIA"
     runtimes = engine.info.get("Runtimes") or {}

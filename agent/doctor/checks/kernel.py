@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _LIMIT_S = 30.0
 _NO_CHAIN = "No chain/target/match"
@@ -57,7 +57,7 @@ _ONLY_WARNED = frozenset({"nftables for bridges"})
 """What tasks run without."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Try the kernel features and the programs that the agent needs."""
     async with asyncio.TaskGroup() as group:
         nft = group.create_task(reading.program("nft", "--version"))
@@ -107,7 +107,7 @@ def judge(
     is_root: bool,
 ) -> list[Finding]:
     """Return the verdict on kernel and programs; ``probed`` is the result of the probe. Pure."""
-    verdict = Verdict("kernel")
+    verdict = FindingList("kernel")
     if release_of(release) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         verdict.warn(
@@ -131,7 +131,7 @@ def release_of(release: str) -> tuple[int, int]:
     return 0, 0
 
 
-def _judge_trial(verdict: Verdict, probed: Mapping[str, str], *, is_root: bool) -> None:
+def _judge_trial(verdict: FindingList, probed: Mapping[str, str], *, is_root: bool) -> None:
     if not is_root:
         verdict.warn("links and rules could not be tested without root", "run it as root")
         return
@@ -154,7 +154,11 @@ def _judge_trial(verdict: Verdict, probed: Mapping[str, str], *, is_root: bool) 
 
 
 def _judge_programs(
-    verdict: Verdict, nft: reading.Output, iptables: reading.Output, *, docker_chain: bool | None
+    verdict: FindingList,
+    nft: reading.Output,
+    iptables: reading.Output,
+    *,
+    docker_chain: bool | None,
 ) -> None:
     if nft.missing:
         verdict.error(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Settings
-    from agent.doctor.findings import Finding, Verdict
+    from agent.doctor.findings import Finding, FindingList
 
 _STALE_S = 3600.0
 """Keys of the SSM agent are valid for an hour; it writes new ones every half hour."""
@@ -75,7 +75,7 @@ def look_at(path: Path, profile: str) -> KeysFile:
 
 
 def judge(
-    verdict: Verdict, settings: Settings, found: KeysFile, *, carried: bool = False
+    verdict: FindingList, settings: Settings, found: KeysFile, *, carried: bool = False
 ) -> list[Finding]:
     """Return the verdict on the keys of the host. Pure.
 
@@ -111,7 +111,7 @@ def judge(
     return verdict.findings
 
 
-def _judge_file(verdict: Verdict, settings: Settings, found: KeysFile) -> None:
+def _judge_file(verdict: FindingList, settings: Settings, found: KeysFile) -> None:
     if found.unread:
         verdict.unknown(
             f"whether the keys in {found.path} exist and are valid", "only root can read it"

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from agent.config import Settings
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _NETWORKD_PLACES = ("etc/systemd/network", "run/systemd/network", "usr/lib/systemd/network")
 """A file in an earlier directory hides files of the same name in later ones."""
@@ -54,7 +54,7 @@ class Managers(msgspec.Struct, frozen=True, kw_only=True):
     """None if firewalld does not say."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Find out which managers run, and read their configuration."""
     active = await host.active_units("systemd-networkd", "NetworkManager", "firewalld", "ufw")
     trusts: bool | None = False
@@ -107,7 +107,7 @@ def _listed(directory: Path, pattern: str) -> list[Path]:
 
 def judge(settings: Settings, found: Managers) -> list[Finding]:
     """Return the verdict on network managers. Pure."""
-    verdict = Verdict("managers")
+    verdict = FindingList("managers")
     if found.active is None:
         verdict.unknown(
             "which network managers run",
@@ -141,7 +141,7 @@ def judge(settings: Settings, found: Managers) -> list[Finding]:
     return verdict.findings
 
 
-def _judge_networkd(verdict: Verdict, settings: Settings, files: Mapping[str, str]) -> None:
+def _judge_networkd(verdict: FindingList, settings: Settings, files: Mapping[str, str]) -> None:
     links = (
         Link(name=_TASK_LINK, kind="veth"),
         Link(name=settings.task_bridge, kind="bridge"),

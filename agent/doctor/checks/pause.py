@@ -6,16 +6,16 @@ import os
 from typing import TYPE_CHECKING
 
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.errors import ConfigError
 from agent.resources.inventory import architecture_name
 from agent.runtime.pause import pause_reference
 
 if TYPE_CHECKING:
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Ask the engine for the image that this version of the agent uses."""
     machine = architecture_name(os.uname().machine)
     try:
@@ -42,7 +42,7 @@ def judge(
     machine: str, reference: str, *, loaded: bool | None, unsupported: str = ""
 ) -> list[Finding]:
     """Return the verdict on the image. Pure."""
-    verdict = Verdict("pause")
+    verdict = FindingList("pause")
     if unsupported:
         verdict.error(f"{unsupported}; this host is {machine}", "use a host with x86_64 or arm64")
     elif loaded:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.doctor import reading, sockets
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.config import Settings
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
     from agent.doctor.sockets import Listener
 
 AMAZON_PORTS = {51678: "introspection", 51679: "credentials"}
@@ -19,7 +19,7 @@ AMAZON_PORTS = {51678: "introspection", 51679: "credentials"}
 _FEW = 200
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Find the listeners on the relevant ports."""
     settings = host.settings
     wanted = frozenset({*AMAZON_PORTS, settings.prometheus_port})
@@ -50,7 +50,7 @@ def judge(
         kernel_range: the kernel's ports for outgoing connections; None if it does not say.
         agent_pid: process of the running agent; 0 if there is none.
     """
-    verdict = Verdict("ports")
+    verdict = FindingList("ports")
     if found is None:
         verdict.unknown(
             "which process listens on which port",
@@ -73,7 +73,7 @@ def judge(
 
 
 def _judge_prometheus(
-    verdict: Verdict, settings: Settings, one: Listener, who: str, agent_pid: int
+    verdict: FindingList, settings: Settings, one: Listener, who: str, agent_pid: int
 ) -> None:
     if not settings.prometheus:
         return
@@ -88,7 +88,7 @@ def _judge_prometheus(
 
 
 def _judge_range(
-    verdict: Verdict, settings: Settings, kernel_range: tuple[int, int] | None
+    verdict: FindingList, settings: Settings, kernel_range: tuple[int, int] | None
 ) -> None:
     chosen = settings.dynamic_host_port_range or kernel_range
     if chosen is None:

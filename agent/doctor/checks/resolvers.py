@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 _FILES = ("etc/resolv.conf", "run/systemd/resolve/resolv.conf")
 """The files that the agent reads; the second lists the servers behind systemd-resolved."""
@@ -38,7 +38,7 @@ class Servers(msgspec.Struct, frozen=True, kw_only=True):
     unusable: tuple[str, ...] = ()
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Find the servers that tasks will use, and send each of them a query."""
     texts = [await host.text(path) for path in _FILES]
     servers = choose(host.settings.task_dns_servers, texts)
@@ -114,7 +114,7 @@ async def _ask(server: str) -> bool:
 
 def judge(servers: Servers, answers: Mapping[str, bool]) -> list[Finding]:
     """Return the verdict; ``answers`` says which servers answered. Pure."""
-    verdict = Verdict("dns")
+    verdict = FindingList("dns")
     asked = servers.chosen or servers.usable
     if not asked:
         _judge_none(verdict, servers)
@@ -140,7 +140,7 @@ def judge(servers: Servers, answers: Mapping[str, bool]) -> list[Finding]:
     return verdict.findings
 
 
-def _judge_none(verdict: Verdict, servers: Servers) -> None:
+def _judge_none(verdict: FindingList, servers: Servers) -> None:
     why = "there is none in /etc/resolv.conf"
     if servers.unusable:
         why = f"{', '.join(servers.unusable)} cannot be reached from inside a task"

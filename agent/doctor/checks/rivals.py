@@ -9,12 +9,12 @@ import msgspec
 
 from agent.doctor import reading, sockets
 from agent.doctor.checks.service import UNIT
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
     from agent.doctor.sockets import Process
 
 _AMAZON_IMAGE = "amazon/amazon-ecs-agent"
@@ -39,7 +39,7 @@ class Others(msgspec.Struct, frozen=True, kw_only=True):
     """No process was visible."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Look for other agents among units, processes and containers."""
     found = await reading.blocking(lambda: sockets.processes(host.root / "proc"))
     init = host.root / _AMAZON_INIT
@@ -64,7 +64,7 @@ async def _main_pid() -> int:
     return int(answer.out) if answer.out.strip().isdigit() else 0
 
 
-async def _containers(host: Host) -> list[dict[str, Any]] | str:
+async def _containers(host: HostFacts) -> list[dict[str, Any]] | str:
     """Return the engine's running containers, or why they are unknown."""
     engine = await host.engine()
     if engine.trouble:
@@ -111,7 +111,7 @@ def _is_agent(words: Sequence[str]) -> bool:
 
 def judge(found: Others) -> list[Finding]:
     """Return the verdict on other agents. Pure."""
-    verdict = Verdict("rivals")
+    verdict = FindingList("rivals")
     if found.amazon_runs:
         verdict.error(
             f"Amazon's ECS agent runs here ({found.amazon_runs}): both agents offer the whole host",

@@ -9,12 +9,12 @@ import msgspec
 
 from agent import __version__
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.doctor.host import AgentFacts, Host
+    from agent.doctor.host import AgentFacts, HostFacts
     from agent.model.views import AgentView
 
 UNIT = "ecs-agent.service"
@@ -46,7 +46,7 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     """Why systemd did not answer."""
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Ask systemd about the unit and the agent about itself."""
     systemd = await reading.blocking((host.root / "run/systemd/system").is_dir)
     unit: dict[str, str] = {}
@@ -79,7 +79,7 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
         configured: the settings are valid and name a control endpoint.
         now: Unix time.
     """
-    verdict = Verdict("service")
+    verdict = FindingList("service")
     if service.trouble:
         verdict.unknown(
             "whether the agent's service runs",
@@ -112,7 +112,9 @@ def judge(service: Service, agent: AgentFacts, *, configured: bool, now: float) 
     return verdict.findings
 
 
-def _judge_unit(verdict: Verdict, unit: Mapping[str, str], *, runs: bool, configured: bool) -> None:
+def _judge_unit(
+    verdict: FindingList, unit: Mapping[str, str], *, runs: bool, configured: bool
+) -> None:
     if unit.get("LoadState", "not-found") == "not-found":
         tell = "the unit is not installed: nothing starts the agent at boot"
         verdict.warn(tell, "install the package, which contains it", "systemctl status ecs-agent")
@@ -137,7 +139,7 @@ def _judge_unit(verdict: Verdict, unit: Mapping[str, str], *, runs: bool, config
 
 
 def _judge_state(
-    verdict: Verdict, unit: Mapping[str, str], state: str, result: str, *, configured: bool
+    verdict: FindingList, unit: Mapping[str, str], state: str, result: str, *, configured: bool
 ) -> None:
     if state == "active":
         verdict.ok(f"the service is active ({unit.get('SubState', '')})")
@@ -167,7 +169,7 @@ def _up(view: AgentView, now: float) -> str:
     return f", up {minutes // 60} h {minutes % 60} min" if minutes >= 60 else f", up {minutes} min"
 
 
-def _judge_view(verdict: Verdict, view: AgentView, now: float) -> None:
+def _judge_view(verdict: FindingList, view: AgentView, now: float) -> None:
     verdict.ok(
         f"the agent {view.version} answers{_up(view, now)}: {view.running} running, {view.pending} pending and "
         f"{view.stopped} stopped tasks"

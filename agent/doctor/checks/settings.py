@@ -9,17 +9,17 @@ import psutil
 from agent.config import amazon
 from agent.config.loader import IN_VAIN
 from agent.doctor import reading
-from agent.doctor.findings import Finding, Verdict
+from agent.doctor.findings import Finding, FindingList
 from agent.model.resources import MIB
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 
-async def check(host: Host) -> list[Finding]:
+async def check(host: HostFacts) -> list[Finding]:
     """Check whether the settings are valid and whether this is root."""
     files = [*host.files, *([host.json_file] if host.json_file else [])]
     present = await reading.blocking(lambda: [path for path in files if _is_there(path)])
@@ -52,7 +52,7 @@ def judge(
     memory_mib: int = 1,
 ) -> list[Finding]:
     """Return the verdict on the configuration. Pure."""
-    verdict = Verdict("settings")
+    verdict = FindingList("settings")
     for problem in problems:
         # Each line of the loader says where, what and, after a semicolon, how to fix it.
         seen, _, mend = problem.rpartition("; ")

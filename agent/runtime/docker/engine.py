@@ -20,7 +20,7 @@ from agent.errors import EngineUnavailable, NoSuchContainer, NoSuchImage
 from agent.runtime.docker import faults, parse, pulls
 from agent.runtime.docker.client import EngineClient, socket_path
 from agent.runtime.docker.events import EventFeed
-from agent.runtime.docker.lanes import Call, CallAborted, Lane, join_all
+from agent.runtime.docker.lanes import BlockingCall, CallAborted, Lane, join_all
 from agent.runtime.docker.streams import stream
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class DockerEngine:
     async def connect(self) -> EngineInfo:
         """Negotiate the API version and describe the engine; may be repeated at any time."""
 
-        def work(client: EngineClient, _: Call) -> EngineInfo:
+        def work(client: EngineClient, _: BlockingCall) -> EngineInfo:
             versions = client.negotiate()
             return parse.engine_info(versions, client.info(), client.api_version)
 
@@ -119,7 +119,7 @@ class DockerEngine:
     ) -> str:
         """Create a container and return its id; see the protocol for errors."""
 
-        def work(client: EngineClient, _: Call) -> str:
+        def work(client: EngineClient, _: BlockingCall) -> str:
             return str(client.create_container_from_config(dict(body), name)["Id"])
 
         return await self._do(self._launch, work, faults.CREATED, limit_s)
@@ -127,7 +127,7 @@ class DockerEngine:
     async def start_container(self, container_id: str, *, limit_s: float = 180.0) -> None:
         """Start a container; a running one is success."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             client.start(container_id)
 
         await self._do(self._launch, work, "started", limit_s, container_id)
@@ -137,7 +137,7 @@ class DockerEngine:
     ) -> None:
         """Stop a container; a stopped or absent one is success."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             client.stop(container_id, timeout=timeout_s)
 
         with contextlib.suppress(NoSuchContainer):
@@ -151,7 +151,7 @@ class DockerEngine:
         If another process is removing it, this waits until it is gone.
         """
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             try:
                 client.remove_container(container_id, v=True, force=force)
             except docker.errors.APIError as error:
@@ -166,7 +166,7 @@ class DockerEngine:
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""
 
-        def work(client: EngineClient, _: Call) -> ContainerState:
+        def work(client: EngineClient, _: BlockingCall) -> ContainerState:
             return parse.container_state(client.inspect_container(id_or_name))
 
         return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
@@ -176,7 +176,7 @@ class DockerEngine:
     ) -> None:
         """Connect a container to a network; one that is connected is success."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             try:
                 client.connect_container_to_network(container_id, network)
             except docker.errors.APIError as error:
@@ -191,7 +191,7 @@ class DockerEngine:
         """List containers, including stopped ones, with all labels (None means any value)."""
         wanted = [key if value is None else f"{key}={value}" for key, value in labels.items()]
 
-        def work(client: EngineClient, _: Call) -> list[ContainerSummary]:
+        def work(client: EngineClient, _: BlockingCall) -> list[ContainerSummary]:
             rows = client.containers(all=True, filters={"label": wanted})
             return [parse.container_summary(row) for row in rows]
 
@@ -208,7 +208,7 @@ class DockerEngine:
             EngineUnavailable: too many logs are being read, or the engine is down.
         """
 
-        def produce(call: Call) -> Iterable[bytes]:
+        def produce(call: BlockingCall) -> Iterable[bytes]:
             with self._translated(call, subject=container_id):
                 yield from self._client().log_chunks(container_id, tail=tail, follow=follow)
 
@@ -219,7 +219,7 @@ class DockerEngine:
     async def inspect_image(self, reference: str) -> ImageInfo:
         """Return a local image; raises ``NoSuchImage``."""
 
-        def work(client: EngineClient, _: Call) -> ImageInfo:
+        def work(client: EngineClient, _: BlockingCall) -> ImageInfo:
             return parse.image_info(client.inspect_image(reference))
 
         return await self._do(self._quick, work, "inspecting", _QUICK_LIMIT_S)
@@ -240,7 +240,7 @@ class DockerEngine:
         """
         report = pulls.in_loop(on_progress)
 
-        def work(client: EngineClient, call: Call) -> None:
+        def work(client: EngineClient, call: BlockingCall) -> None:
             pulls.pull(client, call, reference, auth, inactivity_s=inactivity_s, report=report)
 
         await self._do(self._pull, work, faults.PULLED, limit_s)
@@ -254,7 +254,7 @@ class DockerEngine:
         cannot be used to pull.
         """
 
-        def work(client: EngineClient, _: Call) -> str:
+        def work(client: EngineClient, _: BlockingCall) -> str:
             if version_lt(client.api_version, _DISTRIBUTION_SINCE_API):
                 return ""
             return pulls.digest(client, reference, auth)
@@ -265,7 +265,7 @@ class DockerEngine:
         """Give an image another name; ``reference`` is ``repository:tag``."""
         repository, tag = parse_repository_tag(reference)
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             client.tag(source, repository, tag or "latest")
 
         await self._do(self._quick, work, "tagged", _QUICK_LIMIT_S)
@@ -273,7 +273,7 @@ class DockerEngine:
     async def remove_image(self, reference: str, *, limit_s: float = 180.0) -> None:
         """Remove one name of an image, or the image by id; an absent one is success."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             client.remove_image(reference)
 
         with contextlib.suppress(NoSuchImage):
@@ -282,7 +282,7 @@ class DockerEngine:
     async def load_image(self, archive: bytes, *, limit_s: float = 120.0) -> None:
         """Load images from a tar archive in the format of ``docker save``."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             pulls.raise_refusals(client.load_image(archive), operation="loaded")
 
         await self._do(self._pull, work, "loaded", limit_s)
@@ -299,7 +299,7 @@ class DockerEngine:
     ) -> None:
         """Create a volume; an existing one of that name is success."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             client.create_volume(name, driver, dict(options or {}), dict(labels or {}))
 
         await self._do(self._launch, work, faults.CREATED, _VOLUME_LIMIT_S)
@@ -307,7 +307,7 @@ class DockerEngine:
     async def remove_volume(self, name: str) -> None:
         """Remove a volume; an absent one is success."""
 
-        def work(client: EngineClient, _: Call) -> None:
+        def work(client: EngineClient, _: BlockingCall) -> None:
             with contextlib.suppress(docker.errors.NotFound):
                 client.remove_volume(name)
 
@@ -316,7 +316,7 @@ class DockerEngine:
     async def volume_exists(self, name: str) -> bool:
         """Tell whether a volume exists."""
 
-        def work(client: EngineClient, _: Call) -> bool:
+        def work(client: EngineClient, _: BlockingCall) -> bool:
             try:
                 client.inspect_volume(name)
             except docker.errors.NotFound:
@@ -330,7 +330,7 @@ class DockerEngine:
     async def _do(
         self,
         lane: Lane,
-        work: Callable[[EngineClient, Call], T],
+        work: Callable[[EngineClient, BlockingCall], T],
         operation: str,
         limit_s: float,
         subject: str = "",
@@ -339,7 +339,7 @@ class DockerEngine:
     ) -> T:
         """Make one call in a lane; ``subject`` is the container that the call is about."""
 
-        def in_thread(call: Call) -> T:
+        def in_thread(call: BlockingCall) -> T:
             with self._translated(call, subject=subject):
                 client = self._client()
                 if negotiate and not client.negotiated:
@@ -349,7 +349,7 @@ class DockerEngine:
         return await lane.run(in_thread, limit_s=limit_s, operation=operation)
 
     @contextlib.contextmanager
-    def _translated(self, call: Call, *, subject: str) -> Iterator[None]:
+    def _translated(self, call: BlockingCall, *, subject: str) -> Iterator[None]:
         """Raise the agent's errors instead of the SDK's; for use in threads."""
         began = time.monotonic()
         try:
@@ -397,7 +397,9 @@ class DockerEngine:
             feed.stop()
             self._feeds.discard(feed)
 
-    async def _logs(self, produce: Callable[[Call], Iterable[bytes]]) -> AsyncIterator[bytes]:
+    async def _logs(
+        self, produce: Callable[[BlockingCall], Iterable[bytes]]
+    ) -> AsyncIterator[bytes]:
         if self._log.free <= 0:
             text = "too many container logs are being read; end one of the readers"
             raise EngineUnavailable(text, operation="logs")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agent.runtime.docker import parse
-from agent.runtime.docker.lanes import Call, CallAborted, make_current
+from agent.runtime.docker.lanes import BlockingCall, CallAborted, make_current
 from agent.runtime.docker.streams import FOREVER_S
 from agent.runtime.protocol import EngineEvent
 
@@ -42,7 +42,7 @@ _LONGEST_PAUSE_S = 5.0
 _STABLE_S = 10.0
 
 
-class Repeats:
+class RecentEvents:
     """Remembers the newest events, to drop those that the engine sends again."""
 
     def __init__(self, *, since_ns: int) -> None:
@@ -88,8 +88,8 @@ class EventFeed:
         self._some = asyncio.Event()
         self._stopping: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_asked = False
-        self._call = Call(FOREVER_S, operation="events")
-        self._repeats = Repeats(since_ns=time.time_ns())
+        self._call = BlockingCall(FOREVER_S, operation="events")
+        self._repeats = RecentEvents(since_ns=time.time_ns())
         self.thread = threading.Thread(target=self._serve, name="engine-events", daemon=True)
 
     def start(self) -> None:

@@ -39,7 +39,7 @@ class CallAborted(Exception):
     """Raised in a thread whose caller has left."""
 
 
-class Call:
+class BlockingCall:
     """One blocking call as its thread sees it: its deadline and the socket that it waits on.
 
     The loop calls ``abort``; everything else belongs to the thread. No lock is needed: ``abort``
@@ -98,13 +98,13 @@ class Call:
 _current = threading.local()
 
 
-def current_call() -> Call | None:
+def current_call() -> BlockingCall | None:
     """Return the call that this thread is making."""
-    call: Call | None = getattr(_current, "call", None)
+    call: BlockingCall | None = getattr(_current, "call", None)
     return call
 
 
-def make_current(call: Call | None) -> None:
+def make_current(call: BlockingCall | None) -> None:
     """Set the call that this thread is making."""
     _current.call = call
 
@@ -112,7 +112,7 @@ def make_current(call: Call | None) -> None:
 class _Job(Generic[T]):
     """A call on its way through a lane."""
 
-    def __init__(self, work: Callable[[Call], T], call: Call) -> None:
+    def __init__(self, work: Callable[[BlockingCall], T], call: BlockingCall) -> None:
         self.work = work
         self.call = call
         self.loop = asyncio.get_running_loop()
@@ -162,11 +162,11 @@ class Lane:
         """How many threads still hang in a call without a waiting caller."""
         return self._lost
 
-    async def run(self, work: Callable[[Call], T], *, limit_s: float, operation: str) -> T:
+    async def run(self, work: Callable[[BlockingCall], T], *, limit_s: float, operation: str) -> T:
         """Run ``work`` in a thread; return what it returns or raise what it raises.
 
         Args:
-            work: a blocking function; gets its ``Call``.
+            work: a blocking function; gets its ``BlockingCall``.
             limit_s: deadline from now, including time in the queue.
             operation: what the call does, in ECS words, for errors.
 
@@ -179,7 +179,7 @@ class Lane:
         if self._hangs():
             text = f"all {self._size} threads for {self.name} hang in calls to the engine"
             raise EngineUnavailable(text, operation=operation)
-        job = _Job(work, Call(limit_s, operation=operation))
+        job = _Job(work, BlockingCall(limit_s, operation=operation))
         self._jobs.add(job)
         try:
             if len(self._threads) < min(len(self._jobs) + self._lost, self._size):

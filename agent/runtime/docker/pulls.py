@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.runtime.docker.client import EngineClient
-    from agent.runtime.docker.lanes import Call
+    from agent.runtime.docker.lanes import BlockingCall
     from agent.runtime.protocol import RegistryAuth
 
 _BEGIN_SILENCE_S = 300.0
@@ -35,7 +35,7 @@ _ABSENT = re.compile(
 
 def pull(
     client: EngineClient,
-    call: Call,
+    call: BlockingCall,
     reference: str,
     auth: RegistryAuth | None,
     *,

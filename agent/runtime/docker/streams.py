@@ -13,7 +13,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from agent.runtime.docker.lanes import Call, CallAborted
+from agent.runtime.docker.lanes import BlockingCall, CallAborted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
@@ -76,12 +76,12 @@ class _Pipe(Generic[T]):
 
 
 async def stream(
-    lane: Lane, produce: Callable[[Call], Iterable[T]], *, operation: str
+    lane: Lane, produce: Callable[[BlockingCall], Iterable[T]], *, operation: str
 ) -> AsyncGenerator[T, None]:
     """Iterate ``produce`` in a thread of the lane; the reader gets its errors."""
     pipe: _Pipe[T] = _Pipe(_AHEAD)
 
-    def work(call: Call) -> None:
+    def work(call: BlockingCall) -> None:
         for piece in produce(call):
             pipe.put(piece)
 

@@ -13,7 +13,7 @@ import pytest
 from agent.config import Settings
 from agent.doctor.checks import cgroups, control, docker, kernel, pause
 from agent.doctor.findings import Finding, Level
-from agent.doctor.host import Host
+from agent.doctor.host import HostFacts
 from tests.integration.conftest import DOCKER_HOST
 from tests.support import certificates
 from tests.support.control_endpoint import control_endpoint
@@ -44,7 +44,7 @@ def test_the_kernel_is_tried_out_and_nothing_is_left() -> None:
 
 
 async def test_a_host_that_runs_our_tests_can_run_tasks() -> None:
-    host = Host(settings=Settings(docker_host=DOCKER_HOST))
+    host = HostFacts(settings=Settings(docker_host=DOCKER_HOST))
     try:
         for check in (kernel.check, cgroups.check, docker.check, pause.check):
             assert errors(await check(host)) == []
@@ -53,7 +53,7 @@ async def test_a_host_that_runs_our_tests_can_run_tasks() -> None:
 
 
 async def test_an_engine_that_is_not_there(tmp_path: Path) -> None:
-    host = Host(settings=Settings(docker_host=f"unix://{tmp_path}/docker.sock"))
+    host = HostFacts(settings=Settings(docker_host=f"unix://{tmp_path}/docker.sock"))
     (said,) = errors(await docker.check(host))
     await host.close()
     assert "there is no engine socket" in said
@@ -70,7 +70,7 @@ async def meet(
     settings = Settings(
         control_endpoint=url, control_token_file=file, control_ca_file=ca, cluster=cluster
     )
-    return await control.check(Host(settings=settings))
+    return await control.check(HostFacts(settings=settings))
 
 
 async def test_control_as_the_agent_would_meet_it(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from agent.config import Settings
 from agent.doctor.checks import forwarding
 from agent.doctor.findings import Finding, Level, Report
-from agent.doctor.host import Host
+from agent.doctor.host import HostFacts
 from tests.integration.conftest import DOCKER_HOST
 from tests.support.private_engine import BRIDGE, PrivateEngine
 
@@ -37,7 +37,7 @@ def private_engine(leak_check: None, tmp_path: Path) -> Iterator[PrivateEngine]:
 
 def forwarding_of(engine: PrivateEngine) -> list[Finding]:
     async def look() -> list[Finding]:
-        host = Host(settings=Settings(docker_host=engine.host))
+        host = HostFacts(settings=Settings(docker_host=engine.host))
         try:
             return await forwarding.check(host)
         finally:

@@ -266,7 +266,7 @@ async def test_a_pull_that_nobody_waits_for_ends(scene: Scene) -> None:
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
-    assert made._flights._flights == {}
+    assert made._single_flight._single_flight == {}
     scene.registry.open.set()
     assert await made.ensure(scene.container()) == scene.digest
 

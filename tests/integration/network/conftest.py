@@ -11,7 +11,7 @@ import pytest
 from agent.network.pool import TaskNetworks
 from agent.network.settings import NetworkSettings
 from agent.runtime.pause.pause import ensure_pause_image
-from agent.state import Store
+from agent.state import StateStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -42,14 +42,14 @@ class Host:
         self.loads = 0
         """How often the pause image had to be loaded again."""
         self._path = path
-        self._open: list[tuple[TaskNetworks, Store]] = []
+        self._open: list[tuple[TaskNetworks, StateStore]] = []
 
     async def networks(
         self, holders: Mapping[str, Holder] | None = None, **changes: object
     ) -> TaskNetworks:
         """Return started networks; the ones before are closed, as at the end of a process."""
         await self.leave()
-        store = await Store.open(self._path)
+        store = await StateStore.open(self._path)
         settings = msgspec.structs.replace(SETTINGS, **changes)
         made = TaskNetworks(
             settings,
@@ -67,7 +67,7 @@ class Host:
         return await ensure_pause_image(self.engine, platform.machine())
 
     @property
-    def store(self) -> Store:
+    def store(self) -> StateStore:
         """The store of the networks in use."""
         return self._open[-1][1]
 

@@ -288,7 +288,7 @@ async def test_the_forwarding_table_does_not_grow(tasks: Tasks) -> None:
     assert forwarding_entries() < 60
 
 
-def neighbours() -> int:
+def host_parts() -> int:
     """Return how many neighbours the host keeps on the bridge, beside those that are fixed."""
     listed = json.loads(sh("ip", "-j", "neigh", "show", "dev", BRIDGE, "nud", "all"))
     return sum("PERMANENT" not in entry["state"] for entry in listed if ":" not in entry["dst"])
@@ -303,7 +303,7 @@ async def test_the_table_of_neighbours_does_not_grow(tasks: Tasks, means: str) -
     attacker = tasks.attacker
 
     def attack() -> bool:
-        before = neighbours()
+        before = host_parts()
         if means == "claims":
             frames = [
                 raw.ethernet(
@@ -320,7 +320,7 @@ async def test_the_table_of_neighbours_does_not_grow(tasks: Tasks, means: str) -
                 for ipv4 in FREE
             ]
         tasks.hostile.send(*frames)
-        return neighbours() - before > 20
+        return host_parts() - before > 20
 
     await tasks.works_only_without_rules(attack)
 

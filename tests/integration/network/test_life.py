@@ -15,7 +15,7 @@ import pytest
 
 from agent.errors import NetworkFailure, StateFailure
 from agent.network import addresses
-from agent.network import lease as leases
+from agent.network import sandbox_record as leases
 from agent.network.recovery import Holder
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.state import Batch
@@ -72,7 +72,7 @@ async def sandbox_ids(host: Host) -> set[str]:
     return {summary.id for summary in listed}
 
 
-async def rows(host: Host) -> dict[str, leases.Lease]:
+async def rows(host: Host) -> dict[str, leases.SandboxRecord]:
     return await host.store.load(leases.KIND, leases.decode)
 
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from agent.network import firewall, mending, port_rules
-from agent.network.news import Part
+from agent.network import firewall, link_repair, port_rules
+from agent.network.kernel_messages import Part
 from tests.integration.network.conftest import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from agent.model.task import TaskNetwork
-    from agent.network.guard import Looked
     from agent.network.pool import TaskNetworks
+    from agent.network.repair_loop import RepairResult
     from tests.integration.network.conftest import Host
 
 pytestmark = pytest.mark.integration
@@ -279,7 +279,7 @@ async def test_a_link_that_cannot_be_made_ends_its_task_with_the_reason(
     guarded: TaskNetworks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody inside has put another interface in the place of the task's own."""
-    monkeypatch.setattr(mending, "GIVE_UP_S", 0.5)
+    monkeypatch.setattr(link_repair, "GIVE_UP_S", 0.5)
     lost: dict[str, str] = {}
     guarded.on_lost = lost.__setitem__
     one = await guarded.claim("a", "eni-1")
@@ -314,7 +314,7 @@ async def test_launches_and_ends_of_tasks_are_no_damage(guarded: TaskNetworks) -
     looked: list[Part] = []
     look = guarded._look
 
-    async def counted(parts: Part) -> Looked:
+    async def counted(parts: Part) -> RepairResult:
         looked.append(parts)
         return await look(parts)
 

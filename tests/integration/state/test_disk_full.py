@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import StateFailure
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +27,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
-async def put(store: Store, number: int) -> None:
+async def put(store: StateStore, number: int) -> None:
     batch = Batch()
     batch.put("task", f"t{number}", b"x" * 2000)
     batch.enqueue(TaskChange(id=f"c{number}", task_arn="a", status="RUNNING", at=1.0))
     await store.commit(batch)
 
 
-async def put_until_it_fails(store: Store) -> list[int]:
+async def put_until_it_fails(store: StateStore) -> list[int]:
     for number in range(1000):
         try:
             await put(store, number)
@@ -49,7 +49,7 @@ async def test_full_disk(small_disk: Path) -> None:
     path = small_disk / "agent.db"
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"b" * 300_000)
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     done = await put_until_it_fails(store)
     assert store.healthy is False
     assert len(done) > 20
@@ -68,7 +68,7 @@ async def test_full_disk(small_disk: Path) -> None:
     assert store.problems == []
     await store.close()
 
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert set(await store.load("task", len)) == {f"t{number}" for number in [*done, 3000]}
     changes = [change.id for _, change in await store.outbox.peek(1000)]
     assert [change for change in changes if change != "c0"] == [
@@ -82,6 +82,6 @@ async def test_a_disk_that_is_full_from_the_start(small_disk: Path) -> None:
     with pytest.raises(OSError, match="No space"), ballast.open("wb") as file:
         file.write(b"b" * 2_000_000)
     with pytest.raises(StateFailure, match=r"agent\.db"):
-        await Store.open(small_disk / "agent.db")
+        await StateStore.open(small_disk / "agent.db")
     ballast.unlink()
-    await (await Store.open(small_disk / "agent.db")).close()
+    await (await StateStore.open(small_disk / "agent.db")).close()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.state import Store
+from agent.state import StateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ WRITER = """
 import asyncio, json, sys
 from pathlib import Path
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 async def writer(store, name, count):
     while True:
@@ -35,7 +35,7 @@ async def writer(store, name, count):
         print(json.dumps([name, count]), flush=True)
 
 async def main():
-    store = await Store.open(Path(sys.argv[1]))
+    store = await StateStore.open(Path(sys.argv[1]))
     known = await store.load("task", int)
     print(json.dumps(known), flush=True)
     async with asyncio.TaskGroup() as group:
@@ -76,7 +76,7 @@ async def test_nothing_promised_is_lost(tmp_path: Path) -> None:
     acknowledged: list[str] = []
     for _ in range(12):
         await write_and_kill(path, chance.uniform(0.0, 0.15), promised)
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert store.problems == []
         found = await store.load("task", int)
         for name, count in promised.items():

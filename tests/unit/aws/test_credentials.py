@@ -371,7 +371,7 @@ async def test_a_role_is_renewed_in_the_midst_of_calls(
 ) -> None:
     answers: dict[str, Any] = {"": "r", "r": role(1, expiration="2027-01-15T09:00:00Z")}
     imds = Imds(http, endpoint=await serve(instance(answers)))
-    chain = CredentialChain([sources.Metadata(imds)], times.clock, steady=times.steady)
+    chain = CredentialChain([sources.MetadataSource(imds)], times.clock, steady=times.steady)
     seen: set[str] = set()
 
     async def use() -> None:

@@ -18,7 +18,7 @@ from agent.aws.credentials import CredentialChain
 from agent.aws.http import AwsHttp, Proxies, worded
 from agent.aws.keys import Keys
 from agent.aws.signing import Signer, wire_url
-from agent.aws.sources import Given
+from agent.aws.sources import ConfiguredKeys
 from tests.support import certificates
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ async def port(made: Certificates) -> AsyncIterator[int]:
 
 def api_of(http: AwsHttp, url: str) -> JsonApi:
     clock = AwsClock()
-    chain = CredentialChain([Given(KEYS)], clock)
+    chain = CredentialChain([ConfiguredKeys(KEYS)], clock)
     return JsonApi(http, chain, Signer("eu-west-1", "ecs", clock), URL(url))
 
 

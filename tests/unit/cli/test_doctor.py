@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.doctor.host import Host
+    from agent.doctor.host import HostFacts
 
 WELL = Finding(check="docker", level=Level.OK, seen="Docker 29")
 DOUBT = Finding(
@@ -35,9 +35,9 @@ class Findings:
 
     def __init__(self) -> None:
         self.findings = [WELL]
-        self.hosts: list[Host] = []
+        self.hosts: list[HostFacts] = []
 
-    async def examine(self, host: Host, *, quick: bool = False) -> Report:
+    async def examine(self, host: HostFacts, *, quick: bool = False) -> Report:
         self.hosts.append(host)
         levels = [finding.level for finding in self.findings]
         return Report(
@@ -127,13 +127,13 @@ def test_an_archive_goes_into_a_file_only(
 
 @pytest.fixture
 def few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def text(_: Host) -> str:
+    async def text(_: HostFacts) -> str:
         return "password=CANARY"
 
-    async def broken(_: Host) -> str:
+    async def broken(_: HostFacts) -> str:
         raise OSError("no such luck")
 
-    async def knows_nothing(_: Host) -> Redactor:
+    async def knows_nothing(_: HostFacts) -> Redactor:
         return Redactor([])
 
     table = [pieces.Piece("a/text.txt", text), pieces.Piece("b.txt", broken)]
@@ -172,7 +172,7 @@ def test_an_archive_is_its_owners_alone_and_never_over_another(
 def test_an_archive_that_fails_leaves_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(_: Host) -> None:
+    async def fail(_: HostFacts) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(archive, "redactor", fail)

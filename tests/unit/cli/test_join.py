@@ -19,7 +19,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from agent.cli import join, main, membership, unit
-from agent.cli.membership import Asked
+from agent.cli.membership import JoinRequest
 from agent.config import load
 from agent.errors import ConfigError, ExitCode
 from agent.model.views import AgentView
@@ -486,7 +486,7 @@ def test_the_environment_of_the_caller_does_not_count(
 ) -> None:
     monkeypatch.setenv("ECS_CLUSTER", "elsewhere")
     config = tmp_path / "ecs.config"
-    plan = membership.plan(Asked("http://c:1", config, "", "", None, {}))
+    plan = membership.plan(JoinRequest("http://c:1", config, "", "", None, {}))
     assert plan.cluster == "default"
     assert not config.exists()
 
@@ -499,5 +499,5 @@ def test_a_problem_is_told_in_the_words_of_the_file(tmp_path: Path) -> None:
 
 def test_a_host_that_was_never_registered_may_join(tmp_path: Path) -> None:
     view = AgentView(version="1", cluster="elsewhere", running=3)
-    plan = membership.plan(Asked("http://c:1", tmp_path / "ecs.config", "", "", None, {}))
+    plan = membership.plan(JoinRequest("http://c:1", tmp_path / "ecs.config", "", "", None, {}))
     assert membership.why_not(view, plan, force=False) == ""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from agent.config import amazon, json_file
-from agent.config.amazon import Verdict
+from agent.config.amazon import Compatibility
 from agent.config.known import GIVEN_TO_CONTAINERS, WITHOUT_EFFECT
 from agent.config.settings import variables
 
@@ -115,25 +115,29 @@ def test_every_setting_of_amazons_agent_is_told_to_have_an_effect() -> None:
     for variable in variables().values():
         row = amazon.rows().get(variable.name)
         assert (row is None) == variable.ours, variable.name
-        assert row is None or row.verdict is not Verdict.NONE, variable.name
+        assert row is None or row.verdict is not Compatibility.NONE, variable.name
 
 
 def test_what_has_no_effect_is_told_to_have_none() -> None:
     table = amazon.rows()
     for name in WITHOUT_EFFECT - {"SSL_CERT_DIR"}:  # OpenSSL's own, in the environment
-        assert table[name].verdict is Verdict.NONE, name
+        assert table[name].verdict is Compatibility.NONE, name
     settings = {variable.name for variable in variables().values()}
     for row in (*amazon.rows().values(),):
-        if row.name.isupper() and row.verdict is Verdict.NONE:
+        if row.name.isupper() and row.verdict is Compatibility.NONE:
             assert row.name in WITHOUT_EFFECT, row.name
-        if row.name.isupper() and row.verdict is not Verdict.NONE and row.name != "SSL_CERT_DIR":
+        if (
+            row.name.isupper()
+            and row.verdict is not Compatibility.NONE
+            and row.name != "SSL_CERT_DIR"
+        ):
             assert row.name in settings, row.name
     assert not GIVEN_TO_CONTAINERS & set(table)
 
 
 @pytest.mark.parametrize(
     "row",
-    [row for row in amazon.rows().values() if row.verdict is Verdict.SAME],
+    [row for row in amazon.rows().values() if row.verdict is Compatibility.SAME],
     ids=lambda r: r.name,
 )
 def test_the_same_means_the_same_default_and_bounds(row: amazon.Row) -> None:
@@ -145,7 +149,7 @@ def test_the_same_means_the_same_default_and_bounds(row: amazon.Row) -> None:
 
 def test_whatever_is_not_the_same_says_why() -> None:
     for row in amazon.rows().values():
-        assert bool(row.how) == (row.verdict is not Verdict.SAME), row.name
+        assert bool(row.how) == (row.verdict is not Compatibility.SAME), row.name
         assert row.how == "" or row.how.endswith("."), row.name
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.loaders import Loader
 
-from agent.controlplane import server
+from agent.controlplane.agents.amazon import calls
+from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
-from agent.controlplane.ecs import calls
-from agent.controlplane.front.door import Door
+from agent.controlplane.front.door import ServiceRouter
 from tests.support import generated
 from tests.support.control_endpoint import control_endpoint
 
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 PAGE = generated.DOCS / "ecs-api.md"
 SERVED: dict[str, tuple[frozenset[str], frozenset[str]]] = {
-    "ecs": (frozenset(server.handlers()), calls.OPERATIONS),
+    api.service: (
+        frozenset(api.handlers()),
+        calls.OPERATIONS if api is ECS else frozenset(),
+    )
+    for api in APIS
 }
 """By botocore's name of a service: what operators may call, and what agents alone do."""
 
@@ -92,13 +96,13 @@ async def test_the_page_has_every_service_that_is_served(
 ) -> None:
     seen: set[str] = set()
 
-    make = Door.__init__
+    make = ServiceRouter.__init__
 
-    def watched(door: Door, services: Any, targets: Any, *, default: str) -> None:
+    def watched(door: ServiceRouter, services: Any, targets: Any, *, default: str) -> None:
         seen.update(services)
         make(door, services, targets, default=default)
 
-    monkeypatch.setattr(Door, "__init__", watched)
+    monkeypatch.setattr(ServiceRouter, "__init__", watched)
     async with control_endpoint(tmp_path):
         pass
     assert seen == set(SERVED)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.endpoints.http import Refused
+from agent.endpoints.http import RequestRefused
 from agent.endpoints.lookup import LISTED, find
 from agent.model.views import ContainerView, TaskView
 
@@ -35,7 +35,7 @@ def task(
 
 
 def refused(tasks: list[TaskView], wanted: str) -> tuple[int, str]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefused) as caught:
         find(tasks, wanted)
     return caught.value.status, str(caught.value)
 
@@ -137,7 +137,7 @@ def test_any_text_is_a_task_or_refused_in_a_line(text: str) -> None:
     refusal = None
     try:
         assert find(tasks, text).task in tasks
-    except Refused as error:
+    except RequestRefused as error:
         refusal = str(error)
     if refusal is not None:
         assert "\n" not in refusal

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.engine import failures, forgetting, saving
+from agent.engine import failures, record_cleanup, record_saver
 from tests.support.task_host import TaskHost
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries come after milliseconds; how they grow is tested with the failures."""
     monkeypatch.setattr(failures, "FIRST_RETRY_S", 0.01)
     monkeypatch.setattr(failures, "LONGEST_RETRY_S", 0.05)
-    monkeypatch.setattr(forgetting, "FORGET_RETRY_S", 0.05)
-    monkeypatch.setattr(saving, "SAVE_RETRY_S", 0.05)
+    monkeypatch.setattr(record_cleanup, "FORGET_RETRY_S", 0.05)
+    monkeypatch.setattr(record_saver, "SAVE_RETRY_S", 0.05)
 
 
 @pytest.fixture

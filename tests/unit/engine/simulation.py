@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.engine import failures, graph, observe, planner, reports
-from agent.engine.live import CLEAN, NETWORK, Live, Step, StepKind
+from agent.engine.live import CLEAN, NETWORK, LiveState, Step, StepKind
 from agent.engine.planner import Plan
 from agent.engine.preparations.contract import Provision
 from agent.engine.runner import doubt_after_restart
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.payload import TaskPayload
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
 
 NETWORK_ANSWER = TaskNetwork(
     attachment_id="eni-1",
@@ -96,9 +96,9 @@ class Simulation:
     def __init__(self, payload: TaskPayload, policy: planner.Policy) -> None:
         self.now = NOW
         self.world = World()
-        self.record: TaskRecord = task.new_record(payload, origin="c", now=NOW)
+        self.record: AgentTask = task.new_record(payload, origin="c", now=NOW)
         self.graph = graph.graph_of(payload)
-        self.live = Live()
+        self.live = LiveState()
         self.policy = policy
         self.plan = Plan()
         self.reports: list[str] = []
@@ -270,7 +270,7 @@ class Simulation:
         self.record = task.decode(self._saved)
         self._highest = {}
         self._signature = reports.signature(self.record, self.live)
-        self.live = Live()
+        self.live = LiveState()
         doubt_after_restart(self.record, self.live)
         if self.world.network:
             self.record.network, self.record.network_held = self._network(), True
@@ -422,7 +422,7 @@ class Simulation:
             real.running, real.exit_code, real.finished_at = False, code, self.now
             real.by_hand = False
 
-    def _see(self, container: ContainerRecord) -> None:
+    def _see(self, container: AgentContainer) -> None:
         real = self.world.containers.get(container.name)
         if real is None:
             observe.vanished(container, self.live, self.now)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.engine import admissible, container_body, ports
-from agent.engine.container_body import Surroundings
+from agent.engine.container_body import ContainerContext
 from agent.errors import PayloadError
 from agent.model import payload as payloads
 from agent.model import task
@@ -181,7 +181,7 @@ def test_whatever_is_ordered_only_payload_errors_come_of_it(order: dict[str, Any
         for c in decoded.containers
         for key, mapping in ports.keyed_mappings(c)
     }
-    around = Surroundings(sandbox_id="s", host_ports=picked, privileged_allowed=False)
+    around = ContainerContext(sandbox_id="s", host_ports=picked, privileged_allowed=False)
     for given_container in decoded.containers:
         try:
             body = container_body.body(decoded, given_container, around)

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from agent.engine import joining
-from agent.engine.container_body import Surroundings, body
+from agent.engine import shared_network
+from agent.engine.container_body import ContainerContext, body
 from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.volumes import volume_sources
 from agent.errors import PayloadError
@@ -24,11 +24,11 @@ from agent.model.payload import (
 from agent.network.resolvers import Resolvers
 from tests.support.tasks import ARN, container, payload
 
-AROUND = Surroundings(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
+AROUND = ContainerContext(cluster="prod", owner="owner-1", sandbox_id="sandbox-id")
 
 
 def built(
-    given: Container, *others: Container, around: Surroundings = AROUND, **fields: Any
+    given: Container, *others: Container, around: ContainerContext = AROUND, **fields: Any
 ) -> dict[str, Any]:
     task = payload(given, *others, **fields)
     provision = Provision(mount_sources=volume_sources(task))
@@ -188,7 +188,7 @@ def test_empty_engine_configuration_changes_nothing() -> None:
 def test_privileged_can_be_forbidden_however_it_is_spelled(key: str) -> None:
     a = container("a", docker_config=host_config(**{key: True}))
     assert built(a)["HostConfig"]["Privileged"] is True
-    forbidding = Surroundings(privileged_allowed=False)
+    forbidding = ContainerContext(privileged_allowed=False)
     with pytest.raises(PayloadError, match="ECS_DISABLE_PRIVILEGED"):
         built(a, around=forbidding)
     with pytest.raises(PayloadError, match="ECS_DISABLE_PRIVILEGED"):
@@ -298,7 +298,7 @@ def test_a_container_without_a_network_joins_none() -> None:
     given = built(a, network_mode="awsvpc")
     assert (given["HostConfig"]["NetworkMode"], given["Hostname"]) == ("none", "h")
     assert given["HostConfig"]["Dns"] == ["192.0.2.1"]
-    assert joining.own_resolvers(payload(a, network_mode="awsvpc"), a) is None
+    assert shared_network.own_resolvers(payload(a, network_mode="awsvpc"), a) is None
 
 
 DNS = {"dns": ["192.0.2.1", "2001:db8::1"], "DNSSEARCH": ["a.example"], "DnsOptions": ["ndots:2"]}
@@ -306,7 +306,7 @@ DNS = {"dns": ["192.0.2.1", "2001:db8::1"], "DNSSEARCH": ["a.example"], "DnsOpti
 
 def test_name_servers_of_its_own_come_as_a_file() -> None:
     a = container("a", docker_config=host_config(**DNS))
-    asked = joining.own_resolvers(payload(a, network_mode="awsvpc"), a)
+    asked = shared_network.own_resolvers(payload(a, network_mode="awsvpc"), a)
     assert asked == Resolvers(
         servers=("192.0.2.1", "2001:db8::1"), search=("a.example",), options=("ndots:2",)
     )
@@ -315,7 +315,7 @@ def test_name_servers_of_its_own_come_as_a_file() -> None:
     assert given["Binds"] == ["/data/resolv/abc:/etc/resolv.conf:z"]
     assert not {"Dns", "DnsSearch", "DnsOptions"} & given.keys()
     for mode in ("bridge", "host", "none"):
-        assert joining.own_resolvers(payload(a, network_mode=mode), a) is None
+        assert shared_network.own_resolvers(payload(a, network_mode=mode), a) is None
         assert built(a, network_mode=mode)["HostConfig"]["Dns"] == DNS["dns"]
 
 
@@ -348,7 +348,7 @@ def test_a_file_that_the_task_mounts_itself_is_the_one_that_counts() -> None:
 def test_name_servers_that_are_none(given: dict[str, Any], named: str) -> None:
     a = container("a", docker_config=host_config(**given))
     with pytest.raises(PayloadError, match=named) as info:
-        joining.own_resolvers(payload(a, network_mode="awsvpc"), a)
+        shared_network.own_resolvers(payload(a, network_mode="awsvpc"), a)
     assert info.value.name == "HostConfigError"
 
 
@@ -466,7 +466,7 @@ PICKED = {"a/443/tcp": [33000], "a/9000-9002/tcp": [34000, 34001, 34002]}
 
 def test_ports_are_published_in_bridge_mode_only() -> None:
     a = container("a", port_mappings=PORTS)
-    given = built(a, network_mode="bridge", around=Surroundings(host_ports=PICKED))
+    given = built(a, network_mode="bridge", around=ContainerContext(host_ports=PICKED))
     assert given["HostConfig"]["PortBindings"] == {
         "80/tcp": [{"HostPort": "8080"}],
         "53/udp": [{"HostPort": "5353"}],

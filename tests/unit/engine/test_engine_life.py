@@ -43,7 +43,7 @@ async def test_a_launch_is_reported_once_per_change(host: TaskHost) -> None:
 async def test_the_digest_of_a_container_that_starts_slowly_is_reported_before(
     host: TaskHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.engine.saving.LAZY_SAVE_S", 0.05)
+    monkeypatch.setattr("agent.engine.record_saver.LAZY_SAVE_S", 0.05)
     host.runtime.fault("start", Fault(delay_s=0.5))
     await host.order(container("a"))
     await host.until(lambda: host.store.outbox.size)

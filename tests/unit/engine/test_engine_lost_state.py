@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 OTHER = ARN[:-4] + "beef"
 PORTS = [PortMapping(container_port=80), PortMapping(container_port=80, protocol="udp")]
@@ -34,7 +34,7 @@ async def forget_record(host: TaskHost, arn: str = ARN) -> None:
     await host.crash()
 
 
-async def change_record(host: TaskHost, change: Callable[[TaskRecord], None]) -> None:
+async def change_record(host: TaskHost, change: Callable[[AgentTask], None]) -> None:
     """Crash, and find another row than the one that was written."""
     record = task.decode(task.encode(host.record()))
     change(record)
@@ -71,7 +71,7 @@ async def test_ports_that_the_record_has_wrong_are_the_engine_s(host: TaskHost) 
     await host.until_known("RUNNING")
     bindings = host.container("a").bindings
 
-    def wrong(record: TaskRecord) -> None:
+    def wrong(record: AgentTask) -> None:
         record.host_ports = {"a/80/tcp": [41_000]}
         record.containers["a"].bindings = []
 
@@ -88,7 +88,7 @@ async def test_an_older_record_tells_no_earlier_status(host: TaskHost) -> None:
     await host.until_known("RUNNING")
     await host.deliver()
 
-    def older(record: TaskRecord) -> None:
+    def older(record: AgentTask) -> None:
         record.known = TaskStatus.NONE
         for each in record.containers.values():
             each.known, each.runtime_id, each.started_at = ContainerStatus.NONE, "", 0.0
@@ -108,7 +108,7 @@ async def test_nothing_is_told_of_a_task_before_the_engine_was_asked(host: TaskH
     await host.until_known("RUNNING")
     await host.deliver()
 
-    def older(record: TaskRecord) -> None:
+    def older(record: AgentTask) -> None:
         record.known = TaskStatus.NONE
         record.containers["a"].known = ContainerStatus.CREATED
 
@@ -279,7 +279,7 @@ async def test_what_a_restored_task_has_lost_or_really_has_is_told_to_it(host: T
     real = host.record().network
     assert real is not None
 
-    def older(record: TaskRecord) -> None:
+    def older(record: AgentTask) -> None:
         record.network, record.network_held = None, False
 
     await change_record(host, older)

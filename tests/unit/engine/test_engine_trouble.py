@@ -299,8 +299,8 @@ async def test_a_task_that_ended_on_a_full_disk_is_not_run_again_after_a_restart
 async def test_a_save_that_succeeds_has_the_others_tried_at_once(
     host: TaskHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.engine.saving.SAVE_RETRY_S", 60.0)
-    monkeypatch.setattr("agent.engine.saving.LONGEST_SAVE_RETRY_S", 60.0)
+    monkeypatch.setattr("agent.engine.record_saver.SAVE_RETRY_S", 60.0)
+    monkeypatch.setattr("agent.engine.record_saver.LONGEST_SAVE_RETRY_S", 60.0)
     await host.order(container("a"))
     await host.until_known("RUNNING")
     host.store.broken = True

@@ -12,13 +12,13 @@ from agent.model.status import Condition, ContainerStatus, Health
 from tests.support.tasks import NOW, container, new_record, put
 
 if TYPE_CHECKING:
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 RUNNING = ContainerStatus.RUNNING
 STOPPED = ContainerStatus.STOPPED
 
 
-def checked(record: TaskRecord) -> graph.Graph:
+def checked(record: AgentTask) -> graph.Graph:
     edges = graph.graph_of(record.payload)
     graph.check(record.payload, edges)
     return edges

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.engine import observe
-from agent.engine.live import Live
+from agent.engine.live import LiveState
 from agent.model.payload import RestartPolicy
 from agent.model.status import ContainerStatus, Health
 from agent.runtime.protocol import ContainerState
 from tests.support.tasks import NOW, container, new_record, put
 
 if TYPE_CHECKING:
-    from agent.model.task import ContainerRecord, TaskRecord
+    from agent.model.task import AgentContainer, AgentTask
 
 CREATED = ContainerStatus.CREATED
 RUNNING = ContainerStatus.RUNNING
@@ -24,7 +24,7 @@ def seen(status: str, **fields: Any) -> ContainerState:
     return ContainerState(id="id-a", name="a", running=running, status=status, **fields)
 
 
-def one(known: ContainerStatus, **fields: Any) -> tuple[TaskRecord, ContainerRecord]:
+def one(known: ContainerStatus, **fields: Any) -> tuple[AgentTask, AgentContainer]:
     record = new_record(container("a", **fields))
     put(record, "a", known)
     return record, record.containers["a"]
@@ -32,7 +32,7 @@ def one(known: ContainerStatus, **fields: Any) -> tuple[TaskRecord, ContainerRec
 
 def test_a_container_that_runs_is_running_whatever_its_flags_say() -> None:
     record, a = one(CREATED)
-    live = Live()
+    live = LiveState()
     state = seen("running", pid=7, oom_killed=True, error="x", started_at=NOW - 5)
     observe.state(record, a, state, live, NOW)
     assert (a.known, a.started_at, a.reason) == (RUNNING, NOW - 5, "")
@@ -42,7 +42,7 @@ def test_a_container_that_runs_is_running_whatever_its_flags_say() -> None:
 @pytest.mark.parametrize("status", ["exited", "dead"])
 def test_an_exit_is_written_down_once(status: str) -> None:
     record, a = one(RUNNING)
-    live = Live(pids={"a": 7})
+    live = LiveState(pids={"a": 7})
     observe.state(record, a, seen(status, exit_code=3, finished_at=NOW + 1), live, NOW + 2)
     assert (a.known, a.desired, a.exit_code, a.finished_at) == (STOPPED, STOPPED, 3, NOW + 1)
     assert live.pids == {}
@@ -52,32 +52,32 @@ def test_an_exit_is_written_down_once(status: str) -> None:
 
 def test_out_of_memory_is_the_reason() -> None:
     record, a = one(RUNNING)
-    observe.state(record, a, seen("exited", exit_code=137, oom_killed=True), Live(), NOW)
+    observe.state(record, a, seen("exited", exit_code=137, oom_killed=True), LiveState(), NOW)
     assert a.oom_killed
     assert a.reason == "OutOfMemoryError: Container killed due to memory usage"
 
 
 def test_the_engines_own_error_is_the_reason() -> None:
     record, a = one(RUNNING)
-    observe.state(record, a, seen("exited", exit_code=127, error="no such file"), Live(), NOW)
+    observe.state(record, a, seen("exited", exit_code=127, error="no such file"), LiveState(), NOW)
     assert a.reason == "DockerStateError: no such file"
 
 
 def test_a_container_that_never_ran_is_created() -> None:
     record, a = one(ContainerStatus.PULLED)
-    observe.state(record, a, seen("created", exit_code=0, created_at=NOW - 1), Live(), NOW)
+    observe.state(record, a, seen("created", exit_code=0, created_at=NOW - 1), LiveState(), NOW)
     assert (a.known, a.runtime_id, a.created_at, a.started_at) == (CREATED, "id-a", NOW - 1, 0.0)
 
 
 def test_an_exit_that_was_missed_still_counts_as_a_start() -> None:
     record, a = one(CREATED)
-    observe.state(record, a, seen("exited", exit_code=0, started_at=NOW - 9), Live(), NOW)
+    observe.state(record, a, seen("exited", exit_code=0, started_at=NOW - 9), LiveState(), NOW)
     assert (a.known, a.started_at) == (STOPPED, NOW - 9)
 
 
 def test_a_container_started_by_hand_after_its_end_stays_stopped() -> None:
     record, a = one(STOPPED)
-    observe.state(record, a, seen("running", started_at=NOW), Live(), NOW)
+    observe.state(record, a, seen("running", started_at=NOW), LiveState(), NOW)
     assert a.known is STOPPED
 
 
@@ -118,7 +118,7 @@ def test_restart_policy(
     record = new_record(container("a", restart_policy=policy))
     put(record, "a", RUNNING, **fields)
     a = record.containers["a"]
-    live = Live()
+    live = LiveState()
     observe.state(record, a, seen("exited", exit_code=exit_code), live, NOW + after_s)
     assert (a.known is RUNNING) is restarts
     assert ("a" in live.restarting) is restarts
@@ -135,7 +135,7 @@ def test_restart_policy(
 def test_vanished_needs_to_have_been_there() -> None:
     for known, reason in ((ContainerStatus.PULLED, ""), (CREATED, "ContainerVanishedError")):
         _, a = one(known)
-        observe.vanished(a, Live(), NOW)
+        observe.vanished(a, LiveState(), NOW)
         assert a.reason.startswith(reason)
         assert (a.known is STOPPED) is bool(reason)
 
@@ -145,20 +145,20 @@ def test_a_restart_that_a_crash_forgot_is_still_decided() -> None:
     put(record, "a", RUNNING)
     a = record.containers["a"]
     ended = seen("exited", exit_code=1, started_at=NOW, finished_at=NOW + 100)
-    observe.state(record, a, ended, Live(), NOW + 100)
-    after_crash = Live()
+    observe.state(record, a, ended, LiveState(), NOW + 100)
+    after_crash = LiveState()
     observe.state(record, a, ended, after_crash, NOW + 101)
     assert after_crash.restarting == {"a"}
     assert (a.known, a.restart_count, a.last_restart_at) == (RUNNING, 1, NOW + 100)
     again = seen("exited", exit_code=1, started_at=NOW + 102, finished_at=NOW + 103)
-    observe.state(record, a, again, Live(), NOW + 104)
+    observe.state(record, a, again, LiveState(), NOW + 104)
     assert a.known is STOPPED, "it has run since, and not for long enough"
 
 
 def test_a_restart_that_a_crash_forgot_is_not_carried_out_once_it_is_to_stop() -> None:
     record = new_record(container("a", restart_policy=POLICY))
     put(record, "a", RUNNING, desired=STOPPED, restarted_exit_at=NOW + 100)
-    live = Live()
+    live = LiveState()
     ended = seen("exited", exit_code=1, started_at=NOW, finished_at=NOW + 100)
     observe.state(record, record.containers["a"], ended, live, NOW + 101)
     assert live.restarting == set()
@@ -169,7 +169,7 @@ def test_a_restart_that_a_crash_forgot_is_not_carried_out_once_it_is_to_stop() -
 def test_a_clock_that_is_set_changes_no_attempt_period(by_s: float) -> None:
     record = new_record(container("a", restart_policy=POLICY))
     put(record, "a", RUNNING)
-    live = Live()
+    live = LiveState()
     live.mark([NOW], NOW)
     live.clock_was_set(by_s)
     observe.state(

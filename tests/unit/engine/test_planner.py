@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine import failures, graph, planner
-from agent.engine.live import NETWORK, Live, Retry, Step, StepKind
+from agent.engine.live import NETWORK, LiveState, Retry, Step, StepKind
 from agent.engine.planner import Plan, Policy
 from agent.engine.preparations.contract import Provision
 from agent.engine.runner import doubt_after_restart, existing_containers
@@ -28,7 +28,7 @@ from agent.model.status import ContainerStatus, DesiredStatus, Health, TaskStatu
 from tests.support.tasks import NOW, container, new_record, put
 
 if TYPE_CHECKING:
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 NONE = ContainerStatus.NONE
 PULLED = ContainerStatus.PULLED
@@ -40,9 +40,9 @@ VOLUMES = "@volumes"
 
 
 def look(
-    record: TaskRecord, live: Live | None = None, now: float = NOW, policy: Policy | None = None
+    record: AgentTask, live: LiveState | None = None, now: float = NOW, policy: Policy | None = None
 ) -> Plan:
-    live = live or Live()
+    live = live or LiveState()
     edges = graph.graph_of(record.payload)
     settle(record, edges, live, now)
     return planner.plan(record, edges, live, now, policy or Policy(cleanup_wait_s=100))
@@ -63,7 +63,7 @@ def test_nothing_starts_before_the_ledger_admits() -> None:
 def test_a_restored_task_is_looked_at_even_before_its_admission() -> None:
     record = new_record(container("a"))
     record.admitted_at = 0.0
-    assert steps(look(record, Live(recheck={"a"}))) == {("inspect", "a")}
+    assert steps(look(record, LiveState(recheck={"a"}))) == {("inspect", "a")}
 
 
 def test_a_container_that_exists_proves_the_admission() -> None:
@@ -101,7 +101,7 @@ def test_create_waits_for_the_sandbox_and_the_volumes() -> None:
     put(record, "a", PULLED)
     assert ("create", "a") not in steps(look(record))
     record.network_held = True
-    live = Live(prepared={VOLUMES: Provision()})
+    live = LiveState(prepared={VOLUMES: Provision()})
     record.network = None
     plan = look(record, live)
     assert "a network sandbox" in [w.what for w in plan.waits]
@@ -210,7 +210,7 @@ def test_a_stop_cancels_the_pull_although_its_container_counts_as_stopped() -> N
     record = new_record(container("a"), container("b"))
     put(record, "b", RUNNING)
     record.desired = DesiredStatus.STOPPED
-    live = Live(inflight={"a": Step(StepKind.PULL, "a")})
+    live = LiveState(inflight={"a": Step(StepKind.PULL, "a")})
     assert look(record, live).cancel == {"a"}
     put(record, "b", STOPPED)
     assert look(record, live).cancel == {"a"}
@@ -222,7 +222,7 @@ def test_a_stop_waits_for_a_create_or_start_in_flight(kind: StepKind) -> None:
     record = new_record(container("a"))
     put(record, "a", CREATED)
     record.desired = DesiredStatus.STOPPED
-    live = Live(inflight={"a": Step(kind, "a")})
+    live = LiveState(inflight={"a": Step(kind, "a")})
     plan = look(record, live)
     assert plan.steps == ()
     assert record.containers["a"].known is CREATED
@@ -232,7 +232,7 @@ def test_a_stop_waits_for_a_create_or_start_in_flight(kind: StepKind) -> None:
 def test_a_stop_asks_what_became_of_a_start_that_was_never_answered() -> None:
     record = new_record(container("a"))
     put(record, "a", CREATED)
-    live = Live(retries={"a": Retry(1, NOW + 30, NOW, "no answer")})
+    live = LiveState(retries={"a": Retry(1, NOW + 30, NOW, "no answer")})
     record.desired = DesiredStatus.STOPPED
     assert steps(look(record, live)) == {("inspect", "a")}
     assert record.containers["a"].known is CREATED
@@ -247,14 +247,14 @@ def test_the_network_goes_last_and_before_the_report() -> None:
     put(record, "a", STOPPED)
     assert steps(look(record)) == {("release network", "@network")}
     assert not record.is_done
-    plan = look(record, Live(release_tried=True))
+    plan = look(record, LiveState(release_tried=True))
     assert record.known is TaskStatus.STOPPED, "a host that cannot let go holds no report back"
     assert steps(plan) == {("release network", "@network")}
 
 
 def test_a_claim_that_may_have_been_made_is_released() -> None:
     record = new_record(container("a"), network_mode="awsvpc")
-    live = Live()
+    live = LiveState()
     step = Step(StepKind.CLAIM_NETWORK, NETWORK)
     for _ in range(failures.NETWORK_TRIES):
         failures.apply(record, live, step, NetworkFailure("no"), engine_answers=True, now=NOW)
@@ -272,12 +272,12 @@ def test_clean_up_waits_and_then_finishes() -> None:
     assert steps(look(record, now=NOW + 100)) == {("clean up", "@clean")}
     record.cleaned_at = NOW + 100
     assert look(record, now=NOW + 100).finished
-    assert not look(record, Live(inflight={"a": Step(StepKind.PULL, "a")}), NOW + 100).finished
+    assert not look(record, LiveState(inflight={"a": Step(StepKind.PULL, "a")}), NOW + 100).finished
 
 
 def test_a_step_waits_for_its_next_try_and_says_so() -> None:
     record = new_record(container("a"))
-    live = Live(retries={"a": Retry(3, NOW + 4, NOW - 9, "no answer")})
+    live = LiveState(retries={"a": Retry(3, NOW + 4, NOW - 9, "no answer")})
     plan = look(record, live)
     assert (plan.steps, plan.wake_at) == ((), NOW + 4)
     assert plan.waits == (
@@ -293,7 +293,7 @@ def test_a_step_waits_for_its_next_try_and_says_so() -> None:
 
 def test_what_is_in_flight_is_named_with_its_progress() -> None:
     record = new_record(container("a"), network_mode="awsvpc")
-    live = Live(
+    live = LiveState(
         inflight={
             "a": Step(StepKind.PULL, "a"),
             NETWORK: Step(StepKind.CLAIM_NETWORK, NETWORK),
@@ -308,7 +308,7 @@ def test_what_is_in_flight_is_named_with_its_progress() -> None:
 def test_a_restart_by_policy_goes_before_nothing_but_a_recheck() -> None:
     record = new_record(container("a"))
     put(record, "a", RUNNING)
-    live = Live(restarting={"a"}, recheck={"a"})
+    live = LiveState(restarting={"a"}, recheck={"a"})
     assert steps(look(record, live)) == {("inspect", "a")}
     live.recheck.clear()
     assert steps(look(record, live)) == {("start", "a")}
@@ -321,15 +321,15 @@ def test_a_restart_by_policy_goes_before_nothing_but_a_recheck() -> None:
 
 
 def fail(
-    record: TaskRecord,
+    record: AgentTask,
     kind: StepKind,
     error: AgentError,
     *,
-    live: Live | None = None,
+    live: LiveState | None = None,
     answers: bool = True,
     key: str = "a",
-) -> Live:
-    live = live or Live()
+) -> LiveState:
+    live = live or LiveState()
     failures.apply(record, live, Step(kind, key), error, engine_answers=answers, now=NOW)
     return live
 
@@ -351,7 +351,7 @@ def test_without_an_answer_nothing_is_concluded(
 ) -> None:
     record = new_record(container("a"))
     put(record, "a", CREATED)
-    live = Live()
+    live = LiveState()
     for _ in range(50):
         fail(record, kind, error, live=live, answers=answers)
     assert record.desired is DesiredStatus.RUNNING
@@ -397,7 +397,7 @@ def test_the_first_reason_stays() -> None:
 def test_a_container_that_cannot_be_stopped_counts_as_stopped_after_five_tries() -> None:
     record = new_record(container("a"))
     put(record, "a", RUNNING)
-    live = Live()
+    live = LiveState()
     for _ in range(failures.STOP_TRIES - 1):
         fail(record, StepKind.STOP, EngineRefused("no exit event"), live=live)
         assert record.containers["a"].known is RUNNING
@@ -409,7 +409,7 @@ def test_a_container_that_cannot_be_stopped_counts_as_stopped_after_five_tries()
 def test_inspect_that_finds_nothing_means_vanished_only_for_what_was_made() -> None:
     record = new_record(container("a"), container("b"))
     put(record, "a", RUNNING)
-    live = Live(recheck={"a", "b"})
+    live = LiveState(recheck={"a", "b"})
     fail(record, StepKind.INSPECT, NoSuchContainer("a"), live=live)
     fail(record, StepKind.INSPECT, NoSuchContainer("b"), live=live, key="b")
     assert record.containers["a"].known is STOPPED
@@ -440,7 +440,7 @@ def test_after_a_restart_everything_that_may_exist_is_asked_for() -> None:
     record = new_record(container("a"), container("b"), network_mode="awsvpc")
     record.admitted_at = 0.0
     put(record, "b", STOPPED)
-    live = Live()
+    live = LiveState()
     doubt_after_restart(record, live)
     assert existing_containers(record) == ["a"]
     assert live.recheck == {"a"}
@@ -466,7 +466,7 @@ def test_a_clock_that_is_set_moves_no_start_timeout(by_s: float) -> None:
         container("b", ("a", "HEALTHY")),
     )
     put(record, "a", RUNNING)
-    live = Live()
+    live = LiveState()
     look(record, live)
     live.clock_was_set(by_s)
     assert look(record, live, NOW + by_s + 59).wake_at == NOW + by_s + 60
@@ -480,7 +480,7 @@ def test_a_clock_that_is_set_moves_no_start_timeout(by_s: float) -> None:
 def test_a_clock_that_is_set_moves_neither_clean_up_nor_retry(by_s: float) -> None:
     record = new_record(container("a"))
     put(record, "a", STOPPED)
-    live = Live(retries={"@clean": Retry(1, NOW + 110, NOW, "engine away")})
+    live = LiveState(retries={"@clean": Retry(1, NOW + 110, NOW, "engine away")})
     look(record, live)
     assert record.known is TaskStatus.STOPPED
     live.clock_was_set(by_s)
@@ -495,7 +495,7 @@ def test_a_time_recorded_in_the_future_counts_from_now() -> None:
     record = new_record(container("a"))
     put(record, "a", STOPPED, finished_at=NOW)
     look(record)
-    restored = Live()
+    restored = LiveState()
     long_ago = NOW - 36_000
     assert look(record, restored, long_ago).wake_at == long_ago + 100
     assert steps(look(record, restored, long_ago + 100)) == {("clean up", "@clean")}

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.engine import reports
-from agent.engine.live import FailedPull, Live, Retry
+from agent.engine.live import FailedPull, LiveState, Retry
 from agent.model import changes
 from agent.model.status import ContainerStatus, Health, TaskStatus
-from agent.model.task import NetworkBinding, TaskNetwork, TaskRecord
+from agent.model.task import AgentTask, NetworkBinding, TaskNetwork
 from tests.support.tasks import ARN, NOW, container, new_record, put
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ NETWORK = TaskNetwork(
 )
 
 
-def fresh() -> TaskRecord:
+def fresh() -> AgentTask:
     record = new_record(container("a", container_arn="arn/a"), container("b"))
     put(record, "a", ContainerStatus.PULLED)
     return record
 
 
-def ordered_to_stop(record: TaskRecord) -> None:
+def ordered_to_stop(record: AgentTask) -> None:
     record.stopping_at, record.stop_ordered = NOW, True
 
 
@@ -52,9 +52,9 @@ def ordered_to_stop(record: TaskRecord) -> None:
         (ordered_to_stop, False),
     ],
 )
-def test_what_control_must_hear_of(change: Callable[[TaskRecord], None], told: bool) -> None:
+def test_what_control_must_hear_of(change: Callable[[AgentTask], None], told: bool) -> None:
     record = fresh()
-    live = Live()
+    live = LiveState()
     before = reports.signature(record, live)
     change(record)
     assert (reports.signature(record, live) != before) is told
@@ -63,26 +63,26 @@ def test_what_control_must_hear_of(change: Callable[[TaskRecord], None], told: b
 @pytest.mark.parametrize(
     ("trouble", "reasons"),
     [
-        (Live(failed_pulls={"a": FailedPull("P: no")}), ["P: no", ""]),
-        (Live(retries={"b": Retry(1, NOW, NOW, "no", "C: no")}), ["", "C: no"]),
-        (Live(retries={"@network": Retry(1, NOW, NOW, "no", "N: no")}), ["N: no", "N: no"]),
-        (Live(retries={"@clean": Retry(1, NOW, NOW, "no", "no")}), ["", ""]),
+        (LiveState(failed_pulls={"a": FailedPull("P: no")}), ["P: no", ""]),
+        (LiveState(retries={"b": Retry(1, NOW, NOW, "no", "C: no")}), ["", "C: no"]),
+        (LiveState(retries={"@network": Retry(1, NOW, NOW, "no", "N: no")}), ["N: no", "N: no"]),
+        (LiveState(retries={"@clean": Retry(1, NOW, NOW, "no", "no")}), ["", ""]),
     ],
 )
 def test_what_holds_a_container_up_is_told_while_it_is_to_come_up(
-    trouble: Live, reasons: list[str]
+    trouble: LiveState, reasons: list[str]
 ) -> None:
     record = fresh()
     told = reports.change_of(record, trouble, NOW)
     assert [c.reason for c in told.containers] == reasons
-    differs = reports.signature(record, trouble) != reports.signature(record, Live())
+    differs = reports.signature(record, trouble) != reports.signature(record, LiveState())
     assert differs is any(reasons)
     for status in (ContainerStatus.RUNNING, ContainerStatus.STOPPED):
         put(record, "a", status)
         put(record, "b", status)
         told = reports.change_of(record, trouble, NOW)
         assert [c.reason for c in told.containers] == ["", ""]
-        assert reports.signature(record, trouble) == reports.signature(record, Live())
+        assert reports.signature(record, trouble) == reports.signature(record, LiveState())
 
 
 def test_a_report_is_whole_and_goes_over_the_wire() -> None:
@@ -92,7 +92,7 @@ def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     put(record, "a", ContainerStatus.RUNNING, bindings=bindings, runtime_id="x" * 300)
     put(record, "b", ContainerStatus.STOPPED, bindings=bindings, exit_code=0, reason="r")
     record.known = TaskStatus.RUNNING
-    change = reports.change_of(record, Live(), NOW, lambda: "id-1")
+    change = reports.change_of(record, LiveState(), NOW, lambda: "id-1")
     assert changes.decode(changes.encode(change)) == change
     assert (change.id, change.task_arn, change.status, change.at) == ("id-1", ARN, "RUNNING", NOW)
     a, b = change.containers
@@ -105,12 +105,15 @@ def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     assert attachment.details["privateIPv4Address"] == "10.0.0.2"
     assert re.fullmatch(r"eni-[0-9a-f]{17}", attachment.details["networkInterfaceId"])
     record.network_held = False
-    assert reports.change_of(record, Live(), NOW).attachments[0].status == "DELETED"
+    assert reports.change_of(record, LiveState(), NOW).attachments[0].status == "DELETED"
 
 
 def test_ids_are_never_used_twice() -> None:
     record = fresh()
-    assert reports.change_of(record, Live(), NOW).id != reports.change_of(record, Live(), NOW).id
+    assert (
+        reports.change_of(record, LiveState(), NOW).id
+        != reports.change_of(record, LiveState(), NOW).id
+    )
 
 
 def test_a_task_that_never_became_a_record_is_reported_stopped() -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.engine.live import NETWORK, Live, Step, StepKind
-from agent.engine.reconnecting import Reconnecter
+from agent.engine.live import NETWORK, LiveState, Step, StepKind
+from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.steps import Steps
-from agent.engine.tools import StepSettings, Tools
+from agent.engine.tools import StepSettings, StepTools
 from agent.images import Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.engine.tools import Outcome
     from agent.model.payload import Container
-    from agent.model.task import TaskRecord
+    from agent.model.task import AgentTask
 
 VOLUMES = "@volumes"
 
@@ -32,7 +32,7 @@ VOLUMES = "@volumes"
 class TurnTaker:
     """A runner that writes only when it is asked to, and sees whether somebody else has written."""
 
-    def __init__(self, record: TaskRecord) -> None:
+    def __init__(self, record: AgentTask) -> None:
         self._record = record
         self._as_written = task.encode(record)
         self._posted: list[Outcome] = []
@@ -66,7 +66,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
     )
     networks, runner = Networks(), TurnTaker(record)
     runtime = MemoryEngine()
-    tools = Tools(
+    tools = StepTools(
         runtime=runtime,
         claim_network=networks.claim,
         release_network=networks.release,
@@ -74,9 +74,9 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         ensure_image=_image,
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),
-        reconnecter=Reconnecter(runtime),
+        reconnecter=NetworkReconnect(runtime),
     )
-    steps = Steps(record, Live(), tools, StepSettings(cluster="default", owner=OWNER), runner)
+    steps = Steps(record, LiveState(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (
         *([(StepKind.CLAIM_NETWORK, NETWORK)] if mode == "awsvpc" else []),
         (StepKind.PREPARE, VOLUMES),

@@ -12,7 +12,7 @@ from tests.support.task_host import CONTROL, OWNER, assignment
 from tests.support.tasks import ARN, container, new_record, put
 
 if TYPE_CHECKING:
-    from agent.control import protocol
+    from agent.upstream import protocol
     from tests.support.task_host import TaskHost
 
 OTHER = ARN[:-1] + "0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from agent.listening.rates import LOG_EVERY_S, LimitedLog, Rates
+from agent.listening.rates import LOG_EVERY_S, LogThrottle, RateLimits
 
 
 class Clock:
@@ -19,7 +19,7 @@ class Clock:
 
 def test_one_line_in_ten_seconds_of_each_kind_counts_the_others() -> None:
     clock = Clock()
-    log = LimitedLog(clock)
+    log = LogThrottle(clock)
     with structlog.testing.capture_logs() as lines:
         for number in range(1000):
             log.note("no HTTP", peer=str(number))
@@ -36,7 +36,7 @@ def test_one_line_in_ten_seconds_of_each_kind_counts_the_others() -> None:
 
 def test_an_address_has_a_burst_and_then_its_rate() -> None:
     clock = Clock()
-    rates = Rates(2, 5, clock)
+    rates = RateLimits(2, 5, clock)
     assert [rates.take("a") for _ in range(7)] == [True] * 5 + [False] * 2
     clock.now += 1.0
     assert [rates.take("a") for _ in range(3)] == [True, True, False]
@@ -44,13 +44,13 @@ def test_an_address_has_a_burst_and_then_its_rate() -> None:
 
 
 def test_all_addresses_together_have_no_more_than_four() -> None:
-    rates = Rates(1, 5, Clock())
+    rates = RateLimits(1, 5, Clock())
     assert sum(rates.take(f"10.0.0.{number}") for number in range(200)) == 4 * 5
 
 
 def test_addresses_without_end_take_no_memory_without_end() -> None:
     clock = Clock()
-    rates = Rates(1, 5, clock)
+    rates = RateLimits(1, 5, clock)
     for number in range(20_000):
         rates.take(str(number))
     assert len(rates) <= 4096

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.listening.limits import Limits
-from agent.listening.table import Entry, Table, address_of
+from agent.listening.table import ConnectionTable, OpenConnection, address_of
 
 SMALL = Limits(
     connections=14,
@@ -24,18 +24,18 @@ class Watched:
     """A table, and who had to leave it."""
 
     def __init__(self, limits: Limits = SMALL) -> None:
-        self.cut: list[tuple[Entry, str]] = []
+        self.cut: list[tuple[OpenConnection, str]] = []
         self.closed: list[int] = []
-        self.table = Table(limits, lambda entry, why: self.cut.append((entry, why)))
+        self.table = ConnectionTable(limits, lambda entry, why: self.cut.append((entry, why)))
         self._count = 0
 
-    def connect(self, address: str) -> Entry:
+    def connect(self, address: str) -> OpenConnection:
         """Return a connection that is silent."""
         self._count += 1
         number = self._count
         return self.table.enter(address, lambda: self.closed.append(number))
 
-    def enter(self, address: str) -> Entry:
+    def enter(self, address: str) -> OpenConnection:
         """Return one that has sent something."""
         entry = self.connect(address)
         self.table.speak(entry)
@@ -147,8 +147,8 @@ class AnyOrder(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.seen = Watched()
-        self.entries: list[Entry] = []
-        self.spoken: set[Entry] = set()
+        self.entries: list[OpenConnection] = []
+        self.spoken: set[OpenConnection] = set()
 
     @rule(address=st.sampled_from("abcdefgh"))
     def enter(self, address: str) -> None:

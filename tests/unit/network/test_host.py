@@ -29,7 +29,7 @@ def test_the_ruleset_replaces_the_table_and_marks_every_rule() -> None:
     first, second, third, *rest = rules("10.207.0.0/20")
     assert [*first, *second, *third] == ["add", "delete", "add"]
     comments = [c["add"]["rule"]["comment"] for c in rest if "rule" in c["add"]]
-    assert len(comments) == 10
+    assert len(comments) == 12
     assert len({comment.split()[-1] for comment in comments}) == 1
 
 

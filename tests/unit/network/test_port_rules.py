@@ -29,7 +29,7 @@ def test_rules_do_not_grow_with_tasks() -> None:
         port_rules.ruleset("t", LAYOUT, (), [port(f"10.207.1.{n}") for n in range(200)])
     )
     assert none == many
-    assert len(none) < 10
+    assert len(none) < 12
 
 
 def test_an_element_is_as_the_set_keeps_it() -> None:
@@ -45,8 +45,13 @@ def test_blocked_addresses_come_before_all_that_lets_in() -> None:
     assert of_task[0]["comment"].startswith("blocked address")
     assert of_task[0]["expr"][-1] == {"drop": None}
     assert of_task[-1]["expr"][-1] == {"drop": None}
-    without = rules_of(port_rules.ruleset("t", LAYOUT, (), ()))
-    assert not [rule for rule in without if "blocked" in rule["comment"]]
+
+
+def test_the_loopback_and_groups_are_blocked_also_where_nothing_else_is() -> None:
+    first = rules_of(port_rules.ruleset("t", LAYOUT, (), ()))[0]
+    assert first["comment"].startswith("blocked address")
+    blocked = {each["prefix"]["addr"] for each in first["expr"][1]["match"]["right"]["set"]}
+    assert blocked == {"0.0.0.0", "127.0.0.0", "224.0.0.0"}
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(8, 29))

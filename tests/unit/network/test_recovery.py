@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.network import addresses, recovery
-from agent.network import lease as leases
+from agent.network import sandbox_record as leases
 from agent.runtime.protocol import ContainerSummary
 from tests.unit.network.builders import lease
 
 if TYPE_CHECKING:
-    from agent.network.lease import Lease
+    from agent.network.sandbox_record import SandboxRecord
 
 POOL = IPv4Network("10.9.0.0/24")
 
@@ -25,15 +25,15 @@ def summary(n: int, state: str = "running") -> ContainerSummary:
 
 
 def match(
-    rows: list[Lease],
+    rows: list[SandboxRecord],
     containers: list[ContainerSummary],
     *,
     dead: frozenset[str] = frozenset(),
     ports: set[str] | None = None,
     links: frozenset[str] = frozenset(),
-    surveyed: list[Lease] | None = None,
+    surveyed: list[SandboxRecord] | None = None,
     holders: dict[str, recovery.Holder] | None = None,
-) -> recovery.Findings:
+) -> recovery.RecoveryPlan:
     ours = {row.host_interface for row in rows} if ports is None else ports
     seen = recovery.Seen(
         containers=containers,

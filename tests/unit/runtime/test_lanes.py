@@ -12,7 +12,7 @@ import pytest
 
 from agent.errors import EngineTimeout, EngineUnavailable
 from agent.runtime.docker import lanes
-from agent.runtime.docker.lanes import Call, CallAborted, Lane, current_call
+from agent.runtime.docker.lanes import BlockingCall, CallAborted, Lane, current_call
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ async def lane() -> AsyncIterator[Lane]:
 def _read(far: list[socket.socket]) -> object:
     """Return work that waits for a socket that never says anything."""
 
-    def work(call: Call) -> None:
+    def work(call: BlockingCall) -> None:
         near, other = socket.socketpair()
         far.append(other)
         with near, other:
@@ -155,7 +155,7 @@ async def test_a_hook_that_fails_costs_neither_answer_nor_thread() -> None:
 
 
 def test_an_aborted_call_cannot_begin_to_wait() -> None:
-    call = Call(1)
+    call = BlockingCall(1)
     call.abort()
     with pytest.raises(CallAborted):
         call.attach(None)
@@ -165,10 +165,10 @@ def test_an_aborted_call_cannot_begin_to_wait() -> None:
 def test_the_socket_is_limited_by_silence_and_deadline() -> None:
     near, far = socket.socketpair()
     with near, far:
-        call = Call(10)
+        call = BlockingCall(10)
         assert 9 < call.socket_timeout_s() <= 10
         call.attach(near)
         call.limit_silence(2)
         assert near.gettimeout() == 2
         assert call.detach()
-    assert Call(0).remaining_s() == 0.001
+    assert BlockingCall(0).remaining_s() == 0.001

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.runtime.docker.events import RELIST, EventFeed, Repeats
-from agent.runtime.docker.lanes import Call, Lane
+from agent.runtime.docker.events import RELIST, EventFeed, RecentEvents
+from agent.runtime.docker.lanes import BlockingCall, Lane
 from agent.runtime.docker.streams import demultiplex, stream
 from agent.runtime.protocol import EngineEvent
 
@@ -55,7 +55,7 @@ async def test_pieces_arrive_in_order(lane: Lane) -> None:
 
 
 async def test_errors_come_after_the_pieces(lane: Lane) -> None:
-    def produce(_: Call) -> Iterator[int]:
+    def produce(_: BlockingCall) -> Iterator[int]:
         yield 1
         raise ValueError("broken")
 
@@ -68,7 +68,7 @@ async def test_errors_come_after_the_pieces(lane: Lane) -> None:
 async def test_a_slow_reader_slows_the_thread(lane: Lane) -> None:
     made = []
 
-    def produce(_: Call) -> Iterator[int]:
+    def produce(_: BlockingCall) -> Iterator[int]:
         for number in range(10_000):
             made.append(number)
             yield number
@@ -89,7 +89,7 @@ def _raw(at_ns: int, action: str = "die", container: str = "a") -> dict[str, obj
 
 
 def test_repeats_are_dropped_and_the_newest_time_is_kept() -> None:
-    repeats = Repeats(since_ns=1_000_000_000)
+    repeats = RecentEvents(since_ns=1_000_000_000)
     assert repeats.is_new(_raw(5_000_000_007))
     assert not repeats.is_new(_raw(5_000_000_007))
     assert repeats.is_new(_raw(5_000_000_007, "destroy"))
@@ -100,7 +100,7 @@ def test_repeats_are_dropped_and_the_newest_time_is_kept() -> None:
 
 @given(st.lists(st.integers(0, 2000), max_size=3000))
 def test_the_memory_of_repeats_is_bounded(times: list[int]) -> None:
-    repeats = Repeats(since_ns=0)
+    repeats = RecentEvents(since_ns=0)
     for at in times:
         repeats.is_new(_raw(at))
     assert len(repeats._known) == len(repeats._order) <= 512

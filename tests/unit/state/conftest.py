@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.state import Store
+from agent.state import StateStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(path)
+async def store(path: Path) -> AsyncIterator[StateStore]:
+    opened = await StateStore.open(path)
     yield opened
     await opened.close()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 KINDS = st.sampled_from(["task", "network"])
 KEYS = st.sampled_from(["a", "b", "c", "arn:x/\N{SNOWMAN}"])
@@ -43,7 +43,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.unsent: list[str] = []
         self.counter = 0
         self.generation = 0
-        self.store = self.runner.run(Store.open(self.file))
+        self.store = self.runner.run(StateStore.open(self.file))
 
     @property
     def file(self) -> Path:
@@ -90,7 +90,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.runner.run(self.store.close())
-        self.store = self.runner.run(Store.open(self.file))
+        self.store = self.runner.run(StateStore.open(self.file))
 
     @rule()
     def crash(self) -> None:
@@ -107,7 +107,7 @@ class StoreMachine(RuleBasedStateMachine):
             if (old.parent / name).exists():
                 shutil.copyfile(old.parent / name, self.file.parent / name)
         self.runner.run(self.store.close())
-        self.store = self.runner.run(Store.open(self.file))
+        self.store = self.runner.run(StateStore.open(self.file))
 
     @invariant()
     def agrees(self) -> None:

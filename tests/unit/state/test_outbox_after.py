@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(tmp_path / "agent.db")
+async def store(tmp_path: Path) -> AsyncIterator[StateStore]:
+    opened = await StateStore.open(tmp_path / "agent.db")
     yield opened
     await opened.close()
 
 
-async def report(store: Store, first: int, last: int) -> None:
+async def report(store: StateStore, first: int, last: int) -> None:
     batch = Batch()
     for number in range(first, last):
         batch.enqueue(TaskChange(id=f"c{number}", task_arn=f"t{number}", status="RUNNING", at=1.0))
     await store.commit(batch)
 
 
-async def walk(store: Store, seq: int = 0, limit: int = 70) -> list[tuple[int, TaskChange]]:
+async def walk(store: StateStore, seq: int = 0, limit: int = 70) -> list[tuple[int, TaskChange]]:
     found: list[tuple[int, TaskChange]] = []
     while rows := await store.outbox.after(seq, limit):
         assert len(rows) <= limit
@@ -38,7 +38,7 @@ async def walk(store: Store, seq: int = 0, limit: int = 70) -> list[tuple[int, T
     return found
 
 
-async def test_walks_over_more_than_memory_holds(store: Store) -> None:
+async def test_walks_over_more_than_memory_holds(store: StateStore) -> None:
     await report(store, 0, 1300)
     rows = await walk(store)
     assert [change.id for _, change in rows] == [f"c{number}" for number in range(1300)]
@@ -55,7 +55,7 @@ async def test_walks_over_more_than_memory_holds(store: Store) -> None:
 
 
 async def test_what_is_added_behind_a_stuck_report_needs_no_read(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await report(store, 0, 3)
     rows = await walk(store)
@@ -76,7 +76,7 @@ async def test_what_is_added_behind_a_stuck_report_needs_no_read(
     assert await store.outbox.after(rows[-1][0] + 1, 10) == []
 
 
-async def test_settling_during_a_read_offers_nothing_twice(store: Store) -> None:
+async def test_settling_during_a_read_offers_nothing_twice(store: StateStore) -> None:
     await report(store, 0, 700)
     first = await store.outbox.after(0, 500)
     store.outbox.settle([seq for seq, _ in first[:10]])

@@ -13,14 +13,14 @@ import structlog
 
 from agent.errors import StateFailure
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
 
-async def put(store: Store, number: int) -> None:
+async def put(store: StateStore, number: int) -> None:
     batch = Batch()
     batch.put("task", f"t{number}", f"body {number}".encode())
     batch.enqueue(TaskChange(id=f"c{number}", task_arn="a", status="RUNNING", at=1.0))
@@ -29,7 +29,7 @@ async def put(store: Store, number: int) -> None:
 
 async def kept(path: Path) -> tuple[list[str], int]:
     """What the next process finds: the keys of the records, and how many reports."""
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     try:
         return list(await store.load("task", bytes)), store.outbox.size
     finally:
@@ -55,7 +55,7 @@ REMOVALS = [the_file, the_file_and_its_companions, the_directory]
 @pytest.mark.parametrize("remove", REMOVALS)
 async def test_nothing_is_lost(tmp_path: Path, remove: Callable[[Path], None]) -> None:
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     for number in range(3):
         await put(store, number)
     await asyncio.to_thread(remove, path)
@@ -67,7 +67,7 @@ async def test_nothing_is_lost(tmp_path: Path, remove: Callable[[Path], None]) -
     ]
     assert await asyncio.to_thread(lambda: path.stat().st_mode & 0o777) == 0o600
     with pytest.raises(StateFailure, match="another agent"):
-        await Store.open(path)
+        await StateStore.open(path)
     await store.close()
     assert await kept(path) == (["t0", "t1", "t2", "t3", "t4"], 5)
     left = {entry.name for entry in await asyncio.to_thread(lambda: list(path.parent.iterdir()))}
@@ -76,7 +76,7 @@ async def test_nothing_is_lost(tmp_path: Path, remove: Callable[[Path], None]) -
 
 async def test_it_is_put_back_though_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     await put(store, 0)
     await asyncio.to_thread(the_directory, path)
     await store.beat()
@@ -88,7 +88,7 @@ async def test_it_is_put_back_though_nothing_is_written(tmp_path: Path) -> None:
 
 async def test_as_long_as_it_cannot_be_put_back_nothing_is_called_durable(tmp_path: Path) -> None:
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     await put(store, 0)
 
     def replace_directory() -> None:
@@ -111,7 +111,7 @@ async def test_as_long_as_it_cannot_be_put_back_nothing_is_called_durable(tmp_pa
 
 async def test_a_file_that_somebody_put_in_its_place_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     await put(store, 0)
 
     def replace_file() -> None:
@@ -139,7 +139,7 @@ async def test_it_is_noticed_at_once_and_each_time(
 ) -> None:
     """Nothing is written and nobody asks: the kernel tells. The new directory is watched as well."""
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     await put(store, 0)
     for number in range(3):
         await asyncio.to_thread(remove, path)
@@ -154,7 +154,7 @@ async def test_it_is_noticed_at_once_and_each_time(
 
 async def test_a_log_that_is_removed_takes_nothing_along(tmp_path: Path) -> None:
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     log = path.with_name("agent.db-wal")
     for number in range(3):
         await put(store, number)
@@ -173,7 +173,7 @@ async def test_a_log_that_is_removed_takes_nothing_along(tmp_path: Path) -> None
 
 async def test_the_second_place_is_written_again(tmp_path: Path) -> None:
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path, kept_twice=frozenset({"instanceArn"}))
+    store = await StateStore.open(path, kept_twice=frozenset({"instanceArn"}))
     batch = Batch()
     batch.put_meta("instanceArn", "arn:1")
     await store.commit(batch)
@@ -190,7 +190,7 @@ async def test_the_second_place_is_written_again(tmp_path: Path) -> None:
 async def test_nothing_is_lost_however_often_it_is_removed(tmp_path: Path) -> None:
     """Removals at any moment, while the file is being put back as well."""
     path = tmp_path / "data/agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
 
     def remove_again_and_again() -> None:
         for number in range(60):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.errors import StateFailure
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 PAGE = 4096
 
@@ -23,7 +23,7 @@ def same(body: bytes) -> bytes:
 
 
 async def filled(path: Path, count: int) -> None:
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     batch = Batch()
     for number in range(count):
         batch.put("task", f"t{number}", b"%d" % number + b"x" * 1000)
@@ -48,7 +48,7 @@ async def test_every_single_bad_page_costs_little(path: Path, filler: bytes) -> 
             old.unlink()
         path.write_bytes(whole)
         overwrite(path, page * PAGE, filler * PAGE)
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         tasks = await store.load("task", same)
         # A leaf costs its own rows; the root of one tree costs that tree and no other; the page that
         # says what tables there are costs nothing.
@@ -63,7 +63,7 @@ async def test_every_single_bad_page_costs_little(path: Path, filler: bytes) -> 
         batch.put("task", "new", b"1")
         await store.commit(batch)
         await store.close()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert store.problems == []
         assert await store.get_meta("instanceArn") in {"arn:1", None}
         await store.close()
@@ -86,7 +86,7 @@ def test_whatever_is_garbled_the_agent_starts(
 
 
 async def starts(path: Path) -> None:
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     for kind in ("task", "sandbox"):
         await store.load(kind, msgspec.json.decode)
     while rows := await store.outbox.peek(1000):
@@ -97,7 +97,7 @@ async def starts(path: Path) -> None:
     batch.put_meta("instanceArn", "arn:2")
     await store.commit(batch)
     await store.close()
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert await store.get_meta("instanceArn") == "arn:2"
     assert (await store.load("task", msgspec.json.decode))["new"] == 1
     await store.close()
@@ -109,7 +109,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     path = tmp_path_factory.mktemp("original") / "agent.db"
 
     async def make() -> dict[str, bytes]:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         for number in range(12):
             batch = Batch()
             batch.put("task" if number % 3 else "sandbox", f"t{number}", b'"%s"' % (b"x" * 900))
@@ -129,7 +129,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 async def test_a_file_of_which_nothing_can_be_read_is_set_aside(path: Path, raw: bytes) -> None:
     path.parent.mkdir()
     path.write_bytes(raw)
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     (problem,) = store.problems
     assert "nothing of it could be read" in problem
     (kept,) = [name for name in path.parent.iterdir() if ".damaged-" in name.name]
@@ -139,7 +139,7 @@ async def test_a_file_of_which_nothing_can_be_read_is_set_aside(path: Path, raw:
     batch.put("task", "a", b"1")
     await store.commit(batch)
     await store.close()
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert store.problems == []
     assert await store.load("task", same) == {"a": b"1"}
     await store.close()
@@ -147,7 +147,7 @@ async def test_a_file_of_which_nothing_can_be_read_is_set_aside(path: Path, raw:
 
 async def killed(path: Path, target: Path, count: int) -> None:
     """Leave a file and its log at ``target``, as ``kill -9`` would."""
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     for number in range(count):
         batch = Batch()
         batch.put("task", f"t{number}", b"%d" % number)
@@ -168,7 +168,7 @@ async def test_a_file_that_is_gone_comes_back_from_its_log(
     copy.unlink()
     if how == "empty":
         copy.touch()
-    store = await Store.open(copy)
+    store = await StateStore.open(copy)
     assert list(await store.load("task", same)) == [f"t{n}" for n in range(5)]
     assert "its log is not" in store.problems[0]
     await store.close()
@@ -182,7 +182,7 @@ async def test_a_bad_page_of_the_log_takes_back_nothing_that_came_after(
     await killed(path, copy, 40)
     wal = copy.with_name("agent.db-wal")
     overwrite(wal, at, b"\xa5" * 24)
-    store = await Store.open(copy)
+    store = await StateStore.open(copy)
     found = await store.load("task", same)
     assert len(found) >= 38
     assert found["t39"] == b"39"
@@ -196,7 +196,7 @@ async def test_what_no_commit_follows_is_no_damage(path: Path, tmp_path: Path) -
     await killed(path, copy, 5)
     wal = copy.with_name("agent.db-wal")
     overwrite(wal, wal.stat().st_size - 100, b"\xa5" * 100)
-    store = await Store.open(copy)
+    store = await StateStore.open(copy)
     assert store.problems == []
     assert list(await store.load("task", same)) == [f"t{n}" for n in range(4)]
     await store.close()
@@ -215,7 +215,7 @@ async def test_a_header_that_names_another_file_is_damage(
 ) -> None:
     await filled(path, 5)
     overwrite(path, offset, raw)
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert word in store.problems[0]
     assert len(await store.load("task", same)) == 5
     assert await store.get_meta("instanceArn") == "arn:1"
@@ -229,7 +229,7 @@ async def test_a_table_that_is_not_there_any_more_is_damage(path: Path, table: s
     raw = path.read_bytes()
     at = raw.index(f"CREATE TABLE {table}".encode()) - len(table) - 1
     overwrite(path, at, b"\xff\xfe" * (len(table) // 2))
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert "was damaged" in store.problems[0]
     assert len(await store.load("task", same)) == 5
     assert store.outbox.size == 5
@@ -255,7 +255,7 @@ async def test_a_disk_that_does_not_give_a_page_back_costs_that_page(
 
     monkeypatch.setattr(Path, "read_bytes", failing_read)
     monkeypatch.setattr(os, "pread", failing_pread)
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert "Input/output error" in store.problems[0]
     assert len(await store.load("task", same)) + store.outbox.size >= 230
     await store.close()
@@ -265,7 +265,7 @@ async def test_a_cut_off_file_keeps_its_beginning(path: Path) -> None:
     await filled(path, 120)
     raw = path.read_bytes()
     path.write_bytes(raw[: len(raw) // 2])
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     assert "rescued" in store.problems[0]
     assert len(await store.load("task", same)) + store.outbox.size > 30
     await store.close()
@@ -277,6 +277,6 @@ async def test_a_damaged_file_of_a_newer_agent_is_refused_untouched(path: Path) 
     overwrite(path, 10 * PAGE, b"\xa5" * PAGE)
     raw = path.read_bytes()
     with pytest.raises(StateFailure, match="newer agent"):
-        await Store.open(path)
+        await StateStore.open(path)
     assert path.read_bytes() == raw
     assert [name.name for name in path.parent.iterdir() if "damaged" in name.name] == []

@@ -13,7 +13,7 @@ import pytest
 
 from agent.errors import StateFailure
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,14 +46,14 @@ def edit(path: Path, sql: str, *values: object) -> None:
 
 class TestCommit:
     async def test_is_there_after_a_restart(self, path: Path) -> None:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         batch = record("a", b"1")
         batch.put("network", "a", b"2")
         batch.put_meta("instanceArn", "arn:1")
         batch.enqueue(report(1))
         await store.commit(batch)
         await store.close()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert await store.load("task", same) == {"a": b"1"}
         assert await store.load("network", same) == {"a": b"2"}
         assert await store.get_meta("instanceArn") == "arn:1"
@@ -61,7 +61,7 @@ class TestCommit:
         assert [change for _, change in await store.outbox.peek(5)] == [report(1)]
         await store.close()
 
-    async def test_overwrites_and_deletes(self, store: Store) -> None:
+    async def test_overwrites_and_deletes(self, store: StateStore) -> None:
         batch = Batch()
         for key in ("a", "b", "c"):
             batch.put("task", key, b"old")
@@ -77,21 +77,23 @@ class TestCommit:
         assert await store.get_meta("m") is None
 
     async def test_takes_the_batch_when_called_in_the_order_of_the_calls(
-        self, store: Store
+        self, store: StateStore
     ) -> None:
         answers = [store.commit(record("a", str(n).encode())) for n in range(50)]
         for answer in reversed(answers):
             await answer
         assert await store.load("task", same) == {"a": b"49"}
 
-    async def test_does_not_see_what_is_put_in_later(self, store: Store) -> None:
+    async def test_does_not_see_what_is_put_in_later(self, store: StateStore) -> None:
         batch = record("a", b"early")
         answer = store.commit(batch)
         batch.put("task", "b", b"late")
         await answer
         assert await store.load("task", same) == {"a": b"early"}
 
-    async def test_shares_transactions(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_shares_transactions(
+        self, store: StateStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         sizes: list[int] = []
         apply = store._database.apply
 
@@ -105,7 +107,7 @@ class TestCommit:
         assert sum(sizes) == 200
         assert len(sizes) < 40
 
-    async def test_survives_the_cancellation_of_its_caller(self, store: Store) -> None:
+    async def test_survives_the_cancellation_of_its_caller(self, store: StateStore) -> None:
         async def caller() -> None:
             await store.commit(record("a", b"1"))
 
@@ -116,7 +118,7 @@ class TestCommit:
             await task
         assert await store.load("task", same) == {"a": b"1"}
 
-    async def test_one_impossible_value_fails_its_own_batch_only(self, store: Store) -> None:
+    async def test_one_impossible_value_fails_its_own_batch_only(self, store: StateStore) -> None:
         answers = [
             store.commit(record("a", b"1")),
             store.commit(record("\udc80", b"2")),
@@ -128,7 +130,7 @@ class TestCommit:
         assert store.healthy
 
     async def test_fails_while_another_program_writes_and_works_afterwards(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
+        self, store: StateStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await store._call(
             lambda: store._database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
@@ -149,7 +151,7 @@ class TestCommit:
         assert (store.healthy, store.outbox.size) == (True, 1)
 
     async def test_is_refused_after_close(self, path: Path) -> None:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         last = store.commit(record("a", b"1"))
         await store.close()
         await store.close()
@@ -164,7 +166,7 @@ class TestOpen:
     async def test_keeps_everything_private(self, path: Path) -> None:
         before = os.umask(0)
         try:
-            store = await Store.open(path)
+            store = await StateStore.open(path)
             await store.commit(record("a", b"1"))
             modes = {
                 name.name: name.stat().st_mode & 0o777
@@ -178,28 +180,28 @@ class TestOpen:
         assert set(modes.values()) == {0o600}
 
     async def test_takes_an_existing_file_from_everybody_else(self, path: Path) -> None:
-        await (await Store.open(path)).close()
+        await (await StateStore.open(path)).close()
         path.chmod(0o644)
-        await (await Store.open(path)).close()
+        await (await StateStore.open(path)).close()
         assert path.stat().st_mode & 0o777 == 0o600
 
-    async def test_uses_the_safe_settings(self, store: Store) -> None:
+    async def test_uses_the_safe_settings(self, store: StateStore) -> None:
         await store.commit(record("a", b"1"))
         ask = store._database._connect
         for name, value in (("journal_mode", "wal"), ("synchronous", 2)):
             found = await store._call(lambda n=name: ask().execute(f"PRAGMA {n}").fetchone(), "ask")  # type: ignore[misc]
             assert found == (value,)
 
-    async def test_refuses_a_second_one(self, store: Store) -> None:
+    async def test_refuses_a_second_one(self, store: StateStore) -> None:
         with pytest.raises(StateFailure, match=rf"another agent \(pid {os.getpid()}\) uses "):
-            await Store.open(store.path)
+            await StateStore.open(store.path)
         await store.commit(record("a", b"1"))
 
-    async def test_refuses_a_second_process(self, store: Store) -> None:
+    async def test_refuses_a_second_process(self, store: StateStore) -> None:
         code = (
             "import asyncio, sys, pathlib\n"
-            "from agent.state import Store\n"
-            "asyncio.run(Store.open(pathlib.Path(sys.argv[1])))\n"
+            "from agent.state import StateStore\n"
+            "asyncio.run(StateStore.open(pathlib.Path(sys.argv[1])))\n"
         )
         done = await asyncio.to_thread(
             subprocess.run,
@@ -213,48 +215,48 @@ class TestOpen:
         assert f"StateFailure: another agent (pid {os.getpid()}) uses " in done.stderr
 
     async def test_refuses_a_newer_schema_and_leaves_it_alone(self, path: Path) -> None:
-        await (await Store.open(path)).close()
+        await (await StateStore.open(path)).close()
         edit(path, "PRAGMA user_version = 99")
         with pytest.raises(StateFailure, match=r"newer agent \(schema 99, this agent knows 1\)"):
-            await Store.open(path)
+            await StateStore.open(path)
         edit(path, "PRAGMA user_version = 1")
-        await (await Store.open(path)).close()
+        await (await StateStore.open(path)).close()
 
     async def test_refuses_the_database_of_another_program(self, path: Path) -> None:
         path.parent.mkdir()
         edit(path, "CREATE TABLE theirs (x)")
         before = path.read_bytes()
         with pytest.raises(StateFailure, match="another program"):
-            await Store.open(path)
+            await StateStore.open(path)
         assert path.read_bytes() == before
 
     async def test_takes_an_empty_file_for_a_new_one(self, path: Path) -> None:
         path.parent.mkdir()
         path.touch()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert await store.load("task", same) == {}
         await store.close()
 
     async def test_names_the_directory_that_cannot_be_made(self, tmp_path: Path) -> None:
         (tmp_path / "data").touch()
         with pytest.raises(StateFailure, match=r"cannot open .*data/agent\.db"):
-            await Store.open(tmp_path / "data" / "agent.db")
+            await StateStore.open(tmp_path / "data" / "agent.db")
 
 
 class TestUnreadableRows:
     async def test_are_set_aside_and_told(self, path: Path) -> None:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         for key, body in (("a", b"1"), ("b", b"x"), ("c", b"3")):
             await store.commit(record(key, body))
         await store.close()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert await store.load("task", int) == {"a": 1, "c": 3}
         assert [(row.kind, row.key) for row in store.set_aside] == [("task", "b")]
         assert "task 'b': ValueError" in store.problems[0]
         assert await store.load("task", int) == {"a": 1, "c": 3}
         assert len(store.set_aside) == 1
         await store.close()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert [row.key for row in store.set_aside] == ["b"]
         await store.close()
         connection = sqlite3.connect(path)
@@ -264,27 +266,27 @@ class TestUnreadableRows:
         connection.close()
 
     async def test_may_be_anything(self, path: Path) -> None:
-        await (await Store.open(path)).close()
+        await (await StateStore.open(path)).close()
         insert = "INSERT INTO records VALUES ('task', {}, {}, 0)"
         edit(path, insert.format("CAST(x'ff' AS TEXT)", "x'31'"))
         edit(path, insert.format("x'00ff'", "x'31'"))
         edit(path, insert.format("'text'", "'31'"))
         edit(path, insert.format("'number'", "31"))
         edit(path, insert.format("'good'", "x'31'"))
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert await store.load("task", int) == {"good": 1}
         assert len(store.set_aside) == 4
         await store.close()
 
     async def test_in_the_outbox_do_not_hold_up_the_others(self, path: Path) -> None:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         batch = Batch()
         for number in range(4):
             batch.enqueue(report(number))
         await store.commit(batch)
         await store.close()
         edit(path, "UPDATE outbox SET body = x'7b' WHERE seq IN (1, 3)")
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert [change.id for _, change in await store.outbox.peek(9)] == ["c1", "c3"]
         assert store.outbox.size == 2
         assert [row.key for row in store.set_aside] == ["c0", "c2"]
@@ -292,7 +294,7 @@ class TestUnreadableRows:
 
 
 class TestOutbox:
-    async def test_wakes_with_the_commit_and_keeps_order(self, store: Store) -> None:
+    async def test_wakes_with_the_commit_and_keeps_order(self, store: StateStore) -> None:
         waiter = asyncio.create_task(store.outbox.wait())
         await asyncio.sleep(0.01)
         assert not waiter.done()
@@ -311,7 +313,7 @@ class TestOutbox:
         assert (await store.outbox.peek(1))[0][1].id == "c8"
 
     async def test_longer_than_memory(self, path: Path) -> None:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         total = 1250
         batch = Batch()
         for number in range(total):
@@ -331,11 +333,11 @@ class TestOutbox:
         assert seen == [f"c{n}" for n in range(extra)]
         assert await store.outbox.peek(1) == []
         await store.close()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert store.outbox.size == 0
         await store.close()
 
-    async def test_settles_out_of_order_and_twice(self, store: Store) -> None:
+    async def test_settles_out_of_order_and_twice(self, store: StateStore) -> None:
         batch = Batch()
         for number in range(5):
             batch.enqueue(report(number))
@@ -347,7 +349,7 @@ class TestOutbox:
         assert [change.id for _, change in await store.outbox.peek(9)] == ["c0", "c2", "c4"]
 
     async def test_a_failed_removal_goes_with_the_next(self, path: Path) -> None:
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         batch = Batch()
         for number in range(3):
             batch.enqueue(report(number))
@@ -366,7 +368,7 @@ class TestOutbox:
         assert [change.id for _, change in await store.outbox.peek(9)] == ["c2"]
         store.outbox.settle(seqs[2:])
         await store.close()
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert store.outbox.size == 0
         await store.close()
 
@@ -375,7 +377,7 @@ async def test_a_directory_that_is_a_file_names_the_setting(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(StateFailure) as caught:
-            await Store.open(place / "agent.db")
+            await StateStore.open(place / "agent.db")
         assert str(caught.value).endswith(f"{place} is no directory; name one in ECS_DATADIR")
         assert "Errno" not in str(caught.value)
 
@@ -383,7 +385,7 @@ async def test_a_directory_that_is_a_file_names_the_setting(tmp_path: Path) -> N
 class TestTheFile:
     async def test_holds_everything_soon_after_the_last_commit(self, path: Path) -> None:
         """Not 4,096 bytes beside a large log: whoever removes the log removes nothing."""
-        store = await Store.open(path)
+        store = await StateStore.open(path)
         assert await asyncio.to_thread(lambda: path.stat().st_size) > 4096
         for number in range(30):
             await store.commit(record(f"t{number}", b"x" * 10_000))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from agent.controlplane.api.errors import ClientException
 from agent.controlplane.definition.rules import check_definition
+from agent.controlplane.front.errors import ClientException
 
 
 def definition(container: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:

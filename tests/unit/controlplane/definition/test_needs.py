@@ -5,8 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane import payload
-from agent.controlplane.definition import overrides
+from agent.controlplane.definition import overrides, payload
 from agent.controlplane.definition.needs import needs_of
 from agent.controlplane.names import Names
 from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.api.errors import ClientException
 from agent.controlplane.definition.overrides import effective
 from agent.controlplane.definition.rules import (
     check_definition,
@@ -15,6 +14,7 @@ from agent.controlplane.definition.rules import (
     compatibilities,
 )
 from agent.controlplane.definition.support import required_attributes
+from agent.controlplane.front.errors import ClientException
 
 
 def container(name: str = "web", **changes: Any) -> dict[str, Any]:

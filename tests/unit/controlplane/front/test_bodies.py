@@ -15,10 +15,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from agent.controlplane.api.dispatch import BODY_LIMIT_BYTES
-from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.front import bodies, keys
+from agent.controlplane.front.json_api import BODY_LIMIT_BYTES
 from tests.support.control_endpoint import Endpoint, control_endpoint
+from tests.support.ecs_shapes import TARGET_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

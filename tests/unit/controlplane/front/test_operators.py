@@ -23,10 +23,10 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.api.validation import TARGET_PREFIX
 from agent.controlplane.front import operators
 from agent.controlplane.front.operators import is_own_name
 from tests.support.control_endpoint import Endpoint, control_endpoint
+from tests.support.ecs_shapes import TARGET_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

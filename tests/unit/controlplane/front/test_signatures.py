@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from agent.controlplane.front import signatures
-from agent.controlplane.front.signatures import Call, SignatureRefused
+from agent.controlplane.front.signatures import SignatureRefused, SignedRequest
 
 STAMP = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
 ANY = st.text(
@@ -25,7 +25,7 @@ ANY = st.text(
 
 def call(
     signed: str = "host;x-amz-date", *more: tuple[str, str], host: str = "x", target: str = "/"
-) -> Call:
+) -> SignedRequest:
     """Return what somebody sent who knows no secret."""
     scope = f"{'A' * 16}/{STAMP[:8]}/us-east-1/ecs/aws4_request"
     claim = f"Credential={scope}, SignedHeaders={signed}, Signature={'0' * 64}"
@@ -37,10 +37,10 @@ def call(
             *more,
         ]
     )
-    return Call("POST", target, CIMultiDictProxy(headers))
+    return SignedRequest("POST", target, CIMultiDictProxy(headers))
 
 
-def makers(sent: Call, *secrets: str) -> list[str]:
+def makers(sent: SignedRequest, *secrets: str) -> list[str]:
     claim = signatures.read_claim(sent)
     signatures.check_time(claim, time.time())
     signatures.check_whole(sent, claim)
@@ -78,7 +78,7 @@ def test_what_was_signed_is_put_together_once_for_all_secrets(
         call(target="/?\udcff=\udcff"),
     ],
 )
-def test_what_is_no_text_cannot_be_signed(sent: Call) -> None:
+def test_what_is_no_text_cannot_be_signed(sent: SignedRequest) -> None:
     with pytest.raises(SignatureRefused, match="characters that cannot be signed"):
         makers(sent)
 

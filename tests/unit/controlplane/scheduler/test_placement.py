@@ -26,7 +26,7 @@ def run(
     *,
     constraints: list[dict[str, str]] | None = None,
     strategies: list[dict[str, str]] | None = None,
-) -> placement.Outcome:
+) -> placement.PlacementOutcome:
     return placement.place(
         instances,
         needs,
@@ -37,7 +37,7 @@ def run(
     )
 
 
-def arns(outcome: placement.Outcome) -> list[str]:
+def arns(outcome: placement.PlacementOutcome) -> list[str]:
     return [placed.instance_arn for placed in outcome.placed]
 
 
@@ -69,8 +69,8 @@ def test_each_reason(instance: Instance, reason: str) -> None:
         gpus={"main": 2},
         attributes={"arch": "x86_64"},
     )
-    assert run([instance], needs).refused == [placement.Refused("a", reason)]
-    assert placement.place_on(instance, needs) == placement.Refused("a", reason)
+    assert run([instance], needs).refused == [placement.Rejection("a", reason)]
+    assert placement.place_on(instance, needs) == placement.Rejection("a", reason)
 
 
 def test_no_active_instance_is_an_error() -> None:
@@ -81,7 +81,7 @@ def test_no_active_instance_is_an_error() -> None:
 
 def test_start_task_on_a_draining_instance() -> None:
     answer = placement.place_on(an_instance("a", active=False), TaskNeeds())
-    assert answer == placement.Refused("a", placement.INACTIVE)
+    assert answer == placement.Rejection("a", placement.INACTIVE)
 
 
 def test_same_fixed_port_needs_another_instance() -> None:
@@ -120,7 +120,7 @@ def test_member_of() -> None:
     constraint = {"type": "memberOf", "expression": "attribute:zone in [a, b]"}
     outcome = run(instances, TaskNeeds(cpu_units=1024), 3, constraints=[constraint])
     assert sorted(arns(outcome)) == ["a", "b"]
-    assert placement.Refused("c", placement.MEMBER_OF) in outcome.refused
+    assert placement.Rejection("c", placement.MEMBER_OF) in outcome.refused
 
 
 def test_binpack_fills_one_instance_first() -> None:

@@ -7,9 +7,9 @@ from agent.config import Settings
 from agent.doctor import reading
 from agent.doctor.bundle import archive, pieces
 from agent.doctor.bundle.redact import Redactor
-from agent.doctor.host import Host
+from agent.doctor.host import HostFacts
 from agent.model.changes import TaskChange
-from agent.state import Batch, Store
+from agent.state import Batch, StateStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_container_is_shown_without_what_may_hold_secrets() -> None:
 
 async def test_a_state_file_is_counted_beside_the_agent_that_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "agent.db"
-    store = await Store.open(path)
+    store = await StateStore.open(path)
     batch = Batch()
     batch.put("task", "arn:1", b'{"secret": "CANARY"}')
     batch.enqueue(TaskChange(id="1", task_arn="arn:1", status="RUNNING", at=1.0))
@@ -61,23 +61,23 @@ async def test_a_piece_that_is_too_large_keeps_its_end(
 ) -> None:
     monkeypatch.setattr(archive, "MAX_PIECE_BYTES", 20)
 
-    async def lines(_: Host) -> str:
+    async def lines(_: HostFacts) -> str:
         return "password=hunter2\n" + "x" * 10 + "\nlast line\n"
 
     about, text = await archive._piece(
-        pieces.Piece("log", lines), Host(settings=Settings(data_dir=tmp_path)), Redactor([])
+        pieces.Piece("log", lines), HostFacts(settings=Settings(data_dir=tmp_path)), Redactor([])
     )
     assert text == "last line\n"
     assert about.cut_bytes == 28
 
 
 async def test_a_piece_that_hangs_is_given_up() -> None:
-    async def hang(_: Host) -> str:
+    async def hang(_: HostFacts) -> str:
         await asyncio.sleep(60)
         return ""
 
     about, text = await archive._piece(
-        pieces.Piece("log", hang, limit_s=0.05), Host(settings=Settings()), Redactor([])
+        pieces.Piece("log", hang, limit_s=0.05), HostFacts(settings=Settings()), Redactor([])
     )
     assert about.trouble == "not collected within 0.05 s"
     assert text == "[nothing: not collected within 0.05 s]\n"

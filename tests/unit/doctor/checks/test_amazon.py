@@ -13,8 +13,8 @@ from aiohttp.test_utils import BaseTestServer, TestServer
 from agent.config import SecretText, Settings
 from agent.doctor.checks import amazon, control
 from agent.doctor.checks.amazon import Contact
-from agent.doctor.findings import Finding, Level, Verdict
-from agent.doctor.host import Host
+from agent.doctor.findings import Finding, FindingList, Level
+from agent.doctor.host import HostFacts
 from tests.support.findings import levels, only
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ ANSWERED = Contact(
 
 def judged(settings: Settings, **changes: Any) -> list[Finding]:
     contact = msgspec.structs.replace(ANSWERED, **changes)
-    return amazon.judge(Verdict("control"), settings, contact)
+    return amazon.judge(FindingList("control"), settings, contact)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_amazon_ecs(settings: Settings, changes: dict[str, Any], level: str, wor
 
 def test_a_host_that_has_not_joined() -> None:
     contact = Contact(region_trouble="the region is unknown: no answer")
-    finding = only(amazon.judge(Verdict("control"), Settings(), contact), Level.WARNING)
+    finding = only(amazon.judge(FindingList("control"), Settings(), contact), Level.WARNING)
     assert "neither ECS_CONTROL_ENDPOINT nor a region" in finding.seen
     assert "join" in finding.command
 
@@ -116,19 +116,19 @@ async def test_the_check_asks_as_the_agent_would(tmp_path: Path) -> None:
     app.router.add_route("*", "/", backend.answer)
     async with TestServer(app) as server:
         settings = given(server)
-        findings = await control.check(Host(settings=settings))
+        findings = await control.check(HostFacts(settings=settings))
         assert "accepts the key ...AKEY" in only(findings, Level.OK).seen
         assert backend.targets == ["AmazonEC2ContainerServiceV20141113.DiscoverPollEndpoint"]
 
         backend.ahead_s = 600.0
         assert (
             "behind Amazon's"
-            in only(await control.check(Host(settings=settings)), Level.WARNING).seen
+            in only(await control.check(HostFacts(settings=settings)), Level.WARNING).seen
         )
         backend.ahead_s = 0.0
 
         backend.refusal = "com.amazon.coral#AccessDeniedException"
-        refused = only(await control.check(Host(settings=settings)), Level.ERROR)
+        refused = only(await control.check(HostFacts(settings=settings)), Level.ERROR)
         assert "AccessDeniedException" in refused.seen
         assert "canary" not in str(refused)
 
@@ -138,7 +138,7 @@ async def test_the_check_asks_as_the_agent_would(tmp_path: Path) -> None:
             aws_secret_access_key=SecretText(),
             rotating_credentials_file=tmp_path / "none",
         )
-        host = Host(settings=none, environ={"HOME": str(tmp_path)})
+        host = HostFacts(settings=none, environ={"HOME": str(tmp_path)})
         missing = only(await control.check(host), Level.ERROR)
         assert "no credentials to sign with" in missing.seen
 
@@ -146,13 +146,13 @@ async def test_the_check_asks_as_the_agent_would(tmp_path: Path) -> None:
 async def test_a_backend_that_is_not_there() -> None:
     async with TestServer(web.Application()) as server:
         settings = given(server)
-    finding = only(await control.check(Host(settings=settings)), Level.ERROR)
+    finding = only(await control.check(HostFacts(settings=settings)), Level.ERROR)
     assert "nobody listens" in finding.seen
 
 
 async def test_a_region_that_nobody_knows() -> None:
     settings = Settings(metadata_disabled=True)
-    finding = only(await control.check(Host(settings=settings)), Level.WARNING)
+    finding = only(await control.check(HostFacts(settings=settings)), Level.WARNING)
     assert "has not joined" in finding.seen
     meant = Settings(metadata_disabled=True, backend_host="http://127.0.0.1:9")
-    assert levels(await control.check(Host(settings=meant))) == {"error"}
+    assert levels(await control.check(HostFacts(settings=meant))) == {"error"}

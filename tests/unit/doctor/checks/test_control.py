@@ -6,16 +6,16 @@ import msgspec
 import pytest
 
 from agent.config import Settings
-from agent.control.hello import Meeting
 from agent.doctor.checks import control
 from agent.doctor.checks.control import Contact
 from agent.doctor.findings import Level
 from agent.model.wire import Hello
+from agent.upstream.hello import HelloResult
 from tests.support.findings import only
 
 JOINED = Settings(control_endpoint="https://control.example:6820", cluster="prod")
 HELLO = Hello(control_id="c", version="0.1.0", clusters=["prod"], takes_cluster=True)
-ANSWERED = Contact(addresses=("192.0.2.1",), meeting=Meeting(HELLO, 0.0), with_token=True)
+ANSWERED = Contact(addresses=("192.0.2.1",), meeting=HelloResult(HELLO, 0.0), with_token=True)
 
 
 def changed(**changes: Any) -> Contact:
@@ -27,10 +27,10 @@ def changed(**changes: Any) -> Contact:
     [
         (ANSWERED, "ok", ""),
         (changed(took_s=2.0), "warning", "closer"),
-        (changed(meeting=Meeting(HELLO, 60.0)), "warning", "set-ntp"),
-        (changed(meeting=Meeting(HELLO, -7200.0)), "error", "set-ntp"),
+        (changed(meeting=HelloResult(HELLO, 60.0)), "warning", "set-ntp"),
+        (changed(meeting=HelloResult(HELLO, -7200.0)), "error", "set-ntp"),
         (
-            changed(meeting=Meeting(msgspec.structs.replace(HELLO, takes_cluster=False), None)),
+            changed(meeting=HelloResult(msgspec.structs.replace(HELLO, takes_cluster=False), None)),
             "error",
             "create-cluster --cluster-name prod",
         ),

@@ -10,8 +10,8 @@ import pytest
 from agent.config import SecretText, Settings
 from agent.doctor.checks import credentials, keys
 from agent.doctor.checks.keys import KeysFile
-from agent.doctor.findings import Finding, Level, Verdict
-from agent.doctor.host import Host
+from agent.doctor.findings import Finding, FindingList, Level
+from agent.doctor.host import HostFacts
 from tests.support.findings import levels, only
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ GOOD = KeysFile(path="/root/.aws/credentials")
 
 
 def judged(settings: Settings, **changes: Any) -> list[Finding]:
-    return keys.judge(Verdict("credentials"), settings, msgspec.structs.replace(GOOD, **changes))
+    return keys.judge(
+        FindingList("credentials"), settings, msgspec.structs.replace(GOOD, **changes)
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,10 +61,10 @@ def test_keys_of_the_settings_come_first_and_are_not_shown() -> None:
     }
     on_ec2 = msgspec.structs.replace(GOOD, missing=True)
     settings = Settings(aws_region="eu-west-1", **given)  # type: ignore[arg-type]
-    findings = keys.judge(Verdict("credentials"), settings, on_ec2)
+    findings = keys.judge(FindingList("credentials"), settings, on_ec2)
     assert only(findings, Level.OK).seen.endswith("...WXYZ from its settings")
     assert "CANARY" not in str(findings)
-    carried = keys.judge(Verdict("credentials"), settings, on_ec2, carried=True)
+    carried = keys.judge(FindingList("credentials"), settings, on_ec2, carried=True)
     assert "the environment of this shell" in only(carried, Level.WARNING).seen
     anywhere = Settings(external=True, **given)  # type: ignore[arg-type]
     assert levels(judged(anywhere)) == {"ok", "warning"}
@@ -93,6 +95,6 @@ async def test_the_check_looks_at_keys_where_amazon_ecs_is_control(tmp_path: Pat
     settings = Settings(
         external=True, aws_region="eu-west-1", rotating_credentials_file=tmp_path / "none"
     )
-    finding = only(await credentials.check(Host(settings=settings)), Level.WARNING)
+    finding = only(await credentials.check(HostFacts(settings=settings)), Level.WARNING)
     assert "SSM agent has not registered" in finding.seen
     assert finding.check == "credentials"

@@ -8,7 +8,7 @@ import pytest
 
 from agent.engine import planner
 from agent.engine.graph import graph_of
-from agent.engine.live import CLEAN, NETWORK, Live, Retry, Step, StepKind
+from agent.engine.live import CLEAN, NETWORK, LiveState, Retry, Step, StepKind
 from agent.engine.preparations import table
 from agent.engine.preparations.contract import HostAccess, Provision
 from agent.model.status import ContainerStatus
@@ -53,7 +53,7 @@ def two_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "_BY_KEY", kinds)
 
 
-def plan(live: Live) -> planner.Plan:
+def plan(live: LiveState) -> planner.Plan:
     record = new_record(container("a"))
     record.admitted_at = NOW
     record.containers["a"].known = ContainerStatus.PULLED
@@ -62,20 +62,20 @@ def plan(live: Live) -> planner.Plan:
 
 @pytest.mark.usefixtures("two_kinds")
 def test_all_kinds_are_prepared_side_by_side_before_a_container_is_made() -> None:
-    assert plan(Live()).steps == (
+    assert plan(LiveState()).steps == (
         Step(StepKind.PREPARE, "@first"),
         Step(StepKind.PREPARE, "@second"),
     )
-    assert plan(Live(prepared={"@first": Provision()})).steps == (
+    assert plan(LiveState(prepared={"@first": Provision()})).steps == (
         Step(StepKind.PREPARE, "@second"),
     )
-    both = Live(prepared={"@first": Provision(), "@second": Provision()})
+    both = LiveState(prepared={"@first": Provision(), "@second": Provision()})
     assert plan(both).steps == (Step(StepKind.CREATE, "a"),)
 
 
 @pytest.mark.usefixtures("two_kinds")
 def test_a_person_is_told_which_kind_is_waited_for() -> None:
-    live = Live(
+    live = LiveState(
         inflight={"@first": Step(StepKind.PREPARE, "@first")},
         retries={"@second": Retry(2, NOW + 5, NOW, "no answer", "ECS words")},
     )

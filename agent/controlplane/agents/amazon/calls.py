@@ -1,0 +1,256 @@
+"""The calls of the ECS API that agents make: registration, endpoints, state changes.
+
+They are part of ``POST /`` (``api.dispatch``), which checks them against the model of ECS and then
+hands them over here, together with the request as it came: the model that botocore ships has not
+every member that Amazon's agent sends (``clientToken``), nor those of ours. On the addresses that
+serve agents alone, these and the few in ``SHARED`` are all there is.
+
+A token says that an agent may speak, not which one it is, as on the long poll.
+
+Errors are ``ApiError``s by the rules of the agent: what is a ``ClientException`` or an
+``InvalidParameterException`` at registration ends it for good, and an ``InvalidParameterException``
+of a state change drops the change, while anything else has it sent again for ever.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.controlplane import access, records
+from agent.controlplane.agents.amazon import registering, submitted
+from agent.controlplane.agents.longpoll.errors import (
+    InvalidRequest,
+    StaleGeneration,
+    TooManyHosts,
+    TryAgain,
+)
+from agent.controlplane.agents.registration import DEFAULT_CLUSTER
+from agent.controlplane.agents.reports import NoSuchTask, change_task
+from agent.controlplane.api.ecs.instance_shapes import InstanceLoad, show_instance
+from agent.controlplane.api.ecs.naming import active_cluster, cluster_name
+from agent.controlplane.front.errors import (
+    ClientException,
+    InvalidParameterException,
+    NotServedHere,
+    ServerException,
+    ThrottlingException,
+)
+from agent.controlplane.front.signatures import SignedRequest
+from agent.controlplane.names import parse_arn
+from agent.controlplane.records import InstanceRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from aiohttp import web
+
+    from agent.controlplane.agents.amazon.signatures import Verifier
+    from agent.controlplane.agents.parts import AgentParts
+    from agent.model.changes import TaskChange
+
+    _Handler = Callable[[dict[str, Any], dict[str, Any]], Awaitable[dict[str, Any]]]
+
+OPERATIONS: Final = frozenset(
+    {
+        "RegisterContainerInstance",
+        "DiscoverPollEndpoint",
+        "SubmitTaskStateChange",
+        "SubmitContainerStateChange",
+        "SubmitAttachmentStateChanges",
+    }
+)
+SHARED: Final = frozenset({"CreateCluster", "ListTagsForResource", "UpdateContainerInstancesState"})
+"""Operations of operators that agents need too; on addresses for agents only as they need them."""
+ACS_PATH: Final = "/acs/"
+TCS_PATH: Final = "/tcs/"
+_SERVICE_CONNECT_PATH: Final = "/sc/"
+_ACKNOWLEDGMENT: Final = "ACK"
+_HOST: Final = re.compile(
+    r"[A-Za-z0-9._-]{1,253}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?"
+)
+
+
+class AgentCalls:
+    """Answers the calls of agents; stateless, any number of them run side by side."""
+
+    def __init__(self, agent_parts: AgentParts, verifier: Verifier) -> None:
+        self._agent_parts = agent_parts
+        self._parts = agent_parts.parts
+        self._verifier = verifier
+        self._handlers: dict[str, _Handler] = {
+            "SubmitTaskStateChange": self._submit_task,
+            "SubmitContainerStateChange": self._submit_container,
+            "SubmitAttachmentStateChanges": self._submit_attachments,
+        }
+
+    def serves(self, operation: str) -> bool:
+        """Tell whether an operation is answered here."""
+        return operation in OPERATIONS
+
+    def is_for_agents(self, operation: str) -> bool:
+        """Tell whether an address for agents takes an operation at all."""
+        return operation in OPERATIONS or operation in SHARED
+
+    def expect(self, request: web.Request) -> None:
+        """Return when the call may prove to be signed by one of ours; its body is not needed.
+
+        Raises:
+            SignatureRefused: it cannot.
+        """
+        self._verifier.expect(_signed(request), request.remote or "")
+
+    def may_know(self, request: web.Request) -> bool:
+        """Tell whether ``knows`` may be true, whatever the body is."""
+        return self._verifier.may_know(_signed(request))
+
+    def verify(self, request: web.Request, digest: str) -> None:
+        """Return when the call is signed by one of ours, or nothing is asked for.
+
+        Raises:
+            SignatureRefused: it is not.
+        """
+        self._verifier.check(_signed(request, digest), request.remote or "")
+
+    def knows(self, request: web.Request, digest: str) -> bool:
+        """Tell whether the call is signed with a token of the file."""
+        return self._verifier.knows(_signed(request, digest))
+
+    def permit(self, operation: str, request: Mapping[str, Any]) -> None:
+        """Return when an agent may make this call on an address for agents.
+
+        Raises:
+            NotServedHere: it may not.
+        """
+        match operation:
+            case "CreateCluster":
+                allowed = cluster_name(request.get("clusterName")) == DEFAULT_CLUSTER
+            case "UpdateContainerInstancesState":
+                named = request.get("containerInstances", ())
+                allowed = len(named) == 1 and request.get("status") == "DRAINING"
+            case _:
+                allowed = self.is_for_agents(operation)
+        if not allowed:
+            raise NotServedHere
+
+    async def call(
+        self, operation: str, asked: dict[str, Any], raw: dict[str, Any], request: web.Request
+    ) -> dict[str, Any]:
+        """Answer one of ``OPERATIONS``.
+
+        Args:
+            operation: which one.
+            asked: the request as the model of ECS has it.
+            raw: the request as it came.
+            request: the HTTP call, for the address that the agent knows us by.
+
+        Raises:
+            ApiError: it cannot be done.
+        """
+        if operation == "DiscoverPollEndpoint":
+            return _endpoints(request)
+        if operation == "RegisterContainerInstance":
+            return await self._register(asked, raw, request.remote or "")
+        return await self._handlers[operation](asked, raw)
+
+    async def _register(
+        self, asked: dict[str, Any], raw: dict[str, Any], address: str
+    ) -> dict[str, Any]:
+        token = raw.get("clientToken") or uuid.uuid4().hex
+        if not isinstance(token, str):
+            raise InvalidParameterException("clientToken must be a text.")
+        call = registering.read(asked, token)
+        await self._check_cluster(asked)
+        arn = asked.get("containerInstanceArn", "")
+        if arn:
+            await self._check_instance(arn, cluster_name(asked.get("cluster")))
+        try:
+            record = await self._agent_parts.registry.register(
+                call, tells_all=False, address=address
+            )
+        except TooManyHosts as error:
+            raise ThrottlingException(str(error)) from None
+        except (InvalidRequest, StaleGeneration) as error:
+            raise ClientException(str(error)) from None
+        except TryAgain as error:
+            raise ServerException(str(error)) from None
+        if arn and record.arn != arn:
+            raise ClientException("The referenced container instance is not active.")
+        self._agent_parts.leases.forget(record.id)
+        await self._agent_parts.leases.renew(record)
+        shown = show_instance(
+            record, await InstanceLoad.read(self._parts.store, record), with_tags=True
+        )
+        shown["attributes"] = registering.answer_attributes(
+            shown["attributes"],
+            asked.get("attributes", ()),
+            control_id=self._agent_parts.control_id,
+        )
+        return {"containerInstance": shown}
+
+    async def _check_cluster(self, asked: Mapping[str, Any]) -> None:
+        """Raise ``ClusterNotFoundException``, but for ``default``, which the first host makes."""
+        given = asked.get("cluster", "")
+        if given in ("", DEFAULT_CLUSTER):
+            return
+        try:
+            await active_cluster(self._parts, asked)
+        except InvalidParameterException as error:
+            raise ClientException(str(error)) from None
+
+    async def _check_instance(self, arn: str, cluster: str) -> None:
+        parsed = parse_arn(arn)
+        found = None
+        if parsed is not None and parsed.kind == "container-instance" and len(parsed.path) == 2:
+            key = records.instance_key(*parsed.path)
+            found = await access.find(self._parts.store, InstanceRecord, key)
+        if found is None or found.record.arn != arn:
+            raise ClientException("The referenced container instance was not found.")
+        if found.record.status == "INACTIVE":
+            raise ClientException("The referenced container instance is not active.")
+        if found.record.cluster != cluster:
+            raise ClientException(
+                f"The referenced container instance is not in the cluster {cluster}."
+            )
+
+    async def _submit_task(self, asked: dict[str, Any], raw: dict[str, Any]) -> dict[str, Any]:
+        return await self._apply(submitted.of_task(asked, raw, self._parts.clock()))
+
+    async def _submit_container(self, asked: dict[str, Any], _: dict[str, Any]) -> dict[str, Any]:
+        return await self._apply(submitted.of_container(asked, self._parts.clock()))
+
+    async def _apply(self, change: TaskChange) -> dict[str, Any]:
+        try:
+            await change_task(
+                self._parts, change.task_arn, lambda task: submitted.apply(task, change)
+            )
+        except (NoSuchTask, ValueError) as error:
+            raise InvalidParameterException(str(error)) from None
+        return {"acknowledgment": _ACKNOWLEDGMENT}
+
+    async def _submit_attachments(self, *_: dict[str, Any]) -> dict[str, Any]:
+        """Acknowledge: only what control attaches to hosts is told of here, and it does so never."""
+        return {"acknowledgment": _ACKNOWLEDGMENT}
+
+
+def _signed(request: web.Request, digest: str = "") -> SignedRequest:
+    return SignedRequest(request.method, request.raw_path, request.headers, digest)
+
+
+def _endpoints(request: web.Request) -> dict[str, Any]:
+    """Return the addresses by the name under which the agent reached this one.
+
+    The agent takes a missing member for an error, so Service Connect, which is not served, has one.
+    """
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
+        raise ClientException("The Host header is no address.")
+    # Said by whatever ends TLS in front of control; an agent could only deceive itself.
+    is_tls = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
+    base = f"{'https' if is_tls else 'http'}://{host}"
+    return {
+        "endpoint": f"{base}{ACS_PATH}",
+        "telemetryEndpoint": f"{base}{TCS_PATH}",
+        "serviceConnectEndpoint": f"{base}{_SERVICE_CONNECT_PATH}",
+    }

@@ -1,0 +1,153 @@
+"""TCS: telemetry of an agent over a websocket. Health is kept, figures are checked and dropped.
+
+Each frame is a block of signed headers, an empty line and the message; why the signatures are not
+verified, ``signatures`` says. Everything is acknowledged but what cannot be read.
+
+Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.controlplane.agents.amazon import shapes
+from agent.controlplane.agents.amazon.sockets import (
+    GOING_AWAY,
+    LogThrottle,
+    NewestConnection,
+    Socket,
+)
+from agent.controlplane.agents.reports import NoSuchTask, change_task
+from agent.controlplane.store.contract import StoreFailure
+from agent.controlplane.tasks import changes as task_changes
+from agent.model.status import Health
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from agent.controlplane.agents.amazon.sockets import Admitted
+    from agent.controlplane.agents.parts import AgentParts
+    from agent.controlplane.records import TaskRecord
+
+FRAME_LIMIT_BYTES: Final = 2 * 1024 * 1024
+"""An agent sends a mebibyte of figures at most."""
+HEARTBEAT_S: Final = 30.0
+SILENT_S: Final = 600.0
+"""An agent publishes every 20 seconds, also when it is idle."""
+_REMEMBERED_TASKS: Final = 4096
+_ACKS: Final = {
+    "PublishMetricsRequest": "AckPublishMetric",
+    "PublishHealthRequest": "AckPublishHealth",
+    "PublishInstanceStatusRequest": "AckPublishInstanceStatus",
+}
+
+
+class Tcs:
+    """Serves TCS; one per control endpoint, for one event loop."""
+
+    def __init__(self, agent_parts: AgentParts, troubles: LogThrottle) -> None:
+        self.agent_parts = agent_parts
+        self.troubles = troubles
+        self._newest = NewestConnection()
+
+    def close(self) -> None:
+        """End all connections; the server stops."""
+        self._newest.close()
+
+    async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
+        """Serve one connection until it ends, or its agent may not speak any more."""
+        socket = Socket(admitted.instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
+        await socket.open(request)
+        watching = self.agent_parts.agent_tokens.watching(admitted.admission, socket.cut_off)
+        with self._newest.entered(socket), watching:
+            await _Session(self, socket).run()
+        return socket.response
+
+
+class _Session:
+    """One connection."""
+
+    def __init__(self, tcs: Tcs, socket: Socket) -> None:
+        self._tcs = tcs
+        self._agent_parts = tcs.agent_parts
+        self._socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = self._renewed_at = self._loop.time()
+        self._told: dict[str, dict[str, Health]] = {}
+        """What was last taken of a task: most publications say the same again."""
+
+    async def run(self) -> None:
+        """Read and beat until either side ends it."""
+        await self._socket.run(self._read, self._beat)
+
+    async def _beat(self) -> None:
+        socket = self._socket
+        wait_s = HEARTBEAT_S * random.uniform(0.5, 1.0)  # noqa: S311 - not all at the same moment
+        while socket.ended is None:
+            try:
+                async with asyncio.timeout(wait_s):
+                    await socket.wake.wait()
+            except TimeoutError:
+                if self._loop.time() - self._heard_at > SILENT_S:
+                    socket.end(GOING_AWAY, "nothing was published")
+                else:
+                    await socket.send(shapes.write("HeartbeatMessage", {"healthy": True}))
+            wait_s = HEARTBEAT_S
+
+    async def _read(self) -> None:
+        async for frame in self._socket.frames():
+            try:
+                kind, message = shapes.read(shapes.split_signed(frame))
+                await self._take(kind, message)
+            except shapes.FrameError as error:
+                self._trouble(str(error))
+            except StoreFailure as error:
+                self._trouble(f"control cannot do it now: {error}")
+
+    def _trouble(self, why: str) -> None:
+        self._tcs.troubles.note(
+            "telemetry of an agent not taken", instance=self._socket.instance.arn, why=why
+        )
+
+    async def _take(self, kind: str, message: Any) -> None:
+        ack = _ACKS.get(kind)
+        if ack is None:
+            raise shapes.FrameError(f"{kind} is no message of TCS")
+        if message.metadata.container_instance != self._socket.instance.arn:
+            raise shapes.FrameError("the message is of another container instance")
+        self._heard_at = self._loop.time()
+        await self._renew()
+        if isinstance(message, shapes.PublishHealth):
+            for task in message.tasks:
+                await self._take_health(task)
+        await self._socket.send(shapes.write(ack, {"message": "OK"}))
+
+    async def _renew(self) -> None:
+        if self._heard_at - self._renewed_at >= self._agent_parts.leases.ttl_s / 6:
+            await self._agent_parts.leases.renew(self._socket.instance)
+            self._renewed_at = self._heard_at
+
+    async def _take_health(self, task: shapes.TaskHealth) -> None:
+        health = {
+            container.container_name: Health(container.health_status)
+            for container in task.containers
+            if container.health_status in set(Health)
+        }
+        if self._told.get(task.task_arn) == health:
+            return
+
+        def decide(record: TaskRecord) -> TaskRecord:
+            if record.instance_id != self._socket.instance.id:
+                raise NoSuchTask("this container instance has no such task")
+            return task_changes.with_health(record, health)
+
+        try:
+            await change_task(self._agent_parts.parts, task.task_arn, decide)
+        except NoSuchTask as error:
+            self._trouble(f"{task.task_arn[:200]}: {error}")
+            return
+        if len(self._told) >= _REMEMBERED_TASKS:
+            self._told.clear()
+        self._told[task.task_arn] = health

@@ -1,0 +1,190 @@
+"""What an agent holds, after the store went back: tasks that were forgotten are taken back.
+
+A task that the store knows is brought up to date by the report that comes with it. One that it does
+not know was made after the copy that is now the store: it is made anew from the agent's payload, so
+that it is shown, counted on its instance, and can be stopped. Neither is ever restarted.
+
+Only from an instance that is expected to say so (``InstanceRecord.recovering``): otherwise an agent
+could make tasks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.agents import report_rules, reports
+from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.names import parse_arn
+from agent.controlplane.records import (
+    AssignRecord,
+    AttachmentRecord,
+    ContainerRecord,
+    InstanceRecord,
+    TaskRecord,
+)
+from agent.controlplane.store.contract import Put, absent, present
+from agent.errors import PayloadError
+from agent.model import payload as payload_model
+from agent.model.resources import needs_of
+from agent.model.status import DesiredStatus
+from agent.model.wire import ChangeAnswer, ChangesAnswer, Held
+
+if TYPE_CHECKING:
+    from agent.controlplane.names import Names
+    from agent.controlplane.parts import Parts
+    from agent.model.payload import Container, TaskPayload
+    from agent.model.wire import HeldTask
+
+_ID_SHOWN = 256
+
+_decoder = msgspec.json.Decoder(Held)
+
+_log = structlog.get_logger(__name__)
+
+
+def read(body: bytes) -> Held:
+    """Return what an agent says that it holds.
+
+    Raises:
+        InvalidRequest: it cannot be read, or is too much for one call.
+    """
+    try:
+        report_rules.look(body)
+        held = _decoder.decode(body)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"held tasks are not taken: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"held tasks cannot be read: {error}") from None
+    if len(held.tasks) > report_rules.BATCH_MOST:
+        raise InvalidRequest(f"more than {report_rules.BATCH_MOST} tasks in one call")
+    return held
+
+
+async def take(parts: Parts, instance: InstanceRecord, held: Held) -> ChangesAnswer:
+    """Take back what was forgotten, bring the rest up to date; safe to repeat.
+
+    Raises:
+        InvalidRequest: nobody asked this instance.
+        StoreFailure: a part may not be done; the same again is safe.
+    """
+    if not instance.recovering:
+        raise InvalidRequest("this instance was not asked what it holds")
+    answers = [await _take(parts, instance, task) for task in held.tasks]
+    if held.last:
+        key = records.instance_key(instance.cluster, instance.id)
+        await access.change(
+            parts.store,
+            InstanceRecord,
+            key,
+            lambda old: replace(old, recovering=False),
+            urgent=True,
+        )
+    return ChangesAnswer(results=answers)
+
+
+async def _take(parts: Parts, instance: InstanceRecord, held: HeldTask) -> ChangeAnswer:
+    change = held.change
+    try:
+        report_rules.check(change)
+        if len(held.payload) > report_rules.PAYLOAD_MOST_BYTES:
+            raise OutOfBounds(f"payload has more than {report_rules.PAYLOAD_MOST_BYTES} bytes")
+        payload = payload_model.decode(held.payload)
+        report_rules.check_payload(payload)
+        task = adopted(payload, instance, parts.names)
+    except (PayloadError, ValueError) as error:
+        return ChangeAnswer(id=change.id[:_ID_SHOWN], status="rejected", message=str(error)[:300])
+    if payload.arn != change.task_arn:
+        return ChangeAnswer(
+            id=change.id, status="rejected", message="the report is of another task"
+        )
+    key = records.task_key(task.cluster, task.id)
+    if await parts.store.get(key) is None:
+        assignment = AssignRecord(
+            task_arn=task.arn, cluster=task.cluster, desired_status=task.desired_status
+        )
+        made = await parts.store.txn(
+            [absent(key), present(records.instance_key(instance.cluster, instance.id))],
+            [
+                Put(key, records.encode(task)),
+                Put(records.assignment_key(instance.id, task.id), records.encode(assignment)),
+                Put(records.placement_key(instance.id), b""),
+            ],
+            urgent=True,
+        )
+        if made.succeeded:
+            _log.warning("task taken back from its agent", task=task.arn, instance=instance.arn)
+    answer = await reports.apply(parts, instance, [change])
+    return answer.results[0]
+
+
+def adopted(payload: TaskPayload, instance: InstanceRecord, names: Names) -> TaskRecord:
+    """Return the record of a task as far as its payload tells it, before any report of it. Pure.
+
+    Raises:
+        ValueError: it is no task of this control's, or of the instance's cluster.
+    """
+    arn = parse_arn(payload.arn)
+    if arn is None or arn.kind != "task" or not names.owns(arn) or len(arn.path) != 2:
+        raise ValueError("the payload's arn is not that of a task of this control")
+    cluster, task_id = arn.path
+    if cluster != instance.cluster:
+        raise ValueError(f"the task is of the cluster {cluster}, its instance of another")
+    if not payload.version.isdecimal() or not payload.family:
+        raise ValueError("the payload names no task definition")
+    revision = int(payload.version)
+    needs = needs_of(payload)
+    gpus = {a.containers[0]: a.name for a in payload.associations if a.containers}
+    stopping = payload.desired_status is DesiredStatus.STOPPED
+    return TaskRecord(
+        id=task_id,
+        arn=payload.arn,
+        cluster=cluster,
+        task_definition_arn=names.task_definition(payload.family, revision),
+        family=payload.family,
+        revision=revision,
+        instance_id=instance.id,
+        instance_arn=instance.arn,
+        desired_status="STOPPED" if stopping else "RUNNING",
+        containers=[
+            _container(c, names, cluster, task_id, [gpus[c.name]] if c.name in gpus else [])
+            for c in payload.containers
+        ],
+        attachments=[
+            AttachmentRecord(
+                id=records.last_element(a.attachment_arn),
+                type=a.attachment_type,
+                details={
+                    p["name"]: p.get("value", "") for p in a.attachment_properties if "name" in p
+                },
+            )
+            for a in payload.attachments
+        ],
+        needs=needs,
+        cpu=str(needs.cpu_units),
+        memory=str(needs.memory_mib),
+        group=payload.group,
+        launch_type=payload.launch_type or "EC2",
+        availability_zone=instance.attribute_values.get("ecs.availability-zone") or "",
+        adopted=True,
+    )
+
+
+def _container(
+    definition: Container, names: Names, cluster: str, task_id: str, gpu_ids: list[str]
+) -> ContainerRecord:
+    return ContainerRecord(
+        name=definition.name,
+        arn=definition.container_arn or names.container(cluster, task_id),
+        image=definition.image,
+        essential=definition.essential,
+        health_check=definition.health_check_type == "docker",
+        cpu=definition.cpu,
+        memory=definition.memory or None,
+        gpu_ids=gpu_ids,
+    )

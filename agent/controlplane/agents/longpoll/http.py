@@ -1,0 +1,335 @@
+"""The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
+
+Where control has a token file, a call is looked at only after its token, and ends with it. Whatever an agent sends, it
+gets an answer and nobody else is disturbed: what cannot be read is a 400 that says why, trouble with
+the store is a 503 with ``Retry-After``, and what nobody foresaw is a 500, logged once, here. Bodies
+may be gzip in both directions; the limits count decoded bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from agent import __version__
+from agent.controlplane import access, records
+from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
+from agent.controlplane.agents.assignments import Poller
+from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane.agents.longpoll import held
+from agent.controlplane.agents.longpoll.errors import (
+    InvalidRequest,
+    NoSuchCall,
+    TooLarge,
+    TooManyHosts,
+    TryAgain,
+    Unauthorized,
+    WireError,
+)
+from agent.controlplane.agents.registration import DEFAULT_CLUSTER
+from agent.controlplane.agents.tokens import TOKEN_GONE
+from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
+from agent.controlplane.records import ClusterRecord
+from agent.controlplane.store.contract import StoreFailure
+from agent.controlplane.tasks.retire import LEFT, retire
+from agent.listening.connection import prove
+from agent.model.ids import cluster_name
+from agent.model.metrics import MetricsBatch
+from agent.model.wire import GENERATION_HEADER, ErrorBody, Hello, Register, Registered
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.controlplane.access import Found
+    from agent.controlplane.agents.parts import AgentParts
+    from agent.controlplane.agents.tokens import Admission
+    from agent.controlplane.records import InstanceRecord
+
+MAX_WAIT_S = 60.0
+BODY_LIMIT_BYTES = 8 * 1024 * 1024
+CALL_TIMEOUT_S = 60.0
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
+_CLUSTERS_SHOWN = 100
+_GZIP_FROM_BYTES = 1024
+_GZIP_IN_THREAD_BYTES = 64 * 1024
+_READ_IN_THREAD_BYTES = 64 * 1024
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+_register = msgspec.json.Decoder(Register)
+_metrics = msgspec.json.Decoder(MetricsBatch)
+
+_log = structlog.get_logger(__name__)
+
+
+class AgentWire:
+    """Answers agents; one per control endpoint. The station's bells must run meanwhile."""
+
+    def __init__(self, agent_parts: AgentParts) -> None:
+        self._parts = agent_parts.parts
+        self._agent_tokens = agent_parts.agent_tokens
+        self._control_id = agent_parts.control_id
+        self._registry = agent_parts.registry
+        self._leases = agent_parts.leases
+        self._history = agent_parts.history
+        self._bodies = Bodies(BODY_LIMIT_BYTES)
+        self._poller = Poller(
+            agent_parts.parts,
+            agent_parts.registry,
+            agent_parts.leases,
+            agent_parts.wakeups,
+            agent_parts.orders,
+            agent_parts.history,
+        )
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add the calls of the wire to an application."""
+        router.add_get("/v1/hello", self._answering(self._hello_call))
+        router.add_post("/v1/instances", self._answering(self._register_call))
+        router.add_get("/v1/instances/{id}/assignments", self._answering(self._assignments_call))
+        router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
+        router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
+        router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
+        router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
+        router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
+        for rest in ("/v1", "/v1/{rest:.*}"):
+            router.add_route("*", rest, self._answering(_no_such_call))
+
+    def close(self) -> None:
+        """Answer all held polls now; the server stops."""
+        self._poller.close()
+
+    def _answering(
+        self, call: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handler(request: web.Request) -> web.Response:
+            try:
+                admission = self._agent_tokens.check(
+                    request.headers.get("Authorization"), request.remote or ""
+                )
+                prove(request)
+                return await self._admitted(call, request, admission)
+            except TooManyHosts as error:
+                answer = _problem(error.status, error.code, str(error))
+                answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
+                return answer
+            except WireError as error:
+                return _problem(error.status, error.code, str(error))
+            except (StoreFailure, TimeoutError) as error:
+                _log.error("call failed", path=request.path, error=repr(error))
+                return _problem(TryAgain.status, TryAgain.code, "control cannot do it now")
+            except Exception:  # noqa: BLE001 - one bad call must not take the connection down
+                _log.exception("call failed", path=request.path)
+                return _problem(500, "InternalError", "control failed; its log says why")
+
+        return handler
+
+    async def _admitted(
+        self,
+        call: Callable[[web.Request], Awaitable[web.Response]],
+        request: web.Request,
+        admission: Admission,
+    ) -> web.Response:
+        """Answer a call; one whose token is taken out of the file meanwhile ends at once.
+
+        Raises:
+            Unauthorized: that is so.
+        """
+        try:
+            async with asyncio.timeout(None) as scope:
+                with self._agent_tokens.watching(admission, lambda: scope.reschedule(0.0)):
+                    return await call(request)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise Unauthorized(f"control lets this call in no longer: {TOKEN_GONE}") from None
+
+    async def _hello_call(self, request: web.Request) -> web.Response:
+        asked = cluster_name(request.query.get("cluster", ""))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            names = [
+                record.name
+                async for _, record in access.scan(
+                    self._parts.store, ClusterRecord, records.CLUSTERS
+                )
+                if record.status == "ACTIVE"
+            ]
+        return _json(
+            Hello(
+                control_id=self._control_id,
+                version=__version__,
+                region=self._parts.names.region,
+                clusters=names[:_CLUSTERS_SHOWN],
+                # The first host that asks for the default cluster makes it.
+                takes_cluster=asked in {*names, DEFAULT_CLUSTER} if asked else None,
+            )
+        )
+
+    async def _register_call(self, request: web.Request) -> web.Response:
+        call = await _read(_read_registration, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            record = await self._registry.register(call, address=request.remote or "")
+            self._leases.forget(record.id)
+            await self._leases.renew(record)
+        return _json(
+            Registered(
+                instance_arn=record.arn,
+                generation=record.generation,
+                lease_s=self._leases.ttl_s,
+                control_id=self._control_id,
+                cluster_arn=self._parts.names.cluster(record.cluster),
+                history=self._history.current,
+                went_back=record.recovering,
+            )
+        )
+
+    async def _assignments_call(self, request: web.Request) -> web.Response:
+        after = _number(request, "after")
+        wait_s = min(_seconds(request, "wait"), MAX_WAIT_S)
+
+        def is_gone() -> bool:
+            return request.transport is None or request.transport.is_closing()
+
+        answer = await self._poller.poll(
+            request.match_info["id"],
+            _generation(request),
+            after=after,
+            wait_s=wait_s,
+            is_gone=is_gone,
+        )
+        return web.Response(status=204) if answer is None else _json(answer)
+
+    async def _changes_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        batch = await _read(reports.read, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await reports.apply(self._parts, found.record, batch))
+
+    async def _held_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        told = await _read(held.read, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await held.take(self._parts, found.record, told))
+
+    async def _brought_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        told = await _read(held.read, await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await moved_tasks.take(self._parts, self._history, found.record, told))
+
+    async def _metrics_call(self, request: web.Request) -> web.Response:
+        await self._caller(request)
+        # Taken as a sign of life and checked; nobody asks control for figures.
+        await _read(_read_figures, await self._body(request))
+        return web.Response(status=204)
+
+    async def _leave_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await retire(self._parts.store, found.record, reason=LEFT, clock=self._parts.clock)
+        self._leases.forget(found.record.id)
+        _log.info("instance left", instance=found.record.arn)
+        return web.Response(status=204)
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Return the body of a call that was let in, inflated."""
+        try:
+            return await self._bodies.inflate(request, await self._bodies.read(request))
+        except BodyTooLarge as error:
+            raise TooLarge(str(error)) from None
+        except BodyRefused as error:
+            raise InvalidRequest(str(error)) from None
+
+    async def _caller(self, request: web.Request) -> Found[InstanceRecord]:
+        """Return the instance that calls, and take the call as a sign of life."""
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            found = await self._registry.find(request.match_info["id"], _generation(request))
+            await self._leases.renew(found.record)
+        return found
+
+
+async def _no_such_call(request: web.Request) -> web.Response:
+    raise NoSuchCall(f"the agents' wire has no call {request.method} {request.path[:64]}")
+
+
+async def _read(read: Callable[[bytes], T], body: bytes) -> T:
+    """Read a body; others do not wait for a large one."""
+    if len(body) < _READ_IN_THREAD_BYTES:
+        return read(body)
+    return await asyncio.to_thread(read, body)
+
+
+def _read_registration(body: bytes) -> Register:
+    try:
+        host_rules.look(body)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"the registration is not taken: {error}") from None
+    return _decode(_register, body)
+
+
+def _read_figures(body: bytes) -> MetricsBatch:
+    try:
+        report_rules.look_at_figures(body)
+        figures = _decode(_metrics, body)
+        report_rules.check_figures(figures)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"the figures are not taken: {error}") from None
+    return figures
+
+
+def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"the body cannot be read: {error}") from None
+
+
+def _number(request: web.Request, name: str) -> int:
+    text = request.query.get(name, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidRequest(f"{name} must be a whole number, not {text[:32]!r}")
+    return int(text)
+
+
+def _seconds(request: web.Request, name: str) -> float:
+    text = request.query.get(name, "0")
+    if not _SECONDS.fullmatch(text):
+        raise InvalidRequest(f"{name} must be a number of seconds, not {text[:32]!r}")
+    return float(text)
+
+
+def _generation(request: web.Request) -> int:
+    text = request.headers.get(GENERATION_HEADER, "")
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise InvalidRequest(f"the {GENERATION_HEADER} header must be the number of a registration")
+    return int(text)
+
+
+def _json(body: msgspec.Struct, status: int = 200) -> web.Response:
+    encoded = _encode(body)
+    response = web.Response(
+        status=status,
+        body=encoded,
+        content_type="application/json",
+        zlib_executor_size=_GZIP_IN_THREAD_BYTES,
+    )
+    if len(encoded) > _GZIP_FROM_BYTES:
+        response.enable_compression()
+    return response
+
+
+def _problem(status: int, code: str, message: str) -> web.Response:
+    response = _json(ErrorBody(code=code, message=message), status)
+    if status == TryAgain.status:
+        response.headers["Retry-After"] = "1"
+    if status == Unauthorized.status:
+        response.headers["WWW-Authenticate"] = "Bearer"
+        response.force_close()  # a stranger keeps no connection
+    return response

@@ -1,0 +1,66 @@
+"""What both wires of the agents share: who they are, what they are wanted to run, who is there.
+
+An agent may come by either wire (``wire.http``, ``controlplane.ecs``) and even change it: the
+instances, their leases, their bells and their orders are the same. Built once by ``server``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from agent.controlplane.agents.assignments import AssignmentReader
+from agent.controlplane.agents.leases import Leases
+from agent.controlplane.agents.new_hosts import NewHosts
+from agent.controlplane.agents.registration import InstanceRegistry
+from agent.controlplane.agents.wakeups import WakeUps
+
+if TYPE_CHECKING:
+    from agent.controlplane.agents.tokens import AgentTokens
+    from agent.controlplane.history import History
+    from agent.controlplane.parts import Parts
+
+LEASE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class AgentParts:
+    """The shared parts; ``wakeups.run`` must run while agents are served."""
+
+    parts: Parts
+    agent_tokens: AgentTokens
+    control_id: str
+    """Names the store towards agents."""
+    registry: InstanceRegistry
+    leases: Leases
+    wakeups: WakeUps
+    orders: AssignmentReader
+    history: History
+
+    @classmethod
+    def build(
+        cls,
+        parts: Parts,
+        agent_tokens: AgentTokens,
+        *,
+        control_id: str,
+        history: History,
+        lease_s: float = LEASE_S,
+    ) -> Self:
+        """Build the parts around one store."""
+        return cls(
+            parts=parts,
+            agent_tokens=agent_tokens,
+            control_id=control_id,
+            registry=InstanceRegistry(
+                parts,
+                history,
+                new_hosts=NewHosts(parts, note=agent_tokens.note)
+                if agent_tokens.file is None
+                else None,
+            ),
+            leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
+            wakeups=WakeUps(parts.store),
+            orders=AssignmentReader(parts),
+            history=history,
+        )

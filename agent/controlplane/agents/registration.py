@@ -1,0 +1,406 @@
+"""Registration of hosts: who an agent is, for this call and for every later one.
+
+The same client token is the same instance, and an ARN from an earlier registration too. Each
+registration makes a new generation; a call with an older one comes from a twin that was started
+from the same state, and is told to stop. What an operator put on the instance (its attributes,
+DRAINING) survives.
+
+An instance that an operator deregistered does not come back by itself: as on Amazon ECS, its agent
+has to be given a fresh state first. One whose agent left on its own becomes a new instance.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import structlog
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.agents import host_rules, machines
+from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane.agents.longpoll.errors import (
+    InstanceUnknown,
+    InvalidRequest,
+    StaleGeneration,
+    TryAgain,
+)
+from agent.controlplane.names import new_id, parse_arn
+from agent.controlplane.records import (
+    AssignRecord,
+    AttributeRecord,
+    ClusterRecord,
+    InstanceRecord,
+)
+from agent.controlplane.store.contract import (
+    TXN_LIMIT,
+    Delete,
+    Op,
+    Put,
+    absent,
+    as_read,
+    unchanged,
+)
+from agent.controlplane.tasks.retire import LEFT
+from agent.model.ids import cluster_name
+
+if TYPE_CHECKING:
+    from agent.controlplane.access import Found
+    from agent.controlplane.agents.new_hosts import NewHosts
+    from agent.controlplane.history import History
+    from agent.controlplane.parts import Parts
+    from agent.controlplane.store.contract import Compare, KeyValue
+    from agent.model.wire import Register
+
+_TRIES = 8
+DEFAULT_CLUSTER = "default"
+RESERVED_PREFIXES = ("ecs.", "com.amazonaws.", "ecs-host-agent.")
+"""Names of attributes that are the agent's to say, in each registration."""
+
+_log = structlog.get_logger(__name__)
+
+
+class InstanceRegistry:
+    """Registers instances and finds them again by their id."""
+
+    def __init__(
+        self, parts: Parts, history: History, *, new_hosts: NewHosts | None = None
+    ) -> None:
+        """Take what to register with; ``new_hosts`` limits hosts that are not known yet."""
+        self._parts = parts
+        self._history = history
+        self._new_hosts = new_hosts
+        self._clusters: dict[str, str] = {}
+        """Instance id to cluster name; neither ever changes."""
+
+    async def register(
+        self, call: Register, *, tells_all: bool = True, address: str = ""
+    ) -> InstanceRecord:
+        """Register a host, or register it again; the same call twice is one instance.
+
+        Args:
+            call: what the host says.
+            tells_all: whether a registration that is repeated says everything again. Amazon's
+                agent does not: its own attributes come with the first one alone, and which tasks
+                it holds with none.
+            address: where the call comes from.
+
+        Raises:
+            TooManyHosts: it is a new host, and too many were before it.
+            InvalidRequest: the cluster does not exist, the host belongs to another one, or a field is
+                beyond its bound (``host_rules``).
+            StaleGeneration: an operator deregistered the instance.
+            TryAgain: others registered the same host at the same time.
+        """
+        try:
+            host_rules.check(call)
+        except OutOfBounds as error:
+            raise InvalidRequest(f"the registration is not taken: {error}") from None
+        cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
+        machine = machines.digest(cluster, call) if tells_all else ""
+        for _ in range(_TRIES):
+            of_cluster = await self._ensure_cluster(cluster)
+            known, token = await self._known(call, machine)
+            generation = known.record.generation if known is not None else None
+            is_behind = await self._history.is_behind(call, generation)
+            said = _Said(call, machine, token, is_behind)
+            if known is None:
+                if self._new_hosts is not None:
+                    await self._new_hosts.admit(address)
+                record = await self._create(cluster, said, of_cluster)
+            else:
+                _check_same(known.record, cluster)
+                record = await self._renew(known, said, tells_all=tells_all)
+            if record is not None:
+                self._clusters[record.id] = record.cluster
+                if tells_all:
+                    await self._order_again(record, set(call.known_tasks))
+                _log.info(
+                    "instance registered",
+                    instance=record.arn,
+                    generation=record.generation,
+                    hostname=record.resources.hostname,
+                )
+                return record
+        raise TryAgain("the same host registers more than once at this moment")
+
+    async def find(self, instance_id: str, generation: int) -> Found[InstanceRecord]:
+        """Return the instance of a call.
+
+        Raises:
+            InstanceUnknown: there is none, or it is INACTIVE.
+            StaleGeneration: the call comes from an older registration.
+        """
+        found = await self.current(instance_id)
+        if generation < found.record.generation:
+            raise StaleGeneration(
+                f"another agent registered as this container instance (generation "
+                f"{found.record.generation}, this call has {generation}); stop this agent, and "
+                "give each host a state directory of its own"
+            )
+        if generation > found.record.generation:
+            # The store was put back to an older state.
+            raise InstanceUnknown("this registration is not known; register again")
+        await self.heard(found)
+        return found
+
+    async def heard(self, found: Found[InstanceRecord]) -> None:
+        """Take note that an instance made a call after its registration."""
+        if self._new_hosts is not None:
+            await self._new_hosts.heard(found.record)
+
+    async def current(self, instance_id: str) -> Found[InstanceRecord]:
+        """Return an instance whatever its registration.
+
+        Raises:
+            InstanceUnknown: there is none, or it is INACTIVE.
+        """
+        cluster = self._clusters.get(instance_id) or await self._cluster_of(instance_id)
+        key = records.instance_key(cluster, instance_id)
+        found = await access.find(self._parts.store, InstanceRecord, key) if cluster else None
+        if found is None or found.record.status == "INACTIVE":
+            raise InstanceUnknown("this container instance is not registered; register it again")
+        return found
+
+    async def _cluster_of(self, instance_id: str) -> str:
+        """Look through the clusters: only once per instance and process."""
+        names = [
+            records.last_element(kv.key)
+            async for kv, _ in access.scan(self._parts.store, ClusterRecord, records.CLUSTERS)
+        ]
+        keys = {records.instance_key(name, instance_id): name for name in names}
+        for key in await access.find_many(self._parts.store, InstanceRecord, keys):
+            self._clusters[instance_id] = keys[key]
+        return self._clusters.get(instance_id, "")
+
+    async def _ensure_cluster(self, name: str) -> KeyValue | None:
+        """Return the cluster as it was read, made anew if it is ``default`` and not there."""
+        store, key = self._parts.store, records.cluster_key(name)
+        found = await access.find(store, ClusterRecord, key)
+        if found is not None and found.record.status == "ACTIVE":
+            return found.kv
+        if name != DEFAULT_CLUSTER:
+            raise InvalidRequest(
+                f"cluster {name[:255]!r} does not exist; make it with CreateCluster, or set "
+                "ECS_CLUSTER to one that does"
+            )
+        # As on ECS, the default cluster is made for the first host that asks for it.
+        record = ClusterRecord(
+            name=name,
+            arn=self._parts.names.cluster(name),
+            created_at=self._parts.clock(),
+        )
+        compare = as_read(key, None if found is None else found.kv)
+        await store.txn([compare], [Put(key, records.encode(record))])
+        return await store.get(key)
+
+    async def _known(
+        self, call: Register, machine: str
+    ) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
+        """Return the instance that the call registers again, None for a new host; and the token.
+
+        The ARN goes before the token, and the token before the machine. The token is looked at also when the ARN is of an instance
+        that is gone: the call may be the repetition of one that made a new instance already.
+        """
+        key = records.registration_key(call.client_token)
+        token = await self._parts.store.get(key)
+        named = await self._instance(call.instance_arn)
+        if named is not None and not machines.is_proved(named.record, machine, call):
+            _log.warning(
+                "a host names the instance of another machine, and is not let in as it",
+                instance=call.instance_arn,
+                hostname=call.resources.hostname,
+            )
+            named = None
+        if named is not None:
+            if named.record.status != "INACTIVE":
+                return named, token
+            if named.record.status_reason != LEFT:
+                raise StaleGeneration(
+                    "this container instance was deregistered; to register the host as a new one, "
+                    "stop the agent and remove its state directory"
+                )
+        known = await self._instance(token.value.decode()) if token is not None else None
+        if known is not None and known.record.status == "INACTIVE":
+            known = None
+        return known or await self._of_machine(call, machine), token
+
+    async def _of_machine(self, call: Register, machine: str) -> Found[InstanceRecord] | None:
+        """Return the instance that the caller's machine had before it lost its state."""
+        arn, _ = await machines.arn_of(self._parts.store, machine)
+        known = await self._instance(arn)
+        if known is None or known.record.status == "INACTIVE":
+            return None
+        if await machines.is_another_host(self._parts.store, known.record, call):
+            _log.warning(
+                "two hosts say that they are the same machine; give each a machine id of its own "
+                "(rm /etc/machine-id; systemd-machine-id-setup)",
+                instance=known.record.arn,
+                hostname=call.resources.hostname,
+            )
+            return None
+        _log.warning(
+            "a host lost its state and is known by its machine",
+            instance=known.record.arn,
+            hostname=call.resources.hostname,
+        )
+        return known
+
+    async def _instance(self, arn: str) -> Found[InstanceRecord] | None:
+        parsed = parse_arn(arn)
+        if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
+            return None
+        key = records.instance_key(*parsed.path)
+        found = await access.find(self._parts.store, InstanceRecord, key)
+        return found if found is not None and found.record.arn == arn else None
+
+    async def _create(
+        self, cluster: str, said: _Said, of_cluster: KeyValue | None
+    ) -> InstanceRecord | None:
+        """Make a new instance; None when the token or the cluster is no longer what was read."""
+        parts, call, is_behind = self._parts, said.call, said.is_behind
+        instance_id = (self._forgotten(cluster, call.instance_arn) if is_behind else "") or new_id()
+        record = InstanceRecord(
+            id=instance_id,
+            arn=parts.names.instance(cluster, instance_id),
+            cluster=cluster,
+            resources=call.resources,
+            client_token=call.client_token,
+            machine=said.machine,
+            history=self._history.current,
+            recovering=is_behind,
+            attributes=_attributes(call, {}, parts.zone),
+            tags=dict(call.tags),
+            agent_version=call.agent_version,
+            agent_hash=call.agent_hash,
+            ec2_instance_id=call.ec2_instance_id,
+            registered_at=parts.clock(),
+        )
+        token_key = records.registration_key(call.client_token)
+        compares = [
+            as_read(token_key, said.token),
+            as_read(records.cluster_key(cluster), of_cluster),
+            absent(records.instance_key(cluster, instance_id)),
+        ]
+        then = [
+            Put(token_key, record.arn.encode()),
+            Put(records.instance_key(cluster, instance_id), records.encode(record)),
+            Put(records.members_key(cluster), b""),
+            *_machine_row(record),
+            *(self._new_hosts.rows(record) if self._new_hosts is not None else ()),
+        ]
+        result = await parts.store.txn(compares, then)
+        if result.succeeded and self._new_hosts is not None:
+            self._new_hosts.made(record)
+        return record if result.succeeded else None
+
+    def _forgotten(self, cluster: str, arn: str) -> str:
+        """Return the id of an instance that the store forgot when it went back; empty for none."""
+        parsed = parse_arn(arn)
+        if parsed is None or self._parts.names.instance(cluster, parsed.id) != arn:
+            return ""
+        return parsed.id
+
+    async def _renew(
+        self, known: Found[InstanceRecord], said: _Said, *, tells_all: bool
+    ) -> InstanceRecord | None:
+        old, call = known.record, said.call
+        attributes = _attributes(call, old.attributes, self._parts.zone)
+        if not tells_all:
+            attributes = _own(old.attributes) | attributes
+        record = replace(
+            old,
+            resources=call.resources,
+            generation=old.generation + 1,
+            recovering=old.recovering or said.is_behind,
+            client_token=call.client_token if tells_all else old.client_token,
+            machine=said.machine or old.machine,
+            attributes=attributes,
+            agent_version=call.agent_version or old.agent_version,
+            agent_hash=call.agent_hash or old.agent_hash,
+            ec2_instance_id=call.ec2_instance_id,
+            version=old.version + 1,
+        )
+        compares: list[Compare] = [unchanged(known.kv)]
+        then: list[Op] = [Put(known.kv.key, records.encode(record))]
+        if record.client_token != old.client_token:
+            token_key = records.registration_key(record.client_token)
+            compares.append(as_read(token_key, said.token))
+            then.append(Put(token_key, record.arn.encode()))
+            then.append(Delete(records.registration_key(old.client_token)))
+        if record.machine != old.machine:
+            then.extend(_machine_row(record))
+            then.extend([Delete(records.machine_key(old.machine))] if old.machine else [])
+        # Also on a full disk: who cannot register can neither stop a task nor tell of its end.
+        result = await self._parts.store.txn(compares, then, urgent=True)
+        return record if result.succeeded else None
+
+    async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
+        """Send what the agent does not hold once more: touched, it is newer than any revision.
+
+        That covers orders that reached an agent which lost its state, also those to stop: the
+        agent then reports the task STOPPED, which ends it.
+        """
+        if record.generation == 1:
+            return
+        store = self._parts.store
+        missing = [
+            kv
+            async for kv, assignment in access.scan(
+                store, AssignRecord, records.assignments_prefix(record.id)
+            )
+            if assignment.task_arn not in held
+        ]
+        for start in range(0, len(missing), TXN_LIMIT):
+            part = missing[start : start + TXN_LIMIT]
+            puts = [Put(kv.key, kv.value) for kv in part]
+            if not (await store.txn([unchanged(kv) for kv in part], puts)).succeeded:
+                # Some of them changed just now, which made those newer; the others go singly.
+                for kv in part:
+                    await store.txn([unchanged(kv)], [Put(kv.key, kv.value)])
+
+
+class _Said(NamedTuple):
+    """What a call says, and what of it is in the store."""
+
+    call: Register
+    machine: str
+    """Digest of what the machine says of itself."""
+    token: KeyValue | None
+    is_behind: bool
+
+
+def _machine_row(record: InstanceRecord) -> list[Op]:
+    if not record.machine:
+        return []
+    return [Put(records.machine_key(record.machine), record.arn.encode())]
+
+
+def _check_same(record: InstanceRecord, cluster: str) -> None:
+    if record.cluster != cluster:
+        raise InvalidRequest(
+            f"this host is registered in cluster {record.cluster!r} and asks for {cluster!r}; set "
+            "ECS_CLUSTER back, or remove the agent's state directory to register it anew"
+        )
+
+
+def _own(attributes: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
+    """Return the attributes that somebody chose, as opposed to what the host can do."""
+    return {name: a for name, a in attributes.items() if not name.startswith(RESERVED_PREFIXES)}
+
+
+def _attributes(
+    call: Register, old: dict[str, AttributeRecord], zone: str
+) -> dict[str, AttributeRecord]:
+    """What the agent says, what is known of its host, and over both what an operator put."""
+    values: dict[str, str | None] = {
+        "ecs.os-type": "linux",
+        "ecs.os-family": "LINUX",
+        "ecs.availability-zone": zone,
+    }
+    if call.resources.architecture:
+        values["ecs.cpu-architecture"] = call.resources.architecture
+    for name, value in call.attributes.items():
+        values[name] = value or None
+    put_by_operator = {name: value for name, value in old.items() if value.custom}
+    return {name: AttributeRecord(value=value) for name, value in values.items()} | put_by_operator

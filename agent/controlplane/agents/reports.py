@@ -1,0 +1,199 @@
+"""Reports of agents: each is applied once, in order, whatever was sent twice or is broken.
+
+Changes of one task are folded into one transaction, which compares the task's record and starts
+again when somebody else changed it. Changes of different tasks go side by side. A report of
+STOPPED deletes the assignment in the same transaction, which frees what the task held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.agents import report_rules
+from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.names import parse_arn
+from agent.controlplane.records import TaskRecord
+from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged
+from agent.controlplane.tasks import changes as task_changes
+from agent.errors import AgentError
+from agent.model import changes as change_model
+from agent.model.changes import TaskChange
+from agent.model.wire import ChangeAnswer, ChangesAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.controlplane.parts import Parts
+    from agent.controlplane.records import InstanceRecord
+
+_SIDE_BY_SIDE = 32
+_ID_SHOWN = 256
+
+
+class NoSuchTask(AgentError):
+    """A report of a task that control does not know, or of another instance's."""
+
+
+class _Batch(Struct, frozen=True):
+    changes: list[msgspec.Raw]
+
+
+class _IdOnly(Struct, frozen=True):
+    id: str = ""
+
+
+_batch = msgspec.json.Decoder(_Batch)
+_id_only = msgspec.json.Decoder(_IdOnly)
+
+
+def read(body: bytes) -> list[TaskChange | ChangeAnswer]:
+    """Return the changes of a batch; what cannot be read is its own refusal, and harms no other.
+
+    Raises:
+        InvalidRequest: the batch as a whole cannot be read.
+    """
+    try:
+        report_rules.look(body)
+        batch = _batch.decode(body)
+    except OutOfBounds as error:
+        raise InvalidRequest(f"changes are not taken: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"changes cannot be read: {error}") from None
+    if len(batch.changes) > report_rules.BATCH_MOST:
+        raise InvalidRequest(f"more than {report_rules.BATCH_MOST} changes in one call")
+    return [_read_one(raw) for raw in batch.changes]
+
+
+def _read_one(raw: msgspec.Raw) -> TaskChange | ChangeAnswer:
+    try:
+        change = change_model.decode(raw)
+        report_rules.check(change)
+    except (OutOfBounds, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = str(error)
+    else:
+        return change
+    try:
+        change_id = _id_only.decode(raw).id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        change_id = ""
+    return _rejected(change_id, text)
+
+
+async def apply(
+    parts: Parts, instance: InstanceRecord, batch: list[TaskChange | ChangeAnswer]
+) -> ChangesAnswer:
+    """Apply a batch and answer each change, in the same order.
+
+    The times in a report are the agent's; only ``settled_at`` is by the clock of ``parts``.
+
+    Raises:
+        StoreFailure: a part may not be applied; the agent repeats the batch, which is safe.
+    """
+    answers: list[ChangeAnswer | None] = [
+        item if isinstance(item, ChangeAnswer) else None for item in batch
+    ]
+    by_task: dict[str, list[tuple[int, TaskChange]]] = {}
+    for index, item in enumerate(batch):
+        if isinstance(item, TaskChange):
+            by_task.setdefault(item.task_arn, []).append((index, item))
+    lanes = asyncio.Semaphore(_SIDE_BY_SIDE)
+
+    failures: list[StoreFailure] = []
+
+    async def one_task(arn: str, changes: list[tuple[int, TaskChange]]) -> None:
+        try:
+            async with lanes:
+                results = await _apply_to_task(parts, instance, arn, [c for _, c in changes])
+        except StoreFailure as error:
+            failures.append(error)
+            return
+        for (index, _), answer in zip(changes, results, strict=True):
+            answers[index] = answer
+
+    async with asyncio.TaskGroup() as group:
+        for arn, items in by_task.items():
+            group.create_task(one_task(arn, items))
+    if failures:
+        raise failures[0]
+    return ChangesAnswer(results=[answer for answer in answers if answer is not None])
+
+
+async def _apply_to_task(
+    parts: Parts, instance: InstanceRecord, arn: str, changes: list[TaskChange]
+) -> list[ChangeAnswer]:
+    answers: list[ChangeAnswer] = []
+
+    def fold(task: TaskRecord) -> TaskRecord:
+        nonlocal answers
+        if task.instance_id != instance.id:
+            raise NoSuchTask("this container instance has no such task")
+        task, answers = _fold(task, changes)
+        return task
+
+    try:
+        await change_task(parts, arn, fold)
+    except NoSuchTask as error:
+        return [_rejected(change.id, str(error)) for change in changes]
+    return answers
+
+
+async def change_task(
+    parts: Parts, arn: str, decide: Callable[[TaskRecord], TaskRecord]
+) -> TaskRecord:
+    """Change a task by a report; one that became STOPPED loses its assignment in the transaction.
+
+    Args:
+        parts: the store and the clock.
+        arn: the task's ARN, whatever it is.
+        decide: pure; takes the record, returns the new one, or the same to leave it. It may raise,
+            and may be called more than once.
+
+    Raises:
+        NoSuchTask: the ARN is none, or no task has it.
+        StoreFailure: it may not be done; the same again is safe.
+    """
+    parsed = parse_arn(arn)
+    if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
+        raise NoSuchTask("taskArn is no ARN of a task")
+    cluster, task_id = parsed.path
+    key, store = records.task_key(cluster, task_id), parts.store
+    tries = access.ConflictRetries(key)
+    while True:
+        found = await access.find(store, TaskRecord, key)
+        if found is None or found.record.arn != arn:
+            raise NoSuchTask("this container instance has no such task")
+        task = decide(found.record)
+        if task is found.record:
+            return task
+        then: list[Op] = []
+        if task.last_status == "STOPPED":
+            task = replace(task, settled_at=parts.clock())
+            then.append(Delete(records.assignment_key(task.instance_id, task_id)))
+        then.append(Put(key, records.encode(task)))
+        if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:
+            return task
+        await tries.again()
+
+
+def _fold(task: TaskRecord, changes: list[TaskChange]) -> tuple[TaskRecord, list[ChangeAnswer]]:
+    answers = []
+    for change in changes:
+        try:
+            task = task_changes.apply(task, change)
+        except ValueError as error:
+            answers.append(_rejected(change.id, str(error)))
+        else:
+            answers.append(ChangeAnswer(id=change.id, status="ok"))
+    return task, answers
+
+
+def _rejected(change_id: str, text: str) -> ChangeAnswer:
+    # An id that is none of an agent's is not sent back whole.
+    return ChangeAnswer(id=change_id[:_ID_SHOWN], status="rejected", message=text[:300])

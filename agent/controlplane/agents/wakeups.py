@@ -1,0 +1,85 @@
+"""Wakes held polls when something of their instance was committed.
+
+One watch of the store per kind of key serves all polls, and each instance has its own bell, so that
+a commit costs one wake-up however many agents hold a poll. A poll takes its bell **before** it reads
+the store: what commits after the reading rings, what committed before was read.
+
+``run`` belongs in the server's task group. When a watch was too slow and lost its place, every bell
+rings: the polls read again and find out for themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.controlplane import records
+from agent.controlplane.store.contract import Compacted, StoreFailure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.controlplane.store.contract import Store
+
+_RETRY_S = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class WakeUps:
+    """One bell per instance; for one event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+
+    async def run(self) -> None:
+        """Ring until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            # /assign/<instance>/<task> and /instances/<cluster>/<instance>
+            group.create_task(self._follow(records.ASSIGNMENTS, position=-2))
+            group.create_task(self._follow(records.INSTANCES, position=-1))
+
+    @contextlib.contextmanager
+    def taken(
+        self, instance_id: str, wakeup: asyncio.Event | None = None
+    ) -> Iterator[asyncio.Event]:
+        """Hold a bell of the instance, a given one or a fresh one; every commit from now on sets it."""
+        wakeup = wakeup or asyncio.Event()
+        self._waiting[instance_id].add(wakeup)
+        try:
+            yield wakeup
+        finally:
+            waiting = self._waiting[instance_id]
+            waiting.discard(wakeup)
+            if not waiting:
+                del self._waiting[instance_id]
+
+    def wake_all(self) -> None:
+        """Wake every held poll: the server stops, or something may have been missed."""
+        for wakeups in self._waiting.values():
+            for wakeup in wakeups:
+                wakeup.set()
+
+    async def _follow(self, prefix: str, *, position: int) -> None:
+        while True:
+            try:
+                watch = self._store.watch(prefix, after_revision=self._store.revision)
+                self.wake_all()
+                async with watch:
+                    async for batch in watch:
+                        for event in batch.events:
+                            self._wake(event.kv.key.split("/")[position])
+            except Compacted:
+                _log.warning("wake-ups fell behind; all polls read again", prefix=prefix)
+            except StoreFailure as error:
+                _log.warning("wake-ups stopped for a moment", prefix=prefix, error=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    def _wake(self, instance_id: str) -> None:
+        for wakeup in self._waiting.get(instance_id, ()):
+            wakeup.set()

@@ -1,0 +1,233 @@
+"""CreateCluster, DescribeClusters, ListClusters, DeleteCluster.
+
+A deleted cluster is kept as INACTIVE, as the service does, and can be created again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, at_most, cluster_name, names_it
+from agent.controlplane.api.ecs.tags import read_tags, show_tags
+from agent.controlplane.front.errors import (
+    ClientException,
+    ClusterContainsContainerInstancesException,
+    ClusterContainsTasksException,
+    ClusterNotFoundException,
+    InvalidParameterException,
+)
+from agent.controlplane.front.pages import page_size, start_after, token
+from agent.controlplane.records import ClusterRecord
+from agent.controlplane.store.contract import Put, absent, as_read, unchanged
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from agent.controlplane.parts import Handlers, Parts
+
+
+_INSIGHTS = "containerInsights"
+"""Kept and shown. It is about CloudWatch: here, figures of all tasks are taken whatever it says."""
+_INSIGHTS_VALUES = ("enabled", "disabled", "enhanced")
+_FARGATE = frozenset({"FARGATE", "FARGATE_SPOT"})
+
+
+class _Status(Struct, rename="camel"):
+    """What counting needs of a task or an instance; the rest is not even decoded."""
+
+    last_status: str = "PENDING"
+    status: str = "ACTIVE"
+
+
+async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a cluster; one that exists is returned as it is."""
+    name = cluster_name(request.get("clusterName"))
+    _check(request)
+    new = ClusterRecord(
+        name=name,
+        arn=parts.names.cluster(name),
+        created_at=parts.clock(),
+        settings=request.get("settings", []),
+        configuration=request.get("configuration", {}),
+        tags=read_tags(request.get("tags", [])),
+    )
+    key = records.cluster_key(name)
+    if not (await parts.store.txn([absent(key)], [Put(key, records.encode(new))])).succeeded:
+        changed = await access.change(
+            parts.store,
+            ClusterRecord,
+            key,
+            lambda old: new if old.status == "INACTIVE" else old,
+        )
+        new = changed or new
+    counts = await _count(parts, name)
+    return {"cluster": _show(new, counts, {"TAGS", "SETTINGS", "CONFIGURATIONS"})}
+
+
+def _check(request: Mapping[str, Any]) -> None:
+    """Raise ``ApiError`` for what a cluster would be shown to have and nothing would be done of."""
+    strategy = request.get("defaultCapacityProviderStrategy", [])
+    for name in (
+        *request.get("capacityProviders", []),
+        *(item["capacityProvider"] for item in strategy),
+    ):
+        if name not in _FARGATE:
+            raise InvalidParameterException(
+                f"The specified capacity provider '{name[:255]}' was not found. Specify a valid "
+                "name or ARN and try again."
+            )
+        raise ClientException(
+            f"The capacity provider {name} is not supported: tasks run on your own hosts here, and "
+            "a cluster takes any host that joins it. Leave out 'capacityProviders' and "
+            "'defaultCapacityProviderStrategy'."
+        )
+    if request.get("serviceConnectDefaults", {}).get("namespace"):
+        raise ClientException(
+            "'serviceConnectDefaults' is not supported: there are no namespaces here; leave it out."
+        )
+    if any(request.get("configuration", {}).get("managedStorageConfiguration", {}).values()):
+        raise ClientException(
+            "'configuration.managedStorageConfiguration' is not supported: containers share the "
+            "disk of their host; leave it out, and encrypt the host's disk."
+        )
+    for setting in request.get("settings", []):
+        if setting.get("value") not in _INSIGHTS_VALUES:
+            raise InvalidParameterException(
+                f"The value of the cluster setting {_INSIGHTS} must be one of "
+                f"[{','.join(_INSIGHTS_VALUES)}]."
+            )
+
+
+async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Describe clusters by name or ARN; ``default`` when none is named."""
+    given = request.get("clusters") or ["default"]
+    at_most(given, DESCRIBE_LIMIT, "clusters")
+    named: dict[str, str] = {}
+    for text in given:
+        named.setdefault(cluster_name(text), text)
+    include = set(request.get("include", []))
+    found = await access.find_many(
+        parts.store, ClusterRecord, [records.cluster_key(name) for name in named]
+    )
+    clusters, failures = [], []
+    for name, text in named.items():
+        cluster = found.get(records.cluster_key(name))
+        if cluster is None or not names_it(text, cluster.record.arn):
+            arn = parts.names.cluster(name) if cluster is None else text
+            failures.append({"arn": arn, "reason": "MISSING"})
+        else:
+            clusters.append(_show(cluster.record, await _count(parts, name), include))
+    return {"clusters": clusters, "failures": failures}
+
+
+async def list_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """List the ARNs of the ACTIVE clusters, a page at a time."""
+    size = page_size(request)
+    after = start_after("ListClusters", request)
+    arns: list[str] = []
+    last = ""
+    async for kv, cluster in access.scan(
+        parts.store, ClusterRecord, records.CLUSTERS, start_after=after
+    ):
+        if cluster.status != "ACTIVE":
+            continue
+        if len(arns) == size:
+            return {"clusterArns": arns, "nextToken": token("ListClusters", request, last)}
+        arns.append(cluster.arn)
+        last = kv.key
+    return {"clusterArns": arns}
+
+
+async def delete_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Make a cluster INACTIVE; it must hold no container instances and no tasks."""
+    name = cluster_name(request["cluster"])
+    key, members_key = records.cluster_key(name), records.members_key(name)
+    tries = access.ConflictRetries(key)
+    while True:
+        members = await parts.store.get(members_key)
+        found = await access.find(parts.store, ClusterRecord, key)
+        if found is None or found.record.status != "ACTIVE":
+            raise ClusterNotFoundException
+        if not names_it(request["cluster"], found.record.arn):
+            raise ClusterNotFoundException
+        counts = await _count(parts, name)
+        if counts["instances"]:
+            raise ClusterContainsContainerInstancesException
+        if counts["tasks"]:
+            raise ClusterContainsTasksException
+        gone = replace(found.record, status="INACTIVE")
+        put = Put(key, records.encode(gone))
+        compares = [unchanged(found.kv), as_read(members_key, members)]
+        if (await parts.store.txn(compares, [put])).succeeded:
+            return {"cluster": _show(gone, counts, set())}
+        await tries.again()
+
+
+async def _count(parts: Parts, name: str) -> Counter[str]:
+    counts = Counter[str]()
+    async for _, task in access.scan(parts.store, _Status, records.tasks_prefix(name)):
+        if task.last_status != "STOPPED":
+            counts["tasks"] += 1
+            counts["running" if task.last_status == "RUNNING" else "pending"] += 1
+    async for _, instance in access.scan(parts.store, _Status, records.instances_prefix(name)):
+        counts["instances"] += instance.status != "INACTIVE"
+    return counts
+
+
+def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "clusterArn": cluster.arn,
+        "clusterName": cluster.name,
+        "status": cluster.status,
+        "registeredContainerInstancesCount": counts["instances"],
+        "runningTasksCount": counts["running"],
+        "pendingTasksCount": counts["pending"],
+        "activeServicesCount": 0,
+        "statistics": _statistics(counts) if "STATISTICS" in include else [],
+        "tags": show_tags(cluster.tags) if "TAGS" in include else [],
+        "settings": _settings(cluster) if "SETTINGS" in include else [],
+        "capacityProviders": [],
+        "defaultCapacityProviderStrategy": [],
+    }
+    if "CONFIGURATIONS" in include and cluster.configuration:
+        shown["configuration"] = cluster.configuration
+    return shown
+
+
+def _settings(cluster: ClusterRecord) -> list[dict[str, str]]:
+    """The service shows its one setting also where nobody has set it."""
+    if any(setting.get("name") == _INSIGHTS for setting in cluster.settings):
+        return cluster.settings
+    return [*cluster.settings, {"name": _INSIGHTS, "value": "disabled"}]
+
+
+def _statistics(counts: Counter[str]) -> list[dict[str, str]]:
+    """All tasks here run on hosts of one's own, which the service counts as EC2."""
+    values = {
+        "runningEC2TasksCount": counts["running"],
+        "runningFargateTasksCount": 0,
+        "runningExternalTasksCount": 0,
+        "pendingEC2TasksCount": counts["pending"],
+        "pendingFargateTasksCount": 0,
+        "pendingExternalTasksCount": 0,
+        "activeEC2ServiceCount": 0,
+        "activeFargateServiceCount": 0,
+        "activeExternalServiceCount": 0,
+        "drainingEC2ServiceCount": 0,
+        "drainingFargateServiceCount": 0,
+        "drainingExternalServiceCount": 0,
+    }
+    return [{"name": name, "value": str(value)} for name, value in values.items()]
+
+
+HANDLERS: Handlers = {
+    "CreateCluster": create_cluster,
+    "DescribeClusters": describe_clusters,
+    "ListClusters": list_clusters,
+    "DeleteCluster": delete_cluster,
+}

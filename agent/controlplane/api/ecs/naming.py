@@ -1,0 +1,120 @@
+"""How requests name things: clusters, instances and tasks by short name, id or ARN.
+
+Source of the rules and texts: the Amazon ECS API reference and the answers of the service.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from agent.controlplane import access, records
+from agent.controlplane.front.errors import ClusterNotFoundException, InvalidParameterException
+from agent.controlplane.names import parse_arn
+from agent.controlplane.records import ClusterRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from agent.controlplane.names import Names
+    from agent.controlplane.parts import Parts
+
+DEFAULT_CLUSTER = "default"
+DESCRIBE_LIMIT = 100
+"""Most things that one Describe call names."""
+
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
+_ID = re.compile(r"[A-Za-z0-9-]{1,255}")
+_ID_LENGTHS = (32, 36)
+"""Of the ids that are given today, and of those that were UUIDs."""
+_ID_NAMES = {"task": "taskId", "container-instance": "instanceId"}
+
+
+def cluster_name(text: str | None) -> str:
+    """Return the bare name of a cluster given as a name or an ARN; ``default`` for nothing.
+
+    Raises:
+        InvalidParameterException: it is neither.
+    """
+    if not text:
+        return DEFAULT_CLUSTER
+    name = text
+    if text.startswith("arn:"):
+        arn = parse_arn(text)
+        if arn is None or arn.kind != "cluster" or len(arn.path) != 1:
+            raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no cluster ARN.")
+        name = arn.id
+    if not _CLUSTER_NAME.fullmatch(name):
+        raise InvalidParameterException(
+            "Invalid cluster name: only letters, numbers, hyphens and underscores are allowed, "
+            "and at most 255 of them."
+        )
+    return name
+
+
+async def active_cluster(parts: Parts, request: Mapping[str, Any]) -> ClusterRecord:
+    """Return the cluster that ``request["cluster"]`` names.
+
+    Raises:
+        ClusterNotFoundException: it does not exist or was deleted.
+    """
+    given = request.get("cluster")
+    name = cluster_name(given)
+    found = await access.find(parts.store, ClusterRecord, records.cluster_key(name))
+    if found is None or found.record.status != "ACTIVE" or not names_it(given, found.record.arn):
+        raise ClusterNotFoundException
+    return found.record
+
+
+def names_it(given: str | None, arn: str) -> bool:
+    """Tell whether what a client gave can mean the resource with this ARN.
+
+    A short name always does; an ARN must be the same, so that one of another region or account
+    never touches what happens to have the same name here.
+    """
+    return not (given or "").startswith("arn:") or given == arn
+
+
+def resource_id(names: Names, text: str, kind: str, cluster: str) -> str:
+    """Return the id of a task or a container instance given as id or ARN.
+
+    Args:
+        names: of this control endpoint; an ARN of another account or region is not one of its own.
+        text: as the client gave it.
+        kind: ``task`` or ``container-instance``.
+        cluster: name of the cluster it must be in. An ARN of the old, short format names none.
+
+    Raises:
+        InvalidParameterException: it is malformed, of another kind, cluster, account or region.
+    """
+    if not text.startswith("arn:"):
+        if len(text) not in _ID_LENGTHS:
+            raise InvalidParameterException(
+                f"{_ID_NAMES[kind]} length should be one of "
+                f"[{','.join(str(length) for length in _ID_LENGTHS)}]"
+            )
+        if not _ID.fullmatch(text):
+            raise InvalidParameterException(f"Invalid id: {text}")
+        return text
+    arn = parse_arn(text)
+    if arn is None or arn.kind != kind or len(arn.path) > 2 or not _ID.fullmatch(arn.id):
+        raise InvalidParameterException(
+            f"Invalid identifier: {text[:255]} is not the ARN of a {kind}"
+        )
+    if not names.owns(arn):
+        raise InvalidParameterException(
+            f"Invalid identifier: Identifier is for account {arn.account} in {arn.region}. Your "
+            f"account is {names.account} in {names.region}"
+        )
+    if len(arn.path) == 2 and arn.path[0] != cluster:
+        raise InvalidParameterException(
+            f"Invalid identifier: Identifier is for {arn.path[0]}. Your cluster is {cluster}"
+        )
+    return arn.id
+
+
+def at_most(items: Sequence[Any], limit: int, name: str) -> None:
+    """Raise ``InvalidParameterException`` when a list is longer than the service takes."""
+    if len(items) > limit:
+        raise InvalidParameterException(f"{name} can have at most {limit} items.")

@@ -1,0 +1,29 @@
+"""Every operation of the ECS API that is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.controlplane.api.ecs import (
+    attributes,
+    clusters,
+    instances,
+    tags,
+    task_definitions,
+    tasks,
+)
+
+if TYPE_CHECKING:
+    from agent.controlplane.parts import Handlers
+
+
+def handlers() -> Handlers:
+    """Return the handlers of one server."""
+    return {
+        **clusters.HANDLERS,
+        **tags.HANDLERS,
+        **task_definitions.HANDLERS,
+        **instances.HANDLERS,
+        **attributes.HANDLERS,
+        **tasks.handlers(),
+    }

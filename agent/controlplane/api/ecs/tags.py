@@ -1,0 +1,185 @@
+"""Tags: TagResource, UntagResource, ListTagsForResource, and the rules that all tags follow.
+
+Tags are part of the record of what they tag: a cluster, a task, a task definition or a container
+instance. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.agents.host_rules import TAG
+from agent.controlplane.front.errors import (
+    ClusterNotFoundException,
+    InvalidParameterException,
+    ResourceNotFoundException,
+)
+from agent.controlplane.names import parse_arn, revision_number, split_task_definition
+from agent.controlplane.records import (
+    ClusterRecord,
+    InstanceRecord,
+    TaskDefinitionRecord,
+    TaskRecord,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.controlplane.names import Arn
+    from agent.controlplane.parts import Handlers, Parts
+
+TAG_LIMIT = 50
+KEY_LIMIT = 128
+VALUE_LIMIT = 256
+
+_ALLOWED = TAG.pattern
+
+Tagged = ClusterRecord | InstanceRecord | TaskDefinitionRecord | TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the record of an ARN is."""
+
+    kind: type[Tagged]
+    key: str
+
+
+def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return tags of a request as a dict, in their order.
+
+    Raises:
+        InvalidParameterException: a tag breaks the rules, a key is there twice, or there are too
+            many.
+    """
+    read: dict[str, str] = {}
+    for tag in tags:
+        key, value = tag.get("key", ""), tag.get("value", "")
+        _check(key, value)
+        if key in read:
+            raise InvalidParameterException(f"Duplicate tag keys found: {key}")
+        read[key] = value
+    if len(read) > TAG_LIMIT:
+        raise InvalidParameterException(f"At most {TAG_LIMIT} tags are allowed.")
+    return read
+
+
+def show_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return tags as answers show them."""
+    return [{"key": key, "value": value} for key, value in tags.items()]
+
+
+def _check(key: str, value: str) -> None:
+    if not 1 <= len(key) <= KEY_LIMIT:
+        raise InvalidParameterException(f"A tag key must have 1 to {KEY_LIMIT} characters.")
+    if len(value) > VALUE_LIMIT:
+        raise InvalidParameterException(f"A tag value must have at most {VALUE_LIMIT} characters.")
+    if key.lower().startswith("aws:"):
+        raise InvalidParameterException("A tag key must not begin with the reserved prefix aws:")
+    if not _ALLOWED.fullmatch(key) or not _ALLOWED.fullmatch(value):
+        raise InvalidParameterException(
+            f"The tag {key!a} has characters that are not allowed: use letters, numbers, spaces "
+            "and _ . : / = + - @"
+        )
+
+
+def _locate(text: str) -> _Place:
+    arn = parse_arn(text)
+    place = None if arn is None else _place_of(arn)
+    if place is None:
+        raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no taggable ARN.")
+    return place
+
+
+def _place_of(arn: Arn) -> _Place | None:
+    match arn.kind, arn.path:
+        case "cluster", (name,):
+            key = records.cluster_key(name)
+            return _Place(ClusterRecord, key)
+        case "task", (cluster, task_id):
+            return _Place(TaskRecord, records.task_key(cluster, task_id))
+        case "container-instance", (cluster, instance_id):
+            key = records.instance_key(cluster, instance_id)
+            return _Place(InstanceRecord, key)
+        case "task-definition", (name,):
+            split = split_task_definition(name)
+            revision = revision_number(split[1] or "") if split is not None else None
+            if split is None or revision is None:
+                return None
+            key = records.task_definition_key(split[0], revision)
+            return _Place(TaskDefinitionRecord, key)
+        case _:
+            return None
+
+
+def _is_gone(record: Tagged) -> bool:
+    """A deleted cluster or instance cannot be tagged; an INACTIVE task definition can."""
+    return isinstance(record, ClusterRecord | InstanceRecord) and record.status == "INACTIVE"
+
+
+async def _change(
+    parts: Parts, arn: str, decide: Callable[[dict[str, str]], dict[str, str]]
+) -> dict[str, str]:
+    place = _locate(arn)
+
+    def apply(record: Tagged) -> Tagged:
+        if _is_gone(record) or record.arn != arn:
+            raise _missing(place, arn)
+        return replace(record, tags=decide(record.tags))
+
+    changed = await access.change(parts.store, place.kind, place.key, apply)
+    if changed is None:
+        raise _missing(place, arn)
+    return changed.tags
+
+
+def _missing(place: _Place, arn: str) -> Exception:
+    if place.kind is ClusterRecord:
+        return ClusterNotFoundException()
+    return ResourceNotFoundException(f"The specified resource was not found: {arn}")
+
+
+async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Add tags to a resource; a key it has gets the new value."""
+    new = read_tags(request["tags"])
+
+    def add(tags: dict[str, str]) -> dict[str, str]:
+        merged = tags | new
+        if len(merged) > TAG_LIMIT:
+            raise InvalidParameterException(f"At most {TAG_LIMIT} tags are allowed.")
+        return merged
+
+    await _change(parts, request["resourceArn"], add)
+    return {}
+
+
+async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Remove tags from a resource; a key that it does not have is fine."""
+    gone = set(request["tagKeys"])
+    await _change(
+        parts,
+        request["resourceArn"],
+        lambda tags: {key: value for key, value in tags.items() if key not in gone},
+    )
+    return {}
+
+
+async def list_tags_for_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the tags of a resource."""
+    try:
+        tags = await _change(parts, request["resourceArn"], lambda tags: tags)
+    except ResourceNotFoundException as error:
+        # This call alone does not know that error.
+        raise InvalidParameterException(str(error)) from None
+    return {"tags": show_tags(tags)}
+
+
+HANDLERS: Handlers = {
+    "TagResource": tag_resource,
+    "UntagResource": untag_resource,
+    "ListTagsForResource": list_tags_for_resource,
+}

@@ -1,0 +1,178 @@
+"""From a RunTask or StartTask request to an ``TaskRequest``: every check that needs no instance.
+
+The texts are those of Amazon ECS. Reads the store (cluster, task definition), writes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.controlplane.api.ecs.naming import active_cluster
+from agent.controlplane.api.ecs.tags import read_tags
+from agent.controlplane.api.ecs.task_definitions import find_task_definition
+from agent.controlplane.definition import overrides, payload, rules, support
+from agent.controlplane.front.errors import (
+    ClientException,
+    InvalidParameterException,
+    UnsupportedFeatureException,
+)
+from agent.controlplane.tasks.launch import TaskRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.controlplane.parts import Parts
+    from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
+
+MAX_SUBNETS = 16
+MAX_SECURITY_GROUPS = 5
+TOKEN_LENGTH = 64
+
+_STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
+
+
+async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionRecord:
+    """Return the ACTIVE revision that is meant by ``family``, ``family:revision`` or an ARN.
+
+    Raises:
+        ClientException: there is none, or it was deregistered.
+        InvalidParameterException: the name is malformed.
+    """
+    record = await find_task_definition(parts, given)
+    if record is None:
+        raise ClientException("TaskDefinition not found.")
+    if record.status != "ACTIVE":
+        raise ClientException("TaskDefinition is inactive")
+    return record
+
+
+async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
+    """Check a request and return what it orders.
+
+    Raises:
+        ApiError: as ECS would.
+    """
+    _check_capacity(request)
+    cluster = await active_cluster(parts, request)
+    definition = await active_task_definition(parts, request["taskDefinition"])
+    body = _effective(request, definition)
+    token = request.get("clientToken") or ""
+    if len(token) > TOKEN_LENGTH:
+        raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
+    return TaskRequest(
+        cluster=cluster.name,
+        definition=definition,
+        overrides=request.get("overrides") or {},
+        body=body,
+        group=_group(request, definition),
+        started_by=_started_by(request),
+        launch_type=request.get("launchType") or "EC2",
+        network_configuration=_network(request, payload.network_mode(body)),
+        tags=_tags(request, cluster, definition),
+        client_token=token,
+        fingerprint=_fingerprint(request),
+    )
+
+
+def required_attributes(order: TaskRequest) -> dict[str, str]:
+    """Return the attributes that an instance must have for the task, by the ECS rules."""
+    wanted = dict.fromkeys(support.required_attributes(order.body), "")
+    platform = order.body.get("runtimePlatform") or {}
+    architecture = platform.get("cpuArchitecture")
+    if architecture:
+        wanted["ecs.cpu-architecture"] = architecture.lower()
+    if platform.get("operatingSystemFamily"):
+        wanted["ecs.os-type"] = platform["operatingSystemFamily"].lower()
+    return wanted
+
+
+def _effective(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> dict[str, Any]:
+    """Return the definition as the request changes it, checked as a registration is.
+
+    Raises:
+        UnsupportedFeatureException: the request or the definition asks for what is not served.
+        InvalidParameterException: an override breaks a rule.
+    """
+    asked = request.get("overrides") or {}
+    try:
+        overrides.check_length(asked)
+        body = overrides.effective(definition.definition, asked)
+        refusal = support.refusal_of_run(request, body)
+        if refusal is not None:
+            error = InvalidParameterException if refusal.by_ecs else UnsupportedFeatureException
+            raise error(refusal.text)
+        rules.check_effective(body)
+    except (overrides.OverrideError, ClientException) as error:
+        raise InvalidParameterException(str(error)) from None
+    return body
+
+
+def _check_capacity(request: Mapping[str, Any]) -> None:
+    if request.get("capacityProviderStrategy") and request.get("launchType"):
+        raise InvalidParameterException(
+            "Specifying both a launch type and capacity provider strategy is not supported. "
+            "Remove one and try again."
+        )
+
+
+def _group(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
+    group: str = request.get("group") or ""
+    if group.startswith("service:"):
+        raise InvalidParameterException("Invalid namespace for group.")
+    if len(group) > 255:
+        raise InvalidParameterException("group is longer than 255 characters.")
+    # The limit is for what a client says: a family may have 255 characters by itself.
+    return group or f"family:{definition.family}"
+
+
+def _started_by(request: Mapping[str, Any]) -> str:
+    started_by: str = request.get("startedBy") or ""
+    if not _STARTED_BY.fullmatch(started_by):
+        raise InvalidParameterException(
+            "startedBy must have at most 128 letters, numbers, hyphens, forward slashes and "
+            "underscores."
+        )
+    return started_by
+
+
+def _network(request: Mapping[str, Any], mode: str) -> dict[str, Any]:
+    given: dict[str, Any] = request.get("networkConfiguration") or {}
+    if mode != "awsvpc":
+        if given:
+            raise InvalidParameterException(
+                "Network Configuration is not valid for the given networkMode of this task "
+                "definition."
+            )
+        return {}
+    vpc = given.get("awsvpcConfiguration")
+    if not vpc:
+        raise InvalidParameterException(
+            "Network Configuration must be provided when networkMode 'awsvpc' is specified."
+        )
+    if not vpc.get("subnets"):
+        raise InvalidParameterException("subnets can not be empty.")
+    if len(vpc["subnets"]) > MAX_SUBNETS:
+        raise InvalidParameterException(f"subnets can have at most {MAX_SUBNETS} items.")
+    if len(vpc.get("securityGroups", ())) > MAX_SECURITY_GROUPS:
+        raise InvalidParameterException(
+            f"securityGroups can have at most {MAX_SECURITY_GROUPS} items."
+        )
+    return given
+
+
+def _tags(
+    request: Mapping[str, Any], cluster: ClusterRecord, definition: TaskDefinitionRecord
+) -> dict[str, str]:
+    own = read_tags(request.get("tags", ()))
+    inherited = definition.tags if request.get("propagateTags") == "TASK_DEFINITION" else {}
+    managed = {"aws:ecs:clusterName": cluster.name} if request.get("enableECSManagedTags") else {}
+    return {**inherited, **own, **managed}
+
+
+def _fingerprint(request: Mapping[str, Any]) -> str:
+    body = {name: value for name, value in request.items() if name != "clientToken"}
+    return hashlib.sha256(msgspec.json.encode(body, order="deterministic")).hexdigest()

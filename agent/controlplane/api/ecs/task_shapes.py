@@ -1,0 +1,126 @@
+"""Tasks as the ECS API shows them: ``Task``, ``Container`` and ``Attachment``. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.controlplane.api.ecs.tags import show_tags
+from agent.controlplane.tasks.changes import ENI
+
+if TYPE_CHECKING:
+    from agent.controlplane.names import Names
+    from agent.controlplane.records import AttachmentRecord, ContainerRecord, TaskRecord
+    from agent.model.task import NetworkBinding
+
+# The order in which ECS lists the details of an interface.
+_DETAILS = ("subnetId", "networkInterfaceId", "macAddress", "privateDnsName", "privateIPv4Address")
+
+
+def task(
+    record: TaskRecord, names: Names, *, connected: bool, with_tags: bool = False
+) -> dict[str, Any]:
+    """Return a ``Task``.
+
+    Args:
+        record: the task.
+        names: how ARNs look here.
+        connected: whether the agent of its instance is connected now.
+        with_tags: show the tags; ECS does so only when asked.
+    """
+    connectivity = record.connectivity
+    if connectivity and not connected and record.last_status != "STOPPED":
+        connectivity = "DISCONNECTED"
+    return {
+        "taskArn": record.arn,
+        "clusterArn": names.cluster(record.cluster),
+        "taskDefinitionArn": record.task_definition_arn,
+        "containerInstanceArn": record.instance_arn or None,
+        "desiredStatus": record.desired_status,
+        "lastStatus": record.last_status,
+        "containers": [container(c, record) for c in record.containers],
+        "attachments": [attachment(a) for a in record.attachments],
+        "attributes": [{"name": n, "value": v} for n, v in record.attributes.items()],
+        "overrides": _overrides(record),
+        "cpu": record.cpu,
+        "memory": record.memory,
+        "group": record.group,
+        "startedBy": record.started_by or None,
+        "launchType": record.launch_type,
+        "availabilityZone": record.availability_zone or None,
+        "connectivity": connectivity or None,
+        "connectivityAt": record.connectivity_at or None,
+        "healthStatus": record.health_status,
+        "enableExecuteCommand": record.enable_execute_command,
+        "createdAt": record.created_at,
+        "pullStartedAt": record.pull_started_at or None,
+        "pullStoppedAt": record.pull_stopped_at or None,
+        "startedAt": record.started_at or None,
+        "stoppingAt": record.stopping_at or None,
+        "executionStoppedAt": record.execution_stopped_at or None,
+        "stoppedAt": record.stopped_at or None,
+        "stopCode": record.stop_code or None,
+        "stoppedReason": record.stopped_reason or None,
+        "tags": show_tags(record.tags) if with_tags else [],
+        "version": record.version,
+    }
+
+
+def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
+    """Return a ``Container``."""
+    return {
+        "containerArn": record.arn,
+        "taskArn": owner.arn,
+        "name": record.name,
+        "image": record.image,
+        "imageDigest": record.image_digest or None,
+        "runtimeId": record.runtime_id or None,
+        "lastStatus": record.last_status,
+        "exitCode": record.exit_code,
+        "reason": record.reason or None,
+        "networkBindings": [_binding(b) for b in record.network_bindings],
+        "networkInterfaces": msgspec.to_builtins(record.network_interfaces),
+        "healthStatus": record.health_status,
+        "cpu": str(record.cpu),
+        "memory": None if record.memory is None else str(record.memory),
+        "memoryReservation": (
+            None if record.memory_reservation is None else str(record.memory_reservation)
+        ),
+        "gpuIds": record.gpu_ids or None,
+    }
+
+
+def _binding(binding: NetworkBinding) -> dict[str, Any]:
+    """Return a ``NetworkBinding``, which ECS shows in full."""
+    return {
+        "bindIP": binding.bind_ip,
+        "containerPort": binding.container_port,
+        "hostPort": binding.host_port,
+        "containerPortRange": binding.container_port_range,
+        "hostPortRange": binding.host_port_range,
+        "protocol": binding.protocol,
+    }
+
+
+def attachment(record: AttachmentRecord) -> dict[str, Any]:
+    """Return an ``Attachment``, its details in the order of ECS."""
+    details = record.details
+    order = [*_DETAILS, *sorted(set(details) - set(_DETAILS))] if record.type == ENI else details
+    return {
+        "id": record.id,
+        "type": record.type,
+        "status": record.status,
+        "details": [{"name": n, "value": details[n]} for n in order if details.get(n)],
+    }
+
+
+def _overrides(record: TaskRecord) -> dict[str, Any]:
+    """ECS names every container, also those that nothing is overridden of."""
+    given = {o["name"]: o for o in record.overrides.get("containerOverrides", ())}
+    shown = [given.get(c.name, {"name": c.name}) for c in record.containers]
+    return {
+        "inferenceAcceleratorOverrides": [],
+        **record.overrides,
+        "containerOverrides": shown,
+    }

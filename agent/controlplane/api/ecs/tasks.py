@@ -1,0 +1,267 @@
+"""RunTask, StartTask, StopTask: what makes and ends tasks.
+
+Placing is optimistic: read the fleet, choose, commit with compares, and start again when something
+changed in between. Calls in this process take turns, so that they do not make each other start
+again; the compares hold against everybody else.
+
+Stopping is an order, not an act: the task's desired status becomes STOPPED, its agent is woken, and
+the task is STOPPED when the agent reports so. Only a task whose instance is gone for good ends at
+once, because nobody would ever report it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.api.ecs import task_orders, task_shapes
+from agent.controlplane.api.ecs.naming import active_cluster, resource_id
+from agent.controlplane.api.ecs.task_reads import describe_tasks, find_task, list_tasks
+from agent.controlplane.front.errors import ConflictException, InvalidParameterException
+from agent.controlplane.records import AssignRecord, InstanceRecord, RunTokenRecord, TaskRecord
+from agent.controlplane.scheduler import placement, query
+from agent.controlplane.store.contract import Delete, Op, Put, unchanged
+from agent.controlplane.tasks import changes as task_changes
+from agent.controlplane.tasks import launch
+from agent.model import reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.controlplane.parts import Handlers, Parts
+    from agent.controlplane.scheduler.fleet import FleetHost
+    from agent.controlplane.scheduler.instance import TaskNeeds
+    from agent.controlplane.tasks.launch import TaskRequest
+
+MAX_COPIES = 10
+_DEFAULT_STOP_REASON = "Task stopped by user"
+
+
+def handlers(rng: random.Random | None = None) -> Handlers:
+    """Return the handlers of this module's operations and of ``task_reads``.
+
+    Args:
+        rng: draws among equal instances; give a seeded one for the same answers every time.
+    """
+    placer = _Placer(rng or random.SystemRandom())
+    return {
+        "RunTask": placer.run_task,
+        "StartTask": placer.start_task,
+        "StopTask": stop_task,
+        "DescribeTasks": describe_tasks,
+        "ListTasks": list_tasks,
+    }
+
+
+class _Conflict(Exception):
+    """Something changed between reading and committing."""
+
+
+class _Placer:
+    """The two operations that take room on instances."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._turn = asyncio.Lock()
+
+    async def run_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+        """Place up to 10 copies wherever there is room; what found none is in ``failures``."""
+        count: int = request.get("count", 1)
+        if not 1 <= count <= MAX_COPIES:
+            raise InvalidParameterException(f"count must be between 1 and {MAX_COPIES}.")
+        order = await task_orders.read_order(parts, request)
+        try:
+            constraints = placement.parse_constraints(
+                [
+                    *order.definition.definition.get("placementConstraints", ()),
+                    *request.get("placementConstraints", ()),
+                ]
+            )
+            strategies = placement.parse_strategies(request.get("placementStrategy", ()))
+        except (placement.PlacementError, query.QueryError) as error:
+            raise InvalidParameterException(str(error)) from None
+        needs = launch.needs(order, task_orders.required_attributes(order))
+
+        async def attempt() -> dict[str, Any]:
+            earlier = await _earlier_run(parts, order)
+            if earlier is not None:
+                return earlier
+            hosts = await parts.fleet.read(order.cluster)
+            try:
+                outcome = placement.place(
+                    (host.instance for host in hosts.values()),
+                    needs,
+                    count,
+                    constraints=constraints,
+                    strategies=strategies,
+                    rng=self._rng,
+                )
+            except placement.PlacementError as error:
+                raise InvalidParameterException(str(error)) from None
+            failures = [_failure(refused) for refused in outcome.refused]
+            return await _commit(parts, order, needs, outcome.placed, hosts, failures)
+
+        return await self._repeat(attempt)
+
+    async def start_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+        """Place one copy on each named instance; what cannot be placed is in ``failures``."""
+        named: list[str] = request["containerInstances"]
+        if not 1 <= len(named) <= MAX_COPIES:
+            raise InvalidParameterException(
+                f"containerInstances must have between 1 and {MAX_COPIES} items."
+            )
+        order = await task_orders.read_order(parts, request)
+        try:
+            constraints = placement.parse_constraints(
+                order.definition.definition.get("placementConstraints", ())
+            )
+        except (placement.PlacementError, query.QueryError) as error:
+            raise InvalidParameterException(str(error)) from None
+        needs = launch.needs(order, task_orders.required_attributes(order))
+
+        async def attempt() -> dict[str, Any]:
+            hosts = await parts.fleet.read(order.cluster)
+            placed: list[placement.Placed] = []
+            failures: list[dict[str, str]] = []
+            for name in dict.fromkeys(named):
+                instance_id = resource_id(parts.names, name, "container-instance", order.cluster)
+                arn = parts.names.instance(order.cluster, instance_id)
+                host = hosts.get(arn)
+                if host is None:
+                    failures.append({"arn": arn, "reason": placement.MISSING})
+                    continue
+                answer = placement.place_on(host.instance, needs, constraints)
+                if isinstance(answer, placement.Placed):
+                    placed.append(answer)
+                else:
+                    failures.append(_failure(answer))
+            return await _commit(parts, order, needs, placed, hosts, failures)
+
+        return await self._repeat(attempt)
+
+    async def _repeat(self, attempt: Any) -> dict[str, Any]:
+        async with self._turn:
+            tries = access.ConflictRetries("the cluster")
+            while True:
+                try:
+                    answer: dict[str, Any] = await attempt()
+                except _Conflict:
+                    # Another process places too.
+                    await tries.again()
+                else:
+                    return answer
+
+
+async def _commit(
+    parts: Parts,
+    order: TaskRequest,
+    needs: TaskNeeds,
+    placed: Sequence[placement.Placed],
+    hosts: Mapping[str, FleetHost],
+    failures: list[dict[str, str]],
+) -> dict[str, Any]:
+    now = parts.clock()
+    tasks = [
+        launch.place_task(order, needs, p, hosts[p.instance_arn], names=parts.names, now=now)
+        for p in placed
+    ]
+    if tasks and not await launch.commit(parts.store, order, tasks, hosts):
+        raise _Conflict
+    return _made(parts, tasks, failures)
+
+
+def _made(
+    parts: Parts, tasks: Sequence[TaskRecord], failures: list[dict[str, str]]
+) -> dict[str, Any]:
+    return {
+        "tasks": [
+            task_shapes.task(task, parts.names, connected=True, with_tags=True) for task in tasks
+        ],
+        "failures": failures,
+    }
+
+
+async def _earlier_run(parts: Parts, order: TaskRequest) -> dict[str, Any] | None:
+    """Return the answer of an earlier call with the same client token, or None."""
+    if not order.client_token:
+        return None
+    key = records.run_token_key(order.cluster, order.client_token)
+    earlier = await access.find(parts.store, RunTokenRecord, key)
+    if earlier is None:
+        return None
+    token = earlier.record
+    if token.fingerprint != order.fingerprint:
+        raise ConflictException(
+            "The RunTask request could not be processed due to conflicts. The provided "
+            "clientToken is already in use with a different RunTask request. The resourceIds are "
+            f"the existing task ARNs which are already associated with the clientToken: "
+            f"{', '.join(token.task_arns)}"
+        )
+    keys = [records.task_key(order.cluster, records.last_element(arn)) for arn in token.task_arns]
+    found = await access.find_many(parts.store, TaskRecord, keys)
+    return _made(parts, [read.record for read in found.values()], [])
+
+
+async def stop_task(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Order a task to stop; a second call changes nothing."""
+    cluster = await active_cluster(parts, request)
+    reason = request.get("reason") or _DEFAULT_STOP_REASON
+    if len(reason) > reasons.REASON_LIMIT:
+        raise InvalidParameterException(f"reason is longer than {reasons.REASON_LIMIT} characters.")
+    tries = access.ConflictRetries(request["task"])
+    while True:
+        kv, task = await find_task(parts, cluster.name, request["task"])
+        if task.desired_status == "STOPPED":
+            break
+        stopping = replace(
+            task,
+            desired_status="STOPPED",
+            stop_code=task_changes.USER_INITIATED,
+            stopped_reason=reason,
+            stopping_at=parts.clock(),
+            version=task.version + 1,
+        )
+        task, then = await _ordered_to_stop(parts, stopping)
+        if (await parts.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
+            break
+        await tries.again()
+    alive = await parts.store.get(records.alive_key(task.instance_id))
+    return {"task": task_shapes.task(task, parts.names, connected=alive is not None)}
+
+
+async def _ordered_to_stop(parts: Parts, stopping: TaskRecord) -> tuple[TaskRecord, list[Op]]:
+    key = records.task_key(stopping.cluster, stopping.id)
+    assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
+    instance = await access.find(
+        parts.store,
+        InstanceRecord,
+        records.instance_key(stopping.cluster, stopping.instance_id),
+    )
+    if instance is None or instance.record.status == "INACTIVE":
+        ended = task_changes.stop_without_agent(
+            stopping,
+            code=stopping.stop_code,
+            reason=stopping.stopped_reason,
+            now=parts.clock(),
+        )
+        return ended, [Put(key, records.encode(ended)), Delete(assignment_key)]
+    assignment = AssignRecord(
+        task_arn=stopping.arn,
+        cluster=stopping.cluster,
+        desired_status="STOPPED",
+        stop_code=stopping.stop_code,
+        stopped_reason=stopping.stopped_reason,
+    )
+    return stopping, [
+        Put(key, records.encode(stopping)),
+        Put(assignment_key, records.encode(assignment)),
+    ]
+
+
+def _failure(refused: placement.Rejection) -> dict[str, str]:
+    failure = {"arn": refused.arn, "reason": refused.reason}
+    return {**failure, "detail": refused.detail} if refused.detail else failure

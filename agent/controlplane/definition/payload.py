@@ -1,0 +1,236 @@
+"""What an agent is sent: the payload of a task, in the shape of the ACS ``Task``.
+
+A payload is not stored. It is a pure function of the task's record and the revision of the task
+definition, which never change in what they say here, so every poll gives the same one.
+
+Pure; raises only for a record that this control endpoint could not have written
+(``OverrideError``, ``KeyError``, ``msgspec.ValidationError``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.controlplane.definition import docker_config, overrides
+from agent.model.payload import (
+    Association,
+    Attachment,
+    Container,
+    Dependency,
+    EngineConfig,
+    HostVolume,
+    MountPoint,
+    PortMapping,
+    RestartPolicy,
+    Secret,
+    TaskPayload,
+    Volume,
+    VolumeFrom,
+)
+from agent.model.status import DesiredStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.controlplane.names import Names
+    from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord
+
+_EFS = "efsVolumeConfiguration"
+_DOCKER = "dockerVolumeConfiguration"
+
+
+def build(
+    task: TaskRecord, definition: TaskDefinitionRecord, names: Names, *, desired: str
+) -> TaskPayload:
+    """Return what the task's agent is sent.
+
+    Args:
+        task: the task, placed: its containers have ARNs and GPU ids, its attachments have ids.
+        definition: the revision that the task was made from.
+        names: how ARNs look here.
+        desired: RUNNING or STOPPED.
+    """
+    body = overrides.effective(definition.definition, task.overrides)
+    mode = network_mode(body)
+    records = {container.name: container for container in task.containers}
+    environment = {"AWS_EXECUTION_ENV": "AWS_ECS_EC2"} if task.launch_type == "EC2" else {}
+    return TaskPayload(
+        arn=task.arn,
+        family=task.family,
+        version=str(task.revision),
+        desired_status=DesiredStatus(desired),
+        containers=[
+            _container(container, records[container["name"]], mode, environment)
+            for container in body["containerDefinitions"]
+        ],
+        volumes=[_volume(volume) for volume in body.get("volumes", ())],
+        associations=[
+            Association(name=gpu, type="gpu", containers=[container.name])
+            for container in task.containers
+            for gpu in container.gpu_ids
+        ],
+        attachments=[
+            Attachment(
+                attachment_arn=names.attachment(attachment.id),
+                attachment_type=attachment.type,
+                attachment_properties=[
+                    {"name": name, "value": value} for name, value in attachment.details.items()
+                ],
+            )
+            for attachment in task.attachments
+        ],
+        network_mode=mode,
+        pid_mode=body.get("pidMode"),
+        ipc_mode=body.get("ipcMode"),
+        cpu=int(body["cpu"] or 0) / 1024,
+        memory=int(body["memory"] or 0),
+        group=task.group,
+        launch_type=task.launch_type,
+        task_cluster_arn=names.cluster(task.cluster),
+        enable_fault_injection=bool(body.get("enableFaultInjection")),
+        proxy_configuration=_proxy(body.get("proxyConfiguration")),
+    )
+
+
+def network_mode(definition: Mapping[str, Any]) -> str:
+    """Return the network mode of a definition; none given means bridge."""
+    return definition.get("networkMode") or "bridge"
+
+
+def port_mappings(container: Mapping[str, Any], mode: str) -> list[PortMapping]:
+    """Return the ports of a container, with the host port that the network mode asks for.
+
+    In ``host`` and ``awsvpc`` mode the host port is the container port. In ``bridge`` mode, 0 asks
+    the agent to pick one.
+    """
+    mappings = []
+    for mapping in container.get("portMappings", ()):
+        port, host_port = mapping.get("containerPort") or 0, mapping.get("hostPort") or 0
+        mappings.append(
+            PortMapping(
+                container_port=port,
+                host_port=host_port if mode == "bridge" else port,
+                protocol=mapping.get("protocol") or "tcp",
+                container_port_range=mapping.get("containerPortRange"),
+            )
+        )
+    return mappings
+
+
+def _container(
+    definition: Mapping[str, Any],
+    record: ContainerRecord,
+    mode: str,
+    environment: dict[str, str],
+) -> Container:
+    check = definition.get("healthCheck")
+    own = {
+        e["name"]: e.get("value", "") for e in definition.get("environment", ()) if e.get("name")
+    }
+    return Container(
+        name=definition["name"],
+        image=definition["image"],
+        container_arn=record.arn,
+        command=definition.get("command") or None,
+        entry_point=definition.get("entryPoint") or None,
+        cpu=definition.get("cpu") or 0,
+        memory=definition.get("memory") or 0,
+        essential=definition.get("essential", True),
+        privileged=bool(definition.get("privileged")),
+        environment=environment | own,
+        environment_files=[dict(item) for item in definition.get("environmentFiles", ())],
+        depends_on=_convert(definition.get("dependsOn"), list[Dependency]),
+        links=list(definition.get("links", ())),
+        volumes_from=_convert(definition.get("volumesFrom"), list[VolumeFrom]),
+        mount_points=_convert(definition.get("mountPoints"), list[MountPoint]),
+        port_mappings=port_mappings(definition, mode),
+        docker_config=EngineConfig(
+            config=docker_config.config(definition) or None,
+            host_config=docker_config.host_config(definition, mode) or None,
+        ),
+        health_check_type="docker" if check else None,
+        start_timeout=definition.get("startTimeout") or 0,
+        stop_timeout=definition.get("stopTimeout") or 0,
+        restart_policy=_restart_policy(definition.get("restartPolicy")),
+        registry_authentication=_registry(definition.get("repositoryCredentials")),
+        secrets=_secrets(definition),
+        firelens_configuration=definition.get("firelensConfiguration"),
+    )
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """Read a list whose members are named here as they are in the task definition."""
+    return msgspec.convert(value or [], kind)
+
+
+def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:
+    if policy is None:
+        return None
+    return RestartPolicy(
+        enabled=policy["enabled"],
+        ignored_exit_codes=list(policy.get("ignoredExitCodes", ())),
+        # ECS's default: a container must have run for five minutes to be restarted again.
+        restart_attempt_period=policy.get("restartAttemptPeriod") or 300,
+    )
+
+
+def _registry(credentials: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not credentials:
+        return None
+    parameter = credentials["credentialsParameter"]
+    return {
+        "type": "asm",
+        "asmAuthData": {"credentialsParameter": parameter, "region": _arn_region(parameter)},
+    }
+
+
+def _secrets(definition: Mapping[str, Any]) -> list[Secret]:
+    log = definition.get("logConfiguration") or {}
+    return [
+        _secret(item, target)
+        for target, items in (
+            ("CONTAINER", definition.get("secrets", ())),
+            ("LOG_DRIVER", log.get("secretOptions", ())),
+        )
+        for item in items
+    ]
+
+
+def _secret(item: Mapping[str, Any], target: str) -> Secret:
+    value_from = item["valueFrom"]
+    return Secret(
+        name=item["name"],
+        value_from=value_from,
+        region=_arn_region(value_from) or None,
+        type="ENVIRONMENT_VARIABLE" if target == "CONTAINER" else "BOOTSTRAP",
+        provider="asm" if ":secretsmanager:" in value_from else "ssm",
+        target=target,
+    )
+
+
+def _arn_region(text: str) -> str:
+    parts = text.split(":")
+    return parts[3] if len(parts) > 4 and parts[0] == "arn" else ""
+
+
+def _volume(volume: Mapping[str, Any]) -> Volume:
+    if volume.get(_DOCKER):
+        return Volume(
+            name=volume["name"], type="docker", docker_volume_configuration=dict(volume[_DOCKER])
+        )
+    if volume.get(_EFS):
+        return Volume(name=volume["name"], type="efs", efs_volume_configuration=dict(volume[_EFS]))
+    source = (volume.get("host") or {}).get("sourcePath") or ""
+    return Volume(name=volume["name"], host=HostVolume(source_path=source))
+
+
+def _proxy(proxy: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if not proxy:
+        return None
+    return {
+        "type": proxy.get("type", "APPMESH"),
+        "containerName": proxy["containerName"],
+        "properties": {p["name"]: p.get("value", "") for p in proxy.get("properties", ())},
+    }

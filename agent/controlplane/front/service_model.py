@@ -1,0 +1,187 @@
+"""Checks requests against botocore's own model of the ECS API, and shapes answers by it.
+
+``ApiModel.load`` reads the model from disk (about 50 ms, blocking): call it once, in a thread, when
+the control endpoint starts. Nothing here is loaded when the module is imported, so that the agent
+process and the CLI never pay for it. Everything else is pure.
+
+As on Amazon ECS, unknown members and nulls are ignored and a value of a wrong type is a
+``SerializationException``. Unlike the client-side validator, enums and lengths are checked too.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from agent.controlplane.front.errors import InvalidParameterException, SerializationException
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**63)
+_SHOWN = 64
+"""Most characters of a client's value that an error repeats."""
+
+
+class ApiModel:
+    """The operations of one API with their shapes."""
+
+    def __init__(self, service: Any) -> None:
+        from botocore.validate import ParamValidator  # noqa: PLC0415 - only the control process
+
+        self._service = service
+        self._validator = ParamValidator()
+        self.operations: frozenset[str] = frozenset(service.operation_names)
+        self.target_prefix: str = service.metadata["targetPrefix"]
+        """What stands before the operation in ``X-Amz-Target``."""
+        self.title: str = service.metadata.get("serviceAbbreviation") or service.service_name
+        """What people call it, as "Amazon ECS"."""
+
+    @classmethod
+    def load(cls, service: str) -> ApiModel:
+        """Read a model from the installed botocore by its name there; blocks, call it in a thread."""
+        from botocore.loaders import Loader  # noqa: PLC0415 - only the control process
+        from botocore.model import ServiceModel  # noqa: PLC0415 - only the control process
+
+        return cls(ServiceModel(Loader().load_service_model(service, "service-2"), service))
+
+    def check(self, operation: str, body: Any) -> dict[str, Any]:
+        """Return a request with nulls and unknown members left out.
+
+        Args:
+            operation: one of ``operations``.
+            body: the decoded JSON, whatever it is.
+
+        Raises:
+            SerializationException: a value has a wrong type.
+            InvalidParameterException: a required member is missing, or a value is out of its enum
+                or its length.
+        """
+        shape = self._service.operation_model(operation).input_shape
+        request: dict[str, Any] = _read(shape, body, "")
+        try:
+            report = self._validator.validate(request, shape)
+        except RuntimeError as error:
+            # How botocore's validator takes a time that no calendar has.
+            raise InvalidParameterException(str(error)) from None
+        if report.has_errors():
+            raise InvalidParameterException(report.generate_report())
+        return request
+
+    def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a response as it goes to the wire.
+
+        Members that are None or not in the model are left out; datetimes become Unix seconds.
+        """
+        shape = self._service.operation_model(operation).output_shape
+        written: dict[str, Any] = _write(shape, response)
+        return written
+
+    def members(self, structure: str) -> frozenset[str]:
+        """Return the names of the members of a structure of the model."""
+        return frozenset(self._service.shape_for(structure).members)
+
+
+def _read(shape: Any, value: Any, path: str) -> Any:
+    match shape.type_name:
+        case "structure":
+            return _read_structure(shape, value, path)
+        case "list":
+            _expect(isinstance(value, list), shape, value, path)
+            items = [
+                _read(shape.member, item, f"{path}[{index}]")
+                for index, item in enumerate(value)
+                if item is not None
+            ]
+            _check_length(shape, len(items), path)
+            return items
+        case "map":
+            _expect(isinstance(value, dict), shape, value, path)
+            return {
+                key: _read(shape.value, item, f"{path}[{key[:_SHOWN]}]")
+                for key, item in value.items()
+                if item is not None
+            }
+        case _:
+            return _read_scalar(shape, value, path)
+
+
+def _read_structure(shape: Any, value: Any, path: str) -> dict[str, Any]:
+    _expect(isinstance(value, dict), shape, value, path)
+    return {
+        name: _read(member, value[name], f"{path}.{name}" if path else name)
+        for name, member in shape.members.items()
+        if value.get(name) is not None
+    }
+
+
+def _read_scalar(shape: Any, value: Any, path: str) -> Any:
+    match shape.type_name:
+        case "string":
+            _expect(isinstance(value, str), shape, value, path)
+            _check_enum(shape, value, path)
+            _check_length(shape, len(value), path)
+        case "integer" | "long":
+            _expect(isinstance(value, int) and not isinstance(value, bool), shape, value, path)
+            limits = _INT32 if shape.type_name == "integer" else _INT64
+            _expect(value in limits, shape, value, path)
+        case "boolean":
+            _expect(isinstance(value, bool), shape, value, path)
+        case "float" | "double" | "timestamp":
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            _expect(number, shape, value, path)
+        case _:
+            _expect(isinstance(value, str), shape, value, path)
+    return value
+
+
+def _expect(holds: bool, shape: Any, value: Any, path: str) -> None:
+    if holds:
+        return
+    where = path or "the request"
+    if isinstance(value, int) and not isinstance(value, bool):
+        given = "NUMBER_VALUE"
+    else:
+        given = {bool: "BOOLEAN_VALUE", float: "DECIMAL_VALUE", str: "STRING_VALUE"}.get(
+            type(value), "START_ARRAY" if isinstance(value, list) else "START_OBJECT"
+        )
+    raise SerializationException(
+        f"{given} can not be converted to {shape.type_name.capitalize()} at {where}"
+    )
+
+
+def _check_enum(shape: Any, value: str, path: str) -> None:
+    if shape.enum and value not in shape.enum:
+        raise InvalidParameterException(
+            f"Value '{value[:_SHOWN]}' at '{path}' failed to satisfy constraint: Member must "
+            f"satisfy enum value set: [{', '.join(shape.enum)}]"
+        )
+
+
+def _check_length(shape: Any, length: int, path: str) -> None:
+    most = shape.metadata.get("max")
+    if most is not None and length > most:
+        raise InvalidParameterException(
+            f"Value at '{path}' failed to satisfy constraint: Member must have length less than "
+            f"or equal to {most}"
+        )
+
+
+def _write(shape: Any, value: Any) -> Any:
+    match shape.type_name:
+        case "structure":
+            members = shape.members
+            return {
+                name: _write(members[name], item)
+                for name, item in value.items()
+                if item is not None and name in members
+            }
+        case "list":
+            return [_write(shape.member, item) for item in value]
+        case "map":
+            return {key: _write(shape.value, item) for key, item in value.items()}
+        case "timestamp":
+            return value.timestamp() if isinstance(value, datetime) else value
+        case _:
+            return value

@@ -1,0 +1,42 @@
+"""What the handlers of the ECS API work with, and the shape that every handler has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.controlplane.names import DEFAULT_REGION, Names
+from agent.controlplane.scheduler.fleet import Fleet
+
+if TYPE_CHECKING:
+    from agent.controlplane.store.contract import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything that handlers share; built once when the control endpoint starts."""
+
+    store: Store
+    names: Names = field(default_factory=Names)
+    zone: str = f"{DEFAULT_REGION}a"
+    """Availability zone of hosts that do not say theirs."""
+    clock: Callable[[], float] = time.time
+    """Unix seconds."""
+    fleet: Fleet = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fleet", Fleet(self.store))
+
+
+Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]
+"""``async def create_cluster(services, request) -> response``.
+
+The request has been checked against the service model: types are right, required members are there,
+enums hold, nulls and unknown members are gone. The response is a dict in the shape of the model:
+``None`` is left out, times are Unix seconds or aware datetimes. Raises ``errors.ApiError``.
+"""
+
+Handlers = Mapping[str, Handler]
+"""Handlers by the name of their operation; each module of this package gives one such table."""

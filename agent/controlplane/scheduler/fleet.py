@@ -1,0 +1,221 @@
+"""The instances of a cluster as the scheduler sees them, read so that a placement can be committed.
+
+Whoever places tasks compares, in the transaction that makes them, the instance's guard
+(``/placement/<instance>``) and its record with what was read here: a task that another call placed
+in between, or an instance that was drained, makes the transaction fail and the placement start again
+from a fresh reading. So a reading may be old, and never overbooks.
+
+Reads the store, writes nothing. Raises what the store raises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, field
+
+from agent.controlplane import access, records
+from agent.controlplane.records import InstanceRecord
+from agent.controlplane.scheduler.instance import Instance
+from agent.controlplane.store.contract import Compacted, Compare, Event, KeyValue, Put
+from agent.model.resources import Needs
+
+if TYPE_CHECKING:
+    from agent.controlplane.access import Found
+    from agent.controlplane.store.contract import Store, Watch
+
+_AT_ONCE = 100
+"""Hosts that are made anew before others on the event loop have their turn."""
+
+
+class _Booking(Struct, frozen=True, rename="camel"):
+    """The few fields of a ``TaskRecord`` that placement looks at; the rest is not even decoded."""
+
+    instance_id: str = ""
+    last_status: str = "PENDING"
+    desired_status: str = "RUNNING"
+    group: str = ""
+    needs: Needs = field(default_factory=Needs)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetHost:
+    """One instance, with what a transaction must find unchanged to place on it."""
+
+    record: InstanceRecord
+    instance: Instance
+    compares: tuple[Compare, Compare]
+
+    def guard(self) -> Put:
+        """Return the operation that tells other schedulers that something was placed here."""
+        return Put(records.placement_key(self.record.id), b"")
+
+
+class Fleet:
+    """The instances of all clusters, kept in memory and brought up to date by each ``read``.
+
+    Everything is read once and followed from there by one watch, so that a read costs what changed
+    since the one before, however large the fleet is. For one event loop; reads take turns.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turn = asyncio.Lock()
+        self._watch: Watch | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._revision = 0
+        self._records: dict[str, Found[InstanceRecord]] = {}
+        """By id of the instance, as the next two."""
+        self._guards: dict[str, int] = {}
+        self._alive: set[str] = set()
+        self._bookings = defaultdict[str, dict[str, _Booking]](dict)
+        """By id of the instance and key of the task."""
+        self._placed: dict[str, str] = {}
+        """Key of a task to the id of its instance."""
+        self._hosts = defaultdict[str, dict[str, FleetHost]](dict)
+        """By name of the cluster and ARN of the instance."""
+        self._stale: set[str] = set()
+        """Ids of the instances whose host must be made anew."""
+
+    async def read(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the ACTIVE and DRAINING instances of the cluster of that name, by their ARN.
+
+        Everything that was committed before the call is in it.
+        """
+        async with self._turn:
+            target = self._store.revision
+            try:
+                await self._follow(target)
+            except Compacted:
+                await self._forget()
+                await self._follow(target)
+            except BaseException:
+                await self._forget()
+                raise
+            await self._renew_stale()
+            return dict(self._hosts[cluster])
+
+    async def _renew_stale(self) -> None:
+        for number in range(len(self._stale)):
+            self._renew(self._stale.pop())
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)
+
+    async def _follow(self, target: int) -> None:
+        if self._watch is None:
+            self._watch = await self._load()
+        while self._revision < target:
+            batch = await anext(self._watch)
+            for event in batch.events:
+                self._apply(event)
+            self._revision = batch.revision
+
+    async def _load(self) -> Watch:
+        """Read all there is; what changes meanwhile is seen again by the watch, and does no harm."""
+        for prefix in (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS):
+            start_after, more = None, True
+            while more:
+                page = await self._store.range(
+                    prefix, start_after=start_after, limit=access.SCAN_PAGE
+                )
+                self._revision = self._revision or page.revision
+                for kv in page.items:
+                    self._apply(Event("put", kv))
+                    start_after = kv.key
+                more = page.more
+        # Of all keys, so that every commit moves it on.
+        return self._store.watch("/", after_revision=self._revision)
+
+    async def _forget(self) -> None:
+        watch, self._watch = self._watch, None
+        self._clear()
+        if watch is not None:
+            await watch.aclose()
+
+    def _apply(self, event: Event) -> None:
+        kv, there = event.kv, event.type == "put"
+        name = records.last_element(kv.key)
+        if kv.key.startswith(records.TASKS):
+            self._apply_task(kv, there=there)
+        elif kv.key.startswith(records.INSTANCES):
+            found = access.read(InstanceRecord, kv) if there else None
+            if found is not None:
+                self._records[name] = found
+            self._stale.add(name)
+            if found is None and (gone := self._records.pop(name, None)) is not None:
+                self._hosts[gone.record.cluster].pop(gone.record.arn, None)
+        elif kv.key.startswith(records.PLACEMENT):
+            self._guards[name] = kv.mod_revision
+            if not there:
+                del self._guards[name]
+            self._stale.add(name)
+        elif kv.key.startswith(records.ALIVE):
+            (self._alive.add if there else self._alive.discard)(name)
+            self._stale.add(name)
+
+    def _apply_task(self, kv: KeyValue, *, there: bool) -> None:
+        found = access.read(_Booking, kv) if there else None
+        booking = found.record if found and found.record.last_status != "STOPPED" else None
+        before, now = self._placed.get(kv.key, ""), booking.instance_id if booking else ""
+        if before and self._bookings[before][kv.key] == booking:
+            return
+        if before:
+            del self._placed[kv.key], self._bookings[before][kv.key]
+            self._stale.add(before)
+        if booking is not None and now:
+            self._placed[kv.key] = now
+            self._bookings[now][kv.key] = booking
+            self._stale.add(now)
+
+    def _renew(self, instance_id: str) -> None:
+        found = self._records.get(instance_id)
+        if found is None:
+            return
+        kv, record = found
+        hosts = self._hosts[record.cluster]
+        if record.status == "INACTIVE":
+            hosts.pop(record.arn, None)
+            return
+        bookings = list(self._bookings[instance_id].values())
+        instance = _instance(record, bookings, connected=instance_id in self._alive)
+        compares = _compares(kv, instance_id, self._guards.get(instance_id, 0))
+        hosts[record.arn] = FleetHost(record, instance, compares)
+
+
+def _compares(kv: KeyValue, instance_id: str, guard: int) -> tuple[Compare, Compare]:
+    return (
+        Compare(kv.key, "mod_revision", "=", kv.mod_revision),
+        Compare(records.placement_key(instance_id), "mod_revision", "=", guard),
+    )
+
+
+def _instance(record: InstanceRecord, bookings: list[_Booking], *, connected: bool) -> Instance:
+    resources = record.resources
+    needs = [booking.needs for booking in bookings]
+    taken = frozenset[str]().union(*(n.gpus for n in needs))
+    groups = defaultdict[str, int](int)
+    for booking in bookings:
+        if booking.desired_status != "STOPPED":
+            groups[booking.group] += 1
+    return Instance(
+        arn=record.arn,
+        cpu_units=resources.cpu_units - sum(n.cpu_units for n in needs),
+        memory_mib=resources.memory_mib - sum(n.memory_mib for n in needs),
+        tcp_ports=resources.reserved_tcp.union(*(n.tcp_ports for n in needs)),
+        udp_ports=resources.reserved_udp.union(*(n.udp_ports for n in needs)),
+        gpus=tuple(gpu.uuid for gpu in resources.gpus if gpu.uuid not in taken),
+        attributes={name: value or "" for name, value in record.attribute_values.items()},
+        task_groups=dict(groups),
+        running_tasks=sum(1 for booking in bookings if booking.last_status == "RUNNING"),
+        agent_connected=connected,
+        agent_version=record.agent_version,
+        ec2_instance_id=record.ec2_instance_id,
+        hostname=resources.hostname,
+        registered_at=record.registered_at,
+        active=record.status == "ACTIVE",
+    )

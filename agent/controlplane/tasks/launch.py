@@ -1,0 +1,207 @@
+"""From placements to tasks: makes the records of new tasks and commits them, all or nothing.
+
+The transaction compares the guards of the instances (see ``fleet``), so two calls never give away
+the same CPU, memory, port or GPU. A task, its assignment and the guard are put together: an
+agent's held poll sees the assignment at once, or never.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agent.controlplane import records
+from agent.controlplane.definition import overrides, payload
+from agent.controlplane.definition.needs import needs_of
+from agent.controlplane.names import Names, new_id
+from agent.controlplane.records import (
+    AssignRecord,
+    AttachmentRecord,
+    ContainerRecord,
+    RunTokenRecord,
+    TaskDefinitionRecord,
+    TaskRecord,
+)
+from agent.controlplane.scheduler.instance import TaskNeeds
+from agent.controlplane.store.contract import Compare, Op, Put, absent, present
+from agent.controlplane.tasks.changes import ENI
+from agent.model.resources import Needs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from agent.controlplane.scheduler.fleet import FleetHost
+    from agent.controlplane.scheduler.placement import Placed
+    from agent.controlplane.store.contract import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """What all copies of one RunTask or StartTask call have in common; checked already."""
+
+    cluster: str
+    """Name of the cluster."""
+    definition: TaskDefinitionRecord
+    overrides: Mapping[str, Any]
+    body: Mapping[str, Any]
+    """The definition with the overrides applied."""
+    group: str
+    started_by: str = ""
+    launch_type: str = "EC2"
+    network_configuration: Mapping[str, Any] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    client_token: str = ""
+    fingerprint: str = ""
+
+    @property
+    def is_awsvpc(self) -> bool:
+        """Whether each copy gets an interface of its own."""
+        return payload.network_mode(self.body) == "awsvpc"
+
+
+def needs(order: TaskRequest, attributes: Mapping[str, str]) -> TaskNeeds:
+    """Return what each copy takes, counted exactly as its agent will count it.
+
+    Raises:
+        OverrideError: a GPU count is no number.
+    """
+    counted = needs_of(order.body)
+    gpus = {c["name"]: overrides.gpu_count(c) for c in order.body["containerDefinitions"]}
+    return TaskNeeds(
+        cpu_units=counted.cpu_units,
+        memory_mib=counted.memory_mib,
+        tcp_ports=counted.tcp_ports,
+        udp_ports=counted.udp_ports,
+        gpus={name: count for name, count in gpus.items() if count},
+        attributes=attributes,
+        group=order.group,
+    )
+
+
+def place_task(
+    order: TaskRequest,
+    task_needs: TaskNeeds,
+    placed: Placed,
+    host: FleetHost,
+    *,
+    names: Names,
+    now: float,
+) -> TaskRecord:
+    """Return the record of a new task on the host that was chosen for it."""
+    gpus = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
+    values = host.instance.attributes
+    architecture = values.get("ecs.cpu-architecture", "")
+    return _task(
+        order,
+        names,
+        task_id=new_id(),
+        now=now,
+        gpus=placed.gpus,
+        instance_id=host.record.id,
+        instance_arn=host.record.arn,
+        cpu=str(task_needs.cpu_units),
+        memory=str(task_needs.memory_mib),
+        needs=Needs(
+            cpu_units=task_needs.cpu_units,
+            memory_mib=task_needs.memory_mib,
+            tcp_ports=task_needs.tcp_ports,
+            udp_ports=task_needs.udp_ports,
+            gpus=gpus,
+        ),
+        attributes={"ecs.cpu-architecture": architecture} if architecture else {},
+        availability_zone=values.get("ecs.availability-zone", ""),
+    )
+
+
+async def commit(
+    store: Store, order: TaskRequest, tasks: Sequence[TaskRecord], hosts: Mapping[str, FleetHost]
+) -> bool:
+    """Make the tasks; durable when it returns True.
+
+    False means that an instance, the cluster or the client token changed since it was read, and
+    that nothing was done: read again.
+    """
+    touched = {host.record.id: host for host in (hosts[task.instance_arn] for task in tasks)}
+    compares: list[Compare] = [present(records.cluster_key(order.cluster))]
+    then: list[Op] = []
+    for host in touched.values():
+        compares.extend(host.compares)
+        then.append(host.guard())
+    for task in tasks:
+        assignment = AssignRecord(task_arn=task.arn, cluster=task.cluster)
+        then.append(Put(records.task_key(task.cluster, task.id), records.encode(task)))
+        key = records.assignment_key(task.instance_id, task.id)
+        then.append(Put(key, records.encode(assignment)))
+    if order.client_token:
+        key = records.run_token_key(order.cluster, order.client_token)
+        token = RunTokenRecord(
+            fingerprint=order.fingerprint,
+            task_arns=[task.arn for task in tasks],
+            at=tasks[0].created_at,
+        )
+        compares.append(absent(key))
+        then.append(Put(key, records.encode(token)))
+    return (await store.txn(compares, then)).succeeded
+
+
+def _task(
+    order: TaskRequest,
+    names: Names,
+    *,
+    task_id: str,
+    now: float,
+    gpus: Mapping[str, tuple[str, ...]] | None = None,
+    **placed: Any,
+) -> TaskRecord:
+    attachments = []
+    if order.is_awsvpc:
+        vpc = order.network_configuration.get("awsvpcConfiguration", {})
+        subnets = vpc.get("subnets") or [""]
+        attachments.append(
+            AttachmentRecord(id=str(uuid.uuid4()), type=ENI, details={"subnetId": subnets[0]})
+        )
+    return TaskRecord(
+        id=task_id,
+        arn=names.task(order.cluster, task_id),
+        cluster=order.cluster,
+        task_definition_arn=order.definition.arn,
+        family=order.definition.family,
+        revision=order.definition.revision,
+        # ECS starts with PROVISIONING only where there is something to provision.
+        last_status="PROVISIONING" if order.is_awsvpc else "PENDING",
+        containers=[
+            _container(c, names, order.cluster, task_id, (gpus or {}).get(c["name"], ()))
+            for c in order.body["containerDefinitions"]
+        ],
+        attachments=attachments,
+        overrides=dict(order.overrides),
+        network_configuration=dict(order.network_configuration),
+        group=order.group,
+        started_by=order.started_by,
+        launch_type=order.launch_type,
+        created_at=now,
+        tags=dict(order.tags),
+        client_token=order.client_token,
+        **placed,
+    )
+
+
+def _container(
+    definition: Mapping[str, Any],
+    names: Names,
+    cluster: str,
+    task_id: str,
+    gpus: tuple[str, ...],
+) -> ContainerRecord:
+    return ContainerRecord(
+        name=definition["name"],
+        arn=names.container(cluster, task_id),
+        image=definition["image"],
+        essential=definition.get("essential", True),
+        health_check=bool(definition.get("healthCheck")),
+        cpu=definition.get("cpu") or 0,
+        memory=definition.get("memory"),
+        memory_reservation=definition.get("memoryReservation"),
+        gpu_ids=list(gpus),
+    )

@@ -1,0 +1,84 @@
+"""Tasks that have ended and were forgotten: their last word, kept for a day.
+
+Control had acknowledged it. But control's store can be put back to an older copy, which says that such
+a task runs, or is to run: it must be told again, and the task must not be started a second time. One row
+of the store each, written in the transaction that deletes the task's record.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from agent.model.changes import TaskChange
+
+if TYPE_CHECKING:
+    from agent.state import Batch, StateStore
+
+KIND: Final = "ended"
+KEPT_S: Final = 24 * 3600.0
+"""How old a copy of control's store may be for its ended tasks to be known."""
+KEPT: Final = 2000
+"""Most that are kept; beyond, the oldest go."""
+
+
+class EndedTask(Struct, frozen=True, kw_only=True):
+    """The end of one task."""
+
+    origin: str
+    """Id of the control that ordered it."""
+    at: float
+    """Unix time at which it was forgotten."""
+    change: TaskChange
+    """The report of it, with everything that the task came to."""
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(EndedTask).decode
+
+
+class EndedTasks:
+    """All of them, by ARN, oldest first. Belongs to the engine's event loop."""
+
+    def __init__(self) -> None:
+        self._ended: dict[str, EndedTask] = {}
+
+    def __contains__(self, arn: str) -> bool:
+        return arn in self._ended
+
+    async def load(self, store: StateStore) -> None:
+        """Read what an earlier process kept.
+
+        Raises:
+            StateFailure: it cannot be read.
+        """
+        rows = await store.load(KIND, decode)
+        self._ended = dict(sorted(rows.items(), key=lambda row: row[1].at))
+
+    def keep(self, batch: Batch, ended: EndedTask) -> None:
+        """Keep one, and let the oldest go; what is in the batch is durable with it."""
+        arn = ended.change.task_arn
+        self._ended.pop(arn, None)
+        self._ended[arn] = ended
+        batch.put(KIND, arn, encode(ended))
+        for old, known in list(self._ended.items()):
+            if len(self._ended) <= KEPT and 0 <= ended.at - known.at <= KEPT_S:
+                break
+            del self._ended[old]
+            batch.delete(KIND, old)
+
+    def again(self, arn: str, control_id: str) -> TaskChange | None:
+        """Return the report of one task anew; None where it is not known, or another control's."""
+        known = self._ended.get(arn)
+        if known is None or known.origin != control_id:
+            return None
+        return replace(known.change, id=uuid.uuid4().hex)
+
+    def all_of(self, control_id: str) -> list[TaskChange]:
+        """Return the reports of all tasks of one control anew."""
+        found = (self.again(arn, control_id) for arn in self._ended)
+        return [change for change in found if change is not None]

@@ -1,0 +1,119 @@
+"""The host's links as things that arrive: their MAC addresses, and news of them from the kernel.
+
+Touches routing netlink: the kernel's news on a socket of its own, the list through a
+``NetlinkLane``. Both are opened by ``present`` and closed by ``rest``, so that nothing runs while
+nobody waits for a link. A socket that overran has lost news, which is news as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.errors import NetworkFailure
+from agent.network.netlink import NetlinkLane
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LINK_GROUP: Final = 1
+"""``RTMGRP_LINK``: a link came, went or changed."""
+_LOOPBACK: Final = 0x8
+"""``IFF_LOOPBACK``."""
+_NO_ADDRESS: Final = "00:00:00:00:00:00"
+_DATAGRAM: Final = 65_536
+_AT_ONCE: Final = 1000
+"""Datagrams that are taken out together; more of them wait for the next time."""
+
+
+class LinkHotplug:
+    """MAC addresses, in lower case, of every link in the host's namespace but the loopback.
+
+    An implementation of ``upstream.protocol.Arrivals``: for one task, on one event loop.
+    """
+
+    def __init__(self, lane: Callable[[], NetlinkLane] = NetlinkLane) -> None:
+        self._make_lane = lane
+        self._lane: NetlinkLane | None = None
+        self._news: socket.socket | None = None
+
+    async def present(self) -> frozenset[str]:
+        """Return the addresses of the links that are there now; idempotent.
+
+        Raises:
+            NetworkFailure: the kernel gives no socket or no list; the next call begins anew.
+        """
+        if self._news is None:
+            # Before the list is read, so that whatever comes after it is news.
+            self._news = _listen()
+        if self._lane is None:
+            self._lane = self._make_lane()
+        try:
+            await self._lane.start()
+            return await self._lane.call(_addresses)
+        except NetworkFailure:
+            await self.rest()
+            raise
+
+    async def changed(self) -> None:
+        """Return when a link came, went or changed since ``present`` was asked.
+
+        Raises:
+            NetworkFailure: ``present`` was not asked, or the socket broke; the next ``present``
+                begins anew.
+        """
+        if self._news is None:
+            raise NetworkFailure("links are not being watched")
+        try:
+            await _read(self._news)
+        except OSError as error:
+            # An overrun has lost news, which is news as well.
+            if error.errno != errno.ENOBUFS:
+                await self.rest()
+                raise NetworkFailure(f"no news of links: {error.strerror}") from error
+
+    async def rest(self) -> None:
+        """Stop watching and close everything; idempotent."""
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+        if self._lane is not None:
+            lane, self._lane = self._lane, None
+            await lane.close()
+
+
+async def _read(news: socket.socket) -> None:
+    """Return when the socket has something, and take out what waits there."""
+    await asyncio.get_running_loop().sock_recv(news, _DATAGRAM)
+    with contextlib.suppress(BlockingIOError):
+        for _ in range(_AT_ONCE):
+            news.recv(_DATAGRAM)
+
+
+def _listen() -> socket.socket:
+    try:
+        news = socket.socket(
+            socket.AF_NETLINK,
+            socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK,
+            socket.NETLINK_ROUTE,
+        )
+    except OSError as error:
+        raise NetworkFailure(f"no netlink socket: {error.strerror}") from error
+    try:
+        news.bind((0, _LINK_GROUP))
+    except OSError as error:
+        news.close()
+        raise NetworkFailure(f"no news of links: {error.strerror}") from error
+    return news
+
+
+async def _addresses(host: Any) -> frozenset[str]:
+    found = set()
+    async for link in await host.link("dump"):
+        address = link.get("address")
+        if isinstance(address, str) and not link["flags"] & _LOOPBACK:
+            found.add(address.lower())
+    return frozenset(found - {_NO_ADDRESS})

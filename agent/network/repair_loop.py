@@ -1,0 +1,151 @@
+"""When to look at the host's part of task networks, and what is told of it.
+
+::
+
+    news ──► suspicion ──(gather)──► look ──► nothing wrong
+    clock ─────────────────────────────┘  └─► put right: logged, remembered ──► calm, longer if it repeats
+                                          └─► failed: tried again, later each time
+
+What comes in one breath (a bridge and all its ports) is looked at once and logged once. Looks that
+find nothing are cheap and cost no patience; our own changes, which the kernel tells of too, end there.
+Somebody who breaks the same thing time and again is answered ever more slowly, down to the regular look,
+so that two programs that fight do not use up the host.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import structlog
+
+from agent.errors import AgentError
+from agent.model.views import RepairView
+from agent.network.kernel_messages import EVERYTHING, NOTHING, Part
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+GATHER_S: Final = 0.02
+"""Wait between the first news of damage and the look: what belongs together arrives together."""
+CALM_S: Final = 0.1
+"""Least time between two looks that news ask for."""
+_PATIENCE: Final = 20
+"""Repairs a minute that are made at once; further ones wait longer and longer."""
+_WITHIN_S: Final = 60.0
+_RETRY_FIRST_S: Final = 0.25
+_REMEMBERED: Final = 20
+_LOG_AGAIN_S: Final = 60.0
+
+_log = structlog.get_logger(__name__)
+
+
+class RepairResult(NamedTuple):
+    """What a look came to."""
+
+    found: list[str]
+    """What was wrong and was put right, a few words each."""
+    failing: str = ""
+    """What is wrong and could not be put right; empty if nothing is."""
+
+
+def pause_s(repairs_of_late: int, longest_s: float) -> float:
+    """Return the wait after a repair, by the number of those in the last minute. Pure."""
+    excess = repairs_of_late - _PATIENCE
+    return CALM_S if excess <= 0 else min(longest_s, CALM_S * float(2 ** min(excess, 20)))
+
+
+class RepairLoop:
+    """Looks whenever somebody suspects damage, and regularly in any case. Belongs to one event loop."""
+
+    def __init__(
+        self, look: Callable[[Part], Awaitable[RepairResult]], *, interval_s: float
+    ) -> None:
+        """Nothing happens before ``run``.
+
+        Args:
+            look: looks at these parts and puts right what is wrong; an ``AgentError`` means that it
+                could not.
+            interval_s: time between two looks that nothing asked for.
+        """
+        self.problem = ""
+        """Why the host's part is not in order; empty when it is."""
+        self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
+        """The newest repairs, oldest first."""
+        self._look = look
+        self._interval_s = interval_s
+        self._suspects = NOTHING
+        self._suspicion = asyncio.Event()
+        self._recent: deque[float] = deque()
+        self._told: dict[tuple[str, ...], float] = {}
+        self._untold = 0
+
+    def suspect(self, parts: Part) -> None:
+        """Have these parts looked at soon; may be called any number of times."""
+        self._suspects |= parts
+        self._suspicion.set()
+
+    async def run(self) -> None:
+        """Look and put right until cancelled."""
+        retry_s = _RETRY_FIRST_S
+        while True:
+            parts, noticed = await self._next()
+            began = time.monotonic()
+            try:
+                found, failing = await self._look(parts)
+            except AgentError as error:
+                found, failing = [], str(error)
+            if found:
+                self.tell(found, took_s=time.monotonic() - began, noticed=noticed)
+            if failing:
+                self._failed(failing)
+                self.suspect(parts)
+                await asyncio.sleep(retry_s)
+                retry_s = min(self._interval_s, retry_s * 2)
+                continue
+            self.problem, retry_s = "", _RETRY_FIRST_S
+            await asyncio.sleep(self._pause_s(repaired=bool(found)))
+
+    def _failed(self, error: str) -> None:
+        problem = f"the host's part of task networks is broken: {error}"
+        if problem != self.problem:
+            _log.warning("task networks not put right", error=error)
+        self.problem = problem
+
+    async def _next(self) -> tuple[Part, str]:
+        """Return what to look at next, and what asks for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._interval_s):
+                await self._suspicion.wait()
+            await asyncio.sleep(GATHER_S)
+        parts, self._suspects = self._suspects, NOTHING
+        self._suspicion.clear()
+        return (parts, "at once") if parts else (EVERYTHING, "by the regular look")
+
+    def tell(self, found: list[str], *, took_s: float, noticed: str) -> None:
+        """Remember and log a repair; the same one again within a minute is only counted."""
+        now = time.monotonic()
+        self.repairs.append(RepairView(at=time.time(), found="; ".join(found)))
+        self._recent.append(now)
+        self._told = {what: at for what, at in self._told.items() if now - at < _LOG_AGAIN_S}
+        if tuple(found) in self._told:
+            self._untold += 1
+            return
+        self._told[tuple(found)] = now
+        _log.warning(
+            "task networks changed by others; put right", found="; ".join(found),
+            noticed=noticed, took_ms=round(took_s * 1000, 1),
+            **({"repeated_before": self._untold} if self._untold else {}),
+        )  # fmt: skip
+        self._untold = 0
+
+    def _pause_s(self, *, repaired: bool) -> float:
+        if not repaired:
+            return CALM_S
+        now = time.monotonic()
+        while self._recent and now - self._recent[0] > _WITHIN_S:
+            self._recent.popleft()
+        return pause_s(len(self._recent), self._interval_s)

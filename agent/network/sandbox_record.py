@@ -1,0 +1,68 @@
+"""One sandbox as a row of the store: the truth about which address is whose.
+
+A row exists from the moment a sandbox is complete until nothing of it is left. ``task_arn`` is set
+by the one commit that claims it. Pure data.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from agent.model.task import TaskNetwork
+from agent.network.namespaces import Process
+
+KIND = "sandbox"
+"""Kind of the rows; the key is the address."""
+CURSOR_META = "network.cursor"
+"""Meta value: the address handed out last."""
+
+
+class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """A complete sandbox, and the task that holds it. Times are Unix seconds."""
+
+    ipv4: str
+    prefix_len: int
+    gateway: str
+    mac: str
+    mtu: int
+    hostname: str
+    host_interface: str
+    container_id: str
+    pid: int
+    started_ticks: int
+    netns: int
+    created_at: float
+    task_arn: str = ""
+    attachment_id: str = ""
+    claimed_at: float = 0.0
+
+    @property
+    def process(self) -> Process:
+        """The pause process that holds the namespace."""
+        return Process(self.pid, self.started_ticks, self.netns)
+
+    def claimed(self, task_arn: str, attachment_id: str, now: float) -> SandboxRecord:
+        """Return the row as it is once a task holds the sandbox."""
+        return msgspec.structs.replace(
+            self, task_arn=task_arn, attachment_id=attachment_id, claimed_at=now
+        )
+
+    def network(self) -> TaskNetwork:
+        """Return what the task is told of its network."""
+        return TaskNetwork(
+            attachment_id=self.attachment_id,
+            mac=self.mac,
+            ipv4=self.ipv4,
+            prefix_len=self.prefix_len,
+            gateway=self.gateway,
+            hostname=self.hostname,
+            host_interface=self.host_interface,
+            sandbox_id=self.container_id,
+            sandbox_pid=self.pid,
+        )
+
+
+encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(SandboxRecord).decode
+"""Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError`` for a row that cannot be read."""

@@ -1,0 +1,123 @@
+"""Which sandboxes there are and who holds them: the rows of the store, and what is true only now.
+
+The store is written first and memory follows, so that memory never says more than the disk; only a
+warm sandbox may be in memory alone. Touches nothing but the store.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.network import sandbox_record as leases
+from agent.state.batch import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.model.task import TaskNetwork
+    from agent.network.recovery import RecoveryPlan
+    from agent.network.sandbox_record import SandboxRecord
+    from agent.state.store import StateStore
+
+
+class SandboxTable:
+    """All sandboxes of one agent, by address. Belongs to one event loop."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self.leases: dict[str, SandboxRecord] = {}
+        """Every sandbox that is not gone yet."""
+        self.by_task: dict[str, str] = {}
+        """Addresses of claimed sandboxes by task ARN."""
+        self.dead: set[str] = set()
+        """Addresses whose pause process ended by itself."""
+        self.leaving: set[str] = set()
+        """Addresses whose sandbox is being removed, or was removed in part."""
+        self.unclear: set[str] = set()
+        """Addresses of sandboxes that are nobody's, as far as is known, and stay until that is sure."""
+        self.scrap: dict[str, SandboxRecord] = {}
+        """Sandboxes that nobody can use and that are still to be removed."""
+
+    async def load(self) -> tuple[list[SandboxRecord], str]:
+        """Return all rows of the store and the address that was handed out last, or empty.
+
+        Raises:
+            StateFailure: the rows cannot be read.
+        """
+        rows = await self._store.load(leases.KIND, leases.decode)
+        return list(rows.values()), await self._store.get_meta(leases.CURSOR_META) or ""
+
+    def take_over(self, found: RecoveryPlan) -> None:
+        """Enter what was found at start."""
+        for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
+            self.leases[lease.ipv4] = lease
+        for lease in (*found.kept, *found.lost):
+            self.by_task[lease.task_arn] = lease.ipv4
+        self.dead.update(lease.ipv4 for lease in found.lost)
+        self.unclear.update(lease.ipv4 for lease in found.dropped)
+
+    async def correct(self, rows: Iterable[SandboxRecord], void: Iterable[str]) -> None:
+        """Write down rows as they should be, and remove those that are void; memory is right already.
+
+        Raises:
+            StateFailure: nothing was written; the next start corrects them again.
+        """
+        batch = Batch()
+        for lease in rows:
+            batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
+        for ipv4 in void:
+            batch.delete(leases.KIND, ipv4)
+        if len(batch):
+            await self._store.commit(batch)
+
+    async def write(self, lease: SandboxRecord, cursor: str) -> None:
+        """Make a row durable, and the cursor with it.
+
+        Raises:
+            StateFailure: nothing was written, and nothing is entered.
+        """
+        batch = Batch()
+        batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
+        batch.put_meta(leases.CURSOR_META, cursor)
+        await self._store.commit(batch)
+        self.leases[lease.ipv4] = lease
+        if lease.task_arn:
+            self.by_task[lease.task_arn] = lease.ipv4
+
+    async def erase(self, lease: SandboxRecord) -> None:
+        """Remove a row and all memory of it; an absent one is success.
+
+        Raises:
+            StateFailure: the row is still there, and so is the memory.
+        """
+        batch = Batch()
+        batch.delete(leases.KIND, lease.ipv4)
+        await self._store.commit(batch)
+        self.leases.pop(lease.ipv4, None)
+        self.leaving.discard(lease.ipv4)
+        self.dead.discard(lease.ipv4)
+        self.unclear.discard(lease.ipv4)
+        if self.by_task.get(lease.task_arn) == lease.ipv4:
+            del self.by_task[lease.task_arn]
+
+    def networks(self) -> dict[str, TaskNetwork]:
+        """Return the network of every task that holds one, by task ARN."""
+        return {arn: self.leases[ipv4].network() for arn, ipv4 in self.by_task.items()}
+
+    def lost(self) -> frozenset[str]:
+        """Return the ARNs of tasks whose sandbox died."""
+        return frozenset(arn for arn, ipv4 in self.by_task.items() if ipv4 in self.dead)
+
+    def in_use(self) -> list[SandboxRecord]:
+        """Return the sandboxes that are alive and are to stay so."""
+        return [lease for ipv4, lease in self.leases.items() if self.is_in_use(ipv4)]
+
+    def is_in_use(self, ipv4: str) -> bool:
+        """Tell whether the sandbox of this address is one of ``in_use``."""
+        return (
+            ipv4 in self.leases
+            and ipv4 not in self.leaving
+            and ipv4 not in self.dead
+            and ipv4 not in self.unclear
+            and ipv4 not in self.scrap
+        )

@@ -1,0 +1,195 @@
+"""The queue between making sandboxes and handing them out.
+
+Launches come first: whoever waits gets the next sandbox that is finished, for whatever purpose it
+was begun, and the pool is filled up again only while no launch is going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from agent.network.sandbox_record import SandboxRecord
+
+_RETRY_FIRST_S, _RETRY_LAST_S = 1.0, 60.0
+_log = structlog.get_logger(__name__)
+
+
+class WarmPool:
+    """Sandboxes that no task holds. Belongs to one event loop; safe for its concurrent tasks.
+
+    Args:
+        make: makes one sandbox.
+        keep: called with a sandbox that goes into the pool, before it does; may write it down.
+        watch: called with a sandbox the moment it can be handed out.
+        target: how many to keep ready.
+        quiet_s: time without launches before the pool is filled.
+    """
+
+    def __init__(
+        self,
+        *,
+        make: Callable[[], Awaitable[SandboxRecord]],
+        keep: Callable[[SandboxRecord], Awaitable[None]],
+        watch: Callable[[SandboxRecord], None],
+        target: int,
+        quiet_s: float,
+    ) -> None:
+        self.problem = ""
+        """Why the pool cannot be filled now; empty when all is well."""
+        self._make = make
+        self._keep = keep
+        self._watch = watch
+        self._target = target
+        self._quiet_s = quiet_s
+        self._ready: deque[SandboxRecord] = deque()
+        self._waiters: deque[asyncio.Future[SandboxRecord]] = deque()
+        self._makers: set[asyncio.Task[None]] = set()
+        self._launches = 0
+        self._last_launch = float("-inf")
+        self._changed = asyncio.Event()
+        self._changed.set()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @contextmanager
+    def launch(self) -> Iterator[None]:
+        """Mark a launch: while one goes on, and shortly after, the pool is not filled."""
+        self._launches += 1
+        try:
+            yield
+        finally:
+            self._launches -= 1
+            self._last_launch = asyncio.get_running_loop().time()
+            self._changed.set()
+
+    async def obtain(self) -> SandboxRecord:
+        """Return a ready sandbox, or the next that is finished; first come, first served.
+
+        Raises:
+            AgentError: what ``make`` raised.
+        """
+        if self._ready:
+            return self._ready.popleft()
+        waiter: asyncio.Future[SandboxRecord] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        if len(self._makers) < len(self._waiters):
+            self._begin()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.offer(waiter.result())
+            raise
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def offer(self, lease: SandboxRecord) -> None:
+        """Put a sandbox in: to the first who waits, else among the ready."""
+        waiter = self._next_waiter()
+        if waiter is None:
+            self._ready.append(lease)
+        else:
+            waiter.set_result(lease)
+        self._watch(lease)
+
+    def take_out(self, ipv4: str) -> SandboxRecord | None:
+        """Remove a ready sandbox; None if it is not there (any more)."""
+        for lease in self._ready:
+            if lease.ipv4 == ipv4:
+                self._ready.remove(lease)
+                self._changed.set()
+                return lease
+        return None
+
+    async def refill(self) -> None:
+        """Keep the pool filled until cancelled; failures are logged and tried again later."""
+        retry_s = _RETRY_FIRST_S
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while len(self._ready) < self._target:
+                await self._quiet()
+                if len(self._ready) >= self._target:
+                    break
+                # The maker goes on if this is cancelled: a sandbox half made helps nobody.
+                await asyncio.wait([self._begin()])
+                if not self.problem:
+                    retry_s = _RETRY_FIRST_S
+                    continue
+                await asyncio.sleep(retry_s)
+                retry_s = min(retry_s * 2, _RETRY_LAST_S)
+
+    async def finish(self, limit_s: float) -> None:
+        """Wait for the sandboxes being made; those that take longer are given up."""
+        makers = set(self._makers)
+        if not makers:
+            return
+        _, late = await asyncio.wait(makers, timeout=limit_s)
+        for maker in late:
+            maker.cancel()
+        if late:
+            await asyncio.wait(late)
+
+    async def _quiet(self) -> None:
+        """Return when no launch went on for a while."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left_s = self._last_launch + self._quiet_s - loop.time()
+            if self._launches:
+                await self._changed.wait()
+                self._changed.clear()
+            elif left_s > 0:
+                await asyncio.sleep(left_s)
+            else:
+                return
+
+    def _begin(self) -> asyncio.Task[None]:
+        maker = asyncio.create_task(self._make_one(), name="make-sandbox")
+        self._makers.add(maker)
+        maker.add_done_callback(self._makers.discard)
+        return maker
+
+    async def _make_one(self) -> None:
+        try:
+            lease = await self._make()
+            if not self._waiters:
+                await self._keep(lease)
+        except BaseException as error:
+            self._fail(error)
+            if not isinstance(error, AgentError):
+                raise
+        else:
+            self.problem = ""
+            self.offer(lease)
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell the first who waits, or the log; others who wait have makers of their own."""
+        waiter = self._next_waiter()
+        if isinstance(error, asyncio.CancelledError):
+            if waiter is not None:
+                waiter.cancel()
+            return
+        self.problem = f"no network sandbox can be made: {error}"
+        if waiter is None:
+            _log.warning("sandbox for the pool not made", error=str(error))
+        else:
+            waiter.set_exception(error)
+
+    def _next_waiter(self) -> asyncio.Future[SandboxRecord] | None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                return waiter
+        return None

@@ -1,0 +1,234 @@
+"""The life of the process: serve, reload on SIGHUP, leave on SIGTERM or SIGINT.
+
+::
+
+    serve(settings, turn) ──SIGHUP──► read settings again ─┬─ bad or unchanged: continue
+            │                                              └─ changed: end this turn, start the next
+            ├─ fails with new settings before it has settled ──► restore the old settings
+            └─SIGTERM──► end, once; later signals must not cut the clean-up short
+
+A turn is everything that was built from one set of settings. This module reads no file itself: the
+daemon passes the functions that serve, read settings and configure the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from agent.errors import AgentError, ConfigError, leaves
+from agent.model.liveness import Liveness
+from agent.supervision.reload import difference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from agent.config import Settings
+    from agent.supervision.notify import Notifier
+
+END_LIMIT_S: Final = 120.0
+"""A turn that takes longer to end is stuck; a hanging engine delays the end by half a minute."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Serve(Protocol):
+    """Builds everything from settings and runs it until cancelled."""
+
+    def __call__(self, settings: Settings, turn: ServeSession) -> Coroutine[None, None, None]:
+        """Serve; call ``turn.ready`` and ``turn.settle`` on the way."""
+
+
+class ServeSession:
+    """One period of serving with the same settings."""
+
+    def __init__(
+        self, settings: Settings, notifier: Notifier, *, fallback: Settings | None = None
+    ) -> None:
+        self.settings = settings
+        self.fallback = fallback
+        """The settings to go back to if these turn out to be bad, if any."""
+        self.successor: Settings | None = None
+        """The settings of the next turn, if any; what both turns share need not be torn down."""
+        self.is_ready = False
+        self.settled = False
+        self.task: asyncio.Task[None]
+        self._notifier = notifier
+
+    def ready(self) -> None:
+        """Report that start-up is complete or waits for another party; may be called again."""
+        if not self.is_ready:
+            self.is_ready = True
+            self._notifier.ready()
+
+    def settle(self) -> None:
+        """Commit to these settings: everything was built and runs, so there is no fallback."""
+        self.fallback = None
+        self.settled = True
+        self.ready()
+
+
+class Lifecycle:
+    """Serves turn after turn. Belongs to one event loop, whose signal handlers it sets.
+
+    Args:
+        serve: what a turn does.
+        reread: reads the settings again; blocks, raises ``ConfigError``.
+        adopt: applies new settings to the log; blocks, raises ``ConfigError``.
+        notifier: the connection to the service manager.
+        hung_up: tells whether the process has lost its terminal; then SIGHUP means that, and not a
+            reload.
+    """
+
+    def __init__(
+        self,
+        serve: Serve,
+        *,
+        reread: Callable[[], Settings],
+        adopt: Callable[[Settings], None],
+        notifier: Notifier,
+        hung_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.liveness = Liveness("reload")
+        """For the watchdog: a turn that does not end is stuck."""
+        self._serve = serve
+        self._reread = reread
+        self._adopt = adopt
+        self._notifier = notifier
+        self._hung_up = hung_up
+        self._news = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._asked = False
+
+    async def run(self, settings: Settings) -> None:
+        """Serve until ``leave`` is called.
+
+        Raises:
+            AgentError: serving failed, by itself or within a group.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.leave)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(signal.SIGHUP, self.hang_up)
+        turn = self._begin(settings)
+        try:
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                if self._leaving.is_set():
+                    await self._leave(turn)
+                    return
+                if turn.task.done():
+                    turn = await self._put_back(turn)
+                elif self._asked:
+                    self._asked = False
+                    turn = await self._reload(turn)
+        finally:
+            turn.task.cancel()
+            await asyncio.wait([turn.task])
+
+    def leave(self) -> None:
+        """Start to end; returns at once. Only the first call has an effect.
+
+        More than one signal is common: a service manager signals parent and child, and a dying
+        parent signals once per thread.
+        """
+        self._leaving.set()
+        self._news.set()
+
+    def hang_up(self) -> None:
+        """Handle SIGHUP: reload, or leave if the terminal is gone."""
+        if self._hung_up():
+            self.leave()
+        else:
+            self.reload()
+
+    def reload(self) -> None:
+        """Read the settings again; returns at once. Calls during a reload cause one more reload."""
+        self._asked = True
+        self._news.set()
+
+    def _begin(self, settings: Settings, *, fallback: Settings | None = None) -> ServeSession:
+        turn = ServeSession(settings, self._notifier, fallback=fallback)
+        turn.task = asyncio.create_task(self._serve(settings, turn), name="agent")
+        turn.task.add_done_callback(lambda _: self._news.set())
+        return turn
+
+    async def _reload(self, turn: ServeSession) -> ServeSession:
+        """Return the turn that serves from now on: this one or the next."""
+        if turn.is_ready:
+            self._notifier.reloading()
+        new = await self._new_settings(turn)
+        if new is None or self._leaving.is_set():
+            if turn.is_ready:
+                self._notifier.ready()
+            return turn
+        turn.successor = new
+        with self.liveness.within(END_LIMIT_S, "shutting down the old settings' parts"):
+            error = await _end(turn)
+        self.liveness.rest()
+        if error is not None:
+            _log.warning("shutdown of the old settings had errors", error="; ".join(_texts(error)))
+        if self._leaving.is_set():
+            return turn
+        return self._begin(new, fallback=turn.settings if turn.settled else turn.fallback)
+
+    async def _new_settings(self, turn: ServeSession) -> Settings | None:
+        """Return the new settings if they differ and the log accepts them, or None."""
+        try:
+            new = await asyncio.to_thread(self._reread)
+            changes = difference(turn.settings, new)
+            if changes:
+                await asyncio.to_thread(self._adopt, new)
+        except ConfigError as error:
+            for problem in str(error).splitlines():
+                _log.error("settings not reloaded; the old ones stay in use", problem=problem)
+            return None
+        if not changes:
+            _log.info("settings reloaded: no changes")
+            return None
+        for change in changes:
+            _log.info("setting changed", variable=change.variable, old=change.old, new=change.new)
+        return new
+
+    async def _put_back(self, turn: ServeSession) -> ServeSession:
+        """Start again with the previous settings if the new ones failed; otherwise raise."""
+        error = None if turn.task.cancelled() else turn.task.exception()
+        if turn.fallback is None or not isinstance(error, Exception):
+            raise error or RuntimeError("serving ended by itself")
+        _log.error(
+            "the new settings do not work; restoring the old ones",
+            error="; ".join(_texts(error)),
+            exc_info=None if _is_ours(error) else error,
+        )
+        try:
+            await asyncio.to_thread(self._adopt, turn.fallback)
+        except ConfigError as trouble:
+            _log.error("log settings not restored; the log stays as it is", error=str(trouble))
+        return self._begin(turn.fallback)
+
+    async def _leave(self, turn: ServeSession) -> None:
+        self._notifier.stopping()
+        error = await _end(turn)
+        if error is not None:
+            raise error
+        _log.info("stopping; tasks keep running")
+
+
+async def _end(turn: ServeSession) -> BaseException | None:
+    """Cancel a turn, wait for its clean-up, and return the error of the clean-up, if any."""
+    turn.task.cancel()
+    await asyncio.wait([turn.task])
+    return None if turn.task.cancelled() else turn.task.exception()
+
+
+def _is_ours(error: BaseException) -> bool:
+    return all(isinstance(leaf, AgentError) for leaf in leaves(error))
+
+
+def _texts(error: BaseException) -> list[str]:
+    return [str(leaf) or type(leaf).__name__ for leaf in leaves(error)]

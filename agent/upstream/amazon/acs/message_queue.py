@@ -1,0 +1,107 @@
+"""Orders, carried out one after the other in the order in which they came.
+
+The reader of a connection puts them in and never waits; one task takes them out. The lane outlives a
+connection: an order that is being carried out is not torn in two because the connection ended.
+
+What does not fit is dropped without an answer, and so is everything after it until the lane is empty
+again, so that nothing overtakes: Amazon ECS gives again what was not acknowledged. Touches nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.model.liveness import Liveness
+from agent.upstream.amazon.log_throttle import LogThrottle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    import msgspec
+
+    from agent.upstream.amazon.registration import Instance
+
+ORDER_LIMIT: Final = 1000
+BYTE_LIMIT: Final = 32 * 1024 * 1024
+
+
+class AcsMessage(NamedTuple):
+    """One message that asks for something, and the way back for its answer."""
+
+    type: str
+    message: msgspec.Raw
+    at: float
+    """Unix time at which it came."""
+    instance: Instance
+    """Who this host was on the connection that brought it."""
+    answer: Callable[[bytes], Awaitable[None]]
+    """Sends a text frame on that connection; raises ``SocketClosed``."""
+
+
+class MessageQueue:
+    """A bounded queue with one worker. Belongs to one event loop."""
+
+    def __init__(
+        self,
+        carry_out: Callable[[AcsMessage], Awaitable[None]],
+        *,
+        work_limit_s: float,
+        orders: int = ORDER_LIMIT,
+        size: int = BYTE_LIMIT,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            carry_out: does what an order asks; must not raise.
+            work_limit_s: how long one order may take before the agent counts as hanging.
+            orders: how many may wait.
+            size: bytes of their messages that may wait together.
+        """
+        self.liveness = Liveness("orders of Amazon ECS")
+        self._carry_out = carry_out
+        self._work_limit_s = work_limit_s
+        self._orders = orders
+        self._size = size
+        self._waiting: deque[AcsMessage] = deque()
+        self._bytes = 0
+        self._overflowed = False
+        self._news = asyncio.Event()
+        self._dropped = LogThrottle("orders dropped: too many wait; they will be given again")
+
+    def put(self, order: AcsMessage) -> bool:
+        """Queue an order; False when it was dropped. Never waits."""
+        size = memoryview(order.message).nbytes
+        full = len(self._waiting) >= self._orders or self._bytes + size > self._size
+        # One that is larger than the lane is taken by an empty one, else it would never be.
+        if self._overflowed or (full and self._waiting):
+            self._overflowed = True
+            self._dropped.tell(type=order.type, waiting=len(self._waiting), bytes=self._bytes)
+            return False
+        self._waiting.append(order)
+        self._bytes += size
+        self._news.set()
+        return True
+
+    async def run(self) -> None:
+        """Carry out orders until cancelled."""
+        try:
+            while True:
+                while self._waiting:
+                    await self._next()
+                self._overflowed = False
+                self._news.clear()
+                with self.liveness.resting("no orders"):
+                    await self._news.wait()
+        finally:
+            self.liveness.rest()
+
+    async def _next(self) -> None:
+        order = self._waiting[0]
+        try:
+            with self.liveness.within(self._work_limit_s, f"carrying out a {order.type}"):
+                await self._carry_out(order)
+        finally:
+            self._waiting.popleft()
+            self._bytes -= memoryview(order.message).nbytes

@@ -1,0 +1,238 @@
+"""Amazon ECS as control: builds every part of the client and runs them in one TaskGroup.
+
+::
+
+    run() ─┬─ registration   RegisterContainerInstance, until it works
+           ├─ orders         ACS: payloads ─► take() durable ─► ack
+           ├─ reports        the outbox ─► Submit*StateChange, in order for each task
+           ├─ telemetry      TCS: figures, health, instance status
+           ├─ attachments    what ECS attaches to the host: seen, reported, expired
+           └─ spot notices   where they are asked for
+
+Touches the network through ``agent.aws`` and the store. Trouble of either is waited out with backoff,
+for ever; ``run`` ends only by cancellation, or when a restart could not help.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from agent import __version__
+from agent.errors import (
+    ConfigError,
+    ControlFailure,
+    RegistrationRefused,
+    StateFailure,
+    leaves,
+)
+from agent.model.liveness import WORK_S, Liveness
+from agent.upstream.amazon.acs.session import AcsParts, AcsSession, AcsSettings
+from agent.upstream.amazon.attachments import Attachments
+from agent.upstream.amazon.calls import SteppedBackoff
+from agent.upstream.amazon.ec2.spot import SpotNotices
+from agent.upstream.amazon.ec2.tags import InstanceTags
+from agent.upstream.amazon.poll_endpoint import PollEndpoints
+from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
+from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
+from agent.upstream.amazon.tcs.session import TcsSession, TcsSettings
+from agent.upstream.amazon.websocket import Dialer
+from agent.upstream.backoff import Backoff
+from agent.upstream.connection import ConnectionStatus
+from agent.upstream.protocol import ControlStatus
+
+if TYPE_CHECKING:
+    from agent.aws.cloud import Cloud
+    from agent.config import Settings
+    from agent.model.metrics import MetricsBatch
+    from agent.state import StateStore
+    from agent.upstream.protocol import DescribeHost, HostParts, TakeAssignments
+
+AGENT_HASH: Final = "00000000"
+"""Amazon ECS is told a commit; a package is made from a release, which has a version."""
+ACTIVE: Final = "ACTIVE"
+DRAINING: Final = "DRAINING"
+
+_log = structlog.get_logger()
+
+
+class AmazonClient:
+    """A host's connection to Amazon ECS. Made on the event loop it runs on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        cloud: Cloud,
+        store: StateStore,
+        describe: DescribeHost,
+        take: TakeAssignments,
+        around: HostParts,
+    ) -> None:
+        self.begun = asyncio.Event()
+        self._store = store
+        self._liveness = Liveness("reading who this host was")
+        self._instance_status = ""
+        engine_version = describe().resources.engine_version
+        api = cloud.ecs(override=settings.backend_host)
+        self._link = ConnectionStatus(str(api.endpoint))
+        imds = None if settings.external else cloud.imds
+        tags = settings.propagate_tags_from == "ec2_instance"
+        self._registration = AmazonRegistration(
+            _registration_settings(settings),
+            store,
+            api,
+            imds,
+            describe,
+            self._link,
+            SteppedBackoff(3.0, 192.0),
+            instance_tags=InstanceTags(imds, cloud.ec2()) if tags else None,
+        )
+        endpoints = PollEndpoints(api, self._registration.cluster)
+        signer = cloud.signer("ecs")
+        dialer = Dialer(cloud.http, cloud.chain, signer)
+        self._attachments = Attachments(
+            store, links=around.links, disks=around.disks, knows=around.host.knows
+        )
+        self._submitter = Submitter(
+            store.outbox,
+            api,
+            self._registration,
+            self._link,
+            SubmitSettings(exclude_ipv6=settings.exclude_ipv6_port_binding),
+        )
+        self._tcs = TcsSession(
+            TcsSettings(
+                agent_version=__version__,
+                agent_hash=AGENT_HASH,
+                docker_version=engine_version,
+                metrics=not settings.disable_metrics,
+                health=not settings.disable_health_check,
+                sample_s=settings.metrics_interval_s,
+            ),
+            dialer,
+            cloud.chain,
+            signer,
+            self._registration,
+            endpoints,
+            around.host,
+        )
+        self._acs = AcsSession(
+            AcsSettings(
+                agent_version=__version__,
+                agent_hash=AGENT_HASH,
+                docker_version=engine_version,
+            ),
+            AcsParts(
+                dialer=dialer,
+                instance=self._registration.instance,
+                endpoint=endpoints.acs,
+                link=self._link,
+                take=take,
+                host=around.host,
+                keep=around.credentials,
+                expect=self._attachments.expect,
+                store=store,
+                on_inactive=self._tcs.drop,
+                on_heartbeat=self._tcs.heartbeat,
+            ),
+        )
+        self._spot: SpotNotices | None = None
+        if settings.spot_draining and imds is not None and imds.enabled:
+            self._spot = SpotNotices(imds, api, self._registration.instance, self._draining)
+        parts = (self._registration, self._tcs, self._attachments, self._spot)
+        self.promises: tuple[Liveness, ...] = (
+            self._liveness,
+            *self._acs.promises,
+            *(part.liveness for part in parts if part is not None),
+        )
+
+    @property
+    def status(self) -> ControlStatus:
+        """How the connection stands at this moment."""
+        connected = self._link.connected
+        return ControlStatus(
+            connected=connected,
+            since=self._link.since,
+            endpoint=self._link.endpoint,
+            error=self._link.error or self._acs.trouble or self._submitter.error,
+            unsent=self._store.outbox.size,
+            instance_arn=self._registration.instance_arn,
+            generation=0,
+            instance_status=self._instance_status or (ACTIVE if connected else ""),
+            next_try=self._link.next_try,
+        )
+
+    def offer(self, batch: MetricsBatch) -> None:
+        """Take figures for telemetry; never blocks."""
+        self._tcs.offer(batch)
+
+    async def run(self) -> None:
+        """Register, bring orders and carry reports until cancelled; the registration stays.
+
+        Raises:
+            ConfigError: the host is registered in another cluster than the configured one, or what
+                it describes itself by is not valid.
+            RegistrationRefused: Amazon ECS will not take this host as it is.
+        """
+        await self._start()
+        self.begun.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._registration.run(), name="ecs-registration")
+                group.create_task(self._acs.run(), name="ecs-orders")
+                group.create_task(self._submitter.run(), name="ecs-reports")
+                group.create_task(self._tcs.run(), name="ecs-telemetry")
+                group.create_task(self._attachments.run(), name="ecs-attachments")
+                if self._spot is not None:
+                    group.create_task(self._spot.run(), name="ecs-spot")
+        except BaseExceptionGroup as failures:
+            final, _ = failures.split((ConfigError, RegistrationRefused))
+            if final is None:
+                raise
+            raise next(leaves(final)) from None
+
+    async def leave(self) -> None:
+        """Refuse: a host does not take itself out of Amazon ECS.
+
+        Raises:
+            ControlFailure: always; the text says who can. Source: Amazon ECS agent 1.105.1, which
+                never calls DeregisterContainerInstance.
+        """
+        arn = self._registration.instance_arn or "ARN"
+        raise ControlFailure(
+            "a host does not take itself out of Amazon ECS; run 'aws ecs "
+            f"deregister-container-instance --cluster {self._registration.cluster} "
+            f"--container-instance {arn} --force'"
+        )
+
+    def _draining(self, text: str) -> None:
+        _log.warning("this instance will be taken away: it is draining", notice=text)
+        self._instance_status = DRAINING
+
+    async def _start(self) -> None:
+        pauses = Backoff(0.25, 30.0)
+        while True:
+            try:
+                await self._registration.start()
+                await self._attachments.start()
+            except StateFailure as error:
+                self._link.down(error)
+                self.begun.set()
+                pause_s = pauses.next_s()
+                self._link.try_in(pause_s)
+                with self._liveness.within(pause_s + WORK_S, "waiting to read the state"):
+                    await self._link.pause(pause_s)
+            else:
+                self._liveness.rest()
+                return
+
+
+def _registration_settings(settings: Settings) -> RegistrationSettings:
+    return RegistrationSettings(
+        cluster=settings.cluster,
+        cluster_given=settings.cluster_given,
+        custom_attributes=settings.instance_attributes,
+        warm_pools_check=settings.warm_pools_check,
+    )

@@ -1,0 +1,311 @@
+"""Who this host is towards Amazon ECS: registered until it works, saved, registered again.
+
+Touches the ECS API, instance metadata and the ``meta`` table. Whatever may pass is waited out with
+backoff for ever, and running tasks go on meanwhile; Amazon's agent exits instead and counts on being
+restarted. What a person has to mend raises ``RegistrationRefused`` or ``ConfigError``, whose text
+names the mend. Source of the rules: Amazon ECS agent 1.105.1, ``agent/api/ecsclient`` and
+``agent/app/agent.go``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from msgspec import Struct
+
+from agent.errors import (
+    AgentError,
+    AwsRefused,
+    AwsUnavailable,
+    ConfigError,
+    ControlUnavailable,
+    RegistrationRefused,
+    StateFailure,
+)
+from agent.model import ids
+from agent.model.liveness import WORK_S, Liveness
+from agent.state import Batch
+from agent.upstream.amazon import offer, refusals
+from agent.upstream.amazon.calls import asked
+from agent.upstream.amazon.ec2 import facts, warm_pool
+from agent.upstream.amazon.identity import INSTANCE
+from agent.upstream.amazon.log_throttle import LogThrottle
+
+if TYPE_CHECKING:
+    from agent.state import StateStore
+    from agent.upstream.amazon.calls import Api, BackoffPolicy, InstanceMetadata
+    from agent.upstream.connection import ConnectionStatus
+    from agent.upstream.protocol import DescribeHost, RegisterInfo
+
+_log = structlog.get_logger()
+
+CLUSTER: Final = "ecs.cluster"
+AVAILABILITY_ZONE: Final = "ecs.availabilityZone"
+MANIFEST_SEQ: Final = "ecs.manifestSeqNum"
+"""Number of the newest task manifest that was accepted; it is counted per container instance."""
+
+DEFAULT_CLUSTER: Final = "default"
+CALL_LIMIT_S: Final = 180.0
+"""How long one call may take with its own tries: 3 × 42 s and the pauses between them."""
+
+FetchTags = Callable[[], Awaitable[dict[str, str]]]
+"""Fetches the tags of the EC2 instance (``ec2.tags.InstanceTags``); raises ``AwsFailure``."""
+
+
+class RegistrationSettings(Struct, frozen=True, kw_only=True):
+    """What the settings say about registering."""
+
+    cluster: str = ""
+    """Name or ARN; empty for ``default``."""
+    cluster_given: bool = True
+    """False where nobody chose the cluster: only then ``default`` is made if it is absent."""
+    custom_attributes: dict[str, str] = {}
+    """``ECS_INSTANCE_ATTRIBUTES``, checked (``resources.attributes.checked``)."""
+    warm_pools_check: bool = False
+    """Register only once Auto Scaling has put the instance into service."""
+    warm_pool_interval_s: float = warm_pool.INTERVAL_S
+    proof_limit_s: float = facts.PROOF_LIMIT_S
+
+
+class Instance(Struct, frozen=True, kw_only=True):
+    """A container instance as Amazon ECS knows it."""
+
+    arn: str
+    cluster: str
+    """As configured: a name or an ARN."""
+    availability_zone: str = ""
+    control_is_ours: bool = False
+    """Our own control endpoint answered, which understands more than Amazon ECS does."""
+
+
+class AmazonRegistration:
+    """The registration of one host at one ECS API. Made on the event loop it is used on."""
+
+    def __init__(  # noqa: PLR0913 - its collaborators
+        self,
+        settings: RegistrationSettings,
+        store: StateStore,
+        api: Api,
+        imds: InstanceMetadata | None,
+        describe: DescribeHost,
+        link: ConnectionStatus,
+        backoff: BackoffPolicy,
+        *,
+        instance_tags: FetchTags | None = None,
+    ) -> None:
+        self.liveness = Liveness("registration")
+        """While somebody registers; those who wait for it promise nothing themselves."""
+        self.cluster = settings.cluster or DEFAULT_CLUSTER
+        """Name or ARN of the cluster, for every call that names one."""
+        self._settings = settings
+        self._store = store
+        self._api = api
+        self._imds = imds
+        self._describe = describe
+        self._link = link
+        self._backoff = backoff
+        self._instance_tags = instance_tags
+        self._left_out = LogThrottle("tags of the EC2 instance that Amazon ECS would not take")
+        self._registered = asyncio.Event()
+        self._current: Instance | None = None
+        self._saved_arn = ""
+
+    async def start(self) -> None:
+        """Read what was saved.
+
+        Raises:
+            ConfigError: the host was registered into another cluster than the configured one.
+            StateFailure: the store cannot be read.
+        """
+        saved = await self._store.get_meta(CLUSTER)
+        if saved and not _same_cluster(saved, self.cluster):
+            raise ConfigError(
+                f"ECS_CLUSTER is {self.cluster!r}, but this host is registered in {saved!r}: set"
+                f" ECS_CLUSTER={saved}, or {refusals.start_anew(self._store.path)}"
+            )
+        self._saved_arn = await self._store.get_meta(INSTANCE) or ""
+
+    @property
+    def instance_arn(self) -> str:
+        """ARN of the registration, a saved one included; empty if there was none."""
+        return self._current.arn if self._current else self._saved_arn
+
+    async def instance(self) -> Instance:
+        """Return the instance; waits for the registration."""
+        while self._current is None:
+            await self._registered.wait()
+        return self._current
+
+    async def run(self) -> None:
+        """Register, unless that was done; tries until it works.
+
+        Nobody registers a second time: an instance that was deregistered stays so until a person
+        begins anew, as with Amazon's agent.
+
+        Raises:
+            RegistrationRefused: Amazon ECS will not take this host as it is.
+            ConfigError: what the host describes itself by is not valid.
+        """
+        if self._current is not None:
+            return
+        try:
+            await self._until_registered()
+        except (RegistrationRefused, ConfigError) as error:
+            self._link.down(error)
+            raise
+        finally:
+            self.liveness.rest()
+
+    async def _until_registered(self) -> None:
+        if self._settings.warm_pools_check:
+            await warm_pool.in_service(
+                self._imds,
+                self.liveness,
+                waiting=lambda text: self._link.down(ControlUnavailable(text)),
+                interval_s=self._settings.warm_pool_interval_s,
+            )
+        # The same for all tries, so that one whose answer was lost makes no second instance.
+        token = str(uuid.uuid4())
+        while True:
+            try:
+                instance = await self._register(token)
+            except (RegistrationRefused, ConfigError):
+                raise
+            except AgentError as error:
+                await self._wait_out(error)
+            else:
+                break
+        await self._until_saved(instance)
+        self._backoff.reset()
+        self._current = instance
+        self._registered.set()
+
+    async def _wait_out(self, error: AgentError) -> None:
+        self._link.down(error)
+        pause_s = self._backoff.next_s(
+            error.retry_after_s if isinstance(error, AwsUnavailable) else 0.0
+        )
+        self._link.try_in(pause_s)
+        with self.liveness.within(pause_s + WORK_S, "waiting to register again"):
+            await self._link.pause(pause_s)
+
+    async def _register(self, token: str) -> Instance:
+        info = self._describe()
+        limit_s = 2 * self._settings.proof_limit_s + facts.FACTS_LIMIT_S + CALL_LIMIT_S + WORK_S
+        with self.liveness.within(limit_s, "gathering what proves and describes the instance"):
+            registrant = await self._registrant(info, token)
+        request = offer.request(info, registrant)
+        with self.liveness.within(3 * CALL_LIMIT_S + WORK_S, "registering"):
+            answer = offer.read_answer(await self._ask(request, registrant))
+        unmet = offer.unmet(
+            offer.attributes(info.attributes, registrant), answer.attributes, registrant.custom
+        )
+        if unmet:
+            raise refusals.attributes_not_kept(unmet, answer.attributes)
+        return self._instance_of(answer, registrant.instance_arn)
+
+    async def _registrant(self, info: RegisterInfo, token: str) -> offer.Registrant:
+        of_ec2 = {} if self._instance_tags is None else await self._instance_tags()
+        tags, left = offer.tags(info.tags, of_ec2)
+        if left:
+            self._left_out.tell(keys=left)
+        proof, known = await asyncio.gather(
+            facts.identity_proof(self._imds, self._settings.proof_limit_s),
+            facts.read_facts(self._imds),
+        )
+        return offer.Registrant(
+            cluster=self.cluster,
+            client_token=token,
+            instance_arn=self.instance_arn,
+            custom=self._settings.custom_attributes,
+            proof=proof,
+            facts=known,
+            tags=tags,
+        )
+
+    async def _ask(self, request: dict[str, Any], registrant: offer.Registrant) -> dict[str, Any]:
+        try:
+            return await self._call("RegisterContainerInstance", request)
+        except AwsRefused as error:
+            if not refusals.is_cluster_missing(error) or not self._makes_its_cluster:
+                raise self._judged(error, registrant) from error
+        _log.info("making the cluster that is used where none is chosen", cluster=self.cluster)
+        await self._call("CreateCluster", {"clusterName": self.cluster})
+        try:
+            return await self._call("RegisterContainerInstance", request)
+        except AwsRefused as error:
+            raise self._judged(error, registrant) from error
+
+    async def _call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                return await self._api.call(operation, request)
+        except TimeoutError:
+            text = f"{operation}: no answer within {CALL_LIMIT_S:g} s"
+            raise AwsUnavailable(text) from None
+
+    @property
+    def _makes_its_cluster(self) -> bool:
+        return not self._settings.cluster_given and self.cluster == DEFAULT_CLUSTER
+
+    def _judged(self, error: AwsRefused, registrant: offer.Registrant) -> AgentError:
+        return refusals.judge(
+            error,
+            cluster=self.cluster,
+            instance_arn=registrant.instance_arn,
+            state=self._store.path,
+            unproven=asked(self._imds) is not None and not registrant.proof,
+        )
+
+    def _instance_of(self, answer: offer.Answer, asked_for: str) -> Instance:
+        if asked_for and ids.instance_id(answer.arn) != ids.instance_id(asked_for):
+            # Amazon ECS never does this, and its agent would not notice. Our tasks belong to the
+            # instance that we were; who does not know it any more will refuse its session.
+            _log.warning(
+                "answered as another container instance; going on as the one from before",
+                before=asked_for,
+                answered=answer.arn,
+            )
+        return Instance(
+            arn=asked_for or answer.arn,
+            cluster=self.cluster,
+            availability_zone=answer.availability_zone,
+            control_is_ours=answer.control_is_ours,
+        )
+
+    async def _until_saved(self, instance: Instance) -> None:
+        """Make the instance durable; a new one is not used before, or a crash would leave it behind."""
+        while True:
+            batch = Batch()
+            batch.put_meta(INSTANCE, instance.arn)
+            batch.put_meta(CLUSTER, instance.cluster)
+            batch.put_meta(AVAILABILITY_ZONE, instance.availability_zone)
+            if instance.arn != self.instance_arn:
+                batch.delete_meta(MANIFEST_SEQ)
+            try:
+                await self._store.commit(batch)
+            except StateFailure as error:
+                if instance.arn == self.instance_arn:
+                    _log.warning("registration not saved", error=str(error))
+                    return
+                await self._wait_out(error)
+            else:
+                self._saved_arn = instance.arn
+                _log.info(
+                    "host registered",
+                    instance=instance.arn,
+                    cluster=instance.cluster,
+                    zone=instance.availability_zone,
+                )
+                return
+
+
+def _same_cluster(one: str, other: str) -> bool:
+    """Two ARNs are compared whole; a name stands for any cluster that is called so."""
+    if one.startswith("arn:") and other.startswith("arn:"):
+        return one == other
+    return ids.cluster_name(one) == ids.cluster_name(other)

@@ -1,0 +1,86 @@
+"""Whether control answers, since when, and why not; wakes those who wait for it to come back.
+
+Shared by the loops of one client, on one event loop. The poll decides what it says. Logs each
+change once, and a lasting trouble once in a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_log = structlog.get_logger()
+
+REMIND_S: Final = 300.0
+"""A lasting outage is logged again after this long."""
+FLAP_S: Final = 5.0
+"""A new outage is not logged when the last line is younger than this."""
+
+
+class ConnectionStatus:
+    """The state of the connection to one endpoint."""
+
+    def __init__(self, endpoint: str, clock: Callable[[], float] = time.time) -> None:
+        self.endpoint = endpoint
+        self.connected = False
+        self.since = clock()
+        self.error = ""
+        self.next_try = 0.0
+        """Unix time of the next try, where one is planned; 0 elsewhere."""
+        self._clock = clock
+        self._logged_at = -math.inf
+        self._told = True
+        self._woken = asyncio.Event()
+
+    def up(self) -> None:
+        """Control answered."""
+        if not self.connected:
+            if self._told:
+                _log.info("control connected", endpoint=self.endpoint)
+            self._turn(connected=True)
+            self.wake()
+        self.error = ""
+        self.next_try = 0.0
+
+    def down(self, error: Exception) -> None:
+        """Control did not answer, or not as it should."""
+        lost = self.connected or not self.error
+        if self.connected:
+            self._turn(connected=False)
+        self.error = str(error)
+        waited_s = self._clock() - self._logged_at
+        if lost:
+            # A server that comes and goes many times a second must not fill the log.
+            self._told = waited_s > FLAP_S
+        if (lost and self._told) or waited_s > REMIND_S:
+            _log.warning("control away", endpoint=self.endpoint, error=self.error)
+            self._logged_at = self._clock()
+
+    def try_in(self, seconds: float) -> None:
+        """Let people know when whoever decides about the connection tries again."""
+        self.next_try = self._clock() + seconds
+
+    def wake(self) -> None:
+        """End all pauses: there is a sign that control is back."""
+        self._woken.set()
+        self._woken = asyncio.Event()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait before the next try, or until there is a sign that control is back."""
+        woken = self._woken
+        try:
+            async with asyncio.timeout(seconds):
+                await woken.wait()
+        except TimeoutError:
+            return
+
+    def _turn(self, *, connected: bool) -> None:
+        self.connected = connected
+        self.since = self._clock()

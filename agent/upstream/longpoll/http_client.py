@@ -1,0 +1,325 @@
+"""The calls of the long-poll wire over HTTP: one method per call, each with its own deadline.
+
+A call fails with ``ControlFailure`` and nothing else, whatever the network or the server does. Keeps
+no state but its connections and its token, and may be used by several tasks at once. The token goes
+to the endpoint alone: redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from agent import keepalive
+from agent.errors import ConfigError, ControlUnavailable
+from agent.model import ids
+from agent.model.wire import (
+    GENERATION_HEADER,
+    Changes,
+    ChangesAnswer,
+    Held,
+    Hello,
+    Register,
+    Registered,
+)
+from agent.upstream import transport
+from agent.upstream.credentials import Token, trusting
+from agent.upstream.longpoll import answers
+from agent.upstream.longpoll.answers import RequestRefused, TokenRefused
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from agent.model.changes import TaskChange
+    from agent.model.metrics import MetricsBatch
+    from agent.upstream.longpoll.answers import ReadAssignments
+
+_COMPRESS_FROM: Final = 1024
+"""Bytes; the wire lets larger bodies be gzip."""
+_COMPRESS_LEVEL: Final = 1
+_LATE_S: Final = 5.0
+"""How much longer than asked a held poll may be silent before its connection counts as dead."""
+_IDLE_S: Final = 30.0
+"""Idle connections are closed well before servers do, so that a report seldom meets a dead one."""
+_encode = msgspec.json.Encoder().encode
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What a registration gave; every later call carries it."""
+
+    instance_arn: str
+    generation: int
+    control_id: str
+    lease_s: float = 0.0
+    history: str = ""
+    """Of control's store; empty from a control that does not know histories."""
+
+    @property
+    def path(self) -> str:
+        """Where calls about this instance go."""
+        return f"v1/instances/{ids.instance_id(self.instance_arn)}"
+
+
+class HelloAnswer(NamedTuple):
+    """Who answered, and when."""
+
+    hello: Hello
+    date: str
+    """The ``Date`` header of the answer; empty when it has none."""
+
+
+class CallLimits(Struct, frozen=True, kw_only=True):
+    """Deadlines and sizes of single calls."""
+
+    connect_s: float = 3.0
+    """Long enough for one packet of the two that open a connection to be lost and sent again."""
+    call_s: float = 30.0
+    """From the first byte sent to the last byte read, without the time a poll is held."""
+    answer_bytes: int = 64 * 1024 * 1024
+    """Largest answer taken, after decompression."""
+
+
+class _Answer(NamedTuple):
+    body: bytes
+    date: str
+
+
+def parse_endpoint(endpoint: str) -> URL:
+    """Return the URL of a control endpoint; raises ``ConfigError`` with the mend."""
+    mend = "write http://HOST:PORT or https://HOST[:PORT]"
+    try:
+        url = URL(endpoint)
+    except ValueError as error:
+        raise ConfigError(
+            f"ECS_CONTROL_ENDPOINT {endpoint!r} is no URL ({error}): {mend}"
+        ) from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigError(f"ECS_CONTROL_ENDPOINT {endpoint!r} is no HTTP URL: {mend}")
+    # A user in the URL would be sent as a password in place of the token.
+    return url.with_user(None).with_query(None).with_fragment(None)
+
+
+class HttpClient:
+    """A connection pool to one control endpoint. Use as an async context manager."""
+
+    def __init__(
+        self,
+        endpoint: URL,
+        limits: CallLimits,
+        *,
+        token: Token | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._limits = limits
+        self._token = token or Token()
+        self._ca_file = ca_file
+        self._has_answered = False
+        """Whether a control endpoint has been met here: then the URL is right."""
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> HttpClient:
+        """Open the pool; raises ``ConfigError`` when the CA file cannot be used."""
+        tls: ssl.SSLContext | bool = True
+        if self._ca_file is not None:
+            tls = await asyncio.to_thread(trusting, self._ca_file)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                keepalive_timeout=_IDLE_S, ssl=tls, socket_factory=keepalive.socket_for
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s),
+            headers={"User-Agent": "ecs-host-agent", "Accept-Encoding": "gzip"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def hello(self, cluster: str = "") -> HelloAnswer:
+        """Ask who control is, and whether hosts may register into a cluster."""
+        query = {"cluster": cluster} if cluster else {}
+        answer = await self._call("GET", "v1/hello", query=query)
+        return HelloAnswer(answers.hello(answer.body), answer.date)
+
+    async def register(self, body: Register) -> Registered:
+        """Register the host; the same token gives the same instance."""
+        answer = await self._call("POST", "v1/instances", body=_encode(body))
+        return answers.registered(answer.body)
+
+    async def assignments(
+        self, identity: Identity, *, after: int, wait_s: float
+    ) -> ReadAssignments | None:
+        """Ask what changed after a revision, for up to ``wait_s``; None when nothing did."""
+        answer = await self._call(
+            "GET",
+            f"{identity.path}/assignments",
+            identity=identity,
+            query={"after": str(after), "wait": f"{wait_s:g}"},
+            held_s=wait_s,
+        )
+        return answers.assignments(answer.body) if answer.body else None
+
+    async def changes(self, identity: Identity, changes: list[TaskChange]) -> ChangesAnswer:
+        """Report a batch of state changes, oldest first."""
+        body = _encode(Changes(changes=changes))
+        answer = await self._call("POST", f"{identity.path}/changes", identity=identity, body=body)
+        return answers.changes(answer.body)
+
+    async def held(self, identity: Identity, held: Held) -> ChangesAnswer:
+        """Say what this host holds; only if the answer to the registration asked for it."""
+        path = f"{identity.path}/held"
+        answer = await self._call("POST", path, identity=identity, body=_encode(held))
+        return answers.changes(answer.body)
+
+    async def brought(self, identity: Identity, held: Held) -> ChangesAnswer:
+        """Say what is here and was not ordered of this instance; the answer says what becomes of it."""
+        path = f"{identity.path}/brought"
+        answer = await self._call("POST", path, identity=identity, body=_encode(held))
+        return answers.changes(answer.body)
+
+    async def metrics(self, identity: Identity, batch: MetricsBatch) -> None:
+        """Send one round of figures."""
+        path = f"{identity.path}/metrics"
+        await self._call("POST", path, identity=identity, body=_encode(batch))
+
+    async def leave(self, identity: Identity) -> None:
+        """Take the instance out of its cluster."""
+        await self._call("DELETE", identity.path, identity=identity)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        identity: Identity | None = None,
+        body: bytes | None = None,
+        query: Mapping[str, str] | None = None,
+        held_s: float = 0.0,
+    ) -> _Answer:
+        """Make one call; the body is that of a success, empty for 204."""
+        call = f"{method} /{path}"
+        headers = {} if identity is None else {GENERATION_HEADER: str(identity.generation)}
+        data, encoding = _packed(body)
+        request: dict[str, Any] = {"data": data, "params": query, "headers": headers | encoding}
+        try:
+            async with asyncio.timeout(held_s + self._limits.call_s):
+                return await self._with_token(method, path, call, request, held_s)
+        except TimeoutError as error:
+            what = str(error) or f"no answer within {held_s + self._limits.call_s:g} s"
+            raise ControlUnavailable(f"{call}: {what}", away=True) from None
+        except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
+            told = transport.worded(error)
+            if not isinstance(error, aiohttp.ClientConnectorError) and await self._is_tls():
+                told = transport.asked_in_plain(self._endpoint)
+            # Somebody who speaks no TLS, or has the wrong certificate, does answer.
+            away = not isinstance(error, aiohttp.ClientSSLError)
+            raise ControlUnavailable(f"{call}: {told}", away=away) from None
+        except RequestRefused:
+            # What some servers of TLS say to plain HTTP, each in its own words.
+            if await self._is_tls():
+                told = transport.asked_in_plain(self._endpoint)
+                raise ControlUnavailable(f"{call}: {told}") from None
+            raise
+
+    async def _is_tls(self) -> bool:
+        """Return whether the URL says http and the server speaks TLS; asked until it once answered."""
+        if self._has_answered or self._endpoint.scheme != "http":
+            return False
+        return await transport.speaks_tls(self._endpoint)
+
+    async def _with_token(
+        self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
+    ) -> _Answer:
+        """Make one call with the token; one that is refused is read anew and tried once more."""
+        token = await self._token.current()
+        try:
+            return await self._exchange(method, path, call, _bearing(request, token), held_s)
+        except TokenRefused as error:
+            newest = await self._token.newest()
+            if newest == token:
+                raise self._refused(error) from None
+        try:
+            return await self._exchange(method, path, call, _bearing(request, newest), held_s)
+        except TokenRefused as error:
+            raise self._refused(error) from None
+
+    def _refused(self, error: TokenRefused) -> TokenRefused:
+        """Say which token was refused, and what to do."""
+        if not self._token.is_asked_for:
+            return TokenRefused(
+                "control asks for a token; set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'"
+            )
+        which = f"token in {self._token.file}" if self._token.file else "token"
+        return TokenRefused(
+            f"control refused the {which}; use one of those in control's --token-file",
+            retry_after_s=error.retry_after_s,
+        )
+
+    async def _exchange(
+        self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
+    ) -> _Answer:
+        timeout = aiohttp.ClientTimeout(
+            total=None,
+            sock_connect=self._limits.connect_s,
+            sock_read=min(held_s + _LATE_S, held_s + self._limits.call_s) if held_s else None,
+        )
+        async with self._session.request(
+            method,
+            self._endpoint / path,
+            allow_redirects=False,
+            timeout=timeout,
+            **request,
+        ) as response:
+            raw = await self._read(response, call)
+            date = response.headers.get("Date", "")
+            self._has_answered = self._has_answered or response.status < 300
+            if response.status == 204:
+                return _Answer(b"", date)
+            if response.status == 200:
+                if not raw:
+                    raise ControlUnavailable(f"{call} was answered 200 without a body")
+                return _Answer(raw, date)
+            raise answers.failure(response.status, response.headers, raw, call)
+
+    async def _read(self, response: aiohttp.ClientResponse, call: str) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > self._limits.answer_bytes:
+                response.close()
+                raise ControlUnavailable(
+                    f"{call}: the answer is larger than {self._limits.answer_bytes} bytes"
+                )
+            parts.append(part)
+        return b"".join(parts)
+
+
+def _packed(body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
+    if body is None:
+        return None, {}
+    headers = {"Content-Type": "application/json"}
+    if len(body) <= _COMPRESS_FROM:
+        return body, headers
+    return gzip.compress(body, _COMPRESS_LEVEL), headers | {"Content-Encoding": "gzip"}
+
+
+def _bearing(request: dict[str, Any], token: str) -> dict[str, Any]:
+    if not token:
+        return request
+    return request | {"headers": request["headers"] | {"Authorization": f"Bearer {token}"}}

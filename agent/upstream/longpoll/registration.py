@@ -1,0 +1,299 @@
+"""Who this host is towards control: kept in the store, registered, and registered again.
+
+Every call of the client carries the identity of the newest registration. Whoever learns that it
+is not valid any more says which one failed, and waits here; only one registration is under way at
+a time, and a failure of an identity that was replaced meanwhile is nobody's fault.
+
+::
+
+    InstanceUnknown  ─► renew(used)      ─► register again unless somebody did already
+    StaleGeneration  ─► overtaken(used)  ─► ours is newer: go on; else another agent took over: raise
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from agent.errors import (
+    AgentError,
+    ConfigError,
+    ControlUnavailable,
+    InstanceUnknown,
+    StaleGeneration,
+    StateFailure,
+)
+from agent.model import ids
+from agent.model.liveness import WORK_S, Liveness
+from agent.model.wire import Register
+from agent.state import Batch
+from agent.upstream.longpoll.http_client import CallLimits, Identity
+
+if TYPE_CHECKING:
+    from agent.model.wire import Registered
+    from agent.state import StateStore
+    from agent.upstream.backoff import Backoff, OutageBackoff
+    from agent.upstream.connection import ConnectionStatus
+    from agent.upstream.longpoll.full_report import FullReport
+    from agent.upstream.longpoll.http_client import HttpClient
+    from agent.upstream.longpoll.watermark import Watermark
+    from agent.upstream.protocol import DescribeHost
+
+_log = structlog.get_logger()
+
+TOKEN: Final = "clientToken"  # noqa: S105 - a name; the token itself is no secret
+CLUSTER: Final = "cluster"
+TELL_LIMIT_S: Final = 300.0
+"""How long reporting everything again may take."""
+INSTANCE: Final = "instanceArn"
+GENERATION: Final = "generation"
+CONTROL: Final = "controlId"
+
+
+async def saved_identity(store: StateStore) -> Identity | None:
+    """Return the identity of the last registration that was saved; None when there is none.
+
+    Raises:
+        StateFailure: the store cannot be read.
+    """
+    arn = await store.get_meta(INSTANCE)
+    generation = await store.get_meta(GENERATION)
+    if not arn or not generation or not generation.isascii() or not generation.isdecimal():
+        return None
+    control_id = await store.get_meta(CONTROL) or ""
+    return Identity(instance_arn=arn, generation=int(generation), control_id=control_id)
+
+
+async def forget(store: StateStore) -> None:
+    """Forget who this host was, durably; the next registration makes a new instance."""
+    batch = Batch()
+    for key in (TOKEN, CLUSTER, INSTANCE, GENERATION, CONTROL):
+        batch.delete_meta(key)
+    await store.commit(batch)
+
+
+class LongPollRegistration:
+    """The registration of one host at one control endpoint."""
+
+    def __init__(  # noqa: PLR0913 - its collaborators
+        self,
+        cluster: str,
+        store: StateStore,
+        client: HttpClient,
+        describe: DescribeHost,
+        link: ConnectionStatus,
+        backoff: Backoff,
+        outage: OutageBackoff,
+        *,
+        watermark: Watermark,
+        retelling: FullReport,
+        call_limit_s: float = CallLimits().call_s,
+    ) -> None:
+        # Two calls: one with the ARN that is known, one without it.
+        self._try_limit_s = 2 * call_limit_s + WORK_S
+        self.liveness = Liveness("registration")
+        """While somebody registers; those who wait for it promise nothing themselves."""
+        self._cluster = ids.cluster_name(cluster)
+        self._store = store
+        self._client = client
+        self._describe = describe
+        self._link = link
+        self._backoff = backoff
+        self._outage = outage
+        self._lock = asyncio.Lock()
+        self._registered = asyncio.Event()
+        self._current: Identity | None = None
+        self._saved_arn = ""
+        self._saved_generation = 0
+        self._watermark = watermark
+        self._retelling = retelling
+        self.went_back_at = 0.0
+        """Unix time at which control was found to have gone back; 0 for never."""
+
+    async def start(self) -> None:
+        """Read what was saved.
+
+        Raises:
+            ConfigError: the host was registered into another cluster than the configured one.
+            StateFailure: the store cannot be read.
+        """
+        cluster = await self._store.get_meta(CLUSTER)
+        if cluster and cluster != self._cluster:
+            raise ConfigError(
+                f"ECS_CLUSTER is {self._cluster!r}, but this host is registered in {cluster!r}"
+                f" ({self._store.path}): set ECS_CLUSTER={cluster}, or take the host out of that"
+                f" cluster and remove the file, and the one that ends in .identity, to register anew"
+            )
+        self._saved_arn = await self._store.get_meta(INSTANCE) or ""
+        saved = await saved_identity(self._store)
+        self._saved_generation = saved.generation if saved is not None else 0
+        await self._watermark.load()
+
+    @property
+    def instance_arn(self) -> str:
+        """ARN of the newest registration, saved ones included; empty if there was none."""
+        return self._current.instance_arn if self._current else self._saved_arn
+
+    @property
+    def generation(self) -> int:
+        """Generation of this process's newest registration; 0 before the first."""
+        return self._current.generation if self._current else 0
+
+    @property
+    def current(self) -> Identity | None:
+        """The newest identity of this process, or None before the first registration."""
+        return self._current
+
+    async def identity(self) -> Identity:
+        """Return the newest identity; waits for the first registration."""
+        while self._current is None:
+            await self._registered.wait()
+        return self._current
+
+    async def renew(self, used: Identity | None) -> None:
+        """Register, unless somebody has done so since ``used`` was current. Tries until it works.
+
+        Raises:
+            StaleGeneration: control refuses this host for good.
+        """
+        async with self._lock:
+            if self._current is not used:
+                return
+            try:
+                await self._until_registered()
+            finally:
+                self.liveness.rest()
+
+    async def _until_registered(self) -> None:
+        while True:
+            try:
+                with self.liveness.within(self._try_limit_s, "registering"):
+                    identity, has_to_tell = await self._register()
+                if has_to_tell:
+                    await self._tell_again(identity)
+                with self.liveness.within(TELL_LIMIT_S, "asking about tasks from before"):
+                    await self._retelling.bring(identity)
+                self._current = identity
+            except StaleGeneration:
+                raise
+            except AgentError as error:
+                self._link.down(error)
+                pause_s = self._wait_after(error)
+                self._link.try_in(pause_s)
+                with self.liveness.within(pause_s + WORK_S, "waiting to register again"):
+                    await self._link.pause(pause_s)
+            else:
+                self._backoff.reset()
+                self._outage.over()
+                self._registered.set()
+                self._link.up()
+                return
+
+    def _wait_after(self, error: AgentError) -> float:
+        if isinstance(error, ControlUnavailable) and error.away:
+            return self._outage.next_s(error.retry_after_s)
+        return self._backoff.next_s(_asked_s(error))
+
+    async def overtaken(self, used: Identity, error: StaleGeneration) -> None:
+        """Return if our own registration replaced ``used``, be it only just now; else raise."""
+        async with self._lock:
+            if self._current is used:
+                raise error
+
+    async def _tell_again(self, identity: Identity) -> None:
+        """Say what is held, before anybody asks for orders or sends a report as this registration.
+
+        Raises:
+            ControlFailure: control did not take all of it; register again.
+            StateFailure: likewise.
+        """
+        _log.error(
+            "control went back to an older state: nothing is stopped because of it, and everything "
+            "here is reported again",
+            instance=identity.instance_arn,
+        )
+        self.went_back_at = time.time()
+        with self.liveness.within(TELL_LIMIT_S, "reporting everything again"):
+            await self._retelling.tell(identity)
+        self._watermark.begin(identity.control_id, identity.history)
+
+    async def _register(self) -> tuple[Identity, bool]:
+        """Return what the registration gave, and whether control asks what this host holds."""
+        token = await self._token()
+        arn = self.instance_arn
+        try:
+            answer = await self._client.register(self._body(token, arn))
+        except InstanceUnknown:
+            # The control endpoint forgot this instance, or is another one.
+            answer = await self._register_anew(token)
+        identity = Identity(
+            instance_arn=answer.instance_arn,
+            generation=answer.generation,
+            control_id=answer.control_id,
+            lease_s=answer.lease_s,
+            history=answer.history,
+        )
+        _log.info(
+            "host registered",
+            instance=answer.instance_arn,
+            cluster=self._cluster,
+            generation=answer.generation,
+            was=arn if arn != answer.instance_arn else "",
+        )
+        await self._save(identity)
+        return identity, answer.went_back
+
+    async def _register_anew(self, token: str) -> Registered:
+        try:
+            return await self._client.register(self._body(token, ""))
+        except InstanceUnknown as error:
+            raise ControlUnavailable(f"control refuses a new instance: {error}") from None
+
+    def _body(self, token: str, arn: str) -> Register:
+        host = self._describe()
+        return Register(
+            cluster=self._cluster,
+            client_token=token,
+            resources=host.resources,
+            instance_arn=arn,
+            attributes=host.attributes,
+            tags=host.tags,
+            agent_version=host.agent_version,
+            machine_id=host.machine_id,
+            machine_key=host.machine_key,
+            known_tasks=host.known_tasks,
+            seen_control_id=self._watermark.seen.control_id,
+            seen_history=self._watermark.seen.history,
+            seen_revision=self._watermark.seen.revision,
+            seen_generation=(self.generation or self._saved_generation) if arn else 0,
+        )
+
+    async def _token(self) -> str:
+        """Return the token of this state file; durable before it is ever sent."""
+        token = await self._store.get_meta(TOKEN)
+        if not token:
+            token = str(uuid.uuid4())
+            batch = Batch()
+            batch.put_meta(TOKEN, token)
+            await self._store.commit(batch)
+        return token
+
+    async def _save(self, identity: Identity) -> None:
+        batch = Batch()
+        batch.put_meta(CLUSTER, self._cluster)
+        batch.put_meta(INSTANCE, identity.instance_arn)
+        batch.put_meta(GENERATION, str(identity.generation))
+        batch.put_meta(CONTROL, identity.control_id)
+        try:
+            await self._store.commit(batch)
+        except StateFailure as error:
+            # The token is durable, and with it the same instance is found again.
+            _log.warning("registration not saved", error=str(error))
+
+
+def _asked_s(error: AgentError) -> float:
+    return error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
