@@ -224,6 +224,11 @@ def _read(file: Path) -> str:
 
 
 def _check_mode(file: Path, info: os.stat_result) -> None:
+    if info.st_uid not in (0, os.geteuid()):
+        raise ConfigError(
+            f"--token-file {file}: it belongs to another user (uid {info.st_uid}), who may change it; "
+            f"run 'chown {os.geteuid()} {file}'"
+        )
     mode = stat.S_IMODE(info.st_mode)
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise ConfigError(

@@ -120,6 +120,11 @@ def _read(file: Path) -> str:
         mode = stat.S_IMODE(info.st_mode)
         if not stat.S_ISREG(info.st_mode):
             raise ConfigError(f"keys {file}: is not a regular file; give a file of keys")
+        if info.st_uid not in (0, os.geteuid()):
+            raise ConfigError(
+                f"keys {file}: it belongs to another user (uid {info.st_uid}), who may change it; "
+                f"run 'chown {os.geteuid()} {file}'"
+            )
         if mode & (stat.S_IRWXO | stat.S_IRWXG):
             raise ConfigError(
                 f"keys {file}: others may read or change it (mode {mode:04o}); run 'chmod 600 {file}'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -359,3 +360,14 @@ async def test_an_address_for_agents_serves_no_operators(tmp_path: Path) -> None
         async with endpoint.session.get(f"{url}/v1/hello", headers=bearer(ONE)) as answer:
             assert answer.status == 200
         await endpoint.call("ListClusters")
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who made it beforehand, in a directory that is not control's alone, would be let in by it."""
+    file = token_file(tmp_path / "tokens", ONE)
+    if os.geteuid() == 0:
+        os.chown(file, 4711, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(ConfigError, match=r"belongs to another user .*chown"):
+        AgentTokens(file).load()

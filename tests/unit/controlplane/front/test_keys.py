@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,3 +75,14 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     for path, error in ((tmp_path, "Is a directory"), (tmp_path / "x" / "y", "No such file")):
         with pytest.raises(ConfigError, match=error):
             keys.load(path)
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who made it beforehand, in a directory that is not control's alone, would be let in by it."""
+    file = written(tmp_path / "k", GOOD, 0o600)
+    if os.geteuid() == 0:
+        os.chown(file, 4711, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(ConfigError, match=r"belongs to another user .*chown"):
+        keys.load(file)
