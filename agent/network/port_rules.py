@@ -6,7 +6,8 @@ the own source. All else is dropped: IPv6, which tasks do not have, router and n
 it, tagged frames, any other protocol, broadcasts and multicasts but for ARP, and the frames that a bridge
 hands to the host without forwarding them. Addresses of the pool that nobody has cannot be asked for,
 so that the host's table of neighbours does not grow with them, and blocked addresses not at all; nor
-those of the loopback and of groups, which a raw frame could bring to services of the host's own.
+those of the loopback and of groups, which a raw frame could bring to services of the host's own. Nor
+does a task speak as a router: it could make its neighbours' packets to each other small, or refuse them.
 
 And a port is sent only what is for its task. A neighbour may believe for a while what it was told when
 these rules were gone; what it then sends to the wrong MAC comes to nobody.
@@ -36,6 +37,9 @@ ADDRESSES_SET: Final = "addresses"
 """Addresses of the pool that somebody has."""
 NO_HOSTS: Final = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
 """Addresses that no task sends to: this host's own loopback, groups, reserved ones and everybody."""
+_ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "parameter-problem"]
+_UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
+"""Codes by which a host itself refuses: protocol, port, and what its own firewall forbids."""
 _GROUP_BIT: Final = "01:00:00:00:00:00"
 _LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
@@ -86,6 +90,7 @@ def _body(
         return [nft.match(nft.meta(key), name) for name in names]
 
     never = [nft.prefix(cidr) for cidr in sorted({*blocked, *NO_HOSTS})]
+    icmp = nft.match(nft.field("ip", "protocol"), "icmp")
     reserved = {"&": [nft.field("ether", "daddr"), "ff:ff:ff:ff:ff:f0"]}
     return [
         {"set": {**place, "name": PORTS_SET, "type": ["ifname", "ether_addr", "ipv4_addr"],
@@ -101,6 +106,13 @@ def _body(
         rule("from_task", "address that nobody has", _ethertype("ip"),
              nft.match(nft.field("ip", "daddr"), {"set": [nft.prefix(pool) for pool in pools]}),
              nft.match(nft.field("ip", "daddr"), f"@{ADDRESSES_SET}", "!="),
+             _counter(), {"drop": None}),
+        rule("from_task", "errors of routers", _ethertype("ip"), icmp,
+             nft.match(nft.field("icmp", "type"), {"set": _ERRORS_OF_ROUTERS}),
+             _counter(), {"drop": None}),
+        rule("from_task", "unreachable by a router", _ethertype("ip"), icmp,
+             nft.match(nft.field("icmp", "type"), "destination-unreachable"),
+             nft.match(nft.field("icmp", "code"), {"set": _UNREACHABLE_BY_THE_TARGET}, "!="),
              _counter(), {"drop": None}),
         rule("from_task", "own packets", _ethertype("ip"),
              nft.match(nft.meta("pkttype"), {"set": ["host", "other"]}),

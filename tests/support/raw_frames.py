@@ -19,6 +19,8 @@ INTERFACE = "eth0"
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, ARP, IPV6, VLAN, QINQ = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
 _EVERYTHING = 0x0003
+UDP_SOURCE = 40_000
+"""Port from which datagrams of ours seem to come."""
 _PROMISCUOUS = 1
 _ADD_MEMBERSHIP = 1
 _SOL_PACKET = 263
@@ -48,10 +50,20 @@ def arp(operation: int, sender: tuple[str, str], target: tuple[str, str]) -> byt
 
 def udp(source: str, target: str, port: int, text: bytes) -> bytes:
     """Return an IPv4 packet with a datagram."""
-    datagram = struct.pack("!HHHH", 40_000, port, 8 + len(text), 0) + text
+    return ipv4(source, target, 17, struct.pack("!HHHH", UDP_SOURCE, port, 8 + len(text), 0) + text)
+
+
+def icmp(source: str, target: str, kind: tuple[int, int], rest: bytes, about: bytes) -> bytes:
+    """Return an IPv4 packet with an error of ICMP: its type and code, and the packet that it is about."""
+    message = struct.pack("!BBH", *kind, 0) + rest + about
+    return ipv4(source, target, 1, message[:2] + _checksum(message) + message[4:])
+
+
+def ipv4(source: str, target: str, protocol: int, payload: bytes) -> bytes:
+    """Return an IPv4 packet."""
     addresses = socket.inet_aton(source) + socket.inet_aton(target)
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(datagram), 1, 0, 64, 17, 0) + addresses
-    return head[:10] + _checksum(head) + head[12:] + datagram
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 1, 0, 64, protocol, 0) + addresses
+    return head[:10] + _checksum(head) + head[12:] + payload
 
 
 def ipv6(source: str, target: str, protocol: int, payload: bytes) -> bytes:

@@ -152,6 +152,87 @@ async def test_what_a_neighbour_was_made_to_believe_brings_nothing_later(tasks: 
     await asyncio.to_thread(meet, *tasks[1:])
 
 
+CONNECTED = """
+import socket, sys, time
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as talk:
+    talk.bind((sys.argv[1], int(sys.argv[2])))
+    talk.connect((sys.argv[3], int(sys.argv[4])))
+    talk.settimeout(float(sys.argv[5]))
+    print("connected", flush=True)
+    try:
+        if sys.argv[6]:
+            talk.send(sys.argv[6].encode())
+        talk.recv(100)
+    except OSError as error:
+        print(type(error).__name__, flush=True)
+"""
+
+
+def connected(task: TaskNetwork, target: str, text: str = "") -> subprocess.Popen[str]:
+    """Start a process with a connected socket, which sends the text, waits, and tells of an error."""
+    started = subprocess.Popen(
+        ["nsenter", "-t", str(task.sandbox_pid), "-n", sys.executable, "-c", CONNECTED,
+         task.ipv4, str(raw.UDP_SOURCE), target, str(_PORT), "20", text],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert started.stdout is not None
+    assert started.stdout.readline() == "connected\n"
+    return started
+
+
+FRAGMENTATION_NEEDED, REFUSED_BY_ROUTER = (3, 4), (3, 1)
+SMALL_MTU = 600
+
+
+async def test_a_task_does_not_speak_as_a_router(tasks: Tasks) -> None:
+    """Nobody makes packets between others small, by an error about a packet that was not its own."""
+    _, attacker, victim, friend = tasks
+
+    def attack() -> bool:
+        inside(friend, "ip", "route", "flush", "cache")
+        about = raw.udp(friend.ipv4, victim.ipv4, _PORT, b"hello")
+        error = raw.icmp(
+            attacker.ipv4, friend.ipv4, FRAGMENTATION_NEEDED,
+            SMALL_MTU.to_bytes(4, "big"), about,
+        )  # fmt: skip
+        with connected(friend, victim.ipv4) as talk:
+            tasks.hostile.send(raw.ethernet(attacker.mac, friend.mac, raw.IPV4, error))
+            time.sleep(0.2)
+            talk.kill()
+        return f"mtu {SMALL_MTU}" in inside(friend, "ip", "route", "get", victim.ipv4)
+
+    await tasks.works_only_without_rules(attack)
+
+
+@pytest.mark.parametrize(
+    ("kind", "arrives"),
+    [((3, 3), True), ((3, 13), True), (REFUSED_BY_ROUTER, False), (FRAGMENTATION_NEEDED, False),
+     ((3, 20), False), ((4, 0), False), ((5, 1), False), ((5, 9), False), ((11, 0), False),
+     ((12, 0), False)],
+)  # fmt: skip
+async def test_errors_of_hosts_pass_and_those_of_routers_do_not(
+    tasks: Tasks, kind: tuple[int, int], arrives: bool
+) -> None:
+    _, attacker, _, friend = tasks
+    text = secret()
+    about = raw.udp(friend.ipv4, attacker.ipv4, _PORT, text)
+    error = raw.icmp(attacker.ipv4, friend.ipv4, kind, bytes(4), about)
+
+    def attack() -> bool:
+        with Raw(friend.sandbox_pid).sees(text) as sniffer:
+            tasks.hostile.send(raw.ethernet(attacker.mac, friend.mac, raw.IPV4, error))
+            return sniffer.has_seen(0.7)
+
+    assert await asyncio.to_thread(attack) == arrives
+
+
+async def test_a_refusal_reaches_the_task_that_asked(tasks: Tasks) -> None:
+    """Where nobody listens, a connected socket is told so at once."""
+    with connected(tasks.friend, tasks.victim.ipv4, "hello") as talk:
+        said, _ = await asyncio.to_thread(talk.communicate)
+    assert said.strip() == "ConnectionRefusedError"
+
+
 OUTSIDE, SERVER = "ecst-up0", "198.51.100.1"
 REMOTE = """
 import socket, sys
