@@ -1,1 +1,1 @@
-"""Placement: which instance a task runs on. Pure: no I/O, no clock, nothing of the store."""
+"""Placement: which instance a task runs on. Pure, but for ``fleet``, which reads instances from the store."""
