@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AgentSide(Protocol):
-    """Answers the calls that agents make; ``controlplane.ecs.calls.AgentCalls`` is one."""
+    """Answers the calls that agents make; ``agents.amazon.calls.AgentCalls`` is one."""
 
     def serves(self, operation: str) -> bool:
         """Tell whether an operation is answered by ``call``."""
