@@ -5,7 +5,7 @@ alone can give (state, operator socket), waits for the container engine, takes o
 only then opens the session with control.
 
 SIGTERM and SIGINT end the process with code 0; tasks run on. SIGHUP reads the settings anew and
-serves anew where they differ (``service.life``). A fault that a restart cannot mend ends the process
+serves anew where they differ (``supervision.lifecycle``). A fault that a restart cannot mend ends the process
 with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
 
 A service manager is told ``READY`` when the tasks are restored and the session with control has
@@ -263,7 +263,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
 
 def _settle_memory() -> None:
-    """Take everything loaded at start out of later garbage collections: it lives to the turn's end."""
+    """Take everything loaded at start out of later garbage collections: it lives to the session's end."""
     gc.collect()
     gc.freeze()
 

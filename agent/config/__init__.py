@@ -1,8 +1,18 @@
 """Settings of the agent: ``ECS_*`` variables from the environment, ``ecs.config``, and JSON.
 
 ``load`` is the only entry point. It reads files and nothing else, logs nothing, and raises
-``ConfigError`` with one line per problem. The class ``Settings`` is the table of settings; a test
-checks that ``docs/configuration.md`` matches it.
+``ConfigError`` with one line per problem. ``Settings`` is frozen and is the table of settings; a
+test checks that ``docs/configuration.md`` matches it.
+
+::
+
+    settings.py        the table: variable, syntax, default and text of each setting
+    values.py          the syntaxes
+    contradictions.py  rules between settings
+    joining.py         its first part: identity of the host, endpoint of control, what the host offers
+    amazon.py          every setting of Amazon's agent, and what becomes of it here
+
+Tests: ``tests/unit/config``.
 """
 
 from __future__ import annotations

@@ -31,11 +31,11 @@ class Parts:
 
 
 Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]
-"""``async def create_cluster(services, request) -> response``.
+"""``async def create_cluster(parts, request) -> response``.
 
 The request has been checked against the service model: types are right, required members are there,
 enums hold, nulls and unknown members are gone. The response is a dict in the shape of the model:
-``None`` is left out, times are Unix seconds or aware datetimes. Raises ``errors.ApiError``.
+``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
 """
 
 Handlers = Mapping[str, Handler]

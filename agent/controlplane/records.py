@@ -307,7 +307,7 @@ def registration_key(client_token: str) -> str:
 
 
 def machine_key(machine: str) -> str:
-    """Return the key that names the instance of a machine, by its digest (``wire.machines``)."""
+    """Return the key that names the instance of a machine, by its digest (``agents.machines``)."""
     return f"{MACHINES}{machine}"
 
 

@@ -2,12 +2,19 @@
 
 ::
 
-    images.py      Images: one pull per reference, shared by all callers
-    reference.py   registry, repository, tag and digest of an image name
-    progress.py    Progress: the state of a running pull
-    auth.py        ECS_ENGINE_AUTH_DATA → credentials by registry
-    verdict.py     whether a failed pull should be retried
-    registries.py  which registries do not answer at the moment
+    images.py        Images: one pull per reference, shared by all callers
+    single_flight.py one run of a job for all who ask for it
+    reference.py     registry, repository, tag and digest of an image name
+    progress.py      Progress: the state of a running pull
+    auth.py          ECS_ENGINE_AUTH_DATA → credentials by registry
+    failure_kind.py  whether a failed pull should be retried
+    registries.py    which registries do not answer at the moment
+
+``ensure`` pulls by policy (``default``, ``always``, ``once``, ``prefer-cached``), returns the digest
+or "", and raises ``PayloadError`` with the ECS reason. Where a cached image will do, a registry that
+failed is left alone and asked again in the background, so that an outage never slows a launch.
+Touches the container engine alone. Tests: ``tests/unit/images``, ``tests/integration/images``,
+``tests/unit/engine/test_engine_pulls.py``.
 """
 
 from agent.images.images import Images

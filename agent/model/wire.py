@@ -1,6 +1,6 @@
 """Messages between an agent and the control endpoint (long poll), version 1.
 
-Apart from the model, this is the only thing that ``control`` (the client) and ``controlplane`` (the
+Apart from the model, this is the only thing that ``upstream`` (the client) and ``controlplane`` (the
 server) share. JSON over HTTP/1.1 keep-alive. Every call carries the generation from its
 registration in the ``X-Ecs-Generation`` header; a call with an older one is answered 409
 (``StaleGeneration``).

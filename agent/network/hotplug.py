@@ -32,7 +32,7 @@ _AT_ONCE: Final = 1000
 class LinkHotplug:
     """MAC addresses, in lower case, of every link in the host's namespace but the loopback.
 
-    An implementation of ``upstream.protocol.Arrivals``: for one task, on one event loop.
+    An implementation of ``upstream.protocol.Hotplug``: for one task, on one event loop.
     """
 
     def __init__(self, lane: Callable[[], NetlinkLane] = NetlinkLane) -> None:

@@ -33,7 +33,7 @@ _AT_ONCE: Final = 1000
 class DiskHotplug:
     """Serial numbers of the host's block devices; for an EBS volume, its id (``vol-...``).
 
-    Implements ``upstream.protocol.Arrivals``, for one task on one event loop.
+    Implements ``upstream.protocol.Hotplug``, for one task on one event loop.
     """
 
     def __init__(self, sys_block: Path = SYS_BLOCK) -> None:

@@ -19,7 +19,7 @@ LIMIT: Final = 4096
 
 
 class RoleCredentials:
-    """Stores role credentials for containers; implements ``upstream.protocol.KeepCredentials``."""
+    """Stores role credentials for containers; implements ``upstream.protocol.CredentialStore``."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit

@@ -4,7 +4,7 @@ What loses least: a stop would leave the host without its agent, and a start on 
 forget what is ours. So any failure to read is damage: file and log are set aside as they are, under a
 name with the time, every row that can still be read goes into a new file, and the agent starts with a
 note for the operator. That is so also where nothing at all can be read: who the host is lies in a
-second place (``control.host_identity``), control tells what it wants, and containers are known by their
+second place (``upstream.host_identity``), control tells what it wants, and containers are known by their
 labels. Only the state of a newer agent, and the database of another program, are refused untouched.
 
 Blocking; called by ``database`` while it holds the lock and before it opens the file.

@@ -2,12 +2,12 @@
 
 ::
 
-    serve(settings, turn) ──SIGHUP──► read settings again ─┬─ bad or unchanged: continue
-            │                                              └─ changed: end this turn, start the next
+    serve(settings, session) ──SIGHUP──► read settings again ─┬─ bad or unchanged: continue
+            │                                                 └─ changed: end this session, start the next
             ├─ fails with new settings before it has settled ──► restore the old settings
             └─SIGTERM──► end, once; later signals must not cut the clean-up short
 
-A turn is everything that was built from one set of settings. This module reads no file itself: the
+A session is everything that was built from one set of settings. This module reads no file itself: the
 daemon passes the functions that serve, read settings and configure the log.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.supervision.notify import Notifier
 
 END_LIMIT_S: Final = 120.0
-"""A turn that takes longer to end is stuck; a hanging engine delays the end by half a minute."""
+"""A session that takes longer to end is stuck; a hanging engine delays the end by half a minute."""
 
 _log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class ServeSession:
         self.fallback = fallback
         """The settings to go back to if these turn out to be bad, if any."""
         self.successor: Settings | None = None
-        """The settings of the next turn, if any; what both turns share need not be torn down."""
+        """The settings of the next session, if any; what both share need not be torn down."""
         self.is_ready = False
         self.settled = False
         self.task: asyncio.Task[None]
@@ -72,10 +72,10 @@ class ServeSession:
 
 
 class Lifecycle:
-    """Serves turn after turn. Belongs to one event loop, whose signal handlers it sets.
+    """Serves session after session. Belongs to one event loop, whose signal handlers it sets.
 
     Args:
-        serve: what a turn does.
+        serve: what a session does.
         reread: reads the settings again; blocks, raises ``ConfigError``.
         adopt: applies new settings to the log; blocks, raises ``ConfigError``.
         notifier: the connection to the service manager.
@@ -93,7 +93,7 @@ class Lifecycle:
         hung_up: Callable[[], bool] = lambda: False,
     ) -> None:
         self.liveness = Liveness("reload")
-        """For the watchdog: a turn that does not end is stuck."""
+        """For the watchdog: a session that does not end is stuck."""
         self._serve = serve
         self._reread = reread
         self._adopt = adopt
@@ -159,7 +159,7 @@ class Lifecycle:
         return turn
 
     async def _reload(self, turn: ServeSession) -> ServeSession:
-        """Return the turn that serves from now on: this one or the next."""
+        """Return the session that serves from now on: this one or the next."""
         if turn.is_ready:
             self._notifier.reloading()
         new = await self._new_settings(turn)
@@ -220,7 +220,7 @@ class Lifecycle:
 
 
 async def _end(turn: ServeSession) -> BaseException | None:
-    """Cancel a turn, wait for its clean-up, and return the error of the clean-up, if any."""
+    """Cancel a session, wait for its clean-up, and return the error of the clean-up, if any."""
     turn.task.cancel()
     await asyncio.wait([turn.task])
     return None if turn.task.cancelled() else turn.task.exception()

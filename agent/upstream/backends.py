@@ -99,7 +99,7 @@ def check(settings: Settings) -> None:
 
 @contextlib.asynccontextmanager
 async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
-    """Open the way to the control that the settings name, and close it at the end of the block.
+    """Open the backend of the control that the settings name, and close it at the end of the block.
 
     Raises:
         ConfigError: they name none, or one that cannot be used; the text names the mend.

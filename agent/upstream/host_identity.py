@@ -3,9 +3,9 @@
 Three answers, each for when the one before is lost:
 
 1. The state file has the values of ``KEPT``.
-2. So has the second place, a small file beside it (``state.kept_twice``).
+2. So has the second place, a small file beside it (``state.mirrored_values``).
 3. Where both are gone, the machine says the same as before: an id, and a key that only it can make. By
-   them control gives it the instance that it had (``controlplane.wire.registration``), and the name by
+   them control gives it the instance that it had (``controlplane.agents.registration``), and the name by
    which it knows its containers is made from them.
 
 Id and key are made from what root alone can read together: ``/etc/machine-id``, which no container

@@ -69,7 +69,7 @@ class Holding(Protocol):
     def ended(self, control_id: str) -> list[TaskChange]:
         """Return the last report of every task of this control that ended here and was forgotten.
 
-        For as long as that is remembered, see ``engine.ended``.
+        For as long as that is remembered, see ``engine.ended_tasks``.
         """
 
     async def brought(self, control_id: str, instance: str) -> list[HeldTask]:

@@ -1,5 +1,20 @@
-"""The agents' side of the control endpoint: registration, held polls, reports, metrics.
+"""What control gives to agents and takes from them, whichever wire they come by.
 
-The messages are in ``agent.model.wire``. ``http`` answers the calls; the other modules do the work
-behind them and know nothing of HTTP.
+::
+
+    longpoll/  amazon/     the two wires; both work with one ``parts.AgentParts``
+    registration.py        who an agent is, for this call and later ones; machines.py: a host that lost
+                           its state is known by its machine and a key that only that machine can make
+    tokens.py              who may speak: an ``Admission`` lasts as long as its token is in the file
+    assignments.py         what is wanted of an instance, whole or since a revision
+    reports.py             each applied once and in order; one that says STOPPED ends the assignment
+    moved_tasks.py         tasks that a host holds from before it was registered anew
+    new_hosts.py           how many unknown hosts may register where no token is asked for
+    bounds.py  host_rules.py  report_rules.py    a rule for every field, before a body is decoded
+    leases.py  wakeups.py  who is connected; wakes held polls
+
+A report beyond a bound is refused alone; reasons are cut, never refused, since the end of a task must
+get through. Whoever names an instance without its token or its machine's key is not let in as it.
+May touch the store and ``tasks``; nothing of ``front`` or ``api`` but their errors. Handlers of both
+wires run side by side. Tests: ``tests/unit/controlplane/agents``, ``tests/integration/upstream``.
 """

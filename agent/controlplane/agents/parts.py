@@ -1,7 +1,7 @@
 """What both wires of the agents share: who they are, what they are wanted to run, who is there.
 
-An agent may come by either wire (``wire.http``, ``controlplane.ecs``) and even change it: the
-instances, their leases, their bells and their orders are the same. Built once by ``server``.
+An agent may come by either wire (``agents.longpoll``, ``agents.amazon``) and even change it: the
+instances, their leases, their wake-ups and their orders are the same. Built once by ``server``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Reads the token file, and makes it with one fresh token where there is none; tou
 bad file is a ``ConfigError`` that names the mend and shows nothing of the file. A token that is
 carried is compared by its digest in constant time, with all of them for every call. The tokens
 themselves stay in memory too, because a signature can only be checked with the secret it was made
-with (``controlplane.ecs.signatures``).
+with (``agents.amazon.signatures``).
 
 What is let in can last: a poll is held for a minute, a websocket for half an hour. Whoever serves such
 a thing watches its admission, and is told when the token is taken out of the file.

@@ -56,6 +56,7 @@ class Applications:
                     model,
                     handlers,
                     operators=operators,
+                    check=api.check,
                     agents=self._ecs.calls if api is ECS else None,
                 ).handle
                 for api, model, handlers in self._apis
@@ -76,6 +77,7 @@ class Applications:
             model,
             handlers,
             operators=Nobody(),
+            check=ECS.check,
             agents=self._ecs.calls,
             agents_only=True,
         )

@@ -1,4 +1,4 @@
-"""Errors of the ECS API: each becomes ``{"__type": ..., "message": ...}`` with its HTTP status.
+"""Errors of APIs: each becomes ``{"__type": ..., "message": ...}`` with its HTTP status.
 
 Names and statuses are those of the ECS service model; everything a client does wrong is a 400.
 """

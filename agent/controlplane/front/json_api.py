@@ -1,11 +1,10 @@
-"""The HTTP side of the ECS API: one aiohttp handler for ``POST /`` in the AWS JSON 1.1 protocol.
+"""One API in the AWS JSON 1.1 protocol: an aiohttp handler for ``POST /``.
 
-``X-Amz-Target: AmazonEC2ContainerServiceV20141113.<Operation>`` picks the handler. Every answer has
-an ``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``;
+``X-Amz-Target: <prefix of the API>.<Operation>`` picks the handler. Every answer has an ``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``;
 what nobody foresaw is a 500 ``ServerException`` that names the request, logged once, here.
 
 Who may call is for the door to say that a request came by (``front.operators``). Calls that agents
-make are let in by a token of control's instead (``controlplane.ecs``); an address for agents takes
+make are let in by a token of control's instead (``agents.amazon``); an address for agents takes
 no other calls at all.
 """
 
@@ -20,7 +19,6 @@ import structlog
 from aiohttp import web
 
 from agent.controlplane.agents import bounds
-from agent.controlplane.api.ecs import characters
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,
@@ -45,6 +43,8 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from agent.controlplane.front.service_model import ApiModel
     from agent.controlplane.parts import Handler, Handlers, Parts
 
@@ -61,7 +61,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AgentSide(Protocol):
-    """Answers the calls that agents make; ``controlplane.ecs.calls.AgentCalls`` is one."""
+    """Answers the calls that agents make; ``agents.amazon.calls.AgentCalls`` is one."""
 
     def serves(self, operation: str) -> bool:
         """Tell whether an operation is answered by ``call``."""
@@ -103,13 +103,14 @@ class OperatorSide(Protocol):
 class JsonApi:
     """Answers the calls of one API; stateless, any number of calls run side by side."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that an API is made of
         self,
         parts: Parts,
         model: ApiModel,
         handlers: Handlers,
         *,
         operators: OperatorSide,
+        check: Callable[[Mapping[str, Any]], None],
         agents: AgentSide | None = None,
         agents_only: bool = False,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
@@ -121,6 +122,7 @@ class JsonApi:
             model: the model of the API.
             handlers: the operations for operators.
             operators: who may call them.
+            check: refuses more of a request of operators than the model does.
             agents: the operations for agents; none without it.
             agents_only: for an address that serves agents and nobody else.
             body_limit_bytes: larger bodies are refused.
@@ -135,6 +137,7 @@ class JsonApi:
         self._model = model
         self._handlers = dict(handlers)
         self._operators = operators
+        self._check_request = check
         self._agents = agents
         self._agents_only = agents_only
         self._bodies = Bodies(body_limit_bytes)
@@ -236,7 +239,7 @@ class JsonApi:
         checked = self._model.check(operation, raw)
         if not for_agents:
             # What agents repeat of an engine's words is cleaned, not refused.
-            characters.check(checked)
+            self._check_request(checked)
         return checked, raw
 
     def _operation(self, target: str) -> str:

@@ -1,4 +1,4 @@
-"""Checks requests against botocore's own model of the ECS API, and shapes answers by it.
+"""Checks requests against botocore's own model of an API, and shapes answers by it.
 
 ``ApiModel.load`` reads the model from disk (about 50 ms, blocking): call it once, in a thread, when
 the control endpoint starts. Nothing here is loaded when the module is imported, so that the agent

@@ -7,8 +7,12 @@
     client.py   the SDK's APIClient over one kept connection per thread
     faults.py   the SDK's exceptions → agent.errors
     parse.py    the engine's JSON → protocol types
+    pulls.py    pulls and their progress
     events.py   the event stream in its own thread: since, reconnect, relist
     streams.py  a blocking generator in a thread → an async iterator with back-pressure
+
+A call ends at its deadline whatever the engine does, and its thread is freed by closing its socket.
+Tests: ``tests/unit/runtime``, ``tests/integration/runtime``.
 """
 
 from agent.runtime.docker.engine import DockerEngine

@@ -4,8 +4,8 @@ It talks only to one Unix socket, and differs from the plain ``APIClient`` as fo
 
 - Each thread keeps one connection. (The SDK has one pool per URL, so two containers never share a
   connection.)
-- Every wait on the socket ends at the deadline of the thread's ``Call``, whatever timeout an SDK
-  method sets, and ``Call.abort`` wakes it at once.
+- Every wait on the socket ends at the deadline of the thread's ``BlockingCall``, whatever timeout an SDK
+  method sets, and ``BlockingCall.abort`` wakes it at once.
 - Nothing is read from ``~/.docker``, ``.netrc`` or proxy variables: an agent has no home directory,
   the lookups cost a third of a call, and registry credentials come only from the agent's settings.
 - The API version is the newest that both sides support, negotiated at the first call.
@@ -57,7 +57,7 @@ def socket_path(docker_host: str) -> str:
 
 
 class _Connection(UnixHTTPConnection):
-    """A connection that tells the thread's ``Call`` which socket it waits on."""
+    """A connection that tells the thread's ``BlockingCall`` which socket it waits on."""
 
     def connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -8,7 +8,7 @@
                      again when something came, and every 30 s; what did not come in time is dropped
 
 Touches the store (rows of kind ``attachment``, one per MAC address or volume id) and the host
-through ``protocol.Arrivals``. A store that cannot be written leaves a thing awaited, and it is tried
+through ``protocol.Hotplug``. A store that cannot be written leaves a thing awaited, and it is tried
 again; trouble with the host's own lists is logged once in a while and the timer goes on. Nothing
 runs while nothing is awaited. The submission itself is the outbox's, so that a report is sent
 until Amazon ECS has taken it.

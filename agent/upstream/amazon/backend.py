@@ -1,4 +1,4 @@
-"""The way to Amazon ECS: the connection to AWS, whose state this is, and the client.
+"""Amazon ECS as a backend: the connection to AWS, whose state this is, and the client.
 
 Touches instance metadata at the start, and the name of the state file where the state is of another
 host. See ``agent.upstream.backends`` for what a way is.
@@ -82,7 +82,7 @@ class AmazonBackend:
 async def open_ecs_way(
     settings: Settings, environ: Mapping[str, str]
 ) -> AsyncIterator[AmazonBackend]:
-    """Open the way to Amazon ECS, and close it at the end of the block.
+    """Connect to AWS, and close the connection at the end of the block.
 
     Raises:
         ConfigError: the region is not known, or an address is none.

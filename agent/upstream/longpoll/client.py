@@ -87,7 +87,7 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     backoff_limit_s: float = 30.0
     """First and longest wait before the next try while control answers, but not as it should."""
     outage_short_s: float = 2.0
-    """Longest wait before the next try in an outage of up to a minute; see ``backoff.Outage``."""
+    """Longest wait before the next try in an outage of up to a minute; see ``backoff.OutageBackoff``."""
     batch_limit: int = 100
     """Reports per request."""
     limits: CallLimits = field(default_factory=CallLimits)

@@ -5,7 +5,7 @@ agent is not known to hold, then a manifest of all that is wanted; from there ea
 sends what changed. Orders go until they are acknowledged, whatever is lost in between. Stops first.
 
 The writing side does all the sending; the reading side notes what came and wakes it. One watch of
-the store serves all connections (``wire.wakeups``), so that an idle one costs a timer.
+the store serves all connections (``agents.wakeups``), so that an idle one costs a timer.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session``, ``agent/acs/session``.
 """

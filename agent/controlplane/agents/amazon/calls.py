@@ -1,6 +1,6 @@
 """The calls of the ECS API that agents make: registration, endpoints, state changes.
 
-They are part of ``POST /`` (``api.dispatch``), which checks them against the model of ECS and then
+They are part of ``POST /`` (``front.json_api``), which checks them against the model of ECS and then
 hands them over here, together with the request as it came: the model that botocore ships has not
 every member that Amazon's agent sends (``clientToken``), nor those of ours. On the addresses that
 serve agents alone, these and the few in ``SHARED`` are all there is.

@@ -33,7 +33,7 @@ _NO_TOKENS: Final = "set AWS_SECRET_ACCESS_KEY of the agent to a token of contro
 
 
 class Verifier:
-    """Checks signatures with the tokens of a gate; for one event loop."""
+    """Checks signatures with ``AgentTokens``; for one event loop."""
 
     def __init__(
         self, agent_tokens: AgentTokens, *, clock: Callable[[], float] = time.time

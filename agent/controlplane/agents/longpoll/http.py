@@ -70,7 +70,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AgentWire:
-    """Answers agents; one per control endpoint. The station's bells must run meanwhile."""
+    """Answers agents; one per control endpoint. Its parts' ``wakeups.run`` must run meanwhile."""
 
     def __init__(self, agent_parts: AgentParts) -> None:
         self._parts = agent_parts.parts

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class AttachHandler:
-    """Hands on what is being attached. Everything raises ``Unusable`` and ``StateFailure``."""
+    """Hands on what is being attached. Everything raises ``UnusableMessage`` and ``StateFailure``."""
 
     def __init__(self, expect: Expect) -> None:
         self._expect = expect

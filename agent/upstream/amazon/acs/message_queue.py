@@ -1,9 +1,9 @@
 """Orders, carried out one after the other in the order in which they came.
 
-The reader of a connection puts them in and never waits; one task takes them out. The lane outlives a
+The reader of a connection puts them in and never waits; one task takes them out. The queue outlives a
 connection: an order that is being carried out is not torn in two because the connection ended.
 
-What does not fit is dropped without an answer, and so is everything after it until the lane is empty
+What does not fit is dropped without an answer, and so is everything after it until the queue is empty
 again, so that nothing overtakes: Amazon ECS gives again what was not acknowledged. Touches nothing.
 """
 
@@ -74,7 +74,7 @@ class MessageQueue:
         """Queue an order; False when it was dropped. Never waits."""
         size = memoryview(order.message).nbytes
         full = len(self._waiting) >= self._orders or self._bytes + size > self._size
-        # One that is larger than the lane is taken by an empty one, else it would never be.
+        # One that is larger than the queue is taken by an empty one, else it would never be.
         if self._overflowed or (full and self._waiting):
             self._overflowed = True
             self._dropped.tell(type=order.type, waiting=len(self._waiting), bytes=self._bytes)

@@ -3,14 +3,14 @@
 ::
 
     run() ─┬─ connect ─► read ─┬─ heartbeats: answered at once
-           │     ▲             └─ orders: into the lane, in the order in which they came
+           │     ▲             └─ orders: into the queue, in the order in which they came
            │     └── waits: none after a clean end, else growing; 1 h once ECS knows us no more;
-           │                towards our own control endpoint those of ``upstream.backoff.Outage``
-           └─ lane: one order after the other ─► durable ─► acknowledged
+           │                towards our own control endpoint those of ``upstream.backoff.OutageBackoff``
+           └─ queue: one order after the other ─► durable ─► acknowledged
 
 Touches the network, and through what it is given the store and the tasks. No trouble with control
 ends ``run`` or touches a running task. Whatever the server sends, memory, log and pace stay bounded:
-frames by the socket, orders by the lane, lines by ``LogThrottle`` and ``ConnectionStatus``.
+frames by the socket, orders by the queue, lines by ``LogThrottle`` and ``ConnectionStatus``.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session`` (timers, order, what is answered).
 """

@@ -17,5 +17,5 @@ DISABLED: Final = "Updates are disabled"
 
 
 async def refuse(order: AcsMessage) -> None:
-    """Refuse to download an update or to put it into place; raises ``Unusable``, ``SocketClosed``."""
+    """Refuse to download an update or to put it into place; raises ``UnusableMessage``, ``SocketClosed``."""
     await order.answer(messages.nack(messages.update(order.message), DISABLED))

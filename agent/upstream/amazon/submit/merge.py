@@ -47,7 +47,7 @@ def is_foreign(task_arn: str, instance_arn: str) -> bool:
 
 
 def supersedes(newer: TaskChange, older: TaskChange) -> bool:
-    """Tell whether nothing is lost if only the newer of two neighbours in a lane is told."""
+    """Tell whether nothing is lost if only the newer of two reports that follow each other is told."""
     return bool(newer.status) and newer.status == older.status
 
 

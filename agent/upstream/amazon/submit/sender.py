@@ -2,15 +2,15 @@
 
 ::
 
-    outbox ─► lane of task A ─► one request at a time ─┐
-           ─► lane of task B ─► one request at a time ─┼─ at most ten on the wire
+    outbox ─► queue of task A ─► one request at a time ─┐
+           ─► queue of task B ─► one request at a time ─┼─ at most ten on the wire
            ─► ...                                      ─┘
 
 The one consumer of the outbox. A row leaves it only when Amazon ECS has taken it, has refused it for
 good, or has no need of it because a newer one of the same task and status tells all it told. One that
 is refused because another control ordered its task stays on the disk, is not tried again by this
 process and holds up nothing: should the host go back to that control, it is told. What
-cannot be sent waits in its lane, holds none of the ten places while it waits, and others go on. A
+cannot be sent waits in its queue, holds none of the ten places while it waits, and others go on. A
 report leaves as soon as it is durable; none waits for others to go along with. Rows that were
 under way in a crash are sent again.
 
@@ -90,7 +90,7 @@ class Submitter:
         self._places = asyncio.Semaphore(self._settings.side_by_side)
         self._accepted = Accepted()
         self._troubles: dict[str, str] = {}
-        """Why a lane does not move, by its key; the empty key is the outbox itself."""
+        """Why a queue does not move, by its key; the empty key is the outbox itself."""
         self._not_sent = LogThrottle("reports not sent")
         self._kept = LogThrottle("reports are kept for the control that ordered their tasks")
 
@@ -112,7 +112,7 @@ class Submitter:
             await self._hand_out(group)
 
     async def _hand_out(self, group: asyncio.TaskGroup) -> None:
-        """Give every report to the lane of its task, in the order of the outbox."""
+        """Give every report to the queue of its task, in the order of the outbox."""
         seq = 0
         backoff = self._backoff()
         while True:
@@ -143,7 +143,7 @@ class Submitter:
         self._settle(needless)
 
     async def _serve(self, key: str, lane: TaskQueue) -> None:
-        """Send what is in a lane, and end with it."""
+        """Send what is in a queue, and end with it."""
         backoff = self._backoff()
         while len(lane):
             try:
@@ -157,7 +157,7 @@ class Submitter:
             else:
                 backoff.reset()
                 self._recovered(key)
-        # No await between the last look into the lane and this: the next report opens a new one.
+        # No await between the last look into the queue and this: the next report opens a new one.
         del self._lanes[key]
 
     async def _send_first(self, key: str, lane: TaskQueue) -> None:

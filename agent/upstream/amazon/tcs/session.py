@@ -116,7 +116,7 @@ class _Ended(NamedTuple):
     lasted: bool = False
     asked_s: float = 0.0
     is_ours: bool = False
-    """Our own control endpoint was at the other end: see ``upstream.backoff.Outage``."""
+    """Our own control endpoint was at the other end: see ``upstream.backoff.OutageBackoff``."""
 
 
 class TcsSession:

@@ -35,8 +35,8 @@ def _use(url: str) -> None:
     }
     logs, ecs = boto3.client("logs", **settings), boto3.client("ecs", **settings)
     try:
-        answer = logs.describe_log_groups(logGroupNamePrefix="web")
-        assert answer["logGroups"] == [{"logGroupName": "web"}]
+        answer = logs.describe_log_groups(logGroupNamePrefix="web\t")
+        assert answer["logGroups"] == [{"logGroupName": "web\t"}]
         with pytest.raises(ClientError, match="DescribeLogStreams is not supported by this"):
             logs.describe_log_streams(logGroupName="web")
         assert ecs.list_clusters()["clusterArns"]

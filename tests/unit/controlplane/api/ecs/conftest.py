@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from agent.controlplane import records
-from agent.controlplane.api.ecs import operations
+from agent.controlplane.api.ecs import characters, operations
 from agent.controlplane.front.json_api import CONTENT_TYPE, JsonApi
 from agent.controlplane.front.operators import Open
 from agent.controlplane.names import new_id
@@ -170,7 +170,14 @@ async def endpoint(tmp_path: Path, model: ApiModel) -> AsyncIterator[Endpoint]:
         raise RuntimeError("nobody foresaw this")
 
     handlers["DiscoverPollEndpoint"] = fail
-    api = JsonApi(parts, model, handlers, operators=Open(), body_limit_bytes=BODY_LIMIT_BYTES)
+    api = JsonApi(
+        parts,
+        model,
+        handlers,
+        operators=Open(),
+        check=characters.check,
+        body_limit_bytes=BODY_LIMIT_BYTES,
+    )
     app = web.Application()
     app.router.add_post("/", api.handle)
     runner = web.AppRunner(app)
