@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 
     from agent.engine.graph import Graph
-    from agent.engine.tools import StepSettings, StepTools
+    from agent.engine.live import LiveState
+    from agent.engine.tools import RecordWriter, StepSettings, StepTools
     from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
@@ -186,14 +187,12 @@ class Engine:
             stopped=self._on_stopped,
             engine_answers_since=self._watcher.answers_since,
         )
-        runner = Runner(record, graph, policy, callbacks, self._clock)
-        runner.equip(
-            lambda record, live, writer: Steps(
-                record, live, self._tools, self._step_settings, writer
-            )
-        )
+        runner = Runner(record, graph, policy, callbacks, self._clock, self._build_steps)
         self._runners[record.arn] = runner
         return runner
+
+    def _build_steps(self, record: AgentTask, live: LiveState, writer: RecordWriter) -> Steps:
+        return Steps(record, live, self._tools, self._step_settings, writer)
 
     def _launch(self, runner: Runner) -> None:
         if self._group is None:

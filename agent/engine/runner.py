@@ -72,6 +72,7 @@ class Runner:
         policy: planner.Policy,
         callbacks: Callbacks,
         clock: Clock,
+        build_steps: Callable[[AgentTask, LiveState, RecordWriter], Steps],
     ) -> None:
         self.record = record
         self.live = LiveState()
@@ -82,16 +83,12 @@ class Runner:
         self._callbacks = callbacks
         self._clock = clock
         self._clock_watch = ClockWatch(clock)
-        self._steps: Steps | None = None
+        self._steps = build_steps(record, self.live, self)
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._saving = RecordSaver(record, self.live, callbacks.save, clock)
         self._released = record.is_done  # what a restored one held may be somebody else's by now
         self._transitions = TransitionLog(record, self.live, on_running=callbacks.running)
-
-    def equip(self, build: Callable[[AgentTask, LiveState, RecordWriter], Steps]) -> None:
-        """Give the runner its hands; called once before ``run``."""
-        self._steps = build(self.record, self.live, self)
 
     @property
     def waits(self) -> tuple[Wait, ...]:
@@ -303,8 +300,6 @@ class Runner:
 
     async def _do(self, step: Step) -> None:
         """Do one step; its end, good or bad, comes back through the mailbox."""
-        if self._steps is None:
-            raise RuntimeError("a runner must be equipped before it runs")
         began = self._clock.steady()
         try:
             outcome = await self._steps.do(step)
