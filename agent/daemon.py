@@ -11,6 +11,8 @@ with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
 A service manager is told ``READY`` when the tasks are restored and the session with control has
 begun, or when the container engine could not be reached once: the agent then waits for somebody
 else, for as long as it takes, and whoever starts it must not.
+
+Tests: ``tests/integration/supervision/test_reload.py``, ``tests/integration/e2e``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Asks instance metadata if the settings do not name the region. Raises ``ConfigError`` if only a
 setting can help, and ``AwsUnavailable`` if waiting may help.
+
+Tests: ``tests/unit/upstream/test_backends.py``.
 """
 
 from __future__ import annotations

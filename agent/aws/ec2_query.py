@@ -2,6 +2,8 @@
 
 Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``. XML with
 a document type is refused, so that no entity is ever expanded.
+
+Tests: ``tests/unit/aws/test_api.py``, ``tests/unit/upstream/amazon/ec2/test_tags.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever
 the server does; no error text contains a secret. Stateless; several tasks may use it at the same
 time.
+
+Tests: ``tests/unit/aws/test_api.py``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ metadata. Every source raises ``CredentialsMissing`` or ``AwsUnavailable``, whos
 secret. The sources are botocore's own providers without its session, which would load service
 models. Providers that need calls to STS or SSO are left out. Instance metadata is read by
 `agent.aws.imds`, because botocore's client blocks a thread while it retries.
+
+Tests: ``tests/unit/aws/test_credentials.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Sets up logging, turns SIGTERM and SIGINT into an orderly end and SIGHUP into a reading of the token
 file, and words what keeps it from listening. Everything else is ``agent.controlplane.server``.
+
+Tests: ``tests/unit/cli/test_command_line.py``.
 """
 
 from __future__ import annotations

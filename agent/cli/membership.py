@@ -1,6 +1,8 @@
 """What `join` is to write, decided from what was given and what the host has. Pure but for reading.
 
 A plan holds the token; its other parts can be shown.
+
+Tests: ``tests/unit/cli/test_join.py``.
 """
 
 from __future__ import annotations

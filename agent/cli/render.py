@@ -2,6 +2,8 @@
 
 What is shown comes from others: names, reasons, words of registries. It is printed by ``output``, so that
 nothing of it reaches a terminal as anything but text.
+
+Tests: ``tests/unit/cli/test_inspect.py``, ``tests/unit/cli/test_terminal.py``.
 """
 
 from __future__ import annotations

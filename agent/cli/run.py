@@ -3,6 +3,8 @@
 Reads settings, sets up logging and hands over. Settings that are bad, and anything else that a
 restart cannot mend, end with exit code 5 and one line per problem on standard error, marked as errors
 where that is the journal.
+
+Tests: ``tests/unit/cli/test_command_line.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """How a task is told to a person: rows of tables, facts, why it is as it is. Pure.
 
 Works on what the operator socket gives of it, so that it needs neither agent nor terminal.
+
+Tests: ``tests/unit/cli/test_inspect.py``.
 """
 
 from __future__ import annotations

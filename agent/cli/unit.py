@@ -1,6 +1,8 @@
 """The agent's service as `systemctl` shows it: enable, start, restart, and how it stands.
 
 Runs `systemctl` and `journalctl`, each with a deadline. Raises ``CliError`` with what they said.
+
+Tests: ``tests/unit/cli/test_join.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Settings that are valid on their own but contradict each other. Pure."""
+"""Settings that are valid on their own but contradict each other. Pure.
+
+Tests: ``tests/unit/config/test_load.py``.
+"""
 
 from __future__ import annotations
 

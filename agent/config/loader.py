@@ -2,6 +2,8 @@
 
 Reads the given files and nothing else. Collects every problem before it raises, so that an operator
 can fix all of them at once.
+
+Tests: ``tests/unit/config/test_load.py``.
 """
 
 from __future__ import annotations

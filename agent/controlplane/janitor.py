@@ -4,6 +4,8 @@ As on Amazon ECS, a stopped task can be described for an hour, by control's own 
 be wrong. What a crash in the middle of ``retire`` left undone is done here. Every deletion compares the record
 with what was read, so nothing that came back to life is lost; a round that fails is logged and the
 next one does its work.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``, ``tests/unit/controlplane/test_races.py``.
 """
 
 from __future__ import annotations

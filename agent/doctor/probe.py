@@ -3,6 +3,8 @@
 Runs as a separate process (``python -m agent.doctor.probe``), because leaving a namespace cannot be
 undone. It creates nothing unless it has left the namespace that it was started in. Prints one JSON
 object that maps each feature to its error, or to an empty text.
+
+Tests: ``tests/integration/doctor/test_doctor.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Nothing here changes the host. A read that cannot be interrupted (a dead network
 hanging driver) runs in its own thread, which is left behind at the deadline and does not keep the
 process from ending. A program is killed at its deadline. Something missing is reported as a value,
 not as an exception, because that is usually what a check wants to know.
+
+Tests: ``tests/unit/doctor/test_examine.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Which process listens on which port, from the kernel's tables. Only reads."""
+"""Which process listens on which port, from the kernel's tables. Only reads.
+
+Tests: ``tests/unit/doctor/checks/test_ports.py``.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,8 @@ store; what the store refuses is raised to whoever gave the order.
 
 Restoring needs no help from control: records are read, the engine's containers are listed once, and
 whatever differs is asked for. A container that runs is never touched by a restart of the agent.
+
+Tests: ``tests/unit/engine/test_engine_life.py``, ``tests/unit/engine/test_task_host.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Source: Amazon ECS agent 1.105.1, ``task_manager.go`` (errors of a transition). Ours differs where a
 silent engine used to fail tasks: as long as the engine does not answer, nothing is concluded and the
 step is tried again.
+
+Tests: ``tests/unit/engine/test_engine_trouble.py``, ``tests/unit/engine/test_engine_pulls.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Used once, at start, while no runner runs: rows of sandboxes may be lost, older or wrong, records too,
 and the engine is right.
+
+Tests: ``tests/unit/engine/test_engine_lost_state.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The engine gives a container that it connects again another address, and publishes its ports as before.
 Legacy links hold the address that a container had when the other one was started: there the task
 cannot go on.
+
+Tests: ``tests/unit/engine/test_steps.py``, ``tests/unit/engine/test_engine_disconnected.py``.
 """
 
 from __future__ import annotations

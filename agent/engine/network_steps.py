@@ -2,6 +2,8 @@
 
 As in ``steps``, they touch the network and never the record: each returns how to write its outcome
 down.
+
+Tests: ``tests/unit/engine/test_steps.py``, ``tests/unit/engine/test_engine_trouble.py``.
 """
 
 from __future__ import annotations

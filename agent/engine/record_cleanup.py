@@ -3,6 +3,8 @@
 Asks the outbox what is unacknowledged, deletes the rows of such tasks from the store and their
 runners from the engine's table, and remembers their ARNs for a while. A store that cannot be written
 keeps the records a while longer.
+
+Tests: ``tests/unit/engine/test_engine_control.py``.
 """
 
 from __future__ import annotations

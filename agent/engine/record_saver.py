@@ -4,6 +4,8 @@ What control must hear of at once is saved at once; facts that a crash may lose,
 again, wait a second for a transaction to share. A save that fails is tried again, later each time, or
 as soon as another one has succeeded. Until then whatever would destroy what is to be saved must wait:
 ``is_saved`` says so. Belongs to one runner.
+
+Tests: ``tests/unit/engine/test_engine_life.py``, ``tests/unit/engine/test_engine_trouble.py``.
 """
 
 from __future__ import annotations

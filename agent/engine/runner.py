@@ -9,6 +9,9 @@ planner has not allowed.
     mailbox ─► settle ─► plan ─► start steps ─► save + report (one transaction) ─┐
        ▲                              │                                         │
        └──── outcome or failure of a step, engine event, order, timer ──────────┘
+
+Tests: ``tests/unit/engine/test_planner.py``, ``tests/unit/engine/test_engine_life.py``,
+``tests/unit/engine/test_engine_restart.py``.
 """
 
 from __future__ import annotations

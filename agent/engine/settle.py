@@ -4,6 +4,8 @@ Changes record and ``LiveState``, touches nothing else and cannot fail: an essen
 so the task stops; a dependency can never be met, so its dependent fails. What is to be done about it
 is ``planner``'s. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/task_manager.go``
 (derivation of statuses).
+
+Tests: ``tests/unit/engine/test_planner.py``, ``tests/unit/engine/test_planner_properties.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ nothing; all else is refused by name, as Amazon ECS does when such a task defini
 Kernel parameters of the network are the engine's to set, in the namespace that all of the task share.
 
 Source: Docker Engine 20.10 to 28, ``runconfig/hostconfig_unix.go``.
+
+Tests: ``tests/unit/engine/test_container_body.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Tasks as operators, the sampler and the local endpoint see them. Pure copies of records."""
+"""Tasks as operators, the sampler and the local endpoint see them. Pure copies of records.
+
+Tests: ``tests/unit/engine/test_task_host.py``.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Asks the container engine and tells the runners to look at what differs; of the host it changes one
 thing, the removal of leftovers, and that only once control has said what it wants. An engine that
 fails to answer is asked again for ever; nothing is concluded from its silence.
+
+Tests: ``tests/unit/engine/test_engine_strays.py``, ``tests/unit/engine/test_engine_trouble.py``.
 """
 
 from __future__ import annotations

@@ -26,6 +26,9 @@ Differences from the Go agent:
 
 All callers that wait for the same reference share one pull, which continues while one of them
 waits.
+
+Tests: ``tests/unit/images/test_failure_kind.py``, ``tests/integration/images/test_pulls.py``,
+``tests/unit/engine/test_engine_pulls.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A registry that fails is not asked for a while by callers that do not need it; the pause doubles
 after each consecutive failure. So a launch from a cached image is as fast during an outage as
 before.
+
+Tests: ``tests/unit/images/test_failure_kind.py``, ``tests/integration/images/test_pulls.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Blocks (a hanging file system makes ``disk_usage`` hang), so call it in a thread. Reads nothing
 before the first call.
+
+Tests: ``tests/unit/metrics/test_collector.py``.
 """
 
 from __future__ import annotations

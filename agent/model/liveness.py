@@ -3,6 +3,9 @@
 A waiting loop looks like a hanging one unless it announced how long it would wait. It announces
 that here, and the watchdog (``agent.supervision``) compares the promise with the clock. Pure, except
 that it reads that clock.
+
+Tests: ``tests/unit/supervision/test_watchdog.py``,
+``tests/unit/upstream/longpoll/test_liveness.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Source: Amazon ECS agent 1.105.1, ``agent/engine/errors.go`` and ``api/task`` (names and formats).
 A container reason is ``<Name>: <text>``, a task reason is plain text; both end at 1024 characters.
+
+Tests: ``tests/unit/model/test_words.py``.
 """
 
 from __future__ import annotations

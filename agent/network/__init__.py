@@ -17,6 +17,7 @@ What is added to the host's part belongs into ``HostNetwork.ensure`` (for a link
 ``port_links.join_bridge``), which repair uses too, and into the news that tell of its loss.
 ``claim`` is durable before it returns and gives the same answer for a task; ``release`` is
 idempotent. Fails with ``NetworkFailure``, ``RuntimeFailure`` or ``StateFailure``: call again.
-Netlink runs in one thread. Touches only its own links, tables and marks.
+Netlink runs in one thread. Touches its own links, tables and pause containers, its rules in Docker's
+chain, and the host's switch for forwarding; nothing else of the host.
 Tests: ``tests/unit/network``, ``tests/integration/network``.
 """

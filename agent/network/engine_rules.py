@@ -3,6 +3,8 @@
 Docker makes its rules when it starts, and puts none back. Without them containers in bridge mode have no
 way out. Its chain for users, which holds rules of ours, works only while forwarding leads there; Docker
 drops what nobody accepts, so that this one jump is put back for tasks in ``awsvpc`` mode.
+
+Tests: ``tests/integration/network/test_repairs.py``.
 """
 
 from __future__ import annotations

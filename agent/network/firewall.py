@@ -5,6 +5,8 @@ packets translates what tasks send to the outside, drops what they send under fo
 blocked ones, and what others send under a task's, and keeps tasks out of other networks inside this
 host; that for frames is in ``port_rules``. Everything here but ``ruleset`` blocks and runs in a thread
 lane of the caller's; nothing is retried.
+
+Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 The kernel forwards a packet by the switch of the link that it came by. Setting the host's sets that of
 each link; a link's own may be set alone afterwards. Switches of other links are the host's affair.
+
+Tests: ``tests/integration/network/test_host_objects.py``,
+``tests/integration/network/test_repairs.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """What the kernel has inside a sandbox's namespace: the interface of the task, its address and route.
 
 Reads only, with a socket that lives in the namespace for as long as it takes.
+
+Tests: ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 An agent that lost part of its state knows less than there is. What looks like a left-over then may be
 all that a healthy task has, so nothing is removed before control's first full set, and the addresses
 are nobody else's until then.
+
+Tests: ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

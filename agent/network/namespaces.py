@@ -2,6 +2,8 @@
 
 Reads ``/proc``; never changes this process's own namespaces: a thread that enters another one does
 nothing else and ends. Functions that block say so and are called from a thread lane.
+
+Tests: ``tests/integration/network/test_sandbox.py``, ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ The kernel carries out a netlink request inside ``sendmsg``: removing a link hol
 15 ms and more. So the socket lives on an event loop in a thread of its own, and the daemon's loop
 never waits for the kernel. ``pyroute2`` is imported in this module, ``links``
 and ``interior`` only.
+
+Tests: ``tests/integration/network/test_sandbox.py``, ``tests/integration/network/test_repairs.py``.
 """
 
 from __future__ import annotations

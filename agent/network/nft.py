@@ -2,6 +2,8 @@
 
 Commands are in the JSON schema of nftables (libnftables-json(5)). Everything here but
 what is said to be pure blocks, and runs in a thread lane of the caller's.
+
+Tests: ``tests/unit/network/test_host.py``, ``tests/unit/network/test_port_rules.py``.
 """
 
 from __future__ import annotations

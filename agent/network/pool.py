@@ -8,6 +8,8 @@
 A sandbox is complete before anybody may claim it, so that a claim costs one commit. The rows in the
 store are the truth about who holds what; containers and links are matched against them at start.
 Everything stays in place when the process ends: tasks run on, and the next process takes over.
+
+Tests: ``tests/integration/network/test_life.py``, ``tests/integration/network/test_repairs.py``.
 """
 
 from __future__ import annotations

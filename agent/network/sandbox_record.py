@@ -2,6 +2,8 @@
 
 A row exists from the moment a sandbox is complete until nothing of it is left. ``task_arn`` is set
 by the one commit that claims it. Pure data.
+
+Tests: ``tests/unit/network/test_recovery.py``, ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

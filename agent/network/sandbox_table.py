@@ -2,6 +2,8 @@
 
 The store is written first and memory follows, so that memory never says more than the disk; only a
 warm sandbox may be in memory alone. Touches nothing but the store.
+
+Tests: ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

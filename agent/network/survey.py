@@ -2,6 +2,8 @@
 
 Rows are made anew from it where they are lost or wrong, and what tasks really have is compared with
 what they should have. Reads only.
+
+Tests: ``tests/integration/network/test_life.py``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ socket has overrun. The first is found by the regular look alone, the second mak
 
 Touches two netlink sockets of its own, on the daemon's loop; reads, and changes nothing. Which news
 are of ours is decided in ``kernel_messages``.
+
+Tests: ``tests/integration/network/test_repairs.py``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ in memory alone. ``ledger.Ledger`` is pure: any waiting task that fits is admitt
 oldest has waited a minute, younger ones pass it only if they fit together with it, so that a large task
 is not starved. ``impossible`` names what the host will never have.
 
-A part of the host that cannot be read is logged and not advertised. The ledger belongs to one event loop.
+``read_host`` raises ``ConfigError`` where the reserve leaves no memory for tasks; GPUs that cannot be read
+are told of and not advertised. The ledger belongs to one event loop.
 Tests: ``tests/unit/resources``; admission in ``tests/unit/engine/test_engine_life.py``.
 """

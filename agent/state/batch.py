@@ -2,6 +2,8 @@
 
 Everything is encoded when it is put in, so that a record may change right after ``put`` without
 changing what will be written. A batch touches nothing; ``Store.commit`` takes it.
+
+Tests: ``tests/unit/state/test_store.py``.
 """
 
 from __future__ import annotations

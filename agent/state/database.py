@@ -6,6 +6,8 @@ somebody removes it while it is open. Fails with the errors of SQLite and the sy
 
 The lock is a file of its own: SQLite's locks on the state file belong to the process and would be
 lost if this process opened and closed the file a second time.
+
+Tests: ``tests/unit/state/test_store.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Brings a state file to a schema, one numbered migration per transaction. Blocking."""
+"""Brings a state file to a schema, one numbered migration per transaction. Blocking.
+
+Tests: ``tests/unit/state/test_salvage.py``.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 It holds who the host is. Written whole after each change of one of those values, durably and for its
 owner alone; a checksum tells a damaged one. Blocking; used in the store's thread.
+
+Tests: ``tests/unit/state/test_mirrored_values.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ as soon as its commit is durable and without another read; a long outage lives o
 Lives on the event loop. One consumer: two of them would send rows twice. It either takes the oldest
 (``wait``, ``peek``) or holds many rows at once and walks on past those that cannot be sent yet
 (``more``, ``after``).
+
+Tests: ``tests/unit/state/test_outbox_after.py``, ``tests/unit/upstream/test_outbox_sender.py``.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ edited; a change of the schema is a new one at the end.
     meta       single values of the agent itself: identity, tokens
     outbox     state changes that control has not acknowledged, in the order they happened
     set_aside  rows that could not be read, kept for a person
+
+Tests: ``tests/unit/state/test_store.py``, ``tests/unit/state/test_salvage.py``.
 """
 
 from __future__ import annotations

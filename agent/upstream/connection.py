@@ -2,6 +2,9 @@
 
 Shared by the loops of one client, on one event loop. The poll decides what it says. Logs each
 change once, and a lasting trouble once in a while.
+
+Tests: ``tests/unit/upstream/amazon/test_registration.py``,
+``tests/unit/upstream/amazon/submit/test_sender.py``.
 """
 
 from __future__ import annotations

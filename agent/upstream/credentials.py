@@ -3,6 +3,8 @@
 Reads two small files in threads and nothing else. A token that cannot be read is
 ``ControlUnavailable``, because it may be put there at any moment; an authority that cannot be used
 is a ``ConfigError``.
+
+Tests: ``tests/unit/upstream/test_tokens.py``.
 """
 
 from __future__ import annotations

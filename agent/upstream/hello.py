@@ -1,6 +1,8 @@
 """One call to find out who control is and whether it lets this host in: for `join` and `doctor`.
 
 Makes a connection of its own and keeps nothing. Fails as the long poll would, in the same words.
+
+Tests: ``tests/unit/upstream/test_tokens.py``, ``tests/unit/doctor/checks/test_control.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What went wrong on the way to control, in words that name the mend. Pure, but for ``speaks_tls``."""
+"""What went wrong on the way to control, in words that name the mend. Pure, but for ``speaks_tls``.
+
+Tests: ``tests/unit/upstream/test_tokens.py``.
+"""
 
 from __future__ import annotations
 

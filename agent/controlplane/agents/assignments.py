@@ -7,6 +7,9 @@ is now, so that it needs no history. A task leaves the set when its STOPPED was 
 Revisions count only within one run of this process: the store may have been put back to an older
 copy in between, and then the same number means another state. So an agent that this process has not
 seen yet is sent the whole set first.
+
+Tests: ``tests/unit/controlplane/agents/test_agents.py``,
+``tests/unit/controlplane/agents/amazon/test_orders.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@
 call does. When the agent goes silent the lease ends, the key
 vanishes and the instance shows ``agentConnected: false``; its tasks are not touched. The next call
 brings the key back.
+
+Tests: ``tests/unit/controlplane/agents/test_agents.py``, ``tests/unit/controlplane/test_races.py``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,9 @@ DRAINING) survives.
 
 An instance that an operator deregistered does not come back by itself: as on Amazon ECS, its agent
 has to be given a fresh state first. One whose agent left on its own becomes a new instance.
+
+Tests: ``tests/unit/controlplane/agents/test_agents.py``,
+``tests/unit/controlplane/agents/amazon/test_registration.py``.
 """
 
 from __future__ import annotations

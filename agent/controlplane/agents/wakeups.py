@@ -6,6 +6,8 @@ the store: what commits after the reading rings, what committed before was read.
 
 ``run`` belongs in the server's task group. When a watch was too slow and lost its place, every bell
 rings: the polls read again and find out for themselves.
+
+Tests: ``tests/unit/controlplane/agents/test_wake_up.py``.
 """
 
 from __future__ import annotations

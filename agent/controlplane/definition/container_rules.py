@@ -3,6 +3,8 @@
 Source of the rules: the Amazon ECS API reference (ContainerDefinition and its parts) and the
 developer guide; texts are the service's own where they are known. Types, required members and enums
 were checked against the service model before.
+
+Tests: ``tests/unit/controlplane/definition/test_rules.py``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ and ``.hostConfig``), which the agent lays over what it generates itself.
 What the payload has typed fields for (image, command, ports, mounts, CPU, memory...) is not here.
 
 Pure: takes a container of ``containerDefinitions`` as DescribeTaskDefinition shows it.
+
+Tests: ``tests/unit/controlplane/definition/test_payload.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 What a task runs is ``effective(definition, overrides)``: the scheduler books it, ``payload`` sends
 it. The definition is in the shape of DescribeTaskDefinition, the overrides are a ``TaskOverride``.
 Pure. Source of the rules: the ECS API reference, ``TaskOverride`` and ``ContainerOverride``.
+
+Tests: ``tests/unit/controlplane/definition/test_payload.py``,
+``tests/unit/controlplane/definition/test_rules.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Source of the rules: the Amazon ECS API reference (PortMapping); texts are the service's own where they
 are known.
+
+Tests: ``tests/unit/controlplane/definition/test_rules.py``.
 """
 
 from __future__ import annotations

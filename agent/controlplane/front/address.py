@@ -1,6 +1,8 @@
 """Where a control endpoint is and what opens it, in a file of its data directory, for its own tools.
 
 Written when it answers; one of a process that has ended is left, and names where it was. Blocking.
+
+Tests: ``tests/unit/cli/test_env.py``.
 """
 
 from __future__ import annotations

@@ -6,6 +6,9 @@ what nobody foresaw is a 500 ``ServerException`` that names the request, logged 
 Who may call is for the door to say that a request came by (``front.operators``). Calls that agents
 make are let in by a token of control's instead (``agents.amazon``); an address for agents takes
 no other calls at all.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_json_api.py``,
+``tests/unit/controlplane/front/test_bodies.py``.
 """
 
 from __future__ import annotations

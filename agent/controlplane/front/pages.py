@@ -2,6 +2,9 @@
 
 A token holds the key that the last page ended with and a digest of what was asked, so that a token
 of another operation, of other filters, or a forged one is refused. Pure.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``,
+``tests/unit/controlplane/api/ecs/test_clusters.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Each address has a table of connections of its own, so that strangers on one for agents take nothing of
 the operators' one.
+
+Tests: ``tests/unit/controlplane/test_server.py``.
 """
 
 from __future__ import annotations

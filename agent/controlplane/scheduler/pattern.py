@@ -13,6 +13,8 @@ does not change whether the whole text matches), ``^`` and ``$``. Backreferences
 flags are refused: they are what cannot be matched in linear time.
 
 Pure. Fails only with ``PatternError``.
+
+Tests: ``tests/unit/controlplane/scheduler/test_query.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 
 Deadlines are monotonic and live in memory only. After a restart every lease starts anew, because
 nobody could renew one while the store was away. Everything runs on the event loop of the store.
+
+Tests: ``tests/unit/controlplane/store/test_sqlite.py``,
+``tests/unit/controlplane/store/test_contract.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 A copy is one state of the store, by SQLite's own online backup; writers do not wait for it. It is
 written beside its place, checked, synced and renamed there, so that a file with the name of a backup
 is a whole one. Blocking.
+
+Tests: ``tests/unit/controlplane/store/test_backup.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Reads all of the file once: about a second for every gigabyte, and a second for every 200,000 keys.
 Blocking.
+
+Tests: ``tests/unit/controlplane/store/test_damage.py``.
 """
 
 from __future__ import annotations

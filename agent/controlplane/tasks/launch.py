@@ -3,6 +3,8 @@
 The transaction compares the guards of the instances (see ``fleet``), so two calls never give away
 the same CPU, memory, port or GPU. A task, its assignment and the guard are put together: an
 agent's held poll sees the assignment at once, or never.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``, ``tests/unit/controlplane/test_races.py``.
 """
 
 from __future__ import annotations

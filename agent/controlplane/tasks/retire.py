@@ -3,6 +3,9 @@
 The instance becomes INACTIVE first, so that nothing is placed on it any more; then its tasks become
 STOPPED one by one, their assignments go, and last its connection. Every step may be repeated: a
 crash in between is healed by calling it again.
+
+Tests: ``tests/unit/controlplane/agents/test_agents.py``,
+``tests/unit/controlplane/api/ecs/test_instances.py``.
 """
 
 from __future__ import annotations

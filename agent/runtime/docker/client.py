@@ -9,6 +9,8 @@ It talks only to one Unix socket, and differs from the plain ``APIClient`` as fo
 - Nothing is read from ``~/.docker``, ``.netrc`` or proxy variables: an agent has no home directory,
   the lookups cost a third of a call, and registry credentials come only from the agent's settings.
 - The API version is the newest that both sides support, negotiated at the first call.
+
+Tests: ``tests/unit/runtime/test_streams.py``, ``tests/integration/runtime/test_docker_faults.py``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ connection (including the first) and when the reader fell so far behind that the
 A connection asks for all events ``since`` the newest one seen, or since just before the first
 connection, so that no event is lost between the answer's first byte and the engine's subscription.
 Events that the engine repeats because of this are dropped here.
+
+Tests: ``tests/unit/runtime/test_streams.py``, ``tests/integration/runtime/test_docker_events.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""What this room asks of ``agent.aws``, as shapes; and the pauses between two tries. No I/O."""
+"""What this room asks of ``agent.aws``, as shapes; and the pauses between two tries. No I/O.
+
+Tests: ``tests/unit/upstream/amazon/test_registration.py``.
+"""
 
 from __future__ import annotations
 

@@ -11,6 +11,8 @@
 
 Touches the network through ``agent.aws`` and the store. Trouble of either is waited out with backoff,
 for ever; ``run`` ends only by cancellation, or when a restart could not help.
+
+Tests: ``tests/integration/ecs/test_life.py``.
 """
 
 from __future__ import annotations

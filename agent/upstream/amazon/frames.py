@@ -2,6 +2,8 @@
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/wsclient`` (behaviour of its decoder). Nothing that a
 server can send raises anything but ``ValueError``.
+
+Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
 """
 
 from __future__ import annotations

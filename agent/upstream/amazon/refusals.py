@@ -1,6 +1,8 @@
 """What a refused registration means: a person has to mend something, or it may pass. Pure.
 
 Source of the classes: Amazon ECS agent 1.105.1, ``agent/api/ecsclient`` and ``agent/app/agent.go``.
+
+Tests: ``tests/unit/upstream/amazon/test_registration.py``.
 """
 
 from __future__ import annotations

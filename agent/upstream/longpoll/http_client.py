@@ -3,6 +3,9 @@
 A call fails with ``ControlFailure`` and nothing else, whatever the network or the server does. Keeps
 no state but its connections and its token, and may be used by several tasks at once. The token goes
 to the endpoint alone: redirects are not followed.
+
+Tests: ``tests/unit/upstream/longpoll/test_client.py``,
+``tests/unit/upstream/longpoll/test_full_report.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Sends figures while control is there; drops them while it is not. Never makes anybody wait."""
+"""Sends figures while control is there; drops them while it is not. Never makes anybody wait.
+
+Tests: ``tests/unit/upstream/longpoll/test_client.py``.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 One request is in flight at a time; a row leaves the outbox only when control has answered it. The
 sender wakes with the commit that filled the outbox. A report that control refuses for good is
 settled and logged, because it would hold up all the others for ever.
+
+Tests: ``tests/unit/upstream/test_outbox_sender.py``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,9 @@ a time, and a failure of an identity that was replaced meanwhile is nobody's fau
 
     InstanceUnknown  ─► renew(used)      ─► register again unless somebody did already
     StaleGeneration  ─► overtaken(used)  ─► ours is newer: go on; else another agent took over: raise
+
+Tests: ``tests/unit/upstream/longpoll/test_client.py``,
+``tests/unit/upstream/test_real_endpoint.py``.
 """
 
 from __future__ import annotations

@@ -8,6 +8,8 @@ The writing side does all the sending; the reading side notes what came and wake
 the store serves all connections (``agents.wakeups``), so that an idle one costs a timer.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session``, ``agent/acs/session``.
+
+Tests: ``tests/unit/controlplane/agents/amazon/test_orders.py``.
 """
 
 from __future__ import annotations

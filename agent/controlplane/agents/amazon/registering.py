@@ -1,6 +1,8 @@
 """RegisterContainerInstance: from the request of Amazon's agent to a ``Register``, and the answer. Pure.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/api/ecs/client`` and ``agent/app/agent_capability.go``.
+
+Tests: ``tests/unit/controlplane/agents/amazon/test_registration.py``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ rest waits in the agent's own kernel), and trouble of all connections together i
 seconds. Sending has a deadline, so that an agent that does not read holds nobody up.
 
 A refused upgrade is answered as Amazon's agent reads it: ``{"<ErrorType>": "<text>"}``.
+
+Tests: ``tests/unit/controlplane/agents/amazon/test_hostile.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Each frame is a block of signed headers, an empty line and the message; why the 
 verified, ``signatures`` says. Everything is acknowledged but what cannot be read.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs``.
+
+Tests: ``tests/unit/controlplane/agents/amazon/test_health.py``.
 """
 
 from __future__ import annotations

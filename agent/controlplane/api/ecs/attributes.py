@@ -2,6 +2,8 @@
 
 What an operator puts is *custom*: it stays when the agent registers again. Source of the rules: the
 Amazon ECS API reference (Attribute) and the service quotas.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_instances.py``.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@
     validity.py     what makes an interface or a volume usable (pure)
     payloads.py  manifests.py  credentials.py  attachments.py  updates.py    one kind of order each
 
-An order is acknowledged once it is durable. A message that cannot be read is logged and skipped; a task
-that does not even name itself leaves its message unacknowledged. Trouble with the connection is waited
+An order is acknowledged once it is durable. A message that cannot be acted on is logged once in a while
+and not acknowledged, so that it comes again; a task in it that names itself but cannot be read is
+reported STOPPED. Role credentials go to memory alone. Trouble with the connection is waited
 out with backoff and touches no task. Tests: ``tests/unit/upstream/amazon/acs``,
 ``tests/integration/ecs``.
 """

@@ -3,6 +3,8 @@
 Each is expected durably before the message is acknowledged; Amazon's agent acknowledges at once.
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session/attach_eni_common.go`` and
 ``attach_resource_responder.go`` (validation, keys and waits).
+
+Tests: ``tests/unit/upstream/amazon/acs/test_orders.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reading a message field by field: one of a wrong type harms nothing but itself. Pure."""
+"""Reading a message field by field: one of a wrong type harms nothing but itself. Pure.
+
+Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
+"""
 
 from __future__ import annotations
 

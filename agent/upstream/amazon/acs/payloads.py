@@ -4,6 +4,8 @@ The acknowledgement goes out after the tasks are durable and not before; where t
 written down, nothing is answered and Amazon ECS gives them again.
 
 Source: Amazon ECS agent 1.105.1, ``agent/acs/session/payload_responder.go`` (behaviour).
+
+Tests: ``tests/unit/upstream/amazon/acs/test_orders.py``.
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Only what differs from our own orders is touched: null stands for absent, and a 
 more words. Everything else is read where the payload is decoded (``model.payload``).
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/model`` and ``agent/acs/session``.
+
+Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 The texts about interfaces go on the wire as part of a task's reason.
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/netlib/model/networkinterface`` and
 ``ecs-agent/acs/session`` (validation of attach messages).
+
+Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A round leaves only when the socket took all of it, so that what was collected in a short outage
 still arrives, in order. Of more rounds than fit, the oldest goes: new figures are worth more.
+
+Tests: ``tests/unit/upstream/amazon/tcs/test_requests.py``.
 """
 
 from __future__ import annotations

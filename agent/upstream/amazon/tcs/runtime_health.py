@@ -2,6 +2,8 @@
 
 Judged anew with each heartbeat of the ACS session, told once per judgement. Source: Amazon ECS agent
 1.105.1, ``ecs-agent/doctor``.
+
+Tests: ``tests/unit/upstream/amazon/tcs/test_requests.py``.
 """
 
 from __future__ import annotations
