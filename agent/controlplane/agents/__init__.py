@@ -14,7 +14,7 @@
     leases.py  wakeups.py  who is connected; wakes held polls
 
 A report beyond a bound is refused alone; reasons are cut, never refused, since the end of a task must
-get through. Whoever names an instance without its token or its machine's key is not let in as it.
+get through. Whoever registers as an instance without its token or its machine's key is not let in as it.
 May use the store, ``tasks`` and ``definition``; ``amazon`` also the signatures of ``front`` and shapes of
 ``api.ecs``. Handlers of both wires run side by side. Tests: ``tests/unit/controlplane/agents``, ``tests/integration/upstream``.
 """
