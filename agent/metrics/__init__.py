@@ -3,7 +3,7 @@
 ::
 
     sampler.py     the timer: ``latest``, ``subscribe``, ``poke`` (a round now)
-    collector.py   one round, in a thread: cgroup, links, host, process
+    collector.py   one round, in a thread: cgroup, links, host
     prometheus.py  tables of all metrics with type and help; views and samples in, text out (pure)
 
 Sampling 50 containers every 10 s costs 0.06 % of a core: cgroup files stay open and are read again.
