@@ -121,7 +121,7 @@ async def _live(settings: Settings, reread: Callable[[], Settings], notifier: No
     started_at = time.time()
     on_terminal = os.isatty(STDERR)
     life = Lifecycle(
-        lambda chosen, turn: _serve(chosen, turn, watchdog, started_at),
+        lambda chosen, serve_session: _serve(chosen, serve_session, watchdog, started_at),
         reread=reread,
         adopt=adopt_log,
         notifier=notifier,
@@ -144,7 +144,7 @@ def adopt_log(settings: Settings) -> None:
 
 
 async def _serve(  # noqa: PLR0915 - the whole agent, in order
-    settings: Settings, turn: ServeSession, watchdog: Watchdog, started_at: float
+    settings: Settings, serve_session: ServeSession, watchdog: Watchdog, started_at: float
 ) -> None:
     async with contextlib.AsyncExitStack() as cleanup:
         backend = await cleanup.enter_async_context(open_backend(settings))
@@ -163,7 +163,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         runtime = DockerEngine(settings.docker_host)
         cleanup.push_async_callback(runtime.close)
         overview.runtime = runtime
-        info = await _reach_engine(runtime, overview, turn, watchdog)
+        info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
         machine = await asyncio.to_thread(read_machine, settings.data_dir)
         owner, host = await asyncio.gather(_owner_id(store, machine), _read_host(settings, info))
@@ -175,7 +175,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             image=pause,
             load_image=lambda: ensure_pause_image(runtime, host.architecture),
         )
-        cleanup.push_async_callback(_leave_no_spare, networks, settings, turn)
+        cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
         ledger = Ledger(host)
         images = _images(settings, runtime)
         cleanup.push_async_callback(images.close)
@@ -255,11 +255,11 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 server = PrometheusServer(overview, overview.sampler, port=settings.prometheus_port)
                 await server.start()
                 cleanup.push_async_callback(server.close)
-            cleanup.enter_context(watchdog.holding(control.promises))
+            cleanup.enter_context(watchdog.holding(control.livenesses))
             await control.begun.wait()
             _settle_memory()
             cleanup.callback(gc.unfreeze)
-            turn.settle()
+            serve_session.settle()
             watchdog.report_soon()
             _log.info("agent started", version=__version__, cluster=settings.cluster)
 
@@ -271,7 +271,7 @@ def _settle_memory() -> None:
 
 
 async def _reach_engine(
-    runtime: ContainerEngine, overview: Overview, turn: ServeSession, watchdog: Watchdog
+    runtime: ContainerEngine, overview: Overview, serve_session: ServeSession, watchdog: Watchdog
 ) -> EngineInfo:
     """Return once the engine has answered; until then the agent shows what it waits for."""
     wait_s, longest_s = ENGINE_RETRY_S
@@ -285,7 +285,7 @@ async def _reach_engine(
             )
             _log.warning("waiting for the container engine", error=str(error))
             watchdog.report()
-            turn.ready()
+            serve_session.ready()
             await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads retries
             wait_s = min(longest_s, wait_s * 2)
         else:
@@ -388,12 +388,14 @@ def _attributes(
     )
 
 
-async def _leave_no_spare(networks: TaskNetworks, settings: Settings, turn: ServeSession) -> None:
+async def _leave_no_spare(
+    networks: TaskNetworks, settings: Settings, serve_session: ServeSession
+) -> None:
     """Remove bridge, rules and spare sandboxes when the agent stops and no task needs them.
 
     Settings that follow with the same networks take them over as they are.
     """
-    follower = turn.successor
+    follower = serve_session.successor
     kept = follower is not None and _network_settings(follower, "") == _network_settings(
         settings, ""
     )

@@ -103,15 +103,15 @@ class TaskNetworks:
             target=settings.warm_sandboxes,
             quiet_s=settings.quiet_s,
         )
-        self._book = SandboxTable(store)
+        self._sandbox_table = SandboxTable(store)
         self._claims: dict[str, asyncio.Task[TaskNetwork]] = {}
         self._releases: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep: asyncio.Task[None] | None = None
         self._not_serving: set[str] = set()
         """Addresses of sandboxes whose namespace lacks something."""
-        self._guard = RepairLoop(self._look, interval_s=settings.check_interval_s)
-        self._host_watch = HostWatch(self._ours, self._guard.suspect)
+        self._repair_loop = RepairLoop(self._look, interval_s=settings.check_interval_s)
+        self._host_watch = HostWatch(self._ours, self._repair_loop.suspect)
         self._started = False
 
     @property
@@ -127,26 +127,26 @@ class TaskNetworks:
     @property
     def problems(self) -> list[str]:
         """One sentence for everything that does not work now; empty when all is well."""
-        parts = (self._guard, self._rules.ports, self._warm, self._engine_rules)
+        parts = (self._repair_loop, self._rules.ports, self._warm, self._engine_rules)
         return [part.problem for part in parts if part.problem]
 
     @property
     def repairs(self) -> list[RepairView]:
         """The newest repairs of what others changed, oldest first."""
-        return list(self._guard.repairs)
+        return list(self._repair_loop.repairs)
 
     def networks(self) -> dict[str, TaskNetwork]:
         """Return the network of every task that holds one, by task ARN."""
-        return self._book.networks()
+        return self._sandbox_table.networks()
 
     def lost(self) -> frozenset[str]:
         """Return the ARNs of tasks whose sandbox died and that have not released it."""
-        return self._book.lost()
+        return self._sandbox_table.lost()
 
     async def is_alive(self, task_arn: str) -> bool:
         """Tell whether the sandbox that a task holds is one that a container can join."""
-        lease = self._book.leases.get(self._book.by_task.get(task_arn, ""))
-        if lease is None or not self._book.is_in_use(lease.ipv4):
+        lease = self._sandbox_table.leases.get(self._sandbox_table.by_task.get(task_arn, ""))
+        if lease is None or not self._sandbox_table.is_in_use(lease.ipv4):
             return False
         return bool(await self._block(_living, [lease]))
 
@@ -164,7 +164,7 @@ class TaskNetworks:
             StateFailure: the rows cannot be read.
         """
         await self._lane.start()
-        rows, cursor = await self._book.load()
+        rows, cursor = await self._sandbox_table.load()
         settings = self._settings
         self._addresses = AddressPool(
             settings.pool_cidr, quarantine_s=settings.quarantine_s, cursor=cursor
@@ -186,7 +186,7 @@ class TaskNetworks:
             files=self._files,
         )
         self._mender = LinkRepair(
-            self._reattach, is_in_use=self._book.is_in_use, give_up=self._ended
+            self._reattach, is_in_use=self._sandbox_table.is_in_use, give_up=self._ended
         )
         await self._host.check_pool()
         self._sandboxes.mtu = settings.mtu or await self._links.default_mtu()
@@ -219,15 +219,15 @@ class TaskNetworks:
             surveyed=await self._survey.without_fitting_row(containers, rows, alive),
         )
         found = recovery.match(rows, seen, holders, self._addresses.network)
-        self._book.take_over(found)
+        self._sandbox_table.take_over(found)
         self._leftovers.take(found, containers)
         try:
-            await self._book.correct(found.changed, found.void)
+            await self._sandbox_table.correct(found.changed, found.void)
         except StateFailure as error:
             _log.warning("rows of sandboxes not corrected", error=str(error))
-        for ipv4 in self._book.leases:
+        for ipv4 in self._sandbox_table.leases:
             self._addresses.hold(ipv4)
-        await self._host.ensure(self._book.in_use(), self._sandboxes.mtu)
+        await self._host.ensure(self._sandbox_table.in_use(), self._sandboxes.mtu)
         for lease in found.kept:
             self._begin_watch(lease)
         for lease in found.ready:
@@ -243,16 +243,16 @@ class TaskNetworks:
         """Keep the pool filled and the host's part in shape until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._warm.refill(), name="refill-sandboxes")
-            group.create_task(self._guard.run(), name="guard-network")
+            group.create_task(self._repair_loop.run(), name="repair-network")
             group.create_task(self._compare(), name="compare-networks")
 
     async def _compare(self) -> None:
         """Look into the namespaces of what was taken over; what lacks something is made anew."""
-        for lease in await self._survey.not_serving(self._book.in_use()):
+        for lease in await self._survey.not_serving(self._sandbox_table.in_use()):
             _log.warning("network of a sandbox is not as it should be", ipv4=lease.ipv4)
             self._not_serving.add(lease.ipv4)
         if self._not_serving:
-            self._guard.suspect(Part.PORTS)
+            self._repair_loop.suspect(Part.PORTS)
 
     async def _reattach(self, lease: SandboxRecord) -> None:
         await self._sandboxes.reattach(lease)
@@ -271,7 +271,7 @@ class TaskNetworks:
 
     def _is_port(self, link: str) -> bool:
         ipv4 = address_of_link(link)
-        return ipv4 is not None and self._book.is_in_use(ipv4)
+        return ipv4 is not None and self._sandbox_table.is_in_use(ipv4)
 
     async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         """Return a task's network; durable before it returns, and the same for the same task.
@@ -287,7 +287,7 @@ class TaskNetworks:
         leaving = self._releases.get(task_arn)
         if leaving is not None:
             await asyncio.wait([leaving])
-        held = self._book.by_task.get(task_arn)
+        held = self._sandbox_table.by_task.get(task_arn)
         if held is not None:
             await self._name_attachment(held, attachment_id)
             return self._answer(held)
@@ -300,17 +300,17 @@ class TaskNetworks:
 
     async def _name_attachment(self, ipv4: str, attachment_id: str) -> None:
         """Complete a row that was made anew: what control calls the interface, only its order tells."""
-        lease = self._book.leases[ipv4]
+        lease = self._sandbox_table.leases[ipv4]
         if attachment_id and not lease.attachment_id:
             named = lease.claimed(lease.task_arn, attachment_id, lease.claimed_at)
-            await self._book.write(named, self._addresses.cursor)
+            await self._sandbox_table.write(named, self._addresses.cursor)
 
     async def _claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         with self._warm.launch():
             lease = await self._obtain()
             claimed = lease.claimed(task_arn, attachment_id, time.time())
             try:
-                await self._book.write(claimed, self._addresses.cursor)
+                await self._sandbox_table.write(claimed, self._addresses.cursor)
             except StateFailure:
                 self._warm.offer(lease)  # nothing was written: the sandbox is as free as before
                 raise
@@ -318,17 +318,17 @@ class TaskNetworks:
 
     async def _obtain(self) -> SandboxRecord:
         """Return a sandbox of the pool that still lives; those that died waiting are removed."""
-        while (lease := await self._warm.obtain()).ipv4 in self._book.dead:
-            self._book.scrap[lease.ipv4] = lease
-            self._guard.suspect(Part.PORTS)
+        while (lease := await self._warm.obtain()).ipv4 in self._sandbox_table.dead:
+            self._sandbox_table.scrap[lease.ipv4] = lease
+            self._repair_loop.suspect(Part.PORTS)
         return lease
 
     def _answer(self, ipv4: str) -> TaskNetwork:
-        if ipv4 in self._book.dead:
+        if ipv4 in self._sandbox_table.dead:
             raise NetworkFailure(f"the task's network sandbox {ipv4} has died")
-        if ipv4 in self._book.leaving:
+        if ipv4 in self._sandbox_table.leaving:
             raise NetworkFailure(f"the task's network sandbox {ipv4} is being removed")
-        return self._book.leases[ipv4].network()
+        return self._sandbox_table.leases[ipv4].network()
 
     async def release(self, task_arn: str) -> None:
         """Remove a task's sandbox; returns when link, container and row are gone. Idempotent.
@@ -343,10 +343,10 @@ class TaskNetworks:
             await asyncio.wait([flight])
         leaving = self._releases.get(task_arn)
         if leaving is None:
-            held = self._book.by_task.get(task_arn)
+            held = self._sandbox_table.by_task.get(task_arn)
             if held is None:
                 return
-            leaving = self._spawn(self._remove(self._book.leases[held]))
+            leaving = self._spawn(self._remove(self._sandbox_table.leases[held]))
             self._releases[task_arn] = leaving
             leaving.add_done_callback(lambda _: self._releases.pop(task_arn, None))
         await asyncio.shield(leaving)
@@ -360,10 +360,10 @@ class TaskNetworks:
         """
         # Named now: a task that comes while something is removed is not in the list.
         live = frozenset(live_task_arns)
-        gone = [arn for arn in self._book.by_task if arn not in live]
-        for lease in await self._leftovers.clear(self._book.leases):
-            self._book.unclear.discard(lease.ipv4)
-            self._book.scrap[lease.ipv4] = lease
+        gone = [arn for arn in self._sandbox_table.by_task if arn not in live]
+        for lease in await self._leftovers.clear(self._sandbox_table.leases):
+            self._sandbox_table.unclear.discard(lease.ipv4)
+            self._sandbox_table.scrap[lease.ipv4] = lease
         await self._empty_scrap()
         await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
 
@@ -385,25 +385,31 @@ class TaskNetworks:
         began = time.monotonic()
         found, failing = await self._look(EVERYTHING)
         if found:
-            self._guard.tell(found, took_s=time.monotonic() - began, noticed="when looked for")
+            self._repair_loop.tell(
+                found, took_s=time.monotonic() - began, noticed="when looked for"
+            )
         return failing
 
     def look_again(self) -> None:
         """Have everything looked at soon: whoever was away, or restarted, may have changed it."""
-        self._guard.suspect(EVERYTHING)
+        self._repair_loop.suspect(EVERYTHING)
 
     async def _look(self, parts: Part) -> RepairResult:
-        if self._book.scrap and (self._sweep is None or self._sweep.done()):
+        if self._sandbox_table.scrap and (self._sweep is None or self._sweep.done()):
             # An engine that hangs must not hold up what follows.
             self._sweep = self._spawn(self._empty_scrap())
         if parts == EVERYTHING:
-            for lease in await self._block(_departed, self._book.in_use()):
+            for lease in await self._block(_departed, self._sandbox_table.in_use()):
                 self._ended(lease.ipv4)
-        found, gone = await self._host.repair(self._book.in_use(), self._sandboxes.mtu, parts)
+        found, gone = await self._host.repair(
+            self._sandbox_table.in_use(), self._sandboxes.mtu, parts
+        )
         if parts & Part.RULES:
             found += await self._engine_rules.look()
         lacking = [
-            self._book.leases[ipv4] for ipv4 in self._not_serving if ipv4 in self._book.leases
+            self._sandbox_table.leases[ipv4]
+            for ipv4 in self._not_serving
+            if ipv4 in self._sandbox_table.leases
         ]
         mended, failing = await self._mender.mend([*gone, *lacking])
         return RepairResult([*found, *mended], failing)
@@ -423,18 +429,18 @@ class TaskNetworks:
                 f"{len(self._leftovers)} objects of task networks may belong to tasks that control "
                 "has not named yet"
             )
-        if self._book.by_task or self._claims:
+        if self._sandbox_table.by_task or self._claims:
             raise NetworkFailure(
-                f"{len(self._book.by_task) or len(self._claims)} tasks still hold a network; stop them"
+                f"{len(self._sandbox_table.by_task) or len(self._claims)} tasks still hold a network; stop them"
             )
         await self._warm.finish(_CLOSE_LIMIT_S)
-        self._book.scrap.update(self._book.leases)
-        for ipv4 in self._book.leases:
+        self._sandbox_table.scrap.update(self._sandbox_table.leases)
+        for ipv4 in self._sandbox_table.leases:
             self._warm.take_out(ipv4)
         await self._empty_scrap()
-        if self._book.scrap:
+        if self._sandbox_table.scrap:
             raise NetworkFailure(
-                f"{len(self._book.scrap)} sandboxes could not be removed; try again"
+                f"{len(self._sandbox_table.scrap)} sandboxes could not be removed; try again"
             )
         await self._host.remove()
 
@@ -470,27 +476,27 @@ class TaskNetworks:
                 self._addresses.give_back(ipv4, now())
                 raise
             else:
-                self._book.leases[ipv4] = lease
+                self._sandbox_table.leases[ipv4] = lease
                 return lease
 
     async def _keep(self, lease: SandboxRecord) -> None:
         try:
-            await self._book.write(lease, self._addresses.cursor)
+            await self._sandbox_table.write(lease, self._addresses.cursor)
         except StateFailure as error:
             # It serves as well without a row; only a restart would have to make another.
             _log.warning("warm sandbox not written down", ipv4=lease.ipv4, error=str(error))
 
     async def _remove(self, lease: SandboxRecord) -> None:
         """Remove a sandbox and its row; on failure everything not removed is still known."""
-        self._book.leaving.add(lease.ipv4)
+        self._sandbox_table.leaving.add(lease.ipv4)
         self._watch.discard(lease.ipv4)
         await self._sandboxes.remove(lease.container_id, lease.host_interface)
-        await self._book.erase(lease)
+        await self._sandbox_table.erase(lease)
         self._addresses.give_back(lease.ipv4, asyncio.get_running_loop().time())
 
     async def _empty_scrap(self) -> None:
         """Remove sandboxes that nobody can use; those that resist stay for the next time."""
-        doomed, self._book.scrap = self._book.scrap, {}
+        doomed, self._sandbox_table.scrap = self._sandbox_table.scrap, {}
         await _settle(
             "sandbox not removed",
             [(ipv4, self._remove_scrap(lease)) for ipv4, lease in doomed.items()],
@@ -500,7 +506,7 @@ class TaskNetworks:
         try:
             await self._remove(lease)
         except BaseException:
-            self._book.scrap[lease.ipv4] = lease
+            self._sandbox_table.scrap[lease.ipv4] = lease
             raise
 
     def _begin_watch(self, lease: SandboxRecord) -> None:
@@ -508,14 +514,14 @@ class TaskNetworks:
 
     def _ended(self, ipv4: str, reason: str = "the task's network sandbox stopped") -> None:
         """A sandbox is of no use any more: its pause process ended by itself, or its link is lost."""
-        lease = self._book.leases.get(ipv4)
-        if lease is None or ipv4 in self._book.leaving or ipv4 in self._book.dead:
+        lease = self._sandbox_table.leases.get(ipv4)
+        if lease is None or ipv4 in self._sandbox_table.leaving or ipv4 in self._sandbox_table.dead:
             return
-        self._book.dead.add(ipv4)
+        self._sandbox_table.dead.add(ipv4)
         if self._warm.take_out(ipv4) is not None:
             _log.warning("warm sandbox lost", ipv4=ipv4, reason=reason)
-            self._book.scrap[ipv4] = lease
-            self._guard.suspect(Part.PORTS)
+            self._sandbox_table.scrap[ipv4] = lease
+            self._repair_loop.suspect(Part.PORTS)
         elif lease.task_arn:
             # Its containers keep the namespace and the link until the task has stopped.
             _log.error("network of a task lost", task=lease.task_arn, ipv4=ipv4, reason=reason)

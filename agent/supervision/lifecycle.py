@@ -38,8 +38,10 @@ _log = structlog.get_logger(__name__)
 class Serve(Protocol):
     """Builds everything from settings and runs it until cancelled."""
 
-    def __call__(self, settings: Settings, turn: ServeSession) -> Coroutine[None, None, None]:
-        """Serve; call ``turn.ready`` and ``turn.settle`` on the way."""
+    def __call__(
+        self, settings: Settings, serve_session: ServeSession
+    ) -> Coroutine[None, None, None]:
+        """Serve; call ``serve_session.ready`` and ``serve_session.settle`` on the way."""
 
 
 class ServeSession:
@@ -114,22 +116,22 @@ class Lifecycle:
             loop.add_signal_handler(number, self.leave)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
             loop.add_signal_handler(signal.SIGHUP, self.hang_up)
-        turn = self._begin(settings)
+        serve_session = self._begin(settings)
         try:
             while True:
                 await self._news.wait()
                 self._news.clear()
                 if self._leaving.is_set():
-                    await self._leave(turn)
+                    await self._leave(serve_session)
                     return
-                if turn.task.done():
-                    turn = await self._put_back(turn)
+                if serve_session.task.done():
+                    serve_session = await self._put_back(serve_session)
                 elif self._asked:
                     self._asked = False
-                    turn = await self._reload(turn)
+                    serve_session = await self._reload(serve_session)
         finally:
-            turn.task.cancel()
-            await asyncio.wait([turn.task])
+            serve_session.task.cancel()
+            await asyncio.wait([serve_session.task])
 
     def leave(self) -> None:
         """Start to end; returns at once. Only the first call has an effect.
@@ -153,35 +155,38 @@ class Lifecycle:
         self._news.set()
 
     def _begin(self, settings: Settings, *, fallback: Settings | None = None) -> ServeSession:
-        turn = ServeSession(settings, self._notifier, fallback=fallback)
-        turn.task = asyncio.create_task(self._serve(settings, turn), name="agent")
-        turn.task.add_done_callback(lambda _: self._news.set())
-        return turn
+        serve_session = ServeSession(settings, self._notifier, fallback=fallback)
+        serve_session.task = asyncio.create_task(self._serve(settings, serve_session), name="agent")
+        serve_session.task.add_done_callback(lambda _: self._news.set())
+        return serve_session
 
-    async def _reload(self, turn: ServeSession) -> ServeSession:
+    async def _reload(self, serve_session: ServeSession) -> ServeSession:
         """Return the session that serves from now on: this one or the next."""
-        if turn.is_ready:
+        if serve_session.is_ready:
             self._notifier.reloading()
-        new = await self._new_settings(turn)
+        new = await self._new_settings(serve_session)
         if new is None or self._leaving.is_set():
-            if turn.is_ready:
+            if serve_session.is_ready:
                 self._notifier.ready()
-            return turn
-        turn.successor = new
+            return serve_session
+        serve_session.successor = new
         with self.liveness.within(END_LIMIT_S, "shutting down the old settings' parts"):
-            error = await _end(turn)
+            error = await _end(serve_session)
         self.liveness.rest()
         if error is not None:
             _log.warning("shutdown of the old settings had errors", error="; ".join(_texts(error)))
         if self._leaving.is_set():
-            return turn
-        return self._begin(new, fallback=turn.settings if turn.settled else turn.fallback)
+            return serve_session
+        return self._begin(
+            new,
+            fallback=serve_session.settings if serve_session.settled else serve_session.fallback,
+        )
 
-    async def _new_settings(self, turn: ServeSession) -> Settings | None:
+    async def _new_settings(self, serve_session: ServeSession) -> Settings | None:
         """Return the new settings if they differ and the log accepts them, or None."""
         try:
             new = await asyncio.to_thread(self._reread)
-            changes = difference(turn.settings, new)
+            changes = difference(serve_session.settings, new)
             if changes:
                 await asyncio.to_thread(self._adopt, new)
         except ConfigError as error:
@@ -195,10 +200,10 @@ class Lifecycle:
             _log.info("setting changed", variable=change.variable, old=change.old, new=change.new)
         return new
 
-    async def _put_back(self, turn: ServeSession) -> ServeSession:
+    async def _put_back(self, serve_session: ServeSession) -> ServeSession:
         """Start again with the previous settings if the new ones failed; otherwise raise."""
-        error = None if turn.task.cancelled() else turn.task.exception()
-        if turn.fallback is None or not isinstance(error, Exception):
+        error = None if serve_session.task.cancelled() else serve_session.task.exception()
+        if serve_session.fallback is None or not isinstance(error, Exception):
             raise error or RuntimeError("serving ended by itself")
         _log.error(
             "the new settings do not work; restoring the old ones",
@@ -206,24 +211,24 @@ class Lifecycle:
             exc_info=None if _is_ours(error) else error,
         )
         try:
-            await asyncio.to_thread(self._adopt, turn.fallback)
+            await asyncio.to_thread(self._adopt, serve_session.fallback)
         except ConfigError as trouble:
             _log.error("log settings not restored; the log stays as it is", error=str(trouble))
-        return self._begin(turn.fallback)
+        return self._begin(serve_session.fallback)
 
-    async def _leave(self, turn: ServeSession) -> None:
+    async def _leave(self, serve_session: ServeSession) -> None:
         self._notifier.stopping()
-        error = await _end(turn)
+        error = await _end(serve_session)
         if error is not None:
             raise error
         _log.info("stopping; tasks keep running")
 
 
-async def _end(turn: ServeSession) -> BaseException | None:
+async def _end(serve_session: ServeSession) -> BaseException | None:
     """Cancel a session, wait for its clean-up, and return the error of the clean-up, if any."""
-    turn.task.cancel()
-    await asyncio.wait([turn.task])
-    return None if turn.task.cancelled() else turn.task.exception()
+    serve_session.task.cancel()
+    await asyncio.wait([serve_session.task])
+    return None if serve_session.task.cancelled() else serve_session.task.exception()
 
 
 def _is_ours(error: BaseException) -> bool:

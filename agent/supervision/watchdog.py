@@ -40,9 +40,9 @@ WRITER_LIMIT_S: Final = 60.0
 _log = structlog.get_logger(__name__)
 
 
-def overdue(promises: Iterable[Liveness], now: float) -> list[Liveness]:
+def overdue(livenesses: Iterable[Liveness], now: float) -> list[Liveness]:
     """Return the broken promises, oldest first. Pure."""
-    return sorted((p for p in promises if p.due < now), key=lambda p: p.due)
+    return sorted((p for p in livenesses if p.due < now), key=lambda p: p.due)
 
 
 class Watchdog:
@@ -67,9 +67,9 @@ class Watchdog:
         self._stuck = ""
 
     @contextlib.contextmanager
-    def holding(self, promises: Iterable[Liveness]) -> Iterator[None]:
+    def holding(self, livenesses: Iterable[Liveness]) -> Iterator[None]:
         """Monitor these promises inside the block."""
-        held = list(promises)
+        held = list(livenesses)
         self._promises.extend(held)
         try:
             yield

@@ -109,10 +109,10 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
     if settings.control_endpoint:
         yield LongPollBackend(settings)
         return
-    open_ecs_way = await asyncio.to_thread(_load)
+    open_amazon_backend = await asyncio.to_thread(_load)
     async with contextlib.AsyncExitStack() as stack:
         try:
-            backend = await stack.enter_async_context(open_ecs_way(settings, os.environ))
+            backend = await stack.enter_async_context(open_amazon_backend(settings, os.environ))
         except AwsUnavailable as error:
             # On an EC2 instance it may answer next time; anybody else has to know what is missing.
             raise AwsUnavailable(f"{error}; {_mend(settings)}", code=error.code) from None
@@ -130,6 +130,6 @@ def _load() -> Callable[
     [Settings, Mapping[str, str]], contextlib.AbstractAsyncContextManager[Backend]
 ]:
     """Import what Amazon ECS needs; blocks for as long as its files take to read."""
-    from agent.upstream.amazon.backend import open_ecs_way  # noqa: PLC0415 - see the top
+    from agent.upstream.amazon.backend import open_amazon_backend  # noqa: PLC0415 - see the top
 
-    return open_ecs_way
+    return open_amazon_backend

@@ -173,7 +173,7 @@ class Control(Protocol):
         """Set once ``run`` knows who this host is, or has found that it cannot know now."""
 
     @property
-    def promises(self) -> tuple[Liveness, ...]:
+    def livenesses(self) -> tuple[Liveness, ...]:
         """By when each of its loops will have moved again."""
 
     @property

@@ -79,7 +79,7 @@ class AmazonBackend:
 
 
 @contextlib.asynccontextmanager
-async def open_ecs_way(
+async def open_amazon_backend(
     settings: Settings, environ: Mapping[str, str]
 ) -> AsyncIterator[AmazonBackend]:
     """Connect to AWS, and close the connection at the end of the block.

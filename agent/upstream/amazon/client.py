@@ -144,9 +144,9 @@ class AmazonClient:
         if settings.spot_draining and imds is not None and imds.enabled:
             self._spot = SpotNotices(imds, api, self._registration.instance, self._draining)
         parts = (self._registration, self._tcs, self._attachments, self._spot)
-        self.promises: tuple[Liveness, ...] = (
+        self.livenesses: tuple[Liveness, ...] = (
             self._liveness,
-            *self._acs.promises,
+            *self._acs.livenesses,
             *(part.liveness for part in parts if part is not None),
         )
 

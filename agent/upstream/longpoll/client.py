@@ -145,7 +145,7 @@ class LongPollClient:
         self._instance_status = ""
         self._trouble = ""
         """Why the last orders could not be taken; empty when they were."""
-        self.promises: tuple[Liveness, ...] = (self._liveness, self._registration.liveness)
+        self.livenesses: tuple[Liveness, ...] = (self._liveness, self._registration.liveness)
 
     @property
     def status(self) -> ControlStatus:

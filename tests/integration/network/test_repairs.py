@@ -318,7 +318,7 @@ async def test_launches_and_ends_of_tasks_are_no_damage(guarded: TaskNetworks) -
         looked.append(parts)
         return await look(parts)
 
-    guarded._guard._look = counted
+    guarded._repair_loop._look = counted
     for _ in range(2):
         await asyncio.gather(*(guarded.claim(str(n), f"eni-{n}") for n in range(20)))
         await asyncio.gather(*(guarded.release(str(n)) for n in range(20)))

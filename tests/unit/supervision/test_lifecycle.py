@@ -51,20 +51,22 @@ class Daemon:
             self.serve, reread=self.reread, adopt=self.adopt, notifier=self.manager
         )
 
-    async def serve(self, settings: Settings, turn: ServeSession) -> None:
+    async def serve(self, settings: Settings, serve_session: ServeSession) -> None:
         name = settings.cluster
         self.began.append(name)
         try:
             if name in self.waits:
-                turn.ready()
+                serve_session.ready()
                 await self.release.wait()
             if name in self.fails:
                 raise self.fails[name]
-            turn.settle()
+            serve_session.settle()
             await asyncio.Event().wait()
         finally:
             self.ended.append(name)
-            self.successors.append(turn.successor.cluster if turn.successor else None)
+            self.successors.append(
+                serve_session.successor.cluster if serve_session.successor else None
+            )
             if name in self.fails_to_end:
                 raise self.fails_to_end[name]
 
@@ -276,9 +278,9 @@ async def test_what_fails_while_ending_does_not_stop_a_reload(daemon: Daemon) ->
 async def test_a_turn_that_does_not_end_breaks_a_promise(daemon: Daemon) -> None:
     stay = asyncio.Event()
 
-    async def serve(settings: Settings, turn: ServeSession) -> None:
+    async def serve(settings: Settings, serve_session: ServeSession) -> None:
         try:
-            turn.settle()
+            serve_session.settle()
             await asyncio.Event().wait()
         finally:
             await stay.wait()

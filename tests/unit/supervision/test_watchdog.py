@@ -150,14 +150,14 @@ class TestPromises:
         st.floats(0, 2e6),
     )
     def test_only_what_is_late_is_late(self, made: list[tuple[float, float]], now: float) -> None:
-        promises = []
+        livenesses = []
         for at, seconds in made:
             liveness = Liveness("p", lambda at=at: at)  # type: ignore[misc]
             liveness.liveness(seconds, "x")
-            promises.append(liveness)
-        late = overdue(promises, now)
+            livenesses.append(liveness)
+        late = overdue(livenesses, now)
         assert all(p.due < now for p in late)
-        assert all(p.due >= now for p in promises if p not in late)
+        assert all(p.due >= now for p in livenesses if p not in late)
         assert [p.due for p in late] == sorted(p.due for p in late)
 
 

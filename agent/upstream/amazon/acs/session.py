@@ -165,7 +165,7 @@ class AcsSession:
             orders=settings.waiting_orders,
             size=settings.waiting_bytes,
         )
-        self.promises: tuple[Liveness, ...] = (self.liveness, self._lane.liveness)
+        self.livenesses: tuple[Liveness, ...] = (self.liveness, self._lane.liveness)
         self._manifests = ManifestHandler(parts.store, parts.host, parts.take)
         attaching = AttachHandler(parts.expect)
         payloads = PayloadHandler(parts.take, parts.host, parts.keep, self._manifests)

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 def _due(client: LongPollClient) -> float:
     """Return how many seconds are left until the first promise would be broken."""
-    return min(p.due for p in client.promises) - time.monotonic()
+    return min(p.due for p in client.livenesses) - time.monotonic()
 
 
 def _doing(client: LongPollClient) -> set[str]:
-    return {p.doing for p in client.promises if p.due < math.inf}
+    return {p.doing for p in client.livenesses if p.due < math.inf}
 
 
 async def test_nothing_is_promised_before_it_runs(host: Host) -> None:

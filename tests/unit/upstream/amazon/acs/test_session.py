@@ -354,4 +354,4 @@ async def test_cancelling_ends_it_in_any_state(host: AcsHost, server: WsServer) 
     for wait_s in (0.0, 0.01, 0.05):
         async with host.running() as session:
             await asyncio.sleep(wait_s)
-        assert all(liveness.due == float("inf") for liveness in session.promises)
+        assert all(liveness.due == float("inf") for liveness in session.livenesses)
