@@ -72,7 +72,7 @@ async def test_silent_connections(control: AttackedControl, many: bool, of_agent
     port = control.agents_port if of_agents else control.process.port
     async with attack("silent-once", port, SILENT, many=many) as counted:
         await asyncio.sleep(1)
-        await assert_served(control, "silent", cpu=0.6, p50_ms=100, p99_ms=1000)
+        await assert_served(control, "silent", cpu=0.6, p50_ms=600, p99_ms=3000)
         async with asyncio.timeout(20):  # Ten seconds, and what the machine takes.
             while control.descriptors() > 60:  # noqa: ASYNC110 - nothing tells of it
                 await asyncio.sleep(0.1)
@@ -95,17 +95,17 @@ async def test_connections_that_come_again_as_soon_as_they_are_cut(
 @pytest.mark.parametrize("senders", [4, 40])
 @pytest.mark.parametrize("kind", ["bombs", "bombs-to-any-path", "bombs-bearer", "bombs-signed"])
 async def test_bombs_of_strangers(control: AttackedControl, kind: str, senders: int) -> None:
-    await assert_served(control, "quiet", cpu=0.6, p50_ms=100, p99_ms=1000)
+    await assert_served(control, "quiet", cpu=0.6, p50_ms=600, p99_ms=3000)
     for port in (control.process.port, control.agents_port):
         async with attack(kind, port, senders):
-            await assert_served(control, f"{senders} {kind}", cpu=0.7, p50_ms=100, p99_ms=1000)
+            await assert_served(control, f"{senders} {kind}", cpu=0.7, p50_ms=600, p99_ms=3000)
     assert control.memory_mib() < 200
 
 
 @pytest.mark.parametrize("kind", ["garbage", "large-heads"])
 async def test_what_is_no_http(control: AttackedControl, kind: str) -> None:
     async with attack(kind, control.agents_port, 40):
-        await assert_served(control, kind, cpu=1.1, p50_ms=500, p99_ms=3000)
+        await assert_served(control, kind, cpu=1.1, p50_ms=1000, p99_ms=5000)
     assert "Traceback" not in control.process.log.read_text()
 
 
@@ -139,7 +139,7 @@ async def test_a_host_with_few_descriptors(tmp_path: Path) -> None:
     async with attacked_control(tmp_path, wrapper=["prlimit", "--nofile=512:512"]) as control:
         async with attack("silent-once", control.agents_port, SILENT, many=True):
             await asyncio.sleep(1)
-            await assert_served(control, "512 descriptors", cpu=0.7, p50_ms=100, p99_ms=1000)
+            await assert_served(control, "512 descriptors", cpu=0.7, p50_ms=600, p99_ms=3000)
         assert control.descriptors() < 400
         assert "Traceback" not in control.process.log.read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -94,11 +95,29 @@ class Host:
                 if running:
                     self.order(*[messages.stop(a) for a in running])
                 eventually(self.agent.has_no_tasks, what="the agent is empty")
+                if self.backend.lives > 1:
+                    self._leave_clean()
         finally:
             if self.agent.is_alive():
                 self.agent.stop()
             for arn in self.tasks:
                 remove_containers(set(self.containers(arn)))
+
+    def _leave_clean(self) -> None:
+        """Have a later life of the agent remove what an earlier one made, and stop it.
+
+        It may belong to tasks, so that it stays until ECS has said in a manifest what it wants, and
+        the agent has cleared up after it.
+        """
+        for wait_s in (1.0, 4.0, 12.0):
+            self.backend.acs.wait_ack(self.manifest())
+            time.sleep(wait_s)
+            seen = len(self.log())
+            self.agent.stop()
+            if "network left in place" not in self.log()[seen:]:
+                return
+            self.backend.lives += 1
+            self.start()
 
     # -- tasks ------------------------------------------------------------------------------------
 
