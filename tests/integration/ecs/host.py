@@ -94,6 +94,10 @@ class Host:
                 if running:
                     self.order(*[messages.stop(a) for a in running])
                 eventually(self.agent.has_no_tasks, what="the agent is empty")
+                if self.backend.lives > 1:
+                    # A crash leaves what may belong to a task that is to be named yet.
+                    self.backend.acs.wait_ack(self.manifest())
+                    self.backend.acs.beat()
         finally:
             if self.agent.is_alive():
                 self.agent.stop()

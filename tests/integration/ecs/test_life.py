@@ -71,6 +71,8 @@ def test_what_was_acknowledged_survives_a_crash(fresh: Callable[..., Host]) -> N
         backend.acs.wait_ack(order)
         host.crash()
         host.start()
+        # Without it, what had not begun waits a minute for a word of control.
+        backend.acs.wait_ack(host.manifest(*host.tasks))
         for task in tasks:
             host.wait(task["arn"], "RUNNING")
     assert len(host.tasks) == 6
