@@ -38,15 +38,7 @@ class PrivateEngine:
         return f"unix://{self.directory}/docker.sock"
 
     def start(self) -> None:
-        """Start it and return when it answers; a containerd that is slow to come is given another try."""
-        try:
-            self._start()
-        except AssertionError as error:
-            if "timeout waiting for containerd" not in str(error):
-                raise
-            self._start()
-
-    def _start(self) -> None:
+        """Start it and return when it answers."""
         for words in (
             ("link", "add", BRIDGE, "type", "bridge"),
             ("address", "replace", "10.207.243.1/24", "dev", BRIDGE),

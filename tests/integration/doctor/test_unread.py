@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,12 +29,14 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
-def private_engine(leak_check: None, tmp_path: Path) -> Iterator[PrivateEngine]:
+def private_engine(leak_check: None) -> Iterator[PrivateEngine]:
     del leak_check
-    made = PrivateEngine(tmp_path)
+    directory = Path(tempfile.mkdtemp(prefix="ecs-"))  # short: sockets below it have long names
+    made = PrivateEngine(directory)
     made.start()
     yield made
     made.end()
+    shutil.rmtree(directory)
 
 
 def forwarding_of(engine: PrivateEngine) -> list[Finding]:

@@ -58,8 +58,6 @@ def test_a_crash_keeps_instance_and_tasks(fresh: Callable[..., Host]) -> None:
     assert {"name": "rack", "value": "a 1"} not in second.request["attributes"]
     assert backend.acs.wait_open().query["sendCredentials"] == "true", "keys were in memory alone"
     assert host.pid(arn) == pid
-    # As Amazon ECS sends it after a connection: only then what nobody wants may go.
-    backend.acs.wait_ack(host.manifest(arn))
     host.stop_task(arn)
     assert oracle.statuses(backend.reports(), arn)[-2:] == ["RUNNING", "STOPPED"]
 
@@ -73,7 +71,7 @@ def test_what_was_acknowledged_survives_a_crash(fresh: Callable[..., Host]) -> N
         backend.acs.wait_ack(order)
         host.crash()
         host.start()
-        # What a restored task has to begin waits until ECS has named it: the record may be old.
+        # Without it, what had not begun waits a minute for a word of control.
         backend.acs.wait_ack(host.manifest(*host.tasks))
         for task in tasks:
             host.wait(task["arn"], "RUNNING")
