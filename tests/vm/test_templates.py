@@ -72,7 +72,7 @@ def test_every_image_is_offered(tmp_path: Path, variables: dict[str, str]) -> No
         ("qemu_image_checksum", "md5", "sha256:HEX"),
         ("qemu_arch", "sparc", "aarch64"),
         ("qemu_accelerator", "warp", "kvm, hvf, tcg or none"),
-        ("qemu_cpus", "1.5", "whole number"),
+        ("qemu_cpus", "1.5", "an integer"),
         ("qemu_memory_mib", "64", "at least 512"),
         ("qemu_disk_size", "20", "20G"),
     ],
