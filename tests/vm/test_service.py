@@ -68,9 +68,14 @@ def story() -> Story:
     return Story()
 
 
+def operator_of(host: Vm) -> Operator:
+    """Return the operator of the control that runs on the host."""
+    return Operator(host.forward(API_PORT), host.run("ecs-agent env --json").out)
+
+
 @pytest.fixture
 def operator(host: Vm) -> Operator:
-    return Operator(host.forward(API_PORT), host.run("ecs-agent env --json").out)
+    return operator_of(host)
 
 
 def test_installing_starts_nothing(host: Vm, package: Path) -> None:
@@ -83,7 +88,7 @@ def test_installing_starts_nothing(host: Vm, package: Path) -> None:
     assert host.out("ecs-agent version --json || ecs-agent --version")
 
 
-def test_joining_makes_an_active_and_notified_service(host: Vm, operator: Operator) -> None:
+def test_joining_makes_an_active_and_notified_service(host: Vm) -> None:
     make_image(host)
     host.run("systemctl enable --now ecs-agent-control", timeout_s=START_LIMIT_S)
     host.until(f"test -s {INVITATION}", within_s=START_LIMIT_S)
@@ -101,7 +106,7 @@ def test_joining_makes_an_active_and_notified_service(host: Vm, operator: Operat
     ]
     assert show(host, "ecs-agent", "StatusText") != [""]
     assert host.out("systemctl is-enabled ecs-agent") == "enabled"
-    (instance,) = operator.instances()
+    (instance,) = operator_of(host).instances()
     assert (instance["status"], instance["agentConnected"]) == ("ACTIVE", True)
 
 
