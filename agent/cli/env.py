@@ -96,7 +96,8 @@ def _values(address: Address, place: Path) -> dict[str, str]:
     file = Path(address.keys_file)
     if not file.exists():
         raise CliError(f"{file}: the keys of control in {place} are gone; start control anew")
-    known = keys.load(file)
+    # Control may run as a user of its own, and root asks for its keys: whose directory it is, it is.
+    known = keys.load(file, owner=Path(place).stat().st_uid)
     key = next((k for k in known.values() if k.name == keys.DEFAULT_NAME), None)
     key = key or next(iter(known.values()))
     return values | {"AWS_ACCESS_KEY_ID": key.id, "AWS_SECRET_ACCESS_KEY": key.secret}

@@ -47,8 +47,12 @@ class Key(Struct, frozen=True):
         return f"Key(name={self.name!r}, id={self.id!r})"
 
 
-def load(file: Path) -> dict[str, Key]:
+def load(file: Path, *, owner: int | None = None) -> dict[str, Key]:
     """Return the keys of a file by their ids; a missing file is made with one fresh key.
+
+    Args:
+        file: only root, the user of this process and ``owner`` may own it.
+        owner: the user that control runs as, for a client that runs as another one.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -56,7 +60,7 @@ def load(file: Path) -> dict[str, Key]:
     try:
         if not file.exists():
             _make(file)
-        text = _read(file)
+        text = _read(file, {0, os.geteuid(), owner})
     except OSError as error:
         raise ConfigError(
             f"keys {file}: {error.strerror}; give a file that control may read"
@@ -114,13 +118,13 @@ def _make(file: Path) -> None:
         new.unlink()
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, owners: set[int | None]) -> str:
     with file.open("rb") as source:
         info = os.fstat(source.fileno())
         mode = stat.S_IMODE(info.st_mode)
         if not stat.S_ISREG(info.st_mode):
             raise ConfigError(f"keys {file}: is not a regular file; give a file of keys")
-        if info.st_uid not in (0, os.geteuid()):
+        if info.st_uid not in owners:
             raise ConfigError(
                 f"keys {file}: it belongs to another user (uid {info.st_uid}), who may change it; "
                 f"run 'chown {os.geteuid()} {file}'"

@@ -6,14 +6,14 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
+import pytest
+
 from agent.cli import app, env
 from agent.controlplane.front import address, keys
 from agent.controlplane.front.address import Address
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def control_in(directory: Path, **changes: str) -> Path:
@@ -59,6 +59,21 @@ def test_json_and_the_directory_of_standalone(
         *("AWS_ENDPOINT_URL_ECS", "AWS_DEFAULT_REGION", "AWS_REGION"),
         *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     }
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_finds_the_keys_of_a_control_that_runs_as_a_user_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the service does; a file of a third user in its directory is still refused."""
+    place = control_in(tmp_path / "control")
+    for path in (place, *place.iterdir()):
+        os.chown(path, 4711, -1)
+    assert printed(capsys, "--data-dir", str(place))[0] == 0
+    os.chown(place / "credentials", 4712, -1)
+    code, _, error = printed(capsys, "--data-dir", str(place))
+    assert code
+    assert "belongs to another user" in error
 
 
 def test_an_open_control_gives_keys_that_say_so(

@@ -86,3 +86,6 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
     with pytest.raises(ConfigError, match=r"belongs to another user .*chown"):
         keys.load(file)
+    with pytest.raises(ConfigError, match=r"belongs to another user .*chown"):
+        keys.load(file, owner=4712)
+    assert keys.load(file, owner=file.stat().st_uid)
