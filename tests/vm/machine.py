@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-BOOT_LIMIT_S = 240.0
+BOOT_LIMIT_S = 900.0
 HOST_FROM_INSIDE = "10.0.2.100"
 """Where a VM finds the ports that it was given as ``reaches``."""
 SERIAL_TAIL_LINES = 40

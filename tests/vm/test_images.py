@@ -29,7 +29,7 @@ from tests.vm.operator import Operator, address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 AGENT_PORT = 6821
 EXAMPLE = TEMPLATES / "examples/cloud-init/user-data.yaml"

@@ -26,7 +26,7 @@ from tests.vm.machine import HOST_FROM_INSIDE, Vm, free_port
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 ONE_HOST, THREE_HOSTS = "One host", "Three hosts"
 AGENT_PORT = 6821
@@ -49,6 +49,7 @@ class Laptop:
         self._exported = folder / "exported"
         self._exported.touch()
         self._tunnel = folder / "tunnel"
+        self._complaints = folder / "ssh.log"
         tools = folder / "bin"
         tools.mkdir()
         ssh = tools / "ssh"
@@ -56,7 +57,7 @@ class Laptop:
         # What stays in the background must not hold what a block prints to.
         ssh.write_text(
             "#!/bin/sh\ncase $1 in -f) exec >/dev/null ;; esac\n"
-            f'exec /usr/bin/ssh {options} "$@" 2>/dev/null\n'
+            f'exec /usr/bin/ssh {options} "$@" 2>>{self._complaints}\n'
         )
         ssh.chmod(0o755)
         self._path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -75,7 +76,9 @@ class Laptop:
             timeout=BLOCK_LIMIT_S,
             check=False,
         )
-        assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+        assert done.returncode == 0, (
+            f"{text}\n{done.stdout}{done.stderr}\nssh: {self._complaints.read_text()}"
+        )
         return done.stdout
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.vm.machine import Vm
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
 IMAGE = "page:1"
 PAGE = "hello from the VM"
