@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.model.payload import TaskPayload
+    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 
@@ -35,6 +36,8 @@ class HostAccess:
     runtime: ContainerEngine
     owner: str
     """Which agent makes things; a label on each of them."""
+    credentials: RoleCredentials
+    """Of the roles of all tasks; ``execution_role`` waits for one task's."""
 
 
 class Preparation(Protocol):
@@ -47,6 +50,10 @@ class Preparation(Protocol):
     @property
     def doing(self) -> str:
         """What its step does, for a person: "create volumes"."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it only asks others: it is ended at once when its task is to stop."""
 
     def is_wanted(self, payload: TaskPayload) -> bool:
         """Tell whether a task needs it. Pure."""

@@ -39,6 +39,7 @@ class VolumePreparation:
 
     name = "volumes"
     doing = "create volumes"
+    is_remote = False
 
     def is_wanted(self, payload: TaskPayload) -> bool:
         """Tell whether a task has volumes."""
