@@ -60,7 +60,10 @@ class Steps:
         self._tools = tools
         self._settings = settings
         self._access = HostAccess(
-            runtime=tools.runtime, owner=settings.owner, credentials=tools.role_credentials
+            runtime=tools.runtime,
+            owner=settings.owner,
+            credentials=tools.role_credentials,
+            efs=settings.efs,
         )
         self._writer = writer
         self._network = NetworkSteps(record, live, tools, writer)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from agent.engine.preparations.efs import EfsSettings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -38,6 +40,8 @@ class HostAccess:
     """Which agent makes things; a label on each of them."""
     credentials: RoleCredentials
     """Of the roles of all tasks; ``execution_role`` waits for one task's."""
+    efs: EfsSettings = field(default_factory=EfsSettings)
+    """How this host reaches EFS file systems."""
 
 
 class Preparation(Protocol):
