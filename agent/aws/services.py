@@ -23,7 +23,7 @@ from agent.aws.places import find_region, service_url
 from agent.aws.role_keys import RoleKeys
 from agent.aws.secrets_manager import SecretVersion
 from agent.aws.signing import Signer
-from agent.errors import AwsRefused, ConfigError
+from agent.errors import AwsRefused, ConfigError, leaves
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -97,13 +97,22 @@ class Services:
         Args:
             role: whose keys to sign with.
             region: where the parameters are.
-            names: at most ``parameter_store.BATCH`` names or ARNs.
+            names: names or ARNs, any number of them.
         """
         api = await self._api(SSM, parameter_store.TARGET, RoleKeys(role), region)
-        async with self._turn(api.endpoint):
-            return await parameter_store.parameters(
-                api, names, attempts=ATTEMPTS, limit_s=ATTEMPT_S
-            )
+
+        async def some(batch: list[str]) -> dict[str, str]:
+            async with self._turn(api.endpoint):
+                return await parameter_store.parameters(
+                    api, batch, attempts=ATTEMPTS, limit_s=ATTEMPT_S
+                )
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                calls = [group.create_task(some(batch)) for batch in parameter_store.batches(names)]
+        except BaseExceptionGroup as failures:
+            raise next(leaves(failures)) from None
+        return {name: value for call in calls for name, value in call.result().items()}
 
     async def secret(
         self, role: AskRole, region: str, secret_id: str, *, stage: str = "", version: str = ""
