@@ -117,6 +117,10 @@ class _Best:
         """Whether there was more than a page holds."""
         return self._edge is not None
 
+    def was_cut_at(self, position: Position) -> bool:
+        """Tell whether what a page holds ended there, and more came behind it."""
+        return self._edge == position
+
     def events(self) -> list[Event]:
         """Return them in order."""
         return [self._events[key] for key in sorted(self._events)]
@@ -175,6 +179,8 @@ def _up_to(ask: Ask, best: _Best, edge: Position) -> Page:
     """Return what was found when no more is to be looked through: what is beyond may not be next."""
     best.cut()
     found = [event for event in best.events() if (event.position < edge) is ask.forward]
+    if found and best.was_cut_at(found[-1 if ask.forward else 0].position):
+        edge = found[-1 if ask.forward else 0].position
     return Page(found, edge, is_last=False)
 
 
