@@ -35,6 +35,7 @@ from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
+from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import (
     AgentError,
@@ -177,6 +178,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
         ledger = Ledger(host)
+        credentials = RoleCredentials()
         images = _images(settings, runtime)
         cleanup.push_async_callback(images.close)
 
@@ -198,6 +200,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
+                role_credentials=credentials,
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(
@@ -228,8 +231,6 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 known_tasks=engine.known_tasks(),
             )
 
-        credentials = RoleCredentials()
-        engine.on_ended = credentials.forget
         around = HostParts(
             holding=engine.holdings,
             host=engine,
@@ -354,6 +355,11 @@ def _step_settings(settings: Settings, owner: str) -> StepSettings:
         create_limit_s=settings.container_create_timeout_s,
         start_limit_s=settings.container_start_timeout_s,
         privileged_allowed=not settings.disable_privileged,
+        efs=EfsSettings(
+            servers=settings.efs_servers,
+            trusted=settings.efs_servers_trusted,
+            plugin=EFS_AUTH in settings.volume_plugin_capabilities,
+        ),
     )
 
 
@@ -368,6 +374,9 @@ def _attributes(
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=False,
+        nfs=host.mounts_nfs,
+        efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
+        or (settings.efs_servers_trusted and bool(settings.efs_servers)),
     )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself
