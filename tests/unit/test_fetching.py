@@ -52,14 +52,15 @@ async def test_every_service_is_reached(url: str) -> None:
     settings = load({"AWS_ENDPOINT_URL": url, "ECS_CONTROL_ENDPOINT": "http://c"}, ())
     services = TaskServices(settings, {})
     names = [f"p{n}" for n in range(25)]
-    found = await asyncio.gather(
+    parameters, secret, content, token = await asyncio.gather(
         services.parameters(role, "r-1", names),
         services.secret(role, "r-1", "arn:s", stage="S"),
         services.object(role, "r-1", "b", "k", limit_bytes=10),
         services.registry_token(role, "r-1", "1"),
     )
-    assert found[:3] == [{n: n for n in names}, "text", b"A=1"]
-    assert (found[3].username, found[3].password) == ("AWS", "pw")
+    assert parameters == {name: name for name in names}
+    assert (secret, content) == ("text", b"A=1")
+    assert (token.username, token.password) == ("AWS", "pw")
     await services.close()
     await services.close()
 

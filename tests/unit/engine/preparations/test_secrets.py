@@ -90,7 +90,8 @@ def test_what_cannot_be_given_is_refused_at_once() -> None:
 
 async def test_each_container_gets_what_it_asks_for(scene: Scene) -> None:
     scene.aws.known_parameters = {"/p": "one", "/q": "two"}
-    scene.aws.known_secrets = {ASM: '{"n": 12345678901234567890, "s": "text"}', f"{ASM} OLD": "o"}
+    whole = '{"n": 12345678901234567890, "s": "text"}'
+    scene.aws.known_secrets = {ASM: whole, f"{ASM} OLD": "o"}
     scene.control.known = {"kept here": "three"}
     ordered = task(
         container("a", secrets=[ssm("P", "/p"), asm("N", f"{ASM}:n::"), own("C", "kept here")]),
@@ -110,7 +111,7 @@ async def test_each_container_gets_what_it_asks_for(scene: Scene) -> None:
     assert given == Provision(
         secret_environment={
             "a": {"P": "one", "N": "12345678901234567890", "C": "three"},
-            "b": {"P2": "one", "S": "text", "ALL": scene.aws.known_secrets[ASM], "OLD": "o"},
+            "b": {"P2": "one", "S": "text", "ALL": whole, "OLD": "o"},
         },
         log_options={"b": {"splunk-token": "two"}},
     )
@@ -151,7 +152,8 @@ async def test_a_task_without_an_execution_role_is_told_so(scene: Scene) -> None
     assert await scene.reason(ssm("A", "p"), **none) == f"ssm {told}"
     assert await scene.reason(asm("A"), **none) == f"asm {told}"
     scene.control.known = {"p": "v"}
-    assert await scene.prepare(own("A", "p"), **none), "control asks for no role"
+    given = await scene.prepare(own("A", "p"), **none)
+    assert given.secret_environment == {"a": {"A": "v"}}, "control asks for no role"
 
 
 async def test_credentials_that_are_still_to_come_are_waited_for(
