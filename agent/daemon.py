@@ -48,6 +48,8 @@ from agent.errors import (
 )
 from agent.fetching import TaskServices
 from agent.images import Images
+from agent.images.auth import Credentials as RegistryCredentials
+from agent.images.logins import RegistryLogins
 from agent.metrics.sampler import Sampler
 from agent.network.hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
@@ -182,7 +184,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
-        images = _images(settings, runtime)
+        images = _images(settings, runtime, services)
         cleanup.push_async_callback(images.close)
 
         async def on_network_event(event: EngineEvent) -> None:
@@ -200,9 +202,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 claim_network=networks.claim,
                 release_network=networks.release,
                 network_alive=networks.is_alive,
-                ensure_image=lambda container, progress: images.ensure(
-                    container, on_progress=progress
-                ),
+                ensure_image=images.ensure,
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
@@ -343,12 +343,13 @@ def _network_settings(settings: Settings, owner: str) -> NetworkSettings:
     )
 
 
-def _images(settings: Settings, runtime: ContainerEngine) -> Images:
+def _images(settings: Settings, runtime: ContainerEngine, services: TaskServices) -> Images:
     return Images(
         runtime,
+        logins=RegistryLogins(
+            RegistryCredentials(settings.engine_auth_type, settings.engine_auth_data), services
+        ),
         behavior=settings.image_pull_behavior,
-        auth_type=settings.engine_auth_type,
-        auth_data=settings.engine_auth_data,
         inactivity_s=settings.image_pull_inactivity_timeout_s,
         pull_limit_s=settings.image_pull_timeout_s,
         manifest_limit_s=settings.manifest_pull_timeout_s,

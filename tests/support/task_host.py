@@ -15,7 +15,7 @@ from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
-from agent.images import Progress
+from agent.images import ExecutionRole, Progress
 from agent.model import payload as payloads
 from agent.model import reasons
 from agent.model.resources import HostResources
@@ -225,8 +225,13 @@ class TaskHost:
             await self.crash()
 
     async def _ensure_image(
-        self, container: Container, on_progress: Callable[[Progress], None]
+        self,
+        container: Container,
+        *,
+        role: ExecutionRole,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> str:
+        on_progress = on_progress or (lambda _: None)
         for seconds, progress in self.pull_script:
             on_progress(msgspec.structs.replace(progress, next_try=time.monotonic() + seconds))
             await asyncio.sleep(seconds)
