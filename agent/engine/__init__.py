@@ -9,7 +9,7 @@
     observe.py  failures.py    what an answer or a failure means for a record (pure)
     watcher.py                 engine events, regular comparison, an engine that hangs
     record_saver.py reports.py record_cleanup.py    record and report in one transaction; the end
-    holders.py  holdings.py    which sandbox is whose; what is held for a control that forgot
+    restored.py  holdings.py   what an earlier process left; what is held for a control that forgot
 
 ``apply`` and ``stop_task`` raise ``StateFailure`` when an order cannot be written down. Stops are carried
 out nevertheless: on a full disk they may be what frees it. A full set says nothing of tasks that were

@@ -17,6 +17,8 @@ from msgspec.structs import replace
 from agent.model.changes import TaskChange
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.state import Batch, StateStore
 
 KIND: Final = "ended"
@@ -44,20 +46,21 @@ decode = msgspec.json.Decoder(EndedTask).decode
 class EndedTasks:
     """All of them, by ARN, oldest first. Belongs to the engine's event loop."""
 
-    def __init__(self) -> None:
-        self._ended: dict[str, EndedTask] = {}
+    def __init__(self, ended: Mapping[str, EndedTask] | None = None) -> None:
+        self._ended = dict(ended or {})
+
+    @classmethod
+    async def open(cls, store: StateStore) -> EndedTasks:
+        """Return those that an earlier process kept.
+
+        Raises:
+            StateFailure: they cannot be read.
+        """
+        rows = await store.load(KIND, decode)
+        return cls(dict(sorted(rows.items(), key=lambda row: row[1].at)))
 
     def __contains__(self, arn: str) -> bool:
         return arn in self._ended
-
-    async def load(self, store: StateStore) -> None:
-        """Read what an earlier process kept.
-
-        Raises:
-            StateFailure: it cannot be read.
-        """
-        rows = await store.load(KIND, decode)
-        self._ended = dict(sorted(rows.items(), key=lambda row: row[1].at))
 
     def keep(self, batch: Batch, ended: EndedTask) -> None:
         """Keep one, and let the oldest go; what is in the batch is durable with it."""

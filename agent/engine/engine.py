@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import structs
 
-from agent.engine import admissible, holders, planner, reports, task_commands
+from agent.engine import admissible, planner, reports, task_commands
 from agent.engine.clock import Clock
 from agent.engine.holdings import Holdings
 from agent.engine.ports import picked_ports
-from agent.engine.record_cleanup import KIND, RecordCleanup
+from agent.engine.record_cleanup import RecordCleanup
+from agent.engine.restored import KIND
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
@@ -38,20 +39,20 @@ from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from agent.engine.graph import Graph
     from agent.engine.live import LiveState
+    from agent.engine.restored import HeldNetworks, RestoredTasks
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
     from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
-    from agent.model.task import AgentTask, TaskNetwork
+    from agent.model.task import AgentTask
     from agent.model.telemetry import TaskFacts
     from agent.model.views import RepairView, TaskView
     from agent.model.wire import Assignments
-    from agent.network.recovery import Holder
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
     from agent.state import StateStore
@@ -59,18 +60,46 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Settings of the engine beside those of its steps."""
+    """How tasks are carried out."""
 
+    steps: StepSettings
     policy: planner.Policy = field(default_factory=planner.Policy)
     cleanup_jitter_s: float = 0.0
+
+
+def _ignore(*_: object) -> None:
+    """Stand for a callback that nobody needs."""
+
+
+async def _nothing_to_remove(_arns: list[str]) -> None:
+    """Stand for a host without anything beside its containers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCallbacks:
+    """Whom the engine tells what; none may block."""
+
+    running: Callable[[], None] = _ignore
+    """A container has come up: there is something new to measure."""
+    ended: Callable[[str], None] = _ignore
+    """The task of this ARN has stopped: what was kept for it may go."""
+    engine_event: Callable[[EngineEvent], None] = _ignore
+    """The container engine told something."""
+    listed: Callable[[list[str]], Awaitable[None]] = _nothing_to_remove
+    """Called once, with all tasks of the host, when control has said what it wants of it: what belongs
+    to none of them may be removed. Called again while it raises an ``AgentError``."""
+
+
+_NOBODY = EngineCallbacks()
 
 
 class Engine:
     """All tasks of this host.
 
-    ``run`` must be running for anything to happen; all methods are for the event loop's thread.
+    ``run`` must be running for anything to happen; all methods are for the event loop's thread. Begins
+    with the tasks of an earlier process, and books what they hold.
     """
 
     def __init__(
@@ -79,24 +108,28 @@ class Engine:
         store: StateStore,
         ledger: Ledger,
         tools: StepTools,
-        steps: StepSettings,
         settings: EngineSettings,
-        on_network_event: Callable[[EngineEvent], Awaitable[None]] | None = None,
+        restored: RestoredTasks,
+        callbacks: EngineCallbacks = _NOBODY,
         clock: Clock | None = None,
     ) -> None:
+        """Take over what an earlier process left; nothing happens before ``run``.
+
+        Args:
+            store: keeps the records.
+            ledger: admits tasks to the host's resources.
+            tools: carry out the steps.
+            settings: how.
+            restored: the tasks of an earlier process.
+            callbacks: who is told what.
+            clock: wall time and steady time.
+        """
         self.instance_status = "ACTIVE"
-        self.on_running: Callable[[], None] = lambda: None
-        """Called when a container has come up: there is something new to measure."""
-        self.on_ended: Callable[[str], None] = lambda _arn: None
-        """Called with a task's ARN when it has stopped: what was kept for it may go."""
-        self.on_listed: Callable[[list[str]], Awaitable[None]] = _nothing
-        """Called once, with all tasks of the host, when control has said what it wants of it: what
-        belongs to none of them may be removed. Called again while it raises an ``AgentError``."""
         self._store = store
         self._ledger = ledger
         self._tools = tools
-        self._step_settings = steps
         self._settings = settings
+        self._callbacks = callbacks
         self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
         self._unsaved: set[str] = set()
@@ -104,15 +137,17 @@ class Engine:
         self._watcher = Watcher(
             tools.runtime,
             self._runners,
-            owner=steps.owner,
+            owner=settings.steps.owner,
             steady=clock.steady,
-            on_event=on_network_event,
-            on_cleared=lambda: self.on_listed(list(self._runners)),
+            on_event=callbacks.engine_event,
+            on_cleared=lambda: callbacks.listed(list(self._runners)),
         )
-        self._forgetting = RecordCleanup(store, self._runners, clock.steady)
+        self._forgetting = RecordCleanup(store, self._runners, restored.ended, clock.steady)
         self.holdings = Holdings(self._runners, self._forgetting, self._watcher, clock)
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
+        for record in restored.records:
+            self._restore(record, restored.networks)
 
     @property
     def engine_up(self) -> bool:
@@ -121,54 +156,32 @@ class Engine:
 
     # -- start, run -----------------------------------------------------------------------------
 
-    async def restore(self) -> list[str]:
-        """Read the saved tasks and book what they hold; returns their ARNs.
+    def _restore(self, record: AgentTask, networks: HeldNetworks | None) -> None:
+        """Go on with a task of an earlier process, and book what it holds."""
+        try:
+            graph = admissible.check(record.payload)
+        except PayloadError:
+            graph = dict.fromkeys(record.containers, ())
+        runner = self._add(record, graph)
+        doubt_after_restart(record, runner.live)
+        if record.desired is DesiredStatus.RUNNING:
+            wait_s = self._settings.policy.confirmation_wait_s
+            runner.live.unconfirmed_until = self._clock.wall() + wait_s
+        if record.admitted_at and not record.is_done:
+            self._ledger.restore(record.arn, needs_of(record.payload))
+            for protocol, ports in picked_ports(record):
+                self._tools.ports.hold(protocol, ports)
+        lost = networks.correct(record) if networks is not None else ""
+        if lost:
+            runner.network_lost(lost)
 
-        Rows that cannot be read are set aside by the store; they stop nothing.
-        """
-        await self._forgetting.last_words.load(self._store)
-        for record in (await self._store.load(KIND, task.decode)).values():
-            try:
-                graph = admissible.check(record.payload)
-            except PayloadError:
-                graph = dict.fromkeys(record.containers, ())
-            runner = self._add(record, graph)
-            doubt_after_restart(record, runner.live)
-            if record.desired is DesiredStatus.RUNNING:
-                wait_s = self._settings.policy.confirmation_wait_s
-                runner.live.unconfirmed_until = self._clock.wall() + wait_s
-            if record.admitted_at and not record.is_done:
-                self._ledger.restore(record.arn, needs_of(record.payload))
-                for protocol, ports in picked_ports(record):
-                    self._tools.ports.hold(protocol, ports)
+    async def run(self) -> None:
+        """Run every task until cancelled; cancelling leaves all containers as they are."""
         await self._tools.resolv_files.keep_only(
             ids.container_digest(arn, name)
             for arn, runner in self._runners.items()
             for name in runner.record.containers
         )
-        return list(self._runners)
-
-    async def sandbox_holders(self) -> dict[str, Holder]:
-        """Return who has which sandbox, by its id in the engine, whatever the rows say.
-
-        Raises:
-            RuntimeFailure: the engine cannot list its containers.
-        """
-        return await holders.of_sandboxes(
-            self._runners, self._tools.runtime, self._step_settings.owner
-        )
-
-    def compare_networks(self, networks: Mapping[str, TaskNetwork], lost: Collection[str]) -> None:
-        """Tell restored tasks which networks they really have; to be called before ``run``.
-
-        Args:
-            networks: of every task that holds one.
-            lost: tasks whose sandbox is dead.
-        """
-        holders.compare(self._runners, networks, lost)
-
-    async def run(self) -> None:
-        """Run every task until cancelled; cancelling leaves all containers as they are."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for runner in self._runners.values():
@@ -185,7 +198,7 @@ class Engine:
         )
         callbacks = Callbacks(
             save=self._save,
-            running=lambda: self.on_running(),  # noqa: PLW0108 - set by the daemon later
+            running=self._callbacks.running,
             stopped=self._on_stopped,
             engine_answers_since=self._watcher.answers_since,
         )
@@ -194,7 +207,7 @@ class Engine:
         return runner
 
     def _build_steps(self, record: AgentTask, live: LiveState, writer: RecordWriter) -> Steps:
-        return Steps(record, live, self._tools, self._step_settings, writer)
+        return Steps(record, live, self._tools, self._settings.steps, writer)
 
     def _launch(self, runner: Runner) -> None:
         if self._group is None:
@@ -344,7 +357,7 @@ class Engine:
 
     def _on_stopped(self, arn: str) -> None:
         self._ledger.release(arn)
-        self.on_ended(arn)
+        self._callbacks.ended(arn)
         for protocol, ports in picked_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()
@@ -466,7 +479,3 @@ class Engine:
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 yield from targets_of(runner.record, runner.live)
-
-
-async def _nothing(_arns: list[str]) -> None:
-    """Stand in for what the daemon sets later."""

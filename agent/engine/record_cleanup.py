@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import reports
-from agent.engine.ended_tasks import EndedTask, EndedTasks
+from agent.engine.ended_tasks import EndedTask
+from agent.engine.restored import KIND
 from agent.errors import StateFailure
 from agent.state import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.engine.ended_tasks import EndedTasks
     from agent.engine.runner import Runner
     from agent.state import StateStore
-
-KIND = "task"
-"""Kind of the task engine's rows in the store."""
 
 FORGET_RETRY_S = 2.0
 
@@ -45,12 +44,16 @@ class RecordCleanup:
     """
 
     def __init__(
-        self, store: StateStore, runners: dict[str, Runner], clock: Callable[[], float]
+        self,
+        store: StateStore,
+        runners: dict[str, Runner],
+        last_words: EndedTasks,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._runners = runners
         self._clock = clock
-        self.last_words = EndedTasks()
+        self.last_words = last_words
         """Of those that have ended; kept longer than memory lasts."""
         self._ended: dict[str, float] = {}
         self._look = asyncio.Event()

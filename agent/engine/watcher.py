@@ -60,7 +60,7 @@ class Watcher:
         *,
         owner: str,
         steady: Callable[[], float],
-        on_event: Callable[[EngineEvent], Awaitable[None]] | None,
+        on_event: Callable[[EngineEvent], None],
         on_cleared: Callable[[], Awaitable[None]],
     ) -> None:
         """Watch nothing before ``run``.
@@ -120,8 +120,7 @@ class Watcher:
                 self._look_again.set()
             else:
                 self._dispatch(event)
-            if self._on_event is not None:
-                await self._on_event(event)
+            self._on_event(event)
 
     def _dispatch(self, event: EngineEvent) -> None:
         if event.action == "disconnect":

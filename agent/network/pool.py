@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from agent.network.recovery import Holder
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
-    from agent.runtime.protocol import ContainerEngine
+    from agent.runtime.protocol import ContainerEngine, EngineEvent
     from agent.state.store import StateStore
 
 T = TypeVar("T")
@@ -84,8 +84,8 @@ class TaskNetworks:
             load_image: puts the pause image on the host again, after somebody has removed it.
         """
         parse_pool(settings.pool_cidr)
-        self.on_lost: Callable[[str, str], None] = lambda task_arn, reason: None
-        """Called with the ARN of a task whose network is lost, and why; it still has to release it."""
+        self._losses: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        """ARNs of tasks whose network is lost, and why, until ``run`` tells of them."""
         self._settings = settings
         self._engine = engine
         self._image = image
@@ -114,10 +114,25 @@ class TaskNetworks:
         self._host_watch = HostWatch(self._ours, self._repair_loop.suspect)
         self._started = False
 
-    @property
-    def started(self) -> bool:
-        """Whether ``start`` has come to its end: before, nobody knows which tasks hold what."""
-        return self._started
+    @classmethod
+    async def open(
+        cls,
+        settings: NetworkSettings,
+        *,
+        store: StateStore,
+        engine: ContainerEngine,
+        image: str,
+        load_image: Callable[[], Awaitable[object]],
+        holders: Mapping[str, Holder] | None = None,
+    ) -> TaskNetworks:
+        """Take over what an earlier process left, and make bridge and rules."""
+        networks = cls(settings, store=store, engine=engine, image=image, load_image=load_image)
+        try:
+            await networks.start(holders)
+        except BaseException:
+            await networks.close()
+            raise
+        return networks
 
     @property
     def warm(self) -> int:
@@ -239,12 +254,22 @@ class TaskNetworks:
             lost=len(found.lost), recognized=len(found.changed), unclear=len(self._leftovers),
         )  # fmt: skip
 
-    async def run(self) -> None:
-        """Keep the pool filled and the host's part in shape until cancelled."""
+    async def run(self, *, on_lost: Callable[[str, str], object]) -> None:
+        """Keep the pool filled and the host's part in shape until cancelled.
+
+        Args:
+            on_lost: called with the ARN of a task whose network is lost, and why; the task still has to
+                release it.
+        """
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_losses(on_lost), name="lost-networks")
             group.create_task(self._warm.refill(), name="refill-sandboxes")
             group.create_task(self._repair_loop.run(), name="repair-network")
             group.create_task(self._compare(), name="compare-networks")
+
+    async def _tell_losses(self, on_lost: Callable[[str, str], object]) -> None:
+        while True:
+            on_lost(*await self._losses.get())
 
     async def _compare(self) -> None:
         """Look into the namespaces of what was taken over; what lacks something is made anew."""
@@ -394,6 +419,11 @@ class TaskNetworks:
         """Have everything looked at soon: whoever was away, or restarted, may have changed it."""
         self._repair_loop.suspect(EVERYTHING)
 
+    def take_note_of(self, event: EngineEvent) -> None:
+        """Look at everything where the container engine was away, or restarted."""
+        if event.action == "relist":
+            self.look_again()
+
     async def _look(self, parts: Part) -> RepairResult:
         if self._sandbox_table.scrap and (self._sweep is None or self._sweep.done()):
             # An engine that hangs must not hold up what follows.
@@ -525,7 +555,7 @@ class TaskNetworks:
         elif lease.task_arn:
             # Its containers keep the namespace and the link until the task has stopped.
             _log.error("network of a task lost", task=lease.task_arn, ipv4=ipv4, reason=reason)
-            self.on_lost(lease.task_arn, reason)
+            self._losses.put_nowait((lease.task_arn, reason))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)

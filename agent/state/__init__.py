@@ -2,7 +2,7 @@
 
 ::
 
-    store.py  batch.py        StateStore: one writer thread, group commit; Batch: all or nothing
+    store.py  writer.py  batch.py    StateStore: one writer thread, group commit; Batch: all or nothing
     outbox.py                 reports that control has not acknowledged, oldest first; one consumer
     database.py schema.py migration.py    the blocking side (WAL, ``synchronous=FULL``, mode 0600)
     rescue.py salvage.py wal.py    a damaged file is set aside, and every row that can be read kept

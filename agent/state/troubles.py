@@ -60,8 +60,9 @@ class Troubles:
             found.append(str(self.failure))
         return found
 
-    def opened(self, notes: Iterable[str]) -> None:
-        """Take note of how the file was opened."""
+    def opened(self, notes: Iterable[str], set_aside: Iterable[SetAside]) -> None:
+        """Take note of how the file was opened, and of the rows that were set aside before."""
+        self.set_aside.extend(set_aside)
         for note in notes:
             self._notes.append(note)
             _log.error("state was lost or damaged", note=note)

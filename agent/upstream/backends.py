@@ -40,10 +40,15 @@ class Backend(Protocol):
             StateFailure: it cannot be opened, or not put aside.
         """
 
-    def control(
+    async def open_control(
         self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
-        """Return the client of this control, not running yet."""
+        """Return the client of this control, not running yet.
+
+        Raises:
+            ConfigError: the settings do not fit what was registered before.
+            StateFailure: what was saved of the registration cannot be read.
+        """
 
 
 class LongPollBackend:
@@ -59,7 +64,7 @@ class LongPollBackend:
         """Open the agent's state."""
         return await StateStore.open(path, kept_twice=host_identity.KEPT)
 
-    def control(
+    async def open_control(
         self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
         """Return the client of the long poll, which asks the host what it holds."""
@@ -69,7 +74,7 @@ class LongPollBackend:
             token_file=self._settings.control_token_file,
             ca_file=self._settings.control_ca_file,
         )
-        return LongPollClient(settings, store, describe, take, around.holding)
+        return await LongPollClient.open(settings, store, describe, take, around.holding)
 
 
 def check(settings: Settings) -> None:

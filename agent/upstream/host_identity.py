@@ -20,10 +20,16 @@ import hashlib
 import hmac
 import os
 import re
+import uuid
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+
+from agent.state import Batch
+
+if TYPE_CHECKING:
+    from agent.state import StateStore
 
 OWNER: Final = "owner"
 """Name of the value by which the agent knows its own containers."""
@@ -71,6 +77,23 @@ def read_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
         return hmac.new(secret, f"ecs-host-agent {what}".encode(), hashlib.sha256).hexdigest()
 
     return Machine(id=made("id")[:32], key=made("key"), owner=made("owner")[:32], boot_id=boot)
+
+
+async def owner_id(store: StateStore, machine: Machine) -> str:
+    """Return the name by which this agent knows its own containers; made once per data directory.
+
+    The same again where everything in that directory was lost, so that they are still its own.
+
+    Raises:
+        StateFailure: the store cannot be read, or not be written the first time.
+    """
+    owner = await store.get_meta(OWNER)
+    if owner is None:
+        owner = machine.owner or uuid.uuid4().hex
+        batch = Batch()
+        batch.put_meta(OWNER, owner)
+        await store.commit(batch)
+    return owner
 
 
 def boot_id(root: Path = Path("/")) -> str:

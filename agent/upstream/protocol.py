@@ -170,7 +170,7 @@ class Control(Protocol):
 
     @property
     def begun(self) -> asyncio.Event:
-        """Set once ``run`` knows who this host is, or has found that it cannot know now."""
+        """Set once ``run`` has begun to call control."""
 
     @property
     def livenesses(self) -> tuple[Liveness, ...]:
@@ -184,7 +184,7 @@ class Control(Protocol):
         """Bring orders and carry reports until cancelled; the registration stays.
 
         Raises:
-            ConfigError: the agent's settings do not fit what was registered before.
+            ConfigError: control cannot be called, or not be told of this host, as it is set up.
             StaleGeneration: another agent registered as this instance; this process must stop.
         """
 

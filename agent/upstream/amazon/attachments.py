@@ -85,12 +85,22 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AttachmentState).decode
 
 
+async def read_rows(store: StateStore) -> list[AttachmentState]:
+    """Return what an earlier process awaited or reported, oldest first.
+
+    Raises:
+        StateFailure: the store cannot be read.
+    """
+    return list((await store.load(ROW, _decode)).values())
+
+
 class Attachments:
     """Everything that Amazon ECS attached or is attaching. Lives on one event loop."""
 
     def __init__(
         self,
         store: StateStore,
+        rows: Iterable[AttachmentState],
         *,
         links: Hotplug,
         disks: Hotplug,
@@ -98,10 +108,11 @@ class Attachments:
         knows: Callable[[str], bool] = lambda _task_arn: False,
         reconcile_s: float = RECONCILE_S,
     ) -> None:
-        """Keep what is needed; nothing is read or watched before ``start`` and ``run``.
+        """Begin with rows of an earlier process; nothing is watched before ``run``.
 
         Args:
             store: holds the rows and the reports.
+            rows: what the store has of them, see ``read_rows``.
             links: MAC addresses of the host's links.
             disks: ids of the volumes that are attached.
             clock: Unix time.
@@ -123,24 +134,13 @@ class Attachments:
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
         self._logged_at: dict[str, float] = {}
+        for row in rows:
+            self._remember(row)
 
     @property
     def views(self) -> list[AttachmentState]:
         """Everything that is awaited or attached, oldest first."""
         return list(self._rows.values())
-
-    async def start(self) -> None:
-        """Load what an earlier process awaited or reported.
-
-        Raises:
-            StateFailure: the store cannot be read; call again.
-        """
-        loaded = await self._store.load(ROW, _decode)
-        for key, row in loaded.items():
-            if key not in self._rows:
-                self._remember(row)
-        if self._rows:
-            self._news.set()
 
     async def expect(self, expected: ExpectedAttachment) -> None:
         """Await a thing; durable when this returns. Safe to repeat.
@@ -171,7 +171,7 @@ class Attachments:
         self._news.set()
 
     async def run(self) -> None:
-        """Match arrivals with what is awaited until cancelled; call ``start`` before."""
+        """Match arrivals with what is awaited until cancelled."""
         try:
             while True:
                 self._news.clear()

@@ -71,11 +71,11 @@ class AmazonBackend:
             raise
         return store
 
-    def control(
+    async def open_control(
         self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
         """Return the client of Amazon ECS, not running yet."""
-        return AmazonClient(self._settings, self._cloud, store, describe, take, around)
+        return await AmazonClient.open(self._settings, self._cloud, store, describe, take, around)
 
 
 @contextlib.asynccontextmanager

@@ -82,6 +82,27 @@ class Instance(Struct, frozen=True, kw_only=True):
     """Our own control endpoint answered, which understands more than Amazon ECS does."""
 
 
+async def read_saved_arn(store: StateStore, cluster: str) -> str:
+    """Return the ARN of the container instance that this host is; empty where it is none yet.
+
+    Args:
+        store: the state of this host.
+        cluster: name or ARN of the configured cluster; empty for ``default``.
+
+    Raises:
+        ConfigError: the host was registered into another cluster than the configured one.
+        StateFailure: the store cannot be read.
+    """
+    configured = cluster or DEFAULT_CLUSTER
+    saved = await store.get_meta(CLUSTER)
+    if saved and not _same_cluster(saved, configured):
+        raise ConfigError(
+            f"ECS_CLUSTER is {configured!r}, but this host is registered in {saved!r}: set"
+            f" ECS_CLUSTER={saved}, or {refusals.start_anew(store.path)}"
+        )
+    return await store.get_meta(INSTANCE) or ""
+
+
 class AmazonRegistration:
     """The registration of one host at one ECS API. Made on the event loop it is used on."""
 
@@ -95,6 +116,7 @@ class AmazonRegistration:
         link: ConnectionStatus,
         backoff: BackoffPolicy,
         *,
+        saved_arn: str,
         instance_tags: FetchTags | None = None,
     ) -> None:
         self.liveness = Liveness("registration")
@@ -112,22 +134,7 @@ class AmazonRegistration:
         self._left_out = LogThrottle("tags of the EC2 instance that Amazon ECS would not take")
         self._registered = asyncio.Event()
         self._current: Instance | None = None
-        self._saved_arn = ""
-
-    async def start(self) -> None:
-        """Read what was saved.
-
-        Raises:
-            ConfigError: the host was registered into another cluster than the configured one.
-            StateFailure: the store cannot be read.
-        """
-        saved = await self._store.get_meta(CLUSTER)
-        if saved and not _same_cluster(saved, self.cluster):
-            raise ConfigError(
-                f"ECS_CLUSTER is {self.cluster!r}, but this host is registered in {saved!r}: set"
-                f" ECS_CLUSTER={saved}, or {refusals.start_anew(self._store.path)}"
-            )
-        self._saved_arn = await self._store.get_meta(INSTANCE) or ""
+        self._saved_arn = saved_arn
 
     @property
     def instance_arn(self) -> str:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from agent.state import StateStore
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
+    from agent.upstream.longpoll.registration import SavedRegistration
     from agent.upstream.protocol import DescribeHost, Holding, TakeAssignments
 
 _log = structlog.get_logger()
@@ -103,6 +104,9 @@ class LongPollClient:
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        *,
+        saved: SavedRegistration,
+        watermark: Watermark,
     ) -> None:
         self.begun = asyncio.Event()
         self._settings = settings
@@ -118,7 +122,7 @@ class LongPollClient:
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
         )
-        self._watermark = Watermark(store)
+        self._watermark = watermark
         self._retelling = FullReport(self._client, holding, store)
         self._registration = LongPollRegistration(
             settings.cluster,
@@ -128,6 +132,7 @@ class LongPollClient:
             self._link,
             self._backoff(),
             self._outage,
+            saved=saved,
             watermark=self._watermark,
             retelling=self._retelling,
             call_limit_s=settings.limits.call_s,
@@ -146,6 +151,32 @@ class LongPollClient:
         self._trouble = ""
         """Why the last orders could not be taken; empty when they were."""
         self.livenesses: tuple[Liveness, ...] = (self._liveness, self._registration.liveness)
+
+    @classmethod
+    async def open(
+        cls,
+        settings: LongPollSettings,
+        store: StateStore,
+        describe: DescribeHost,
+        take: TakeAssignments,
+        holding: Holding,
+    ) -> LongPollClient:
+        """Return the client of a host that knows who it was; nobody is called before ``run``.
+
+        Raises:
+            ConfigError: the endpoint is none, or the host is registered in another cluster than
+                the configured one.
+            StateFailure: the store cannot be read.
+        """
+        return cls(
+            settings,
+            store,
+            describe,
+            take,
+            holding,
+            saved=await registrations.read_saved(store, settings.cluster),
+            watermark=await Watermark.open(store),
+        )
 
     @property
     def status(self) -> ControlStatus:
@@ -180,8 +211,7 @@ class LongPollClient:
         """Register, bring orders and carry reports until cancelled; the registration stays.
 
         Raises:
-            ConfigError: the host is registered in another cluster than the configured one, or the
-                CA file cannot be used.
+            ConfigError: the CA file cannot be used.
             StaleGeneration: another agent registered as this instance; this process must stop.
         """
         if self._settings.token_file is not None and is_readable_on_the_way(self._endpoint):
@@ -190,7 +220,6 @@ class LongPollClient:
                 "https:// in ECS_CONTROL_ENDPOINT",
                 endpoint=str(self._endpoint),
             )
-        await self._start()
         try:
             async with self._client, asyncio.TaskGroup() as group:
                 self.begun.set()
@@ -226,17 +255,6 @@ class LongPollClient:
 
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.backoff_first_s, self._settings.backoff_limit_s)
-
-    async def _start(self) -> None:
-        while True:
-            try:
-                await self._registration.start()
-            except StateFailure as error:
-                self._link.down(error)
-                self.begun.set()
-                await self._pause(self._poll_backoff.next_s())
-            else:
-                return
 
     async def _pause(self, seconds: float) -> None:
         """Pause the poll loop, which says so; the other loops pause by the link itself."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -57,6 +57,40 @@ GENERATION: Final = "generation"
 CONTROL: Final = "controlId"
 
 
+class SavedRegistration(NamedTuple):
+    """What an earlier process saved of its registration."""
+
+    instance_arn: str = ""
+    """Empty where this host was never registered."""
+    generation: int = 0
+
+
+async def read_saved(store: StateStore, cluster: str) -> SavedRegistration:
+    """Return what was saved.
+
+    Args:
+        store: the state of this host.
+        cluster: name or ARN of the configured cluster.
+
+    Raises:
+        ConfigError: the host was registered into another cluster than the configured one.
+        StateFailure: the store cannot be read.
+    """
+    configured = ids.cluster_name(cluster)
+    was = await store.get_meta(CLUSTER)
+    if was and was != configured:
+        raise ConfigError(
+            f"ECS_CLUSTER is {configured!r}, but this host is registered in {was!r}"
+            f" ({store.path}): set ECS_CLUSTER={was}, or take the host out of that"
+            f" cluster and remove the file, and the one that ends in .identity, to register anew"
+        )
+    saved = await saved_identity(store)
+    return SavedRegistration(
+        instance_arn=await store.get_meta(INSTANCE) or "",
+        generation=saved.generation if saved is not None else 0,
+    )
+
+
 async def saved_identity(store: StateStore) -> Identity | None:
     """Return the identity of the last registration that was saved; None when there is none.
 
@@ -92,6 +126,7 @@ class LongPollRegistration:
         backoff: Backoff,
         outage: OutageBackoff,
         *,
+        saved: SavedRegistration,
         watermark: Watermark,
         retelling: FullReport,
         call_limit_s: float = CallLimits().call_s,
@@ -110,36 +145,16 @@ class LongPollRegistration:
         self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
         self._current: Identity | None = None
-        self._saved_arn = ""
-        self._saved_generation = 0
+        self._saved = saved
         self._watermark = watermark
         self._retelling = retelling
         self.went_back_at = 0.0
         """Unix time at which control was found to have gone back; 0 for never."""
 
-    async def start(self) -> None:
-        """Read what was saved.
-
-        Raises:
-            ConfigError: the host was registered into another cluster than the configured one.
-            StateFailure: the store cannot be read.
-        """
-        cluster = await self._store.get_meta(CLUSTER)
-        if cluster and cluster != self._cluster:
-            raise ConfigError(
-                f"ECS_CLUSTER is {self._cluster!r}, but this host is registered in {cluster!r}"
-                f" ({self._store.path}): set ECS_CLUSTER={cluster}, or take the host out of that"
-                f" cluster and remove the file, and the one that ends in .identity, to register anew"
-            )
-        self._saved_arn = await self._store.get_meta(INSTANCE) or ""
-        saved = await saved_identity(self._store)
-        self._saved_generation = saved.generation if saved is not None else 0
-        await self._watermark.load()
-
     @property
     def instance_arn(self) -> str:
         """ARN of the newest registration, saved ones included; empty if there was none."""
-        return self._current.instance_arn if self._current else self._saved_arn
+        return self._current.instance_arn if self._current else self._saved.instance_arn
 
     @property
     def generation(self) -> int:
@@ -272,7 +287,7 @@ class LongPollRegistration:
             seen_control_id=self._watermark.seen.control_id,
             seen_history=self._watermark.seen.history,
             seen_revision=self._watermark.seen.revision,
-            seen_generation=(self.generation or self._saved_generation) if arn else 0,
+            seen_generation=(self.generation or self._saved.generation) if arn else 0,
         )
 
     async def _token(self) -> str:

@@ -43,22 +43,24 @@ class Seen(Struct, frozen=True, kw_only=True):
 class Watermark:
     """What was seen of control; one per client."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, seen: Seen) -> None:
+        self.seen = seen
         self._store = store
-        self.seen = Seen()
 
-    async def load(self) -> None:
-        """Read what an earlier process saw.
+    @classmethod
+    async def open(cls, store: StateStore) -> Watermark:
+        """Begin with what an earlier process saw.
 
         Raises:
             StateFailure: it cannot be read.
         """
-        revision = await self._store.get_meta(REVISION) or ""
-        self.seen = Seen(
-            control_id=await self._store.get_meta(CONTROL) or "",
-            history=await self._store.get_meta(HISTORY) or "",
+        revision = await store.get_meta(REVISION) or ""
+        seen = Seen(
+            control_id=await store.get_meta(CONTROL) or "",
+            history=await store.get_meta(HISTORY) or "",
             revision=int(revision) if revision.isascii() and revision.isdecimal() else 0,
         )
+        return cls(store, seen)
 
     def begin(self, control_id: str, history: str) -> None:
         """Take note that control was asked, and from where on its answers count; returns at once."""

@@ -125,16 +125,25 @@ DAMAGES = {
 
 
 @pytest.fixture
-async def guarded(host: Host) -> AsyncIterator[TaskNetworks]:
+async def guarded(host: Host, lost: dict[str, str]) -> AsyncIterator[TaskNetworks]:
     """Networks that guard themselves, and look by the clock only once a minute."""
     networks = await host.networks(check_interval_s=60.0)
-    async with guarding(networks):
+    async with guarding(networks, lost):
         yield networks
 
 
+@pytest.fixture
+def lost() -> dict[str, str]:
+    """Tasks whose network was lost, and why."""
+    return {}
+
+
 @contextlib.asynccontextmanager
-async def guarding(networks: TaskNetworks) -> AsyncIterator[None]:
-    run = asyncio.create_task(networks.run())
+async def guarding(
+    networks: TaskNetworks, lost: dict[str, str] | None = None
+) -> AsyncIterator[None]:
+    told: dict[str, str] = {} if lost is None else lost
+    run = asyncio.create_task(networks.run(on_lost=told.__setitem__))
     await asyncio.sleep(0.5)  # what was made at the start has been told of
     try:
         yield
@@ -276,12 +285,10 @@ async def test_many_links_at_once_are_one_line(guarded: TaskNetworks) -> None:
 
 
 async def test_a_link_that_cannot_be_made_ends_its_task_with_the_reason(
-    guarded: TaskNetworks, monkeypatch: pytest.MonkeyPatch
+    guarded: TaskNetworks, lost: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody inside has put another interface in the place of the task's own."""
     monkeypatch.setattr(link_repair, "GIVE_UP_S", 0.5)
-    lost: dict[str, str] = {}
-    guarded.on_lost = lost.__setitem__
     one = await guarded.claim("a", "eni-1")
     two = await guarded.claim("b", "eni-2")
     enter = ["nsenter", "-t", str(one.sandbox_pid), "-n", "ip", "-batch", "-"]

@@ -178,7 +178,7 @@ async def test_what_belongs_to_no_task_goes_with_the_first_full_set_and_not_befo
         if len(told) == 1:
             raise NetworkFailure("the kernel is busy")
 
-    host.engine.on_listed = listed
+    host.on_listed = listed
     labels = {LABEL_OWNER: OWNER, LABEL_TASK: "lost", LABEL_CONTAINER: "a"}
     await host.runtime.create_container("left", {"Image": "busybox", "Labels": labels})
     await host.order(container("a"))

@@ -117,7 +117,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
             batch.put_meta("instanceArn", "arn:1")
             await store.commit(batch)
             if number == 6:
-                await store._call(store._database.make_room, "fold")
+                await store._writer.call(store._writer.database.make_room, "fold")
         found = {name: path.with_name(name).read_bytes() for name in ("agent.db", "agent.db-wal")}
         await store.close()
         return found
