@@ -187,12 +187,12 @@ async def _serve(
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
+                role_credentials=credentials,
             ),
             settings=wiring.engine_settings(settings, owner),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
             callbacks=EngineCallbacks(
                 running=new_containers.set,
-                ended=credentials.forget,
                 engine_event=networks.take_note_of,
                 listed=networks.reconcile,
             ),

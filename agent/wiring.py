@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent import __version__
 from agent.engine.engine import EngineSettings
 from agent.engine.planner import Policy
+from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.tools import StepSettings
 from agent.images import Images
 from agent.metrics.sampler import Sampler, SampleTarget
@@ -82,6 +83,11 @@ def engine_settings(settings: Settings, owner: str) -> EngineSettings:
             create_limit_s=settings.container_create_timeout_s,
             start_limit_s=settings.container_start_timeout_s,
             privileged_allowed=not settings.disable_privileged,
+            efs=EfsSettings(
+                servers=settings.efs_servers,
+                trusted=settings.efs_servers_trusted,
+                plugin=EFS_AUTH in settings.volume_plugin_capabilities,
+            ),
         ),
         policy=Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
         cleanup_jitter_s=settings.task_cleanup_jitter_s,
@@ -147,6 +153,9 @@ def _attributes(
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=False,
+        nfs=host.mounts_nfs,
+        efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
+        or (settings.efs_servers_trusted and bool(settings.efs_servers)),
     )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself

@@ -83,8 +83,6 @@ class EngineCallbacks:
 
     running: Callable[[], None] = _ignore
     """A container has come up: there is something new to measure."""
-    ended: Callable[[str], None] = _ignore
-    """The task of this ARN has stopped: what was kept for it may go."""
     engine_event: Callable[[EngineEvent], None] = _ignore
     """The container engine told something."""
     listed: Callable[[list[str]], Awaitable[None]] = _nothing_to_remove
@@ -167,6 +165,8 @@ class Engine:
         if record.desired is DesiredStatus.RUNNING:
             wait_s = self._settings.policy.confirmation_wait_s
             runner.live.unconfirmed_until = self._clock.wall() + wait_s
+        if not record.is_done:
+            self._expect_credentials(record.payload)
         if record.admitted_at and not record.is_done:
             self._ledger.restore(record.arn, needs_of(record.payload))
             for protocol, ports in picked_ports(record):
@@ -174,6 +174,12 @@ class Engine:
         lost = networks.correct(record) if networks is not None else ""
         if lost:
             runner.network_lost(lost)
+
+    def _expect_credentials(self, payload: TaskPayload) -> None:
+        """Take note of the credentials of a restored task, which control will send again."""
+        for known in (payload.role_credentials, payload.execution_role_credentials):
+            if known is not None:
+                self._tools.role_credentials.expect(payload.arn, known.credentials_id)
 
     async def run(self) -> None:
         """Run every task until cancelled; cancelling leaves all containers as they are."""
@@ -221,6 +227,7 @@ class Engine:
 
     async def _carry(self, runner: Runner) -> None:
         await runner.run()
+        self._tools.role_credentials.forget(runner.record.arn)
         self._forgetting.ended(runner.record.arn)
 
     # -- orders -----------------------------------------------------------------------------------
@@ -357,7 +364,7 @@ class Engine:
 
     def _on_stopped(self, arn: str) -> None:
         self._ledger.release(arn)
-        self._callbacks.ended(arn)
+        self._tools.role_credentials.stopped(arn)
         for protocol, ports in picked_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from agent.engine.preparations.efs import EfsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles
+    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 Outcome = Callable[[float], None]
@@ -40,6 +43,7 @@ class StepSettings:
     create_limit_s: float = 240.0
     start_limit_s: float = 180.0
     privileged_allowed: bool = True
+    efs: EfsSettings = field(default_factory=EfsSettings)
 
 
 class PortPicker(Protocol):
@@ -68,3 +72,4 @@ class StepTools:
     ports: PortPicker
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
+    role_credentials: RoleCredentials

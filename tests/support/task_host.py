@@ -24,6 +24,7 @@ from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
 from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
+from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
 from tests.support.memory_engine import MemoryEngine
 from tests.support.tasks import ARN, payload
@@ -147,6 +148,7 @@ class TaskHost:
         self.engine: Engine
         self.ledger: Ledger
         self.ports = Ports()
+        self.role_credentials = RoleCredentials()
         self.clock_off_s = 0.0
         """How far the wall clock is set ahead of the true time; the steady one goes on."""
         self.on_listed: Callable[[list[str]], Awaitable[None]] = _nothing
@@ -169,6 +171,7 @@ class TaskHost:
         self.store = opened
         self.ledger = Ledger(self._resources)
         self.ports = Ports()
+        self.role_credentials = RoleCredentials()
         restored = await RestoredTasks.open(self.store)
         if networks is not None:
             restored = restored.with_networks(HeldNetworks(networks, lost=()))
@@ -186,6 +189,7 @@ class TaskHost:
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
                 reconnecter=NetworkReconnect(self.runtime),
+                role_credentials=self.role_credentials,
             ),
             settings=EngineSettings(
                 steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy

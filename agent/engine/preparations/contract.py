@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from agent.engine.preparations.efs import EfsSettings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.model.payload import TaskPayload
+    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 
@@ -35,6 +38,10 @@ class HostAccess:
     runtime: ContainerEngine
     owner: str
     """Which agent makes things; a label on each of them."""
+    credentials: RoleCredentials
+    """Of the roles of all tasks; ``execution_role`` waits for one task's."""
+    efs: EfsSettings = field(default_factory=EfsSettings)
+    """How this host reaches EFS file systems."""
 
 
 class Preparation(Protocol):
@@ -47,6 +54,10 @@ class Preparation(Protocol):
     @property
     def doing(self) -> str:
         """What its step does, for a person: "create volumes"."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it only asks others: it is ended at once when its task is to stop."""
 
     def is_wanted(self, payload: TaskPayload) -> bool:
         """Tell whether a task needs it. Pure."""
