@@ -13,7 +13,6 @@ from agent.controlplane.agents import bounds
 from agent.controlplane.agents.bounds import (
     LINE,
     WORD,
-    Anything,
     Form,
     Items,
     Number,
@@ -74,7 +73,6 @@ HOST: Final = Table(
         HostResources: {
             "cpu_units": Number(0, CPU_UNITS_MOST),
             "memory_mib": Number(0, MEMORY_MIB_MOST),
-            "mounts_nfs": Anything(),
             "reserved_tcp": _PORTS,
             "reserved_udp": _PORTS,
             "gpus": Items(GPUS_MOST, Part()),
