@@ -44,6 +44,7 @@ from agent.errors import (
     StaleGeneration,
     leaves,
 )
+from agent.fetching import TaskServices
 from agent.network.hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
@@ -61,7 +62,7 @@ from agent.upstream.host_identity import owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from agent.config import Settings
     from agent.runtime.protocol import ContainerEngine, EngineInfo
@@ -133,7 +134,7 @@ def adopt_log(settings: Settings) -> None:
         _log.warning("setting", problem=warning)
 
 
-async def _serve(
+async def _serve(  # noqa: PLR0915 - the whole agent, in order
     settings: Settings, serve_session: ServeSession, watchdog: Watchdog, started_at: float
 ) -> None:
     async with contextlib.AsyncExitStack() as cleanup:
@@ -168,11 +169,16 @@ async def _serve(
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
         ledger = Ledger(host)
+        credentials = RoleCredentials()
+        services = TaskServices(settings, os.environ)
+        cleanup.push_async_callback(services.close)
         images = wiring.images(settings, runtime)
         cleanup.push_async_callback(images.close)
-
-        credentials = RoleCredentials()
         new_containers = asyncio.Event()
+
+        async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
+            return await control.secrets(task_arn, names)
+
         engine = Engine(
             store=store,
             ledger=ledger,
@@ -188,6 +194,8 @@ async def _serve(
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
                 role_credentials=credentials,
+                aws=services,
+                control_secrets=ask_control,
             ),
             settings=wiring.engine_settings(settings, owner),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),

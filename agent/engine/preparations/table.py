@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.engine.preparations.environment_files import EnvironmentFilePreparation
+from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.volumes import VolumePreparation
 
 if TYPE_CHECKING:
     from agent.engine.preparations.contract import Preparation
     from agent.model.payload import TaskPayload
 
-PREPARATIONS: tuple[Preparation, ...] = (VolumePreparation(),)
+PREPARATIONS: tuple[Preparation, ...] = (
+    VolumePreparation(),
+    SecretPreparation(),
+    EnvironmentFilePreparation(),
+)
 """In no order: those of a task are done side by side."""
 
 _BY_KEY = {f"@{preparation.name}": preparation for preparation in PREPARATIONS}

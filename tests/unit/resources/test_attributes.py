@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agent.errors import ConfigError
@@ -92,7 +94,7 @@ def test_efs_needs_a_kernel_with_nfs_or_the_plugin() -> None:
 
 
 def test_fargate_is_offered_where_its_promises_are_kept() -> None:
-    def offered(**features: bool) -> bool:
+    def offered(**features: Any) -> bool:
         got = advertised(HOST, Features(fargate=True, **features), api_version="1.41")
         return "ecs-host-agent.fargate" in got
 
