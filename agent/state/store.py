@@ -6,11 +6,11 @@
     commit(batch) ─┼─► queue (FIFO) ─► thread┤
     load(kind)    ─┘                         └─ reads, in their place in the queue
 
-While one transaction is on its way to the disk, the batches that arrive wait together and become
-the next transaction: the cost of an fsync is shared by everybody who waits.
+Batches that arrive while a transaction is being written form the next transaction together. So all
+who wait share the cost of one fsync.
 
-Touches only its own file and the companions SQLite makes. A full or broken disk fails the commits
-of that moment with ``StateFailure``; the store stays open and the next commit tries again.
+Accesses only its own file, the companions that SQLite creates, and the mirror. On a full or failing
+disk, commits fail with ``StateFailure``; the store stays open, and the next commit tries again.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ T = TypeVar("T")
 _log = structlog.get_logger()
 
 LOOK_AFTER_S: Final = 0.05
-"""How long after the kernel told of a removal it is looked what is left: the rest may be going, too."""
+"""Delay between an inotify event and the check: other files may be about to be removed, too."""
 
 
 class _Write:
-    """A batch on its way to the disk."""
+    """A batch that waits to be written."""
 
     __slots__ = ("durable", "future", "ops")
 
@@ -57,7 +57,7 @@ class _Write:
 
 
 class _Call:
-    """Any other piece of work for the thread."""
+    """Any other work for the thread."""
 
     __slots__ = ("future", "work")
 
@@ -67,16 +67,16 @@ class _Call:
 
 
 class StateStore:
-    """What the agent must not forget. Open it with ``StateStore.open``; use it from one event loop."""
+    """The agent's durable state. Open it with ``StateStore.open``; use it from one event loop."""
 
     def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.outbox: Outbox
         self._troubles = Troubles(path)
         self._found = Found.OURS
-        """What was at the file's path when the thread looked last."""
+        """The thread's last finding at the file's path."""
         self._second_trouble = ""
-        """Why the second place is behind; the thread's."""
+        """Why the mirror is behind; belongs to the thread."""
         self._look: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -89,18 +89,15 @@ class StateStore:
 
     @classmethod
     async def open(cls, path: Path, *, kept_twice: frozenset[str] = frozenset()) -> StateStore:
-        """Open or make the state file, rescue it if it is damaged, and migrate it.
+        """Open or create the state file, rescue it if it is damaged, and migrate it.
 
-        The directory is made if it is absent (mode 0700); the file is readable for its owner only.
+        Creates a missing directory (mode 0700). The file is readable only by its owner.
 
-        Args:
-            path: the state file.
-            kept_twice: single values that are also kept in a second place, a file beside it; what
-                one of the two places has lost is restored from the other.
+        Args: path: the state file. kept_twice: single values that are also kept in the mirror, a
+                file beside it; what one of the two files has lost is restored from the other.
 
-        Raises:
-            StateFailure: another agent holds it, a newer agent wrote it, or the disk refuses; the
-                text names the file and the mend.
+        Raises: StateFailure: another agent uses it, a newer agent wrote it, or the disk fails; the
+                text names the file and the fix.
         """
         store = cls(path, kept_twice)
         store._thread.start()
@@ -121,34 +118,33 @@ class StateStore:
 
     @property
     def healthy(self) -> bool:
-        """False from a write that failed to the next that succeeds."""
+        """False from a failed write until the next successful one."""
         return self._troubles.failure is None
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for everything that is wrong with the store; empty when all is well."""
+        """One sentence per problem of the store; empty if there is none."""
         return self._troubles.sentences
 
     @property
     def set_aside(self) -> list[SetAside]:
-        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
+        """All rows that were ever unreadable; their bodies are in the table ``set_aside``."""
         return self._troubles.set_aside
 
     def commit(self, batch: Batch) -> asyncio.Future[None]:
-        """Make a batch durable; await the answer to know that it is.
+        """Make a batch durable; await the returned future to know that it is.
 
-        The batch is taken when this is called, not when the answer is awaited: batches become
-        durable in the order of the calls. A cancelled wait does not take the batch back. An empty
-        batch is done when everything before it is.
+        The batch is taken at the call, not when the future is awaited: batches become durable in
+        call order. Cancelling the wait does not cancel the batch. An empty batch is done when
+        everything before it is.
 
-        Raises:
-            StateFailure: from the awaited answer. Nothing of the batch was written; the same call
-                may succeed later when ``retryable`` is set.
+        Raises: StateFailure: from the awaited future. Nothing of the batch was written; if
+                ``retryable`` is set, the same call may succeed later.
         """
         return self._write(batch.ops, durable=True)
 
     def _look_soon(self) -> None:
-        """Look once whoever removes things is likely to have come to the end of it."""
+        """Check after a delay, when whatever removes files has probably finished."""
         if self._look is None:
             self._look = self._loop.call_later(LOOK_AFTER_S, self._look_now)
 
@@ -158,19 +154,19 @@ class StateStore:
             self.beat().add_done_callback(_take_note_of)
 
     def note(self, batch: Batch) -> None:
-        """Write a batch along with the next one that is durable, or soon after; returns at once.
+        """Write a batch along with the next durable one, or soon after; returns at once.
 
-        For what is not worth waiting for, and may be older than it was after a crash. A disk that
-        refuses it is told of as with every other write.
+        For values that are not worth waiting for, and that may be outdated after a crash. A failed
+        write is reported like any other.
         """
         self._write(batch.ops, durable=False)
 
     def beat(self) -> asyncio.Future[None]:
-        """Ask the writer for a sign of life; the answer is there when the thread has come to it.
+        """Ask the writer thread for a sign of life; the future is done when it has answered.
 
-        Says nothing about the disk: a writer whose every write fails is alive. At most one question
-        should be open at a time. The thread also looks whether the file is still where it belongs,
-        so that a removed one is put back though nothing is written.
+        Says nothing about the disk: a writer is alive even if all its writes fail. At most one beat
+        should be pending at a time. The thread also checks that the file is still in its place, so
+        that a removed file is put back even if nothing is written.
 
         Raises:
             StateFailure: the store is closed.
@@ -184,7 +180,7 @@ class StateStore:
     async def load(self, kind: str, decode: Callable[[bytes], T]) -> dict[str, T]:
         """Read all records of a kind, by key, in the order in which they were first put.
 
-        A row that ``decode`` raises for is moved to the table ``set_aside``, reported in
+        If ``decode`` raises for a row, the row is moved to the table ``set_aside``, reported in
         ``set_aside`` and ``problems``, and left out. ``decode`` runs in the store's thread.
 
         Raises:
@@ -195,11 +191,11 @@ class StateStore:
         return good
 
     async def get_meta(self, key: str) -> str | None:
-        """Read one single value; raises ``StateFailure`` when the file cannot be read."""
+        """Read one single value; raises ``StateFailure`` if the file cannot be read."""
         return await self._call(lambda: self._database.meta(key), "read")
 
     async def close(self) -> None:
-        """Finish what was handed in, close the file and give the lock back; idempotent."""
+        """Finish queued work, close the file and release the lock; idempotent."""
         if not self._closed:
             self._closed = True
             self._watch.close()
@@ -264,7 +260,7 @@ class StateStore:
         self._tell(self._end)
 
     def _next(self) -> _Write | _Call | None:
-        """Wait for work; the time in which there is none is for what nobody waits for."""
+        """Wait for work; while there is none, do the background work."""
         while True:
             try:
                 return self._queue.get(timeout=self._database.rest_s())
@@ -272,7 +268,7 @@ class StateStore:
                 self._database.rest()
 
     def _serve(self, items: list[_Write | _Call]) -> None:
-        """Do the work in order; writes that stand next to each other share a transaction."""
+        """Do the work in order; adjacent writes share a transaction."""
         group: list[_Write] = []
         for item in items:
             if isinstance(item, _Write):
@@ -286,7 +282,7 @@ class StateStore:
     def _run_call(self, call: _Call) -> None:
         try:
             result = call.work()
-        except Exception as error:  # noqa: BLE001 - handed to the caller, whose error it is
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             self._tell(_fail, call.future, error)
         else:
             self._tell(_succeed, call.future, result)
@@ -296,9 +292,9 @@ class StateStore:
             return
         try:
             added = self._apply(group)
-        except Exception as error:  # noqa: BLE001 - handed to the callers, whatever it is
+        except Exception as error:  # noqa: BLE001 - passed on to the callers
             if len(group) > 1 and failures.is_poison(error):
-                # One batch holds a value that SQLite refuses: the others must not pay for it.
+                # SQLite refuses a value in one of the batches: write each batch separately.
                 for write in group:
                     self._write_group([write])
                 return
@@ -338,12 +334,12 @@ class StateStore:
         try:
             self._put_back_if_removed()
             if self._database.twice.look():
-                self._tell(self._troubles.removed, "the file that says who this host is")
+                self._tell(self._troubles.removed, "the mirror of this host's identity")
         except failures.TROUBLE as error:
             self._tell(self._group_failed, [], error)
 
     def _tell(self, callback: Callable[..., None], *values: Any) -> None:
-        # The loop may be gone when the process is being torn down; nobody waits then.
+        # The loop may be closed when the process is shutting down; nobody waits then.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *values)
 
@@ -365,12 +361,12 @@ class StateStore:
             if write.durable:
                 _fail(write.future, failures.explain(error, "write", self.path))
             else:
-                # Nobody awaits a removal from the outbox; it goes again with the next one.
+                # Nobody awaits a removal from the outbox; the next one includes it.
                 write.future.cancel()
 
     def _tell_of(self, found: Found) -> None:
         if found is Found.PUT_BACK:
-            self._watch.begin()  # in a directory that may be another one
+            self._watch.begin()  # the directory may be a new one
         self._troubles.found(found)
 
     def _end(self) -> None:
@@ -379,7 +375,7 @@ class StateStore:
 
 
 def _take_note_of(future: asyncio.Future[None]) -> None:
-    """Nobody waits for this look; what it finds is told by itself."""
+    """Retrieve the result of a check that nobody awaits; its findings are reported separately."""
     if not future.cancelled():
         future.exception()
 
