@@ -212,7 +212,7 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        ([], 1, "control asks for a token; give --token"),
+        ([], 1, "control requires a token; give --token"),
         (["--token", WRONG], 1, "control refused the token; use one of those"),
         (["--token", "short"], 2, "--token is shorter than 16 characters"),
         (["--token", TOKEN, "--token-file", "x"], 2, "give --token or --token-file, not both"),
@@ -270,8 +270,8 @@ async def test_a_url_of_no_use(desk: Desk, url: str, code: int, told: str) -> No
 async def test_nobody_there(desk: Desk) -> None:
     done = await desk.join(url=f"http://127.0.0.1:{free_port()}")
     assert done.code == ExitCode.ERROR
-    assert "nobody listens on 127.0.0.1" in done.err
-    assert "start control there, or mend the URL" in done.err
+    assert "no process listens on 127.0.0.1" in done.err
+    assert "start control there, or correct the URL" in done.err
 
 
 async def test_a_settings_file_that_is_none(desk: Desk) -> None:
@@ -296,9 +296,9 @@ async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path
         port = server.sockets[0].getsockname()[1]
         done = await desk.join("--token", TOKEN, url=f"http://127.0.0.1:{port}")
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert f"127.0.0.1:{port} speaks TLS; write https:// in the URL" in done.err
+    assert f"127.0.0.1:{port} speaks TLS; use https:// in the URL" in done.err
     done = await desk.join("--token", TOKEN, url=desk.endpoint.url.replace("http:", "https:"))
-    assert "does not speak TLS; write http:// in the URL" in done.err
+    assert "does not speak TLS; use http:// in the URL" in done.err
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path
     [
         (
             (404, "<!DOCTYPE HTML><html><title>Not here</title></html>"),
-            "GET /v1/hello was answered 404; this is no control endpoint, or an older one: check",
+            "GET /v1/hello was answered 404; this is not a control endpoint, or an older one: check",
         ),
         ((500, "<html><body><h1>It is   broken</h1></body></html>"), "500: It is broken\n"),
         ((200, "hello"), "the answer (greeting) cannot be read"),

@@ -207,7 +207,7 @@ async def test_what_no_commit_follows_is_no_damage(path: Path, tmp_path: Path) -
     [
         (60, b"\x7f\0\0\0", "impossible schema version"),
         (60, b"\0\0\0\0", "in its schema is wrong"),
-        (68, b"\0\0\0\0", "its header does not say"),
+        (68, b"\0\0\0\0", "its header lacks the agent"),
     ],
 )
 async def test_a_header_that_names_another_file_is_damage(

@@ -270,7 +270,7 @@ async def test_nobody_listens() -> None:
     await listener.wait_closed()
     parts: tuple[Any, Any] = (FakeChain(), FakeSigner())
     async with FakeHttp.opened() as http:
-        with pytest.raises(ControlUnavailable, match="nobody listens"):
+        with pytest.raises(ControlUnavailable, match="no process listens"):
             async with Dialer(http, *parts, QUICK).dial(f"http://127.0.0.1:{port}/ws"):
                 pass
 
