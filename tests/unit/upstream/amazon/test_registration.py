@@ -173,8 +173,8 @@ async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> 
     [
         ("Container instance 0123 is inactive.", "was deregistered or is of another control"),
         ("The referenced container instance was not found.", "is of another control"),
-        ("Container instance type changes are not supported.", "its former type back"),
-        ("what else", "mend the settings that it names, or"),
+        ("Container instance type changes are not supported.", "back to its former type"),
+        ("what else", "correct the settings that it names, or"),
     ],
 )
 async def test_an_instance_that_may_not_come_back(store: StateStore, said: str, mend: str) -> None:
