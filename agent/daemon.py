@@ -35,6 +35,7 @@ from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineSettings
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
+from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import (
     AgentError,
@@ -354,6 +355,11 @@ def _step_settings(settings: Settings, owner: str) -> StepSettings:
         create_limit_s=settings.container_create_timeout_s,
         start_limit_s=settings.container_start_timeout_s,
         privileged_allowed=not settings.disable_privileged,
+        efs=EfsSettings(
+            servers=settings.efs_servers,
+            trusted=settings.efs_servers_trusted,
+            plugin=EFS_AUTH in settings.volume_plugin_capabilities,
+        ),
     )
 
 
@@ -368,6 +374,9 @@ def _attributes(
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=False,
+        nfs=host.mounts_nfs,
+        efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
+        or (settings.efs_servers_trusted and bool(settings.efs_servers)),
     )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself

@@ -258,10 +258,10 @@ UPDATES_AND_DEVICES = (
     ),
     _none("ECS_NVIDIA_RUNTIME", "nvidia", "GPUs are passed as device requests, without a runtime."),
     _none("ECS_ENABLE_INF_SUPPORT", "false", "Inferentia is not supported."),
-    _none(
+    _other(
         "ECS_VOLUME_PLUGIN_CAPABILITIES",
         '["efsAuth"]',
-        "No effect yet: EFS volumes are not supported.",
+        "Empty by default: only hosts with Amazon's volume plugin have it.",
     ),
     _none(
         "ECS_EBSTA_SUPPORTED",

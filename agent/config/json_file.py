@@ -60,6 +60,7 @@ MEMBERS = {
     "TaskCleanupWaitDuration": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION",
     "TaskCleanupWaitDurationJitter": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER",
     "UpdatesEnabled": "ECS_UPDATES_ENABLED",
+    "VolumePluginCapabilities": "ECS_VOLUME_PLUGIN_CAPABILITIES",
     "WarmPoolsSupport": "ECS_WARM_POOLS_CHECK",
 }
 """Members that are settings here, each with its variable."""
@@ -122,7 +123,6 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "TaskMetadataSteadyStateRate",
         "TaskPidsLimit",
         "UpdateDownloadDir",
-        "VolumePluginCapabilities",
     ]
 )
 """Members that the Go agent knows and that have no effect here."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from agent.config import values
 from agent.config.joining import Joining
+from agent.config.nfs_servers import EFS_SERVERS, NfsExport
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, Variable, setting
 
@@ -163,6 +164,29 @@ class Settings(Joining):
         "ecs-br0",
         "Bridge that connects the tasks; the agent creates it.",
         ours=True,
+    )
+    efs_servers: dict[str, NfsExport] = setting(
+        "ECS_EFS_SERVERS",
+        EFS_SERVERS,
+        "{}",
+        "NFS servers that stand for EFS file systems, for sites without AWS: file system "
+        "(`fs-0123`), access point (`fs-0123/fsap-0456`) or `*` to `HOST:/PATH`. The path of `*` "
+        "may have `{fileSystemId}` and `{accessPointId}`.",
+        ours=True,
+    )
+    efs_servers_trusted: bool = setting(
+        "ECS_EFS_SERVERS_TRUSTED",
+        values.BOOL,
+        "false",
+        "Mount EFS volumes that ask for encryption in transit or IAM authorization from the servers "
+        "of `ECS_EFS_SERVERS` without either, because the way to them is safe.",
+        ours=True,
+    )
+    volume_plugin_capabilities: tuple[str, ...] = setting(
+        "ECS_VOLUME_PLUGIN_CAPABILITIES",
+        values.VOLUME_PLUGIN_CAPABILITIES,
+        "[]",
+        "`efsAuth` if the engine has Amazon's volume plugin, which mounts EFS with TLS and IAM.",
     )
     task_dns_servers: tuple[str, ...] = setting(
         "ECS_TASK_DNS_SERVERS",

@@ -215,6 +215,15 @@ def parse_logging_drivers(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_volume_plugin_capabilities(text: str) -> tuple[str, ...]:
+    """Parse a JSON list of what Amazon's volume plugin can do."""
+    names = _string_list(text, example='["efsAuth"]')
+    for name in names:
+        if name != "efsAuth":
+            raise ValueError(f'contains the unknown capability "{name}"; only efsAuth is known')
+    return names
+
+
 def parse_addresses(text: str) -> tuple[str, ...]:
     """Parse a JSON list of IP addresses."""
     addresses = _string_list(text, example='["192.0.2.53"]')
@@ -359,6 +368,7 @@ ATTRIBUTES = Kind("JSON map", parse_attributes)
 TAGS = Kind("JSON map", parse_tags)
 PORTS = Kind("JSON list of ports", parse_ports)
 LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
+VOLUME_PLUGIN_CAPABILITIES = Kind("JSON list of capabilities", parse_volume_plugin_capabilities)
 ADDRESSES = Kind("JSON list of addresses", parse_addresses)
 IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
+
+from agent.engine.preparations.efs import EfsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -40,6 +42,7 @@ class StepSettings:
     create_limit_s: float = 240.0
     start_limit_s: float = 180.0
     privileged_allowed: bool = True
+    efs: EfsSettings = field(default_factory=EfsSettings)
 
 
 class PortPicker(Protocol):

@@ -44,6 +44,8 @@ class HostResources(Struct, frozen=True, kw_only=True, rename="camel"):
     """For example ``debian_12``."""
     kernel: str = ""
     cgroup_version: int = 2
+    mounts_nfs: bool = False
+    """The kernel has NFS 4, or can load it."""
     engine_version: str = ""
 
 

@@ -70,6 +70,10 @@ class Features(Struct, frozen=True, kw_only=True):
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
     """``containerPortRange`` is supported."""
+    nfs: bool = False
+    """The kernel can mount NFS 4.1, and with it EFS file systems."""
+    efs_auth: bool = False
+    """EFS volumes with TLS, IAM or access points can be mounted."""
     volume_plugins: tuple[str, ...] = ()
     """Volume drivers of the engine other than ``local``."""
     selinux: bool = False
@@ -157,6 +161,8 @@ def _capabilities(features: Features, minor: int) -> list[str]:
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,
         f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,
+        f"{_SHORT}efs": features.nfs or features.efs_auth,
+        f"{_SHORT}efsAuth": features.efs_auth,
         f"{_SHORT}task-cpu-mem-limit": features.task_limits,
         f"{_SHORT}increased-task-cpu-limit": features.task_limits,
         f"{_SHORT}network.container-port-range": features.port_ranges,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,6 +100,17 @@ def cgroup_version(cgroup_root: Path) -> int:
     return 2 if (cgroup_root / "cgroup.controllers").exists() else 1
 
 
+def mounts_nfs(root: Path, kernel: str) -> bool:
+    """Tell whether a kernel has NFS 4, or a module of it that is loaded when it is needed."""
+    if re.search(r"\bnfs4$", _read(root / "proc/filesystems"), re.MULTILINE):
+        return True
+    modules = root / "lib/modules" / kernel
+    return any(
+        re.search(r"/nfsv4\.ko\b", _read(modules / name))
+        for name in ("modules.dep", "modules.builtin")
+    )
+
+
 def _survey(root: Path) -> HostResources:
     release = _read(root / "etc/os-release") or _read(root / "usr/lib/os-release")
     kernel = os.uname()
@@ -112,6 +124,7 @@ def _survey(root: Path) -> HostResources:
         os_family=os_family(release),
         kernel=kernel.release,
         cgroup_version=cgroup_version(root / "sys/fs/cgroup"),
+        mounts_nfs=mounts_nfs(root, kernel.release),
     )
 
 

@@ -210,11 +210,24 @@ DEFINITION: tuple[Field, ...] = (
         Field("driver", attribute=f"{_E}docker-plugin.{{value}}"),
         *_done("driverOpts{}", "labels{}"),
     ),
-    Field(
-        "volumes[].efsVolumeConfiguration.*",
-        Support.NOT_RUN,
-        "EFS is not mounted yet; use 'dockerVolumeConfiguration' with driver local and driverOpts "
-        "of type nfs",
+    *_under(
+        "volumes[].efsVolumeConfiguration",
+        Field(
+            "fileSystemId",
+            attribute=f"{_E}efs",
+            note="mounted as NFS 4.1; ECS_EFS_SERVERS of a host names another server for it",
+        ),
+        *_done("rootDirectory"),
+        Field(
+            "transitEncryption",
+            attribute=f"{_E}efsAuth",
+            only=re.compile("ENABLED"),
+            note="on hosts with Amazon's volume plugin, or with ECS_EFS_SERVERS_TRUSTED=true",
+        ),
+        *_done("transitEncryption", "transitEncryptionPort"),
+        Field("authorizationConfig.accessPointId", attribute=f"{_E}efsAuth"),
+        Field("authorizationConfig.iam", attribute=f"{_E}efsAuth", only=re.compile("ENABLED")),
+        *_done("authorizationConfig.iam"),
     ),
     Field(
         "volumes[].s3filesVolumeConfiguration.*",

@@ -137,10 +137,33 @@ def _volumes(volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             raise ClientException(
                 f"Volume '{name}': autoprovision can only be used when scope is shared."
             )
+        _check_efs(name, volume.get("efsVolumeConfiguration", {}))
         path = volume.get("host", {}).get("sourcePath", "")
         if path and not path.startswith("/"):
             raise ClientException(f"Volume '{name}': the host path must be absolute.")
     return [_filled(volume) for volume in volumes]
+
+
+def _check_efs(name: str, efs: Mapping[str, Any]) -> None:
+    """Check what an EFS volume asks for together; source: EFSVolumeConfiguration in the API reference."""
+    authorization = efs.get("authorizationConfig", {})
+    access_point = authorization.get("accessPointId")
+    encrypted = efs.get("transitEncryption") == "ENABLED"
+    if access_point and efs.get("rootDirectory", "/") not in ("", "/"):
+        raise ClientException(
+            f"Volume '{name}': rootDirectory must be omitted or set to / if an EFS access point "
+            "is specified."
+        )
+    needs = "iam" if authorization.get("iam") == "ENABLED" else "accessPointId"
+    if (access_point or needs == "iam") and not encrypted:
+        raise ClientException(
+            f"Volume '{name}': transitEncryption must be ENABLED when {needs} is specified."
+        )
+    if efs.get("transitEncryptionPort") and not encrypted:
+        raise ClientException(
+            f"Volume '{name}': transitEncryption must be ENABLED when transitEncryptionPort is "
+            "specified."
+        )
 
 
 def _filled(volume: Mapping[str, Any]) -> dict[str, Any]:

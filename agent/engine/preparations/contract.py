@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from agent.engine.preparations.efs import EfsSettings
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -35,6 +37,8 @@ class HostAccess:
     runtime: ContainerEngine
     owner: str
     """Which agent makes things; a label on each of them."""
+    efs: EfsSettings = field(default_factory=EfsSettings)
+    """How this host reaches EFS file systems."""
 
 
 class Preparation(Protocol):

@@ -2,7 +2,8 @@
 
 Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. A ``host`` volume with a path is a plain
 bind and needs nothing; one without is made for the task and removed with it; a ``docker`` volume is
-made for the task, or shared and never removed.
+made for the task, or shared and never removed. An ``efs`` volume is made for the task, and what is in
+it belongs to the file system (``efs``).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.preparations.contract import Provision
+from agent.engine.preparations.efs import EfsSettings, EfsUnusable, efs_mount
 from agent.errors import PayloadError
 from agent.model import ids, reasons
 
@@ -34,6 +36,10 @@ class WantedVolume:
     """True: shared without ``autoprovision``; the agent does not make it."""
 
 
+_ANY_HOST = EfsSettings(plugin=True)
+"""A host that can mount whatever can be mounted at all."""
+
+
 class VolumePreparation:
     """Volumes; see ``contract.Preparation``."""
 
@@ -45,14 +51,14 @@ class VolumePreparation:
         return bool(payload.volumes)
 
     def check(self, payload: TaskPayload) -> None:
-        """Raise ``PayloadError`` for a volume that this agent cannot make."""
-        wanted_volumes(payload)
+        """Raise ``PayloadError`` for a volume that no host can make."""
+        wanted_volumes(payload, _ANY_HOST)
 
     async def prepare(self, payload: TaskPayload, access: HostAccess) -> Provision:
         """Make the volumes, those apart that must be there already."""
         runtime = access.runtime
         own = {LABEL_TASK: payload.arn, LABEL_OWNER: access.owner}
-        for volume in wanted_volumes(payload):
+        for volume in wanted_volumes(payload, access.efs):
             if volume.must_exist:
                 if not await runtime.volume_exists(volume.engine_name):
                     raise _unusable(
@@ -71,7 +77,7 @@ class VolumePreparation:
     async def undo(self, payload: TaskPayload, access: HostAccess) -> None:
         """Remove the volumes that lived as long as the task."""
         try:
-            made = wanted_volumes(payload)
+            made = wanted_volumes(payload, _ANY_HOST)  # names are the same on every host
         except PayloadError:
             return  # refused before anything was made
         for volume in made:
@@ -80,8 +86,12 @@ class VolumePreparation:
 
 
 def volume_kind(volume: Volume) -> str:
-    """Return the type of a volume; one without is ``docker`` or ``host`` by what it carries."""
-    return volume.type or ("docker" if volume.docker_volume_configuration else "host")
+    """Return the type of a volume; one without is named by what it carries, else ``host``."""
+    if volume.type:
+        return volume.type
+    if volume.efs_volume_configuration:
+        return "efs"
+    return "docker" if volume.docker_volume_configuration else "host"
 
 
 def volume_sources(payload: TaskPayload) -> dict[str, str]:
@@ -101,8 +111,12 @@ def volume_sources(payload: TaskPayload) -> dict[str, str]:
     return sources
 
 
-def wanted_volumes(payload: TaskPayload) -> list[WantedVolume]:
+def wanted_volumes(payload: TaskPayload, efs: EfsSettings) -> list[WantedVolume]:
     """Return the volumes to make.
+
+    Args:
+        payload: the task.
+        efs: how the host reaches EFS file systems.
 
     Raises:
         PayloadError: a volume that this agent cannot make; the text is the task's reason.
@@ -116,6 +130,8 @@ def wanted_volumes(payload: TaskPayload) -> list[WantedVolume]:
                 result.append(WantedVolume(engine_name=names[volume.name]))
         elif kind == "docker":
             result.append(_docker(payload, volume, names[volume.name]))
+        elif kind == "efs":
+            result.append(_efs(payload, volume, names[volume.name], efs))
         else:
             raise _unusable(payload, f"volume type {kind!r} of {volume.name} is not supported")
     return result
@@ -137,6 +153,17 @@ def _docker(payload: TaskPayload, volume: Volume, engine_name: str) -> WantedVol
         shared=shared,
         must_exist=shared and not provision,
     )
+
+
+def _efs(payload: TaskPayload, volume: Volume, engine_name: str, efs: EfsSettings) -> WantedVolume:
+    given = volume.efs_volume_configuration
+    if given is None:
+        raise _unusable(payload, "invalid volume: empty volume configuration")
+    try:
+        mount = efs_mount(payload, volume.name, given, efs)
+    except EfsUnusable as error:
+        raise _unusable(payload, str(error)) from None
+    return WantedVolume(engine_name=engine_name, driver=mount.driver, options=mount.options)
 
 
 def _strings(payload: TaskPayload, volume: Volume, value: Any) -> dict[str, str]:

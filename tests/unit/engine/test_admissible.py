@@ -46,8 +46,8 @@ def test_a_device_goes_to_one_container_of_the_task(containers: list[str]) -> No
 
 
 def test_a_volume_of_a_kind_that_is_not_there() -> None:
-    with pytest.raises(PayloadError, match="volume type 'efs'"):
-        admissible.check(payload(container("a"), volumes=[Volume(name="v", type="efs")]))
+    with pytest.raises(PayloadError, match="volume type 'attachment'"):
+        admissible.check(payload(container("a"), volumes=[Volume(name="v", type="attachment")]))
 
 
 @pytest.mark.parametrize(

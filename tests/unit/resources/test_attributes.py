@@ -81,6 +81,16 @@ def test_volume_plugins_are_told_with_the_newest_tag_and_without() -> None:
     ]
 
 
+def test_efs_needs_a_kernel_with_nfs_or_the_plugin() -> None:
+    def told(features: Features) -> set[str]:
+        got = advertised(HOST, features, api_version="1.41")
+        return {name.rpartition(".")[2] for name in got if ".efs" in name}
+
+    assert told(Features()) == set()
+    assert told(Features(nfs=True)) == {"efs"}
+    assert told(Features(efs_auth=True)) == {"efs", "efsAuth"}
+
+
 def test_a_gpu_host_names_its_driver() -> None:
     host = HostResources(cpu_units=1, memory_mib=1, gpu_driver_version="580.1")
     got = advertised(host, Features(), api_version="1.41")

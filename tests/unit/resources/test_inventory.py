@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import ConfigError
-from agent.resources.inventory import architecture_name, cgroup_version, os_family, read_host
+from agent.resources.inventory import (
+    architecture_name,
+    cgroup_version,
+    mounts_nfs,
+    os_family,
+    read_host,
+)
 from agent.runtime.protocol import EngineInfo
 
 if TYPE_CHECKING:
@@ -44,6 +50,28 @@ def test_cgroup_version_of_split_hybrid_and_unified_trees(tmp_path: Path) -> Non
     unified.mkdir()
     (unified / "cgroup.controllers").touch()
     assert [cgroup_version(tree) for tree in (split, hybrid, unified)] == [1, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "found"),
+    [
+        ("proc/filesystems", "nodev\tsysfs\nnodev\tnfs4\n", True),
+        ("proc/filesystems", "nodev\tnfsd\n\text4\n", False),
+        (
+            "lib/modules/6.1/modules.dep",
+            "kernel/fs/nfs/nfsv4.ko.xz: kernel/fs/nfs/nfs.ko.xz\n",
+            True,
+        ),
+        ("lib/modules/6.1/modules.builtin", "kernel/fs/nfs/nfsv4.ko\n", True),
+        ("lib/modules/6.1/modules.dep", "kernel/fs/nfs/nfsv3.ko: \n", False),
+    ],
+)
+def test_whether_the_kernel_mounts_nfs(
+    tmp_path: Path, path: str, text: str, *, found: bool
+) -> None:
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text(text)
+    assert mounts_nfs(tmp_path, "6.1") is found
 
 
 async def test_reads_a_host(tmp_path: Path) -> None:

@@ -389,6 +389,34 @@ def test_a_volume_reads_back_as_the_service_shows_it() -> None:
     ]
 
 
+EFS = {"fileSystemId": "fs-1"}
+TLS = {"transitEncryption": "ENABLED"}
+
+
+@pytest.mark.parametrize(
+    ("efs", "text"),
+    [
+        (
+            TLS | {"rootDirectory": "/x", "authorizationConfig": {"accessPointId": "p"}},
+            "omitted or",
+        ),
+        ({"authorizationConfig": {"accessPointId": "p"}}, "when accessPointId is specified"),
+        ({"authorizationConfig": {"iam": "ENABLED"}}, "when iam is specified"),
+        ({"transitEncryptionPort": 2999}, "when transitEncryptionPort is specified"),
+    ],
+)
+def test_what_an_efs_volume_cannot_ask_for_together(efs: dict[str, Any], text: str) -> None:
+    volumes = [{"name": "v", "efsVolumeConfiguration": EFS | efs}]
+    with pytest.raises(ClientException, match=text):
+        check_definition(definition(volumes=volumes))
+
+
+def test_an_efs_volume_with_all_that_goes_together() -> None:
+    efs = EFS | TLS | {"authorizationConfig": {"accessPointId": "p", "iam": "ENABLED"}}
+    volumes = [{"name": "v", "efsVolumeConfiguration": efs | {"transitEncryptionPort": 2999}}]
+    assert check_definition(definition(volumes=volumes))
+
+
 OVERRIDDEN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"memory": 0}, {}, "'memory' must be at least 4 MiB"),
     ({"memory": -100000}, {}, "'memory' must be at least 4 MiB"),

@@ -38,10 +38,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
         "'fsxWindowsFileServerVolumeConfiguration' of volume 'v' is not supported: ",
     ),
     (
-        definition(volumes=[{"name": "v", "s3filesVolumeConfiguration": {"fileSystemArn": "x"}}]),
-        "'s3filesVolumeConfiguration' of volume 'v' is not supported: ",
-    ),
-    (
         definition(volumes=[{"name": "v", "configuredAtLaunch": True}]),
         "'configuredAtLaunch' of volume 'v' is not supported: ",
     ),
@@ -83,16 +79,16 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
         ),
         "'resourceRequirements.sharingStrategy' of container 'web' is not supported: ",
     ),
+    (
+        definition(volumes=[{"name": "v", "s3filesVolumeConfiguration": {"fileSystemArn": "x"}}]),
+        "'s3filesVolumeConfiguration' of volume 'v' is not supported: ",
+    ),
 ]
 
 AT_RUN: list[tuple[dict[str, Any], str]] = [
     (definition(taskRoleArn=ROLE), "'taskRoleArn' is not supported: "),
     (definition(pidMode="task"), "'pidMode' task is not supported: "),
     (definition(ipcMode="task"), "'ipcMode' task is not supported: "),
-    (
-        definition(volumes=[{"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}]),
-        "'efsVolumeConfiguration' of volume 'v' is not supported: ",
-    ),
     (
         with_container(secrets=[{"name": "A", "valueFrom": "p"}]),
         "'secrets' of container 'web' is not supported: ",

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.volumes import WantedVolume, volume_sources, wanted_volumes
 from agent.errors import PayloadError
 from agent.model import ids
@@ -41,13 +42,14 @@ def volume(docker: dict[str, Any] | None = None, **fields: Any) -> Volume:
     ],
 )
 def test_which_volumes_are_made(given: Volume, expected: list[WantedVolume]) -> None:
-    assert wanted_volumes(payload(container("a"), volumes=[given])) == expected
+    assert wanted_volumes(payload(container("a"), volumes=[given]), EfsSettings()) == expected
 
 
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        (volume(type="efs"), "'efs' of v is not supported"),
+        (volume(type="attachment"), "'attachment' of v is not supported"),
+        (volume(type="efs"), "empty volume configuration"),
         (volume(type="docker"), "empty volume configuration"),
         (volume({"scope": "task", "autoprovision": True}), "takes no autoprovision"),
         (volume({"scope": "task", "driverOpts": ["x"]}), "must be texts"),
@@ -56,7 +58,7 @@ def test_which_volumes_are_made(given: Volume, expected: list[WantedVolume]) -> 
 )
 def test_which_are_refused(given: Volume, text: str) -> None:
     with pytest.raises(PayloadError, match=text) as caught:
-        wanted_volumes(payload(container("a"), volumes=[given]))
+        wanted_volumes(payload(container("a"), volumes=[given]), EfsSettings())
     assert str(caught.value).startswith(f"resource cannot be initialized for task {ARN}: ")
 
 
@@ -73,7 +75,7 @@ def test_which_are_refused(given: Volume, text: str) -> None:
 def test_what_is_made_is_what_is_mounted(given: Volume) -> None:
     """Also where a volume carries the fields of two types; a shared one is never removed."""
     task = payload(container("a"), volumes=[given])
-    made = wanted_volumes(task)
+    made = wanted_volumes(task, EfsSettings())
     source = volume_sources(task)["v"]
     assert [volume_made.engine_name for volume_made in made] == (
         [] if source == "/srv" else [source]
