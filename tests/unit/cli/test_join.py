@@ -257,7 +257,7 @@ async def test_what_is_wrong_is_one_line_and_nothing_is_written(
             "is not an http or https URL; write for example http://192.0.2.10:6820",
         ),
         ("https://u:secret@c", 2, "the URL contains a user name or password"),
-        ("http://control.invalid", 1, "the name control.invalid is not known here"),
+        ("http://control.invalid", 1, "the name control.invalid does not resolve"),
     ],
 )
 async def test_a_url_of_no_use(desk: Desk, url: str, code: int, told: str) -> None:

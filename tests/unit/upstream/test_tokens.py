@@ -246,7 +246,7 @@ async def test_hello_in_the_words_of_each_trouble(
     nobody = f"localhost:{free_port()}"
     with pytest.raises(ControlUnavailable, match=f"no process listens on {nobody}"):
         await hello.meet(f"http://{nobody}")
-    with pytest.raises(ControlUnavailable, match=r"the name control\.invalid is not known"):
+    with pytest.raises(ControlUnavailable, match=r"the name control\.invalid does not resolve"):
         await hello.meet("http://control.invalid:1")
     async with place.running() as endpoint:
         with pytest.raises(TokenRefused, match="control requires a token"):
