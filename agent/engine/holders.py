@@ -1,7 +1,7 @@
-"""Who has which sandbox: what containers and records tell of it, and what tasks are told of it.
+"""Finds out which task has which sandbox from containers and records, and tells the tasks.
 
-Used once, at start, while no runner runs: rows of sandboxes may be lost, older or wrong, records too,
-and the engine is right.
+Used once, at the start, before any runner runs. Rows of sandboxes and records may be lost, outdated
+or wrong; the engine is right.
 
 Tests: ``tests/unit/engine/test_engine_lost_state.py``.
 """
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 async def of_sandboxes(
     runners: Mapping[str, Runner], runtime: ContainerEngine, owner: str
 ) -> dict[str, Holder]:
-    """Return the task of each sandbox, by the sandbox's id in the engine.
+    """Return the task of each sandbox, by the sandbox's engine id.
 
-    A container tells by the network that it was made in and by its labels, and it is right: it cannot
-    leave that network. A record tells of the sandbox of a task that has no container yet.
+    A container's labels and its network mode say which sandbox its task has. They are reliable,
+    because a container cannot leave the network that it was created in. For a task without
+    containers, the record is used.
 
     Raises:
         RuntimeFailure: the engine cannot list its containers.
@@ -52,7 +53,7 @@ async def of_sandboxes(
 def compare(
     runners: Mapping[str, Runner], networks: Mapping[str, TaskNetwork], lost: Collection[str]
 ) -> None:
-    """Correct the networks of records, and tell tasks that have lost theirs."""
+    """Correct the networks in records, and notify tasks that have lost theirs."""
     for arn, runner in runners.items():
         record = runner.record
         network = networks.get(arn)

@@ -106,9 +106,7 @@ def trusting(ca_file: Path) -> ssl.SSLContext:
     try:
         context.load_verify_locations(cafile=ca_file)
     except ssl.SSLError as error:
-        text = (
-            f"ECS_CONTROL_CA_FILE {ca_file}: has no usable certificate ({error.reason}); {mend}"
-        )
+        text = f"ECS_CONTROL_CA_FILE {ca_file}: has no usable certificate ({error.reason}); {mend}"
         raise ConfigError(text) from None
     except OSError as error:
         raise ConfigError(f"ECS_CONTROL_CA_FILE {ca_file}: {error.strerror}; {mend}") from None

@@ -27,9 +27,7 @@ def worded(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return (
-            f"the name {error.host} does not resolve; check the URL and this host's name servers"
-        )
+        return f"the name {error.host} does not resolve; check the URL and this host's name servers"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return _no_tls(error)
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
@@ -93,7 +91,5 @@ def _no_tls(error: aiohttp.ClientConnectorSSLError) -> str:
     reason = (cause.reason or "") if isinstance(cause, ssl.SSLError) else str(cause)
     where = f"{error.host}:{error.port}"
     if reason in _NOT_TLS:
-        return (
-            f"{where} does not speak TLS; use http:// in the URL, or give control a certificate"
-        )
+        return f"{where} does not speak TLS; use http:// in the URL, or give control a certificate"
     return f"no TLS connection to {where} ({reason})"

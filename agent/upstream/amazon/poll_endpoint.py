@@ -47,9 +47,7 @@ class PollEndpoints:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._known: _Known | None = None
-        self._trouble = LogThrottle(
-            "endpoints of Amazon ECS not found; using the last known ones"
-        )
+        self._trouble = LogThrottle("endpoints of Amazon ECS not found; using the last known ones")
 
     async def acs(self, arn: str) -> str:
         """Return the base URL of the order channel for this container instance.

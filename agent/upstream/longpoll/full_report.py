@@ -79,9 +79,7 @@ class FullReport:
                     )
                     self._holding.not_wanted(arn, result.message)
                 else:
-                    _log.warning(
-                        "a task from before stays as it is", task=arn, why=result.message
-                    )
+                    _log.warning("a task from before stays as it is", task=arn, why=result.message)
                     kept.add(arn)
         self._holding.keep(frozenset(kept))
         if kept:

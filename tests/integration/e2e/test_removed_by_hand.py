@@ -135,7 +135,7 @@ def test_a_container_taken_off_its_network(
     assert pid_of(container_id) == pid
     assert describe(client, *arns)[0]["lastStatus"] == "RUNNING"
     assert "was disconnected from network bridge" in agent.cli("status")
-    assert "connected again" in agent.tail(400)
+    assert "reconnected it" in agent.tail(400)
 
 
 def test_a_sandbox_taken_off_the_network_of_the_engine_has_its_own(

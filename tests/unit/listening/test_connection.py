@@ -44,9 +44,7 @@ async def test_a_head_has_to_be_whole_in_its_time_however_it_drips(
             await asyncio.sleep(step_s)
         assert await ending == b""
     assert time.monotonic() - began < 4
-    assert [line["event"] for line in lines] == [
-        "connection closed: request not complete in time"
-    ]
+    assert [line["event"] for line in lines] == ["connection closed: request not complete in time"]
 
 
 async def test_a_later_head_has_its_time_too_and_idling_has_another(served: Served) -> None:

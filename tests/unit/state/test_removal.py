@@ -62,9 +62,7 @@ async def test_nothing_is_lost(tmp_path: Path, remove: Callable[[Path], None]) -
     with structlog.testing.capture_logs() as logs:
         await put(store, 3)
         await put(store, 4)
-    assert [line["event"] for line in logs] == [
-        "the state file was removed; it was written again"
-    ]
+    assert [line["event"] for line in logs] == ["the state file was removed; it was written again"]
     assert await asyncio.to_thread(lambda: path.stat().st_mode & 0o777) == 0o600
     with pytest.raises(StateFailure, match="another agent"):
         await StateStore.open(path)

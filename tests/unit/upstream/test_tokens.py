@@ -259,7 +259,9 @@ async def test_hello_in_the_words_of_each_trouble(
         assert met.ahead_s is not None
         assert abs(met.ahead_s) < 2
         assert met.hello.takes_cluster is False
-        with pytest.raises(ControlUnavailable, match=r"answered 404.* this is not a control endpoint"):
+        with pytest.raises(
+            ControlUnavailable, match=r"answered 404.* this is not a control endpoint"
+        ):
             await hello.meet(f"{endpoint.url}/elsewhere")
     tls = {"tls_certificate": signed.certificate, "tls_key": signed.key}
     place.scheme = "https"

@@ -357,9 +357,7 @@ class TcsSession:
                 await asyncio.sleep(again.next_s())
             else:
                 rounds.sent(message)
-                await asyncio.sleep(
-                    0
-                )  # signing takes time; spread many frames
+                await asyncio.sleep(0)  # signing takes time; spread many frames
 
     async def _close_when_dropped(self, socket: Socket) -> None:
         await self._dropped.wait()

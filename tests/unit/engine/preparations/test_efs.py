@@ -111,7 +111,7 @@ def test_amazons_plugin_mounts_what_a_plain_mount_cannot() -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({}, "names no fileSystemId"),
+        ({}, "has no fileSystemId"),
         ({"fileSystemId": "fs-1", "rootDirectory": "/a/../.."}, "rootDirectory with"),
         ({"fileSystemId": "fs-1", "rootDirectory": "/a,exec"}, "rootDirectory with"),
     ],

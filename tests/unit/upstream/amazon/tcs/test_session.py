@@ -329,7 +329,11 @@ async def test_a_server_that_comes_and_goes_does_not_fill_the_log(kit: Kit) -> N
         async with kit.running():
             await until(lambda: len(kit.server.times) == 8)
     events = [line["event"] for line in lines if line["event"].startswith("telemetry session")]
-    assert events == ["telemetry session open", "telemetry session closed", "telemetry session open"]
+    assert events == [
+        "telemetry session open",
+        "telemetry session closed",
+        "telemetry session open",
+    ]
 
 
 async def test_refusals_are_waited_out(kit: Kit) -> None:
