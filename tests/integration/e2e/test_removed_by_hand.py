@@ -101,7 +101,7 @@ def test_all_that_a_task_network_needs(one_host: Fleet, busybox_image: str) -> N
         assert page.startswith("ip-")
     listed = json.loads(sh("nft", "-j", "list", "table", "inet", table))["nftables"]
     assert len([e for e in listed if e.get("rule", {}).get("chain") == "outside"]) == 1
-    assert "the pause image is gone; loading it again" in agent.tail(400)
+    assert "the pause image was removed; loading it again" in agent.tail(400)
 
 
 def host_port(client: Any, arn: str) -> int:

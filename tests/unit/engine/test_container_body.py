@@ -283,7 +283,7 @@ def test_awsvpc_joins_the_sandbox() -> None:
 def test_what_only_the_sandbox_can_have_is_refused_by_name(given: EngineConfig, named: str) -> None:
     """The engine refuses these, or worse takes them and does nothing."""
     a = container("a", docker_config=given)
-    with pytest.raises(PayloadError, match=f"container a asks for {named}, which") as info:
+    with pytest.raises(PayloadError, match=f"container a has {named}, which") as info:
         built(a, network_mode="awsvpc")
     assert info.value.name == "HostConfigError"
     assert built(a, network_mode="bridge")

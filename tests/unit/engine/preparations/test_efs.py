@@ -69,7 +69,7 @@ def test_protection_is_given_or_refused(extra: dict[str, Any], what: str) -> Non
     with pytest.raises(EfsUnusable, match=f"{what}, which needs Amazon's volume plugin"):
         mount(given)
     with pytest.raises(
-        EfsUnusable, match=f"{what}, which nas.example does not give.*_TRUSTED=true"
+        EfsUnusable, match=f"{what}, which nas.example does not provide.*_TRUSTED=true"
     ):
         mount(given, EfsSettings(servers=NAS))
     assert mount(given, EfsSettings(servers=NAS, trusted=True)) == nfs(
