@@ -178,6 +178,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
         ledger = Ledger(host)
+        credentials = RoleCredentials()
         images = _images(settings, runtime)
         cleanup.push_async_callback(images.close)
 
@@ -199,6 +200,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
+                role_credentials=credentials,
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(
@@ -229,8 +231,6 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 known_tasks=engine.known_tasks(),
             )
 
-        credentials = RoleCredentials()
-        engine.on_ended = credentials.forget
         around = HostParts(
             holding=engine.holdings,
             host=engine,

@@ -22,6 +22,7 @@
     │   ├── AwsUnavailable      no answer, or a transient error: try again
     │   ├── CredentialsMissing  no credentials to sign with (yet)
     │   └── AwsRefused          an error with a code; the same call would fail again
+    ├── CredentialsAwaited control has yet to send the credentials of a task's role: waited for
     └── PayloadError       a task cannot be run as ordered; becomes a task reason
 
 Errors never log themselves. They are logged once, where they are handled.
@@ -185,6 +186,12 @@ class AwsRefused(AwsFailure):
         self.code = code
         """The AWS error code, for example ``InvalidParameterException``."""
         self.status = status
+
+
+class CredentialsAwaited(AgentError):
+    """Control has not sent the credentials of a task's role yet, as after a restart of the agent."""
+
+    retryable = True
 
 
 class PayloadError(AgentError):

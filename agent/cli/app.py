@@ -1,6 +1,6 @@
-"""The commands for people: a click group that imports each command's module when it is asked for.
+"""All commands but ``run``: a click group that imports the module of a command only when needed.
 
-Every error ends as one line on standard error and a stable exit code (``agent.errors.ExitCode``).
+Every error becomes one line on standard error and a stable exit code (``agent.errors.ExitCode``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Entry(NamedTuple):
     """``module:function``."""
     help: str
     also: tuple[str, ...] = ()
-    """Other names, which lists do not repeat."""
+    """Other names of the command; lists of commands do not show them."""
 
 
 _COMMANDS = {
@@ -41,8 +41,8 @@ _COMMANDS = {
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
     "env": _Entry("agent.cli.env:env", "Print what the AWS tools need to command this control."),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
-    "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to mend."),
-    "status": _Entry("agent.cli.inspect:status", "Show how the agent is doing."),
+    "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),
+    "status": _Entry("agent.cli.inspect:status", "Show the state of the agent."),
     "tasks": _Entry(
         "agent.cli.inspect:tasks", "List the tasks on this host (also ps, ls).", ("ps", "ls")
     ),
@@ -54,12 +54,12 @@ _COMMANDS = {
     "help": _Entry("agent.cli.app:help_command", "Show the help of a command."),
 }
 _OUTPUT_IS_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
-"""What commands write themselves, they word themselves: these are of standard output."""
+"""Commands handle errors of files that they write themselves, so these come from standard output."""
 _ALSO = {other: name for name, entry in _COMMANDS.items() for other in entry.also}
 
 
 class _Commands(click.Group):
-    """Looks commands up in the tables above; loads none of them to list them."""
+    """Looks up commands in the tables above; lists them without loading them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -78,7 +78,7 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         known = {**_COMMANDS, **_ALSO}
         unknown = args and not args[0].startswith("-") and args[0] not in known
-        if unknown and not ctx.resilient_parsing:  # a shell that completes wants no message
+        if unknown and not ctx.resilient_parsing:  # completion must print no message
             near = difflib.get_close_matches(args[0].lower(), known, n=1, cutoff=0.6)
             mend = f"; did you mean '{near[0]}'?" if near else ""
             raise click.UsageError(f"there is no command '{args[0]}'{mend}")
@@ -107,10 +107,10 @@ class _Commands(click.Group):
 def group(ctx: click.Context) -> None:
     """Run Amazon ECS tasks on hosts of your own.
 
-    Start with `ecs-agent standalone`: a control endpoint and an agent on this host. Then drive it
-    with what you have: `eval $(ecs-agent env)`, and aws, boto3, Terraform.
+    Start with `ecs-agent standalone`: it runs a control endpoint and an agent on this host. Then run
+    `eval $(ecs-agent env)`, and use aws, boto3 or Terraform as usual.
 
-    Exit codes: 0 done, 1 failed, 2 bad command line, 5 failed and trying again cannot help.
+    Exit codes: 0 success, 1 failure, 2 bad command line, 5 failure that a retry cannot fix.
     """
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False
@@ -124,33 +124,33 @@ def group(ctx: click.Context) -> None:
 @click.argument("command", required=False, metavar="[COMMAND]")
 @click.pass_context
 def help_command(ctx: click.Context, command: str | None) -> None:
-    """Show the help of a command, or of all."""
+    """Show the help of a command, or the list of commands."""
     top = ctx.find_root()
     if command is None:
         output.lines(top.get_help())
         return
     name, found, _ = group.resolve_command(top, [command])
-    if found is not None:  # else that has raised
+    if found is not None:  # always, because resolve_command raises for an unknown name
         output.lines(click.Context(found, info_name=name, parent=top).get_help())
 
 
 def summary(command: str) -> str:
-    """Return what a command does in one line, as the list of commands has it."""
+    """Return the one-line description of a command, as in the list of commands."""
     return _COMMANDS[command].help
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command for people and return its exit code."""
+    """Run one of the click commands and return its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # What others have named may not be in the terminal's character set.
+            # Names given by others may have characters that the terminal cannot encode.
             stream.reconfigure(errors="replace")
     try:
         result = group.main(list(arguments), prog_name="ecs-agent", standalone_mode=False)
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
     except click.Abort:
-        return 130  # what shells give for Ctrl-C
+        return 130  # as shells report Ctrl-C
     except click.ClickException as error:
         return _usage(error, arguments)
     except BrokenPipeError:
@@ -181,11 +181,11 @@ def _failed(error: AgentError) -> int:
     if isinstance(error, CliError):
         output.line(f"ecs-agent: {error}", err=True)
         return error.exit_code
-    for line in str(error).split("\n"):  # a problem of the settings on each
+    for line in str(error).split("\n"):  # one line per problem of the settings
         output.line(f"ecs-agent: {line}", err=True)
     return ExitCode.TERMINAL if error.terminal else ExitCode.ERROR
 
 
 def _drop_stdout() -> None:
-    """Keep the interpreter from complaining when it flushes into a pipe that is closed."""
+    """Keep the interpreter from printing an error when it flushes into a closed pipe."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,7 +1,7 @@
-"""Entry of the processes that ``standalone`` starts: dies with its parent, then runs the command.
+"""Entry point of the processes that ``standalone`` starts: ties itself to its parent, then runs.
 
 ``python -m agent.cli.child PARENT_PID ARGUMENTS...``. The kernel sends this process SIGTERM when
-its parent is gone, however that came about, so that a killed parent leaves no orphan.
+its parent dies for any reason, so that a killed parent leaves no orphan.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def follow_parent(parent_pid: int) -> bool:
-    """Tie this process to its parent; return False when that one is gone already."""
+    """Tie this process to its parent; return False if the parent has already ended."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")

@@ -1,7 +1,7 @@
-"""Talks to a running agent over its Unix socket, and words what can go wrong for a person.
+"""Talks to a running agent over its Unix socket, and turns failures into readable errors.
 
-Blocking and without threads: one command, one connection. Raises ``CliError``, whose text names the
-mend; its exit code is the command's.
+Blocking and without threads: one command, one connection. Raises ``CliError``, whose text says how
+to fix the problem; its exit code becomes the exit code of the command.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 ANSWER_LIMIT_S = 30.0
 SOCKET_PATH_BYTES = 107
-"""The longest path that the kernel takes for a socket."""
+"""The longest path of a socket that the kernel accepts."""
 _View = TypeVar("_View")
 
 
 class CliError(AgentError):
-    """A command failed; the text is for a person and names the mend."""
+    """A command failed; the text is for a person and says how to fix the problem."""
 
     def __init__(self, text: str, *, exit_code: ExitCode = ExitCode.ERROR) -> None:
         super().__init__(text)
@@ -37,11 +37,11 @@ class CliError(AgentError):
 
 
 class AgentNotRunning(CliError):
-    """Nobody listens on the socket."""
+    """No process listens on the socket."""
 
 
 class NotAllowed(CliError):
-    """Another user than this one may talk to the agent."""
+    """This user is not allowed to talk to the agent."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -66,11 +66,11 @@ class AgentClient:
         self._limit_s = limit_s
 
     def within(self, limit_s: float) -> AgentClient:
-        """Return a client of the same agent that waits no longer than this."""
+        """Return a client of the same agent that waits at most this long for an answer."""
         return AgentClient(self._path, limit_s=limit_s)
 
     def agent(self) -> AgentView:
-        """Return the agent as it stands."""
+        """Return the current state of the agent."""
         return self._decoded("/v1/agent", AgentView)
 
     def tasks(self) -> list[TaskView]:
@@ -78,17 +78,17 @@ class AgentClient:
         return self._decoded("/v1/tasks", list[TaskView])
 
     def task(self, task: str) -> TaskView:
-        """Return one task: by ARN, id, the beginning of one, or a name that fits it alone."""
+        """Return one task: by ARN, id, beginning of an id, or a name that matches only this task."""
         return self._decoded(_task_path(task), TaskView)
 
     def stop(self, task: str, *, reason: str) -> None:
-        """Ask the agent to stop a task; returns when the order is durable."""
+        """Ask the agent to stop a task; returns once the agent has stored the request."""
         body = msgspec.json.encode({"reason": reason})
         with self._exchange("POST", f"{_task_path(task)}/stop", body=body) as response:
             response.read()
 
     def logs(self, task: str, *, container: str, tail: int | None, follow: bool) -> Iterator[bytes]:
-        """Yield a container's output as it comes; with ``follow`` until the container stops."""
+        """Yield a container's output as it arrives; with ``follow``, until the container stops."""
         query = {} if tail is None else {"tail": str(tail)}
         query |= {"container": container} if container else {}
         query |= {"follow": "true"} if follow else {}
@@ -105,8 +105,8 @@ class AgentClient:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             raise CliError(
-                f"the agent gave an answer that this command cannot read ({error}); "
-                "use the ecs-agent of the version that runs"
+                f"the agent sent an answer that this command cannot read ({error}); "
+                "use the ecs-agent command of the same version as the agent"
             ) from None
 
     @contextlib.contextmanager
@@ -119,9 +119,9 @@ class AgentClient:
         body: bytes | None = None,
         limit_s: float | None = ANSWER_LIMIT_S,
     ) -> Iterator[http.client.HTTPResponse]:
-        """Send a request and lend its response; all that goes wrong meanwhile is a ``CliError``.
+        """Send a request and yield its response; every failure meanwhile becomes a ``CliError``.
 
-        ``limit_s`` is how long the agent may be silent within its answer; None: for ever.
+        ``limit_s`` is how long the agent may be silent during its answer; None means no limit.
         """
         connection = _UnixConnection(self._path, timeout_s=self._limit_s)
         headers = {"Content-Type": "application/json"} if body else {}
@@ -133,14 +133,14 @@ class AgentClient:
                         raise CliError(_problem(response))
                     yield response
             except BrokenPipeError:
-                raise  # our own output is gone, for example a pager was left
+                raise  # our own standard output is closed, for example because a pager ended
             except OSError as error:
                 raise self._worded(error) from None
             except http.client.IncompleteRead:
-                raise CliError("the agent broke its answer off; look at its log") from None
+                raise CliError("the agent's answer ended too early; look at its log") from None
             except http.client.HTTPException as error:
-                text = f"{self._path} does not speak the agent's language ({error!r})"
-                raise CliError(text) from None
+                text = f"the process that listens on {self._path} is not an ecs-agent ({error!r})"
+                raise CliError(f"{text}; name the agent's socket with --socket") from None
 
     def _ask(
         self,
@@ -167,14 +167,14 @@ class AgentClient:
             )
         if len(os.fsencode(self._path)) > SOCKET_PATH_BYTES:
             return CliError(
-                f"the path of a socket has at most {SOCKET_PATH_BYTES} bytes, and {self._path[:40]}... "
-                f"has {len(os.fsencode(self._path))}; give a shorter one"
+                f"the socket path {self._path[:40]}... has {len(os.fsencode(self._path))} bytes, but "
+                f"at most {SOCKET_PATH_BYTES} are allowed; use a shorter path"
             )
         if isinstance(error, ConnectionRefusedError) and not Path(self._path).is_socket():
-            return CliError(f"{self._path} is no socket; name the agent's with --socket")
+            return CliError(f"{self._path} is not a socket; name the agent's socket with --socket")
         if isinstance(error, FileNotFoundError | NotADirectoryError | ConnectionRefusedError):
             return AgentNotRunning(
-                f"the agent is not running (nobody listens on {self._path}); start it with "
+                f"the agent is not running (no process listens on {self._path}); start it with "
                 "'systemctl start ecs-agent' or 'ecs-agent standalone', or name its socket "
                 "with --socket"
             )
@@ -184,7 +184,7 @@ class AgentClient:
 def _task_path(task: str) -> str:
     name = task.strip().rstrip("/")
     if not name:
-        text = "which task? give its id or the beginning of that, its family or a container's name"
+        text = "TASK is empty; give a task id or its beginning, a family, or a container name"
         raise CliError(text, exit_code=ExitCode.USAGE)
     return f"/v1/tasks/{quote(name, safe='')}"
 

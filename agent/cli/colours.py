@@ -1,9 +1,9 @@
-r"""Output of containers for a terminal: text and colours go through, and nothing else. Pure.
+r"""Filters output of containers for a terminal: only text and colours pass. Pure.
 
-A state machine over chunks that may end anywhere, in a character or in an escape sequence as well.
-Of all sequences only SGR (``ESC [ … m``: colour, bold, underline) goes through. The escape character
-of any other one is shown as ``\x1b``, so that the rest of it is plain text. Line breaks and tabs stay,
-also ``\r\n``; a ``\r`` alone, which would write over the line, is shown.
+A state machine over chunks, which may end anywhere, even inside a character or an escape sequence.
+The only escape sequence that passes is SGR (``ESC [ … m``: colour, bold, underline). The escape
+character of any other sequence is shown as ``\x1b``, so that the rest is plain text. Line breaks,
+tabs and ``\r\n`` pass; a lone ``\r``, which would overwrite the line, is shown as an escape.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final
 from agent import escapes
 
 _LONGEST: Final = 64
-"""Characters between ``ESC [`` and ``m``; ordinary colours have 16 at most."""
+"""Maximum number of characters between ``ESC [`` and ``m``; usual colours need at most 16."""
 _PARTS: Final = re.compile(
     rf"(?P<colour>\x1b\[[0-9;:]{{0,{_LONGEST}}}m)|(?P<line>\r\n)|(?P<one>[{escapes.CONTROLS}])"
 )
@@ -28,14 +28,14 @@ class ColourFilter:
     """Filters one stream, from its first byte to its last."""
 
     def __init__(self) -> None:
-        # Bytes that are no UTF-8 are shown too: as C1 controls they would command a terminal.
+        # Invalid UTF-8 is shown as escapes: a terminal could treat such bytes as C1 controls.
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         self._held = ""
-        """The begin of something that only the next chunk can tell."""
+        """An incomplete character or sequence at the end of the last chunk."""
         self._is_coloured = False
 
     def feed(self, chunk: bytes) -> str:
-        """Return what of the stream can be printed with this chunk; the rest is held."""
+        """Return what can be printed after this chunk; an incomplete rest is held back."""
         text = self._held + self._decoder.decode(chunk)
         unfinished = _UNFINISHED.search(text)
         end = unfinished.start() if unfinished else len(text)
@@ -43,7 +43,7 @@ class ColourFilter:
         return self._shown(text[:end])
 
     def end(self) -> str:
-        """Return what is left at the stream's end; colours do not outlive it."""
+        """Return what is left at the end of the stream, with a reset if it left a colour on."""
         left = self._shown(escapes.shown(self._held + self._decoder.decode(b"", final=True)))
         self._held = ""
         reset = _RESET if self._is_coloured else ""

@@ -1,8 +1,8 @@
-"""Which columns of a table a terminal has room for, and how wide each is. Pure.
+"""Decides which columns of a table fit on a terminal, and how wide each is. Pure.
 
-A table gives way in this order until a row fits on one line: cells of which a beginning is enough are
-cut, columns that say nothing go, names are shortened in the middle, the other columns go in the order
-that the table names. What is left of the room goes to the names again.
+A table is narrowed in these steps until a row fits on one line: ids are cut to their beginning,
+columns without information are dropped, names are shortened in the middle, and other columns are
+dropped in the order that the table gives. Names then get back the room that is left.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 GAP: Final = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 ELLIPSIS: Final = "…"
 NOTHING: Final = "-"
-"""A cell that has nothing to say."""
+"""An empty cell."""
 _ORDINARY: Final = 24
-"""Characters that most names do not pass."""
+"""Most names have at most this many characters."""
 _LEAST: Final = 4
-"""No column becomes narrower, however narrow the terminal is: then lines are longer than it."""
+"""The smallest width of a column; on a terminal too narrow for this, lines wrap."""
 
 
 class Column(NamedTuple):
-    """One column, and how it gives way on a terminal. Pipes always get all of it."""
+    """One column, and how it may be narrowed on a terminal. In a pipe it is always complete."""
 
     header: str
     least: int = 0
-    """Cells longer than this many characters may be shortened in the middle down to it; 0: never."""
+    """Cells may be shortened in the middle down to this many characters; 0: never."""
     beginning: int = 0
-    """Cells may be cut to this many characters first of all; 0: never."""
+    """Cells may be cut to this many characters as the first step; 0: never."""
     yields: int = 0
-    """The column with the smallest number is left out first; 0: it never is."""
+    """The column with the smallest number is dropped first; 0: never dropped."""
     usual: Callable[[Sequence[str]], bool] | None = None
-    """Tells of a row whether its cell here says nothing that one would not expect; without it, a
-    cell says nothing when it is ``NOTHING``."""
+    """Returns whether the cell of a row is as expected and so has no information; without this
+    function, only ``NOTHING`` has no information."""
 
 
 def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return the width of each column, 0 for one that is left out.
+    """Return the width of each column; 0 for a dropped column.
 
     Args:
         columns: the columns.
-        rows: a cell for each of them per row.
-        room: how many characters a line has.
+        rows: one cell per column in each row.
+        room: how many characters fit on a line.
     """
     full = [
         max(len(column.header), *(len(row[at]) for row in rows), 0)
@@ -71,7 +71,7 @@ def fit(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> 
 
 
 def shortened(text: str, width: int) -> str:
-    """Return a text of at most ``width`` characters: begin and end of one that is longer."""
+    """Return the text, shortened in the middle if it has more than ``width`` characters."""
     if len(text) <= width:
         return text
     kept = max(width - len(ELLIPSIS), 0)
@@ -85,7 +85,7 @@ def _line(widths: Sequence[int]) -> int:
 
 
 def _order(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> tuple[list[int], list[int]]:
-    """Return the columns that may be left out, in order: those that say nothing, and the others."""
+    """Return the columns that may be dropped, in order: those without information, and the others."""
 
     def is_idle(at: int) -> bool:
         usual = columns[at].usual or (lambda row: row[at] == NOTHING)
@@ -99,7 +99,7 @@ def _order(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> tuple[li
 
 
 def _shared(least: list[int], wanted: list[int], room: int) -> list[int]:
-    """Return widths between the two that fill the room; below ``least`` where it is too small."""
+    """Return widths between ``least`` and ``wanted`` that fill the room; less if it is too small."""
     widths = list(least)
     while _line(widths) > room and max(widths) > _LEAST:
         widths[widths.index(max(widths))] -= 1
@@ -107,6 +107,6 @@ def _shared(least: list[int], wanted: list[int], room: int) -> list[int]:
         short = [at for at, width in enumerate(widths) if width < wanted[at]]
         if not short:
             break
-        # Ordinary names are whole before long ones get more, the first columns first.
+        # Complete names of usual length before giving more room to long ones, from left to right.
         widths[min(short, key=lambda at: (max(widths[at], _ORDINARY), at))] += 1
     return widths

@@ -1,7 +1,7 @@
-"""What a shell's TAB asks beyond what click knows itself: the tasks of this host, their containers.
+"""Shell completion of task ids and container names; click completes the rest.
 
-Never fails and never takes long where a person waits at a prompt: an error would land in the middle
-of their line. So would a control character: names that hold any are left out.
+Never fails and never takes long, because a person waits at the prompt: an error would be printed in
+the middle of the command line. So would a control character: names that contain one are left out.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     import click
 
 PATIENCE_S = 1.0
-"""How long the agent may take to answer while a person waits for their TAB."""
+"""How long to wait for the agent's answer after a person pressed TAB."""
 _MOST_TASKS = 200
 
 
 def task_ids(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the tasks whose id begins with what is typed, the newest first, and names that do.
+    """Return ids of tasks that begin with the typed text, newest first, and names that do.
 
-    Empty when the agent does not answer at once, is not there, or may not be asked by this user.
+    Empty if the agent does not answer quickly, does not run, or refuses this user.
     """
     client = ctx.params.get("client")
     if not isinstance(client, AgentClient):
@@ -44,14 +44,14 @@ def task_ids(
         for view in fitting
     ]
     named = [CompletionItem(name) for name in sorted(names) if _is_typed(name, incomplete)]
-    # Where nothing is typed yet, ids tell tasks apart and names may not.
+    # With nothing typed yet, offer only ids: several tasks can share a name.
     return [*ids, *(named if incomplete else [])][:_MOST_TASKS]
 
 
 def container_names(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Return the containers of the task on the command line; empty where ``task_ids`` is."""
+    """Return container names of the task on the command line; empty if ``task_ids`` would be."""
     client, task = ctx.params.get("client"), ctx.params.get("task_id")
     if not isinstance(client, AgentClient) or not isinstance(task, str):
         return []

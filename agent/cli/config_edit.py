@@ -1,6 +1,6 @@
-"""Changes settings in the text of an ``ecs.config``, line by line, and leaves all other lines alone.
+"""Changes settings in the text of an ``ecs.config``, line by line; all other lines stay unchanged.
 
-Pure, but for ``replace_file``, which writes a file whole or not at all.
+Pure except for ``replace_file``, which replaces a file atomically.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def edited(text: str, values: Mapping[str, str | None]) -> str:
-    """Return the text with these settings; a name with None is taken out.
+    """Return the text with these settings; a name with None is removed.
 
-    A setting keeps its line. One that is new goes below its commented-out line where there is one,
-    else to the end. The same values again change nothing.
+    A setting that exists stays on its line. A new one goes below its commented-out line if there is
+    one, else to the end. Idempotent.
 
     Raises:
         ValueError: a value cannot be written on one line.
@@ -49,13 +49,13 @@ def edited(text: str, values: Mapping[str, str | None]) -> str:
 
 
 def written(value: str) -> str:
-    """Return a value as the right side of a line, quoted where it would be read differently.
+    """Return a value as the right side of a line, quoted if it would be parsed differently.
 
     Raises:
-        ValueError: it holds a line break or a NUL character.
+        ValueError: it contains a line break or a NUL character.
     """
     if "\n" in value or "\0" in value:
-        raise ValueError("a value must stand on one line")
+        raise ValueError("a value must fit on one line")
     plain = files.parse(f"X={value}", name="")
     if not plain.problems and not plain.warnings and plain.values["X"].value == value:
         return value
@@ -63,7 +63,7 @@ def written(value: str) -> str:
 
 
 def difference(old: str, new: str, name: str) -> str:
-    """Return the changed lines alone, as diff shows them: the others may hold secrets."""
+    """Return only the changed lines, as a diff: other lines may contain secrets."""
     lines = difflib.unified_diff(
         old.splitlines(), new.splitlines(), name, f"{name} (new)", n=0, lineterm=""
     )
@@ -71,14 +71,14 @@ def difference(old: str, new: str, name: str) -> str:
 
 
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a file so that it is whole at every moment, a crash of the host included. Blocks.
+    """Replace a file atomically, also if the host crashes meanwhile. Blocks.
 
-    A file that exists keeps its owner and group. Its directory is made when it is missing.
+    An existing file keeps its owner and group. A missing directory is created.
 
     Raises:
-        OSError: it cannot be written; what was there before is unchanged.
+        OSError: the file cannot be written; an existing file is unchanged.
     """
-    path = path.resolve()  # a link stays one
+    path = path.resolve()  # write to the target of a symbolic link
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -103,7 +103,7 @@ def replace_file(path: Path, data: bytes, *, mode: int) -> None:
 
 
 def _name_of(line: str) -> str:
-    """Return the name that a line sets, empty for none; also of a line whose value is refused."""
+    """Return the name that a line sets, even if its value is invalid; empty if it sets none."""
     stripped = line.strip()
     if not stripped or stripped[0] in "#;":
         return ""
@@ -116,7 +116,7 @@ def _value_of(line: str) -> str | None:
 
 
 def _place_for(name: str, lines: list[str], names: list[str]) -> int:
-    """Return where a new setting goes: below its commented-out line, else before the last break."""
+    """Return the line number for a new setting: below its commented-out line, else at the end."""
     commented = re.compile(rf"\s*[#;]\s*{re.escape(name)}\s*=")
     for at in reversed(range(len(lines))):
         if commented.match(lines[at]):

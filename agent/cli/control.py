@@ -1,7 +1,7 @@
-"""``ecs-agent control``: the control endpoint as a process of its own, and what is done to its store.
+"""``ecs-agent control``: the control endpoint as a process of its own, and commands for its store.
 
-Sets up logging, turns SIGTERM and SIGINT into an orderly end and SIGHUP into a reading of the token
-file, and words what keeps it from listening. Everything else is ``agent.controlplane.server``.
+Sets up logging, ends in order on SIGTERM and SIGINT, reloads keys and tokens on SIGHUP, and explains
+why it cannot listen. Everything else is in ``agent.controlplane.server``.
 
 Tests: ``tests/unit/cli/test_command_line.py``.
 """
@@ -32,105 +32,105 @@ if TYPE_CHECKING:
 
 
 class _StoreCommands(click.Group):
-    """Looks up what can be done to the store; loads it when it is asked for."""
+    """Looks up the commands for the store; loads them only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return ["backup", "restore", "check"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        from agent.cli import control_store  # noqa: PLC0415 - not to run control
+        from agent.cli import control_store  # noqa: PLC0415 - not needed to run control
 
         return getattr(control_store, cmd_name) if cmd_name in self.list_commands(ctx) else None
 
 
 @click.group(cls=_StoreCommands, invoke_without_command=True)
-@listen.listen_option("Where to listen, for operators and agents alike.")
+@listen.listen_option("Address to listen on, for operators and agents.")
 @click.option(
     "--agent-listen",
     metavar="HOST:PORT",
     multiple=True,
-    help="Where to listen for agents alone, so that --listen can stay on the loopback: the ECS API is "
-    "not served there. Can be given several times.",
+    help="Address to listen on for agents only; the ECS API is not served there. --listen can then stay "
+    "on the loopback. Can be given several times.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
-    help="Let in only agents that carry one of the tokens in this file, one a line (Amazon's agent: "
-    "that sign with one as their secret key). Made with a fresh one when it is missing; read anew on "
-    "SIGHUP. [default: agent.tokens in --data-dir]",
+    help="File of tokens, one per line: only agents with one of them are admitted (Amazon's agent uses "
+    "it as its secret key). Created with a new token if missing; reloaded on SIGHUP. "
+    "[default: agent.tokens in --data-dir]",
 )
 @click.option(
     "--keys-file",
     type=click.Path(path_type=Path),
-    help="Let in only operators that sign with one of the keys in this file, which has the form of "
-    "AWS's credentials file. Made with a fresh key when it is missing; read anew on SIGHUP. "
+    help="File of keys, in the format of the AWS credentials file: only operators that sign with one of "
+    "them are admitted. Created with a new key if missing; reloaded on SIGHUP. "
     "[default: credentials in --data-dir]",
 )
 @click.option(
     "--socket",
     type=click.Path(path_type=Path),
-    help="Unix socket by which root and control's own user need no key. [default: control.sock in "
-    "--data-dir]",
+    help="Unix socket on which root and the user that control runs as need no key. [default: "
+    "control.sock in --data-dir]",
 )
 @click.option(
     "--open",
     "is_open",
     is_flag=True,
-    help="Ask nobody for keys or tokens: whoever reaches the port, as any user of this machine may, "
-    "commands every host of the fleet as root. For labs.",
+    help="Require no keys and no tokens. Anyone who can reach the port, such as any user of this "
+    "machine, then controls every host of the fleet as root. For labs only.",
 )
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     default=Path("/var/lib/ecs/control"),
     show_default=True,
-    help="Directory of the store; made when it is missing.",
+    help="Directory of the store; created if missing.",
 )
 @click.option(
     "--backup-every",
     default="6h",
     show_default=True,
     metavar="TIME",
-    help="How often the store is copied, when it changed; 0 for never.",
+    help="How often the store is backed up if it has changed; 0 for never.",
 )
 @click.option(
     "--backup-dir",
     type=click.Path(path_type=Path),
-    help="Where the copies go. [default: backups in --data-dir]",
+    help="Directory of the backups. [default: backups in --data-dir]",
 )
 @click.option(
     "--backup-keep",
     type=click.IntRange(1, 10_000),
     default=8,
     show_default=True,
-    help="How many copies are kept, the newest.",
+    help="How many of the newest backups to keep.",
 )
 @click.option("--region", default="", metavar="REGION", help="Region in ARNs. [default: us-east-1]")
 @click.option(
     "--zone",
     default="",
     metavar="ZONE",
-    help="Availability zone of hosts that do not say theirs (ECS_AVAILABILITY_ZONE). [default: the "
-    "region with an a, as us-east-1a]",
+    help="Availability zone of hosts that do not set one (ECS_AVAILABILITY_ZONE). [default: the region "
+    "and the letter a, such as us-east-1a]",
 )
 @click.option(
     "--tls-certificate",
     type=click.Path(path_type=Path),
-    help="PEM file with the chain: speak TLS, everywhere but on a --listen on the loopback that has "
-    "an --agent-listen beside it.",
+    help="PEM file with the certificate chain. Turns on TLS for all addresses; if --agent-listen is "
+    "given, a --listen on the loopback stays plain HTTP.",
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
-    """Run a control endpoint: the ECS API for operators, orders for agents.
+    """Run a control endpoint: it serves the ECS API to operators and sends tasks to agents.
 
-    Operators sign with a key that is made at the first start: `eval $(ecs-agent env)` gives it to the
-    AWS tools. For a fleet, let agents in with --agent-listen and give a certificate; then run
+    Operators sign their calls with a key that is created at the first start; `eval $(ecs-agent env)`
+    gives it to the AWS tools. For a fleet, add --agent-listen and a TLS certificate, then run
     `ecs-agent join` on each host.
     """
     if ctx.invoked_subcommand is not None:
         return
-    from agent.controlplane import server  # noqa: PLC0415 - a second that --help need not take
+    from agent.controlplane import server  # noqa: PLC0415 - takes a second, not needed for --help
     from agent.controlplane.front import sites  # noqa: PLC0415 - as above
 
     manager = Notifier.take(os.environ)
@@ -163,7 +163,7 @@ def control(ctx: click.Context, /, **given: Any) -> None:
         wanted = listen.parse(failure.address, failure.option)
         raise CliError(listen.cannot_listen(wanted, failure.cause, failure.option)) from None
     except FileExistsError:
-        text = f"--data-dir {settings.data_dir}: is no directory; choose another"
+        text = f"--data-dir {settings.data_dir}: is not a directory; choose another path"
         raise CliError(text) from None
     except OSError as error:
         raise CliError(
@@ -172,7 +172,7 @@ def control(ctx: click.Context, /, **given: Any) -> None:
 
 
 def _settings(given: dict[str, Any]) -> ControlSettings:
-    """Read the options; raises ``CliError`` that names the one that is wrong."""
+    """Return the settings from the options; raises ``CliError`` that names the bad option."""
     from agent.controlplane import names, server  # noqa: PLC0415 - as above
     from agent.controlplane.backups import Schedule  # noqa: PLC0415 - as above
 
@@ -180,7 +180,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
     for option in ("keys_file", "token_file"):
         if is_open and given[option] is not None:
             raise CliError(
-                f"--open asks nobody for anything; give it or --{option.replace('_', '-')}, not both",
+                f"--open and --{option.replace('_', '-')} contradict each other; give only one of them",
                 exit_code=ExitCode.USAGE,
             )
     address = listen.parse(given["listen_on"])
@@ -208,14 +208,14 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
 
 
 def _socket(given: Path | None, data_dir: Path) -> Path | None:
-    """Return the Unix socket; none where nobody named one and the kernel takes no such long path."""
+    """Return the path of the Unix socket; None if the default path is too long for the kernel."""
     path = (given or data_dir / "control.sock").absolute()
     if len(os.fsencode(path)) <= listen.SOCKET_PATH_LIMIT:
         return path
     if given is None:
         return None
     raise CliError(
-        f"--socket {given}: is longer than {listen.SOCKET_PATH_LIMIT} bytes; name a shorter path",
+        f"--socket {given}: is longer than {listen.SOCKET_PATH_LIMIT} bytes; use a shorter path",
         exit_code=ExitCode.USAGE,
     )
 
@@ -225,33 +225,33 @@ def _unless(is_open: bool, given: Path | None, default: Path) -> Path | None:
 
 
 def _seconds(option: str, text: str) -> float:
-    """Parse a time; a number alone is not taken for seconds, 0 is."""
+    """Parse a duration in seconds; a number needs a unit, except 0."""
     try:
         seconds = values.parse_duration_s(text)
     except ValueError as error:
         raise CliError(f"{option} {text}: {error}", exit_code=ExitCode.USAGE) from None
     if seconds and seconds < 60:
         raise CliError(
-            f"{option} {text}: is less than a minute; write 0 for never, or for example 6h",
+            f"{option} {text}: is less than one minute; use a longer time such as 6h, or 0 for never",
             exit_code=ExitCode.USAGE,
         )
     return seconds
 
 
 def _check_once(address: HostPort, of_agents: Sequence[HostPort]) -> None:
-    """Refuse an address that is given twice; port 0 is another one each time."""
+    """Refuse an address that is given twice; port 0 is a different port each time."""
     seen = {address: "--listen"}
     for one in of_agents:
         if one.port and one in seen:
             raise CliError(
-                f"--agent-listen {one.text()}: is given to {seen[one]} already; choose another port",
+                f"--agent-listen {one.text()}: is already used by {seen[one]}; choose another port",
                 exit_code=ExitCode.USAGE,
             )
         seen[one] = "--agent-listen"
 
 
 def _check(option: str, text: str, parse: Callable[[str], object]) -> None:
-    """Refuse a value that its setting would refuse; an empty one was not given."""
+    """Refuse a value that the parser refuses; an empty value means that none was given."""
     try:
         if text:
             parse(text)
@@ -260,9 +260,9 @@ def _check(option: str, text: str, parse: Callable[[str], object]) -> None:
 
 
 def without_those_of_agents(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return what may matter here: how to log, and names that nobody knows.
+    """Return the environment without the agent's settings: log settings and unknown names stay.
 
-    A shell that was set up for an agent can start a control endpoint for it.
+    This way a control endpoint can be started from a shell that has the settings of an agent.
     """
     of_agents = {
         variable.name

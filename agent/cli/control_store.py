@@ -1,6 +1,6 @@
-"""``ecs-agent control backup``, ``restore`` and ``check``: the store of a control endpoint, by hand.
+"""``ecs-agent control backup``, ``restore`` and ``check``: work on the store of a control endpoint.
 
-Everything is done by ``agent.controlplane.store``; here it is worded.
+``agent.controlplane.store`` does the work; this module only has options and messages.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_data_dir
 @_json
 def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
-    """Copy the store to FILE while control runs, or does not.
+    """Back up the store to FILE, whether or not control runs.
 
-    Without FILE, to a new file with the moment in its name, in the directory `backups` of the data
-    directory, where control puts its own copies. The copy is checked before it has its name.
+    Without FILE, the backup goes to a new file, named after the current time, in the subdirectory
+    `backups` of the data directory, where control puts its own backups. It is checked before it gets
+    its name.
     """
     from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - not for --help
     from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
@@ -62,11 +63,11 @@ def backup(target: Path | None, data_dir: Path, as_json: bool) -> None:
 @_data_dir
 @_json
 def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
-    """Put the copy FILE in the place of the store; control must not run.
+    """Replace the store by the backup FILE; control must not run.
 
-    Without FILE, the newest copy in the directory `backups`. The old store is kept beside it. Tasks
-    go on running: when control starts, agents say what they hold, and what the copy did not know is
-    taken back from them.
+    Without FILE, the newest backup in the subdirectory `backups` is used. The old store is kept next
+    to the new one. Tasks keep running: when control starts, agents report their tasks, and control
+    adds those that are missing in the backup.
     """
     from agent.controlplane.server import STORE_FILE  # noqa: PLC0415 - not for --help
     from agent.controlplane.store import sqlite_backup  # noqa: PLC0415 - as above
@@ -74,7 +75,7 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
     if source is None:
         known = sqlite_backup.backups_in(data_dir / "backups")
         if not known:
-            raise CliError(f"{data_dir / 'backups'} holds no copy; name a FILE")
+            raise CliError(f"{data_dir / 'backups'} contains no backup; name a FILE")
         source = known[-1]
     report, old = sqlite_backup.restore(data_dir / STORE_FILE, source)
     if as_json:
@@ -83,8 +84,8 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
         return
     output.line(f"restored {source}: {report.keys} records at revision {report.revision}")
     if old is not None:
-        output.line(f"the old store is {old}; remove it when all is well")
-    output.line("start control now: its agents tell it what it missed")
+        output.line(f"the old store is now {old}; remove it once everything works")
+    output.line("start control now; agents will report what is missing in the backup")
 
 
 @click.command()
@@ -92,9 +93,9 @@ def restore(source: Path | None, data_dir: Path, as_json: bool) -> None:
 @_data_dir
 @_json
 def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
-    """Look whether the store, or a copy of it, is whole; changes nothing.
+    """Check the store, or a backup of it, for damage; changes nothing.
 
-    While control runs, a copy is made first, so that what is looked at holds still.
+    The store is copied first and the copy is checked, so control may keep running.
     """
     import tempfile  # noqa: PLC0415 - not for --help
 
@@ -118,5 +119,5 @@ def check(file: Path | None, data_dir: Path, as_json: bool) -> int:
         for fault in faults:
             output.line(fault if str(what) in fault else f"{what}: {fault}", err=True)
     else:
-        output.line(f"{what}: whole, {report.keys} records at revision {report.revision}")
+        output.line(f"{what}: no damage, {report.keys} records at revision {report.revision}")
     return ExitCode.ERROR if faults else ExitCode.SUCCESS

@@ -1,7 +1,7 @@
-"""``ecs-agent doctor``: check this host, say what to mend, and write the support archive.
+"""``ecs-agent doctor``: checks this host, says what to fix, and writes the support archive.
 
-Words what ``agent.doctor`` finds: a coloured table on a terminal, plain lines in a pipe, JSON for
-machines. Works without an agent, without Docker and with settings that cannot be read.
+Prints what ``agent.doctor`` finds: a coloured table on a terminal, plain lines in a pipe, JSON for
+programs. Works without an agent, without Docker and with invalid settings.
 """
 
 from __future__ import annotations
@@ -30,11 +30,9 @@ _HERE = "*"
 
 
 @click.command()
-@click.option(
-    "--config", default="", metavar="FILE", help="Settings file, as `ecs-agent run` takes it."
-)
+@click.option("--config", default="", metavar="FILE", help="Settings file, as for `ecs-agent run`.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--quick", is_flag=True, help="Leave out what takes longer than a moment.")
+@click.option("--quick", is_flag=True, help="Skip the checks that take longer than a moment.")
 @click.option(
     "--bundle",
     is_flag=False,
@@ -45,17 +43,17 @@ _HERE = "*"
     "[default: ecs-agent-bundle-HOST-DATE.tar.gz]",
 )
 def doctor(config: str, bundle: str, *, as_json: bool, quick: bool) -> int:
-    """Check this host and say what to mend.
+    """Check this host and say what to fix.
 
-    Run it before and after joining. Each line is ok, a warning (works, but read it) or an error,
-    with what to do about it. Nothing on the host is changed.
+    Run it before and after joining. Each line is ok, a warning (works, but read it) or an error, and
+    says what to do. Nothing on the host is changed.
 
-    Exit codes: 0 no errors, 1 errors. With --bundle: 0 the archive was written, 1 it was not.
+    Exit codes: 0 no errors, 1 errors. With --bundle: 0 if the archive was written, else 1.
     """
     _keep_quiet()
     if bundle == "-":
         raise CliError(
-            "--bundle -: the archive is a file of root's; name one, or leave the name out",
+            "--bundle -: the archive cannot go to standard output; name a file, or omit the name",
             exit_code=ExitCode.USAGE,
         )
     files = (Path(config),) if config else DEFAULT_FILES
@@ -72,7 +70,7 @@ def doctor(config: str, bundle: str, *, as_json: bool, quick: bool) -> int:
 
 
 def _keep_quiet() -> None:
-    """Drop the log lines of what the checks call: this command says everything itself."""
+    """Discard log lines of called code: this command prints all results itself."""
     import structlog  # noqa: PLC0415 - only here
 
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
@@ -81,8 +79,8 @@ def _keep_quiet() -> None:
 async def _work(
     files: tuple[Path, ...], required: bool, target: Path | None, *, quick: bool
 ) -> tuple[Report, str]:
-    """Run the checks and write the archive; return the report and a line on the archive."""
-    from agent.doctor.examine import examine  # noqa: PLC0415 - half a second that --help need not pay
+    """Run the checks and write the archive; return the report and a line about the archive."""
+    from agent.doctor.examine import examine  # noqa: PLC0415 - takes half a second, not for --help
 
     host = await asyncio.to_thread(_host, files, required=required)
     try:
@@ -94,12 +92,12 @@ async def _work(
 
 
 def _patience() -> contextlib.AbstractContextManager[object]:
-    """Return what tells a person that the checks are under way: a host that hangs takes a while."""
+    """Return a progress display for a terminal: checks of a slow host take a while."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext()
-    from rich.console import Console  # noqa: PLC0415 - 60 ms that a pipe need not pay
+    from rich.console import Console  # noqa: PLC0415 - takes 60 ms, only for a terminal
 
-    return Console(stderr=True).status("looking at this host")
+    return Console(stderr=True).status("checking this host")
 
 
 def _host(files: tuple[Path, ...], *, required: bool) -> HostFacts:
@@ -117,21 +115,21 @@ def _host(files: tuple[Path, ...], *, required: bool) -> HostFacts:
 
 
 async def _bundle(host: HostFacts, report: Report, target: Path) -> str:
-    from agent.doctor.bundle import write  # noqa: PLC0415 - only for those who want one
+    from agent.doctor.bundle import write  # noqa: PLC0415 - only for --bundle
 
     try:
         size = await write(host, report, target, progress=_progress)
     except OSError as error:
-        mend = "choose another name" if isinstance(error, FileExistsError) else "choose a place"
-        raise CliError(f"{target}: {error.strerror}; {mend} with --bundle FILE") from None
+        mend = "another name" if isinstance(error, FileExistsError) else "another path"
+        raise CliError(f"{target}: {error.strerror}; choose {mend} with --bundle FILE") from None
     return (
-        f"wrote {target} ({render.size(size)}); secrets were removed as far as they are known: "
-        "look through it before you hand it on"
+        f"wrote {target} ({render.size(size)}); known secrets were removed, but check the archive "
+        "before you share it"
     )
 
 
 def _progress(ready: int, all_: int) -> None:
-    """Keep one line on the terminal up to date; a pipe is spared it."""
+    """Show progress on one line of a terminal; nothing in a pipe."""
     if sys.stderr.isatty():
         output.over(f"collecting {ready} of {all_} pieces", last=ready == all_)
 
@@ -141,7 +139,7 @@ def _target(bundle: str) -> Path | None:
         return None
     if bundle != _HERE:
         return Path(bundle).absolute()
-    from agent.doctor.bundle import default_name  # noqa: PLC0415 - only for those who want one
+    from agent.doctor.bundle import default_name  # noqa: PLC0415 - only for --bundle
 
     return Path.cwd() / default_name()
 
@@ -153,7 +151,7 @@ def _show(report: Report) -> None:
     for finding in report.findings:
         show(finding, width)
     if report.left_out:
-        output.line(f"left out by --quick: {', '.join(report.left_out)}")
+        output.line(f"skipped by --quick: {', '.join(report.left_out)}")
     output.line(_sum(report))
 
 
@@ -161,7 +159,7 @@ def _plain(finding: Finding, width: int) -> None:
     output.line(f"{finding.level.value:<7}  {finding.check:<{width}}  {finding.seen}")
     margin = " " * (7 + 2 + width + 2)
     if finding.mend:
-        output.line(f"{margin}mend: {finding.mend}")
+        output.line(f"{margin}fix: {finding.mend}")
     if finding.command:
         output.line(f"{margin}$ {finding.command}")
 
@@ -176,7 +174,7 @@ def _on_terminal(finding: Finding, width: int) -> None:
     )
     if finding.mend:
         render.sentence(finding.mend, indent=margin, colour="cyan")
-    if finding.command:  # never folded: it is there to be pasted
+    if finding.command:  # never wrapped, so that it can be copied and pasted
         output.line(output.styled(f"{margin}$ {finding.command}", fg="cyan", bold=True))
 
 

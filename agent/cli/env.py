@@ -1,6 +1,6 @@
-"""``ecs-agent env``: what the AWS tools need to command the control endpoint of this host.
+"""``ecs-agent env``: prints the variables with which the AWS tools use the control endpoint.
 
-Reads what control keeps in its data directory, and nothing else.
+Reads only files in control's data directory.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from agent.controlplane.front.address import Address
 
 DATA_DIRS = (Path("/var/lib/ecs/control"), Path("/var/lib/ecs-agent-control"))
-"""Of ``standalone`` and of the service."""
+"""Data directories of ``standalone`` and of the service."""
 
 
 @click.command()
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    help="Control's data directory. [default: that of standalone or of the service]",
+    help="Data directory of control. [default: the one of standalone or of the service]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of shell commands.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of shell commands.")
 def env(data_dir: Path | None, as_json: bool) -> None:
-    """Print what the AWS tools need, for `eval $(ecs-agent env)`.
+    """Print the environment for the AWS tools; use it as `eval $(ecs-agent env)`.
 
-    aws, boto3, Terraform and the like then command the control endpoint of this host. The output
-    holds the secret key of control: whoever has it commands every host of the fleet.
+    aws, boto3, Terraform and other tools then use the control endpoint of this host. The output
+    contains a secret key: anyone who has it can control every host of the fleet.
     """
     address, found = _find([data_dir] if data_dir is not None else list(DATA_DIRS))
     values = _values(address, found)
@@ -41,12 +41,12 @@ def env(data_dir: Path | None, as_json: bool) -> None:
         return
     for name, value in values.items():
         output.for_shell(f"export {name}={shlex.quote(value)};")
-    # What is left of another account would be sent along.
+    # Leftovers of another account would be sent with each request.
     output.for_shell("unset AWS_SESSION_TOKEN AWS_PROFILE;")
 
 
 def _find(directories: list[Path]) -> tuple[Address, Path]:
-    """Return the newest address, and where it was found."""
+    """Return the newest address, and the directory where it was found."""
     from agent.controlplane.front import address  # noqa: PLC0415 - not for --help
 
     candidates = [place for given in directories for place in (given, given / "control")]
@@ -59,10 +59,10 @@ def _find(directories: list[Path]) -> tuple[Address, Path]:
         read = address.read(place)
         if read is not None:
             return read, place
-    looked = " and ".join(str(directory) for directory in directories)
+    looked = " or ".join(str(directory) for directory in directories)
     raise CliError(
-        f"no control endpoint has run in {looked}; start 'ecs-agent standalone' or 'ecs-agent "
-        "control', or name its --data-dir"
+        f"no control endpoint has run with the data directory {looked}; start 'ecs-agent standalone' or "
+        "'ecs-agent control', or give its directory with --data-dir"
     )
 
 
@@ -71,7 +71,7 @@ def _is_file(path: Path, directories: list[Path]) -> bool:
         return path.is_file()
     except PermissionError:
         raise CliError(
-            f"{path}: only the owner of control may read it; use sudo, as in 'eval $(sudo ecs-agent "
+            f"{path}: only root and control's user may read it; use sudo: 'eval $(sudo ecs-agent "
             f"env{_option(directories)})'"
         ) from None
 
@@ -91,12 +91,14 @@ def _values(address: Address, place: Path) -> dict[str, str]:
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:
-        # Nobody looks at them, but the tools send nothing without any.
+        # Control does not check them, but the tools need some key to send a request.
         return values | {"AWS_ACCESS_KEY_ID": "open", "AWS_SECRET_ACCESS_KEY": "open"}
     file = Path(address.keys_file)
     if not file.exists():
-        raise CliError(f"{file}: the keys of control in {place} are gone; start control anew")
-    # Control may run as a user of its own, and root asks for its keys: whose directory it is, it is.
+        raise CliError(
+            f"{file}: control's key file is missing; restart control to create a new one"
+        )
+    # Control may run as its own user while root runs this command: expect the directory's owner.
     known = keys.load(file, owner=Path(place).stat().st_uid)
     key = next((k for k in known.values() if k.name == keys.DEFAULT_NAME), None)
     key = key or next(iter(known.values()))

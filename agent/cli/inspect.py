@@ -1,6 +1,6 @@
 """``status``, ``tasks``, ``task``, ``why``, ``logs``, ``stop``, ``version``.
 
-They ask the agent on this host over its Unix socket, so that they work while control is away.
+They ask the agent on this host over its Unix socket, so they also work when control is unreachable.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from agent.model.views import AgentView, RepairView, ResourceView, TaskView
 
 VERSION_LIMIT_S = 2.0
-"""How long the version of the running agent is waited for; that of this command is known."""
+"""How long to wait for the version of the running agent."""
 REPAIRS_WITHIN_S = 3600.0
 _REPAIRS_SHOWN = 3
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -39,7 +39,7 @@ class _Lines(click.ParamType[int]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         text = str(value)
         if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            self.fail(f"{text!r} is not a number of lines; write for example 100", param, ctx)
+            self.fail(f"{text!r} is not a number of lines; use, for example, 100", param, ctx)
         return int(text)
 
 
@@ -71,7 +71,7 @@ def _socket_path() -> str:
     try:
         return str(load(os.environ).socket_path)
     except ConfigError:
-        # Looking at a running agent must work while its settings are being edited.
+        # These commands must work even while the settings are being edited.
         return os.environ.get("ECS_AGENT_SOCKET") or "/run/ecs-agent/agent.sock"
 
 
@@ -79,7 +79,7 @@ def _socket_path() -> str:
 @_as_json
 @_socket
 def status(client: AgentClient, *, as_json: bool) -> None:
-    """Show how the agent is doing."""
+    """Show the state of the agent."""
     view = client.agent()
     if as_json:
         render.as_json(view)
@@ -95,7 +95,7 @@ def status(client: AgentClient, *, as_json: bool) -> None:
 @_as_json
 @_socket
 def tasks(client: AgentClient, *, as_json: bool) -> None:
-    """List the tasks on this host, the newest first."""
+    """List the tasks on this host, newest first."""
     views = task_text.newest_first(client.tasks())
     if as_json:
         render.as_json(views)
@@ -119,8 +119,8 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show one task.
 
-    TASK is its id or the beginning of that, its ARN, or a name that fits one task alone: its family,
-    or that of a container.
+    TASK is a task id or its beginning, an ARN, or a name that matches only one task: a family or a
+    container name.
     """
     view = client.task(task_id)
     if as_json:
@@ -146,10 +146,10 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 @_as_json
 @_socket
 def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
-    """Show why a task is as it is.
+    """Show why a task has stopped, or what it waits for.
 
-    That is: why it has stopped; or, in order, what it waits for, since when, and when it is tried
-    next. TASK is as for `ecs-agent task`.
+    For a task that waits, shows in order what it waits for, since when, and when the next try is.
+    TASK is as for `ecs-agent task`.
     """
     view = client.task(task_id)
     if as_json:
@@ -161,7 +161,7 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     if view.stopped_at:
         output.line(f"stopped {render.moment(view.stopped_at, now)}")
     if not view.waits and view.status != "STOPPED":
-        output.line("waits for nothing")
+        output.line("not waiting for anything")
     _print_waits(view, now)
 
 
@@ -173,10 +173,12 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     default="",
     metavar="NAME",
     shell_complete=completion.container_names,
-    help="Which container; needed when there are several.",
+    help="Container name; needed if the task has several.",
 )
-@click.option("--follow", "-f", is_flag=True, help="Go on until the container stops.")
-@click.option("--tail", "-n", type=_Lines(), metavar="LINES", help="Only the last so many.")
+@click.option("--follow", "-f", is_flag=True, help="Follow the output until the container stops.")
+@click.option(
+    "--tail", "-n", type=_Lines(), metavar="LINES", help="Show only the last LINES lines."
+)
 @_as_json
 @_socket
 def logs(
@@ -188,9 +190,9 @@ def logs(
     follow: bool,
     as_json: bool,
 ) -> None:
-    """Show what a container wrote.
+    """Show the output of a container.
 
-    TASK is as for `ecs-agent task`; the name of a container means that container.
+    TASK is as for `ecs-agent task`; a container name also selects that container.
     """
     chunks = client.logs(task_id, container=container, tail=tail, follow=follow)
     if not as_json:
@@ -211,7 +213,7 @@ def logs(
 @_as_json
 @_socket
 def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> None:
-    """Stop a task. Returns when the agent has taken the order, not when the task has stopped.
+    """Stop a task. Returns once the agent has accepted the request, before the task has stopped.
 
     TASK is as for `ecs-agent task`.
     """
@@ -231,15 +233,15 @@ def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> No
 @_as_json
 @_socket
 def version(client: AgentClient, *, as_json: bool) -> None:
-    """Show the version of this command, and of the agent that runs, if one does.
+    """Show the version of this command, and that of a running agent if it differs.
 
-    Only root may ask the agent: others are shown that of the command alone.
+    Only root can ask the agent; other users see only the version of the command.
     """
     try:
         running = client.within(VERSION_LIMIT_S).agent().version
     except (AgentNotRunning, NotAllowed):
         running = ""
-    except Exception as error:  # noqa: BLE001 - the version must show whatever the agent does
+    except Exception as error:  # noqa: BLE001 - show the version even if the agent fails
         running = ""
         output.line(f"ecs-agent: {error}", err=True)
     if as_json:
@@ -247,7 +249,7 @@ def version(client: AgentClient, *, as_json: bool) -> None:
         return
     output.line(f"ecs-agent {__version__}")
     if running and running != __version__:
-        output.line(f"the agent that runs is {running}; restart it to bring it up to date")
+        output.line(f"the running agent has version {running}; restart it to update it")
 
 
 def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
@@ -275,14 +277,14 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
 
 
 def _repair_lines(repairs: list[RepairView], now: float) -> list[str]:
-    """Return what others changed in the last hour, the newest first."""
+    """Return the repairs of the last hour, newest first."""
     recent = [repair for repair in reversed(repairs) if now - repair.at < REPAIRS_WITHIN_S]
     lines = [
-        f"put right {render.span(now - repair.at)} ago: {repair.found}"
+        f"repaired {render.span(now - repair.at)} ago: {repair.found}"
         for repair in recent[:_REPAIRS_SHOWN]
     ]
     more = len(recent) - len(lines)
-    return [*lines, *([f"and {more} more repairs within an hour; see the log"] if more else [])]
+    return [*lines, *([f"and {more} more repairs in the last hour; see the log"] if more else [])]
 
 
 def _next_try(view: AgentView, now: float) -> str:
@@ -315,7 +317,7 @@ def _print_waits(view: TaskView, now: float) -> None:
         for what, when in waits:
             render.sentence(f"{what}; {when}")
     elif waits:
-        output.line("waits for:")
+        output.line("waiting for:")
         for number, (what, when) in enumerate(waits, start=1):
             render.sentence(what, indent="     ", mark=f"{number:3}. ")
             render.sentence(when, indent="     ")

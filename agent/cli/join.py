@@ -1,8 +1,8 @@
-"""``ecs-agent join``: makes this host a member of a fleet, or says why it cannot be one.
+"""``ecs-agent join``: makes this host a member of a fleet, or says why it cannot join.
 
-Asks control first, then writes token, authority and configuration, each whole or not at all, then
-starts the service and watches until the host is registered. What is already as it shall be is left
-alone, so that the same command can be given again.
+Asks control first, then writes token, CA certificate and configuration, each one atomically, then
+starts the service and waits until the host is registered. Files that need no change are left alone,
+so the same command can be run again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.upstream.hello import HelloResult
 
 REGISTERED_LIMIT_S: Final = 180.0
-"""A second will do on most hosts; a small one that has just booted can take a minute or two."""
+"""Most hosts need a second; a small one that has just booted can take a minute or two."""
 ASK_EVERY_S: Final = 0.5
 SKEW_LIMIT_S: Final = 5.0
 _ANSWER_LIMIT_S: Final = 5.0
@@ -40,33 +40,33 @@ _ANSWER_LIMIT_S: Final = 5.0
     "token_text",
     default="",
     metavar="TOKEN",
-    help="Token of control's --token-file; - reads it from standard input, where nobody "
-    "sees it among the processes.",
+    help="Token from control's --token-file; - reads it from standard input, so that it does not "
+    "appear in the process list.",
 )
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File that holds the token.",
+    help="File that contains the token.",
 )
 @click.option(
     "--cluster",
     default="",
     metavar="NAME",
-    help="Cluster to register into. [default: as configured, else default]",
+    help="Cluster to register into. [default: ECS_CLUSTER, else default]",
 )
 @click.option(
     "--ca-file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="PEM file of the authority that signed control's certificate; it is copied.",
+    help="PEM file of the CA that signed control's certificate; join copies it.",
 )
 @click.option(
     "--attribute",
     "pairs",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Attribute of the host, for placement. Can be given several times.",
+    help="Attribute of the host, for task placement. Can be given several times.",
 )
 @click.option(
     "--config",
@@ -76,11 +76,13 @@ _ANSWER_LIMIT_S: Final = 5.0
     metavar="FILE",
     help="Settings file to change.",
 )
-@click.option("--no-start", is_flag=True, help="Write the files and leave the service alone.")
+@click.option("--no-start", is_flag=True, help="Write the files but do not touch the service.")
 @click.option(
-    "--dry-run", is_flag=True, help="Ask control, show what would be written, write nothing."
+    "--dry-run", is_flag=True, help="Ask control and show what would be written; change nothing."
 )
-@click.option("--force", is_flag=True, help="Also when tasks of another control endpoint run here.")
+@click.option(
+    "--force", is_flag=True, help="Join even if tasks of another control endpoint run here."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def join(
     *,
@@ -98,12 +100,12 @@ def join(
 ) -> None:
     """Make this host take its tasks from the control endpoint at URL.
 
-    Checks that control lets the host in, writes the settings to /etc/ecs/ecs.config (comments and
-    other lines stay as they are) and the token beside it, enables and starts the service, and waits
-    until the host is registered. The same command again changes nothing.
+    Checks that control admits the host, writes the settings to /etc/ecs/ecs.config (comments and
+    other lines stay unchanged) and the token next to it, enables and starts the service, and waits
+    until the host is registered. Running the same command again changes nothing.
     """
     if os.geteuid() != 0 and not dry_run:
-        text = "join needs root, because it writes settings and starts the service; use sudo"
+        text = "join needs root to write settings and start the service; use sudo"
         raise CliError(text, exit_code=ExitCode.TERMINAL)
     plan = membership.plan(
         membership.JoinRequest(
@@ -146,20 +148,20 @@ def join(
 
 
 def _say(text: str) -> None:
-    """Tell a person; standard output is for results."""
+    """Print a message on standard error; standard output is for results."""
     output.line(text, err=True)
 
 
 def _met(plan: JoinPlan) -> HelloResult:
-    """Return who control is, once it has said that it takes this host."""
-    # A quarter of a second that --help need not take.
+    """Return control's answer once it has confirmed that it admits this host."""
+    # Takes a quarter of a second, and --help does not need it.
     from agent.upstream import hello  # noqa: PLC0415
     from agent.upstream.credentials import is_readable_on_the_way  # noqa: PLC0415
     from agent.upstream.longpoll.http_client import parse_endpoint  # noqa: PLC0415
 
     url = plan.settings.control_endpoint
     if plan.token and is_readable_on_the_way(parse_endpoint(url)):
-        _say("warning: the token crosses the network readable; give control a certificate")
+        _say("warning: the token is sent over the network unencrypted; set up TLS on control")
     try:
         met = asyncio.run(
             hello.meet(url, token=plan.token, ca_file=plan.ca_file, cluster=plan.cluster)
@@ -169,20 +171,20 @@ def _met(plan: JoinPlan) -> HelloResult:
     if met.ahead_s is not None and abs(met.ahead_s) > SKEW_LIMIT_S:
         side = "ahead of" if met.ahead_s > 0 else "behind"
         _say(
-            f"warning: this host's clock is {render.span(abs(met.ahead_s))} {side} control's; "
-            "set both by NTP"
+            f"warning: this host's clock is {render.span(abs(met.ahead_s))} {side} control's clock; "
+            "synchronize both with NTP"
         )
     if met.hello.takes_cluster is False:
         known = ", ".join(met.hello.clusters) or "none"
         raise CliError(
-            f"there is no cluster {plan.cluster} at {url}; there are: {known}. Make it with "
+            f"there is no cluster {plan.cluster} at {url}; existing clusters: {known}. Create it with "
             f"'aws ecs create-cluster --cluster-name {plan.cluster}', or give --cluster"
         )
     return met
 
 
 def _for_join(text: str) -> str:
-    """Name the options of `join` where the agent would name its settings."""
+    """Replace names of settings in an agent's error by the options of `join`."""
     text = text.removeprefix("GET /v1/hello: ")
     text = text.replace("set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'", "give --token")
     text = text.replace("set ECS_CONTROL_CA_FILE to", "give --ca-file with")
@@ -190,7 +192,7 @@ def _for_join(text: str) -> str:
 
 
 def _may_join(client: AgentClient, plan: JoinPlan, *, force: bool, ours: bool) -> AgentView | None:
-    """Return the agent that runs here, if any, once nothing of it is in the way."""
+    """Return the agent that runs here, if any; raises ``CliError`` if it prevents joining."""
     try:
         agent = client.agent()
     except AgentNotRunning:
@@ -199,8 +201,8 @@ def _may_join(client: AgentClient, plan: JoinPlan, *, force: bool, ours: bool) -
         raise CliError(why)
     if ours and unit.state() not in unit.UP:
         raise CliError(
-            "an agent runs here that is not the service (by hand, or 'ecs-agent standalone'); stop it "
-            "first, or give --no-start"
+            "an agent runs here outside the service (started by hand, or by 'ecs-agent standalone'); "
+            "stop it first, or give --no-start"
         )
     return agent
 
@@ -223,25 +225,25 @@ def _write(plan: JoinPlan) -> bool:
         try:
             config_edit.replace_file(change.path, change.data, mode=change.mode)
         except OSError as error:
-            raise CliError(f"{change.path}: {error.strerror}; mend its directory") from None
+            raise CliError(f"{change.path}: {error.strerror}; check its directory") from None
         _say(f"wrote {change.path}")
     return bool(plan.changes)
 
 
 def _has_service(config: Path) -> bool:
-    """Return whether the service of this host is the one that reads this file."""
+    """Return whether this host has a service, and the service reads this file."""
     return unit.is_managed() and config in DEFAULT_FILES
 
 
 def _how(config: Path) -> str:
-    """Return the command that starts the agent, where that is not for us to do."""
+    """Return the command with which the user starts the agent."""
     if config not in DEFAULT_FILES:
         return f"ecs-agent run --config {config}"
     return f"systemctl enable --now {unit.NAME}" if unit.is_managed() else "ecs-agent run"
 
 
 def _start(*, changed: bool) -> bool:
-    """Have the service run with what was written; return whether anything was done to it."""
+    """Make the service run with the new settings; return whether it was started or restarted."""
     if unit.state() not in unit.UP:
         unit.start()
     elif changed or not unit.is_enabled():
@@ -252,18 +254,18 @@ def _start(*, changed: bool) -> bool:
 
 
 def _registered(client: AgentClient, plan: JoinPlan, *, before: AgentView | None) -> AgentView:
-    """Return the agent once control has it; tell what it waits for meanwhile.
+    """Return the agent once it is registered; print what it waits for meanwhile.
 
-    ``before`` is an agent that is on its way out: it does not count.
+    ``before`` is an agent that is being stopped: it does not count.
     """
     deadline = time.monotonic() + REGISTERED_LIMIT_S
     told = ""
     while True:
-        why = "the agent starts"
+        why = "the agent is starting"
         try:
             view = client.agent()
         except CliError:
-            pass  # it starts
+            pass  # it is starting
         else:
             if before is None or view.started_at != before.started_at:
                 if _is_member(view, plan):
@@ -276,7 +278,7 @@ def _registered(client: AgentClient, plan: JoinPlan, *, before: AgentView | None
             _say(f"waiting: {why}")
         if time.monotonic() > deadline:
             raise CliError(
-                f"not registered within {REGISTERED_LIMIT_S:g} s ({why}); the agent goes on trying: "
+                f"not registered within {REGISTERED_LIMIT_S:g} s ({why}); the agent keeps trying: "
                 "see 'ecs-agent status' and 'journalctl -u ecs-agent'"
             )
         time.sleep(ASK_EVERY_S)
@@ -288,10 +290,10 @@ def _is_member(view: AgentView, plan: JoinPlan) -> bool:
 
 def _waits_for(view: AgentView) -> str:
     troubles = [*view.degraded, *([view.control_error] if view.control_error else [])]
-    return "; ".join(troubles) or "the agent registers"
+    return "; ".join(troubles) or "the agent is registering"
 
 
 def _ended() -> CliError:
     words: list[Any] = unit.last_words()
     said = "".join(f"\n  {line}" for line in words)
-    return CliError(f"the agent ended; its journal says why (journalctl -u {unit.NAME}):{said}")
+    return CliError(f"the agent failed; see its journal (journalctl -u {unit.NAME}):{said}")

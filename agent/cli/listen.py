@@ -1,6 +1,6 @@
-"""``HOST:PORT`` of ``--listen`` and its like: the option, its syntax, and whether it can be had.
+"""``HOST:PORT`` of ``--listen`` and similar options: the option, its syntax, and a trial bind.
 
-Pure but for one test bind.
+Pure except for the trial bind.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SOCKET_PATH_LIMIT = 107
-"""Bytes of a Unix socket's path that the kernel takes."""
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to call instead of a wildcard
+"""The longest path of a Unix socket that the kernel accepts, in bytes."""
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - address to connect to instead of a wildcard
 
 
 def listen_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -37,10 +37,10 @@ def listen_option(help_text: str) -> Callable[[Callable[..., Any]], Callable[...
 
 
 def parse(text: str, option: str = "--listen") -> HostPort:
-    """Parse ``HOST:PORT``; an empty host means the loopback. ``option`` is named in the error.
+    """Parse ``HOST:PORT``; an empty host means the loopback. Errors name ``option``.
 
     Raises:
-        CliError: the text is no such address.
+        CliError: the text is not such an address.
     """
     try:
         return addresses.parse_listen(text)
@@ -49,15 +49,15 @@ def parse(text: str, option: str = "--listen") -> HostPort:
 
 
 def url(address: HostPort) -> str:
-    """Return the URL under which this machine reaches a server that listens there."""
+    """Return the URL with which this machine reaches a server that listens on the address."""
     return f"http://{HostPort(_ANYWHERE.get(address.host, address.host), address.port).text()}"
 
 
 def claim(address: HostPort) -> HostPort:
-    """Return the address as it can be bound now: port 0 becomes a free one.
+    """Check that the address can be bound, and return it; port 0 becomes a free port.
 
     Raises:
-        CliError: the address cannot be bound; the text names the mend.
+        CliError: the address cannot be bound; the text says how to fix it.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
@@ -71,16 +71,16 @@ def claim(address: HostPort) -> HostPort:
 
 
 def cannot_listen(address: HostPort, error: OSError, option: str = "--listen") -> str:
-    """Return one line that says why a server cannot listen, and the mend."""
+    """Return one line that says why a server cannot listen and how to fix it."""
     wanted = f"{option} {address.text()}"
     if error.errno == 98:  # EADDRINUSE
         return f"{wanted}: the port is in use by another process; choose another port"
     if error.errno == 13:  # EACCES
-        return f"{wanted}: only root may listen on this port; use one above 1023"
+        return f"{wanted}: only root may listen on this port; use a port above 1023"
     if error.errno == 99:  # EADDRNOTAVAIL
-        return f"{wanted}: this machine has no such address; use one of its own, or 0.0.0.0"
+        return f"{wanted}: this machine does not have this address; use one that it has, or 0.0.0.0"
     if isinstance(error, socket.gaierror):
-        return f"{wanted}: the host name is unknown; write an IP address"
-    # asyncio puts a long sentence of its own into strerror; the code's own text is shorter.
+        return f"{wanted}: the host name is unknown; use an IP address"
+    # asyncio sets a long text in strerror; the text of the error code is shorter.
     text = os.strerror(error.errno) if error.errno else str(error)
     return f"{wanted}: {text}; choose another address"

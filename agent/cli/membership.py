@@ -1,6 +1,6 @@
-"""What `join` is to write, decided from what was given and what the host has. Pure but for reading.
+"""Decides what `join` writes, from its options and the settings of the host. Only reads files.
 
-A plan holds the token; its other parts can be shown.
+A plan contains the token; its other parts are safe to show.
 
 Tests: ``tests/unit/cli/test_join.py``.
 """
@@ -30,70 +30,70 @@ if TYPE_CHECKING:
 TOKEN_FILE: Final = "control.token"  # noqa: S105 - a file's name
 CA_FILE: Final = "control-ca.pem"
 _CA_MAX_BYTES: Final = 1024 * 1024
-"""All authorities of the world together are smaller."""
+"""Larger than a bundle of all public CAs."""
 
 
 class JoinRequest(NamedTuple):
-    """What the command line says, read and checked."""
+    """The options of the command line, parsed and checked."""
 
     url: str
     config: Path
     token: str
-    """Empty: none was given."""
+    """Empty if none was given."""
     cluster: str
     ca_file: Path | None
     attributes: dict[str, str]
 
 
 class FileChange(NamedTuple):
-    """One file as it shall be."""
+    """One file as it should be."""
 
     path: Path
     data: bytes
     mode: int
     is_new: bool
-    """It is not there yet, or is there with other content or another mode."""
+    """The file is missing, or has other content or another mode."""
 
 
 class JoinPlan(NamedTuple):
-    """Everything that `join` does to files, and the settings that come of it."""
+    """Everything that `join` does to files, and the resulting settings."""
 
     files: list[FileChange]
-    """In the order in which they are written: the configuration last, because it names the others."""
+    """In the order of writing: the configuration last, because it refers to the others."""
     difference: str
-    """The changed lines of the configuration; empty when there are none."""
+    """The changed lines of the configuration; empty if there are none."""
     settings: Settings
     token: str
     ca_file: Path | None
-    """Where the authority's certificate can be read now."""
+    """Where the CA certificate can be read now."""
 
     @property
     def cluster(self) -> str:
-        """Bare name of the cluster that the host will be in."""
+        """Short name of the cluster that the host will join."""
         return ids.cluster_name(self.settings.cluster)
 
     @property
     def changes(self) -> list[FileChange]:
-        """Files that are not yet as they shall be."""
+        """Files that need to be written."""
         return [file for file in self.files if file.is_new]
 
 
 def plan(asked: JoinRequest) -> JoinPlan:
-    """Return what to write, checked as a whole: the agent will take it.
+    """Return what to write, checked as a whole, so that the agent will accept it.
 
-    What is configured for another URL (token, authority) is never taken over for this one.
+    A token or CA certificate that is configured for another URL is never reused for this one.
 
     Raises:
         CliError: a file cannot be read, or a value cannot be used.
-        ConfigError: the result would be no good configuration; the lines are those of the file.
-            Or the host is set up for Amazon ECS, which only its operator may undo.
+        ConfigError: the resulting configuration would be invalid; the line numbers are those of the
+            file. Or the host is set up for Amazon ECS, which only its operator may undo.
     """
     text = config_files.text_of(asked.config) or ""
     before = _lenient(asked.config)
     if before is not None and (names := _of_amazon(before)):
         raise ConfigError(
             f"this host is set up for Amazon ECS by {' and '.join(names)}; remove that from its "
-            f"settings to have it join {asked.url}"
+            f"settings to join {asked.url}"
         )
     same = before is not None and before.control_endpoint == asked.url
     had_token = before.control_token_file if before is not None and same else None
@@ -109,7 +109,7 @@ def plan(asked: JoinRequest) -> JoinPlan:
         token = _token_in(had_token)
     ca_file = had_ca
     if asked.ca_file is not None:
-        # A copy: the original may be out of the service's reach, or gone tomorrow.
+        # Copy it: the service may not be able to read the original, or it may be removed later.
         ca_file = asked.config.parent / CA_FILE
         files.append(_change(ca_file, _authority_in(asked.ca_file), mode=0o644))
     written["ECS_CONTROL_TOKEN_FILE"] = None if token_file is None else str(token_file)
@@ -132,7 +132,7 @@ def plan(asked: JoinRequest) -> JoinPlan:
 
 
 def _of_amazon(settings: Settings) -> list[str]:
-    """Return which settings make Amazon ECS control of the host."""
+    """Return the names of settings that select Amazon ECS as control."""
     chosen = {"ECS_EXTERNAL": settings.external, "ECS_BACKEND_HOST": settings.backend_host}
     return [name for name, is_on in chosen.items() if is_on]
 
@@ -140,10 +140,10 @@ def _of_amazon(settings: Settings) -> list[str]:
 def checked(config: Path, text: str) -> Settings:
     """Return the settings of a configuration with this text, as the service would read them.
 
-    The environment of whoever joins is not the service's and does not count.
+    The environment of the user who runs join is not that of the service and is ignored.
 
     Raises:
-        ConfigError: it is no good configuration; each line begins with the name of the file.
+        ConfigError: the configuration is invalid; each line begins with the name of the file.
     """
     # In memory: the text may hold secrets, and a dry run writes nothing.
     handle = os.memfd_create(config.name)
@@ -159,21 +159,21 @@ def checked(config: Path, text: str) -> Settings:
 
 
 def why_not(view: AgentView, plan: JoinPlan, *, force: bool) -> str:
-    """Return why a host with this agent must not join as planned; empty when it may. Pure."""
+    """Return why a host with this agent must not join as planned; empty if it may. Pure."""
     if not view.instance_arn:
         return ""
     cluster = ids.cluster_name(view.cluster)
     if cluster != plan.cluster:
         return (
-            f"this host is registered in cluster {cluster}, and an agent stays in its cluster; to "
-            f"register it anew in {plan.cluster}, stop its tasks and the agent, and remove "
+            f"this host is registered in cluster {cluster}, and an agent cannot change its cluster; to "
+            f"register the host again in {plan.cluster}, stop its tasks and the agent, and remove "
             f"{plan.settings.data_dir}/agent.db"
         )
     tasks = view.running + view.pending
     if view.control_endpoint != plan.settings.control_endpoint and tasks and not force:
         return (
             f"this host runs {tasks} task{'s' * (tasks != 1)} for {view.control_endpoint}, which "
-            "would be stopped; drain it there first, or give --force (also if that is the same "
+            "would be stopped; drain the host there first, or give --force (also if this is the same "
             "control under another URL)"
         )
     return ""
@@ -192,7 +192,7 @@ def token(text: str, file: Path | None) -> str:
     """Return the token that was given: as text, ``-`` for standard input, or in a file.
 
     Raises:
-        CliError: both were given, or what was given is no token.
+        CliError: both were given, or the given text is not a token.
     """
     if text and file is not None:
         raise CliError("give --token or --token-file, not both", exit_code=ExitCode.USAGE)
@@ -202,7 +202,7 @@ def token(text: str, file: Path | None) -> str:
         return _checked_token(text, "--token") if text else ""
     given = sys.stdin.readline().strip()
     if not given:
-        raise CliError("--token -: nothing came on standard input", exit_code=ExitCode.USAGE)
+        raise CliError("--token -: standard input is empty", exit_code=ExitCode.USAGE)
     return _checked_token(given, "the token on standard input")
 
 
@@ -212,7 +212,7 @@ def attributes(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
-            text = f"--attribute {pair}: is not NAME=VALUE; write for example rack=a1"
+            text = f"--attribute {pair}: is not NAME=VALUE; use, for example, rack=a1"
             raise CliError(text, exit_code=ExitCode.USAGE)
         try:
             values.check_attributes({name: value})
@@ -223,7 +223,7 @@ def attributes(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def cluster(text: str) -> str:
-    """Return the name of a cluster, empty for none; raises ``CliError``."""
+    """Return the name of a cluster, empty if none was given; raises ``CliError``."""
     try:
         return values.parse_cluster(text) if text else ""
     except ValueError as error:
@@ -240,7 +240,7 @@ def _checked_token(given: str, what: str) -> str:
 
 def _token_given_in(file: Path) -> str:
     if not file.exists():
-        raise CliError(f"--token-file {file}: there is no such file; check the path")
+        raise CliError(f"--token-file {file}: no such file; check the path")
     return _token_in(file)
 
 
@@ -252,7 +252,7 @@ def _token_in(file: Path) -> str:
 
 
 def _lenient(config: Path) -> Settings | None:
-    """Return the settings as they are; None where they are bad, which the check will tell."""
+    """Return the current settings; None if they are invalid, which ``checked`` reports."""
     try:
         return load({}, _read_with(config, config), json_file=json_file_of(config))
     except ConfigError:
@@ -260,7 +260,7 @@ def _lenient(config: Path) -> Settings | None:
 
 
 def _read_with(config: Path, instead: Path) -> list[Path]:
-    """Return the files that an agent reads which reads ``config``, with another one in its place."""
+    """Return the files that an agent with ``config`` reads, with ``instead`` in its place."""
     if config not in DEFAULT_FILES:
         return [instead]
     return [instead if file == config else file for file in DEFAULT_FILES]
@@ -272,7 +272,7 @@ def _change(path: Path, data: bytes, *, mode: int) -> FileChange:
     except FileNotFoundError:
         same = False
     except OSError as error:
-        raise CliError(f"{path}: {error.strerror}; mend the file") from None
+        raise CliError(f"{path}: {error.strerror}; check the file") from None
     return FileChange(path, data, mode, is_new=not same)
 
 
@@ -288,18 +288,18 @@ def _authority_in(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_CA_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise CliError(f"--ca-file {path}: there is no such file; check the path") from None
+        raise CliError(f"--ca-file {path}: no such file; check the path") from None
     except IsADirectoryError:
         raise CliError(f"--ca-file {path}: is a directory; give a PEM file") from None
     except OSError as error:
         raise CliError(f"--ca-file {path}: {error.strerror}; give a PEM file") from None
     if len(data) > _CA_MAX_BYTES:
-        raise CliError(f"--ca-file {path}: is larger than 1 MiB; this is no PEM file")
+        raise CliError(f"--ca-file {path}: is larger than 1 MiB; give a PEM file")
     return data
 
 
 def shown(plan: JoinPlan) -> dict[str, Any]:
-    """Return a plan for machines, without the token."""
+    """Return a plan as JSON fields, without the token."""
     return {
         "changes": [str(file.path) for file in plan.changes],
         "difference": plan.difference.splitlines(),

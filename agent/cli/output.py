@@ -1,8 +1,8 @@
-"""The one way of commands to standard output and error.
+"""All printing of commands to standard output and standard error.
 
-Everything that is printed goes through here, and the linter refuses ``click.echo`` and ``print``
-elsewhere. A text is shown, never sent: its control characters become escapes (``agent.escapes``). Only
-what ``styled`` made of a text is coloured, and only on a terminal.
+Everything that is printed goes through here; the linter refuses ``click.echo`` and ``print``
+elsewhere. Control characters in texts become escapes (``agent.escapes``) and never reach the
+terminal. Only ``styled`` adds colours, and they appear only on a terminal.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Styled(str):
-    """A text that may go to a terminal as it is: escaped already, with colours of our own."""
+    """A text that is safe for a terminal: already escaped, with only our own colours."""
 
     __slots__ = ()
 
 
 def styled(text: str, *, fg: str | None = None, bold: bool = False, dim: bool = False) -> Styled:
-    """Return a text, of which nothing but this style reaches a terminal."""
+    """Return a text that is escaped and has only this style."""
     safe = text if isinstance(text, Styled) else escapes.shown(text)
     if fg or bold or dim:
         safe = click.style(safe, fg=fg, bold=bold or None, dim=dim or None)
@@ -36,46 +36,46 @@ def styled(text: str, *, fg: str | None = None, bold: bool = False, dim: bool = 
 
 
 def joined(parts: Iterable[str], between: str = "") -> Styled:
-    """Return texts in a row, each as it would be printed by itself."""
+    """Join texts, each escaped as if printed alone."""
     return Styled(between.join(styled(part) for part in parts))
 
 
 def line(text: str = "", *, err: bool = False) -> None:
-    """Print a text as one line, on standard error with ``err``."""
+    """Print a text as one line; on standard error if ``err`` is true."""
     click.echo(styled(text), err=err)
 
 
 def lines(text: str, *, err: bool = False) -> None:
-    """Print a text of several lines: its line breaks and tabs stay."""
+    """Print a text of several lines; its line breaks and tabs are preserved."""
     click.echo(escapes.shown(text, keep="\n\t"), err=err)
 
 
 def over(text: str, *, last: bool) -> None:
-    """Print over the line of standard error that was printed so before; ``last`` ends it."""
+    """Overwrite the current line on standard error; ``last`` ends the line."""
     click.echo(f"\r{escapes.shown(text)}", nl=last, err=True)
 
 
 def json(value: Any, *, indent: int = 2) -> None:
-    """Print a value as JSON, in one line with an ``indent`` of 0."""
+    """Print a value as JSON; on one line if ``indent`` is 0."""
     encoded = msgspec.json.encode(value)
     document = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
     click.echo(escapes.in_json(document))
 
 
 def for_shell(text: str) -> None:
-    """Print a line that a program reads: exactly as it is in a pipe, escaped on a terminal."""
+    """Print a line for a program: unchanged in a pipe, escaped on a terminal."""
     click.echo(text if not on_terminal() else escapes.shown(text))
 
 
 def on_terminal() -> bool:
-    """Return whether a person reads along."""
+    """Return whether standard output is a terminal."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
 def copy(chunks: Iterable[bytes]) -> None:
-    """Print what a container wrote as it comes: in a pipe byte for byte.
+    """Print output of a container as it arrives: byte for byte in a pipe.
 
-    A terminal gets text and colours, and everything else that could command it as escapes.
+    A terminal gets text and colours; all other control characters are shown as escapes.
     """
     if sys.stdout is None:
         return

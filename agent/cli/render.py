@@ -1,7 +1,7 @@
-"""How commands show things: on a terminal what fits it, with colours; in a pipe all, aligned.
+"""Layout of command output: fitted to a terminal, with colours; complete and aligned in a pipe.
 
-What is shown comes from others: names, reasons, words of registries. It is printed by ``output``, so that
-nothing of it reaches a terminal as anything but text.
+Much of the text comes from others: names, reasons, messages of registries. It is printed through
+``output``, so that it reaches a terminal only as plain text.
 
 Tests: ``tests/unit/cli/test_inspect.py``, ``tests/unit/cli/test_terminal.py``.
 """
@@ -41,7 +41,7 @@ def as_json(value: Any) -> None:
 
 
 def on_terminal() -> bool:
-    """Return whether a person reads along."""
+    """Return whether standard output is a terminal."""
     return output.on_terminal()
 
 
@@ -52,17 +52,18 @@ def table(
     last_below: bool = False,
     most_below: int = 0,
 ) -> None:
-    """Print rows in columns with two blanks between them; colours on a terminal.
+    """Print rows in columns, separated by two spaces; with colours on a terminal.
 
-    A terminal gets one line per row: columns give way where it is narrow (``columns.fit``). A pipe
-    gets everything, one row a line; no cell has two blanks in a row, so that they part the cells.
+    A terminal gets one line per row; on a narrow one, columns are narrowed (``columns.fit``). A pipe
+    gets everything, one row per line; cells never contain two spaces in a row, so that programs can
+    split lines there.
 
     Args:
-        columns: their headers, and how they give way.
-        rows: one cell per column; "-" where there is nothing.
-        last_below: on a terminal the last cell, which may be a sentence, is not a column but a
-            paragraph below its row, folded to the width.
-        most_below: how many lines that paragraph may have; 0: any number.
+        columns: their headers, and how they may be narrowed.
+        rows: one cell per column; "-" for an empty cell.
+        last_below: on a terminal, print the last cell, which may be a sentence, not as a column but
+            as a paragraph below its row, wrapped to the width.
+        most_below: maximum number of lines of that paragraph; 0: no limit.
     """
     lines = [[one_line(cell) for cell in row] for row in rows]
     headers = [column.header for column in columns]
@@ -82,9 +83,9 @@ def table(
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and values, one pair a line; pairs without a value are left out.
+    """Print names and values, one pair per line; pairs without a value are left out.
 
-    On a terminal sentences are folded; what has no blanks, such as an ARN, stays whole.
+    A terminal gets long values wrapped; words without spaces, such as ARNs, are never split.
     """
     shown = [(name, one_line(value)) for name, value in pairs if value]
     margin = max((len(name) for name, _ in shown), default=0) + 2
@@ -99,7 +100,7 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
 def sentence(
     text: str, *, indent: str = "", mark: str = "", colour: str | None = None, dim: bool = False
 ) -> None:
-    """Print an indented sentence, folded on a terminal; ``mark`` stands in place of the first indent."""
+    """Print an indented sentence, wrapped on a terminal; ``mark`` replaces the first indent."""
     line = f"{indent}{one_line(text)}"
     lines = folded(one_line(text), indent=indent) if on_terminal() else [line]
     begin = mark or indent
@@ -110,7 +111,7 @@ def sentence(
 
 
 def folded(text: str, *, indent: str, most: int = 0) -> list[str]:
-    """Return a text in lines that fit the terminal, of which the last says when there is more."""
+    """Return a text wrapped to the terminal; if it is cut, the last line ends with an ellipsis."""
     room = max(20, width())
     lines = textwrap.wrap(
         text,
@@ -127,23 +128,23 @@ def folded(text: str, *, indent: str, most: int = 0) -> list[str]:
 
 
 def width() -> int:
-    """Return how many characters a line of the terminal has."""
+    """Return the width of the terminal in characters."""
     return shutil.get_terminal_size().columns
 
 
 def one_line(text: str) -> str:
-    """Return a text in one line: blanks for its line breaks, its other control characters shown."""
+    """Return a text as one line: line breaks become spaces, other control characters escapes."""
     return escapes.shown(_BLANKS.sub(" ", text).strip(" "))
 
 
 def paint(text: str) -> output.Styled:
-    """Colour a text by its first word, where it is a status; pipes get no colour."""
+    """Colour a text by its first word if that is a status; no colours in a pipe."""
     colour = COLOURS.get(text.partition(" ")[0])
     return output.styled(text, fg=colour)
 
 
 def moment(at: float, now: float | None = None) -> str:
-    """Return a Unix time as local clock time with its age; empty for 0."""
+    """Return a Unix time as local time with its age; empty for 0."""
     if not at:
         return ""
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
@@ -162,7 +163,7 @@ def span(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return a number of bytes in the largest unit that keeps it above 1."""
+    """Return a number of bytes in the largest unit that keeps it at 1 or more."""
     for unit in _UNITS[:-1]:
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

@@ -1,8 +1,8 @@
 """``ecs-agent run``: from the command line to ``agent.daemon`` without click and rich.
 
-Reads settings, sets up logging and hands over. Settings that are bad, and anything else that a
-restart cannot mend, end with exit code 5 and one line per problem on standard error, marked as errors
-where that is the journal.
+Reads the settings, sets up logging and starts the daemon. Bad settings, and anything else that a
+restart cannot fix, end it with exit code 5 and one line per problem on standard error. In the
+journal, these lines have the priority of errors.
 
 Tests: ``tests/unit/cli/test_command_line.py``.
 """
@@ -29,14 +29,14 @@ class _UsageError(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the agent until it is told to stop; return its exit code."""
+    """Run the agent until it is asked to stop; return its exit code."""
     try:
         config = _parse(arguments)
     except _UsageError as error:
         _complain(f"{error}\nTry 'ecs-agent run --help'.")
         return ExitCode.USAGE
     if config == "--help":
-        from agent.cli import app  # noqa: PLC0415 - help alone may load click
+        from agent.cli import app  # noqa: PLC0415 - only help may load click
 
         return app.main(["run", "--help"])
     keep_rich_out()
@@ -54,14 +54,14 @@ def main(arguments: Sequence[str]) -> int:
 def keep_rich_out() -> None:
     """Make ``import rich`` fail in this process.
 
-    structlog loads rich wherever it is installed, for tracebacks that the agent never draws: 60 ms
-    of start-up and several MiB that stay. Call it before anything imports structlog.
+    structlog loads rich if it is installed, for coloured tracebacks that the agent never prints. That
+    costs 60 ms at the start and several MiB of memory. Call this before anything imports structlog.
     """
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
 def _run(config: str, notifier: Notifier) -> int:
-    from agent.config import DEFAULT_FILES, load  # noqa: PLC0415 - after the command line is right
+    from agent.config import DEFAULT_FILES, load  # noqa: PLC0415 - only after the command line is checked
 
     files = [Path(config)] if config else DEFAULT_FILES
     read = partial(load, os.environ, files, required=bool(config))
@@ -70,7 +70,7 @@ def _run(config: str, notifier: Notifier) -> int:
 
     backends.check(settings)
     if os.geteuid() != 0:
-        raise ConfigError("run needs root, because it makes networks and namespaces; use sudo")
+        raise ConfigError("run needs root to create networks and namespaces; use sudo")
 
     from agent import daemon  # noqa: PLC0415 - after keep_rich_out
 
@@ -79,7 +79,7 @@ def _run(config: str, notifier: Notifier) -> int:
 
 
 def _parse(arguments: Sequence[str]) -> str:
-    """Return the configuration file, ``--help``, or nothing."""
+    """Return the configuration file, ``--help``, or an empty string."""
     config, rest = "", list(arguments)
     while rest:
         word = rest.pop(0)
@@ -91,20 +91,20 @@ def _parse(arguments: Sequence[str]) -> str:
         if not equals:
             value = rest.pop(0) if rest else ""
         if not value:
-            raise _UsageError("--config needs a file")
+            raise _UsageError("--config needs a file name")
         config = value
     return config
 
 
 def _unknown(word: str) -> str:
     if not word.startswith("-"):
-        return f"run takes no argument, and was given {word!r}"
+        return f"run takes no arguments; remove {word!r}"
     near = difflib.get_close_matches(word, ("--config", "--help"), n=1, cutoff=0.5)
-    return f"run knows no option {word}" + (f"; did you mean {near[0]}?" if near else "")
+    return f"run has no option {word}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _complain(text: str) -> None:
-    from agent import escapes  # noqa: PLC0415 - only for those who complain
+    from agent import escapes  # noqa: PLC0415 - only needed for errors
     from agent.logs import is_journal  # noqa: PLC0415 - after keep_rich_out
 
     mark = "<3>" if is_journal(sys.stderr) else ""

@@ -1,7 +1,7 @@
-"""``ecs-agent run`` as click would have it: for help, completion and the manual page.
+"""``ecs-agent run`` as a click command: only for help, completion and the manual page.
 
-It is never run from here: ``agent.cli.run`` reads its command line itself, past click, because click
-is not for the agent to load.
+The agent is never started from here: ``agent.cli.run`` parses its command line itself, because the
+agent must not load click.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ import click
     "--config",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help="Settings file instead of /var/lib/ecs/ecs.config and /etc/ecs/ecs.config. The environment "
-    "wins over it.",
+    help="Settings file to read instead of /var/lib/ecs/ecs.config and /etc/ecs/ecs.config. Environment "
+    "variables take precedence over it.",
 )
 def run_command(config: str | None) -> None:
     """Run the agent on this host. Needs root.
 
-    It takes orders from the control endpoint that ECS_CONTROL_ENDPOINT names; without it, from
-    Amazon ECS: in AWS_DEFAULT_REGION, on hosts that are no EC2 instance with ECS_EXTERNAL=true.
-    `ecs-agent doctor` tells what is missing.
+    The agent gets its tasks from the control endpoint in ECS_CONTROL_ENDPOINT. If that is not set, it
+    uses Amazon ECS in the region AWS_DEFAULT_REGION; hosts outside EC2 also need ECS_EXTERNAL=true.
+    `ecs-agent doctor` shows what is missing.
 
-    SIGHUP reads the settings anew; tasks do not notice. SIGTERM stops the agent; tasks run on.
+    SIGHUP reloads the settings without affecting tasks. SIGTERM stops the agent; tasks keep running.
 
-    Exit codes: 0 stopped on request, 1 failed, 2 bad command line, 5 a restart cannot help.
+    Exit codes: 0 stopped on request, 1 failure, 2 bad command line, 5 failure that a restart cannot
+    fix.
     """
     del config

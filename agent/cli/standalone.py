@@ -1,8 +1,8 @@
 """``ecs-agent standalone``: a control endpoint and an agent on this host, as two child processes.
 
-The parent starts the control endpoint, waits until it answers, makes the cluster, starts the agent,
-and keeps both running. It touches nothing on the host itself. SIGTERM or SIGINT stops the agent,
-then control, and leaves every container running.
+The parent starts the control endpoint, waits until it answers, creates the cluster, starts the agent,
+and keeps both running. The parent itself changes nothing on the host. SIGTERM or SIGINT stops the
+agent, then control, and leaves every container running.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ANSWER_LIMIT_S = 2.0
 CONTROL_READY_LIMIT_S = 60.0
 SLOW_AFTER_S = 20.0
 TOKENS = "agent.tokens"
-"""Of control, in its data directory."""
+"""Control's token file, in its data directory."""
 _TARGET = "AmazonEC2ContainerServiceV20141113"
 _KNOWN = frozenset(ExitCode)
 _FAILED = ExitCode.ERROR
@@ -84,42 +84,43 @@ class _Plan(NamedTuple):
 
 
 @click.command()
-@listen.listen_option("Where the control endpoint listens; port 0 takes a free one.")
+@listen.listen_option("Address that the control endpoint listens on; port 0 picks a free port.")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
     default=Path("/var/lib/ecs"),
     show_default=True,
-    help="Directory that holds the state of both.",
+    help="Directory for the state of both.",
 )
 @click.option("--config", default="", metavar="FILE", help="Settings file of the agent.")
 @click.option(
     "--open",
     "is_open",
     is_flag=True,
-    help="Ask nobody for keys: whoever reaches the port, as any user of this machine may, commands "
-    "this host as root. For labs.",
+    help="Require no keys and no tokens. Anyone who can reach the port, such as any user of this "
+    "machine, then controls this host as root. For labs only.",
 )
 def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool) -> int:
     """Run a control endpoint and an agent on this host.
 
-    `eval $(ecs-agent env)` then gives the AWS tools the key that is made at the first start. The host registers into the cluster named by ECS_CLUSTER, or `default`, which is made when it
-    is missing. On SIGTERM both leave, with exit code 0; containers go on running.
+    `eval $(ecs-agent env)` gives the AWS tools the key that is created at the first start. The host
+    registers into the cluster that ECS_CLUSTER names, else `default`; the cluster is created if
+    missing. SIGTERM stops both with exit code 0; containers keep running.
     """
     files = [Path(config)] if config else DEFAULT_FILES
-    # As the agent will read them: a host that is set up for Amazon ECS must hear so now.
+    # Read the settings as the agent will, to refuse a host that is set up for Amazon ECS right now.
     environ = {**os.environ, "ECS_CONTROL_ENDPOINT": "http://127.0.0.1"}
     settings = load(environ, files, required=bool(config))
     if os.geteuid() != 0:
         raise CliError(
-            "standalone needs root, because it makes networks and namespaces; use sudo",
+            "standalone needs root to create networks and namespaces; use sudo",
             exit_code=ExitCode.TERMINAL,
         )
     address = listen.claim(listen.parse(listen_on))
     plan = _Plan(address, data_dir.absolute(), config, settings, is_open)
     if len(os.fsencode(plan.socket)) > listen.SOCKET_PATH_LIMIT:
         raise CliError(
-            f"--data-dir {data_dir}: is too long for a Unix socket; choose a shorter one"
+            f"--data-dir {data_dir}: is too long for a Unix socket in it; use a shorter path"
         )
     return asyncio.run(_run(plan))
 
@@ -149,7 +150,7 @@ async def _run(plan: _Plan) -> int:
 
 
 def _first_told(group: ExceptionGroup[Exception]) -> Exception:
-    """Return the one failure that a person is told; the group itself when it is a fault of ours."""
+    """Return the one failure to report; the group itself if it is a bug in this program."""
     for error in group.exceptions:
         if isinstance(error, ExceptionGroup):
             return _first_told(error)
@@ -162,9 +163,9 @@ def _first_told(group: ExceptionGroup[Exception]) -> Exception:
 
 
 def _on_signals(children: list[Child]) -> asyncio.Event:
-    """Return the event that the first signal to leave sets; the second one kills.
+    """Return the event that the first stop signal sets; the second signal kills the children.
 
-    A closed terminal (SIGHUP) is such a signal, unless ``nohup`` has us ignore it.
+    A closed terminal (SIGHUP) counts as a stop signal, unless ``nohup`` ignores it.
     """
     told = asyncio.Event()
 
@@ -206,12 +207,12 @@ async def _bring_up(plan: _Plan, control: Child, agent: Child) -> None:
 async def _until_control_answers(plan: _Plan) -> None:
     try:
         async with asyncio.timeout(CONTROL_READY_LIMIT_S):
-            while not await asyncio.to_thread(_make_cluster, plan):  # noqa: ASYNC110 - nothing but asking tells when another process listens
+            while not await asyncio.to_thread(_make_cluster, plan):  # noqa: ASYNC110 - only polling shows when another process listens
                 await asyncio.sleep(ASK_EVERY_S)
     except TimeoutError:
         raise CliError(
             f"the control endpoint on {listen.url(plan.address)} did not answer within "
-            f"{CONTROL_READY_LIMIT_S:g} s; its messages are above"
+            f"{CONTROL_READY_LIMIT_S:g} s; see its messages above"
         ) from None
 
 
@@ -232,26 +233,26 @@ async def _announce(plan: _Plan, agent: Child) -> None:
 
 
 def _is_up(view: AgentView, plan: _Plan) -> bool:
-    """Return whether this is our agent, registered; an old one may hold the socket still."""
+    """Return whether this is our agent and registered; an old agent may still have the socket."""
     return view.control_connected and view.control_endpoint == listen.url(plan.address)
 
 
 def _trouble(view: AgentView | None) -> str:
     if view is None:
-        return "; its messages are above"
+        return "; see its messages above"
     troubles = [*view.degraded, *([view.control_error] if view.control_error else [])]
     return f": {'; '.join(troubles)}" if troubles else ""
 
 
 def _agent_view(client: AgentClient) -> AgentView | None:
-    """Return how the agent stands; None while it does not answer."""
+    """Return the state of the agent; None while it does not answer."""
     with contextlib.suppress(CliError):
         return client.agent()
     return None
 
 
 def _make_cluster(plan: _Plan) -> bool:
-    """Make the cluster, which is no error when it is there; False while control does not answer."""
+    """Create the cluster unless it exists; return False while control does not answer."""
     connection = http.client.HTTPConnection("localhost", timeout=ANSWER_LIMIT_S)
     headers = {
         "X-Amz-Target": f"{_TARGET}.CreateCluster",
@@ -271,5 +272,5 @@ def _make_cluster(plan: _Plan) -> bool:
         connection.close()
     if 400 <= response.status < 500:
         text = answer[:300].decode("utf-8", errors="replace")
-        raise CliError(f"cluster {plan.cluster} cannot be made: {text}; mend ECS_CLUSTER")
+        raise CliError(f"cluster {plan.cluster} cannot be created: {text}; fix ECS_CLUSTER")
     return response.status == 200

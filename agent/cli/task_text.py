@@ -1,6 +1,6 @@
-"""How a task is told to a person: rows of tables, facts, why it is as it is. Pure.
+"""Texts about tasks for people: table rows, facts, and the reason of a state. Pure.
 
-Works on what the operator socket gives of it, so that it needs neither agent nor terminal.
+Works on the views of the operator socket; needs neither an agent nor a terminal.
 
 Tests: ``tests/unit/cli/test_inspect.py``.
 """
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from agent.model.views import ContainerView, TaskView
 
 SHORT_ID: Final = 12
-"""Characters of a task's id that tell it from others; commands take any beginning of it."""
+"""Characters of a task's id that usually identify it; commands accept any unique beginning."""
 REASON_LINES: Final = 2
-"""Lines of a reason in a list of tasks; ``ecs-agent why`` has all of it."""
+"""Maximum lines of a reason in a list of tasks; ``ecs-agent why`` shows all of it."""
 
 TASKS: Final = (
     Column("TASK", beginning=SHORT_ID),
@@ -54,14 +54,14 @@ FIGURES: Final = (
 
 
 def newest_first(views: Iterable[TaskView]) -> list[TaskView]:
-    """Return tasks in the order of lists; the agent gives those of one moment oldest first."""
+    """Return tasks newest first; tasks accepted at the same time are in reverse order of arrival."""
     return sorted(views, key=lambda view: view.accepted_at)[::-1]
 
 
 def cause(view: TaskView) -> str:
-    """Return why a task stops or has stopped: its own reason, else its containers'; or nothing.
+    """Return why a task stops or has stopped: its own reason, else that of a container; or empty.
 
-    Containers that never began only tell that the task had stopped before.
+    Containers that never started are skipped: they only say that the task had already stopped.
     """
     if view.reason:
         return f"{view.reason} ({view.stop_code})" if view.stop_code else view.reason
@@ -92,7 +92,7 @@ def row(view: TaskView, now: float) -> list[str]:
 
 
 def facts(view: TaskView, now: float) -> list[tuple[str, str]]:
-    """Return names and values of a task, of which some may be empty."""
+    """Return names and values of a task; some values may be empty."""
     return [
         ("Task", view.arn),
         ("Definition", f"{view.family}:{view.revision}"),
@@ -125,17 +125,17 @@ def container_row(container: ContainerView) -> list[str]:
 
 
 def state(view: TaskView) -> str:
-    """Return in one sentence how a task stands and why."""
+    """Return the state of a task and its reason in one sentence."""
     about = f"{view.id} ({view.family}:{view.revision})"
     told = f": {why}" if (why := cause(view)) else ""
     if view.status == "STOPPED":
-        return f"{about} has stopped{told or '; nothing told why'}"
-    wanted = "" if view.status == view.desired else f", is to be {view.desired}"
+        return f"{about} has stopped{told or '; the reason is unknown'}"
+    wanted = "" if view.status == view.desired else f", should be {view.desired}"
     return f"{about} is {view.status}{wanted}{told}"
 
 
 def waits(view: TaskView, now: float) -> list[tuple[str, str]]:
-    """Return what a task waits for, in order: what, and since when and until when."""
+    """Return what a task waits for, in order: what, and since when and when the next try is."""
     return [(_what(wait), _when(view, wait, now)) for wait in view.waits]
 
 
@@ -146,7 +146,7 @@ def _what(wait: Wait) -> str:
 def _when(view: TaskView, wait: Wait, now: float) -> str:
     if view.status == "STOPPED" and wait.next_try:
         return _in("due", wait.next_try - now)
-    then = _in("next try", wait.next_try - now) if wait.next_try else "goes on when that changes"
+    then = _in("next try", wait.next_try - now) if wait.next_try else "continues when that changes"
     return f"since {render.moment(wait.since, now)}; {then}"
 
 

@@ -1,6 +1,6 @@
-"""The agent's service as `systemctl` shows it: enable, start, restart, and how it stands.
+"""Controls the agent's service with `systemctl`: enable, start, restart, state and journal.
 
-Runs `systemctl` and `journalctl`, each with a deadline. Raises ``CliError`` with what they said.
+Runs `systemctl` and `journalctl`, each with a deadline. Raises ``CliError`` with their error output.
 
 Tests: ``tests/unit/cli/test_join.py``.
 """
@@ -15,15 +15,15 @@ from agent.cli.client import CliError
 
 NAME: Final = "ecs-agent"
 RUNS_HERE: Final = Path("/run/systemd/system")
-"""Exists where systemd is the service manager."""
+"""Exists if systemd is the service manager."""
 UP: Final = frozenset({"active", "activating", "reloading"})
-"""States of a unit that runs or is about to."""
+"""States of a unit that runs or is about to run."""
 _LIMIT_S: Final = 60.0
 _LAST_LINES: Final = 5
 
 
 def is_managed() -> bool:
-    """Return whether systemd runs this host."""
+    """Return whether systemd is the service manager of this host."""
     return RUNS_HERE.is_dir()
 
 
@@ -38,19 +38,19 @@ def is_enabled() -> bool:
 
 
 def start() -> None:
-    """Enable and start the unit, without waiting until it is ready."""
-    _run("reset-failed", NAME)  # else an old failure shows until the new start has begun
+    """Enable and start the unit; does not wait until it is ready."""
+    _run("reset-failed", NAME)  # otherwise an old failure is shown until the new start begins
     _ordered("enable", "--now", "--no-block", NAME)
 
 
 def restart() -> None:
-    """Enable and restart the unit, so that it reads its settings; tasks run on meanwhile."""
+    """Enable and restart the unit so that it reads its settings; tasks keep running."""
     _ordered("enable", NAME)
     _ordered("restart", "--no-block", NAME)
 
 
 def last_words() -> list[str]:
-    """Return the newest lines of the unit's journal, empty where there is none."""
+    """Return the newest lines of the unit's journal; empty if there is none."""
     command = ["journalctl", "--unit", NAME, "--lines", str(_LAST_LINES), "--output", "cat"]
     try:
         done = subprocess.run(
@@ -71,8 +71,8 @@ def _ordered(*words: str) -> None:
     if done.returncode != 0:
         told = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise CliError(
-            f"systemctl {' '.join(words)} failed: {told}; install the package of ecs-agent, which "
-            "brings the service, or run 'ecs-agent run' yourself"
+            f"systemctl {' '.join(words)} failed: {told}; install the ecs-agent package, which "
+            "contains the service, or run 'ecs-agent run' yourself"
         )
 
 
@@ -90,5 +90,5 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
         raise CliError("there is no systemctl here; run 'ecs-agent run' yourself") from None
     except subprocess.TimeoutExpired:
         raise CliError(
-            f"systemctl {' '.join(words)} did not end within {_LIMIT_S:g} s; look at the journal"
+            f"systemctl {' '.join(words)} did not finish within {_LIMIT_S:g} s; check the journal"
         ) from None

@@ -87,9 +87,6 @@ class Engine:
         self.instance_status = "ACTIVE"
         self.on_running: Callable[[], None] = lambda: None
         """Called when a container has started, so that it can be measured."""
-        self.on_ended: Callable[[str], None] = lambda _arn: None
-        """Called with a task's ARN when it has stopped, so that what was kept for it can be
-        dropped."""
         self.on_listed: Callable[[list[str]], Awaitable[None]] = _nothing
         """Called once, with all tasks of the host, when control has listed what it wants here; what
         belongs to no task may then be removed. Called again after an ``AgentError``."""
@@ -138,6 +135,8 @@ class Engine:
             if record.desired is DesiredStatus.RUNNING:
                 wait_s = self._settings.policy.confirmation_wait_s
                 runner.live.unconfirmed_until = self._clock.wall() + wait_s
+            if not record.is_done:
+                self._expect_credentials(record.payload)
             if record.admitted_at and not record.is_done:
                 self._ledger.restore(record.arn, needs_of(record.payload))
                 for protocol, ports in picked_ports(record):
@@ -148,6 +147,12 @@ class Engine:
             for name in runner.record.containers
         )
         return list(self._runners)
+
+    def _expect_credentials(self, payload: TaskPayload) -> None:
+        """Take note of the credentials of a restored task, which control will send again."""
+        for known in (payload.role_credentials, payload.execution_role_credentials):
+            if known is not None:
+                self._tools.role_credentials.expect(payload.arn, known.credentials_id)
 
     async def sandbox_holders(self) -> dict[str, Holder]:
         """Return which task has which sandbox, by the sandbox's engine id, whatever its rows say.
@@ -209,6 +214,7 @@ class Engine:
 
     async def _carry(self, runner: Runner) -> None:
         await runner.run()
+        self._tools.role_credentials.forget(runner.record.arn)
         self._forgetting.ended(runner.record.arn)
 
     # -- orders -----------------------------------------------------------------------------------
@@ -346,7 +352,7 @@ class Engine:
 
     def _on_stopped(self, arn: str) -> None:
         self._ledger.release(arn)
-        self.on_ended(arn)
+        self._tools.role_credentials.stopped(arn)
         for protocol, ports in picked_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()

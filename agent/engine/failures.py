@@ -17,6 +17,7 @@ from agent.engine.live import NETWORK, Retry, StepKind
 from agent.engine.settle import mark_stopped, pull_ended, set_reason
 from agent.errors import (
     AgentError,
+    CredentialsAwaited,
     EngineTimeout,
     EngineUnavailable,
     NetworkFailure,
@@ -83,7 +84,10 @@ def apply(
     if step.kind is StepKind.PULL:
         pull_ended(record, live, step.key, now)
     if _is_worth_another_try(live, step, error, engine_answers=engine_answers):
-        retry_later(live, step, str(error), now, reason=reason_of(record, step, error))
+        # One that waits for news has waited already, and must not sleep through them.
+        at_once = isinstance(error, CredentialsAwaited)
+        reason = reason_of(record, step, error)
+        retry_later(live, step, str(error), now, reason=reason, at_once=at_once)
         return
     live.retries.pop(step.key, None)
     container = record.containers.get(step.key)
@@ -100,7 +104,7 @@ def _is_worth_another_try(
 ) -> bool:
     if step.kind in _ALWAYS_RETRIED or step.kind is StepKind.INSPECT:
         return True
-    if isinstance(error, EngineUnavailable | StateFailure):
+    if isinstance(error, EngineUnavailable | StateFailure | CredentialsAwaited):
         return True
     if isinstance(error, EngineTimeout) and not engine_answers:
         return True
@@ -113,12 +117,15 @@ def _is_worth_another_try(
     return False
 
 
-def retry_later(live: LiveState, step: Step, why: str, now: float, *, reason: str = "") -> None:
+def retry_later(
+    live: LiveState, step: Step, why: str, now: float, *, reason: str = "", at_once: bool = False
+) -> None:
     """Schedule another try of a step, later each time; ``reason`` is for control."""
     before = live.retries.get(step.key)
     attempts = (before.attempts if before else 0) + 1
     since = before.since if before else now
-    live.retries[step.key] = Retry(attempts, now + backoff_s(attempts), since, why, reason)
+    wait_s = 0.0 if at_once else backoff_s(attempts)
+    live.retries[step.key] = Retry(attempts, now + wait_s, since, why, reason)
 
 
 def _fail_task(record: AgentTask, step: Step, error: AgentError) -> None:

@@ -101,15 +101,20 @@ class _Draft:
         self.finished = False
 
     def finish(self) -> Plan:
-        for key, step in self.live.inflight.items():
-            if step.kind is not StepKind.PULL:
-                continue
-            if self.record.containers[key].desired is ContainerStatus.STOPPED:
-                self.cancel.add(key)
+        self.cancel.update(
+            key for key, step in self.live.inflight.items() if self._is_in_vain(step)
+        )
         wake_at = min((w for w in self.wakes if w > self.now), default=None)
         return Plan(
             tuple(self.steps), frozenset(self.cancel), tuple(self.waits), wake_at, self.finished
         )
+
+    def _is_in_vain(self, step: Step) -> bool:
+        """Tell whether nobody needs what a step asks of others."""
+        if step.kind is StepKind.PULL:
+            return self.record.containers[step.key].desired is ContainerStatus.STOPPED
+        is_remote = step.kind is StepKind.PREPARE and preparations.of_step(step.key).is_remote
+        return is_remote and is_stopping(self.record)
 
     # -- the four phases of a task ------------------------------------------------------------
 
@@ -295,6 +300,9 @@ class _Draft:
             return self._pull(key, since)
         doing = _doing(step.kind, key)
         what = f"the engine to {doing} it" if container else f"the host: {doing}"
+        retry = self.live.retries.get(key)
+        if retry is not None:
+            what += f"; the last try failed: {retry.why}"
         return Wait(what=what, since=since, container=container)
 
     def _pull(self, key: str, since: float) -> Wait:

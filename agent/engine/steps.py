@@ -59,7 +59,12 @@ class Steps:
         self._live = live
         self._tools = tools
         self._settings = settings
-        self._access = HostAccess(runtime=tools.runtime, owner=settings.owner, efs=settings.efs)
+        self._access = HostAccess(
+            runtime=tools.runtime,
+            owner=settings.owner,
+            credentials=tools.role_credentials,
+            efs=settings.efs,
+        )
         self._writer = writer
         self._network = NetworkSteps(record, live, tools, writer)
         self._methods: dict[StepKind, Callable[[str], Awaitable[Outcome]]] = {

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles
+    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 Outcome = Callable[[float], None]
@@ -71,3 +72,4 @@ class StepTools:
     ports: PortPicker
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
+    role_credentials: RoleCredentials

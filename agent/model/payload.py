@@ -8,6 +8,7 @@ ids.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -90,6 +91,15 @@ class Secret(_Wire, frozen=True):
     type: str | None = None
     provider: str | None = None
     target: str | None = None
+
+
+class RoleType(StrEnum):
+    """Which of a task's roles credentials are of."""
+
+    APPLICATION = "TaskApplication"
+    """The task role, which containers use."""
+    EXECUTION = "TaskExecution"
+    """The execution role, which the agent uses to start the task."""
 
 
 class Credentials(_Wire, frozen=True):

@@ -23,6 +23,7 @@ from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
 from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
+from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
 from tests.support.memory_engine import MemoryEngine
 from tests.support.tasks import ARN, payload
@@ -146,6 +147,7 @@ class TaskHost:
         self.engine: Engine
         self.ledger: Ledger
         self.ports = Ports()
+        self.role_credentials = RoleCredentials()
         self.clock_off_s = 0.0
         """How far the wall clock is set ahead of the true time; the steady one goes on."""
         self.pull_script: list[tuple[float, Progress]] = []
@@ -166,6 +168,7 @@ class TaskHost:
         self.store = opened
         self.ledger = Ledger(self._resources)
         self.ports = Ports()
+        self.role_credentials = RoleCredentials()
         self.engine = Engine(
             store=self.store,
             ledger=self.ledger,
@@ -180,6 +183,7 @@ class TaskHost:
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
                 reconnecter=NetworkReconnect(self.runtime),
+                role_credentials=self.role_credentials,
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),

@@ -13,6 +13,7 @@ from agent.controlplane.agents import bounds
 from agent.controlplane.agents.bounds import (
     LINE,
     WORD,
+    Anything,
     Form,
     Items,
     Number,
@@ -84,6 +85,7 @@ HOST: Final = Table(
             "os_family": Text(128, form=LINE),
             "kernel": Text(256, form=LINE),
             "cgroup_version": Number(0, 9),
+            "mounts_nfs": Anything(),
             "engine_version": Text(128, form=LINE),
         },
         Gpu: {

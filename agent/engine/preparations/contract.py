@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from agent.model.payload import TaskPayload
+    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 
@@ -37,6 +38,8 @@ class HostAccess:
     runtime: ContainerEngine
     owner: str
     """Identifies the agent in a label of everything that it creates."""
+    credentials: RoleCredentials
+    """Of the roles of all tasks; ``execution_role`` waits for one task's."""
     efs: EfsSettings = field(default_factory=EfsSettings)
     """How this host reaches EFS file systems."""
 
@@ -51,6 +54,10 @@ class Preparation(Protocol):
     @property
     def doing(self) -> str:
         """What its step does, for display: "create volumes"."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it only asks others: it is ended at once when its task is to stop."""
 
     def is_wanted(self, payload: TaskPayload) -> bool:
         """Return whether a task needs it. Pure."""

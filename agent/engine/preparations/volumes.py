@@ -46,6 +46,7 @@ class VolumePreparation:
 
     name = "volumes"
     doing = "create volumes"
+    is_remote = False
 
     def is_wanted(self, payload: TaskPayload) -> bool:
         """Return whether a task has volumes."""

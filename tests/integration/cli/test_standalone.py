@@ -129,7 +129,7 @@ def test_a_killed_child_is_started_again(standalone: Standalone) -> None:
     control.kill()
     standalone.wait_for(lambda: standalone.has_child("control", other_than=control.pid))
     standalone.wait_for(lambda: " connected" in standalone.status().stdout)
-    assert "the agent was killed by signal 9; it is started again" in standalone.log
+    assert "the agent was killed by signal 9; restarting it" in standalone.log
     assert "the control endpoint was killed by signal 9" in standalone.log
 
 
@@ -155,7 +155,7 @@ def test_what_a_restart_cannot_mend_ends_it_with_5(leak_check: None, tmp_path: P
     running = Standalone(tmp_path, ECS_AGENT_SOCKET=str(tmp_path / "no-socket"))
     assert running.process.wait(LIMIT_S) == 5
     assert "exists and is not a socket" in running.log
-    assert "the agent stopped for good (exit code 5)" in running.log
+    assert "the agent failed with exit code 5" in running.log
     running.close()
 
 

@@ -15,6 +15,7 @@ from agent.engine.preparations.contract import HostAccess
 from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.volumes import VolumePreparation
 from agent.model.payload import Volume
+from agent.resources.role_credentials import RoleCredentials
 from tests.support.tasks import container, payload
 
 if TYPE_CHECKING:
@@ -50,7 +51,12 @@ async def test_an_efs_volume_is_an_nfs_volume_of_the_task(engine: DockerEngine) 
     )
     task = payload(container("a"), arn=arn, volumes=[volume])
     servers = parse_nfs_servers('{"fs-1": "nas.example:/exports"}')
-    access = HostAccess(runtime=engine, owner="test", efs=EfsSettings(servers=servers))
+    access = HostAccess(
+        runtime=engine,
+        owner="test",
+        credentials=RoleCredentials(),
+        efs=EfsSettings(servers=servers),
+    )
 
     provision = await VolumePreparation().prepare(task, access)
     (made,) = volumes_of(arn)

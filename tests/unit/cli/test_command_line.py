@@ -61,12 +61,12 @@ def test_bad_command_lines_exit_with_2(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--conf", "x"], "run knows no option --conf; did you mean --config?"),
-        (["--confg=x"], "run knows no option --confg; did you mean --config?"),
-        (["-x"], "run knows no option -x"),
-        (["now"], "run takes no argument, and was given 'now'"),
-        (["--config"], "--config needs a file"),
-        (["--config="], "--config needs a file"),
+        (["--conf", "x"], "run has no option --conf; did you mean --config?"),
+        (["--confg=x"], "run has no option --confg; did you mean --config?"),
+        (["-x"], "run has no option -x"),
+        (["now"], "run takes no arguments; remove 'now'"),
+        (["--config"], "--config needs a file name"),
+        (["--config="], "--config needs a file name"),
     ],
 )
 def test_bad_command_lines_of_run(
@@ -84,7 +84,7 @@ def test_run_has_help_without_reading_anything(
     out = capsys.readouterr().out
     assert out.startswith("Usage: ecs-agent run [OPTIONS]\n")
     assert "--config FILE" in out
-    assert "5 a restart cannot help." in " ".join(out.split())
+    assert "5 failure that a restart cannot fix." in " ".join(out.split())
 
 
 def test_help_is_a_command_too(capsys: pytest.CaptureFixture[str]) -> None:
@@ -167,28 +167,28 @@ def test_settings_of_an_agent_do_not_matter_to_control() -> None:
         (
             ["--listen", "127.0.0.1:6899", "--agent-listen", "127.0.0.1:6899"],
             2,
-            "--agent-listen 127.0.0.1:6899: is given to --listen already; choose another port",
+            "--agent-listen 127.0.0.1:6899: is already used by --listen; choose another port",
         ),
         (["--region", "no region"], 2, "--region no region: is not a region; write for example"),
         (["--zone", "a b"], 2, "--zone a b: is not a valid name; use at most 128 letters"),
         (
             ["--open", "--keys-file", "k"],
             2,
-            "--open asks nobody for anything; give it or --keys-file, not both",
+            "--open and --keys-file contradict each other; give only one of them",
         ),
         (
             ["--open", "--token-file", "t"],
             2,
-            "--open asks nobody for anything; give it or --token-file, not both",
+            "--open and --token-file contradict each other; give only one of them",
         ),
         (["--backup-every", "6"], 2, "--backup-every 6: "),
         (
             ["--backup-every", "6s"],
             2,
-            "--backup-every 6s: is less than a minute; write 0 for never",
+            "--backup-every 6s: is less than one minute; use a longer time",
         ),
-        (["--socket", "/" + "s" * 200], 2, "is longer than 107 bytes; name a shorter path"),
-        (["--data-dir", "{file}"], 1, "--data-dir {file}: is no directory; choose another"),
+        (["--socket", "/" + "s" * 200], 2, "is longer than 107 bytes; use a shorter path"),
+        (["--data-dir", "{file}"], 1, "--data-dir {file}: is not a directory; choose another path"),
         (["--data-dir", "/proc/x"], 1, "--data-dir /proc/x: No such file or directory; choose"),
         (["--tls-key", "{file}"], 5, "--tls-key is given without --tls-certificate"),
         (["--token-file", "/etc"], 5, "--token-file /etc: "),

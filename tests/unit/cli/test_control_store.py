@@ -34,7 +34,7 @@ def run(capsys: pytest.CaptureFixture[str], place: Path, *words: str) -> tuple[i
 
 def test_backup_check_and_restore(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, place, "check")
-    assert (code, out) == (0, f"{place / 'control.db'}: whole, 40 records at revision 41\n")
+    assert (code, out) == (0, f"{place / 'control.db'}: no damage, 40 records at revision 41\n")
     code, out, _ = run(capsys, place, "backup")
     (copy,) = (place / "backups").iterdir()
     assert (code, out) == (0, f"{copy}: 40 records at revision 41\n")
@@ -45,7 +45,7 @@ def test_backup_check_and_restore(place: Path, capsys: pytest.CaptureFixture[str
     assert code == 0
     assert f"restored {copy}: 40 records at revision 41" in out
     assert "the old store is " in out
-    assert "start control now: its agents tell it what it missed" in out
+    assert "start control now; agents will report what is missing in the backup" in out
     code, out, _ = run(capsys, place, "restore", str(named), "--json")
     assert json.loads(out)["restored"] == str(named)
 
@@ -88,7 +88,10 @@ def test_control_says_that_a_restart_does_not_mend_its_store(
 
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, error = run(capsys, tmp_path, "restore")
-    assert (code, error) == (1, f"ecs-agent: {tmp_path / 'backups'} holds no copy; name a FILE\n")
+    assert (code, error) == (
+        1,
+        f"ecs-agent: {tmp_path / 'backups'} contains no backup; name a FILE\n",
+    )
     code, _, error = run(capsys, tmp_path, "check", str(tmp_path / "nothing.db"))
     assert (code, "cannot be read: No such file or directory" in error) == (1, True)
     code, _, error = run(capsys, tmp_path, "backup", str(tmp_path / "x.db"))

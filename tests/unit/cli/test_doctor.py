@@ -71,7 +71,7 @@ def test_lines_of_a_pipe_are_plain(found: Findings, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.splitlines() == [
         "ok       docker  Docker 29",
         "warning  disk    /var/lib/docker has 1.0 GiB free: the disk will soon be full",
-        "                 mend: make room",
+        "                 fix: make room",
         "                 $ docker image prune -a",
         "no errors, 1 warning",
     ]
@@ -121,7 +121,7 @@ def test_an_archive_goes_into_a_file_only(
     found: Findings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", "--bundle", "-"]) == 2
-    assert "name one" in capsys.readouterr().err
+    assert "name a file" in capsys.readouterr().err
     assert not found.hosts
 
 

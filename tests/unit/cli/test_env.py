@@ -98,12 +98,15 @@ def test_the_newest_of_the_usual_places_is_meant(
 def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, error = printed(capsys, "--data-dir", str(tmp_path))
     assert (code, out) == (1, "")
-    assert f"no control endpoint has run in {tmp_path}; start 'ecs-agent standalone'" in error
+    assert (
+        f"no control endpoint has run with the data directory {tmp_path}; start 'ecs-agent standalone'"
+        in error
+    )
     place = control_in(tmp_path)
     (place / "credentials").unlink()
     code, out, error = printed(capsys, "--data-dir", str(tmp_path))
     assert (code, out) == (1, "")
-    assert "are gone; start control anew" in error
+    assert "is missing; restart control" in error
     (place / address.FILE).write_text("{")
     code, _, error = printed(capsys, "--data-dir", str(tmp_path))
     assert (code, "no control endpoint has run" in error) == (1, True)

@@ -66,8 +66,8 @@ async def test_status_tells_of_repairs_of_the_last_hour(
     assert [line.partition("ago: ")[2] for line in told[:3]] == [
         "link 70 was down", "link 130 was down", "link 500 was down",
     ]  # fmt: skip
-    assert told[0].startswith("put right 1 m 1")
-    assert told[3:] == ["and 1 more repairs within an hour; see the log"]
+    assert told[0].startswith("repaired 1 m 1")
+    assert told[3:] == ["and 1 more repairs in the last hour; see the log"]
 
 
 async def test_json_is_the_view_itself(ecs_agent: Terminal) -> None:
@@ -148,17 +148,17 @@ async def test_a_task_is_shown_with_containers_and_figures(ecs_agent: Terminal) 
 async def test_why_lists_every_wait_in_order(ecs_agent: Terminal) -> None:
     _, out, _ = await ecs_agent("why", "aa2")
     lines = out.splitlines()
-    assert lines[0] == "aa22 (batch:1) is PENDING, is to be RUNNING"
-    assert lines[1] == "waits for:"
+    assert lines[0] == "aa22 (batch:1) is PENDING, should be RUNNING"
+    assert lines[1] == "waiting for:"
     assert lines[2].strip() == "1. 2048 MiB of memory; 1536 of 2048 MiB are free"
-    assert lines[3].endswith("goes on when that changes")
+    assert lines[3].endswith("continues when that changes")
     assert lines[4].strip() == "2. container job: the pull of job:1"
     assert "next try in 9 m" in lines[5] or "next try in 10 m" in lines[5]
 
 
 async def test_why_says_when_there_is_nothing_to_wait_for(ecs_agent: Terminal) -> None:
     _, out, _ = await ecs_agent("why", "aa11")
-    assert out == "aa11 (web:3) is RUNNING\nwaits for nothing\n"
+    assert out == "aa11 (web:3) is RUNNING\nnot waiting for anything\n"
     _, out, _ = await ecs_agent("why", "aa11", "--json")
     assert json.loads(out)["waits"] == []
 
@@ -198,7 +198,7 @@ async def test_why_tells_the_end_of_a_task_from_its_containers(
     assert stopped.endswith("(1 m ago)")
     assert kept == "its containers and their logs are kept until the clean-up; due in 2 h"
     _, out, _ = await ecs_agent("task", "aa2")
-    assert "waits for" not in out
+    assert "waiting for" not in out
     _, out, _ = await ecs_agent("tasks")
     assert "clean-up" not in out
     pull = msgspec.structs.replace(ended, exit_code=None, reason="CannotPullContainerError: no")
@@ -215,8 +215,7 @@ async def test_no_task_at_all_is_a_bad_command_line(ecs_agent: Terminal) -> None
     code, out, err = await ecs_agent("task", "")
     assert (code, out) == (2, "")
     assert err == (
-        "ecs-agent: which task? give its id or the beginning of that, its family or a container's "
-        "name\n"
+        "ecs-agent: TASK is empty; give a task id or its beginning, a family, or a container name\n"
     )
 
 
@@ -309,7 +308,7 @@ async def test_version(ecs_agent: Terminal, source: Source) -> None:
     assert (await ecs_agent("version"))[1] == "ecs-agent 0.1.0\n"
     source.agent = type(source.agent)(version="9.9", cluster="prod")
     _, out, _ = await ecs_agent("version")
-    assert "the agent that runs is 9.9" in out
+    assert "the running agent has version 9.9" in out
 
 
 @pytest.mark.parametrize(
@@ -355,10 +354,10 @@ def test_without_an_agent_every_command_says_what_to_do(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("file", "/file is no socket; name the agent's with --socket"),
-        (".", "/. is no socket; name the agent's with --socket"),
-        ("file/below", "the agent is not running (nobody listens on "),
-        ("x" * 120, "the path of a socket has at most 107 bytes, and /"),
+        ("file", "/file is not a socket; name the agent's socket with --socket"),
+        (".", "/. is not a socket; name the agent's socket with --socket"),
+        ("file/below", "the agent is not running (no process listens on "),
+        ("x" * 120, "the socket path /"),
     ],
 )
 def test_a_socket_that_is_none(
@@ -406,7 +405,7 @@ def test_version_does_not_wait_for_an_agent_that_hangs(
 def test_lines_are_a_number(lines: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["logs", "x", f"--tail={lines}"]) == 2
     err = capsys.readouterr().err
-    assert f"'{lines}' is not a number of lines; write for example 100" in err
+    assert f"'{lines}' is not a number of lines; use, for example, 100" in err
     assert main(["logs", "x", "--tail"]) == 2
     assert "Try 'ecs-agent logs --help'" in capsys.readouterr().err
 
@@ -440,7 +439,7 @@ def _serve_once(path: Path, answer: bytes) -> threading.Thread:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (b"SSH-2.0-OpenSSH\r\n", "does not speak the agent's language"),
+        (b"SSH-2.0-OpenSSH\r\n", "is not an ecs-agent"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "cannot read"),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 1\r\n\r\nx", "the agent answered 500 Oops"),
     ],

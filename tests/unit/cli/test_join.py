@@ -216,14 +216,14 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
         (["--token", WRONG], 1, "control refused the token; use one of those"),
         (["--token", "short"], 2, "--token is shorter than 16 characters"),
         (["--token", TOKEN, "--token-file", "x"], 2, "give --token or --token-file, not both"),
-        (["--token-file", "/none"], 1, "--token-file /none: there is no such file; check the path"),
+        (["--token-file", "/none"], 1, "--token-file /none: no such file; check the path"),
         (["--token-file", "/etc"], 1, "token file /etc: is a directory; name the file in it"),
         (["--token", TOKEN, "--cluster", "nope"], 1, "there is no cluster nope at http"),
         (["--token", TOKEN, "--cluster", "a b"], 2, "--cluster a b: is not a cluster name or ARN"),
         (["--token", TOKEN, "--attribute", "a b=x"], 2, "--attribute a b=x: has the name 'a b'"),
         (["--token", TOKEN, "--attribute", "a=ü"], 2, "--attribute a=ü: has the value 'ü' for a"),
         (["--token", TOKEN, "--attribute", "x"], 2, "--attribute x: is not NAME=VALUE"),
-        (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: there is no such file"),
+        (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: no such file"),
         (["--token", TOKEN, "--ca-file", "/etc"], 1, "--ca-file /etc: is a directory; give a PEM"),
         (["--token", TOKEN, "--ca-file", "/dev/zero"], 1, "--ca-file /dev/zero: is larger than"),
         (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: holds no usable"),
@@ -387,7 +387,7 @@ async def test_an_agent_that_is_not_the_service_is_not_left_beside_it(desk: Desk
     before = desk.files()
     done = await desk.join("--token", TOKEN)
     assert done.code == ExitCode.ERROR
-    assert "an agent runs here that is not the service" in done.err
+    assert "an agent runs here outside the service" in done.err
     assert desk.files() == before
     assert (await desk.join("--token", TOKEN, "--no-start")).code == 0
 
@@ -397,7 +397,7 @@ async def test_an_agent_stays_in_its_cluster(desk: Desk) -> None:
     await desk.endpoint.call("CreateCluster", clusterName="two")
     done = await desk.join("--token", TOKEN, "--cluster", "two", "--force")
     assert done.code == ExitCode.ERROR
-    assert "registered in cluster default, and an agent stays in its cluster" in done.err
+    assert "registered in cluster default, and an agent cannot change its cluster" in done.err
 
 
 async def test_the_token_of_one_control_is_not_shown_to_another(desk: Desk, tmp_path: Path) -> None:
@@ -445,7 +445,7 @@ async def test_a_service_that_is_not_installed(desk: Desk) -> None:
     )
     done = await desk.join("--token", TOKEN)
     assert done.code == ExitCode.ERROR
-    assert "failed: no such unit; install the package" in done.err
+    assert "failed: no such unit; install the ecs-agent package" in done.err
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,9 @@ def test_a_port_in_use_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("error", "told"),
     [
-        (PermissionError(errno.EACCES, "x"), "use one above 1023"),
-        (OSError(errno.EADDRNOTAVAIL, "x"), "this machine has no such address"),
-        (socket.gaierror(-2, "Name or service not known"), "write an IP address"),
+        (PermissionError(errno.EACCES, "x"), "use a port above 1023"),
+        (OSError(errno.EADDRNOTAVAIL, "x"), "this machine does not have this address"),
+        (socket.gaierror(-2, "Name or service not known"), "use an IP address"),
         (OSError(errno.ENETDOWN, "x"), "Network is down"),
     ],
 )

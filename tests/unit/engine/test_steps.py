@@ -14,6 +14,7 @@ from agent.images import Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from agent.network.resolv_files import ResolvFiles
+from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_host import OWNER, Networks, Ports
 from tests.support.tasks import NOW, container, new_record
@@ -75,6 +76,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),
         reconnecter=NetworkReconnect(runtime),
+        role_credentials=RoleCredentials(),
     )
     steps = Steps(record, LiveState(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (

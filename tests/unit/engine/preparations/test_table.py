@@ -11,7 +11,7 @@ from agent.engine.graph import graph_of
 from agent.engine.live import CLEAN, NETWORK, LiveState, Retry, Step, StepKind
 from agent.engine.preparations import table
 from agent.engine.preparations.contract import HostAccess, Provision
-from agent.model.status import ContainerStatus
+from agent.model.status import ContainerStatus, DesiredStatus
 from tests.support.tasks import container, new_record
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Preparation:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.is_remote = name == "second"
         self.doing = f"prepare {name}"
 
     def is_wanted(self, payload: TaskPayload) -> bool:
@@ -77,13 +78,28 @@ def test_all_kinds_are_prepared_side_by_side_before_a_container_is_made() -> Non
 def test_a_person_is_told_which_kind_is_waited_for() -> None:
     live = LiveState(
         inflight={"@first": Step(StepKind.PREPARE, "@first")},
-        retries={"@second": Retry(2, NOW + 5, NOW, "no answer", "ECS words")},
+        retries={
+            "@first": Retry(1, NOW, NOW, "late", "ECS words"),
+            "@second": Retry(2, NOW + 5, NOW, "no answer", "ECS words"),
+        },
     )
     assert [wait.what for wait in plan(live).waits] == [
-        "the host: prepare first",
+        "the host: prepare first; the last try failed: late",
         "another try to prepare second after 2: no answer",
     ]
     assert live.trouble("a") == "ECS words"
+
+
+@pytest.mark.usefixtures("two_kinds")
+def test_what_only_asks_others_ends_with_its_task() -> None:
+    inflight = {key: Step(StepKind.PREPARE, key) for key in ("@first", "@second")}
+    record = new_record(container("a"))
+    policy = planner.Policy()
+    graph = graph_of(record.payload)
+    assert not planner.plan(record, graph, LiveState(inflight=inflight), NOW, policy).cancel
+    record.desired = DesiredStatus.STOPPED
+    plan = planner.plan(record, graph, LiveState(inflight=inflight), NOW, policy)
+    assert plan.cancel == {"@second"}
 
 
 def test_provisions_add_up() -> None:

@@ -1,0 +1,51 @@
+"""The credentials of a task's execution role, by which the agent asks AWS for what the task needs.
+
+Source: Amazon ECS agent 1.105.1, ``taskresource`` (which resources need them, and the text when a task
+has none). Ours waits without looking again and again, and says what it waits for.
+
+Tests: ``tests/unit/engine/preparations/test_execution_role.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from agent.errors import CredentialsAwaited, PayloadError
+from agent.model.payload import RoleType
+
+if TYPE_CHECKING:
+    from agent.model.payload import Credentials, TaskPayload
+    from agent.resources.role_credentials import RoleCredentials
+
+WAIT_S: Final = 30.0
+"""How long one step waits; after it, the operator sees what the task waits for, and it goes on."""
+
+
+async def execution_credentials(
+    payload: TaskPayload,
+    kept: RoleCredentials,
+    *,
+    other_than: Credentials | None = None,
+    limit_s: float = WAIT_S,
+) -> Credentials:
+    """Return the newest credentials of a task's execution role, once control has sent them.
+
+    Args:
+        payload: the task, as ordered or as restored.
+        kept: the credentials of all tasks.
+        other_than: credentials that AWS refused; others are waited for.
+        limit_s: how long to wait.
+
+    Raises:
+        PayloadError: the task has no execution role.
+        CredentialsAwaited: control has not sent them yet.
+    """
+    if payload.execution_role_credentials is None:
+        raise PayloadError("unable to find execution role credentials")
+    try:
+        async with asyncio.timeout(limit_s):
+            return await kept.wait(payload.arn, RoleType.EXECUTION, other_than=other_than)
+    except TimeoutError:
+        role = payload.execution_role_credentials.role_arn or "the execution role"
+        raise CredentialsAwaited(f"control has not sent credentials of {role} yet") from None
