@@ -102,7 +102,7 @@ def trusting(ca_file: Path) -> ssl.SSLContext:
     # CA.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    mend = "set it to a PEM file with the certificate of the CA that signed control's"
+    mend = "use a PEM file with the certificate of the CA that signed control's"
     try:
         context.load_verify_locations(cafile=ca_file)
     except ssl.SSLError as error:

@@ -217,7 +217,7 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
         (["--token", "short"], 2, "--token is shorter than 16 characters"),
         (["--token", TOKEN, "--token-file", "x"], 2, "give --token or --token-file, not both"),
         (["--token-file", "/none"], 1, "--token-file /none: no such file; check the path"),
-        (["--token-file", "/etc"], 1, "token file /etc: is a directory; name the file in it"),
+        (["--token-file", "/etc"], 1, "token file /etc: is a directory; name the token file in it"),
         (["--token", TOKEN, "--cluster", "nope"], 1, "there is no cluster nope at http"),
         (["--token", TOKEN, "--cluster", "a b"], 2, "--cluster a b: is not a cluster name or ARN"),
         (["--token", TOKEN, "--attribute", "a b=x"], 2, "--attribute a b=x: has the name 'a b'"),
@@ -226,7 +226,7 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
         (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: no such file"),
         (["--token", TOKEN, "--ca-file", "/etc"], 1, "--ca-file /etc: is a directory; give a PEM"),
         (["--token", TOKEN, "--ca-file", "/dev/zero"], 1, "--ca-file /dev/zero: is larger than"),
-        (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: holds no usable"),
+        (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: has no usable"),
     ],
 )
 async def test_what_is_wrong_is_one_line_and_nothing_is_written(
@@ -309,7 +309,7 @@ async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path
             "GET /v1/hello was answered 404; this is not a control endpoint, or an older one: check",
         ),
         ((500, "<html><body><h1>It is   broken</h1></body></html>"), "500: It is broken\n"),
-        ((200, "hello"), "the answer (greeting) cannot be read"),
+        ((200, "hello"), "the answer (greeting) is invalid"),
     ],
 )
 async def test_another_server_is_told_from_control(

@@ -162,7 +162,7 @@ async def test_what_is_waited_out_names_the_mend(store: StateStore, code: str, m
 @pytest.mark.parametrize("code", ["InvalidParameterException", "ClientException"])
 async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> None:
     bench = Bench(store, AwsRefused(f"{code}: the tags are odd", code=code))
-    with pytest.raises(RegistrationRefused, match="the tags are odd; mend the settings"):
+    with pytest.raises(RegistrationRefused, match="the tags are odd; correct the settings"):
         await bench.registered()
     assert len(bench.requests) == 1
     assert "the tags are odd" in bench.link.error
@@ -210,7 +210,7 @@ async def test_attributes_that_are_not_kept_end_it(store: StateStore, held: str 
 async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: StateStore) -> None:
     body = {"containerInstanceArn": ARN, "attributes": []}
     settings = replace(SETTINGS, custom_attributes={"rack": "r1"})
-    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); mend ECS_INSTANCE_ATTRIB"):
+    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); correct ECS_INSTANCE_ATTRIB"):
         await Bench(store, {"containerInstance": body}, settings=settings).registered()
 
 

@@ -314,7 +314,7 @@ async def test_half_a_frame_and_then_silence_ends_at_the_deadline(
     server.plays = [play]
     limits = SocketLimits(read_s=0.1, close_s=0.1)
     async with kit.dial(limits) as socket:
-        with pytest.raises(SocketClosed, match="no complete message came within") as closed:
+        with pytest.raises(SocketClosed, match="no complete message within") as closed:
             await socket.receive()
     assert not closed.value.clean
 

@@ -212,7 +212,7 @@ async def test_an_endpoint_that_is_no_url_is_an_error_like_others(
 ) -> None:
     server.url = "https://[::1"
     async with host.running():
-        await until(lambda: "no URL" in host.link.error)
+        await until(lambda: "not a URL" in host.link.error)
 
 
 async def test_an_order_is_carried_out_though_its_connection_ended(
