@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 def check(payload: TaskPayload) -> Graph:
     """Return the task's dependency graph.
 
-    Raises: PayloadError: the dependencies have no valid order, a device is for an unknown
-            container, or a volume or feature is not supported.
+    Raises:
+        PayloadError: the dependencies have no valid order, a device is for an unknown container, or
+            a volume or feature is not supported.
     """
     dependencies = graph.graph_of(payload)
     graph.check(payload, dependencies)

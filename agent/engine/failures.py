@@ -1,8 +1,7 @@
 """The effect of a failed step on a record. Pure.
 
 Source: Amazon ECS agent 1.105.1, ``task_manager.go`` (errors of a transition). One difference:
-    while the
-engine does not answer, tasks do not fail; the step is retried.
+while the engine does not answer, tasks do not fail; the step is retried.
 
 Tests: ``tests/unit/engine/test_engine_trouble.py``, ``tests/unit/engine/test_engine_pulls.py``.
 """

@@ -55,8 +55,9 @@ def _edges(container: Container) -> list[Edge]:
 def check(payload: TaskPayload, graph: Graph) -> None:
     """Check that the containers can be started in some order.
 
-    Raises: PayloadError: a cycle, a missing container, HEALTHY on a container without a health
-            check, or an invalid link. The text is the task's reason.
+    Raises:
+        PayloadError: a cycle, a missing container, HEALTHY on a container without a health check,
+            or an invalid link. The text is the task's reason.
     """
     for container in payload.containers:
         for link in container.links:

@@ -66,9 +66,13 @@ class Watcher:
     ) -> None:
         """Take the parts; nothing is watched before ``run``.
 
-        Args: runtime: the container engine. runners: the runners to notify. owner: identifies our
-                containers. steady: monotonic clock, in seconds. on_event: called for every event.
-                on_cleared: called once, when control has listed what it wants and the leftovers are
+        Args:
+            runtime: the container engine.
+            runners: the runners to notify.
+            owner: identifies our containers.
+            steady: monotonic clock, in seconds.
+            on_event: called for every event.
+            on_cleared: called once, when control has listed what it wants and the leftovers are
                 gone; after an ``AgentError`` it is called again at the next comparison.
         """
         self.engine_up = False

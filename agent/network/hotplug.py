@@ -61,8 +61,9 @@ class LinkHotplug:
     async def changed(self) -> None:
         """Return when a link was added, removed or changed since the last ``present``.
 
-        Raises: NetworkFailure: ``present`` was not called, or the socket failed; the next
-                ``present`` starts again.
+        Raises:
+            NetworkFailure: ``present`` was not called, or the socket failed; the next ``present``
+                starts again.
         """
         if self._news is None:
             raise NetworkFailure("links are not being watched")

@@ -66,8 +66,10 @@ class RepairLoop:
     ) -> None:
         """Take the parts; nothing happens before ``run``.
 
-        Args: look: checks these parts and repairs what is wrong; an ``AgentError`` means that it
-            could not. interval_s: interval of regular checks.
+        Args:
+            look: checks these parts and repairs what is wrong; an ``AgentError`` means that it
+                could not.
+            interval_s: interval of regular checks.
         """
         self.problem = ""
         """What is wrong with the host's part now; empty if nothing is."""

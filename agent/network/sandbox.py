@@ -104,9 +104,11 @@ class Sandboxes:
     async def make(self, ipv4: str) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
 
-        Raises: RuntimeFailure: the engine refused, timed out or is down. NameTaken: another agent,
-            or an operator, has a container with the name for this address. NetworkFailure: the
-            kernel refused.
+        Raises:
+            RuntimeFailure: the engine refused, timed out or is down.
+            NameTaken: another agent, or an operator, has a container with the name for this
+                address.
+            NetworkFailure: the kernel refused.
         """
         async with self._slots:
             begun = time.monotonic()

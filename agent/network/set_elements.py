@@ -110,8 +110,10 @@ class SetElements:
     def commit(self, changes: Iterable[Change]) -> None:
         """Make the changes, some hundred per transaction. Adding an existing element succeeds.
 
-        Raises: FileNotFoundError: there is no such table, set, or element to remove; the
-            transaction had no effect. NetworkFailure: the kernel refused for another reason.
+        Raises:
+            FileNotFoundError: there is no such table, set, or element to remove; the transaction
+                had no effect.
+            NetworkFailure: the kernel refused for another reason.
         """
         left = list(changes)
         with self._lock:

@@ -108,9 +108,11 @@ def reopen(handle: int, path: Path, connect: Callable[[], Identity | None]) -> N
 
     Without this, SQLite would create an empty file if the file were removed just before the open.
 
-    Args: handle: a descriptor of the checkpointed state file. The caller keeps it. path: where the
-        file belongs. connect: opens the file at ``path`` without creating it, and returns the
-        identity of that file.
+    Args:
+        handle: a descriptor of the checkpointed state file. The caller keeps it.
+        path: where the file belongs.
+        connect: opens the file at ``path`` without creating it, and returns the identity of that
+            file.
 
     Raises:
         OSError: the file cannot be put back.

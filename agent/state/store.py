@@ -93,11 +93,14 @@ class StateStore:
 
         Creates a missing directory (mode 0700). The file is readable only by its owner.
 
-        Args: path: the state file. kept_twice: single values that are also kept in the mirror, a
-                file beside it; what one of the two files has lost is restored from the other.
+        Args:
+            path: the state file.
+            kept_twice: single values that are also kept in the mirror, a file beside it; what one
+                of the two files has lost is restored from the other.
 
-        Raises: StateFailure: another agent uses it, a newer agent wrote it, or the disk fails; the
-                text names the file and the fix.
+        Raises:
+            StateFailure: another agent uses it, a newer agent wrote it, or the disk fails; the text
+                names the file and the fix.
         """
         store = cls(path, kept_twice)
         store._thread.start()
@@ -138,7 +141,8 @@ class StateStore:
         call order. Cancelling the wait does not cancel the batch. An empty batch is done when
         everything before it is.
 
-        Raises: StateFailure: from the awaited future. Nothing of the batch was written; if
+        Raises:
+            StateFailure: from the awaited future. Nothing of the batch was written; if
                 ``retryable`` is set, the same call may succeed later.
         """
         return self._write(batch.ops, durable=True)

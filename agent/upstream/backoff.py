@@ -75,10 +75,11 @@ class OutageBackoff:
     def next_s(self, retry_after_s: float = 0.0, *, took_s: float = 0.0) -> float:
         """Return the next wait in seconds.
 
-        Args: retry_after_s: Retry-After of the server, or of a proxy in front of it. took_s:
-                duration of the failed try, which counts as part of the wait: on a host without a
-                network, a try takes its whole deadline. Ignored for the first failure, which ends a
-                connection that may have lasted for long.
+        Args:
+            retry_after_s: Retry-After of the server, or of a proxy in front of it.
+            took_s: duration of the failed try, which counts as part of the wait: on a host without
+                a network, a try takes its whole deadline. Ignored for the first failure, which ends
+                a connection that may have lasted for long.
         """
         now = self._clock()
         if self._since is None:

@@ -39,7 +39,7 @@ class HostAccess:
     owner: str
     """Identifies the agent in a label of everything that it creates."""
     credentials: RoleCredentials
-    """Of the roles of all tasks; ``execution_role`` waits for one task's."""
+    """Role credentials of all tasks; ``execution_role`` waits for those of one task."""
     efs: EfsSettings = field(default_factory=EfsSettings)
     """How this host reaches EFS file systems."""
 
@@ -57,7 +57,7 @@ class Preparation(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether it only asks others: it is ended at once when its task is to stop."""
+        """Whether it only calls other services: then it is cancelled when its task should stop."""
 
     def is_wanted(self, payload: TaskPayload) -> bool:
         """Return whether a task needs it. Pure."""
@@ -73,8 +73,7 @@ class Preparation(Protocol):
         """Prepare the host, before any container of the task is created.
 
         Idempotent: each process prepares again before it creates a container. An interrupted step
-            is
-        repeated from its start.
+        is repeated from its start.
 
         Raises:
             PayloadError: it can never work; the task fails.

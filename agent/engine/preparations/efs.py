@@ -1,9 +1,8 @@
 """How an EFS volume is mounted: as NFS 4.1 by the engine, or by Amazon's volume plugin. Pure.
 
 Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. There are two differences. Another NFS
-    server
-can stand for a file system (``ECS_EFS_SERVERS``). Features that a plain NFS mount lacks (encryption
-in transit, IAM, access points) are refused, not ignored.
+server can stand for a file system (``ECS_EFS_SERVERS``). Features that a plain NFS mount lacks
+(encryption in transit, IAM, access points) are refused, not ignored.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """The volumes that the agent creates in the engine for a task.
 
 Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. A ``host`` volume with a path is a plain
-    bind
-mount and needs no preparation; one without a path is created for the task and removed with it. A
-``docker`` volume is created for the task, or is shared and never removed. An ``efs`` volume is
+bind mount and needs no preparation; one without a path is created for the task and removed with it.
+A ``docker`` volume is created for the task, or is shared and never removed. An ``efs`` volume is
 created for the task, but its content belongs to the file system (``efs``).
 """
 

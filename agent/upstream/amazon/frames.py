@@ -1,8 +1,7 @@
 """Parses frames and refused upgrades: the envelope that ACS and TCS share. Pure.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/wsclient`` (behaviour of its decoder). Whatever a
-    server
-sends, these functions raise only ``ValueError``.
+server sends, these functions raise only ``ValueError``.
 
 Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
 """

@@ -54,11 +54,14 @@ class SpotNotices:
     ) -> None:
         """Create the watcher.
 
-        Args: imds: instance metadata; without it there are no notices. api: the ECS API. instance:
-            returns the instance once it is registered (``AmazonRegistration.instance``).
+        Args:
+            imds: instance metadata; without it there are no notices.
+            api: the ECS API.
+            instance: returns the instance once it is registered (``AmazonRegistration.instance``).
             on_draining: called once with the notice as text, when Amazon ECS has accepted the
-            status. interval_s: pause between two polls. retry_s: pause between the first two tries
-            to drain.
+                status.
+            interval_s: pause between two polls.
+            retry_s: pause between the first two tries to drain.
         """
         self.liveness = Liveness("spot notices")
         self._imds = asked(imds)

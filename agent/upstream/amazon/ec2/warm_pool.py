@@ -51,8 +51,9 @@ async def in_service(
         interval_s: pause between two polls.
         tries: how many answers may lack a state before the first one with a state.
 
-    Raises: RegistrationRefused: the instance is in no Auto Scaling group, or metadata refuses to
-        answer.
+    Raises:
+        RegistrationRefused: the instance is in no Auto Scaling group, or metadata refuses to
+            answer.
     """
     metadata = asked(imds)
     if metadata is None:

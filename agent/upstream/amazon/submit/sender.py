@@ -15,8 +15,7 @@ report is sent as soon as it is durable, without waiting for others. Rows in fli
 are sent again.
 
 Source: Amazon ECS agent 1.105.1, ``agent/eventhandler`` (order, ten in parallel, which error drops
-    an
-event). Its ticker of 10 to 30 seconds has no counterpart here.
+an event). Its ticker of 10 to 30 seconds has no counterpart here.
 """
 
 from __future__ import annotations

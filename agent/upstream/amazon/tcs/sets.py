@@ -5,8 +5,8 @@ summarizes the new ones: minimum, maximum, sum, count. Unusable values (no rate 
 counter) are left out of their set, and an empty set is left out of the message.
 
 Source: Amazon ECS agent 1.105.1, ``agent/stats`` (``queue.go``, ``engine.go``): which sets there
-    are,
-when one is absent, 100 as all cores, whole MiB, counters that continue after a restart by policy.
+are, when one is absent, 100 as all cores, whole MiB, counters that continue after a restart by
+policy.
 """
 
 from __future__ import annotations
