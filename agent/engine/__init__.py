@@ -3,19 +3,20 @@
 ::
 
     engine.py  runner.py       all tasks of the host; one mailbox and one coroutine per task
-    settle.py  planner.py      conclusions, then steps and waits (pure); live.py: what a crash may
-    lose steps.py  network_steps.py  preparations/    the steps: idempotent and safe to cancel
+    settle.py  planner.py      conclusions, then steps and waits (pure)
+    live.py                    state that a crash may lose
+    steps.py  network_steps.py  preparations/    the steps: idempotent and safe to cancel
     container_body.py overlay.py ports.py shared_network.py    the create body of a container (pure)
-    observe.py  failures.py    the effect of an answer or a failure on a record (pure) watcher.py
-    engine events, regular comparison, detection of a hanging engine record_saver.py reports.py
-    record_cleanup.py    record and report in one transaction; deletion holders.py  holdings.py
-    which task has which sandbox; the tasks held, for control to recover
+    observe.py  failures.py    the effect of an answer or a failure on a record (pure)
+    watcher.py                 engine events, regular comparison, detection of a hanging engine
+    record_saver.py reports.py record_cleanup.py    record and report in one transaction; deletion
+    holders.py  holdings.py    which task has which sandbox; tasks held, for control to recover
 
 ``apply`` and ``stop_task`` raise ``StateFailure`` if an order cannot be stored. Stops are carried
 out nevertheless: on a full disk they may free the space. A full set says nothing about tasks that
 were ordered for an earlier container instance of this host (``AgentTask.instance``). Only a task's
-runner changes its record. A step that fails is retried or becomes the task's stop reason. May
-access the container engine through ``runtime.protocol``, ``network``, ``images``, the ledger, the
-store. Tests: ``tests/unit/engine`` (``simulation.py`` drives a whole engine),
+runner changes its record. A step that fails is retried or becomes the task's stop reason.
+May access the container engine through ``runtime.protocol``, ``network``, ``images``, the ledger
+and the store. Tests: ``tests/unit/engine`` (``simulation.py`` drives a whole engine),
 ``tests/integration/e2e``.
 """

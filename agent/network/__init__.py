@@ -3,10 +3,9 @@
 The entry points are ``pool.TaskNetworks``, ``ports.HostPorts``, ``resolv_files.ResolvFiles`` and
 ``hotplug.LinkHotplug``. The rest::
 
-    sandbox_table.py sandbox_record.py warm_pool.py sandbox.py  who has which; creating and removing
-    one recovery.py survey.py leftovers.py  at the start, rows, engine and kernel are matched;
-    nothing is
-                              removed before control has listed what it wants
+    sandbox_table.py sandbox_record.py warm_pool.py sandbox.py  who has which; created and removed
+    recovery.py survey.py leftovers.py  at the start, rows, engine and kernel are matched; nothing
+                              is removed before control has listed what it wants
     host.py links.py forwarding.py  bridge, links, forwarding: ``HostNetwork.ensure`` restores all
     port_rules.py port_links.py  what may pass a task's link in either direction; one set element
                               per task, added by netlink in 20 µs (``set_elements``)

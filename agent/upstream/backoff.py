@@ -40,16 +40,13 @@ class Backoff:
 class OutageBackoff:
     """Waits between tries to reach a server that does not answer.
 
-    ==============================
-    ================================================================== first wait
-    random, up to ``short_s / 2``: agents that lost their connections
+    ============================== ==================================================================
+    first wait                     random, up to ``short_s / 2``: agents that lost their connections
                                    at once must not all reconnect at once
-    outage of up to a minute       ``short_s / 2`` to ``short_s``, so that an agent reconnects at
-    most
+    outage of up to a minute       ``short_s / 2`` to ``short_s``, so that an agent reconnects at most
                                    that long after the server is back
     longer outage                  up to a thirtieth of the outage so far, or ``limit_s``
-    ==============================
-    ==================================================================
+    ============================== ==================================================================
 
     A thousand agents reconnect over ``short_s`` seconds, at most about an eighth of them in any
     tenth of a second. While they wait, each tries less than once a second.
