@@ -374,6 +374,7 @@ def _attributes(
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=False,
+        fargate=bool(settings.offer_fargate),
         nfs=host.mounts_nfs,
         efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
         or (settings.efs_servers_trusted and bool(settings.efs_servers)),

@@ -77,6 +77,7 @@ class _Plan(NamedTuple):
     def agent_environment(self) -> dict[str, str]:
         return {
             **os.environ,
+            **({} if self.settings.offer_fargate is False else {"ECS_OFFER_FARGATE": "true"}),
             "ECS_CONTROL_ENDPOINT": listen.url(self.address),
             "ECS_DATADIR": str(self.data_dir / "agent"),
             **({} if self.is_open else {"ECS_CONTROL_TOKEN_FILE": str(self.control_dir / TOKENS)}),

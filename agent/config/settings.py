@@ -165,6 +165,16 @@ class Settings(Joining):
         "Bridge that connects the tasks; the agent creates it.",
         ours=True,
     )
+    offer_fargate: bool | None = setting(
+        "ECS_OFFER_FARGATE",
+        values.BOOL,
+        "",
+        "Run tasks with launch type FARGATE here: any task of the cluster that says so, with its CPU "
+        "and memory enforced.",
+        ours=True,
+        note="`false`; `true` in `ecs-agent standalone`",
+        empty=NoneType,
+    )
     efs_servers: dict[str, NfsExport] = setting(
         "ECS_EFS_SERVERS",
         EFS_SERVERS,

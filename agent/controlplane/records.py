@@ -80,6 +80,9 @@ class ClusterRecord(_Record, frozen=True):
     configuration: dict[str, Any] = field(default_factory=dict)
     """That of execute command alone, which no task can ask for yet."""
     tags: dict[str, str] = field(default_factory=dict)
+    capacity_providers: list[str] = field(default_factory=list)
+    default_strategy: list[dict[str, Any]] = field(default_factory=list)
+    """As CreateCluster takes it (``CapacityProviderStrategyItem``)."""
 
 
 class FamilyRecord(_Record, frozen=True):
@@ -225,6 +228,9 @@ class TaskRecord(_Record, frozen=True):
     group: str = ""
     started_by: str = ""
     launch_type: str = "EC2"
+    capacity_provider: str = ""
+    platform_version: str = ""
+    platform_family: str = ""
     availability_zone: str = ""
     connectivity: str = ""
     connectivity_at: float = 0.0

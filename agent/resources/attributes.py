@@ -44,6 +44,9 @@ _LOGGING_DRIVER_MINORS = {
 _ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docker-plugin.local")
 _LATEST = ":latest"
 
+FARGATE = "ecs-host-agent.fargate"
+"""Ours: this host runs tasks with launch type FARGATE."""
+
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
@@ -70,6 +73,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """Task-level CPU and memory limits are enforced (a cgroup per task)."""
     port_ranges: bool = True
     """``containerPortRange`` is supported."""
+    fargate: bool = False
+    """``ECS_OFFER_FARGATE``."""
     nfs: bool = False
     """The kernel can mount NFS 4.1, and with it EFS file systems."""
     efs_auth: bool = False
@@ -167,6 +172,8 @@ def _capabilities(features: Features, minor: int) -> list[str]:
         f"{_SHORT}increased-task-cpu-limit": features.task_limits,
         f"{_SHORT}network.container-port-range": features.port_ranges,
     }
+    # What Fargate promises is a task of a fixed size with an address of its own.
+    switched[FARGATE] = features.fargate and features.task_limits and features.awsvpc
     return names + [name for name, on in switched.items() if on]
 
 

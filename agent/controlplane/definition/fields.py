@@ -249,7 +249,7 @@ DEFINITION: tuple[Field, ...] = (
     *_done("placementConstraints[].type", "placementConstraints[].expression"),
     Field(
         "requiresCompatibilities[]",
-        note="FARGATE is checked as Amazon ECS does; no task is run with launch type FARGATE yet",
+        note="FARGATE is checked as Amazon ECS does",
     ),
     Field("cpu", note="taken from the instance's CPU; not yet a limit of the task as a whole"),
     Field(
@@ -303,11 +303,10 @@ def _named(fields: tuple[Field, ...], *names: str) -> tuple[Field, ...]:
 
 RUN: tuple[Field, ...] = (
     Field(
-        "capacityProviderStrategy.*",
-        Support.REFUSED,
-        "there are no capacity providers here yet; leave it out, the task then runs on any host of "
-        "the cluster",
+        "capacityProviderStrategy[].capacityProvider",
+        note="FARGATE and FARGATE_SPOT, which are the same hosts: those with ECS_OFFER_FARGATE=true",
     ),
+    *_done("capacityProviderStrategy[].weight", "capacityProviderStrategy[].base"),
     *_done("cluster", "count", "containerInstances[]", "enableECSManagedTags"),
     Field(
         "enableExecuteCommand",
@@ -317,9 +316,7 @@ RUN: tuple[Field, ...] = (
     *_done("group"),
     Field(
         "launchType",
-        Support.REFUSED,
-        "tasks run on your own hosts here; leave it out or say EC2. A definition that requires "
-        "FARGATE runs too",
+        note="runs on hosts with ECS_OFFER_FARGATE=true, with its limits enforced",
         only=re.compile("FARGATE"),
     ),
     Field(
@@ -341,8 +338,7 @@ RUN: tuple[Field, ...] = (
     ),
     Field(
         "networkConfiguration.awsvpcConfiguration.assignPublicIp",
-        Support.REFUSED,
-        text="Assign public IP is not supported for this launch type.",
+        note="with FARGATE; the task has one address, and whoever has a route to it reaches it",
         only=re.compile("ENABLED"),
     ),
     *_done("networkConfiguration.awsvpcConfiguration.assignPublicIp"),
@@ -359,11 +355,7 @@ RUN: tuple[Field, ...] = (
     Field("overrides.inferenceAcceleratorOverrides.*", Support.REFUSED, _INFERENCE),
     *_done("placementConstraints[].type", "placementConstraints[].expression"),
     *_done("placementStrategy[].type", "placementStrategy[].field"),
-    Field(
-        "platformVersion",
-        Support.REFUSED,
-        text="The platform version must be null when specifying an EC2 launch type.",
-    ),
+    Field("platformVersion", note="LATEST or 1.4.0, with FARGATE"),
     Field(
         "propagateTags",
         Support.REFUSED,

@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 
 _EFS = "efsVolumeConfiguration"
 _DOCKER = "dockerVolumeConfiguration"
+_EXECUTION_ENVIRONMENT = {
+    "EC2": {"AWS_EXECUTION_ENV": "AWS_ECS_EC2"},
+    "FARGATE": {"AWS_EXECUTION_ENV": "AWS_ECS_FARGATE"},
+}
 
 
 def build(
@@ -55,7 +59,7 @@ def build(
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
     records = {container.name: container for container in task.containers}
-    environment = {"AWS_EXECUTION_ENV": "AWS_ECS_EC2"} if task.launch_type == "EC2" else {}
+    environment = _EXECUTION_ENVIRONMENT.get(task.launch_type, {})
     return TaskPayload(
         arn=task.arn,
         family=task.family,

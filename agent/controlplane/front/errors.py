@@ -78,6 +78,13 @@ class ConflictException(ApiError):
     """The call contradicts an earlier one with the same client token."""
 
 
+class PlatformUnknownException(ApiError):
+    """There is no such platform version."""
+
+    def __init__(self, text: str = "The specified platform does not exist.") -> None:
+        super().__init__(text)
+
+
 class UnsupportedFeatureException(ApiError):
     """The operation or option exists in ECS and not here."""
 

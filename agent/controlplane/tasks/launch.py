@@ -27,6 +27,7 @@ from agent.controlplane.records import (
 )
 from agent.controlplane.scheduler.instance import TaskNeeds
 from agent.controlplane.store.contract import Compare, Op, Put, absent, present
+from agent.controlplane.tasks.capacity import Capacity
 from agent.controlplane.tasks.changes import ENI
 from agent.model.resources import Needs
 
@@ -50,7 +51,7 @@ class TaskRequest:
     """The definition with the overrides applied."""
     group: str
     started_by: str = ""
-    launch_type: str = "EC2"
+    capacity: Capacity = field(default_factory=Capacity)
     network_configuration: Mapping[str, Any] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     client_token: str = ""
@@ -87,10 +88,14 @@ def place_task(
     placed: Placed,
     host: FleetHost,
     *,
+    provider: str,
     names: Names,
     now: float,
 ) -> TaskRecord:
-    """Return the record of a new task on the host that was chosen for it."""
+    """Return the record of a new task on the host that was chosen for it.
+
+    ``provider`` is its capacity provider; empty for none.
+    """
     gpus = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
     values = host.instance.attributes
     architecture = values.get("ecs.cpu-architecture", "")
@@ -111,6 +116,7 @@ def place_task(
             udp_ports=task_needs.udp_ports,
             gpus=gpus,
         ),
+        capacity_provider=provider,
         attributes={"ecs.cpu-architecture": architecture} if architecture else {},
         availability_zone=values.get("ecs.availability-zone", ""),
     )
@@ -181,7 +187,9 @@ def _task(
         network_configuration=dict(order.network_configuration),
         group=order.group,
         started_by=order.started_by,
-        launch_type=order.launch_type,
+        launch_type=order.capacity.launch_type,
+        platform_version=order.capacity.platform_version,
+        platform_family=order.capacity.platform_family,
         created_at=now,
         tags=dict(order.tags),
         client_token=order.client_token,

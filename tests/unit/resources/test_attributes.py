@@ -91,6 +91,16 @@ def test_efs_needs_a_kernel_with_nfs_or_the_plugin() -> None:
     assert told(Features(efs_auth=True)) == {"efs", "efsAuth"}
 
 
+def test_fargate_is_offered_where_its_promises_are_kept() -> None:
+    def offered(**features: bool) -> bool:
+        got = advertised(HOST, Features(fargate=True, **features), api_version="1.41")
+        return "ecs-host-agent.fargate" in got
+
+    assert offered(task_limits=True)
+    assert not offered(task_limits=False)
+    assert not offered(task_limits=True, awsvpc=False)
+
+
 def test_a_gpu_host_names_its_driver() -> None:
     host = HostResources(cpu_units=1, memory_mib=1, gpu_driver_version="580.1")
     got = advertised(host, Features(), api_version="1.41")

@@ -1,4 +1,4 @@
-"""CreateCluster, DescribeClusters, ListClusters, DeleteCluster.
+"""CreateCluster, DescribeClusters, ListClusters, DeleteCluster, PutClusterCapacityProviders.
 
 A deleted cluster is kept as INACTIVE, as the service does, and can be created again.
 """
@@ -24,6 +24,7 @@ from agent.controlplane.front.errors import (
 from agent.controlplane.front.pages import page_size, start_after, token
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.store.contract import Put, absent, as_read, unchanged
+from agent.controlplane.tasks import capacity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 _INSIGHTS = "containerInsights"
 """Kept and shown. It is about CloudWatch: here, figures of all tasks are taken whatever it says."""
 _INSIGHTS_VALUES = ("enabled", "disabled", "enhanced")
-_FARGATE = frozenset({"FARGATE", "FARGATE_SPOT"})
 
 
 class _Status(Struct, rename="camel"):
@@ -42,6 +42,7 @@ class _Status(Struct, rename="camel"):
 
     last_status: str = "PENDING"
     status: str = "ACTIVE"
+    launch_type: str = capacity.EC2
 
 
 async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +55,8 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         created_at=parts.clock(),
         settings=request.get("settings", []),
         configuration=request.get("configuration", {}),
+        capacity_providers=request.get("capacityProviders", []),
+        default_strategy=request.get("defaultCapacityProviderStrategy", []),
         tags=read_tags(request.get("tags", [])),
     )
     key = records.cluster_key(name)
@@ -71,21 +74,7 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
 
 def _check(request: Mapping[str, Any]) -> None:
     """Raise ``ApiError`` for what a cluster would be shown to have and nothing would be done of."""
-    strategy = request.get("defaultCapacityProviderStrategy", [])
-    for name in (
-        *request.get("capacityProviders", []),
-        *(item["capacityProvider"] for item in strategy),
-    ):
-        if name not in _FARGATE:
-            raise InvalidParameterException(
-                f"The specified capacity provider '{name[:255]}' was not found. Specify a valid "
-                "name or ARN and try again."
-            )
-        raise ClientException(
-            f"The capacity provider {name} is not supported: tasks run on your own hosts here, and "
-            "a cluster takes any host that joins it. Leave out 'capacityProviders' and "
-            "'defaultCapacityProviderStrategy'."
-        )
+    _check_capacity(request)
     if request.get("serviceConnectDefaults", {}).get("namespace"):
         raise ClientException(
             "'serviceConnectDefaults' is not supported: there are no namespaces here; leave it out."
@@ -101,6 +90,33 @@ def _check(request: Mapping[str, Any]) -> None:
                 f"The value of the cluster setting {_INSIGHTS} must be one of "
                 f"[{','.join(_INSIGHTS_VALUES)}]."
             )
+
+
+def _check_capacity(request: Mapping[str, Any]) -> None:
+    providers = request.get("capacityProviders", [])
+    for name in providers:
+        capacity.check_provider(name)
+    capacity.read_strategy(request.get("defaultCapacityProviderStrategy", []), known=providers)
+
+
+async def put_cluster_capacity_providers(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Replace the capacity providers and the default strategy of a cluster."""
+    name = cluster_name(request["cluster"])
+    _check_capacity(request)
+
+    def decide(cluster: ClusterRecord) -> ClusterRecord:
+        if cluster.status != "ACTIVE" or not names_it(request["cluster"], cluster.arn):
+            raise ClusterNotFoundException
+        return replace(
+            cluster,
+            capacity_providers=request["capacityProviders"],
+            default_strategy=request["defaultCapacityProviderStrategy"],
+        )
+
+    changed = await access.change(parts.store, ClusterRecord, records.cluster_key(name), decide)
+    if changed is None:
+        raise ClusterNotFoundException
+    return {"cluster": _show(changed, await _count(parts, name), {"SETTINGS"})}
 
 
 async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +189,9 @@ async def _count(parts: Parts, name: str) -> Counter[str]:
     async for _, task in access.scan(parts.store, _Status, records.tasks_prefix(name)):
         if task.last_status != "STOPPED":
             counts["tasks"] += 1
-            counts["running" if task.last_status == "RUNNING" else "pending"] += 1
+            state = "running" if task.last_status == "RUNNING" else "pending"
+            counts[state] += 1
+            counts[f"{state} {task.launch_type}"] += 1
     async for _, instance in access.scan(parts.store, _Status, records.instances_prefix(name)):
         counts["instances"] += instance.status != "INACTIVE"
     return counts
@@ -191,8 +209,8 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
         "statistics": _statistics(counts) if "STATISTICS" in include else [],
         "tags": show_tags(cluster.tags) if "TAGS" in include else [],
         "settings": _settings(cluster) if "SETTINGS" in include else [],
-        "capacityProviders": [],
-        "defaultCapacityProviderStrategy": [],
+        "capacityProviders": cluster.capacity_providers,
+        "defaultCapacityProviderStrategy": cluster.default_strategy,
     }
     if "CONFIGURATIONS" in include and cluster.configuration:
         shown["configuration"] = cluster.configuration
@@ -207,13 +225,14 @@ def _settings(cluster: ClusterRecord) -> list[dict[str, str]]:
 
 
 def _statistics(counts: Counter[str]) -> list[dict[str, str]]:
-    """All tasks here run on hosts of one's own, which the service counts as EC2."""
+    """Tasks on hosts of one's own count as EC2, but for those that run as on Fargate."""
+    fargate = {state: counts[f"{state} FARGATE"] for state in ("running", "pending")}
     values = {
-        "runningEC2TasksCount": counts["running"],
-        "runningFargateTasksCount": 0,
+        "runningEC2TasksCount": counts["running"] - fargate["running"],
+        "runningFargateTasksCount": fargate["running"],
         "runningExternalTasksCount": 0,
-        "pendingEC2TasksCount": counts["pending"],
-        "pendingFargateTasksCount": 0,
+        "pendingEC2TasksCount": counts["pending"] - fargate["pending"],
+        "pendingFargateTasksCount": fargate["pending"],
         "pendingExternalTasksCount": 0,
         "activeEC2ServiceCount": 0,
         "activeFargateServiceCount": 0,
@@ -230,4 +249,5 @@ HANDLERS: Handlers = {
     "DescribeClusters": describe_clusters,
     "ListClusters": list_clusters,
     "DeleteCluster": delete_cluster,
+    "PutClusterCapacityProviders": put_cluster_capacity_providers,
 }

@@ -14,12 +14,13 @@ import msgspec
 from agent.controlplane.api.ecs.naming import active_cluster
 from agent.controlplane.api.ecs.tags import read_tags
 from agent.controlplane.api.ecs.task_definitions import find_task_definition
-from agent.controlplane.definition import overrides, payload, rules, support
+from agent.controlplane.definition import fargate, overrides, payload, rules, support
 from agent.controlplane.front.errors import (
     ClientException,
     InvalidParameterException,
     UnsupportedFeatureException,
 )
+from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.parts import Parts
     from agent.controlplane.records import ClusterRecord, TaskDefinitionRecord
+    from agent.controlplane.tasks.capacity import Capacity
 
 MAX_SUBNETS = 16
 MAX_SECURITY_GROUPS = 5
@@ -56,10 +58,10 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     Raises:
         ApiError: as ECS would.
     """
-    _check_capacity(request)
     cluster = await active_cluster(parts, request)
     definition = await active_task_definition(parts, request["taskDefinition"])
     body = _effective(request, definition)
+    runs_on = _capacity(request, cluster, definition, body)
     token = request.get("clientToken") or ""
     if len(token) > TOKEN_LENGTH:
         raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
@@ -70,8 +72,8 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         body=body,
         group=_group(request, definition),
         started_by=_started_by(request),
-        launch_type=request.get("launchType") or "EC2",
-        network_configuration=_network(request, payload.network_mode(body)),
+        capacity=runs_on,
+        network_configuration=_network(request, payload.network_mode(body), runs_on),
         tags=_tags(request, cluster, definition),
         client_token=token,
         fingerprint=_fingerprint(request),
@@ -87,6 +89,8 @@ def required_attributes(order: TaskRequest) -> dict[str, str]:
         wanted["ecs.cpu-architecture"] = architecture.lower()
     if platform.get("operatingSystemFamily"):
         wanted["ecs.os-type"] = platform["operatingSystemFamily"].lower()
+    if order.capacity.is_fargate:
+        wanted |= {capacity.ATTRIBUTE: "", capacity.TASK_LIMITS: ""}
     return wanted
 
 
@@ -111,12 +115,33 @@ def _effective(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> 
     return body
 
 
-def _check_capacity(request: Mapping[str, Any]) -> None:
-    if request.get("capacityProviderStrategy") and request.get("launchType"):
-        raise InvalidParameterException(
-            "Specifying both a launch type and capacity provider strategy is not supported. "
-            "Remove one and try again."
-        )
+def _capacity(
+    request: Mapping[str, Any],
+    cluster: ClusterRecord,
+    definition: TaskDefinitionRecord,
+    body: Mapping[str, Any],
+) -> Capacity:
+    named_hosts = "containerInstances" in request  # StartTask, which no strategy is about
+    found = capacity.of_request(
+        request,
+        body,
+        known=cluster.capacity_providers,
+        default=[] if named_hosts else cluster.default_strategy,
+    )
+    if not found.is_fargate:
+        return found
+    if capacity.FARGATE not in rules.compatibilities(definition.definition):
+        raise InvalidParameterException("Task definition does not support launch_type FARGATE.")
+    for member in ("placementConstraints", "placementStrategy"):
+        if request.get(member) or body.get(member):
+            raise InvalidParameterException(
+                f"'{member}' is not supported with launch type FARGATE."
+            )
+    try:
+        fargate.check(body)
+    except ClientException as error:
+        raise InvalidParameterException(str(error)) from None
+    return found
 
 
 def _group(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
@@ -139,7 +164,7 @@ def _started_by(request: Mapping[str, Any]) -> str:
     return started_by
 
 
-def _network(request: Mapping[str, Any], mode: str) -> dict[str, Any]:
+def _network(request: Mapping[str, Any], mode: str, runs_on: Capacity) -> dict[str, Any]:
     given: dict[str, Any] = request.get("networkConfiguration") or {}
     if mode != "awsvpc":
         if given:
@@ -155,6 +180,8 @@ def _network(request: Mapping[str, Any], mode: str) -> dict[str, Any]:
         )
     if not vpc.get("subnets"):
         raise InvalidParameterException("subnets can not be empty.")
+    if vpc.get("assignPublicIp") == "ENABLED" and not runs_on.is_fargate:
+        raise InvalidParameterException("Assign public IP is not supported for this launch type.")
     if len(vpc["subnets"]) > MAX_SUBNETS:
         raise InvalidParameterException(f"subnets can have at most {MAX_SUBNETS} items.")
     if len(vpc.get("securityGroups", ())) > MAX_SECURITY_GROUPS:

@@ -166,8 +166,10 @@ async def _commit(
 ) -> dict[str, Any]:
     now = parts.clock()
     tasks = [
-        launch.place_task(order, needs, p, hosts[p.instance_arn], names=parts.names, now=now)
-        for p in placed
+        launch.place_task(
+            order, needs, p, hosts[p.instance_arn], provider=provider, names=parts.names, now=now
+        )
+        for p, provider in zip(placed, order.capacity.providers(len(placed)), strict=True)
     ]
     if tasks and not await launch.commit(parts.store, order, tasks, hosts):
         raise _Conflict

@@ -121,14 +121,8 @@ AT_RUN: list[tuple[dict[str, Any], str]] = [
 ]
 
 OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
-    ({"launchType": "FARGATE"}, "'launchType' FARGATE is not supported: tasks run on your own"),
     ({"launchType": "MANAGED_INSTANCES"}, "'launchType' MANAGED_INSTANCES is not supported: "),
-    (
-        {"capacityProviderStrategy": [{"capacityProvider": "FARGATE"}]},
-        "'capacityProviderStrategy' is not supported: ",
-    ),
     ({"enableExecuteCommand": True}, "'enableExecuteCommand' is not supported: "),
-    ({"platformVersion": "1.4.0"}, "The platform version must be null when specifying an EC2"),
     ({"propagateTags": "SERVICE"}, "Tags can be propagated from a service only by the service."),
     (
         {
@@ -137,14 +131,6 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
             }
         },
         "'networkConfiguration.awsvpcConfiguration.securityGroups' is not supported: ",
-    ),
-    (
-        {
-            "networkConfiguration": {
-                "awsvpcConfiguration": {"subnets": ["s"], "assignPublicIp": "ENABLED"}
-            }
-        },
-        "Assign public IP is not supported for this launch type.",
     ),
     (
         {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": ROLE}}]},

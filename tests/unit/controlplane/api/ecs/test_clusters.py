@@ -48,14 +48,29 @@ async def test_create_with_everything(endpoint: Endpoint) -> None:
     assert {"name": "runningEC2TasksCount", "value": "0"} in cluster["statistics"]
 
 
+async def test_capacity_providers_are_kept_shown_and_replaced(endpoint: Endpoint) -> None:
+    strategy = [{"capacityProvider": "FARGATE", "weight": 1, "base": 0}]
+    made = await endpoint.call(
+        "create_cluster",
+        capacityProviders=["FARGATE", "FARGATE_SPOT"],
+        defaultCapacityProviderStrategy=strategy,
+    )
+    assert made["cluster"]["capacityProviders"] == ["FARGATE", "FARGATE_SPOT"]
+    assert made["cluster"]["defaultCapacityProviderStrategy"] == strategy
+    await endpoint.call(
+        "put_cluster_capacity_providers",
+        cluster="default",
+        capacityProviders=["FARGATE_SPOT"],
+        defaultCapacityProviderStrategy=[],
+    )
+    (shown,) = (await endpoint.call("describe_clusters"))["clusters"]
+    assert shown["capacityProviders"] == ["FARGATE_SPOT"]
+    assert shown["defaultCapacityProviderStrategy"] == []
+
+
 @pytest.mark.parametrize(
     ("request_", "code", "text"),
     [
-        (
-            {"capacityProviders": ["FARGATE", "FARGATE_SPOT"]},
-            "ClientException",
-            "The capacity provider FARGATE is not supported: tasks run on your own hosts here",
-        ),
         (
             {"capacityProviders": ["mine"]},
             "InvalidParameterException",
@@ -63,8 +78,8 @@ async def test_create_with_everything(endpoint: Endpoint) -> None:
         ),
         (
             {"defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1}]},
-            "ClientException",
-            "The capacity provider FARGATE is not supported",
+            "InvalidParameterException",
+            "The specified capacity provider strategy cannot contain a capacity provider that is not",
         ),
         (
             {"serviceConnectDefaults": {"namespace": "shop"}},

@@ -142,6 +142,11 @@ def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
         "StopTask": {"task": task, "reason": "enough"},
         "DeregisterTaskDefinition": {"taskDefinition": "web:1"},
         "DeregisterContainerInstance": {"containerInstance": instance, "force": False},
+        "PutClusterCapacityProviders": {
+            "cluster": "shop",
+            "capacityProviders": ["FARGATE", "FARGATE_SPOT"],
+            "defaultCapacityProviderStrategy": [],
+        },
         "DeleteCluster": {"cluster": "shop"},
     }
 
@@ -197,7 +202,7 @@ async def test_nearly_good_requests(endpoint: Endpoint, model: ApiModel, seed: i
                 continue
             answered += 1
             model_check(service.output_shape, msgspec.json.decode(msgspec.json.encode(response)))
-    assert answered > 20
+    assert answered > 15
 
 
 async def _prepare(endpoint: Endpoint) -> dict[str, dict[str, Any]]:

@@ -59,6 +59,12 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
         "CreateCluster", tags=tags, configuration={"executeCommandConfiguration": {}}
     )
     await call("DescribeClusters", clusters=["default", "0" * 32], include=included)
+    await call(
+        "PutClusterCapacityProviders",
+        cluster="default",
+        capacityProviders=["FARGATE"],
+        defaultCapacityProviderStrategy=[],
+    )
     await call("RegisterTaskDefinition", **definition(**AWSVPC, tags=tags))
     await call("DescribeTaskDefinition", taskDefinition="web", include=["TAGS"])
     await call("ListTaskDefinitions")

@@ -84,24 +84,6 @@ async def test_what_is_not_served_is_refused_before_placement(endpoint: Endpoint
     assert failure.message.startswith("'secrets' of container 'main' is not supported: ")
 
 
-async def test_fargate_says_what_to_do(endpoint: Endpoint) -> None:
-    await endpoint.call(
-        "RegisterTaskDefinition",
-        **definition(
-            networkMode="awsvpc", requiresCompatibilities=["FARGATE"], cpu="256", memory="512"
-        ),
-    )
-    network = {"awsvpcConfiguration": {"subnets": ["any"]}}
-    failure = await refusal(endpoint, launchType="FARGATE", networkConfiguration=network)
-    assert failure.name == "UnsupportedFeatureException"
-    assert failure.message == (
-        "'launchType' FARGATE is not supported: tasks run on your own hosts here; leave it out or "
-        "say EC2. A definition that requires FARGATE runs too."
-    )
-    answer = await endpoint.call("RunTask", taskDefinition="web", networkConfiguration=network)
-    assert (len(answer["tasks"]), answer["failures"]) == (1, [])
-
-
 async def test_an_attribute_that_no_host_has_is_named(endpoint: Endpoint) -> None:
     container = {
         "name": "main",

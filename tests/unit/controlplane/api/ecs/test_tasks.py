@@ -17,6 +17,7 @@ from agent.controlplane.parts import Parts
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface
+from agent.model.payload import decode
 from agent.model.task import NetworkBinding
 from tests.support.control_endpoint import (
     ApiFailure,
@@ -491,3 +492,92 @@ async def test_boto3_and_its_waiters(endpoint: Endpoint, agent: ScriptedAgent) -
     assert task["stopCode"] == "UserInitiated"
     assert task["stoppedReason"] == "done"
     assert task["startedAt"] <= task["stoppedAt"]
+
+
+FARGATE_HOST = {
+    "ecs-host-agent.fargate": "",
+    "ecs.capability.task-cpu-mem-limit": "",
+    "ecs.capability.task-eni": "",
+}
+PUBLIC = {"awsvpcConfiguration": {"subnets": ["s"], "assignPublicIp": "ENABLED"}}
+
+
+async def register_fargate(endpoint: Endpoint, **more: Any) -> None:
+    wanted = {"networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"]}
+    await endpoint.call(
+        "RegisterTaskDefinition", **definition(**(wanted | {"cpu": "256", "memory": "512"} | more))
+    )
+
+
+async def test_fargate_runs_where_it_is_offered(endpoint: Endpoint, agent: ScriptedAgent) -> None:
+    await register_fargate(endpoint)
+    answer = await run(endpoint, launchType="FARGATE", networkConfiguration=PUBLIC)
+    assert [f["reason"] for f in answer["failures"]] == ["ATTRIBUTE"]
+    await agent.register(attributes=FARGATE_HOST)
+    made = await run(endpoint, launchType="FARGATE", networkConfiguration=PUBLIC)
+    (task,) = made["tasks"]
+    assert (task["launchType"], task["platformVersion"]) == ("FARGATE", "1.4.0")
+    assert task["platformFamily"] == "Linux"
+    assert "capacityProviderName" not in task
+    polled = await agent.poll()
+    assert polled is not None
+    (order,) = polled.tasks
+    payload = decode(order.payload)
+    assert payload.launch_type == "FARGATE"
+    assert payload.containers[0].environment["AWS_EXECUTION_ENV"] == "AWS_ECS_FARGATE"
+    (cluster,) = (await endpoint.call("DescribeClusters", include=["STATISTICS"]))["clusters"]
+    assert {"name": "pendingFargateTasksCount", "value": "1"} in cluster["statistics"]
+    assert {"name": "pendingEC2TasksCount", "value": "0"} in cluster["statistics"]
+
+
+async def test_copies_are_spread_over_capacity_providers(
+    endpoint: Endpoint, agent: ScriptedAgent
+) -> None:
+    await agent.register(attributes=FARGATE_HOST)
+    await endpoint.call(
+        "PutClusterCapacityProviders",
+        cluster="default",
+        capacityProviders=["FARGATE", "FARGATE_SPOT"],
+        defaultCapacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}],
+    )
+    await register_fargate(endpoint)
+    vpc = {"awsvpcConfiguration": {"subnets": ["s"]}}
+    (task,) = (await run(endpoint, networkConfiguration=vpc))["tasks"]
+    assert task["capacityProviderName"] == "FARGATE"
+    strategy = [
+        {"capacityProvider": "FARGATE", "base": 1},
+        {"capacityProvider": "FARGATE_SPOT", "weight": 1},
+    ]
+    made = await run(endpoint, networkConfiguration=vpc, capacityProviderStrategy=strategy, count=3)
+    names = [task["capacityProviderName"] for task in made["tasks"]]
+    assert sorted(names) == ["FARGATE", "FARGATE_SPOT", "FARGATE_SPOT"]
+
+
+@pytest.mark.parametrize(
+    ("definition_", "request_", "text"),
+    [
+        (
+            {"requiresCompatibilities": ["EC2"]},
+            {"launchType": "FARGATE"},
+            "Task definition does not support launch_type FARGATE.",
+        ),
+        ({}, {"networkConfiguration": PUBLIC}, "Assign public IP is not supported for this"),
+        (
+            {},
+            {"launchType": "FARGATE", "overrides": {"memory": "600"}},
+            "No Fargate configuration exists for given values: 256 CPU, 600 memory",
+        ),
+        (
+            {},
+            {"launchType": "FARGATE", "placementConstraints": [{"type": "distinctInstance"}]},
+            "'placementConstraints' is not supported with launch type FARGATE.",
+        ),
+    ],
+)
+async def test_what_does_not_run_as_fargate(
+    endpoint: Endpoint, definition_: dict[str, Any], request_: dict[str, Any], text: str
+) -> None:
+    await register_fargate(endpoint, **definition_)
+    vpc = {"networkConfiguration": {"awsvpcConfiguration": {"subnets": ["s"]}}}
+    with pytest.raises(ApiFailure, match=text):
+        await run(endpoint, **(vpc | request_))

@@ -1,0 +1,175 @@
+"""Where a task may run: launch type, capacity provider, platform version. Pure.
+
+FARGATE means here what it means to those who write task definitions: a task of a fixed size, with an
+address of its own and its limits enforced. It runs on hosts that offer this (``ATTRIBUTE``), and
+FARGATE_SPOT is the same capacity, which nobody takes back.
+
+Source of the rules and texts: the Amazon ECS API reference (RunTask, CreateCluster) and developer guide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from agent.controlplane.front.errors import InvalidParameterException, PlatformUnknownException
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+EC2 = "EC2"
+FARGATE = "FARGATE"
+FARGATE_SPOT = "FARGATE_SPOT"
+FARGATE_PROVIDERS = frozenset({FARGATE, FARGATE_SPOT})
+
+ATTRIBUTE = "ecs-host-agent.fargate"
+"""Ours: what hosts have that offer FARGATE."""
+TASK_LIMITS = "ecs.capability.task-cpu-mem-limit"
+
+PLATFORM_VERSION = "1.4.0"
+"""The one that LATEST means."""
+STRATEGY_LIMIT = 20
+_WEIGHT_LIMIT = 1000
+_BASE_LIMIT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One item of a capacity provider strategy."""
+
+    provider: str
+    weight: int = 0
+    base: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a RunTask call asks to run on."""
+
+    launch_type: str = EC2
+    strategy: tuple[Share, ...] = ()
+    """Empty when a launch type was asked for."""
+    platform_version: str = ""
+    platform_family: str = ""
+
+    @property
+    def is_fargate(self) -> bool:
+        """Whether tasks are sized and isolated as on Fargate."""
+        return self.launch_type == FARGATE
+
+    def providers(self, count: int) -> list[str]:
+        """Return the capacity provider of each of ``count`` copies; empty names without a strategy."""
+        return spread(self.strategy, count) if self.strategy else [""] * count
+
+
+def of_request(
+    request: Mapping[str, Any],
+    body: Mapping[str, Any],
+    *,
+    known: Collection[str],
+    default: Sequence[Mapping[str, Any]],
+) -> Capacity:
+    """Return what a RunTask request asks to run on.
+
+    Args:
+        request: checked against the service model.
+        body: the task definition with the overrides applied.
+        known: the capacity providers of the cluster.
+        default: the cluster's default strategy, for a request that says nothing.
+
+    Raises:
+        InvalidParameterException: what is asked for does not go together.
+        PlatformUnknownException: there is no such platform version.
+    """
+    given = request.get("capacityProviderStrategy") or []
+    launch_type = request.get("launchType") or ""
+    if given and launch_type:
+        raise InvalidParameterException(
+            "Specifying both a launch type and capacity provider strategy is not supported. "
+            "Remove one and try again."
+        )
+    strategy = read_strategy(given or ([] if launch_type else default), known=known)
+    launch_type = FARGATE if strategy else launch_type or EC2
+    version = request.get("platformVersion") or ""
+    if launch_type != FARGATE:
+        if version:
+            raise InvalidParameterException(
+                "The platform version must be null when specifying an EC2 launch type."
+            )
+        return Capacity(launch_type)
+    if version not in ("", "LATEST", PLATFORM_VERSION):
+        raise PlatformUnknownException
+    family = str((body.get("runtimePlatform") or {}).get("operatingSystemFamily") or "Linux")
+    return Capacity(FARGATE, strategy, PLATFORM_VERSION, family.capitalize())
+
+
+def read_strategy(
+    items: Sequence[Mapping[str, Any]], *, known: Collection[str]
+) -> tuple[Share, ...]:
+    """Read a capacity provider strategy; an empty one is none.
+
+    Args:
+        items: as in the request.
+        known: the capacity providers of the cluster.
+
+    Raises:
+        InvalidParameterException: a rule is broken.
+    """
+    if len(items) > STRATEGY_LIMIT:
+        raise InvalidParameterException(
+            f"A capacity provider strategy can contain at most {STRATEGY_LIMIT} capacity providers."
+        )
+    shares = tuple(_share(item) for item in items)
+    names = [share.provider for share in shares]
+    for name in names:
+        check_provider(name)
+        if name not in known:
+            raise InvalidParameterException(
+                "The specified capacity provider strategy cannot contain a capacity provider that "
+                "is not associated with the cluster. Associate the capacity provider with the "
+                "cluster and try again."
+            )
+        if names.count(name) > 1:
+            raise InvalidParameterException(
+                f"The capacity provider strategy has {name} more than once."
+            )
+    if sum(share.base > 0 for share in shares) > 1:
+        raise InvalidParameterException(
+            "The capacity provider strategy can have only one capacity provider with a base."
+        )
+    if len(shares) > 1 and not any(share.weight for share in shares):
+        raise InvalidParameterException(
+            "The capacity provider strategy needs a capacity provider with a weight above 0."
+        )
+    return shares
+
+
+def check_provider(name: str) -> None:
+    """Raise ``InvalidParameterException`` for a capacity provider that does not exist."""
+    if name not in FARGATE_PROVIDERS:
+        raise InvalidParameterException(
+            f"The specified capacity provider '{name[:255]}' was not found. Specify a valid name "
+            "or ARN and try again."
+        )
+
+
+def spread(strategy: Sequence[Share], count: int) -> list[str]:
+    """Return the provider of each copy: the base first, the others in proportion to the weights."""
+    based = next((share for share in strategy if share.base), None)
+    chosen = [based.provider] * min(based.base, count) if based is not None else []
+    weighted = [share for share in strategy if share.weight] or list(strategy[:1])
+    given = dict.fromkeys((share.provider for share in weighted), 0)
+    while len(chosen) < count:
+        share = min(weighted, key=lambda s: (given[s.provider] + 1) / max(s.weight, 1))
+        given[share.provider] += 1
+        chosen.append(share.provider)
+    return chosen
+
+
+def _share(item: Mapping[str, Any]) -> Share:
+    weight, base = item.get("weight") or 0, item.get("base") or 0
+    if not 0 <= weight <= _WEIGHT_LIMIT:
+        raise InvalidParameterException(f"weight must be between 0 and {_WEIGHT_LIMIT}.")
+    if not 0 <= base <= _BASE_LIMIT:
+        raise InvalidParameterException(f"base must be between 0 and {_BASE_LIMIT}.")
+    return Share(item["capacityProvider"], weight, base)
