@@ -46,6 +46,7 @@ from agent.errors import (
     StaleGeneration,
     leaves,
 )
+from agent.fetching import TaskServices
 from agent.images import Images
 from agent.metrics.sampler import Sampler
 from agent.network.hotplug import LinkHotplug
@@ -68,7 +69,7 @@ from agent.upstream.host_identity import OWNER, read_machine
 from agent.upstream.protocol import HostParts, RegisterInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from agent.config import Settings
     from agent.model.resources import HostResources
@@ -179,12 +180,17 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
         ledger = Ledger(host)
         credentials = RoleCredentials()
+        services = TaskServices(settings, os.environ)
+        cleanup.push_async_callback(services.close)
         images = _images(settings, runtime)
         cleanup.push_async_callback(images.close)
 
         async def on_network_event(event: EngineEvent) -> None:
             if event.action == "relist":
                 networks.look_again()
+
+        async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
+            return await control.secrets(task_arn, names)
 
         engine = Engine(
             store=store,
@@ -201,6 +207,8 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
                 role_credentials=credentials,
+                aws=services,
+                control_secrets=ask_control,
             ),
             steps=_step_settings(settings, owner),
             settings=EngineSettings(

@@ -10,8 +10,11 @@
     exchange.py  faults.py      one signed call with retries, keys and time put right; what errors mean
     api.py  ec2_query.py        JSON 1.1 services; the EC2 query API
     places.py  cloud.py         regions and endpoints; all of this room, built once
+    parameter_store.py  secrets_manager.py  object_store.py  registry_tokens.py    SSM, S3, ECR ...
+    role_keys.py  services.py   ... for tasks: in any region, with the keys of a task's role
 
-Calls raise ``AwsRefused`` (with ``code``), ``AwsUnavailable`` or ``CredentialsMissing``, nothing else.
+Calls raise ``AwsRefused`` (with ``code``), ``AwsUnavailable`` or ``CredentialsMissing``, and with the
+keys of a task's role ``CredentialsAwaited``; nothing else.
 URLs come from ``signing.wire_url``, encoded as they are signed. An answer that says the signature is
 expired or not yet valid teaches the clock and is tried again. Profiles that assume a role or sign in by
 SSO are not followed: botocore would load service models. One event loop.

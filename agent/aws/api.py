@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from agent.aws.credentials import CredentialChain
     from agent.aws.http import AwsHttp
+    from agent.aws.keys import KeySource
     from agent.aws.signing import Signer
 
 ECS_TARGET: Final = "AmazonEC2ContainerServiceV20141113"
@@ -33,7 +33,7 @@ class JsonApi:
     def __init__(
         self,
         http: AwsHttp,
-        chain: CredentialChain,
+        chain: KeySource,
         signer: Signer,
         endpoint: URL,
         target: str = ECS_TARGET,
@@ -71,7 +71,7 @@ class JsonApi:
             "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": f"{self._target}.{operation}",
         }
-        answer: dict[str, Any] = await self._exchange.post(
+        answer: dict[str, Any] = await self._exchange.make(
             AwsCall(
                 what=operation,
                 headers=headers,

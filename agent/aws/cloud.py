@@ -1,7 +1,7 @@
 """What every call to AWS needs, built once from the settings: HTTP, metadata, keys, clock, region.
 
-Asks instance metadata if the settings do not name the region. Raises ``ConfigError`` if only a
-setting can help, and ``AwsUnavailable`` if waiting may help.
+``open_access`` asks nobody. ``open_cloud`` asks instance metadata if the settings do not name the
+region; it raises ``ConfigError`` if only a setting can help, and ``AwsUnavailable`` if waiting may.
 
 Tests: ``tests/unit/upstream/test_backends.py``.
 """
@@ -32,6 +32,18 @@ if TYPE_CHECKING:
     from yarl import URL
 
     from agent.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The way to AWS from this host, whatever the region. Belongs to one event loop."""
+
+    http: AwsHttp
+    imds: Imds
+    chain: CredentialChain
+    clock: AwsClock
+    fips: bool
+    """Whether the kernel requires FIPS endpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +79,15 @@ class Cloud:
 
 
 @contextlib.asynccontextmanager
-async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Cloud]:
-    """Open access to AWS according to the settings, and close it at the end of the block.
+async def open_access(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Access]:
+    """Open the way to AWS according to the settings, and close it at the end of the block.
 
     Args:
-        settings: proxies, keys, metadata, region.
+        settings: proxies, keys, metadata.
         environ: what botocore reads in addition: profiles and file locations.
 
     Raises:
-        ConfigError: the region is unknown and the operator must set it.
-        AwsUnavailable: the region is needed from instance metadata, which does not answer.
+        ConfigError: a proxy is none.
     """
     proxies = Proxies(settings.http_proxy, settings.https_proxy, settings.no_proxy)
     clock = AwsClock()
@@ -99,19 +110,38 @@ async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIte
             clock=clock,
         )
         try:
-            region, is_guess = await find_region(
-                settings.aws_region,
-                imds,
-                external=settings.external,
-                override=settings.backend_host,
-            )
-            yield Cloud(region, is_guess, http, imds, chain, clock, await fips_enabled())
+            yield Access(http, imds, chain, clock, await fips_enabled())
         finally:
             await chain.close()
 
 
+@contextlib.asynccontextmanager
+async def open_cloud(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Cloud]:
+    """Open access to AWS according to the settings, and close it at the end of the block.
+
+    Args:
+        settings: proxies, keys, metadata, region.
+        environ: what botocore reads in addition: profiles and file locations.
+
+    Raises:
+        ConfigError: the region is unknown and the operator must set it.
+        AwsUnavailable: the region is needed from instance metadata, which does not answer.
+    """
+    async with open_access(settings, environ) as access:
+        region, is_guess = await find_region(
+            settings.aws_region,
+            access.imds,
+            external=settings.external,
+            override=settings.backend_host,
+        )
+        yield Cloud(
+            region, is_guess, access.http, access.imds, access.chain, access.clock, access.fips
+        )
+
+
 def _given(settings: Settings) -> Keys | None:
-    if not settings.aws_access_key_id:
+    # With a control of our own, half a key is no mistake: it may be another program's variable.
+    if not settings.aws_access_key_id or not settings.aws_secret_access_key:
         return None
     return Keys(
         settings.aws_access_key_id.reveal(),

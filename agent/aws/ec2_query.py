@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
-    from agent.aws.credentials import CredentialChain
     from agent.aws.http import AwsHttp
+    from agent.aws.keys import KeySource
     from agent.aws.signing import Signer
 
 VERSION: Final = "2016-11-15"
@@ -33,7 +33,7 @@ class Ec2Api:
     def __init__(
         self,
         http: AwsHttp,
-        chain: CredentialChain,
+        chain: KeySource,
         signer: Signer,
         endpoint: URL,
         *,
@@ -58,7 +58,7 @@ class Ec2Api:
             CredentialsMissing: there are no credentials to sign with.
         """
         body = urlencode({"Action": action, "Version": VERSION, **params})
-        root: ET.Element = await self._exchange.post(
+        root: ET.Element = await self._exchange.make(
             AwsCall(
                 what=action,
                 headers={"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"},

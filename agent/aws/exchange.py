@@ -1,8 +1,8 @@
 """One signed call to AWS: deadlines, retries, and recovery from a wrong clock or stale keys.
 
-Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``, whatever
-the server does; no error text contains a secret. Stateless; several tasks may use it at the same
-time.
+Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` and what its source of keys raises,
+whatever the server does; no error text contains a secret. Stateless; several tasks may use it at the
+same time.
 
 Tests: ``tests/unit/aws/test_api.py``.
 """
@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 from msgspec import Struct
 from msgspec.structs import replace
+from yarl import URL
 
 from agent.aws.faults import Fault
 from agent.aws.http import read_body, worded
-from agent.errors import AwsUnavailable
+from agent.errors import AwsRefused, AwsUnavailable
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
-    from yarl import URL
 
-    from agent.aws.credentials import CredentialChain
     from agent.aws.http import AwsHttp
-    from agent.aws.keys import Keys
+    from agent.aws.keys import Keys, KeySource
     from agent.aws.signing import Signer
 
 ATTEMPTS: Final = 3
@@ -64,6 +63,11 @@ class AwsCall(Struct, frozen=True, kw_only=True):
     attempts: int
     limit_s: float
     """Limit for one attempt."""
+    method: str = "POST"
+    url: URL | None = None
+    """Where to; None for the endpoint."""
+    limit_bytes: int = 0
+    """Largest answer that may come, a larger one is refused for good; 0 if no answer is that large."""
     read: Callable[[bytes], Any]
     """Parses the body of a success; raises ``ValueError`` if it is invalid."""
     judge: Callable[[int, Mapping[str, str], bytes], Fault]
@@ -76,7 +80,7 @@ class Exchange:
     def __init__(
         self,
         http: AwsHttp,
-        chain: CredentialChain,
+        chain: KeySource,
         signer: Signer,
         endpoint: URL,
         *,
@@ -92,7 +96,7 @@ class Exchange:
         self._first_wait_s = first_wait_s
         self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
 
-    async def post(self, call: AwsCall) -> Any:
+    async def make(self, call: AwsCall) -> Any:
         """Make a call and return the result of ``call.read``.
 
         An attempt that was refused because of its keys or its time is repeated once, at once, if
@@ -159,18 +163,29 @@ class Exchange:
             raise AwsUnavailable(f"{call.what}: {error}") from None
 
     async def _send(self, call: AwsCall, keys: Keys) -> tuple[int, CIMultiDictProxy[str], bytes]:
+        url = call.url or self._endpoint
         signed = self._signer.headers(
-            keys, method="POST", url=self._endpoint, headers=call.headers, body=call.body
+            keys, method=call.method, url=url, headers=call.headers, body=call.body
         )
-        async with self._http.session.post(
-            self._endpoint,
-            data=call.body,
+        async with self._http.session.request(
+            call.method,
+            url,
+            data=call.body or None,
             headers={**call.headers, **signed},
             allow_redirects=False,
-            proxy=self._http.proxy_for(self._endpoint),
+            proxy=self._http.proxy_for(url),
         ) as response:
+            if response.status == 200 and call.limit_bytes:
+                return 200, response.headers, await _limited(response, call)
             body = await read_body(response, ANSWER_BYTES, call.what)
             return response.status, response.headers, body
+
+
+async def _limited(response: aiohttp.ClientResponse, call: AwsCall) -> bytes:
+    try:
+        return await read_body(response, call.limit_bytes, call.what)
+    except AwsUnavailable as error:
+        raise AwsRefused(str(error), code="EntityTooLarge", status=200) from None
 
 
 def _scrubbed(fault: Fault, keys: Keys) -> Fault:

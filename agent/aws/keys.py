@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from agent.errors import CredentialsMissing
 
@@ -36,6 +36,21 @@ class Keys:
             if secret:
                 text = text.replace(secret, "***")
         return text
+
+
+class KeySource(Protocol):
+    """Where the keys of a call come from: this host's chain, or a role of a task."""
+
+    async def keys(self) -> Keys:
+        """Return keys to sign with.
+
+        Raises:
+            CredentialsMissing: there are none.
+            CredentialsAwaited: control has yet to send them.
+        """
+
+    def refused(self, keys: Keys) -> None:
+        """Note that AWS refused these keys: others are given from now on, where there are any."""
 
 
 def checked(

@@ -6,10 +6,11 @@ Pure except for the clock. Signs exactly what goes on the wire: pass each URL as
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from yarl import URL
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _PLAIN: Final = {"ws": "http", "wss": "https"}
 _UNRESERVED: Final = "-_.~"
+_S3: Final = "s3"
+"""Signs paths as they are sent, and wants the hash of the body in a header."""
 
 
 class Signer:
@@ -76,12 +79,15 @@ class Signer:
         added = {"Host": _host(url), "X-Amz-Date": stamp}
         if keys.session_token:
             added["X-Amz-Security-Token"] = keys.session_token
+        if self.service == _S3:
+            added["X-Amz-Content-SHA256"] = hashlib.sha256(body).hexdigest()
         request = AWSRequest(method, str(url), headers={**headers, **added}, data=body)
         request.context["timestamp"] = stamp
         # Not with `add_auth`, which uses the host's clock and writes the whole request, including
         # the session token, to the debug log.
         pair: Any = keys  # only attributes are read; botocore's class would load its providers
-        auth = SigV4Auth(pair, self.service, self.region)
+        kind = S3SigV4Auth if self.service == _S3 else SigV4Auth
+        auth = kind(pair, self.service, self.region)
         to_sign = auth.string_to_sign(request, auth.canonical_request(request))
         added["Authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={auth.scope(request)}, "

@@ -58,9 +58,9 @@ class Joining:
         "AWS_DEFAULT_REGION",
         values.REGION,
         "",
-        "Region of Amazon ECS. Required with `ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is set: "
-        "then it is taken from the endpoint's name, or is `us-east-1` with a warning.",
-        amazon_only=True,
+        "Region of Amazon ECS, and of what a task definition names without a region. Required with "
+        "`ECS_EXTERNAL`, unless `ECS_BACKEND_HOST` is set: then it is taken from the endpoint's "
+        "name, or is `us-east-1` with a warning.",
         note="from instance metadata",
     )
     backend_host: str = setting(
@@ -84,8 +84,7 @@ class Joining:
         "AWS_ACCESS_KEY_ID",
         values.SECRET,
         "",
-        "Access key that the agent signs with.",
-        amazon_only=True,
+        "Access key that the agent itself signs with; tasks have the keys of their roles.",
         note="from the sources listed in `docs/amazon-ecs.md`",
         empty=SecretText,
     )
@@ -94,7 +93,6 @@ class Joining:
         values.SECRET,
         "",
         "Secret part of the access key. Never logged, never stored.",
-        amazon_only=True,
         empty=SecretText,
     )
     aws_session_token: SecretText = setting(
@@ -102,7 +100,6 @@ class Joining:
         values.SECRET,
         "",
         "Session token of a temporary access key. Never logged, never stored.",
-        amazon_only=True,
         empty=SecretText,
     )
     alternate_credential_profile: str = setting(
@@ -110,7 +107,6 @@ class Joining:
         values.NAME,
         "default",
         "Profile to read in the rotating credentials file.",
-        amazon_only=True,
     )
     rotating_credentials_file: Path = setting(
         "ECS_ROTATING_CREDENTIALS_FILE",
@@ -119,21 +115,18 @@ class Joining:
         "Credentials file that the SSM agent rewrites while the host runs. Amazon's agent sees the "
         "same file as `/rotatingcreds/credentials` in its container.",
         ours=True,
-        amazon_only=True,
     )
     http_proxy: str = setting(
         "HTTP_PROXY",
         values.PROXY,
         "",
         "Proxy for calls to AWS; `host:port` or a URL. `http_proxy` is read too.",
-        amazon_only=True,
     )
     https_proxy: str = setting(
         "HTTPS_PROXY",
         values.PROXY,
         "",
         "Proxy for `https://` addresses, including websockets. `https_proxy` is read too.",
-        amazon_only=True,
         note="that of `HTTP_PROXY`",
     )
     no_proxy: str = setting(
@@ -142,7 +135,6 @@ class Joining:
         "",
         "Comma-separated hosts, domains and networks that are reached without a proxy. `no_proxy` "
         "is read too.",
-        amazon_only=True,
         note="169.254.169.254 and 169.254.170.2",
     )
     metadata_disabled: bool = setting(
@@ -150,7 +142,6 @@ class Joining:
         values.BOOL,
         "false",
         "Do not use instance metadata; the host registers without an identity document.",
-        amazon_only=True,
     )
     metadata_endpoint: str = setting(
         "AWS_EC2_METADATA_SERVICE_ENDPOINT",
@@ -158,7 +149,6 @@ class Joining:
         "",
         "URL of instance metadata. If set, the agent uses metadata on any host; otherwise only on "
         "EC2 instances, which it recognizes by their firmware.",
-        amazon_only=True,
         note="`http://169.254.169.254`",
     )
     propagate_tags_from: Literal["none", "ec2_instance"] = setting(
@@ -197,6 +187,49 @@ class Joining:
         "true",
         "Do not report the `::` duplicate of a port binding.",
         amazon_only=True,
+    )
+
+    # AWS services that task definitions name
+    aws_endpoint_url: str = setting(
+        "AWS_ENDPOINT_URL",
+        values.URL,
+        "",
+        "URL to use instead of the region's for each of the services below that has none of its "
+        "own, as every AWS tool reads it. Amazon ECS itself is `ECS_BACKEND_HOST`.",
+        ours=True,
+        note="the region's endpoints",
+    )
+    ssm_endpoint_url: str = setting(
+        "AWS_ENDPOINT_URL_SSM",
+        values.URL,
+        "",
+        "URL of Systems Manager, whose Parameter Store keeps secrets of containers.",
+        ours=True,
+        note="that of `AWS_ENDPOINT_URL`",
+    )
+    secrets_manager_endpoint_url: str = setting(
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER",
+        values.URL,
+        "",
+        "URL of Secrets Manager: secrets of containers, and logins to private registries.",
+        ours=True,
+        note="that of `AWS_ENDPOINT_URL`",
+    )
+    s3_endpoint_url: str = setting(
+        "AWS_ENDPOINT_URL_S3",
+        values.URL,
+        "",
+        "URL of S3, which keeps environment files. Buckets are then named in the path.",
+        ours=True,
+        note="that of `AWS_ENDPOINT_URL`",
+    )
+    ecr_endpoint_url: str = setting(
+        "AWS_ENDPOINT_URL_ECR",
+        values.URL,
+        "",
+        "URL of the API of ECR, which gives logins to its registries.",
+        ours=True,
+        note="that of `AWS_ENDPOINT_URL`",
     )
 
     # Registration

@@ -73,6 +73,8 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     overlay.overlay(config, own, spelling=overlay.CONFIG_KEYS)
     given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
+    _add_environment(container, around.provision, config)
+    _add_log_options(container, around.provision, host_config)
     _join_namespaces(payload, container, around, config, host_config)
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
@@ -183,6 +185,39 @@ def _binds(container: Container, around: ContainerContext) -> list[str]:
             raise PayloadError(text, name=reasons.HOST_CONFIG)
         binds.append(f"{source}:{mount.container_path}" + (":ro" if mount.read_only else ""))
     return binds
+
+
+def _add_environment(container: Container, provision: Provision, config: dict[str, Any]) -> None:
+    """Add what was fetched: secrets win over what the order sets, which wins over files."""
+    files = provision.file_environment.get(container.name, {})
+    secrets = provision.secret_environment.get(container.name, {})
+    if not files and not secrets:
+        return
+    ordered = config.get("Env") or []
+    if not isinstance(ordered, list) or not all(isinstance(pair, str) for pair in ordered):
+        text = f"dockerConfig.config.Env of container {container.name} is no list of texts"
+        raise PayloadError(text, name=reasons.CLIENT_CONFIG)
+    names = {pair.partition("=")[0] for pair in ordered}
+    config["Env"] = [
+        *(f"{name}={v}" for name, v in files.items() if name not in names | secrets.keys()),
+        *(pair for pair in ordered if pair.partition("=")[0] not in secrets),
+        *(f"{name}={value}" for name, value in secrets.items()),
+    ]
+
+
+def _add_log_options(
+    container: Container, provision: Provision, host_config: dict[str, Any]
+) -> None:
+    """Give secret options to the log driver; they win over those that the definition sets."""
+    options = provision.log_options.get(container.name, {})
+    if not options:
+        return
+    log_config = host_config.get("LogConfig")
+    if not isinstance(log_config, dict):
+        text = f"container {container.name} has secret log options, but no log driver"
+        raise PayloadError(text, name=reasons.HOST_CONFIG)
+    host_config["LogConfig"] = merged = dict(log_config)
+    overlay.overlay(merged, {"Config": options}, spelling=("Config",))
 
 
 def _join_namespaces(

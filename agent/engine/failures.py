@@ -16,6 +16,7 @@ from agent.engine.live import NETWORK, Retry, StepKind
 from agent.engine.settle import mark_stopped, pull_ended, set_reason
 from agent.errors import (
     AgentError,
+    ControlFailure,
     CredentialsAwaited,
     EngineTimeout,
     EngineUnavailable,
@@ -104,6 +105,8 @@ def _is_worth_another_try(
     if step.kind in _ALWAYS_RETRIED or step.kind is StepKind.INSPECT:
         return True
     if isinstance(error, EngineUnavailable | StateFailure | CredentialsAwaited):
+        return True
+    if isinstance(error, ControlFailure) and error.retryable:
         return True
     if isinstance(error, EngineTimeout) and not engine_answers:
         return True

@@ -48,6 +48,7 @@ HOST_CONFIG_KEYS = (
     "RestartPolicy",
     "AutoRemove",
     "ReadonlyRootfs",
+    "LogConfig",
 )
 BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
 """Keys of the create body that are not part of the engine's ``Config``."""

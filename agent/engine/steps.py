@@ -11,10 +11,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 
 from agent.engine import container_body, observe, ports, shared_network
 from agent.engine.container_body import ContainerContext
+from agent.engine.hiding import hidden, without
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.live import FailedPull, LiveState, Step, StepKind
 from agent.engine.network_steps import NetworkSteps
@@ -28,6 +30,7 @@ from agent.errors import (
     NoSuchContainer,
     NoSuchImage,
     PayloadError,
+    RuntimeFailure,
 )
 from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
@@ -63,6 +66,8 @@ class Steps:
             runtime=tools.runtime,
             owner=settings.owner,
             credentials=tools.role_credentials,
+            aws=tools.aws,
+            control_secrets=tools.control_secrets,
             efs=settings.efs,
         )
         self._writer = writer
@@ -82,7 +87,11 @@ class Steps:
 
     async def do(self, step: Step) -> Outcome:
         """Do one step and return the function that records its outcome; raises ``AgentError``."""
-        return await self._methods[step.kind](step.key)
+        try:
+            return await self._methods[step.kind](step.key)
+        except RuntimeFailure as error:
+            error.args = (self._shown(step.key, str(error)),)
+            raise
 
     # -- preparations of the task -----------------------------------------------------------------
 
@@ -289,6 +298,7 @@ class Steps:
         """Record what the engine says about a container."""
         record = self._record
         container = record.containers[name]
+        seen = msgspec.structs.replace(seen, error=self._shown(name, seen.error))
 
         def outcome(now: float) -> None:
             container.engine_name = seen.name
@@ -322,6 +332,12 @@ class Steps:
         record.containers[name].bindings = ports.network_bindings(
             record.payload, self._definition(name), record.host_ports
         )
+
+    def _shown(self, name: str, text: str) -> str:
+        """Return an engine's text without secrets; ``name`` is a container's, or the task's step."""
+        definition = self._record.payload.container(name)
+        secrets = Provision.merged(self._live.prepared.values()).secrets()
+        return hidden(definition, secrets, text) if definition else without(secrets, text)
 
     # -- the end ------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from agent.engine.network_reconnect import NetworkReconnect
+    from agent.engine.preparations.contract import AskControl, TaskAws
     from agent.images import Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
@@ -73,3 +74,5 @@ class StepTools:
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
     role_credentials: RoleCredentials
+    aws: TaskAws
+    control_secrets: AskControl

@@ -90,7 +90,10 @@ class Secret(_Wire, frozen=True):
     container_path: str | None = None
     type: str | None = None
     provider: str | None = None
+    """Who of AWS keeps it: ``ssm`` or ``asm``."""
     target: str | None = None
+    endpoint: str | None = None
+    """``control`` for one that control keeps itself; ours, and of no other control."""
 
 
 class RoleType(StrEnum):

@@ -6,7 +6,7 @@ client of Amazon ECS. The rest of the agent knows only these types.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
@@ -190,6 +190,14 @@ class Control(Protocol):
 
     def offer(self, batch: MetricsBatch) -> None:
         """Send metrics if control is connected, else drop them; never blocks."""
+
+    async def secrets(self, task_arn: str, names: list[str]) -> Mapping[str, str]:
+        """Return the values that control keeps for a task of this host, by their names.
+
+        Raises:
+            PayloadError: control does not have one of them, or is of a kind that keeps none.
+            ControlFailure: control cannot be asked now.
+        """
 
     async def leave(self) -> None:
         """Remove the host from the cluster for good; only on request, after ``run`` has ended."""

@@ -1,8 +1,9 @@
 """A control endpoint for tests: small, correct, and with faults on demand.
 
 It speaks the whole wire of ``agent.model.wire`` on the loopback and stores everything that it
-receives. Faults are queued per call (``poll``, ``changes``, ``register``, ``metrics``, ``leave``);
-each one affects one request, before (or, with ``lose_answer``, after) the request is served.
+receives. Faults are queued per call (``poll``, ``changes``, ``register``, ``metrics``, ``secrets``,
+``leave``); each one affects one request, before (or, with ``lose_answer``, after) the request is
+served.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class FakeControl:
         self.reject: Callable[[TaskChange], bool] = lambda change: False
         self.went_back = False
         """Whether to ask agents for what they hold."""
+        self.secrets: dict[str, str] = {}
+        """Values that it stores, by name."""
+        self.secrets_asked: list[Any] = []
         self.calls: list[str] = []
         """Every call that was served, by name, and ``told`` for the last part of what is held."""
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
@@ -88,6 +92,7 @@ class FakeControl:
                 web.post("/v1/instances/{id}/held", self._served("held", self._held)),
                 web.post("/v1/instances/{id}/metrics", self._served("metrics", self._metrics)),
                 web.delete("/v1/instances/{id}", self._served("leave", self._leave)),
+                web.post("/v1/secrets", self._served("secrets", self._secrets)),
             ]
         )
         self._runner = web.AppRunner(app, shutdown_timeout=0.01, handle_signals=False)
@@ -248,6 +253,16 @@ class FakeControl:
             return refusal
         self.metrics.append(msgspec.json.decode(await request.read(), type=MetricsBatch))
         return web.Response(status=204)
+
+    async def _secrets(self, request: web.Request) -> web.Response:
+        asked = msgspec.json.decode(await request.read())
+        self.secrets_asked.append(asked)
+        if asked["instance"] not in self.generations:
+            return error(404, "InstanceUnknown", "register first")
+        missing = [name for name in asked["names"] if name not in self.secrets]
+        if missing:
+            return json({"error": "no such secrets", "missing": missing}, 404)
+        return json({"values": {name: self.secrets[name] for name in asked["names"]}})
 
     async def _leave(self, request: web.Request) -> web.Response:
         if refusal := self._refusal(request):

@@ -26,6 +26,7 @@ from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
 from tests.support.memory_engine import MemoryEngine
+from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ class TaskHost:
         self.ledger: Ledger
         self.ports = Ports()
         self.role_credentials = RoleCredentials()
+        self.aws = FakeAws()
+        self.control = FakeControl()
         self.clock_off_s = 0.0
         """How far the wall clock is set ahead of the true time; the steady one goes on."""
         self.pull_script: list[tuple[float, Progress]] = []
@@ -184,6 +187,8 @@ class TaskHost:
                 ),
                 reconnecter=NetworkReconnect(self.runtime),
                 role_credentials=self.role_credentials,
+                aws=self.aws,
+                control_secrets=self.control.secrets,
             ),
             steps=StepSettings(cluster="default", owner=OWNER),
             settings=EngineSettings(policy=self._policy),

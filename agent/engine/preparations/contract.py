@@ -2,33 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agent.engine.preparations.efs import EfsSettings
+from agent.model.payload import Credentials
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from agent.model.payload import TaskPayload
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 
+Texts = Mapping[str, str]
+AskRole = Callable[[Credentials | None], Awaitable[Credentials]]
+"""Gives the newest credentials of a task's role, other than these; raises ``CredentialsAwaited``."""
+AskControl = Callable[[str, list[str]], Awaitable[Mapping[str, str]]]
+"""Gives the values that control keeps for a task, by its ARN and their names.
+
+Raises:
+    PayloadError: control does not have one of them, or is of a kind that keeps none.
+    ControlFailure: control cannot be asked now.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """What preparations provide for the containers of their task."""
+    """What preparations provide for the containers of their task. Its repr shows no values."""
 
     mount_sources: Mapping[str, str] = field(default_factory=dict)
     """Host path or engine volume, by the name of the task's volume."""
+    secret_environment: Mapping[str, Texts] = field(default_factory=dict, repr=False)
+    """Variables by container; they override those in the definition."""
+    file_environment: Mapping[str, Texts] = field(default_factory=dict, repr=False)
+    """Variables by container; those in the definition override them."""
+    log_options: Mapping[str, Texts] = field(default_factory=dict, repr=False)
+    """Options of the log driver, by container."""
 
     @classmethod
     def merged(cls, provisions: Iterable[Provision]) -> Provision:
         """Combine what several preparations provide; no two provide the same thing."""
+        given = list(provisions)
         sources: dict[str, str] = {}
-        for provision in provisions:
+        for provision in given:
             sources |= provision.mount_sources
-        return cls(mount_sources=sources)
+        return cls(
+            mount_sources=sources,
+            secret_environment=_by_container(each.secret_environment for each in given),
+            file_environment=_by_container(each.file_environment for each in given),
+            log_options=_by_container(each.log_options for each in given),
+        )
+
+    def secrets(self) -> frozenset[str]:
+        """Return every value that is not to be seen."""
+        kept = (self.secret_environment, self.file_environment, self.log_options)
+        return frozenset(
+            value for part in kept for texts in part.values() for value in texts.values()
+        )
+
+
+def _by_container(parts: Iterable[Mapping[str, Texts]]) -> dict[str, Texts]:
+    whole: dict[str, Texts] = {}
+    for part in parts:
+        for container, texts in part.items():
+            whole[container] = {**whole.get(container, {}), **texts}
+    return whole
+
+
+class TaskAws(Protocol):
+    """What AWS keeps for tasks; ``fetching.TaskServices``. An empty region is this host's own.
+
+    Each call raises ``AwsFailure`` or what ``role`` raises, and has a deadline of its own.
+    """
+
+    async def parameters(self, role: AskRole, region: str, names: list[str]) -> dict[str, str]:
+        """Return the values of parameters by the names asked for; unknown ones lack."""
+
+    async def secret(
+        self, role: AskRole, region: str, secret_id: str, *, stage: str = "", version: str = ""
+    ) -> str | None:
+        """Return the text of a secret; None for one that is binary."""
+
+    async def object(
+        self, role: AskRole, region: str, bucket: str, key: str, *, limit_bytes: int
+    ) -> bytes:
+        """Return an object of S3 that is no larger than ``limit_bytes``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +101,8 @@ class HostAccess:
     """Identifies the agent in a label of everything that it creates."""
     credentials: RoleCredentials
     """Role credentials of all tasks; ``execution_role`` waits for those of one task."""
+    aws: TaskAws
+    control_secrets: AskControl
     efs: EfsSettings = field(default_factory=EfsSettings)
     """How this host reaches EFS file systems."""
 

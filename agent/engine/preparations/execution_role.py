@@ -15,11 +15,21 @@ from agent.errors import CredentialsAwaited, PayloadError
 from agent.model.payload import RoleType
 
 if TYPE_CHECKING:
+    from agent.engine.preparations.contract import AskRole
     from agent.model.payload import Credentials, TaskPayload
     from agent.resources.role_credentials import RoleCredentials
 
 WAIT_S: Final = 30.0
 """How long one step waits; then the wait is shown to the operator, and the step is repeated."""
+
+
+def ask_execution_role(payload: TaskPayload, kept: RoleCredentials) -> AskRole:
+    """Return what gives the newest credentials of a task's execution role, again and again."""
+
+    async def ask(other_than: Credentials | None) -> Credentials:
+        return await execution_credentials(payload, kept, other_than=other_than)
+
+    return ask
 
 
 async def execution_credentials(

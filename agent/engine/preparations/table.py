@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.volumes import VolumePreparation
 
 if TYPE_CHECKING:
     from agent.engine.preparations.contract import Preparation
     from agent.model.payload import TaskPayload
 
-PREPARATIONS: tuple[Preparation, ...] = (VolumePreparation(),)
+PREPARATIONS: tuple[Preparation, ...] = (VolumePreparation(), SecretPreparation())
 """In no particular order: those of a task run in parallel."""
 
 _BY_KEY = {f"@{preparation.name}": preparation for preparation in PREPARATIONS}

@@ -26,6 +26,7 @@ from agent import __version__
 from agent.errors import (
     ConfigError,
     ControlFailure,
+    PayloadError,
     RegistrationRefused,
     StateFailure,
     leaves,
@@ -46,6 +47,8 @@ from agent.upstream.connection import ConnectionStatus
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.aws.cloud import Cloud
     from agent.config import Settings
     from agent.model.metrics import MetricsBatch
@@ -194,6 +197,18 @@ class AmazonClient:
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def secrets(self, task_arn: str, names: list[str]) -> Mapping[str, str]:
+        """Refuse: no order of Amazon ECS names a secret of this kind.
+
+        Raises:
+            PayloadError: always.
+        """
+        raise PayloadError(
+            f"task {task_arn} names secrets that a control endpoint of its own keeps "
+            f"({', '.join(names)}), but this host has its orders in the words of Amazon ECS, which "
+            "has no such secrets; join the host with 'ecs-agent join', or keep them in AWS"
+        )
 
     async def leave(self) -> None:
         """Refuse: a host does not deregister itself from Amazon ECS.

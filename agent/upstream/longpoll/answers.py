@@ -43,6 +43,14 @@ class RequestRefused(ControlFailure):
     """Control says that the request itself is invalid; it would be refused again."""
 
 
+class SecretsMissing(ControlFailure):
+    """Control does not have these secrets, or not for this task."""
+
+    def __init__(self, text: str, missing: list[str]) -> None:
+        super().__init__(text)
+        self.missing = missing
+
+
 class TokenRefused(ControlUnavailable):
     """Control requires one of its tokens and did not get one; its tokens may just be changing."""
 
@@ -62,6 +70,16 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     history: str = ""
 
 
+class _Values(Struct, frozen=True):
+    values: dict[str, str]
+
+
+class _Lacking(Struct, frozen=True):
+    missing: list[str] = field(default_factory=list)
+
+
+_secrets = msgspec.json.Decoder(_Values)
+_lacking = msgspec.json.Decoder(_Lacking)
 _envelope = msgspec.json.Decoder(_Envelope)
 _assignment = msgspec.json.Decoder(Assignment)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -129,6 +147,14 @@ def hello(raw: bytes) -> Hello:
     return _decode(_hello, raw, "greeting")
 
 
+def secrets(raw: bytes) -> dict[str, str]:
+    """Read the values of secrets; raises ``ControlUnavailable``, whose text shows none of them."""
+    try:
+        return _secrets.decode(raw).values
+    except _BAD_JSON:
+        raise ControlUnavailable("the answer (secrets) cannot be read") from None
+
+
 def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> ControlFailure:
     """Return the error for an unsuccessful answer; ``call`` names the call for display."""
     body = _error_body(raw)
@@ -138,6 +164,8 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
         return TokenRefused(text)
     if status == 404 and body.code == "InstanceUnknown":
         return InstanceUnknown(text)
+    if status == 404 and (missing := _missing(raw)):
+        return SecretsMissing(f"{call}: control has no secrets {', '.join(missing)}", missing)
     if status == 404:
         said = text if body.code else told  # another server's page does not help
         text = f"{said}; this is not a control endpoint, or an older one: check the URL"
@@ -216,6 +244,13 @@ def _error_body(raw: bytes) -> ErrorBody:
     except _BAD_JSON:
         return ErrorBody(code="", message=_one_line(_TAG.sub(" ", raw.decode("utf-8", "replace"))))
     return ErrorBody(code=_one_line(body.code), message=_one_line(body.message))
+
+
+def _missing(raw: bytes) -> list[str]:
+    try:
+        return [_one_line(name) for name in _lacking.decode(raw).missing]
+    except _BAD_JSON:
+        return []
 
 
 def _one_line(text: Any) -> str:

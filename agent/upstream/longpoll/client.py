@@ -28,6 +28,7 @@ from agent.errors import (
     ControlFailure,
     ControlUnavailable,
     InstanceUnknown,
+    PayloadError,
     StaleGeneration,
     StateFailure,
     leaves,
@@ -37,7 +38,7 @@ from agent.upstream.backoff import Backoff, OutageBackoff
 from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.longpoll import registration as registrations
-from agent.upstream.longpoll.answers import RevisionCompacted
+from agent.upstream.longpoll.answers import RevisionCompacted, SecretsMissing
 from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
 from agent.upstream.longpoll.metrics_sender import MetricsSender
@@ -47,6 +48,8 @@ from agent.upstream.longpoll.watermark import Watermark, cautious, went_back
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.model.metrics import MetricsBatch
     from agent.model.wire import Assignments
     from agent.state import StateStore
@@ -60,6 +63,8 @@ TAKE_LIMIT_S: Final = 180.0
 """Time limit for taking orders, which only have to be written to disk."""
 
 
+IDENTITY_LIMIT_S: Final = 30.0
+"""How long a call for a task waits until this host is registered."""
 BROUGHT_AGAIN_S: Final = 60.0
 """Interval of calls about tasks of an earlier instance, if control sends no lease."""
 NOTICE_S: Final = 3600.0
@@ -204,6 +209,29 @@ class LongPollClient:
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def secrets(self, task_arn: str, names: list[str]) -> Mapping[str, str]:
+        """Return the values that control keeps for a task of this host, by their names.
+
+        Raises:
+            PayloadError: control does not have one of them, or not for this task.
+            ControlUnavailable: control cannot be asked now.
+        """
+        try:
+            async with asyncio.timeout(IDENTITY_LIMIT_S):
+                identity = await self._registration.identity()
+            return await self._client.secrets(identity, task_arn, names)
+        except TimeoutError:
+            raise ControlUnavailable("this host is not registered with control now") from None
+        except SecretsMissing as error:
+            raise PayloadError(
+                f"control does not have the secrets {', '.join(error.missing)} for this task"
+            ) from None
+        except ControlUnavailable:
+            raise
+        except ControlFailure as error:
+            # The other loops find out what it means for this host; the task waits meanwhile.
+            raise ControlUnavailable(str(error)) from None
 
     async def leave(self) -> None:
         """Remove the host from its cluster and forget its identity.

@@ -200,6 +200,12 @@ class HttpClient:
         path = f"{identity.path}/metrics"
         await self._call("POST", path, identity=identity, body=_encode(batch))
 
+    async def secrets(self, identity: Identity, task_arn: str, names: list[str]) -> dict[str, str]:
+        """Ask for values that control keeps for a task; raises ``answers.SecretsMissing``."""
+        body = _encode({"instance": identity.instance_arn, "taskArn": task_arn, "names": names})
+        answer = await self._call("POST", "v1/secrets", identity=identity, body=body)
+        return answers.secrets(answer.body)
+
     async def leave(self, identity: Identity) -> None:
         """Remove the instance from its cluster."""
         await self._call("DELETE", identity.path, identity=identity)

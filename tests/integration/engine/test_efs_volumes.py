@@ -16,6 +16,7 @@ from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.volumes import VolumePreparation
 from agent.model.payload import Volume
 from agent.resources.role_credentials import RoleCredentials
+from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import container, payload
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ async def test_an_efs_volume_is_an_nfs_volume_of_the_task(engine: DockerEngine) 
         runtime=engine,
         owner="test",
         credentials=RoleCredentials(),
+        aws=FakeAws(),
+        control_secrets=FakeControl().secrets,
         efs=EfsSettings(servers=servers),
     )
 

@@ -210,10 +210,7 @@ def test_what_only_amazon_ecs_asks_for_is_told_where_control_is_ours(config: Pat
     )
     foreign = {"AWS_ACCESS_KEY_ID": "a", "HTTP_PROXY": "p:1", "ECS_WARM_POOLS_CHECK": "true"}
     assert load(foreign, (config,)).warnings == (
-        (
-            "settings without effect while ECS_CONTROL_ENDPOINT is set: "
-            "AWS_DEFAULT_REGION, ECS_WARM_POOLS_CHECK"
-        ),
+        "settings without effect while ECS_CONTROL_ENDPOINT is set: ECS_WARM_POOLS_CHECK",
     )
 
 

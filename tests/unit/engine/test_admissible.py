@@ -26,7 +26,7 @@ def test_a_plain_task_is_admissible() -> None:
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
-        ({"secrets": [Secret(name="x")]}, "secrets of container a: not supported"),
+        ({"secrets": [Secret(name="x")]}, "secret 'x' of container a: valueFrom is empty"),
         ({"environment_files": [{"value": "s3"}]}, "environmentFiles of container a"),
         ({"firelens_configuration": {"type": "fluentd"}}, "firelensConfiguration of container a"),
         ({"memory": 513}, r"container memory limit\(513\) greater than task memory limit\(512\)"),

@@ -486,3 +486,62 @@ def test_ports_that_were_not_picked_are_our_fault_and_named() -> None:
     a = container("a", port_mappings=[PortMapping(container_port=443)])
     with pytest.raises(PayloadError, match="a/443/tcp"):
         built(a, network_mode="bridge")
+
+
+GIVEN = Provision(
+    file_environment={"a": {"FILE": "f", "BOTH": "from file", "ALL": "from file"}},
+    secret_environment={"a": {"ALL": "secret", "OWN": "secret"}},
+    log_options={"a": {"splunk-token": "secret"}},
+)
+
+
+def given_to(container_: Container) -> dict[str, Any]:
+    return body(payload(container_), container_, replace(AROUND, provision=GIVEN))
+
+
+def test_secrets_win_over_the_definition_and_that_over_files() -> None:
+    environment = {"BOTH": "explicit", "ALL": "explicit", "EMPTY": ""}
+    splunk = host_config(logConfig={"type": "splunk"})
+    made = given_to(container("a", environment=environment, docker_config=splunk))
+    assert sorted(made["Env"]) == [
+        "ALL=secret",
+        "BOTH=explicit",
+        "EMPTY=",
+        "FILE=f",
+        "OWN=secret",
+    ]
+    assert "Env" in given_to(container("b"))
+    assert given_to(container("b"))["Env"] == []
+
+
+def test_they_win_over_the_configuration_of_the_engine_too() -> None:
+    both = EngineConfig(
+        config={"env": ["ALL=config", "BOTH=config"]}, host_config={"LogConfig": {"Type": "x"}}
+    )
+    made = given_to(container("a", docker_config=both))
+    assert sorted(made["Env"]) == ["ALL=secret", "BOTH=config", "FILE=f", "OWN=secret"]
+    bad = EngineConfig(config={"Env": "canary"})
+    with pytest.raises(PayloadError, match="Env of container a is no list of texts"):
+        given_to(container("a", docker_config=bad))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"LogConfig": {"Type": "splunk", "Config": {"splunk-url": "u", "splunk-token": "old"}}},
+        {"logconfig": {"Type": "splunk", "config": {"splunk-url": "u"}}},
+    ],
+)
+def test_secret_options_go_to_the_log_driver(given: dict[str, Any]) -> None:
+    made = given_to(container("a", docker_config=EngineConfig(host_config=given)))
+    (config_key,) = (key for key in made["HostConfig"]["LogConfig"] if key.lower() == "config")
+    assert made["HostConfig"]["LogConfig"][config_key] == {
+        "splunk-url": "u",
+        "splunk-token": "secret",
+    }
+    assert "secret" not in str(given), "the order itself is left as it is"
+
+
+def test_a_secret_option_needs_a_log_driver() -> None:
+    with pytest.raises(PayloadError, match="has secret log options, but no log driver"):
+        given_to(container("a"))

@@ -16,6 +16,7 @@ from agent.model.payload import PortMapping, Volume
 from agent.network.resolv_files import ResolvFiles
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
+from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.task_host import OWNER, Networks, Ports
 from tests.support.tasks import NOW, container, new_record
 
@@ -77,6 +78,8 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         resolv_files=ResolvFiles(tmp_path),
         reconnecter=NetworkReconnect(runtime),
         role_credentials=RoleCredentials(),
+        aws=FakeAws(),
+        control_secrets=FakeControl().secrets,
     )
     steps = Steps(record, LiveState(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (

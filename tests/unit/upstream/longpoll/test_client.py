@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import ConfigError, ControlUnavailable, StaleGeneration, StateFailure
+from agent.errors import (
+    ConfigError,
+    ControlUnavailable,
+    PayloadError,
+    StaleGeneration,
+    StateFailure,
+)
 from agent.model.metrics import HostSample, MetricsBatch
+from agent.upstream.longpoll import client as longpoll_client
 from tests.support.control_host import until
 from tests.support.fake_control import (
     breaks_off,
@@ -470,3 +477,57 @@ class TestWentBack:
             control.revision = 10
             control.want("arn:task/2", "STOPPED")
             await until(lambda: "arn:task/2" in host.arns())
+
+
+class TestSecrets:
+    async def test_come_for_a_task_of_this_host(self, host: Host, control: FakeControl) -> None:
+        control.secrets = {"a": "one", "b": "two"}
+        async with host.running() as client:
+            await until(lambda: client.status.connected)
+            assert await client.secrets("arn:task/1", ["a", "b"]) == {"a": "one", "b": "two"}
+        (asked,) = control.secrets_asked
+        assert asked == {
+            "instance": "arn:instance/i1",
+            "taskArn": "arn:task/1",
+            "names": ["a", "b"],
+        }
+
+    async def test_that_control_does_not_have_are_named(
+        self, host: Host, control: FakeControl
+    ) -> None:
+        control.secrets = {"a": "canary"}
+        async with host.running() as client:
+            await until(lambda: client.status.connected)
+            with pytest.raises(PayloadError, match="does not have the secrets b, c for this task"):
+                await client.secrets("arn:task/1", ["a", "b", "c"])
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            refuses(503),
+            refuses(404, "InstanceUnknown"),
+            refuses(409, "StaleGeneration"),
+            refuses(404, "NotFound"),
+            drop(),
+            says(b'{"values": {"a": 3, "b": "canary"}}'),
+            says(b"canary"),
+        ],
+    )
+    async def test_are_asked_for_again_when_control_cannot_say(
+        self, host: Host, control: FakeControl, fault: Fault
+    ) -> None:
+        control.faults["secrets"].append(fault)
+        async with host.running() as client:
+            await until(lambda: client.status.connected)
+            with pytest.raises(ControlUnavailable) as caught:
+                await client.secrets("arn:task/1", ["a"])
+        assert "canary" not in str(caught.value)
+
+    async def test_wait_for_the_registration_but_not_for_ever(
+        self, host: Host, control: FakeControl, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(longpoll_client, "IDENTITY_LIMIT_S", 0.05)
+        await control.stop()
+        async with host.running() as client:
+            with pytest.raises(ControlUnavailable, match="not registered with control now"):
+                await client.secrets("arn:task/1", ["a"])
