@@ -44,6 +44,9 @@ OBJECT_ATTEMPT_S: Final = 10.0
 AT_ONCE: Final = 16
 """Calls under way at one endpoint; the rest waits for its turn."""
 
+ANY_REGION: Final = "us-east-1"
+"""Where a bucket is asked for whose region nobody names: S3 tells where it is."""
+
 SSM: Final = "ssm"
 SECRETS_MANAGER: Final = "secretsmanager"
 S3: Final = "s3"
@@ -139,7 +142,10 @@ class Services:
             lambda where: self._endpoints.url(S3, where),
             in_path=bool(self._endpoints.overrides.get(S3)),
         )
-        region = region or await self._home_region()
+        try:
+            region = region or await self._home_region()
+        except AwsRefused:
+            region = ANY_REGION
         async with self._turn(self._endpoints.url(S3, region)):
             return await store.get(
                 region,

@@ -55,7 +55,6 @@ def _check_supported(payload: TaskPayload, container: Container) -> None:
         cause = f"links of container {container.name}: the network mode is {payload.mode}"
         raise PayloadError(reasons.resource_unusable(payload.arn, cause))
     missing = {
-        "environmentFiles": container.environment_files,
         "firelensConfiguration": container.firelens_configuration,
     }
     for field, value in missing.items():

@@ -57,8 +57,11 @@ class Provision:
         )
 
     def secrets(self) -> frozenset[str]:
-        """Return every value that is not to be seen."""
-        kept = (self.secret_environment, self.file_environment, self.log_options)
+        """Return every value that an engine's text must not show.
+
+        Those of files are not among them: most are no secrets, and words such as a port number.
+        """
+        kept = (self.secret_environment, self.log_options)
         return frozenset(
             value for part in kept for texts in part.values() for value in texts.values()
         )

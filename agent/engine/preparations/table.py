@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.engine.preparations.environment_files import EnvironmentFilePreparation
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.volumes import VolumePreparation
 
@@ -11,7 +12,11 @@ if TYPE_CHECKING:
     from agent.engine.preparations.contract import Preparation
     from agent.model.payload import TaskPayload
 
-PREPARATIONS: tuple[Preparation, ...] = (VolumePreparation(), SecretPreparation())
+PREPARATIONS: tuple[Preparation, ...] = (
+    VolumePreparation(),
+    SecretPreparation(),
+    EnvironmentFilePreparation(),
+)
 """In no particular order: those of a task run in parallel."""
 
 _BY_KEY = {f"@{preparation.name}": preparation for preparation in PREPARATIONS}

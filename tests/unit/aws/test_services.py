@@ -131,6 +131,8 @@ async def test_a_binary_secret_has_no_text(services: Services, aws: Aws) -> None
 async def test_a_region_that_nobody_names_is_asked_for(services: Services) -> None:
     with pytest.raises(AwsRefused, match="set AWS_DEFAULT_REGION"):
         await services.parameters(role, "", ["p"])
+    # S3 says itself where a bucket is.
+    assert await services.object(role, "", "b", "k", limit_bytes=10) == b"A=1"
 
 
 async def test_calls_at_one_endpoint_are_bounded(services: Services, aws: Aws) -> None:

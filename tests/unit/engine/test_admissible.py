@@ -27,7 +27,7 @@ def test_a_plain_task_is_admissible() -> None:
     ("fields", "text"),
     [
         ({"secrets": [Secret(name="x")]}, "secret 'x' of container a: valueFrom is empty"),
-        ({"environment_files": [{"value": "s3"}]}, "environmentFiles of container a"),
+        ({"environment_files": [{"value": "x"}]}, "environment file of container a: type ''"),
         ({"firelens_configuration": {"type": "fluentd"}}, "firelensConfiguration of container a"),
         ({"memory": 513}, r"container memory limit\(513\) greater than task memory limit\(512\)"),
         ({"port_mappings": [PortMapping(container_port=0)]}, "port 0 is outside"),
