@@ -1,16 +1,16 @@
-"""The agent process: builds every object, runs them in one TaskGroup, and ends them in order.
+"""The agent process: creates every object, runs them in one TaskGroup, and ends them in order.
 
-Read ``_serve`` from top to bottom and you have seen the whole agent. It starts with what the host
-alone can give (state, operator socket), waits for the container engine, takes over what runs, and
-only then opens the session with control.
+``_serve`` shows the whole agent from top to bottom. It starts with what needs only the host (state,
+operator socket), waits for the container engine, takes over running tasks, and only then opens the
+session with control.
 
-SIGTERM and SIGINT end the process with code 0; tasks run on. SIGHUP reads the settings anew and
-serves anew where they differ (``supervision.lifecycle``). A fault that a restart cannot mend ends the process
-with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
+SIGTERM and SIGINT end the process with code 0; tasks keep running. SIGHUP reads the settings again
+and starts a new session if they differ (``supervision.lifecycle``). An error that a restart cannot
+fix ends the process with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
 
-A service manager is told ``READY`` when the tasks are restored and the session with control has
-begun, or when the container engine could not be reached once: the agent then waits for somebody
-else, for as long as it takes, and whoever starts it must not.
+The service manager gets ``READY`` when the tasks are restored and the session with control has
+started, or when the first try to reach the container engine failed: the agent then waits for the
+engine as long as necessary, and its start must not block others.
 
 Tests: ``tests/integration/supervision/test_reload.py``, ``tests/integration/e2e``.
 """
@@ -73,19 +73,19 @@ ENGINE_RETRY_S = (0.25, 15.0)
 """First and longest wait between two tries to reach the engine at start."""
 
 LEAVE_LIMIT_S = 10.0
-"""How long the end of the agent may wait for an engine that hangs."""
+"""How long the end of the agent waits for a hanging engine."""
 STDERR = 2
 
 _log = structlog.get_logger()
 
 
 def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifier) -> int:
-    """Run the agent until it is told to stop and return its exit code.
+    """Run the agent until it is told to stop; return its exit code.
 
     Args:
-        settings: what to begin with.
-        reread: reads the settings anew, for a reload; blocks.
-        notifier: the line to the service manager.
+        settings: the initial settings.
+        reread: reads the settings again for a reload; blocks.
+        notifier: the connection to the service manager.
     """
     faulthandler.enable()  # the watchdog ends a stuck agent with SIGABRT: show where it was stuck
     code = ExitCode.SUCCESS
@@ -93,7 +93,7 @@ def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifi
         asyncio.run(_live(settings, reread, notifier))
     except* (ConfigError, StaleGeneration, RegistrationRefused) as group:
         notifier.status(_texts(group))
-        _log.error("the agent cannot go on", error=_texts(group))
+        _log.error("the agent cannot continue", error=_texts(group))
         code = ExitCode.TERMINAL
     except* AgentError as group:
         notifier.status(_texts(group))

@@ -1,12 +1,12 @@
 """The task engine: every task of this host, from orders to clean-up.
 
-It owns the runners and what concerns more than one task: taking orders, admission by the ledger, and
-restoring after a restart. What the container engine does is noticed by ``watcher``, ended tasks go
-with ``forgetting``, and decisions about one task are ``planner``'s. Writes records and reports to the
-store; what the store refuses is raised to whoever gave the order.
+It owns the runners and everything that concerns several tasks: taking orders, admission by the
+ledger, and restoring after a restart. ``watcher`` observes the container engine, ``record_cleanup``
+handles ended tasks, and ``planner`` decides about one task. Writes records and reports to the
+store; errors of the store are raised to whoever gave the order.
 
-Restoring needs no help from control: records are read, the engine's containers are listed once, and
-whatever differs is asked for. A container that runs is never touched by a restart of the agent.
+Restoring works without control: records are read, the engine's containers are listed once, and
+every difference is inspected. A restart of the agent never affects a running container.
 
 Tests: ``tests/unit/engine/test_engine_life.py``, ``tests/unit/engine/test_task_host.py``.
 """
@@ -79,15 +79,15 @@ async def _nothing_to_remove(_arns: list[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCallbacks:
-    """Whom the engine tells what; none may block."""
+    """Functions that the task engine calls; none may block."""
 
     running: Callable[[], None] = _ignore
-    """A container has come up: there is something new to measure."""
+    """Called when a container has started, so that it can be measured."""
     engine_event: Callable[[EngineEvent], None] = _ignore
-    """The container engine told something."""
+    """Called with every event of the container engine."""
     listed: Callable[[list[str]], Awaitable[None]] = _nothing_to_remove
-    """Called once, with all tasks of the host, when control has said what it wants of it: what belongs
-    to none of them may be removed. Called again while it raises an ``AgentError``."""
+    """Called once, with all tasks of the host, when control has listed what it wants here; what belongs
+    to no task may then be removed. Called again after an ``AgentError``."""
 
 
 _NOBODY = EngineCallbacks()
@@ -96,8 +96,7 @@ _NOBODY = EngineCallbacks()
 class Engine:
     """All tasks of this host.
 
-    ``run`` must be running for anything to happen; all methods are for the event loop's thread. Begins
-    with the tasks of an earlier process, and books what they hold.
+    Nothing happens unless ``run`` is running; call all methods on the event loop's thread.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class Engine:
         self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
         self._unsaved: set[str] = set()
-        """Tasks whose record could not be written when that was tried last."""
+        """Tasks for which the last save of the record failed."""
         self._watcher = Watcher(
             tools.runtime,
             self._runners,
@@ -149,13 +148,13 @@ class Engine:
 
     @property
     def engine_up(self) -> bool:
-        """Whether the container engine answered when it was last heard of."""
+        """Whether the last call to the container engine was answered."""
         return self._watcher.engine_up
 
     # -- start, run -----------------------------------------------------------------------------
 
     def _restore(self, record: AgentTask, networks: HeldNetworks | None) -> None:
-        """Go on with a task of an earlier process, and book what it holds."""
+        """Restore a task of an earlier process, and book its resources."""
         try:
             graph = admissible.check(record.payload)
         except PayloadError:
@@ -182,7 +181,7 @@ class Engine:
                 self._tools.role_credentials.expect(payload.arn, known.credentials_id)
 
     async def run(self) -> None:
-        """Run every task until cancelled; cancelling leaves all containers as they are."""
+        """Run every task until cancelled; cancelling leaves all containers unchanged."""
         await self._tools.resolv_files.keep_only(
             ids.container_digest(arn, name)
             for arn, runner in self._runners.items()
@@ -217,7 +216,7 @@ class Engine:
 
     def _launch(self, runner: Runner) -> None:
         if self._group is None:
-            raise RuntimeError("the engine does not run")
+            raise RuntimeError("the engine is not running")
         self._group.create_task(self._carry(runner), name=f"task {runner.record.arn}")
         if not runner.record.admitted_at and not runner.record.is_done:
             self._ledger.request(
@@ -233,23 +232,23 @@ class Engine:
     # -- orders -----------------------------------------------------------------------------------
 
     async def apply(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
-        """Take over what control wants; durable when it returns. Safe to repeat.
+        """Take the orders of a control; durable when it returns. Idempotent.
 
-        Stops come first. With a full set, tasks are stopped that the same control ordered for the
-        same container instance and no longer lists. A full set says nothing of the others: of
-        another control's, and of those from before this host was registered anew, which stay until
-        control says of one of them that it does not want it.
+        Stops come first. A full set also stops the tasks that the same control ordered for the same
+        container instance and no longer lists. It says nothing about the tasks of another control,
+        or of an earlier instance of this host; those stay until control says that it does not want
+        them.
 
         Args:
             assignments: what control wants.
-            control_id: which control it is.
-            instance: ARN of the container instance that this host is to it; empty where
-                ``control_id`` says it.
+            control_id: id of the control.
+            instance: ARN of this host's container instance there; empty if ``control_id``
+                identifies it.
 
         Raises:
-            StateFailure: the orders cannot be written down now and must be sent again. Stops are
-                carried out nevertheless: on a full disk they may be what frees it, and later ones
-                must not queue behind one that cannot be saved.
+            StateFailure: the orders cannot be stored now and must be sent again. Stops are carried
+                out nevertheless: on a full disk they may free the space, and later ones must not
+                wait for one that cannot be saved.
         """
         await self._started.wait()
         self.instance_status = assignments.instance_status
@@ -263,12 +262,13 @@ class Engine:
                 self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
             elif order.arn in self._forgetting:
-                # Only control that went back to an older state orders it: it is told of the end again.
+                # Only a control that went back to an older state orders it: send the last report
+                # again.
                 last = self._forgetting.last_words.again(order.arn, control_id)
                 if last is not None:
                     batch.enqueue(last)
             elif order.payload is not None:
-                # Each at its own moment: what came in one order has an order as well.
+                # A time for each, because the tasks in one answer are ordered, too.
                 at = self._clock.wall()
                 fresh.append(self._accept(batch, order.payload, control_id, at, instance))
             else:
@@ -290,7 +290,7 @@ class Engine:
     def _accept(
         self, batch: Batch, payload: TaskPayload, control_id: str, now: float, instance: str
     ) -> tuple[AgentTask, Graph]:
-        """Make the record of a new task; one that can never run is stopped with its reason."""
+        """Create the record of a new task; one that can never run is stopped with its reason."""
         record = task.new_record(payload, origin=control_id, now=now, instance=instance)
         graph: Graph = dict.fromkeys(record.containers, ())
         try:
@@ -312,7 +312,7 @@ class Engine:
                 continue
             runner = self._add(record, graph)
             if self._watcher.may_have(record.arn):
-                # Its record was lost, and its containers are there: it is adopted.
+                # Its record was lost but its containers exist: adopt it.
                 doubt_after_restart(record, runner.live)
             self._launch(runner)
 
@@ -324,7 +324,7 @@ class Engine:
     def _adopt_listed(
         self, assignments: Assignments, control_id: str, instance: str
     ) -> list[Runner]:
-        """Take note that control wants of this instance what was ordered for another, or for none."""
+        """Assign listed tasks to this instance that were ordered for another one or for none."""
         adopted = []
         for assignment in assignments.tasks:
             runner = self._runners.get(assignment.task_arn)
@@ -344,17 +344,17 @@ class Engine:
             for arn in task_commands.unlisted(assignments, records, control_id, instance)
         ]
         for runner in stopping:
-            _log.warning("task is not wanted by control any more", task=runner.record.arn)
+            _log.warning("task is no longer wanted by control", task=runner.record.arn)
             reason = "The control endpoint no longer lists this task"
             runner.stop(reason, "UserInitiated", ordered=True)
         return stopping
 
     async def stop_task(self, arn: str, reason: str) -> None:
-        """Stop a task on the word of an operator at this host; durable when it returns.
+        """Stop a task because an operator at this host says so; durable when it returns.
 
         Raises:
             KeyError: no such task.
-            StateFailure: the order could not be written down; it is carried out nevertheless.
+            StateFailure: the order could not be stored; it is carried out nevertheless.
         """
         runner = self._runners[arn]
         runner.stop(reason, "UserInitiated", ordered=False)
@@ -385,7 +385,7 @@ class Engine:
             runner.network_lost(reason)
 
     async def flush(self) -> None:
-        """Save what waits for a transaction; called once at a normal stop, after ``run``."""
+        """Save everything unsaved; called once at a normal stop, after ``run``."""
         batch = Batch()
         for arn, runner in self._runners.items():
             if runner.needs_save():
@@ -410,22 +410,23 @@ class Engine:
         self._save_the_rest()
 
     def _save_the_rest(self) -> None:
-        """The disk takes something again: nobody else need wait for the next try."""
+        """Save the other unsaved tasks now, because the disk accepts writes again."""
         while self._unsaved:
             runner = self._runners.get(self._unsaved.pop())
             if runner is not None:
                 runner.save_again()
 
-    # -- what others see --------------------------------------------------------------------------------
+    # -- what others see
+    # --------------------------------------------------------------------------------
 
     def known_tasks(self) -> list[str]:
-        """Return the ARNs of all tasks that the agent holds, stopped ones included."""
+        """Return the ARNs of all tasks that the agent holds, including stopped ones."""
         return list(self._runners)
 
     def wanted(self, control_id: str) -> list[str]:
-        """Return the ARNs of the tasks that this control ordered and that are to run.
+        """Return the ARNs of this control's tasks that should run.
 
-        An order to stop counts once the task's runner has taken it.
+        A stop counts once the task's runner has taken it.
         """
         return [
             arn
@@ -436,16 +437,16 @@ class Engine:
         ]
 
     def knows(self, task_arn: str) -> bool:
-        """Tell whether the host holds this task, be it stopped."""
+        """Return whether the host holds this task, running or stopped."""
         return task_arn in self._runners
 
     def listed(self) -> None:
-        """Take note that control has named everything it wants: leftovers may be removed."""
+        """Record that control has listed everything it wants: leftovers may be removed."""
         self._confirm(self._runners)
         self._watcher.allow_removal()
 
     def facts(self) -> list[TaskFacts]:
-        """Return what telemetry tells of every task that has not stopped."""
+        """Return the facts for telemetry of every task that has not stopped."""
         return [
             task_facts(runner.record)
             for runner in self._runners.values()
@@ -453,12 +454,12 @@ class Engine:
         ]
 
     def views(self) -> list[TaskView]:
-        """Return every task as it stands, oldest first."""
+        """Return every task in its current state, oldest first."""
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
         return [task_view(r.record, (*self._queueing(r.record), *r.waits)) for r in runners]
 
     def _queueing(self, record: AgentTask) -> Iterator[Wait]:
-        """Yield what the ledger says of a queued task, which changes with every other task."""
+        """Yield what a queued task needs from the ledger; this changes with every other task."""
         wait = self._ledger.wait_of(record.arn)
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
@@ -466,15 +467,15 @@ class Engine:
 
     @property
     def repairs(self) -> list[RepairView]:
-        """The newest repairs of what others changed around containers, oldest first."""
+        """The newest repairs of containers that others changed, oldest first."""
         return list(self._tools.reconnecter.repairs)
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for each container that runs although nobody wants it; mostly empty."""
+        """One sentence for each container that runs although it should not; mostly empty."""
         return [
-            f"container {name} of task {ids.task_id(runner.record.arn)} has ended and runs again: "
-            "somebody started it, and nobody books its memory and ports; run 'docker stop "
+            f"container {name} of task {ids.task_id(runner.record.arn)} had ended and runs again: "
+            "it was started by hand, and its memory and ports are not booked; run 'docker stop "
             f"{runner.record.containers[name].engine_name}'"
             for runner in self._runners.values()
             for name in runner.live.astray
@@ -482,7 +483,7 @@ class Engine:
         ]
 
     def targets(self) -> Iterable[SampleTarget]:
-        """Return what there is to measure: every running container and where to find it."""
+        """Return the targets of the sampler: every running container, and where to find it."""
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 yield from targets_of(runner.record, runner.live)

@@ -6,11 +6,11 @@
     commit(batch) ─┼─► queue (FIFO) ─► thread┤
     load(kind)    ─┘                         └─ reads, in their place in the queue
 
-While one transaction is on its way to the disk, the batches that arrive wait together and become
-the next transaction: the cost of an fsync is shared by everybody who waits.
+Batches that arrive while a transaction is being written form the next transaction together. So all
+who wait share the cost of one fsync.
 
-Touches only its own file and the companions SQLite makes. A full or broken disk fails the commits
-of that moment with ``StateFailure``; the store stays open and the next commit tries again.
+Accesses only its own file, the companions that SQLite creates, and the mirror. On a full or failing
+disk, commits fail with ``StateFailure``; the store stays open, and the next commit tries again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class StateStore:
-    """What the agent must not forget. Open it with ``StateStore.open``; use it from one event loop."""
+    """The agent's durable state. Open it with ``StateStore.open``; use it from one event loop."""
 
     def __init__(self, writer: Writer, outbox_size: int) -> None:
         self.path = writer.path
@@ -47,18 +47,18 @@ class StateStore:
 
     @classmethod
     async def open(cls, path: Path, *, kept_twice: frozenset[str] = frozenset()) -> StateStore:
-        """Open or make the state file, rescue it if it is damaged, and migrate it.
+        """Open or create the state file, rescue it if it is damaged, and migrate it.
 
-        The directory is made if it is absent (mode 0700); the file is readable for its owner only.
+        Creates a missing directory (mode 0700). The file is readable only by its owner.
 
         Args:
             path: the state file.
-            kept_twice: single values that are also kept in a second place, a file beside it; what
-                one of the two places has lost is restored from the other.
+            kept_twice: single values that are also kept in the mirror, a file beside it; what one
+                of the two files has lost is restored from the other.
 
         Raises:
-            StateFailure: another agent holds it, a newer agent wrote it, or the disk refuses; the
-                text names the file and the mend.
+            StateFailure: another agent uses it, a newer agent wrote it, or the disk fails; the text
+                names the file and the fix.
         """
         writer = Writer(path, kept_twice)
         database = writer.database
@@ -76,46 +76,46 @@ class StateStore:
 
     @property
     def healthy(self) -> bool:
-        """False from a write that failed to the next that succeeds."""
+        """False from a failed write until the next successful one."""
         return self._troubles.failure is None
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for everything that is wrong with the store; empty when all is well."""
+        """One sentence per problem of the store; empty if there is none."""
         return self._troubles.sentences
 
     @property
     def set_aside(self) -> list[SetAside]:
-        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
+        """All rows that were ever unreadable; their bodies are in the table ``set_aside``."""
         return self._troubles.set_aside
 
     def commit(self, batch: Batch) -> asyncio.Future[None]:
-        """Make a batch durable; await the answer to know that it is.
+        """Make a batch durable; await the returned future to know that it is.
 
-        The batch is taken when this is called, not when the answer is awaited: batches become
-        durable in the order of the calls. A cancelled wait does not take the batch back. An empty
-        batch is done when everything before it is.
+        The batch is taken at the call, not when the future is awaited: batches become durable in
+        call order. Cancelling the wait does not cancel the batch. An empty batch is done when
+        everything before it is.
 
         Raises:
-            StateFailure: from the awaited answer. Nothing of the batch was written; the same call
-                may succeed later when ``retryable`` is set.
+            StateFailure: from the awaited future. Nothing of the batch was written; if
+                ``retryable`` is set, the same call may succeed later.
         """
         return self._writer.write(batch.ops, durable=True)
 
     def note(self, batch: Batch) -> None:
-        """Write a batch along with the next one that is durable, or soon after; returns at once.
+        """Write a batch along with the next durable one, or soon after; returns at once.
 
-        For what is not worth waiting for, and may be older than it was after a crash. A disk that
-        refuses it is told of as with every other write.
+        For values that are not worth waiting for, and that may be outdated after a crash. A failed
+        write is reported like any other.
         """
         self._writer.write(batch.ops, durable=False)
 
     def beat(self) -> asyncio.Future[None]:
-        """Ask the writer for a sign of life; the answer is there when the thread has come to it.
+        """Ask the writer thread for a sign of life; the future is done when it has answered.
 
-        Says nothing about the disk: a writer whose every write fails is alive. At most one question
-        should be open at a time. The thread also looks whether the file is still where it belongs,
-        so that a removed one is put back though nothing is written.
+        Says nothing about the disk: a writer is alive even if all its writes fail. At most one beat
+        should be pending at a time. The thread also checks that the file is still in its place, so
+        that a removed file is put back even if nothing is written.
 
         Raises:
             StateFailure: the store is closed.
@@ -125,7 +125,7 @@ class StateStore:
     async def load(self, kind: str, decode: Callable[[bytes], T]) -> dict[str, T]:
         """Read all records of a kind, by key, in the order in which they were first put.
 
-        A row that ``decode`` raises for is moved to the table ``set_aside``, reported in
+        If ``decode`` raises for a row, the row is moved to the table ``set_aside``, reported in
         ``set_aside`` and ``problems``, and left out. ``decode`` runs in the store's thread.
 
         Raises:
@@ -138,11 +138,11 @@ class StateStore:
         return good
 
     async def get_meta(self, key: str) -> str | None:
-        """Read one single value; raises ``StateFailure`` when the file cannot be read."""
+        """Read one single value; raises ``StateFailure`` if the file cannot be read."""
         return await self._writer.call(lambda: self._writer.database.meta(key), "read")
 
     async def close(self) -> None:
-        """Finish what was handed in, close the file and give the lock back; idempotent."""
+        """Finish queued work, close the file and release the lock; idempotent."""
         await self._writer.close()
 
     async def _outbox_head(self, limit: int, after: int) -> list[OutboxRow]:

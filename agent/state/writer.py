@@ -1,4 +1,4 @@
-"""The thread that owns the state file: it carries out writes and reads in the order of the calls.
+"""The thread that owns the state file: it does writes and reads in the order of the calls.
 
 ::
 
@@ -6,8 +6,8 @@
     write() ─┼─► queue ─► thread ─┤
     call()  ─┘                    └─ everything else, in its place
 
-Keeps the file where it belongs: what somebody removes is written anew as soon as the kernel tells of
-it, with the next write, or at the next ``beat``.
+A file that somebody removes is written anew after an inotify event, with the next write, or at the
+next ``beat``.
 
 Tests: ``tests/unit/state/test_store.py``, ``tests/unit/state/test_removal.py``.
 """
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LOOK_AFTER_S: Final = 0.05
-"""How long after the kernel told of a removal it is looked what is left: the rest may be going, too."""
+"""Delay between an inotify event and the check: other files may be about to be removed, too."""
 
 
 class _Write:
-    """A batch on its way to the disk."""
+    """A batch that waits to be written."""
 
     __slots__ = ("durable", "future", "ops")
 
@@ -51,7 +51,7 @@ class _Write:
 
 
 class _Call:
-    """Any other piece of work for the thread."""
+    """Any other work for the thread."""
 
     __slots__ = ("future", "work")
 
@@ -61,18 +61,18 @@ class _Call:
 
 
 class Writer:
-    """One state file and its thread. Used from one event loop; close it, whatever happens."""
+    """One state file and its thread. Use it from one event loop; close it in any case."""
 
     def __init__(self, path: Path, kept_twice: frozenset[str]) -> None:
-        """Start the thread; the file is not touched before somebody calls ``database.open`` in it."""
+        """Start the thread; the file is not touched before ``database.open`` runs in it."""
         self.path = path
         self.database = Database(path, kept_twice)
-        """For the thread alone: reach it by ``call``."""
+        """Belongs to the thread: use it through ``call``."""
         self.troubles = Troubles(path)
         self._found = Found.OURS
-        """What was at the file's path when the thread looked last."""
+        """The thread's last finding at the file's path."""
         self._second_trouble = ""
-        """Why the second place is behind; the thread's."""
+        """Why the mirror is behind; belongs to the thread."""
         self._look: asyncio.TimerHandle | None = None
         self._closed = False
         self._on_added: list[Callable[[list[OutboxRow]], None]] = []
@@ -84,18 +84,18 @@ class Writer:
         threading.Thread(target=self._work, name="state", daemon=True).start()
 
     def watch(self) -> None:
-        """Have the kernel tell of removals from now on."""
+        """Watch for removals from now on."""
         self._watch.begin()
 
     def on_added(self, callback: Callable[[list[OutboxRow]], None]) -> None:
-        """Have a function called with the rows that came into the outbox, in commit order."""
+        """Call a function with rows that were added to the outbox, in commit order."""
         self._on_added.append(callback)
 
     def write(self, ops: tuple[Op, ...], *, durable: bool) -> asyncio.Future[None]:
-        """Write, in one transaction or none; the answer raises ``StateFailure``.
+        """Write all of it in one transaction; the future raises ``StateFailure``.
 
-        Without ``durable`` it may also come with the next durable write, and nobody is told of a
-        disk that refuses it: the answer is cancelled then.
+        Without ``durable``, it is written with the next durable write or soon after; if that fails, the
+        future is cancelled.
         """
         future: asyncio.Future[None] = self._loop.create_future()
         if self._closed:
@@ -105,14 +105,14 @@ class Writer:
         return future
 
     async def call(self, work: Callable[[], T], action: str) -> T:
-        """Run anything else in the thread.
+        """Run other work in the thread.
 
         Args:
-            work: what to run.
-            action: what it does to the file, as a verb, for the text of a failure.
+            work: the function to run.
+            action: what it does to the file, as a verb, for error texts.
 
         Raises:
-            StateFailure: the disk or SQLite refused.
+            StateFailure: the disk or SQLite failed.
         """
         if self._closed:
             raise self._closed_failure()
@@ -124,7 +124,7 @@ class Writer:
             raise failures.explain(error, action, self.path) from error
 
     def beat(self) -> asyncio.Future[None]:
-        """Ask the thread for a sign of life; it also looks whether the file is where it belongs.
+        """Ask the thread for a sign of life; it also checks that the file is in its place.
 
         Raises:
             StateFailure: the writer is closed.
@@ -136,7 +136,7 @@ class Writer:
         return future
 
     async def close(self) -> None:
-        """Finish what was handed in, close the file and give the lock back; idempotent."""
+        """Finish queued work, close the file and release the lock; idempotent."""
         if not self._closed:
             self._closed = True
             self._watch.close()
@@ -144,7 +144,7 @@ class Writer:
         await asyncio.shield(self._ended)
 
     def _look_soon(self) -> None:
-        """Look once whoever removes things is likely to have come to the end of it."""
+        """Check after a delay, when whatever removes files has probably finished."""
         if self._look is None:
             self._look = self._loop.call_later(LOOK_AFTER_S, self._look_now)
 
@@ -174,7 +174,7 @@ class Writer:
         self._tell(self._end)
 
     def _next(self) -> _Write | _Call | None:
-        """Wait for work; the time in which there is none is for what nobody waits for."""
+        """Wait for work; while there is none, do the background work."""
         while True:
             try:
                 return self._queue.get(timeout=self.database.rest_s())
@@ -182,7 +182,7 @@ class Writer:
                 self.database.rest()
 
     def _serve(self, items: list[_Write | _Call]) -> None:
-        """Do the work in order; writes that stand next to each other share a transaction."""
+        """Do the work in order; adjacent writes share a transaction."""
         group: list[_Write] = []
         for item in items:
             if isinstance(item, _Write):
@@ -196,7 +196,7 @@ class Writer:
     def _run_call(self, call: _Call) -> None:
         try:
             result = call.work()
-        except Exception as error:  # noqa: BLE001 - handed to the caller, whose error it is
+        except Exception as error:  # noqa: BLE001 - passed on to the caller
             self._tell(_fail, call.future, error)
         else:
             self._tell(_succeed, call.future, result)
@@ -206,9 +206,9 @@ class Writer:
             return
         try:
             added = self._apply(group)
-        except Exception as error:  # noqa: BLE001 - handed to the callers, whatever it is
+        except Exception as error:  # noqa: BLE001 - passed on to the callers
             if len(group) > 1 and failures.is_poison(error):
-                # One batch holds a value that SQLite refuses: the others must not pay for it.
+                # SQLite refuses a value in one of the batches: write each batch separately.
                 for write in group:
                     self._write_group([write])
                 return
@@ -248,12 +248,12 @@ class Writer:
         try:
             self._put_back_if_removed()
             if self.database.twice.look():
-                self._tell(self.troubles.removed, "the file that says who this host is")
+                self._tell(self.troubles.removed, "the mirror of this host's identity")
         except failures.TROUBLE as error:
             self._tell(self._group_failed, [], error)
 
     def _tell(self, callback: Callable[..., None], *values: Any) -> None:
-        # The loop may be gone when the process is being torn down; nobody waits then.
+        # The loop may be closed when the process is shutting down; nobody waits then.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(callback, *values)
 
@@ -276,12 +276,12 @@ class Writer:
             if write.durable:
                 _fail(write.future, failures.explain(error, "write", self.path))
             else:
-                # Nobody awaits a removal from the outbox; it goes again with the next one.
+                # Nobody awaits a removal from the outbox; the next one includes it.
                 write.future.cancel()
 
     def _tell_of(self, found: Found) -> None:
         if found is Found.PUT_BACK:
-            self._watch.begin()  # in a directory that may be another one
+            self._watch.begin()  # the directory may be a new one
         self.troubles.found(found)
 
     def _end(self) -> None:
@@ -290,7 +290,7 @@ class Writer:
 
 
 def _take_note_of(future: asyncio.Future[None]) -> None:
-    """Nobody waits for this look; what it finds is told by itself."""
+    """Retrieve the result of a check that nobody awaits; its findings are reported separately."""
     if not future.cancelled():
         future.exception()
 

@@ -1,16 +1,16 @@
-"""Amazon ECS as control: builds every part of the client and runs them in one TaskGroup.
+"""Amazon ECS as control: creates every part of the client and runs them in one TaskGroup.
 
 ::
 
     run() ─┬─ registration   RegisterContainerInstance, until it works
            ├─ orders         ACS: payloads ─► take() durable ─► ack
            ├─ reports        the outbox ─► Submit*StateChange, in order for each task
-           ├─ telemetry      TCS: figures, health, instance status
+           ├─ telemetry      TCS: metrics, health, instance status
            ├─ attachments    what ECS attaches to the host: seen, reported, expired
-           └─ spot notices   where they are asked for
+           └─ spot notices   if enabled
 
-Touches the network through ``agent.aws`` and the store. Trouble of either is waited out with backoff,
-for ever; ``run`` ends only by cancellation, or when a restart could not help.
+Accesses the network through ``agent.aws``, and the store. Failures of either are retried for ever
+with backoff; ``run`` ends only when cancelled, or when a restart could not help.
 
 Tests: ``tests/integration/ecs/test_life.py``.
 """
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from agent.upstream.protocol import DescribeHost, HostParts, TakeAssignments
 
 AGENT_HASH: Final = "00000000"
-"""Amazon ECS is told a commit; a package is made from a release, which has a version."""
+"""Amazon ECS expects a commit hash; our packages are made from releases, which have a version."""
 ACTIVE: Final = "ACTIVE"
 DRAINING: Final = "DRAINING"
 
@@ -72,7 +72,7 @@ class Saved(NamedTuple):
 
 
 class AmazonClient:
-    """A host's connection to Amazon ECS. Made on the event loop it runs on."""
+    """A host's connection to Amazon ECS. Create it on the event loop that runs it."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class AmazonClient:
 
     @property
     def status(self) -> ControlStatus:
-        """How the connection stands at this moment."""
+        """The current state of the connection."""
         connected = self._link.connected
         return ControlStatus(
             connected=connected,
@@ -211,15 +211,15 @@ class AmazonClient:
         )
 
     def offer(self, batch: MetricsBatch) -> None:
-        """Take figures for telemetry; never blocks."""
+        """Take metrics for telemetry; never blocks."""
         self._tcs.offer(batch)
 
     async def run(self) -> None:
-        """Register, bring orders and carry reports until cancelled; the registration stays.
+        """Register, fetch orders and send reports until cancelled; the host stays registered.
 
         Raises:
-            ConfigError: what the host describes itself by is not valid.
-            RegistrationRefused: Amazon ECS will not take this host as it is.
+            ConfigError: the host's description of itself is not valid.
+            RegistrationRefused: Amazon ECS refuses this host as it is.
         """
         self.begun.set()
         try:
@@ -250,7 +250,7 @@ class AmazonClient:
         )
 
     async def leave(self) -> None:
-        """Refuse: a host does not take itself out of Amazon ECS.
+        """Refuse: a host does not deregister itself from Amazon ECS.
 
         Raises:
             ControlFailure: always; the text says who can. Source: Amazon ECS agent 1.105.1, which
@@ -258,13 +258,13 @@ class AmazonClient:
         """
         arn = self._registration.instance_arn or "ARN"
         raise ControlFailure(
-            "a host does not take itself out of Amazon ECS; run 'aws ecs "
+            "a host does not deregister itself from Amazon ECS; run 'aws ecs "
             f"deregister-container-instance --cluster {self._registration.cluster} "
             f"--container-instance {arn} --force'"
         )
 
     def _draining(self, text: str) -> None:
-        _log.warning("this instance will be taken away: it is draining", notice=text)
+        _log.warning("this instance will be reclaimed: it is draining", notice=text)
         self._instance_status = DRAINING
 
 

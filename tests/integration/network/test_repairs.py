@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 BRIDGE, TABLE = SETTINGS.bridge, SETTINGS.table
-PUT_RIGHT = "task networks changed by others; put right"
+PUT_RIGHT = "task networks were changed by others; repaired"
 
 
 def sh(*command: str) -> str:
@@ -105,15 +105,17 @@ DAMAGES = {
         f"sysctl -qw net.ipv4.conf.{BRIDGE}.forwarding=0",
         f"net.ipv4.conf.{BRIDGE}.forwarding was 0",
     ),
-    "table deleted": Damage(f"nft delete table inet {TABLE}", f"table {TABLE} was changed or gone"),
+    "table deleted": Damage(
+        f"nft delete table inet {TABLE}", f"table {TABLE} was changed or removed"
+    ),
     "chain emptied": Damage(
-        f"nft flush chain inet {TABLE} outside", f"table {TABLE} was changed or gone"
+        f"nft flush chain inet {TABLE} outside", f"table {TABLE} was changed or removed"
     ),
     "set emptied": Damage(
-        f"nft flush set inet {TABLE} {firewall.POOLS_SET}", f"table {TABLE} was changed or gone"
+        f"nft flush set inet {TABLE} {firewall.POOLS_SET}", f"table {TABLE} was changed or removed"
     ),
     "DOCKER-USER emptied": Damage(
-        "iptables -w 5 -F DOCKER-USER", f"rules for {BRIDGE} were gone from DOCKER-USER"
+        "iptables -w 5 -F DOCKER-USER", f"rules for {BRIDGE} were missing from DOCKER-USER"
     ),
     "bridge table deleted": Damage(f"nft delete table bridge {TABLE}", "bridge table"),
     "bridge chain emptied": Damage(f"nft flush chain bridge {TABLE} from_task", "bridge table"),
@@ -255,7 +257,7 @@ async def test_the_rules_that_lead_to_ours_flushed(guarded: TaskNetworks, flush:
             assert await repaired(guarded, flush) < 5
             await asyncio.sleep(0.3)
         told = [line["found"] for line in logs if line["event"] == PUT_RIGHT]
-        assert any("forwarding no longer led to DOCKER-USER" in found for found in told)
+        assert any("FORWARD no longer jumped to DOCKER-USER" in found for found in told)
         assert await asyncio.to_thread(state) == whole
         assert "restart Docker" in guarded.problems[0]
     finally:
@@ -298,7 +300,7 @@ async def test_a_link_that_cannot_be_made_ends_its_task_with_the_reason(
         while not lost:  # noqa: ASYNC110 - no event in the test's reach
             await asyncio.sleep(0.05)
     assert list(lost) == ["a"]
-    assert f"link {one.host_interface} was deleted and cannot be made" in lost["a"]
+    assert f"link {one.host_interface} was deleted and cannot be recreated" in lost["a"]
     assert await answers(two)
 
 

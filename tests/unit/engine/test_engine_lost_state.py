@@ -259,7 +259,7 @@ async def test_a_container_in_another_sandbox_than_its_task_s_ends_the_task(host
     reason = (await host.deliver())[-1].reason
     assert reason == (
         "ContainerNetworkingError: container a is in the network of sandbox of-somebody, "
-        "its task's is sandbox-1"
+        "but its task has sandbox-1"
     )
 
 

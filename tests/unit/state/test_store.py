@@ -381,7 +381,9 @@ async def test_a_directory_that_is_a_file_names_the_setting(tmp_path: Path) -> N
     for place in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(StateFailure) as caught:
             await StateStore.open(place / "agent.db")
-        assert str(caught.value).endswith(f"{place} is no directory; name one in ECS_DATADIR")
+        assert str(caught.value).endswith(
+            f"{place} is not a directory; set ECS_DATADIR to a directory"
+        )
         assert "Errno" not in str(caught.value)
 
 

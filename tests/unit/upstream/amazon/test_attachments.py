@@ -314,8 +314,8 @@ async def test_trouble_with_the_list_is_waited_out_and_logged_once(host: Host) -
         await host.reports(1)
 
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
-        "cannot list what is attached (task-eni)",
-        "cannot watch what is attached (task-eni)",
+        "cannot list attached devices (task-eni)",
+        "cannot watch attached devices (task-eni)",
     ]
 
 

@@ -177,7 +177,7 @@ async def test_what_is_waited_out_names_the_mend(store: StateStore, code: str, m
 @pytest.mark.parametrize("code", ["InvalidParameterException", "ClientException"])
 async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> None:
     bench = await Bench.open(store, AwsRefused(f"{code}: the tags are odd", code=code))
-    with pytest.raises(RegistrationRefused, match="the tags are odd; mend the settings"):
+    with pytest.raises(RegistrationRefused, match="the tags are odd; correct the settings"):
         await bench.registered()
     assert len(bench.requests) == 1
     assert "the tags are odd" in bench.link.error
@@ -188,8 +188,8 @@ async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> 
     [
         ("Container instance 0123 is inactive.", "was deregistered or is of another control"),
         ("The referenced container instance was not found.", "is of another control"),
-        ("Container instance type changes are not supported.", "its former type back"),
-        ("what else", "mend the settings that it names, or"),
+        ("Container instance type changes are not supported.", "back to its former type"),
+        ("what else", "correct the settings that it names, or"),
     ],
 )
 async def test_an_instance_that_may_not_come_back(store: StateStore, said: str, mend: str) -> None:
@@ -225,7 +225,7 @@ async def test_attributes_that_are_not_kept_end_it(store: StateStore, held: str 
 async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: StateStore) -> None:
     body = {"containerInstanceArn": ARN, "attributes": []}
     settings = replace(SETTINGS, custom_attributes={"rack": "r1"})
-    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); mend ECS_INSTANCE_ATTRIB"):
+    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); correct ECS_INSTANCE_ATTRIB"):
         await (await Bench.open(store, {"containerInstance": body}, settings=settings)).registered()
 
 

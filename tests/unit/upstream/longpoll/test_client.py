@@ -297,7 +297,7 @@ class TestRegistration:
         async with host.running() as client:
             await until(lambda: client.status.connected)
         host.cluster = "other"
-        with pytest.raises(ConfigError, match=r"ECS_CLUSTER=default.*remove the file"):
+        with pytest.raises(ConfigError, match=r"ECS_CLUSTER=default.*delete that file"):
             await host.client()
         assert len(control.registers) == 2
 
