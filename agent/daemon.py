@@ -1,16 +1,16 @@
-"""The agent process: builds every object, runs them in one TaskGroup, and ends them in order.
+"""The agent process: creates every object, runs them in one TaskGroup, and ends them in order.
 
-Read ``_serve`` from top to bottom and you have seen the whole agent. It starts with what the host
-alone can give (state, operator socket), waits for the container engine, takes over what runs, and
-only then opens the session with control.
+``_serve`` shows the whole agent from top to bottom. It starts with what needs only the host (state,
+operator socket), waits for the container engine, takes over running tasks, and only then opens the
+session with control.
 
-SIGTERM and SIGINT end the process with code 0; tasks run on. SIGHUP reads the settings anew and
-serves anew where they differ (``supervision.lifecycle``). A fault that a restart cannot mend ends the process
-with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
+SIGTERM and SIGINT end the process with code 0; tasks keep running. SIGHUP reads the settings again
+and starts a new session if they differ (``supervision.lifecycle``). An error that a restart cannot
+fix ends the process with ``ExitCode.TERMINAL``, any other with ``ExitCode.ERROR``.
 
-A service manager is told ``READY`` when the tasks are restored and the session with control has
-begun, or when the container engine could not be reached once: the agent then waits for somebody
-else, for as long as it takes, and whoever starts it must not.
+The service manager gets ``READY`` when the tasks are restored and the session with control has
+started, or when the first try to reach the container engine failed: the agent then waits for the
+engine as long as necessary, and its start must not block others.
 
 Tests: ``tests/integration/supervision/test_reload.py``, ``tests/integration/e2e``.
 """
@@ -24,19 +24,17 @@ import gc
 import os
 import random
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 import structlog
 
-from agent import __version__, logs
+from agent import __version__, logs, wiring
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
-from agent.engine.engine import Engine, EngineSettings
+from agent.engine.engine import Engine, EngineCallbacks
 from agent.engine.network_reconnect import NetworkReconnect
-from agent.engine.planner import Policy
-from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
-from agent.engine.tools import StepSettings, StepTools
+from agent.engine.restored import HeldNetworks, RestoredTasks
+from agent.engine.tools import StepTools
 from agent.errors import (
     AgentError,
     ConfigError,
@@ -47,58 +45,47 @@ from agent.errors import (
     leaves,
 )
 from agent.fetching import TaskServices
-from agent.images import Images
-from agent.images.auth import Credentials as RegistryCredentials
-from agent.images.logins import RegistryLogins
-from agent.metrics.sampler import Sampler
 from agent.network.hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
 from agent.network.ports import HostPorts
 from agent.network.resolv_files import ResolvFiles
-from agent.network.settings import NetworkSettings
-from agent.overview import Overview
-from agent.resources import attributes, inventory
+from agent.overview import Overview, RunningParts
 from agent.resources.hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
-from agent.state import Batch, StateStore
 from agent.supervision.lifecycle import Lifecycle
 from agent.supervision.watchdog import Watchdog
 from agent.upstream.backends import open_backend
-from agent.upstream.host_identity import OWNER, read_machine
-from agent.upstream.protocol import HostParts, RegisterInfo
+from agent.upstream.host_identity import owner_id, read_machine
+from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.config import Settings
-    from agent.model.resources import HostResources
-    from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
+    from agent.runtime.protocol import ContainerEngine, EngineInfo
     from agent.supervision.lifecycle import ServeSession
     from agent.supervision.notify import Notifier
-    from agent.upstream.host_identity import Machine
 
-IMDS_ADDRESSES = ("169.254.169.254/32",)
-"""The instance metadata service, which hands out the host's own credentials."""
 ENGINE_RETRY_S = (0.25, 15.0)
 """First and longest wait between two tries to reach the engine at start."""
 
 LEAVE_LIMIT_S = 10.0
-"""How long the end of the agent may wait for an engine that hangs."""
+"""How long the end of the agent waits for a hanging engine."""
 STDERR = 2
 
 _log = structlog.get_logger()
 
 
 def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifier) -> int:
-    """Run the agent until it is told to stop and return its exit code.
+    """Run the agent until it is told to stop; return its exit code.
 
     Args:
-        settings: what to begin with.
-        reread: reads the settings anew, for a reload; blocks.
-        notifier: the line to the service manager.
+        settings: the initial settings.
+        reread: reads the settings again for a reload; blocks.
+        notifier: the connection to the service manager.
     """
     faulthandler.enable()  # the watchdog ends a stuck agent with SIGABRT: show where it was stuck
     code = ExitCode.SUCCESS
@@ -106,7 +93,7 @@ def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifi
         asyncio.run(_live(settings, reread, notifier))
     except* (ConfigError, StaleGeneration, RegistrationRefused) as group:
         notifier.status(_texts(group))
-        _log.error("the agent cannot go on", error=_texts(group))
+        _log.error("the agent cannot continue", error=_texts(group))
         code = ExitCode.TERMINAL
     except* AgentError as group:
         notifier.status(_texts(group))
@@ -159,37 +146,35 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.enter_context(watchdog.describing(overview.headline))
         watchdog.report()
 
-        operator = OperatorSocket(settings.socket_path, overview)
-        await operator.start()
-        overview.operator = operator
+        operator = await OperatorSocket.open(settings.socket_path, overview)
         cleanup.push_async_callback(operator.close)
 
         runtime = DockerEngine(settings.docker_host)
         cleanup.push_async_callback(runtime.close)
-        overview.runtime = runtime
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
         machine = await asyncio.to_thread(read_machine, settings.data_dir)
-        owner, host = await asyncio.gather(_owner_id(store, machine), _read_host(settings, info))
+        owner, host = await asyncio.gather(
+            owner_id(store, machine), wiring.read_host(settings, info)
+        )
         pause = await ensure_pause_image(runtime, host.architecture)
-        networks = TaskNetworks(
-            _network_settings(settings, owner),
+        restored = await RestoredTasks.open(store)
+        networks = await TaskNetworks.open(
+            wiring.network_settings(settings, owner),
             store=store,
             engine=runtime,
             image=pause,
             load_image=lambda: ensure_pause_image(runtime, host.architecture),
+            holders=await restored.sandbox_holders(runtime, owner),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
         ledger = Ledger(host)
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
-        images = _images(settings, runtime, services)
+        images = wiring.images(settings, runtime, services)
         cleanup.push_async_callback(images.close)
-
-        async def on_network_event(event: EngineEvent) -> None:
-            if event.action == "relist":
-                networks.look_again()
+        new_containers = asyncio.Event()
 
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
@@ -210,60 +195,61 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 aws=services,
                 control_secrets=ask_control,
             ),
-            steps=_step_settings(settings, owner),
-            settings=EngineSettings(
-                Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
-                cleanup_jitter_s=settings.task_cleanup_jitter_s,
+            settings=wiring.engine_settings(settings, owner),
+            restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
+            callbacks=EngineCallbacks(
+                running=new_containers.set,
+                engine_event=networks.take_note_of,
+                listed=networks.reconcile,
             ),
-            on_network_event=on_network_event,
         )
-        networks.on_lost = engine.network_lost
         cleanup.push_async_callback(engine.flush)
-        engine.on_listed = networks.reconcile
-        await engine.restore()
-        await networks.start(await engine.sandbox_holders())
-        engine.compare_networks(networks.networks(), networks.lost())
 
-        sampler = Sampler(
-            engine.targets, interval_s=settings.metrics_interval_s, cgroup_driver=info.cgroup_driver
-        )
-
-        def describe_host() -> RegisterInfo:
-            return RegisterInfo(
-                resources=host,
-                attributes=_attributes(settings, host, info, towards_ecs=backend.is_ecs),
-                tags=settings.container_instance_tags,
-                agent_version=__version__,
-                machine_id=machine.id,
-                machine_key=machine.key,
+        control = await backend.open_control(
+            store,
+            lambda: wiring.describe(
+                settings,
+                host,
+                info,
+                machine,
+                towards_ecs=backend.is_ecs,
                 known_tasks=engine.known_tasks(),
-            )
-
-        around = HostParts(
-            holding=engine.holdings,
-            host=engine,
-            credentials=credentials,
-            links=LinkHotplug(),
-            disks=DiskHotplug(),
+            ),
+            engine.apply,
+            HostParts(
+                holding=engine.holdings,
+                host=engine,
+                credentials=credentials,
+                links=LinkHotplug(),
+                disks=DiskHotplug(),
+            ),
         )
-        control = backend.control(store, describe_host, engine.apply, around)
-        overview.engine, overview.control = engine, control
-        overview.networks, overview.ledger = networks, ledger
+        sampler = None
+        if not settings.disable_metrics:
+            sampler = wiring.sampler(settings, info, engine.targets, new_containers)
+            sampler.subscribe(control.offer)
+        overview.run_with(
+            RunningParts(
+                engine=engine,
+                control=control,
+                networks=networks,
+                ledger=ledger,
+                sampler=sampler,
+                runtime=runtime,
+                operator=operator,
+            )
+        )
 
         async with asyncio.TaskGroup() as group:
             group.create_task(operator.keep(), name="operator socket")
             group.create_task(engine.run(), name="engine")
-            group.create_task(networks.run(), name="networks")
+            group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(control.run(), name="control")
-            if not settings.disable_metrics:
-                overview.sampler = sampler
-                sampler.subscribe(control.offer)
-                engine.on_running = sampler.poke
+            if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:
-                server = PrometheusServer(overview, overview.sampler, port=settings.prometheus_port)
-                await server.start()
-                cleanup.push_async_callback(server.close)
+                page = await PrometheusServer.open(overview, sampler, port=settings.prometheus_port)
+                cleanup.push_async_callback(page.close)
             cleanup.enter_context(watchdog.holding(control.livenesses))
             await control.begun.wait()
             _settle_memory()
@@ -288,7 +274,7 @@ async def _reach_engine(
         try:
             info = await runtime.connect()
         except RuntimeFailure as error:
-            overview.trouble["engine"] = (
+            overview.wait_for(
                 f"waiting for the container engine: {error}; start it "
                 "('systemctl start docker') or set DOCKER_HOST"
             )
@@ -298,113 +284,8 @@ async def _reach_engine(
             await asyncio.sleep(wait_s * random.uniform(1.0, 1.2))  # noqa: S311 - spreads retries
             wait_s = min(longest_s, wait_s * 2)
         else:
-            overview.trouble.pop("engine", None)
-            overview.engine_version = info.version
+            overview.engine_answered(info.version)
             return info
-
-
-async def _owner_id(store: StateStore, machine: Machine) -> str:
-    """Return the name by which this agent knows its own containers; made once per data directory.
-
-    The same again where everything in that directory was lost, so that they are still its own.
-    """
-    owner = await store.get_meta(OWNER)
-    if owner is None:
-        owner = machine.owner or uuid.uuid4().hex
-        batch = Batch()
-        batch.put_meta(OWNER, owner)
-        await store.commit(batch)
-    return owner
-
-
-async def _read_host(settings: Settings, info: EngineInfo) -> HostResources:
-    ports = set(settings.reserved_ports)
-    if settings.prometheus:
-        ports.add(settings.prometheus_port)
-    return await inventory.read_host(
-        reserved_memory_mib=settings.reserved_memory_mib,
-        reserved_tcp=ports,
-        reserved_udp=settings.reserved_ports_udp,
-        gpu_enabled=settings.gpu_support is not False,
-        engine_info=info,
-    )
-
-
-def _network_settings(settings: Settings, owner: str) -> NetworkSettings:
-    return NetworkSettings(
-        owner=owner,
-        pool_cidr=settings.task_pool_cidr,
-        bridge=settings.task_bridge,
-        table=settings.firewall_table,
-        warm_sandboxes=settings.warm_sandboxes,
-        dns_servers=settings.task_dns_servers,
-        mtu=settings.task_mtu,
-        blocked_addresses=IMDS_ADDRESSES if settings.block_imds else (),
-    )
-
-
-def _images(settings: Settings, runtime: ContainerEngine, services: TaskServices) -> Images:
-    return Images(
-        runtime,
-        logins=RegistryLogins(
-            RegistryCredentials(settings.engine_auth_type, settings.engine_auth_data), services
-        ),
-        behavior=settings.image_pull_behavior,
-        inactivity_s=settings.image_pull_inactivity_timeout_s,
-        pull_limit_s=settings.image_pull_timeout_s,
-        manifest_limit_s=settings.manifest_pull_timeout_s,
-    )
-
-
-def _step_settings(settings: Settings, owner: str) -> StepSettings:
-    return StepSettings(
-        cluster=settings.cluster,
-        owner=owner,
-        stop_timeout_s=round(settings.container_stop_timeout_s),
-        create_limit_s=settings.container_create_timeout_s,
-        start_limit_s=settings.container_start_timeout_s,
-        privileged_allowed=not settings.disable_privileged,
-        efs=EfsSettings(
-            servers=settings.efs_servers,
-            trusted=settings.efs_servers_trusted,
-            plugin=EFS_AUTH in settings.volume_plugin_capabilities,
-        ),
-    )
-
-
-def _attributes(
-    settings: Settings, host: HostResources, info: EngineInfo, *, towards_ecs: bool
-) -> dict[str, str]:
-    features = attributes.Features(
-        logging_drivers=settings.available_logging_drivers,
-        privileged=not settings.disable_privileged,
-        health_checks=not settings.disable_health_check,
-        volume_plugins=info.volume_plugins,
-        selinux=settings.selinux,
-        apparmor=settings.apparmor,
-        task_limits=False,
-        fargate=bool(settings.offer_fargate),
-        nfs=host.mounts_nfs,
-        efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
-        or (settings.efs_servers_trusted and bool(settings.efs_servers)),
-    )
-    if towards_ecs:
-        attributes.checked(settings.instance_attributes)  # the client adds them by itself
-        return attributes.towards_ecs(
-            host,
-            features,
-            api_version=info.api_version,
-            zone=settings.availability_zone,
-            external=settings.external,
-            detailed_os_family=settings.detailed_os_family,
-        )
-    return attributes.advertised(
-        host,
-        features,
-        api_version=info.api_version,
-        zone=settings.availability_zone,
-        custom=settings.instance_attributes,
-    )
 
 
 async def _leave_no_spare(
@@ -415,11 +296,10 @@ async def _leave_no_spare(
     Settings that follow with the same networks take them over as they are.
     """
     follower = serve_session.successor
-    kept = follower is not None and _network_settings(follower, "") == _network_settings(
-        settings, ""
-    )
+    now = wiring.network_settings(settings, "")
+    kept = follower is not None and wiring.network_settings(follower, "") == now
     try:
-        if networks.started and not kept and not networks.networks():
+        if not kept and not networks.networks():
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 await networks.remove_host_objects()
     except (AgentError, TimeoutError) as error:

@@ -1,11 +1,11 @@
-r"""Control characters of texts from outside: shown as escapes, never sent. Pure.
+r"""Control characters in texts from outside: shown as escapes, never sent. Pure.
 
-A host name, a reason or an image may hold anything. What reaches a terminal or a line of a log goes
-through here, so that it can neither move the cursor, nor colour or hide text, nor forge a line.
+A host name, a reason or an image name may contain anything. Texts for a terminal or a log line are
+converted here, so that they can neither move the cursor, nor colour or hide text, nor forge a line.
 
-What counts: C0 and C1 controls, DEL, line and paragraph separators, marks that turn or hide text
-(bidirectional controls, zero-width and tag characters), lone surrogates. Everything else, blanks and
-letters of any language, stays as it is.
+Control characters are: C0 and C1 controls, DEL, line and paragraph separators, characters that reverse
+or hide text (bidirectional controls, zero-width and tag characters), lone surrogates. Everything else,
+including spaces and letters of any language, stays unchanged.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ CONTROLS: Final = (
     r"\u180e\u200b\u2060-\u2065\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible
     r"\ud800-\udfff"
 )
-"""What counts, as the inside of a class of a regular expression."""
+"""Control characters, as the content of a character class in a regular expression."""
 _ANY: Final = re.compile(f"[{CONTROLS}]")
 _BEYOND_C0: Final = re.compile(f"(?![\x00-\x1f])[{CONTROLS}]")
 _NAMED: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 
 
 def is_plain(text: str) -> bool:
-    """Return whether a text holds no control character at all, no line break either."""
+    """Return whether a text contains no control character, including line breaks."""
     return _ANY.search(text) is None
 
 
@@ -37,7 +37,7 @@ def shown(text: str, *, keep: str = "") -> str:
 
     Args:
         text: any text.
-        keep: control characters that stay, for example a line break.
+        keep: control characters to keep, for example a line break.
     """
     return _ANY.sub(lambda match: match[0] if match[0] in keep else escape(match[0]), text)
 
@@ -53,9 +53,9 @@ def escape(character: str) -> str:
 
 
 def in_json(document: str) -> str:
-    """Return a JSON document with the same values, whose strings hold no control character.
+    """Return a JSON document with the same values, but without control characters in its strings.
 
-    JSON itself asks only for escapes of C0.
+    JSON itself requires escapes only for C0.
     """
     return _BEYOND_C0.sub(_json_escape, document)
 

@@ -1,6 +1,6 @@
-"""News of a directory from the kernel: something in it came, went, or the directory itself did.
+"""Watches a directory with inotify: entries added or removed, or the directory itself removed.
 
-Python has no inotify of its own, so that the C library is called. Source: inotify(7).
+Python has no inotify module, so the C library is called. Source: inotify(7).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _READ_BYTES: Final = 65_536
 
 
 class DirectoryWatch:
-    """Tells when names in one directory came or went. Belongs to one event loop.
+    """Reports when entries of one directory were added or removed. Belongs to one event loop.
 
-    A directory that is removed and made again is another one: ``watch`` has to be called again.
+    A directory that is removed and created again is a new one: call ``watch`` again.
     """
 
     def __init__(self) -> None:
-        """Open it.
+        """Open an inotify instance.
 
         Raises:
-            OSError: the kernel gives no more of these (``fs.inotify.max_user_instances``).
+            OSError: the kernel returns no more of them (``fs.inotify.max_user_instances``).
         """
         self._libc = ctypes.CDLL(None, use_errno=True)
         descriptor = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -45,7 +45,7 @@ class DirectoryWatch:
         self._loop.add_reader(descriptor, self._read)
 
     def watch(self, directory: Path) -> None:
-        """Watch this directory and no other; repeatable.
+        """Watch this directory instead of the previous one; idempotent.
 
         Raises:
             OSError: there is no such directory.
@@ -55,11 +55,11 @@ class DirectoryWatch:
         if watching < 0:
             raise _error(str(directory))
         if self._watching not in (-1, watching):
-            self._libc.inotify_rm_watch(self._descriptor, self._watching)  # gone already, mostly
+            self._libc.inotify_rm_watch(self._descriptor, self._watching)  # usually already gone
         self._watching = watching
 
     async def changed(self) -> None:
-        """Return when something has changed since this was last called."""
+        """Return when something has changed since the last call."""
         await self._news.wait()
         self._news.clear()
 
@@ -71,7 +71,7 @@ class DirectoryWatch:
             os.close(descriptor)
 
     def _read(self) -> None:
-        # An event that is read late is an event all the same: what it was is not looked at.
+        # Only the fact of an event matters, not its content or time.
         with contextlib.suppress(BlockingIOError):
             while os.read(self._descriptor, _READ_BYTES):
                 self._news.set()

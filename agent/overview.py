@@ -1,11 +1,12 @@
-"""The agent as operators see it, assembled from its parts, which the daemon fills in.
+"""The agent as operators see it, assembled from its parts.
 
-Implements ``endpoints.source.AgentSource``. Works from the start: a missing part is reported as
-something that the agent waits for.
+Implements ``endpoints.source.AgentSource``. Works from the start: until the daemon hands over the parts
+of an agent that runs, it tells what the start waits for.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,31 +34,52 @@ _REPAIRS = 20
 """How many repairs are shown."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningParts:
+    """The parts of an agent that runs."""
+
+    engine: Engine
+    control: Control
+    networks: TaskNetworks
+    ledger: Ledger
+    sampler: Sampler | None
+    """None where metrics are off."""
+    runtime: ContainerEngine
+    operator: OperatorSocket
+
+
 class Overview:
-    """Answers operators' queries from the parts of the running agent that exist so far."""
+    """Answers operators' queries; from ``run_with`` on from the parts of the running agent."""
 
     def __init__(
         self, settings: Settings, store: StateStore, started_at: float, control_endpoint: str
     ) -> None:
-        self.engine: Engine | None = None
-        self.control: Control | None = None
-        self.networks: TaskNetworks | None = None
-        self.ledger: Ledger | None = None
-        self.sampler: Sampler | None = None
-        self.runtime: ContainerEngine | None = None
-        self.operator: OperatorSocket | None = None
-        self.engine_version = ""
-        self.trouble: dict[str, str] = {}
-        """What does not work now, by part; a part that recovers removes its entry."""
         self._settings = settings
         self._store = store
         self._started_at = started_at
         self._control_endpoint = control_endpoint
+        self._parts: RunningParts | None = None
+        self._engine_version = ""
+        self._waits_for = ""
+
+    def wait_for(self, what: str) -> None:
+        """Tell operators what the start waits for, in a sentence that names the mend."""
+        self._waits_for = what
+
+    def engine_answered(self, version: str) -> None:
+        """Tell operators the version of the container engine, which is waited for no longer."""
+        self._waits_for = ""
+        self._engine_version = version
+
+    def run_with(self, parts: RunningParts) -> None:
+        """Answer from these parts from now on: the agent has started."""
+        self._parts = parts
 
     def agent_view(self) -> AgentView:
         """Return the current state of the agent."""
-        statuses = [task.status for task in self.engine.views()] if self.engine else []
-        status = self.control.status if self.control else None
+        parts = self._parts
+        statuses = [task.status for task in parts.engine.views()] if parts else []
+        status = parts.control.status if parts else None
         return AgentView(
             version=__version__,
             cluster=self._settings.cluster,
@@ -69,21 +91,21 @@ class Overview:
             control_error=status.error if status else "",
             control_next_try=status.next_try if status else 0.0,
             unsent_changes=self._store.outbox.size,
-            engine_version=self.engine_version,
-            engine_connected=self.engine is not None and self.engine.engine_up,
+            engine_version=self._engine_version,
+            engine_connected=parts is not None and parts.engine.engine_up,
             degraded=self._degraded(),
             started_at=self._started_at,
             running=statuses.count("RUNNING"),
             pending=statuses.count("PENDING"),
             stopped=statuses.count("STOPPED"),
-            resources=self.ledger.used() if self.ledger else [],
+            resources=parts.ledger.used() if parts else [],
             repairs=self._repairs(),
         )
 
     def headline(self) -> str:
         """Return the current state of the agent in one line, for the service manager."""
         view = self.agent_view()
-        if self.engine is None:
+        if self._parts is None:
             return "; ".join(view.degraded) or "starting"
         waiting = f", {view.pending} pending" if view.pending else ""
         tasks = f"{view.running} {'task' if view.running == 1 else 'tasks'} running{waiting}"
@@ -98,26 +120,24 @@ class Overview:
         return "; ".join([tasks, link, *view.degraded])
 
     def _degraded(self) -> list[str]:
-        found = [*self.trouble.values(), *self._store.problems]
-        if self.control is not None and self.control.status.notice:
-            found.append(self.control.status.notice)
-        if self.operator is not None and self.operator.problem:
-            found.append(self.operator.problem)
-        if self.networks is not None:
-            found.extend(self.networks.problems)
-        if self.engine is not None:
-            found.extend(self.engine.problems)
-        if self._engine_is_away():
+        found = [self._waits_for] if self._waits_for else []
+        found += self._store.problems
+        parts = self._parts
+        if parts is None:
+            return found
+        found += [text for text in (parts.control.status.notice, parts.operator.problem) if text]
+        found += parts.networks.problems
+        found += parts.engine.problems
+        if not parts.engine.engine_up:
             found.append(self._engine_away())
         return found
 
     def _repairs(self) -> list[RepairView]:
-        parts = (self.networks, self.engine, self.operator)
-        found = [repair for part in parts if part is not None for repair in part.repairs]
+        parts = self._parts
+        if parts is None:
+            return []
+        found = [*parts.networks.repairs, *parts.engine.repairs, *parts.operator.repairs]
         return sorted(found, key=lambda repair: repair.at)[-_REPAIRS:]
-
-    def _engine_is_away(self) -> bool:
-        return self.engine is not None and not self.engine.engine_up
 
     def _engine_away(self) -> str:
         where = self._settings.docker_host
@@ -130,29 +150,33 @@ class Overview:
             EngineUnavailable: the tasks are not known yet, because the container engine has not
                 answered since the agent started.
         """
-        if self.engine is None:
-            raise EngineUnavailable(self._still_starting())
-        batch = self.sampler.latest if self.sampler else None
+        parts = self._started_parts()
+        batch = parts.sampler.latest if parts.sampler else None
         samples = {s.task_arn: s for s in batch.tasks} if batch else {}
         return [
             msgspec.structs.replace(view, sample=samples[view.arn]) if view.arn in samples else view
-            for view in self.engine.views()
+            for view in parts.engine.views()
         ]
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
-        """Order a task to stop; the order is durable when this returns."""
-        if self.engine is not None:
-            await self.engine.stop_task(task_arn, reason)
+        """Order a task to stop; the order is durable when this returns.
+
+        Raises:
+            EngineUnavailable: the tasks are not known yet.
+        """
+        await self._started_parts().engine.stop_task(task_arn, reason)
 
     def container_logs(
         self, runtime_id: str, *, tail: int | None, follow: bool
     ) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
-        if self.runtime is None:
-            raise EngineUnavailable(self._still_starting())
-        if self._engine_is_away():
+        parts = self._started_parts()
+        if not parts.engine.engine_up:
             raise EngineUnavailable(self._engine_away())
-        return self.runtime.logs(runtime_id, tail=tail, follow=follow)
+        return parts.runtime.logs(runtime_id, tail=tail, follow=follow)
 
-    def _still_starting(self) -> str:
-        return "; ".join(self.trouble.values()) or "the agent is starting; try again in a moment"
+    def _started_parts(self) -> RunningParts:
+        if self._parts is None:
+            text = self._waits_for or "the agent is starting; try again in a moment"
+            raise EngineUnavailable(text)
+        return self._parts

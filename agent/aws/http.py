@@ -210,7 +210,7 @@ def worded(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
         error.os_error, ConnectionRefusedError
     ):
-        return f"nobody listens on {error.host}:{error.port}"
+        return f"no process listens on {error.host}:{error.port}"
     if isinstance(error, aiohttp.ClientResponseError):
         # The error's own text contains the URL, which may hold more than the log should show.
         return " ".join(error.message.split())[:_TEXT_LIMIT] or type(error).__name__

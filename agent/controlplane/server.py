@@ -26,6 +26,7 @@ import structlog
 from msgspec import Struct
 
 from agent.controlplane import records
+from agent.controlplane.agents import tokens
 from agent.controlplane.agents.amazon.wire import EcsWire
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
@@ -108,8 +109,7 @@ async def serve(
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
-    agent_tokens = AgentTokens(settings.token_file)
-    await asyncio.to_thread(agent_tokens.load)
+    agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
     try:
         parts = Parts(
@@ -215,7 +215,7 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
         asked.clear()
         await door.reload()
         try:
-            found = await asyncio.to_thread(agent_tokens.read)
+            found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:
             _log.error("token file not taken; the old tokens stay", error=str(error))
         else:

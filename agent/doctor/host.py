@@ -116,7 +116,7 @@ class HostFacts:
         except FileNotFoundError:
             return EngineFacts(trouble=f"there is no engine socket {path}", refused="missing")
         except ConnectionRefusedError:
-            return EngineFacts(trouble=f"nobody listens on {path}", refused="stopped")
+            return EngineFacts(trouble=f"no process listens on {path}", refused="stopped")
         except PermissionError:
             return EngineFacts(trouble=f"no permission to open {path}", refused="forbidden")
         except TimeoutError:
@@ -135,7 +135,7 @@ class HostFacts:
             body = await reading.get(path, "/v1/agent")
             return AgentFacts(view=msgspec.json.decode(body, type=AgentView), pid=pid)
         except (FileNotFoundError, ConnectionRefusedError):
-            return AgentFacts(trouble=f"nobody listens on {path}")
+            return AgentFacts(trouble=f"no process listens on {path}")
         except PermissionError:
             return AgentFacts(trouble=f"only root may ask the agent on {path}", forbidden=True)
         except TimeoutError:

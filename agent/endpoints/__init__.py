@@ -1,6 +1,6 @@
 """Local HTTP: the operators' Unix socket and the Prometheus page.
 
-``operator`` answers on ``/run/ecs-agent/agent.sock`` (0600) with types of ``model.views``:
+``operator`` (``operator_api``) answers on ``/run/ecs-agent/agent.sock`` (0600) with types of ``model.views``:
 ``GET /v1/agent``, ``GET /v1/tasks``, ``GET /v1/tasks/{id, prefix, ARN or name}`` (``lookup``, pure, finds
 what is meant), ``POST /v1/tasks/{id}/stop`` with a ``reason``, and
 ``GET /v1/tasks/{id}/logs?container=&tail=&follow=``.

@@ -21,59 +21,60 @@ if TYPE_CHECKING:
 
 
 class PrometheusServer:
-    """Serves the metrics of one agent."""
+    """Serves the metrics of one agent. Open it with ``PrometheusServer.open``."""
 
-    def __init__(
-        self,
+    def __init__(self, served: HttpServer) -> None:
+        self.port: int = served.addresses[0][1]
+        self._server = served
+
+    @classmethod
+    async def open(
+        cls,
         agent: AgentSource,
         samples: SampleSource | None,
         *,
         host: str = "127.0.0.1",
         port: int = 51680,
-    ) -> None:
-        """Prepare; ``start`` listens.
+    ) -> PrometheusServer:
+        """Listen.
 
         Args:
             agent: queried at each scrape.
             samples: the sampler; None if metrics are off.
             host: the address to bind.
-            port: the port to bind; 0 picks a free one, see ``port`` after ``start``.
-        """
-        self._agent = agent
-        self._samples = samples
-        self._host = host
-        self.port = port
-        self._server: HttpServer | None = None
-
-    async def start(self) -> None:
-        """Listen.
+            port: the port to bind; 0 picks a free one, see ``port``.
 
         Raises:
             ConfigError: the address is in use or does not belong to this host.
         """
         app = application()
-        app.add_routes([web.get("/metrics", self._get_metrics)])
+        app.add_routes([web.get("/metrics", _Page(agent, samples).get)])
         served = await server(app)
         try:
-            await served.listen_tcp(self._host, self.port)
+            await served.listen_tcp(host, port)
         except OSError as error:
             await served.close()
             text = (
-                f"ECS_PROMETHEUS_PORT: cannot listen on {self._host}:{self.port}"
+                f"ECS_PROMETHEUS_PORT: cannot listen on {host}:{port}"
                 f" ({error.strerror}); choose another port, or turn off"
                 " ECS_ENABLE_PROMETHEUS_METRICS"
             )
             raise ConfigError(text) from None
-        self._server = served
-        self.port = served.addresses[0][1]
+        return cls(served)
 
     async def close(self) -> None:
         """Stop listening; may be repeated."""
-        served, self._server = self._server, None
-        if served is not None:
-            await served.close()
+        await self._server.close()
 
-    async def _get_metrics(self, _request: web.Request) -> web.Response:
+
+class _Page:
+    """The page that is scraped."""
+
+    def __init__(self, agent: AgentSource, samples: SampleSource | None) -> None:
+        self._agent = agent
+        self._samples = samples
+
+    async def get(self, _request: web.Request) -> web.Response:
         samples = self._samples
         process = await asyncio.to_thread(
             read_process,

@@ -1,7 +1,7 @@
-"""Whether a payload can be run by this agent at all: everything that is known before any step.
+"""Checks whether this agent can run a payload at all, as far as known before any step.
 
-Pure. What it raises becomes the task's reason; the task goes straight to STOPPED and nothing on the
-host is touched.
+Pure. The text of the error becomes the task's reason; the task goes straight to STOPPED, and
+nothing on the host is changed.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def check(payload: TaskPayload) -> Graph:
     """Return the task's dependency graph.
 
     Raises:
-        PayloadError: dependencies without an order, a device for an unknown container, a volume or
-            a feature that this agent does not have.
+        PayloadError: the dependencies have no valid order, a device is for an unknown container, or
+            a volume or feature is not supported.
     """
     dependencies = graph.graph_of(payload)
     graph.check(payload, dependencies)
@@ -52,7 +52,7 @@ def _check_device(payload: TaskPayload, device: str, containers: list[str]) -> N
 
 
 def _check_supported(payload: TaskPayload, container: Container) -> None:
-    """Refuse what would otherwise silently be missing inside the container."""
+    """Refuse settings that would otherwise be silently missing in the container."""
     if container.links and payload.mode is not NetworkMode.BRIDGE:
         cause = f"links of container {container.name}: the network mode is {payload.mode}"
         raise PayloadError(reasons.resource_unusable(payload.arn, cause))

@@ -1,8 +1,8 @@
-"""Time as the task engine uses it: one clock to record by, one to wait by. Reads clocks, no more.
+"""The engine's clocks: wall time for records, monotonic time for waits. Only reads clocks.
 
-What is reported or shown is wall time. Wall clocks are set: by hand, by NTP after a boot with an
-empty battery. Waiting by them would hold a retry back for hours or end a wait at once, so that
-whatever is waited for in this process is measured, or corrected, by the steady clock.
+Reports and displays use wall time. A wall clock can be set, by hand or by NTP after a boot with an
+empty battery. A wait by that clock could delay a retry for hours or end at once. So all waits in
+this process use the monotonic clock, or are corrected by it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SET_S = 0.5
-"""A wall clock that moves this much against the steady one was set; less is drift and slewing."""
+"""If wall and monotonic clock differ by this much, the wall clock was set; less is drift and
+slewing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,18 +26,18 @@ class Clock:
     wall: Callable[[], float] = time.time
     """Unix time."""
     steady: Callable[[], float] = time.monotonic
-    """From an arbitrary moment on; never set."""
+    """Monotonic seconds from an arbitrary start; never set."""
 
 
 class ClockWatch:
-    """Notices when the wall clock was set."""
+    """Notices that the wall clock was set."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._offset = clock.wall() - clock.steady()
 
     def was_set_by(self) -> float:
-        """Return how far the wall clock was set since the last call, forward being positive."""
+        """Return by how much the wall clock was set since the last call; positive is forward."""
         offset = self._clock.wall() - self._clock.steady()
         by_s = offset - self._offset
         if abs(by_s) < SET_S:

@@ -1,9 +1,9 @@
-"""From a container of a payload to the body of ``POST /containers/create``. Pure.
+"""Creates the body of ``POST /containers/create`` from a container of a payload. Pure.
 
-Order of building, as on Amazon ECS (agent 1.105.1, ``api/task/task.go``): what the agent generates,
-then the payload's ``dockerConfig`` JSON laid over it, then what the agent must have its way with
-(namespaces, labels). Sizes in payloads are MiB, the engine wants bytes. Touches nothing; fails with
-``PayloadError``, whose name says which part of the order is at fault.
+The order is that of Amazon ECS (agent 1.105.1, ``api/task/task.go``): first the fields that the
+agent generates, then the payload's ``dockerConfig`` JSON laid over them, then the fields that the
+agent must control (namespaces, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
+with ``PayloadError``, whose name says which part of the order is at fault.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ MAX_CPU_SHARES = 262_144
 
 @dataclass(frozen=True, slots=True)
 class ContainerContext:
-    """What a container's body needs beside its payload."""
+    """Values for a container's body that are not in its payload."""
 
     cluster: str = "default"
     owner: str = ""
     sandbox_id: str = ""
     """Engine id of the task's sandbox, in awsvpc mode."""
     resolv_conf: str = ""
-    """Path on the host of the container's own resolv.conf, where ``shared_network.own_resolvers`` asks."""
+    """Host path of the container's own resolv.conf, if ``shared_network.own_resolvers`` wants
+    one."""
     host_ports: Mapping[str, list[int]] = field(default_factory=dict)
     """Ports picked for this task, by ``port_key``."""
     provision: Provision = field(default_factory=Provision)
-    """What the task's preparations give."""
+    """What the task's preparations provide."""
     privileged_allowed: bool = True
 
 
@@ -62,7 +63,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     """Return the create body of one container.
 
     Raises:
-        PayloadError: the container cannot be built as ordered (``HostConfigError`` or
+        PayloadError: the container cannot be created as ordered (``HostConfigError`` or
             ``DockerClientConfigError``, as ECS names them).
     """
     config = _config(payload, container)
@@ -77,7 +78,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     _join_namespaces(payload, container, around, config, host_config)
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
-            f"container {container.name} asks for privileged, which this host refuses "
+            f"container {container.name} requests privileged mode, which this host refuses "
             "(ECS_DISABLE_PRIVILEGED)",
             name=reasons.HOST_CONFIG,
         )
@@ -117,7 +118,7 @@ def _command(container: Container) -> list[str] | None:
         except (ValueError, RecursionError) as error:
             raise _bad_overrides(container, str(error)) from None
     if not isinstance(overrides, dict):
-        raise _bad_overrides(container, "it is no object")
+        raise _bad_overrides(container, "it is not an object")
     unknown = sorted(overrides.keys() - {"command"})
     if unknown:
         raise _bad_overrides(container, f"unknown field {unknown[0]!r}")
@@ -125,7 +126,7 @@ def _command(container: Container) -> list[str] | None:
     if command is None:
         return container.command
     if not isinstance(command, list) or not all(isinstance(word, str) for word in command):
-        raise _bad_overrides(container, "command is no list of strings")
+        raise _bad_overrides(container, "command is not a list of strings")
     return command
 
 
@@ -245,14 +246,14 @@ def _join_namespaces(
 
 
 def _check_life(container: Container, host_config: Mapping[str, Any]) -> None:
-    """Refuse what would have the engine decide about the life of a container beside the agent."""
+    """Refuse settings by which the engine would restart or remove the container on its own."""
     policy = host_config.get("RestartPolicy") or {}
     words = policy.values() if isinstance(policy, dict) else [policy]
     asked = ""
     if any(isinstance(word, str) and word not in ("", "no") for word in words):
         asked = "to restart it (RestartPolicy); use the container's restartPolicy"
     elif host_config.get("AutoRemove"):
-        asked = "to remove it (AutoRemove), which the agent does once its end was reported"
+        asked = "to remove it (AutoRemove), but the agent does that once its end was reported"
     if asked:
         text = f"container {container.name} asks the engine {asked}"
         raise PayloadError(text, name=reasons.HOST_CONFIG)
@@ -266,7 +267,7 @@ def _unsupported_mode(what: str, value: str, container: Container) -> PayloadErr
 def _own_labels(container: Container, config: Mapping[str, Any]) -> dict[str, str]:
     labels = config.get("Labels") or {}
     if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
-        text = f"dockerConfig.config.Labels of container {container.name} are no texts by name"
+        text = f"dockerConfig.config.Labels of container {container.name} is not a map of texts"
         raise PayloadError(text, name=reasons.CLIENT_CONFIG)
     return labels
 

@@ -1,8 +1,9 @@
-"""Tasks that have ended and were forgotten: their last word, kept for a day.
+"""Tasks that have ended and were forgotten: their last report, kept for a day.
 
-Control had acknowledged it. But control's store can be put back to an older copy, which says that such
-a task runs, or is to run: it must be told again, and the task must not be started a second time. One row
-of the store each, written in the transaction that deletes the task's record.
+Control had acknowledged it. But control's store can be restored from an older copy, in which such a
+task still runs or is still to run. Then the report must be sent again, and the task must not be
+started a second time. Each is one row of the store, written in the transaction that deletes the
+task's record.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from msgspec.structs import replace
 from agent.model.changes import TaskChange
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.state import Batch, StateStore
 
 KIND: Final = "ended"
 KEPT_S: Final = 24 * 3600.0
-"""How old a copy of control's store may be for its ended tasks to be known."""
+"""How old a copy of control's store may be for its ended tasks to be recognized."""
 KEPT: Final = 2000
-"""Most that are kept; beyond, the oldest go."""
+"""Maximum number kept; above it, the oldest are dropped."""
 
 
 class EndedTask(Struct, frozen=True, kw_only=True):
@@ -34,7 +37,7 @@ class EndedTask(Struct, frozen=True, kw_only=True):
     at: float
     """Unix time at which it was forgotten."""
     change: TaskChange
-    """The report of it, with everything that the task came to."""
+    """The last report, with the complete result of the task."""
 
 
 encode = msgspec.json.Encoder().encode
@@ -42,25 +45,26 @@ decode = msgspec.json.Decoder(EndedTask).decode
 
 
 class EndedTasks:
-    """All of them, by ARN, oldest first. Belongs to the engine's event loop."""
+    """All ended tasks, by ARN, oldest first. Belongs to the engine's event loop."""
 
-    def __init__(self) -> None:
-        self._ended: dict[str, EndedTask] = {}
+    def __init__(self, ended: Mapping[str, EndedTask] | None = None) -> None:
+        self._ended = dict(ended or {})
+
+    @classmethod
+    async def open(cls, store: StateStore) -> EndedTasks:
+        """Return those that an earlier process kept.
+
+        Raises:
+            StateFailure: they cannot be read.
+        """
+        rows = await store.load(KIND, decode)
+        return cls(dict(sorted(rows.items(), key=lambda row: row[1].at)))
 
     def __contains__(self, arn: str) -> bool:
         return arn in self._ended
 
-    async def load(self, store: StateStore) -> None:
-        """Read what an earlier process kept.
-
-        Raises:
-            StateFailure: it cannot be read.
-        """
-        rows = await store.load(KIND, decode)
-        self._ended = dict(sorted(rows.items(), key=lambda row: row[1].at))
-
     def keep(self, batch: Batch, ended: EndedTask) -> None:
-        """Keep one, and let the oldest go; what is in the batch is durable with it."""
+        """Add one, and drop the oldest if there are too many; durable with the batch."""
         arn = ended.change.task_arn
         self._ended.pop(arn, None)
         self._ended[arn] = ended
@@ -72,13 +76,13 @@ class EndedTasks:
             batch.delete(KIND, old)
 
     def again(self, arn: str, control_id: str) -> TaskChange | None:
-        """Return the report of one task anew; None where it is not known, or another control's."""
+        """Return one task's report to send again; None if unknown, or if of another control."""
         known = self._ended.get(arn)
         if known is None or known.origin != control_id:
             return None
         return replace(known.change, id=uuid.uuid4().hex)
 
     def all_of(self, control_id: str) -> list[TaskChange]:
-        """Return the reports of all tasks of one control anew."""
+        """Return the reports of all tasks of one control, to send again."""
         found = (self.again(arn, control_id) for arn in self._ended)
         return [change for change in found if change is not None]

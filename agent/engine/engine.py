@@ -1,12 +1,12 @@
 """The task engine: every task of this host, from orders to clean-up.
 
-It owns the runners and what concerns more than one task: taking orders, admission by the ledger, and
-restoring after a restart. What the container engine does is noticed by ``watcher``, ended tasks go
-with ``forgetting``, and decisions about one task are ``planner``'s. Writes records and reports to the
-store; what the store refuses is raised to whoever gave the order.
+It owns the runners and everything that concerns several tasks: taking orders, admission by the
+ledger, and restoring after a restart. ``watcher`` observes the container engine, ``record_cleanup``
+handles ended tasks, and ``planner`` decides about one task. Writes records and reports to the
+store; errors of the store are raised to whoever gave the order.
 
-Restoring needs no help from control: records are read, the engine's containers are listed once, and
-whatever differs is asked for. A container that runs is never touched by a restart of the agent.
+Restoring works without control: records are read, the engine's containers are listed once, and
+every difference is inspected. A restart of the agent never affects a running container.
 
 Tests: ``tests/unit/engine/test_engine_life.py``, ``tests/unit/engine/test_task_host.py``.
 """
@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import structs
 
-from agent.engine import admissible, holders, planner, reports, task_commands
+from agent.engine import admissible, planner, reports, task_commands
 from agent.engine.clock import Clock
 from agent.engine.holdings import Holdings
 from agent.engine.ports import picked_ports
-from agent.engine.record_cleanup import KIND, RecordCleanup
+from agent.engine.record_cleanup import RecordCleanup
+from agent.engine.restored import KIND
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
@@ -38,20 +39,20 @@ from agent.model.status import DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from agent.engine.graph import Graph
     from agent.engine.live import LiveState
+    from agent.engine.restored import HeldNetworks, RestoredTasks
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
     from agent.metrics.collector import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
-    from agent.model.task import AgentTask, TaskNetwork
+    from agent.model.task import AgentTask
     from agent.model.telemetry import TaskFacts
     from agent.model.views import RepairView, TaskView
     from agent.model.wire import Assignments
-    from agent.network.recovery import Holder
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
     from agent.state import StateStore
@@ -59,18 +60,43 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSettings:
-    """Settings of the engine beside those of its steps."""
+    """How tasks are carried out."""
 
+    steps: StepSettings
     policy: planner.Policy = field(default_factory=planner.Policy)
     cleanup_jitter_s: float = 0.0
+
+
+def _ignore(*_: object) -> None:
+    """Stand for a callback that nobody needs."""
+
+
+async def _nothing_to_remove(_arns: list[str]) -> None:
+    """Stand for a host without anything beside its containers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCallbacks:
+    """Functions that the task engine calls; none may block."""
+
+    running: Callable[[], None] = _ignore
+    """Called when a container has started, so that it can be measured."""
+    engine_event: Callable[[EngineEvent], None] = _ignore
+    """Called with every event of the container engine."""
+    listed: Callable[[list[str]], Awaitable[None]] = _nothing_to_remove
+    """Called once, with all tasks of the host, when control has listed what it wants here; what belongs
+    to no task may then be removed. Called again after an ``AgentError``."""
+
+
+_NOBODY = EngineCallbacks()
 
 
 class Engine:
     """All tasks of this host.
 
-    ``run`` must be running for anything to happen; all methods are for the event loop's thread.
+    Nothing happens unless ``run`` is running; call all methods on the event loop's thread.
     """
 
     def __init__(
@@ -79,74 +105,74 @@ class Engine:
         store: StateStore,
         ledger: Ledger,
         tools: StepTools,
-        steps: StepSettings,
         settings: EngineSettings,
-        on_network_event: Callable[[EngineEvent], Awaitable[None]] | None = None,
+        restored: RestoredTasks,
+        callbacks: EngineCallbacks = _NOBODY,
         clock: Clock | None = None,
     ) -> None:
+        """Take over what an earlier process left; nothing happens before ``run``.
+
+        Args:
+            store: keeps the records.
+            ledger: admits tasks to the host's resources.
+            tools: carry out the steps.
+            settings: how.
+            restored: the tasks of an earlier process.
+            callbacks: who is told what.
+            clock: wall time and steady time.
+        """
         self.instance_status = "ACTIVE"
-        self.on_running: Callable[[], None] = lambda: None
-        """Called when a container has come up: there is something new to measure."""
-        self.on_listed: Callable[[list[str]], Awaitable[None]] = _nothing
-        """Called once, with all tasks of the host, when control has said what it wants of it: what
-        belongs to none of them may be removed. Called again while it raises an ``AgentError``."""
         self._store = store
         self._ledger = ledger
         self._tools = tools
-        self._step_settings = steps
         self._settings = settings
+        self._callbacks = callbacks
         self._clock = clock = clock or Clock()
         self._runners: dict[str, Runner] = {}
         self._unsaved: set[str] = set()
-        """Tasks whose record could not be written when that was tried last."""
+        """Tasks for which the last save of the record failed."""
         self._watcher = Watcher(
             tools.runtime,
             self._runners,
-            owner=steps.owner,
+            owner=settings.steps.owner,
             steady=clock.steady,
-            on_event=on_network_event,
-            on_cleared=lambda: self.on_listed(list(self._runners)),
+            on_event=callbacks.engine_event,
+            on_cleared=lambda: callbacks.listed(list(self._runners)),
         )
-        self._forgetting = RecordCleanup(store, self._runners, clock.steady)
+        self._forgetting = RecordCleanup(store, self._runners, restored.ended, clock.steady)
         self.holdings = Holdings(self._runners, self._forgetting, self._watcher, clock)
         self._group: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
+        for record in restored.records:
+            self._restore(record, restored.networks)
 
     @property
     def engine_up(self) -> bool:
-        """Whether the container engine answered when it was last heard of."""
+        """Whether the last call to the container engine was answered."""
         return self._watcher.engine_up
 
     # -- start, run -----------------------------------------------------------------------------
 
-    async def restore(self) -> list[str]:
-        """Read the saved tasks and book what they hold; returns their ARNs.
-
-        Rows that cannot be read are set aside by the store; they stop nothing.
-        """
-        await self._forgetting.last_words.load(self._store)
-        for record in (await self._store.load(KIND, task.decode)).values():
-            try:
-                graph = admissible.check(record.payload)
-            except PayloadError:
-                graph = dict.fromkeys(record.containers, ())
-            runner = self._add(record, graph)
-            doubt_after_restart(record, runner.live)
-            if record.desired is DesiredStatus.RUNNING:
-                wait_s = self._settings.policy.confirmation_wait_s
-                runner.live.unconfirmed_until = self._clock.wall() + wait_s
-            if not record.is_done:
-                self._expect_credentials(record.payload)
-            if record.admitted_at and not record.is_done:
-                self._ledger.restore(record.arn, needs_of(record.payload))
-                for protocol, ports in picked_ports(record):
-                    self._tools.ports.hold(protocol, ports)
-        await self._tools.resolv_files.keep_only(
-            ids.container_digest(arn, name)
-            for arn, runner in self._runners.items()
-            for name in runner.record.containers
-        )
-        return list(self._runners)
+    def _restore(self, record: AgentTask, networks: HeldNetworks | None) -> None:
+        """Restore a task of an earlier process, and book its resources."""
+        try:
+            graph = admissible.check(record.payload)
+        except PayloadError:
+            graph = dict.fromkeys(record.containers, ())
+        runner = self._add(record, graph)
+        doubt_after_restart(record, runner.live)
+        if record.desired is DesiredStatus.RUNNING:
+            wait_s = self._settings.policy.confirmation_wait_s
+            runner.live.unconfirmed_until = self._clock.wall() + wait_s
+        if not record.is_done:
+            self._expect_credentials(record.payload)
+        if record.admitted_at and not record.is_done:
+            self._ledger.restore(record.arn, needs_of(record.payload))
+            for protocol, ports in picked_ports(record):
+                self._tools.ports.hold(protocol, ports)
+        lost = networks.correct(record) if networks is not None else ""
+        if lost:
+            runner.network_lost(lost)
 
     def _expect_credentials(self, payload: TaskPayload) -> None:
         """Take note of the credentials of a restored task, which control will send again."""
@@ -154,27 +180,13 @@ class Engine:
             if known is not None:
                 self._tools.role_credentials.expect(payload.arn, known.credentials_id)
 
-    async def sandbox_holders(self) -> dict[str, Holder]:
-        """Return who has which sandbox, by its id in the engine, whatever the rows say.
-
-        Raises:
-            RuntimeFailure: the engine cannot list its containers.
-        """
-        return await holders.of_sandboxes(
-            self._runners, self._tools.runtime, self._step_settings.owner
-        )
-
-    def compare_networks(self, networks: Mapping[str, TaskNetwork], lost: Collection[str]) -> None:
-        """Tell restored tasks which networks they really have; to be called before ``run``.
-
-        Args:
-            networks: of every task that holds one.
-            lost: tasks whose sandbox is dead.
-        """
-        holders.compare(self._runners, networks, lost)
-
     async def run(self) -> None:
-        """Run every task until cancelled; cancelling leaves all containers as they are."""
+        """Run every task until cancelled; cancelling leaves all containers unchanged."""
+        await self._tools.resolv_files.keep_only(
+            ids.container_digest(arn, name)
+            for arn, runner in self._runners.items()
+            for name in runner.record.containers
+        )
         async with asyncio.TaskGroup() as group:
             self._group = group
             for runner in self._runners.values():
@@ -191,7 +203,7 @@ class Engine:
         )
         callbacks = Callbacks(
             save=self._save,
-            running=lambda: self.on_running(),  # noqa: PLW0108 - set by the daemon later
+            running=self._callbacks.running,
             stopped=self._on_stopped,
             engine_answers_since=self._watcher.answers_since,
         )
@@ -200,11 +212,11 @@ class Engine:
         return runner
 
     def _build_steps(self, record: AgentTask, live: LiveState, writer: RecordWriter) -> Steps:
-        return Steps(record, live, self._tools, self._step_settings, writer)
+        return Steps(record, live, self._tools, self._settings.steps, writer)
 
     def _launch(self, runner: Runner) -> None:
         if self._group is None:
-            raise RuntimeError("the engine does not run")
+            raise RuntimeError("the engine is not running")
         self._group.create_task(self._carry(runner), name=f"task {runner.record.arn}")
         if not runner.record.admitted_at and not runner.record.is_done:
             self._ledger.request(
@@ -220,23 +232,23 @@ class Engine:
     # -- orders -----------------------------------------------------------------------------------
 
     async def apply(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
-        """Take over what control wants; durable when it returns. Safe to repeat.
+        """Take the orders of a control; durable when it returns. Idempotent.
 
-        Stops come first. With a full set, tasks are stopped that the same control ordered for the
-        same container instance and no longer lists. A full set says nothing of the others: of
-        another control's, and of those from before this host was registered anew, which stay until
-        control says of one of them that it does not want it.
+        Stops come first. A full set also stops the tasks that the same control ordered for the same
+        container instance and no longer lists. It says nothing about the tasks of another control,
+        or of an earlier instance of this host; those stay until control says that it does not want
+        them.
 
         Args:
             assignments: what control wants.
-            control_id: which control it is.
-            instance: ARN of the container instance that this host is to it; empty where
-                ``control_id`` says it.
+            control_id: id of the control.
+            instance: ARN of this host's container instance there; empty if ``control_id``
+                identifies it.
 
         Raises:
-            StateFailure: the orders cannot be written down now and must be sent again. Stops are
-                carried out nevertheless: on a full disk they may be what frees it, and later ones
-                must not queue behind one that cannot be saved.
+            StateFailure: the orders cannot be stored now and must be sent again. Stops are carried
+                out nevertheless: on a full disk they may free the space, and later ones must not
+                wait for one that cannot be saved.
         """
         await self._started.wait()
         self.instance_status = assignments.instance_status
@@ -250,12 +262,13 @@ class Engine:
                 self._runners[order.arn].stop(order.reason, order.stop_code, ordered=True)
                 stopping.append(self._runners[order.arn])
             elif order.arn in self._forgetting:
-                # Only control that went back to an older state orders it: it is told of the end again.
+                # Only a control that went back to an older state orders it: send the last report
+                # again.
                 last = self._forgetting.last_words.again(order.arn, control_id)
                 if last is not None:
                     batch.enqueue(last)
             elif order.payload is not None:
-                # Each at its own moment: what came in one order has an order as well.
+                # A time for each, because the tasks in one answer are ordered, too.
                 at = self._clock.wall()
                 fresh.append(self._accept(batch, order.payload, control_id, at, instance))
             else:
@@ -277,7 +290,7 @@ class Engine:
     def _accept(
         self, batch: Batch, payload: TaskPayload, control_id: str, now: float, instance: str
     ) -> tuple[AgentTask, Graph]:
-        """Make the record of a new task; one that can never run is stopped with its reason."""
+        """Create the record of a new task; one that can never run is stopped with its reason."""
         record = task.new_record(payload, origin=control_id, now=now, instance=instance)
         graph: Graph = dict.fromkeys(record.containers, ())
         try:
@@ -299,7 +312,7 @@ class Engine:
                 continue
             runner = self._add(record, graph)
             if self._watcher.may_have(record.arn):
-                # Its record was lost, and its containers are there: it is adopted.
+                # Its record was lost but its containers exist: adopt it.
                 doubt_after_restart(record, runner.live)
             self._launch(runner)
 
@@ -311,7 +324,7 @@ class Engine:
     def _adopt_listed(
         self, assignments: Assignments, control_id: str, instance: str
     ) -> list[Runner]:
-        """Take note that control wants of this instance what was ordered for another, or for none."""
+        """Assign listed tasks to this instance that were ordered for another one or for none."""
         adopted = []
         for assignment in assignments.tasks:
             runner = self._runners.get(assignment.task_arn)
@@ -331,17 +344,17 @@ class Engine:
             for arn in task_commands.unlisted(assignments, records, control_id, instance)
         ]
         for runner in stopping:
-            _log.warning("task is not wanted by control any more", task=runner.record.arn)
+            _log.warning("task is no longer wanted by control", task=runner.record.arn)
             reason = "The control endpoint no longer lists this task"
             runner.stop(reason, "UserInitiated", ordered=True)
         return stopping
 
     async def stop_task(self, arn: str, reason: str) -> None:
-        """Stop a task on the word of an operator at this host; durable when it returns.
+        """Stop a task because an operator at this host says so; durable when it returns.
 
         Raises:
             KeyError: no such task.
-            StateFailure: the order could not be written down; it is carried out nevertheless.
+            StateFailure: the order could not be stored; it is carried out nevertheless.
         """
         runner = self._runners[arn]
         runner.stop(reason, "UserInitiated", ordered=False)
@@ -372,7 +385,7 @@ class Engine:
             runner.network_lost(reason)
 
     async def flush(self) -> None:
-        """Save what waits for a transaction; called once at a normal stop, after ``run``."""
+        """Save everything unsaved; called once at a normal stop, after ``run``."""
         batch = Batch()
         for arn, runner in self._runners.items():
             if runner.needs_save():
@@ -397,22 +410,23 @@ class Engine:
         self._save_the_rest()
 
     def _save_the_rest(self) -> None:
-        """The disk takes something again: nobody else need wait for the next try."""
+        """Save the other unsaved tasks now, because the disk accepts writes again."""
         while self._unsaved:
             runner = self._runners.get(self._unsaved.pop())
             if runner is not None:
                 runner.save_again()
 
-    # -- what others see --------------------------------------------------------------------------------
+    # -- what others see
+    # --------------------------------------------------------------------------------
 
     def known_tasks(self) -> list[str]:
-        """Return the ARNs of all tasks that the agent holds, stopped ones included."""
+        """Return the ARNs of all tasks that the agent holds, including stopped ones."""
         return list(self._runners)
 
     def wanted(self, control_id: str) -> list[str]:
-        """Return the ARNs of the tasks that this control ordered and that are to run.
+        """Return the ARNs of this control's tasks that should run.
 
-        An order to stop counts once the task's runner has taken it.
+        A stop counts once the task's runner has taken it.
         """
         return [
             arn
@@ -423,16 +437,16 @@ class Engine:
         ]
 
     def knows(self, task_arn: str) -> bool:
-        """Tell whether the host holds this task, be it stopped."""
+        """Return whether the host holds this task, running or stopped."""
         return task_arn in self._runners
 
     def listed(self) -> None:
-        """Take note that control has named everything it wants: leftovers may be removed."""
+        """Record that control has listed everything it wants: leftovers may be removed."""
         self._confirm(self._runners)
         self._watcher.allow_removal()
 
     def facts(self) -> list[TaskFacts]:
-        """Return what telemetry tells of every task that has not stopped."""
+        """Return the facts for telemetry of every task that has not stopped."""
         return [
             task_facts(runner.record)
             for runner in self._runners.values()
@@ -440,12 +454,12 @@ class Engine:
         ]
 
     def views(self) -> list[TaskView]:
-        """Return every task as it stands, oldest first."""
+        """Return every task in its current state, oldest first."""
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
         return [task_view(r.record, (*self._queueing(r.record), *r.waits)) for r in runners]
 
     def _queueing(self, record: AgentTask) -> Iterator[Wait]:
-        """Yield what the ledger says of a queued task, which changes with every other task."""
+        """Yield what a queued task needs from the ledger; this changes with every other task."""
         wait = self._ledger.wait_of(record.arn)
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
@@ -453,15 +467,15 @@ class Engine:
 
     @property
     def repairs(self) -> list[RepairView]:
-        """The newest repairs of what others changed around containers, oldest first."""
+        """The newest repairs of containers that others changed, oldest first."""
         return list(self._tools.reconnecter.repairs)
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for each container that runs although nobody wants it; mostly empty."""
+        """One sentence for each container that runs although it should not; mostly empty."""
         return [
-            f"container {name} of task {ids.task_id(runner.record.arn)} has ended and runs again: "
-            "somebody started it, and nobody books its memory and ports; run 'docker stop "
+            f"container {name} of task {ids.task_id(runner.record.arn)} had ended and runs again: "
+            "it was started by hand, and its memory and ports are not booked; run 'docker stop "
             f"{runner.record.containers[name].engine_name}'"
             for runner in self._runners.values()
             for name in runner.live.astray
@@ -469,11 +483,7 @@ class Engine:
         ]
 
     def targets(self) -> Iterable[SampleTarget]:
-        """Return what there is to measure: every running container and where to find it."""
+        """Return the targets of the sampler: every running container, and where to find it."""
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
                 yield from targets_of(runner.record, runner.live)
-
-
-async def _nothing(_arns: list[str]) -> None:
-    """Stand in for what the daemon sets later."""

@@ -1,8 +1,7 @@
-"""What a failed step means for a record. Pure.
+"""The effect of a failed step on a record. Pure.
 
-Source: Amazon ECS agent 1.105.1, ``task_manager.go`` (errors of a transition). Ours differs where a
-silent engine used to fail tasks: as long as the engine does not answer, nothing is concluded and the
-step is tried again.
+Source: Amazon ECS agent 1.105.1, ``task_manager.go`` (errors of a transition). One difference:
+while the engine does not answer, tasks do not fail; the step is retried.
 
 Tests: ``tests/unit/engine/test_engine_trouble.py``, ``tests/unit/engine/test_engine_pulls.py``.
 """
@@ -37,9 +36,9 @@ if TYPE_CHECKING:
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
 NETWORK_TRIES = 4
-"""A sandbox that cannot be plumbed this often fails its task: the host, not chance, is at fault."""
+"""After this many failures to set up a sandbox the task fails: the host has a lasting problem."""
 STOP_TRIES = 5
-"""A container that the engine cannot stop this often counts as stopped; clean-up removes it."""
+"""After this many failed stops a container counts as stopped; the clean-up removes it."""
 
 _ALWAYS_RETRIED = frozenset({StepKind.RELEASE_NETWORK, StepKind.CLEAN})
 _ENGINE_NAMES = {
@@ -52,9 +51,9 @@ _ENGINE_NAMES = {
 
 
 def backoff_s(attempts: int) -> float:
-    """Return how long to wait after this many failures: doubling, with a fifth of jitter."""
+    """Return how long to wait after this many failures: doubling, with up to a fifth of jitter."""
     wait_s = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts - 1, 10))
-    return wait_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads retries, guards nothing
+    return wait_s * random.uniform(1.0, 1.2)  # noqa: S311 - spreads retries, not for security
 
 
 def apply(
@@ -66,10 +65,10 @@ def apply(
     engine_answers: bool,
     now: float,
 ) -> None:
-    """Draw the conclusion of a failed step.
+    """Apply the effects of a failed step.
 
-    ``engine_answers`` tells whether the engine answered from the step's begin to a ping after its
-    failure; it decides if a call that timed out is the container's fault or the engine's.
+    ``engine_answers`` says whether the engine answered from the start of the step until a ping
+    after its failure. It decides whether a timeout is blamed on the container or on the engine.
     """
     if step.kind is StepKind.INSPECT and isinstance(error, NoSuchContainer):
         live.recheck.discard(step.key)
@@ -81,7 +80,7 @@ def apply(
         live.recheck.add(step.key)
         return
     if step.kind in (StepKind.CLAIM_NETWORK, StepKind.RENEW_NETWORK):
-        live.network_doubtful = True  # cleared by a release; the claim may be half made
+        live.network_doubtful = True  # cleared by a release; the claim may be incomplete
     if step.kind is StepKind.PULL:
         pull_ended(record, live, step.key, now)
     if _is_worth_another_try(live, step, error, engine_answers=engine_answers):
@@ -95,7 +94,7 @@ def apply(
     if container is None:
         _fail_task(record, step, error)
     elif container.known is ContainerStatus.STOPPED:
-        container.stopped_again_at = now  # it cannot be stopped again: leave it to a person
+        container.stopped_again_at = now  # it cannot be stopped again: leave it to the operator
     else:
         _fail_container(record, container, live, step, error, now)
 
@@ -123,7 +122,7 @@ def _is_worth_another_try(
 def retry_later(
     live: LiveState, step: Step, why: str, now: float, *, reason: str = "", at_once: bool = False
 ) -> None:
-    """Note that a step is to be tried again, later each time; ``reason`` is for control."""
+    """Schedule another try of a step, later each time; ``reason`` is for control."""
     before = live.retries.get(step.key)
     attempts = (before.attempts if before else 0) + 1
     since = before.since if before else now
@@ -151,11 +150,11 @@ def _fail_container(
     if step.kind is StepKind.STOP:
         mark_stopped(container, now)
     elif isinstance(error, EngineTimeout) or container.known is ContainerStatus.RUNNING:
-        live.recheck.add(container.name)  # it may exist or run after all
+        live.recheck.add(container.name)  # it may exist or run nevertheless
 
 
 def reason_of(record: AgentTask, step: Step, error: AgentError) -> str:
-    """Return the reason of a failed step, of a container or of the task, as ECS words it."""
+    """Return the reason for a failed step, of a container or of the task, as worded by ECS."""
     if step.key == NETWORK:
         return reasons.named(reasons.NETWORKING, str(error))
     if step.key not in record.containers:

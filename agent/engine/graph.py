@@ -1,8 +1,8 @@
-"""Dependencies between the containers of a task: which there are, and whether they can be met.
+"""Dependencies between the containers of a task, and whether they can be met.
 
-Pure. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/dependencygraph``. Two of its
-weak spots are mended here: a HEALTHY dependency that has stopped, and one that never ran at all,
-fail fast instead of leaving the task PENDING for ever.
+Pure. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/dependencygraph``. Two cases
+differ: a HEALTHY dependency that has stopped, and one that never ran at all, fail at once instead
+of leaving the task PENDING for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Edge:
 
 
 Graph = dict[str, tuple[Edge, ...]]
-"""For each container, what it waits for: explicit, then implied by links and volumesFrom."""
+"""The dependencies of each container: explicit ones, then those implied by links and
+volumesFrom."""
 
 
 When = Callable[[float], float]
@@ -40,7 +41,7 @@ def _as_recorded(at: float) -> float:
 
 
 def graph_of(payload: TaskPayload) -> Graph:
-    """Return all dependencies of a task, those that ``links`` and ``volumesFrom`` imply included."""
+    """Return all dependencies of a task, with those implied by ``links`` and ``volumesFrom``."""
     return {c.name: tuple(dict.fromkeys(_edges(c))) for c in payload.containers}
 
 
@@ -52,11 +53,11 @@ def _edges(container: Container) -> list[Edge]:
 
 
 def check(payload: TaskPayload, graph: Graph) -> None:
-    """Make sure that the containers can be started in some order.
+    """Check that the containers can be started in some order.
 
     Raises:
         PayloadError: a cycle, a missing container, HEALTHY on a container without a health check,
-            a link with more than one colon or to nobody. The text is the task's reason.
+            or an invalid link. The text is the task's reason.
     """
     for container in payload.containers:
         for link in container.links:
@@ -86,7 +87,7 @@ def _check_known(payload: TaskPayload, name: str, where: str) -> None:
 
 
 def has_health_check(container: Container) -> bool:
-    """Tell whether the engine will judge this container's health."""
+    """Return whether the engine will check this container's health."""
     if container.health_check_type:
         return True
     config = container.docker_config.config
@@ -96,7 +97,7 @@ def has_health_check(container: Container) -> bool:
 
 
 def start_order(graph: Graph) -> list[str] | None:
-    """Return the containers so that each follows what it waits for; None when there is a cycle."""
+    """Return the containers so that each comes after its dependencies; None if there is a cycle."""
     remaining = {name: {e.target for e in edges} for name, edges in graph.items()}
     order: list[str] = []
     while remaining:
@@ -110,12 +111,12 @@ def start_order(graph: Graph) -> list[str] | None:
 
 
 def dependents(graph: Graph, name: str) -> list[str]:
-    """Return the containers that wait for this one; they are stopped before it."""
+    """Return the containers that depend on this one; they are stopped before it."""
     return [other for other, edges in graph.items() if any(e.target == name for e in edges)]
 
 
 def is_met(edge: Edge, record: AgentTask) -> bool:
-    """Tell whether a dependency is satisfied now."""
+    """Return whether a dependency is met now."""
     dependency = record.containers[edge.target]
     known = dependency.known
     match edge.condition:
@@ -135,9 +136,9 @@ def is_met(edge: Edge, record: AgentTask) -> bool:
 def failure(
     edge: Edge, record: AgentTask, name: str, now: float, when: When = _as_recorded
 ) -> str | None:
-    """Return why a dependency can never be met any more, or None while it still may be.
+    """Return why a dependency can never be met any more, or None if it still may be.
 
-    ``when`` tells when a recorded time was by the clock that ``now`` was read from.
+    ``when`` converts a recorded time to the clock that ``now`` was read from.
     """
     dependency = record.containers[edge.target]
     text = f"dependency graph: failed to resolve container ordering dependency [{edge.target}]"
@@ -160,7 +161,7 @@ def failure(
 
 
 def start_deadline(record: AgentTask, edge: Edge, when: When = _as_recorded) -> float | None:
-    """Return when a dependency's ``startTimeout`` runs out; None if it has none or never started."""
+    """Return when a dependency's ``startTimeout`` ends; None if it has none or never started."""
     container = record.payload.container(edge.target)
     dependency = record.containers[edge.target]
     if container is None or container.start_timeout <= 0 or not dependency.started_at:

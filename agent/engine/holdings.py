@@ -1,7 +1,7 @@
-"""What this host holds of a control's tasks, for a control that may have forgotten it.
+"""What this host holds of a control's tasks, for a control that may have forgotten them.
 
-Answers ``upstream.protocol.Holding``. Reads the engine's own table; what control says of a task goes to
-the task's runner, and what it says of a container without a record to the watcher.
+Implements ``upstream.protocol.Holding``. Reads the engine's own table. Control's decision about a
+task goes to the task's runner; its decision about a container without a record goes to the watcher.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Holdings:
-    """Everything that is here; belongs to the engine's event loop."""
+    """All tasks and containers on this host; belongs to the engine's event loop."""
 
     def __init__(
         self,
@@ -41,10 +41,10 @@ class Holdings:
         self._watcher = watcher
         self._clock = clock
         self._engine_told = True
-        """Whether the engine said which containers there are, when that was asked last."""
+        """Whether the engine's last answer included its list of containers."""
 
     def held(self, control_id: str) -> list[HeldTask]:
-        """Return every task that this control ordered, as it stands now."""
+        """Return every task that this control ordered, in its current state."""
         now = self._clock.wall()
         return [
             reports.held(runner.record, runner.live, now)
@@ -53,13 +53,13 @@ class Holdings:
         ]
 
     def ended(self, control_id: str) -> list[TaskChange]:
-        """Return the last report of every task of this control that ended here and was forgotten."""
+        """Return the last reports of this control's tasks that ended and were forgotten here."""
         return self._forgetting.last_words.all_of(control_id)
 
     async def brought(self, control_id: str, instance: str) -> list[HeldTask]:
-        """Return what is here and was not ordered of this instance: tasks, and mere containers.
+        """Return tasks and containers on this host that were not ordered for this instance.
 
-        A container whose task has no record has no payload: it is named by its labels alone.
+        A container whose task has no record has no payload: its labels identify it.
         """
         now = self._clock.wall()
         self._engine_told = True
@@ -78,19 +78,19 @@ class Holdings:
         return [*found, *(_named(arn, now) for arn in sorted(unclaimed))]
 
     def belongs_to(self, task_arn: str, instance: str) -> None:
-        """Take note that control wants a task of this instance from now on."""
+        """Record that control wants a task of this instance from now on."""
         runner = self._runners.get(task_arn)
         if runner is not None:
             runner.belongs_to(instance)
 
     def not_wanted(self, task_arn: str, why: str) -> None:
-        """Stop a task that control does not want; containers without a record go with the others."""
+        """Stop a task that control does not want; containers without a record become leftovers."""
         runner = self._runners.get(task_arn)
         if runner is not None:
             runner.stop(f"Control does not want this task: {why}", "UserInitiated", ordered=True)
 
     def keep(self, task_arns: frozenset[str]) -> None:
-        """Leave the containers of these tasks alone though there is no record of them."""
+        """Leave the containers of these tasks alone, although there is no record of the tasks."""
         self._watcher.keep(task_arns - self._runners.keys() if self._engine_told else None)
 
 

@@ -1,8 +1,8 @@
-"""What is known of a task only while this process lives: steps in flight, retries, doubts.
+"""State of a task that exists only in this process: steps in flight, retries, unverified facts.
 
-Pure data beside the record (``model.task``). The task's runner owns it; the task's steps, on the same
-event loop, take notes in it while they are under way. A crash loses all of it without harm:
-``runner.doubt_after_restart`` says what must be asked anew.
+Plain data beside the record (``model.task``). The task's runner owns it; the task's steps, on the
+same event loop, also write to it while they run. A crash loses all of it without harm:
+``runner.doubt_after_restart`` says what must be checked again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ CLEAN = "@clean"
 
 
 def is_of_task(key: str) -> bool:
-    """Tell whether the key of a step is of the task as a whole, and not of one container."""
+    """Return whether a step's key is of the task as a whole, not of one container."""
     return key.startswith("@")
 
 
 class StepKind(StrEnum):
-    """What can be done for a task; ``steps`` has one method for each."""
+    """The kinds of steps; ``steps`` has one method for each."""
 
     CLAIM_NETWORK = "claim network"
     RELEASE_NETWORK = "release network"
@@ -41,7 +41,7 @@ class StepKind(StrEnum):
 
 
 DESTRUCTIVE = frozenset({StepKind.RELEASE_NETWORK, StepKind.RENEW_NETWORK, StepKind.CLEAN})
-"""Steps that remove what a task's past could be found by: not before that is on the disk."""
+"""Steps that remove evidence of what the task did: only after everything else is on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,97 +50,98 @@ class Step:
 
     kind: StepKind
     key: str
-    """A container's name, or for its task NETWORK, CLEAN or ``@`` and the name of a preparation."""
+    """A container's name; for the task, NETWORK, CLEAN or ``@`` and the name of a preparation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A step that failed without telling anything about its outcome."""
+    """A step that failed without showing its outcome, and is retried."""
 
     attempts: int
     next_at: float
     since: float
     why: str
     reason: str = ""
-    """``why`` as ECS words it, for control."""
+    """``why`` as worded by ECS, for control."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedPull:
-    """A pull that goes on although a try of it has failed."""
+    """A failed try of a pull that is retried."""
 
     reason: str
-    """As ECS words it."""
+    """As worded by ECS."""
     next_at: float = 0.0
-    """When the next try begins; 0 once it is under way."""
+    """When the next try starts; 0 once it is running."""
 
 
 @dataclass(slots=True)
 class LiveState:
-    """What is true of a task only while this process lives. Lost in a crash without harm."""
+    """State of a task that exists only in this process. Lost in a crash without harm."""
 
     inflight: dict[str, Step] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
-    """When the step in flight began, by key."""
+    """When each step in flight started, by key."""
     recheck: set[str] = field(default_factory=set)
-    """Containers whose real state must be asked for."""
+    """Containers whose real state must be read from the engine."""
     unseen: set[str] = field(default_factory=set)
-    """Those of them that the engine was not asked about since the agent came to know of them: the record
-    may be older than what control was told, so nothing is told of the task yet."""
+    """Those of them that were never inspected since the agent loaded the task. The record may be
+    older than the last report to control, so nothing is reported about the task yet."""
     joined: dict[str, str] = field(default_factory=dict)
-    """Engine id of the container whose network each container was seen in, where it is another's."""
+    """For containers in another container's network: the engine id of that other container."""
     unconfirmed_until: float = 0.0
-    """Until then a restored task, of which the engine has nothing, waits for control to say that it is
-    still wanted: the record may be an older copy, and the task may have run."""
+    """Until then, a restored task without containers waits for control to confirm that it is still
+    wanted: the record may be an older copy, and the task may already have run."""
     network_lost: str = ""
-    """Why the task's sandbox is of no use any more; empty while it is, and without one."""
+    """Why the task's sandbox can no longer be used; empty if it can, or if there is none."""
     networks_replaced: int = 0
     restarting: set[str] = field(default_factory=set)
-    """Stopped containers that their restart policy wants started again."""
+    """Stopped containers that their restart policy will start again."""
     astray: dict[str, float] = field(default_factory=dict)
-    """Containers that have ended and run nevertheless, since when: somebody started them again."""
+    """Containers that had ended and run again because somebody started them, since when."""
     retries: dict[str, Retry] = field(default_factory=dict)
     prepared: dict[str, Provision] = field(default_factory=dict)
-    """What each preparation gave, by the key of its step. Each process prepares anew before it makes a
-    container."""
+    """What each preparation provided, by the key of its step. Each process prepares again before it
+    creates a container."""
     release_tried: bool = False
-    """Giving the sandbox back was begun: the report of the end no longer waits for it."""
+    """A release of the sandbox was tried: the final report no longer waits for it."""
     network_doubtful: bool = False
-    """A claim may have been made without our knowing: it failed halfway, or a crash lost its news."""
+    """The task may have a claim that is not recorded: it failed halfway, or a crash lost its
+    result."""
     progress: dict[str, str] = field(default_factory=dict)
-    """The newest line of a pull, by container."""
+    """The latest progress line of a pull, by container."""
     pulling_since: dict[str, float] = field(default_factory=dict)
-    """When a pull began to ask a registry, by container; until its end is written down."""
+    """When a pull first contacted a registry, by container; kept until the end is recorded."""
     failed_pulls: dict[str, FailedPull] = field(default_factory=dict)
-    """Pulls under way of which a try has failed, by container."""
+    """Pulls in progress with a failed try, by container."""
     waiting_since: dict[str, float] = field(default_factory=dict)
     pids: dict[str, int] = field(default_factory=dict)
-    """Process ids of running containers, where they are known; metrics read by them."""
+    """Process ids of running containers, if known; used for metrics."""
     marks: dict[float, float] = field(default_factory=dict)
-    """Recorded times that something is due after, and when that was by the clock as it is set now."""
+    """Recorded times that a timeout counts from, with the same moment by the current wall clock."""
 
     def mark(self, times: Iterable[float], now: float) -> None:
-        """Keep track of these recorded times, and of no others.
+        """Keep track of these recorded times, and drop all others.
 
-        None of them lies in the future: one that seems to was recorded before the clock was set back.
+        None can be in the future: one that seems to be was recorded before the clock was set back.
         """
         self.marks = {at: self.marks.get(at, min(at, now)) for at in times if at}
 
     def when(self, recorded: float) -> float:
-        """Return when a recorded time was, by the clock as it is set now."""
+        """Convert a recorded time to the current wall clock."""
         return self.marks.get(recorded, recorded)
 
     def own_trouble(self, container: str) -> str:
-        """Return why a step of the container has failed that is tried again, as ECS words it.
+        """Return why a retried step of the container failed, as worded by ECS.
 
-        Empty when none has.
+        Empty if none failed.
         """
         if container in self.failed_pulls:
             return self.failed_pulls[container].reason
         return self.retries[container].reason if container in self.retries else ""
 
     def trouble(self, container: str) -> str:
-        """Return what holds the container up and is tried again, its own or its task's trouble."""
+        """Return the retried failure that delays the container, its own or its task's."""
         of_task = (
             retry.reason for key, retry in self.retries.items() if is_of_task(key) and key != CLEAN
         )

@@ -1,8 +1,8 @@
-"""Containers that somebody disconnected from their network: connected again, or why that will not do.
+"""Reconnects containers that somebody disconnected from their network, or says why it cannot.
 
-The engine gives a container that it connects again another address, and publishes its ports as before.
-Legacy links hold the address that a container had when the other one was started: there the task
-cannot go on.
+When the engine reconnects a container, it gets a new address; its ports are published as before.
+Legacy links contain the address that a container had when the other one was started, so a task with
+links has to stop.
 
 Tests: ``tests/unit/engine/test_steps.py``, ``tests/unit/engine/test_engine_disconnected.py``.
 """
@@ -28,7 +28,7 @@ _log = structlog.get_logger()
 
 
 class NetworkReconnect:
-    """Connects containers again. Safe for concurrent use; repeatable."""
+    """Reconnects containers. Idempotent and safe for concurrent use."""
 
     def __init__(self, runtime: ContainerEngine) -> None:
         self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
@@ -36,10 +36,10 @@ class NetworkReconnect:
         self._runtime = runtime
 
     async def reconnect(self, payload: TaskPayload, name: str, seen: ContainerState) -> str:
-        """Put a running container back into the network ``seen.cut_off_from``.
+        """Reconnect a running container to the network ``seen.cut_off_from``.
 
         Returns:
-            Nothing if it is connected (again), else why it cannot be, for the task's reason.
+            An empty string if it is connected (again), else the reason for the task's stop.
 
         Raises:
             RuntimeFailure: the engine did not answer; call again.
@@ -54,7 +54,7 @@ class NetworkReconnect:
         found = f"container {seen.name} was disconnected from network {network}"
         self.repairs.append(RepairView(at=time.time(), found=found))
         _log.warning(
-            "a container was disconnected from its network by others; connected again",
+            "a container was disconnected from its network; reconnected it",
             container=seen.name,
             network=network,
         )

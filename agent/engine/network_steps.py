@@ -1,7 +1,7 @@
-"""The steps of a task that concern its sandbox: take one, replace one that is lost, give it back.
+"""The steps for a task's sandbox: claim one, replace a lost one, release it.
 
-As in ``steps``, they touch the network and never the record: each returns how to write its outcome
-down.
+As in ``steps``, they access the network but never the record: each returns a function that records
+its outcome.
 
 Tests: ``tests/unit/engine/test_steps.py``, ``tests/unit/engine/test_engine_trouble.py``.
 """
@@ -44,7 +44,7 @@ class NetworkSteps:
     async def claim(self, _key: str) -> Outcome:
         """Give the task a sandbox."""
         if self._live.network_doubtful and not await self._tools.network_alive(self._record.arn):
-            # What an earlier try left may be dead by now.
+            # The sandbox of an earlier try may be dead by now.
             await self._tools.release_network(self._record.arn)
         payload = self._record.payload
         attachment_id = next(
@@ -64,10 +64,10 @@ class NetworkSteps:
         return outcome
 
     async def renew(self, key: str) -> Outcome:
-        """Take another sandbox for a task that has started nothing in the one that is lost.
+        """Claim another sandbox for a task that has started nothing in the lost one.
 
-        What was made to join the lost one is made again; what is left of it in the engine is found
-        by its name then.
+        Containers that were created in the lost sandbox are created again; the create step finds
+        the old ones by their names.
         """
         record, live = self._record, self._live
 
@@ -90,8 +90,8 @@ class NetworkSteps:
         return outcome
 
     async def release(self, _key: str) -> Outcome:
-        """Give the task's sandbox back."""
-        self._live.release_tried = True  # a host that cannot let go must not hold the report back
+        """Release the task's sandbox."""
+        self._live.release_tried = True  # a failing release must not delay the final report
         await self._tools.release_network(self._record.arn)
 
         def outcome(_now: float) -> None:
@@ -102,14 +102,14 @@ class NetworkSteps:
         return outcome
 
     def is_of_lost_one(self, seen: ContainerState) -> bool:
-        """Tell whether a container never ran and was made to join a sandbox that its task has no more."""
+        """Return whether a container never ran and was created in a sandbox that was lost since."""
         network = self._record.network
         other = joined(seen.network_mode)
         never_ran = not seen.running and not seen.started_at
         return never_ran and network is not None and other not in ("", network.sandbox_id)
 
     async def within(self, call: Awaitable[T]) -> T:
-        """Make a call that needs the task's sandbox; raises ``SandboxLost`` if that is why it fails."""
+        """Make a call that needs the task's sandbox; raises ``SandboxLost`` if that is gone."""
         try:
             return await call
         except (EngineRefused, NoSuchContainer) as error:

@@ -1,8 +1,8 @@
-"""What an answer of the container engine means for a record: pure, one function per answer.
+"""The effect of the container engine's answers on a record: pure, one function per answer.
 
 Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine`` (container reconciliation, restart
-policy). Where its order of checks kills healthy containers ours does not: a container that runs is
-running, whatever its error or out-of-memory flag says.
+policy). One difference: there, the order of checks can kill healthy containers. Here a container
+that runs is running, whatever its error or out-of-memory flag says.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 def created(container: AgentContainer, runtime_id: str, now: float) -> None:
-    """The engine has made the container."""
+    """The engine has created the container."""
     container.runtime_id = runtime_id
     container.created_at = container.created_at or now
     container.known = max(container.known, ContainerStatus.CREATED)
 
 
 def running(container: AgentContainer, live: LiveState, now: float) -> None:
-    """The container runs."""
+    """The container is running."""
     live.restarting.discard(container.name)
     if container.known is ContainerStatus.STOPPED:
         live.astray.setdefault(container.name, now)
@@ -41,7 +41,7 @@ def running(container: AgentContainer, live: LiveState, now: float) -> None:
 
 
 def health(container: AgentContainer, value: Health, now: float) -> None:
-    """The health check has a new verdict."""
+    """The health check has a new result."""
     if container.health is not value:
         container.health = value
         container.health_since = now
@@ -50,7 +50,7 @@ def health(container: AgentContainer, value: Health, now: float) -> None:
 def state(
     record: AgentTask, container: AgentContainer, seen: ContainerState, live: LiveState, now: float
 ) -> None:
-    """Apply what an inspect says of a container."""
+    """Apply the result of an inspect."""
     live.unseen.discard(container.name)
     sandbox = joined(seen.network_mode)
     if sandbox:
@@ -80,7 +80,7 @@ def exited(
         return
     wanted = container.desired is not ContainerStatus.STOPPED
     if wanted and seen.finished_at and seen.finished_at == container.restarted_exit_at:
-        live.restarting.add(container.name)  # decided in an earlier life, not carried out
+        live.restarting.add(container.name)  # decided by an earlier process, not yet done
         return
     definition = record.payload.container(container.name)
     policy = definition.restart_policy if definition else None
@@ -101,10 +101,10 @@ def exited(
 
 
 def stopped_again(container: AgentContainer, live: LiveState, now: float) -> None:
-    """A container that ran again was stopped once more: that was its one time.
+    """A container that was started again has been stopped once more, which is done only once.
 
     Source: Amazon ECS agent 1.105.1, ``task_manager.go``: whoever starts it again after that may be
-    looking into something, and is left alone.
+    debugging, and is not disturbed.
     """
     container.stopped_again_at = now
     live.astray.pop(container.name, None)
@@ -117,11 +117,11 @@ def may_restart(
     now: float,
     when: Callable[[float], float],
 ) -> bool:
-    """Tell whether the restart policy wants this stopped container started again.
+    """Return whether the restart policy wants this stopped container to be started again.
 
-    All must hold: it is meant to run, its exit code is known and not ignored, and it has run for
-    the attempt period since its last (re)start. ``when`` tells when a recorded time was by the clock
-    that ``now`` was read from.
+    All of these must hold: it is meant to run, its exit code is known and not ignored, and it has
+    run for the attempt period since its last (re)start. ``when`` converts a recorded time to the
+    clock that ``now`` was read from.
     """
     if not policy.enabled or container.desired is ContainerStatus.STOPPED:
         return False
@@ -132,9 +132,9 @@ def may_restart(
 
 
 def vanished(container: AgentContainer, live: LiveState, now: float) -> None:
-    """The engine says that it has no such container.
+    """The engine says that there is no such container.
 
-    One that was never made is simply still to be made; one that was is lost.
+    One that was never created still has to be created; one that was created is lost.
     """
     live.unseen.discard(container.name)
     live.joined.pop(container.name, None)

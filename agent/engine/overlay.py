@@ -1,7 +1,7 @@
-"""The engine configuration that a payload brings along, laid over what the agent generates. Pure.
+"""Lays the engine configuration in a payload over what the agent generates. Pure.
 
-``dockerConfig`` of a container is laid over as the engine would decode it. Fails with ``PayloadError``
-for what is not a JSON object.
+``dockerConfig`` of a container is merged as the engine would decode it. Fails with ``PayloadError``
+if it is not a JSON object.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONFIG_KEYS = (
     "MacAddress",
     "NetworkDisabled",
 )
-"""What is generated or judged here, by its one spelling: the engine reads keys in any case."""
+"""Keys that are generated or checked here, in their standard case; the engine ignores case."""
 
 HOST_CONFIG_KEYS = (
     "NetworkMode",
@@ -51,14 +51,14 @@ HOST_CONFIG_KEYS = (
     "LogConfig",
 )
 BESIDE_CONFIG = frozenset({"hostconfig", "networkingconfig"})
-"""Keys of the create body that are no part of the engine's ``Config``."""
+"""Keys of the create body that are not part of the engine's ``Config``."""
 
 
 def checked(part: dict[str, Any] | str | None, error_name: str, what: str) -> dict[str, Any]:
-    """Return one part of ``dockerConfig`` as ``payload.decode`` read it; nothing is an empty one.
+    """Return one part of ``dockerConfig`` as read by ``payload.decode``; empty if it is absent.
 
     Raises:
-        PayloadError: it is not a JSON object; ``error_name`` is what ECS calls the error.
+        PayloadError: it is not a JSON object; ``error_name`` is the name of the error in ECS.
     """
     if isinstance(part, str):
         raise PayloadError(f"dockerConfig.{what} is not a JSON object", name=error_name)
@@ -68,11 +68,11 @@ def checked(part: dict[str, Any] | str | None, error_name: str, what: str) -> di
 def overlay(base: dict[str, Any], top: Mapping[str, Any], *, spelling: Iterable[str] = ()) -> None:
     """Lay engine configuration from the payload over what the agent generated, in place.
 
-    Keys match whatever their case; objects merge, lists and scalars replace, null clears objects
-    and lists and leaves scalars (the semantics of decoding JSON into a filled structure). Keys of
-    ``spelling`` are written that way even if the base does not have them.
+    Keys match in any case; objects are merged, lists and scalars replaced; null clears objects and
+    lists and leaves scalars (the semantics of decoding JSON into a filled structure). Keys in
+    ``spelling`` are written in that case even if the base does not have them.
     """
-    # casefold, as the engine does it: there "\N{LATIN SMALL LETTER LONG S}" is an s as well.
+    # casefold, as in the engine: "\N{LATIN SMALL LETTER LONG S}" equals an s.
     by_fold = {key.casefold(): key for key in (*spelling, *base)}
     for key, value in top.items():
         name = by_fold.get(key.casefold(), key)

@@ -1,12 +1,13 @@
-"""What a task needs next: a pure function from its record to the steps that may start now.
+"""Plans a task: a pure function from its record to the steps that may start now.
 
-The second half of each turn, after ``settle`` has drawn the conclusions: names the steps that are
-allowed and, for everything else, the wait that explains why not. No I/O; of its arguments it changes
-only the notes in ``LiveState`` of how long things have been waited for. It cannot fail.
+The second half of each turn, after ``settle`` has drawn the conclusions. It returns the allowed
+steps and, for everything else, the wait that explains why not. No I/O; of its arguments it changes
+only the notes in ``LiveState`` on how long each wait has lasted. It cannot fail.
 
 Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/task_manager.go`` (forward
-progression, derivation of statuses, stop order). Invariants, held by property tests: a status never
-moves back, no step starts before what it depends on, and every plan of a task that is to stop ends.
+progression, derivation of statuses, stop order). Invariants, checked by property tests: a status
+never goes back, no step starts before its dependencies, and every plan of a task that should stop
+ends.
 """
 
 from __future__ import annotations
@@ -29,34 +30,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that change plans."""
+    """The settings that affect plans."""
 
     pull_before_dependencies: bool = False
     """``ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT``."""
     cleanup_wait_s: float = 3 * 3600.0
     confirmation_wait_s: float = 60.0
-    """How long a restored task, of which the engine has nothing, waits for a word of control."""
+    """How long a restored task without containers waits for control to confirm it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What may start now, what must be cancelled, why the rest waits, and when to look again."""
+    """What may start now, what to cancel, why the rest waits, and when to plan again."""
 
     steps: tuple[Step, ...] = ()
     cancel: frozenset[str] = frozenset()
     waits: tuple[Wait, ...] = ()
     wake_at: float | None = None
     finished: bool = False
-    """Nothing is left of the task: its record may be deleted."""
+    """The task is finished: its record may be deleted."""
 
 
 def _doing(kind: StepKind, key: str) -> str:
-    """Return what a step does, for a person."""
+    """Return a text for what a step does."""
     return preparations.of_step(key).doing if kind is StepKind.PREPARE else kind
 
 
 def _is_admitted(record: AgentTask) -> bool:
-    """A container that exists proves an admission that a crash has lost."""
+    """Return whether it was admitted; a container proves it, even if a crash lost the record."""
     return bool(record.admitted_at) or any(_exists(c) for c in record.containers.values())
 
 
@@ -65,7 +66,7 @@ def _exists(container: AgentContainer) -> bool:
 
 
 def plan(record: AgentTask, graph: Graph, live: LiveState, now: float, policy: Policy) -> Plan:
-    """Return what may be done now for a settled record."""
+    """Return the plan for a settled record."""
     draft = _Draft(record, graph, live, now, policy)
     if record.known is TaskStatus.STOPPED:
         draft.clean_up()
@@ -83,7 +84,7 @@ def plan(record: AgentTask, graph: Graph, live: LiveState, now: float, policy: P
 
 
 class _Draft:
-    """Collects one plan; lives only during ``plan``."""
+    """Collects one plan; used only within ``plan``."""
 
     def __init__(
         self, record: AgentTask, graph: Graph, live: LiveState, now: float, policy: Policy
@@ -118,20 +119,20 @@ class _Draft:
     # -- the four phases of a task ------------------------------------------------------------
 
     def await_admission(self) -> None:
-        """Only look at what may exist; why the task waits is asked of the ledger by who wants it."""
+        """Only inspect possible containers; the ledger is asked elsewhere why the task waits."""
         for name in sorted(self.live.recheck):
             self.step(StepKind.INSPECT, name)
 
     def await_confirmation(self) -> None:
-        """Only look at what may exist, until control has said that the task is still wanted."""
+        """Only inspect possible containers, until control has confirmed that the task is wanted."""
         self.await_admission()
         until = self.live.unconfirmed_until
         self.wakes.append(until)
-        what = "control to say that it is still wanted, since the agent was restarted"
+        what = "control to confirm that the task is still wanted, since the agent was restarted"
         self.waits.append(Wait(what=what, since=self._since("@confirmation"), next_try=until))
 
     def replace_network(self) -> None:
-        """Take another sandbox once it is certain that no container has run in the one that is lost."""
+        """Claim another sandbox once it is certain that no container has run in the lost one."""
         unclear = False
         for container in self.record.containers.values():
             step = self.live.inflight.get(container.name)
@@ -267,15 +268,15 @@ class _Draft:
             self.step(StepKind.STOP, container.name)
             return
         what = (
-            "whoever started it again after it had ended; it was stopped once more and is left "
-            "alone now, books no memory and no ports, and is removed with its task"
+            "its end: somebody started it again after it had ended. It was stopped once more and is "
+            "left alone now; its memory and ports are not booked, and it is removed with its task"
         )
         self.waits.append(Wait(what=what, since=since, container=container.name))
 
     # -- helpers ------------------------------------------------------------------------------
 
     def step(self, kind: StepKind, key: str) -> None:
-        """Allow a step unless one is in flight for the same key or its retry is not due."""
+        """Allow a step, unless one is in flight for the same key or its retry is not due."""
         if key in self.live.inflight:
             if is_of_task(key):
                 self.waits.append(self._in_flight(self.live.inflight[key]))

@@ -1,8 +1,8 @@
-"""Published ports of a container: which are picked by the agent, bound, and shown. Pure.
+"""Published ports of a container: picked by the agent, bound, and displayed. Pure.
 
-Names the ports of a task's record (``record.host_ports``) and reads them; picking and holding them
-is for ``steps`` and ``engine`` with ``network.HostPorts``. Fails with ``PayloadError``, worded as on
-Amazon ECS, for a mapping that no engine could publish.
+Names and reads the ports in a task's record (``record.host_ports``); ``steps`` and ``engine`` pick
+and hold them with ``network.HostPorts``. Fails with ``PayloadError``, worded as in Amazon ECS, for
+a mapping that cannot be published.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def keyed_mappings(container: Container) -> list[tuple[str, PortMapping]]:
-    """Return the mappings of a container, each with the name under which its ports are kept.
+    """Return the mappings of a container, each with the key under which its ports are stored.
 
-    The name is ``container/port/protocol``; from the second mapping of a port on, which publishes it
-    once more, ``container/port#2/protocol``.
+    The key is ``container/port/protocol``. If several mappings publish the same port, the second
+    one has the key ``container/port#2/protocol``, and so on.
     """
     seen: Counter[str] = Counter()
     keyed = []
@@ -49,16 +49,16 @@ def container_ports(mapping: PortMapping) -> list[int]:
     """Return the container ports of a mapping, in order.
 
     Raises:
-        PayloadError: a range that is no ``first-last`` or a port outside 1 to 65535.
+        PayloadError: a range not of the form ``first-last``, or a port outside 1 to 65535.
     """
     if not mapping.container_port_range:
         ports = [mapping.container_port]
     else:
         first, dash, last = mapping.container_port_range.partition("-")
-        # Five digits at most: a longer number is no port, and may be too long to be read at all.
+        # At most five digits: a longer number is not a port, and int() refuses very long ones.
         digits = all(part.isdecimal() and len(part) <= 5 for part in (first, last))
         if not (dash and digits and int(first) <= int(last)):
-            text = f"containerPortRange {mapping.container_port_range[:30]!r} is no first-last"
+            text = f"containerPortRange {mapping.container_port_range[:30]!r} is not first-last"
             raise _bad_port(text)
         if int(last) > 65535:
             raise _bad_port(f"port {last} is outside 1-65535")
@@ -74,7 +74,7 @@ def _bad_port(text: str) -> PayloadError:
 
 
 def needs_pick(mapping: PortMapping) -> bool:
-    """Tell whether the agent must choose the host ports of a mapping."""
+    """Return whether the agent must choose the host ports of a mapping."""
     return bool(mapping.container_port_range) or mapping.host_port == 0
 
 
@@ -94,13 +94,13 @@ def _host_ports_of(key: str, mapping: PortMapping, picked: Mapping[str, list[int
 
 
 def published(container: Container, bindings: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """Return the ports that the agent picked for a container, as the engine was asked for them.
+    """Return the ports that the agent picked for a container, as requested from the engine.
 
     Args:
         container: the container's part of the payload.
         bindings: host ports by ``port/protocol``, in the order of the mappings.
 
-    A mapping that the engine knows nothing of is left out.
+    A mapping without ports in the engine is left out.
     """
     left = {port: list(numbers) for port, numbers in bindings.items()}
     picked: dict[str, list[int]] = {}
@@ -120,7 +120,7 @@ def port_bindings(
     """Return ``HostConfig.PortBindings`` of a bridge container.
 
     Raises:
-        PayloadError: a mapping has no ports yet that the agent should have picked.
+        PayloadError: the agent should have picked ports for a mapping, but has not.
     """
     bindings: dict[str, list[dict[str, str]]] = {}
     for key, mapping in keyed_mappings(container):
@@ -137,9 +137,10 @@ def port_bindings(
 def network_bindings(
     payload: TaskPayload, container: Container, picked: Mapping[str, list[int]]
 ) -> list[NetworkBinding]:
-    """Return what DescribeTasks shows of a running container's ports.
+    """Return the ports of a running container as DescribeTasks shows them.
 
-    Bridge shows what is published, host the ports themselves, awsvpc and none nothing.
+    In bridge mode the published ports, in host mode the ports themselves; in awsvpc and none mode
+    none.
     """
     if payload.mode not in (NetworkMode.BRIDGE, NetworkMode.HOST):
         return []

@@ -1,8 +1,8 @@
-"""The end of tasks: their records go once control has acknowledged their end.
+"""Deletes the records of ended tasks once control has acknowledged their end.
 
-Asks the outbox what is unacknowledged, deletes the rows of such tasks from the store and their
-runners from the engine's table, and remembers their ARNs for a while. A store that cannot be written
-keeps the records a while longer.
+Checks the outbox for unacknowledged reports, deletes the rows of finished tasks from the store and
+their runners from the engine's table, and remembers their ARNs for a while. If the store cannot be
+written, the records are kept longer.
 
 Tests: ``tests/unit/engine/test_engine_control.py``.
 """
@@ -16,64 +16,67 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.engine import reports
-from agent.engine.ended_tasks import EndedTask, EndedTasks
+from agent.engine.ended_tasks import EndedTask
+from agent.engine.restored import KIND
 from agent.errors import StateFailure
 from agent.state import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.engine.ended_tasks import EndedTasks
     from agent.engine.runner import Runner
     from agent.state import StateStore
-
-KIND = "task"
-"""Kind of the task engine's rows in the store."""
 
 FORGET_RETRY_S = 2.0
 
 REMEMBERED_S = 600.0
-"""How long a forgotten task is remembered: longer than an answer of control can be under way."""
+"""How long a forgotten task is remembered: longer than an answer of control can be delayed."""
 
 _log = structlog.get_logger()
 
 
 class RecordCleanup:
-    """Tasks that have ended, and those that were refused, until nobody can ask for them again.
+    """Ended and refused tasks, until no order can come for them any more.
 
-    ``runners`` is the engine's own table; entries leave it here and nowhere else. ``clock`` gives
-    seconds that never step. All methods belong to the engine's event loop.
+    ``runners`` is the engine's own table; entries are removed only here. ``clock`` is monotonic, in
+    seconds. Call all methods on the engine's event loop.
     """
 
     def __init__(
-        self, store: StateStore, runners: dict[str, Runner], clock: Callable[[], float]
+        self,
+        store: StateStore,
+        runners: dict[str, Runner],
+        last_words: EndedTasks,
+        clock: Callable[[], float],
     ) -> None:
         self._store = store
         self._runners = runners
         self._clock = clock
-        self.last_words = EndedTasks()
-        """Of those that have ended; kept longer than memory lasts."""
+        self.last_words = last_words
+        """The last reports of ended tasks, which are kept longer."""
         self._ended: dict[str, float] = {}
         self._look = asyncio.Event()
         store.outbox.on_removed(self._look.set)
 
     def __contains__(self, arn: str) -> bool:
-        """Tell whether a task has ended here, so that an old order must not start it again."""
+        """Return whether a task has ended here, so that an old order must not start it again."""
         return arn in self._ended or arn in self.last_words
 
     def ended(self, arn: str) -> None:
-        """Take over a task whose runner has ended: nothing is left to do for it."""
+        """Take over a task whose runner has ended, so that only its record is left."""
         self._ended[arn] = self._clock()
         self._look.set()
 
     def refused(self, arns: Iterable[str]) -> None:
-        """Remember tasks that never became a record and need none: their end is in the outbox."""
+        """Remember tasks that need no record: the report of their end is in the outbox."""
         self._ended.update(dict.fromkeys(arns, self._clock()))
 
     async def run(self) -> None:
-        """Delete ended tasks until cancelled, each once control has acknowledged their end.
+        """Delete ended tasks until cancelled, each once control has acknowledged its end.
 
-        Until then the record stays, so that an old order of a control that was away for long cannot
-        start the task a second time.
+        Until then the record stays, so that an old order cannot start the task a second time, even
+        if control was unavailable for a long time.
         """
         while True:
             await self._look.wait()
@@ -81,7 +84,7 @@ class RecordCleanup:
             try:
                 await self._forget()
             except StateFailure as error:
-                _log.warning("ended tasks not forgotten, trying again", error=str(error))
+                _log.warning("records of ended tasks not deleted, trying again", error=str(error))
                 self._look.set()
                 await asyncio.sleep(FORGET_RETRY_S)
 

@@ -1,9 +1,9 @@
-"""When a task's record is written down, and with it the report of what changed.
+"""Decides when to save a task's record, and with it the report of what changed.
 
-What control must hear of at once is saved at once; facts that a crash may lose, because they are found
-again, wait a second for a transaction to share. A save that fails is tried again, later each time, or
-as soon as another one has succeeded. Until then whatever would destroy what is to be saved must wait:
-``is_saved`` says so. Belongs to one runner.
+Changes that control must learn of at once are saved at once. Facts that can be found again after a
+crash wait up to a second, to share a transaction. A failed save is retried, later each time, or as
+soon as another save has succeeded. Until then, steps that would destroy unsaved facts must wait:
+see ``is_saved``. Belongs to one runner.
 
 Tests: ``tests/unit/engine/test_engine_life.py``, ``tests/unit/engine/test_engine_trouble.py``.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.model.task import AgentTask
 
 LAZY_SAVE_S = 1.0
-"""How long facts that a crash may lose (they are found again) wait for a transaction to share."""
+"""How long facts that can be found again after a crash wait to share a transaction."""
 SAVE_RETRY_S = 2.0
 LONGEST_SAVE_RETRY_S = 15.0
 
@@ -43,17 +43,17 @@ class Saver(Protocol):
 
 
 class RecordSaver:
-    """Saves one record. All times are by the steady clock but those that are said to be wall time."""
+    """Saves one record. Times are monotonic, except those marked as wall time."""
 
     def __init__(self, record: AgentTask, live: LiveState, save: Saver, clock: Clock) -> None:
-        """Begin with a record that is on the disk as it is now."""
+        """Start with a record that is already saved in its current form."""
         self._record = record
         self._live = live
         self._save = save
         self._clock = clock
         self._reported = reports.signature(record, live)
         self._after: float | None = None
-        """When facts that wait for a transaction have waited long enough."""
+        """When waiting facts must be saved."""
         self._not_before = 0.0
         self._at_once = False
         self._waiting: list[asyncio.Future[None]] = []
@@ -64,20 +64,20 @@ class RecordSaver:
 
     @property
     def wake_at(self) -> float | None:
-        """When to call ``save_if_due`` again though nothing happens; None for never."""
+        """When to call ``save_if_due`` again even if nothing happens; None for never."""
         return None if self._after is None else max(self._after, self._not_before)
 
     @property
     def is_saved(self) -> bool:
-        """Whether everything that is known of the task is on the disk, its report included."""
+        """Whether everything known about the task is on disk, including its report."""
         return self._after is None and self.is_reported
 
     @property
     def is_reported(self) -> bool:
-        """Whether everything that control must hear of is in the outbox.
+        """Whether everything that control must learn is in the outbox.
 
-        Not while the engine was not asked what became of the task: what is known of it may be older
-        than what control was told, and no status goes back.
+        False until the engine has been asked about the containers of a restored task. Its record
+        may be older than the last report to control, and a status must not go back.
         """
         return reports.signature(self._record, self._live) == self._reported
 
@@ -88,35 +88,35 @@ class RecordSaver:
 
     @property
     def wait(self) -> Wait | None:
-        """What the task waits for while it cannot be saved."""
+        """The wait to show while the record cannot be saved."""
         if not self._failures:
             return None
         left_s = max(0.0, self._not_before - self._clock.steady())
         return Wait(
-            what=f"its state to be written to the disk, before which nothing of it is removed: "
+            what=f"its state to be written to disk; until then, nothing of it is removed: "
             f"{self._problem}",
             since=self._failing_since,
             next_try=self._clock.wall() + left_s,
         )
 
     def note(self) -> None:
-        """Take note that something may have changed."""
+        """Record that something may have changed."""
         if self._after is None:
             self._after = self._clock.steady() + LAZY_SAVE_S
 
     def answer(self, future: asyncio.Future[None]) -> None:
-        """Save on the next turn, and tell the future how that went."""
+        """Save on the next turn, and set the result of the future."""
         self._at_once = True
         self._waiting.append(future)
 
     def try_again(self) -> None:
-        """Saving works again: do not wait until the next try is due."""
+        """Retry now, because another save has succeeded."""
         if self._failures:
             self._not_before = 0.0
             self._at_once = True
 
     def unreported(self, now: float) -> TaskChange | None:
-        """Return the report that no transaction has carried yet, or None when there is none."""
+        """Return the report that is in no transaction yet, or None if there is none."""
         return (
             None
             if self.is_reported or self._live.unseen
@@ -124,9 +124,9 @@ class RecordSaver:
         )
 
     async def save_if_due(self, now: float, *, all_of_it: bool = False) -> None:
-        """Save what must not wait any longer; ``all_of_it`` saves whatever there is to save.
+        """Save what is due; with ``all_of_it``, save everything.
 
-        A failure is logged and tried again; ``is_saved`` tells. ``now`` is wall time.
+        A failure is logged and retried; see ``is_saved``. ``now`` is wall time.
         """
         signature = reports.signature(self._record, self._live)
         may_tell = not self._live.unseen
@@ -161,7 +161,7 @@ class RecordSaver:
         _log.error("task not saved, trying again", task=self._record.arn, error=str(error))
 
     def _end_waiting(self, error: StateFailure | None) -> None:
-        """Tell everybody who waits for a transaction how it went."""
+        """Set the result of every future that waits for a transaction."""
         for future in self._waiting:
             if future.done():
                 continue

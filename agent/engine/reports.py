@@ -1,4 +1,4 @@
-"""What of a record is worth reporting, and the report itself. Pure."""
+"""The parts of a record that are worth reporting, and the report itself. Pure."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class ReportContent(NamedTuple):
-    """Everything whose change control must hear of; equal signatures need no report."""
+    """Everything whose change is reported to control; equal signatures need no report."""
 
     urgent: tuple[object, ...]
-    """What control must hear of at once."""
+    """Changes that control must learn of at once."""
     other: tuple[object, ...]
-    """What may go along with the next report, if that comes soon."""
+    """Changes that may be sent with the next report, if that comes soon."""
 
 
 def signature(record: AgentTask, live: LiveState) -> ReportContent:
-    """Return the signature of a task as it stands."""
+    """Return the signature of a task in its current state."""
     containers = record.containers.values()
     return ReportContent(
         urgent=(
@@ -45,9 +45,9 @@ def signature(record: AgentTask, live: LiveState) -> ReportContent:
 
 
 def _trouble(container: AgentContainer, live: LiveState) -> str:
-    """Return why a container that is still to come up does not, though that is tried again.
+    """Return the retried failure for which a container has not started yet.
 
-    It is no part of the record: it passes, and what has passed is no container's reason.
+    Not part of the record, because it may pass; it does not become the container's reason.
     """
     pending = container.known < ContainerStatus.RUNNING
     return live.trouble(container.name) if pending else ""
@@ -59,7 +59,7 @@ def change_of(
     now: float,
     new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
 ) -> TaskChange:
-    """Return the report of a task as it stands."""
+    """Return the report of a task in its current state."""
     return TaskChange(
         id=new_id(),
         task_arn=record.arn,
@@ -79,7 +79,7 @@ def change_of(
 
 
 def held(record: AgentTask, live: LiveState, now: float) -> HeldTask:
-    """Return a task for a control that may have forgotten it: its order, and how it stands."""
+    """Return a task, with order and state, for a control that may have forgotten it."""
     payload = replace(record.payload, desired_status=record.desired)
     return HeldTask(
         payload=msgspec.Raw(payloads.encode(payload)), change=change_of(record, live, now)
@@ -87,7 +87,7 @@ def held(record: AgentTask, live: LiveState, now: float) -> HeldTask:
 
 
 def rejected(task_arn: str, reason: str, now: float, stop_code: str) -> TaskChange:
-    """Return the report of a task that never became a record."""
+    """Return the report of a task that has no record."""
     return TaskChange(
         id=uuid.uuid4().hex,
         task_arn=task_arn,

@@ -1,8 +1,8 @@
 """One runner per task: the only place where a task's record changes.
 
-Orders, engine events, finished steps and timers all arrive in its mailbox; after each the record is
-settled, planned anew, and saved if control must hear of it. A runner does nothing by itself that the
-planner has not allowed.
+Orders, engine events, finished steps and timers all arrive in its mailbox. After each, the record
+is settled, planned again, and saved if control must learn of the change. A runner does nothing that
+the planner has not allowed.
 
 ::
 
@@ -54,19 +54,19 @@ _log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Whom a runner tells of what."""
+    """The functions that a runner calls."""
 
     save: Saver
     running: Callable[[], None]
-    """A container has come up."""
+    """A container has started."""
     stopped: Callable[[str], None]
-    """The task has stopped: what it held of the host is free."""
+    """The task has stopped, and its resources are free."""
     engine_answers_since: Callable[[float], Awaitable[bool]]
-    """Ask whether the engine answers, and has since then by the steady clock."""
+    """Return whether the engine answers, and has since a monotonic time."""
 
 
 class Runner:
-    """Brings one task from its order to its end."""
+    """Runs one task from its order to its end."""
 
     def __init__(
         self,
@@ -90,29 +90,30 @@ class Runner:
         self._mailbox: asyncio.Queue[Message] = asyncio.Queue()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._saving = RecordSaver(record, self.live, callbacks.save, clock)
-        self._released = record.is_done  # what a restored one held may be somebody else's by now
+        self._released = record.is_done  # others may have the resources of a restored one by now
         self._transitions = TransitionLog(record, self.live, on_running=callbacks.running)
 
     @property
     def waits(self) -> tuple[Wait, ...]:
         """What the task waits for at this moment, in order.
 
-        Made when it is asked for: what a wait tells of (the line of a pull, whether its next try
-        has begun) changes between two turns.
+        Computed on each call, because the text of a wait (progress of a pull, start of a retry)
+        changes between turns.
         """
         now = self._clock.wall()
         waits = planner.plan(self.record, self._graph, self.live, now, self._policy).waits
         unsaved = self._saving.wait
         return waits if unsaved is None else (*waits, unsaved)
 
-    # -- what others tell a runner; all return at once ------------------------------------------------
+    # -- what others tell a runner; all return at once
+    # ------------------------------------------------
 
     def post(self, message: Message) -> None:
-        """Have a message applied to the record on the runner's turn."""
+        """Queue a message, which is applied to the record on the runner's turn."""
         self._mailbox.put_nowait(message)
 
     def admitted(self, now: float) -> None:
-        """The ledger holds what the task needs."""
+        """The ledger has booked what the task needs."""
 
         def message(_now: float) -> None:
             self.record.admitted_at = now
@@ -120,9 +121,9 @@ class Runner:
         self.post(message)
 
     def stop(self, reason: str, stop_code: str, *, ordered: bool) -> None:
-        """The task is to stop; the first reason stays. Durable once ``saved`` has returned.
+        """Stop the task; the first reason is kept. Durable once ``saved`` has returned.
 
-        ``ordered`` tells that control knows, because it said so itself.
+        ``ordered`` says that control already knows, because it ordered the stop.
         """
 
         def message(_now: float) -> None:
@@ -136,7 +137,7 @@ class Runner:
         self.post(message)
 
     def belongs_to(self, instance: str) -> None:
-        """Control wants the task of this container instance. Durable once ``saved`` has returned."""
+        """Control wants the task for this container instance. Durable once ``saved`` returned."""
 
         def message(_now: float) -> None:
             self.record.instance = instance
@@ -144,7 +145,7 @@ class Runner:
         self.post(message)
 
     def recheck(self, container: str) -> None:
-        """Something happened to a container: ask the engine what it is."""
+        """Something happened to a container: inspect it."""
 
         def message(_now: float) -> None:
             known = self.record.containers.get(container)
@@ -154,21 +155,21 @@ class Runner:
         self.post(message)
 
     def health(self, container: str, value: Health) -> None:
-        """The engine's health check has a new verdict."""
+        """The engine's health check has a new result."""
 
         def message(now: float) -> None:
             known = self.record.containers.get(container)
             if known is not None and known.known is ContainerStatus.RUNNING:
                 observe.health(known, value, now)
             elif known is not None and known.known < ContainerStatus.RUNNING:
-                self.live.recheck.add(container)  # its start has not been answered yet
+                self.live.recheck.add(container)  # the call that starts it has not returned yet
 
         self.post(message)
 
     def network_lost(self, reason: str) -> None:
-        """The task's sandbox is of no use any more: what runs in it has no network.
+        """The task's sandbox can no longer be used: containers in it have no network.
 
-        A task that has started nothing takes another one.
+        A task that has started nothing claims another one.
         """
 
         def message(_now: float) -> None:
@@ -183,7 +184,7 @@ class Runner:
         self.post(message)
 
     def confirm(self) -> None:
-        """Control has said that it still wants the task."""
+        """Control has confirmed that it still wants the task."""
 
         def message(_now: float) -> None:
             self.live.unconfirmed_until = 0.0
@@ -192,11 +193,10 @@ class Runner:
             self.post(message)
 
     async def saved(self) -> None:
-        """Return when everything posted so far has been applied and is durable.
+        """Wait until everything posted so far has been applied and is durable.
 
         Raises:
-            StateFailure: it has been applied, but could not be written down; the runner goes on
-                trying to.
+            StateFailure: it has been applied, but could not be saved; the runner keeps trying.
         """
         if self.finished:
             return
@@ -209,7 +209,7 @@ class Runner:
         await future
 
     def save_again(self) -> None:
-        """Saving works again: what could not be saved is saved now."""
+        """Retry failed saves now, because saving works again."""
 
         def message(_now: float) -> None:
             self._saving.try_again()
@@ -217,17 +217,17 @@ class Runner:
         self.post(message)
 
     def needs_save(self) -> bool:
-        """Tell whether facts are waiting for a transaction."""
+        """Return whether there are unsaved facts."""
         return not self._saving.is_saved
 
     def unreported(self, now: float) -> TaskChange | None:
-        """Return the report that no transaction has carried yet, or None when there is none."""
+        """Return the report that is in no transaction yet, or None if there is none."""
         return self._saving.unreported(now)
 
     # -- the loop -----------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Run until nothing is left of the task. Cancelling leaves its containers as they are."""
+        """Run until nothing is left of the task. Cancelling leaves its containers unchanged."""
         async with asyncio.TaskGroup() as group:
             while not self.finished:
                 now = self._now()
@@ -235,8 +235,8 @@ class Runner:
                 settle(self.record, self._graph, self.live, now)
                 self._transitions.tell()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
-                # Steps may run ahead of the disk, since whatever a crash loses is found in the
-                # engine, but for those that destroy what there is to be found.
+                # Steps may start before the record is saved, because whatever a crash loses can be
+                # read from the engine. The exception are steps that destroy this evidence.
                 if any(step.kind in DESTRUCTIVE for step in plan.steps):
                     await self._saving.save_if_due(now, all_of_it=True)
                 self._carry_out(plan, group, now)
@@ -262,17 +262,17 @@ class Runner:
             self._running[step.key] = task
 
     def _hold_back(self, step: Step) -> None:
-        """A step that destroys what is not saved yet waits; the end of the task is told meanwhile."""
+        """Delay a destructive step until the record is saved; the final report may be sent now."""
         if step.kind is StepKind.RELEASE_NETWORK and not self.live.release_tried:
             self.live.release_tried = True
-            self.post(lambda _now: None)  # for a turn that sees it
+            self.post(lambda _now: None)  # causes another turn
 
     def _is_settled(self) -> bool:
-        """Tell whether nobody waits for the runner and nothing of the task would be lost with it."""
+        """Return whether nobody waits for the runner and all of the task is saved."""
         return self._saving.is_reported and not self._saving.is_awaited and self._mailbox.empty()
 
     def _now(self) -> float:
-        """Return the wall time; what is waited for has moved along where the clock was set."""
+        """Return the wall time; if the clock was set, move the waits along."""
         by_s = self._clock_watch.was_set_by()
         if by_s:
             self.live.clock_was_set(by_s)
@@ -281,7 +281,7 @@ class Runner:
     async def _apply_messages(self, wait_s: float | None, began: float) -> None:
         """Wait for the next message or timer, then apply everything that has arrived.
 
-        ``wait_s`` counts from ``began``, which is steady time.
+        ``wait_s`` counts from ``began``, which is monotonic time.
         """
         wakes = [] if wait_s is None else [began + wait_s]
         if self._saving.wake_at is not None:
@@ -302,21 +302,21 @@ class Runner:
     # -- steps --------------------------------------------------------------------------------
 
     async def _do(self, step: Step) -> None:
-        """Do one step; its end, good or bad, comes back through the mailbox."""
+        """Do one step; its result, good or bad, comes back through the mailbox."""
         began = self._clock.steady()
         try:
             outcome = await self._steps.do(step)
         except AgentError as error:
             await self._failed(step, error, began)
         except Exception as error:  # noqa: BLE001 - see below
-            # A fault of ours must cost this step and not the daemon with all its other tasks.
-            _log.exception("step broke", task=self.record.arn, step=str(step.kind), key=step.key)
+            # A bug must fail this step only, and not end the daemon with all other tasks.
+            _log.exception("bug in a step", task=self.record.arn, step=str(step.kind), key=step.key)
             await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"), began)
         else:
             self.post(lambda now: self._succeeded(step, outcome, now))
 
     def _cancelled(self, step: Step, task: asyncio.Task[None]) -> None:
-        """A step was cancelled, wherever it was: before its first line, or in a ping after it."""
+        """A step was cancelled at any point: before its first line, or in a ping after it."""
         if task.cancelled():
             self.post(lambda _now: self._ended(step))
 
@@ -365,9 +365,10 @@ def existing_containers(record: AgentTask) -> list[str]:
 
 
 def doubt_after_restart(record: AgentTask, live: LiveState) -> None:
-    """Mark everything that may have come to be after the record was last saved.
+    """Mark everything that may have happened after the record was last saved.
 
-    Saving is lazy: the newest facts, an admission and the claim of a network included, may be lost.
+    Saving is lazy, so the newest facts may be lost, including an admission and the claim of a
+    network.
     """
     existing = existing_containers(record)
     live.recheck.update(existing)

@@ -1,9 +1,9 @@
-"""The conclusions that follow from what is known of a task; the first half of each turn.
+"""Draws conclusions from what is known of a task; the first half of each turn.
 
-Changes record and ``LiveState``, touches nothing else and cannot fail: an essential container has exited,
-so the task stops; a dependency can never be met, so its dependent fails. What is to be done about it
-is ``planner``'s. Source of the rules: Amazon ECS agent 1.105.1, ``agent/engine/task_manager.go``
-(derivation of statuses).
+Changes only the record and ``LiveState``, and cannot fail. Examples: an essential container has
+exited, so the task stops; a dependency can never be met, so its dependent fails. ``planner``
+decides what to do then. Source of the rules: Amazon ECS agent 1.105.1,
+``agent/engine/task_manager.go`` (derivation of statuses).
 
 Tests: ``tests/unit/engine/test_planner.py``, ``tests/unit/engine/test_planner_properties.py``.
 """
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 NETWORKS_REPLACED = 4
-"""A task whose sandboxes die this often, before it has started anything, fails: the host is at fault."""
+"""After this many lost sandboxes, a task that has started nothing fails: the host has a problem."""
 
 
 def settle(record: AgentTask, graph: Graph, live: LiveState, now: float) -> None:
-    """Draw every conclusion that follows from what is known; repeated calls change nothing more."""
+    """Draw every conclusion from what is known; idempotent."""
     live.mark(_awaited(record), now)
     _compare_networks(record, live)
     _stop_when_essential_stopped(record, now)
@@ -47,7 +47,7 @@ def settle(record: AgentTask, graph: Graph, live: LiveState, now: float) -> None
             _stop_unstarted(record, container, live, now)
     _stop_when_essential_stopped(record, now)
     _advance_task(record, live, now)
-    live.mark(_awaited(record), now)  # what was recorded just now counts from here, too
+    live.mark(_awaited(record), now)  # includes times recorded just now
 
 
 def _awaited(record: AgentTask) -> Iterator[float]:
@@ -59,15 +59,15 @@ def _awaited(record: AgentTask) -> Iterator[float]:
 
 
 def is_stopping(record: AgentTask) -> bool:
-    """Tell whether the task is to stop or has stopped."""
+    """Return whether the task should stop or has stopped."""
     return record.desired is DesiredStatus.STOPPED
 
 
 def _compare_networks(record: AgentTask, live: LiveState) -> None:
-    """Draw the conclusions of a sandbox that is lost, and of containers that are in another one.
+    """Handle a lost sandbox, and containers that are in another sandbox.
 
-    A task that has started nothing takes another sandbox; one that has cannot, since containers stay
-    in the network that they were made in.
+    A task that has started nothing claims another sandbox. Others cannot, because containers stay
+    in the network that they were created in.
     """
     has_run = any(
         c.started_at or c.known is ContainerStatus.RUNNING for c in record.containers.values()
@@ -87,7 +87,7 @@ def _compare_networks(record: AgentTask, live: LiveState) -> None:
         if container.known is ContainerStatus.RUNNING:
             _stop_without_network(
                 record,
-                f"container {name} is in the network of sandbox {sandbox[:12]}, its task's is "
+                f"container {name} is in the network of sandbox {sandbox[:12]}, but its task has "
                 f"{record.network.sandbox_id[:12]}",
             )
         elif container.known is ContainerStatus.CREATED and name not in live.inflight:
@@ -100,7 +100,7 @@ def _stop_without_network(record: AgentTask, why: str) -> None:
 
 
 def forget_creation(container: AgentContainer, live: LiveState) -> None:
-    """Have a container made again that never ran: the one there is belongs to a lost network."""
+    """Mark a container that never ran to be created again: it is in a lost network."""
     container.known = ContainerStatus.PULLED
     container.runtime_id = ""
     live.joined.pop(container.name, None)
@@ -117,10 +117,10 @@ def _stop_when_essential_stopped(record: AgentTask, now: float) -> None:
 
 
 def _note_end_of_execution(record: AgentTask, now: float) -> None:
-    """Write down when the task's execution stopped: with the first essential container that ended.
+    """Record when the task's execution stopped: at the end of the first essential container.
 
-    As the engine tells it, and not when the agent came to hear of it: Amazon's agent takes the
-    latter, which is minutes late after a stall of the agent or the engine. Written once.
+    The time is the engine's, not the time at which the agent noticed. Amazon's agent uses the
+    latter, which is minutes late if the agent or the engine hung. Recorded once.
     """
     if record.execution_stopped_at:
         return
@@ -135,7 +135,7 @@ def _note_end_of_execution(record: AgentTask, now: float) -> None:
 
 
 def _fail_unreachable(record: AgentTask, graph: Graph, live: LiveState, now: float) -> None:
-    """Stop containers whose dependency can never be met; repeated until nothing changes."""
+    """Stop containers whose dependency can never be met; repeat until nothing changes."""
     changed = True
     while changed:
         changed = False
@@ -157,9 +157,9 @@ def _fail_unreachable(record: AgentTask, graph: Graph, live: LiveState, now: flo
 def _stop_unstarted(
     record: AgentTask, container: AgentContainer, live: LiveState, now: float
 ) -> None:
-    """A container that does not run is stopped without asking the engine.
+    """Stop a container that does not run, without asking the engine.
 
-    A create or start in flight is waited for first: its outcome decides what there is to stop.
+    A create or start in flight is awaited first: its result decides what there is to stop.
     """
     if container.known in (ContainerStatus.RUNNING, ContainerStatus.STOPPED):
         return
@@ -167,7 +167,7 @@ def _stop_unstarted(
     if step is not None and step.kind is not StepKind.PULL:
         return
     if container.name in live.retries and container.known >= ContainerStatus.PULLED:
-        # Its create or start failed without an answer: only the engine knows what came of it.
+        # Its create or start failed without an answer: only the engine knows the result.
         del live.retries[container.name]
         live.recheck.add(container.name)
     if container.name in live.recheck:
@@ -180,7 +180,7 @@ def _stop_unstarted(
 
 
 def _explain_missing_image(record: AgentTask, container: AgentContainer, live: LiveState) -> None:
-    """A stop came before the image was there: say whether the pull had begun, and how it went."""
+    """For a stop before the image was there, record whether its pull had started or failed."""
     trouble = live.own_trouble(container.name)
     if trouble:
         set_reason(container, trouble)
@@ -189,9 +189,9 @@ def _explain_missing_image(record: AgentTask, container: AgentContainer, live: L
 
 
 def pull_ended(record: AgentTask, live: LiveState, name: str, now: float) -> None:
-    """Write down that a pull is over, well or badly; one that asked no registry was none.
+    """Record the end of a pull, successful or not, unless it never contacted a registry.
 
-    The first begin and the last end of a task's pulls count.
+    Of a task's pulls, the first start and the last end are recorded.
     """
     live.failed_pulls.pop(name, None)
     began = live.pulling_since.pop(name, 0.0)
@@ -201,7 +201,7 @@ def pull_ended(record: AgentTask, live: LiveState, name: str, now: float) -> Non
 
 
 def set_reason(container: AgentContainer, reason: str) -> None:
-    """Keep the first reason of a container: later ones are consequences."""
+    """Set the reason of a container if it has none: later ones are consequences of the first."""
     if not container.reason:
         container.reason = reasons.clip(reason)
 
@@ -227,7 +227,7 @@ _CONTRIBUTION = {
 
 
 def _advance_task(record: AgentTask, live: LiveState, now: float) -> None:
-    """Raise the task's status to its least advanced container's; it never goes back."""
+    """Raise the task's status to that of its least advanced container; it never goes back."""
     least = min(
         (_CONTRIBUTION[c.known] for c in record.containers.values()), default=TaskStatus.STOPPED
     )
@@ -239,7 +239,7 @@ def _advance_task(record: AgentTask, live: LiveState, now: float) -> None:
         if holds_network(record, live) and not live.release_tried:
             return
     elif least is TaskStatus.RUNNING and record.execution_stopped_at:
-        return  # held back until the rest has stopped
+        return  # not before the other containers have stopped
     if least <= record.known:
         return
     record.known = least
@@ -250,5 +250,5 @@ def _advance_task(record: AgentTask, live: LiveState, now: float) -> None:
 
 
 def holds_network(record: AgentTask, live: LiveState) -> bool:
-    """Tell whether the task has, or may have, a sandbox that must be given back."""
+    """Return whether the task has, or may have, a sandbox that must be released."""
     return record.network_held or live.network_doubtful

@@ -1,10 +1,11 @@
-"""A container that joins its task's network namespace: what it may still ask for. Pure.
+"""Settings of a container that joins its task's network namespace. Pure.
 
-The sandbox owns the namespace and what the engine keeps with it: host name, hosts file, name servers,
-addresses and ports. Of what the engine refuses or ignores in a container that joins, name servers are
-given to it in a file of its own (``network.resolv_files``); a container that wants no network joins
-nothing; all else is refused by name, as Amazon ECS does when such a task definition is registered.
-Kernel parameters of the network are the engine's to set, in the namespace that all of the task share.
+The sandbox owns the namespace and the engine settings that belong to it: host name, hosts file,
+name servers, addresses and ports. The engine refuses or ignores those settings in a container that
+joins. Name servers are therefore passed in a file of the container's own
+(``network.resolv_files``), and a container that wants no network does not join. All other such
+settings are refused by name, as Amazon ECS does when a task definition is registered. The engine
+sets kernel parameters of the network, in the namespace that the whole task shares.
 
 Source: Docker Engine 20.10 to 28, ``runconfig/hostconfig_unix.go``.
 
@@ -38,19 +39,19 @@ _REFUSED = {
     "PortBindings": "published ports",
     "PublishAllPorts": "published ports",
 }
-"""Members of ``Config`` and ``HostConfig``, and what their users call them."""
+"""Members of ``Config`` and ``HostConfig``, with their common names."""
 
 
 def wants_no_network(config: Mapping[str, Any]) -> bool:
-    """Tell whether the container is to have no network (``disableNetworking``)."""
+    """Return whether the container should have no network (``disableNetworking``)."""
     return bool(config.get("NetworkDisabled"))
 
 
 def own_resolvers(payload: TaskPayload, container: Container) -> Resolvers | None:
-    """Return the name servers that a joining container asks for; None where it asks for none.
+    """Return the name servers that a joining container wants; None if it wants none.
 
     Raises:
-        PayloadError: its ``dockerConfig`` cannot be read, or names no name servers.
+        PayloadError: its ``dockerConfig`` cannot be read, or a name server is invalid.
     """
     docker = container.docker_config
     if payload.mode is not NetworkMode.AWSVPC or not docker.host_config:
@@ -70,7 +71,7 @@ def own_resolvers(payload: TaskPayload, container: Container) -> Resolvers | Non
         try:
             ip_address(server)
         except ValueError:
-            text = f"dnsServers of container {container.name}: {server[:60]!r} is no IP address"
+            text = f"dnsServers of container {container.name}: {server[:60]!r} is not an IP address"
             raise PayloadError(text, name=reasons.HOST_CONFIG) from None
     return Resolvers(servers=servers, search=search, options=options)
 
@@ -78,7 +79,8 @@ def own_resolvers(payload: TaskPayload, container: Container) -> Resolvers | Non
 def _words(container: Container, host_config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = host_config.get(name) or []
     if not isinstance(value, list) or not all(_is_word(word) for word in value):
-        text = f"dockerConfig.hostConfig.{name} of container {container.name} is no list of words"
+        where = f"dockerConfig.hostConfig.{name} of container {container.name}"
+        text = f"{where} is not a list of strings"
         raise PayloadError(text, name=reasons.HOST_CONFIG)
     return tuple(value)
 
@@ -95,12 +97,12 @@ def join(
     sandbox_id: str,
     resolv_conf: str,
 ) -> None:
-    """Have a container join the sandbox; changes both halves of its body in place.
+    """Make a container join the sandbox; changes both parts of its body in place.
 
-    ``resolv_conf`` is the path of its own file on the host, empty where it has none.
+    ``resolv_conf`` is the host path of the container's own file, empty if it has none.
 
     Raises:
-        PayloadError: it asks for something that only the sandbox can have.
+        PayloadError: it has a setting that only the sandbox can have.
     """
     if wants_no_network(config):
         host_config["NetworkMode"] = NetworkMode.NONE.value
@@ -109,14 +111,14 @@ def join(
         for name in _REFUSED.keys() & half.keys():
             if half.pop(name):
                 text = (
-                    f"container {container.name} asks for {_REFUSED[name]}, which containers of a "
-                    "task in awsvpc mode cannot have: its network is shared by all of them"
+                    f"container {container.name} has {_REFUSED[name]}, which a container of a task "
+                    "in awsvpc mode cannot have: all containers of the task share its network"
                 )
                 raise PayloadError(text, name=reasons.HOST_CONFIG)
     host_config["NetworkMode"] = f"container:{sandbox_id}"
     for name in _LISTS:
         host_config.pop(name, None)
-    # Says which ports the image serves and opens none: they are all open at the task's address.
+    # Only documents the ports that the image serves: at the task's address, all ports are open.
     config.pop("ExposedPorts", None)
     if resolv_conf and not _brings_its_own(host_config):
         mode = "ro,z" if host_config.get("ReadonlyRootfs") else "z"
@@ -125,6 +127,6 @@ def join(
 
 
 def _brings_its_own(host_config: Mapping[str, Any]) -> bool:
-    """Tell whether a mount of the task definition lies in the place of the file."""
+    """Return whether a mount in the task definition replaces the file."""
     binds = host_config.get("Binds") or []
     return any(IN_CONTAINER in str(bind).split(":")[1:2] for bind in binds)

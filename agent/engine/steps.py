@@ -1,9 +1,9 @@
-"""Doing the steps of a plan: one coroutine per kind, each idempotent and safe to cancel.
+"""Carries out the steps of a plan: one coroutine per kind, each idempotent and safe to cancel.
 
-A step touches the container engine, the network or the images, never the record: it returns a
-function that the runner calls with the time to write the outcome down. What must be written down
-before a step can go on is handed to the runner as well, through ``RecordWriter``. What goes wrong is
-raised as an ``AgentError`` and judged by ``failures``.
+A step accesses the container engine, the network or the images, but never the record. It returns a
+function that the runner calls with the time to record the outcome. What must be recorded before a
+step can continue also goes to the runner, through ``RecordWriter``. Failures are raised as
+``AgentError`` and judged by ``failures``.
 """
 
 from __future__ import annotations
@@ -88,14 +88,14 @@ class Steps:
         }
 
     async def do(self, step: Step) -> Outcome:
-        """Do one step and return how to write its outcome down; raises ``AgentError``."""
+        """Do one step and return the function that records its outcome; raises ``AgentError``."""
         try:
             return await self._methods[step.kind](step.key)
         except RuntimeFailure as error:
             error.args = (self._shown(step.key, str(error)),)
             raise
 
-    # -- the task's surroundings ------------------------------------------------------------------
+    # -- preparations of the task -----------------------------------------------------------------
 
     async def _prepare(self, key: str) -> Outcome:
         preparation = preparations.of_step(key)
@@ -177,19 +177,19 @@ class Steps:
         return outcome
 
     async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
-        """Create the container; its image is pulled anew if somebody removed it after the pull."""
+        """Create the container; if its image was removed after the pull, pull it again."""
         runtime, limit_s = self._tools.runtime, self._settings.create_limit_s
         try:
             return await runtime.create_container(engine_name, body, limit_s=limit_s)
         except NoSuchImage:
             _log.warning(
-                "an image is gone since it was pulled; pulling again", container=engine_name
+                "an image was removed after its pull; pulling again", container=engine_name
             )
             await self._ensure_image(definition)
         return await runtime.create_container(engine_name, body, limit_s=limit_s)
 
     async def _pick_ports(self, definition: Container) -> None:
-        """Choose dynamic host ports, saved before use: after a crash the same ones are published."""
+        """Pick dynamic host ports and save them first: after a crash the same ones are published."""
         if self._record.payload.mode is not NetworkMode.BRIDGE:
             return
         known = self._record.host_ports
@@ -225,10 +225,10 @@ class Steps:
         return str(path)
 
     async def _adopt(self, engine_name: str) -> ContainerState:
-        """Take over the container that an earlier life of this agent made under this name."""
+        """Take over the container that an earlier process of this agent created with this name."""
         seen = await self._tools.runtime.inspect_container(engine_name)
         if not self._is_ours(seen):
-            text = f"the container name {engine_name} is taken by a container of somebody else"
+            text = f"the container name {engine_name} is used by a container of another owner"
             raise EngineRefused(text, operation="created")
         return seen
 
@@ -239,7 +239,7 @@ class Steps:
     async def _start(self, name: str) -> Outcome:
         container = self._record.containers[name]
         if name in self._live.restarting:
-            await self._own_resolv_conf(self._definition(name))  # somebody may have removed it
+            await self._own_resolv_conf(self._definition(name))  # the file may have been removed
         await self._network.within(
             self._tools.runtime.start_container(
                 container.runtime_id, limit_s=self._settings.start_limit_s
@@ -250,7 +250,7 @@ class Steps:
             observe.running(container, self._live, now)
             self._show_ports(name)
             if self._record.payload.mode is NetworkMode.BRIDGE:
-                self._live.recheck.add(name)  # for its process id, by which its traffic is counted
+                self._live.recheck.add(name)  # to get its process id, for network metrics
 
         return outcome
 
@@ -264,7 +264,7 @@ class Steps:
         except NoSuchContainer:
             return lambda now: observe.vanished(container, self._live, now)
         if seen.running:
-            text = "the engine says that it stopped the container, which runs nevertheless"
+            text = "the engine reported the container as stopped, but it is running"
             raise EngineRefused(text, operation="stopped")
         if again:
             return lambda now: observe.stopped_again(container, self._live, now)
@@ -274,7 +274,7 @@ class Steps:
         record, live = self._record, self._live
         container = record.containers[name]
         target = container.runtime_id or container_body.engine_name(record.payload, name)
-        # Taken off first: what happens while the question is under way must be asked for again.
+        # Removed first, so that events during the inspect cause another one.
         live.recheck.discard(name)
         try:
             seen = await self._tools.runtime.inspect_container(target)
@@ -287,17 +287,17 @@ class Steps:
             live.recheck.add(name)
             raise
         if not container.runtime_id and not self._is_ours(seen):
-            return lambda now: observe.vanished(container, live, now)  # its name is somebody else's
+            return lambda now: observe.vanished(container, live, now)  # another owner has the name
         return self._cut_off(name, seen, lost) if lost else self._see(name, seen)
 
     def _is_cut_off(self, container: AgentContainer, seen: ContainerState) -> bool:
-        """Tell whether somebody disconnected a container that is to run from its network."""
+        """Return whether somebody disconnected a container that should run from its network."""
         is_wanted = container.desired is not ContainerStatus.STOPPED
         in_bridge_mode = self._record.payload.mode is NetworkMode.BRIDGE
         return bool(seen.running and seen.cut_off_from and in_bridge_mode and is_wanted)
 
     def _cut_off(self, name: str, seen: ContainerState, lost: str) -> Outcome:
-        """Return how to write down that a container has lost its network, which ends its task."""
+        """Record that a container has lost its network, which ends its task."""
         record, written = self._record, self._see(name, seen)
 
         def outcome(now: float) -> None:
@@ -308,7 +308,7 @@ class Steps:
         return outcome
 
     def _see(self, name: str, seen: ContainerState) -> Outcome:
-        """Return how to write down what the engine says of a container."""
+        """Record what the engine says about a container."""
         record = self._record
         container = record.containers[name]
         seen = msgspec.structs.replace(seen, error=self._shown(name, seen.error))
@@ -323,7 +323,7 @@ class Steps:
         return outcome
 
     def _take_ports(self, name: str, seen: ContainerState) -> bool:
-        """Believe the engine about the ports that were picked; tell whether the record was wrong."""
+        """Take picked ports from the engine; return whether the record was wrong."""
         record = self._record
         if record.payload.mode is not NetworkMode.BRIDGE:
             return False
@@ -381,8 +381,8 @@ class Steps:
 
 
 def _note_failure(live: LiveState, name: str, progress: Progress, now: float) -> None:
-    """Keep why a try of a pull failed, and when by the wall clock the next one begins."""
-    if name in live.progress:  # or else the pull has ended meanwhile
+    """Record why a try of a pull failed, and when by the wall clock the next one starts."""
+    if name in live.progress:  # otherwise the pull has ended in the meantime
         wait_s = max(0.0, progress.next_try - time.monotonic())
         live.failed_pulls[name] = FailedPull(progress.failed, now + wait_s)
 

@@ -1,6 +1,6 @@
-"""Reading what control wants: from assignments to orders. Pure.
+"""Converts assignments into commands. Pure.
 
-Each is read by itself, so that a broken one harms no other.
+Each is parsed separately, so that an invalid one does not affect the others.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TaskCommand:
-    """One thing to do about one task."""
+    """One thing to do for one task."""
 
     arn: str
     payload: TaskPayload | None = None
     """The task to run; None for a stop, and for a task that cannot be read."""
     reason: str = ""
-    """Why the task is to stop, or cannot be run."""
+    """Why the task should stop, or cannot run."""
     stop_code: str = ""
 
 
 def read(assignments: Assignments, known: Container[str]) -> list[TaskCommand]:
-    """Return the orders of an answer, stops first; running orders for known tasks say nothing."""
+    """Return the commands in an answer, stops first; orders to run known tasks are left out."""
     orders: dict[str, TaskCommand] = {}
     for assignment in assignments.tasks:
         order = _order(assignment, known)
@@ -46,10 +46,10 @@ def read(assignments: Assignments, known: Container[str]) -> list[TaskCommand]:
 def unlisted(
     assignments: Assignments, records: Iterable[AgentTask], control_id: str, instance: str
 ) -> list[str]:
-    """Return the ARNs of tasks that a full set does not want any more.
+    """Return the ARNs of the tasks that a full set no longer wants.
 
-    It says nothing of tasks that another control ordered, or the same one for another container
-    instance than this host is to it now: whoever registered anew has an empty set first.
+    A full set says nothing about tasks that another control ordered, or that the same control
+    ordered for an earlier instance of this host: a newly registered host has an empty set at first.
     """
     if not assignments.full:
         return []
@@ -74,7 +74,7 @@ def _order(assignment: Assignment, known: Container[str]) -> TaskCommand | None:
     try:
         payload = payloads.decode(assignment.payload)
         if payload.arn != arn:
-            raise PayloadError(f"arn {payload.arn!r} is not that of the assignment, {arn!r}")
+            raise PayloadError(f"arn {payload.arn!r} differs from that of the assignment, {arn!r}")
     except PayloadError as error:
         reason = reasons.unrecognized_task(str(error))
         return TaskCommand(arn, reason=reason, stop_code="TaskFailedToStart")

@@ -1,4 +1,4 @@
-"""What steps work with, and what they give back: types alone, no behaviour."""
+"""The parts that steps use, and the types of their results; no behaviour."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
     from agent.runtime.protocol import ContainerEngine
 
 Outcome = Callable[[float], None]
-"""Writes what a step achieved into the record; called with the time, on the runner's turn."""
+"""Records what a step achieved; called with the time, on the runner's turn."""
 
 
 class RecordWriter(Protocol):
-    """Who alone changes the record of a task: its runner."""
+    """The runner of a task, which alone changes its record."""
 
     def post(self, message: Outcome) -> None:
-        """Have something written into the record on the runner's turn; returns at once."""
+        """Queue a change of the record for the runner's turn; returns at once."""
 
     async def saved(self) -> None:
-        """Return when everything posted so far is durable; raises ``StateFailure``."""
+        """Wait until everything posted so far is durable; raises ``StateFailure``."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepSettings:
-    """Settings that change how steps are done. Seconds."""
+    """Settings of steps. Times in seconds."""
 
     cluster: str
     owner: str
@@ -51,13 +51,13 @@ class PortPicker(Protocol):
     """Dynamic host ports; ``protocol`` is ``tcp`` or ``udp``."""
 
     def pick(self, protocol: str, count: int = 1) -> list[int]:
-        """Return that many free ports in a row and hold them; raises ``PayloadError``."""
+        """Return and hold that many free consecutive ports; raises ``PayloadError``."""
 
     def hold(self, protocol: str, ports: Iterable[int]) -> None:
-        """Hold ports that were picked in an earlier life of this process."""
+        """Hold ports that an earlier process picked."""
 
     def release(self, protocol: str, ports: Iterable[int]) -> None:
-        """Give ports back; free ones are ignored."""
+        """Release ports; free ones are ignored."""
 
 
 class EnsureImage(Protocol):
@@ -75,13 +75,13 @@ class EnsureImage(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepTools:
-    """What steps work with; functions where one is all that is needed."""
+    """The parts that steps use; plain functions where one function is enough."""
 
     runtime: ContainerEngine
     claim_network: Callable[[str, str], Awaitable[TaskNetwork]]
     release_network: Callable[[str], Awaitable[None]]
     network_alive: Callable[[str], Awaitable[bool]]
-    """Tell whether the sandbox that a task holds is one that a container can join."""
+    """Return whether containers can join the sandbox that a task holds."""
     ensure_image: EnsureImage
     ports: PortPicker
     resolv_files: ResolvFiles

@@ -1,6 +1,6 @@
-"""What became of a task since one looked last: a line in the log for each transition.
+"""Logs each transition of a task and its containers.
 
-Reads a record and what is known beside it, writes to the log, and changes nothing.
+Reads a record and its ``LiveState``, writes to the log, and changes nothing.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _log = structlog.get_logger()
 
 
 class TransitionLog:
-    """Tells of each transition of one task and its containers once; belongs to its runner."""
+    """Logs each transition of one task and its containers once; belongs to its runner."""
 
     def __init__(
         self, record: AgentTask, live: LiveState, *, on_running: Callable[[], None]
     ) -> None:
-        """Begin with what is known now; ``on_running`` is called when a container has come up."""
+        """Start with the current state; ``on_running`` is called when a container has started."""
         self._record = record
         self._live = live
         self._on_running = on_running
@@ -61,7 +61,7 @@ class TransitionLog:
         )
 
     def _tell_astray(self) -> None:
-        """Tell of a container that runs though it has ended, and of its second end."""
+        """Log that a container runs again after its end, and when it ends a second time."""
         if not (self._live.astray or self._astray):
             return
         astray = set(self._live.astray)
@@ -71,8 +71,8 @@ class TransitionLog:
                 _log.info("a container that had been started again has ended", **about)
             elif self._record.containers[name].stopped_again_at:
                 _log.warning(
-                    "a container that had ended was started again and again; it is left to "
-                    "whoever does that",
+                    "a container that had ended was started again repeatedly; it is now left to "
+                    "whoever starts it",
                     **about,
                 )
             else:

@@ -1,4 +1,4 @@
-"""Tasks as operators, the sampler and the local endpoint see them. Pure copies of records.
+"""Tasks as seen by operators, the sampler and the local endpoint. Pure copies of records.
 
 Tests: ``tests/unit/engine/test_task_host.py``.
 """
@@ -37,7 +37,7 @@ def targets_of(record: AgentTask, live: LiveState) -> Iterator[SampleTarget]:
 
 
 def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
-    """Return one task as it stands."""
+    """Return one task in its current state."""
     payload = record.payload
     return TaskView(
         arn=record.arn,
@@ -59,9 +59,9 @@ def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
 
 
 def task_facts(record: AgentTask) -> TaskFacts:
-    """Return what telemetry tells of a task beside its figures.
+    """Return the facts for telemetry of a task, other than its metrics.
 
-    Health is told of containers that control asked it for, and of no others (Source: Amazon ECS
+    Health is included only for containers for which control asked for it (Source: Amazon ECS
     agent 1.105.1, ``healthCheckType`` ``docker``).
     """
     payload = record.payload

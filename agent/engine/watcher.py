@@ -1,8 +1,8 @@
-"""What really happens on the host: engine events, regular comparison, and whether the engine answers.
+"""Observes the host: engine events, regular comparison, and whether the engine answers.
 
-Asks the container engine and tells the runners to look at what differs; of the host it changes one
-thing, the removal of leftovers, and that only once control has said what it wants. An engine that
-fails to answer is asked again for ever; nothing is concluded from its silence.
+Queries the container engine and tells runners to inspect what differs. It changes only one thing on
+the host: it removes leftovers, once control has listed what it wants. An engine that does not
+answer is queried again for ever; nothing is concluded from missing answers.
 
 Tests: ``tests/unit/engine/test_engine_strays.py``, ``tests/unit/engine/test_engine_trouble.py``.
 """
@@ -29,20 +29,21 @@ if TYPE_CHECKING:
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineEvent
 
 RELIST_S = 300.0
-"""How often everything is compared with the engine even if no event was missed."""
+"""Interval of full comparisons with the engine, even if no event was missed."""
 
 COMPARE_RETRY_S = 5.0
-"""How soon a comparison is repeated that the engine did not answer."""
+"""Pause before repeating a comparison that the engine did not answer."""
 
 DISCONNECTED_FOR_S = 0.15
-"""How long a container may be off its network before it is asked whether it still runs."""
+"""How long a container may be disconnected before it is inspected."""
 
 PING_LIMIT_S = 5.0
 PING_EVERY_S = 10.0
-"""How soon a hanging engine is seen: nothing else tells, since its calls simply do not end."""
+"""Interval of pings, which are the only way to notice a hanging engine: its calls just do not
+end."""
 
 _RUNS = frozenset({"running", "paused", "restarting"})
-"""States in which a container has processes, or is about to have some again."""
+"""States in which a container has processes, or will soon have some again."""
 
 _log = structlog.get_logger()
 
@@ -60,23 +61,23 @@ class Watcher:
         *,
         owner: str,
         steady: Callable[[], float],
-        on_event: Callable[[EngineEvent], Awaitable[None]] | None,
+        on_event: Callable[[EngineEvent], None],
         on_cleared: Callable[[], Awaitable[None]],
     ) -> None:
-        """Watch nothing before ``run``.
+        """Take the parts; nothing is watched before ``run``.
 
         Args:
             runtime: the container engine.
-            runners: who is told.
-            owner: which containers are ours.
-            steady: seconds that never step.
-            on_event: told of every event.
-            on_cleared: called once, when control has said what it wants and the leftovers are gone;
-                what it raises as an ``AgentError`` has it called again at the next comparison.
+            runners: the runners to notify.
+            owner: identifies our containers.
+            steady: monotonic clock, in seconds.
+            on_event: called for every event.
+            on_cleared: called once, when control has listed what it wants and the leftovers are
+                gone; after an ``AgentError`` it is called again at the next comparison.
         """
         self.engine_up = False
         self._up_since = 0.0
-        """When it was first seen to answer again, by the steady clock; holds while it is up."""
+        """Monotonic time at which it started to answer; valid while it is up."""
         self._steady = steady
         self._runtime = runtime
         self._runners = runners
@@ -84,14 +85,15 @@ class Watcher:
         self._on_event = on_event
         self._look_again = asyncio.Event()
         self._disconnected: dict[str, None] = {}
-        """Ids of containers that were taken off a network a moment ago."""
+        """Ids of containers that were just disconnected from a network."""
         self._some_disconnected = asyncio.Event()
         self._wanted_known = False
-        """True once control has sent everything that it wants of this host."""
+        """True once control has listed everything that it wants on this host."""
         self._unknown: set[str] | None = None
-        """Tasks without a record of which the engine has containers; None before that was looked at."""
+        """Tasks without a record that have containers in the engine; None before the first
+        comparison."""
         self._kept: frozenset[str] | None = frozenset()
-        """Tasks without a record whose containers stay; None where it is not known which."""
+        """Tasks without a record whose containers are kept; None while this is unknown."""
         self._on_cleared = on_cleared
         self._cleared = False
 
@@ -104,13 +106,13 @@ class Watcher:
             group.create_task(self._look_after_disconnected(), name="engine networks")
 
     def allow_removal(self) -> None:
-        """Control has said everything that it wants: what belongs to no task may be removed."""
+        """Control has listed everything that it wants: leftovers may be removed."""
         if not self._wanted_known:
             self._wanted_known = True
             self._look_again.set()
 
     def may_have(self, arn: str) -> bool:
-        """Tell whether the engine may have containers of a task that has no record yet."""
+        """Return whether the engine may have containers of a task that has no record yet."""
         return self._unknown is None or arn in self._unknown
 
     async def _follow_events(self) -> None:
@@ -120,8 +122,7 @@ class Watcher:
                 self._look_again.set()
             else:
                 self._dispatch(event)
-            if self._on_event is not None:
-                await self._on_event(event)
+            self._on_event(event)
 
     def _dispatch(self, event: EngineEvent) -> None:
         if event.action == "disconnect":
@@ -134,23 +135,23 @@ class Watcher:
         name = event.labels.get(LABEL_CONTAINER, "")
         if runner is None or name not in runner.record.containers:
             if event.action == "start":
-                self._look_again.set()  # a leftover that somebody has started
+                self._look_again.set()  # somebody started a leftover
             return
         ended = runner.record.containers[name].known is ContainerStatus.STOPPED
         if event.action == "health_status":
             runner.health(name, event.health)
         elif event.action == "start":
-            # Our own starts are answered by the call; after its end nobody but others starts it.
+            # The call that starts a container reports its start; after its end, others started it.
             if ended:
                 runner.recheck(name)
         elif event.action in ("die", "destroy") and (not ended or name in runner.live.astray):
             runner.recheck(name)
 
     async def _look_after_disconnected(self) -> None:
-        """Look at running containers that were taken off a network.
+        """Inspect running containers that were disconnected from a network.
 
-        The end of a container is told in the same way, and right after it that it ended; so those that
-        are known to run a moment later are the ones to look at.
+        The end of a container also disconnects it, just before the event of its end. So only
+        containers that still run a moment later are inspected.
         """
         while True:
             await self._some_disconnected.wait()
@@ -163,7 +164,7 @@ class Watcher:
                         runner.recheck(container.name)
 
     async def _compare_regularly(self) -> None:
-        """Compare whenever events may have been missed, and now and then in any case."""
+        """Compare whenever events may have been missed, and regularly in any case."""
         wait_s = RELIST_S
         while True:
             with contextlib.suppress(TimeoutError):
@@ -174,14 +175,14 @@ class Watcher:
                 await self._compare()
                 wait_s = RELIST_S
             except AgentError as error:
-                _log.warning("host not compared, trying again soon", error=str(error))
+                _log.warning("comparison failed, trying again soon", error=str(error))
                 wait_s = COMPARE_RETRY_S
 
     async def unclaimed(self) -> set[str]:
-        """Return the ARNs of tasks without a record of which the engine has containers.
+        """Return the ARNs of tasks without a record that have containers in the engine.
 
         Raises:
-            RuntimeFailure: the engine does not say.
+            RuntimeFailure: the engine does not answer.
         """
         found = await self._runtime.list_containers(
             labels={LABEL_OWNER: self._owner, LABEL_CONTAINER: None}
@@ -189,12 +190,12 @@ class Watcher:
         return {c.labels.get(LABEL_TASK, "") for c in found} - self._runners.keys()
 
     def keep(self, task_arns: frozenset[str] | None) -> None:
-        """Leave containers of tasks without a record alone; None for all of them."""
+        """Leave the containers of these tasks without records alone; None for all such tasks."""
         self._kept = task_arns
         self._look_again.set()
 
     async def _compare(self) -> None:
-        """Compare every task with the engine's list; ask about what differs, remove leftovers."""
+        """Compare every task with the engine's list; inspect differences, remove leftovers."""
         found = await self._runtime.list_containers(
             labels={LABEL_OWNER: self._owner, LABEL_CONTAINER: None}
         )
@@ -208,7 +209,7 @@ class Watcher:
         self._unknown = {arn for arn, _ in seen}
         if self._wanted_known:
             await self._remove_leftovers(seen)
-            # What belongs to a kept container, such as its sandbox, has no record either.
+            # Things that belong to a kept container, such as its sandbox, have no record either.
             if not self._cleared and self._kept is not None and not self._kept & self._unknown:
                 await self._on_cleared()
                 self._cleared = True
@@ -216,15 +217,15 @@ class Watcher:
     async def _remove_leftovers(self, left: dict[tuple[str, str], ContainerSummary]) -> None:
         """Remove containers of ours that belong to no task.
 
-        Called only after control has said what it wants: an agent that lost its records (a damaged
-        file, one unreadable row) is given such tasks anew and adopts their containers.
+        Called only after control has listed what it wants: an agent that lost records (a damaged
+        file, an unreadable row) gets those tasks again and adopts their containers.
         """
         for (arn, name), summary in left.items():
             if arn in self._runners:
-                continue  # ordered since the list was made
+                continue  # ordered since the list was read
             if self._kept is None or arn in self._kept:
                 continue
-            _log.warning("removing a container of no known task", task=arn, container=name)
+            _log.warning("removing a container of an unknown task", task=arn, container=name)
             try:
                 await self._runtime.remove_container(summary.id, force=True)
             except RuntimeFailure as error:
@@ -236,7 +237,7 @@ class Watcher:
             await asyncio.sleep(PING_EVERY_S)
 
     async def answers(self) -> bool:
-        """Ask whether the engine answers at all; logs when that changes."""
+        """Ask whether the engine answers; log when that changes."""
         was_up = self.engine_up
         try:
             await self._runtime.ping(limit_s=PING_LIMIT_S)
@@ -247,13 +248,13 @@ class Watcher:
         else:
             self._heard()
             if not was_up:
-                _log.info("the container engine answers")
+                _log.info("the container engine answers again")
         return self.engine_up
 
     async def answers_since(self, began: float) -> bool:
-        """Tell whether the engine answers now and has since ``began``, by the steady clock.
+        """Return whether the engine has answered from ``began`` (monotonic time) until now.
 
-        A call that timed out says nothing of its container if the engine hung for part of it.
+        A call that timed out says nothing about its container if the engine hung during it.
         """
         return await self.answers() and self._up_since <= began
 
@@ -269,7 +270,7 @@ def _is_to_run(container: AgentContainer) -> bool:
 
 
 def _differs(runner: Runner, container: AgentContainer, state: str) -> bool:
-    """Tell whether a container must be looked at, by its state in the engine's list."""
+    """Return whether a container must be inspected, by its state in the engine's list."""
     if container.known is ContainerStatus.STOPPED:
         return (state in _RUNS) != (container.name in runner.live.astray)
     running = container.known is ContainerStatus.RUNNING
@@ -277,6 +278,6 @@ def _differs(runner: Runner, container: AgentContainer, state: str) -> bool:
 
 
 def _is_judged(runner: Runner, name: str) -> bool:
-    """Tell whether a container has a health check, whose verdict may have been missed."""
+    """Return whether a container has a health check, whose result may have been missed."""
     definition = runner.record.payload.container(name)
     return definition is not None and dependency_graph.has_health_check(definition)

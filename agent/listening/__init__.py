@@ -1,16 +1,16 @@
-"""HTTP servers that strangers may reach: they bound what an unknown sender can take.
+"""HTTP servers that unknown senders can reach, with limits on what each of them may use.
 
-``server.HttpServer`` serves an aiohttp application: control's addresses, the agent's figures, both Unix
-sockets. It accepts a few connections in a turn of the event loop, and each is an entry of its
-``ConnectionTable`` from then on. One by which nothing has come is no more than a socket: neither aiohttp
-nor TLS begin before its first byte.
+``server.HttpServer`` serves an aiohttp application: control's addresses, the agent's metrics, and
+both Unix sockets. Each turn of the event loop accepts a few connections and adds them to the
+server's ``ConnectionTable``. Until its first byte arrives, a connection is only a socket: neither
+aiohttp nor TLS has started on it.
 
-A connection is a stranger's until a handler calls ``connection.prove(request)``, wherever a key, token
-or signature was verified. A stranger has one request, ten seconds for a head, and answers no faster
-than a rate; it gives way before any proven one, first that of the address that has most. ``rates``
-limits how often something is done or logged.
+A connection is a stranger's until a handler calls ``connection.prove(request)``, after it has
+verified a key, token or signature. A stranger gets one request, ten seconds to send its head, and
+rate-limited answers. When connections must be closed, strangers' go first, starting with the
+address that has the most. ``rates`` limits how often something is done or logged.
 
-Imports nothing of ours and raises nothing of its own; a sender's mistake is an answer and one line in
-the log. Belongs to one event loop. Tests: ``tests/unit/listening``,
+Imports nothing else of the agent and raises no exceptions of its own: a sender's mistake becomes an
+error response and one log line. Belongs to one event loop. Tests: ``tests/unit/listening``,
 ``tests/integration/controlplane/test_attacks.py``.
 """

@@ -1,13 +1,14 @@
-"""One HTTP connection of a sender that nobody knows yet: time limits, and errors in one line.
+"""One HTTP connection from an unknown sender, with time limits and one-line error logs.
 
-aiohttp reads and answers requests; what it leaves open is bounded here:
+aiohttp reads requests and writes responses; this module adds the limits that aiohttp lacks:
 
-- a head has to be whole ten seconds after it was begun, and so has the first after the connection;
-- until a sender is proven, its connection serves one request, and answers come no faster than a rate;
-- who does not read its answers is cut off;
-- what is no HTTP is answered with 400 and logged in one line now and then, without a traceback.
+- The first head must be complete ten seconds after the connection, later ones ten seconds after
+  their first byte.
+- Until the sender is proven, the connection serves one request, and answers are rate-limited.
+- A sender that does not read its answers is disconnected.
+- Anything that is not HTTP gets a 400 and a rate-limited log line, without a traceback.
 
-Bodies are handed over as they were sent: nothing is inflated here.
+Bodies are passed on as they were sent; nothing is decompressed here.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ _READ_BUFFER_BYTES = 64 * 1024
 _LOOKS_OF_A_STALL = 3
 _LEAST_PROGRESS_BYTES = 1024
 _CAUSE_LIMIT = 200
-"""Of the text of an error, characters that are logged: it quotes what was sent."""
+"""Characters of an error text that are logged; it may quote what was sent."""
 
 
 class Shared:
-    """What all connections of one server share."""
+    """What all connections of one server have in common."""
 
     def __init__(
         self, limits: Limits, table: ConnectionTable, log: LogThrottle, rates: RateLimits
@@ -46,9 +47,9 @@ class Shared:
 
 
 def prove(request: web.BaseRequest) -> None:
-    """Say that the sender of a request is known, so that its connection is kept before others'.
+    """Mark the sender of a request as known, so that its connection is closed after others.
 
-    Call it once per request that was verified. Without effect on servers that do not count.
+    Call it once per verified request. Has no effect on servers without a connection table.
     """
     protocol = request.protocol
     if isinstance(protocol, Connection):
@@ -81,7 +82,7 @@ class Connection(web.RequestHandler):
             manager,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=limits.idle_s,
-            access_log=None,  # type: ignore[arg-type] # as AppRunner has it
+            access_log=None,  # type: ignore[arg-type] # as in AppRunner
             lingering_time=lingering_s,
             read_bufsize=_READ_BUFFER_BYTES,
             auto_decompress=False,
@@ -101,32 +102,32 @@ class Connection(web.RequestHandler):
         self._stalled = 0
 
     def prove(self) -> None:
-        """Say that the sender is known."""
+        """Mark the sender as known."""
         self._shared.table.prove(self._entry)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for a request."""
+        """Start to wait for a request."""
         self._wire = cast("asyncio.Transport", transport)
         self._entry.close = self._wire.abort
         super().connection_made(transport)
         self._await_head()
-        if not self._entry.is_open:  # It gave way while its connection was set up.
+        if not self._entry.is_open:  # It was closed to make room while it was being set up.
             self._wire.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget it."""
+        """Remove the connection from the table."""
         self._shared.table.leave(self._entry)
         if self._look is not None:
             self._look.cancel()
         self._wire = None
         super().connection_lost(exc)
-        # What was received goes with the connection: what lies in cycles stays until a collection of
-        # all garbage, which comes after some tens of thousands of objects, however large they are.
+        # Release the received data now: it is part of reference cycles, and a full garbage
+        # collection comes only after some tens of thousands of objects, however large they are.
         self._body = None
         self._messages.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, which may be any."""
+        """Receive bytes, valid HTTP or not."""
         heads = self._request_count
         is_between = self._answered == heads
         is_rest = is_between and self._body is not None and not self._body.is_eof()
@@ -147,9 +148,9 @@ class Connection(web.RequestHandler):
             self._take_head(len(data))
 
     def _look_for_the_end(self) -> None:
-        """Read nothing behind what is no HTTP.
+        """Stop reading after data that is not HTTP.
 
-        aiohttp would keep an error for each further piece, and with its traceback the piece.
+        aiohttp would store an error for each further chunk, and the chunk with its traceback.
         """
         error = getattr(self._messages[-1][0], "exc", None) if self._messages else None
         if error is not None:
@@ -157,24 +158,24 @@ class Connection(web.RequestHandler):
             self._is_broken = True
 
     def _take_head(self, size: int) -> None:
-        """Count bytes of a head that is not whole yet."""
+        """Count the bytes of an incomplete head."""
         self._head_bytes += size
         if self._head_due is None:
             self._await_head()
         if self._head_bytes > self._shared.limits.head_bytes:
-            self._note("a head that is too large")
+            self._note("request head too large")
             self._abort()
 
     async def finish_response(
         self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer; one to a stranger may wait, and is its last."""
+        """Send an answer; one to a stranger may be delayed, and is its last."""
         if not self._entry.is_proven and not resp.prepared:
             resp.force_close()
             if not self._shared.rates.take(self._entry.address):
                 await asyncio.sleep(self._shared.limits.answer_delay_s)
         if not self._entry.is_proven:
-            self._message_tail = b""  # Behind a stranger's only request nothing is read.
+            self._message_tail = b""  # A stranger has only one request: ignore what follows it.
         sent = await super().finish_response(request, resp, start_time)
         self._answered += 1
         self._body = request.content if self._wire is not None else None
@@ -187,25 +188,25 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the answer to what is no HTTP, or to a request that nobody could answer.
+        """Return the error response to invalid HTTP, or to a request whose handler failed.
 
         Raises:
-            ConnectionError: a part of another answer is sent already.
+            ConnectionError: part of another response has already been sent.
         """
-        if status >= 500:  # A fault of ours, which a traceback helps to find.
+        if status >= 500:  # A bug of ours: log the traceback.
             self._shared.log.note("request failed", peer=self._entry.address, exc_info=exc)
         else:
-            self._note("no HTTP", cause=_shown(exc))
+            self._note("not an HTTP request", cause=_shown(exc))
         if request.writer.output_size > 0:
-            raise ConnectionError("a part of the answer is sent already")
-        text = "this is no HTTP request\n" if status < 500 else "the server failed\n"
+            raise ConnectionError("part of the answer has already been sent")
+        text = "not an HTTP request\n" if status < 500 else "internal server error\n"
         answer = web.Response(status=status, text=text)
         answer.force_close()
         return answer
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
-        """Log what went wrong with a connection, in one line now and then."""
-        self._note("a connection failed", cause=_shown(kw.get("exc_info")))
+        """Log a connection error in one line, rate-limited."""
+        self._note("connection error", cause=_shown(kw.get("exc_info")))
 
     def _await_head(self) -> None:
         self._head_due = self._loop.time() + self._shared.limits.head_s
@@ -217,12 +218,12 @@ class Connection(web.RequestHandler):
         self._look = self._loop.call_later(delay_s, self._look_at_it)
 
     def _look_at_it(self) -> None:
-        """Cut the connection when its time is up, else look again later."""
+        """Close the connection if its time is up, else schedule the next check."""
         wire, now = self._wire, self._loop.time()
         if wire is None:
             return
         if self._head_due is not None and now >= self._head_due:
-            self._note("a request was not sent within its time")
+            self._note("request not complete in time")
             self._abort()
             return
         unsent = wire.get_write_buffer_size()
@@ -230,7 +231,7 @@ class Connection(web.RequestHandler):
         self._stalled = self._stalled + 1 if unsent and not moved else 0
         self._unsent = unsent
         if self._stalled >= _LOOKS_OF_A_STALL and not self._entry.is_trusted:
-            self._note("an answer was not read")
+            self._note("answer not read")
             self._abort()
             return
         due_s = self._shared.limits.stall_s
@@ -247,5 +248,5 @@ class Connection(web.RequestHandler):
 
 
 def _shown(error: object) -> str:
-    """Return an error for the log: short, without control characters."""
+    """Return an error in short form for the log, without control characters."""
     return ascii(str(getattr(error, "message", "") or error))[1:-1][:_CAUSE_LIMIT]

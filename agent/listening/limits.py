@@ -1,7 +1,7 @@
-"""What a sender may take of a server, and how many connections the descriptor limit allows.
+"""What one sender may use of a server, and how many connections the descriptor limit allows.
 
-A connection is **proven** once a key, token or signature on it was verified, or where nothing is asked
-for; until then it is a stranger's.
+A connection is **proven** once a key, token or signature on it was verified, or if the server
+requires none. Until then it is a stranger's.
 """
 
 from __future__ import annotations
@@ -14,47 +14,51 @@ from msgspec import Struct
 
 WANTED_DESCRIPTORS: Final = 65536
 _KEPT_BACK: Final = 256
-"""Descriptors for everything that is no connection: files, the store, the event loop."""
+"""Descriptors reserved for everything except connections: files, the store, the event loop."""
 _MOST_CONNECTIONS: Final = 20480
 _MOST_SILENT: Final = 4096
 _MOST_UNPROVEN: Final = 4096
-"""Both so many that a fleet behind one address may come back at once; memory is bounded besides."""
+"""Both are large enough for a fleet behind one address to reconnect at once; memory has its own
+limit."""
 _MIB: Final = 1024 * 1024
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What one server allows all its senders together; times in seconds."""
+    """Limits of one server for all senders together; times in seconds."""
 
     connections: int = _MOST_CONNECTIONS
-    """Open connections in all; those that the next two do not take are for proven senders."""
+    """Open connections in total; what ``silent`` and ``unproven`` leave is for proven senders."""
     silent: int = _MOST_SILENT
-    """On which nothing has come yet; they cost a descriptor and little else."""
+    """Connections that have sent nothing yet; they cost little more than a descriptor."""
     silent_per_address: int = _MOST_SILENT // 2
-    """Of an IPv4 address, or of an IPv6 network of 64 bits."""
+    """Silent connections per IPv4 address or IPv6 /64 network."""
     unproven: int = _MOST_UNPROVEN
-    """That have sent something, and have not proven who they are."""
+    """Connections that have sent something but are not proven."""
     unproven_per_address: int = _MOST_UNPROVEN // 2
     unproven_bytes: int = 64 * _MIB
-    """Received from unproven senders and still held in memory, an upper bound."""
+    """Upper bound for data from unproven senders that is held in memory."""
     head_s: float = 10.0
-    """From the first byte of a request to its whole head. The first byte of a connection and the TLS
-    handshake have as long each."""
+    """From the first byte of a request to the end of its head. Also the limit for a connection's
+    first byte, and for the TLS handshake."""
     head_bytes: int = 64 * 1024
-    """Request line and headers."""
+    """Size of request line and headers."""
     idle_s: float = 75.0
-    """A connection of a proven sender between two requests; the others are closed after an answer."""
+    """How long a proven connection may idle between requests; others are closed after the
+    answer."""
     stall_s: float = 10.0
-    """How often a connection is looked at; a reader that took nothing at three looks in a row is gone."""
+    """Interval of checks; a reader that made no progress in three checks in a row is
+    disconnected."""
     lingering_bytes: int = _MIB
-    """Of a body that a stranger goes on sending after its answer; then the connection is cut."""
+    """Request body that a stranger may still send after its answer; then the connection is
+    closed."""
     answers_per_s: float = 10.0
-    """Answers to strangers, of one address; those above it wait for ``answer_delay_s``."""
+    """Answers to strangers per address; answers above this rate wait for ``answer_delay_s``."""
     answers_burst: int = 50
     answer_delay_s: float = 0.5
 
 
 def for_servers(descriptors: int, servers: int) -> Limits:
-    """Return the limits of each of several servers that share one process's descriptors.
+    """Return the limits for each of several servers that share the descriptors of one process.
 
     Args:
         descriptors: how many the process may have open.
@@ -74,9 +78,9 @@ def for_servers(descriptors: int, servers: int) -> Limits:
 
 
 def raise_descriptor_limit(wanted: int = WANTED_DESCRIPTORS) -> int:
-    """Raise the soft limit of descriptors as far as it is wanted and allowed; return what it is then.
+    """Raise the soft descriptor limit to ``wanted`` or as far as allowed; return the new limit.
 
-    Never lowers it. A process that may not change it goes on with what it has.
+    Never lowers it. A process that may not change it keeps the limit that it has.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

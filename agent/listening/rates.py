@@ -1,4 +1,4 @@
-"""How often something is done or said, however often it is asked for. Pure but for clock and log."""
+"""Limits how often something is done or logged. Pure except for clock and log."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
 
 LOG_EVERY_S: Final = 10.0
 _ADDRESSES: Final = 4096
-"""Addresses whose rate is remembered; those that were quiet for longest are forgotten first."""
+"""Addresses whose rate is tracked; the one unused for longest is dropped first."""
 _ALL: Final = ""
 _IN_ALL: Final = 4
-"""How much more all addresses together may have than one."""
+"""The limit of all addresses together, as a multiple of the limit of one."""
 
 _log = structlog.get_logger(__name__)
 
 
 class LogThrottle:
-    """Logs each kind of event at most once in ten seconds, and counts the others."""
+    """Logs each kind of event at most once in ten seconds, and counts the rest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[str, tuple[float, int]] = {}
 
     def note(self, event: str, **values: object) -> None:
-        """Log a warning, or count what is not logged.
+        """Log a warning, or count it if one was logged recently.
 
         Args:
-            event: one of a few fixed texts; nothing that came from outside.
-            values: what tells this one from others.
+            event: one of a few fixed texts, with nothing from outside in it.
+            values: the details of this occurrence.
         """
         now = self._clock()
         logged_at, unlogged = self._seen.get(event, (float("-inf"), 0))
@@ -56,7 +56,7 @@ class RateLimits:
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, address: str) -> bool:
-        """Tell whether an address may have one more now, and count it."""
+        """Return whether the address may have one more now; if so, count it."""
         now = self._clock()
         own = self._left(address, now, 1)
         all_left = self._left(_ALL, now, _IN_ALL)

@@ -1,8 +1,9 @@
-"""An aiohttp application behind sockets of which no sender can take more than its share.
+"""Serves an aiohttp application on sockets, with limits on what each sender may use.
 
-It accepts by itself: asyncio's own loop takes a whole backlog in one turn, and when descriptors run out
-it logs a traceback for each try, thousands in a second. Here a turn of the event loop takes a few
-connections, a stranger gives way when descriptors are short, and one line says so.
+It accepts connections itself. asyncio's accept loop takes a whole backlog in one turn, and when
+descriptors run out it logs thousands of tracebacks a second. Here each turn of the event loop
+accepts a few connections. When descriptors run short, a stranger's connection is closed and one
+line is logged.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
 BACKLOG: Final = 1024
 _PER_TURN: Final = 4
 _PER_TURN_TLS: Final = 2
-"""A handshake costs a millisecond, in which nobody else is served."""
+"""A handshake blocks the event loop for a millisecond."""
 _REST_S: Final = 0.2
-"""How long nothing is accepted where descriptors are short and no connection could be cut."""
+"""Pause of accepting when descriptors are short and no connection could be closed."""
 _TLS_BUFFER_BYTES: Final = 32 * 1024
 _TLS_SHUTDOWN_S: Final = 5.0
 _SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -41,7 +42,7 @@ class HttpServer:
     """Serves one application on any number of sockets; for one event loop."""
 
     def __init__(self, runner: web.AppRunner, shared: Shared, lingering_s: float) -> None:
-        """Take what ``open`` made."""
+        """Take the parts that ``open`` made."""
         self._runner = runner
         self._shared = shared
         self._lingering_s = lingering_s
@@ -59,14 +60,14 @@ class HttpServer:
         lingering_s: float,
         handler_cancellation: bool = False,
     ) -> HttpServer:
-        """Return a server that listens nowhere yet; ``close`` it.
+        """Return a server that does not listen yet; close it with ``close``.
 
         Args:
-            app: what answers.
-            limits: what senders may take.
-            shutdown_s: how long requests may go on when it closes.
-            lingering_s: how long the rest of a body is read away after its answer.
-            handler_cancellation: whether a request ends when its sender leaves.
+            app: the application to serve.
+            limits: what senders may use.
+            shutdown_s: how long requests may continue when the server closes.
+            lingering_s: how long the rest of a body is read and discarded after its answer.
+            handler_cancellation: whether to cancel a handler when its client disconnects.
         """
         runner = web.AppRunner(
             app, handler_cancellation=handler_cancellation, shutdown_timeout=shutdown_s
@@ -75,7 +76,7 @@ class HttpServer:
         log = LogThrottle()
 
         def gave_way(entry: OpenConnection, why: str) -> None:
-            log.note("connection closed: others need its place", peer=entry.address, cause=why)
+            log.note("connection closed: its place was needed", peer=entry.address, cause=why)
 
         rates = RateLimits(limits.answers_per_s, limits.answers_burst)
         return cls(
@@ -84,19 +85,19 @@ class HttpServer:
 
     @property
     def addresses(self) -> list[Any]:
-        """Where it listens, as ``getsockname`` tells it."""
+        """The addresses it listens on, as ``getsockname`` returns them."""
         return [listener.socket.getsockname() for listener in self._listeners]
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._shared.table)
 
     async def listen_tcp(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
-        """Listen on every address of a host name; port 0 takes a free one.
+        """Listen on every address of a host name; port 0 picks a free one.
 
         Raises:
-            OSError: one of them cannot be bound; none is listened on then.
+            OSError: an address cannot be bound; then it listens on none of them.
         """
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -110,14 +111,14 @@ class HttpServer:
 
         Args:
             bound: the socket.
-            tls: speak TLS with it.
-            is_trusted: whoever can connect is known, as on a Unix socket with mode 0600.
+            tls: the context for TLS; None for plain HTTP.
+            is_trusted: everyone who can connect is known, as on a Unix socket with mode 0600.
 
         Raises:
-            OSError: it cannot be listened on.
+            OSError: listening on it failed.
         """
         if tls is not None:
-            # asyncio has a buffer of 256 KiB for each connection, of which a record needs 16.
+            # asyncio's buffer per connection is 256 KiB, but a TLS record needs only 16.
             sslproto.SSLProtocol.max_size = _TLS_BUFFER_BYTES
         bound.setblocking(False)
         bound.listen(BACKLOG)
@@ -126,13 +127,13 @@ class HttpServer:
         listener.resume()
 
     def leave(self, bound: socket.socket) -> None:
-        """Listen on a socket no longer; its connections go on."""
+        """Stop listening on a socket; its connections stay open."""
         for listener in [one for one in self._listeners if one.socket is bound]:
             listener.close()
             self._listeners.remove(listener)
 
     async def close(self) -> None:
-        """Listen nowhere, end what goes on; may be repeated."""
+        """Stop listening and end all requests; idempotent."""
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
@@ -147,7 +148,7 @@ class HttpServer:
     def take(
         self, accepted: socket.socket, peer: Any, tls: ssl.SSLContext | None, *, is_trusted: bool
     ) -> None:
-        """Serve an accepted connection, as soon as something comes by it."""
+        """Serve an accepted connection once its first byte arrives."""
         entry = self._shared.table.enter(address_of(peer), accepted.close)
         if is_trusted:
             entry.is_trusted = True
@@ -172,7 +173,7 @@ class HttpServer:
 
         def done(task: asyncio.Task[None]) -> None:
             self._setups.discard(task)
-            if task.cancelled():  # Perhaps before it began, and nobody else would close it.
+            if task.cancelled():  # Possibly before it started; then nothing else closes the socket.
                 accepted.close()
                 table.leave(entry)
 
@@ -180,20 +181,20 @@ class HttpServer:
         setup.add_done_callback(done)
 
     def make_room(self) -> bool:
-        """Cut a connection, because descriptors are short; tell whether there was one."""
-        self._shared.log.note("no descriptors left; raise the limit (LimitNOFILE=)")
+        """Close a connection to free a descriptor; return whether there was one to close."""
+        self._shared.log.note("out of file descriptors; raise the limit (LimitNOFILE=)")
         return self._shared.table.make_room()
 
     async def _set_up(
         self, accepted: socket.socket, entry: OpenConnection, tls: ssl.SSLContext | None
     ) -> None:
-        """Make a connection of an accepted socket; a TLS handshake has as long as a head."""
+        """Set up a connection on an accepted socket; the TLS handshake is limited to ``head_s``."""
         server = self._runner.server
         limit_s = self._shared.limits.head_s if tls is not None else None
         shutdown_s = _TLS_SHUTDOWN_S if tls is not None else None
 
         def protocol() -> Connection:
-            assert server is not None  # noqa: S101 - it is set up
+            assert server is not None  # noqa: S101 - the runner is set up
             return Connection(server, self._shared, entry, lingering_s=self._lingering_s)
 
         try:
@@ -207,16 +208,17 @@ class HttpServer:
         except OSError as error:
             self._shared.table.leave(entry)
             self._shared.log.note(
-                "connection closed: no TLS handshake",
+                "connection closed: TLS handshake failed",
                 peer=entry.address,
                 cause=type(error).__name__,
             )
 
 
 class _Silent:
-    """A connection by which nothing has come yet: no more than a socket that is waited for.
+    """A connection that has sent nothing yet: only a socket that is watched for its first byte.
 
-    What is made for a request, and above all for a TLS handshake, costs a hundred times as much.
+    The objects for a request, and even more for a TLS handshake, need a hundred times as much
+    memory.
     """
 
     def __init__(
@@ -235,15 +237,15 @@ class _Silent:
         self._gone: Callable[[_Silent], None] = lambda _: None
 
     def wait(self, gone: Callable[[_Silent], None]) -> None:
-        """Wait for the first byte, within its time; ``gone`` is called at the end of that."""
+        """Wait for the first byte until the time limit; call ``gone`` when the wait ends."""
         self._gone = gone
         self._entry.close = self.cut
         self._loop.add_reader(self._socket, self._readable)
-        # Not a word in the log: load balancers and browsers open connections ahead.
+        # Not logged: load balancers and browsers open connections in advance.
         self._due = self._loop.call_later(self._shared.limits.head_s, self.cut)
 
     def cut(self) -> None:
-        """Close it."""
+        """Close the socket."""
         self._leave()
         self._shared.table.leave(self._entry)
         self._socket.close()
@@ -270,7 +272,7 @@ class _Silent:
 
 
 class _Listener:
-    """One socket that is listened on."""
+    """One listening socket."""
 
     def __init__(
         self,
@@ -288,12 +290,12 @@ class _Listener:
         self._rest: asyncio.TimerHandle | None = None
 
     def resume(self) -> None:
-        """Accept from now on."""
+        """Start to accept connections."""
         self._rest = None
         self._loop.add_reader(self.socket, self._accept)
 
     def close(self) -> None:
-        """Accept nothing any more."""
+        """Stop accepting connections."""
         if self._rest is not None:
             self._rest.cancel()
         self._loop.remove_reader(self.socket)
@@ -309,22 +311,22 @@ class _Listener:
                 if error.errno in _SHORT:
                     self._pause()
                     return
-                continue  # The other side left before it was accepted.
+                continue  # The client disconnected before it was accepted.
             accepted.setblocking(False)
             self._server.take(accepted, peer, self._tls, is_trusted=self._is_trusted)
 
     def _pause(self) -> None:
-        """Make room and try again; where there is none to make, after a while."""
+        """Make room and accept again; if no room can be made, after a pause."""
         self._loop.remove_reader(self.socket)
         has_room = self._server.make_room()
         self._rest = self._loop.call_later(0 if has_room else _REST_S, self.resume)
 
 
 def _all_bound(found: list[tuple[Any, ...]]) -> list[socket.socket]:
-    """Return a socket for each address; families that this host has not are left out.
+    """Return a bound socket for each address; skip address families that this host lacks.
 
     Raises:
-        OSError: one cannot be bound, or none.
+        OSError: an address cannot be bound, or there is none to bind.
     """
     bound: list[socket.socket] = []
     absent: OSError | None = None

@@ -1,8 +1,9 @@
-"""The open connections of a server: who may have one more, and who gives way. Pure.
+"""The open connections of a server: decides which to close when there are too many. Pure.
 
-A connection is silent, then unproven, then perhaps proven, and each kind has room of its own. Whoever comes
-is let in, and among its kind the one gives way whose address has most, the oldest of it first. So a newcomer
-of an address that has few is always heard, and no stranger takes the place of a proven sender.
+A connection is first silent, then unproven, then perhaps proven; each kind has its own limit. New
+connections are always admitted. If that exceeds a limit, the oldest connection of the address with
+the most connections of that kind is closed. So a new sender from an address with few connections
+always gets through, and strangers never displace proven senders.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _V6_NETWORK_BITS = 64
 
 
 def address_of(peer: object) -> str:
-    """Return what connections are counted by: an IPv4 address, or an IPv6 network of 64 bits.
+    """Return the key under which a peer is counted: its IPv4 address or IPv6 /64 network.
 
     Args:
-        peer: as ``socket.accept`` gives it.
+        peer: as returned by ``socket.accept``.
     """
     if not isinstance(peer, tuple) or not peer:
         return "local"
@@ -48,17 +49,17 @@ class OpenConnection:
     def __init__(self, address: str, close: Callable[[], None]) -> None:
         self.address = address
         self.close = close
-        """Cuts the connection at once; whoever serves it may put another in its place."""
+        """Closes the connection at once; may be replaced while the connection is set up."""
         self.is_open = True
-        """Whether it is in the table; one that gave way may still have bytes on their way."""
+        """Whether it is in the table; data may still arrive on one that was closed to make room."""
         self.is_proven = False
         self.is_trusted = False
-        """Whether its sender could only come by a way that is the owner's: it may read slowly."""
+        """Whether only the server's owner can connect this way; then it may read slowly."""
         self.received_bytes = 0
 
 
 class _Group:
-    """Connections of one kind, by address, the oldest first."""
+    """Connections of one kind, by address, oldest first."""
 
     def __init__(self) -> None:
         self._by_address: dict[str, dict[OpenConnection, None]] = {}
@@ -97,20 +98,20 @@ class _Group:
         self._bytes[entry.address] += size
 
     def oldest_of_largest(self) -> OpenConnection:
-        """Return the oldest of the address that sent most."""
+        """Return the oldest connection of the address that sent the most."""
         address, _ = self._bytes.most_common(1)[0]
         return self.oldest_of(address)
 
 
 class ConnectionTable:
-    """Open connections of one server."""
+    """The open connections of one server."""
 
     def __init__(self, limits: Limits, gave_way: Callable[[OpenConnection, str], None]) -> None:
         """Take the limits.
 
         Args:
-            limits: how many there may be.
-            gave_way: is told of each connection that is cut to make room, and why.
+            limits: how many connections there may be.
+            gave_way: called with each connection that is closed to make room, and the reason.
         """
         self._limits = limits
         self._gave_way = gave_way
@@ -124,20 +125,20 @@ class ConnectionTable:
 
     @property
     def unproven(self) -> int:
-        """How many have sent something and are not proven."""
+        """Connections that have sent something but are not proven."""
         return self._unproven.count
 
     @property
     def silent(self) -> int:
-        """How many have sent nothing yet."""
+        """Connections that have sent nothing yet."""
         return self._silent.count
 
     def enter(self, address: str, close: Callable[[], None]) -> OpenConnection:
-        """Return the entry of a new connection; another silent one may be cut for it.
+        """Return the entry for a new connection; may close another silent one to make room.
 
         Args:
             address: from ``address_of``.
-            close: cuts the connection at once, and may be called inside any call of the table.
+            close: closes the connection at once; any method of the table may call it.
         """
         limits = self._limits
         entry = OpenConnection(address, close)
@@ -145,14 +146,14 @@ class ConnectionTable:
         return entry
 
     def speak(self, entry: OpenConnection) -> None:
-        """Count a connection as one that has sent something; another may be cut for it."""
+        """Count a connection as one that has sent something; may close another to make room."""
         if self._silent.discard(entry):
             limits = self._limits
             self._add(entry, self._unproven, limits.unproven, limits.unproven_per_address)
 
     def prove(self, entry: OpenConnection) -> None:
-        """Count a connection as that of a proven sender from now on; again for each request of it."""
-        if self._proven.discard(entry):  # The one that was quiet for longest is to be the oldest.
+        """Count a connection as proven; call it again for each verified request."""
+        if self._proven.discard(entry):  # Keep the order: the one idle for longest is the oldest.
             self._proven.add(entry)
         elif self._unproven.discard(entry) or self._silent.discard(entry):
             limits = self._limits
@@ -163,22 +164,22 @@ class ConnectionTable:
 
     def _add(self, entry: OpenConnection, group: _Group, most: int, most_of_address: int) -> None:
         if group.of(entry.address) >= most_of_address:
-            self._cut(group.oldest_of(entry.address), "too many of one address")
+            self._cut(group.oldest_of(entry.address), "too many from one address")
         elif group.count >= most:
-            self._cut(group.oldest_of_most(), "too many in all")
+            self._cut(group.oldest_of_most(), "too many in total")
         group.add(entry)
 
     def received(self, entry: OpenConnection, size: int) -> None:
-        """Count bytes that came by a connection; that of a stranger may be cut for it."""
+        """Count bytes received on a connection; may close a stranger's to free memory."""
         if entry.is_proven or not entry.is_open:
             return
         self._unproven.received(entry, size)
         self.unproven_bytes += size
         while self.unproven_bytes > self._limits.unproven_bytes and self._unproven.count:
-            self._cut(self._unproven.oldest_of_largest(), "too much in memory")
+            self._cut(self._unproven.oldest_of_largest(), "too much memory in use")
 
     def leave(self, entry: OpenConnection) -> None:
-        """Forget a connection that has ended; may be repeated."""
+        """Forget a connection that has ended; idempotent."""
         entry.is_open = False
         if self._unproven.discard(entry):
             self.unproven_bytes -= entry.received_bytes
@@ -187,10 +188,10 @@ class ConnectionTable:
             self._proven.discard(entry)
 
     def make_room(self) -> bool:
-        """Cut one connection, a stranger's if there is one; tell whether there was any to cut."""
+        """Close one connection, preferably a stranger's; return whether there was one to close."""
         for group in (self._silent, self._unproven, self._proven):
             if group.count:
-                self._cut(group.oldest_of_most(), "no descriptors left")
+                self._cut(group.oldest_of_most(), "out of file descriptors")
                 return True
         return False
 

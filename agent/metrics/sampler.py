@@ -101,7 +101,7 @@ class _Thread:
 class Sampler:
     """Samples targets at a fixed interval; created and used on one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one is needed, the others have defaults
         self,
         targets: Callable[[], Iterable[SampleTarget]],
         *,
@@ -111,6 +111,7 @@ class Sampler:
         disk_path: Path = Path("/"),
         proc: Path = Path("/proc"),
         round_limit_s: float = _ROUND_LIMIT_S,
+        poked: asyncio.Event | None = None,
     ) -> None:
         """Prepare; nothing is read before ``run``.
 
@@ -122,6 +123,7 @@ class Sampler:
             disk_path: a path on the file system whose usage is reported.
             proc: the process file system.
             round_limit_s: how long a round may take before it counts as hanging.
+            poked: set it, or call ``poke``, to have a round now; at most one per second.
         """
         self._targets = targets
         self._interval_s = interval_s
@@ -131,7 +133,7 @@ class Sampler:
         self._proc = proc
         self._collector: Collector | None = None
         self._callbacks: list[Callable[[MetricsBatch], None]] = []
-        self._poked = asyncio.Event()
+        self._poked = poked or asyncio.Event()
         self._last_round_s = float("-inf")
         self._in_trouble = False
         self.latest: MetricsBatch | None = None

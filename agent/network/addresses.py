@@ -1,8 +1,8 @@
-"""Which address a task gets, and every name that is derived from the address. Pure.
+"""Addresses of tasks, and every name that is derived from an address. Pure.
 
-An address names its sandbox for life: link, MAC, host name and container name follow from it, so
-that what is left after a crash can be matched by name alone. Callers pass the time (seconds of any
-clock that does not jump).
+An address identifies its sandbox: link, MAC, host name and container name are derived from it, so
+that leftovers of a crash can be matched by name alone. Callers pass the time (seconds of any
+monotonic clock).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _NARROWEST, _WIDEST = 29, 8
 def mac_of(ipv4: str) -> str:
     """Return the MAC of a task's interface.
 
-    Derived, so that a neighbour entry that outlived the task before is still right for the next.
+    It is derived, so that an old neighbour entry for the address is still right for the next task.
     """
     return ":".join([_MAC_PREFIX, *(f"{byte:02x}" for byte in IPv4Address(ipv4).packed)])
 
 
 def hostname_of(ipv4: str) -> str:
-    """Return the host name of a task, ``ip-a-b-c-d``: the shape that EC2 gives."""
+    """Return the host name of a task, ``ip-a-b-c-d``, in the form of EC2."""
     return "ip-" + ipv4.replace(".", "-")
 
 
@@ -53,9 +53,9 @@ def address_of_link(name: str) -> str | None:
 
 
 def link_prefixes(pool: str) -> list[str]:
-    """Return the beginnings of names that the links of a pool have, and of no other address.
+    """Return the name prefixes that cover the links of a pool's addresses, and no others.
 
-    A digit stands for four bits, so that there are up to eight of them.
+    A digit stands for four bits, so there are up to eight prefixes.
     """
     network = IPv4Network(pool)
     digits = -(-network.prefixlen // 4)
@@ -69,12 +69,12 @@ def parse_pool(cidr: str) -> IPv4Network:
     """Return the pool as a network.
 
     Raises:
-        ConfigError: not an IPv4 network, or too small or too large to be one.
+        ConfigError: not an IPv4 network, or one that is too small or too large.
     """
     try:
         network = IPv4Network(cidr)
     except ValueError as error:
-        raise ConfigError(f"{POOL_SETTING}={cidr!r} is no IPv4 network: {error}") from None
+        raise ConfigError(f"{POOL_SETTING}={cidr!r} is not an IPv4 network: {error}") from None
     if not _WIDEST <= network.prefixlen <= _NARROWEST:
         raise ConfigError(
             f"{POOL_SETTING}={cidr!r}: the prefix must be between /{_WIDEST} and /{_NARROWEST}"
@@ -85,8 +85,8 @@ def parse_pool(cidr: str) -> IPv4Network:
 class AddressPool:
     """Addresses of one network, handed out round robin.
 
-    Network, broadcast and gateway address are never handed out. A returned address rests for
-    ``quarantine_s`` before its next use. Not thread-safe; one owner.
+    Network, broadcast and gateway address are never handed out. A returned address is not reused
+    for ``quarantine_s``. Not thread-safe; one owner.
     """
 
     def __init__(self, cidr: str, *, quarantine_s: float, cursor: str = "") -> None:
@@ -101,27 +101,27 @@ class AddressPool:
 
     @property
     def prefix_len(self) -> int:
-        """Length of the network's prefix."""
+        """Length of the network prefix."""
         return self.network.prefixlen
 
     @property
     def cursor(self) -> str:
-        """The address handed out last; kept by the owner across restarts."""
+        """The last address handed out; the owner keeps it across restarts."""
         return str(IPv4Address(self._first + self._offset))
 
     @property
     def held(self) -> int:
-        """How many addresses are handed out."""
+        """Number of addresses handed out."""
         return len(self._held)
 
     def __contains__(self, ipv4: str) -> bool:
         return IPv4Address(ipv4) in self.network
 
     def take(self, now: float) -> str:
-        """Return an address that nobody has.
+        """Return a free address.
 
         Raises:
-            NetworkFailure: all are taken or resting; the text says when the first is free again.
+            NetworkFailure: all are in use or in quarantine; the text says when the next is free.
         """
         self._wake(now)
         for step in range(1, self._size + 1):
@@ -134,20 +134,20 @@ class AddressPool:
         raise NetworkFailure(self._exhausted(now))
 
     def hold(self, ipv4: str) -> None:
-        """Mark an address as handed out: it is in use since before this process began."""
+        """Mark an address as handed out, because an earlier process did so."""
         value = int(IPv4Address(ipv4))
         self._resting.pop(value, None)
         self._held.add(value)
 
     def give_back(self, ipv4: str, now: float) -> None:
-        """Return an address; one that was not handed out is success."""
+        """Return an address; not an error if it was not handed out."""
         value = int(IPv4Address(ipv4))
         if value in self._held:
             self._held.remove(value)
             self._resting[value] = now + self._quarantine_s
 
     def _wake(self, now: float) -> None:
-        # Insertion order is order of expiry, because every address rests equally long.
+        # Insertion order is order of expiry, because the quarantine is equally long for all.
         for value, until in list(self._resting.items()):
             if until > now:
                 break
@@ -164,5 +164,5 @@ class AddressPool:
         text = f"no free address in {POOL_SETTING}={self.network}: {len(self._held)} in use"
         if self._resting:
             wait_s = next(iter(self._resting.values())) - now
-            return f"{text}, {len(self._resting)} resting, the next is free in {wait_s:.0f} s"
+            return f"{text}, {len(self._resting)} in quarantine, the next is free in {wait_s:.0f} s"
         return f"{text}; use a larger network"

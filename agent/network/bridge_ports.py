@@ -1,6 +1,6 @@
-"""The host's ends of sandboxes' links, as ``/sys`` shows them, and the host's neighbours. Blocks.
+"""Reads the host ends of sandbox links from ``/sys``, and the host's neighbour table. Blocks.
 
-A look at 150 of them costs 3 ms; the same list by netlink would cost the process 60.
+Checking 150 links takes 3 ms; listing them by netlink would take 60.
 
 Tests: ``tests/integration/network/test_repairs.py``,
 ``tests/integration/network/test_host_objects.py``.
@@ -24,11 +24,11 @@ _FIXED = "0x6"
 """``ATF_COM | ATF_PERM``"""
 _OFF = ("learning", "unicast_flood", "multicast_flood")
 _ENTRY_BYTES, _MAC_BYTES = 16, 6
-"""Of ``struct __fdb_entry`` in ``linux/if_bridge.h``, which begins with the MAC."""
+"""Sizes in ``struct __fdb_entry`` of ``linux/if_bridge.h``, which starts with the MAC."""
 
 
 class Place(enum.Enum):
-    """Where a link is; the value says what is wrong with it."""
+    """State of a link; the value is the error text."""
 
     GOOD = ""
     GONE = "gone"
@@ -38,7 +38,7 @@ class Place(enum.Enum):
 
 
 def on_bridge(bridge: str) -> frozenset[str]:
-    """Return the names of the links on a bridge; none if it is gone."""
+    """Return the names of the links on a bridge; none if there is no bridge."""
     try:
         return frozenset(entry.name for entry in (_LINKS / bridge / "brif").iterdir())
     except OSError:
@@ -46,7 +46,7 @@ def on_bridge(bridge: str) -> frozenset[str]:
 
 
 def places(ports: Iterable[Port], bridge: str) -> dict[str, Place]:
-    """Return where the link of each of these ports is, by its name."""
+    """Return the state of each port's link, by name."""
     members, known = on_bridge(bridge), _forwarded(bridge)
     return {
         port.link: _place(port.link, port.link in members, _mac(port.mac) in known)
@@ -55,7 +55,7 @@ def places(ports: Iterable[Port], bridge: str) -> dict[str, Place]:
 
 
 def unknown_neighbours(ports: Iterable[Port], bridge: str) -> list[Port]:
-    """Return the ports whose address is not a fixed neighbour of the host on this bridge."""
+    """Return the ports whose address is not a permanent neighbour of the host on this bridge."""
     fixed = set()
     try:
         lines = _NEIGHBOURS.read_text(encoding="ascii").splitlines()
@@ -89,7 +89,7 @@ def _is_closed(port: Path) -> bool:
 
 
 def _forwarded(bridge: str) -> frozenset[bytes]:
-    """Return the MACs for which a bridge has an entry."""
+    """Return the MACs for which a bridge has a forwarding entry."""
     try:
         table = (_LINKS / bridge / "brforward").read_bytes()
     except OSError:

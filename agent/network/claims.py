@@ -1,7 +1,7 @@
-"""Which networks of the host leave no room for the tasks' addresses. Pure.
+"""Finds networks of the host that overlap the pool of task addresses. Pure.
 
-Judged here for the agent, which refuses such a pool at its start, and for ``ecs-agent doctor``, which
-says so before.
+Used by the agent, which refuses such a pool at its start, and by ``ecs-agent doctor``, which
+reports it in advance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Route(NamedTuple):
-    """One IPv4 route or address of the host: something that claims a network."""
+    """An IPv4 route or address of the host, which claims a network."""
 
     network: IPv4Network
     interface: str
@@ -24,8 +24,7 @@ class Route(NamedTuple):
 def clash(pool: IPv4Network, bridge: str, routes: Iterable[Route]) -> Route | None:
     """Return a route or address of the host that claims addresses of the pool.
 
-    A wider route through a gateway does not count: it says where to send what is not nearer, and
-    the pool is nearer.
+    A wider route through a gateway does not count, because the pool's own route is more specific.
     """
     for route in routes:
         if route.interface == bridge or not route.network.overlaps(pool):

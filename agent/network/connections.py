@@ -1,9 +1,10 @@
-"""What the host's connection tracking still knows of a task that is gone, removed by netlink.
+"""Removes the host's tracked connections of a finished task by netlink.
 
-A connection from a task to the outside lives on in the host's table after the task's end, for days in the
-case of TCP, and each datagram of the other side renews it. The next task with the address would be sent
-what was meant for the one before, and could go on in its name. Sources: ``linux/netfilter/nfnetlink.h``,
-``linux/netfilter/nfnetlink_conntrack.h``. What is not said to be pure blocks.
+A connection from a task to the outside stays in the host's table after the end of the task, for
+days if it is TCP, and each datagram from the other side renews it. The next task with the same
+address would receive data for the previous one, and could continue its connections. Sources:
+``linux/netfilter/nfnetlink.h``, ``linux/netfilter/nfnetlink_conntrack.h``. Functions not marked as
+pure block.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _NETFILTER: Final = 12
 _GET, _DELETE = 1 << 8 | 1, 1 << 8 | 2
 _NEW: Final = 1 << 8
-"""Of an answer that holds a connection."""
+"""Type of an answer with a connection."""
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _ERROR, _DONE = 2, 3
 _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
@@ -36,17 +37,17 @@ _CODE: Final = struct.Struct("=i")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _DATAGRAM: Final = 262_144
 _AT_ONCE: Final = 200
-"""Removals that wait for their answers together; more of these do not fit the buffers."""
+"""Removals per batch of answers; more of them do not fit the buffers."""
 _LIMIT_S: Final = 10.0
 
 
 def forget(ipv4: str) -> int:
-    """Remove every connection that an address has begun; return how many there were. Idempotent.
+    """Remove every connection started from an address; return their number. Idempotent.
 
-    Costs 3 ms, since the kernel goes through the whole table.
+    Takes 3 ms, because the kernel scans the whole table.
 
     Raises:
-        NetworkFailure: the kernel refused, or has no connection tracking by netlink.
+        NetworkFailure: the kernel refused, or does not offer connection tracking by netlink.
     """
     try:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
@@ -62,9 +63,9 @@ def forget(ipv4: str) -> int:
 
 
 def listing(ipv4: str) -> bytes:
-    """Return the request for the connections that this address has begun. Pure.
+    """Return the request for the connections started from this address. Pure.
 
-    Kernels before 5.8 pass over the filter and list all.
+    Kernels before 5.8 ignore the filter and list all.
     """
     address = _attribute(_SOURCE, socket.inet_aton(ipv4))
     flags = struct.pack("=I", _BY_SOURCE)
@@ -81,7 +82,7 @@ def removal(number: int, tuples: bytes) -> bytes:
 
 
 def tuples_of(body: bytes, ipv4: str) -> bytes:
-    """Return the attributes that name a connection; empty if another address has begun it. Pure."""
+    """Return the attributes that identify a connection; empty if it is not of ``ipv4``. Pure."""
     attributes = dict(_attributes(body[len(_FAMILY) :]))
     original = attributes.get(_ORIGINAL, b"")
     addresses = dict(_attributes(dict(_attributes(original)).get(_IP, b"")))
@@ -92,7 +93,7 @@ def tuples_of(body: bytes, ipv4: str) -> bytes:
 
 
 def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and body of each message in a datagram; what is damaged ends it. Pure."""
+    """Yield type and body of each message in a datagram; stops at invalid data. Pure."""
     start = 0
     while start + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, start)
@@ -120,7 +121,7 @@ def _remove(talk: socket.socket, found: list[bytes]) -> None:
         for kind, body in messages(talk.recv(_DATAGRAM)):
             if kind == _ERROR:
                 waiting -= 1
-                _raise(body, errno.ENOENT)  # it has ended by itself
+                _raise(body, errno.ENOENT)  # the connection has just ended
 
 
 def _raise(body: bytes, *tolerated: int) -> None:

@@ -1,9 +1,10 @@
-"""Our rules in Docker's chain for the rules of others, ``DOCKER-USER``; where there is one.
+"""Our rules in Docker's chain for user rules, ``DOCKER-USER``, if it exists.
 
-Docker drops what is forwarded and not of its own networks, and an ``accept`` in a table of ours could not
-overrule that. So tasks are let out here, and only out: by links that lead outside of the host, and from
-task to task. What goes to Docker's own networks is left to Docker's rules, which know what is
-published and what is internal. All rules carry our comment. Everything here blocks.
+Docker drops forwarded packets that are not of its own networks, and an ``accept`` in a table of
+ours cannot override that. So rules here let packets of tasks pass, but only through links that lead
+out of the host, and between tasks. Traffic to Docker's own networks is left to Docker's rules,
+which know what is published and what is internal. All our rules have our comment. Everything here
+blocks.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _LOCK_WAIT_S: Final = "5"
 
 
 def wanted(bridge: str, outside: Iterable[str]) -> list[list[str]]:
-    """Return the words of each rule. Pure."""
+    """Return the arguments of each rule. Pure."""
     comment = ["-m", "comment", "--comment", comment_of(bridge), "-j", "ACCEPT"]
     answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
     return [
@@ -33,7 +34,7 @@ def wanted(bridge: str, outside: Iterable[str]) -> list[list[str]]:
 
 
 def comment_of(bridge: str) -> str:
-    """Return the comment by which our rules are known. Pure."""
+    """Return the comment that identifies our rules. Pure."""
     return f"ecs-host-agent {bridge}"
 
 
@@ -44,10 +45,10 @@ class DockerChain:
         self._bridge = bridge
 
     def ensure(self, outside: Collection[str]) -> None:
-        """Add what is missing and remove what is of ours and not wanted, in one go; repeatable.
+        """Add missing rules of ours and remove extra ones, in one transaction; idempotent.
 
         Raises:
-            NetworkFailure: ``iptables`` refused or does not answer.
+            NetworkFailure: ``iptables`` failed or did not answer.
         """
         missing, excess = self._compare(outside)
         self._change(
@@ -55,28 +56,28 @@ class DockerChain:
         )
 
     def is_intact(self, outside: Collection[str]) -> bool:
-        """Tell whether the chain is as ``ensure`` leaves it; one that Docker did not make is.
+        """Return whether our rules are as ``ensure`` leaves them; true if Docker has no such chain.
 
         Raises:
-            NetworkFailure: ``iptables`` does not answer.
+            NetworkFailure: ``iptables`` did not answer.
         """
         return self._compare(outside) == ([], [])
 
     def remove(self) -> None:
-        """Remove every rule of ours.
+        """Remove all our rules.
 
         Raises:
-            NetworkFailure: ``iptables`` refused or does not answer.
+            NetworkFailure: ``iptables`` failed or did not answer.
         """
         self._change([f"-D {CHAIN} {_line(words)}" for words in self._ours(_listed() or [])])
 
     def _compare(self, outside: Collection[str]) -> tuple[list[str], list[str]]:
-        """Return the missing rules, without the chain's name, and those that are too much, with it."""
+        """Return the missing rules, without the chain's name, and the extra ones, with it."""
         listed = _listed()
         if listed is None:
             return [], []
         rules = wanted(self._bridge, outside)
-        # iptables lists the words of a rule in an order of its own.
+        # iptables lists the arguments of a rule in its own order.
         present = [sorted(words) for words in listed]
         missing = [_line(rule) for rule in rules if sorted(rule) not in present]
         left = [sorted(rule) for rule in rules]
@@ -99,24 +100,24 @@ class DockerChain:
         answer = nft.run("iptables-restore", "-w", _LOCK_WAIT_S, "--noflush", text=text)
         if answer.returncode != 0:
             raise NetworkFailure(
-                f"rules for {self._bridge} cannot be put into {CHAIN}: {answer.stderr.strip()}"
+                f"rules for {self._bridge} cannot be added to {CHAIN}: {answer.stderr.strip()}"
             )
 
 
 def has_legacy_tables() -> bool:
-    """Tell whether ``iptables`` is the old kind, whose changes nftables does not tell of."""
+    """Return whether this is legacy ``iptables``, whose changes nftables does not report."""
     answer = _iptables("--version")
     return answer is not None and "legacy" in answer.stdout
 
 
 def _line(words: Iterable[str]) -> str:
-    # iptables-restore knows double quotes alone.
+    # iptables-restore understands only double quotes.
     escaped = (word.replace("\\", r"\\").replace('"', r"\"") for word in words)
     return " ".join(f'"{word}"' if " " in word else word for word in escaped)
 
 
 def _listed() -> list[list[str]] | None:
-    """Return the words of each rule in the chain; None if there is no such chain."""
+    """Return the arguments of each rule in the chain; None if there is no such chain."""
     answer = _iptables("-S", CHAIN)
     if answer is None or answer.returncode != 0:
         return None
@@ -125,7 +126,7 @@ def _listed() -> list[list[str]] | None:
 
 
 def _iptables(*arguments: str) -> subprocess.CompletedProcess[str] | None:
-    """Run iptables; None where it is not installed, and then Docker does not use it either."""
+    """Run iptables; None if it is not installed, in which case Docker does not use it either."""
     try:
         return nft.run("iptables", "-w", _LOCK_WAIT_S, *arguments)
     except NetworkFailure as error:

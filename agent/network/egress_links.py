@@ -1,8 +1,8 @@
-"""Which links of the host lead outside of it, and not into another network inside.
+"""Finds the links of the host that lead out of it, and not to another network inside.
 
-Tasks go out by those, and by those only: the networks of the container engine, internal ones
-included, are bridges of this host with nothing but containers on them, and so are those of virtual
-machines. What is decided by the kind of a link holds for networks that are made later, too.
+Tasks may send only through those. The networks of the container engine, including internal ones,
+are bridges of this host with only containers on them, and those of virtual machines are similar.
+The decision is by type of link, so it is also right for networks that are created later.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ if TYPE_CHECKING:
 
 _LOOPBACK: Final = "lo"
 _ENDS: Final = frozenset({"veth", "tun"})
-"""Kinds of links whose other end is a container or a virtual machine when they are on a bridge."""
+"""Types of links that lead to a container or a virtual machine if they are on a bridge."""
 _WILD: Final = frozenset("*+\"'\\")
-"""Characters that nft or iptables would not take for themselves."""
+"""Characters that nft or iptables would interpret."""
 
 
 _AGAIN_S: Final = 300.0
-"""Time after which links are listed again though none has come or gone: one may have changed."""
+"""Time after which links are listed again even if none was added or removed: one may have
+changed."""
 
 
 class EgressLinks:
-    """The links that lead outside, as they were at the last look. Belongs to one event loop."""
+    """The links that lead outside, as of the last check. Belongs to one event loop."""
 
     def __init__(self, links: HostLinks) -> None:
-        """Nothing is read before the first look."""
+        """Take the parts; nothing is read before ``look``."""
         self.names: frozenset[str] = frozenset()
         self._links = links
         self._listed_at = float("-inf")
         self._all: frozenset[str] = frozenset()
 
     async def look(self) -> None:
-        """Bring ``names`` up to date. Cheap while no link has come or gone.
+        """Update ``names``. Cheap if no link was added or removed.
 
         Raises:
             NetworkFailure: the kernel did not answer.
@@ -53,7 +54,7 @@ class EgressLinks:
 
 
 def comes_and_goes(name: str) -> bool:
-    """Tell whether a link is named like a container's, the engine's or one of ours. Pure."""
+    """Return whether the name is one of containers, of the engine or of ours. Pure."""
     return name.startswith("veth") or address_of_link(name) is not None
 
 
@@ -79,7 +80,7 @@ def leading_outside(
         elif link.kind == "bridge":
             leads = link.number in uplinks
         else:
-            # The end of a container's link has an address only where this host is one itself.
+            # A veth has an address only if this host is itself a container.
             leads = link.kind != "veth" or link.number in addressed
         if leads and not _WILD & set(link.name):
             found.add(link.name)

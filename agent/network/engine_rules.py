@@ -1,8 +1,9 @@
-"""The engine's own firewall rules, which ours stand in: told of when somebody removed them.
+"""Checks Docker's own firewall rules, which ours depend on, and reports when they were removed.
 
-Docker makes its rules when it starts, and puts none back. Without them containers in bridge mode have no
-way out. Its chain for users, which holds rules of ours, works only while forwarding leads there; Docker
-drops what nobody accepts, so that this one jump is put back for tasks in ``awsvpc`` mode.
+Docker makes its rules when it starts, and puts none back. Without them containers in bridge mode
+have no way out. Its chain for users, which holds rules of ours, works only while forwarding leads
+there; Docker drops what nobody accepts, so that this one jump is put back for tasks in ``awsvpc``
+mode.
 
 Tests: ``tests/integration/network/test_repairs.py``.
 """
@@ -25,39 +26,39 @@ _CHAIN = "DOCKER-USER"
 _JUMP = f"-A FORWARD -j {_CHAIN}"
 _LIMIT_S = 15.0
 _GONE = (
-    "the firewall rules of Docker are gone, so that containers in bridge mode have no way out; "
-    "restart Docker (with live-restore, tasks run on)"
+    "the firewall rules of Docker are missing: containers in bridge mode cannot reach the outside; "
+    "restart Docker (with live-restore, tasks keep running)"
 )
 
 _log = structlog.get_logger(__name__)
 
 
 class _Found(NamedTuple):
-    """What there is of Docker's rules."""
+    """The state of Docker's rules."""
 
     jump: bool
-    """Forwarding leads to the chain for users."""
+    """The FORWARD chain jumps to DOCKER-USER."""
     chain: bool
-    """The chain for users is there."""
+    """The chain DOCKER-USER exists."""
     others: bool
-    """Forwarding leads to other chains of Docker too."""
+    """The FORWARD chain jumps to other chains of Docker."""
 
 
 class EngineRules:
-    """Whether Docker's rules are there. One ``look`` at a time."""
+    """Checks whether Docker's rules exist. One ``look`` at a time."""
 
     def __init__(self, files: Executor) -> None:
         self.problem = ""
-        """What is wrong and how to mend it; empty when nothing is."""
+        """What is wrong, and how to fix it; empty if nothing is."""
         self._files = files
         self._was_there = False
         self._seen: int | None = None
 
     async def look(self) -> list[str]:
-        """Look anew, if any rule of the host has changed since; return what was put right, in words.
+        """Check again, if any rule of the host has changed; return what was repaired, in words.
 
         Raises:
-            NetworkFailure: the jump to Docker's chain cannot be put back.
+            NetworkFailure: the jump to Docker's chain cannot be restored.
         """
         loop = asyncio.get_running_loop()
         number = await loop.run_in_executor(self._files, generation)
@@ -69,17 +70,17 @@ class EngineRules:
         self._was_there = self._was_there or found.chain
         gone = self._was_there and not found.others
         if gone and not self.problem:
-            _log.error("the firewall rules of Docker are gone", mend="restart Docker")
+            _log.error("the firewall rules of Docker are missing", mend="restart Docker")
         self.problem = _GONE if gone else ""
         if found.chain and not found.jump:
             await loop.run_in_executor(self._files, _put_jump)
-            return [f"forwarding no longer led to {_CHAIN}"]
+            return [f"FORWARD no longer jumped to {_CHAIN}"]
         self._seen = number
         return []
 
 
 def _look() -> _Found | None:
-    """Return what there is; None where that cannot be asked. Blocks."""
+    """Return the state; None if it cannot be read. Blocks."""
     forward = _iptables("-S", "FORWARD")
     if forward is None or forward.returncode != 0:
         return None
@@ -88,7 +89,7 @@ def _look() -> _Found | None:
     if _JUMP in rules:
         return _Found(jump=True, chain=True, others=others)
     chain = _iptables("-S", _CHAIN)
-    # 4 is what it ends with when others hold the lock, or memory is short.
+    # 4: another process holds the lock, or memory is short.
     if chain is None or chain.returncode not in (0, 1):
         return None
     return _Found(jump=False, chain=chain.returncode == 0, others=others)
@@ -98,7 +99,7 @@ def _put_jump() -> None:
     answer = _iptables("-I", "FORWARD", "1", "-j", _CHAIN)
     if answer is None or answer.returncode != 0:
         why = answer.stderr.strip()[:300] if answer else "iptables does not answer"
-        raise NetworkFailure(f"forwarding cannot be led to {_CHAIN}: {why}")
+        raise NetworkFailure(f"the jump from FORWARD to {_CHAIN} cannot be added: {why}")
 
 
 def _iptables(*arguments: str) -> subprocess.CompletedProcess[str] | None:

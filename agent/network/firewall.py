@@ -1,10 +1,10 @@
-"""Firewall rules of task networks on the host: a table for packets, one for frames, and Docker's chain.
+"""Firewall rules for task networks: a table for packets, one for frames, and Docker's chain.
 
-Each table is replaced whole, in one transaction, so that it is right or as it was before. That for
-packets translates what tasks send to the outside, drops what they send under foreign addresses or to
-blocked ones, and what others send under a task's, and keeps tasks out of other networks inside this
-host; that for frames is in ``port_rules``. Everything here but ``ruleset`` blocks and runs in a thread
-lane of the caller's; nothing is retried.
+Each table is replaced as a whole in one transaction, so that it is never incomplete. The table for
+packets masquerades what tasks send to the outside. It drops packets of tasks with foreign sources
+or blocked destinations, and packets of others with a task's source, and keeps tasks out of other
+networks inside this host. The table for frames is in ``port_rules``. Everything here except
+``ruleset`` blocks and runs in a thread lane of the caller; nothing is retried.
 
 Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
 """
@@ -35,11 +35,11 @@ _REQUEST: Final = 1
 
 
 class Wanted(NamedTuple):
-    """What the rules are made of, besides the tasks there are."""
+    """The input for the rules, besides the tasks."""
 
     layout: Layout
     outside: frozenset[str]
-    """Names of the links that lead outside of the host."""
+    """Names of the links that lead out of the host."""
 
 
 def ruleset(
@@ -47,7 +47,7 @@ def ruleset(
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
 
-    Every rule's comment ends with a digest of the whole, by which ``differences`` knows it.
+    Every rule's comment ends with a digest of all rules, by which ``differences`` recognizes it.
     """
     place = {"family": FAMILY, "table": table}
     pools = sorted(wanted.layout.pools)
@@ -99,15 +99,15 @@ def ruleset(
 
 
 class Firewall:
-    """Our rules on this host. One caller at a time, but for ``ports``; every method blocks."""
+    """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
 
     def __init__(self, table: str, bridge: str, blocked: Iterable[str] = ()) -> None:
-        """Nothing is touched before ``ensure``.
+        """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of our tables.
             bridge: name of the tasks' bridge.
-            blocked: prefixes that tasks cannot send to.
+            blocked: prefixes that tasks must not reach.
         """
         self.ports = PortRules(table, blocked)
         self._table = table
@@ -116,14 +116,14 @@ class Firewall:
         self._docker = DockerChain(bridge)
 
     def ensure(self, wanted: Wanted, ports: Iterable[Port] | None = None) -> None:
-        """Bring tables and Docker's chain into shape; repeatable.
+        """Create or correct the tables and our rules in Docker's chain; idempotent.
 
         Args:
-            wanted: what the rules are made of.
-            ports: all that are to be let in; None for those that are admitted already.
+            wanted: the input for the rules.
+            ports: all ports to admit; None for those already admitted.
 
         Raises:
-            NetworkFailure: ``nft`` is missing or refused.
+            NetworkFailure: ``nft`` is missing or failed.
         """
         commands = ruleset(self._table, self._bridge, wanted, self._blocked)
         if not self._has(commands):
@@ -132,17 +132,17 @@ class Firewall:
         self._docker.ensure(wanted.outside)
 
     def differences(self, wanted: Wanted) -> list[str]:
-        """Return what is not as ``ensure`` leaves it, a few words each; empty when all is."""
+        """Return in words what differs from the state after ``ensure``; empty if nothing does."""
         found = []
         if not self._has(ruleset(self._table, self._bridge, wanted, self._blocked)):
-            found.append(f"the firewall table {self._table} was changed or gone")
+            found.append(f"the firewall table {self._table} was changed or removed")
         found += self.ports.differences(wanted.layout)
         if not self._docker.is_intact(wanted.outside):
-            found.append(f"rules for {self._bridge} were gone from {CHAIN}, or were changed")
+            found.append(f"rules for {self._bridge} were missing from {CHAIN}, or were changed")
         return found
 
     def remove(self) -> None:
-        """Remove every rule of ours; forwarding stays on, since others may rely on it."""
+        """Remove all our rules; forwarding stays on, because others may need it."""
         nft.remove(FAMILY, self._table)
         self.ports.remove()
         self._docker.remove()
@@ -163,9 +163,9 @@ def _comparable(elements: Iterable[Any]) -> list[str]:
 
 
 def generation() -> int | None:
-    """Return the number that grows with every change of any nftables rule; None if unknown.
+    """Return the kernel's count of changes to any nftables rule; None if unknown.
 
-    One request to the kernel, so that "nothing has changed" costs no process.
+    This is one request to the kernel, so that noticing "nothing has changed" needs no process.
     """
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as nfnetlink:
@@ -174,7 +174,7 @@ def generation() -> int | None:
             answer = nfnetlink.recv(4096)
     except OSError:
         return None
-    # Netlink header, family header, then the first attribute is the number, in network order.
+    # After the netlink and family headers, the first attribute is the number in network byte order.
     if len(answer) < 28 or struct.unpack_from("=H", answer, 4)[0] != 10 << 8 | 15:
         return None
     return int(struct.unpack_from("!I", answer, 24)[0])

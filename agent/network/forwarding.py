@@ -1,7 +1,8 @@
-"""The kernel's switches for forwarding: of the host as a whole, and of our bridge. Blocks on ``/proc``.
+"""The kernel's forwarding switches: the host's, and our bridge's. Blocks on ``/proc``.
 
-The kernel forwards a packet by the switch of the link that it came by. Setting the host's sets that of
-each link; a link's own may be set alone afterwards. Switches of other links are the host's affair.
+The switch of the link on which a packet arrives decides whether it is forwarded. Setting the host's
+switch sets that of every link; a link's own can be changed afterwards. Switches of other links are
+left alone.
 
 Tests: ``tests/integration/network/test_host_objects.py``,
 ``tests/integration/network/test_repairs.py``.
@@ -17,9 +18,9 @@ _IPV4 = Path("/proc/sys/net/ipv4")
 
 
 def switches_off(bridge: str) -> list[str]:
-    """Return the names of the switches that are not on, as ``sysctl`` calls them.
+    """Return the names, as in ``sysctl``, of the switches that are off.
 
-    A bridge that is not there has none.
+    A missing bridge has none.
     """
     names = ["net.ipv4.ip_forward"]
     if (_IPV4 / "conf" / bridge).is_dir():
@@ -28,10 +29,10 @@ def switches_off(bridge: str) -> list[str]:
 
 
 def turn_on(bridge: str) -> None:
-    """Turn on what is off; repeatable.
+    """Turn on the switches that are off; idempotent.
 
     Raises:
-        NetworkFailure: names the switch that cannot be set.
+        NetworkFailure: a switch cannot be set; the text names it.
     """
     for name in switches_off(bridge):
         try:

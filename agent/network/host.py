@@ -1,8 +1,8 @@
 """The parts of the host's network that all sandboxes share: bridge, forwarding and firewall.
 
-``ensure`` makes them, ``repair`` finds out cheaply whether somebody changed them (a restarted
-Docker, ``nft flush ruleset``, a deleted bridge), puts them right by the same means, and says what it
-found; ``remove`` takes them away.
+``ensure`` creates them. ``repair`` checks cheaply whether somebody changed them (a restarted
+Docker, ``nft flush ruleset``, a deleted bridge), repairs them in the same way, and reports what it
+found. ``remove`` removes them.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _log = structlog.get_logger(__name__)
 
 
 class BridgeConfig(NamedTuple):
-    """What the bridge and the rules must know of."""
+    """The input for the bridge and the rules."""
 
     bridge_addresses: frozenset[str]
     pools: frozenset[str]
 
 
 def shape_of(pool: AddressPool, leases: Iterable[SandboxRecord]) -> BridgeConfig:
-    """Return the shape for the pool of today and for tasks with addresses of an earlier one."""
+    """Return the shape for the current pool, and for tasks with addresses of an earlier one."""
     gateways = {f"{pool.gateway}/{pool.prefix_len}"}
     gateways.update(f"{lease.gateway}/{lease.prefix_len}" for lease in leases)
     pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
@@ -61,20 +61,20 @@ def shape_of(pool: AddressPool, leases: Iterable[SandboxRecord]) -> BridgeConfig
 
 
 def layout_of(shape: BridgeConfig) -> Layout:
-    """Return what the rules for ports are made of. Pure."""
+    """Return the input for the rules for ports. Pure."""
     gateways = frozenset(str(IPv4Interface(address).ip) for address in shape.bridge_addresses)
     return Layout(shape.pools, gateways)
 
 
 def links_are(names: Sequence[str], wrong: Place) -> str:
-    """Return what is wrong with these links, in words: their number, and the name of a single one."""
+    """Describe what is wrong with these links: their number, or the name of a single one."""
     if len(names) == 1:
         return f"link {names[0]} was {wrong.value}"
     return f"{len(names)} links were {wrong.value}"
 
 
 class HostNetwork:
-    """Bridge and rules of one agent. Its calls wait for each other."""
+    """Bridge and rules of one agent. Its calls run one at a time."""
 
     def __init__(
         self,
@@ -94,15 +94,15 @@ class HostNetwork:
         self._outside = EgressLinks(links)
         self._wanted: firewall.Wanted | None = None
         self._seen: tuple[firewall.Wanted, int] | None = None
-        """What the rules were made for, and the kernel's number of changes of rules right after."""
+        """The input of the current rules, and the kernel's count of rule changes right after."""
         self._legacy_tables = False
         self._told_of_connections = False
 
     async def check_pool(self) -> None:
-        """Refuse a pool that the host uses otherwise.
+        """Refuse a pool that overlaps another network of the host.
 
         Raises:
-            NetworkFailure: names the setting and what claims its addresses.
+            NetworkFailure: it does; the text names the setting and what uses its addresses.
         """
         found = claims.clash(self._pool.network, self._settings.bridge, await self._links.routes())
         if found is not None:
@@ -112,10 +112,10 @@ class HostNetwork:
             )
 
     async def ensure(self, leases: Collection[SandboxRecord], mtu: int) -> None:
-        """Make bridge, forwarding and rules, or bring them into shape.
+        """Create bridge, forwarding and rules, or correct them.
 
         Raises:
-            NetworkFailure: the kernel or ``nft`` refused; the next call tries again.
+            NetworkFailure: the kernel or ``nft`` failed; the next call tries again.
         """
         shape = shape_of(self._pool, leases)
         async with self._lock:
@@ -123,7 +123,7 @@ class HostNetwork:
             await self._take_shape(shape, mtu, [port_of(lease) for lease in leases])
             self._legacy_tables = await self._block(docker_chain.has_legacy_tables)
         if self.problem:
-            _log.error("tasks are not kept apart", problem=self.problem)
+            _log.error("tasks are not isolated from each other", problem=self.problem)
 
     async def _take_shape(
         self, shape: BridgeConfig, mtu: int, ports: Collection[Port] | None = None
@@ -141,19 +141,19 @@ class HostNetwork:
     async def repair(
         self, leases: Collection[SandboxRecord], mtu: int, parts: Part = EVERYTHING
     ) -> tuple[list[str], list[SandboxRecord]]:
-        """Put right what changed since the last look.
+        """Repair what has changed since the last check.
 
         Args:
             leases: sandboxes that are alive and not about to be removed.
-            mtu: of the bridge, if it has to be made anew.
-            parts: what to look at; where ports are not in order, the bridge is looked at too.
+            mtu: MTU of the bridge, if it has to be created again.
+            parts: what to check; if ports are wrong, the bridge is checked, too.
 
         Returns:
-            What was found and put right, a few words each; and the leases whose link is gone, which
-            is left to the caller.
+            What was found and repaired, in words; and the leases whose link is missing, which the
+            caller has to repair.
 
         Raises:
-            NetworkFailure: the kernel or ``nft`` refused; the next call tries again.
+            NetworkFailure: the kernel or ``nft`` failed; the next call tries again.
         """
         shape = shape_of(self._pool, leases)
         found: list[str] = []
@@ -162,8 +162,8 @@ class HostNetwork:
                 await self._outside.look()
             wanted = self._wanted_for(shape)
             if wanted != self._wanted:
-                # The last task with an address of an earlier pool has gone, or the host has another
-                # way to the outside: nobody changed anything of ours.
+                # Nobody changed anything of ours: the last task with an address of an earlier pool
+                # is gone, or the host has other links to the outside.
                 await self._take_shape(shape, mtu)
             if parts & Part.BRIDGE:
                 found += await self._bridge(shape, mtu)
@@ -187,14 +187,14 @@ class HostNetwork:
             return found, gone
 
     async def _host_parts(self, leases: Collection[SandboxRecord], found: list[str]) -> None:
-        """Have the host know every task; it forgets all when a bridge loses its state, address or MAC."""
+        """Restore the host's neighbours, which a bridge loses with its state, address or MAC."""
         ports = [port_of(lease) for lease in leases]
         unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._settings.bridge)
         if not unknown:
             return
         await self._links.set_neighbours(unknown)
         if not found:
-            found.append(f"{len(unknown)} tasks were unknown to the host")
+            found.append(f"{len(unknown)} tasks were missing from the host's neighbours")
 
     async def _places(self, leases: Collection[SandboxRecord]) -> dict[str, Place]:
         ports = [port_of(lease) for lease in leases]
@@ -203,7 +203,7 @@ class HostNetwork:
     async def _ports(
         self, leases: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]
     ) -> list[SandboxRecord]:
-        """Put links that exist back in their place; return the leases of those that do not."""
+        """Put existing links back in their place; return the leases of missing ones."""
         ports = {lease.host_interface: port_of(lease) for lease in leases}
         for wrong in (Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
             misplaced = [name for name, place in places.items() if place is wrong]
@@ -214,25 +214,25 @@ class HostNetwork:
 
     @property
     def problem(self) -> str:
-        """What this host cannot do to keep tasks apart; empty if it can."""
+        """Why this host cannot isolate tasks from each other; empty if it can."""
         return self._rules.ports.problem
 
     async def attach(self, netns: int, spec: SandboxLink) -> None:
-        """Give a namespace its link, on the bridge and with the rules of its port.
+        """Create the link of a namespace, on the bridge and with the rules of its port.
 
         Args:
             netns: descriptor of the namespace; stays open.
-            spec: what the link looks like.
+            spec: properties of the link.
 
         Raises:
             NetworkFailure: the kernel refused.
         """
-        # Before its link comes up, or what it sends first would be lost.
+        # Before its link is up, or the task's first packets would be lost.
         await self._change_of_ours(partial(self._rules.ports.admit, port_of(spec)))
         await self._links.attach(netns, spec)
 
     async def detach(self, link: str) -> None:
-        """Remove a link and what was there for it: rules, neighbour, tracked connections. Idempotent.
+        """Remove a link with its rules, neighbour and tracked connections. Idempotent.
 
         Raises:
             NetworkFailure: the kernel refused.
@@ -247,20 +247,20 @@ class HostNetwork:
         try:
             await self._block(connections.forget, ipv4)
         except NetworkFailure as error:
-            # No reason to keep the task: only the next one with its address could tell the difference.
+            # Not worth keeping the task for: it matters only to the next one with its address.
             if not self._told_of_connections:
-                _log.warning("connections of a task outlive it", error=str(error))
+                _log.warning("tracked connections of a task not removed", error=str(error))
             self._told_of_connections = True
 
     async def _change_of_ours(self, change: Callable[[], int]) -> None:
-        """Make a change, and pass over it, so that the next look need not compare all rules for it."""
+        """Make a change and note its count, so that the next check need not compare all rules."""
 
         def carry_out() -> tuple[int | None, int, int | None]:
             return firewall.generation(), change(), firewall.generation()
 
         before, changes, after = await self._block(carry_out)
         if before is None or after != before + changes:
-            return  # others were at it, too
+            return  # others changed rules, too
         if self._seen is not None and self._seen[1] == before:
             self._seen = (self._seen[0], after)
 
@@ -269,7 +269,7 @@ class HostNetwork:
         return bridge_ports.on_bridge(self._settings.bridge)
 
     async def remove(self) -> None:
-        """Remove bridge and rules; what is gone already is success."""
+        """Remove bridge and rules; not an error if they are gone."""
         async with self._lock:
             self._seen = self._wanted = None
             await self._block(self._rules.remove)
@@ -296,10 +296,10 @@ class HostNetwork:
         self._seen = None if number is None else (wanted, number)
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run blocking work; ends with it also when cancelled.
+        """Run blocking work; returns only when it has ended, even if cancelled.
 
-        The thread cannot be stopped, and whoever has the lock next, for example to remove it all,
-        must not meet it.
+        The thread cannot be stopped, and the next holder of the lock, for example a removal, must
+        not run beside it.
         """
         job = asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
         try:
@@ -307,5 +307,5 @@ class HostNetwork:
         except asyncio.CancelledError:
             await asyncio.wait([job])
             if not job.cancelled():
-                job.exception()  # nobody is left to be told
+                job.exception()  # nobody is left to handle it
             raise

@@ -1,8 +1,8 @@
-"""The host's links as things that arrive: their MAC addresses, and news of them from the kernel.
+"""The host's links as hotplug devices: their MAC addresses, and events from the kernel.
 
-Touches routing netlink: the kernel's news on a socket of its own, the list through a
-``NetlinkLane``. Both are opened by ``present`` and closed by ``rest``, so that nothing runs while
-nobody waits for a link. A socket that overran has lost news, which is news as well.
+Uses routing netlink: events come on a socket of its own, the list through a ``NetlinkLane``.
+``present`` opens both and ``rest`` closes them, so that nothing runs while nobody waits for a link.
+If the socket overflows, events were lost, which counts as an event.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _LINK_GROUP: Final = 1
-"""``RTMGRP_LINK``: a link came, went or changed."""
+"""``RTMGRP_LINK``: a link was added, removed or changed."""
 _LOOPBACK: Final = 0x8
 """``IFF_LOOPBACK``."""
 _NO_ADDRESS: Final = "00:00:00:00:00:00"
 _DATAGRAM: Final = 65_536
 _AT_ONCE: Final = 1000
-"""Datagrams that are taken out together; more of them wait for the next time."""
+"""Datagrams read at a time; more wait for the next read."""
 
 
 class LinkHotplug:
-    """MAC addresses, in lower case, of every link in the host's namespace but the loopback.
+    """MAC addresses, in lower case, of every link in the host's namespace except the loopback.
 
-    An implementation of ``upstream.protocol.Hotplug``: for one task, on one event loop.
+    Implements ``upstream.protocol.Hotplug``: for one task, on one event loop.
     """
 
     def __init__(self, lane: Callable[[], NetlinkLane] = NetlinkLane) -> None:
@@ -41,13 +41,13 @@ class LinkHotplug:
         self._news: socket.socket | None = None
 
     async def present(self) -> frozenset[str]:
-        """Return the addresses of the links that are there now; idempotent.
+        """Return the addresses of the present links; idempotent.
 
         Raises:
-            NetworkFailure: the kernel gives no socket or no list; the next call begins anew.
+            NetworkFailure: the kernel returned no socket or no list; the next call starts again.
         """
         if self._news is None:
-            # Before the list is read, so that whatever comes after it is news.
+            # Before the list is read, so that no later change is missed.
             self._news = _listen()
         if self._lane is None:
             self._lane = self._make_lane()
@@ -59,21 +59,21 @@ class LinkHotplug:
             raise
 
     async def changed(self) -> None:
-        """Return when a link came, went or changed since ``present`` was asked.
+        """Return when a link was added, removed or changed since the last ``present``.
 
         Raises:
-            NetworkFailure: ``present`` was not asked, or the socket broke; the next ``present``
-                begins anew.
+            NetworkFailure: ``present`` was not called, or the socket failed; the next ``present``
+                starts again.
         """
         if self._news is None:
             raise NetworkFailure("links are not being watched")
         try:
             await _read(self._news)
         except OSError as error:
-            # An overrun has lost news, which is news as well.
+            # An overflow has lost events, which counts as an event.
             if error.errno != errno.ENOBUFS:
                 await self.rest()
-                raise NetworkFailure(f"no news of links: {error.strerror}") from error
+                raise NetworkFailure(f"no link events from the kernel: {error.strerror}") from error
 
     async def rest(self) -> None:
         """Stop watching and close everything; idempotent."""
@@ -86,7 +86,7 @@ class LinkHotplug:
 
 
 async def _read(news: socket.socket) -> None:
-    """Return when the socket has something, and take out what waits there."""
+    """Return when the socket has data, after reading it."""
     await asyncio.get_running_loop().sock_recv(news, _DATAGRAM)
     with contextlib.suppress(BlockingIOError):
         for _ in range(_AT_ONCE):
@@ -106,7 +106,7 @@ def _listen() -> socket.socket:
         news.bind((0, _LINK_GROUP))
     except OSError as error:
         news.close()
-        raise NetworkFailure(f"no news of links: {error.strerror}") from error
+        raise NetworkFailure(f"no link events from the kernel: {error.strerror}") from error
     return news
 
 

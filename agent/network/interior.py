@@ -1,6 +1,6 @@
-"""What the kernel has inside a sandbox's namespace: the interface of the task, its address and route.
+"""Reads a sandbox's namespace from the kernel: the task's interface, its address and route.
 
-Reads only, with a socket that lives in the namespace for as long as it takes.
+Read-only, with a socket in the namespace that is open only for the duration of the call.
 
 Tests: ``tests/integration/network/test_life.py``.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Interior(NamedTuple):
-    """The interface of a task as its namespace has it."""
+    """The interface of a task as found in its namespace."""
 
     mac: str
     mtu: int
@@ -31,10 +31,10 @@ class Interior(NamedTuple):
     addresses: frozenset[str]
     """IPv4 addresses in ``a.b.c.d/len`` form."""
     gateway: str
-    """Of the default route; empty where there is none."""
+    """Gateway of the default route; empty if there is none."""
 
     def serves(self, lease: SandboxRecord) -> bool:
-        """Tell whether the task has the network that its row says."""
+        """Return whether the task has the network in its row."""
         return (
             self.is_up
             and self.mac == lease.mac
@@ -44,10 +44,10 @@ class Interior(NamedTuple):
 
 
 async def read(lane: NetlinkLane, netns: int) -> Interior | None:
-    """Return what a namespace has; None where the task's interface is not there.
+    """Return the interface in a namespace; None if the task's interface is missing.
 
     Args:
-        lane: the thread that talks netlink.
+        lane: the thread for netlink.
         netns: descriptor of the namespace; stays open.
 
     Raises:
@@ -61,9 +61,9 @@ async def read(lane: NetlinkLane, netns: int) -> Interior | None:
             await task.setup_endpoint()
             return await _interior(task)
         except NetlinkError as error:
-            raise failure("looking into a sandbox", error) from error
+            raise failure("reading the network of a sandbox", error) from error
         finally:
-            task.close()  # or else it would keep the namespace alive
+            task.close()  # an open socket would keep the namespace alive
 
     return await lane.call(work)
 

@@ -1,8 +1,8 @@
-"""What the kernel tells of links, addresses, routes, switches and rules: does it touch ours? Pure.
+"""Decides whether kernel messages about links, routes, switches and rules concern us. Pure.
 
-Much is told in the same breath (every link of every container, every rule of the engine), so messages
-are read as bytes, and only as far as it takes to see that they are not of ours. The answer is a
-suspicion, never the truth: whoever hears it looks, and what is as wanted costs no more than the look.
+There are many (every link of every container, every rule of the engine), so messages are parsed as
+bytes, and only until it is clear that they are not about ours. The result is a suspicion, not a
+fact: the caller checks, and if nothing is wrong, the cost is only that of the check.
 
 Sources: rtnetlink(7), ``linux/if_link.h``, ``linux/netconf.h``, ``linux/netfilter/nf_tables.h``.
 """
@@ -25,7 +25,7 @@ _LINK: Final = struct.Struct("=BBHiII")
 _ADDRESS: Final = struct.Struct("=BBBBI")
 _ROUTE_BYTES: Final = 12
 _NETCONF_BYTES: Final = 4
-"""``struct netconfmsg`` is one byte, padded."""
+"""Size of ``struct netconfmsg``: one byte, padded."""
 _NUMBER: Final = struct.Struct("=i")
 
 _NEW_LINK, _DEL_LINK, _DEL_ADDRESS, _DEL_ROUTE, _NEW_NETCONF = 16, 17, 21, 25, 80
@@ -33,14 +33,14 @@ _LINK_ADDRESS, _LINK_NAME, _LINK_MASTER, _ROUTE_OIF = 1, 3, 10, 4
 _NETCONF_INDEX, _NETCONF_FORWARDING = 1, 2
 _ALL_LINKS: Final = -1
 _BRIDGE_FAMILY: Final = 7
-"""``AF_BRIDGE``: the message is of a link's place on its bridge, not of the link."""
+"""``AF_BRIDGE``: the message is about a link's membership of its bridge, not about the link."""
 _UP: Final = 1
 _TYPE_MASK: Final = 0x3FFF
 
 _NFTABLES: Final = 10 << 8
 _CHANGES: Final = frozenset(_NFTABLES | kind for kind in (0, 2, 3, 5, 6, 8, 9, 11, 14, 20, 24))
-"""Tables, chains, rules and sets that came or changed; the same, elements, objects and flow tables that
-went. Elements that come harm nobody, and our own come with every task."""
+"""Tables, chains, rules and sets that were added, changed or removed, and elements, objects and
+flow tables that were removed. Added elements do no harm, and our own are added with every task."""
 
 
 class Part(enum.Flag):
@@ -49,13 +49,13 @@ class Part(enum.Flag):
     BRIDGE = enum.auto()
     """The bridge itself: its state, addresses and routes."""
     PORTS = enum.auto()
-    """The host's ends of the links of sandboxes."""
+    """The host ends of sandbox links."""
     RULES = enum.auto()
     """Our tables, and our rules in Docker's chain."""
     FORWARDING = enum.auto()
-    """The switches by which the kernel forwards packets."""
+    """The kernel's forwarding switches."""
     OUTSIDE = enum.auto()
-    """The host's links that lead outside: those that rules let tasks out by."""
+    """The links that lead out of the host, through which rules let tasks send."""
 
 
 EVERYTHING: Final = Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE
@@ -63,26 +63,26 @@ NOTHING: Final = Part(0)
 
 
 class Ours(NamedTuple):
-    """What is ours on the host."""
+    """What belongs to us on the host."""
 
     bridge: str
     bridge_index: int
-    """The kernel's index of the bridge as we last saw it; 0 if we never did."""
+    """The kernel's last known index of the bridge; 0 if unknown."""
     bridge_mac: str
-    """The MAC address that the bridge is to have."""
+    """The intended MAC address of the bridge."""
     is_port: Callable[[str], bool]
-    """Tells whether a link of this name is to be on the bridge and up."""
+    """Returns whether a link with this name should be on the bridge and up."""
     rules: tuple[bytes, ...]
-    """Names of tables and chains that hold rules of ours, each with a zero behind it."""
+    """Names of tables and chains that contain our rules, each followed by a zero byte."""
     own_changes: int = 0
-    """Marks changes of rules that are our own: the port id of the socket that makes them; 0 for none."""
+    """Port id of the socket that makes our own changes of rules; 0 for none."""
 
 
 def touched(datagrams: Iterable[bytes], ours: Ours) -> Part:
-    """Return which parts may have been harmed by what these datagrams tell.
+    """Return the parts that may have been damaged according to these datagrams.
 
-    Of several messages of one link only the last counts, because a link passes through states on its
-    way: what is up and in place at the end was not harmed.
+    Of several messages about one link only the last counts, because a link passes through
+    intermediate states: a link that is up and in place at the end was not damaged.
     """
     parts = NOTHING
     harmed: dict[str, bool] = {}
@@ -119,13 +119,13 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
         address_of_link(name) is None
         and _number(body, _LINK.size, _LINK_MASTER) == ours.bridge_index
     ):
-        return Part.PORTS  # none of our names, and yet on our bridge: one of ours was renamed
+        return Part.PORTS  # a foreign name on our bridge: one of our links was renamed
     if family == _BRIDGE_FAMILY:
         return NOTHING
     if index != ours.bridge_index and name != ours.bridge:
         return Part.OUTSIDE if _may_lead_outside(kind, body, flags, name) else NOTHING
     if kind == _DEL_LINK or not flags & _UP or index != ours.bridge_index or name != ours.bridge:
-        # Ports of a bridge that is gone are off it; that is told of each, but maybe not in one breath.
+        # Ports of a removed bridge are off it; this is reported for each, but maybe not at once.
         return Part.BRIDGE | Part.PORTS
     mac = _attribute(body, _LINK.size, _LINK_ADDRESS)
     return Part.BRIDGE if mac is not None and bytes(mac).hex(":") != ours.bridge_mac else NOTHING
@@ -161,7 +161,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
 
 
 def _attribute(body: memoryview, start: int, wanted: int) -> memoryview | None:
-    """Return the value of the first attribute of this type behind the fixed part."""
+    """Return the value of the first attribute of this type after the fixed part."""
     while start + _ATTRIBUTE.size <= len(body):
         length, kind = _ATTRIBUTE.unpack_from(body, start)
         if length < _ATTRIBUTE.size or start + length > len(body):

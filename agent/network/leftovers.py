@@ -1,8 +1,8 @@
-"""What belongs to nobody, as far as is known: kept until control has said what it wants.
+"""Objects that seem to belong to no task: kept until control has listed what it wants.
 
-An agent that lost part of its state knows less than there is. What looks like a left-over then may be
-all that a healthy task has, so nothing is removed before control's first full set, and the addresses
-are nobody else's until then.
+An agent that lost part of its state does not know all tasks. What looks like a leftover may be all
+that a healthy task has. So nothing is removed before control's first full set, and the addresses
+are not reused until then.
 
 Tests: ``tests/integration/network/test_life.py``.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Leftovers:
-    """Sandboxes, containers and links of nobody. Belongs to one event loop."""
+    """Sandboxes, containers and links without a task. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -36,20 +36,20 @@ class Leftovers:
         remove_link: Callable[[str], Awaitable[None]],
         complain: Callable[[str, str], None],
     ) -> None:
-        """Begin with nothing.
+        """Take the parts.
 
         Args:
-            pool: keeps the addresses from being handed out.
+            pool: reserves the addresses.
             remove_container: removes one by its id; raises ``AgentError``.
             remove_link: removes one by its name; raises ``AgentError``.
-            complain: told what could not be removed, and why.
+            complain: called with what could not be removed, and why.
         """
         self._pool = pool
         self._remove_container = remove_container
         self._remove_link = remove_link
         self._complain = complain
         self._containers: dict[str, str | None] = {}
-        """Engine ids, with the address that each has a name and a label of."""
+        """Engine ids, each with the address in its name and label."""
         self._links: list[str] = []
         self._sandboxes: list[SandboxRecord] = []
 
@@ -57,7 +57,7 @@ class Leftovers:
         return len(self._containers) + len(self._links) + len(self._sandboxes)
 
     def take(self, found: RecoveryPlan, containers: Iterable[ContainerSummary]) -> None:
-        """Keep what was found at start; sandboxes of ``found.dropped`` hold their addresses already."""
+        """Keep what was found at the start; addresses of ``found.dropped`` are already reserved."""
         by_id = {container.id: container for container in containers}
         self._containers = {each: address_of(by_id[each]) for each in found.stray_containers}
         self._links = list(found.stray_links)
@@ -66,12 +66,12 @@ class Leftovers:
             self._pool.hold(ipv4)
 
     async def clear(self, in_use: Iterable[str]) -> list[SandboxRecord]:
-        """Remove all of it, and return the sandboxes that are to be removed by whoever knows how.
+        """Remove all of it; return the sandboxes, which the caller has to remove.
 
-        What cannot be removed is complained of, and found at the next start.
+        What cannot be removed is reported with ``complain``, and found again at the next start.
 
         Args:
-            in_use: addresses of sandboxes that there are; all others are free afterwards.
+            in_use: addresses of existing sandboxes; all others are free afterwards.
         """
         free = self._addresses() - set(in_use)
         work = [

@@ -1,8 +1,8 @@
-"""Links of sandboxes that somebody deleted: made anew with the same address, or given up with a reason.
+"""Recreates sandbox links that somebody deleted, with the same address, or reports why it cannot.
 
-The namespace outlives its link, so that a new pair gives the task its address back, and connections go
-on. What cannot be made for a while (somebody else has put a link of that name or number into the
-namespace) is the end of the task's network, and its task must hear why.
+The namespace outlives its link, so a new link gives the task its address back, and connections
+continue. If that fails for a while (a foreign link in the namespace has the same name or number),
+the task has lost its network, and is told why.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from agent.network.sandbox_record import SandboxRecord
 
 GIVE_UP_S: Final = 10.0
-"""How long a link is tried to be made before its task is told, if nothing else fails too."""
+"""How long to try before the task is told, if no other link fails, too."""
 _PARALLEL: Final = 8
 
 
 class LinkRepair:
-    """Makes links anew. Belongs to one event loop; one ``mend`` at a time."""
+    """Recreates links. Belongs to one event loop; one ``mend`` at a time."""
 
     def __init__(
         self,
@@ -35,21 +35,21 @@ class LinkRepair:
         is_in_use: Callable[[str], bool],
         give_up: Callable[[str, str], None],
     ) -> None:
-        """Nothing is touched before ``mend``.
+        """Take the parts; nothing is changed before ``mend``.
 
         Args:
-            reattach: makes the link of a sandbox anew; raises ``AgentError``.
-            is_in_use: tells whether the sandbox of an address is to have a link at this moment.
+            reattach: recreates the link of a sandbox; raises ``AgentError``.
+            is_in_use: returns whether the sandbox of an address should have a link now.
             give_up: called with the address of a sandbox and the reason why it has no link.
         """
         self._reattach = reattach
         self._is_in_use = is_in_use
         self._give_up = give_up
         self._failing: dict[str, float] = {}
-        """Since when the link of an address cannot be made, by the loop's clock."""
+        """Since when recreating the link of an address fails, by the event loop's clock."""
 
     async def mend(self, gone: Iterable[SandboxRecord]) -> RepairResult:
-        """Make the links of these sandboxes anew, side by side; what fails is to be called again."""
+        """Recreate the links of these sandboxes in parallel; call again for those that fail."""
         now = asyncio.get_running_loop().time()
         leases = {lease.ipv4: lease for lease in gone if self._is_in_use(lease.ipv4)}
         self._failing = {ipv4: at for ipv4, at in self._failing.items() if ipv4 in leases}
@@ -65,9 +65,9 @@ class LinkRepair:
             elif self._is_in_use(lease.ipv4):
                 self._give_up(
                     lease.ipv4,
-                    f"its link {lease.host_interface} was deleted and cannot be made: {error}",
+                    f"its link {lease.host_interface} was deleted and cannot be recreated: {error}",
                 )
-        failing = f"{len(pending)} links cannot be made, {pending[0]}" if pending else ""
+        failing = f"{len(pending)} links cannot be recreated, {pending[0]}" if pending else ""
         return RepairResult([links_are(mended, Place.GONE)] if mended else [], failing)
 
     async def _try(self, lease: SandboxRecord, slots: asyncio.Semaphore) -> str | None:

@@ -1,8 +1,8 @@
-"""The bridge and the links of sandboxes, as netlink requests.
+"""The bridge and the sandbox links, as netlink requests.
 
-Every operation describes a wished state and may be repeated: what exists already is compared or
-replaced, what is gone already is success. Two round trips make a sandbox's link: one on the host's
-socket, one on a socket inside the namespace.
+Every operation describes a desired state and is idempotent: existing objects are compared or
+replaced, and missing ones count as removed. Two round trips create a sandbox's link: one on the
+host's socket, one on a socket inside the namespace.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ if TYPE_CHECKING:
 
 TASK_INTERFACE = "eth0"
 _TASK_INDEX = 100
-"""Index of the task's interface. Chosen by us, so that it need not be looked up; far from 1, where
-tunnel modules may have put devices of their own into a new namespace."""
+"""Index of the task's interface. Set by us, so that it need not be looked up; far from 1, because
+tunnel modules may have added their own devices to a new namespace."""
 _SKIP_STATS = 1 << 3
 _DOOMED_GROUP = 0x65637364
-"""Links put into this group are removed together: one grace period of the kernel for all."""
+"""Links in this group are removed together, in one grace period of the kernel."""
 _NO_IPV6_ADDRESS = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 _BY_KERNEL, _ON_LINK = 2, 253
-"""``RTPROT_KERNEL``, ``RT_SCOPE_LINK``: the marks of a route that comes with an address."""
+"""``RTPROT_KERNEL``, ``RT_SCOPE_LINK``: these mark the routes that the kernel adds for
+addresses."""
 _SOMEWHERE = "192.0.2.1"
-"""An address that only the default route leads to; nothing is sent there."""
+"""An address that only the default route reaches; nothing is sent there."""
 _DEFAULT_MTU = 1500
 _DUMP_TRIES = 5
 
@@ -63,7 +64,7 @@ class HostLink(NamedTuple):
 
 
 class SandboxLink(NamedTuple):
-    """What a sandbox's link is to look like."""
+    """Properties of a sandbox's link."""
 
     host_interface: str
     mac: str
@@ -75,7 +76,7 @@ class SandboxLink(NamedTuple):
 
 
 def port_of(spec: SandboxLink | SandboxRecord) -> Port:
-    """Return what is let in from a sandbox's link. Pure."""
+    """Return the port, for the rules, of a sandbox's link. Pure."""
     return Port(spec.host_interface, spec.mac, spec.ipv4)
 
 
@@ -92,7 +93,7 @@ class HostLinks:
 
     @property
     def bridge_index(self) -> int:
-        """The kernel's index of the bridge as it was seen last; 0 before ``ensure_bridge``."""
+        """The kernel's last known index of the bridge; 0 before ``ensure_bridge``."""
         return self._bridge_index
 
     async def links(self) -> dict[str, HostLink]:
@@ -105,7 +106,7 @@ class HostLinks:
         return await self._lane.call(work)
 
     async def names(self) -> frozenset[str]:
-        """Return the names of all links of the host, and nothing else: a twentieth of ``links``' cost."""
+        """Return only the names of all links of the host, at a twentieth of ``links``' cost."""
 
         async def work(host: Any) -> frozenset[str]:
             del host
@@ -114,7 +115,7 @@ class HostLinks:
         return await self._lane.call(work)
 
     async def routes(self) -> list[Route]:
-        """Return the host's IPv4 routes of all tables but ``local``, and its addresses."""
+        """Return the host's IPv4 routes in all tables except ``local``, and its addresses."""
 
         async def work(host: Any) -> list[Route]:
             links = await self._dump(host.link, ext_mask=_SKIP_STATS)
@@ -129,7 +130,7 @@ class HostLinks:
         return await self._lane.call(work)
 
     async def _dump(self, request: Callable[..., Awaitable[Any]], **query: Any) -> list[Any]:
-        """Collect a dump; runs in the lane. The kernel allows a socket one dump at a time."""
+        """Collect a dump; runs in the lane. The kernel allows one dump at a time per socket."""
         async with self._dumping:
             for _ in range(_DUMP_TRIES):
                 with contextlib.suppress(NetlinkDumpInterrupted):
@@ -137,7 +138,7 @@ class HostLinks:
         raise NetworkFailure("the kernel's tables change too fast to be listed; try again")
 
     async def leading_outside(self) -> frozenset[str]:
-        """Return the names of the links by which packets leave this host."""
+        """Return the names of the links through which packets leave this host."""
 
         async def work(host: Any) -> frozenset[str]:
             messages = await self._dump(host.link, ext_mask=_SKIP_STATS)
@@ -163,15 +164,15 @@ class HostLinks:
         return _DEFAULT_MTU
 
     async def ensure_bridge(self, addresses: Iterable[str], mac: str, mtu: int) -> list[str]:
-        """Make the bridge, or bring the one there is into shape; return what was wrong with it.
+        """Create the bridge, or correct the existing one; return what was wrong with it.
 
         Args:
-            addresses: in ``a.b.c.d/len`` form; all others are taken off the bridge.
-            mac: set explicitly, so that it does not follow the lowest of the ports'.
-            mtu: of the bridge; ports may have other ones.
+            addresses: in ``a.b.c.d/len`` form; all others are removed from the bridge.
+            mac: set explicitly, so that it does not follow the lowest MAC of the ports.
+            mtu: MTU of the bridge; ports may have other ones.
 
         Raises:
-            NetworkFailure: the name belongs to a link that is no bridge.
+            NetworkFailure: the name belongs to a link that is not a bridge.
         """
         wanted = frozenset(str(IPv4Interface(address)) for address in addresses)
 
@@ -184,14 +185,14 @@ class HostLinks:
                 )  # fmt: skip
             except NetlinkError as error:
                 if error.code != errno.EEXIST:
-                    raise failure(f"making the bridge {self._bridge}", error) from error
+                    raise failure(f"creating the bridge {self._bridge}", error) from error
                 is_new = False
             (message,) = await host.link("get", ifname=self._bridge)
             bridge = _link(message)
             if bridge.kind != "bridge":
                 raise NetworkFailure(
                     f"{BRIDGE_SETTING}={self._bridge} is a link of kind {bridge.kind or 'device'}; "
-                    "choose a name that is free"
+                    "choose an unused name"
                 )
             messages = await self._dump(host.addr, family=socket.AF_INET, index=bridge.number)
             present = {f"{m.get('IFA_ADDRESS')}/{m['prefixlen']}" for m in messages}
@@ -207,13 +208,13 @@ class HostLinks:
         return [f"bridge {self._bridge} was {' and '.join(wrong)}"] if wrong else []
 
     async def attach(self, netns: int, spec: SandboxLink) -> None:
-        """Give a namespace its interface: link, address, routes, on the bridge and up.
+        """Create the interface of a namespace: link, address, routes, on the bridge and up.
 
-        A host link of the same name is a left-over and is replaced.
+        A host link with the same name is a leftover and is replaced.
 
         Args:
             netns: descriptor of the namespace; stays open.
-            spec: what the link looks like.
+            spec: properties of the link.
         """
 
         async def work(host: Any) -> None:
@@ -226,13 +227,13 @@ class HostLinks:
                 if error is not None:
                     raise _failure("putting on the bridge", spec, error)
             finally:
-                # The socket pins the namespace; it would outlive the sandbox.
+                # An open socket keeps the namespace alive, even after the end of the sandbox.
                 task.close()
 
         await self._lane.call(work)
 
     async def join(self, ports: Iterable[Port]) -> None:
-        """Put links (back) on the bridge and up, as ``port_links`` has it; those gone are left out."""
+        """Put links (back) on the bridge and up, see ``port_links``; missing links are skipped."""
 
         async def work(host: Any) -> None:
             for port in ports:
@@ -243,7 +244,7 @@ class HostLinks:
         await self._lane.call(work)
 
     async def set_neighbours(self, present: Collection[Port], absent: Collection[str] = ()) -> None:
-        """Give the host fixed neighbours on the bridge, and take others away; repeatable."""
+        """Add permanent neighbours of the host on the bridge, and remove others; idempotent."""
 
         async def work(host: Any) -> None:
             bridge = self._bridge_index
@@ -256,9 +257,9 @@ class HostLinks:
         await self._lane.call(work)
 
     async def delete(self, name: str) -> None:
-        """Remove a link; an absent one is success.
+        """Remove a link; not an error if it does not exist.
 
-        Calls that come together share one removal, which costs as much as one link's.
+        Concurrent calls share one removal, which costs as much as that of a single link.
         """
         waiting = self._doomed.get(name)
         if waiting is None:
@@ -279,7 +280,7 @@ class HostLinks:
                 for waiting in doomed.values():
                     if not waiting.done():
                         waiting.set_exception(NetworkFailure(str(error)))
-                        waiting.exception()  # the caller may have gone: not worth a warning then
+                        waiting.exception()  # the caller may be gone: avoid a warning
             else:
                 for waiting in doomed.values():
                     if not waiting.done():
@@ -303,14 +304,14 @@ async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
     for error in errors:
         if refused(error, errno.ENODEV):
             raise failure(f"removing {', '.join(names)}", error)
-    # With the link went the bridge's entries for it, but not what the host knows of the address.
+    # The bridge's entries are removed with the link, but not the host's neighbour entry.
     await port_links.forget(host, bridge, [a for a in map(address_of_link, names) if a])
 
 
 async def _shape_bridge(
     host: Any, bridge: HostLink, present: set[str], wanted: frozenset[str]
 ) -> list[str]:
-    """Give the bridge its addresses and routes and bring it up; return what was wrong with it."""
+    """Set the addresses and routes of the bridge and bring it up; return what was wrong with it."""
     wrong, requests = [], []
     for address in sorted(wanted - present):
         ipv4, _, length = address.partition("/")
@@ -322,19 +323,19 @@ async def _shape_bridge(
         wrong.append(f"with {address}")
     if not bridge.is_up:
         silence = host.link("set", index=bridge.number, af_spec=_NO_IPV6_ADDRESS)
-        await pipelined(silence)  # a kernel without IPv6 refuses, and then nothing needs silencing
+        await pipelined(silence)  # fails on a kernel without IPv6, where it is not needed
         requests.append(host.link("set", index=bridge.number, state="up"))
         wrong.append("down")
     for error in await pipelined(*requests):
         if refused(error, errno.EEXIST, errno.EADDRNOTAVAIL):
-            raise failure(f"shaping the bridge {bridge.name}", error)
+            raise failure(f"configuring the bridge {bridge.name}", error)
     return wrong + await _shape_routes(host, bridge, wanted, told=not wrong)
 
 
 async def _shape_routes(
     host: Any, bridge: HostLink, wanted: frozenset[str], *, told: bool
 ) -> list[str]:
-    """Add the routes that the kernel itself gives a link for its addresses, where one was removed."""
+    """Add missing routes that the kernel itself adds to a link for its addresses."""
     interfaces = [IPv4Interface(address) for address in sorted(wanted)]
     errors = await pipelined(
         *(
@@ -355,7 +356,7 @@ async def _shape_routes(
 
 
 async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
-    """Make the pair from inside the namespace and configure the inner end; one round trip."""
+    """Create the pair from inside the namespace and configure the inner end; one round trip."""
     for last_try in (False, True):
         added, silenced, *errors = await pipelined(
             task.link(
@@ -374,8 +375,8 @@ async def _make_task_end(task: Any, host: Any, spec: SandboxLink) -> None:
         if added is None:
             break
         if last_try or added.code != errno.EEXIST:
-            raise _failure("making the link", spec, added)
-        # One end may have been renamed or moved by somebody; with either end the pair goes.
+            raise _failure("creating the link", spec, added)
+        # One end may have been renamed or moved; removing either end removes the pair.
         await pipelined(
             host.link("del", ifname=spec.host_interface), task.link("del", ifname=TASK_INTERFACE)
         )

@@ -1,7 +1,7 @@
-"""Processes that hold namespaces: who they are, when they end, and sockets inside of them.
+"""Processes that hold namespaces: their identity, their end, and sockets inside their namespaces.
 
-Reads ``/proc``; never changes this process's own namespaces: a thread that enters another one does
-nothing else and ends. Functions that block say so and are called from a thread lane.
+Reads ``/proc``. Never changes the namespaces of this process: a thread that enters another
+namespace does nothing else and ends. Functions that block say so and are called from a thread lane.
 
 Tests: ``tests/integration/network/test_sandbox.py``, ``tests/integration/network/test_life.py``.
 """
@@ -26,7 +26,7 @@ NETLINK_ROUTE = 0
 
 
 class Process(NamedTuple):
-    """What tells a process from every other that has or had its number since boot."""
+    """Identifies a process among all that have or had its pid since boot."""
 
     pid: int
     started_ticks: int
@@ -36,13 +36,13 @@ class Process(NamedTuple):
 
 
 def identify(pid: int) -> Process | None:
-    """Return who has this number now, or None if nobody has. Blocks on ``/proc``."""
+    """Return the process with this pid, or None if there is none. Blocks on ``/proc``."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         netns = Path(f"/proc/{pid}/ns/net").stat().st_ino
     except OSError:
         return None
-    # The command name in parentheses may itself hold spaces and parentheses.
+    # The command name in parentheses may itself contain spaces and parentheses.
     fields = stat.rpartition(")")[2].split()
     if fields[0] in {"Z", "X"}:
         return None
@@ -72,10 +72,11 @@ def open_netns(process: Process) -> int:
 
 
 async def netlink_socket_in(netns: int) -> socket.socket:
-    """Return a routing socket that belongs to another namespace.
+    """Return a routing socket in another namespace.
 
-    A socket stays in the namespace it was made in; closing it is what lets the namespace go. Made
-    in a thread of its own that ends right after, because that thread has left our namespace.
+    A socket stays in the namespace in which it was created, and keeps it alive until it is closed.
+    It is created in a separate thread that ends right after, because that thread has left our
+    namespace.
 
     Args:
         netns: descriptor of the namespace; stays open.
@@ -99,7 +100,7 @@ async def netlink_socket_in(netns: int) -> socket.socket:
         made, failure = None, None
         try:
             _setns(netns)
-            # pyroute2 hands the socket to asyncio, which insists on the datagram type.
+            # pyroute2 passes the socket to asyncio, which requires the datagram type.
             kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
             made = socket.socket(socket.AF_NETLINK, kind, NETLINK_ROUTE)
             made.setblocking(False)
@@ -112,7 +113,7 @@ async def netlink_socket_in(netns: int) -> socket.socket:
 
 
 def _setns(netns: int) -> None:
-    # os.setns exists from Python 3.12 on.
+    # os.setns exists only since Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(netns, CLONE_NEWNET) != 0:
         code = ctypes.get_errno()
@@ -120,17 +121,17 @@ def _setns(netns: int) -> None:
 
 
 class ExitWatch:
-    """Tells at once when processes end, without waiting for the engine to notice.
+    """Reports the end of processes at once, without waiting for the engine to notice.
 
-    Uses process descriptors, which cannot be confused by a reused number. Belongs to one event
-    loop. On a kernel without them (before 5.3) nothing is watched and ``add`` returns False.
+    Uses process descriptors, which are safe against reused pids. Belongs to one event loop. On a
+    kernel without them (before 5.3) nothing is watched and ``add`` returns False.
     """
 
     def __init__(self) -> None:
         self._descriptors: dict[str, int] = {}
 
     def add(self, key: str, process: Process, ended: Callable[[str], None]) -> bool:
-        """Call ``ended(key)`` once when the process ends; soon if it already has."""
+        """Call ``ended(key)`` once when the process ends, or soon if it already has."""
         loop = asyncio.get_running_loop()
         try:
             descriptor = os.pidfd_open(process.pid)
@@ -145,14 +146,14 @@ class ExitWatch:
         return True
 
     def discard(self, key: str) -> None:
-        """Watch no longer; an unknown key is success."""
+        """Stop watching; not an error if the key is unknown."""
         descriptor = self._descriptors.pop(key, None)
         if descriptor is not None:
             asyncio.get_running_loop().remove_reader(descriptor)
             os.close(descriptor)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Stop watching all processes."""
         for key in list(self._descriptors):
             self.discard(key)
 

@@ -1,9 +1,8 @@
-"""The thread that talks netlink, and the one host socket in it.
+"""The thread for netlink, with its one host socket.
 
-The kernel carries out a netlink request inside ``sendmsg``: removing a link holds the caller for
-15 ms and more. So the socket lives on an event loop in a thread of its own, and the daemon's loop
-never waits for the kernel. ``pyroute2`` is imported in this module, ``links``
-and ``interior`` only.
+The kernel executes a netlink request inside ``sendmsg``: removing a link blocks the caller for 15
+ms and more. So the socket is on an event loop in a separate thread, and the daemon's loop never
+waits for the kernel. ``pyroute2`` is imported only in this module, ``links`` and ``interior``.
 
 Tests: ``tests/integration/network/test_sandbox.py``, ``tests/integration/network/test_repairs.py``.
 """
@@ -32,10 +31,10 @@ _JOIN_LIMIT_S = 5.0
 
 
 class NetlinkLane:
-    """One thread with an event loop and a routing socket of the host's namespace.
+    """One thread with an event loop and a routing socket in the host's namespace.
 
-    ``start`` and ``close`` belong to the daemon's loop; ``call`` may be used by any number of its
-    tasks at once, and their requests are interleaved on the one socket.
+    ``start`` and ``close`` belong to the daemon's loop. Any number of its tasks may use ``call`` at
+    once; their requests are interleaved on the one socket.
     """
 
     def __init__(self) -> None:
@@ -45,10 +44,10 @@ class NetlinkLane:
         self._host: Any = None
 
     async def start(self) -> None:
-        """Open the socket; a started lane is success.
+        """Open the socket; idempotent.
 
         Raises:
-            NetworkFailure: the kernel gives no socket.
+            NetworkFailure: the kernel returned no socket.
         """
         if self._thread is not None:
             return
@@ -79,7 +78,7 @@ class NetlinkLane:
     async def _serve(self, tell: Callable[[BaseException | None], None]) -> None:
         try:
             host = AsyncIPRoute(ext_ack=True)
-            # Or else the first requests, sent side by side, would each set up one and lose it.
+            # Otherwise parallel first requests would each create an endpoint and lose it.
             await host.setup_endpoint()
         except OSError as error:
             tell(error)
@@ -94,7 +93,7 @@ class NetlinkLane:
     async def call(
         self, work: Callable[[Any], Coroutine[Any, Any, T]], *, limit_s: float = CALL_LIMIT_S
     ) -> T:
-        """Run ``work(host socket)`` in the lane's thread and return what it returns.
+        """Run ``work(host socket)`` in the lane's thread and return its result.
 
         Cancelling the call cancels the work.
 
@@ -124,15 +123,15 @@ class NetlinkLane:
 
 
 def failure(what: str, error: NetlinkError) -> NetworkFailure:
-    """Return the failure of a request, with the kernel's words."""
+    """Return the failure of a request, with the kernel's error text."""
     words = str(error.args[1]) if len(error.args) > 1 and error.args[1] else os.strerror(error.code)
     return NetworkFailure(f"{what} failed: {words} ({errno.errorcode.get(error.code, error.code)})")
 
 
 async def pipelined(*requests: Awaitable[Any]) -> list[Any]:
-    """Send requests in this order without waiting in between; return each one's ``NetlinkError`` or None.
+    """Send requests in order without waiting for each; return each one's ``NetlinkError`` or None.
 
-    Later requests are sent even if an earlier one fails. Errors that are not the kernel's raise.
+    Later requests are sent even if an earlier one fails. Errors of other kinds are raised.
     """
     answers = await asyncio.gather(*requests, return_exceptions=True)
     for answer in answers:
@@ -142,5 +141,5 @@ async def pipelined(*requests: Awaitable[Any]) -> list[Any]:
 
 
 def refused(error: NetlinkError | None, *tolerated: int) -> bool:
-    """Tell whether a request failed with anything but the tolerated error numbers."""
+    """Return whether a request failed with an error number that is not tolerated."""
     return error is not None and error.code not in tolerated

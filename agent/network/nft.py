@@ -1,7 +1,7 @@
-"""Running ``nft``: tables replaced whole, listed, and known again by the digest in their comments.
+"""Runs ``nft``: replaces whole tables, lists them, recognizes them by a digest in comments.
 
-Commands are in the JSON schema of nftables (libnftables-json(5)). Everything here but
-what is said to be pure blocks, and runs in a thread lane of the caller's.
+Commands are in the JSON schema of nftables (libnftables-json(5)). Everything here that is not
+marked as pure blocks, and runs in a thread lane of the caller.
 
 Tests: ``tests/unit/network/test_host.py``, ``tests/unit/network/test_port_rules.py``.
 """
@@ -25,8 +25,8 @@ _SHOWN = 300
 def replacement(family: str, table: str, body: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the commands that replace a table by this one in one transaction. Pure.
 
-    The comment of every rule gets a digest of the whole behind it, but for the elements of sets, which
-    change without the rules.
+    A digest of all rules is appended to the comment of every rule. It excludes the elements of
+    sets, which change independently of the rules.
     """
     added = [{kind: _writable(what) for kind, what in command.items()} for command in body]
     bare = [{kind: _without_elements(what) for kind, what in command.items()} for command in added]
@@ -35,7 +35,7 @@ def replacement(family: str, table: str, body: Iterable[dict[str, Any]]) -> list
         if "rule" in command:
             command["rule"]["comment"] = f"{command['rule']['comment']} {digest}"
     name = {"family": family, "name": table}
-    # Deleting needs the table to be there, so it is added first.
+    # A table can be deleted only if it exists, so it is added first.
     replaced: list[dict[str, Any]] = [
         {"add": {"table": name}},
         {"delete": {"table": name}},
@@ -45,14 +45,14 @@ def replacement(family: str, table: str, body: Iterable[dict[str, Any]]) -> list
 
 
 def has_rules_of(commands: Iterable[dict[str, Any]], listed: Sequence[dict[str, Any]]) -> bool:
-    """Tell whether a listed table has the rules that these commands write, and no others. Pure."""
+    """Return whether a listed table has exactly the rules that these commands create. Pure."""
     rules = [c["add"]["rule"] for c in commands if "rule" in c.get("add", {})]
     present = [o["rule"].get("comment") for o in listed if "rule" in o]
     return sorted(map(str, present)) == sorted(rule["comment"] for rule in rules)
 
 
 def elements(listed: Iterable[dict[str, Any]], name: str) -> list[Any]:
-    """Return the elements of a set, as they are listed; an absent set has none. Pure."""
+    """Return the elements of a set as listed; none if there is no such set. Pure."""
     for each in listed:
         if each.get("set", {}).get("name") == name:
             return list(each["set"].get("elem", []))
@@ -60,10 +60,10 @@ def elements(listed: Iterable[dict[str, Any]], name: str) -> list[Any]:
 
 
 def apply(commands: Sequence[dict[str, Any]]) -> None:
-    """Carry out all of the commands, or none.
+    """Execute all of the commands, or none.
 
     Raises:
-        NetworkFailure: ``nft`` is missing, or refused with the words that the error repeats.
+        NetworkFailure: ``nft`` is missing or failed; the text contains its error.
     """
     answer = run("nft", "-j", "-f", "-", text=json.dumps({"nftables": commands}))
     if answer.returncode != 0:
@@ -71,20 +71,20 @@ def apply(commands: Sequence[dict[str, Any]]) -> None:
 
 
 def remove(family: str, table: str) -> None:
-    """Remove a table; an absent one is success.
+    """Remove a table; not an error if it does not exist.
 
     Raises:
-        NetworkFailure: ``nft`` is missing or refused.
+        NetworkFailure: ``nft`` is missing or failed.
     """
     name = {"family": family, "name": table}
     apply([{"add": {"table": name}}, {"delete": {"table": name}}])
 
 
 def listed(family: str, table: str) -> list[dict[str, Any]] | None:
-    """Return what is in a table; None if there is no such table.
+    """Return the content of a table; None if there is no such table.
 
     Raises:
-        NetworkFailure: ``nft`` is missing or does not answer.
+        NetworkFailure: ``nft`` is missing or did not answer.
     """
     answer = run("nft", "-j", "list", "table", family, table)
     return json.loads(answer.stdout)["nftables"] if answer.returncode == 0 else None
@@ -94,7 +94,7 @@ def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[s
     """Run a program to its end.
 
     Raises:
-        NetworkFailure: it is not installed, or gave no answer in time; the cause of the first is
+        NetworkFailure: it is not installed, or did not answer in time; the cause of the former is
             ``FileNotFoundError``.
     """
     try:
@@ -102,7 +102,7 @@ def run(*command: str, text: str | None = None) -> subprocess.CompletedProcess[s
             command, input=text, capture_output=True, text=True, timeout=_LIMIT_S, check=False
         )
     except FileNotFoundError as error:
-        mend = f"{command[0]} is not installed; install the package that holds it"
+        mend = f"{command[0]} is not installed; install the package that contains it"
         raise NetworkFailure(mend) from error
     except subprocess.TimeoutExpired:
         raise NetworkFailure(f"{command[0]} did not answer within {_LIMIT_S:g} s") from None
@@ -114,12 +114,12 @@ def match(left: dict[str, Any], right: Any, operator: str = "==") -> dict[str, A
 
 
 def field(protocol: str, name: str) -> dict[str, Any]:
-    """Return the expression of a field of a header. Pure."""
+    """Return the expression for a field of a header. Pure."""
     return {"payload": {"protocol": protocol, "field": name}}
 
 
 def meta(key: str) -> dict[str, Any]:
-    """Return the expression of what the kernel knows of a packet besides its bytes. Pure."""
+    """Return the expression for packet metadata. Pure."""
     return {"meta": {"key": key}}
 
 
@@ -130,7 +130,7 @@ def prefix(cidr: str) -> dict[str, Any]:
 
 
 def _writable(what: dict[str, Any]) -> dict[str, Any]:
-    # nft takes no empty list of elements.
+    # nft rejects an empty list of elements.
     return {key: value for key, value in what.items() if key != "elem" or value}
 
 

@@ -1,13 +1,14 @@
-"""Networks of awsvpc tasks: who holds which sandbox, and the pool of those that nobody holds.
+"""Networks of awsvpc tasks: which task has which sandbox, and the pool of unused sandboxes.
 
 ::
 
     make ──► warm ──claim: one commit──► claimed ──release──► gone
        └─────────► handed to a waiting claim ──┘
 
-A sandbox is complete before anybody may claim it, so that a claim costs one commit. The rows in the
-store are the truth about who holds what; containers and links are matched against them at start.
-Everything stays in place when the process ends: tasks run on, and the next process takes over.
+A sandbox is complete before it can be claimed, so that a claim costs only one commit. The rows in
+the store decide who has what; containers and links are matched against them at the start.
+Everything stays in place when the process ends: tasks keep running, and the next process takes
+over.
 
 Tests: ``tests/integration/network/test_life.py``, ``tests/integration/network/test_repairs.py``.
 """
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from agent.network.recovery import Holder
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
-    from agent.runtime.protocol import ContainerEngine
+    from agent.runtime.protocol import ContainerEngine, EngineEvent
     from agent.state.store import StateStore
 
 T = TypeVar("T")
@@ -59,10 +60,10 @@ _log = structlog.get_logger(__name__)
 
 
 class TaskNetworks:
-    """Hands sandboxes to tasks and takes them back.
+    """Gives sandboxes to tasks and takes them back.
 
-    Belongs to one event loop. ``start`` comes first; ``claim``, ``release`` and ``reconcile`` may
-    then be called by any number of tasks at once, whether or not ``run`` is running.
+    Belongs to one event loop. Call ``start`` first; then any number of tasks may call ``claim``,
+    ``release`` and ``reconcile`` at once, whether or not ``run`` is running.
     """
 
     def __init__(
@@ -74,18 +75,18 @@ class TaskNetworks:
         image: str,
         load_image: Callable[[], Awaitable[object]],
     ) -> None:
-        """Take everything that is needed; nothing is touched before ``start``.
+        """Take the parts; nothing is accessed before ``start``.
 
         Args:
-            settings: how networks look; ``pool_cidr`` is checked here (``ConfigError``).
+            settings: settings of the networks; ``pool_cidr`` is checked here (``ConfigError``).
             store: holds the rows of kind ``sandbox``.
             engine: runs the pause containers.
             image: reference of the pause image, which must be on the host.
-            load_image: puts the pause image on the host again, after somebody has removed it.
+            load_image: loads the pause image again after it was removed.
         """
         parse_pool(settings.pool_cidr)
-        self.on_lost: Callable[[str, str], None] = lambda task_arn, reason: None
-        """Called with the ARN of a task whose network is lost, and why; it still has to release it."""
+        self._losses: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        """ARNs of tasks that lost their network, and why, until ``run`` reports them."""
         self._settings = settings
         self._engine = engine
         self._image = image
@@ -109,30 +110,45 @@ class TaskNetworks:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweep: asyncio.Task[None] | None = None
         self._not_serving: set[str] = set()
-        """Addresses of sandboxes whose namespace lacks something."""
+        """Addresses of sandboxes whose namespace is incomplete."""
         self._repair_loop = RepairLoop(self._look, interval_s=settings.check_interval_s)
         self._host_watch = HostWatch(self._ours, self._repair_loop.suspect)
         self._started = False
 
-    @property
-    def started(self) -> bool:
-        """Whether ``start`` has come to its end: before, nobody knows which tasks hold what."""
-        return self._started
+    @classmethod
+    async def open(
+        cls,
+        settings: NetworkSettings,
+        *,
+        store: StateStore,
+        engine: ContainerEngine,
+        image: str,
+        load_image: Callable[[], Awaitable[object]],
+        holders: Mapping[str, Holder] | None = None,
+    ) -> TaskNetworks:
+        """Take over what an earlier process left, and make bridge and rules."""
+        networks = cls(settings, store=store, engine=engine, image=image, load_image=load_image)
+        try:
+            await networks.start(holders)
+        except BaseException:
+            await networks.close()
+            raise
+        return networks
 
     @property
     def warm(self) -> int:
-        """How many sandboxes are ready to be claimed."""
+        """Number of sandboxes that are ready to be claimed."""
         return len(self._warm)
 
     @property
     def problems(self) -> list[str]:
-        """One sentence for everything that does not work now; empty when all is well."""
+        """One sentence per problem; empty if there is none."""
         parts = (self._repair_loop, self._rules.ports, self._warm, self._engine_rules)
         return [part.problem for part in parts if part.problem]
 
     @property
     def repairs(self) -> list[RepairView]:
-        """The newest repairs of what others changed, oldest first."""
+        """The newest repairs of changes by others, oldest first."""
         return list(self._repair_loop.repairs)
 
     def networks(self) -> dict[str, TaskNetwork]:
@@ -144,22 +160,22 @@ class TaskNetworks:
         return self._sandbox_table.lost()
 
     async def is_alive(self, task_arn: str) -> bool:
-        """Tell whether the sandbox that a task holds is one that a container can join."""
+        """Return whether containers can join the sandbox that a task holds."""
         lease = self._sandbox_table.leases.get(self._sandbox_table.by_task.get(task_arn, ""))
         if lease is None or not self._sandbox_table.is_in_use(lease.ipv4):
             return False
         return bool(await self._block(_living, [lease]))
 
     async def start(self, holders: Mapping[str, Holder] | None = None) -> None:
-        """Take over what an earlier process left, and make bridge and rules. Once.
+        """Take over what an earlier process left, and create bridge and rules. Once.
 
-        Sandboxes that are alive are not touched, and nothing is removed: see ``reconcile``.
+        Living sandboxes are not changed, and nothing is removed: see ``reconcile``.
 
         Args:
-            holders: who has which sandbox, by its engine id, whatever the rows say.
+            holders: which task has which sandbox, by its engine id, whatever the rows say.
 
         Raises:
-            NetworkFailure: the pool clashes with a network of the host, or the kernel refused.
+            NetworkFailure: the pool overlaps a network of the host, or the kernel refused.
             RuntimeFailure: the engine cannot list its containers.
             StateFailure: the rows cannot be read.
         """
@@ -233,23 +249,33 @@ class TaskNetworks:
         for lease in found.ready:
             self._warm.offer(lease)
         if await self._put_right():
-            self.look_again()  # one link that cannot be made keeps no other task waiting
+            self.look_again()  # a link that cannot be created must not delay the other tasks
         _log.info(
             "task networks ready", kept=len(found.kept), warm=len(found.ready),
             lost=len(found.lost), recognized=len(found.changed), unclear=len(self._leftovers),
         )  # fmt: skip
 
-    async def run(self) -> None:
-        """Keep the pool filled and the host's part in shape until cancelled."""
+    async def run(self, *, on_lost: Callable[[str, str], object]) -> None:
+        """Keep the pool filled and the host's part intact until cancelled.
+
+        Args:
+            on_lost: called with the ARN of a task that lost its network, and why; the task must
+                still release it.
+        """
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._tell_losses(on_lost), name="lost-networks")
             group.create_task(self._warm.refill(), name="refill-sandboxes")
             group.create_task(self._repair_loop.run(), name="repair-network")
             group.create_task(self._compare(), name="compare-networks")
 
+    async def _tell_losses(self, on_lost: Callable[[str, str], object]) -> None:
+        while True:
+            on_lost(*await self._losses.get())
+
     async def _compare(self) -> None:
-        """Look into the namespaces of what was taken over; what lacks something is made anew."""
+        """Check the namespaces that were taken over, and repair incomplete ones."""
         for lease in await self._survey.not_serving(self._sandbox_table.in_use()):
-            _log.warning("network of a sandbox is not as it should be", ipv4=lease.ipv4)
+            _log.warning("network of a sandbox is incomplete", ipv4=lease.ipv4)
             self._not_serving.add(lease.ipv4)
         if self._not_serving:
             self._repair_loop.suspect(Part.PORTS)
@@ -259,7 +285,7 @@ class TaskNetworks:
         self._not_serving.discard(lease.ipv4)
 
     def _ours(self) -> Ours:
-        """Return what news from the kernel are compared with."""
+        """Return what kernel messages are compared with."""
         return Ours(
             bridge=self._settings.bridge,
             bridge_index=self._links.bridge_index,
@@ -276,13 +302,13 @@ class TaskNetworks:
     async def claim(self, task_arn: str, attachment_id: str) -> TaskNetwork:
         """Return a task's network; durable before it returns, and the same for the same task.
 
-        With a warm sandbox this costs one commit; without, one is made on the spot. A cancelled
-        call may still claim: ``release`` undoes it.
+        With a warm sandbox this costs one commit; otherwise one is created at once. A cancelled
+        call may still have claimed: ``release`` undoes it.
 
         Raises:
             NetworkFailure: no address is free, the kernel refused, or the task's sandbox died.
-            RuntimeFailure: the engine could not make a sandbox.
-            StateFailure: the claim could not be written; nothing is claimed.
+            RuntimeFailure: the engine could not create a sandbox.
+            StateFailure: the claim could not be saved; nothing is claimed.
         """
         leaving = self._releases.get(task_arn)
         if leaving is not None:
@@ -299,7 +325,7 @@ class TaskNetworks:
         return await asyncio.shield(flight)
 
     async def _name_attachment(self, ipv4: str, attachment_id: str) -> None:
-        """Complete a row that was made anew: what control calls the interface, only its order tells."""
+        """Complete a recreated row with the attachment id, which only the task's order contains."""
         lease = self._sandbox_table.leases[ipv4]
         if attachment_id and not lease.attachment_id:
             named = lease.claimed(lease.task_arn, attachment_id, lease.claimed_at)
@@ -312,12 +338,12 @@ class TaskNetworks:
             try:
                 await self._sandbox_table.write(claimed, self._addresses.cursor)
             except StateFailure:
-                self._warm.offer(lease)  # nothing was written: the sandbox is as free as before
+                self._warm.offer(lease)  # nothing was saved: the sandbox is still free
                 raise
             return self._answer(lease.ipv4)
 
     async def _obtain(self) -> SandboxRecord:
-        """Return a sandbox of the pool that still lives; those that died waiting are removed."""
+        """Return a living sandbox of the pool; remove those that died while waiting."""
         while (lease := await self._warm.obtain()).ipv4 in self._sandbox_table.dead:
             self._sandbox_table.scrap[lease.ipv4] = lease
             self._repair_loop.suspect(Part.PORTS)
@@ -352,13 +378,12 @@ class TaskNetworks:
         await asyncio.shield(leaving)
 
     async def reconcile(self, live_task_arns: Collection[str]) -> None:
-        """Release what is held for tasks that are not in this list.
+        """Release the sandboxes of tasks that are not in this list, and remove leftovers.
 
-        What belongs to nobody is removed as well. To be called once control has said what it wants:
-        before, a task may be there of which nothing is known. What cannot be released is logged; the
-        next call tries again.
+        Call it only once control has listed what it wants: before that, there may be unknown tasks.
+        What cannot be released is logged; the next call tries again.
         """
-        # Named now: a task that comes while something is removed is not in the list.
+        # Copied now: a task that arrives during a removal is not in the list.
         live = frozenset(live_task_arns)
         gone = [arn for arn in self._sandbox_table.by_task if arn not in live]
         for lease in await self._leftovers.clear(self._sandbox_table.leases):
@@ -368,35 +393,40 @@ class TaskNetworks:
         await _settle("network not released", [(arn, self.release(arn)) for arn in gone])
 
     async def reassert(self) -> None:
-        """Put right whatever others changed: bridge, links, rules, forwarding. Cheap if nothing did.
+        """Repair whatever others changed: bridge, links, rules, forwarding. Cheap if nothing was.
 
-        ``run`` does this when the kernel tells of damage, and on a timer.
+        ``run`` does this when the kernel reports damage, and regularly.
 
         Raises:
-            NetworkFailure: something cannot be put right now.
+            NetworkFailure: something cannot be repaired now.
         """
         failing = await self._put_right()
         if failing:
             raise NetworkFailure(failing)
 
     async def _put_right(self) -> str:
-        """Look at everything, tell what was put right, and return what could not be."""
+        """Check everything, report what was repaired, and return what could not be."""
         await self._empty_scrap()
         began = time.monotonic()
         found, failing = await self._look(EVERYTHING)
         if found:
             self._repair_loop.tell(
-                found, took_s=time.monotonic() - began, noticed="when looked for"
+                found, took_s=time.monotonic() - began, noticed="by a requested check"
             )
         return failing
 
     def look_again(self) -> None:
-        """Have everything looked at soon: whoever was away, or restarted, may have changed it."""
+        """Request a full check soon, because something may have changed unnoticed."""
         self._repair_loop.suspect(EVERYTHING)
+
+    def take_note_of(self, event: EngineEvent) -> None:
+        """Look at everything where the container engine was away, or restarted."""
+        if event.action == "relist":
+            self.look_again()
 
     async def _look(self, parts: Part) -> RepairResult:
         if self._sandbox_table.scrap and (self._sweep is None or self._sweep.done()):
-            # An engine that hangs must not hold up what follows.
+            # A hanging engine must not delay what follows.
             self._sweep = self._spawn(self._empty_scrap())
         if parts == EVERYTHING:
             for lease in await self._block(_departed, self._sandbox_table.in_use()):
@@ -415,19 +445,19 @@ class TaskNetworks:
         return RepairResult([*found, *mended], failing)
 
     async def remove_host_objects(self) -> None:
-        """Remove warm sandboxes, bridge, table and rules; for a host that is given up.
+        """Remove warm sandboxes, bridge, table and rules, from a host that no longer needs them.
 
-        ``run`` must have ended. A later ``start`` of another object makes everything anew.
+        ``run`` must have ended. A later ``start`` of another object creates everything again.
 
         Raises:
-            NetworkFailure: tasks hold sandboxes or may do so, or something could not be removed.
+            NetworkFailure: tasks hold or may hold sandboxes, or something could not be removed.
         """
         if not self._started:
-            raise NetworkFailure("which tasks hold a network is not known yet; start it first")
+            raise NetworkFailure("it is not known yet which tasks hold a network; start it first")
         if len(self._leftovers):
             raise NetworkFailure(
                 f"{len(self._leftovers)} objects of task networks may belong to tasks that control "
-                "has not named yet"
+                "has not listed yet"
             )
         if self._sandbox_table.by_task or self._claims:
             raise NetworkFailure(
@@ -469,9 +499,9 @@ class TaskNetworks:
             try:
                 lease = await self._sandboxes.make(ipv4)
             except NameTaken as error:
-                # It rests as any other that was given back, and the next one is tried.
+                # Put it in quarantine like a released address, and try the next one.
                 self._addresses.give_back(ipv4, now())
-                _log.warning("address passed over", ipv4=ipv4, error=str(error))
+                _log.warning("address skipped", ipv4=ipv4, error=str(error))
             except BaseException:
                 self._addresses.give_back(ipv4, now())
                 raise
@@ -483,11 +513,11 @@ class TaskNetworks:
         try:
             await self._sandbox_table.write(lease, self._addresses.cursor)
         except StateFailure as error:
-            # It serves as well without a row; only a restart would have to make another.
-            _log.warning("warm sandbox not written down", ipv4=lease.ipv4, error=str(error))
+            # It works without a row, too; only a restart would have to create another one.
+            _log.warning("warm sandbox not saved", ipv4=lease.ipv4, error=str(error))
 
     async def _remove(self, lease: SandboxRecord) -> None:
-        """Remove a sandbox and its row; on failure everything not removed is still known."""
+        """Remove a sandbox and its row; after a failure, everything not removed is still known."""
         self._sandbox_table.leaving.add(lease.ipv4)
         self._watch.discard(lease.ipv4)
         await self._sandboxes.remove(lease.container_id, lease.host_interface)
@@ -495,7 +525,7 @@ class TaskNetworks:
         self._addresses.give_back(lease.ipv4, asyncio.get_running_loop().time())
 
     async def _empty_scrap(self) -> None:
-        """Remove sandboxes that nobody can use; those that resist stay for the next time."""
+        """Remove unusable sandboxes; those that cannot be removed stay for the next time."""
         doomed, self._sandbox_table.scrap = self._sandbox_table.scrap, {}
         await _settle(
             "sandbox not removed",
@@ -513,7 +543,7 @@ class TaskNetworks:
         self._watch.add(lease.ipv4, lease.process, self._ended)
 
     def _ended(self, ipv4: str, reason: str = "the task's network sandbox stopped") -> None:
-        """A sandbox is of no use any more: its pause process ended by itself, or its link is lost."""
+        """A sandbox became unusable: its pause process ended by itself, or its link is lost."""
         lease = self._sandbox_table.leases.get(ipv4)
         if lease is None or ipv4 in self._sandbox_table.leaving or ipv4 in self._sandbox_table.dead:
             return
@@ -525,7 +555,7 @@ class TaskNetworks:
         elif lease.task_arn:
             # Its containers keep the namespace and the link until the task has stopped.
             _log.error("network of a task lost", task=lease.task_arn, ipv4=ipv4, reason=reason)
-            self.on_lost(lease.task_arn, reason)
+            self._losses.put_nowait((lease.task_arn, reason))
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
@@ -536,18 +566,18 @@ class TaskNetworks:
     def _reap(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # the caller may have gone: its failure is then nobody's
+            task.exception()  # the caller may be gone, and nobody handles the failure
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
 
 
 def _complain_of_leftover(what: str, error: str) -> None:
-    _log.warning("left-over not removed", what=what, error=error)
+    _log.warning("leftover not removed", what=what, error=error)
 
 
 def _living(rows: Collection[SandboxRecord]) -> frozenset[str]:
-    """Return the addresses whose pause process is still the same one. Blocks on ``/proc``."""
+    """Return the addresses whose pause process is still the same. Blocks on ``/proc``."""
     return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
 
 
@@ -557,7 +587,7 @@ def _departed(rows: Collection[SandboxRecord]) -> list[SandboxRecord]:
 
 
 async def _settle(complaint: str, removals: list[tuple[str, Coroutine[Any, Any, None]]]) -> None:
-    """Run removals side by side; the agent's own failures are logged, others raise."""
+    """Run removals in parallel; log the agent's own failures, and raise others."""
     answers = await asyncio.gather(*(removal for _, removal in removals), return_exceptions=True)
     for (what, _), answer in zip(removals, answers, strict=True):
         if isinstance(answer, AgentError):

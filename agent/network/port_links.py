@@ -1,10 +1,11 @@
-"""How the host's end of a task's link is on the bridge, as netlink requests.
+"""Settings of the host end of a task's link on the bridge, as netlink requests.
 
-Where a task is reached is known beforehand, and nothing is learned from what anybody sends: the bridge
-has one fixed entry for its MAC, and sends it neither foreign unicasts nor multicasts, only the broadcasts
-of ARP. A locked port takes no frame from another MAC, also where ``port_rules`` cannot be. The host has
-a fixed neighbour for its address, so that no ARP of others counts. So both tables are as large as there
-are tasks, whatever these send.
+It is known beforehand where each task is reached, and nothing is learned from traffic. The bridge
+has one static entry for a task's MAC, and sends the task neither unicasts for others nor
+multicasts; of the broadcasts only ARP. A locked port accepts no frames from another MAC, even if
+``port_rules`` is not available. The host has a permanent neighbour entry for the task's address, so
+that ARP of others has no effect. So the size of both tables depends only on the number of tasks,
+whatever they send.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ FLAGS: Final = {
     "IFLA_BRPORT_BCAST_FLOOD": 1,
     "IFLA_BRPORT_LOCKED": 1,
 }
-"""Of a port of ours; a kernel passes over those that it does not know. From ``linux/if_link.h``."""
+"""Settings of our ports; a kernel ignores those that it does not know. From ``linux/if_link.h``."""
 _AS_PORT: Final = {
     "attrs": [
         ["IFLA_INFO_SLAVE_KIND", "bridge"],
-        # What was learned before, by whomever, is forgotten with that.
+        # Flushes all entries that were learned before.
         [
             "IFLA_INFO_SLAVE_DATA",
             {"attrs": [*map(list, FLAGS.items()), ["IFLA_BRPORT_FLUSH", True]]},
@@ -43,15 +44,15 @@ _AS_PORT: Final = {
 _NO_IPV6_ADDRESS: Final = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
 _PERMANENT: Final = 0x80
 _STATIC: Final = 0x40
-"""``NUD_PERMANENT`` of a neighbour; ``NUD_NOARP`` of an entry of a bridge that does not age."""
+"""``NUD_PERMANENT`` of a neighbour; ``NUD_NOARP`` of a bridge entry that does not age."""
 _ON_MASTER: Final = 0x04
 """``NTF_MASTER``: an entry of the bridge that the link is on."""
 
 
 async def join_bridge(host: Any, bridge: int, port: Port) -> NetlinkError | None:
-    """Put a link on the bridge and up; return the first refusal. Repeatable, one round trip.
+    """Put a link on the bridge and up; return the first error. Idempotent, one round trip.
 
-    It comes up last: nothing is let through before it is as wanted.
+    It comes up last: nothing passes before all settings are made.
     """
     try:
         number = socket.if_nametoindex(port.link)
@@ -59,7 +60,7 @@ async def join_bridge(host: Any, bridge: int, port: Port) -> NetlinkError | None
         return NetlinkError(error.errno or errno.ENODEV)
     refusal = await _join(host, bridge, number, port, af_spec=_NO_IPV6_ADDRESS)
     if refusal is not None and refusal.code == errno.EAFNOSUPPORT:
-        # This kernel has no IPv6, and refused before it did anything else.
+        # This kernel has no IPv6, and refused before it changed anything.
         refusal = await _join(host, bridge, number, port)
     return refusal
 
@@ -81,10 +82,10 @@ def _know(host: Any, bridge: int, port: Port) -> Any:
 
 
 async def know(host: Any, bridge: int, ports: Collection[Port]) -> list[Any]:
-    """Give the host its fixed neighbours; return the refusal of each, or None. Repeatable."""
+    """Add permanent neighbours of the host; return the error of each, or None. Idempotent."""
     return await pipelined(*(_know(host, bridge, port) for port in ports))
 
 
 async def forget(host: Any, bridge: int, addresses: Collection[str]) -> list[Any]:
-    """Remove neighbours of the host; return the refusal of each, or None."""
+    """Remove neighbours of the host; return the error of each, or None."""
     return await pipelined(*(host.neigh("del", dst=ipv4, ifindex=bridge) for ipv4 in addresses))

@@ -1,19 +1,21 @@
-"""What may come in by a task's link, and go out by it: a bridge table of nftables, and one set element per task.
+"""Filters frames on task links: a bridge table of nftables, with one set element per task.
 
-Tasks share a bridge, and an ordinary container may send raw frames. So each port lets in only what
-carries its task's own addresses: ARP with the own sender (answers and announcements too), IPv4 with
-the own source. All else is dropped: IPv6, which tasks do not have, router and neighbour messages with
-it, tagged frames, any other protocol, broadcasts and multicasts but for ARP, and the frames that a bridge
-hands to the host without forwarding them. Addresses of the pool that nobody has cannot be asked for,
-so that the host's table of neighbours does not grow with them, and blocked addresses not at all; nor
-those of the loopback and of groups, which a raw frame could bring to services of the host's own. Nor
-does a task speak as a router: it could make its neighbours' packets to each other small, or refuse them.
+Tasks share a bridge, and an ordinary container may send raw frames. So each port accepts only
+frames with its task's own addresses: ARP with its own sender (including replies and announcements),
+and IPv4 with its own source. Everything else is dropped: IPv6, which tasks do not have, with router
+and neighbour messages; tagged frames; other protocols; broadcasts and multicasts except ARP; and
+the frames that a bridge passes to the host without forwarding them. Unused addresses of the pool
+cannot be resolved, so that the host's neighbour table does not grow with them. Blocked addresses
+cannot be reached, nor can loopback and multicast addresses, which a raw frame could otherwise bring
+to services of the host. Nor can a task send ICMP as a router: it could lower the MTU between its
+neighbours, or make them unreachable to each other.
 
-And a port is sent only what is for its task. A neighbour may believe for a while what it was told when
-these rules were gone; what it then sends to the wrong MAC comes to nobody.
+And a port receives only what is for its task. A neighbour may for a while use a wrong MAC that it
+learned while these rules were missing; what it sends there reaches nobody.
 
-Rules do not grow with tasks: a port is known by its name, and what it may send is one look-up in a
-set. Everything but the pure functions blocks, and runs in a thread lane of the caller's.
+The number of rules does not depend on the number of tasks: a port is identified by its name, and a
+lookup in a set decides what it may send. Everything except the pure functions blocks, and runs in a
+thread lane of the caller.
 """
 
 from __future__ import annotations
@@ -34,19 +36,20 @@ FAMILY: Final = "bridge"
 PORTS_SET: Final = "ports"
 """Link, MAC and address of each task."""
 ADDRESSES_SET: Final = "addresses"
-"""Addresses of the pool that somebody has."""
+"""Addresses of the pool that are in use."""
 NO_HOSTS: Final = ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
-"""Addresses that no task sends to: this host's own loopback, groups, reserved ones and everybody."""
+"""Destinations that no task may use: the host's loopback, multicast, reserved and broadcast
+addresses."""
 _ERRORS_OF_ROUTERS: Final = ["source-quench", "redirect", "time-exceeded", "parameter-problem"]
 _UNREACHABLE_BY_THE_TARGET: Final = [2, 3, 9, 10, 13]
-"""Codes by which a host itself refuses: protocol, port, and what its own firewall forbids."""
+"""Codes that a destination host itself sends: protocol, port, and what its own firewall forbids."""
 _GROUP_BIT: Final = "01:00:00:00:00:00"
 _LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
 
 
 class Port(NamedTuple):
-    """The host's end of a task's link, and what may be sent into it."""
+    """The host end of a task's link, and what may be sent into it."""
 
     link: str
     mac: str
@@ -54,7 +57,7 @@ class Port(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """What the rules are made of besides ports."""
+    """The input for the rules, besides the ports."""
 
     pools: frozenset[str]
     gateways: frozenset[str]
@@ -136,7 +139,7 @@ def _body(
 
 
 def _ethertype(name: str) -> dict[str, Any]:
-    # The type as it is on the wire: a tagged frame has the tag's.
+    # The type on the wire: for a tagged frame, that of the tag.
     return nft.match(nft.field("ether", "type"), name)
 
 
@@ -159,18 +162,18 @@ def elements_of(port: Port) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
 
 
 class PortRules:
-    """Rules for what comes in from tasks. The state that is wanted is kept here, and restored whole.
+    """Rules for frames from tasks. Keeps the desired state, and restores all of it.
 
-    ``ensure`` and ``differences`` are for one caller at a time; ``admit`` and ``dismiss`` for any number
-    of threads, at any time.
+    ``ensure`` and ``differences`` are for one caller at a time; any number of threads may call
+    ``admit`` and ``dismiss`` at any time.
     """
 
     def __init__(self, table: str, blocked: Iterable[str]) -> None:
-        """Nothing is touched before ``ensure``.
+        """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of the table, in the bridge family.
-            blocked: prefixes that tasks cannot send to.
+            blocked: prefixes that tasks must not reach.
         """
         self.problem = ""
         """Why this host cannot have such rules; empty if it can."""
@@ -183,18 +186,18 @@ class PortRules:
 
     @property
     def port_id(self) -> int:
-        """Marks the kernel's news of changes that ``admit`` and ``dismiss`` made; 0 if there are none."""
+        """Port id in kernel messages about changes by ``admit`` and ``dismiss``; 0 for none."""
         return self._sets.port_id
 
     def ensure(self, layout: Layout, ports: Iterable[Port] | None = None) -> None:
-        """Bring the table into shape; repeatable. A host without the bridge family keeps ``problem``.
+        """Create or correct the table; idempotent. Sets ``problem`` if the host cannot have it.
 
         Args:
-            layout: what the rules are made of.
-            ports: all that are to be let in; None for those that are admitted already.
+            layout: the input for the rules.
+            ports: all ports to admit; None for those already admitted.
 
         Raises:
-            NetworkFailure: ``nft`` is missing or refused, though the host has the family.
+            NetworkFailure: ``nft`` is missing or failed, although the host has bridge tables.
         """
         with self._lock:
             if ports is not None:
@@ -212,7 +215,7 @@ class PortRules:
                     raise
                 return
         self.problem = ""
-        # Whoever was admitted meanwhile went into the table before, or is in this one.
+        # Ports admitted in the meantime are in the old table, or already in this one.
         for _ in range(_TRIES):
             missing, excess = self._off(layout)
             if not missing and not excess:
@@ -220,29 +223,29 @@ class PortRules:
             self._sets.commit([*missing, *excess])
 
     def differences(self, layout: Layout) -> list[str]:
-        """Return what is not as ``ensure`` leaves it, a few words each; empty when all is.
+        """Return in words what differs from the state after ``ensure``; empty if nothing does.
 
         Raises:
-            NetworkFailure: ``nft`` is missing or does not answer.
+            NetworkFailure: ``nft`` is missing or did not answer.
         """
         if self.problem:
             return []
         listed = nft.listed(FAMILY, self._table)
         if listed is None:
-            return [f"the bridge table {self._table} was gone"]
+            return [f"the bridge table {self._table} was removed"]
         if not nft.has_rules_of(ruleset(self._table, layout, self._blocked), listed):
             return [f"the bridge table {self._table} was changed"]
         missing, excess = self._compare(layout, listed)
         if not missing and not excess:
             return []
-        counts = f"{len(missing)} gone, {len(excess)} foreign"
+        counts = f"{len(missing)} missing, {len(excess)} foreign"
         return [f"addresses of tasks in the bridge table {self._table} were changed ({counts})"]
 
     def admit(self, port: Port) -> int:
-        """Let in what a task sends under its own addresses; repeatable.
+        """Accept what a task sends with its own addresses; idempotent.
 
         Returns:
-            How many transactions it took, 0 if that is not known.
+            The number of transactions, 0 if unknown.
 
         Raises:
             NetworkFailure: the kernel refused.
@@ -255,17 +258,17 @@ class PortRules:
         try:
             self._sets.commit([Change(name, key) for name, key in elements_of(port)])
         except FileNotFoundError:
-            # Somebody flushed the table just now; without it the port would be open.
+            # Somebody just flushed the table; without it the port would be open.
             if layout is not None:
                 self.ensure(layout)
             return 0
         return 1
 
     def dismiss(self, link: str) -> int:
-        """Let nothing in from a link any more; an unknown one is success.
+        """Accept nothing from a link any more; not an error if it is unknown.
 
         Returns:
-            How many transactions it took.
+            The number of transactions.
 
         Raises:
             NetworkFailure: the kernel refused.
@@ -276,7 +279,7 @@ class PortRules:
             return 0
         made = 0
         gone = [Change(name, key, removed=True) for name, key in elements_of(port)]
-        # One that somebody has removed already fails the transaction; the others still have to go.
+        # If an element is already gone, the transaction fails; then remove the others one by one.
         for changes in (gone, *([change] for change in gone)):
             try:
                 self._sets.commit(changes)
@@ -288,41 +291,41 @@ class PortRules:
         return made
 
     def remove(self) -> None:
-        """Remove the table; an absent one is success.
+        """Remove the table; not an error if it does not exist.
 
         Raises:
-            NetworkFailure: ``nft`` is missing or refused.
+            NetworkFailure: ``nft`` is missing or failed.
         """
         if not self.problem:
             nft.remove(FAMILY, self._table)
         self.close()
 
     def close(self) -> None:
-        """Close what is open; rules stay, and a later change opens it again."""
+        """Close the socket; rules stay, and a later change opens it again."""
         self._sets.close()
 
     def _why_not(self) -> str:
-        """Return why the host cannot have a table of this family, or nothing if it can."""
+        """Return why the host cannot have a bridge table, or an empty string if it can."""
         answer = nft.run("nft", "add", "table", FAMILY, self._table)
         if answer.returncode == 0:
             return ""
         said = next(iter(answer.stderr.strip().splitlines()), f"exit code {answer.returncode}")
         return (
-            f"nftables cannot filter frames on bridges ({said.removeprefix('Error: ')}), so that a task "
-            "can send under its neighbour's address; load the module nf_tables_bridge, or install the "
-            "kernel's extra modules, and restart the agent"
+            f"nftables cannot filter frames on bridges ({said.removeprefix('Error: ')}), so a task "
+            "can send with its neighbour's address; load the module nf_tables_bridge, or install "
+            "the kernel's extra modules, and restart the agent"
         )
 
     def _off(self, layout: Layout) -> tuple[list[Change], list[Change]]:
         listed = nft.listed(FAMILY, self._table)
         if listed is None:
-            raise NetworkFailure(f"the bridge table {self._table} was removed while it was made")
+            raise NetworkFailure(f"the bridge table {self._table} was removed while it was created")
         return self._compare(layout, listed)
 
     def _compare(
         self, layout: Layout, listed: Sequence[dict[str, Any]]
     ) -> tuple[list[Change], list[Change]]:
-        """Return what is missing in the sets, and what is too much."""
+        """Return the missing and the extra elements of the sets."""
         with self._lock:
             ports = set(self._ports.values())
         wanted = {element for port in ports for element in elements_of(port)}

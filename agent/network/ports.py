@@ -1,8 +1,8 @@
 """Dynamic host ports of bridge tasks.
 
-A port is free when it is not promised to another task and a socket can be bound to it on all
-addresses. Binds and closes sockets, and reads the kernel's port range; writes nothing. Source of
-the rules: Amazon ECS agent 1.105.1, dynamic host ports (cursor, bind test, contiguous ranges).
+A port is free if it is not promised to another task and a socket can be bound to it on all
+addresses. Binds and closes sockets, and reads the kernel's port range. Source of the rules: Amazon
+ECS agent 1.105.1, dynamic host ports (cursor, bind test, contiguous ranges).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 def kernel_range(path: str = KERNEL_RANGE_FILE) -> tuple[int, int]:
-    """Return the kernel's own range of dynamic ports, or ECS's default where it cannot be read."""
+    """Return the kernel's own range of dynamic ports, or ECS's default if it cannot be read."""
     try:
         first, last = Path(path).read_text(encoding="ascii").split()
         return int(first), int(last)
@@ -33,7 +33,7 @@ def kernel_range(path: str = KERNEL_RANGE_FILE) -> tuple[int, int]:
 
 
 def can_bind(protocol: str, port: int) -> bool:
-    """Tell whether a port is free on all IPv4 addresses, by binding it and closing it again."""
+    """Return whether a port is free on all IPv4 addresses, by binding it and closing it again."""
     with socket.socket(socket.AF_INET, _TYPES[protocol]) as probe:
         try:
             probe.bind(("0.0.0.0", port))  # noqa: S104 - the engine publishes on all addresses
@@ -45,9 +45,9 @@ def can_bind(protocol: str, port: int) -> bool:
 class HostPorts:
     """Picks host ports from a range and remembers which are promised.
 
-    The engine binds a port only when the container starts, so that the bind test alone would give
-    one port to two tasks. A port stays promised until ``release``; after a restart ``hold`` puts
-    the promises back. All calls are quick and belong to the event loop's thread.
+    The engine binds a port only when the container starts, so the bind test alone could give the
+    same port to two tasks. A port stays promised until ``release``; after a restart ``hold``
+    restores the promises. All calls are quick and belong to the event loop's thread.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class HostPorts:
         *,
         is_free: Callable[[str, int], bool] = can_bind,
     ) -> None:
-        """Take the range from the setting; None for the kernel's, read now."""
+        """Take the range from the setting; None for the kernel's, which is read now."""
         self._first, self._last = port_range or kernel_range()
         if not 0 < self._first <= self._last <= 65535:
-            raise ConfigError(f"{PORTS_SETTING}={self._first}-{self._last} is no range of ports")
+            raise ConfigError(f"{PORTS_SETTING}={self._first}-{self._last} is not a range of ports")
         self._is_free = is_free
         self._cursor = dict.fromkeys(_TYPES, self._last)
         self._promised: dict[str, set[int]] = {protocol: set() for protocol in _TYPES}
@@ -74,7 +74,7 @@ class HostPorts:
             raise PayloadError(
                 _error(f"protocol {protocol!r} is not tcp or udp"), name=reasons.HOST_CONFIG
             )
-        # From the port after the last one to the end, then from the beginning.
+        # From the port after the last one to the end of the range, then from its start.
         after = self._cursor[protocol] + 1
         run = self._search(protocol, count, after, self._last) or self._search(
             protocol, count, self._first, min(after + count - 2, self._last)
@@ -90,7 +90,7 @@ class HostPorts:
         self._promised[protocol].update(ports)
 
     def release(self, protocol: str, ports: Iterable[int]) -> None:
-        """Take promises back; ports that were not promised are success."""
+        """Cancel promises; not an error for ports that were not promised."""
         self._promised[protocol].difference_update(ports)
 
     def _search(self, protocol: str, count: int, first: int, last: int) -> range | None:

@@ -1,9 +1,9 @@
-"""What is left of an earlier process: rows, containers and links matched in all directions. Pure.
+"""Matches what an earlier process left: rows, containers and links. Pure.
 
-A claimed sandbox that is alive is kept as it is. Rows may be lost, garbled or older than what there is:
-what the engine and the kernel show of a sandbox (``survey``), and who has it (``Holder``), goes before
-its row. Whatever cannot be matched belongs to nobody, as far as is known: it is removed once control
-has said what it wants, and its address is nobody else's until then.
+A claimed sandbox that is alive is kept unchanged. Rows may be lost, invalid or outdated. So what
+engine and kernel show of a sandbox (``survey``), and which task has it (``Holder``), takes
+precedence over its row. What cannot be matched seems to belong to no task: it is removed once
+control has listed what it wants, and its address is not reused until then.
 """
 
 from __future__ import annotations
@@ -24,46 +24,46 @@ if TYPE_CHECKING:
 
 
 class Holder(NamedTuple):
-    """Who has a sandbox, whatever its row says."""
+    """The task that has a sandbox, whatever its row says."""
 
     task_arn: str
     attachment_id: str = ""
 
 
 class Seen(NamedTuple):
-    """What there is, whatever the rows say."""
+    """What exists, whatever the rows say."""
 
     containers: Collection[ContainerSummary]
-    """All containers with our label, stopped ones too."""
+    """All containers with our label, including stopped ones."""
     alive: Collection[str]
-    """Addresses of the rows whose pause process still runs, the very same one."""
+    """Addresses of the rows whose pause process is still the same."""
     ports: Collection[str]
-    """Links that are on our bridge."""
+    """Links on our bridge."""
     links: Collection[str]
     """All links of the host."""
     surveyed: Collection[SandboxRecord] = ()
-    """Sandboxes that run and have no row that fits, as they really are."""
+    """Actual state of the sandboxes that run without a matching row."""
 
 
 class RecoveryPlan(NamedTuple):
     """What to do with everything that was found."""
 
     kept: list[SandboxRecord]
-    """Claimed and alive: nothing is done to them."""
+    """Claimed and alive: kept unchanged."""
     ready: list[SandboxRecord]
-    """Unclaimed and whole: back into the pool."""
+    """Unclaimed and complete: returned to the pool."""
     lost: list[SandboxRecord]
-    """Claimed and dead: their tasks must hear of it; removed when the task releases them."""
+    """Claimed and dead: their tasks are told; removed when the task releases them."""
     dropped: list[SandboxRecord]
-    """Not whole, or one too many of a task: nobody's."""
+    """Incomplete, or the second one of a task: without a task."""
     stray_containers: list[str]
-    """Ids of containers of which nothing is known but that they are ours."""
+    """Ids of containers that are ours but otherwise unknown."""
     stray_links: list[str]
-    """Names of links whose address no row has."""
+    """Names of links whose address is in no row."""
     changed: list[SandboxRecord]
-    """Rows that are to be written: made anew, or corrected."""
+    """Rows to write: recreated or corrected."""
     void: list[str]
-    """Keys of rows that speak of something which is not so."""
+    """Keys of rows that do not match anything."""
 
 
 def match(
@@ -74,8 +74,8 @@ def match(
     Args:
         rows: all rows of the store.
         seen: what engine and kernel have.
-        holders: who has which sandbox, by its engine id.
-        pool: network that addresses are taken from; unclaimed sandboxes outside of it are dropped,
+        holders: which task has which sandbox, by its engine id.
+        pool: network from which addresses are taken; unclaimed sandboxes outside of it are dropped,
             claimed ones stay.
     """
     containers = seen.containers
@@ -116,16 +116,16 @@ def _corrected(
     surveyed: Collection[SandboxRecord],
     holders: Mapping[str, Holder],
 ) -> dict[str, SandboxRecord]:
-    """Return the rows as they should be, by address."""
+    """Return the corrected rows, by address."""
     really = {seen.container_id: seen.ipv4 for seen in surveyed}
-    # A row that names a sandbox which has another address is wrong in everything.
+    # A row whose sandbox has another address is completely wrong.
     corrected = {
         ipv4: row for ipv4, row in rows.items() if really.get(row.container_id, ipv4) == ipv4
     }
     for seen in surveyed:
         row = rows.get(seen.ipv4)
         if row is not None and row.container_id == seen.container_id:
-            # Only engine and kernel were wrong about: who claimed it stays.
+            # Only the data from engine and kernel were wrong: the claim stays.
             corrected[seen.ipv4] = replace(
                 seen,
                 task_arn=row.task_arn,
@@ -144,7 +144,7 @@ def _corrected(
 
 
 def needs_survey(row: SandboxRecord | None, ipv4: str, alive: Collection[str]) -> bool:
-    """Tell whether a sandbox that runs must be looked at: its row is gone or speaks of another one."""
+    """Return whether a running sandbox must be examined: its row is missing or does not match."""
     return row is None or row.ipv4 != ipv4 or ipv4 not in alive
 
 

@@ -1,15 +1,15 @@
-"""When to look at the host's part of task networks, and what is told of it.
+"""Decides when to check the host's part of task networks, and what to report about it.
 
 ::
 
-    news ──► suspicion ──(gather)──► look ──► nothing wrong
-    clock ─────────────────────────────┘  └─► put right: logged, remembered ──► calm, longer if it repeats
+    event ──► suspicion ──(gather)──► check ──► nothing wrong
+    clock ─────────────────────────────┘  └─► repaired: logged, kept ──► pause, longer if repeated
                                           └─► failed: tried again, later each time
 
-What comes in one breath (a bridge and all its ports) is looked at once and logged once. Looks that
-find nothing are cheap and cost no patience; our own changes, which the kernel tells of too, end there.
-Somebody who breaks the same thing time and again is answered ever more slowly, down to the regular look,
-so that two programs that fight do not use up the host.
+Events that arrive together (a bridge and all its ports) cause one check and one log line. Checks
+that find nothing are cheap and do not count; our own changes, which the kernel also reports, end
+there. If somebody breaks the same thing repeatedly, repairs become slower, down to the regular
+check, so that two programs in conflict do not use up the host.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 GATHER_S: Final = 0.02
-"""Wait between the first news of damage and the look: what belongs together arrives together."""
+"""Delay between the first event and the check, because related events arrive together."""
 CALM_S: Final = 0.1
-"""Least time between two looks that news ask for."""
+"""Minimum time between two checks caused by events."""
 _PATIENCE: Final = 20
-"""Repairs a minute that are made at once; further ones wait longer and longer."""
+"""Repairs per minute that are made at once; further ones wait longer and longer."""
 _WITHIN_S: Final = 60.0
 _RETRY_FIRST_S: Final = 0.25
 _REMEMBERED: Final = 20
@@ -44,35 +44,35 @@ _log = structlog.get_logger(__name__)
 
 
 class RepairResult(NamedTuple):
-    """What a look came to."""
+    """The result of a check."""
 
     found: list[str]
-    """What was wrong and was put right, a few words each."""
+    """What was wrong and was repaired, in words."""
     failing: str = ""
-    """What is wrong and could not be put right; empty if nothing is."""
+    """What is wrong and could not be repaired; empty if nothing is."""
 
 
 def pause_s(repairs_of_late: int, longest_s: float) -> float:
-    """Return the wait after a repair, by the number of those in the last minute. Pure."""
+    """Return the wait after a repair, by the number of repairs in the last minute. Pure."""
     excess = repairs_of_late - _PATIENCE
     return CALM_S if excess <= 0 else min(longest_s, CALM_S * float(2 ** min(excess, 20)))
 
 
 class RepairLoop:
-    """Looks whenever somebody suspects damage, and regularly in any case. Belongs to one event loop."""
+    """Checks after every suspicion of damage, and regularly. Belongs to one event loop."""
 
     def __init__(
         self, look: Callable[[Part], Awaitable[RepairResult]], *, interval_s: float
     ) -> None:
-        """Nothing happens before ``run``.
+        """Take the parts; nothing happens before ``run``.
 
         Args:
-            look: looks at these parts and puts right what is wrong; an ``AgentError`` means that it
+            look: checks these parts and repairs what is wrong; an ``AgentError`` means that it
                 could not.
-            interval_s: time between two looks that nothing asked for.
+            interval_s: interval of regular checks.
         """
         self.problem = ""
-        """Why the host's part is not in order; empty when it is."""
+        """What is wrong with the host's part now; empty if nothing is."""
         self.repairs: deque[RepairView] = deque(maxlen=_REMEMBERED)
         """The newest repairs, oldest first."""
         self._look = look
@@ -84,12 +84,12 @@ class RepairLoop:
         self._untold = 0
 
     def suspect(self, parts: Part) -> None:
-        """Have these parts looked at soon; may be called any number of times."""
+        """Request a check of these parts soon; may be called any number of times."""
         self._suspects |= parts
         self._suspicion.set()
 
     async def run(self) -> None:
-        """Look and put right until cancelled."""
+        """Check and repair until cancelled."""
         retry_s = _RETRY_FIRST_S
         while True:
             parts, noticed = await self._next()
@@ -112,18 +112,18 @@ class RepairLoop:
     def _failed(self, error: str) -> None:
         problem = f"the host's part of task networks is broken: {error}"
         if problem != self.problem:
-            _log.warning("task networks not put right", error=error)
+            _log.warning("task networks not repaired", error=error)
         self.problem = problem
 
     async def _next(self) -> tuple[Part, str]:
-        """Return what to look at next, and what asks for it."""
+        """Return what to check next, and the reason."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval_s):
                 await self._suspicion.wait()
             await asyncio.sleep(GATHER_S)
         parts, self._suspects = self._suspects, NOTHING
         self._suspicion.clear()
-        return (parts, "at once") if parts else (EVERYTHING, "by the regular look")
+        return (parts, "at once") if parts else (EVERYTHING, "by the regular check")
 
     def tell(self, found: list[str], *, took_s: float, noticed: str) -> None:
         """Remember and log a repair; the same one again within a minute is only counted."""
@@ -136,7 +136,7 @@ class RepairLoop:
             return
         self._told[tuple(found)] = now
         _log.warning(
-            "task networks changed by others; put right", found="; ".join(found),
+            "task networks were changed by others; repaired", found="; ".join(found),
             noticed=noticed, took_ms=round(took_s * 1000, 1),
             **({"repeated_before": self._untold} if self._untold else {}),
         )  # fmt: skip

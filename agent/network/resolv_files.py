@@ -1,11 +1,11 @@
-"""A resolv.conf of its own for a container that joins its task's network namespace.
+"""Separate resolv.conf files for containers that join their task's network namespace.
 
 The engine shares the sandbox's file with every container that joins, and refuses name servers for
-one of them. What it does let a container bring along is a mount in the place of that file. The files
-lie in the agent's data directory, one for each such container, from before it is made until it has
-been removed; the name is the container's digest, so that none is lost in a crash.
+single containers. But it allows a container to mount a file in its place. The files are in the
+agent's data directory, one for each such container, from before its creation until after its
+removal. The file name is a digest of the container's name, so that none is lost in a crash.
 
-Touches these files and reads the sandboxes' through ``/proc``.
+Accesses these files, and reads those of sandboxes through ``/proc``.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ if TYPE_CHECKING:
 
 IN_CONTAINER = "/etc/resolv.conf"
 _READABLE = 0o644
-"""For whatever user the container runs as; the directory around it is the agent's alone."""
+"""Readable for any user that the container runs as; the directory itself is only the agent's."""
 
 
 class ResolvFiles:
-    """The files of all containers of this host that asked for name servers of their own.
+    """The files of all containers on this host that requested their own name servers.
 
-    All methods may be repeated and called side by side for different names.
+    All methods are idempotent, and may run in parallel for different names.
     """
 
     def __init__(self, directory: Path, *, proc: Path = Path("/proc")) -> None:
-        """Nothing is touched before the first call; ``proc`` is where processes are looked up."""
+        """Take the paths; nothing is accessed before the first call. ``proc`` is for tests."""
         self._directory = directory
         self._proc = proc
 
     async def write(self, name: str, own: Resolvers, *, sandbox_pid: int) -> Path:
-        """Write the file of a container: what it asked for, and the rest as its siblings have it.
+        """Write the file of a container: what it requested, and the rest from its sandbox.
 
         Args:
-            name: names the container among all; safe as a file name.
-            own: what the container asked for.
+            name: unique name of the container; safe as a file name.
+            own: what the container requested.
             sandbox_pid: a process of the sandbox whose network it joins.
 
         Raises:
-            NetworkFailure: the sandbox's own file cannot be read: it has died.
+            NetworkFailure: the sandbox's own file cannot be read, because it has died.
             StateFailure: the file cannot be written.
         """
         return await asyncio.to_thread(self._write, name, own, sandbox_pid)
 
     async def remove(self, name: str) -> None:
-        """Remove the file of a container; an absent one is success.
+        """Remove the file of a container; not an error if it does not exist.
 
         Raises:
             StateFailure: it cannot be removed.
@@ -62,7 +62,7 @@ class ResolvFiles:
         await asyncio.to_thread(self._remove, name)
 
     async def keep_only(self, names: Iterable[str]) -> None:
-        """Remove the files of containers that are not known any more; what resists stays."""
+        """Remove the files of unknown containers; those that cannot be removed stay."""
         await asyncio.to_thread(self._keep_only, frozenset(names))
 
     def _write(self, name: str, own: Resolvers, sandbox_pid: int) -> Path:

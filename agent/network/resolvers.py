@@ -1,8 +1,8 @@
-"""Which name servers a task uses: what the host really asks, as far as a task can reach it.
+"""Determines the name servers of a task: those of the host that a task can reach.
 
-A task's namespace has its own loopback, so that a resolver on the host's loopback (the stub of
-systemd-resolved, dnsmasq) is not there for it; and it speaks IPv4 only. Files are read, nothing is
-written; a missing file is an empty one.
+A task's namespace has its own loopback, so a task cannot use a resolver on the host's loopback (the
+stub of systemd-resolved, dnsmasq). It has only IPv4. Only reads files; a missing file counts as
+empty.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 HOST_FILES = ("/etc/resolv.conf", "/run/systemd/resolve/resolv.conf")
-"""In order of preference: the second holds the real servers behind systemd's stub."""
+"""In order of preference: the second contains the real servers behind systemd's stub."""
 
 
 class Resolvers(Struct, frozen=True, kw_only=True):
-    """Contents of a resolv.conf."""
+    """Content of a resolv.conf."""
 
     servers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
@@ -29,7 +29,7 @@ class Resolvers(Struct, frozen=True, kw_only=True):
 
 
 def parse(text: str) -> Resolvers:
-    """Read a resolv.conf; lines that mean nothing are skipped, the last search list counts."""
+    """Parse a resolv.conf; invalid lines are skipped, the last search list counts."""
     servers: list[str] = []
     search: tuple[str, ...] = ()
     options: list[str] = []
@@ -45,9 +45,9 @@ def parse(text: str) -> Resolvers:
 
 
 def overlaid(base: Resolvers, own: Resolvers) -> Resolvers:
-    """Return what a container has that asks for name servers of its own: the rest is the base's.
+    """Return the settings of a container with its own name servers: the rest comes from ``base``.
 
-    As the engine does it: each list that is given replaces the whole of that list.
+    As in the engine, each list that is given replaces the whole list.
     """
     return Resolvers(
         servers=own.servers or base.servers,
@@ -57,7 +57,7 @@ def overlaid(base: Resolvers, own: Resolvers) -> Resolvers:
 
 
 def text_of(resolvers: Resolvers) -> str:
-    """Return the text of a resolv.conf; a search list of ``.`` alone means none."""
+    """Return the text of a resolv.conf; a search list of only ``.`` means none."""
     search = tuple(domain for domain in resolvers.search if domain != ".")
     lines = [f"nameserver {server}" for server in resolvers.servers]
     lines += [f"search {' '.join(search)}"] if search else []
@@ -66,7 +66,7 @@ def text_of(resolvers: Resolvers) -> str:
 
 
 def reachable(servers: Sequence[str]) -> tuple[str, ...]:
-    """Return the servers that a task can reach: IPv4 and not on a loopback."""
+    """Return the servers that a task can reach: IPv4, and not on a loopback."""
     return tuple(server for server in servers if _is_reachable(server))
 
 
@@ -81,8 +81,8 @@ def _is_reachable(server: str) -> bool:
 def of_host(files: Sequence[str] = HOST_FILES) -> Resolvers:
     """Return the host's resolvers, without those that a task cannot reach. Blocks on the disk.
 
-    The first file with a usable server decides. Without any, servers are empty and search domains
-    are those of the first file.
+    The first file with a usable server is used. If there is none, there are no servers, and the
+    search domains are those of the first file.
     """
     found = [parse(_read(path)) for path in files]
     for resolvers in found:

@@ -1,7 +1,7 @@
-"""Making and removing one sandbox: a pause container whose namespace has its link and address.
+"""Creates and removes one sandbox: a pause container whose namespace has its link and address.
 
-Talks to the engine and to the kernel; knows nothing of tasks, pools or rows. A sandbox that fails
-half-way is removed before the error is raised.
+Uses the engine and the kernel; knows nothing about tasks, pools or rows. If creation fails halfway,
+the sandbox is removed before the error is raised.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SANDBOX_LABEL = "ecs-host-agent.sandbox"
-"""On every pause container; the value is the owner from ``NetworkSettings``."""
+"""Label of every pause container; the value is the owner from ``NetworkSettings``."""
 ADDRESS_LABEL = "ecs-host-agent.sandbox-address"
 
 
 class NameTaken(NetworkFailure):
-    """Somebody else has a container with the name of this address: the address is not ours to give."""
+    """A foreign container has the name for this address: the address cannot be used."""
 
 
 _STOP_S = 2
 """The pause program exits on SIGTERM at once."""
 _TIDY_LIMIT_S = 5.0
-"""How long a failure or an end of the agent waits for an engine that may hang."""
+"""How long a failure or the agent's end waits for an engine that may hang."""
 _log = structlog.get_logger(__name__)
 
 
 def container_body(
     image: str, ipv4: str, dns: resolvers.Resolvers, labels: dict[str, str]
 ) -> dict[str, Any]:
-    """Return the engine's body for a pause container. Pure.
+    """Return the create body of a pause container. Pure.
 
-    Containers that join take host name, hosts file and resolv.conf from here, because the engine
+    Containers that join get host name, hosts file and resolv.conf from it, because the engine
     shares them together with the namespace.
     """
     hostname = addresses.hostname_of(ipv4)
@@ -75,7 +75,7 @@ def container_body(
 
 
 class Sandboxes:
-    """Makes and removes sandboxes. Safe for concurrent use by tasks of one event loop."""
+    """Creates and removes sandboxes. Safe for concurrent use by tasks of one event loop."""
 
     def __init__(
         self,
@@ -99,14 +99,15 @@ class Sandboxes:
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
         self.mtu = settings.mtu
-        """MTU of new links; set by the owner before the first ``make`` where settings leave it."""
+        """MTU of new links; if the settings leave it open, the owner sets it before ``make``."""
 
     async def make(self, ipv4: str) -> SandboxRecord:
-        """Return a complete sandbox with this address.
+        """Return a new, complete sandbox with this address.
 
         Raises:
-            RuntimeFailure: the engine refused, timed out or is away.
-            NameTaken: another agent, or an operator, has a container of this address.
+            RuntimeFailure: the engine refused, timed out or is down.
+            NameTaken: another agent, or an operator, has a container with the name for this
+                address.
             NetworkFailure: the kernel refused.
         """
         async with self._slots:
@@ -118,14 +119,14 @@ class Sandboxes:
                 started = time.monotonic()
                 lease = await self._plumb(ipv4, container_id)
             except BaseException:
-                # Also when cancelled; a removal that is cut short is made up for at the next start,
-                # or by whoever gets the address next.
+                # Even if cancelled. If the removal is interrupted, the next start completes it, or
+                # the next user of the address.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_TIDY_LIMIT_S):
                         await self.remove(container_id, addresses.link_name_of(ipv4))
                 raise
             _log.debug(
-                "sandbox made", ipv4=ipv4, container=container_id[:12],
+                "sandbox created", ipv4=ipv4, container=container_id[:12],
                 engine_ms=round((started - begun) * 1000, 1),
                 plumb_ms=round((time.monotonic() - started) * 1000, 1),
             )  # fmt: skip
@@ -134,7 +135,7 @@ class Sandboxes:
     async def remove(self, container_id: str, host_interface: str) -> None:
         """Remove link and container; returns when both are gone. Idempotent.
 
-        The link goes first, so that nothing answers for the address from here on.
+        The link is removed first, so that from then on nothing answers for the address.
         """
         await self._host.detach(host_interface)
         if not container_id:
@@ -143,7 +144,7 @@ class Sandboxes:
         await self._engine.remove_container(container_id, force=True)
 
     async def reattach(self, lease: SandboxRecord) -> None:
-        """Make the link of a living sandbox anew, after somebody removed it."""
+        """Recreate the link of a living sandbox after somebody removed it."""
         await self._attach(lease.process, self._attachment(lease.ipv4, lease))
 
     async def _attach(self, process: namespaces.Process, attachment: SandboxLink) -> None:
@@ -164,11 +165,11 @@ class Sandboxes:
         return await self._create_as(name, body)
 
     async def _bring_image(self) -> None:
-        """Have the pause image loaded that somebody has removed; all who miss it share one load."""
+        """Load the pause image after it was removed; concurrent callers share one load."""
         if self._loading is None or self._loading.done():
-            _log.warning("the pause image is gone; loading it again", image=self._image)
+            _log.warning("the pause image was removed; loading it again", image=self._image)
             self._loading = asyncio.ensure_future(self._load_image())
-            # Whoever waits may have gone by then, and its failure is nobody's.
+            # All callers may be gone by then, and nobody handles its failure.
             self._loading.add_done_callback(lambda task: task.cancelled() or task.exception())
         await asyncio.shield(self._loading)
 
@@ -176,7 +177,7 @@ class Sandboxes:
         try:
             return await self._engine.create_container(name, body)
         except NameConflict:
-            # The address is ours alone, so whatever bears its name is a left-over, if it is ours.
+            # The address is ours alone, so a container of ours with its name is a leftover.
             await self._remove_leftover(name)
             return await self._engine.create_container(name, body)
 
@@ -228,7 +229,7 @@ class Sandboxes:
         )
 
     def _resolvers(self) -> resolvers.Resolvers:
-        """Read anew each time: the host's servers change with its lease. Blocks."""
+        """Read the host's name servers each time, because they may change (DHCP). Blocks."""
         host = resolvers.of_host()
         dns = resolvers.Resolvers(
             servers=self._settings.dns_servers or host.servers,
@@ -238,7 +239,7 @@ class Sandboxes:
         if not dns.servers and not self._warned_of_dns:
             self._warned_of_dns = True
             _log.warning(
-                "no name server that tasks can reach; the engine falls back to public ones",
+                "no name server that tasks can reach; the engine uses public ones",
                 mend=f"set {DNS_SETTING}",
             )
         return dns

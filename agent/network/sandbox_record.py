@@ -1,7 +1,7 @@
-"""One sandbox as a row of the store: the truth about which address is whose.
+"""One sandbox as a row of the store, which decides who has which address.
 
-A row exists from the moment a sandbox is complete until nothing of it is left. ``task_arn`` is set
-by the one commit that claims it. Pure data.
+A row exists from the moment a sandbox is complete until it is completely removed. The one commit
+that claims the sandbox sets ``task_arn``. Plain data.
 
 Tests: ``tests/unit/network/test_recovery.py``, ``tests/integration/network/test_life.py``.
 """
@@ -17,7 +17,7 @@ from agent.network.namespaces import Process
 KIND = "sandbox"
 """Kind of the rows; the key is the address."""
 CURSOR_META = "network.cursor"
-"""Meta value: the address handed out last."""
+"""Meta value: the last address handed out."""
 
 
 class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
@@ -45,13 +45,13 @@ class SandboxRecord(Struct, frozen=True, kw_only=True, rename="camel", omit_defa
         return Process(self.pid, self.started_ticks, self.netns)
 
     def claimed(self, task_arn: str, attachment_id: str, now: float) -> SandboxRecord:
-        """Return the row as it is once a task holds the sandbox."""
+        """Return the row after a task has claimed the sandbox."""
         return msgspec.structs.replace(
             self, task_arn=task_arn, attachment_id=attachment_id, claimed_at=now
         )
 
     def network(self) -> TaskNetwork:
-        """Return what the task is told of its network."""
+        """Return the task's network."""
         return TaskNetwork(
             attachment_id=self.attachment_id,
             mac=self.mac,

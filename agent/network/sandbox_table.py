@@ -1,7 +1,7 @@
-"""Which sandboxes there are and who holds them: the rows of the store, and what is true only now.
+"""The table of sandboxes and who holds them: the rows of the store, and state in memory only.
 
-The store is written first and memory follows, so that memory never says more than the disk; only a
-warm sandbox may be in memory alone. Touches nothing but the store.
+The store is written before memory, so that memory is never ahead of the disk; only a warm sandbox
+may be in memory alone. Accesses only the store.
 
 Tests: ``tests/integration/network/test_life.py``.
 """
@@ -28,7 +28,7 @@ class SandboxTable:
     def __init__(self, store: StateStore) -> None:
         self._store = store
         self.leases: dict[str, SandboxRecord] = {}
-        """Every sandbox that is not gone yet."""
+        """Every sandbox that is not completely removed."""
         self.by_task: dict[str, str] = {}
         """Addresses of claimed sandboxes by task ARN."""
         self.dead: set[str] = set()
@@ -36,12 +36,12 @@ class SandboxTable:
         self.leaving: set[str] = set()
         """Addresses whose sandbox is being removed, or was removed in part."""
         self.unclear: set[str] = set()
-        """Addresses of sandboxes that are nobody's, as far as is known, and stay until that is sure."""
+        """Addresses of sandboxes that seem to have no task, and stay until that is certain."""
         self.scrap: dict[str, SandboxRecord] = {}
-        """Sandboxes that nobody can use and that are still to be removed."""
+        """Unusable sandboxes that still have to be removed."""
 
     async def load(self) -> tuple[list[SandboxRecord], str]:
-        """Return all rows of the store and the address that was handed out last, or empty.
+        """Return all rows of the store, and the last address handed out (or an empty string).
 
         Raises:
             StateFailure: the rows cannot be read.
@@ -50,7 +50,7 @@ class SandboxTable:
         return list(rows.values()), await self._store.get_meta(leases.CURSOR_META) or ""
 
     def take_over(self, found: RecoveryPlan) -> None:
-        """Enter what was found at start."""
+        """Add what was found at the start."""
         for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
             self.leases[lease.ipv4] = lease
         for lease in (*found.kept, *found.lost):
@@ -59,7 +59,7 @@ class SandboxTable:
         self.unclear.update(lease.ipv4 for lease in found.dropped)
 
     async def correct(self, rows: Iterable[SandboxRecord], void: Iterable[str]) -> None:
-        """Write down rows as they should be, and remove those that are void; memory is right already.
+        """Write corrected rows, and remove void ones; memory already has them.
 
         Raises:
             StateFailure: nothing was written; the next start corrects them again.
@@ -73,10 +73,10 @@ class SandboxTable:
             await self._store.commit(batch)
 
     async def write(self, lease: SandboxRecord, cursor: str) -> None:
-        """Make a row durable, and the cursor with it.
+        """Make a row durable, together with the cursor.
 
         Raises:
-            StateFailure: nothing was written, and nothing is entered.
+            StateFailure: nothing was written, and nothing is added in memory.
         """
         batch = Batch()
         batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
@@ -87,10 +87,10 @@ class SandboxTable:
             self.by_task[lease.task_arn] = lease.ipv4
 
     async def erase(self, lease: SandboxRecord) -> None:
-        """Remove a row and all memory of it; an absent one is success.
+        """Remove a row, on disk and in memory; not an error if it does not exist.
 
         Raises:
-            StateFailure: the row is still there, and so is the memory.
+            StateFailure: the row is still there, also in memory.
         """
         batch = Batch()
         batch.delete(leases.KIND, lease.ipv4)
@@ -111,11 +111,11 @@ class SandboxTable:
         return frozenset(arn for arn, ipv4 in self.by_task.items() if ipv4 in self.dead)
 
     def in_use(self) -> list[SandboxRecord]:
-        """Return the sandboxes that are alive and are to stay so."""
+        """Return the sandboxes that are alive and should stay alive."""
         return [lease for ipv4, lease in self.leases.items() if self.is_in_use(ipv4)]
 
     def is_in_use(self, ipv4: str) -> bool:
-        """Tell whether the sandbox of this address is one of ``in_use``."""
+        """Return whether the sandbox of this address is one of ``in_use``."""
         return (
             ipv4 in self.leases
             and ipv4 not in self.leaving

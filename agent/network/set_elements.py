@@ -1,6 +1,6 @@
-"""Elements of nftables sets, added and removed by netlink: one short transaction and no process.
+"""Adds and removes elements of nftables sets by netlink: one short transaction, no process.
 
-``nft`` takes several milliseconds to start; what is done for every launch cannot wait for it.
+``nft`` takes several milliseconds to start, which is too long for something needed at every launch.
 Sources: ``linux/netfilter/nf_tables.h``, ``linux/netfilter/nfnetlink.h``.
 """
 
@@ -35,23 +35,23 @@ _RESOURCE: Final = struct.Struct("!H")
 _CODE: Final = struct.Struct("=i")
 _DATAGRAM: Final = 65_536
 _AT_ONCE: Final = 400
-"""Changes in one transaction; more of them do not fit the send buffer."""
+"""Changes per transaction; more of them do not fit the send buffer."""
 _LIMIT_S: Final = 10.0
 
 
 class Change(NamedTuple):
-    """One element that is to come or to go."""
+    """One element to add or remove."""
 
     set_name: str
     key: bytes
-    """As the set keeps it: fields in network order, each padded to four bytes."""
+    """As stored in the set: fields in network byte order, each padded to four bytes."""
     removed: bool = False
 
 
 def encode(family: int, table: str, changes: Sequence[Change], sequence: int) -> bytes:
-    """Return one transaction; its last change alone is acknowledged. Pure.
+    """Return one transaction; only its last change is acknowledged. Pure.
 
-    Messages are numbered from ``sequence`` on, two more than there are changes.
+    Messages are numbered from ``sequence``; there are two more of them than changes.
     """
     messages = [_message(_BATCH_BEGIN, _REQUEST, sequence, 0, _NFTABLES)]
     for number, change in enumerate(changes, sequence + 1):
@@ -98,22 +98,22 @@ class SetElements:
     """Changes the sets of one table. Safe for any number of threads; every call blocks."""
 
     def __init__(self, family: int, table: str) -> None:
-        """Nothing is opened before the first change."""
+        """Take the names; nothing is opened before the first change."""
         self._family = family
         self._table = table
         self._socket: socket.socket | None = None
         self._sequence = 0
         self._lock = threading.Lock()
         self.port_id = 0
-        """Marks news of our own changes; 0 before the first."""
+        """Identifies our own changes in kernel messages; 0 before the first."""
 
     def commit(self, changes: Iterable[Change]) -> None:
-        """Carry out the changes, some hundred in each transaction. Adding what is there is success.
+        """Make the changes, some hundred per transaction. Adding an existing element succeeds.
 
         Raises:
-            FileNotFoundError: there is no such table, set, or element to be removed; of this
-                transaction nothing was done.
-            NetworkFailure: the kernel refused otherwise.
+            FileNotFoundError: there is no such table, set, or element to remove; the transaction
+                had no effect.
+            NetworkFailure: the kernel refused for another reason.
         """
         left = list(changes)
         with self._lock:
@@ -122,7 +122,7 @@ class SetElements:
                 self._transact(now)
 
     def close(self) -> None:
-        """Close the socket; a later change opens another."""
+        """Close the socket; a later change opens another one."""
         with self._lock:
             self._drop()
 
@@ -134,7 +134,7 @@ class SetElements:
             talk.send(encode(self._family, self._table, changes, first))
             code = _answer(talk, first, len(changes))
         except OSError as error:
-            self._drop()  # what is left unread on it must not answer the next
+            self._drop()  # unread data must not be taken for the answer to the next request
             raise NetworkFailure(f"rules of ports cannot be changed: {error}") from None
         if code == errno.ENOENT:
             raise FileNotFoundError(code, os.strerror(code), self._table)
@@ -157,9 +157,9 @@ class SetElements:
 
 
 def _answer(talk: socket.socket, first: int, count: int) -> int:
-    """Return the error of a transaction, or 0. Its answers are there when it was sent.
+    """Return the error of a transaction, or 0. The answers are available once it was sent.
 
-    A failure is told of the message that failed, or of the first; nothing else is told then.
+    After a failure there is only one answer: to the message that failed, or to the first one.
     """
     while True:
         for number, code in errors(talk.recv(_DATAGRAM)):

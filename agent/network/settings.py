@@ -1,4 +1,4 @@
-"""What decides how task networks look on this host: plain values, handed in by the daemon."""
+"""Settings of the task networks on this host: plain values from the daemon."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PORTS_SETTING = "ECS_DYNAMIC_HOST_PORT_RANGE"
 
 
 class NetworkSettings(Struct, frozen=True, kw_only=True):
-    """Settings of ``TaskNetworks``. Bridge, pool and table are of one agent alone."""
+    """Settings of ``TaskNetworks``. Bridge, pool and table belong to one agent only."""
 
     owner: str
-    """Names this agent among several on one host; the value of ``SANDBOX_LABEL``."""
+    """Identifies this agent among several on one host; the value of ``SANDBOX_LABEL``."""
     pool_cidr: str = "10.207.0.0/20"
     """IPv4 network of the tasks; its first address is the bridge's."""
     bridge: str = "ecs-br0"
     table: str = "ecs_agent"
-    """nftables table that holds all our rules and no others."""
+    """nftables table that contains only our rules, and all of them."""
     warm_sandboxes: int = 4
-    """Sandboxes kept ready for tasks that are yet to come."""
+    """Sandboxes kept ready for future tasks."""
     dns_servers: tuple[str, ...] = ()
     """Name servers of tasks; empty for those of the host."""
     mtu: int = 0
@@ -31,8 +31,8 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     quarantine_s: float = 60.0
     """Time between the release of an address and its next use: peers may still send to it."""
     quiet_s: float = 0.5
-    """The pool is filled up again when no task was launched for this long."""
+    """The pool is refilled when no task was launched for this long."""
     check_interval_s: float = 15.0
-    """Time between two looks at bridge, links and firewall."""
+    """Interval of checks of bridge, links and firewall."""
     parallel: int = 8
-    """Sandboxes made at the same time; more only wait for each other inside the engine."""
+    """Sandboxes created in parallel; more would only wait for each other inside the engine."""

@@ -1,7 +1,7 @@
-"""What engine and kernel show of the sandboxes, whatever their rows say.
+"""Reads the actual state of sandboxes from engine and kernel, whatever their rows say.
 
-Rows are made anew from it where they are lost or wrong, and what tasks really have is compared with
-what they should have. Reads only.
+Used to recreate lost or wrong rows, and to compare what tasks really have with what they should
+have. Read-only.
 
 Tests: ``tests/integration/network/test_life.py``.
 """
@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Survey:
-    """Looks at sandboxes. Belongs to one event loop."""
+    """Examines sandboxes. Belongs to one event loop."""
 
     def __init__(
         self,
@@ -59,9 +59,9 @@ class Survey:
         rows: Iterable[SandboxRecord],
         alive: Collection[str],
     ) -> list[SandboxRecord]:
-        """Return the sandboxes that run and have no row that fits, as rows of nobody.
+        """Return the running sandboxes without a matching row, as rows without a task.
 
-        One that cannot be looked at is left out, and logged: it stays as it is, and nobody's.
+        One that cannot be examined is left out and logged: it stays unchanged.
 
         Args:
             containers: all containers of sandboxes.
@@ -80,7 +80,7 @@ class Survey:
         return [lease for lease in found if lease is not None]
 
     async def not_serving(self, leases: Iterable[SandboxRecord]) -> list[SandboxRecord]:
-        """Return the sandboxes whose namespace does not have what their row says."""
+        """Return the sandboxes whose namespace differs from their row."""
         asked = list(leases)
         answers = await asyncio.gather(*(self._serves(lease) for lease in asked))
         return [lease for lease, serves in zip(asked, answers, strict=True) if not serves]
@@ -98,8 +98,8 @@ class Survey:
             return None
         own = [a for a in (found.addresses if found else ()) if a.startswith(f"{ipv4}/")]
         if found is None or not own:
-            return None  # it was started again: the namespace that had the address is another one
-        _log.warning("sandbox recognized without a row that fits", ipv4=ipv4)
+            return None  # it was restarted: the namespace with the address is another one
+        _log.warning("sandbox recognized without a matching row", ipv4=ipv4)
         return SandboxRecord(
             ipv4=ipv4,
             prefix_len=int(own[0].partition("/")[2]),
@@ -120,8 +120,8 @@ class Survey:
             async with self._slots:
                 found = await self._interior(lease.process)
         except NetworkFailure as error:
-            _log.warning("sandbox not looked into", ipv4=lease.ipv4, error=str(error))
-            return True  # its death, if it has died, is noticed by other means
+            _log.warning("network of a sandbox not checked", ipv4=lease.ipv4, error=str(error))
+            return True  # if it has died, that is noticed elsewhere
         return found is not None and found.serves(lease)
 
     async def _interior(self, process: namespaces.Process) -> Interior | None:
@@ -136,7 +136,7 @@ class Survey:
 
 
 def address_of(container: ContainerSummary) -> str | None:
-    """Return the address that a sandbox's label says; None where it says none."""
+    """Return the address in a sandbox's label; None if there is none."""
     try:
         return str(IPv4Address(container.labels.get(ADDRESS_LABEL, "")))
     except ValueError:

@@ -1,7 +1,7 @@
-"""The queue between making sandboxes and handing them out.
+"""The queue between creating sandboxes and giving them to tasks.
 
-Launches come first: whoever waits gets the next sandbox that is finished, for whatever purpose it
-was begun, and the pool is filled up again only while no launch is going on.
+Launches have priority: a waiting launch gets the next finished sandbox, whatever it was created
+for, and the pool is refilled only while there is no launch.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class WarmPool:
     """Sandboxes that no task holds. Belongs to one event loop; safe for its concurrent tasks.
 
     Args:
-        make: makes one sandbox.
-        keep: called with a sandbox that goes into the pool, before it does; may write it down.
-        watch: called with a sandbox the moment it can be handed out.
-        target: how many to keep ready.
+        make: creates one sandbox.
+        keep: called with a sandbox before it enters the pool; may save it.
+        watch: called with a sandbox as soon as it can be used.
+        target: number of sandboxes to keep ready.
         quiet_s: time without launches before the pool is filled.
     """
 
@@ -45,7 +45,7 @@ class WarmPool:
         quiet_s: float,
     ) -> None:
         self.problem = ""
-        """Why the pool cannot be filled now; empty when all is well."""
+        """Why the pool cannot be filled now; empty if it can."""
         self._make = make
         self._keep = keep
         self._watch = watch
@@ -64,7 +64,7 @@ class WarmPool:
 
     @contextmanager
     def launch(self) -> Iterator[None]:
-        """Mark a launch: while one goes on, and shortly after, the pool is not filled."""
+        """Mark a launch: during it, and shortly after, the pool is not filled."""
         self._launches += 1
         try:
             yield
@@ -74,10 +74,10 @@ class WarmPool:
             self._changed.set()
 
     async def obtain(self) -> SandboxRecord:
-        """Return a ready sandbox, or the next that is finished; first come, first served.
+        """Return a ready sandbox, or the next finished one; first come, first served.
 
         Raises:
-            AgentError: what ``make`` raised.
+            AgentError: the error of ``make``.
         """
         if self._ready:
             return self._ready.popleft()
@@ -96,7 +96,7 @@ class WarmPool:
                 self._waiters.remove(waiter)
 
     def offer(self, lease: SandboxRecord) -> None:
-        """Put a sandbox in: to the first who waits, else among the ready."""
+        """Add a sandbox: give it to the first waiting launch, or keep it ready."""
         waiter = self._next_waiter()
         if waiter is None:
             self._ready.append(lease)
@@ -114,7 +114,7 @@ class WarmPool:
         return None
 
     async def refill(self) -> None:
-        """Keep the pool filled until cancelled; failures are logged and tried again later."""
+        """Keep the pool filled until cancelled; failures are logged and retried later."""
         retry_s = _RETRY_FIRST_S
         while True:
             await self._changed.wait()
@@ -123,7 +123,7 @@ class WarmPool:
                 await self._quiet()
                 if len(self._ready) >= self._target:
                     break
-                # The maker goes on if this is cancelled: a sandbox half made helps nobody.
+                # The creation continues if this is cancelled: half a sandbox is useless.
                 await asyncio.wait([self._begin()])
                 if not self.problem:
                     retry_s = _RETRY_FIRST_S
@@ -132,7 +132,7 @@ class WarmPool:
                 retry_s = min(retry_s * 2, _RETRY_LAST_S)
 
     async def finish(self, limit_s: float) -> None:
-        """Wait for the sandboxes being made; those that take longer are given up."""
+        """Wait for the sandboxes being created; those that take longer are abandoned."""
         makers = set(self._makers)
         if not makers:
             return
@@ -143,7 +143,7 @@ class WarmPool:
             await asyncio.wait(late)
 
     async def _quiet(self) -> None:
-        """Return when no launch went on for a while."""
+        """Return when there was no launch for a while."""
         loop = asyncio.get_running_loop()
         while True:
             left_s = self._last_launch + self._quiet_s - loop.time()
@@ -175,15 +175,15 @@ class WarmPool:
             self.offer(lease)
 
     def _fail(self, error: BaseException) -> None:
-        """Tell the first who waits, or the log; others who wait have makers of their own."""
+        """Pass the error to the first waiting launch, or log it; each has its own creation."""
         waiter = self._next_waiter()
         if isinstance(error, asyncio.CancelledError):
             if waiter is not None:
                 waiter.cancel()
             return
-        self.problem = f"no network sandbox can be made: {error}"
+        self.problem = f"no network sandbox can be created: {error}"
         if waiter is None:
-            _log.warning("sandbox for the pool not made", error=str(error))
+            _log.warning("sandbox for the pool not created", error=str(error))
         else:
             waiter.set_exception(error)
 

@@ -1,13 +1,14 @@
-"""News from the kernel of damage to the host's part of task networks.
+"""Receives kernel messages about damage to the host's part of task networks.
 
-A bridge that somebody deletes, takes down or robs of its address or route, a task's link that is
-deleted, down or off the bridge, forwarding that is switched off, a firewall table that is flushed:
-each cuts tasks off. The kernel tells of all of them, so that they are put right at once and not at the
-next look. Two changes it does not tell of: rules of ``iptables-legacy``, and anything at all once a
-socket has overrun. The first is found by the regular look alone, the second makes all of it suspect.
+Tasks lose their network if the bridge is deleted, goes down or loses its address or route; if a
+task's link is deleted, down or off the bridge; if forwarding is switched off; or if a firewall
+table is flushed. The kernel reports all of these, so that they are repaired at once and not at the
+next regular check. Two changes are not reported: rules of ``iptables-legacy``, and anything after a
+socket has overflowed. The former are found by the regular check; after the latter, everything is
+checked.
 
-Touches two netlink sockets of its own, on the daemon's loop; reads, and changes nothing. Which news
-are of ours is decided in ``kernel_messages``.
+Uses two netlink sockets of its own, on the daemon's loop; read-only. ``kernel_messages`` decides
+which messages concern us.
 
 Tests: ``tests/integration/network/test_repairs.py``.
 """
@@ -36,9 +37,9 @@ _SOL_NETLINK: Final = 270
 _SO_RCVBUFFORCE: Final = 33
 _DATAGRAM: Final = 65_536
 _AT_ONCE: Final = 256
-"""Datagrams that are read in one go; more of them wait for the next time."""
+"""Datagrams read at a time; more wait for the next read."""
 _BUFFER_BYTES: Final = 4 << 20
-"""Room for what a launch of some hundred tasks tells while the loop is busy with it."""
+"""Enough for the messages of some hundred launches while the loop is busy."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,10 +52,10 @@ class HostWatch:
         ours: Callable[[], kernel_messages.Ours],
         on_damage: Callable[[kernel_messages.Part], None],
     ) -> None:
-        """Nothing is opened before ``start``.
+        """Take the parts; nothing is opened before ``start``.
 
         Args:
-            ours: returns what is ours at this moment.
+            ours: returns what belongs to us at this moment.
             on_damage: called, perhaps several times, for one damage; must not block.
         """
         self._ours = ours
@@ -62,7 +63,7 @@ class HostWatch:
         self._sockets: list[socket.socket] = []
 
     def start(self) -> None:
-        """Listen. Where the kernel gives no socket, the regular looks have to do; that is logged."""
+        """Start to listen. If the kernel returns no socket, log it and rely on regular checks."""
         loop = asyncio.get_running_loop()
         for protocol, groups in (
             (socket.NETLINK_ROUTE, _ROUTE_GROUPS),
@@ -71,7 +72,7 @@ class HostWatch:
             try:
                 listening = _listen(protocol, groups)
             except OSError as error:
-                _log.warning("no news from the kernel", protocol=protocol, error=str(error))
+                _log.warning("no kernel messages", protocol=protocol, error=str(error))
                 continue
             self._sockets.append(listening)
             loop.add_reader(listening, self._read, listening)
@@ -93,7 +94,7 @@ class HostWatch:
                 except BlockingIOError:
                     raise
                 except OSError:
-                    lost = EVERYTHING  # an overrun has lost news
+                    lost = EVERYTHING  # an overflow has lost messages
                     break
         parts = kernel_messages.touched(datagrams, self._ours()) | lost
         if parts:
@@ -104,7 +105,7 @@ def _listen(protocol: int, groups: tuple[int, ...]) -> socket.socket:
     kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     listening = socket.socket(socket.AF_NETLINK, kind, protocol)
     try:
-        # The usual limit of the host does for a few dozen messages; without the right, it has to do.
+        # Needs a privilege; without it, the default size is enough for a few dozen messages.
         with contextlib.suppress(OSError):
             listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         listening.bind((0, 0))

@@ -1,7 +1,7 @@
-"""A batch: changes of the store that become durable together or not at all.
+"""A batch: changes to the store that become durable together or not at all.
 
-Everything is encoded when it is put in, so that a record may change right after ``put`` without
-changing what will be written. A batch touches nothing; ``Store.commit`` takes it.
+Values are encoded when they are added, so a record may change right after ``put`` without affecting
+the batch. A batch performs no I/O; ``StateStore.commit`` writes it.
 
 Tests: ``tests/unit/state/test_store.py``.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Op(NamedTuple):
-    """One statement with its values."""
+    """One SQL statement with its values."""
 
     sql: str
     values: tuple[str | bytes | float | int, ...]
 
 
 class Batch:
-    """Changes that belong together. Not shared between tasks; used for one commit."""
+    """Changes that belong together. For one commit; not shared between tasks."""
 
     __slots__ = ("_ops",)
 
@@ -38,15 +38,15 @@ class Batch:
 
     @property
     def ops(self) -> tuple[Op, ...]:
-        """The statements so far, in the order they were put in."""
+        """The statements so far, in the order in which they were added."""
         return tuple(self._ops)
 
     def put(self, kind: str, key: str, body: bytes) -> None:
-        """Write one record, over an older one of the same kind and key."""
+        """Write one record, replacing any with the same kind and key."""
         self._ops.append(Op(schema.PUT, (kind, key, bytes(body), time.time())))
 
     def delete(self, kind: str, key: str) -> None:
-        """Remove one record; an absent one is success."""
+        """Remove one record; not an error if it does not exist."""
         self._ops.append(Op(schema.DELETE, (kind, key)))
 
     def put_meta(self, key: str, value: str) -> None:
@@ -54,14 +54,14 @@ class Batch:
         self._ops.append(Op(schema.PUT_META, (key, value)))
 
     def delete_meta(self, key: str) -> None:
-        """Remove one single value; an absent one is success."""
+        """Remove one single value; not an error if it does not exist."""
         self._ops.append(Op(schema.DELETE_META, (key,)))
 
     def enqueue(self, change: TaskChange) -> None:
-        """Put one report at the end of the outbox."""
+        """Append one report to the outbox."""
         body = changes.encode(change)
         self._ops.append(Op(schema.ENQUEUE, (change.id, change.task_arn, body, change.at)))
 
     def settle(self, seq: int) -> None:
-        """Remove one row of the outbox; ``Outbox.settle`` is the door for users."""
+        """Remove one row of the outbox; callers outside this package use ``Outbox.settle``."""
         self._ops.append(Op(schema.SETTLE, (seq,)))

@@ -1,11 +1,11 @@
 """The SQLite side of the store: plain blocking calls, all made from the store's one thread.
 
-Touches the state file, its ``-wal`` and ``-shm``, and a ``.lock`` file beside it. Written anew when
-somebody removes it while it is open. Fails with the errors of SQLite and the system, and with
+Accesses the state file, its ``-wal`` and ``-shm``, and a ``.lock`` file beside it. Writes the state
+file again if it is removed while open. Raises the errors of SQLite and the system, and
 ``StateFailure`` where a person has to act; ``store`` turns the former into the latter.
 
-The lock is a file of its own: SQLite's locks on the state file belong to the process and would be
-lost if this process opened and closed the file a second time.
+The lock is a separate file: SQLite's locks on the state file belong to the process, which would
+lose them if it opened and closed the file a second time.
 
 Tests: ``tests/unit/state/test_store.py``.
 """
@@ -33,17 +33,17 @@ T = TypeVar("T")
 
 _BUSY_WAIT_S: Final = 5.0
 _FOLD_BYTES: Final = 1024 * 1024
-"""The WAL is folded into the file after this much, once nobody waits for a commit."""
+"""The WAL is checkpointed above this size, once no commit is waiting."""
 _FOLD_AFTER_S: Final = 2.0
-"""Whatever its size, it is folded once nothing was written for this long."""
+"""The WAL is checkpointed at any size if nothing was written for this long."""
 _FOLD_AT_ONCE_BYTES: Final = 32 * 1024 * 1024
 _OP_BYTES: Final = 8192
-"""About what one statement adds to the WAL besides its body: two pages."""
+"""Approximate size that one statement adds to the WAL besides its body: two pages."""
 _REPLACED = "\N{REPLACEMENT CHARACTER}"
 
 
 class OutboxRow(NamedTuple):
-    """One row of the outbox as it lies on disk."""
+    """One row of the outbox as stored on disk."""
 
     seq: int
     body: bytes
@@ -59,27 +59,27 @@ class SetAside(NamedTuple):
 
 
 class Database:
-    """The open state file. Not thread-safe: one thread makes, uses and closes it."""
+    """The open state file. Not thread-safe: one thread creates, uses and closes it."""
 
     def __init__(self, path: Path, kept_twice: frozenset[str] = frozenset()) -> None:
         self.path = path
         self.twice = MirroredValues(path, kept_twice, connect=self._connect, apply=self._apply)
         self.notes: list[str] = []
-        """What a person should know about how the file was opened."""
+        """Notes for the operator about how the file was opened."""
         self._connection: sqlite3.Connection | None = None
         self._identity: removal.Identity | None = None
-        """Of the file that the connection has open."""
+        """Identity of the file that the connection has open."""
         self._log_identity: removal.Identity | None = None
-        """Of its log; None while SQLite has made none yet."""
+        """Identity of its WAL; None until SQLite has created one."""
         self._whole: int | None = None
-        """The file itself, while it could not be opened anew after somebody removed it."""
+        """A descriptor of the file, kept while the file could not be reopened after a removal."""
         self._lock: int | None = None
         self._unfolded = 0
-        """Bytes in the WAL that are not in the file, about."""
+        """Approximate number of bytes in the WAL that are not in the file."""
         self._written_at = 0.0
 
     def open(self) -> None:
-        """Lock, check, rescue if need be, and bring the schema up to date."""
+        """Lock, check, rescue if necessary, and migrate the file."""
         made = not self.path.parent.exists()
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if made:
@@ -93,7 +93,7 @@ class Database:
         self._fold("TRUNCATE")
 
     def close(self) -> None:
-        """Close the file and give the lock back; may be called twice."""
+        """Close the file and release the lock; idempotent."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
@@ -109,9 +109,9 @@ class Database:
             self._lock = None
 
     def apply(self, batches: Iterable[Sequence[Op]], *, durable: bool) -> list[OutboxRow]:
-        """Write batches in one transaction; return the rows that went into the outbox.
+        """Write batches in one transaction; return the rows that were added to the outbox.
 
-        With ``durable`` they are on the disk when this returns; without, with the next durable
+        With ``durable`` they are on disk when this returns; otherwise with the next durable
         transaction or soon after.
         """
         given = list(batches)
@@ -146,7 +146,7 @@ class Database:
     def load(
         self, kind: str, decode: Callable[[bytes], T]
     ) -> tuple[dict[str, T], list[SetAside], list[str]]:
-        """Read all records of a kind; also return the rows set aside now and what went wrong."""
+        """Read all records of a kind; also return the rows set aside now, and what went wrong."""
         rows = self._connect().execute(
             "SELECT rowid, key, body FROM records WHERE kind = ? ORDER BY rowid", (kind,)
         )
@@ -155,7 +155,7 @@ class Database:
         for rowid, key, body in rows.fetchall():
             try:
                 good[key] = _decoded(key, body, decode)
-            except Exception as error:  # noqa: BLE001 - a row must not stop the start, whatever it does to a decoder
+            except Exception as error:  # noqa: BLE001 - one row must not prevent the start, whatever the decoder raises
                 bad.append((rowid, SetAside(kind, key, _brief(error), time.time())))
         moved, trouble = self._move_aside("records", "rowid", bad)
         return good, moved, trouble
@@ -163,9 +163,9 @@ class Database:
     def outbox_head(
         self, limit: int, decode: Callable[[bytes], object], after: int = 0
     ) -> tuple[list[OutboxRow], list[SetAside], list[str]]:
-        """Read the oldest rows of the outbox that are younger than the row ``after``.
+        """Read the oldest rows of the outbox that are newer than the row ``after``.
 
-        Those that cannot be decoded are set aside.
+        Rows that cannot be decoded are set aside.
         """
         rows = self._connect().execute(
             "SELECT seq, change_id, body FROM outbox WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -176,7 +176,7 @@ class Database:
         for seq, change_id, body in rows.fetchall():
             try:
                 _decoded(change_id, body, decode)
-            except Exception as error:  # noqa: BLE001 - as above: one report must not hold up the others
+            except Exception as error:  # noqa: BLE001 - as above: one report must not block the others
                 bad.append((seq, SetAside("outbox", change_id, _brief(error), time.time())))
             else:
                 good.append(OutboxRow(seq, body))
@@ -200,44 +200,44 @@ class Database:
         return None if found is None else str(found[0])
 
     def all_set_aside(self) -> list[SetAside]:
-        """Read what was ever set aside, oldest first, without the bodies."""
+        """Read all rows that were ever set aside, oldest first, without the bodies."""
         rows = self._connect().execute("SELECT kind, key, error, at FROM set_aside ORDER BY id")
         return [SetAside(*row) for row in rows.fetchall()]
 
     def tidy(self, *, idle: bool) -> None:
-        """Fold the WAL into the file when it has grown; ``idle`` when nobody waits for a commit."""
+        """Checkpoint the WAL if it has grown; ``idle`` if no commit is waiting."""
         if self._unfolded >= (_FOLD_BYTES if idle else _FOLD_AT_ONCE_BYTES):
             self._fold("PASSIVE")
 
     def rest_s(self) -> float | None:
-        """Return how long to wait for work before ``rest`` is due; None where it never is."""
+        """Return the seconds until ``rest`` is due; None if it is not needed."""
         if not self._unfolded:
             return None
         return max(0.0, self._written_at + _FOLD_AFTER_S - time.monotonic())
 
     def rest(self) -> None:
-        """Fold the WAL into the file: nothing is being written, and the file is to hold everything."""
+        """Checkpoint the WAL while nothing is being written, so that the file holds everything."""
         self._fold("PASSIVE")
 
     def make_room(self) -> None:
-        """Give back the space of the WAL, after the disk was found full."""
+        """Truncate the WAL to free its space after the disk was full."""
         self._fold("TRUNCATE")
 
     def _fold(self, how: str) -> None:
-        # A failed one loses nothing: the WAL stays, and a later call tries again.
+        # A failure loses nothing: the WAL stays, and a later call tries again.
         with contextlib.suppress(sqlite3.Error):
             if not self._is_removed:
                 self._connect().execute(f"PRAGMA wal_checkpoint({how})").fetchall()
         self._unfolded = 0
 
     def put_back_if_removed(self) -> Found:
-        """See to it that the file is where it belongs, and return what was found.
+        """Make sure that the file is in its place, and return what was found.
 
-        A file that somebody has put in its place is left as it is: it may be a backup, for the next
+        A file that somebody has put there instead is left alone: it may be a backup for the next
         start.
 
         Raises:
-            OSError: it cannot be made again; what is open stays open.
+            OSError: the file cannot be written again; the open one stays open.
             sqlite3.Error: likewise.
         """
         now = removal.identity(self.path)
@@ -271,13 +271,13 @@ class Database:
         return Found.LOG_PUT_BACK
 
     def _reopen(self) -> None:
-        """Open the file anew, which holds everything; also if it is being removed at this moment.
+        """Reopen the file, which holds everything, even while somebody is removing it.
 
-        Where that fails it is tried again by whoever needs the file next: what it held is kept open.
+        If that fails, the next access tries again; until then a descriptor keeps the old content.
         """
         if self._whole is None:
             self._whole = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        # Before a new connection makes its WAL: closing removes that of the old one by its name.
+        # Close first: closing removes the WAL by name, and would remove that of a new connection.
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -287,7 +287,7 @@ class Database:
 
     def _connect_again(self) -> removal.Identity | None:
         connection = self._connect(how="rw")
-        if self._identity is None:  # removed just now, once more
+        if self._identity is None:  # it was just removed again
             connection.close()
             self._connection = None
         return self._identity
@@ -297,9 +297,9 @@ class Database:
         return self._connection is not None and removal.identity(self.path) != self._identity
 
     def reset(self) -> None:
-        """Drop the connection after an error of the disk; the next call opens a new one.
+        """Drop the connection after a disk error; the next call opens a new one.
 
-        The only one to a file that was removed is kept: there is no other way to what is in it.
+        Keeps a connection to a removed file: it is the only access to that content.
         """
         if self._connection is not None and not self._is_removed:
             with contextlib.suppress(sqlite3.Error):
@@ -321,7 +321,7 @@ class Database:
             raise StateFailure(
                 f"{who} uses {self.path}: stop it first, or give this one its own ECS_DATADIR"
             ) from None
-        # The number is only for the message above; a full disk must not keep the agent away.
+        # The pid is only for the message above; a full disk must not prevent the start.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
@@ -357,7 +357,7 @@ class Database:
     def _move_aside(
         self, table: str, column: str, bad: list[tuple[int, SetAside]]
     ) -> tuple[list[SetAside], list[str]]:
-        """Move rows to ``set_aside``; if that fails they stay where they are and are only told."""
+        """Move rows to ``set_aside``; if that fails they stay in place and are only reported."""
         if not bad:
             return [], []
         source = f"SELECT ?, ?, CAST(body AS BLOB), ?, ? FROM {table} WHERE {column} = ?"  # noqa: S608 - our own names
@@ -378,19 +378,19 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             return [], [
                 f"{row.kind} {row.key!r} in {self.path} cannot be read ({row.error})"
-                f" nor set aside ({error})"
+                f" and cannot be set aside ({error})"
                 for _, row in bad
             ]
         return [row for _, row in bad], []
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Set the connection up and migrate the schema."""
+    """Configure the connection and migrate the schema."""
     connection.text_factory = _lenient
     migration.refuse_foreign(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
-    # Folding happens in tidy(), after the callers of a commit have their answer.
+    # Checkpoints run in tidy(), after the callers of a commit have their answer.
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     connection.execute(f"PRAGMA journal_size_limit = {_FOLD_BYTES}")
     connection.execute("PRAGMA trusted_schema = OFF")
@@ -398,7 +398,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _keep_private(path: Path) -> None:
-    """Make the file if it is new, and take it and its companions from everybody but the owner."""
+    """Create the file if it is new, and make it and its companions accessible only to the owner."""
     made = not path.exists()
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     for name in (path, f"{path}-wal", f"{path}-shm"):
@@ -414,14 +414,14 @@ def _keep_private(path: Path) -> None:
 
 def _decoded(key: object, body: object, decode: Callable[[bytes], T]) -> T:
     if not isinstance(key, str) or _REPLACED in key:
-        raise ValueError("its key is no UTF-8 text")
+        raise ValueError("its key is not UTF-8 text")
     if not isinstance(body, bytes):
-        raise ValueError("its body is not bytes")  # noqa: TRY004 - told like every other bad row
+        raise ValueError("its body is not bytes")  # noqa: TRY004 - reported like any other bad row
     return decode(body)
 
 
 def _lenient(raw: bytes) -> str:
-    """Read any text, so that a broken one spoils its own row and not the whole query."""
+    """Decode any text, so that invalid text affects its own row and not the whole query."""
     return raw.decode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""Brings a state file to a schema, one numbered migration per transaction. Blocking.
+"""Migrates a state file to a schema, one numbered migration per transaction. Blocking.
 
 Tests: ``tests/unit/state/test_salvage.py``.
 """
@@ -19,12 +19,12 @@ def refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
     """Check, before anything is written, that the file is ours and not from a newer agent.
 
     Raises:
-        StateFailure: it is a database of another program or has a newer schema.
+        StateFailure: the file belongs to another program or has a newer schema.
     """
     version = _pragma(connection, "user_version")
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and not is_ours(connection):
-        raise StateFailure(f"{path} is a database of another program: move it away")
+        raise StateFailure(f"{path} is the database of another program: move it away")
     if version > schema.VERSION:
         raise newer(path, version)
 
@@ -38,19 +38,19 @@ def newer(path: Path, version: int) -> StateFailure:
 
 
 def is_ours(connection: sqlite3.Connection) -> bool:
-    """Tell whether the file's header says that it is the agent's."""
+    """Return whether the file's header has the agent's application id."""
     return _pragma(connection, "application_id") == schema.APPLICATION_ID
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """Return the number of the newest migration that the file has seen."""
+    """Return the number of the last migration applied to the file."""
     return _pragma(connection, "user_version")
 
 
 def migrate(connection: sqlite3.Connection, *, to: int = schema.VERSION) -> None:
-    """Apply the migrations that the file lacks, up to number ``to``; idempotent.
+    """Apply the missing migrations, up to number ``to``; idempotent.
 
-    A crash or an error leaves the file at the last migration that was completed.
+    After a crash or an error, the file is at the last completed migration.
     """
     version = version_of(connection)
     for number, statements in enumerate(schema.MIGRATIONS[version:to], start=version + 1):

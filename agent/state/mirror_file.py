@@ -1,7 +1,7 @@
-"""The second place of values that must not be lost: a small file beside the state file.
+"""The mirror: a small file beside the state file with a second copy of the host's identity.
 
-It holds who the host is. Written whole after each change of one of those values, durably and for its
-owner alone; a checksum tells a damaged one. Blocking; used in the store's thread.
+Rewritten after each change of one of those values: durable, with a checksum against damage, and
+readable only by its owner. Blocking; used in the store's thread.
 
 Tests: ``tests/unit/state/test_mirrored_values.py``.
 """
@@ -18,10 +18,10 @@ from msgspec import Struct
 
 
 class Values(Struct, frozen=True, kw_only=True):
-    """What a place holds."""
+    """The values that one of the two files holds."""
 
     serial: int = 0
-    """How many changes there were; 0 where none was ever written."""
+    """The number of changes so far; 0 if no value was ever written."""
     values: dict[str, str] = {}
 
 
@@ -32,21 +32,21 @@ class _File(Struct, frozen=True, kw_only=True):
 
 
 _ABOUT = (
-    "who this host is towards its control, kept beside the state file in case one of them is lost; "
-    "remove both to have the host registered as a new one"
+    "identity of this host towards its control: a copy of values in the state file, in case one of "
+    "the two is lost; remove both to register the host as a new one"
 )
 _file = msgspec.json.Decoder(_File)
 _values = msgspec.json.Decoder(Values)
 
 
 class MirrorFile:
-    """The file beside a state file."""
+    """The mirror of one state file."""
 
     def __init__(self, state: Path) -> None:
         self.path = Path(f"{state}.identity")
 
     def read(self) -> tuple[Values, str]:
-        """Return what it holds, and why that cannot be read; nothing for a file that is not there."""
+        """Return its values, and why they cannot be read; no values if the file does not exist."""
         try:
             raw = self.path.read_bytes()
         except FileNotFoundError:
@@ -62,10 +62,10 @@ class MirrorFile:
         return Values(), f"{self.path} was damaged"
 
     def write(self, values: Values) -> None:
-        """Put values in place of what it holds, durably; the directory must be there.
+        """Replace its values, durably; the directory must exist.
 
         Raises:
-            OSError: it holds what it held before.
+            OSError: writing failed; the old values are still there.
         """
         kept = msgspec.json.encode(values, order="deterministic")
         digest = hashlib.sha256(kept).hexdigest()

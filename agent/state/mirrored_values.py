@@ -1,7 +1,7 @@
-"""Single values that are kept in two places: in the state file and in the second place beside it.
+"""Single values that are kept twice: in the state file and in the mirror beside it.
 
-State file and second place count the changes, so that the newer one is known: each restores what the
-other has lost. Part of the store's SQLite side, and used in its thread.
+Both count the changes, which shows which of them is newer. Each restores what the other has lost.
+Part of the store's SQLite side; used in its thread.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SERIAL: Final = "identitySerial"
-"""Counts the changes."""
+"""Name of the value that counts the changes."""
 
 
 class MirroredValues:
-    """Those values of one state file; without any keys there is no second place."""
+    """The mirrored values of one state file; without keys there is no mirror."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class MirroredValues:
         apply: Callable[..., object],
     ) -> None:
         self.is_behind = False
-        """Whether the second place lacks something that the state file has."""
+        """Whether the mirror lacks a change that the state file has."""
         self._path = path
         self._keys = keys
         self._connect = connect
@@ -41,7 +41,7 @@ class MirroredValues:
         self._second = MirrorFile(path)
 
     def unite(self) -> list[str]:
-        """Let both places hold the same; return what a person should know of it.
+        """Bring state file and mirror to the same values; return notes for the operator.
 
         Raises:
             sqlite3.Error: the state file cannot be read or written.
@@ -57,17 +57,17 @@ class MirroredValues:
         wanted = newer(here, there)
         notes = self._restore(here, wanted) if wanted != here else []
         if trouble and here.values:
-            notes.append(f"{trouble}; it was written anew from {self._path}")
+            notes.append(f"{trouble}; it was written again from {self._path}")
         elif trouble:
-            notes.append(f"{trouble}, and {self._path} does not say who this host is")
+            notes.append(f"{trouble}, and {self._path} has no identity of this host")
         elif here.values and not there.serial and not is_first:
-            notes.append(f"{self._second.path} was gone; it was written anew from {self._path}")
+            notes.append(f"{self._second.path} was missing; it was written again from {self._path}")
         self.is_behind = bool(wanted != there or trouble)
         self.keep()
         return notes
 
     def _restore(self, here: Values, wanted: Values) -> list[str]:
-        """Put what the second place holds into the state file."""
+        """Write the mirror's values to the state file."""
         gone = here.values.keys() - wanted.values.keys()
         ops = [Op(schema.DELETE_META, (key,)) for key in gone]
         ops += [Op(schema.PUT_META, item) for item in wanted.values.items()]
@@ -75,11 +75,11 @@ class MirroredValues:
         lost = sorted(key for key, value in wanted.values.items() if here.values.get(key) != value)
         if not lost:
             return []
-        what = f"{self._path} had lost who this host is ({', '.join(lost)})"
-        return [f"{what}; it was read from {self._second.path}"]
+        what = f"{self._path} had lost the identity of this host ({', '.join(lost)})"
+        return [f"{what}; it was restored from {self._second.path}"]
 
     def count(self, batches: Iterable[Sequence[Op]]) -> list[Op]:
-        """Return what is to be written along with batches: the count, where they change a value."""
+        """Return what to write along with batches: the new count if a mirrored value changes."""
         changes = (schema.PUT_META, schema.DELETE_META)
         changed = any(
             op.sql in changes and op.values[0] in self._keys for ops in batches for op in ops
@@ -89,14 +89,14 @@ class MirroredValues:
         return [Op(schema.PUT_META, (SERIAL, str(self._values().serial + 1)))]
 
     def look(self) -> bool:
-        """Tell whether somebody removed the second place; it is then behind."""
+        """Return whether the mirror was removed; it is marked as behind then."""
         if not self._keys or self.is_behind or not self._values().values:
             return False
         self.is_behind = not self._second.path.exists()
         return self.is_behind
 
     def keep(self) -> str:
-        """Write the second place if it is behind; return why that cannot be done now, or nothing."""
+        """Write the mirror if it is behind; return why that failed, or an empty string."""
         if not self.is_behind or not self._keys:
             return ""
         try:
@@ -123,10 +123,10 @@ class MirroredValues:
 
 
 def newer(state: Values, second: Values) -> Values:
-    """Return what both places are to hold. Pure.
+    """Return the values that both files should hold. Pure.
 
-    A state file that was rescued may have lost any of its values, the count included: where both
-    count the same, the second place is right, because a checksum says so.
+    A rescued state file may have lost any of its values, including the count. So if both have the
+    same count, the mirror wins, because its checksum proves that it is intact.
     """
     if second.serial and second.serial >= state.serial:
         return second

@@ -1,12 +1,12 @@
-"""The outbox: state changes that control has not acknowledged yet, in the order they happened.
+"""The outbox: state changes that control has not acknowledged yet, oldest first.
 
-Rows come in by ``Batch.enqueue`` in the same transaction as the record they tell of; the sender
-takes them out by ``settle``. The oldest rows are kept in memory, so that a report leaves the host
-as soon as its commit is durable and without another read; a long outage lives on the disk alone.
+``Batch.enqueue`` adds a row in the same transaction as the record it is about; the sender removes
+it with ``settle``. The oldest rows are kept in memory, so that a report is sent as soon as its
+commit is durable, without another read. During a long outage, the remaining rows are only on disk.
 
-Lives on the event loop. One consumer: two of them would send rows twice. It either takes the oldest
-(``wait``, ``peek``) or holds many rows at once and walks on past those that cannot be sent yet
-(``more``, ``after``).
+Belongs to the event loop. Has one consumer, because two would send rows twice. The consumer either
+takes the oldest rows (``wait``, ``peek``), or holds many rows at once and reads on past those that
+cannot be sent yet (``more``, ``after``).
 
 Tests: ``tests/unit/state/test_outbox_after.py``, ``tests/unit/upstream/test_outbox_sender.py``.
 """
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from agent.state.database import OutboxRow
 
 _IN_MEMORY: Final = 500
-"""Rows kept ready to be sent."""
+"""Number of rows kept in memory."""
 
 
 class Outbox:
-    """Reports on their way out: at least once, oldest first. Made by ``Store``."""
+    """Reports to be sent: at least once, oldest first. Created by ``StateStore``."""
 
     def __init__(
         self,
@@ -48,27 +48,27 @@ class Outbox:
         self._on_removed: list[Callable[[], None]] = []
         self._head: deque[tuple[int, TaskChange]] = deque()
         self._settled: set[int] = set()
-        """Acknowledged rows whose removal is not on the disk yet."""
+        """Acknowledged rows that are not yet removed from the disk."""
         self._leaving: set[int] = set()
-        """Those of them whose removal is under way."""
+        """Those of them that are being removed."""
         self._filled = asyncio.Event()
         self._more = asyncio.Event()
         self._signal()
 
     @property
     def size(self) -> int:
-        """How many reports control has not acknowledged."""
+        """The number of reports that control has not acknowledged."""
         return self._size
 
     async def wait(self) -> None:
-        """Return as soon as there is a report to send."""
+        """Wait until there is a report to send."""
         await self._filled.wait()
 
     async def peek(self, limit: int) -> list[tuple[int, TaskChange]]:
         """Return up to ``limit`` of the oldest reports, each with the number to settle it by.
 
-        May return fewer than there are, and nothing when the rows turned out to be unreadable
-        (they are set aside then).
+        May return fewer than there are; returns nothing if the rows turned out to be unreadable
+        (then they are set aside).
 
         Raises:
             StateFailure: the store cannot be read now.
@@ -78,15 +78,15 @@ class Outbox:
         return [self._head[index] for index in range(min(limit, len(self._head)))]
 
     async def more(self) -> None:
-        """Return as soon as a report was added since ``after`` began to look."""
+        """Wait until a report is added; those added since ``after`` started count."""
         await self._more.wait()
 
     async def after(self, seq: int, limit: int) -> list[tuple[int, TaskChange]]:
-        """Return up to ``limit`` reports younger than ``seq``, oldest first; nothing if there are none.
+        """Return up to ``limit`` reports newer than ``seq``, oldest first; may return none.
 
-        Older ones need not be settled, so that one that cannot be sent holds up no other. May return
-        fewer than there are. What was just added comes without a read, as long as memory holds
-        everything before it.
+        Older reports need not be settled, so one that cannot be sent does not delay the others. May
+        return fewer than there are. New reports are returned without a read, as long as memory
+        holds everything before them.
 
         Raises:
             StateFailure: the store cannot be read now.
@@ -99,7 +99,7 @@ class Outbox:
         found = self._younger(seq, limit)
         if found or len(self._head) >= self._size:
             return found
-        # Memory is full of reports that the consumer has already.
+        # Memory holds only reports that the consumer already has.
         rows = await self._read(limit, seq)
         return [(row.seq, changes.decode(row.body)) for row in rows if row.seq not in self._settled]
 
@@ -109,13 +109,13 @@ class Outbox:
         return list(islice((item for item in self._head if item[0] > seq), limit))
 
     async def _fill(self) -> None:
-        """Read on from where memory ends, as far as there is room."""
+        """Read the rows that follow those in memory, as far as there is room."""
         room = _IN_MEMORY - len(self._head)
         if room <= 0:
             return
         last = self._head[-1][0] if self._head else 0
         rows = await self._read(room + len(self._settled), last)
-        # Reports may have been added or settled meanwhile.
+        # Reports may have been added or settled while reading.
         last = self._head[-1][0] if self._head else 0
         self._head.extend(
             (row.seq, changes.decode(row.body))
@@ -124,7 +124,7 @@ class Outbox:
         )
 
     async def pending(self, task_arn: str) -> bool:
-        """Tell whether the disk holds a report of this task that is not acknowledged.
+        """Return whether an unacknowledged report of this task is on disk.
 
         Raises:
             StateFailure: the store cannot be read now.
@@ -132,14 +132,14 @@ class Outbox:
         return bool(await self._count(task_arn))
 
     def on_removed(self, callback: Callable[[], None]) -> None:
-        """Have a function called each time that acknowledged reports have left the disk."""
+        """Register a function to call each time acknowledged reports were removed from disk."""
         self._on_removed.append(callback)
 
     def settle(self, seqs: Iterable[int]) -> None:
-        """Never offer these reports again.
+        """Mark reports as acknowledged, so that they are not offered again.
 
-        Returns at once. The rows leave the disk with the next commit or soon after; after a crash
-        in between they are offered once more, which control answers as before.
+        Returns at once. The rows are removed from disk with the next commit or soon after. After a
+        crash before that they are offered once more, and control gives the same answer as before.
         """
         done = set(seqs) - self._settled
         self._settled |= done
@@ -149,16 +149,16 @@ class Outbox:
         if any(seq in done for seq, _ in self._head):
             self._head = deque(item for item in self._head if item[0] not in done)
         self._signal()
-        # Rows whose removal failed before go with this one; those under way are not asked for twice.
+        # Retry rows whose removal failed before, but skip those that are being removed.
         numbers = tuple(self._settled - self._leaving)
         if numbers:
             self._leaving.update(numbers)
             self._forget(numbers).add_done_callback(lambda done: self._forgot(numbers, done))
 
     def added(self, rows: list[OutboxRow]) -> None:
-        """Take note of rows that became durable; called by the store, in commit order."""
+        """Add rows that became durable; called by the store in commit order."""
         for row in rows:
-            # Only while memory holds every row before this one; the rest is read when its turn comes.
+            # Only while memory holds every row before this one; later rows are read when needed.
             if len(self._head) == self._size < _IN_MEMORY:
                 self._head.append((row.seq, changes.decode(row.body)))
             self._size += 1
@@ -166,7 +166,7 @@ class Outbox:
         self._signal()
 
     def lost(self, count: int) -> None:
-        """Take note of rows that were set aside because they cannot be read."""
+        """Subtract rows that were set aside because they cannot be read."""
         self._size = max(0, self._size - count)
         self._signal()
 

@@ -1,8 +1,8 @@
-"""A state file that somebody removes while it is open: noticed, and written anew from what is open.
+"""Notices the removal of a state file that is open, and writes the file again from the open one.
 
-The kernel keeps a removed file for whoever has it open, so that commits go on to succeed and all of
-them are lost with the process. Blocking; called by ``database`` in the store's thread, with the lock
-held. Costs two looks at the directory while all is well.
+The kernel keeps a removed file until its last descriptor is closed, so commits continue to succeed,
+and all of them are lost when the process ends. Blocking; ``database`` calls it in the store's
+thread while it holds the lock. Costs two ``stat`` calls if nothing was removed.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
 _COPIED_BYTES: Final = 1024 * 1024
 _TRIES: Final = 10
-"""How often a file is put back that somebody goes on removing, before that is told as a failure."""
+"""How often a file that somebody keeps removing is put back, before that counts as a failure."""
 
 
 class Found(StrEnum):
-    """What is at the path of a file that is open."""
+    """What was found at the path of an open file."""
 
     OURS = "ours"
     PUT_BACK = "put back"
-    """Nothing was, and now the file is there again."""
+    """The file was missing and was written again."""
     LOG_PUT_BACK = "log put back"
-    """The file was, its log was not; what the log held is in the file now."""
+    """The file was there but its WAL was missing; the content of the WAL is in the file now."""
     ANOTHER = "another"
-    """A file that somebody has put there meanwhile."""
+    """Another file was put in its place."""
 
 
 Identity = tuple[int, int]
-"""Device and inode: what tells a file from a later one of the same name."""
+"""Device and inode number: distinguish a file from a later one of the same name."""
 
 
 def identity(path: Path | str) -> Identity | None:
-    """Return what a name stands for now; None where it stands for nothing."""
+    """Return the identity of the file at a path; None if there is none."""
     try:
         facts = os.stat(path)  # noqa: PTH116 - companions of the file are names, not paths
     except (FileNotFoundError, NotADirectoryError):
@@ -48,14 +48,14 @@ def identity(path: Path | str) -> Identity | None:
 
 
 def write_anew(connection: sqlite3.Connection, path: Path) -> None:
-    """Put everything that an open connection sees into a new file at ``path``, durably.
+    """Write everything that an open connection sees to a new file at ``path``, durably.
 
-    The directory is made as well, for its owner alone. On failure there is nothing at ``path``, and
-    the connection is as good as before.
+    Also creates the directory, for its owner only. After a failure there is no file at ``path``,
+    and the connection can still be used.
 
     Raises:
-        OSError: directory or file cannot be made.
-        sqlite3.Error: what is open cannot be read, or the disk refuses.
+        OSError: the directory or the file cannot be created.
+        sqlite3.Error: the open file cannot be read, or the disk fails.
     """
 
     def fill(fresh: Path, _made: int) -> None:
@@ -66,10 +66,10 @@ def write_anew(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def copy_anew(handle: int, path: Path) -> None:
-    """Put what an open state file holds, whose log was folded in, into a new file at ``path``.
+    """Copy an open state file, whose WAL was checkpointed, to a new file at ``path``.
 
     Raises:
-        OSError: the directory or the file cannot be made; there is nothing at ``path`` then.
+        OSError: the directory or the file cannot be created; then there is no file at ``path``.
     """
 
     def fill(_fresh: Path, made: int) -> None:
@@ -104,18 +104,19 @@ def _make(path: Path, fill: Callable[[Path, int], None]) -> None:
 
 
 def reopen(handle: int, path: Path, connect: Callable[[], Identity | None]) -> None:
-    """Have a state file opened anew that somebody may be removing at this moment.
+    """Reopen a state file that somebody may be removing at this moment.
 
-    Without this, SQLite would make an empty file where the file is gone just before it is opened.
+    Without this, SQLite would create an empty file if the file were removed just before the open.
 
     Args:
-        handle: the state file, open, its log folded in. It stays the caller's.
-        path: where it belongs.
-        connect: opens what is at ``path``, without making it, and returns what it opened.
+        handle: a descriptor of the checkpointed state file. The caller keeps it.
+        path: where the file belongs.
+        connect: opens the file at ``path`` without creating it, and returns the identity of that
+            file.
 
     Raises:
-        OSError: it cannot be put back.
-        sqlite3.Error: it cannot be opened.
+        OSError: the file cannot be put back.
+        sqlite3.Error: the file cannot be opened.
     """
     for left in reversed(range(_TRIES)):
         if identity(path) is None:

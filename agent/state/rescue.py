@@ -1,13 +1,14 @@
-"""Checks a state file before it is used, and saves what can be saved of a damaged one.
+"""Checks a state file before it is used, and recovers what it can of a damaged one.
 
-What loses least: a stop would leave the host without its agent, and a start on an empty file would
-forget what is ours. So any failure to read is damage: file and log are set aside as they are, under a
-name with the time, every row that can still be read goes into a new file, and the agent starts with a
-note for the operator. That is so also where nothing at all can be read: who the host is lies in a
-second place (``upstream.host_identity``), control tells what it wants, and containers are known by their
-labels. Only the state of a newer agent, and the database of another program, are refused untouched.
+Refusing to start would leave the host without its agent, and starting with an empty file would lose
+track of the agent's tasks. So any failure to read counts as damage. File and log are set aside
+unchanged, under a name with the time; every readable row is copied to a new file; and the agent
+starts with a note for the operator. This also works if nothing can be read: the host's identity is
+in the mirror (``upstream.host_identity``), control sends the tasks that it wants, and containers
+are recognized by their labels. Only two files are refused, and left untouched: the state of a newer
+agent, and the database of another program.
 
-Blocking; called by ``database`` while it holds the lock and before it opens the file.
+Blocking; ``database`` calls it while it holds the lock and before it opens the file.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ if TYPE_CHECKING:
 
 _COMPANIONS: Final = ("", "-wal", "-shm")
 _TOLD: Final = 3
-"""How many findings of SQLite are told."""
+"""Maximum number of SQLite's findings that are reported."""
 _HEADER: Final = b"SQLite format 3\0"
 _BELIEVED_NEWER: Final = 1000
-"""No newer agent has more migrations than this ahead of ours: such a number is damage."""
+"""A schema version more than this ahead of ours is taken as damage, not as a newer agent."""
 
 
 def check(path: Path) -> str:
     """Check the file at ``path`` and its log; rescue them if they are damaged.
 
     Returns:
-        An empty string when all is well, else a sentence that says what was rescued.
+        An empty string if the file is intact, else a sentence on what was rescued.
 
     Raises:
-        StateFailure: it is not ours to touch; the file is left as it is.
-        OSError: the disk refuses to take the rescued file; all is as before.
+        StateFailure: the file is not ours; it is left untouched.
+        OSError: the rescued file cannot be written; nothing was changed.
         sqlite3.Error: likewise.
     """
     raw, unread = _read(path)
@@ -58,9 +59,9 @@ def check(path: Path) -> str:
 
 
 def _damage_of(path: Path, raw: bytes) -> str:
-    """Return what is wrong with a file whose log is as it was written, or an empty string."""
+    """Return what is wrong with a file whose log is intact, or an empty string."""
     if not raw:
-        return "it is empty, and its log is not"
+        return "it is empty, but its log is not"
     try:
         with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.text_factory = _lenient
@@ -76,23 +77,23 @@ def _damage_of(path: Path, raw: bytes) -> str:
 
 
 def _wrong_schema(connection: sqlite3.Connection, path: Path) -> str:
-    """Return what of our tables is not as we make it; empty for a file without any.
+    """Return how our tables differ from the schema; empty for a file without tables.
 
     Raises:
-        StateFailure: it is a sound database of somebody else.
+        StateFailure: it is an intact database of another program.
     """
     found = _objects(connection)
     if found and not {name for _, name, _ in found} & schema.TABLES.keys():
         migration.refuse_foreign(connection, path)
     version = migration.version_of(connection)
     if found and not migration.is_ours(connection):
-        return "its header does not say that it is the agent's"
+        return "its header lacks the agent's application id"
     if not 0 <= version <= schema.VERSION:
-        return f"its header says that its schema is number {version}"
+        return f"its header has the impossible schema version {version}"
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
         migration.migrate(fresh, to=version)
         wrong = sorted(_objects(fresh) ^ found)
-    return f"{wrong[0][1]} in its schema is not as it was made" if wrong else ""
+    return f"the definition of {wrong[0][1]} in its schema is wrong" if wrong else ""
 
 
 def _objects(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
@@ -104,7 +105,7 @@ def _refuse_newer(raw: bytes, log: wal.Log, path: Path) -> None:
     """Refuse the file of a newer agent, damaged or not, before anything is written.
 
     Raises:
-        StateFailure: it is one.
+        StateFailure: a newer agent wrote it.
     """
     first = log.pages.get(1, raw[:100])
     version = int.from_bytes(first[60:64], "big")
@@ -128,8 +129,8 @@ def _rescue(path: Path, damage: str, salvaged: Salvaged) -> str:
     counts = {table: len(rows) for table, rows in salvaged.tables.items()}
     if not any(counts.values()):
         return (
-            f"{path} was damaged ({damage}) and nothing of it could be read: it is kept as {kept}, "
-            "and the agent began a new one; restore a backup only while the agent is stopped"
+            f"{path} was damaged ({damage}) and nothing in it could be read: it is kept as {kept}, "
+            "and the agent started a new one; stop the agent before you restore a backup"
         )
     found = ", ".join(f"{count} in {table}" for table, count in counts.items())
     missing = f"; could not read all of {', '.join(salvaged.lost)}" if salvaged.lost else ""
@@ -139,7 +140,7 @@ def _rescue(path: Path, damage: str, salvaged: Salvaged) -> str:
 
 
 def _write(fresh: Path, salvaged: Salvaged) -> None:
-    """Make a file of what was read, durably."""
+    """Write the recovered rows to a new file, durably."""
     made = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with contextlib.closing(sqlite3.connect(fresh, isolation_level=None)) as target:
@@ -157,15 +158,16 @@ def _insert(target: sqlite3.Connection, table: str, rows: list[salvage.Row]) -> 
     values = ", ".join(f"CAST(? AS {kind})" if kind == "TEXT" else "?" for _, kind in columns)
     names = ", ".join(name for name, _ in columns)
     target.execute("BEGIN")
-    # Rows that break a rule of the table are no rows of ours.
+    # Rows that violate a constraint of the table are not valid rows of ours.
     target.executemany(f"INSERT OR IGNORE INTO {table} ({names}) VALUES ({values})", rows)  # noqa: S608 - our own names
     target.execute("COMMIT")
 
 
 def _set_aside(path: Path) -> Path:
-    """Give file and log a second name, and take the log's old one: nothing of them is written to.
+    """Give file and log a second name, then remove the log's old one; keep their content.
 
-    A crash in between only means another rescue: the old file is at its place until the new one is.
+    A crash in between only means another rescue: the old file keeps its name until the new one
+    replaces it.
     """
     when = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     for number in itertools.count(1):
@@ -178,7 +180,7 @@ def _set_aside(path: Path) -> Path:
             source.chmod(0o600)
             _second_name(source, Path(f"{kept}{suffix}"))
     _sync(path.parent)
-    # SQLite would replay the old log over the new file.
+    # SQLite would apply the old log to the new file.
     for suffix in ("-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
     return kept
@@ -194,7 +196,7 @@ def _second_name(source: Path, target: Path) -> None:
 
 
 def _read(path: Path) -> tuple[bytes, str]:
-    """Return what a file holds, zeros for what the disk does not give back; and why it does not."""
+    """Return a file's content with zeros for unreadable parts, and why they are unreadable."""
     try:
         return path.read_bytes(), ""
     except FileNotFoundError:

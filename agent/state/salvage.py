@@ -1,14 +1,14 @@
-"""Reads what can be read of a damaged state file into memory, row by row. Changes nothing on disk.
+"""Recovers the readable rows of a damaged state file, in memory. Changes nothing on disk.
 
 ::
 
     file ─┐
-          ├─► image: one database in memory ─► rows of each table, around every page that is bad
+          ├─► image: one database in memory ─► rows of each table, around every bad page
     log  ─┘
 
-Where the first page is bad, which says what tables there are and where each begins, a fresh file's is
-put in its place: the tables of all state files begin at the same pages, because they are made by the
-same migrations in the same order.
+The first page says which tables there are and where each begins. If it is bad, the first page of a
+new file takes its place: the tables of all state files begin at the same pages, because the same
+migrations create them in the same order.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE_BYTES: Final = 4096
-"""What SQLite chooses; state files are never given another size."""
+"""SQLite's default; state files never have another page size."""
 _PROBES: Final = 5000
-"""How often a table is looked into beyond a bad page, before the rest counts as lost."""
+"""Maximum lookups in a table past bad pages, before the rest counts as lost."""
 _LARGEST_ROWID: Final = (1 << 63) - 1
 
 Row = tuple[object, ...]
 
 
 class Salvaged(NamedTuple):
-    """What was read."""
+    """The recovered rows."""
 
     version: int
-    """The schema that the rows are of."""
+    """The schema version of the rows."""
     tables: dict[str, list[Row]]
     lost: list[str]
-    """Tables of which something could not be read."""
+    """Tables that could not be read completely."""
 
 
 def read(file: bytes, log: wal.Log) -> Salvaged:
-    """Return the rows that a damaged file and its log hold. Never raises for what they contain."""
+    """Return the rows in a damaged file and its log. Never raises because of their content."""
     image = _image(file, log)
     found = _rows_of(image)
     if all(found.tables.values()) and not found.lost:
@@ -58,7 +58,7 @@ def _count(found: Salvaged) -> int:
 
 
 def _image(file: bytes, log: wal.Log) -> bytes:
-    """Lay the pages of the log over those of the file, as a checkpoint would."""
+    """Apply the pages of the log to those of the file, as a checkpoint would."""
     pages = log.page_count or (len(file) + PAGE_BYTES - 1) // PAGE_BYTES
     image = bytearray(file[: pages * PAGE_BYTES].ljust(pages * PAGE_BYTES, b"\0"))
     for number, content in log.pages.items():
@@ -68,11 +68,11 @@ def _image(file: bytes, log: wal.Log) -> bytes:
 
 
 def _sized(image: bytes) -> bytes:
-    """Let the header tell the true number of pages, and no log, which memory does not have."""
+    """Correct the page count in the header; turn off WAL mode, which memory does not support."""
     head = bytearray(image[:100].ljust(100, b"\0"))
     head[18:20] = b"\x01\x01"
     head[28:32] = (len(image) // PAGE_BYTES).to_bytes(4, "big")
-    head[92:96] = head[24:28]  # the number of pages holds as of this change
+    head[92:96] = head[24:28]  # the page count is valid for this change counter
     return bytes(head) + image[100:]
 
 
@@ -89,11 +89,11 @@ def _rows_of(image: bytes) -> Salvaged:
     tables: dict[str, list[Row]] = {}
     lost: list[str] = []
     with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as source:
-        # Text comes as the bytes it is: a broken one is set aside later, by its row.
+        # Read text as bytes: invalid text is set aside later, row by row.
         source.text_factory = bytes
         with contextlib.suppress(*failures.TROUBLE):
             source.deserialize(image)
-            # Lets SQLite go on where the schema has entries that it cannot read.
+            # Makes SQLite continue if it cannot read some schema entries.
             source.execute("PRAGMA writable_schema = ON")
         for table, order in schema.TABLES.items():
             tables[table], is_whole = _table(source, table, order)
@@ -103,7 +103,7 @@ def _rows_of(image: bytes) -> Salvaged:
 
 
 def _table(source: sqlite3.Connection, table: str, order: str) -> tuple[list[Row], bool]:
-    """Read a table from both ends, and beyond bad pages where its key is a number."""
+    """Read a table from both ends and, if its key is a number, between bad pages as well."""
     rows: dict[object, Row] = {}
     is_whole = _walk(source, table, order, rows, up=True)
     if is_whole:
@@ -122,7 +122,7 @@ def _sortable(key: object) -> tuple[int, bytes]:
 def _beyond(
     source: sqlite3.Connection, table: str, order: str, rows: dict[object, Row], last: int
 ) -> None:
-    """Look for rows behind the bad page after the row ``last``, and behind any that follow."""
+    """Look for rows behind the bad page after the row ``last``, and behind further bad pages."""
     step = 1
     for _ in range(_PROBES):
         if last + step > _LARGEST_ROWID:
@@ -149,7 +149,7 @@ def _walk(
     above: int | None = None,
     below: int = _LARGEST_ROWID,
 ) -> bool:
-    """Read on until the end or a bad page; return whether the end was reached."""
+    """Read until the end or a bad page; return whether the end was reached."""
     where = "1" if above is None else f"{order} > {above} AND {order} < {below}"
     direction, further = ("ASC", ">") if up else ("DESC", "<")
     query = f"SELECT {order}, * FROM {table} WHERE {where}"  # noqa: S608 - our own names
@@ -162,7 +162,7 @@ def _walk(
         pass
     else:
         return True
-    # The row before the bad page was not handed out, because the next one was fetched with it.
+    # The row before the bad page was not returned, because the next one was fetched with it.
     value = "CAST(? AS TEXT)" if isinstance(last, bytes) else "?"
     beyond = "" if last is None else f" AND {order} {further} {value}"
     nearest = f"{query}{beyond} {end} LIMIT 1"
@@ -178,10 +178,10 @@ def _is_further(key: object, last: object, *, up: bool) -> bool:
 
 
 def _in_order(cursor: sqlite3.Cursor, *, up: bool) -> Iterator[tuple[object, Row]]:
-    """Yield rows; raises ``ValueError`` where they are not in order: pages may form a circle."""
+    """Yield rows; raise ``ValueError`` if they are out of order: damaged pages may form a loop."""
     last: object = None
     for key, *row in cursor:
         if last is not None and not _is_further(key, last, up=up):
-            raise ValueError("rows are not in order")
+            raise ValueError("rows are out of order")
         last = key
         yield key, tuple(row)

@@ -1,15 +1,15 @@
 """Tables of the state file, their numbered migrations, and every statement that changes them.
 
-Pure text: nothing here opens a file. The number of a migration is its place in ``MIGRATIONS``,
-counted from 1; it is kept in ``PRAGMA user_version``. A migration that was ever released is never
-edited; a change of the schema is a new one at the end.
+Only SQL text; nothing here opens a file. The number of a migration is its position in
+``MIGRATIONS``, counted from 1, and is stored in ``PRAGMA user_version``. A released migration is
+never edited; a schema change is a new migration at the end.
 
 ::
 
-    records    what rooms keep: (kind, key) -> body, a JSON document that only its room can read
+    records    what rooms store: (kind, key) -> body, a JSON document that only its room can read
     meta       single values of the agent itself: identity, tokens
-    outbox     state changes that control has not acknowledged, in the order they happened
-    set_aside  rows that could not be read, kept for a person
+    outbox     state changes that control has not acknowledged, in the order in which they happened
+    set_aside  rows that could not be read, kept for inspection
 
 Tests: ``tests/unit/state/test_store.py``, ``tests/unit/state/test_salvage.py``.
 """
@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Final
 
 APPLICATION_ID: Final = 0x45434841
-"""Marks the file as ours in ``PRAGMA application_id`` ("ECHA")."""
+"""Identifies the file as ours in ``PRAGMA application_id`` ("ECHA")."""
 
 MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
     (
@@ -56,7 +56,7 @@ MIGRATIONS: Final[tuple[tuple[str, ...], ...]] = (
 )
 
 VERSION: Final = len(MIGRATIONS)
-"""The schema that this agent writes."""
+"""The schema version that this agent writes."""
 
 TABLES: Final[dict[str, str]] = {
     "meta": "key",
@@ -64,7 +64,7 @@ TABLES: Final[dict[str, str]] = {
     "outbox": "seq",
     "set_aside": "id",
 }
-"""Every table with the column that orders it; what a rescue copies."""
+"""Every table with the column it is ordered by; a rescue copies all of them."""
 
 PUT: Final = (
     "INSERT INTO records (kind, key, body, changed_at) VALUES (?, ?, ?, ?)"

@@ -1,4 +1,4 @@
-"""What an operator should know of the store: each kept as a sentence, and logged once.
+"""Problems of the store for the operator: each is kept as a sentence and logged once.
 
 Belongs to the event loop. Only the store writes to it.
 """
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from agent.state.database import SetAside
 
 REMOVAL_TOLD_S: Final = 3600.0
-"""How long it is told that somebody removed what the agent had open."""
+"""How long the removal of an open file is shown to the operator."""
 
 _log = structlog.get_logger()
 
 
 class Troubles:
-    """Everything that is, or was, wrong with one state file."""
+    """Current and past problems of one state file."""
 
     def __init__(self, path: Path) -> None:
         self.failure: StateFailure | None = None
-        """Of the last write; None once one succeeds."""
+        """The failure of the last write; None once a write succeeds."""
         self.set_aside: list[SetAside] = []
-        """Rows that could not be read, of all times; their bodies are in the table ``set_aside``."""
+        """All rows that were ever unreadable; their bodies are in the table ``set_aside``."""
         self._path = path
         self._notes: list[str] = []
         self._another = ""
@@ -42,7 +42,7 @@ class Troubles:
 
     @property
     def sentences(self) -> list[str]:
-        """One sentence for everything; empty when all is well."""
+        """One sentence per problem; empty if there is none."""
         found = list(self._notes)
         if self.set_aside:
             last = self.set_aside[-1]
@@ -60,14 +60,15 @@ class Troubles:
             found.append(str(self.failure))
         return found
 
-    def opened(self, notes: Iterable[str]) -> None:
-        """Take note of how the file was opened."""
+    def opened(self, notes: Iterable[str], set_aside: Iterable[SetAside]) -> None:
+        """Record notes from opening the file, and the rows that were set aside before."""
+        self.set_aside.extend(set_aside)
         for note in notes:
             self._notes.append(note)
-            _log.error("state was lost or damaged", note=note)
+            _log.error("state lost or damaged", note=note)
 
     def unreadable(self, moved: list[SetAside], trouble: list[str]) -> None:
-        """Take note of rows that were set aside, and of those that could not be."""
+        """Record rows that were set aside, and rows for which that failed."""
         self.set_aside.extend(moved)
         self._notes.extend(text for text in trouble if text not in self._notes)
         for row in moved:
@@ -76,19 +77,19 @@ class Troubles:
             _log.error("row unreadable", error=text)
 
     def failed(self, failure: StateFailure) -> None:
-        """A write failed for the disk's sake."""
+        """Record that a write failed because of the disk."""
         if self.failure is None:
             _log.error("state file not writable", error=str(failure))
         self.failure = failure
 
     def written(self) -> None:
-        """A write succeeded."""
+        """Record that a write succeeded."""
         if self.failure is not None:
             self.failure = None
             _log.info("state file writable again", path=str(self._path))
 
     def found(self, found: Found) -> None:
-        """Something else than before was at the file's path."""
+        """Record that the file at the path had changed."""
         if found is Found.PUT_BACK:
             self.removed("the state file")
         if found is Found.LOG_PUT_BACK:
@@ -96,19 +97,19 @@ class Troubles:
         self._another = ""
         if found is Found.ANOTHER:
             self._another = (
-                f"another file was put in the place of {self._path}, which the agent has open: what it "
-                "writes is lost with its end; restart the agent now to go on with that file"
+                f"{self._path} was replaced while the agent had it open: what the agent writes now is "
+                "lost when it stops; restart it now to use the new file"
             )
             _log.error("the state file was replaced", trouble=self._another)
 
     def removed(self, what: str) -> None:
-        """Somebody removed a file, which is there again."""
-        _log.error(f"{what} was removed; it has been written anew", path=str(self._path))
-        self._removed = f"{what} ({self._path}) was removed at {time.ctime()}; it was written anew"
+        """Record that somebody removed a file, and that it was written again."""
+        _log.error(f"{what} was removed; it was written again", path=str(self._path))
+        self._removed = f"{what} ({self._path}) was removed at {time.ctime()}; it was written again"
         self._removed_at = time.monotonic()
 
     def second_place(self, trouble: str) -> None:
-        """The second place cannot be written; with an empty text, it could be again."""
+        """Record that the mirror cannot be written, or, with an empty text, that it can again."""
         self._second = trouble
         if trouble:
-            _log.warning("second place not written", trouble=trouble)
+            _log.warning("mirror of the identity not written", trouble=trouble)

@@ -1,8 +1,8 @@
-"""Reads SQLite's write-ahead log without SQLite: which pages it holds, and whether it is whole. Pure.
+"""Parses SQLite's write-ahead log without SQLite: its pages, and whether it is intact. Pure.
 
-SQLite takes a log up to the first frame whose checksum is wrong and says nothing of the rest, so that
-one bad page silently takes back everything that was committed after it. Here each frame is judged by
-the checksum of the one before it, and what lies behind a bad one is still read.
+SQLite reads a log up to the first frame with a wrong checksum and ignores the rest without a word.
+So one bad page silently undoes every later commit. Here each frame is checked against the checksum
+of the frame before it, and the frames after a bad one are still read.
 
 Source: "The SQLite Database File Format", section 4, https://sqlite.org/fileformat2.html#walformat
 """
@@ -15,47 +15,47 @@ from typing import Final, NamedTuple
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
 _ORDERS: Final = {0x377F0682: "<", 0x377F0683: ">"}
-"""The log's first word, and the byte order of what its checksums count."""
+"""The log's magic number, and the byte order of its checksums."""
 _VERSION: Final = 3007000
 _MASK: Final = 0xFFFFFFFF
 _PAGE_SIZES: Final = frozenset(1 << power for power in range(9, 17))
 
 
 class Log(NamedTuple):
-    """What a log holds that was committed."""
+    """The committed content of a log."""
 
     pages: dict[int, bytes]
-    """The newest committed content by page number, as far as it can be read."""
+    """The newest committed content of each page that can be read, by page number."""
     page_count: int
-    """How many pages the database had after the last commit; 0 where nothing was committed."""
+    """The number of pages in the database after the last commit; 0 if nothing was committed."""
     damage: str
-    """Why SQLite would not take all of it; empty for a log that is as it was written."""
+    """Why SQLite would not read all of it; empty if the log is intact."""
 
 
 class _Header(NamedTuple):
     order: str
     page_bytes: int
     salts: bytes
-    """What all frames of this round bear; earlier rounds are written over from the beginning."""
+    """Identifies the frames of the current round; a new round overwrites older frames."""
     seed: tuple[int, int] | None
-    """What the first frame's checksum begins with; None where the header is broken."""
+    """The initial value for the first frame's checksum; None if the header is damaged."""
 
 
 def read(raw: bytes, *, file_bytes: int = 0, page_bytes: int = 4096) -> Log:
-    """Return what the bytes of a log hold.
+    """Return the committed content of a log.
 
-    A broken frame that no commit follows is no damage: nobody was ever promised that it would stay.
+    A damaged frame with no commit after it is not damage: it was never durable.
 
     Args:
         raw: the log; may be empty.
-        file_bytes: size of the database file, for what numbers there can be.
-        page_bytes: size of a page where the log's own header cannot be read.
+        file_bytes: size of the database file, which limits the valid page numbers.
+        page_bytes: page size to use if the log's own header cannot be read.
     """
     header = _read_header(raw, page_bytes)
     pages: dict[int, bytes] = {}
     uncommitted: dict[int, bytes] = {}
     count, seed = 0, header.seed
-    broken = "" if seed is not None else "the header of its log is broken"
+    broken = "" if seed is not None else "the header of its log is damaged"
     damage = ""
     step = _FRAME.size + header.page_bytes
     most = (file_bytes + len(raw)) // header.page_bytes + 1
@@ -67,7 +67,7 @@ def read(raw: bytes, *, file_bytes: int = 0, page_bytes: int = 4096) -> Log:
             is_of_this_round
             and 0 < page <= most
             and after <= most
-            # The first frame behind a broken header cannot be judged, and is taken as it is.
+            # The first frame after a damaged header cannot be checked, so it is accepted.
             and (
                 seed is None or list(_sum(header.order, raw[at : at + 8] + content, seed)) == stored
             )
@@ -77,7 +77,7 @@ def read(raw: bytes, *, file_bytes: int = 0, page_bytes: int = 4096) -> Log:
                 pages |= uncommitted
                 uncommitted, count, damage = {}, after, broken
         else:
-            broken = broken or f"frame {number} of its log is broken"
+            broken = broken or f"frame {number} of its log is damaged"
         seed = (stored[0], stored[1])
     return Log(pages, count, damage)
 
@@ -91,7 +91,7 @@ def _read_header(raw: bytes, page_bytes: int) -> _Header:
             return _Header(order, size, raw[16:24], (stored[0], stored[1]))
     step = _FRAME.size + page_bytes
     salts = [raw[at + 8 : at + 16] for at in range(_HEADER.size, _HEADER.size + 3 * step, step)]
-    # Agents run on machines of this order, and a log is written by the machine that reads it.
+    # The same machine wrote the log, and agents run on little-endian machines.
     return _Header("<", page_bytes, max(salts, key=salts.count), None)
 
 

@@ -1,7 +1,8 @@
-"""Tells when somebody removes or replaces the state file, what lies beside it, or their directory.
+"""Notices when the state file, its companions or their directory are removed or replaced.
 
-The kernel tells (inotify), so that nothing is asked in between. Where it cannot, because its watches are
-used up, the store still looks before each commit and at each beat. Belongs to one event loop; only looks.
+The kernel reports it (inotify), so no polling is needed. If inotify is not available, for example
+because its watches are used up, the store still checks before each commit and at each beat.
+Read-only. Belongs to one event loop.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DirectoryWatch:
-    """Watches files of one directory until it is closed."""
+    """Watches files in one directory until it is closed."""
 
     def __init__(self, directory: Path, names: frozenset[str], changed: Callable[[], None]) -> None:
         self._directory = os.fsencode(directory)
         self._names = {os.fsencode(name) for name in names}
         self._changed = changed
-        """Called on the event loop when a file may be gone, or another may be in its place."""
+        """Called on the event loop when a file may have been removed or replaced."""
         self._loop = asyncio.get_running_loop()
         self._handle = -1
         self._watch = -1
 
     def begin(self) -> None:
-        """Watch the directory that is there now; also after it was made anew. Never raises."""
+        """Watch the directory; call it again after the directory was recreated. Never raises."""
         if self._handle < 0:
             self._handle = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
             if self._handle < 0:
@@ -79,9 +80,9 @@ class DirectoryWatch:
 
     def _is_told(self, watch: int, mask: int, name: bytes) -> bool:
         if mask & _GONE:
-            # Of the directory that is watched now: one that was left says so, too.
+            # Only of the current directory: events of the previous one still arrive, too.
             return watch in (self._watch, -1)
-        # The second place is replaced by the agent itself, again and again.
+        # The agent itself replaces the mirror each time a value changes.
         is_own = mask & _MOVED_TO and name.endswith(b".identity")
         return name in self._names and not is_own
 

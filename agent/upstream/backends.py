@@ -1,8 +1,8 @@
-"""Which control the settings name, and what of the start depends on it.
+"""Selects the control that the settings name, with the start-up steps that depend on it.
 
-Two ways: our own control endpoint over the long poll, and Amazon ECS. The daemon takes one and is
-the same from there on. What only Amazon ECS needs is imported when it is needed: botocore's signing
-costs every start a tenth of a second.
+There are two: our own control endpoint over the long poll, and Amazon ECS. Apart from this choice,
+the daemon works the same with both. Code for Amazon ECS is imported only when needed, because
+importing botocore's signing takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -26,28 +26,33 @@ if TYPE_CHECKING:
 
 
 class Backend(Protocol):
-    """How one kind of control is reached."""
+    """Access to one kind of control."""
 
     is_ecs: bool
-    """Whether the other end is to be described to as Amazon ECS is."""
+    """Whether the host is described in the form that Amazon ECS expects."""
     endpoint: str
-    """Where control is, for people."""
+    """Where control is; for display."""
 
     async def open_store(self, path: Path) -> StateStore:
-        """Open the agent's state; that of another host is put aside where control would mind.
+        """Open the agent's state; set aside that of another host if control requires it.
 
         Raises:
-            StateFailure: it cannot be opened, or not put aside.
+            StateFailure: the state cannot be opened, or not set aside.
         """
 
-    def control(
+    async def open_control(
         self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
-        """Return the client of this control, not running yet."""
+        """Return the client of this control, not yet running.
+
+        Raises:
+            ConfigError: the settings do not match the earlier registration.
+            StateFailure: the saved registration cannot be read.
+        """
 
 
 class LongPollBackend:
-    """To our own control endpoint."""
+    """Access to our own control endpoint."""
 
     is_ecs = False
 
@@ -59,24 +64,24 @@ class LongPollBackend:
         """Open the agent's state."""
         return await StateStore.open(path, kept_twice=host_identity.KEPT)
 
-    def control(
+    async def open_control(
         self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
-        """Return the client of the long poll, which asks the host what it holds."""
+        """Return the long-poll client, which asks ``host`` what it holds."""
         settings = LongPollSettings(
             endpoint=self._settings.control_endpoint,
             cluster=self._settings.cluster,
             token_file=self._settings.control_token_file,
             ca_file=self._settings.control_ca_file,
         )
-        return LongPollClient(settings, store, describe, take, around.holding)
+        return await LongPollClient.open(settings, store, describe, take, around.holding)
 
 
 def check(settings: Settings) -> None:
-    """Return where the settings, or what this host is, name a control. Asks nobody; blocks a moment.
+    """Check that the settings or the host itself name a control. No network calls; blocks briefly.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: they name none.
     """
     told = (
         settings.control_endpoint,
@@ -86,14 +91,14 @@ def check(settings: Settings) -> None:
     )
     if any(told):
         return
-    from agent.aws.ec2_host import asks_metadata  # noqa: PLC0415 - see the top
+    from agent.aws.ec2_host import asks_metadata  # noqa: PLC0415 - see the module docstring
 
     if asks_metadata(disabled=settings.metadata_disabled, endpoint=settings.metadata_endpoint):
         return
     raise ConfigError(
         "no control is set: run 'ecs-agent join URL', or set ECS_CONTROL_ENDPOINT to the URL of a "
-        "control endpoint ('ecs-agent standalone' runs one here, and the agent); for Amazon ECS, "
-        "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true because this host is no EC2 instance"
+        "control endpoint ('ecs-agent standalone' runs one here, with an agent); for Amazon ECS, "
+        "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true because this host is not an EC2 instance"
     )
 
 
@@ -102,8 +107,8 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
     """Open the backend of the control that the settings name, and close it at the end of the block.
 
     Raises:
-        ConfigError: they name none, or one that cannot be used; the text names the mend.
-        AwsUnavailable: this may be an EC2 instance, but its metadata does not answer now.
+        ConfigError: the settings name no control, or an unusable one; the text names the fix.
+        AwsUnavailable: this may be an EC2 instance, but its metadata service does not answer now.
     """
     await asyncio.to_thread(check, settings)
     if settings.control_endpoint:
@@ -114,13 +119,13 @@ async def open_backend(settings: Settings) -> AsyncIterator[Backend]:
         try:
             backend = await stack.enter_async_context(open_amazon_backend(settings, os.environ))
         except AwsUnavailable as error:
-            # On an EC2 instance it may answer next time; anybody else has to know what is missing.
+            # An EC2 instance's metadata may answer next time; otherwise say what is missing.
             raise AwsUnavailable(f"{error}; {_mend(settings)}", code=error.code) from None
         yield backend
 
 
 def _mend(settings: Settings) -> str:
-    amazon = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true where this host is no EC2 instance"
+    amazon = "set AWS_DEFAULT_REGION, and ECS_EXTERNAL=true if this host is not an EC2 instance"
     if settings.backend_host:
         return amazon
     return f"for Amazon ECS, {amazon}; for a control endpoint, set ECS_CONTROL_ENDPOINT to its URL"
@@ -129,7 +134,7 @@ def _mend(settings: Settings) -> str:
 def _load() -> Callable[
     [Settings, Mapping[str, str]], contextlib.AbstractAsyncContextManager[Backend]
 ]:
-    """Import what Amazon ECS needs; blocks for as long as its files take to read."""
-    from agent.upstream.amazon.backend import open_amazon_backend  # noqa: PLC0415 - see the top
+    """Import the code for Amazon ECS; blocks while its files are read."""
+    from agent.upstream.amazon.backend import open_amazon_backend  # noqa: PLC0415 - see the module docstring
 
     return open_amazon_backend

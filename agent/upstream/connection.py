@@ -1,7 +1,7 @@
-"""Whether control answers, since when, and why not; wakes those who wait for it to come back.
+"""The state of the connection to control: up or down, since when, why; wakes waiting loops.
 
-Shared by the loops of one client, on one event loop. The poll decides what it says. Logs each
-change once, and a lasting trouble once in a while.
+Shared by the loops of one client, on one event loop; the poll loop sets the state. Logs each change
+once, and reminds of a lasting outage now and then.
 
 Tests: ``tests/unit/upstream/amazon/test_registration.py``,
 ``tests/unit/upstream/amazon/submit/test_sender.py``.
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 REMIND_S: Final = 300.0
-"""A lasting outage is logged again after this long."""
+"""Interval of reminders about a lasting outage in the log."""
 FLAP_S: Final = 5.0
-"""A new outage is not logged when the last line is younger than this."""
+"""A new outage is not logged if the last log line is more recent than this."""
 
 
 class ConnectionStatus:
@@ -36,14 +36,14 @@ class ConnectionStatus:
         self.since = clock()
         self.error = ""
         self.next_try = 0.0
-        """Unix time of the next try, where one is planned; 0 elsewhere."""
+        """Unix time of the next try if one is planned, else 0."""
         self._clock = clock
         self._logged_at = -math.inf
         self._told = True
         self._woken = asyncio.Event()
 
     def up(self) -> None:
-        """Control answered."""
+        """Record that control answered."""
         if not self.connected:
             if self._told:
                 _log.info("control connected", endpoint=self.endpoint)
@@ -53,30 +53,30 @@ class ConnectionStatus:
         self.next_try = 0.0
 
     def down(self, error: Exception) -> None:
-        """Control did not answer, or not as it should."""
+        """Record that control did not answer, or answered with an error."""
         lost = self.connected or not self.error
         if self.connected:
             self._turn(connected=False)
         self.error = str(error)
         waited_s = self._clock() - self._logged_at
         if lost:
-            # A server that comes and goes many times a second must not fill the log.
+            # A server that comes and goes many times a second must not flood the log.
             self._told = waited_s > FLAP_S
         if (lost and self._told) or waited_s > REMIND_S:
-            _log.warning("control away", endpoint=self.endpoint, error=self.error)
+            _log.warning("control unavailable", endpoint=self.endpoint, error=self.error)
             self._logged_at = self._clock()
 
     def try_in(self, seconds: float) -> None:
-        """Let people know when whoever decides about the connection tries again."""
+        """Record when the next try to connect is planned, for display."""
         self.next_try = self._clock() + seconds
 
     def wake(self) -> None:
-        """End all pauses: there is a sign that control is back."""
+        """End all pauses, because control seems to be back."""
         self._woken.set()
         self._woken = asyncio.Event()
 
     async def pause(self, seconds: float) -> None:
-        """Wait before the next try, or until there is a sign that control is back."""
+        """Wait before the next try, or until control seems to be back."""
         woken = self._woken
         try:
             async with asyncio.timeout(seconds):

@@ -1,8 +1,7 @@
-"""What the agent shows control, and whom it trusts: the token file and the extra authority.
+"""The agent's token for control, and the certificates that it trusts: token file and CA file.
 
-Reads two small files in threads and nothing else. A token that cannot be read is
-``ControlUnavailable``, because it may be put there at any moment; an authority that cannot be used
-is a ``ConfigError``.
+Reads two small files, in threads. A token that cannot be read is ``ControlUnavailable``, because
+the file may be created at any time. A CA file that cannot be used is a ``ConfigError``.
 
 Tests: ``tests/unit/upstream/test_tokens.py``.
 """
@@ -26,7 +25,7 @@ READ_LIMIT_S: Final = 5.0
 
 
 class Token:
-    """The token of one control endpoint: from a file, given as text, or none. For one event loop."""
+    """The token for one control endpoint: from a file, from a text, or none. For one event loop."""
 
     def __init__(self, *, file: Path | None = None, text: str = "") -> None:
         self.file = file
@@ -38,18 +37,18 @@ class Token:
         return self.file is not None or bool(self._known)
 
     async def current(self) -> str:
-        """Return the token as it was read last, empty for none.
+        """Return the token as last read; empty if there is none.
 
         Raises:
-            ControlUnavailable: the file cannot be read or holds no token; the text names the mend.
+            ControlUnavailable: the file cannot be read or has no token; the text names the fix.
         """
         return self._known or await self.newest()
 
     async def newest(self) -> str:
-        """Return the token as it is in the file now; raises as ``current`` does."""
+        """Return the token that is in the file now; raises as ``current`` does."""
         if self.file is None:
             return self._known
-        self._known = ""  # a file that is broken must show, and not only after the next restart
+        self._known = ""  # a broken file must be reported now, not only after the next restart
         try:
             async with asyncio.timeout(READ_LIMIT_S):
                 self._known = await asyncio.to_thread(read_token, self.file)
@@ -59,56 +58,55 @@ class Token:
 
 
 def read_token(file: Path) -> str:
-    """Return the first token of a file. Blocks.
+    """Return the first token in a file. Blocks.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no token, or something else beside tokens.
+        ValueError: it contains no token, or something that is not a token.
     """
     with file.open("rb") as source:
         raw = source.read(tokens.MAX_BYTES + 1)
     if len(raw) > tokens.MAX_BYTES:
-        raise ValueError("is larger than 64 KiB; this is no token file")
+        raise ValueError("is larger than 64 KiB: not a token file")
     try:
         text = raw.decode("ascii")
     except UnicodeDecodeError as error:
-        raise ValueError(f"holds no token: byte {error.start} is not ASCII") from None
+        raise ValueError(f"is not a token file: byte {error.start} is not ASCII") from None
     return tokens.parse(text)[0]
 
 
 def worded(file: Path, error: OSError | ValueError) -> str:
-    """Return one line on why a token file is of no use, and the mend. Pure."""
+    """Return one line on why a token file cannot be used, with the fix. Pure."""
     if isinstance(error, FileNotFoundError):
-        return f"{file}: there is no such file; put a token of control's there"
+        return f"{file}: no such file; create it with one of control's tokens"
     if isinstance(error, TimeoutError):
-        return f"{file}: could not be read within {READ_LIMIT_S:g} s; look at its disk"
+        return f"{file}: could not be read within {READ_LIMIT_S:g} s; check its disk"
     if isinstance(error, IsADirectoryError):
-        return f"{file}: is a directory; name the file in it that holds a token"
+        return f"{file}: is a directory; name the token file in it"
     if isinstance(error, OSError):
-        return f"{file}: {error.strerror}; let root read it"
+        return f"{file}: {error.strerror}; make it readable for root"
     return f"{file}: {error}"
 
 
 def trusting(ca_file: Path) -> ssl.SSLContext:
-    """Return a context that trusts the file's certificates besides the system's. Blocks.
+    """Return a TLS context that trusts the file's certificates besides the system's. Blocks.
 
-    They may be of authorities or control's own.
+    They may be CA certificates or control's own.
 
     Raises:
-        ConfigError: the file cannot be read or holds no certificate.
+        ConfigError: the file cannot be read or contains no certificate.
     """
     context = ssl.create_default_context()
-    # What was made by hand often lacks what strict checks ask for since Python 3.13, for example the
-    # key usage of `openssl req -x509`; and one host's certificate needs no authority at all.
+    # Self-made certificates often lack fields that strict checks require since Python 3.13, for
+    # example the key usage in the output of `openssl req -x509`. A host's own certificate needs no
+    # CA.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    mend = "give a PEM file with the certificate of the authority that signed control's"
+    mend = "use a PEM file with the certificate of the CA that signed control's"
     try:
         context.load_verify_locations(cafile=ca_file)
     except ssl.SSLError as error:
-        text = (
-            f"ECS_CONTROL_CA_FILE {ca_file}: holds no usable certificate ({error.reason}); {mend}"
-        )
+        text = f"ECS_CONTROL_CA_FILE {ca_file}: has no usable certificate ({error.reason}); {mend}"
         raise ConfigError(text) from None
     except OSError as error:
         raise ConfigError(f"ECS_CONTROL_CA_FILE {ca_file}: {error.strerror}; {mend}") from None

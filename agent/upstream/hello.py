@@ -1,6 +1,6 @@
-"""One call to find out who control is and whether it lets this host in: for `join` and `doctor`.
+"""One call that finds out who control is and whether it accepts this host: for `join` and `doctor`.
 
-Makes a connection of its own and keeps nothing. Fails as the long poll would, in the same words.
+Opens its own connection and stores nothing. Fails with the same errors and texts as the long poll.
 
 Tests: ``tests/unit/upstream/test_tokens.py``, ``tests/unit/doctor/checks/test_control.py``.
 """
@@ -23,29 +23,29 @@ LIMIT_S: Final = 10.0
 
 
 class HelloResult(NamedTuple):
-    """Who control is, and how its clock stands."""
+    """Who control is, and how far the clocks differ."""
 
     hello: Hello
     ahead_s: float | None
-    """How far this host's clock is ahead of control's, to about a second; None where control did not
-    say what time it is."""
+    """How far this host's clock is ahead of control's, to about a second; None if the answer has no
+    date."""
 
 
 async def meet(
     endpoint: str, *, token: str = "", ca_file: Path | None = None, cluster: str = ""
 ) -> HelloResult:
-    """Ask control who it is; takes ``LIMIT_S`` at most.
+    """Ask control who it is; takes at most ``LIMIT_S``.
 
     Args:
         endpoint: URL of the control endpoint.
-        token: what to show it; empty for nothing.
-        ca_file: PEM file of an authority to trust besides the system's.
-        cluster: have it say whether a host may register into this cluster, given by its name.
+        token: the token to send; empty for none.
+        ca_file: PEM file with a CA to trust besides the system's.
+        cluster: also ask whether a host may register into the cluster with this name.
 
     Raises:
         ConfigError: the URL or the CA file cannot be used.
-        TokenRefused: control asks for a token and this is none of its own.
-        ControlFailure: control does not answer, is not trusted, or is no control endpoint.
+        TokenRefused: control requires a token, and this is not one of its own.
+        ControlFailure: control does not answer, is not trusted, or is not a control endpoint.
     """
     limits = CallLimits(connect_s=LIMIT_S / 2, call_s=LIMIT_S, answer_bytes=1024 * 1024)
     client = HttpClient(parse_endpoint(endpoint), limits, token=Token(text=token), ca_file=ca_file)
@@ -56,10 +56,9 @@ async def meet(
 
 
 def ahead_s(date: str, before: float, after: float) -> float | None:
-    """Return how far a clock is ahead of a ``Date`` header that was made between two of its times.
+    """Return how far the local clock is ahead of a ``Date`` header, received between two times.
 
-    The header has whole seconds and may be of any moment in between, which counts as agreement: 0.
-    Pure.
+    The header has whole seconds. If it may be of any moment in between, the clocks agree: 0. Pure.
     """
     try:
         at = parsedate_to_datetime(date).timestamp()

@@ -1,17 +1,17 @@
-"""Who this host is, also after it has lost what it wrote down.
+"""The host's identity, also after the files that contain it were lost.
 
-Three answers, each for when the one before is lost:
+There are three sources; each is used if the one before is lost:
 
 1. The state file has the values of ``KEPT``.
-2. So has the second place, a small file beside it (``state.mirrored_values``).
-3. Where both are gone, the machine says the same as before: an id, and a key that only it can make. By
-   them control gives it the instance that it had (``controlplane.agents.registration``), and the name by
-   which it knows its containers is made from them.
+2. So has the mirror, a small file beside it (``state.mirrored_values``).
+3. If both are lost, the machine itself yields the same id as before, and a key that only it can
+   compute. From them control recognizes the instance (``controlplane.agents.registration``), and
+   the agent derives the name under which it recognizes its containers.
 
-Id and key are made from what root alone can read together: ``/etc/machine-id``, which no container
-sees, and the firmware's number, which no ordinary user sees; and from host name and data directory, so
-that two agents of one machine are two. Neither can be found from what is sent. Touches ``/etc``,
-``/proc`` and ``/sys/class/dmi`` (reads only).
+Id and key are computed from two values that only root can read together: ``/etc/machine-id``, which
+containers cannot see, and the firmware's product UUID, which ordinary users cannot see. Host name
+and data directory are included, so that two agents on one machine differ. Neither source can be
+derived from what is sent. Reads ``/etc``, ``/proc`` and ``/sys/class/dmi``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,19 @@ import hashlib
 import hmac
 import os
 import re
+import uuid
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from agent.state import Batch
+
+if TYPE_CHECKING:
+    from agent.state import StateStore
+
 OWNER: Final = "owner"
-"""Name of the value by which the agent knows its own containers."""
+"""Name of the value by which the agent recognizes its own containers."""
 
 LONG_POLL: Final = (
     *("clientToken", "cluster", "instanceArn", "generation", "controlId"),
@@ -37,28 +43,28 @@ AMAZON: Final = (
     *("ecs.instanceArn", "ecs.cluster", "ecs.availabilityZone"),
 )
 KEPT: Final = frozenset({OWNER, *LONG_POLL, *AMAZON})
-"""Single values of the state file that are also in the second place."""
+"""Single values of the state file that are also kept in the mirror."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _PLACEHOLDERS: Final = frozenset({"03000200-0400-0500-0006-000700080009"})
-"""Numbers that boards carry whose maker never gave them one."""
+"""Product UUIDs that some vendors use for all their boards."""
 
 
 class Machine(Struct, frozen=True, kw_only=True):
-    """What the machine itself says; all but ``boot_id`` is empty where it has no machine id."""
+    """The machine's own identity; without a machine id, everything but ``boot_id`` is empty."""
 
     id: str = ""
     key: str = ""
-    """Secret: whoever has it is let in as this host."""
+    """Secret: control accepts whoever has it as this host."""
     owner: str = ""
-    """Made of the same, for the labels of containers."""
+    """Computed from the same values, for the labels of containers."""
     boot_id: str = ""
 
 
 def read_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
-    """Return what the machine says of itself, for an agent with this data directory; blocks.
+    """Return the machine's identity for an agent with this data directory; blocks.
 
-    The same on every call until the host is renamed or becomes another one.
+    Stays the same until the host is renamed, reinstalled, or moved to another machine.
     """
     boot = boot_id(root)
     machine = machine_id(root)
@@ -73,19 +79,36 @@ def read_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
     return Machine(id=made("id")[:32], key=made("key"), owner=made("owner")[:32], boot_id=boot)
 
 
+async def owner_id(store: StateStore, machine: Machine) -> str:
+    """Return the name by which this agent knows its own containers; made once per data directory.
+
+    The same again where everything in that directory was lost, so that they are still its own.
+
+    Raises:
+        StateFailure: the store cannot be read, or not be written the first time.
+    """
+    owner = await store.get_meta(OWNER)
+    if owner is None:
+        owner = machine.owner or uuid.uuid4().hex
+        batch = Batch()
+        batch.put_meta(OWNER, owner)
+        await store.commit(batch)
+    return owner
+
+
 def boot_id(root: Path = Path("/")) -> str:
-    """Return the number that the kernel made at this boot; empty where it cannot be read."""
+    """Return the kernel's id of this boot; empty if it cannot be read."""
     return _read(root / "proc/sys/kernel/random/boot_id")
 
 
 def machine_id(root: Path = Path("/")) -> str:
-    """Return the number that the host got at its installation; empty where it has none."""
+    """Return the machine id, which is created at installation; empty if there is none."""
     found = _read(root / "etc/machine-id")
     return "" if found == "uninitialized" else found
 
 
 def product_uuid(root: Path = Path("/")) -> str:
-    """Return the firmware's number of the machine, in lower case; empty where it is not worth it."""
+    """Return the firmware's product UUID in lower case; empty if it is not unique."""
     found = _read(root / "sys/class/dmi/id/product_uuid").lower()
     usable = (
         _UUID.fullmatch(found)

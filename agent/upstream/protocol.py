@@ -1,7 +1,7 @@
-"""What the daemon hands to a control client and what it can ask of one; no I/O.
+"""The interface between daemon and control clients; no I/O.
 
-A control client is any object that brings orders and carries reports: the long poll, or the client of
-Amazon ECS. The rest of the agent knows only these shapes.
+A control client is any object that fetches orders and sends reports: the long-poll client, or the
+client of Amazon ECS. The rest of the agent knows only these types.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class RegisterInfo(Struct, frozen=True, kw_only=True):
-    """What the host offers at this moment; read anew for every registration."""
+    """What the host offers at this moment; collected again for every registration."""
 
     resources: HostResources
     attributes: dict[str, str] = field(default_factory=dict)
@@ -33,9 +33,9 @@ class RegisterInfo(Struct, frozen=True, kw_only=True):
     agent_version: str = ""
     machine_id: str = ""
     machine_key: str = ""
-    """What the machine says of itself (``host_identity``), for a control that knows it by that."""
+    """Computed by the machine (``host_identity``); lets control recognize the host."""
     known_tasks: list[str] = field(default_factory=list)
-    """ARNs of the tasks that this agent holds, stopped and unreported ones included."""
+    """ARNs of the tasks that this agent holds, including stopped and unreported ones."""
 
 
 DescribeHost = Callable[[], RegisterInfo]
@@ -43,98 +43,98 @@ DescribeHost = Callable[[], RegisterInfo]
 
 
 class TakeAssignments(Protocol):
-    """Takes orders; returns when they are durable.
+    """Takes orders; returns once they are durable.
 
-    Must be safe to repeat: the same orders come again after a failure or a restart.
+    Must be idempotent: the same orders come again after a failure or a restart.
     """
 
     def __call__(
         self, assignments: Assignments, control_id: str, instance: str = ""
     ) -> Awaitable[None]:
-        """Take orders that a control gave to a container instance.
+        """Take the orders of a control for a container instance.
 
         Args:
             assignments: the orders.
             control_id: id of the control endpoint.
-            instance: ARN of the instance; empty where ``control_id`` names it.
+            instance: ARN of the instance; empty if ``control_id`` identifies it.
         """
 
 
 class Holding(Protocol):
-    """What this host holds of a control's tasks; ``engine.holdings`` knows. Never blocks."""
+    """What this host holds of a control's tasks; see ``engine.holdings``. Never blocks."""
 
     def held(self, control_id: str) -> list[HeldTask]:
-        """Return every task that this control ordered, as it stands now."""
+        """Return every task that this control ordered, in its current state."""
 
     def ended(self, control_id: str) -> list[TaskChange]:
-        """Return the last report of every task of this control that ended here and was forgotten.
+        """Return the last report of each of this control's tasks that ended and was forgotten here.
 
-        For as long as that is remembered, see ``engine.ended_tasks``.
+        Only for as long as ``engine.ended_tasks`` keeps it.
         """
 
     async def brought(self, control_id: str, instance: str) -> list[HeldTask]:
-        """Return what is here and was not ordered of this instance: tasks, and mere containers."""
+        """Return tasks and containers on this host that were not ordered for this instance."""
 
     def belongs_to(self, task_arn: str, instance: str) -> None:
-        """Take note that control wants a task of this instance from now on."""
+        """Record that control wants a task of this instance from now on."""
 
     def not_wanted(self, task_arn: str, why: str) -> None:
-        """Stop a task: control says that nobody wants it."""
+        """Stop a task because control says that it is not wanted."""
 
     def keep(self, task_arns: frozenset[str]) -> None:
-        """Leave the containers of these tasks alone though there is no record of them."""
+        """Leave the containers of these tasks alone, although there is no record of the tasks."""
 
 
 class TaskHost(Protocol):
-    """What Amazon ECS asks about the tasks of this host; ``engine.Engine`` answers. Never blocks."""
+    """What Amazon ECS asks about this host's tasks; ``engine.Engine`` has it. Never blocks."""
 
     @property
     def engine_up(self) -> bool:
-        """Whether the container engine answered when it was last heard of."""
+        """Whether the last call to the container engine was answered."""
 
     def wanted(self, control_id: str) -> list[str]:
-        """Return the ARNs of the tasks that this control ordered and that are to run."""
+        """Return the ARNs of this control's tasks that should run."""
 
     def knows(self, task_arn: str) -> bool:
-        """Tell whether the host holds this task, be it stopped."""
+        """Return whether the host holds this task, running or stopped."""
 
     def listed(self) -> None:
-        """Take note that control has named everything it wants: leftovers may be removed."""
+        """Record that control has listed everything it wants: leftovers may be removed."""
 
     def facts(self) -> list[TaskFacts]:
-        """Return what telemetry tells of every task that has not stopped."""
+        """Return the facts for telemetry of every task that has not stopped."""
 
 
 class CredentialStore(Protocol):
-    """Where role credentials of tasks are kept, in memory alone."""
+    """Keeps role credentials of tasks, in memory only."""
 
     def keep(self, task_arn: str, role_type: str, credentials: Credentials) -> None:
-        """Keep or replace them; ``role_type`` is ``TaskApplication`` or ``TaskExecution``."""
+        """Store or replace them; ``role_type`` is ``TaskApplication`` or ``TaskExecution``."""
 
 
 class Hotplug(Protocol):
-    """Things that appear on the host while it runs, each under a key; used by one task."""
+    """Devices that appear while the host runs, each with a key; used by one task."""
 
     async def present(self) -> frozenset[str]:
-        """Return the keys of what is there now.
+        """Return the keys of the devices that are present now.
 
         Raises:
-            AgentError: it cannot be read now.
+            AgentError: the devices cannot be listed now.
             OSError: likewise.
         """
 
     async def changed(self) -> None:
-        """Return when something may have come or gone since ``present`` was asked."""
+        """Return when devices may have changed since the last ``present``."""
 
     async def rest(self) -> None:
-        """Stop watching: nothing is awaited now. ``present`` begins anew."""
+        """Stop watching while nothing is expected; the next ``present`` starts it again."""
 
 
 class HostParts(NamedTuple):
-    """What of the agent a control works with, beside the store."""
+    """The parts of the agent that a control client uses besides the store."""
 
     holding: Holding
-    """For our own control; the others are for Amazon ECS."""
+    """Used for our own control; the other parts are for Amazon ECS."""
     host: TaskHost
     credentials: CredentialStore
     links: Hotplug
@@ -144,52 +144,52 @@ class HostParts(NamedTuple):
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):
-    """How the connection to control stands."""
+    """State of the connection to control."""
 
     connected: bool
     since: float
     """Unix time of the last change of ``connected``."""
     endpoint: str
     error: str
-    """Why it does not work now; empty when all is well."""
+    """Why it does not work now; empty if it does."""
     unsent: int
-    """Reports that control has not acknowledged."""
+    """Number of reports that control has not acknowledged."""
     instance_arn: str
     """Empty until the first registration."""
     generation: int
     instance_status: str
-    """ACTIVE or DRAINING as control said last; empty until it said anything."""
+    """Last status from control, ACTIVE or DRAINING; empty until it has sent one."""
     notice: str = ""
-    """What happened lately that an operator should know; mostly empty."""
+    """A recent event that an operator should know about; mostly empty."""
     next_try: float = 0.0
-    """Unix time of the next try to connect, where one is planned."""
+    """Unix time of the next try to connect, if one is planned."""
 
 
 class Control(Protocol):
-    """A control client. Everything but ``run`` and ``leave`` returns at once."""
+    """A control client. All methods but ``run`` and ``leave`` return at once."""
 
     @property
     def begun(self) -> asyncio.Event:
-        """Set once ``run`` knows who this host is, or has found that it cannot know now."""
+        """Set once ``run`` has begun to call control."""
 
     @property
     def livenesses(self) -> tuple[Liveness, ...]:
-        """By when each of its loops will have moved again."""
+        """The liveness of each of its loops."""
 
     @property
     def status(self) -> ControlStatus:
-        """How the connection stands at this moment."""
+        """The current state of the connection."""
 
     async def run(self) -> None:
-        """Bring orders and carry reports until cancelled; the registration stays.
+        """Fetch orders and send reports until cancelled; the host stays registered.
 
         Raises:
-            ConfigError: the agent's settings do not fit what was registered before.
+            ConfigError: the agent's settings or its description of the host are not valid.
             StaleGeneration: another agent registered as this instance; this process must stop.
         """
 
     def offer(self, batch: MetricsBatch) -> None:
-        """Send figures if control is there, else drop them; never blocks."""
+        """Send metrics if control is connected, else drop them; never blocks."""
 
     async def secrets(self, task_arn: str, names: list[str]) -> Mapping[str, str]:
         """Return the values that control keeps for a task of this host, by their names.
@@ -200,4 +200,4 @@ class Control(Protocol):
         """
 
     async def leave(self) -> None:
-        """Take the host out of the cluster for good; only on request, and after ``run`` ended."""
+        """Remove the host from the cluster for good; only on request, after ``run`` has ended."""

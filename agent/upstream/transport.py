@@ -1,4 +1,4 @@
-"""What went wrong on the way to control, in words that name the mend. Pure, but for ``speaks_tls``.
+"""Error texts for failed connections to control, with the fix. Pure, except for ``speaks_tls``.
 
 Tests: ``tests/unit/upstream/test_tokens.py``.
 """
@@ -23,36 +23,34 @@ _TLS_LIMIT_S: Final = 2.0
 
 
 def worded(error: Exception) -> str:
-    """Return one line for an error of a call that got no answer."""
+    """Return one line for the error of a call that got no answer."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _untrusted(error)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return (
-            f"the name {error.host} is not known here; check the URL and this host's name servers"
-        )
+        return f"the name {error.host} does not resolve; check the URL and this host's name servers"
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         return _no_tls(error)
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(
         error.os_error, ConnectionRefusedError
     ):
-        return f"nobody listens on {error.host}:{error.port}; {_mend_of(error.port)}"
+        return f"no process listens on {error.host}:{error.port}; {_mend_of(error.port)}"
     text = " ".join(str(error).split())[:_LIMIT]
     return text or type(error).__name__
 
 
 async def speaks_tls(endpoint: URL) -> bool:
-    """Return whether a server speaks TLS, where it was asked in plain HTTP and did not answer so.
+    """Return whether a server speaks TLS; for one that did not answer plain HTTP properly.
 
-    Asks it once, for two seconds at most; never fails.
+    Tries once, for two seconds at most; never fails.
     """
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # no data is sent over it
     writer = None
     try:
         async with asyncio.timeout(_TLS_LIMIT_S):
             _, writer = await asyncio.open_connection(endpoint.host, endpoint.port, ssl=context)
     except ssl.SSLError as error:
-        # It may ask for a certificate of ours, say; what speaks no TLS cannot even refuse so.
+        # A TLS server may refuse, for example to get a client certificate; others fail differently.
         return (error.reason or "") not in _NOT_TLS
     except (OSError, TimeoutError, ValueError):
         return False
@@ -63,17 +61,17 @@ async def speaks_tls(endpoint: URL) -> bool:
 
 
 def asked_in_plain(endpoint: URL) -> str:
-    """Return the line on a server that speaks TLS at a URL that says ``http://``."""
-    return f"{endpoint.host}:{endpoint.port} speaks TLS; write https:// in the URL"
+    """Return the error text for a TLS server at an ``http://`` URL."""
+    return f"{endpoint.host}:{endpoint.port} speaks TLS; use https:// in the URL"
 
 
 def _mend_of(port: int | None) -> str:
     if port in _SCHEMES_PORT:
         return (
-            f"that is the port of {_SCHEMES_PORT[port]}:// URLs that name none: name control's, "
-            f"which is {CONTROL_PORT} unless it was given another"
+            f"that is the default port of {_SCHEMES_PORT[port]}:// URLs: add control's port to the "
+            f"URL, {CONTROL_PORT} unless it is set to another"
         )
-    return "start control there, or mend the URL"
+    return "start control there, or correct the URL"
 
 
 def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
@@ -81,10 +79,10 @@ def _untrusted(error: aiohttp.ClientConnectorCertificateError) -> str:
     why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else str(cause)
     where = f"{error.host}:{error.port}"
     if isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in {62, 64}:
-        return f"the certificate of {where} is for another name ({why}); use the name it is for"
+        return f"the certificate of {where} is for another name ({why}); use that name in the URL"
     return (
         f"the certificate of {where} is not trusted ({why}); set ECS_CONTROL_CA_FILE to the "
-        "certificate of its authority"
+        "certificate of its CA"
     )
 
 
@@ -93,7 +91,5 @@ def _no_tls(error: aiohttp.ClientConnectorSSLError) -> str:
     reason = (cause.reason or "") if isinstance(cause, ssl.SSLError) else str(cause)
     where = f"{error.host}:{error.port}"
     if reason in _NOT_TLS:
-        return (
-            f"{where} does not speak TLS; write http:// in the URL, or give control a certificate"
-        )
+        return f"{where} does not speak TLS; use http:// in the URL, or give control a certificate"
     return f"no TLS connection to {where} ({reason})"

@@ -55,7 +55,7 @@ def task(name: str, **changes: Any) -> dict[str, Any]:
 
 
 class FakeTasks:
-    """The host's tasks: holds what it took, unless it is told to fail."""
+    """The host's tasks: stores what it gets, unless a test makes it fail."""
 
     def __init__(self) -> None:
         self.engine_up = True
@@ -65,7 +65,7 @@ class FakeTasks:
         self.lists = 0
         self.failure: Exception | None = None
         self.poison: set[str] = set()
-        """Orders about these make every call fail that brings them."""
+        """Orders about these make every call that contains them fail."""
         self.gate = asyncio.Event()
         self.gate.set()
         self.taking = asyncio.Event()
@@ -102,7 +102,7 @@ class FakeTasks:
 
 
 class AcsHost:
-    """Everything a session works with; ``running`` is the session at work."""
+    """The parts that a session uses; ``running`` runs the session."""
 
     def __init__(self, store: StateStore, server: WsServer) -> None:
         self.store = store

@@ -1,4 +1,4 @@
-"""A real control process under attack: what its known senders notice, and what it costs."""
+"""A real control process under attack: the effect on its known senders, and the cost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PAUSE_S = 0.02
 
 @dataclass
 class Noticed:
-    """How long calls took, in seconds, and which failed."""
+    """Durations of calls, in seconds, and the calls that failed."""
 
     times_s: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Noticed:
 
     @property
     def p99_ms(self) -> float:
-        """What one call in a hundred took longer than."""
+        """The 99th percentile."""
         return sorted(self.times_s)[int(len(self.times_s) * 0.99)] * 1000
 
 
@@ -63,7 +63,7 @@ class AttackedControl:
         self.noticed: dict[str, Noticed] = {}
 
     def start(self) -> None:
-        """Start it, and learn its key and its token."""
+        """Start it, and read its key and its token."""
         self.process.start()
         self.process.ready()
         parser = configparser.ConfigParser()
@@ -74,7 +74,7 @@ class AttackedControl:
         self.token = next(line for line in lines if line and not line.startswith("#"))
 
     def cpu_s(self) -> float:
-        """Seconds of CPU that it has used."""
+        """Seconds of CPU used so far."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
@@ -86,17 +86,17 @@ class AttackedControl:
         return int(found[1]) // 1024
 
     def descriptors(self) -> int:
-        """How many it has open."""
+        """Number of open descriptors."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def log_bytes(self) -> int:
-        """How much it has logged."""
+        """Size of its log."""
         return self.process.log.stat().st_size
 
     async def measure(self, seconds: float) -> dict[str, Noticed]:
-        """Return what an operator and an agent notice, who make each call by a new connection.
+        """Return the latencies of an operator and an agent, each call on a new connection.
 
-        A third makes its calls by one connection that it keeps.
+        A third sender makes its calls on one persistent connection.
         """
         operator, agent, kept = Noticed(), Noticed(), Noticed()
         async with (
@@ -144,7 +144,7 @@ async def _repeat(until: float, noticed: Noticed, call: Callable[[], Awaitable[N
 async def attacked_control(
     directory: Path, *options: str, wrapper: Sequence[str] = ()
 ) -> AsyncIterator[AttackedControl]:
-    """Run a control process of which nothing is known to strangers."""
+    """Run a control process whose key and token the attackers do not know."""
     port, agents = free_port(), free_port()
     data = directory / "control"
     listen = ["--listen", f"127.0.0.1:{port}", "--agent-listen", f"127.0.0.1:{agents}"]
@@ -167,7 +167,7 @@ async def attacked_control(
 async def attack(
     kind: str, port: int, senders: int, *, many: bool = False
 ) -> AsyncIterator[dict[str, Any]]:
-    """Attack a port from another process; what that counted is in the yielded mapping afterwards."""
+    """Attack a port from another process; its counts are in the yielded mapping afterwards."""
     counted: dict[str, Any] = {}
     words = [kind, "127.0.0.1", str(port), str(senders), "many" if many else "one"]
     process = await asyncio.to_thread(

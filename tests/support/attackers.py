@@ -1,6 +1,6 @@
-"""Strangers that attack an HTTP server, in a process of their own: ``python -m tests.support.attackers``.
+"""Attackers of an HTTP server, in a separate process: ``python -m tests.support.attackers``.
 
-Each kind goes on until standard input ends; then it prints what it counted, as JSON.
+Each kind of attack continues until standard input ends; then its counts are printed as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Attack = Callable[["Attacker", int], Awaitable[None]]
 
 
 class Attacker:
-    """What the senders of one attack share."""
+    """What the senders of one attack have in common."""
 
     def __init__(self, host: str, port: int, *, many: bool) -> None:
         self.host, self.port = host, port
@@ -37,14 +37,14 @@ class Attacker:
         self.open_now = 0
 
     async def connect(self, number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Connect, each sender from an address of its own where there are to be many."""
+        """Connect; if there should be many addresses, each sender has its own."""
         local = (f"127.{1 + number // 250 % 200}.7.{1 + number % 250}", 0) if self.many else None
         reader, writer = await asyncio.open_connection(self.host, self.port, local_addr=local)
         self.seen["connected"] += 1
         return reader, writer
 
     async def ask(self, number: int, sent: bytes) -> bytes:
-        """Send something on a connection of its own and return what comes back until it ends."""
+        """Send data on a new connection and return what is received until it ends."""
         reader, writer = await self.connect(number)
         try:
             writer.write(sent)
@@ -61,29 +61,29 @@ async def silent(attacker: Attacker, number: int) -> None:
 
 
 async def half_heads(attacker: Attacker, number: int) -> None:
-    """Send a part of a head."""
+    """Send part of a head."""
     await _hold(attacker, number, b"POST / HTTP/1.1\r\nHost: control\r\nX-Pad: ")
 
 
 async def half_handshakes(attacker: Attacker, number: int) -> None:
-    """Begin a TLS handshake."""
+    """Start a TLS handshake."""
     await _hold(attacker, number, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
 
 
 async def half_bodies(attacker: Attacker, number: int) -> None:
-    """Send a head, and a part of a body."""
+    """Send a head and part of a body."""
     head = b"POST / HTTP/1.1\r\nHost: control\r\nContent-Length: 1000000\r\n\r\n"
     await _hold(attacker, number, head + b"{" * 60_000)
 
 
 async def silent_once(attacker: Attacker, number: int) -> None:
-    """Connect once and send nothing; stay away when cut off."""
+    """Connect once and send nothing; do not reconnect."""
     await _hold(attacker, number, b"")
     await asyncio.sleep(3600)
 
 
 async def dripping(attacker: Attacker, number: int) -> None:
-    """Send a head a byte a second."""
+    """Send a head, one byte a second."""
     _, writer = await attacker.connect(number)
     for byte in b"GET /healthz HTTP/1.1\r\nHost: control\r\n" + b"X: " + b"y" * 600:
         writer.write(bytes([byte]))
@@ -118,12 +118,12 @@ def bombs(path: str, headers: str) -> Attack:
 
 
 async def garbage(attacker: Attacker, number: int) -> None:
-    """Send what is no HTTP, one connection after the other."""
+    """Send data that is not HTTP, on one connection after the other."""
     await attacker.ask(number, b"\x16\x03\x01\x02\x00\x01\x00 \r\n\r\n" + b"\xff" * 500)
 
 
 async def large_heads(attacker: Attacker, number: int) -> None:
-    """Send a head without end."""
+    """Send an endless head."""
     fields = b"".join(b"X-%d: %s\r\n" % (n, b"y" * 8000) for n in range(60))
     await attacker.ask(number, b"GET / HTTP/1.1\r\nHost: control\r\n" + fields)
 

@@ -35,7 +35,7 @@ _change_ids = itertools.count(1)
 
 
 class ApiFailure(Exception):
-    """An error answer of the ECS API."""
+    """An error response of the ECS API."""
 
     def __init__(self, status: int, body: dict[str, Any]) -> None:
         super().__init__(f"{status} {body}")
@@ -74,9 +74,9 @@ class Endpoint:
 
 @contextlib.asynccontextmanager
 async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[Endpoint]:
-    """Run a control endpoint; it must end within two seconds of being told to.
+    """Run a control endpoint; it must stop within two seconds when told to.
 
-    ``reload`` among the settings is the event that has it read its token file.
+    The setting ``reload`` is an event that makes it read its token file again.
     """
     reload: asyncio.Event | None = settings.pop("reload", None)
     address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
@@ -105,7 +105,7 @@ async def control_endpoint(data_dir: Path, **settings: Any) -> AsyncIterator[End
 
 
 class ScriptedAgent:
-    """Speaks the wire as an agent does, and does only what a test tells it."""
+    """Speaks the wire like an agent, but does only what a test says."""
 
     def __init__(self, endpoint: Endpoint, *, token: str = "", **register: Any) -> None:
         self._endpoint = endpoint
@@ -136,7 +136,7 @@ class ScriptedAgent:
         return self.arn.rsplit("/", 1)[-1]
 
     async def register(self, **more: Any) -> Registered:
-        """Register; calls after it are of the new generation."""
+        """Register; later calls have the new generation."""
         status, body = await self.send("POST", "/v1/instances", Register(**(self.info | more)))
         assert status == 200, body
         answer = msgspec.json.decode(body, type=Registered)
@@ -164,7 +164,7 @@ class ScriptedAgent:
             return answer.status, await answer.read()
 
     async def poll(self, *, wait_s: int = 5, after: int | None = None) -> Assignments | None:
-        """Poll once, go on from the answer's revision."""
+        """Poll once, and continue from the answer's revision."""
         asked = self.revision if after is None else after
         path = f"/v1/instances/{self.id}/assignments?after={asked}&wait={wait_s}"
         status, body = await self.send("GET", path)
@@ -186,7 +186,7 @@ class ScriptedAgent:
         return msgspec.json.decode(body, type=ChangesAnswer)
 
     async def obey(self) -> None:
-        """Poll and report for ever: what is wanted RUNNING runs, what is wanted STOPPED stops."""
+        """Poll and report for ever: tasks wanted RUNNING run, tasks wanted STOPPED stop."""
         reported: dict[str, str] = {}
         while True:
             await self.poll(wait_s=5)

@@ -85,8 +85,8 @@ class Host(NothingHeld):
     def ended(self, control_id: str) -> list[TaskChange]:
         return list(self.has_ended)
 
-    def client(self) -> LongPollClient:
-        return LongPollClient(
+    async def client(self) -> LongPollClient:
+        return await LongPollClient.open(
             LongPollSettings(
                 endpoint=self.control.url,
                 cluster=self.cluster,
@@ -107,7 +107,7 @@ class Host(NothingHeld):
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[LongPollClient]:
-        client = self.client()
+        client = await self.client()
         task = asyncio.create_task(client.run())
         try:
             yield client

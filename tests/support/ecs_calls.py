@@ -1,4 +1,4 @@
-"""AWS as objects: scripted answers of an API and of instance metadata; no network."""
+"""Scripted answers of an AWS API and of instance metadata, as objects; no network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ScriptedApi:
         attempts: int = 3,
         limit_s: float = 42.0,
     ) -> dict[str, Any]:
-        """Record the call and return or raise what the script says next."""
+        """Record the call and return, or raise, the next line of the script."""
         del attempts, limit_s
         self.calls.append((operation, dict(request)))
         await asyncio.sleep(0)
@@ -47,7 +47,7 @@ Value = str | Exception | None
 
 
 class ScriptedMetadata:
-    """Instance metadata from a table; what is not in it is absent. A list gives one value a call."""
+    """Instance metadata from a table; other paths are absent. A list gives one value per call."""
 
     def __init__(
         self, values: Mapping[str, Value | list[Value]] | None = None, *, enabled: bool = True
@@ -72,7 +72,7 @@ class ScriptedMetadata:
         return value
 
     async def insist(self, path: str, *, limit_s: float = 30.0) -> str | None:
-        """Ask twice, which is as patient as a test is."""
+        """Ask twice: tests need no more patience."""
         del limit_s
         try:
             return await self.text(path)

@@ -1,4 +1,4 @@
-"""Holds answers to botocore's model of the ECS API: no unknown members, right types, right enums."""
+"""Checks answers against botocore's model of the ECS API: unknown members, types, enums."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _OF_ANY_CALL = frozenset(
 
 @cache
 def errors_of(operation: str) -> frozenset[str]:
-    """Return the names of the errors that a call can have; of one not served, that as well."""
+    """Return the names of a call's errors, including that for a call that is not implemented."""
     service = ServiceModel(Loader().load_service_model("ecs", "service-2"), "ecs")
     if operation not in service.operation_names:
         return _OF_ANY_CALL
@@ -56,7 +56,7 @@ def errors_of(operation: str) -> frozenset[str]:
 
 
 class StrictModel(ApiModel):
-    """A model that refuses answers which are not as the model says, instead of shaping them."""
+    """A model that rejects answers that do not match it, instead of converting them."""
 
     def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:
         faults = list(faults_of(self._service.operation_model(operation).output_shape, response))
@@ -65,10 +65,10 @@ class StrictModel(ApiModel):
 
 
 def faults_of(shape: Any, answer: Any, path: str = "") -> list[str]:
-    """Return what is wrong with a value; None counts as left out."""
+    """Return what is wrong with a value; None counts as absent."""
     kind: str = shape.type_name
     if not isinstance(answer, _KINDS[kind]) or (isinstance(answer, bool) and kind != "boolean"):
-        return [f"{path}: {type(answer).__name__} is no {kind}"]
+        return [f"{path}: {type(answer).__name__} is not a {kind}"]
     value: Any = answer
     parts: list[tuple[Any, Any, str]] = []
     match kind:
@@ -90,5 +90,5 @@ def _fault_of_scalar(shape: Any, value: Any, path: str) -> list[str]:
     if shape.type_name == "string" and shape.enum and value not in shape.enum:
         return [f"{path}: {value!r} is none of {shape.enum}"]
     if shape.type_name == "timestamp" and isinstance(value, int | float) and value <= 0:
-        return [f"{path}: {value} is no time"]
+        return [f"{path}: {value} is not a time"]
     return []

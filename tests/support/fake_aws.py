@@ -1,4 +1,4 @@
-"""Stands for the HTTP session, the keys and the signatures of AWS in tests of what uses them."""
+"""Replaces the HTTP session, the keys and the signatures of AWS in tests of their users."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class FakeHttp:
 
 
 class FakeChain:
-    """Gives the access key ``keys-1``, and the next ones after each refusal."""
+    """Returns the access key ``keys-1``, and the next one after each refusal."""
 
     def __init__(self) -> None:
         self.generation = 1
         self.renews = True
         self.given: Keys | None = None
-        """What is given instead."""
+        """Returned instead, if set."""
         self.missing: Exception | None = None
 
     async def keys(self) -> Keys:
@@ -54,7 +54,7 @@ class FakeChain:
 
 
 class FakeClock:
-    """Remembers what it was to learn from."""
+    """Records what it was to learn from."""
 
     def __init__(self) -> None:
         self.dates: list[str] = []

@@ -1,8 +1,9 @@
-"""A control endpoint for tests: small, correct, and as unkind as it is told to be.
+"""A control endpoint for tests: small, correct, and with faults on demand.
 
-It speaks the whole wire of ``agent.model.wire`` on the loopback and keeps everything it was sent.
-Faults are queued per call (``poll``, ``changes``, ``register``, ``metrics``, ``secrets``, ``leave``); each is
-used for one request, before (or, with ``lose_answer``, after) the request is served.
+It speaks the whole wire of ``agent.model.wire`` on the loopback and stores everything that it
+receives. Faults are queued per call (``poll``, ``changes``, ``register``, ``metrics``, ``secrets``,
+``leave``); each one affects one request, before (or, with ``lose_answer``, after) the request is
+served.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class FakeControl:
         self.polls: list[int] = []
         """The ``after`` of every poll."""
         self.sent: list[TaskChange] = []
-        """Every report received, repeats included."""
+        """Every report received, including repeats."""
         self.seen: dict[str, TaskChange] = {}
         """Every report received once, in order of its first arrival."""
         self.sent_at: dict[str, float] = {}
@@ -62,12 +63,12 @@ class FakeControl:
         self.metrics: list[MetricsBatch] = []
         self.reject: Callable[[TaskChange], bool] = lambda change: False
         self.went_back = False
-        """Whether agents are to say what they hold."""
+        """Whether to ask agents for what they hold."""
         self.secrets: dict[str, str] = {}
-        """Values that it keeps, by name."""
+        """Values that it stores, by name."""
         self.secrets_asked: list[Any] = []
         self.calls: list[str] = []
-        """Every call that was served, by name, and ``told`` for the end of what is held."""
+        """Every call that was served, by name, and ``told`` for the last part of what is held."""
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.in_flight = 0
         self.most_in_flight = 0
@@ -287,7 +288,7 @@ def error(status: int, code: str, message: str = "", **headers: str) -> web.Resp
 
 
 def drop() -> Fault:
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
@@ -298,7 +299,7 @@ def drop() -> Fault:
 
 
 def lose_answer() -> Fault:
-    """Do what was asked, then close the connection without a word."""
+    """Serve the request, then close the connection without an answer."""
     fault = drop()
     fault.after_serving = True  # type: ignore[attr-defined]
     return fault
@@ -340,7 +341,7 @@ def drips(body: bytes, every_s: float) -> Fault:
 
 
 def breaks_off(body: bytes, promised: int) -> Fault:
-    """Promise a long answer, send the beginning, close the connection."""
+    """Announce a long answer, send its start, close the connection."""
 
     async def fault(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(promised)})
@@ -354,7 +355,7 @@ def breaks_off(body: bytes, promised: int) -> Fault:
 
 
 def waits(seconds: float) -> Fault:
-    """Answer rightly, but late."""
+    """Answer correctly, but late."""
 
     async def fault(request: web.Request) -> Any:
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What tests of the doctor's checks share: facts of a sound engine, and what to ask of findings."""
+"""Helpers for tests of the doctor: facts about a healthy engine, and queries of findings."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ VERSION = {"Version": "20.10.24", "ApiVersion": "1.41"}
 
 
 def engine(**changes: Any) -> EngineFacts:
-    """Return what a sound engine says, but for these members of its ``info``."""
+    """Return the answers of a healthy engine, except for these members of its ``info``."""
     return EngineFacts(info={**GOOD_INFO, **changes}, version=VERSION)
 
 
 def levels(findings: Sequence[Finding]) -> set[str]:
-    """Return the levels; every text is one line, and what is not well has a mend."""
+    """Return the levels; check that every text is one line, and that every problem has a fix."""
     for finding in findings:
         assert "\n" not in finding.seen + finding.mend + finding.command
         assert not finding.seen.endswith(".")

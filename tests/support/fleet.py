@@ -1,7 +1,7 @@
-"""Real processes of ours for end-to-end tests: a control endpoint and agents, as a user runs them.
+"""Real agent and control processes for end-to-end tests, started as a user would.
 
-Every agent of a test gets a bridge, a pool, a firewall table, a data directory and a socket of its
-own, so that tests disturb neither each other nor an agent that the machine may carry.
+Every agent of a test has its own bridge, pool, firewall table, data directory and socket, so that
+tests affect neither each other nor an agent installed on the machine.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 COMMAND = Path(sys.executable).with_name("ecs-agent")
 
 TOKEN = "token-of-the-tests-0123456789"  # noqa: S105 - of tests
-"""What agents of tests carry."""
+"""Token of the agents in tests."""
 KEYS = {
     "AWS_ACCESS_KEY_ID": "ECSKTESTTESTTESTTEST",
     "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests-0123456789",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""What a client needs beside the endpoint's URL."""
+"""Settings of a client besides the endpoint's URL."""
 
 
 def give_keys(control_dir: Path) -> None:
-    """Put the key and the token of the tests where control looks for them."""
+    """Write the key and the token of the tests to where control reads them."""
     control_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     keys = (
         f"[default]\naws_access_key_id = {KEYS['AWS_ACCESS_KEY_ID']}\n"
@@ -51,18 +51,18 @@ def give_keys(control_dir: Path) -> None:
 LONG_POLL = "long poll"
 ACS = "ACS"
 WIRES = (LONG_POLL, ACS)
-"""The two ways in which an agent can speak with our control endpoint."""
+"""The two protocols between an agent and our control endpoint."""
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback that nobody uses now."""
+    """Return an unused TCP port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def eventually(check: Callable[[], Any], *, within_s: float = 60.0, what: str = "") -> Any:
-    """Return the first truthy answer of ``check``; fail when there is none in time."""
+    """Return the first truthy answer of ``check``; fail if there is none in time."""
     deadline = time.monotonic() + within_s
     answer = check()
     while not answer:
@@ -77,19 +77,19 @@ def eventually(check: Callable[[], Any], *, within_s: float = 60.0, what: str = 
 
 @dataclass
 class Process:
-    """One process of ours, its output in a file."""
+    """One process, with its output in a file."""
 
     name: str
     arguments: list[str]
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: list[str] = field(default_factory=list)
-    """A command that runs the process, such as one that takes rights away."""
+    """A command that runs the process, such as one that drops privileges."""
     popen: subprocess.Popen[bytes] | None = None
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """Path of its output."""
         return self.directory / f"{self.name}.log"
 
     @property
@@ -99,7 +99,7 @@ class Process:
         return self.popen.pid
 
     def start(self) -> None:
-        """Start it; ``ready`` tells when it serves."""
+        """Start it; ``ready`` waits until it serves."""
         keep = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
@@ -111,7 +111,7 @@ class Process:
             )
 
     def stop(self, *, within_s: float = 60.0) -> int:
-        """Ask it to stop and return its exit code; kill it when it does not."""
+        """Ask it to stop and return its exit code; kill it if it does not stop."""
         if self.popen is None:
             return 0
         self.popen.send_signal(signal.SIGTERM)
@@ -124,14 +124,14 @@ class Process:
             self.popen = None
 
     def kill(self) -> None:
-        """Kill it as a crash would."""
+        """Kill it, to simulate a crash."""
         if self.popen is not None:
             self.popen.kill()
             self.popen.wait()
             self.popen = None
 
     def is_alive(self) -> bool:
-        """Tell whether it runs."""
+        """Return whether it runs."""
         return self.popen is not None and self.popen.poll() is None
 
     def tail(self, lines: int = 40) -> str:
@@ -148,11 +148,11 @@ class Control(Process):
 
     @property
     def url(self) -> str:
-        """Where it is reached, by agents and by operators."""
+        """The URL for agents and for operators."""
         return f"http://127.0.0.1:{self.port}"
 
     def ready(self) -> None:
-        """Return when it answers."""
+        """Return once it answers."""
 
         def answers() -> bool:
             with (
@@ -196,7 +196,7 @@ class Agent(Process):
         return json.loads(self.cli(*words, "--json"))
 
     def has_no_tasks(self) -> bool:
-        """Tell whether it has forgotten every task."""
+        """Return whether it has forgotten every task."""
         return not self.json("tasks")
 
 
@@ -224,7 +224,7 @@ class Fleet:
         )
 
     def add_agent(self, **environment: str) -> Agent:
-        """Make an agent of this control, not started yet."""
+        """Create an agent of this control; it is not started yet."""
         index = len(self.agents)
         name = f"agent{index}"
         agent = Agent(name=name, arguments=["run"], directory=self.directory, index=index)
@@ -243,7 +243,7 @@ class Fleet:
         return agent
 
     def way_to_control(self) -> dict[str, str]:
-        """Return the settings with which an agent finds this control, and is let in."""
+        """Return the settings with which an agent reaches this control and is admitted."""
         if self.wire == LONG_POLL:
             tokens = str(self.directory / "control" / "agent.tokens")
             return {"ECS_CONTROL_ENDPOINT": self.control.url, "ECS_CONTROL_TOKEN_FILE": tokens}
@@ -256,7 +256,7 @@ class Fleet:
         }
 
     def client(self) -> Any:
-        """Return a boto3 client of the control endpoint, as any operator makes one."""
+        """Return a boto3 client of the control endpoint, created like any operator's."""
         import boto3  # noqa: PLC0415 - slow to import; only end-to-end tests need it
 
         return boto3.client(
@@ -276,7 +276,7 @@ class Fleet:
         self.wait_connected()
 
     def wait_connected(self, *, within_s: float = 60.0) -> None:
-        """Return when control sees every agent."""
+        """Return once control sees every agent."""
         client = self.client()
 
         def connected() -> bool:
@@ -285,7 +285,7 @@ class Fleet:
             try:
                 arns = client.list_container_instances()["containerInstanceArns"]
             except client.exceptions.ClusterNotFoundException:
-                return False  # made by the first registration
+                return False  # created by the first registration
             if len(arns) < len(self.agents):
                 return False
             found = client.describe_container_instances(containerInstances=arns)
@@ -294,7 +294,7 @@ class Fleet:
         eventually(connected, within_s=within_s, what="all agents connected")
 
     def stop_tasks(self) -> None:
-        """Stop every task as an operator does, and wait until its agent has forgotten it."""
+        """Stop every task like an operator, and wait until its agent has forgotten it."""
         client = self.client()
         if self.agents:
             for arn in client.list_tasks()["taskArns"]:
@@ -303,7 +303,7 @@ class Fleet:
             eventually(agent.has_no_tasks, what=f"{agent.name} is empty")
 
     def end(self) -> None:
-        """Stop whatever still runs; tasks first, where both sides are there to do it."""
+        """Stop whatever still runs; tasks first, if both sides can do that."""
         try:
             if all(p.is_alive() for p in (self.control, *self.agents)):
                 self.stop_tasks()
@@ -315,7 +315,7 @@ class Fleet:
 
 
 def task_containers() -> set[str]:
-    """Return the ids of all containers that agents of ours made, of any test."""
+    """Return the ids of all containers created by agents, of any test."""
     found: set[str] = set()
     for label in ("com.amazonaws.ecs.task-arn", "ecs-host-agent.sandbox"):
         done = subprocess.run(
@@ -329,7 +329,7 @@ def task_containers() -> set[str]:
 
 
 def remove_containers(ids: set[str]) -> None:
-    """Remove containers by force; for what a failed test left behind."""
+    """Remove containers by force; for leftovers of a failed test."""
     if ids:
         subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=True)
 
@@ -338,7 +338,7 @@ def remove_containers(ids: set[str]) -> None:
 def fleet(
     directory: Path, *, agents: int = 1, wire: str = LONG_POLL, **extra: str
 ) -> Iterator[Fleet]:
-    """Run a control endpoint with agents for the time of a test."""
+    """Run a control endpoint with agents for the duration of a test."""
     made = Fleet(directory, extra=extra, wire=wire)
     for _ in range(agents):
         made.add_agent()

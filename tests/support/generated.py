@@ -1,7 +1,7 @@
-"""Sections of pages that are made from the code: ``make docs`` writes them, tests hold them to it.
+"""Sections of pages that are generated from the code: ``make docs`` writes them, tests check them.
 
-A section stands between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. With ``WRITE_DOCS`` in the
-environment a test writes its sections in place of comparing them; that is all that ``make docs`` does.
+A section is between ``<!-- NAME: begin -->`` and ``<!-- NAME: end -->``. With ``WRITE_DOCS`` in the
+environment, a test writes its sections instead of comparing them; ``make docs`` does only that.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def holds(page: Path, name: str, body: str) -> None:
-    """Fail unless a section of a page is as the code has it; write it where that is asked for."""
+    """Fail unless a section of a page matches the code; write it if requested."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
     text = page.read_text()
     head, found, rest = text.partition(begin)
@@ -27,10 +27,10 @@ def holds(page: Path, name: str, body: str) -> None:
     if os.environ.get("WRITE_DOCS"):
         section = body
         page.write_text(f"{head}{begin}{section}{end}{tail}")
-    assert section == body, f"docs/{page.name} is behind the code: run 'make docs'"
+    assert section == body, f"docs/{page.name} is outdated: run 'make docs'"
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown; cells are code or text already."""
+    """Return a table in Markdown; cells are already formatted."""
     lines = [headers, ["---"] * len(headers), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines).replace(" |  |", " | |")

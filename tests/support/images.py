@@ -1,7 +1,7 @@
-"""Images for tests, made on the spot: no registry is needed, and the same image is made only once.
+"""Images for tests, created locally: no registry is needed, and each image is created only once.
 
-The ``client`` that they take is a ``docker.APIClient``, whose stubs have no types for images.
-Everything comes out of the host's ``/bin/busybox`` (Debian package ``busybox-static``).
+The parameter ``client`` is a ``docker.APIClient``, whose stubs have no types for images. All
+content comes from the host's ``/bin/busybox`` (Debian package ``busybox-static``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def busybox(client: Any) -> str:
     """Return the reference of an image with busybox, all its applets and ``/www/index.html``.
 
     The default command is ``sh``. As PID 1, busybox' ``sleep`` ignores SIGTERM like any program
-    without a handler: a container that is to stop at once runs ``LINGER``.
+    without a handler; for a container that should stop at once, use ``LINGER``.
     """
     applets = subprocess.run([BUSYBOX, "--list"], capture_output=True, text=True, check=True)
     links = {f"bin/{name}": "busybox" for name in applets.stdout.split() if name != "busybox"}
@@ -42,7 +42,7 @@ def busybox(client: Any) -> str:
 
 
 LINGER = ["sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done"]
-"""Command of a container that does nothing and ends with 0 as soon as it is told to stop."""
+"""Command of a container that does nothing, and exits with 0 as soon as it is told to stop."""
 
 
 def build(
@@ -53,7 +53,7 @@ def build(
     *,
     config: Mapping[str, Any],
 ) -> str:
-    """Load an image of one layer, unless the host has exactly this one; return its reference."""
+    """Load an image with one layer, unless the host already has it; return its reference."""
     layer = _layer(files, links)
     diff_id = hashlib.sha256(layer).hexdigest()
     body = json.dumps(

@@ -1,4 +1,4 @@
-"""The leak check: what a host holds, before and after; whatever is new afterwards was left behind."""
+"""The leak check: compares the objects on a host before and after; new ones were left behind."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True)
 class HostSnapshot:
-    """Everything that a task may leave behind on a host, each thing as a line of text."""
+    """Everything that a task may leave behind on a host, each object as a line of text."""
 
     containers: frozenset[str] = field(default_factory=frozenset)
     volumes: frozenset[str] = field(default_factory=frozenset)
@@ -36,10 +36,10 @@ class HostSnapshot:
 
     @classmethod
     def take(cls, *, data_dirs: Iterable[Path] = ()) -> HostSnapshot:
-        """Look at the host now.
+        """Take a snapshot of the host.
 
         Args:
-            data_dirs: folders whose files count; a missing one holds none.
+            data_dirs: folders whose files count; a missing one is empty.
         """
         containers, volumes = _engine()
         links, addresses = _links()
@@ -57,7 +57,7 @@ class HostSnapshot:
         )
 
     def diff(self, later: HostSnapshot) -> list[str]:
-        """Return what ``later`` has and this has not, as ``kind: thing``."""
+        """Return what only ``later`` has, as ``kind: object``."""
         return [
             f"{kind.name}: {thing}"
             for kind in fields(self)
@@ -67,7 +67,7 @@ class HostSnapshot:
     def wait_until_clean(
         self, *, limit_s: float = 10.0, data_dirs: Iterable[Path] = ()
     ) -> list[str]:
-        """Return what is left behind once nothing is, or when the limit has passed."""
+        """Return what is left behind, as soon as nothing is or when the limit has passed."""
         end = time.monotonic() + limit_s
         folders = tuple(data_dirs)
         while (left := self.diff(HostSnapshot.take(data_dirs=folders))) and time.monotonic() < end:
@@ -92,7 +92,7 @@ def _engine() -> tuple[frozenset[str], frozenset[str]]:
 def _namespaces() -> frozenset[str]:
     """Named network namespaces. The engine deletes their files late, but unmounts them at once.
 
-    It keeps ``default``, the host's own, from its first container in host mode on.
+    It keeps ``default``, the host's own, after its first container in host mode.
     """
     mounts = (line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines())
     named = {mount[4] for mount in mounts if " nsfs " in f" {mount[-3]} "}
@@ -105,7 +105,8 @@ def _links() -> tuple[frozenset[str], frozenset[str]]:
         f"{link['ifname']} {address['local']}/{address['prefixlen']}"
         for link in found
         for address in link.get("addr_info", ())
-        # The kernel gives link-local addresses to any link that comes up, the engine's bridge too.
+        # The kernel adds link-local addresses to any link that is set up, including the engine's
+        # bridge.
         if address.get("scope") != "link"
     )
     return frozenset(link["ifname"] for link in found), addresses
@@ -129,7 +130,7 @@ def _listeners() -> frozenset[str]:
 
 
 def _routes() -> frozenset[str]:
-    """Return all routes but those that the engine's own bridge gets with its first container."""
+    """Return all routes except those that the engine's own bridge gets with its first container."""
     routes = _lines("ip", "route", "show", "table", "all")
     return frozenset(
         r for r in routes if not ("dev docker0" in r and ("fe80::" in r or "ff00::" in r))

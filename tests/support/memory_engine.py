@@ -38,7 +38,7 @@ CONTAINER_LABEL = "com.amazonaws.ecs.container-name"
 
 @dataclass
 class Box:
-    """One container of the pretend engine."""
+    """One container of the simulated engine."""
 
     id: str
     name: str
@@ -69,11 +69,11 @@ class Box:
 
 @dataclass
 class Fault:
-    """What the next matching call does instead of, or after, its work."""
+    """What the next matching call does instead of its work, or after it."""
 
     error: Exception | None = None
     done: bool = False
-    """True: the work is done nevertheless, only the answer is lost."""
+    """True: the work is done, and only the answer is lost."""
     delay_s: float = 0.0
     times: int = 1
     container: str = ""
@@ -81,7 +81,7 @@ class Fault:
 
 
 class MemoryEngine:
-    """Implements ``ContainerEngine``; the methods below ``-- for tests`` steer it."""
+    """Implements ``ContainerEngine``; tests control it with the methods below ``-- for tests``."""
 
     def __init__(self, images: tuple[str, ...] = ("busybox",)) -> None:
         self.boxes: dict[str, Box] = {}
@@ -91,9 +91,9 @@ class MemoryEngine:
         """Every call that reached the engine: operation and container, by its name in the task."""
         self.stop_timeouts: dict[str, int] = {}
         self.exits_at_once: dict[str, int] = {}
-        """Containers, by their name in the task, that end with a code as soon as they start."""
+        """Containers, by their name in the task, that exit with a code as soon as they start."""
         self.deaf: set[str] = set()
-        """Containers, by their name in the task, that run on when a stop has succeeded."""
+        """Containers, by their name in the task, that keep running after a successful stop."""
         self.hung = False
         self.away = False
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
@@ -390,11 +390,11 @@ class MemoryEngine:
     # -- for tests --------------------------------------------------------------------------------
 
     def fault(self, operation: str, fault: Fault) -> None:
-        """Have the next calls of an operation go wrong."""
+        """Make the next calls of an operation fail."""
         self._faults[operation].append(fault)
 
     def clear_faults(self) -> None:
-        """Let everything go well from now on."""
+        """Remove all faults."""
         self._faults.clear()
 
     def box(self, container: str) -> Box:
@@ -411,7 +411,7 @@ class MemoryEngine:
         return sum(1 for o, c in self.calls if o == operation and container in (None, c))
 
     def exit(self, container: str, code: int = 0, *, oom: bool = False) -> None:
-        """Let a container end by itself."""
+        """Make a container exit by itself."""
         box = self.box(container)
         box.oom_killed = oom
         if oom:
@@ -419,20 +419,20 @@ class MemoryEngine:
         self._end(box, code)
 
     def judge(self, container: str, health: Health) -> None:
-        """Let a health check come to a verdict."""
+        """Set the result of a health check."""
         box = self.box(container)
         box.health = health
         self._emit("health_status", box, health)
 
     def vanish(self, container: str, *, quietly: bool = False) -> None:
-        """Remove a container behind the agent's back."""
+        """Remove a container without the agent."""
         box = self.box(container)
         del self.boxes[box.id]
         if not quietly:
             self._emit("destroy", box)
 
     def disconnect(self, container: str, *, quietly: bool = False) -> None:
-        """Take a container off its network behind the agent's back."""
+        """Disconnect a container from its network without the agent."""
         box = self.box(container)
         box.cut_off_from = "bridge"
         if not quietly:
@@ -443,7 +443,7 @@ class MemoryEngine:
             stream.put_nowait(EngineEvent(action="disconnect", container_id=box.id))
 
     def relist(self) -> None:
-        """Tell all streams that events were missed."""
+        """Tell all event streams that events were missed."""
         for stream in self._streams:
             stream.put_nowait(EngineEvent(action="relist"))
 

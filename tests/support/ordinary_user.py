@@ -1,6 +1,6 @@
-"""Runs the doctor as a user who is not root and prints what it found as JSON; started as a process.
+"""Runs the doctor as a user other than root and prints its findings as JSON; run as a process.
 
-The checks run once as root first: what they import is not for everybody to read on every machine.
+The checks first run once as root, because on some machines only root may read what they import.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A Docker Engine of a test's own, with or without live-restore, that the test may stop and start at will."""
+"""A private Docker Engine of a test, with or without live-restore, to stop and start at will."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 START_LIMIT_S = 60.0
 BRIDGE = "ecs-private0"
-"""Its own, because a dockerd with ``--bridge=none`` deletes docker0, which is another engine's."""
+"""Its own bridge: a dockerd with ``--bridge=none`` would delete docker0, which another engine
+uses."""
 
 
 @dataclass
 class PrivateEngine:
-    """One dockerd beside the machine's own: its own bridge and no rules, so that neither is disturbed."""
+    """A dockerd beside the machine's own; its own bridge and no rules keep both undisturbed."""
 
     directory: Path
     live_restore: bool = True
-    """Containers outlive the engine's restart; without it, its stop stops them all."""
+    """Containers survive a stop of the engine; without it, the stop ends them all."""
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -38,7 +39,7 @@ class PrivateEngine:
         return f"unix://{self.directory}/docker.sock"
 
     def start(self) -> None:
-        """Start it and return when it answers."""
+        """Start it; returns once it answers."""
         for words in (
             ("link", "add", BRIDGE, "type", "bridge"),
             ("address", "replace", "10.207.243.1/24", "dev", BRIDGE),
@@ -70,14 +71,14 @@ class PrivateEngine:
         raise AssertionError(f"dockerd does not answer at {self.host}")
 
     def stop(self) -> None:
-        """Stop it as an upgrade of the package does; its containers run on."""
+        """Stop it like a package upgrade; its containers keep running."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
             self.process = None
 
     def kill(self) -> None:
-        """Kill it as a crash would; its containers run on."""
+        """Kill it, to simulate a crash; its containers keep running."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -85,7 +86,7 @@ class PrivateEngine:
 
     @contextlib.contextmanager
     def stalled(self) -> Iterator[None]:
-        """Have it answer nobody for a while, as an engine that hangs."""
+        """Suspend it for a while, to simulate an engine that hangs."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
@@ -102,7 +103,7 @@ class PrivateEngine:
             client.close()
 
     def end(self) -> None:
-        """Remove its containers, stop it and its containerd, and give up its mounts."""
+        """Remove its containers, stop it and its containerd, and unmount its mounts."""
         if self.process is None:
             self.start()
         client = docker.APIClient(base_url=self.host, version="auto")
@@ -112,14 +113,14 @@ class PrivateEngine:
         self.stop()
         subprocess.run(["ip", "link", "delete", BRIDGE], check=False, capture_output=True)
         self._end_strays()
-        # With live-restore it leaves its mounts in place, for the containers that might run on.
+        # With live-restore it keeps its mounts, for containers that might keep running.
         for line in reversed(Path("/proc/mounts").read_text().splitlines()):
             where = line.split()[1]
             if where.startswith(f"{self.directory}/"):
                 subprocess.run(["umount", "-l", where], check=False, capture_output=True)
 
     def _end_strays(self) -> None:
-        """End its containerd, and the shims of containers that died while it was away."""
+        """Stop its containerd, and the shims of containers that died while it was down."""
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if str(self.directory).encode() in (entry / "cmdline").read_bytes():

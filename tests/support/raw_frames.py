@@ -1,7 +1,7 @@
-"""What a task can do with raw sockets: send any frame, and read whatever its link brings.
+"""What a task can do with raw sockets: send any frame, and read everything that its link receives.
 
-As a program it runs in a task's network namespace (``Raw``), with the capabilities that the engine
-gives a container by default and no other. The rest makes frames.
+As a program it runs in a task's network namespace (``Raw``), with only the capabilities that the
+engine gives a container by default. The rest creates frames.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BROADCAST = "ff:ff:ff:ff:ff:ff"
 IPV4, ARP, IPV6, VLAN, QINQ = 0x0800, 0x0806, 0x86DD, 0x8100, 0x88A8
 _EVERYTHING = 0x0003
 UDP_SOURCE = 40_000
-"""Port from which datagrams of ours seem to come."""
+"""Source port of our datagrams."""
 _PROMISCUOUS = 1
 _ADD_MEMBERSHIP = 1
 _SOL_PACKET = 263
@@ -28,11 +28,11 @@ DEFAULT_CAPABILITIES = (
     "chown,dac_override,fowner,fsetid,kill,setgid,setuid,setpcap,net_bind_service,net_raw,"
     "sys_chroot,mknod,audit_write,setfcap"
 )
-"""Those that Docker gives a container that asks for nothing."""
+"""Docker's default capabilities."""
 
 
 def mac_bytes(mac: str) -> bytes:
-    """Return a MAC as it is on the wire."""
+    """Return a MAC in binary form."""
     return bytes.fromhex(mac.replace(":", ""))
 
 
@@ -54,7 +54,7 @@ def udp(source: str, target: str, port: int, text: bytes) -> bytes:
 
 
 def icmp(source: str, target: str, kind: tuple[int, int], rest: bytes, about: bytes) -> bytes:
-    """Return an IPv4 packet with an error of ICMP: its type and code, and the packet that it is about."""
+    """Return an IPv4 packet with an ICMP error: type, code, and the packet that it is about."""
     message = struct.pack("!BBH", *kind, 0) + rest + about
     return ipv4(source, target, 1, message[:2] + _checksum(message) + message[4:])
 
@@ -67,7 +67,7 @@ def ipv4(source: str, target: str, protocol: int, payload: bytes) -> bytes:
 
 
 def ipv6(source: str, target: str, protocol: int, payload: bytes) -> bytes:
-    """Return an IPv6 packet; the checksum of ICMPv6 is filled in."""
+    """Return an IPv6 packet; the checksum of ICMPv6 is computed."""
     ends = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, target)
     if protocol == 58:
         pseudo = ends + struct.pack("!II", len(payload), protocol)
@@ -100,19 +100,19 @@ class Raw:
         subprocess.run(command, input=text, text=True, timeout=30, check=True)
 
     def sees(self, needle: bytes) -> Sniffer:
-        """Return what looks for these bytes in everything that the link brings, from now on."""
+        """Return a reader that looks for these bytes in everything received from now on."""
         return Sniffer([*self._enter, "sniff", needle.hex()])
 
 
 class Sniffer(contextlib.AbstractContextManager["Sniffer"]):
-    """Reads a link until it has seen the bytes looked for."""
+    """Reads a link until it has seen the bytes."""
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._read(20.0) == "ready", "no raw socket"
 
     def has_seen(self, within_s: float = 1.5) -> bool:
-        """Tell whether the bytes came by, now or within this time."""
+        """Return whether the bytes were seen, now or within this time."""
         return self._read(within_s) == "seen"
 
     def _read(self, within_s: float) -> str:

@@ -1,6 +1,6 @@
-"""A small image registry on the loopback, for pulls that are real and failures that are wanted.
+"""A small image registry on the loopback, for real pulls and for failures on demand.
 
-It speaks as much of the registry protocol (version 2) as the engine asks for; the engine accepts
+It implements as much of the registry protocol (version 2) as the engine uses; the engine accepts
 plain HTTP from the loopback.
 """
 
@@ -26,13 +26,13 @@ _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 
 
 class Registry:
-    """Holds images in memory. Use it as an async context manager.
+    """Stores images in memory. Use it as an async context manager.
 
     Attributes:
         asked: method and path of every request.
-        credentials: ``user:password`` that is asked for; empty for none.
-        failures: how many of the next requests are answered with status 500.
-        open: cleared, every answer is held back until it is set again.
+        credentials: ``user:password`` that is required; empty for none.
+        failures: how many of the next requests get status 500.
+        open: while it is cleared, all answers are delayed.
     """
 
     def __init__(self) -> None:
@@ -49,15 +49,15 @@ class Registry:
 
     @property
     def host(self) -> str:
-        """Address and port, as they stand in image names."""
+        """Address and port, as in image names."""
         return f"127.0.0.1:{self._port}"
 
     def manifests_asked(self) -> int:
-        """Return how many times a manifest was asked for."""
+        """Return how many times a manifest was requested."""
         return sum("/manifests/" in line for line in self.asked)
 
     def layers_asked(self) -> int:
-        """Return how many times a layer was asked for."""
+        """Return how many times a layer was requested."""
         return sum(line.rpartition("/")[2] in self._layers for line in self.asked)
 
     def push(self, repository: str, tag: str, content: bytes, *, architecture: str) -> str:

@@ -1,4 +1,4 @@
-"""A relay in front of a Unix socket: shows a client what a dying or hanging engine looks like."""
+"""A relay in front of a Unix socket, to simulate an engine that dies or hangs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Relay:
-    """Copies bytes both ways between clients of ``path`` and the socket ``target``.
+    """Copies bytes in both directions between clients of ``path`` and the socket ``target``.
 
     Use it as an async context manager.
     """
@@ -19,7 +19,7 @@ class Relay:
     def __init__(self, target: str, path: Path) -> None:
         self.path = path
         self.accepted = 0
-        """How many connections were let through."""
+        """Number of connections so far."""
         self._target = target
         self._refusing = False
         self._flowing = asyncio.Event()
@@ -40,22 +40,22 @@ class Relay:
         await asyncio.gather(*self._tasks)
 
     async def refuse(self) -> None:
-        """Cut all connections and every new one."""
+        """Close all connections and refuse new ones."""
         self._refusing = True
         for writer in list(self._open):
             writer.close()
         await asyncio.sleep(0.05)
 
     def accept(self) -> None:
-        """Let connections through again."""
+        """Accept connections again."""
         self._refusing = False
 
     def hang(self) -> None:
-        """Accept everything and pass nothing on."""
+        """Accept connections, but pass nothing on."""
         self._flowing.clear()
 
     def flow(self) -> None:
-        """Pass everything on again."""
+        """Pass data on again."""
         self._flowing.set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for systemd: receives what a service says of itself."""
+"""A stand-in for systemd: receives the notifications of a service."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class ServiceManager:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.said: list[tuple[float, str]] = []
-        """Every message with the steady time at which it was read."""
+        """Every message with the monotonic time at which it was read."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
         self._socket.setblocking(False)
 
     def close(self) -> None:
-        """Listen no longer."""
+        """Stop listening."""
         self._socket.close()
 
     def variables(self, *, watchdog_s: float = 0.0) -> dict[str, str]:
-        """Return what a manager puts into the environment of a service."""
+        """Return the environment that a manager gives a service."""
         found = {"NOTIFY_SOCKET": str(self.path)}
         if watchdog_s:
             found["WATCHDOG_USEC"] = str(round(watchdog_s * 1e6))
@@ -46,23 +46,23 @@ class ServiceManager:
             self.said.append((time.monotonic(), raw.decode()))
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Forget all messages so far."""
         self.messages()
         self.said.clear()
 
     @property
     def status(self) -> str:
-        """The newest status line."""
+        """The latest status line."""
         lines = [m.removeprefix("STATUS=") for m in self.messages() if m.startswith("STATUS=")]
         return lines[-1] if lines else ""
 
     def states(self) -> list[str]:
-        """Return messages other than status and watchdog, without what accompanies them."""
+        """Return the messages other than status and watchdog, without accompanying fields."""
         said = [message.partition("\n")[0] for message in self.messages()]
         return [m for m in said if not m.startswith(("STATUS=", "WATCHDOG="))]
 
     def wait_for(self, *states: str, within_s: float = 60.0) -> None:
-        """Return once the service has said exactly these, in this order."""
+        """Return once the service has sent exactly these messages, in this order."""
 
         def done() -> bool:
             return self.states() == list(states)
@@ -75,7 +75,7 @@ class ServiceManager:
 
 @contextlib.contextmanager
 def service_manager(directory: Path) -> Iterator[ServiceManager]:
-    """Listen for the time of a test."""
+    """Listen for the duration of a test."""
     manager = ServiceManager(directory / "notify")
     try:
         yield manager

@@ -1,4 +1,4 @@
-"""A registry in a thread of its own, for tests that are no coroutines."""
+"""A registry in a separate thread, for tests that are not coroutines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.registry import Registry
 
 
 class Shop:
-    """A registry in a thread of its own, with one image in it that runs until it is stopped."""
+    """A registry in a separate thread, with one image that runs until it is stopped."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

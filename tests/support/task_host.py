@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.engine.clock import Clock
-from agent.engine.engine import Engine, EngineSettings
+from agent.engine.engine import Engine, EngineCallbacks, EngineSettings
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
+from agent.engine.restored import HeldNetworks, RestoredTasks
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import ExecutionRole, Progress
@@ -30,7 +31,7 @@ from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from agent.model.changes import TaskChange
@@ -153,6 +154,8 @@ class TaskHost:
         self.control = FakeControl()
         self.clock_off_s = 0.0
         """How far the wall clock is set ahead of the true time; the steady one goes on."""
+        self.on_listed: Callable[[list[str]], Awaitable[None]] = _nothing
+        """What is called when control has said what it wants of this host."""
         self.pull_script: list[tuple[float, Progress]] = []
         """What is told of each pull before it is tried, and for how long that is how it stands."""
         self.path = path
@@ -172,6 +175,9 @@ class TaskHost:
         self.ledger = Ledger(self._resources)
         self.ports = Ports()
         self.role_credentials = RoleCredentials()
+        restored = await RestoredTasks.open(self.store)
+        if networks is not None:
+            restored = restored.with_networks(HeldNetworks(networks, lost=()))
         self.engine = Engine(
             store=self.store,
             ledger=self.ledger,
@@ -190,13 +196,13 @@ class TaskHost:
                 aws=self.aws,
                 control_secrets=self.control.secrets,
             ),
-            steps=StepSettings(cluster="default", owner=OWNER),
-            settings=EngineSettings(policy=self._policy),
+            settings=EngineSettings(
+                steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy
+            ),
+            restored=restored,
+            callbacks=EngineCallbacks(listed=self._listed),
             clock=Clock(wall=lambda: time.time() + self.clock_off_s),
         )
-        await self.engine.restore()
-        if networks is not None:
-            self.engine.compare_networks(networks, frozenset())
         self._task = asyncio.create_task(self.engine.run())
 
     async def crash(self) -> None:
@@ -223,6 +229,9 @@ class TaskHost:
     async def close(self) -> None:
         if self._task is not None:
             await self.crash()
+
+    async def _listed(self, arns: list[str]) -> None:
+        await self.on_listed(arns)
 
     async def _ensure_image(
         self,
@@ -309,6 +318,10 @@ class TaskHost:
         """Return when a task has a status, PENDING, RUNNING or STOPPED, and its report is saved."""
         await self.until(lambda: self.record(arn).known.wire() == status)
         await self.engine._runners[arn].saved()
+
+
+async def _nothing(_arns: list[str]) -> None:
+    pass
 
 
 def assignment(*containers: Container, arn: str = ARN, **fields: Any) -> Assignment:

@@ -60,52 +60,35 @@ class Admission(NamedTuple):
 class AgentTokens:
     """Lets calls pass that carry a token of the file; without a file, all. For one event loop."""
 
-    def __init__(self, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        file: Path | None,
+        found: Sequence[str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Let in the bearers of ``found``, the tokens of ``file``; see ``load``."""
         self.file = file
-        self._tokens: tuple[str, ...] = ()
-        self._digests: tuple[bytes, ...] = ()
+        self._tokens = tuple(found)
+        self._digests = tuple(_digest(token) for token in found)
         self._clock = clock
         self._logged_at = float("-inf")
         self._unlogged = 0
         self._watching: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
 
-    @property
-    def tokens(self) -> tuple[str, ...]:
-        """The tokens of the file as it was last read: secrets, for checking signatures alone."""
-        return self._tokens
-
-    def load(self) -> int:
-        """Read the file and take its tokens; return how many. Blocks for a moment.
-
-        Raises:
-            ConfigError: the file cannot be used; the text names the mend, the old tokens stay valid.
-        """
-        found = self.read()
-        self.take(found)
-        return len(found)
-
-    def read(self) -> list[str]:
-        """Return the tokens of the file, which is made anew when it is missing; changes nothing else.
-
-        Blocks for a moment: call it in a thread while calls are served.
+    @classmethod
+    def load(cls, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> AgentTokens:
+        """Read the tokens of a file, which is made when it is missing. Blocks for a moment.
 
         Raises:
             ConfigError: the file cannot be used; the text names the mend.
         """
-        if self.file is None:
-            return []
-        try:
-            if not self.file.exists():
-                _make(self.file)
-            text = _read(self.file)
-        except OSError as error:
-            raise ConfigError(
-                f"--token-file {self.file}: {error.strerror}; give a file that control may read"
-            ) from None
-        try:
-            return tokens.parse(text)
-        except ValueError as error:
-            raise ConfigError(f"--token-file {self.file}: {error}") from None
+        return cls(file, read(file), clock=clock)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens of the file as it was last read: secrets, for checking signatures alone."""
+        return self._tokens
 
     def take(self, found: Sequence[str]) -> int:
         """Let in the bearers of these tokens alone from now on; return how many calls that ended.
@@ -179,6 +162,30 @@ class AgentTokens:
             return
         _log.warning("call refused", peer=peer, why=why, more_before=self._unlogged)
         self._logged_at, self._unlogged = now, 0
+
+
+def read(file: Path | None) -> list[str]:
+    """Return the tokens of a file, which is made anew when it is missing; none without a file.
+
+    Blocks for a moment: call it in a thread while calls are served.
+
+    Raises:
+        ConfigError: the file cannot be used; the text names the mend.
+    """
+    if file is None:
+        return []
+    try:
+        if not file.exists():
+            _make(file)
+        text = _read(file)
+    except OSError as error:
+        raise ConfigError(
+            f"--token-file {file}: {error.strerror}; give a file that control may read"
+        ) from None
+    try:
+        return tokens.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"--token-file {file}: {error}") from None
 
 
 def _digest(token: str) -> bytes:

@@ -146,7 +146,7 @@ def _judge_place(verdict: FindingList, settings: Settings, contact: Contact) -> 
 
 def _judge_trouble(verdict: FindingList, url: URL, contact: Contact) -> None:
     if contact.refused:
-        what = "refuses this host's token" if contact.with_token else "asks for a token"
+        what = "refuses this host's token" if contact.with_token else "requires a token"
         verdict.error(
             f"control at {url.host}:{url.port} {what}",
             "get a token from control's operator (a line of its --token-file), and join with it",

@@ -1,10 +1,10 @@
-"""What a task needs on its host before its containers are made: one module for each kind.
+"""Things that a task needs on its host before its containers are created: one module for each kind.
 
-A preparation says what it wants of a payload, does it, undoes it at clean-up, and tells what it gives
-to containers (``contract.Preparation``). ``table`` lists them; planner, steps and clean-up treat all of
-them alike. To add a kind, write its module and add it to the table.
+A preparation says whether a payload needs it, does it, undoes it at clean-up, and returns what it
+provides for containers (``contract.Preparation``). ``table`` lists all of them; planner, steps and
+clean-up treat them the same way. To add a kind, write its module and add it to the table.
 
-May touch the container engine through ``HostAccess``, and nothing of the record. Fails with
-``PayloadError`` for what can never work, and with what the engine raises. Its tests are in
+May access the container engine through ``HostAccess``, but not the record. Fails with
+``PayloadError`` for what can never work, and with the errors of the engine. Tests:
 ``tests/unit/engine/preparations``.
 """

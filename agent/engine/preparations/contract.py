@@ -1,4 +1,4 @@
-"""What every kind of preparation has in common: no I/O, nothing but types."""
+"""The interface that all kinds of preparations have in common; types only, no I/O."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ Raises:
 
 @dataclass(frozen=True, slots=True)
 class Provision:
-    """What preparations give to the containers of their task. Shows no values."""
+    """What preparations provide for the containers of their task. Its repr shows no values."""
 
     mount_sources: Mapping[str, str] = field(default_factory=dict)
-    """Host path or engine volume by the name of the task's volume."""
+    """Host path or engine volume, by the name of the task's volume."""
     secret_environment: Mapping[str, Texts] = field(default_factory=dict, repr=False)
-    """Variables by container, which win over those that the definition sets."""
+    """Variables by container; they override those in the definition."""
     file_environment: Mapping[str, Texts] = field(default_factory=dict, repr=False)
-    """Variables by container, over which those that the definition sets win."""
+    """Variables by container; those in the definition override them."""
     log_options: Mapping[str, Texts] = field(default_factory=dict, repr=False)
-    """Options of the log driver by container."""
+    """Options of the log driver, by container."""
 
     @classmethod
     def merged(cls, provisions: Iterable[Provision]) -> Provision:
-        """Return what several preparations give together; no two give the same thing."""
+        """Combine what several preparations provide; no two provide the same thing."""
         given = list(provisions)
         sources: dict[str, str] = {}
         for provision in given:
@@ -97,13 +97,13 @@ class TaskAws(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HostAccess:
-    """What preparations work with."""
+    """The parts that preparations use."""
 
     runtime: ContainerEngine
     owner: str
-    """Which agent makes things; a label on each of them."""
+    """Identifies the agent in a label of everything that it creates."""
     credentials: RoleCredentials
-    """Of the roles of all tasks; ``execution_role`` waits for one task's."""
+    """Role credentials of all tasks; ``execution_role`` waits for those of one task."""
     aws: TaskAws
     control_secrets: AskControl
     efs: EfsSettings = field(default_factory=EfsSettings)
@@ -111,43 +111,43 @@ class HostAccess:
 
 
 class Preparation(Protocol):
-    """One kind of preparation; stateless, one object serves all tasks."""
+    """One kind of preparation; stateless, one object for all tasks."""
 
     @property
     def name(self) -> str:
-        """One word; ``@name`` is the key of its step."""
+        """One word; the key of its step is ``@name``."""
 
     @property
     def doing(self) -> str:
-        """What its step does, for a person: "create volumes"."""
+        """What its step does, for display: "create volumes"."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether it only asks others: it is ended at once when its task is to stop."""
+        """Whether it only calls other services: then it is cancelled when its task should stop."""
 
     def is_wanted(self, payload: TaskPayload) -> bool:
-        """Tell whether a task needs it. Pure."""
+        """Return whether a task needs it. Pure."""
 
     def check(self, payload: TaskPayload) -> None:
-        """Return when what the task wants can be done at all. Pure.
+        """Check that the task's wishes can be fulfilled at all. Pure.
 
         Raises:
-            PayloadError: it cannot; the text is the task's reason.
+            PayloadError: they cannot; the text is the task's reason.
         """
 
     async def prepare(self, payload: TaskPayload, access: HostAccess) -> Provision:
-        """Do it, before any container of the task is made.
+        """Prepare the host, before any container of the task is created.
 
-        Idempotent: each process does it again before it makes a container. A step that was cut short
-        is done again from its start.
+        Idempotent: each process prepares again before it creates a container. An interrupted step
+        is repeated from its start.
 
         Raises:
             PayloadError: it can never work; the task fails.
-            AgentError: anything else, tried again where that may help (``engine.failures``).
+            AgentError: any other failure, retried if that may help (``engine.failures``).
         """
 
     async def undo(self, payload: TaskPayload, access: HostAccess) -> None:
-        """Remove what was made, after the task's containers are gone. Idempotent.
+        """Remove what was created, after the task's containers are gone. Idempotent.
 
-        Called for every task that wants it, also when ``prepare`` was refused or never came.
+        Called for every task that needs it, even if ``prepare`` failed or was never called.
         """

@@ -1,8 +1,8 @@
 """How an EFS volume is mounted: as NFS 4.1 by the engine, or by Amazon's volume plugin. Pure.
 
-Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. Two things are ours: another NFS server can
-stand for a file system (``ECS_EFS_SERVERS``), and what an ordinary mount cannot do (encryption on the
-way, IAM, access points) is refused instead of left out.
+Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. There are two differences. Another NFS
+server can stand for a file system (``ECS_EFS_SERVERS``). Features that a plain NFS mount lacks
+(encryption in transit, IAM, access points) are refused, not ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.model.payload import TaskPayload
 
 EFS_AUTH = "efsAuth"
-"""What ``ECS_VOLUME_PLUGIN_CAPABILITIES`` calls TLS and IAM of EFS."""
+"""Name of TLS and IAM for EFS in ``ECS_VOLUME_PLUGIN_CAPABILITIES``."""
 PLUGIN = "amazon-ecs-volume-plugin"
 MOUNT_OPTIONS = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
 """As Amazon recommends for EFS."""
@@ -27,7 +27,8 @@ _DNS_SUFFIXES = {
     "aws-us-gov": "amazonaws.com",
     "aws-cn": "amazonaws.com.cn",
 }
-"""By the partition of the task's ARN; EFS has names in the others too, but not without TLS."""
+"""By the partition of the task's ARN; other partitions have names for EFS, too, but not without
+TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class EfsMount:
 
 
 class EfsUnusable(Exception):
-    """An EFS volume cannot be mounted on this host; the text is the cause and the mend."""
+    """An EFS volume cannot be mounted on this host; the text has the cause and the fix."""
 
 
 def efs_mount(
@@ -66,11 +67,11 @@ def efs_mount(
         host: how this host reaches EFS.
 
     Raises:
-        EfsUnusable: this host cannot mount it as asked.
+        EfsUnusable: this host cannot mount it as requested.
     """
     file_system = str(given.get("fileSystemId") or "")
     if not file_system:
-        raise EfsUnusable(f"volume {name} names no fileSystemId")
+        raise EfsUnusable(f"volume {name} has no fileSystemId")
     authorization = given.get("authorizationConfig") or {}
     access_point = str(authorization.get("accessPointId") or "")
     guarded = _guarded(given, authorization)
@@ -79,15 +80,15 @@ def efs_mount(
     if export is not None:
         if guarded and not host.trusted:
             raise EfsUnusable(
-                f"volume {name} asks for {guarded}, which {export.server} does not give; set "
-                "ECS_EFS_SERVERS_TRUSTED=true on this host if the way to that server is safe"
+                f"volume {name} requires {guarded}, which {export.server} does not provide; set "
+                "ECS_EFS_SERVERS_TRUSTED=true on this host if the network to that server is safe"
             )
         return _nfs(export.server, export.path + root)
     if host.plugin:
         return _by_plugin(payload, name, given, root)
     if guarded or access_point:
         raise EfsUnusable(
-            f"volume {name} asks for {guarded or 'an access point'}, which needs Amazon's volume "
+            f"volume {name} requires {guarded or 'an access point'}, which needs Amazon's volume "
             f"plugin, or an entry for {file_system}{'/' if access_point else ''}{access_point} in "
             "ECS_EFS_SERVERS of this host"
         )
@@ -95,14 +96,14 @@ def efs_mount(
 
 
 def _guarded(given: Mapping[str, Any], authorization: Mapping[str, Any]) -> str:
-    """Return which protection a volume asks for; empty for none."""
+    """Return the protection that a volume requires; empty for none."""
     if authorization.get("iam") == "ENABLED":
         return "IAM authorization"
     return "encryption in transit" if given.get("transitEncryption") == "ENABLED" else ""
 
 
 def _root(name: str, given: Mapping[str, Any]) -> str:
-    """Return the directory below the export, with a slash at its start or empty."""
+    """Return the directory below the export, starting with a slash, or an empty string."""
     root = "/" + str(given.get("rootDirectory") or "").strip("/")
     if ".." in root.split("/") or "," in root or "\0" in root:
         raise EfsUnusable(f"volume {name} has a rootDirectory with '..' or a comma")
@@ -135,7 +136,7 @@ def _by_plugin(payload: TaskPayload, name: str, given: Mapping[str, Any], root: 
     if authorization.get("iam") == "ENABLED":
         role = payload.role_credentials
         if role is None or not role.credentials_id:
-            raise EfsUnusable(f"volume {name} asks for IAM authorization, and its task has no role")
+            raise EfsUnusable(f"volume {name} requires IAM authorization, but its task has no role")
         options += ["iam", f"awscredsuri=/v2/credentials/{role.credentials_id}"]
     if authorization.get("accessPointId"):
         options.append(f"accesspoint={authorization['accessPointId']}")

@@ -1,7 +1,7 @@
-"""The credentials of a task's execution role, by which the agent asks AWS for what the task needs.
+"""The credentials of a task's execution role, with which the agent calls AWS for the task.
 
 Source: Amazon ECS agent 1.105.1, ``taskresource`` (which resources need them, and the text when a task
-has none). Ours waits without looking again and again, and says what it waits for.
+has none). This agent waits without polling, and shows what it waits for.
 
 Tests: ``tests/unit/engine/preparations/test_execution_role.py``.
 """
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.resources.role_credentials import RoleCredentials
 
 WAIT_S: Final = 30.0
-"""How long one step waits; after it, the operator sees what the task waits for, and it goes on."""
+"""How long one step waits; then the wait is shown to the operator, and the step is repeated."""
 
 
 def ask_execution_role(payload: TaskPayload, kept: RoleCredentials) -> AskRole:
@@ -44,7 +44,7 @@ async def execution_credentials(
     Args:
         payload: the task, as ordered or as restored.
         kept: the credentials of all tasks.
-        other_than: credentials that AWS refused; others are waited for.
+        other_than: credentials that AWS refused; the function waits for others.
         limit_s: how long to wait.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The kinds of preparations, and what a task wants of them. Pure."""
+"""The kinds of preparations, and which ones a task needs. Pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ PREPARATIONS: tuple[Preparation, ...] = (
     SecretPreparation(),
     EnvironmentFilePreparation(),
 )
-"""In no order: those of a task are done side by side."""
+"""In no particular order: those of a task run in parallel."""
 
 _BY_KEY = {f"@{preparation.name}": preparation for preparation in PREPARATIONS}
 
 
 def wanted(payload: TaskPayload) -> dict[str, Preparation]:
-    """Return what a task wants, by the key of its step."""
+    """Return the preparations that a task needs, by the keys of their steps."""
     return {key: each for key, each in _BY_KEY.items() if each.is_wanted(payload)}
 
 
 def of_step(key: str) -> Preparation:
-    """Return the preparation of a step's key; raises ``KeyError`` for the key of another step."""
+    """Return the preparation for a step's key; raises ``KeyError`` for the key of another step."""
     return _BY_KEY[key]

@@ -1,9 +1,9 @@
-"""The volumes that the agent makes for a task in the engine.
+"""The volumes that the agent creates in the engine for a task.
 
 Source: Amazon ECS agent 1.105.1, ``taskresource/volume``. A ``host`` volume with a path is a plain
-bind and needs nothing; one without is made for the task and removed with it; a ``docker`` volume is
-made for the task, or shared and never removed. An ``efs`` volume is made for the task, and what is in
-it belongs to the file system (``efs``).
+bind mount and needs no preparation; one without a path is created for the task and removed with it.
+A ``docker`` volume is created for the task, or is shared and never removed. An ``efs`` volume is
+created for the task, but its content belongs to the file system (``efs``).
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WantedVolume:
-    """One volume that must exist in the engine before the task's containers are made."""
+    """One volume that must exist in the engine before the task's containers are created."""
 
     engine_name: str
     driver: str = "local"
     options: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     shared: bool = False
-    """True: never removed by the agent."""
+    """Never removed by the agent."""
     must_exist: bool = False
-    """True: shared without ``autoprovision``; the agent does not make it."""
+    """Shared without ``autoprovision``: the agent does not create it."""
 
 
 _ANY_HOST = EfsSettings(plugin=True)
-"""A host that can mount whatever can be mounted at all."""
+"""A host that can mount everything that any host can mount."""
 
 
 class VolumePreparation:
@@ -48,15 +48,15 @@ class VolumePreparation:
     is_remote = False
 
     def is_wanted(self, payload: TaskPayload) -> bool:
-        """Tell whether a task has volumes."""
+        """Return whether a task has volumes."""
         return bool(payload.volumes)
 
     def check(self, payload: TaskPayload) -> None:
-        """Raise ``PayloadError`` for a volume that no host can make."""
+        """Raise ``PayloadError`` for a volume that no host can provide."""
         wanted_volumes(payload, _ANY_HOST)
 
     async def prepare(self, payload: TaskPayload, access: HostAccess) -> Provision:
-        """Make the volumes, those apart that must be there already."""
+        """Create the volumes, and check those that must already exist."""
         runtime = access.runtime
         own = {LABEL_TASK: payload.arn, LABEL_OWNER: access.owner}
         for volume in wanted_volumes(payload, access.efs):
@@ -76,18 +76,18 @@ class VolumePreparation:
         return Provision(mount_sources=volume_sources(payload))
 
     async def undo(self, payload: TaskPayload, access: HostAccess) -> None:
-        """Remove the volumes that lived as long as the task."""
+        """Remove the volumes that were created for the task."""
         try:
             made = wanted_volumes(payload, _ANY_HOST)  # names are the same on every host
         except PayloadError:
-            return  # refused before anything was made
+            return  # refused before anything was created
         for volume in made:
             if not volume.shared:
                 await access.runtime.remove_volume(volume.engine_name)
 
 
 def volume_kind(volume: Volume) -> str:
-    """Return the type of a volume; one without is named by what it carries, else ``host``."""
+    """Return the type of a volume; if it has none, its fields decide, and else it is ``host``."""
     if volume.type:
         return volume.type
     if volume.efs_volume_configuration:
@@ -113,14 +113,14 @@ def volume_sources(payload: TaskPayload) -> dict[str, str]:
 
 
 def wanted_volumes(payload: TaskPayload, efs: EfsSettings) -> list[WantedVolume]:
-    """Return the volumes to make.
+    """Return the volumes to create.
 
     Args:
         payload: the task.
         efs: how the host reaches EFS file systems.
 
     Raises:
-        PayloadError: a volume that this agent cannot make; the text is the task's reason.
+        PayloadError: a volume that this agent cannot create; the text is the task's reason.
     """
     names = volume_sources(payload)
     result = []

@@ -1,17 +1,17 @@
-"""Network interfaces and volumes that Amazon ECS attaches to the host: awaited, seen, reported.
+"""Network interfaces and volumes that Amazon ECS attaches to the host: expected, seen, reported.
 
 ::
 
     expect() ─► row, durable ─► ack (by the caller)
                   │
-    run() ────────┴─ what is expected ∩ what is there ─► row + report, one transaction
-                     again when something came, and every 30 s; what did not come in time is dropped
+    run() ────────┴─ expected ∩ present ─► row + report, one transaction
+                     at each device event and every 30 s; what does not arrive in time is dropped
 
-Touches the store (rows of kind ``attachment``, one per MAC address or volume id) and the host
-through ``protocol.Hotplug``. A store that cannot be written leaves a thing awaited, and it is tried
-again; trouble with the host's own lists is logged once in a while and the timer goes on. Nothing
-runs while nothing is awaited. The submission itself is the outbox's, so that a report is sent
-until Amazon ECS has taken it.
+Accesses the store (rows of kind ``attachment``, one per MAC address or volume id) and the host
+through ``protocol.Hotplug``. If the store cannot be written, the attachment stays expected and is
+tried again. Failures to list devices are logged now and then, and the timer continues. Nothing runs
+while nothing is expected. Reports go through the outbox, which sends them until Amazon ECS has
+accepted them.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session``, ``agent/eni/watcher``, ``agent/ebs``.
 """
@@ -43,16 +43,16 @@ Kind: TypeAlias = Literal["task-eni", "instance-eni", "ebs"]
 
 ROW: Final = "attachment"
 EBS_TYPE: Final = "amazonebs"
-"""``AttachmentChange.type`` of a volume; an interface has the type of its default."""
+"""``AttachmentChange.type`` of a volume; the default is the type of an interface."""
 RECONCILE_S: Final = 30.0
-"""How often everything is compared while something is awaited, whatever events said."""
+"""Interval of full comparisons while something is expected, besides those at events."""
 LONGEST_WAIT_S: Final = 86_400.0
-"""A wait that control asks for is cut to this, so that no row stays for ever."""
+"""Upper limit for a wait that control requests, so that no row stays for ever."""
 PENDING_LIMIT: Final = 1000
-"""More than this is never awaited at once; the one that ends first makes room."""
+"""Maximum number of expected attachments; above it, the one that expires first is dropped."""
 
 _SETTLE_S: Final = 0.1
-"""Events come in bursts: a link is made, renamed, raised. They are answered together."""
+"""Events come in bursts (a link is created, renamed, set up); they are handled together."""
 _LIST_LIMIT_S: Final = 10.0
 _REMIND_S: Final = 300.0
 
@@ -64,33 +64,43 @@ class ExpectedAttachment(Struct, frozen=True, kw_only=True):
 
     kind: Kind
     key: str
-    """MAC address in lower case, or the volume's id (``vol-...``)."""
+    """MAC address in lower case, or volume id (``vol-...``)."""
     attachment_arn: str
     task_arn: str = ""
-    """Empty where it belongs to the host."""
+    """Empty if it belongs to the host."""
     expires_at: float
     """Unix time after which its arrival is no longer reported."""
     details: dict[str, str] = field(default_factory=dict)
 
 
 class AttachmentState(Struct, frozen=True, kw_only=True):
-    """What is known of one attachment; the row in the store, and what operators see."""
+    """State of one attachment: the row in the store, also shown to operators."""
 
     expected: ExpectedAttachment
     attached_at: float = 0.0
-    """Unix time at which it was seen and its report written down; 0 while it is awaited."""
+    """Unix time at which it was seen and its report stored; 0 while it is expected."""
 
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(AttachmentState).decode
 
 
+async def read_rows(store: StateStore) -> list[AttachmentState]:
+    """Return what an earlier process awaited or reported, oldest first.
+
+    Raises:
+        StateFailure: the store cannot be read.
+    """
+    return list((await store.load(ROW, _decode)).values())
+
+
 class Attachments:
-    """Everything that Amazon ECS attached or is attaching. Lives on one event loop."""
+    """Everything that Amazon ECS attached or is attaching. Belongs to one event loop."""
 
     def __init__(
         self,
         store: StateStore,
+        rows: Iterable[AttachmentState],
         *,
         links: Hotplug,
         disks: Hotplug,
@@ -98,15 +108,16 @@ class Attachments:
         knows: Callable[[str], bool] = lambda _task_arn: False,
         reconcile_s: float = RECONCILE_S,
     ) -> None:
-        """Keep what is needed; nothing is read or watched before ``start`` and ``run``.
+        """Take the parts and the rows of an earlier process; nothing is watched before ``run``.
 
         Args:
             store: holds the rows and the reports.
+            rows: what the store has of them, see ``read_rows``.
             links: MAC addresses of the host's links.
-            disks: ids of the volumes that are attached.
+            disks: ids of the attached volumes.
             clock: Unix time.
-            knows: whether the host holds a task; a row of such a task is kept.
-            reconcile_s: how often everything is compared while something is awaited.
+            knows: whether the host holds a task; rows of such tasks are kept.
+            reconcile_s: interval of full comparisons while something is expected.
         """
         self.liveness = Liveness("attachments")
         self._store = store
@@ -119,37 +130,27 @@ class Attachments:
         self._reconcile_s = reconcile_s
         self._rows: dict[str, AttachmentState] = {}
         self._deadlines: dict[str, float] = {}
-        """Of what is awaited, by key, in the loop's time: setting the wall clock changes none."""
+        """Deadlines by key, in the event loop's time, so that changes of the wall clock have no
+        effect."""
         self._news = asyncio.Event()
         self._lock = asyncio.Lock()
         self._logged_at: dict[str, float] = {}
+        for row in rows:
+            self._remember(row)
 
     @property
     def views(self) -> list[AttachmentState]:
-        """Everything that is awaited or attached, oldest first."""
+        """Everything that is expected or attached, oldest first."""
         return list(self._rows.values())
 
-    async def start(self) -> None:
-        """Load what an earlier process awaited or reported.
-
-        Raises:
-            StateFailure: the store cannot be read; call again.
-        """
-        loaded = await self._store.load(ROW, _decode)
-        for key, row in loaded.items():
-            if key not in self._rows:
-                self._remember(row)
-        if self._rows:
-            self._news.set()
-
     async def expect(self, expected: ExpectedAttachment) -> None:
-        """Await a thing; durable when this returns. Safe to repeat.
+        """Expect an attachment; durable when this returns. Idempotent.
 
-        The same attachment again changes nothing: neither its end nor, once reported, its report.
-        Another attachment of the same thing takes its place.
+        The same attachment again changes nothing: neither its deadline nor, once sent, its report.
+        A different attachment with the same key replaces it.
 
         Raises:
-            StateFailure: it could not be written down; the caller must not acknowledge it.
+            StateFailure: it could not be stored; the caller must not acknowledge it.
         """
         async with self._lock:
             before = self._rows.get(expected.key)
@@ -159,7 +160,7 @@ class Attachments:
             self._make_room(batch)
             row = AttachmentState(expected=self._bounded(expected))
             batch.put(ROW, expected.key, _encode(row))
-            # First in memory: a commit whose wait is cancelled is carried out all the same.
+            # In memory first: a commit is carried out even if the wait for it is cancelled.
             self._remember(row)
             try:
                 await self._store.commit(batch)
@@ -171,7 +172,7 @@ class Attachments:
         self._news.set()
 
     async def run(self) -> None:
-        """Match arrivals with what is awaited until cancelled; call ``start`` before."""
+        """Match present devices with expected ones until cancelled."""
         try:
             while True:
                 self._news.clear()
@@ -198,7 +199,7 @@ class Attachments:
                         await self._match(there, kinds)
 
     async def _match(self, there: frozenset[str], kinds: tuple[Kind, ...]) -> None:
-        """Report what is there and awaited; forget what was attached and is of no use any more."""
+        """Report what is expected and present; forget attached ones that are no longer needed."""
         now = asyncio.get_running_loop().time()
         rows = [row for row in self._rows.values() if row.expected.kind in kinds]
         gone = [
@@ -215,11 +216,11 @@ class Attachments:
                 await self._report(row)
 
     async def _report(self, row: AttachmentState) -> None:
-        """Write down that it is attached, together with the report of it."""
+        """Store that it is attached, together with the report about it."""
         expected = row.expected
         async with self._lock:
             if self._rows.get(expected.key) is not row:
-                return  # replaced meanwhile
+                return  # replaced in the meantime
             at = self._clock()
             done = msgspec.structs.replace(row, attached_at=at)
             batch = Batch()
@@ -228,7 +229,7 @@ class Attachments:
             try:
                 await self._store.commit(batch)
             except StateFailure as error:
-                self._trouble("attachment not written down", error)
+                self._trouble("attachment not stored", error)
                 return
             self._remember(done)
         _log.info("attached", kind=expected.kind, key=expected.key, task=expected.task_arn)
@@ -239,7 +240,7 @@ class Attachments:
         await self._drop(late, "attachments did not arrive in time")
 
     async def _drop(self, rows: list[AttachmentState], why: str) -> None:
-        """Forget these, but for what was replaced meanwhile."""
+        """Forget these rows, except those that were replaced in the meantime."""
         if not rows:
             return
         async with self._lock:
@@ -251,7 +252,7 @@ class Attachments:
             try:
                 await self._store.commit(batch)
             except StateFailure as error:
-                # The next process loads them and finds them as late or gone as they are.
+                # The next process loads them and handles them again.
                 self._trouble("attachments not removed", error)
         first = rows[0].expected
         _log.info(why, count=len(rows), kind=first.kind, key=first.key, task=first.task_arn)
@@ -261,13 +262,13 @@ class Attachments:
             async with asyncio.timeout(_LIST_LIMIT_S):
                 return await source.present()
         except (AgentError, OSError) as error:
-            self._trouble(f"cannot list what is attached ({kinds[0]})", error)
+            self._trouble(f"cannot list attached devices ({kinds[0]})", error)
             return None
 
     # --- waiting ------------------------------------------------------------------------------
 
     async def _pause(self) -> None:
-        """Wait for an arrival, a new expectation, the end of one, or the next comparison."""
+        """Wait for a device, a new expectation, a deadline, or the next comparison."""
         loop = asyncio.get_running_loop()
         wait_s = min(self._reconcile_s, min(self._deadlines.values()) - loop.time())
         waits: list[Coroutine[Any, Any, object]] = [self._news.wait()]
@@ -284,7 +285,7 @@ class Attachments:
         try:
             await source.changed()
         except (AgentError, OSError) as error:
-            self._trouble(f"cannot watch what is attached ({kinds[0]})", error)
+            self._trouble(f"cannot watch attached devices ({kinds[0]})", error)
             await asyncio.sleep(self._reconcile_s)
 
     async def _rest(self) -> None:
@@ -308,7 +309,7 @@ class Attachments:
 
     def _bounded(self, expected: ExpectedAttachment) -> ExpectedAttachment:
         latest = self._clock() + LONGEST_WAIT_S
-        # Written this way round, what is not a number becomes the latest as well.
+        # Written this way so that NaN becomes the latest, too.
         end = max(0.0, expected.expires_at) if expected.expires_at < latest else latest
         return msgspec.structs.replace(expected, expires_at=end)
 
@@ -318,13 +319,13 @@ class Attachments:
         key = min(self._deadlines, key=self._deadlines.__getitem__)
         self._forget(key)
         batch.delete(ROW, key)
-        self._trouble("too many attachments are awaited, one was dropped", None)
+        self._trouble("too many attachments are expected, one was dropped", None)
 
     def _awaited(self, kinds: tuple[Kind, ...]) -> bool:
         return any(self._rows[key].expected.kind in kinds for key in self._deadlines)
 
     def _trouble(self, what: str, error: Exception | None) -> None:
-        """Log a trouble, and the same one again only after a while."""
+        """Log a problem, and repeat the same one only after a while."""
         now = time.monotonic()
         if now - self._logged_at.get(what, -_REMIND_S) < _REMIND_S:
             return
@@ -341,7 +342,7 @@ def _same(one: ExpectedAttachment, other: ExpectedAttachment) -> bool:
 
 
 def _change(expected: ExpectedAttachment, at: float) -> TaskChange:
-    """Return the report of an arrival. That of a volume is the host's, whose ever the volume is."""
+    """Return the report of an arrival. A volume is reported for the host, even one of a task."""
     attachment = AttachmentChange(
         id=expected.attachment_arn, status="ATTACHED", details=expected.details
     )
@@ -361,7 +362,7 @@ def _words(error: Exception | None) -> str:
 
 
 async def _first_of(waits: Iterable[Coroutine[Any, Any, object]], limit_s: float) -> None:
-    """Return when one of them has, or the time is up; nothing of the others is left behind."""
+    """Return once one of them has returned or the time is up; cancels the others."""
     tasks = [asyncio.create_task(wait) for wait in waits]
     try:
         await asyncio.wait(tasks, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
-"""Amazon ECS as a backend: the connection to AWS, whose state this is, and the client.
+"""The backend for Amazon ECS: the connection to AWS, the check of saved state, and the client.
 
-Touches instance metadata at the start, and the name of the state file where the state is of another
-host. See ``agent.upstream.backends`` for what a way is.
+Reads instance metadata at the start, and renames the state file if the state is of another host.
+See ``agent.upstream.backends`` for what a backend is.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _log = structlog.get_logger()
 
 
 class AmazonBackend:
-    """To Amazon ECS, or to what answers as it does at ``ECS_BACKEND_HOST``."""
+    """Access to Amazon ECS, or to a compatible server at ``ECS_BACKEND_HOST``."""
 
     is_ecs = True
 
@@ -40,10 +40,10 @@ class AmazonBackend:
         self._cloud = cloud
 
     async def open_store(self, path: Path) -> StateStore:
-        """Open the agent's state; that of another host is renamed, and a fresh one begun.
+        """Open the agent's state; that of another host is renamed, and a new one is created.
 
         Raises:
-            StateFailure: it cannot be opened, or not put aside.
+            StateFailure: the state cannot be opened, or not renamed.
         """
         imds = None if self._settings.external else self._cloud.imds
         store = await StateStore.open(path, kept_twice=host_identity.KEPT)
@@ -58,7 +58,7 @@ class AmazonBackend:
             await store.close()
             kept = await asyncio.to_thread(identity.put_aside, path, suffix)
             _log.warning(
-                "the saved state is of another host: it is kept aside, and this host registers as a "
+                "the saved state is of another host: it was renamed, and this host registers as a "
                 "new container instance",
                 reason=reason,
                 kept=str(kept),
@@ -71,11 +71,11 @@ class AmazonBackend:
             raise
         return store
 
-    def control(
+    async def open_control(
         self, store: StateStore, describe: DescribeHost, take: TakeAssignments, around: HostParts
     ) -> Control:
-        """Return the client of Amazon ECS, not running yet."""
-        return AmazonClient(self._settings, self._cloud, store, describe, take, around)
+        """Return the client of Amazon ECS, not yet running."""
+        return await AmazonClient.open(self._settings, self._cloud, store, describe, take, around)
 
 
 @contextlib.asynccontextmanager
@@ -85,14 +85,14 @@ async def open_amazon_backend(
     """Connect to AWS, and close the connection at the end of the block.
 
     Raises:
-        ConfigError: the region is not known, or an address is none.
-        AwsUnavailable: instance metadata does not answer on what may be an EC2 instance.
+        ConfigError: the region is unknown, or an address is invalid.
+        AwsUnavailable: this may be an EC2 instance, but its metadata service does not answer.
     """
     async with open_cloud(settings, environ) as cloud:
         if cloud.region_is_guess:
             _log.warning(
-                "no region is set: requests to ECS_BACKEND_HOST are signed for the usual one; where "
-                "they are refused, set AWS_DEFAULT_REGION",
+                "no region is set: requests to ECS_BACKEND_HOST are signed for the default region; "
+                "if they are refused, set AWS_DEFAULT_REGION",
                 region=cloud.region,
                 endpoint=str(cloud.url("ecs", override=settings.backend_host)),
             )

@@ -1,4 +1,4 @@
-"""What this room asks of ``agent.aws``, as shapes; and the pauses between two tries. No I/O.
+"""Protocols for what this package uses of ``agent.aws``, and pauses between tries. No I/O.
 
 Tests: ``tests/unit/upstream/amazon/test_registration.py``.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Api(Protocol):
-    """Calls of one AWS API; ``aws.api.JsonApi`` is one."""
+    """Calls of one AWS API, such as ``aws.api.JsonApi``."""
 
     async def call(
         self,
@@ -25,35 +25,35 @@ class Api(Protocol):
         attempts: int = 3,
         limit_s: float = 42.0,
     ) -> dict[str, Any]:
-        """Return the answer of one operation; ``limit_s`` is the time of each attempt.
+        """Return the answer of one operation; ``limit_s`` is the time limit of each attempt.
 
         Raises:
-            AwsRefused: AWS understood and refused.
-            AwsUnavailable: no answer, or one that says: try again.
-            CredentialsMissing: nothing to sign with.
+            AwsRefused: AWS refused the request.
+            AwsUnavailable: no answer, or one that asks to try again.
+            CredentialsMissing: there are no credentials to sign with.
         """
 
 
 class InstanceMetadata(Protocol):
-    """EC2 instance metadata; ``aws.imds.Imds`` is one. Paths are below ``/latest/``."""
+    """EC2 instance metadata, such as ``aws.imds.Imds``. Paths are below ``/latest/``."""
 
     @property
     def enabled(self) -> bool:
-        """Whether it is asked at all on this host; where not, every call fails at once."""
+        """Whether it is used on this host; if not, every call fails at once."""
 
     async def text(self, path: str) -> str | None:
-        """Return what stands at a path; None where there is nothing (404).
+        """Return the text at a path; None if there is none (404).
 
         Raises:
-            AwsUnavailable: it did not answer, or not as it should; ``code`` is the HTTP status.
+            AwsUnavailable: no answer, or an error; ``code`` is the HTTP status.
         """
 
     async def insist(self, path: str, *, limit_s: float = 30.0) -> str | None:
-        """Return as ``text`` does, trying again for up to ``limit_s``; raises as it does."""
+        """Like ``text``, but retry for up to ``limit_s`` before raising."""
 
 
 def asked(imds: InstanceMetadata | None) -> InstanceMetadata | None:
-    """Return instance metadata if this host asks it, else None."""
+    """Return instance metadata if this host uses it, else None."""
     return imds if imds is not None and imds.enabled else None
 
 
@@ -61,17 +61,17 @@ class BackoffPolicy(Protocol):
     """How long to wait before the next try."""
 
     def next_s(self, retry_after_s: float = 0.0) -> float:
-        """Return the next wait in seconds; ``retry_after_s`` is what the other side asked for."""
+        """Return the next wait in seconds; ``retry_after_s`` is the server's Retry-After."""
 
     def reset(self) -> None:
-        """Begin anew; called when a try has succeeded."""
+        """Start over; call it after a success."""
 
 
 class SteppedBackoff:
     """Waits that grow from ``first_s`` to ``limit_s``, each lengthened at random.
 
-    Unlike ``upstream.backoff.Backoff`` it never waits less than its step, which is how Amazon's agent
-    spaces its calls. Source: Amazon ECS agent 1.105.1, ``ecs-agent/utils/retry``.
+    Unlike ``upstream.backoff.Backoff`` it never waits less than its step, as Amazon's agent does.
+    Source: Amazon ECS agent 1.105.1, ``ecs-agent/utils/retry``.
     """
 
     def __init__(
@@ -87,16 +87,16 @@ class SteppedBackoff:
         self._limit_s = limit_s
         self._jitter = jitter
         self._factor = factor
-        self._dice = dice or random.Random()  # noqa: S311 - spreads load, guards nothing
+        self._dice = dice or random.Random()  # noqa: S311 - spreads load, not for security
         self._step_s = first_s
 
     def next_s(self, retry_after_s: float = 0.0) -> float:
-        """Return the next wait in seconds, longer where the other side asked for it."""
+        """Return the next wait in seconds, or a longer one if the server asked for it."""
         step_s = self._step_s
         self._step_s = min(step_s * self._factor, self._limit_s)
         asked_s = min(max(retry_after_s, 0.0), RETRY_AFTER_LIMIT_S)
         return max(step_s, asked_s) * self._dice.uniform(1.0, 1.0 + self._jitter)
 
     def reset(self) -> None:
-        """Begin anew at the first step."""
+        """Start over at the first step."""
         self._step_s = self._first_s

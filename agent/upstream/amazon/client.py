@@ -1,16 +1,16 @@
-"""Amazon ECS as control: builds every part of the client and runs them in one TaskGroup.
+"""Amazon ECS as control: creates every part of the client and runs them in one TaskGroup.
 
 ::
 
     run() ─┬─ registration   RegisterContainerInstance, until it works
            ├─ orders         ACS: payloads ─► take() durable ─► ack
            ├─ reports        the outbox ─► Submit*StateChange, in order for each task
-           ├─ telemetry      TCS: figures, health, instance status
+           ├─ telemetry      TCS: metrics, health, instance status
            ├─ attachments    what ECS attaches to the host: seen, reported, expired
-           └─ spot notices   where they are asked for
+           └─ spot notices   if enabled
 
-Touches the network through ``agent.aws`` and the store. Trouble of either is waited out with backoff,
-for ever; ``run`` ends only by cancellation, or when a restart could not help.
+Accesses the network through ``agent.aws``, and the store. Failures of either are retried for ever
+with backoff; ``run`` ends only when cancelled, or when a restart could not help.
 
 Tests: ``tests/integration/ecs/test_life.py``.
 """
@@ -18,7 +18,7 @@ Tests: ``tests/integration/ecs/test_life.py``.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -28,12 +28,11 @@ from agent.errors import (
     ControlFailure,
     PayloadError,
     RegistrationRefused,
-    StateFailure,
     leaves,
 )
-from agent.model.liveness import WORK_S, Liveness
+from agent.upstream.amazon import registration as registrations
 from agent.upstream.amazon.acs.session import AcsParts, AcsSession, AcsSettings
-from agent.upstream.amazon.attachments import Attachments
+from agent.upstream.amazon.attachments import Attachments, read_rows
 from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.ec2.spot import SpotNotices
 from agent.upstream.amazon.ec2.tags import InstanceTags
@@ -42,7 +41,6 @@ from agent.upstream.amazon.registration import AmazonRegistration, RegistrationS
 from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
 from agent.upstream.amazon.tcs.session import TcsSession, TcsSettings
 from agent.upstream.amazon.websocket import Dialer
-from agent.upstream.backoff import Backoff
 from agent.upstream.connection import ConnectionStatus
 from agent.upstream.protocol import ControlStatus
 
@@ -51,20 +49,30 @@ if TYPE_CHECKING:
 
     from agent.aws.cloud import Cloud
     from agent.config import Settings
+    from agent.model.liveness import Liveness
     from agent.model.metrics import MetricsBatch
     from agent.state import StateStore
+    from agent.upstream.amazon.attachments import AttachmentState
     from agent.upstream.protocol import DescribeHost, HostParts, TakeAssignments
 
 AGENT_HASH: Final = "00000000"
-"""Amazon ECS is told a commit; a package is made from a release, which has a version."""
+"""Amazon ECS expects a commit hash; our packages are made from releases, which have a version."""
 ACTIVE: Final = "ACTIVE"
 DRAINING: Final = "DRAINING"
 
 _log = structlog.get_logger()
 
 
+class Saved(NamedTuple):
+    """What an earlier process left."""
+
+    instance_arn: str
+    """Of this host as a container instance; empty where it is none yet."""
+    attachments: list[AttachmentState]
+
+
 class AmazonClient:
-    """A host's connection to Amazon ECS. Made on the event loop it runs on."""
+    """A host's connection to Amazon ECS. Create it on the event loop that runs it."""
 
     def __init__(
         self,
@@ -74,10 +82,11 @@ class AmazonClient:
         describe: DescribeHost,
         take: TakeAssignments,
         around: HostParts,
+        *,
+        saved: Saved,
     ) -> None:
         self.begun = asyncio.Event()
         self._store = store
-        self._liveness = Liveness("reading who this host was")
         self._instance_status = ""
         engine_version = describe().resources.engine_version
         api = cloud.ecs(override=settings.backend_host)
@@ -92,13 +101,18 @@ class AmazonClient:
             describe,
             self._link,
             SteppedBackoff(3.0, 192.0),
+            saved_arn=saved.instance_arn,
             instance_tags=InstanceTags(imds, cloud.ec2()) if tags else None,
         )
         endpoints = PollEndpoints(api, self._registration.cluster)
         signer = cloud.signer("ecs")
         dialer = Dialer(cloud.http, cloud.chain, signer)
         self._attachments = Attachments(
-            store, links=around.links, disks=around.disks, knows=around.host.knows
+            store,
+            saved.attachments,
+            links=around.links,
+            disks=around.disks,
+            knows=around.host.knows,
         )
         self._submitter = Submitter(
             store.outbox,
@@ -148,14 +162,41 @@ class AmazonClient:
             self._spot = SpotNotices(imds, api, self._registration.instance, self._draining)
         parts = (self._registration, self._tcs, self._attachments, self._spot)
         self.livenesses: tuple[Liveness, ...] = (
-            self._liveness,
             *self._acs.livenesses,
             *(part.liveness for part in parts if part is not None),
         )
 
+    @classmethod
+    async def open(
+        cls,
+        settings: Settings,
+        cloud: Cloud,
+        store: StateStore,
+        describe: DescribeHost,
+        take: TakeAssignments,
+        around: HostParts,
+    ) -> AmazonClient:
+        """Return the client of a host that knows who it was; nobody is called before ``run``.
+
+        Raises:
+            ConfigError: the host is registered in another cluster than the configured one.
+            StateFailure: the store cannot be read.
+        """
+        return cls(
+            settings,
+            cloud,
+            store,
+            describe,
+            take,
+            around,
+            saved=Saved(
+                await registrations.read_saved_arn(store, settings.cluster), await read_rows(store)
+            ),
+        )
+
     @property
     def status(self) -> ControlStatus:
-        """How the connection stands at this moment."""
+        """The current state of the connection."""
         connected = self._link.connected
         return ControlStatus(
             connected=connected,
@@ -170,18 +211,16 @@ class AmazonClient:
         )
 
     def offer(self, batch: MetricsBatch) -> None:
-        """Take figures for telemetry; never blocks."""
+        """Take metrics for telemetry; never blocks."""
         self._tcs.offer(batch)
 
     async def run(self) -> None:
-        """Register, bring orders and carry reports until cancelled; the registration stays.
+        """Register, fetch orders and send reports until cancelled; the host stays registered.
 
         Raises:
-            ConfigError: the host is registered in another cluster than the configured one, or what
-                it describes itself by is not valid.
-            RegistrationRefused: Amazon ECS will not take this host as it is.
+            ConfigError: the host's description of itself is not valid.
+            RegistrationRefused: Amazon ECS refuses this host as it is.
         """
-        await self._start()
         self.begun.set()
         try:
             async with asyncio.TaskGroup() as group:
@@ -211,7 +250,7 @@ class AmazonClient:
         )
 
     async def leave(self) -> None:
-        """Refuse: a host does not take itself out of Amazon ECS.
+        """Refuse: a host does not deregister itself from Amazon ECS.
 
         Raises:
             ControlFailure: always; the text says who can. Source: Amazon ECS agent 1.105.1, which
@@ -219,31 +258,14 @@ class AmazonClient:
         """
         arn = self._registration.instance_arn or "ARN"
         raise ControlFailure(
-            "a host does not take itself out of Amazon ECS; run 'aws ecs "
+            "a host does not deregister itself from Amazon ECS; run 'aws ecs "
             f"deregister-container-instance --cluster {self._registration.cluster} "
             f"--container-instance {arn} --force'"
         )
 
     def _draining(self, text: str) -> None:
-        _log.warning("this instance will be taken away: it is draining", notice=text)
+        _log.warning("this instance will be reclaimed: it is draining", notice=text)
         self._instance_status = DRAINING
-
-    async def _start(self) -> None:
-        pauses = Backoff(0.25, 30.0)
-        while True:
-            try:
-                await self._registration.start()
-                await self._attachments.start()
-            except StateFailure as error:
-                self._link.down(error)
-                self.begun.set()
-                pause_s = pauses.next_s()
-                self._link.try_in(pause_s)
-                with self._liveness.within(pause_s + WORK_S, "waiting to read the state"):
-                    await self._link.pause(pause_s)
-            else:
-                self._liveness.rest()
-                return
 
 
 def _registration_settings(settings: Settings) -> RegistrationSettings:

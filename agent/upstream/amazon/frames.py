@@ -1,7 +1,7 @@
-"""What a frame or a refused upgrade says: the envelope that ACS and TCS share. Pure.
+"""Parses frames and refused upgrades: the envelope that ACS and TCS share. Pure.
 
-Source: Amazon ECS agent 1.105.1, ``ecs-agent/wsclient`` (behaviour of its decoder). Nothing that a
-server can send raises anything but ``ValueError``.
+Source: Amazon ECS agent 1.105.1, ``ecs-agent/wsclient`` (behaviour of its decoder). Whatever a
+server sends, these functions raise only ``ValueError``.
 
 Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that reading JSON of a stranger can raise; ``ValidationError`` is a ``DecodeError``."""
+"""All that parsing untrusted JSON can raise; ``ValidationError`` is a ``DecodeError``."""
 
 _TEXT_LIMIT: Final = 300
 _NAME_LIMIT: Final = 100
@@ -25,14 +25,14 @@ _BODY_LIMIT: Final = 4096
 
 
 class Frame(NamedTuple):
-    """One message of the server. ``message`` points into the frame: copy it to keep it."""
+    """One message from the server. ``message`` points into the frame: copy it to keep it."""
 
     type: str
     message: msgspec.Raw
 
 
 class Refusal(NamedTuple):
-    """Why an upgrade was refused: an error name of ECS, empty where none came, and its text."""
+    """Why an upgrade was refused: the name of the ECS error, if there is one, and its text."""
 
     name: str
     text: str
@@ -61,13 +61,13 @@ encode = msgspec.json.Encoder().encode
 
 
 def frame(raw: bytes) -> Frame:
-    """Read one frame.
+    """Parse one frame.
 
-    One without a type but with a single entry, ``{"ServerException": "text"}``, reads like
+    A frame without a type but with a single entry, ``{"ServerException": "text"}``, is read like
     ``{"type": "ServerException", "message": {"message": "text"}}``.
 
     Raises:
-        ValueError: it is no message; the text says why and quotes nothing secret.
+        ValueError: it is not a message; the text says why and contains nothing secret.
     """
     try:
         envelope = _envelope.decode(raw)
@@ -82,9 +82,9 @@ def frame(raw: bytes) -> Frame:
 
 
 def refusal(raw: bytes, headers: Mapping[str, str]) -> Refusal:
-    """Read the HTTP body of an upgrade that was refused; never raises.
+    """Parse the HTTP body of a refused upgrade; never raises.
 
-    The text is as it came but for its length: the caller takes secrets out of it.
+    The text is only shortened: the caller removes secrets.
     """
     for read in (_enveloped, _single_entry, _aws_style):
         found = read(raw)
@@ -95,7 +95,7 @@ def refusal(raw: bytes, headers: Mapping[str, str]) -> Refusal:
 
 
 def one_line(text: str) -> str:
-    """Return text of a stranger as it may stand in a log line."""
+    """Return untrusted text in a form that is safe in a log line."""
     return " ".join(text[: 4 * _TEXT_LIMIT].split())[:_TEXT_LIMIT]
 
 

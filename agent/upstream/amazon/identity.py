@@ -1,13 +1,13 @@
-"""Which machine the saved state is of, and whether this is still that machine.
+"""Decides whether the saved state belongs to this machine.
 
-State of another host must not be used: two hosts would claim one container instance. It comes here
-by machine images baked from a used host, by cloned disks, and by disks that moved. What tells hosts
-apart changes only while a host is down, so state is never doubted within one boot: no running task
-can be lost by a wrong guess.
+The state of another host must not be used, because two hosts would claim the same container
+instance. It can get here with an image made from a used host, a cloned disk, or a moved disk. The
+facts that distinguish hosts change only while a host is down. So within one boot the state is
+always kept: a wrong guess cannot lose a running task.
 
-Touches ``/proc``, ``/etc``, ``/sys/class/dmi`` and instance metadata (reads only), the ``meta``
-table, and in ``put_aside`` the names of the state file. A fact that cannot be read is empty and
-decides nothing. Source of the rule on EC2: Amazon ECS agent 1.105.1, ``agent/app/agent.go``.
+Reads ``/proc``, ``/etc``, ``/sys/class/dmi`` and instance metadata. Accesses the ``meta`` table,
+and renames the state file in ``put_aside``. A fact that cannot be read is empty and has no
+influence. Source of the rule on EC2: Amazon ECS agent 1.105.1, ``agent/app/agent.go``.
 """
 
 from __future__ import annotations
@@ -40,30 +40,30 @@ EC2_INSTANCE: Final = "ecs.ec2InstanceId"
 INSTANCE: Final = "ecs.instanceArn"
 
 _COMPANIONS: Final = ("", "-wal", "-shm", ".identity")
-"""The state file, what SQLite keeps beside it, and the second place."""
+"""The state file, its SQLite companions, and the mirror."""
 METADATA_LIMIT_S: Final = 10.0
-"""How long a start waits for instance metadata to say which instance this is."""
+"""How long the start waits for instance metadata to return the instance id."""
 
 _EC2_ID = re.compile(r"i-[0-9a-f]{8,32}")
 
 
 class HostIdentity(Struct, frozen=True, kw_only=True):
-    """What tells this host from others; empty where it is not known."""
+    """Facts that distinguish this host from others; empty if unknown."""
 
     boot_id: str = ""
-    """Made by the kernel at each boot."""
+    """Created by the kernel at each boot."""
     machine_id: str = ""
-    """``/etc/machine-id``: made at installation, and copied by those who copy disks."""
+    """``/etc/machine-id``: created at installation, and copied when a disk is copied."""
     product_uuid: str = ""
-    """What the firmware calls this machine; lower case."""
+    """The firmware's UUID of this machine, in lower case."""
     ec2_instance_id: str = ""
 
 
 def difference(saved: HostIdentity, now: HostIdentity) -> str:
-    """Return why state that ``saved`` was written on is not this host's; empty where it may be.
+    """Return why the state saved on ``saved`` is not this host's; empty if it may be.
 
-    Pure. The EC2 instance decides where it is known of both, else the firmware's number, else the
-    machine id; the latter two only if the host was booted since, as they may change by an update.
+    Pure. The EC2 instance id decides if both are known, else the product UUID, else the machine id.
+    The latter two count only after a reboot, because an update may change them.
     """
     if saved.boot_id and saved.boot_id == now.boot_id:
         return ""
@@ -71,7 +71,7 @@ def difference(saved: HostIdentity, now: HostIdentity) -> str:
         if saved.ec2_instance_id == now.ec2_instance_id:
             return ""
         return (
-            f"it is of the EC2 instance {saved.ec2_instance_id}, and this is {now.ec2_instance_id}"
+            f"it is of the EC2 instance {saved.ec2_instance_id}, but this is {now.ec2_instance_id}"
         )
     if not saved.boot_id or not now.boot_id:
         return ""
@@ -79,19 +79,19 @@ def difference(saved: HostIdentity, now: HostIdentity) -> str:
         if _same_product(saved.product_uuid, now.product_uuid):
             return ""
         return (
-            f"it is of the machine {saved.product_uuid}, and this is {now.product_uuid}"
-            " (numbers of the firmware)"
+            f"it is of the machine {saved.product_uuid}, but this is {now.product_uuid}"
+            " (product UUID of the firmware)"
         )
     if saved.machine_id and now.machine_id and saved.machine_id != now.machine_id:
         return (
-            f"it is of the machine {saved.machine_id}, and this is {now.machine_id}"
+            f"it is of the machine {saved.machine_id}, but this is {now.machine_id}"
             " (/etc/machine-id)"
         )
     return ""
 
 
 async def verdict(store: StateStore, now: HostIdentity) -> str:
-    """Return why the state in this store is of another host; empty where it is to be kept.
+    """Return why the state in this store is of another host; empty if it should be kept.
 
     Raises:
         StateFailure: the store cannot be read.
@@ -100,10 +100,10 @@ async def verdict(store: StateStore, now: HostIdentity) -> str:
 
 
 async def remember(store: StateStore, now: HostIdentity) -> None:
-    """Write down, durably, that the state is of this host in this boot. Safe to repeat.
+    """Store, durably, that the state is of this host in this boot. Idempotent.
 
-    What is not known now keeps the value that it had. A disk that is full is no reason not to start:
-    the next start then compares with what was written last.
+    Facts that are unknown now keep their old value. A full disk must not prevent the start: the
+    next start then compares with what was stored last.
 
     Raises:
         StateFailure: the store cannot be read.
@@ -122,11 +122,11 @@ async def remember(store: StateStore, now: HostIdentity) -> None:
         try:
             await store.commit(batch)
         except StateFailure as error:
-            _log.warning("which host the state is of could not be saved", error=str(error))
+            _log.warning("the identity of the state's host could not be saved", error=str(error))
 
 
 async def owner_name(store: StateStore) -> str:
-    """Return a word for the host that the state is of, fit for a file name.
+    """Return a short name of the host that the state is of, safe as part of a file name.
 
     Raises:
         StateFailure: the store cannot be read.
@@ -138,10 +138,11 @@ async def owner_name(store: StateStore) -> str:
 
 
 def put_aside(path: Path, suffix: str) -> Path:
-    """Rename a state file and what SQLite keeps beside it to ``<name>.<suffix>``; blocks.
+    """Rename a state file and its companions to ``<name>.<suffix>``; blocks.
 
-    The store must be closed. A name that is taken gets a number. A crash in between leaves the state
-    file for the next start, which decides anew. Nothing is ever overwritten or removed.
+    The store must be closed. If the name is taken, a number is added. After a crash in between, the
+    state file is still there, and the next start decides again. Nothing is ever overwritten or
+    removed.
 
     Returns:
         The new name of the state file.
@@ -154,7 +155,7 @@ def put_aside(path: Path, suffix: str) -> Path:
         if not any(os.path.lexists(f"{target}{ending}") for ending in _COMPANIONS):
             break
     try:
-        # The state file goes last: no new one may find an old journal beside it.
+        # The state file is renamed last: a new one must never find an old journal beside it.
         for ending in _COMPANIONS[1:]:
             beside = Path(f"{path}{ending}")
             if beside.exists():
@@ -175,12 +176,12 @@ async def read_host_identity(
     root: Path = Path("/"),
     limit_s: float = METADATA_LIMIT_S,
 ) -> HostIdentity:
-    """Return who this host is; takes ``limit_s`` at most where instance metadata is away.
+    """Return this host's identity; takes at most ``limit_s`` if instance metadata does not answer.
 
     Args:
-        imds: instance metadata; None where it is not asked.
+        imds: instance metadata; None if it is not used.
         root: where ``proc``, ``etc`` and ``sys`` are; for tests.
-        limit_s: how long to ask for the EC2 instance's id.
+        limit_s: how long to wait for the EC2 instance id.
     """
     here, ec2_instance_id = await asyncio.gather(
         asyncio.to_thread(_read_here, root), _ec2_instance_id(imds, limit_s)
@@ -210,8 +211,8 @@ async def _ec2_instance_id(imds: InstanceMetadata | None, limit_s: float) -> str
         found = await metadata.insist("meta-data/instance-id", limit_s=limit_s) or ""
     except AwsUnavailable as error:
         _log.warning(
-            "instance metadata does not tell which EC2 instance this is; the saved state is judged"
-            " by the machine alone",
+            "instance metadata does not say which EC2 instance this is; the saved state is checked"
+            " only against the machine",
             error=str(error),
         )
         return ""
@@ -219,7 +220,7 @@ async def _ec2_instance_id(imds: InstanceMetadata | None, limit_s: float) -> str
 
 
 def _same_product(one: str, other: str) -> bool:
-    """Firmware of one machine may write the first three parts of the number in either byte order."""
+    """Compare UUIDs; firmware may write the first three parts in either byte order."""
     return other in (one, _swapped(one))
 
 

@@ -1,6 +1,6 @@
-"""Trouble that repeats, told once in a while: what a hostile back end does must not fill the log.
+"""Logs repeated problems only now and then, so that a hostile server cannot flood the log.
 
-Touches the log alone. Belongs to the event loop's thread.
+Writes only to the log. Belongs to the event loop's thread.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 TELL_EVERY_S: Final = 60.0
-"""How long the same kind of trouble stays untold after it was told of."""
+"""Minimum time between two log lines about the same kind of problem."""
 
 
 class LogThrottle:
-    """One kind of trouble: its first case is logged at once, later ones together with their number."""
+    """One kind of problem: the first case is logged at once, later ones with their number."""
 
     def __init__(self, event: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._event = event
@@ -30,9 +30,9 @@ class LogThrottle:
         self._untold = 0
 
     def tell(self, **about: object) -> bool:
-        """Log this case unless one was logged lately; True when it was.
+        """Log this case unless one was logged recently; return whether it was logged.
 
-        ``untold`` in the line is how many cases went by since the last one.
+        ``untold`` in the log line is the number of cases since the previous line.
         """
         now = self._clock()
         if now - self._told_at < TELL_EVERY_S:

@@ -1,4 +1,4 @@
-"""What the host offers in RegisterContainerInstance, and whether Amazon ECS took it so. Pure.
+"""The host's description in RegisterContainerInstance, and whether Amazon ECS kept it. Pure.
 
 Source of names, order and rules: Amazon ECS agent 1.105.1, ``agent/api/ecsclient``.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.upstream.protocol import RegisterInfo
 
 OURS: Final = "ecs-host-agent."
-"""Attributes that only our own control endpoint gives a meaning to."""
+"""Prefix of attributes that only our own control endpoint interprets."""
 CONTROL_IS_OURS: Final = f"{OURS}control"
 AVAILABILITY_ZONE: Final = "ecs.availability-zone"
 TASK_ENI: Final = "ecs.capability.task-eni"
@@ -34,22 +34,22 @@ _VALUE_LIMIT: Final = 1024
 
 
 class Registrant(Struct, frozen=True, kw_only=True):
-    """What a registration says beside what the host has."""
+    """What a registration contains besides the host's resources."""
 
     cluster: str
     client_token: str
     instance_arn: str = ""
     """The instance that this host was before; empty for a new one."""
     custom: dict[str, str] = {}
-    """``ECS_INSTANCE_ATTRIBUTES``, checked; said only by a new instance, so that changes made
-    through the API last."""
+    """``ECS_INSTANCE_ATTRIBUTES``, checked; sent only for a new instance, so that changes made
+    through the API are kept."""
     proof: IdentityProof = IdentityProof()
     facts: Ec2Facts = Ec2Facts()
     tags: dict[str, str] = {}
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What is read of the answer to a registration."""
+    """The fields that are read from the answer to a registration."""
 
     arn: str
     attributes: dict[str, str]
@@ -57,7 +57,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     @property
     def availability_zone(self) -> str:
-        """Where Amazon ECS sees the instance; empty for external ones, and where it is no word."""
+        """The instance's zone according to Amazon ECS; empty if it has none, or an invalid one."""
         zone = self.attributes.get(AVAILABILITY_ZONE, "")
         return zone if _ZONE.fullmatch(zone) else ""
 
@@ -68,7 +68,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 def request(info: RegisterInfo, registrant: Registrant) -> dict[str, Any]:
-    """Return the request of RegisterContainerInstance."""
+    """Return the RegisterContainerInstance request."""
     body: dict[str, Any] = {
         "cluster": registrant.cluster,
         "clientToken": registrant.client_token,
@@ -102,8 +102,8 @@ def total_resources(host: HostResources) -> list[dict[str, Any]]:
 def attributes(offered: Mapping[str, str], registrant: Registrant) -> dict[str, str]:
     """Return all attributes in the order of Amazon's agent; a capability has an empty value.
 
-    Custom ones, capabilities, the network of the host where tasks get interfaces of it, system and
-    processor, outpost. A custom attribute does not hide an equal one of ours.
+    The order: custom ones, capabilities, the host's network if tasks get interfaces of it, system
+    and processor, outpost. A custom attribute does not replace one of ours with the same name.
     """
     custom = {} if registrant.instance_arn else registrant.custom
     facts = registrant.facts
@@ -121,10 +121,10 @@ def attributes(offered: Mapping[str, str], registrant: Registrant) -> dict[str, 
 
 
 def tags(own: Mapping[str, str], of_ec2: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
-    """Return the tags to register and the keys of those of EC2 that are left out.
+    """Return the tags to register, and the keys of the EC2 tags that are left out.
 
-    Own tags win. Amazon ECS allows fewer characters than EC2, and 50 tags; a registration with one
-    that it does not allow would be refused as a whole.
+    Own tags win. Amazon ECS allows fewer characters than EC2, and 50 tags; one invalid tag would
+    make it refuse the whole registration.
     """
     chosen = dict(own)
     left: list[str] = []
@@ -139,7 +139,7 @@ def tags(own: Mapping[str, str], of_ec2: Mapping[str, str]) -> tuple[dict[str, s
 
 
 def read_answer(answer: Mapping[str, Any]) -> Answer:
-    """Read the answer to a registration; what is broken in it is left out.
+    """Parse the answer to a registration; invalid parts of it are left out.
 
     Raises:
         ControlUnavailable: it names no container instance.
@@ -156,7 +156,7 @@ def read_answer(answer: Mapping[str, Any]) -> Answer:
 
 
 def is_instance_arn(text: str) -> bool:
-    """Tell whether a text can be the ARN of a container instance."""
+    """Return whether a text can be the ARN of a container instance."""
     shaped = text.startswith("arn:") and ":container-instance/" in text and len(text) <= _ARN_LIMIT
     return shaped and text.isascii() and text.isprintable() and not (set(" /") & set(text[-1]))
 
@@ -164,12 +164,12 @@ def is_instance_arn(text: str) -> bool:
 def unmet(
     requested: Mapping[str, str], returned: Mapping[str, str], custom: Container[str]
 ) -> list[str]:
-    """Return the requested attributes that Amazon ECS holds another value of, in order.
+    """Return the requested attributes for which Amazon ECS has another value, in order.
 
-    Names without a value are never missed, and neither are ours, which mean nothing to Amazon ECS.
-    An absent name counts as one with another value. But a back end that repeats none of our
-    capabilities keeps no attributes at all: then what it does not contradict counts only where it
-    is ``custom``, as tasks may be placed by what an operator asked for.
+    Names without a value are never reported, and neither are our own, which mean nothing to Amazon
+    ECS. A missing name counts as another value. But a server that returns none of our capabilities
+    does not store attributes at all. Then a missing name counts only if it is ``custom``, because
+    an operator may use it to place tasks.
     """
     keeps = any(name in returned for name, value in requested.items() if not value)
     return [
@@ -186,7 +186,7 @@ def _is_system(name: str) -> bool:
 
 
 def _integer(name: str, value: int) -> dict[str, Any]:
-    # A zero is left out: that is how the SDK of Amazon's agent writes it.
+    # A zero is left out, as the SDK of Amazon's agent does it.
     return {"name": name, "type": "INTEGER"} | ({"integerValue": value} if value else {})
 
 

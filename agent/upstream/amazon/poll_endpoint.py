@@ -1,8 +1,8 @@
-"""Where the sessions of this host are served: DiscoverPollEndpoint, remembered for 12 hours.
+"""Finds the endpoints of this host's sessions: DiscoverPollEndpoint, cached for 12 hours.
 
-Touches the ECS API. One lookup is under way at a time, and both sessions share its answer. Where the
-API fails, an old answer is used however old it is; without one the error goes to the caller, whose
-session waits and tries again. Source: Amazon ECS agent 1.105.1, ``agent/api/ecsclient``.
+Calls the ECS API. One lookup runs at a time, and both sessions share its result. If the API fails,
+an old result is used however old it is; without one the error goes to the caller, whose session
+waits and tries again. Source: Amazon ECS agent 1.105.1, ``agent/api/ecsclient``.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from agent.upstream.amazon.calls import Api
 
 KEEP_S: Final = 12 * 3600.0
-"""How long an answer is good without asking again."""
+"""How long a result is used without another lookup."""
 LIMIT_S: Final = 126.0
-"""How long a lookup may take: three tries of 42 s."""
+"""Time limit of a lookup: three tries of 42 s."""
 _URL_LIMIT: Final = 2048
 
 
@@ -37,7 +37,7 @@ class _Known(Struct, frozen=True, kw_only=True):
 
 
 class PollEndpoints:
-    """The two addresses of one cluster's sessions. Used from one event loop."""
+    """The two session endpoints of one cluster. Used from one event loop."""
 
     def __init__(
         self, api: Api, cluster: str, *, clock: Callable[[], float] = time.monotonic
@@ -47,29 +47,27 @@ class PollEndpoints:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._known: _Known | None = None
-        self._trouble = LogThrottle(
-            "endpoints of Amazon ECS not found; the last known ones are used"
-        )
+        self._trouble = LogThrottle("endpoints of Amazon ECS not found; using the last known ones")
 
     async def acs(self, arn: str) -> str:
-        """Return the URL below which orders are served to this container instance.
+        """Return the base URL of the order channel for this container instance.
 
         Raises:
-            AwsFailure: the API failed and nothing is known from before.
-            ControlUnavailable: the answer holds no usable URL.
+            AwsFailure: the API failed and there is no earlier result.
+            ControlUnavailable: the answer has no usable URL.
         """
         known = await self._lookup(arn, lambda found: found.acs)
         return _present(known.acs, "endpoint")
 
     async def tcs(self, arn: str) -> str:
-        """Return the URL below which telemetry is taken; raises as ``acs`` does."""
+        """Return the base URL for telemetry; raises as ``acs`` does."""
         known = await self._lookup(arn, lambda found: found.tcs)
         return _present(known.tcs, "telemetryEndpoint")
 
     async def _lookup(self, arn: str, wanted: Callable[[_Known], str]) -> _Known:
         async with self._lock:
             known = self._known if self._known is not None and self._known.arn == arn else None
-            # An answer that lacks what is asked for is not worth keeping.
+            # Do not cache an answer that lacks the requested URL.
             if known is not None and wanted(known) and self._clock() - known.at < KEEP_S:
                 return known
             try:
@@ -97,7 +95,7 @@ class PollEndpoints:
 
 
 def usable_url(value: Any) -> str:
-    """Return the value if it is the URL of a web or web socket server, else nothing."""
+    """Return the value if it is an HTTP or WebSocket URL, else an empty string."""
     if not isinstance(value, str) or len(value) > _URL_LIMIT or not value.isprintable():
         return ""
     try:

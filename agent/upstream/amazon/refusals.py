@@ -1,4 +1,4 @@
-"""What a refused registration means: a person has to mend something, or it may pass. Pure.
+"""Decides what a refused registration means: someone must fix something, or it may pass. Pure.
 
 Source of the classes: Amazon ECS agent 1.105.1, ``agent/api/ecsclient`` and ``agent/app/agent.go``.
 
@@ -31,21 +31,21 @@ def judge(
     """Return the error to raise for a refused RegisterContainerInstance.
 
     Args:
-        error: what AWS said.
-        cluster: name or ARN of the cluster asked for.
+        error: the answer of AWS.
+        cluster: name or ARN of the requested cluster.
         instance_arn: the instance that this host was before; empty if it asked for a new one.
         state: the state file.
-        unproven: the host should have sent an identity document and could not get it now, so that
-            the refusal says nothing about the host.
+        unproven: the identity document was not available now, so that the refusal says nothing
+            about the host.
 
     Returns:
-        ``RegistrationRefused`` where a person must act; ``ControlUnavailable`` where waiting may
-        help, as it does for a cluster or a permission that is made later.
+        ``RegistrationRefused`` if someone must act; ``ControlUnavailable`` if waiting may help, for
+        example for a cluster or a permission that is created later.
     """
     said = str(error).rstrip(". ")
     if _TYPE_CHANGED in str(error):
         return RegistrationRefused(
-            f"{said}; give the EC2 instance its former type back, or deregister {instance_arn}"
+            f"{said}; change the EC2 instance back to its former type, or deregister {instance_arn}"
             f" and {start_anew(state)}"
         )
     if mend := _later(error, cluster):
@@ -53,7 +53,7 @@ def judge(
     if error.code not in TERMINAL:
         return ControlUnavailable(said)
     if unproven:
-        return ControlUnavailable(f"{said}; instance metadata gave no proof of identity to send")
+        return ControlUnavailable(f"{said}; instance metadata has no identity document to send")
     if instance_arn and _GONE.search(str(error)):
         return RegistrationRefused(
             f"{said}; {instance_arn} was deregistered or is of another control, which is final:"
@@ -61,14 +61,14 @@ def judge(
         )
     if instance_arn:
         return RegistrationRefused(
-            f"{said}; mend the settings that it names, or, if {instance_arn} is no more,"
+            f"{said}; correct the settings that it names, or, if {instance_arn} no longer exists,"
             f" {start_anew(state)}"
         )
-    return RegistrationRefused(f"{said}; mend the settings that it names")
+    return RegistrationRefused(f"{said}; correct the settings that it names")
 
 
 def _later(error: AwsRefused, cluster: str) -> str:
-    """Return what a person can do about a refusal that needs no restart; empty for others."""
+    """Return the fix for a refusal that needs no restart; empty for others."""
     if is_cluster_missing(error) or (
         error.code in TERMINAL and _CLUSTER_INACTIVE.search(str(error))
     ):
@@ -78,7 +78,7 @@ def _later(error: AwsRefused, cluster: str) -> str:
         )
     if error.code in _DENIED:
         return (
-            "allow ecs:RegisterContainerInstance to the role that signs, for example by the policy"
+            "allow ecs:RegisterContainerInstance for the role in use, for example with the policy"
             " AmazonEC2ContainerServiceforEC2Role"
         )
     if error.code in STALE_KEYS:
@@ -87,22 +87,22 @@ def _later(error: AwsRefused, cluster: str) -> str:
 
 
 def is_cluster_missing(error: AwsRefused) -> bool:
-    """Tell whether AWS says that the cluster does not exist."""
+    """Return whether AWS says that the cluster does not exist."""
     return error.code == "ClusterNotFoundException" or _CLUSTER_MISSING in str(error)
 
 
 def attributes_not_kept(names: Iterable[str], returned: Mapping[str, str]) -> RegistrationRefused:
-    """Return the error for attributes that Amazon ECS holds other values of than were sent."""
+    """Return the error for attributes that Amazon ECS keeps with other values than were sent."""
     listed = ", ".join(f"{name} ({returned.get(name) or 'absent'})" for name in list(names)[:10])
     return RegistrationRefused(
-        "RegisterContainerInstance: Amazon ECS does not hold these attributes as this host sent"
-        f" them: {listed}; mend ECS_INSTANCE_ATTRIBUTES, or deregister the instance and register"
-        " anew if the host itself has changed"
+        "RegisterContainerInstance: Amazon ECS has other values of these attributes than this host"
+        f" sent: {listed}; correct ECS_INSTANCE_ATTRIBUTES, or, if the host itself has changed,"
+        " deregister the instance and register again"
     )
 
 
 def start_anew(state: Path) -> str:
-    """Return, in words, how a host becomes a new container instance."""
+    """Return, in words, how to register a host as a new container instance."""
     return (
         f"stop the agent, remove {state} and start it again to register as a new container"
         " instance (its tasks are then forgotten)"

@@ -1,9 +1,9 @@
-"""Who this host is towards Amazon ECS: registered until it works, saved, registered again.
+"""The registration of this host with Amazon ECS: retried until it works, saved, and reused.
 
-Touches the ECS API, instance metadata and the ``meta`` table. Whatever may pass is waited out with
-backoff for ever, and running tasks go on meanwhile; Amazon's agent exits instead and counts on being
-restarted. What a person has to mend raises ``RegistrationRefused`` or ``ConfigError``, whose text
-names the mend. Source of the rules: Amazon ECS agent 1.105.1, ``agent/api/ecsclient`` and
+Accesses the ECS API, instance metadata and the ``meta`` table. Failures that may pass are retried
+for ever with backoff, while running tasks continue; Amazon's agent exits instead and relies on a
+restart. What someone has to fix raises ``RegistrationRefused`` or ``ConfigError``, whose text names
+the fix. Source of the rules: Amazon ECS agent 1.105.1, ``agent/api/ecsclient`` and
 ``agent/app/agent.go``.
 """
 
@@ -46,23 +46,23 @@ _log = structlog.get_logger()
 CLUSTER: Final = "ecs.cluster"
 AVAILABILITY_ZONE: Final = "ecs.availabilityZone"
 MANIFEST_SEQ: Final = "ecs.manifestSeqNum"
-"""Number of the newest task manifest that was accepted; it is counted per container instance."""
+"""Number of the newest accepted task manifest; counted per container instance."""
 
 DEFAULT_CLUSTER: Final = "default"
 CALL_LIMIT_S: Final = 180.0
-"""How long one call may take with its own tries: 3 × 42 s and the pauses between them."""
+"""Time limit of one call with its own retries: 3 × 42 s and the pauses between them."""
 
 FetchTags = Callable[[], Awaitable[dict[str, str]]]
 """Fetches the tags of the EC2 instance (``ec2.tags.InstanceTags``); raises ``AwsFailure``."""
 
 
 class RegistrationSettings(Struct, frozen=True, kw_only=True):
-    """What the settings say about registering."""
+    """The settings of the registration."""
 
     cluster: str = ""
     """Name or ARN; empty for ``default``."""
     cluster_given: bool = True
-    """False where nobody chose the cluster: only then ``default`` is made if it is absent."""
+    """False if the cluster was not set: only then a missing ``default`` is created."""
     custom_attributes: dict[str, str] = {}
     """``ECS_INSTANCE_ATTRIBUTES``, checked (``resources.attributes.checked``)."""
     warm_pools_check: bool = False
@@ -79,11 +79,32 @@ class Instance(Struct, frozen=True, kw_only=True):
     """As configured: a name or an ARN."""
     availability_zone: str = ""
     control_is_ours: bool = False
-    """Our own control endpoint answered, which understands more than Amazon ECS does."""
+    """Our own control endpoint answered, which supports more than Amazon ECS does."""
+
+
+async def read_saved_arn(store: StateStore, cluster: str) -> str:
+    """Return the ARN of the container instance that this host is; empty where it is none yet.
+
+    Args:
+        store: the state of this host.
+        cluster: name or ARN of the configured cluster; empty for ``default``.
+
+    Raises:
+        ConfigError: the host was registered into another cluster than the configured one.
+        StateFailure: the store cannot be read.
+    """
+    configured = cluster or DEFAULT_CLUSTER
+    saved = await store.get_meta(CLUSTER)
+    if saved and not _same_cluster(saved, configured):
+        raise ConfigError(
+            f"ECS_CLUSTER is {configured!r}, but this host is registered in {saved!r}: set"
+            f" ECS_CLUSTER={saved}, or {refusals.start_anew(store.path)}"
+        )
+    return await store.get_meta(INSTANCE) or ""
 
 
 class AmazonRegistration:
-    """The registration of one host at one ECS API. Made on the event loop it is used on."""
+    """The registration of one host with one ECS API. Create it on the event loop that uses it."""
 
     def __init__(  # noqa: PLR0913 - its collaborators
         self,
@@ -95,10 +116,11 @@ class AmazonRegistration:
         link: ConnectionStatus,
         backoff: BackoffPolicy,
         *,
+        saved_arn: str,
         instance_tags: FetchTags | None = None,
     ) -> None:
         self.liveness = Liveness("registration")
-        """While somebody registers; those who wait for it promise nothing themselves."""
+        """Set while a registration is under way; loops that wait for it have no deadline."""
         self.cluster = settings.cluster or DEFAULT_CLUSTER
         """Name or ARN of the cluster, for every call that names one."""
         self._settings = settings
@@ -109,29 +131,14 @@ class AmazonRegistration:
         self._link = link
         self._backoff = backoff
         self._instance_tags = instance_tags
-        self._left_out = LogThrottle("tags of the EC2 instance that Amazon ECS would not take")
+        self._left_out = LogThrottle("tags of the EC2 instance that Amazon ECS does not accept")
         self._registered = asyncio.Event()
         self._current: Instance | None = None
-        self._saved_arn = ""
-
-    async def start(self) -> None:
-        """Read what was saved.
-
-        Raises:
-            ConfigError: the host was registered into another cluster than the configured one.
-            StateFailure: the store cannot be read.
-        """
-        saved = await self._store.get_meta(CLUSTER)
-        if saved and not _same_cluster(saved, self.cluster):
-            raise ConfigError(
-                f"ECS_CLUSTER is {self.cluster!r}, but this host is registered in {saved!r}: set"
-                f" ECS_CLUSTER={saved}, or {refusals.start_anew(self._store.path)}"
-            )
-        self._saved_arn = await self._store.get_meta(INSTANCE) or ""
+        self._saved_arn = saved_arn
 
     @property
     def instance_arn(self) -> str:
-        """ARN of the registration, a saved one included; empty if there was none."""
+        """ARN of the registration, including a saved one; empty if there is none."""
         return self._current.arn if self._current else self._saved_arn
 
     async def instance(self) -> Instance:
@@ -141,14 +148,14 @@ class AmazonRegistration:
         return self._current
 
     async def run(self) -> None:
-        """Register, unless that was done; tries until it works.
+        """Register, unless that was done; retries until it works.
 
-        Nobody registers a second time: an instance that was deregistered stays so until a person
-        begins anew, as with Amazon's agent.
+        An instance that was deregistered stays so until someone registers the host anew, as with
+        Amazon's agent.
 
         Raises:
-            RegistrationRefused: Amazon ECS will not take this host as it is.
-            ConfigError: what the host describes itself by is not valid.
+            RegistrationRefused: Amazon ECS refuses this host as it is.
+            ConfigError: the host's description of itself is not valid.
         """
         if self._current is not None:
             return
@@ -168,7 +175,7 @@ class AmazonRegistration:
                 waiting=lambda text: self._link.down(ControlUnavailable(text)),
                 interval_s=self._settings.warm_pool_interval_s,
             )
-        # The same for all tries, so that one whose answer was lost makes no second instance.
+        # The same token for all tries: a lost answer must not create a second instance.
         token = str(uuid.uuid4())
         while True:
             try:
@@ -196,7 +203,7 @@ class AmazonRegistration:
     async def _register(self, token: str) -> Instance:
         info = self._describe()
         limit_s = 2 * self._settings.proof_limit_s + facts.FACTS_LIMIT_S + CALL_LIMIT_S + WORK_S
-        with self.liveness.within(limit_s, "gathering what proves and describes the instance"):
+        with self.liveness.within(limit_s, "collecting proof and description of the instance"):
             registrant = await self._registrant(info, token)
         request = offer.request(info, registrant)
         with self.liveness.within(3 * CALL_LIMIT_S + WORK_S, "registering"):
@@ -233,7 +240,7 @@ class AmazonRegistration:
         except AwsRefused as error:
             if not refusals.is_cluster_missing(error) or not self._makes_its_cluster:
                 raise self._judged(error, registrant) from error
-        _log.info("making the cluster that is used where none is chosen", cluster=self.cluster)
+        _log.info("creating the default cluster, because none is set", cluster=self.cluster)
         await self._call("CreateCluster", {"clusterName": self.cluster})
         try:
             return await self._call("RegisterContainerInstance", request)
@@ -264,9 +271,9 @@ class AmazonRegistration:
     def _instance_of(self, answer: offer.Answer, asked_for: str) -> Instance:
         if asked_for and ids.instance_id(answer.arn) != ids.instance_id(asked_for):
             # Amazon ECS never does this, and its agent would not notice. Our tasks belong to the
-            # instance that we were; who does not know it any more will refuse its session.
+            # earlier instance; a server that no longer knows it will refuse its session.
             _log.warning(
-                "answered as another container instance; going on as the one from before",
+                "answered as another container instance; keeping the earlier one",
                 before=asked_for,
                 answered=answer.arn,
             )
@@ -278,7 +285,7 @@ class AmazonRegistration:
         )
 
     async def _until_saved(self, instance: Instance) -> None:
-        """Make the instance durable; a new one is not used before, or a crash would leave it behind."""
+        """Make the instance durable before it is used, or a crash would leave it orphaned."""
         while True:
             batch = Batch()
             batch.put_meta(INSTANCE, instance.arn)
@@ -305,7 +312,7 @@ class AmazonRegistration:
 
 
 def _same_cluster(one: str, other: str) -> bool:
-    """Two ARNs are compared whole; a name stands for any cluster that is called so."""
+    """Compare ARNs as a whole; a name matches any cluster of that name."""
     if one.startswith("arn:") and other.startswith("arn:"):
         return one == other
     return ids.cluster_name(one) == ids.cluster_name(other)

@@ -1,17 +1,17 @@
-"""Websockets to Amazon ECS: a signed upgrade, frames with limits and deadlines. For ACS and TCS.
+"""WebSockets to Amazon ECS, for ACS and TCS: a signed upgrade, frames with limits and deadlines.
 
 ::
 
-    async with dialer.dial(url) as socket:      the upgrade, signed with fresh keys
+    async with dialer.dial(url) as socket:      the upgrade, signed with current keys
         frame = await socket.receive()          one reader
         await socket.send(text)                 any number of writers
 
-Touches the network. A dial fails with ``UpgradeRefused``, ``ControlUnavailable`` or ``AwsFailure``;
-an open socket fails with ``SocketClosed`` and nothing else. Whatever the server sends, a socket holds
-one frame of ``frame_bytes`` at most, takes frames no faster than ``frames_per_s`` for long, and ends
-within its deadlines.
+Accesses the network. ``dial`` fails with ``UpgradeRefused``, ``ControlUnavailable`` or
+``AwsFailure``; an open socket fails only with ``SocketClosed``. Whatever the server sends, a socket
+holds at most one frame of ``frame_bytes``, reads at most ``frames_per_s`` on average, and meets its
+deadlines.
 
-Source: Amazon ECS agent 1.105.1, ``ecs-agent/wsclient`` (limits, close codes, order of things).
+Source: Amazon ECS agent 1.105.1, ``ecs-agent/wsclient`` (limits, close codes, order of steps).
 """
 
 from __future__ import annotations
@@ -42,35 +42,35 @@ if TYPE_CHECKING:
     from agent.upstream.amazon.frames import Frame
 
 _CLEAN: Final = frozenset({1000, 1001, 1006, 1011})
-"""Close codes that mean: come back. 1006 stands for a connection that ended without a code."""
+"""Close codes after which to reconnect. 1006 stands for a connection that ended without a code."""
 _ABNORMAL: Final = 1006
 _NORMAL: Final = 1000
 _HEARTBEATS: Final = frozenset({aiohttp.WSMsgType.PING, aiohttp.WSMsgType.PONG})
 _NONSENSE_COST: Final = 5.0
-"""A frame that means nothing counts as this many that do."""
+"""A meaningless frame counts as this many normal ones."""
 
 
 class SocketLimits(Struct, frozen=True, kw_only=True):
-    """Deadlines and sizes of one socket. Source: ``ecs-agent/wsclient/client.go``, but for sizes."""
+    """Limits of one socket. Source: ``ecs-agent/wsclient/client.go``, except for the sizes."""
 
     connect_s: float = 30.0
     handshake_s: float = 30.0
     read_s: float = 180.0
-    """From one whole message to the next."""
+    """Maximum time between two complete messages."""
     write_s: float = 180.0
     age_s: float = 1800.0
     age_jitter_s: float = 300.0
-    """A socket is closed after ``age_s`` and up to this much more."""
+    """A socket is closed after ``age_s`` plus up to this much."""
     close_s: float = 2.0
-    """How long the other end may take to answer a close."""
+    """How long the server may take to answer a close."""
     frame_bytes: int = 8 * 1024 * 1024
-    """Largest message taken; a larger one ends the connection with code 1009."""
+    """Maximum size of a message; a larger one ends the connection with code 1009."""
     refusal_bytes: int = 64 * 1024
     """How much of the answer to a refused upgrade is read."""
     burst: float = 1000.0
-    """Frames taken without a pause."""
+    """Frames read without a pause."""
     frames_per_s: float = 200.0
-    """What a server may send for ever; one that sends more is read more slowly."""
+    """Sustained rate of frames; above it, frames are read more slowly."""
 
 
 class SocketClosed(ControlUnavailable):
@@ -79,33 +79,33 @@ class SocketClosed(ControlUnavailable):
     def __init__(self, text: str, *, clean: bool, code: int = _ABNORMAL) -> None:
         super().__init__(text)
         self.clean = clean
-        """True where the server, or our own age limit, ended it in the ordinary way."""
+        """True if the server, or our own age limit, ended the connection normally."""
         self.code = code
-        """The close code; 1006 where none came."""
+        """The close code; 1006 if there was none."""
 
 
 class UpgradeRefused(ControlUnavailable):
-    """The server answered the upgrade with something else than a websocket."""
+    """The server refused the upgrade to a WebSocket."""
 
     def __init__(self, fault: Fault) -> None:
         named = fault.code or "unknown"
         super().__init__(f"the connection was refused ({fault.status}): {named}: {fault.text}")
         self.name = fault.code
-        """The error of ECS, for example ``InactiveInstanceException``; empty where none was named."""
+        """The ECS error, for example ``InactiveInstanceException``; empty if none was named."""
         self.text = fault.text
-        """What ECS said of it; ``null`` where it said nothing."""
+        """The text of the error; ``null`` if there was none."""
         self.status = fault.status
         self.fault = fault
 
     @property
     def is_about_signature(self) -> bool:
-        """Whether other keys, or the right time, could mend it."""
+        """Whether other keys, or the right time, could help."""
         fault = self.fault
         return fault.is_stale_keys or fault.may_be_skewed or fault.status in {401, 403}
 
 
 class Dialer:
-    """Opens sockets. May be used by several tasks at once; made on the event loop it runs on."""
+    """Opens sockets. Several tasks may use it at once; create it on the event loop that uses it."""
 
     def __init__(
         self,
@@ -118,19 +118,19 @@ class Dialer:
         self._http = http
         self._chain = chain
         self._signer = signer
-        self._nonsense = LogThrottle("frames that mean nothing")
+        self._nonsense = LogThrottle("meaningless frames")
 
     @contextlib.asynccontextmanager
     async def dial(self, url: str | URL) -> AsyncIterator[Socket]:
         """Open a socket, and close it at the end of the block.
 
-        An upgrade that is refused for its signature is tried once more, with keys read anew and the
-        time that the server told.
+        An upgrade that is refused because of its signature is tried once more, with new keys and
+        the server's time.
 
         Raises:
-            UpgradeRefused: the server answered, and not with a websocket.
+            UpgradeRefused: the server refused the upgrade.
             ControlUnavailable: there was no such answer.
-            AwsFailure: there are no keys to sign with, or they cannot be had now.
+            AwsFailure: there are no keys to sign with, or they are not available now.
         """
         target = URL(url)
         async with contextlib.AsyncExitStack() as stack:
@@ -147,7 +147,7 @@ class Dialer:
             yield socket
 
     async def _others(self, keys: Keys, error: UpgradeRefused) -> Keys | None:
-        """Return what to sign with after a refusal; None where it would be the same again."""
+        """Return the keys for another try after a refusal; None if it would be refused again."""
         learned = self._signer.clock.learn(error.fault.date)
         self._chain.refused(keys)
         newer = await self._chain.keys()
@@ -175,7 +175,7 @@ class Dialer:
                     timeout=aiohttp.ClientWSTimeout(ws_close=self.limits.close_s),
                     max_msg_size=self.limits.frame_bytes,
                     decode_text=False,
-                    autoping=False,  # aiohttp would answer a flood of pings as fast as it comes
+                    autoping=False,  # aiohttp would answer a flood of pings without a limit
                 )
         except TimeoutError as error:
             what = str(error) or f"no connection within {limit_s:g} s"
@@ -188,7 +188,7 @@ class Dialer:
 
 
 class _Upgrade:
-    """What ``ws_connect`` does not tell of one upgrade: the answer that refuses it."""
+    """Captures the answer that refuses an upgrade, which ``ws_connect`` does not return."""
 
     def __init__(self, keys: Keys, limit: int) -> None:
         self.transport: asyncio.Transport | None = None
@@ -198,7 +198,7 @@ class _Upgrade:
     async def watch(
         self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        """Let a websocket pass and turn any other answer into ``UpgradeRefused``."""
+        """Let a WebSocket pass, and turn any other answer into ``UpgradeRefused``."""
         response = await handler(request)
         if response.status == 101:
             if response.connection is not None:
@@ -214,7 +214,7 @@ class _Upgrade:
 
 
 async def _start_of(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the first bytes of an answer; what ends too early counts as it is."""
+    """Return the first bytes of an answer, even if it ends early."""
     parts: list[bytes] = []
     size = 0
     with contextlib.suppress(aiohttp.ClientPayloadError):
@@ -236,7 +236,7 @@ class _End(NamedTuple):
 
 
 class Socket:
-    """One open connection: one task receives, any number send. Ends by itself at its age."""
+    """One open connection: one task receives, any number send. Ends itself at its age limit."""
 
     def __init__(
         self,
@@ -258,10 +258,10 @@ class Socket:
         self._aging = asyncio.create_task(self._grow_old(age_s))
 
     async def receive(self) -> Frame:
-        """Return the next message that can be read; others are skipped and logged seldom.
+        """Return the next readable message; others are skipped and logged now and then.
 
         Raises:
-            SocketClosed: there will be no more.
+            SocketClosed: the connection is over.
         """
         while True:
             raw = await self._next()
@@ -275,15 +275,15 @@ class Socket:
                 await self.ignored(str(error))
 
     async def ignored(self, why: str) -> None:
-        """Take note that the last frame meant nothing; who sends many of them is read slowly."""
+        """Record that the last frame was meaningless; a sender of many is read more slowly."""
         self._nonsense.tell(why=why)
         await self._slow_down(_NONSENSE_COST)
 
     async def send(self, text: str | bytes) -> None:
-        """Send one text frame; frames of several tasks go one after the other.
+        """Send one text frame; frames of several tasks are sent one after the other.
 
         Raises:
-            SocketClosed: it could not be sent, and nothing can any more.
+            SocketClosed: it could not be sent, and the connection is over.
         """
         body = text.encode() if isinstance(text, str) else text
         limit_s = self._limits.write_s
@@ -300,15 +300,15 @@ class Socket:
             raise self._ended(f"a frame could not be sent: {error}", clean=False) from None
 
     async def close(self, reason: str = "") -> None:
-        """Close from this side with code 1000; whoever waits in ``receive`` gets ``SocketClosed``.
+        """Close from this side with code 1000; a pending ``receive`` raises ``SocketClosed``.
 
-        Waits for the other end for a bounded time. Safe to repeat.
+        Waits for the server for a limited time. Idempotent.
         """
         self._ended(f"closed here: {reason or 'no longer needed'}", clean=False)
         await self._shut(reason)
 
     async def end(self) -> None:
-        """Close, and leave nothing open whatever the other end does."""
+        """Close, and release everything whatever the server does."""
         try:
             self._aging.cancel()
             await asyncio.wait([self._aging])
@@ -326,7 +326,7 @@ class Socket:
                     await self._beat(message.type, message.data)
                     message = await self._opened.receive()
         except TimeoutError as error:
-            what = str(error) or f"no whole message came within {limit_s:g} s"
+            what = str(error) or f"no complete message within {limit_s:g} s"
             raise self._ended(what, clean=False) from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._ended(f"a ping could not be answered: {error}", clean=False) from None
@@ -341,7 +341,7 @@ class Socket:
             raise self._ended(text, clean=data in _CLEAN, code=int(data or 0))
         if kind is aiohttp.WSMsgType.ERROR:
             code = data.code if isinstance(data, aiohttp.WebSocketError) else _ABNORMAL
-            raise self._ended(f"the server broke the protocol: {data}", clean=False, code=code)
+            raise self._ended(f"the server violated the protocol: {data}", clean=False, code=code)
         if self._over is None:
             raise self._ended("the connection ended", clean=True)
         if self._expiring:
@@ -349,7 +349,7 @@ class Socket:
         raise self._over.error()
 
     async def _beat(self, kind: aiohttp.WSMsgType, data: bytes) -> None:
-        """Answer a ping; a server that sends many of them, or of pongs, is read slowly."""
+        """Answer a ping; a server that sends many pings or pongs is read more slowly."""
         if kind is aiohttp.WSMsgType.PING:
             await self._opened.pong(data)
         await self._slow_down(1.0)
@@ -366,13 +366,13 @@ class Socket:
                 await self._opened.close(code=_NORMAL, message=reason.encode()[:120])
 
     def _ended(self, text: str, *, clean: bool, code: int = _ABNORMAL) -> SocketClosed:
-        """Return why it is over: what was said first counts."""
+        """Return why the connection is over: the first reason counts."""
         if self._over is None:
             self._over = _End(text, clean, code)
         return self._over.error()
 
     def _abort(self) -> None:
-        # A plain close waits until a peer that reads nothing has read what was written before.
+        # A plain close would wait until a peer that does not read has read all earlier data.
         if self._raw is not None:
             self._raw.abort()
 
@@ -383,7 +383,7 @@ class Socket:
 
 
 class _Pace:
-    """A bucket of frames that fills by itself: how long to wait before the next is taken."""
+    """A token bucket for frames: how long to wait before the next one is read."""
 
     def __init__(self, burst: float, per_s: float, now: float) -> None:
         self._burst = burst
@@ -392,7 +392,7 @@ class _Pace:
         self._at = now
 
     def wait_s(self, cost: float, now: float) -> float:
-        """Take ``cost`` out of the bucket; return the seconds until it is no longer in debt."""
+        """Take ``cost`` from the bucket; return the seconds until it is no longer in debt."""
         self._left = min(self._burst, self._left + (now - self._at) * self._per_s) - cost
         self._at = now
         return max(0.0, -self._left / self._per_s)

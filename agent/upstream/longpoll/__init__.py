@@ -1,12 +1,13 @@
-"""The client of our own control endpoint: calls over HTTP, the outbox in order, held polls.
+"""The client of our own control endpoint: HTTP calls, the outbox in order, long polls.
 
-``client.LongPollClient`` registers, polls, and sends the outbox and the figures. An order is asked for
-again until it is durable. An order that cannot be read arrives as RUNNING with an empty payload, so
-that its task is neither stopped nor forgotten. ``watermark`` keeps what was seen of control and
-compares it with each answer: where control went back, ``full_report`` tells everything that the
-host holds before a report is sent or an order taken.
+``client.LongPollClient`` registers, polls, and sends the outbox and the metrics. Orders are
+requested again until they are durable. An order that cannot be read is passed on as RUNNING with an
+empty payload, so that its task is neither stopped nor forgotten. ``watermark`` remembers the newest
+state seen of control and compares each answer with it. If control went back to an older state,
+``full_report`` first sends everything that the host holds, before any report is sent and any order
+is taken.
 
-Fails as ``agent.upstream`` says; every other failure is ``ControlUnavailable`` inside and tried again.
-The token file is read anew when control refuses the token in use. The wire: ``agent.model.wire``.
-Tests: ``tests/unit/upstream/longpoll``, ``tests/integration/upstream``.
+Fails as ``agent.upstream`` says; all other failures are ``ControlUnavailable`` internally and are
+retried. The token file is read again when control refuses the current token. The wire:
+``agent.model.wire``. Tests: ``tests/unit/upstream/longpoll``, ``tests/integration/upstream``.
 """

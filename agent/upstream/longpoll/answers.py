@@ -1,6 +1,6 @@
-"""Reading what control answered: tolerant of single broken orders, strict about the rest. Pure.
+"""Parses control's answers: tolerates single invalid orders, is strict about everything else. Pure.
 
-Nothing that a server can send raises anything but a ``ControlFailure``.
+Whatever a server sends, these functions raise only ``ControlFailure``.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ T = TypeVar("T")
 
 _TEXT_LIMIT: Final = 300
 _TAG: Final = re.compile(r"(?s)<(?:style|script)\b.*?</(?:style|script)>|<[^>]*>")
-"""What is no text in a page of HTML, with which servers of other kinds answer."""
+"""Everything that is not text in an HTML page, which servers of other kinds send."""
 _OF_GATEWAYS: Final = frozenset({502, 503, 504})
-"""What a gateway answers when it does not reach what is behind it."""
+"""Statuses with which a gateway reports that the server behind it is unreachable."""
 _BAD_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """``msgspec.ValidationError`` is a ``DecodeError``."""
 
 
 class RevisionCompacted(ControlFailure):
-    """The revision we asked after is no longer known: ask for everything."""
+    """Control no longer knows the revision that the agent named: get everything."""
 
     retryable = True
 
 
 class RequestRefused(ControlFailure):
-    """Control says that the request itself is wrong; the same one will be refused again."""
+    """Control says that the request itself is invalid; it would be refused again."""
 
 
 class SecretsMissing(ControlFailure):
@@ -52,11 +52,11 @@ class SecretsMissing(ControlFailure):
 
 
 class TokenRefused(ControlUnavailable):
-    """Control asks for a token and did not get one of its own; it may be in the midst of a change."""
+    """Control requires one of its tokens and did not get one; its tokens may just be changing."""
 
 
 class ReadAssignments(NamedTuple):
-    """Orders that could be read, and what was wrong with the others."""
+    """The orders that could be read, and what was wrong with the others."""
 
     assignments: Assignments
     troubles: list[str]
@@ -91,15 +91,15 @@ _error = msgspec.json.Decoder(ErrorBody)
 
 
 def assignments(raw: bytes) -> ReadAssignments:
-    """Read an answer to a poll; each order by itself.
+    """Parse the answer to a poll, each order separately.
 
-    An order that cannot be read but names its task stays in the answer, wanted and with an empty
-    payload: a task that runs is left running, and one that does not exist yet is reported as
-    unreadable by the engine. When an order does not even name its task, the answer no longer counts
-    as full, because a task that seems to be missing might be that one.
+    An order that cannot be read but names its task stays in the answer, as wanted and with an empty
+    payload: a running task is left running, and the engine reports a new one as unreadable. If an
+    order does not even name its task, the answer no longer counts as full, because a task that
+    seems to be missing might be that one.
 
     Raises:
-        ControlUnavailable: the answer as a whole is no answer.
+        ControlUnavailable: the answer as a whole is invalid.
     """
     envelope = _decode(_envelope, raw, "assignments")
     tasks: list[Assignment] = []
@@ -126,10 +126,10 @@ def assignments(raw: bytes) -> ReadAssignments:
 
 
 def registered(raw: bytes) -> Registered:
-    """Read an answer to a registration.
+    """Parse the answer to a registration.
 
     Raises:
-        ControlUnavailable: it is no such answer or names no instance.
+        ControlUnavailable: the answer is invalid or names no instance.
     """
     answer = _decode(_registered, raw, "registration")
     if not answer.instance_arn or not answer.control_id:
@@ -138,12 +138,12 @@ def registered(raw: bytes) -> Registered:
 
 
 def changes(raw: bytes) -> ChangesAnswer:
-    """Read an answer to a batch of reports; raises ``ControlUnavailable``."""
+    """Parse the answer to a batch of reports; raises ``ControlUnavailable``."""
     return _decode(_changes, raw, "reports")
 
 
 def hello(raw: bytes) -> Hello:
-    """Read who control is; raises ``ControlUnavailable``."""
+    """Parse the answer to a hello; raises ``ControlUnavailable``."""
     return _decode(_hello, raw, "greeting")
 
 
@@ -156,7 +156,7 @@ def secrets(raw: bytes) -> dict[str, str]:
 
 
 def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> ControlFailure:
-    """Return what an answer that is no success means; ``call`` names the call for a person."""
+    """Return the error for an unsuccessful answer; ``call`` names the call for display."""
     body = _error_body(raw)
     told = f"{call} was answered {status}" + (f" {body.code}" if body.code else "")
     text = f"{told}: {body.message}" if body.message else told
@@ -167,8 +167,8 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
     if status == 404 and (missing := _missing(raw)):
         return SecretsMissing(f"{call}: control has no secrets {', '.join(missing)}", missing)
     if status == 404:
-        said = text if body.code else told  # the page of another server tells nothing
-        text = f"{said}; this is no control endpoint, or an older one: check the URL"
+        said = text if body.code else told  # another server's page does not help
+        text = f"{said}; this is not a control endpoint, or an older one: check the URL"
     if status == 409 and body.code == "StaleGeneration":
         return StaleGeneration(text)
     if status == 410 and body.code in {"RevisionCompacted", ""}:
@@ -178,15 +178,15 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
     return ControlUnavailable(
         text,
         retry_after_s=retry_after_s(headers.get("Retry-After", "")),
-        # Control gives its own errors a code; without one, something in front of it answered.
+        # Control gives its own errors a code; without one, a gateway in front of it answered.
         away=status in _OF_GATEWAYS and not body.code,
     )
 
 
 def retry_after_s(value: str, now: float | None = None) -> float:
-    """Read a Retry-After header, seconds or a date; 0 for none and for nonsense.
+    """Parse a Retry-After header, seconds or a date; 0 if it is empty or invalid.
 
-    Without ``now`` a date counts from the moment of the call.
+    Without ``now``, a date is relative to the time of the call.
     """
     value = value.strip()
     if not value:
@@ -210,7 +210,7 @@ def _decode(decoder: msgspec.json.Decoder[T], raw: bytes, what: str) -> T:
     try:
         return decoder.decode(raw)
     except _BAD_JSON as error:
-        raise ControlUnavailable(f"the answer ({what}) cannot be read: {error}") from None
+        raise ControlUnavailable(f"the answer ({what}) is invalid: {error}") from None
 
 
 def _one(part: msgspec.Raw) -> Assignment:

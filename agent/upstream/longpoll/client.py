@@ -1,4 +1,4 @@
-"""The client of our own control endpoint: registers, polls for orders, sends reports and figures.
+"""The client of our own control endpoint: registers, polls for orders, sends reports and metrics.
 
 ::
 
@@ -6,9 +6,9 @@
            ├─ outbox    POST changes, in order, one request in flight
            └─ metrics   POST metrics, newest first, dropped while control is away
 
-Touches the network and the store. Trouble of either is waited out with backoff, for ever; ``run``
-ends only by cancellation, or when a restart could not help (see ``run``). The revision lives in
-memory alone: a new process asks for everything and converges.
+Accesses the network and the store. Failures of either are retried for ever with backoff; ``run``
+ends only when cancelled, or when a restart could not help (see ``run``). The revision is only in
+memory: a new process gets everything and converges.
 """
 
 from __future__ import annotations
@@ -55,51 +55,53 @@ if TYPE_CHECKING:
     from agent.state import StateStore
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
+    from agent.upstream.longpoll.registration import SavedRegistration
     from agent.upstream.protocol import DescribeHost, Holding, TakeAssignments
 
 _log = structlog.get_logger()
 
 TAKE_LIMIT_S: Final = 180.0
-"""How long taking orders may last: they are written to the disk, and nothing else is waited for."""
+"""Time limit for taking orders, which only have to be written to disk."""
 
 
 IDENTITY_LIMIT_S: Final = 30.0
 """How long a call for a task waits until this host is registered."""
 BROUGHT_AGAIN_S: Final = 60.0
-"""How soon it is asked again about tasks from before, where control names no lease."""
+"""Interval of calls about tasks of an earlier instance, if control sends no lease."""
 NOTICE_S: Final = 3600.0
-"""How long an operator is told that control went back."""
+"""How long the operator is told that control went back to an older state."""
 
 
 class WentBack(ControlFailure):
-    """An answer is of an older state of control than one that was seen."""
+    """An answer is from an older state of control than one seen before."""
 
 
 class LongPollSettings(Struct, frozen=True, kw_only=True):
-    """Where control is and how patient the client is."""
+    """Where control is, and the client's time limits."""
 
     endpoint: str
     """``http://...`` or ``https://...``."""
     cluster: str
     """Name or ARN."""
     token_file: Path | None = None
-    """File with the token that control asks for; None where it asks for none."""
+    """File with the token for control; None if control requires none."""
     ca_file: Path | None = None
-    """PEM file of an authority that is trusted besides the system's."""
+    """PEM file with a CA to trust besides the system's."""
     wait_s: float = 30.0
-    """How long control may hold a poll without news."""
+    """How long control may hold a poll if there is no news."""
     backoff_first_s: float = 0.25
     backoff_limit_s: float = 30.0
-    """First and longest wait before the next try while control answers, but not as it should."""
+    """First and longest wait before the next try while control answers with errors."""
     outage_short_s: float = 2.0
-    """Longest wait before the next try in an outage of up to a minute; see ``backoff.OutageBackoff``."""
+    """Longest wait before the next try in an outage of up to a minute; see
+    ``backoff.OutageBackoff``."""
     batch_limit: int = 100
     """Reports per request."""
     limits: CallLimits = field(default_factory=CallLimits)
 
 
 class LongPollClient:
-    """A host's connection to one control endpoint. Made on the event loop it runs on."""
+    """A host's connection to one control endpoint. Create it on the event loop that runs it."""
 
     def __init__(
         self,
@@ -108,6 +110,9 @@ class LongPollClient:
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        *,
+        saved: SavedRegistration,
+        watermark: Watermark,
     ) -> None:
         self.begun = asyncio.Event()
         self._settings = settings
@@ -123,7 +128,7 @@ class LongPollClient:
             token=Token(file=settings.token_file),
             ca_file=settings.ca_file,
         )
-        self._watermark = Watermark(store)
+        self._watermark = watermark
         self._retelling = FullReport(self._client, holding, store)
         self._registration = LongPollRegistration(
             settings.cluster,
@@ -133,6 +138,7 @@ class LongPollClient:
             self._link,
             self._backoff(),
             self._outage,
+            saved=saved,
             watermark=self._watermark,
             retelling=self._retelling,
             call_limit_s=settings.limits.call_s,
@@ -149,12 +155,38 @@ class LongPollClient:
         self._poll_backoff = self._backoff()
         self._instance_status = ""
         self._trouble = ""
-        """Why the last orders could not be taken; empty when they were."""
+        """Why the last orders could not be taken; empty if they were."""
         self.livenesses: tuple[Liveness, ...] = (self._liveness, self._registration.liveness)
+
+    @classmethod
+    async def open(
+        cls,
+        settings: LongPollSettings,
+        store: StateStore,
+        describe: DescribeHost,
+        take: TakeAssignments,
+        holding: Holding,
+    ) -> LongPollClient:
+        """Return the client of a host that knows who it was; nobody is called before ``run``.
+
+        Raises:
+            ConfigError: the endpoint is none, or the host is registered in another cluster than
+                the configured one.
+            StateFailure: the store cannot be read.
+        """
+        return cls(
+            settings,
+            store,
+            describe,
+            take,
+            holding,
+            saved=await registrations.read_saved(store, settings.cluster),
+            watermark=await Watermark.open(store),
+        )
 
     @property
     def status(self) -> ControlStatus:
-        """How the connection stands at this moment."""
+        """The current state of the connection."""
         return ControlStatus(
             connected=self._link.connected,
             since=self._link.since,
@@ -174,28 +206,26 @@ class LongPollClient:
             return ""
         return (
             f"control went back to an older state, as noticed at {time.ctime(at)}: nothing was stopped "
-            "because of it, and everything here is reported again"
+            "because of it, and this host reported everything again"
         )
 
     def offer(self, batch: MetricsBatch) -> None:
-        """Send figures if control is there, else drop them; never blocks."""
+        """Send metrics if control is connected, else drop them; never blocks."""
         self._metrics.offer(batch)
 
     async def run(self) -> None:
-        """Register, bring orders and carry reports until cancelled; the registration stays.
+        """Register, fetch orders and send reports until cancelled; the host stays registered.
 
         Raises:
-            ConfigError: the host is registered in another cluster than the configured one, or the
-                CA file cannot be used.
+            ConfigError: the CA file cannot be used.
             StaleGeneration: another agent registered as this instance; this process must stop.
         """
         if self._settings.token_file is not None and is_readable_on_the_way(self._endpoint):
             _log.warning(
-                "the token crosses the network readable; give control a certificate and write "
-                "https:// in ECS_CONTROL_ENDPOINT",
+                "the token is sent unencrypted: give control a certificate and use https:// in "
+                "ECS_CONTROL_ENDPOINT",
                 endpoint=str(self._endpoint),
             )
-        await self._start()
         try:
             async with self._client, asyncio.TaskGroup() as group:
                 self.begun.set()
@@ -233,10 +263,10 @@ class LongPollClient:
             raise ControlUnavailable(str(error)) from None
 
     async def leave(self) -> None:
-        """Take the host out of its cluster and forget who it was.
+        """Remove the host from its cluster and forget its identity.
 
-        Only on request, and after ``run`` has ended: it would register again. A host that control
-        does not know is success.
+        Only on request, and after ``run`` has ended, which would register again. Succeeds if
+        control does not know the host.
 
         Raises:
             ControlFailure: control did not confirm it; the identity is kept.
@@ -255,19 +285,8 @@ class LongPollClient:
     def _backoff(self) -> Backoff:
         return Backoff(self._settings.backoff_first_s, self._settings.backoff_limit_s)
 
-    async def _start(self) -> None:
-        while True:
-            try:
-                await self._registration.start()
-            except StateFailure as error:
-                self._link.down(error)
-                self.begun.set()
-                await self._pause(self._poll_backoff.next_s())
-            else:
-                return
-
     async def _pause(self, seconds: float) -> None:
-        """Pause the poll loop, which says so; the other loops pause by the link itself."""
+        """Pause the poll loop, recording when it continues; the other loops pause by ``link``."""
         self._link.try_in(seconds)
         with self._liveness.within(seconds + WORK_S, "waiting before the next try"):
             await self._link.pause(seconds)
@@ -284,7 +303,7 @@ class LongPollClient:
         while True:
             newest = await self._registration.identity()
             if newest is not identity:
-                # The new registration may be with another store, whose numbers mean nothing here.
+                # The new registration may be with another store with other revision numbers.
                 identity, after = newest, 0
             began = loop.time()
             try:
@@ -303,34 +322,35 @@ class LongPollClient:
             except ControlFailure as error:
                 if isinstance(error, RevisionCompacted) and after:
                     after = 0
-                    # After a restart of control all agents ask for everything: not in one moment,
-                    # and never in a loop.
+                    # After a restart of control all agents need everything: spread them over time,
+                    # and never loop without a pause.
                     await self._pause(self._poll_backoff.next_s())
                     continue
                 self._link.down(error)
                 await self._pause(self._wait_after(error, took_s=loop.time() - began))
 
     async def _ask_about_the_rest(self) -> None:
-        """Ask again about tasks from before that were left as they are, until each has its answer.
+        """Ask again about undecided tasks of an earlier instance, until all are decided.
 
-        Most often they are of the instance that this host was, which counts as connected for a while.
+        Mostly they belong to the instance that this host was, which counts as connected for a
+        while.
         """
         while True:
             await self._retelling.left.wait()
             identity = await self._registration.identity()
             await asyncio.sleep(identity.lease_s or BROUGHT_AGAIN_S)
-            with contextlib.suppress(ControlFailure):  # the poll tells of it
+            with contextlib.suppress(ControlFailure):  # the poll reports it
                 await self._retelling.bring(await self._registration.identity())
 
     async def _ask_again(self, identity: Identity) -> None:
-        """Register again, so that control compares what was seen; what it answers then counts."""
+        """Register again, so that control compares the watermark; its answer decides."""
         await self._renew(identity)
         newest = await self._registration.identity()
         if newest.history:
             self._watermark.begin(newest.control_id, newest.history)
 
     def _wait_after(self, error: ControlFailure, *, took_s: float) -> float:
-        """Return how long to stay away from a control that is down, or answers as it should not."""
+        """Return how long to wait after control was unavailable or answered with an error."""
         asked_s = error.retry_after_s if isinstance(error, ControlUnavailable) else 0.0
         if isinstance(error, ControlUnavailable) and error.away:
             return self._outage.next_s(asked_s, took_s=took_s)
@@ -338,7 +358,7 @@ class LongPollClient:
         return self._poll_backoff.next_s(asked_s)
 
     async def _poll_once(self, identity: Identity, after: int) -> int:
-        """Make one poll and hand on what it brought; return the revision to ask after next."""
+        """Make one poll and pass its orders on; return the revision to poll after next."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         wait_s = self._wait_s(identity)
@@ -360,7 +380,7 @@ class LongPollClient:
         if why and orders.history:
             raise WentBack(f"control went back in time: {why}")
         if why:
-            _log.warning("control went back in time, and its stops are not obeyed", reason=why)
+            _log.warning("control went back in time; its stops are ignored", reason=why)
             orders = cautious(orders)
         if not await self._hand_on(orders, identity):
             return after
@@ -373,9 +393,10 @@ class LongPollClient:
         return orders.revision
 
     def _wait_s(self, identity: Identity) -> float:
-        """A poll is held for less than the lease, which it renews.
+        """Return how long a poll may be held: less than the lease, which it renews.
 
-        The first one after trouble is not held: its answer tells at once that control is back.
+        The first one after a failure is not held, so that its answer shows at once that control is
+        back.
         """
         if not self._link.connected:
             return 0.0
@@ -384,21 +405,21 @@ class LongPollClient:
         return min(self._settings.wait_s, max(1.0, identity.lease_s / 2))
 
     async def _pace(self, took_s: float, wait_s: float) -> None:
-        """Slow down when control answers at once without any news, instead of asking in a loop."""
+        """Slow down if control answers at once without news, instead of polling in a tight loop."""
         if took_s < min(1.0, wait_s / 2):
             await self._pause(self._poll_backoff.next_s())
         else:
             self._poll_backoff.reset()
 
     async def _hand_on(self, orders: Assignments, identity: Identity) -> bool:
-        """Give the orders to the engine; False when it could not take them, so that they come again."""
+        """Pass the orders to the engine; False if it could not take them, and they come again."""
         try:
             with self._liveness.within(TAKE_LIMIT_S, "taking orders"):
                 await self._take(orders, identity.control_id, identity.instance_arn)
         except StateFailure as error:
             # The store has logged it.
             self._trouble = f"orders could not be taken: {error}"
-        except Exception as error:  # noqa: BLE001 - whatever orders trip must not end the agent
+        except Exception as error:  # noqa: BLE001 - no order may end the agent
             told = f"{type(error).__name__}: {error}"
             _log.error(
                 "orders could not be taken", revision=orders.revision, error=told, at=_trace(error)
@@ -423,7 +444,7 @@ def _log_troubles(read: ReadAssignments) -> None:
 
 
 def _trace(error: BaseException) -> list[str]:
-    """Where an error came from, innermost last. Reads no source files: the loop must not block."""
+    """Return where an error came from, innermost last. Reads no source files: that would block."""
     return [
         f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
         for frame, line in traceback.walk_tb(error.__traceback__)

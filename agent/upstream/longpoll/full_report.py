@@ -1,8 +1,8 @@
-"""Telling control what this host holds, after control's store went back to an older copy.
+"""Reports what this host holds after control's store went back to an older copy.
 
-Control takes back the tasks that it forgot and brings the others up to date. The ends of tasks that
-this host has forgotten since go out again as reports, behind it: no report is sent before. Nothing is stopped or started by any
-of it. Sends ``held`` of ``agent.model.wire`` and writes to the outbox.
+Control adds the tasks that it lost and updates the others. Ends of tasks that this host has
+forgotten since are put into the outbox again; no report is sent before the full report. Nothing is
+stopped or started because of it. Sends ``held`` of ``agent.model.wire`` and writes to the outbox.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
     from agent.upstream.protocol import Holding
 
 _TASKS: Final = 200
-"""Most tasks in one call; control takes a thousand."""
+"""Maximum tasks per call; control accepts a thousand."""
 _BYTES: Final = 2 * 1024 * 1024
-"""About the most bytes of payloads in one call; control takes 8 MiB."""
+"""Approximate maximum of payload bytes per call; control accepts 8 MiB."""
 
 _log = structlog.get_logger()
 
 
 class FullReport:
-    """Says what is held; one per client."""
+    """Reports everything that the host holds; one per client."""
 
     def __init__(self, client: HttpClient, holding: Holding, store: StateStore) -> None:
         self._client = client
         self._holding = holding
         self._store = store
         self.left = asyncio.Event()
-        """Set while something from before is left as it is: to be asked about again."""
+        """Set while some tasks of an earlier instance are undecided: ask about them again."""
         self._queued_for: tuple[str, str] | None = None
-        """The state of control for which the ends of tasks are in the outbox."""
+        """The history of control for which the ends of tasks are in the outbox."""
 
     async def tell(self, identity: Identity) -> None:
-        """Tell control everything; returns when it has taken all of it. Safe to repeat.
+        """Report everything; returns once control has taken all of it. Idempotent.
 
         Raises:
-            ControlFailure: a part may not have been taken.
-            StateFailure: the reports of ended tasks cannot be written down.
+            ControlFailure: control may not have taken all of it.
+            StateFailure: the reports of ended tasks cannot be stored.
         """
-        # First, because nobody asks again where the answer to the last part is lost.
+        # First, because this is not called again if the answer to the last part is lost.
         await self._queue_ended(identity)
         held = self._holding.held(identity.control_id)
         for part in _parts(held):
@@ -59,10 +59,10 @@ class FullReport:
         _log.warning("everything was reported to control again", held=len(held))
 
     async def bring(self, identity: Identity) -> None:
-        """Ask what is to become of what was not ordered of this instance. Safe to repeat.
+        """Ask what to do with tasks that were not ordered for this instance. Idempotent.
 
         Raises:
-            ControlFailure: control did not answer; nothing was stopped because of it.
+            ControlFailure: control did not answer; nothing was stopped.
         """
         told = await self._holding.brought(identity.control_id, identity.instance_arn)
         kept: set[str] = set()
@@ -79,9 +79,7 @@ class FullReport:
                     )
                     self._holding.not_wanted(arn, result.message)
                 else:
-                    _log.warning(
-                        "a task from before is left as it is", task=arn, why=result.message
-                    )
+                    _log.warning("a task from before stays as it is", task=arn, why=result.message)
                     kept.add(arn)
         self._holding.keep(frozenset(kept))
         if kept:
@@ -90,7 +88,7 @@ class FullReport:
             self.left.clear()
 
     async def _queue_ended(self, identity: Identity) -> None:
-        """Put the ends of forgotten tasks into the outbox, once for each history of control."""
+        """Add the ends of forgotten tasks to the outbox, once per history of control."""
         state = (identity.control_id, identity.history)
         if state == self._queued_for:
             return
@@ -107,11 +105,11 @@ class FullReport:
             if result.status != "ok":
                 task = next((t for t in part.tasks if t.change.id == result.id), None)
                 arn = task.change.task_arn if task is not None else ""
-                _log.error("control does not take a task back", task=arn, message=result.message)
+                _log.error("control refuses a reported task", task=arn, message=result.message)
 
 
 def _parts(held: list[HeldTask]) -> Iterator[Held]:
-    """Yield everything in calls of a size that control takes; the last one says so."""
+    """Split everything into calls that control accepts; the last one is marked."""
     part: list[HeldTask] = []
     size = 0
     for task in held:

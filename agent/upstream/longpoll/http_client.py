@@ -1,8 +1,8 @@
 """The calls of the long-poll wire over HTTP: one method per call, each with its own deadline.
 
-A call fails with ``ControlFailure`` and nothing else, whatever the network or the server does. Keeps
-no state but its connections and its token, and may be used by several tasks at once. The token goes
-to the endpoint alone: redirects are not followed.
+Whatever the network or the server does, a call raises only ``ControlFailure``. Keeps no state
+except its connections and its token; several tasks may use it at once. The token is sent only to
+the endpoint: redirects are not followed.
 
 Tests: ``tests/unit/upstream/longpoll/test_client.py``,
 ``tests/unit/upstream/longpoll/test_full_report.py``.
@@ -47,28 +47,28 @@ if TYPE_CHECKING:
     from agent.upstream.longpoll.answers import ReadAssignments
 
 _COMPRESS_FROM: Final = 1024
-"""Bytes; the wire lets larger bodies be gzip."""
+"""Bodies of at least this many bytes are sent as gzip."""
 _COMPRESS_LEVEL: Final = 1
 _LATE_S: Final = 5.0
-"""How much longer than asked a held poll may be silent before its connection counts as dead."""
+"""How much longer than requested a poll may be silent before its connection counts as dead."""
 _IDLE_S: Final = 30.0
-"""Idle connections are closed well before servers do, so that a report seldom meets a dead one."""
+"""Idle connections are closed well before servers do it, so that reports rarely fail on one."""
 _encode = msgspec.json.Encoder().encode
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """What a registration gave; every later call carries it."""
+    """The result of a registration; every later call includes it."""
 
     instance_arn: str
     generation: int
     control_id: str
     lease_s: float = 0.0
     history: str = ""
-    """Of control's store; empty from a control that does not know histories."""
+    """History of control's store; empty if control has no histories."""
 
     @property
     def path(self) -> str:
-        """Where calls about this instance go."""
+        """The URL path of calls about this instance."""
         return f"v1/instances/{ids.instance_id(self.instance_arn)}"
 
 
@@ -77,18 +77,18 @@ class HelloAnswer(NamedTuple):
 
     hello: Hello
     date: str
-    """The ``Date`` header of the answer; empty when it has none."""
+    """The ``Date`` header of the answer; empty if it has none."""
 
 
 class CallLimits(Struct, frozen=True, kw_only=True):
-    """Deadlines and sizes of single calls."""
+    """Time and size limits of single calls."""
 
     connect_s: float = 3.0
-    """Long enough for one packet of the two that open a connection to be lost and sent again."""
+    """Enough for one lost packet of a TCP handshake to be sent again."""
     call_s: float = 30.0
-    """From the first byte sent to the last byte read, without the time a poll is held."""
+    """From the first byte sent to the last byte received, not counting the time a poll is held."""
     answer_bytes: int = 64 * 1024 * 1024
-    """Largest answer taken, after decompression."""
+    """Maximum size of an answer after decompression."""
 
 
 class _Answer(NamedTuple):
@@ -97,22 +97,22 @@ class _Answer(NamedTuple):
 
 
 def parse_endpoint(endpoint: str) -> URL:
-    """Return the URL of a control endpoint; raises ``ConfigError`` with the mend."""
-    mend = "write http://HOST:PORT or https://HOST[:PORT]"
+    """Return the URL of a control endpoint; raises ``ConfigError`` with the fix."""
+    mend = "use http://HOST:PORT or https://HOST[:PORT]"
     try:
         url = URL(endpoint)
     except ValueError as error:
         raise ConfigError(
-            f"ECS_CONTROL_ENDPOINT {endpoint!r} is no URL ({error}): {mend}"
+            f"ECS_CONTROL_ENDPOINT {endpoint!r} is not a URL ({error}): {mend}"
         ) from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError(f"ECS_CONTROL_ENDPOINT {endpoint!r} is no HTTP URL: {mend}")
-    # A user in the URL would be sent as a password in place of the token.
+        raise ConfigError(f"ECS_CONTROL_ENDPOINT {endpoint!r} is not an HTTP URL: {mend}")
+    # aiohttp would send a user in the URL as credentials in place of the token.
     return url.with_user(None).with_query(None).with_fragment(None)
 
 
 class HttpClient:
-    """A connection pool to one control endpoint. Use as an async context manager."""
+    """A connection pool for one control endpoint. Use it as an async context manager."""
 
     def __init__(
         self,
@@ -127,11 +127,11 @@ class HttpClient:
         self._token = token or Token()
         self._ca_file = ca_file
         self._has_answered = False
-        """Whether a control endpoint has been met here: then the URL is right."""
+        """Whether a control endpoint has ever answered; then the URL is right."""
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> HttpClient:
-        """Open the pool; raises ``ConfigError`` when the CA file cannot be used."""
+        """Open the pool; raises ``ConfigError`` if the CA file cannot be used."""
         tls: ssl.SSLContext | bool = True
         if self._ca_file is not None:
             tls = await asyncio.to_thread(trusting, self._ca_file)
@@ -160,14 +160,14 @@ class HttpClient:
         return HelloAnswer(answers.hello(answer.body), answer.date)
 
     async def register(self, body: Register) -> Registered:
-        """Register the host; the same token gives the same instance."""
+        """Register the host; the same client token gives the same instance."""
         answer = await self._call("POST", "v1/instances", body=_encode(body))
         return answers.registered(answer.body)
 
     async def assignments(
         self, identity: Identity, *, after: int, wait_s: float
     ) -> ReadAssignments | None:
-        """Ask what changed after a revision, for up to ``wait_s``; None when nothing did."""
+        """Get the changes after a revision, waiting up to ``wait_s``; None if there are none."""
         answer = await self._call(
             "GET",
             f"{identity.path}/assignments",
@@ -178,25 +178,25 @@ class HttpClient:
         return answers.assignments(answer.body) if answer.body else None
 
     async def changes(self, identity: Identity, changes: list[TaskChange]) -> ChangesAnswer:
-        """Report a batch of state changes, oldest first."""
+        """Send a batch of state changes, oldest first."""
         body = _encode(Changes(changes=changes))
         answer = await self._call("POST", f"{identity.path}/changes", identity=identity, body=body)
         return answers.changes(answer.body)
 
     async def held(self, identity: Identity, held: Held) -> ChangesAnswer:
-        """Say what this host holds; only if the answer to the registration asked for it."""
+        """Report what this host holds; only if the answer to the registration asked for it."""
         path = f"{identity.path}/held"
         answer = await self._call("POST", path, identity=identity, body=_encode(held))
         return answers.changes(answer.body)
 
     async def brought(self, identity: Identity, held: Held) -> ChangesAnswer:
-        """Say what is here and was not ordered of this instance; the answer says what becomes of it."""
+        """Report tasks that were not ordered for this instance; the answer decides about each."""
         path = f"{identity.path}/brought"
         answer = await self._call("POST", path, identity=identity, body=_encode(held))
         return answers.changes(answer.body)
 
     async def metrics(self, identity: Identity, batch: MetricsBatch) -> None:
-        """Send one round of figures."""
+        """Send one round of metrics."""
         path = f"{identity.path}/metrics"
         await self._call("POST", path, identity=identity, body=_encode(batch))
 
@@ -207,7 +207,7 @@ class HttpClient:
         return answers.secrets(answer.body)
 
     async def leave(self, identity: Identity) -> None:
-        """Take the instance out of its cluster."""
+        """Remove the instance from its cluster."""
         await self._call("DELETE", identity.path, identity=identity)
 
     async def _call(
@@ -220,7 +220,7 @@ class HttpClient:
         query: Mapping[str, str] | None = None,
         held_s: float = 0.0,
     ) -> _Answer:
-        """Make one call; the body is that of a success, empty for 204."""
+        """Make one call; return the body of a successful answer, empty for 204."""
         call = f"{method} /{path}"
         headers = {} if identity is None else {GENERATION_HEADER: str(identity.generation)}
         data, encoding = _packed(body)
@@ -235,18 +235,18 @@ class HttpClient:
             told = transport.worded(error)
             if not isinstance(error, aiohttp.ClientConnectorError) and await self._is_tls():
                 told = transport.asked_in_plain(self._endpoint)
-            # Somebody who speaks no TLS, or has the wrong certificate, does answer.
+            # A server with plain HTTP or with the wrong certificate does answer.
             away = not isinstance(error, aiohttp.ClientSSLError)
             raise ControlUnavailable(f"{call}: {told}", away=away) from None
         except RequestRefused:
-            # What some servers of TLS say to plain HTTP, each in its own words.
+            # TLS servers answer plain HTTP in different ways.
             if await self._is_tls():
                 told = transport.asked_in_plain(self._endpoint)
                 raise ControlUnavailable(f"{call}: {told}") from None
             raise
 
     async def _is_tls(self) -> bool:
-        """Return whether the URL says http and the server speaks TLS; asked until it once answered."""
+        """Return whether an ``http://`` server speaks TLS; checked until it has once answered."""
         if self._has_answered or self._endpoint.scheme != "http":
             return False
         return await transport.speaks_tls(self._endpoint)
@@ -254,7 +254,7 @@ class HttpClient:
     async def _with_token(
         self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
     ) -> _Answer:
-        """Make one call with the token; one that is refused is read anew and tried once more."""
+        """Make one call with the token; if it is refused, read the file again and retry once."""
         token = await self._token.current()
         try:
             return await self._exchange(method, path, call, _bearing(request, token), held_s)
@@ -268,10 +268,10 @@ class HttpClient:
             raise self._refused(error) from None
 
     def _refused(self, error: TokenRefused) -> TokenRefused:
-        """Say which token was refused, and what to do."""
+        """Return an error that says which token was refused, and the fix."""
         if not self._token.is_asked_for:
             return TokenRefused(
-                "control asks for a token; set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'"
+                "control requires a token; set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'"
             )
         which = f"token in {self._token.file}" if self._token.file else "token"
         return TokenRefused(
@@ -313,7 +313,7 @@ class HttpClient:
             if size > self._limits.answer_bytes:
                 response.close()
                 raise ControlUnavailable(
-                    f"{call}: the answer is larger than {self._limits.answer_bytes} bytes"
+                    f"{call}: the answer exceeds {self._limits.answer_bytes} bytes"
                 )
             parts.append(part)
         return b"".join(parts)

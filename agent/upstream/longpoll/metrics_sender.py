@@ -1,4 +1,4 @@
-"""Sends figures while control is there; drops them while it is not. Never makes anybody wait.
+"""Sends metrics while control is connected, and drops them otherwise. Never blocks its callers.
 
 Tests: ``tests/unit/upstream/longpoll/test_client.py``.
 """
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from agent.upstream.longpoll.registration import LongPollRegistration
 
 _KEEP: Final = 2
-"""Rounds that may wait for a slow endpoint; of more, the oldest is dropped."""
+"""Rounds that may wait for a slow endpoint; above this, the oldest is dropped."""
 
 
 class MetricsSender:
-    """A short queue of figures towards one control endpoint."""
+    """A short queue of metrics for one control endpoint."""
 
     def __init__(
         self,
@@ -40,13 +40,13 @@ class MetricsSender:
         self._filled = asyncio.Event()
 
     def offer(self, batch: MetricsBatch) -> None:
-        """Queue one round; the oldest goes when there are too many. Returns at once."""
+        """Queue one round; drops the oldest if there are too many. Returns at once."""
         if self._link.connected:
             self._waiting.append(batch)
             self._filled.set()
 
     async def run(self) -> None:
-        """Send until cancelled. Any failure drops what waits; the poll finds out what is wrong."""
+        """Send until cancelled. A failure drops what waits; the poll reports the problem."""
         while True:
             await self._filled.wait()
             self._filled.clear()

@@ -1,8 +1,8 @@
-"""Sends the outbox: in order, at least once, for as long as it takes.
+"""Sends the outbox: in order, at least once, retrying for ever.
 
-One request is in flight at a time; a row leaves the outbox only when control has answered it. The
-sender wakes with the commit that filled the outbox. A report that control refuses for good is
-settled and logged, because it would hold up all the others for ever.
+One request is in flight at a time, and a row leaves the outbox only when control has answered it.
+The sender wakes up as soon as a commit adds rows. A report that control refuses permanently is
+settled and logged, because it would block all later ones.
 
 Tests: ``tests/unit/upstream/test_outbox_sender.py``.
 """
@@ -41,7 +41,7 @@ Rows = list[tuple[int, "TaskChange"]]
 
 
 class OutboxSender:
-    """Empties the outbox into one control endpoint."""
+    """Sends all reports in the outbox to one control endpoint."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class OutboxSender:
         batch_limit: int,
     ) -> None:
         self.error = ""
-        """Why reports do not get through now; empty when they do."""
+        """Why reports cannot be sent now; empty if they can."""
         self._outbox = outbox
         self._client = client
         self._registration = registration
@@ -88,7 +88,7 @@ class OutboxSender:
                     self._link.wake()
 
     async def _wait_after(self, error: ControlFailure | StateFailure) -> None:
-        # While control is away the poll has said so; this tells of trouble of its own.
+        # While control is unavailable, the poll has logged it; this logs other problems.
         now = time.monotonic()
         if self._link.connected and now - self._logged_at > _LOG_EVERY_S:
             _log.warning("reports not sent", unsent=self._outbox.size, error=str(error))
@@ -106,14 +106,14 @@ class OutboxSender:
             if len(rows) == 1:
                 self._settle_refused(rows[0], str(error))
                 return
-            # One of them is the trouble; the others must not share its fate.
+            # One of them is the cause; send each alone, so that the others are not refused with it.
             for row in rows:
                 await self._send(identity, [row])
             return
         self._settle(rows, {result.id: result for result in answer.results})
 
     def _settle(self, rows: Rows, results: dict[str, ChangeAnswer]) -> None:
-        """Settle rows up to the first one that was not answered, so that order is kept."""
+        """Settle rows up to the first unanswered one, to keep the order."""
         done: list[int] = []
         for seq, change in rows:
             result = results.get(change.id)
@@ -126,7 +126,7 @@ class OutboxSender:
         if len(done) < len(rows):
             change = rows[len(done)][1]
             raise ControlUnavailable(
-                f"control did not say what became of report {change.id} ({change.task_arn})"
+                f"control did not answer report {change.id} ({change.task_arn})"
             )
 
     def _settle_refused(self, row: tuple[int, TaskChange], message: str) -> None:

@@ -1,13 +1,13 @@
-"""Who this host is towards control: kept in the store, registered, and registered again.
+"""The registration of this host with control: stored, and renewed when control asks for it.
 
-Every call of the client carries the identity of the newest registration. Whoever learns that it
-is not valid any more says which one failed, and waits here; only one registration is under way at
-a time, and a failure of an identity that was replaced meanwhile is nobody's fault.
+Every call of the client includes the identity of the newest registration. A loop that learns that
+it is no longer valid passes the identity that failed, and waits here. Only one registration runs
+at a time, and the failure of an identity that was already replaced has no effect.
 
 ::
 
-    InstanceUnknown  ─► renew(used)      ─► register again unless somebody did already
-    StaleGeneration  ─► overtaken(used)  ─► ours is newer: go on; else another agent took over: raise
+    InstanceUnknown  ─► renew(used)      ─► register again, unless somebody already did
+    StaleGeneration  ─► overtaken(used)  ─► ours is newer: go on; else raise: another agent took over
 
 Tests: ``tests/unit/upstream/longpoll/test_client.py``,
 ``tests/unit/upstream/test_real_endpoint.py``.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 
@@ -48,17 +48,51 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 
-TOKEN: Final = "clientToken"  # noqa: S105 - a name; the token itself is no secret
+TOKEN: Final = "clientToken"  # noqa: S105 - the name; the client token itself is not secret
 CLUSTER: Final = "cluster"
 TELL_LIMIT_S: Final = 300.0
-"""How long reporting everything again may take."""
+"""Time limit for reporting everything again."""
 INSTANCE: Final = "instanceArn"
 GENERATION: Final = "generation"
 CONTROL: Final = "controlId"
 
 
+class SavedRegistration(NamedTuple):
+    """What an earlier process saved of its registration."""
+
+    instance_arn: str = ""
+    """Empty where this host was never registered."""
+    generation: int = 0
+
+
+async def read_saved(store: StateStore, cluster: str) -> SavedRegistration:
+    """Return what was saved.
+
+    Args:
+        store: the state of this host.
+        cluster: name or ARN of the configured cluster.
+
+    Raises:
+        ConfigError: the host was registered into another cluster than the configured one.
+        StateFailure: the store cannot be read.
+    """
+    configured = ids.cluster_name(cluster)
+    was = await store.get_meta(CLUSTER)
+    if was and was != configured:
+        raise ConfigError(
+            f"ECS_CLUSTER is {configured!r}, but this host is registered in {was!r}"
+            f" ({store.path}): set ECS_CLUSTER={was}, or remove the host from that"
+            f" cluster and delete that file and the one ending in .identity, to register anew"
+        )
+    saved = await saved_identity(store)
+    return SavedRegistration(
+        instance_arn=await store.get_meta(INSTANCE) or "",
+        generation=saved.generation if saved is not None else 0,
+    )
+
+
 async def saved_identity(store: StateStore) -> Identity | None:
-    """Return the identity of the last registration that was saved; None when there is none.
+    """Return the identity of the last saved registration; None if there is none.
 
     Raises:
         StateFailure: the store cannot be read.
@@ -72,7 +106,7 @@ async def saved_identity(store: StateStore) -> Identity | None:
 
 
 async def forget(store: StateStore) -> None:
-    """Forget who this host was, durably; the next registration makes a new instance."""
+    """Forget the host's identity, durably; the next registration creates a new instance."""
     batch = Batch()
     for key in (TOKEN, CLUSTER, INSTANCE, GENERATION, CONTROL):
         batch.delete_meta(key)
@@ -80,7 +114,7 @@ async def forget(store: StateStore) -> None:
 
 
 class LongPollRegistration:
-    """The registration of one host at one control endpoint."""
+    """The registration of one host with one control endpoint."""
 
     def __init__(  # noqa: PLR0913 - its collaborators
         self,
@@ -92,14 +126,15 @@ class LongPollRegistration:
         backoff: Backoff,
         outage: OutageBackoff,
         *,
+        saved: SavedRegistration,
         watermark: Watermark,
         retelling: FullReport,
         call_limit_s: float = CallLimits().call_s,
     ) -> None:
-        # Two calls: one with the ARN that is known, one without it.
+        # Two calls: one with the known ARN, one without it.
         self._try_limit_s = 2 * call_limit_s + WORK_S
         self.liveness = Liveness("registration")
-        """While somebody registers; those who wait for it promise nothing themselves."""
+        """Set while a registration is under way; loops that wait for it have no deadline."""
         self._cluster = ids.cluster_name(cluster)
         self._store = store
         self._client = client
@@ -110,36 +145,16 @@ class LongPollRegistration:
         self._lock = asyncio.Lock()
         self._registered = asyncio.Event()
         self._current: Identity | None = None
-        self._saved_arn = ""
-        self._saved_generation = 0
+        self._saved = saved
         self._watermark = watermark
         self._retelling = retelling
         self.went_back_at = 0.0
-        """Unix time at which control was found to have gone back; 0 for never."""
-
-    async def start(self) -> None:
-        """Read what was saved.
-
-        Raises:
-            ConfigError: the host was registered into another cluster than the configured one.
-            StateFailure: the store cannot be read.
-        """
-        cluster = await self._store.get_meta(CLUSTER)
-        if cluster and cluster != self._cluster:
-            raise ConfigError(
-                f"ECS_CLUSTER is {self._cluster!r}, but this host is registered in {cluster!r}"
-                f" ({self._store.path}): set ECS_CLUSTER={cluster}, or take the host out of that"
-                f" cluster and remove the file, and the one that ends in .identity, to register anew"
-            )
-        self._saved_arn = await self._store.get_meta(INSTANCE) or ""
-        saved = await saved_identity(self._store)
-        self._saved_generation = saved.generation if saved is not None else 0
-        await self._watermark.load()
+        """Unix time at which it was noticed that control went back; 0 for never."""
 
     @property
     def instance_arn(self) -> str:
-        """ARN of the newest registration, saved ones included; empty if there was none."""
-        return self._current.instance_arn if self._current else self._saved_arn
+        """ARN of the newest registration, including a saved one; empty if there is none."""
+        return self._current.instance_arn if self._current else self._saved.instance_arn
 
     @property
     def generation(self) -> int:
@@ -148,7 +163,7 @@ class LongPollRegistration:
 
     @property
     def current(self) -> Identity | None:
-        """The newest identity of this process, or None before the first registration."""
+        """The newest identity of this process; None before the first registration."""
         return self._current
 
     async def identity(self) -> Identity:
@@ -158,10 +173,10 @@ class LongPollRegistration:
         return self._current
 
     async def renew(self, used: Identity | None) -> None:
-        """Register, unless somebody has done so since ``used`` was current. Tries until it works.
+        """Register, unless it was already done since ``used`` was current. Retries until it works.
 
         Raises:
-            StaleGeneration: control refuses this host for good.
+            StaleGeneration: control refuses this host permanently.
         """
         async with self._lock:
             if self._current is not used:
@@ -202,21 +217,21 @@ class LongPollRegistration:
         return self._backoff.next_s(_asked_s(error))
 
     async def overtaken(self, used: Identity, error: StaleGeneration) -> None:
-        """Return if our own registration replaced ``used``, be it only just now; else raise."""
+        """Return if a newer registration of ours has replaced ``used``; else raise ``error``."""
         async with self._lock:
             if self._current is used:
                 raise error
 
     async def _tell_again(self, identity: Identity) -> None:
-        """Say what is held, before anybody asks for orders or sends a report as this registration.
+        """Report what is held, before any loop polls or sends a report with this registration.
 
         Raises:
             ControlFailure: control did not take all of it; register again.
             StateFailure: likewise.
         """
         _log.error(
-            "control went back to an older state: nothing is stopped because of it, and everything "
-            "here is reported again",
+            "control went back to an older state: nothing is stopped because of it, and this host "
+            "reports everything again",
             instance=identity.instance_arn,
         )
         self.went_back_at = time.time()
@@ -225,13 +240,13 @@ class LongPollRegistration:
         self._watermark.begin(identity.control_id, identity.history)
 
     async def _register(self) -> tuple[Identity, bool]:
-        """Return what the registration gave, and whether control asks what this host holds."""
+        """Return the new identity, and whether control wants to know what this host holds."""
         token = await self._token()
         arn = self.instance_arn
         try:
             answer = await self._client.register(self._body(token, arn))
         except InstanceUnknown:
-            # The control endpoint forgot this instance, or is another one.
+            # Control lost this instance, or is another control.
             answer = await self._register_anew(token)
         identity = Identity(
             instance_arn=answer.instance_arn,
@@ -272,11 +287,11 @@ class LongPollRegistration:
             seen_control_id=self._watermark.seen.control_id,
             seen_history=self._watermark.seen.history,
             seen_revision=self._watermark.seen.revision,
-            seen_generation=(self.generation or self._saved_generation) if arn else 0,
+            seen_generation=(self.generation or self._saved.generation) if arn else 0,
         )
 
     async def _token(self) -> str:
-        """Return the token of this state file; durable before it is ever sent."""
+        """Return the client token of this state file; durable before it is first sent."""
         token = await self._store.get_meta(TOKEN)
         if not token:
             token = str(uuid.uuid4())
@@ -294,7 +309,7 @@ class LongPollRegistration:
         try:
             await self._store.commit(batch)
         except StateFailure as error:
-            # The token is durable, and with it the same instance is found again.
+            # The client token is durable and gives the same instance again.
             _log.warning("registration not saved", error=str(error))
 
 

@@ -1,15 +1,15 @@
-"""The newest state of control that this agent saw, and whether control went back since.
+"""The newest state of control that this agent has seen, to notice when control goes back.
 
-Control's store can be put back to an older copy. What it wants then is not what it wanted last, and
-nobody may be stopped by it. So the agent keeps the history and the revision whose orders it took last,
-and the generation of its registration, and compares them with every answer::
+Control's store can be restored from an older copy. What control wants then is outdated, and must
+not stop any task. So the agent remembers the history and the revision of the last orders that it
+took, and the generation of its registration, and compares every answer with them::
 
-    another history                ─► control went back, and knows it
-    the same history, less of it   ─► control went back, and does not know it yet
-    another control                ─► nothing to compare: it is not the one that gave the tasks
+    other history                  ─► control went back, and knows it
+    same history, lower revision   ─► control went back, and does not know it yet
+    other control                  ─► nothing to compare: it did not order the tasks
 
-Touches the ``meta`` table. The revision is written without waiting for the disk, along with whatever
-is written next: an older one is only a little less to compare with.
+Accesses the ``meta`` table. The revision is written along with the next commit, without waiting for
+the disk: an older value only makes the comparison less precise.
 """
 
 from __future__ import annotations
@@ -32,40 +32,42 @@ REVISION: Final = "seenRevision"
 
 
 class Seen(Struct, frozen=True, kw_only=True):
-    """What was seen of one control."""
+    """The last state seen of one control."""
 
     control_id: str = ""
     history: str = ""
-    """Empty where that control does not know histories."""
+    """Empty if that control has no histories."""
     revision: int = 0
 
 
 class Watermark:
-    """What was seen of control; one per client."""
+    """The newest state seen of control; one per client."""
 
-    def __init__(self, store: StateStore) -> None:
+    def __init__(self, store: StateStore, seen: Seen) -> None:
+        self.seen = seen
         self._store = store
-        self.seen = Seen()
 
-    async def load(self) -> None:
-        """Read what an earlier process saw.
+    @classmethod
+    async def open(cls, store: StateStore) -> Watermark:
+        """Read the value that an earlier process saved.
 
         Raises:
             StateFailure: it cannot be read.
         """
-        revision = await self._store.get_meta(REVISION) or ""
-        self.seen = Seen(
-            control_id=await self._store.get_meta(CONTROL) or "",
-            history=await self._store.get_meta(HISTORY) or "",
+        revision = await store.get_meta(REVISION) or ""
+        seen = Seen(
+            control_id=await store.get_meta(CONTROL) or "",
+            history=await store.get_meta(HISTORY) or "",
             revision=int(revision) if revision.isascii() and revision.isdecimal() else 0,
         )
+        return cls(store, seen)
 
     def begin(self, control_id: str, history: str) -> None:
-        """Take note that control was asked, and from where on its answers count; returns at once."""
+        """Record the state from which answers of this control count; returns at once."""
         self._note(Seen(control_id=control_id, history=history))
 
     def taken(self, control_id: str, orders: Assignments) -> None:
-        """Take note that orders were taken; returns at once."""
+        """Record that orders were taken; returns at once."""
         self._note(Seen(control_id=control_id, history=orders.history, revision=orders.revision))
 
     def _note(self, now: Seen) -> None:
@@ -82,17 +84,17 @@ class Watermark:
 
 
 def cautious(orders: Assignments) -> Assignments:
-    """Return of orders what can harm nothing: of a control that went back and does not know it. Pure."""
+    """Return the harmless part of orders from a control that went back without knowing it. Pure."""
     tasks = [task for task in orders.tasks if task.desired_status != DesiredStatus.STOPPED]
     return replace(orders, full=False, tasks=tasks)
 
 
 def went_back(seen: Seen, control_id: str, orders: Assignments) -> str:
-    """Return why orders are of an older state than one that was seen; empty where they are not. Pure."""
+    """Return why orders are from an older state than one seen before, or nothing. Pure."""
     if not seen.control_id or seen.control_id != control_id:
         return ""
     if seen.history and orders.history and seen.history != orders.history:
         return "its store has another history"
     if orders.revision < seen.revision:
-        return f"it is at revision {orders.revision}, and was at {seen.revision}"
+        return f"it is at revision {orders.revision}, but was at {seen.revision}"
     return ""

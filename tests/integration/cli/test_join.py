@@ -102,7 +102,7 @@ def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> Non
 
     refused = joining.join("--ca-file", str(joining.ca), check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "control asks for a token; give --token" in refused.stderr
+    assert "control requires a token; give --token" in refused.stderr
     untrusted = joining.join("--token-file", str(joining.tokens), check=False)
     assert "is not trusted" in untrusted.stderr
     assert "give --ca-file with the certificate" in untrusted.stderr
@@ -127,7 +127,7 @@ def test_a_host_joins_by_token_and_its_token_is_changed(joining: Joining) -> Non
     for status in ("DRAINING", "ACTIVE"):
         client.update_container_instances_state(containerInstances=[arn], status=status)
         shows(agent, status, within_s=10)
-    assert "control away" not in agent.log.read_text()
+    assert "control unavailable" not in agent.log.read_text()
 
     # A host that was forgotten says so, and comes back as soon as its file is right.
     joining.reread("o" * 40)

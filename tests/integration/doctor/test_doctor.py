@@ -88,7 +88,7 @@ async def test_control_as_the_agent_would_meet_it(tmp_path: Path) -> None:
         url = f"https://localhost:{port}"
 
         (refused,) = errors(await meet(tmp_path, url, ca=made.ca))
-        assert "asks for a token" in refused
+        assert "requires a token" in refused
         (refused,) = errors(await meet(tmp_path, url, "x" * 40, made.ca))
         assert "refuses this host's token" in refused
         (untrusted,) = errors(await meet(tmp_path, url, TOKEN))
@@ -99,7 +99,7 @@ async def test_control_as_the_agent_would_meet_it(tmp_path: Path) -> None:
         (cluster,) = errors(await meet(tmp_path, url, TOKEN, made.ca, cluster="prod"))
         assert "no active cluster 'prod'" in cluster
     (away,) = errors(await meet(tmp_path, url, TOKEN, made.ca))
-    assert "nobody listens" in away
+    assert "no process listens" in away
     (unknown,) = errors(await meet(tmp_path, "https://no-such-host.invalid", TOKEN))
     assert "getent hosts no-such-host.invalid" in unknown
 

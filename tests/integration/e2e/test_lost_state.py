@@ -62,8 +62,8 @@ def garble_everything(data: Path) -> None:
     ("lose", "word"),
     [
         (zero_meta, "was damaged"),
-        (lose_the_state_file, "had lost who this host is"),
-        (garble_everything, "nothing of it could be read"),
+        (lose_the_state_file, "had lost the identity of this host"),
+        (garble_everything, "nothing in it could be read"),
     ],
 )
 def test_no_container_dies_of_it(

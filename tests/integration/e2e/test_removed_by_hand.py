@@ -101,7 +101,7 @@ def test_all_that_a_task_network_needs(one_host: Fleet, busybox_image: str) -> N
         assert page.startswith("ip-")
     listed = json.loads(sh("nft", "-j", "list", "table", "inet", table))["nftables"]
     assert len([e for e in listed if e.get("rule", {}).get("chain") == "outside"]) == 1
-    assert "the pause image is gone; loading it again" in agent.tail(400)
+    assert "the pause image was removed; loading it again" in agent.tail(400)
 
 
 def host_port(client: Any, arn: str) -> int:
@@ -135,7 +135,7 @@ def test_a_container_taken_off_its_network(
     assert pid_of(container_id) == pid
     assert describe(client, *arns)[0]["lastStatus"] == "RUNNING"
     assert "was disconnected from network bridge" in agent.cli("status")
-    assert "connected again" in agent.tail(400)
+    assert "reconnected it" in agent.tail(400)
 
 
 def test_a_sandbox_taken_off_the_network_of_the_engine_has_its_own(

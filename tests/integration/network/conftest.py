@@ -51,15 +51,19 @@ class Host:
         await self.leave()
         store = await StateStore.open(self._path)
         settings = msgspec.structs.replace(SETTINGS, **changes)
-        made = TaskNetworks(
-            settings,
-            store=store,
-            engine=self.engine,
-            image=self.image,
-            load_image=self._load_image,
-        )
+        try:
+            made = await TaskNetworks.open(
+                settings,
+                store=store,
+                engine=self.engine,
+                image=self.image,
+                load_image=self._load_image,
+                holders=holders,
+            )
+        except BaseException:
+            await store.close()
+            raise
         self._open.append((made, store))
-        await made.start(holders)
         return made
 
     async def _load_image(self) -> str:

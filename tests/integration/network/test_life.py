@@ -47,10 +47,12 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @contextlib.asynccontextmanager
-async def running(networks: TaskNetworks) -> AsyncIterator[None]:
-    run = asyncio.create_task(networks.run())
+async def running(networks: TaskNetworks) -> AsyncIterator[list[tuple[str, str]]]:
+    """Run networks; the list has who was told of a loss, and why."""
+    lost: list[tuple[str, str]] = []
+    run = asyncio.create_task(networks.run(on_lost=lambda arn, why: lost.append((arn, why))))
     try:
-        yield
+        yield lost
     finally:
         run.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -149,11 +151,10 @@ async def test_a_claim_that_cannot_be_written_gives_the_sandbox_back(host: Host)
 
 async def test_the_death_of_a_sandbox_is_told_at_once(host: Host) -> None:
     networks = await host.networks()
-    lost: list[tuple[str, str]] = []
-    networks.on_lost = lambda arn, reason: lost.append((arn, reason))
-    network = await networks.claim("a", ENI)
-    os.kill(network.sandbox_pid, signal.SIGKILL)
-    await until(lambda: lost == [("a", "the task's network sandbox stopped")], within_s=2)
+    async with running(networks) as lost:
+        network = await networks.claim("a", ENI)
+        os.kill(network.sandbox_pid, signal.SIGKILL)
+        await until(lambda: lost == [("a", "the task's network sandbox stopped")], within_s=2)
     assert networks.lost() == {"a"}
     with pytest.raises(NetworkFailure, match="has died"):
         await networks.claim("a", ENI)

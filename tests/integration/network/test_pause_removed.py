@@ -41,7 +41,7 @@ async def test_the_pool_is_filled_without_it(host: Host, sdk: docker.APIClient) 
     networks = await host.networks()
     await remove(sdk, host.image)
     networks = await host.networks(warm_sandboxes=2)
-    run = asyncio.create_task(networks.run())
+    run = asyncio.create_task(networks.run(on_lost=lambda *_: None))
     async with asyncio.timeout(20):
         while networks.warm < 2:  # noqa: ASYNC110 - the pool has no event of its own
             await asyncio.sleep(0.05)

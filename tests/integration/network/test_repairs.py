@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 BRIDGE, TABLE = SETTINGS.bridge, SETTINGS.table
-PUT_RIGHT = "task networks changed by others; put right"
+PUT_RIGHT = "task networks were changed by others; repaired"
 
 
 def sh(*command: str) -> str:
@@ -105,15 +105,17 @@ DAMAGES = {
         f"sysctl -qw net.ipv4.conf.{BRIDGE}.forwarding=0",
         f"net.ipv4.conf.{BRIDGE}.forwarding was 0",
     ),
-    "table deleted": Damage(f"nft delete table inet {TABLE}", f"table {TABLE} was changed or gone"),
+    "table deleted": Damage(
+        f"nft delete table inet {TABLE}", f"table {TABLE} was changed or removed"
+    ),
     "chain emptied": Damage(
-        f"nft flush chain inet {TABLE} outside", f"table {TABLE} was changed or gone"
+        f"nft flush chain inet {TABLE} outside", f"table {TABLE} was changed or removed"
     ),
     "set emptied": Damage(
-        f"nft flush set inet {TABLE} {firewall.POOLS_SET}", f"table {TABLE} was changed or gone"
+        f"nft flush set inet {TABLE} {firewall.POOLS_SET}", f"table {TABLE} was changed or removed"
     ),
     "DOCKER-USER emptied": Damage(
-        "iptables -w 5 -F DOCKER-USER", f"rules for {BRIDGE} were gone from DOCKER-USER"
+        "iptables -w 5 -F DOCKER-USER", f"rules for {BRIDGE} were missing from DOCKER-USER"
     ),
     "bridge table deleted": Damage(f"nft delete table bridge {TABLE}", "bridge table"),
     "bridge chain emptied": Damage(f"nft flush chain bridge {TABLE} from_task", "bridge table"),
@@ -125,16 +127,25 @@ DAMAGES = {
 
 
 @pytest.fixture
-async def guarded(host: Host) -> AsyncIterator[TaskNetworks]:
+async def guarded(host: Host, lost: dict[str, str]) -> AsyncIterator[TaskNetworks]:
     """Networks that guard themselves, and look by the clock only once a minute."""
     networks = await host.networks(check_interval_s=60.0)
-    async with guarding(networks):
+    async with guarding(networks, lost):
         yield networks
 
 
+@pytest.fixture
+def lost() -> dict[str, str]:
+    """Tasks whose network was lost, and why."""
+    return {}
+
+
 @contextlib.asynccontextmanager
-async def guarding(networks: TaskNetworks) -> AsyncIterator[None]:
-    run = asyncio.create_task(networks.run())
+async def guarding(
+    networks: TaskNetworks, lost: dict[str, str] | None = None
+) -> AsyncIterator[None]:
+    told: dict[str, str] = {} if lost is None else lost
+    run = asyncio.create_task(networks.run(on_lost=told.__setitem__))
     await asyncio.sleep(0.5)  # what was made at the start has been told of
     try:
         yield
@@ -246,7 +257,7 @@ async def test_the_rules_that_lead_to_ours_flushed(guarded: TaskNetworks, flush:
             assert await repaired(guarded, flush) < 5
             await asyncio.sleep(0.3)
         told = [line["found"] for line in logs if line["event"] == PUT_RIGHT]
-        assert any("forwarding no longer led to DOCKER-USER" in found for found in told)
+        assert any("FORWARD no longer jumped to DOCKER-USER" in found for found in told)
         assert await asyncio.to_thread(state) == whole
         assert "restart Docker" in guarded.problems[0]
     finally:
@@ -276,12 +287,10 @@ async def test_many_links_at_once_are_one_line(guarded: TaskNetworks) -> None:
 
 
 async def test_a_link_that_cannot_be_made_ends_its_task_with_the_reason(
-    guarded: TaskNetworks, monkeypatch: pytest.MonkeyPatch
+    guarded: TaskNetworks, lost: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody inside has put another interface in the place of the task's own."""
     monkeypatch.setattr(link_repair, "GIVE_UP_S", 0.5)
-    lost: dict[str, str] = {}
-    guarded.on_lost = lost.__setitem__
     one = await guarded.claim("a", "eni-1")
     two = await guarded.claim("b", "eni-2")
     enter = ["nsenter", "-t", str(one.sandbox_pid), "-n", "ip", "-batch", "-"]
@@ -291,7 +300,7 @@ async def test_a_link_that_cannot_be_made_ends_its_task_with_the_reason(
         while not lost:  # noqa: ASYNC110 - no event in the test's reach
             await asyncio.sleep(0.05)
     assert list(lost) == ["a"]
-    assert f"link {one.host_interface} was deleted and cannot be made" in lost["a"]
+    assert f"link {one.host_interface} was deleted and cannot be recreated" in lost["a"]
     assert await answers(two)
 
 

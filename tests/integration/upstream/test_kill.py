@@ -57,7 +57,7 @@ async def main():
         for order in assignments.tasks:
             batch.put("order", order.task_arn, order.desired_status.encode())
         await store.commit(batch)
-    control = LongPollClient(
+    control = await LongPollClient.open(
         LongPollSettings(
             endpoint=sys.argv[2], cluster="default", wait_s=5.0,
             backoff_first_s=0.02, backoff_limit_s=0.1,

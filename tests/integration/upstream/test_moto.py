@@ -35,7 +35,11 @@ from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.ec2.spot import PATH, SpotNotices
 from agent.upstream.amazon.ec2.tags import InstanceTags
 from agent.upstream.amazon.poll_endpoint import PollEndpoints
-from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
+from agent.upstream.amazon.registration import (
+    AmazonRegistration,
+    RegistrationSettings,
+    read_saved_arn,
+)
 from agent.upstream.connection import ConnectionStatus
 from agent.upstream.protocol import RegisterInfo
 from tests.support.fleet import free_port
@@ -138,7 +142,9 @@ async def _metadata(ec2_id: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
 class Agent:
     """What of the agent speaks to the API, over a real connection and with real signatures."""
 
-    def __init__(self, moto: Moto, store: StateStore, http: AwsHttp, metadata: str) -> None:
+    def __init__(
+        self, moto: Moto, store: StateStore, http: AwsHttp, metadata: str, saved_arn: str = ""
+    ) -> None:
         clock = AwsClock()
         chain = CredentialChain([ConfiguredKeys(Keys("AKIDEXAMPLE", "secret"))], clock)
         url = URL(moto.url)
@@ -152,6 +158,7 @@ class Agent:
             lambda: INFO,
             ConnectionStatus(moto.url),
             SteppedBackoff(0.1, 1.0),
+            saved_arn=saved_arn,
             instance_tags=InstanceTags(
                 self.imds, Ec2Api(http, chain, Signer(REGION, "ec2", clock), url)
             ),
@@ -170,7 +177,6 @@ async def test_an_ec2_host_registers_comes_back_and_drains(moto: Moto, tmp_path:
         assert here.ec2_instance_id == moto.ec2_id
         assert await identity.verdict(store, here) == ""
         await identity.remember(store, here)
-        await first.registration.start()
         await first.registration.run()
         instance = await first.registration.instance()
         assert f":container-instance/{CLUSTER}/" in instance.arn
@@ -186,8 +192,8 @@ async def test_an_ec2_host_registers_comes_back_and_drains(moto: Moto, tmp_path:
         assert known["containerInstances"][0]["ec2InstanceId"] == moto.ec2_id
 
         store = await StateStore.open(tmp_path / "agent.db")
-        again = Agent(moto, store, http, metadata)
-        await again.registration.start()
+        saved_arn = await read_saved_arn(store, CLUSTER)
+        again = Agent(moto, store, http, metadata, saved_arn)
         assert again.registration.instance_arn == instance.arn
         await again.registration.run()
         # moto makes a new instance each time; the agent stays what it was.

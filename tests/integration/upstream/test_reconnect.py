@@ -34,11 +34,19 @@ HOSTS = 12
 class Member:
     """A host as control sees it, with the patience that agents have by default."""
 
-    def __init__(self, store: StateStore, url: str) -> None:
-        settings = LongPollSettings(endpoint=url, cluster="default")
+    def __init__(self, store: StateStore) -> None:
         self.store = store
-        self.client = LongPollClient(settings, store, self._describe, self._take, NothingHeld())
+        self.client: LongPollClient
         self.taken: set[str] = set()
+
+    @classmethod
+    async def open(cls, store: StateStore, url: str) -> Member:
+        made = cls(store)
+        settings = LongPollSettings(endpoint=url, cluster="default")
+        made.client = await LongPollClient.open(
+            settings, store, made._describe, made._take, NothingHeld()
+        )
+        return made
 
     def _describe(self) -> RegisterInfo:
         resources = HostResources(cpu_units=2048, memory_mib=1024)
@@ -55,7 +63,10 @@ class Member:
 @contextlib.asynccontextmanager
 async def members(directory: Path, url: str, count: int) -> AsyncIterator[list[Member]]:
     """Run so many hosts of one control for the time of a test."""
-    made = [Member(await StateStore.open(directory / f"host{n}.db"), url) for n in range(count)]
+    made = [
+        await Member.open(await StateStore.open(directory / f"host{n}.db"), url)
+        for n in range(count)
+    ]
     running = [asyncio.create_task(member.client.run()) for member in made]
     try:
         yield made

@@ -51,7 +51,7 @@ def test_its_agents_are_cut_off_and_say_so_and_others_do_not_notice(
         after: Any = stays.json("status")
         assert after["controlConnected"]
         assert after["controlSince"] == before["controlSince"]
-        assert "control away" not in stays.log.read_text()
+        assert "control unavailable" not in stays.log.read_text()
 
         hold(GONE, STAYS)
         os.kill(fleet.control.pid, signal.SIGHUP)

@@ -182,7 +182,7 @@ async def test_a_connection_that_was_idle_for_too_long_costs_nothing(
 
 
 async def test_nobody_there(http: AwsHttp) -> None:
-    with pytest.raises(AwsUnavailable, match="nobody listens"):
+    with pytest.raises(AwsUnavailable, match="no process listens"):
         await api_of(http, "http://127.0.0.1:1").call("Op", {})
 
 

@@ -166,6 +166,6 @@ async def test_an_answer_is_read_up_to_its_limit(http: AwsHttp, serve: Serve) ->
 async def test_what_went_wrong_is_one_line(http: AwsHttp) -> None:
     with pytest.raises(aiohttp.ClientError) as caught:
         await http.session.get("http://127.0.0.1:1/")
-    assert worded(caught.value) == "nobody listens on 127.0.0.1:1"
+    assert worded(caught.value) == "no process listens on 127.0.0.1:1"
     assert worded(asyncio.IncompleteReadError(b"", 1))
     assert worded(OSError()) == "OSError"

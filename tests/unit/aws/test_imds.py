@@ -156,7 +156,7 @@ async def test_never_goes_through_a_proxy(serve: Serve, instance: Instance) -> N
 async def test_a_host_without_metadata_hears_so_soon(
     http: AwsHttp, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(AwsUnavailable, match="nobody listens"):
+    with pytest.raises(AwsUnavailable, match="no process listens"):
         await Imds(http, endpoint="http://127.0.0.1:1").text("a")
 
     async def silent(_: web.Request) -> web.Response:

@@ -134,7 +134,6 @@ def source() -> Source:
 @pytest.fixture
 async def agent_socket(source: Source, tmp_path: Path) -> AsyncIterator[str]:
     """The path of a real operator socket in front of ``source``."""
-    endpoint = OperatorSocket(tmp_path / "a.sock", source)
-    await endpoint.start()
+    endpoint = await OperatorSocket.open(tmp_path / "a.sock", source)
     yield str(tmp_path / "a.sock")
     await endpoint.close()

@@ -212,12 +212,12 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        ([], 1, "control asks for a token; give --token"),
+        ([], 1, "control requires a token; give --token"),
         (["--token", WRONG], 1, "control refused the token; use one of those"),
         (["--token", "short"], 2, "--token is shorter than 16 characters"),
         (["--token", TOKEN, "--token-file", "x"], 2, "give --token or --token-file, not both"),
         (["--token-file", "/none"], 1, "--token-file /none: no such file; check the path"),
-        (["--token-file", "/etc"], 1, "token file /etc: is a directory; name the file in it"),
+        (["--token-file", "/etc"], 1, "token file /etc: is a directory; name the token file in it"),
         (["--token", TOKEN, "--cluster", "nope"], 1, "there is no cluster nope at http"),
         (["--token", TOKEN, "--cluster", "a b"], 2, "--cluster a b: is not a cluster name or ARN"),
         (["--token", TOKEN, "--attribute", "a b=x"], 2, "--attribute a b=x: has the name 'a b'"),
@@ -226,7 +226,7 @@ async def test_the_token_comes_from_a_file_or_from_standard_input(
         (["--token", TOKEN, "--ca-file", "/none"], 1, "--ca-file /none: no such file"),
         (["--token", TOKEN, "--ca-file", "/etc"], 1, "--ca-file /etc: is a directory; give a PEM"),
         (["--token", TOKEN, "--ca-file", "/dev/zero"], 1, "--ca-file /dev/zero: is larger than"),
-        (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: holds no usable"),
+        (["--token", TOKEN, "--ca-file", "/dev/null"], 1, "--ca-file /dev/null: has no usable"),
     ],
 )
 async def test_what_is_wrong_is_one_line_and_nothing_is_written(
@@ -257,7 +257,7 @@ async def test_what_is_wrong_is_one_line_and_nothing_is_written(
             "is not an http or https URL; write for example http://192.0.2.10:6820",
         ),
         ("https://u:secret@c", 2, "the URL contains a user name or password"),
-        ("http://control.invalid", 1, "the name control.invalid is not known here"),
+        ("http://control.invalid", 1, "the name control.invalid does not resolve"),
     ],
 )
 async def test_a_url_of_no_use(desk: Desk, url: str, code: int, told: str) -> None:
@@ -270,8 +270,8 @@ async def test_a_url_of_no_use(desk: Desk, url: str, code: int, told: str) -> No
 async def test_nobody_there(desk: Desk) -> None:
     done = await desk.join(url=f"http://127.0.0.1:{free_port()}")
     assert done.code == ExitCode.ERROR
-    assert "nobody listens on 127.0.0.1" in done.err
-    assert "start control there, or mend the URL" in done.err
+    assert "no process listens on 127.0.0.1" in done.err
+    assert "start control there, or correct the URL" in done.err
 
 
 async def test_a_settings_file_that_is_none(desk: Desk) -> None:
@@ -296,9 +296,9 @@ async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path
         port = server.sockets[0].getsockname()[1]
         done = await desk.join("--token", TOKEN, url=f"http://127.0.0.1:{port}")
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert f"127.0.0.1:{port} speaks TLS; write https:// in the URL" in done.err
+    assert f"127.0.0.1:{port} speaks TLS; use https:// in the URL" in done.err
     done = await desk.join("--token", TOKEN, url=desk.endpoint.url.replace("http:", "https:"))
-    assert "does not speak TLS; write http:// in the URL" in done.err
+    assert "does not speak TLS; use http:// in the URL" in done.err
 
 
 @pytest.mark.parametrize(
@@ -306,10 +306,10 @@ async def test_the_scheme_of_the_url_is_the_wrong_one(desk: Desk, tmp_path: Path
     [
         (
             (404, "<!DOCTYPE HTML><html><title>Not here</title></html>"),
-            "GET /v1/hello was answered 404; this is no control endpoint, or an older one: check",
+            "GET /v1/hello was answered 404; this is not a control endpoint, or an older one: check",
         ),
         ((500, "<html><body><h1>It is   broken</h1></body></html>"), "500: It is broken\n"),
-        ((200, "hello"), "the answer (greeting) cannot be read"),
+        ((200, "hello"), "the answer (greeting) is invalid"),
     ],
 )
 async def test_another_server_is_told_from_control(

@@ -95,8 +95,7 @@ def socket_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def served(agent: FakeAgent, socket_path: Path) -> AsyncIterator[OperatorSocket]:
-    server = OperatorSocket(socket_path, agent)
-    await server.start()
+    server = await OperatorSocket.open(socket_path, agent)
     yield server
     await server.close()
 

@@ -257,8 +257,7 @@ async def test_a_socket_that_was_removed_is_made_again(
 ) -> None:
     """The kernel tells: the regular look would come after a minute."""
     path = tmp_path / "run/agent.sock"
-    served = OperatorSocket(path, agent)
-    await served.start()
+    served = await OperatorSocket.open(path, agent)
     keeping = asyncio.create_task(served.keep())
     for n in range(2):
         await asyncio.to_thread(remove, path)
@@ -276,8 +275,7 @@ async def test_a_socket_that_cannot_be_made_again_is_told_of_until_it_can(
 ) -> None:
     monkeypatch.setattr(operator, "UNTOLD_LOOK_EVERY_S", 0.02)
     path = tmp_path / "run/agent.sock"
-    served = OperatorSocket(path, agent)
-    await served.start()
+    served = await OperatorSocket.open(path, agent)
     keeping = asyncio.create_task(served.keep())
 
     def block() -> None:
@@ -304,8 +302,7 @@ async def test_without_news_of_the_kernel_the_socket_is_looked_for(
     monkeypatch.setattr(operator, "DirectoryWatch", refuse)
     monkeypatch.setattr(operator, "UNTOLD_LOOK_EVERY_S", 0.02)
     path = tmp_path / "run/agent.sock"
-    served = OperatorSocket(path, agent)
-    await served.start()
+    served = await OperatorSocket.open(path, agent)
     keeping = asyncio.create_task(served.keep())
     await asyncio.to_thread(path.unlink)
     await until_answered(path)

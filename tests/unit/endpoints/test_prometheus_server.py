@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_serves_a_page_that_prometheus_reads(agent: FakeAgent) -> None:
-    server = PrometheusServer(agent, None, port=0)
-    await server.start()
+    server = await PrometheusServer.open(agent, None, port=0)
     try:
         url = f"http://127.0.0.1:{server.port}"
         async with aiohttp.ClientSession(url) as session:
@@ -37,11 +36,9 @@ async def test_serves_a_page_that_prometheus_reads(agent: FakeAgent) -> None:
 
 
 async def test_a_taken_port_is_a_config_error(agent: FakeAgent) -> None:
-    first = PrometheusServer(agent, None, port=0)
-    await first.start()
+    first = await PrometheusServer.open(agent, None, port=0)
     try:
-        second = PrometheusServer(agent, None, port=first.port)
         with pytest.raises(ConfigError, match="ECS_PROMETHEUS_PORT: cannot listen on"):
-            await second.start()
+            await PrometheusServer.open(agent, None, port=first.port)
     finally:
         await first.close()

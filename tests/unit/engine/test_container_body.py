@@ -283,7 +283,7 @@ def test_awsvpc_joins_the_sandbox() -> None:
 def test_what_only_the_sandbox_can_have_is_refused_by_name(given: EngineConfig, named: str) -> None:
     """The engine refuses these, or worse takes them and does nothing."""
     a = container("a", docker_config=given)
-    with pytest.raises(PayloadError, match=f"container a asks for {named}, which") as info:
+    with pytest.raises(PayloadError, match=f"container a has {named}, which") as info:
         built(a, network_mode="awsvpc")
     assert info.value.name == "HostConfigError"
     assert built(a, network_mode="bridge")
@@ -338,8 +338,8 @@ def test_a_file_that_the_task_mounts_itself_is_the_one_that_counts() -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"Dns": ["resolver.example"]}, "'resolver.example' is no IP address"),
-        ({"Dns": "192.0.2.1"}, "Dns of container a is no list of words"),
+        ({"Dns": ["resolver.example"]}, "'resolver.example' is not an IP address"),
+        ({"Dns": "192.0.2.1"}, "Dns of container a is not a list of strings"),
         ({"DnsSearch": ["a\nnameserver 1.1.1.1"]}, "DnsSearch of container a"),
         ({"DnsSearch": ["a b"]}, "DnsSearch of container a"),
         ({"DnsOptions": [7]}, "DnsOptions of container a"),

@@ -92,8 +92,7 @@ async def test_they_are_kept_for_a_day_and_not_without_number(
         await store.commit(batch)
     rows = await store.load(module.KIND, msgspec.json.decode)
     assert list(rows) == ["t2", "t3", "t4"]
-    again = EndedTasks()
-    await again.load(store)
+    again = await EndedTasks.open(store)
     batch = Batch()
     again.keep(batch, an_end(5, 1004.0 + module.KEPT_S))
     await store.commit(batch)

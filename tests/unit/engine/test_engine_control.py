@@ -108,7 +108,7 @@ async def test_a_name_that_somebody_else_took(host: TaskHost) -> None:
     await host.until_known("STOPPED")
     reason = host.container("a").reason
     assert reason.startswith("CannotCreateContainerError: the container name ")
-    assert reason.endswith("is taken by a container of somebody else")
+    assert reason.endswith("is used by a container of another owner")
     assert [box.name for box in host.runtime.boxes.values()] == [name]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 from typing import TYPE_CHECKING
 
+from agent.engine.restored import RestoredTasks
 from agent.errors import EngineUnavailable
 from agent.model import task
 from agent.model.payload import PortMapping
@@ -13,7 +14,7 @@ from agent.model.status import ContainerStatus, TaskStatus
 from agent.network.recovery import Holder
 from agent.state import Batch
 from tests.support.memory_engine import Fault
-from tests.support.task_host import TaskHost, assignment
+from tests.support.task_host import OWNER, TaskHost, assignment
 from tests.support.tasks import ARN, container
 
 if TYPE_CHECKING:
@@ -258,17 +259,22 @@ async def test_a_container_in_another_sandbox_than_its_task_s_ends_the_task(host
     reason = (await host.deliver())[-1].reason
     assert reason == (
         "ContainerNetworkingError: container a is in the network of sandbox of-somebody, "
-        "its task's is sandbox-1"
+        "but its task has sandbox-1"
     )
+
+
+async def holders(host: TaskHost) -> dict[str, Holder]:
+    restored = await RestoredTasks.open(host.store)
+    return await restored.sandbox_holders(host.runtime, OWNER)
 
 
 async def test_who_holds_which_sandbox_is_told_by_containers_and_records(host: TaskHost) -> None:
     await host.order(container("a"), network_mode="awsvpc")
     await host.until_known("RUNNING")
-    assert await host.engine.sandbox_holders() == {"sandbox-1": Holder(ARN, "eni-1")}
+    assert await holders(host) == {"sandbox-1": Holder(ARN, "eni-1")}
     await forget_record(host)
     await host.start()
-    assert await host.engine.sandbox_holders() == {"sandbox-1": Holder(ARN)}
+    assert await holders(host) == {"sandbox-1": Holder(ARN)}
 
 
 async def test_what_a_restored_task_has_lost_or_really_has_is_told_to_it(host: TaskHost) -> None:

@@ -89,7 +89,7 @@ async def test_a_container_that_asks_for_nonsense_fails_by_name(host: TaskHost) 
     await host.until_known("STOPPED")
     reason = host.container("a").reason
     assert reason == (
-        "HostConfigError: dockerConfig.hostConfig.Dns of container a is no list of words"
+        "HostConfigError: dockerConfig.hostConfig.Dns of container a is not a list of strings"
     )
 
 

@@ -71,13 +71,13 @@ async def test_it_is_stopped_once_and_then_left_to_whoever_insists(host: TaskHos
     assert host.runtime.running() == {"a"}
     assert host.runtime.count("stop", "a") == 1
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
-        "a container that had ended was started again and again; it is left to whoever does that"
+        "a container that had ended was started again repeatedly; it is now left to whoever starts it"
     ]
     (problem,) = host.engine.problems
     assert "container a" in problem
     waits = host.engine.views()[0].waits
     assert [w.container for w in waits] == ["a", ""]
-    assert waits[0].what.startswith("whoever started it again")
+    assert waits[0].what.startswith("its end: somebody started it again")
     host.runtime.exit("a", 0)
     await host.until(lambda: not host.engine.problems)
     assert len(host.engine.views()[0].waits) == 1
@@ -178,7 +178,7 @@ async def test_what_belongs_to_no_task_goes_with_the_first_full_set_and_not_befo
         if len(told) == 1:
             raise NetworkFailure("the kernel is busy")
 
-    host.engine.on_listed = listed
+    host.on_listed = listed
     labels = {LABEL_OWNER: OWNER, LABEL_TASK: "lost", LABEL_CONTAINER: "a"}
     await host.runtime.create_container("left", {"Image": "busybox", "Labels": labels})
     await host.order(container("a"))

@@ -90,8 +90,7 @@ async def test_a_container_that_survives_its_stops_is_given_up_after_some(host: 
     assert host.runtime.count("stop") == failures.STOP_TRIES
     (last,) = (await host.deliver())[-1].containers
     assert last.reason == (
-        "CannotStopContainerError: the engine says that it stopped the container, "
-        "which runs nevertheless"
+        "CannotStopContainerError: the engine reported the container as stopped, but it is running"
     )
 
 

@@ -1,4 +1,4 @@
-"""Time limits of a connection, and what is no HTTP; real sockets, small limits."""
+"""Time limits of a connection, and data that is not HTTP; real sockets, small limits."""
 
 from __future__ import annotations
 
@@ -44,9 +44,7 @@ async def test_a_head_has_to_be_whole_in_its_time_however_it_drips(
             await asyncio.sleep(step_s)
         assert await ending == b""
     assert time.monotonic() - began < 4
-    assert [line["event"] for line in lines] == [
-        "connection closed: a request was not sent within its time"
-    ]
+    assert [line["event"] for line in lines] == ["connection closed: request not complete in time"]
 
 
 async def test_a_later_head_has_its_time_too_and_idling_has_another(served: Served) -> None:
@@ -93,7 +91,7 @@ async def test_a_head_without_end_is_cut_off(served: Served) -> None:
             raw.send(b"" if number else b"GET / HTTP/1.1\r\nHost: x\r\n")
             raw.send(b"X-%d: %s\r\n" % (number, b"y" * 7000))
         await raw.end()
-    assert [line["event"] for line in lines] == ["connection closed: a head that is too large"]
+    assert [line["event"] for line in lines] == ["connection closed: request head too large"]
 
 
 async def test_what_a_stranger_sends_behind_its_answer_is_bounded(served: Served) -> None:
@@ -128,7 +126,7 @@ async def test_what_came_behind_a_request_goes_with_its_connection(method: bytes
             for _ in range(20):
                 raw = await served.connect()
                 raw.send(method + request("/" if method == b"GET" else "x:1")[3:])
-                for _ in range(20):  # In pieces, since each that is no HTTP is an error by itself.
+                for _ in range(20):  # In pieces: each one that is not HTTP is an error of its own.
                     raw.send(bytes(50_000))
                     await asyncio.sleep(0)
                 await raw.end()
@@ -162,7 +160,7 @@ async def test_who_does_not_read_is_cut_off() -> None:
             )
             await served.counts(1)
             await served.counts(0)
-    assert [line["event"] for line in lines] == ["connection closed: an answer was not read"]
+    assert [line["event"] for line in lines] == ["connection closed: answer not read"]
 
 
 async def test_who_reads_slowly_is_not(served: Served) -> None:

@@ -22,14 +22,14 @@ def test_one_line_in_ten_seconds_of_each_kind_counts_the_others() -> None:
     log = LogThrottle(clock)
     with structlog.testing.capture_logs() as lines:
         for number in range(1000):
-            log.note("no HTTP", peer=str(number))
+            log.note("not an HTTP request", peer=str(number))
         log.note("another kind")
         clock.now += LOG_EVERY_S
-        log.note("no HTTP", peer="last")
+        log.note("not an HTTP request", peer="last")
     assert [(line["event"], line["more_before"]) for line in lines] == [
-        ("no HTTP", 0),
+        ("not an HTTP request", 0),
         ("another kind", 0),
-        ("no HTTP", 999),
+        ("not an HTTP request", 999),
     ]
     assert [line.get("peer") for line in lines] == ["0", None, "last"]
 

@@ -45,7 +45,7 @@ async def test_a_known_sender_keeps_its_place_and_a_new_one_finds_one(patient: S
     assert b"200 OK" in await known.answer()
     await asyncio.gather(*(one.end() for one in silent[:100]))
     assert patient.server.connections <= SHORT.silent_per_address + 2
-    assert [line["event"] for line in lines] == ["connection closed: others need its place"]
+    assert [line["event"] for line in lines] == ["connection closed: its place was needed"]
 
 
 async def test_nor_do_many_addresses_keep_anybody_out(patient: Served) -> None:
@@ -104,7 +104,7 @@ async def test_a_handshake_that_never_ends_is_ended(tmp_path: Path) -> None:
             raw = await served.connect(ssl=trusted, server_hostname="localhost")
             raw.send(request(known=True))
             assert b"200 OK" in await raw.answer()
-    assert {line["event"] for line in lines} == {"connection closed: no TLS handshake"}
+    assert {line["event"] for line in lines} == {"connection closed: TLS handshake failed"}
 
 
 async def test_a_handshake_gives_way_like_any_connection(tmp_path: Path) -> None:

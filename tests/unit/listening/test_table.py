@@ -63,7 +63,7 @@ def test_an_address_that_has_its_share_loses_its_oldest_and_no_other_does() -> N
     for _ in range(4):
         seen.enter("a")
     assert seen.closed == [2]
-    assert seen.cut[0][1] == "too many of one address"
+    assert seen.cut[0][1] == "too many from one address"
 
 
 def test_with_many_addresses_the_one_with_most_gives_way() -> None:
@@ -71,7 +71,7 @@ def test_with_many_addresses_the_one_with_most_gives_way() -> None:
     for address in ("b", "a", "a", "c", "d", "e", "new"):
         seen.enter(address)
     assert seen.closed == [2]
-    assert seen.cut[0][1] == "too many in all"
+    assert seen.cut[0][1] == "too many in total"
 
 
 def test_the_silent_give_way_among_themselves() -> None:

@@ -63,7 +63,7 @@ def test_exhaustion_says_when_the_next_address_is_free() -> None:
     pool = AddressPool("10.9.0.0/29", quarantine_s=60)
     taken = [pool.take(0) for _ in range(5)]
     pool.give_back(taken[3], now=10)
-    with pytest.raises(NetworkFailure, match="4 in use, 1 resting, the next is free in 40 s"):
+    with pytest.raises(NetworkFailure, match="4 in use, 1 in quarantine, the next is free in 40 s"):
         pool.take(30)
     assert pool.take(70) == taken[3]
 

@@ -59,14 +59,14 @@ async def test_one_that_cannot_be_made_holds_up_no_other(monkeypatch: pytest.Mon
     made.refused = {ONE.ipv4}
     found, failing = await made.mender.mend([ONE, TWO])
     assert found == [f"link {TWO.host_interface} was gone"]
-    assert failing == f"1 links cannot be made, {ONE.host_interface}: the name is taken"
+    assert failing == f"1 links cannot be recreated, {ONE.host_interface}: the name is taken"
     assert made.made == [TWO.ipv4]
     assert made.lost == {}
 
     monkeypatch.setattr(link_repair, "GIVE_UP_S", 0.0)
     assert await made.mender.mend([ONE]) == ([], "")
     assert set(made.lost) == {ONE.ipv4}
-    assert "cannot be made: the name is taken" in made.lost[ONE.ipv4]
+    assert "cannot be recreated: the name is taken" in made.lost[ONE.ipv4]
 
 
 async def test_one_that_was_made_after_all_has_all_its_time_again(

@@ -96,9 +96,9 @@ async def test_a_look_that_fails_is_repeated_and_its_problem_told_once() -> None
             assert guard.problem == ""
     assert looks.asked == [Part.PORTS] * 3
     assert [line["event"] for line in logs] == [
-        "task networks not put right",
-        "task networks changed by others; put right",
-        "task networks changed by others; put right",
+        "task networks not repaired",
+        "task networks were changed by others; repaired",
+        "task networks were changed by others; repaired",
     ]
 
 

@@ -92,8 +92,9 @@ def test_efs_needs_a_kernel_with_nfs_or_the_plugin() -> None:
 
 
 def test_fargate_is_offered_where_its_promises_are_kept() -> None:
-    def offered(**features: bool) -> bool:
-        got = advertised(HOST, Features(fargate=True, **features), api_version="1.41")
+    def offered(*, task_limits: bool, awsvpc: bool = True) -> bool:
+        features = Features(fargate=True, task_limits=task_limits, awsvpc=awsvpc)
+        got = advertised(HOST, features, api_version="1.41")
         return "ecs-host-agent.fargate" in got
 
     assert offered(task_limits=True)

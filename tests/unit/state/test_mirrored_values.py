@@ -1,4 +1,4 @@
-"""Values that lie in the state file and in the second place: either restores the other."""
+"""Values that are in the state file and in the mirror: either restores the other."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_the_second_place_restores_the_state_file(
     lose(path)
     values, problems = await kept(path)
     assert values == WHOLE
-    assert "had lost who this host is" in problems[-1]
+    assert "had lost the identity of this host" in problems[-1]
     assert (await kept(path)) == (WHOLE, [])
 
 

@@ -62,9 +62,7 @@ async def test_nothing_is_lost(tmp_path: Path, remove: Callable[[Path], None]) -
     with structlog.testing.capture_logs() as logs:
         await put(store, 3)
         await put(store, 4)
-    assert [line["event"] for line in logs] == [
-        "the state file was removed; it has been written anew"
-    ]
+    assert [line["event"] for line in logs] == ["the state file was removed; it was written again"]
     assert await asyncio.to_thread(lambda: path.stat().st_mode & 0o777) == 0o600
     with pytest.raises(StateFailure, match="another agent"):
         await StateStore.open(path)
@@ -123,7 +121,7 @@ async def test_a_file_that_somebody_put_in_its_place_is_left_alone(tmp_path: Pat
     await store.beat()
     assert await asyncio.to_thread(path.read_bytes) == b"a backup"
     (problem,) = store.problems
-    assert f"another file was put in the place of {path}" in problem
+    assert f"{path} was replaced while the agent had it open" in problem
     await store.close()
 
 

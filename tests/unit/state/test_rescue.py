@@ -117,7 +117,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
             batch.put_meta("instanceArn", "arn:1")
             await store.commit(batch)
             if number == 6:
-                await store._call(store._database.make_room, "fold")
+                await store._writer.call(store._writer.database.make_room, "fold")
         found = {name: path.with_name(name).read_bytes() for name in ("agent.db", "agent.db-wal")}
         await store.close()
         return found
@@ -131,7 +131,7 @@ async def test_a_file_of_which_nothing_can_be_read_is_set_aside(path: Path, raw:
     path.write_bytes(raw)
     store = await StateStore.open(path)
     (problem,) = store.problems
-    assert "nothing of it could be read" in problem
+    assert "nothing in it could be read" in problem
     (kept,) = [name for name in path.parent.iterdir() if ".damaged-" in name.name]
     assert str(kept) in problem
     assert kept.read_bytes() == raw
@@ -170,7 +170,7 @@ async def test_a_file_that_is_gone_comes_back_from_its_log(
         copy.touch()
     store = await StateStore.open(copy)
     assert list(await store.load("task", same)) == [f"t{n}" for n in range(5)]
-    assert "its log is not" in store.problems[0]
+    assert "but its log is not" in store.problems[0]
     await store.close()
 
 
@@ -186,7 +186,7 @@ async def test_a_bad_page_of_the_log_takes_back_nothing_that_came_after(
     found = await store.load("task", same)
     assert len(found) >= 38
     assert found["t39"] == b"39"
-    assert "of its log is broken" in store.problems[0]
+    assert "of its log is damaged" in store.problems[0]
     await store.close()
 
 
@@ -205,9 +205,9 @@ async def test_what_no_commit_follows_is_no_damage(path: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("offset", "raw", "word"),
     [
-        (60, b"\x7f\0\0\0", "schema is number"),
-        (60, b"\0\0\0\0", "not as it was made"),
-        (68, b"\0\0\0\0", "its header does not say"),
+        (60, b"\x7f\0\0\0", "impossible schema version"),
+        (60, b"\0\0\0\0", "in its schema is wrong"),
+        (68, b"\0\0\0\0", "its header lacks the agent"),
     ],
 )
 async def test_a_header_that_names_another_file_is_damage(

@@ -95,14 +95,14 @@ class TestCommit:
         self, store: StateStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sizes: list[int] = []
-        apply = store._database.apply
+        apply = store._writer.database.apply
 
         def counted(batches: Iterable[Sequence[Op]], *, durable: bool) -> list[OutboxRow]:
             listed = list(batches)
             sizes.append(len(listed))
             return apply(listed, durable=durable)
 
-        monkeypatch.setattr(store._database, "apply", counted)
+        monkeypatch.setattr(store._writer.database, "apply", counted)
         await asyncio.gather(*(store.commit(record(str(n), b"x")) for n in range(200)))
         assert sum(sizes) == 200
         assert len(sizes) < 40
@@ -132,8 +132,8 @@ class TestCommit:
     async def test_fails_while_another_program_writes_and_works_afterwards(
         self, store: StateStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        await store._call(
-            lambda: store._database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
+        await store._writer.call(
+            lambda: store._writer.database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
         )
         other = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
@@ -187,10 +187,13 @@ class TestOpen:
 
     async def test_uses_the_safe_settings(self, store: StateStore) -> None:
         await store.commit(record("a", b"1"))
-        ask = store._database._connect
-        for name, value in (("journal_mode", "wal"), ("synchronous", 2)):
-            found = await store._call(lambda n=name: ask().execute(f"PRAGMA {n}").fetchone(), "ask")  # type: ignore[misc]
-            assert found == (value,)
+
+        def ask() -> list[object]:
+            names = ("journal_mode", "synchronous")
+            connection = store._writer.database._connect()
+            return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+        assert await store._writer.call(ask, "ask") == ["wal", 2]
 
     async def test_refuses_a_second_one(self, store: StateStore) -> None:
         with pytest.raises(StateFailure, match=rf"another agent \(pid {os.getpid()}\) uses "):
@@ -354,8 +357,8 @@ class TestOutbox:
         for number in range(3):
             batch.enqueue(report(number))
         await store.commit(batch)
-        await store._call(
-            lambda: store._database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
+        await store._writer.call(
+            lambda: store._writer.database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
         )
         other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
@@ -378,7 +381,9 @@ async def test_a_directory_that_is_a_file_names_the_setting(tmp_path: Path) -> N
     for place in (tmp_path / "file", tmp_path / "file/below"):
         with pytest.raises(StateFailure) as caught:
             await StateStore.open(place / "agent.db")
-        assert str(caught.value).endswith(f"{place} is no directory; name one in ECS_DATADIR")
+        assert str(caught.value).endswith(
+            f"{place} is not a directory; set ECS_DATADIR to a directory"
+        )
         assert "Errno" not in str(caught.value)
 
 

@@ -78,7 +78,7 @@ def test_a_broken_header_costs_no_page(tmp_path: Path) -> None:
         torn = bytearray(log)
         torn[at : at + 4] = b"\xa5" * 4
         read = wal.read(bytes(torn), file_bytes=PAGE)
-        assert read.damage == "the header of its log is broken"
+        assert read.damage == "the header of its log is damaged"
         assert read.pages == wal.read(log).pages
 
 

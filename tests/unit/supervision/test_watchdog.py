@@ -224,7 +224,7 @@ class TestWriter:
     ) -> None:
         store = await StateStore.open(tmp_path / "agent.db")
         try:
-            monkeypatch.setattr(store._database, "apply", _no_space)
+            monkeypatch.setattr(store._writer.database, "apply", _no_space)
             with watchdog.beating(store.beat):
                 for _ in range(3):
                     batch = Batch()

@@ -163,12 +163,12 @@ async def test_survives_restarts_of_both_sides(host: Host, control: FakeControl)
 async def test_a_row_that_can_be_neither_read_nor_moved_is_no_busy_loop(
     host: Host, control: FakeControl
 ) -> None:
-    database = host.store._database
+    database = host.store._writer.database
     await host.report(change(1))
-    await host.store._call(
+    await host.store._writer.call(
         lambda: database._connect().execute("UPDATE outbox SET body = x'7b'"), "spoil"
     )
-    await host.store._call(
+    await host.store._writer.call(
         lambda: database._connect().execute(
             "CREATE TRIGGER full BEFORE INSERT ON set_aside BEGIN SELECT RAISE(ABORT, 'full'); END"
         ),

@@ -212,7 +212,7 @@ async def test_what_control_cannot_read_is_not_taken_for_unwanted(
 
 async def test_an_operator_deregisters_the_host(address: Address, host: LargeHost) -> None:
     async with address.running() as endpoint:
-        client = host.client()
+        client = await host.client()
         ending = asyncio.create_task(client.run())
         await until(lambda: host.taken)
         await endpoint.call(
@@ -225,7 +225,7 @@ async def test_an_operator_deregisters_the_host(address: Address, host: LargeHos
 
 async def test_a_twin_takes_over(address: Address, host: LargeHost, tmp_path: Path) -> None:
     async with address.running():
-        first = asyncio.create_task(host.client().run())
+        first = asyncio.create_task((await host.client()).run())
         await until(lambda: host.taken)
         shutil.copy(tmp_path / "agent.db", tmp_path / "twin.db")
         shutil.copy(tmp_path / "agent.db-wal", tmp_path / "twin.db-wal")

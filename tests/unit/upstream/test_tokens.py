@@ -144,7 +144,7 @@ async def test_none_where_one_is_asked_for(place: Place, host: Host) -> None:
     async with place.running(), host.running() as client:
         await until(lambda: client.status.error)
         assert client.status.error == (
-            "control asks for a token; set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'"
+            "control requires a token; set ECS_CONTROL_TOKEN_FILE, or run 'ecs-agent join'"
         )
 
 
@@ -175,7 +175,7 @@ async def test_a_change_of_tokens_is_not_noticed(place: Place, host: Host, tmp_p
             await asyncio.sleep(1.2)  # the next two polls
         assert client.status.connected
         assert (client.status.since, client.status.generation) == (since, 1)
-        assert not [log for log in logs if log["event"] == "control away"]
+        assert not [log for log in logs if log["event"] == "control unavailable"]
         assert ONE not in str(logs)
         assert TWO not in str(logs)
 
@@ -237,29 +237,31 @@ async def test_an_authority_of_no_use_ends_the_start(
     if content is not None:
         host.ca_file.write_text(content)
     with pytest.raises(ConfigError, match=r"ECS_CONTROL_CA_FILE .*ca\.pem: "):
-        await host.client().run()
+        await (await host.client()).run()
 
 
 async def test_hello_in_the_words_of_each_trouble(
     place: Place, tmp_path: Path, signed: Certificates
 ) -> None:
     nobody = f"localhost:{free_port()}"
-    with pytest.raises(ControlUnavailable, match=f"nobody listens on {nobody}"):
+    with pytest.raises(ControlUnavailable, match=f"no process listens on {nobody}"):
         await hello.meet(f"http://{nobody}")
-    with pytest.raises(ControlUnavailable, match=r"the name control\.invalid is not known"):
+    with pytest.raises(ControlUnavailable, match=r"the name control\.invalid does not resolve"):
         await hello.meet("http://control.invalid:1")
     async with place.running() as endpoint:
-        with pytest.raises(TokenRefused, match="control asks for a token"):
+        with pytest.raises(TokenRefused, match="control requires a token"):
             await hello.meet(place.url)
         with pytest.raises(TokenRefused, match="control refused the token;"):
             await hello.meet(place.url, token=TWO)
-        with pytest.raises(ControlUnavailable, match="does not speak TLS; write http://"):
+        with pytest.raises(ControlUnavailable, match="does not speak TLS; use http://"):
             await hello.meet(place.url.replace("http", "https"))
         met = await hello.meet(place.url, token=ONE, cluster="nope")
         assert met.ahead_s is not None
         assert abs(met.ahead_s) < 2
         assert met.hello.takes_cluster is False
-        with pytest.raises(ControlUnavailable, match=r"answered 404.* this is no control endpoint"):
+        with pytest.raises(
+            ControlUnavailable, match=r"answered 404.* this is not a control endpoint"
+        ):
             await hello.meet(f"{endpoint.url}/elsewhere")
     tls = {"tls_certificate": signed.certificate, "tls_key": signed.key}
     place.scheme = "https"
@@ -267,7 +269,7 @@ async def test_hello_in_the_words_of_each_trouble(
         with pytest.raises(ControlUnavailable, match="is not trusted"):
             await hello.meet(place.url, token=ONE)
         other = place.url.replace("localhost", "127.0.0.2")
-        with pytest.raises(ControlUnavailable, match="nobody listens"):
+        with pytest.raises(ControlUnavailable, match="no process listens"):
             await hello.meet(other, token=ONE, ca_file=signed.ca)
         for file in (signed.ca, signed.certificate):
             assert (await hello.meet(place.url, token=ONE, ca_file=file)).hello.version
@@ -351,5 +353,5 @@ async def test_a_server_of_tls_that_is_asked_in_plain_is_told(
     async with behind, front, host.running() as client:
         await until(lambda: client.status.error)
         assert client.status.error.endswith(
-            f"localhost:{place.port} speaks TLS; write https:// in the URL"
+            f"localhost:{place.port} speaks TLS; use https:// in the URL"
         )

@@ -1,6 +1,6 @@
-"""Attach messages: interfaces and volumes that will appear on the host, or have.
+"""Attach messages: interfaces and volumes that will appear on the host, or already have.
 
-Each is expected durably before the message is acknowledged; Amazon's agent acknowledges at once.
+Each is stored as expected before the message is acknowledged; Amazon's agent acknowledges at once.
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session/attach_eni_common.go`` and
 ``attach_resource_responder.go`` (validation, keys and waits).
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AttachHandler:
-    """Hands on what is being attached. Everything raises ``UnusableMessage`` and ``StateFailure``."""
+    """Passes attachments on. All methods raise ``UnusableMessage`` and ``StateFailure``."""
 
     def __init__(self, expect: Expect) -> None:
         self._expect = expect

@@ -1,4 +1,4 @@
-"""``IAMRoleCredentialsMessage``: new credentials for a task's roles. They stay in memory.
+"""``IAMRoleCredentialsMessage``: new credentials for a task's roles, kept in memory only.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session/refresh_credentials_responder.go``.
 """
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
 
 class CredentialsHandler:
-    """Keeps credentials, and acknowledges those of tasks that are here."""
+    """Stores credentials, and acknowledges those of tasks on this host."""
 
     def __init__(self, host: TaskHost, keep: CredentialStore) -> None:
         self._host = host
         self._keep = keep
 
     async def handle(self, order: AcsMessage) -> None:
-        """Keep them; those of an unknown task are kept too, but come again.
+        """Store credentials. Those of an unknown task are stored too, but not acknowledged.
 
         Raises:
-            Unusable: they cannot be read, or the task is not known.
-            SocketClosed: the answer cannot be sent any more.
+            UnusableMessage: they cannot be read, or the task is unknown.
+            SocketClosed: the answer can no longer be sent.
         """
         message = messages.credentials(order.message)
         self._keep.keep(message.task_arn, message.role_type, message.credentials)
         if not self._host.knows(message.task_arn):
-            raise UnusableMessage(f"the task {message.task_arn} is not known here")
+            raise UnusableMessage(f"the task {message.task_arn} is unknown on this host")
         await order.answer(messages.credentials_ack(message.message_id, message.credentials))

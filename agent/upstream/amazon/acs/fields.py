@@ -1,4 +1,4 @@
-"""Reading a message field by field: one of a wrong type harms nothing but itself. Pure.
+"""Reads a message field by field, so that a wrong type affects only its own field. Pure.
 
 Tests: ``tests/unit/upstream/amazon/acs/test_messages.py``.
 """
@@ -14,9 +14,9 @@ from agent.upstream.amazon.frames import BAD_JSON, one_line
 Fields: TypeAlias = dict[str, msgspec.Raw]
 
 TEXT_LIMIT: Final = 2048
-"""Longer ids and ARNs do not exist; what claims to be one counts as absent."""
+"""No id or ARN is longer; a longer text counts as absent."""
 PARTS_LIMIT: Final = 5000
-"""No host has as many tasks or interfaces; reading a longer list would hold up all else."""
+"""No host has as many tasks or interfaces; parsing a longer list would block everything else."""
 _INT64: Final = 2**63
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -30,10 +30,10 @@ class UnusableMessage(ValueError):
 
 
 def read(raw: msgspec.Raw | bytes, what: str) -> Fields:
-    """Return the fields of an object; those that are null are left out.
+    """Return the fields of an object; fields that are null are left out.
 
     Raises:
-        Unusable: it is no object.
+        UnusableMessage: it is not an object.
     """
     try:
         fields = _object.decode(raw)
@@ -43,12 +43,12 @@ def read(raw: msgspec.Raw | bytes, what: str) -> Fields:
 
 
 def _is_null(value: msgspec.Raw) -> bool:
-    # Not compared as a whole: a list of tasks may be some megabytes long.
+    # Not converted as a whole: a list of tasks may have several megabytes.
     return memoryview(value).nbytes == 4 and bytes(value) == b"null"
 
 
 def text(fields: Fields, name: str, limit: int = TEXT_LIMIT) -> str:
-    """Return a text; empty where it is absent, no text, or longer than anything meant here is."""
+    """Return a text; empty if it is absent, not a text, or longer than ``limit``."""
     if name not in fields:
         return ""
     try:
@@ -59,16 +59,16 @@ def text(fields: Fields, name: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def needed(fields: Fields, *names: str) -> tuple[str, ...]:
-    """Return texts that must be there; raises ``UnusableMessage`` with the names of those that are not."""
+    """Return required texts; raises ``UnusableMessage`` with the names of the missing ones."""
     values = tuple(text(fields, name) for name in names)
     missing = [name for name, value in zip(names, values, strict=True) if not value]
     if missing:
-        raise UnusableMessage(f"{', '.join(missing)} missing or no text")
+        raise UnusableMessage(f"{', '.join(missing)} missing or not a text")
     return values
 
 
 def whole(fields: Fields, name: str) -> int | None:
-    """Return a 64-bit integer; None where it is absent or anything else."""
+    """Return a 64-bit integer; None if it is absent or anything else."""
     if name not in fields:
         return None
     try:
@@ -79,17 +79,17 @@ def whole(fields: Fields, name: str) -> int | None:
 
 
 def parts(fields: Fields, name: str) -> list[msgspec.Raw]:
-    """Return the parts of a list; empty where it is absent.
+    """Return the elements of a list; empty if it is absent.
 
     Raises:
-        Unusable: it is no list, or one that is longer than anything meant here is.
+        UnusableMessage: it is not a list, or has too many elements.
     """
     if name not in fields:
         return []
     try:
         found = _list.decode(fields[name])
     except BAD_JSON as error:
-        raise UnusableMessage(f"{name} is no list: {one_line(str(error))}") from None
+        raise UnusableMessage(f"{name} is not a list: {one_line(str(error))}") from None
     if len(found) > PARTS_LIMIT:
         raise UnusableMessage(f"{name} has {len(found)} entries, more than {PARTS_LIMIT}")
     return found

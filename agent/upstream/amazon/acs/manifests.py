@@ -1,8 +1,8 @@
-"""``TaskManifestMessage``: what Amazon ECS wants here, compared with what is here.
+"""``TaskManifestMessage``: compares the tasks that Amazon ECS wants here with those on this host.
 
-A task that is to run here and is not in the manifest is never stopped because of that alone: it is
-asked after, and stopped when ECS says so. A manifest that is older than what was ordered since says
-nothing; both are counted by one number, which is kept in the ``meta`` table.
+A task that runs here but is not in the manifest is not stopped for that alone: the agent asks about
+it, and stops it if ECS says so. A manifest older than the newest order is ignored; orders and
+manifests share one sequence number, which is kept in the ``meta`` table.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session/task_manifest_responder.go`` and
 ``task_stop_verification_ack_responder.go`` (behaviour).
@@ -31,23 +31,23 @@ _log = structlog.get_logger()
 
 
 class ManifestHandler:
-    """What is known of the newest order and the newest manifest. Outlives connections."""
+    """The state of the newest order and the newest manifest. Outlives connections."""
 
     def __init__(self, store: StateStore, host: TaskHost, take: TakeAssignments) -> None:
         self.latest = 0
-        """The highest number that a payload or an accepted manifest had."""
+        """The highest sequence number of a payload or an accepted manifest."""
         self._store = store
         self._host = host
         self._take = take
         self._begun = False
         self._asked = ""
-        """Id of the newest manifest, until ECS has answered what was asked because of it."""
+        """Message id of the newest manifest, until ECS has answered the question about it."""
         self._missing: frozenset[str] | None = None
-        """What the newest manifest wants and is not here yet; None before the first one."""
+        """Tasks in the newest manifest that are not here yet; None before the first manifest."""
         self._listed = False
 
     async def begin(self) -> None:
-        """Read, once, which manifest was the last one of this container instance.
+        """Read the sequence number of this instance's last manifest; only once.
 
         Raises:
             StateFailure: the store cannot be read; call again.
@@ -57,11 +57,11 @@ class ManifestHandler:
             self._begun = True
 
     def reached(self, seq_num: int) -> None:
-        """Take note of the number of a payload."""
+        """Record the sequence number of a payload."""
         self.latest = max(self.latest, seq_num)
 
     def settle(self) -> None:
-        """Tell the host, once, that everything that ECS wants has arrived here."""
+        """Tell the host, once, that everything ECS wants has arrived here."""
         if self._missing is None or self._listed:
             return
         self._missing = frozenset(arn for arn in self._missing if not self._host.knows(arn))
@@ -70,12 +70,12 @@ class ManifestHandler:
             self._host.listed()
 
     async def manifest(self, order: AcsMessage) -> None:
-        """Accept a manifest that is newer, and ask after tasks that it does not list.
+        """Accept a newer manifest, and ask about tasks that it does not list.
 
         Raises:
-            Unusable: it is not newer than what is known, or cannot be read.
-            StateFailure: its number cannot be written down now.
-            SocketClosed: the answer cannot be sent any more.
+            UnusableMessage: it is not newer than the last one, or cannot be read.
+            StateFailure: its sequence number cannot be stored now.
+            SocketClosed: the answer can no longer be sent.
         """
         message = messages.manifest(order.message)
         if message.timeline <= self.latest:
@@ -90,19 +90,19 @@ class ManifestHandler:
         self.settle()
         await order.answer(messages.ack(message.origin))
         if candidates:
-            _log.warning("tasks are not in Amazon's list; asking", count=len(candidates))
+            _log.warning("tasks are not in Amazon's manifest; asking", count=len(candidates))
             await order.answer(messages.stop_verification(message.origin, candidates))
 
     async def verified(self, order: AcsMessage) -> None:
-        """Stop the tasks that ECS does not want, if that is what it was asked last.
+        """Stop the tasks that ECS does not want, if this answers the last question.
 
         Raises:
-            Unusable: it answers nothing that was asked, or cannot be read.
-            StateFailure: the stops cannot be written down now; they are carried out nevertheless.
+            UnusableMessage: it does not answer the last question, or cannot be read.
+            StateFailure: the stops cannot be stored now; they are carried out nevertheless.
         """
         message = messages.stop_verified(order.message)
         if message.message_id != self._asked:
-            raise UnusableMessage("it answers no manifest, or one that was answered before")
+            raise UnusableMessage("it answers no manifest, or one that was already answered")
         self._asked = ""
         stops = [
             Assignment(task_arn=arn, desired_status=DesiredStatus.STOPPED)
@@ -110,7 +110,7 @@ class ManifestHandler:
             if self._host.knows(arn)
         ]
         if stops:
-            _log.warning("tasks are stopped: Amazon ECS does not want them", count=len(stops))
+            _log.warning("stopping tasks that Amazon ECS does not want", count=len(stops))
             await self._take(Assignments(revision=0, tasks=stops), order.instance.arn)
 
     def _unlisted(self, message: ManifestMessage, instance_arn: str) -> list[str]:

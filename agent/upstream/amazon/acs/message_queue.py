@@ -1,10 +1,10 @@
-"""Orders, carried out one after the other in the order in which they came.
+"""A queue that carries out orders one at a time, in the order of arrival.
 
-The reader of a connection puts them in and never waits; one task takes them out. The queue outlives a
-connection: an order that is being carried out is not torn in two because the connection ended.
+The reader of a connection adds orders and never waits; one task takes them out. The queue outlives
+a connection, so that its end does not interrupt an order.
 
-What does not fit is dropped without an answer, and so is everything after it until the queue is empty
-again, so that nothing overtakes: Amazon ECS gives again what was not acknowledged. Touches nothing.
+An order that does not fit is dropped without an answer, and so are all later ones until the queue
+is empty, to keep the order. Amazon ECS sends unacknowledged orders again. No I/O.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ BYTE_LIMIT: Final = 32 * 1024 * 1024
 
 
 class AcsMessage(NamedTuple):
-    """One message that asks for something, and the way back for its answer."""
+    """One message that orders something, and how to answer it."""
 
     type: str
     message: msgspec.Raw
     at: float
-    """Unix time at which it came."""
+    """Unix time of its arrival."""
     instance: Instance
-    """Who this host was on the connection that brought it."""
+    """This host's identity on the connection on which it arrived."""
     answer: Callable[[bytes], Awaitable[None]]
     """Sends a text frame on that connection; raises ``SocketClosed``."""
 
@@ -51,13 +51,13 @@ class MessageQueue:
         orders: int = ORDER_LIMIT,
         size: int = BYTE_LIMIT,
     ) -> None:
-        """Prepare.
+        """Create the queue.
 
         Args:
-            carry_out: does what an order asks; must not raise.
+            carry_out: carries out an order; must not raise.
             work_limit_s: how long one order may take before the agent counts as hanging.
-            orders: how many may wait.
-            size: bytes of their messages that may wait together.
+            orders: maximum number of waiting orders.
+            size: maximum bytes of all waiting messages.
         """
         self.liveness = Liveness("orders of Amazon ECS")
         self._carry_out = carry_out
@@ -68,13 +68,13 @@ class MessageQueue:
         self._bytes = 0
         self._overflowed = False
         self._news = asyncio.Event()
-        self._dropped = LogThrottle("orders dropped: too many wait; they will be given again")
+        self._dropped = LogThrottle("too many orders wait: dropped some, which will be sent again")
 
     def put(self, order: AcsMessage) -> bool:
-        """Queue an order; False when it was dropped. Never waits."""
+        """Queue an order; return False if it was dropped. Never waits."""
         size = memoryview(order.message).nbytes
         full = len(self._waiting) >= self._orders or self._bytes + size > self._size
-        # One that is larger than the queue is taken by an empty one, else it would never be.
+        # An empty queue accepts one order of any size, or it would never be carried out.
         if self._overflowed or (full and self._waiting):
             self._overflowed = True
             self._dropped.tell(type=order.type, waiting=len(self._waiting), bytes=self._bytes)

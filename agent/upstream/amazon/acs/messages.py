@@ -1,8 +1,9 @@
-"""What the messages of ACS say, and how they are answered. Pure.
+"""Parses ACS messages and creates their answers. Pure.
 
-Each message is read tolerantly: what is not needed to act on it may be missing or of any type. What
-is needed and is not there makes it ``UnusableMessage``; nothing else is raised, whatever a server sends.
-Answers echo what the message carried, not what this host believes of itself.
+Parsing is tolerant: fields that are not needed to act on a message may be missing or of any type.
+If a required field is missing, the message is an ``UnusableMessage``; no other exception is raised,
+whatever a server sends. Answers repeat the identifiers of the message, not what this host knows
+about itself.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/model`` and ``ecs-agent/acs/session``.
 """
@@ -46,7 +47,7 @@ TOLD: Final = frozenset(
         "InactiveInstanceException",
     }
 )
-"""Messages that are only worth a line in the log."""
+"""Messages that are only logged."""
 
 RUNNING: Final = "RUNNING"
 APPLICATION: Final = "TaskApplication"
@@ -54,13 +55,13 @@ EXECUTION: Final = "TaskExecution"
 ROLE_TYPES: Final = frozenset({APPLICATION, EXECUTION})
 
 _SECRET_LIMIT: Final = 64 * 1024
-"""Session tokens are long, but not this long."""
+"""No session token is longer."""
 _VOLUME_WAIT_MS: Final = 300_000
 _encode = msgspec.json.Encoder().encode
 
 
 class Origin(Struct, frozen=True, kw_only=True):
-    """Which message it was, in the words that its answer repeats."""
+    """Identifiers of a message that its answer repeats."""
 
     message_id: str
     cluster: str
@@ -68,7 +69,7 @@ class Origin(Struct, frozen=True, kw_only=True):
 
 
 class PayloadMessage(Struct, frozen=True, kw_only=True):
-    """Tasks to run and to stop; ``tasks`` are not read yet (``tasks.read``)."""
+    """Tasks to run and to stop; ``tasks`` are not parsed yet (``tasks.read``)."""
 
     origin: Origin
     seq_num: int | None
@@ -85,20 +86,20 @@ class CredentialsMessage(Struct, frozen=True, kw_only=True):
 
 
 class ManifestMessage(Struct, frozen=True, kw_only=True):
-    """Everything that ECS wants of this host, as of ``timeline``."""
+    """Everything that ECS wants on this host, as of ``timeline``."""
 
     origin: Origin
     timeline: int
     running: frozenset[str]
-    """ARNs of the tasks that are to run."""
+    """ARNs of the tasks that should run."""
     others: frozenset[str]
-    """ARNs that are listed and of which it cannot be told whether they are to run."""
+    """ARNs in the list whose desired status cannot be read."""
     nameless: int
-    """How many entries do not even name their task."""
+    """Number of entries without a task ARN."""
 
 
 class StopVerified(Struct, frozen=True, kw_only=True):
-    """Which of the tasks that were asked after are to stop."""
+    """The tasks that should stop, of those that the agent asked about."""
 
     message_id: str
     task_arns: list[str]
@@ -114,7 +115,7 @@ class InterfacesMessage(Struct, frozen=True, kw_only=True):
 
 
 class VolumeMessage(Struct, frozen=True, kw_only=True):
-    """A volume that is being attached; None for one that is only acknowledged."""
+    """A volume that is being attached; None if the message is only to be acknowledged."""
 
     origin: Origin
     task_arn: str
@@ -126,12 +127,12 @@ class VolumeMessage(Struct, frozen=True, kw_only=True):
 
 
 def heartbeat(raw: msgspec.Raw) -> str:
-    """Return the message id of a heartbeat, empty where it has none."""
+    """Return the message id of a heartbeat; empty if it has none."""
     return f.text(f.read(raw, HEARTBEAT), "messageId")
 
 
 def payload(raw: msgspec.Raw) -> PayloadMessage:
-    """Read a ``PayloadMessage``; raises ``UnusableMessage``."""
+    """Parse a ``PayloadMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, PAYLOAD)
     return PayloadMessage(
         origin=origin(fields), seq_num=f.whole(fields, "seqNum"), tasks=f.parts(fields, "tasks")
@@ -139,7 +140,7 @@ def payload(raw: msgspec.Raw) -> PayloadMessage:
 
 
 def credentials(raw: msgspec.Raw) -> CredentialsMessage:
-    """Read an ``IAMRoleCredentialsMessage``; raises ``UnusableMessage``."""
+    """Parse an ``IAMRoleCredentialsMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, CREDENTIALS)
     message_id, task_arn, role_type = f.needed(fields, "messageId", "taskArn", "roleType")
     if role_type not in ROLE_TYPES:
@@ -155,7 +156,7 @@ def credentials(raw: msgspec.Raw) -> CredentialsMessage:
 
 
 def role(fields: Fields, name: str) -> Credentials | None:
-    """Return the role credentials of a field; None where there are none that have an id."""
+    """Return the role credentials in a field; None if there are none with an id."""
     if name not in fields:
         return None
     try:
@@ -176,11 +177,11 @@ def role(fields: Fields, name: str) -> Credentials | None:
 
 
 def manifest(raw: msgspec.Raw) -> ManifestMessage:
-    """Read a ``TaskManifestMessage``; raises ``UnusableMessage``."""
+    """Parse a ``TaskManifestMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, MANIFEST)
     timeline = f.whole(fields, "timeline")
     if timeline is None:
-        raise UnusableMessage("timeline missing or no number")
+        raise UnusableMessage("timeline missing or not a number")
     running: set[str] = set()
     others: set[str] = set()
     nameless = 0
@@ -202,7 +203,7 @@ def manifest(raw: msgspec.Raw) -> ManifestMessage:
 
 
 def stop_verified(raw: msgspec.Raw) -> StopVerified:
-    """Read a ``TaskStopVerificationAck``; raises ``UnusableMessage``."""
+    """Parse a ``TaskStopVerificationAck``; raises ``UnusableMessage``."""
     fields = f.read(raw, STOP_VERIFIED)
     (message_id,) = f.needed(fields, "messageId")
     arns = [_listed(part)[0] for part in f.parts(fields, "stopTasks")]
@@ -210,7 +211,7 @@ def stop_verified(raw: msgspec.Raw) -> StopVerified:
 
 
 def interfaces(raw: msgspec.Raw, *, of_task: bool) -> InterfacesMessage:
-    """Read one of the two attach messages; raises ``UnusableMessage``, also for a single bad interface."""
+    """Parse one of the two attach messages; one bad interface raises ``UnusableMessage``."""
     fields = f.read(raw, "message")
     came_from = origin(fields)
     task_arn = f.needed(fields, "taskArn")[0] if of_task else ""
@@ -224,14 +225,14 @@ def interfaces(raw: msgspec.Raw, *, of_task: bool) -> InterfacesMessage:
     if not found:
         raise UnusableMessage("elasticNetworkInterfaces missing or empty")
     if not all(each.attachment_arn for each in found):
-        raise UnusableMessage("attachmentArn of an interface missing or no text")
+        raise UnusableMessage("attachmentArn of an interface missing or not a text")
     return InterfacesMessage(
         origin=came_from, task_arn=task_arn, wait_s=wait_ms / 1000.0, interfaces=found
     )
 
 
 def volume(raw: msgspec.Raw) -> VolumeMessage:
-    """Read a ``ConfirmAttachmentMessage``; raises ``UnusableMessage``."""
+    """Parse a ``ConfirmAttachmentMessage``; raises ``UnusableMessage``."""
     fields = f.read(raw, CONFIRM_ATTACHMENT)
     came_from = origin(fields)
     validity.arn("clusterArn", came_from.cluster)
@@ -248,7 +249,7 @@ def volume(raw: msgspec.Raw) -> VolumeMessage:
 
 
 def update(raw: msgspec.Raw) -> Origin:
-    """Read one of the two messages about agent updates; raises ``UnusableMessage``."""
+    """Parse one of the two messages about agent updates; raises ``UnusableMessage``."""
     fields = f.read(raw, "message")
     (message_id,) = f.needed(fields, "messageId")
     return Origin(
@@ -259,7 +260,7 @@ def update(raw: msgspec.Raw) -> Origin:
 
 
 def told(raw: msgspec.Raw) -> str:
-    """Return the text of a message that is only told of; never raises."""
+    """Return the text of a message that is only logged; never raises."""
     try:
         return f.text(f.read(raw, "message"), "message")
     except UnusableMessage:
@@ -267,7 +268,7 @@ def told(raw: msgspec.Raw) -> str:
 
 
 def origin(fields: Fields) -> Origin:
-    """Return what the answer to a message repeats; raises ``UnusableMessage``."""
+    """Return the identifiers that the answer repeats; raises ``UnusableMessage``."""
     message_id, cluster, instance = f.needed(
         fields, "messageId", "clusterArn", "containerInstanceArn"
     )
@@ -275,7 +276,7 @@ def origin(fields: Fields) -> Origin:
 
 
 def _listed(part: msgspec.Raw) -> tuple[str, str]:
-    """Return ARN and desired status of a ``TaskIdentifier``, empty where they cannot be read."""
+    """Return ARN and desired status of a ``TaskIdentifier``; empty if they cannot be read."""
     try:
         fields = f.read(part, "task")
     except UnusableMessage:
@@ -312,7 +313,7 @@ def credentials_ack(message_id: str, kept: Credentials) -> bytes:
 
 
 def stop_verification(to: Origin, task_arns: Iterable[str]) -> bytes:
-    """Return a ``TaskStopVerificationMessage`` that asks whether these tasks are to stop."""
+    """Return a ``TaskStopVerificationMessage`` that asks whether these tasks should stop."""
     candidates = [
         {"taskArn": arn, "taskClusterArn": to.cluster, "desiredStatus": "STOPPED"}
         for arn in task_arns

@@ -1,7 +1,7 @@
 """``PayloadMessage``: tasks to run and to stop.
 
-The acknowledgement goes out after the tasks are durable and not before; where they could not be
-written down, nothing is answered and Amazon ECS gives them again.
+The acknowledgement is sent only after the tasks are durable. If they could not be stored, nothing
+is sent, and Amazon ECS orders them again.
 
 Source: Amazon ECS agent 1.105.1, ``agent/acs/session/payload_responder.go`` (behaviour).
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class PayloadHandler:
-    """Takes payloads one after the other."""
+    """Handles payloads one at a time."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class PayloadHandler:
         self._manifests = manifests
 
     async def handle(self, order: AcsMessage) -> None:
-        """Hand on every task that names itself; acknowledge if all of them did.
+        """Pass on every task that has an ARN; acknowledge if all of them do.
 
         Raises:
-            Unusable: the message, or one of its tasks, does not name itself.
-            StateFailure: the tasks cannot be written down now.
-            SocketClosed: the answer cannot be sent any more.
-            Exception: what a task trips in the engine; the others are handed on.
+            UnusableMessage: the message, or one of its tasks, lacks its ARN.
+            StateFailure: the tasks cannot be stored now.
+            SocketClosed: the answer can no longer be sent.
+            Exception: a task made the engine fail; the other tasks are passed on.
         """
         message = messages.payload(order.message)
         read, nameless = _read(message)
@@ -68,7 +68,7 @@ class PayloadHandler:
                 await order.answer(answer)
 
     async def _hand_on(self, assignments: list[Assignment], control_id: str) -> None:
-        """Have the tasks taken, together if that can be: it is one transaction."""
+        """Have the tasks taken, together if possible: that is one transaction."""
         if not assignments:
             return
         try:
@@ -83,16 +83,16 @@ class PayloadHandler:
             for some in (assignments[:middle], assignments[middle:]):
                 try:
                     await self._hand_on(some, control_id)
-                except Exception as error:  # noqa: BLE001 - raised below, once the others are taken
+                except Exception as error:  # noqa: BLE001 - raised below, after the other tasks are taken
                     failure = error
             if failure is not None:
                 raise failure from None
 
     def _assignment(self, task: TaskOrder) -> Assignment | None:
-        """Return what the engine is told of a task, once its credentials are kept."""
+        """Return a task's assignment for the engine, after storing its credentials."""
         known = self._host.knows(task.arn)
         if task.unreadable and known:
-            # What runs here was readable once: a broken copy of its order does not stop it.
+            # The engine has a readable copy: a broken one does not stop the task.
             return None
         if known or not task.stops:
             for role_type, credentials in task.credentials:
@@ -101,7 +101,7 @@ class PayloadHandler:
 
 
 def _read(message: PayloadMessage) -> tuple[list[TaskOrder], list[str]]:
-    """Return the tasks of a message, and what was wrong with those that do not name themselves."""
+    """Return the tasks of a message, and what was wrong with those without an ARN."""
     read: list[TaskOrder] = []
     nameless: list[str] = []
     for raw in message.tasks:

@@ -1,16 +1,16 @@
-"""The ACS session: a connection on which Amazon ECS gives its orders, kept open for ever.
+"""The ACS session: a connection on which Amazon ECS sends orders, reopened for ever.
 
 ::
 
     run() ─┬─ connect ─► read ─┬─ heartbeats: answered at once
-           │     ▲             └─ orders: into the queue, in the order in which they came
-           │     └── waits: none after a clean end, else growing; 1 h once ECS knows us no more;
-           │                towards our own control endpoint those of ``upstream.backoff.OutageBackoff``
-           └─ queue: one order after the other ─► durable ─► acknowledged
+           │     ▲             └─ orders: into the queue, in the order of arrival
+           │     └── waits: none after a clean end, else growing; 1 h once ECS has deregistered us;
+           │                for our own control endpoint those of ``upstream.backoff.OutageBackoff``
+           └─ queue: one order at a time ─► durable ─► acknowledged
 
-Touches the network, and through what it is given the store and the tasks. No trouble with control
-ends ``run`` or touches a running task. Whatever the server sends, memory, log and pace stay bounded:
-frames by the socket, orders by the queue, lines by ``LogThrottle`` and ``ConnectionStatus``.
+Accesses the network, and through its parts the store and the tasks. No problem with control ends
+``run`` or affects a running task. Whatever the server sends, memory, log and rate are bounded:
+frames by the socket, orders by the queue, log lines by ``LogThrottle`` and ``ConnectionStatus``.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session`` (timers, order, what is answered).
 """
@@ -61,33 +61,32 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 INACTIVE: Final = "InactiveInstanceException"
-"""In the text of an error: this container instance was deregistered."""
+"""Name of the error after which this container instance is deregistered."""
 TAKE_LIMIT_S: Final = 180.0
-"""How long carrying out an order may last: it is written to the disk, and nothing else waited for."""
+"""Time limit for carrying out an order, which only has to be written to disk."""
 DIAL_LIMIT_S: Final = 300.0
-"""How long one try to connect may take, with fetching keys and signing a second time."""
+"""Time limit of one try to connect, including fetching keys and signing a second time."""
 
 
 class AcsSettings(Struct, frozen=True, kw_only=True):
-    """What the agent says of itself, and how patient it is."""
+    """What the agent says about itself, and the session's time limits."""
 
     agent_version: str
     agent_hash: str
     docker_version: str = ""
-    """Of the container engine; empty where it is not known."""
+    """Version of the container engine; empty if unknown."""
     silence_s: float = 60.0
     silence_jitter_s: float = 60.0
-    """A connection without a message that is understood ends after the first and up to the second
-    more."""
+    """A connection without a known message is closed after ``silence_s`` plus up to this much."""
     steady_s: float = 60.0
     steady_jitter_s: float = 60.0
-    """A connection that lasts this long, likewise, proves that all is well: waits begin anew."""
+    """A connection that lasts ``steady_s`` plus up to this much resets the backoff."""
     backoff_first_s: float = 0.25
     backoff_limit_s: float = 120.0
     inactive_wait_s: float = 3600.0
     hasty_s: float = 10.0
-    """A server that ends connections younger than this in the ordinary way, and does so again, is
-    not called again at once."""
+    """If a server repeatedly closes connections normally before this age, reconnecting is
+    delayed."""
     hasty_first_s: float = 0.25
     hasty_limit_s: float = 10.0
     waiting_orders: int = lanes.ORDER_LIMIT
@@ -95,24 +94,24 @@ class AcsSettings(Struct, frozen=True, kw_only=True):
 
 
 def _nothing() -> None:
-    """Stand for a callback that nobody needs."""
+    """Default for an unused callback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcsParts:
-    """What a session works with."""
+    """The parts that a session uses."""
 
     dialer: Dialer
     instance: Callable[[], Awaitable[Instance]]
-    """Waits for the registration, then returns who this host is."""
+    """Waits for the registration, then returns the instance."""
     endpoint: Callable[[str], Awaitable[str]]
-    """Returns the URL below which orders are served to an instance (``PollEndpoints.acs``)."""
+    """Returns the base URL of the order channel of an instance (``PollEndpoints.acs``)."""
     link: ConnectionStatus
     take: TakeAssignments
     host: TaskHost
     keep: CredentialStore
     expect: Expect
-    """Awaits an attachment; durable when it returns."""
+    """Expects an attachment; durable when it returns."""
     store: StateStore
     on_inactive: Callable[[], None] = _nothing
     """Called when ECS says that this instance was deregistered; must not block."""
@@ -123,35 +122,35 @@ class AcsParts:
 
 
 class _Rhythm(Struct, kw_only=True):
-    """How long to stay away, by what happened before."""
+    """How long to wait, depending on what happened before."""
 
     errors: SteppedBackoff
     outage: OutageBackoff
-    """Instead of ``errors``, where our own control endpoint is at the other end."""
+    """Used instead of ``errors`` for our own control endpoint."""
     hasty: SteppedBackoff
     hasty_ends: int = 0
-    """Connections in a row that ended in the ordinary way, but too soon."""
+    """Connections in a row that ended normally, but too early."""
     began: float = 0.0
-    """When the last connection was made, in the loop's time."""
+    """When the last connection was opened, in the event loop's time."""
 
     def steady(self) -> None:
-        """Begin anew after trouble: a connection has lasted."""
+        """Reset the waits, because a connection has lasted."""
         self.errors.reset()
         self.outage.over()
 
 
 class AcsSession:
-    """One host's channel for orders. Made on the event loop it runs on."""
+    """One host's channel for orders. Create it on the event loop that runs it."""
 
     def __init__(self, settings: AcsSettings, parts: AcsParts) -> None:
         self.liveness = Liveness("ACS session")
         self.trouble = ""
-        """Why the last order could not be taken; empty when it was."""
+        """Why the last order could not be taken; empty if it was."""
         self._settings = settings
         self._parts = parts
         self._send_credentials = True
         self._is_ours = False
-        """Our own control endpoint is at the other end."""
+        """The server is our own control endpoint."""
         self._rhythm = _Rhythm(
             errors=SteppedBackoff(
                 settings.backoff_first_s, settings.backoff_limit_s, jitter=0.2, factor=1.5
@@ -181,12 +180,12 @@ class AcsSession:
             messages.PERFORM_UPDATE: updates.refuse,
         }
         self._unusable = LogThrottle("orders that cannot be acted on")
-        self._untaken = LogThrottle("orders could not be taken; they will be given again")
+        self._untaken = LogThrottle("orders could not be taken; they will be sent again")
         self._told = LogThrottle("Amazon ECS says")
-        self._broken = LogThrottle("the connection to Amazon ECS failed in an unknown way")
+        self._broken = LogThrottle("unexpected error in the connection to Amazon ECS")
 
     async def run(self) -> None:
-        """Connect, take orders, connect again; until cancelled."""
+        """Connect, take orders and reconnect, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._lane.run(), name="acs-lane")
@@ -202,7 +201,7 @@ class AcsSession:
     # --- connections --------------------------------------------------------------------------
 
     async def _connection(self) -> float:
-        """Have one connection from begin to end; return for how long to stay away, in seconds."""
+        """Run one connection from start to end; return how long to wait, in seconds."""
         try:
             with self.liveness.resting("waiting for a registration"):
                 instance = await self._parts.instance()
@@ -214,7 +213,7 @@ class AcsSession:
             return self._after(error)
         except AgentError as error:
             return self._after(error)
-        except Exception as error:  # noqa: BLE001 - whatever a server trips must not end the agent
+        except Exception as error:  # noqa: BLE001 - no message may end the agent
             told = f"{type(error).__name__}: {error}"
             self._broken.tell(error=told, at=_trace(error))
             return self._after(ControlUnavailable(told))
@@ -225,7 +224,7 @@ class AcsSession:
             self._parts.link.down(
                 ControlUnavailable(
                     f"Amazon ECS has deregistered this container instance ({error}). Running tasks "
-                    f"go on; to register the host anew, {refusals.start_anew(self._parts.store.path)}"
+                    f"continue; to register again, {refusals.start_anew(self._parts.store.path)}"
                 )
             )
             self._parts.on_inactive()
@@ -239,14 +238,14 @@ class AcsSession:
         return self._rhythm.errors.next_s(asked_s)
 
     def _after_clean_end(self, error: SocketClosed) -> float:
-        """Come back at once, but not to a server that does nothing else than end connections."""
+        """Reconnect at once, unless the server only closes connections."""
         rhythm = self._rhythm
         lasted_s = asyncio.get_running_loop().time() - rhythm.began
         rhythm.errors.reset()
         if lasted_s >= self._settings.hasty_s:
             rhythm.hasty_ends = 0
             rhythm.hasty.reset()
-            # When our own control endpoint ends, all hosts of a fleet lose it in one moment.
+            # When our own control endpoint stops, all hosts lose their connection at once.
             return rhythm.outage.next_s() if self._is_ours else 0.0
         rhythm.hasty_ends += 1
         if rhythm.hasty_ends == 1:
@@ -255,7 +254,7 @@ class AcsSession:
         return rhythm.outage.next_s() if self._is_ours else rhythm.hasty.next_s()
 
     async def _converse(self, instance: Instance) -> None:
-        """Connect and read until the connection ends, which is always by an error."""
+        """Connect and read until the connection ends, which always raises an error."""
         settings = self._settings
         with self.liveness.within(DIAL_LIMIT_S + WORK_S, "connecting"):
             await self._manifests.begin()
@@ -296,7 +295,7 @@ class AcsSession:
         try:
             return wire_url(URL(base) / "ws", params)
         except ValueError as error:
-            raise ControlUnavailable(f"the endpoint {base[:200]!r} is no URL: {error}") from None
+            raise ControlUnavailable(f"the endpoint {base[:200]!r} is not a URL: {error}") from None
 
     # --- messages -----------------------------------------------------------------------------
 
@@ -314,16 +313,16 @@ class AcsSession:
                     frame = await self._understood(socket)
                     await self._dispatch(frame, socket, instance)
         except TimeoutError:
-            raise ControlUnavailable(f"nothing was heard for {silence_s:.0f} s") from None
+            raise ControlUnavailable(f"no message for {silence_s:.0f} s") from None
 
     async def _understood(self, socket: Socket) -> Frame:
-        """Return the next message of a type that is known; others do not count as a sign of life."""
+        """Return the next message of a known type; others do not count as a sign of life."""
         while True:
             frame = await socket.receive()
             kind = frame.type
             if kind == messages.HEARTBEAT or kind in self._handlers or kind in messages.TOLD:
                 return frame
-            await socket.ignored(f"its type {kind!r} is not known")
+            await socket.ignored(f"its type {kind!r} is unknown")
 
     async def _dispatch(self, frame: Frame, socket: Socket, instance: Instance) -> None:
         if frame.type == messages.HEARTBEAT:
@@ -344,7 +343,7 @@ class AcsSession:
         await socket.send(messages.heartbeat_ack(message_id))
 
     async def _carry_out(self, order: AcsMessage) -> None:
-        """Do what one order asks; never raises. What is not answered is given again."""
+        """Carry out one order; never raises. Orders without an answer are sent again."""
         try:
             await self._handlers[order.type](order)
         except UnusableMessage as error:
@@ -355,7 +354,7 @@ class AcsSession:
         except StateFailure as error:
             self.trouble = f"orders could not be taken: {error}"
             self._untaken.tell(type=order.type, error=str(error))
-        except Exception as error:  # noqa: BLE001 - whatever orders trip must not end the agent
+        except Exception as error:  # noqa: BLE001 - no order may end the agent
             told = f"{type(error).__name__}: {error}"
             self.trouble = f"orders could not be taken: {told}"
             self._untaken.tell(type=order.type, error=told, at=_trace(error))
@@ -364,7 +363,7 @@ class AcsSession:
 
 
 def _trace(error: BaseException) -> list[str]:
-    """Where an error came from, innermost last. Reads no source files: the loop must not block."""
+    """Return where an error came from, innermost last. Reads no source files: that would block."""
     return [
         f"{frame.f_code.co_filename}:{line} {frame.f_code.co_name}"
         for frame, line in traceback.walk_tb(error.__traceback__)

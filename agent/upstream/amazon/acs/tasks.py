@@ -1,7 +1,7 @@
-"""A task as Amazon ECS orders it, made into what the rest of the agent reads. Pure.
+"""Converts a task as ordered by Amazon ECS into an assignment. Pure.
 
-Only what differs from our own orders is touched: null stands for absent, and a desired status has
-more words. Everything else is read where the payload is decoded (``model.payload``).
+Changes only what differs from our own orders: null means absent, and there are more words for
+desired statuses. The rest is parsed where the payload is decoded (``model.payload``).
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/model`` and ``agent/acs/session``.
 
@@ -37,7 +37,7 @@ _DESIRED: Final = {
     "STOPPED": DesiredStatus.STOPPED,
     "DEAD": DesiredStatus.STOPPED,
 }
-"""Words of today and of old. The agent takes every task that is not to stop as far as RUNNING."""
+"""Current and former words. The agent runs every task that should not stop up to RUNNING."""
 _ROLES: Final = (
     ("roleCredentials", messages.APPLICATION),
     ("executionRoleCredentials", messages.EXECUTION),
@@ -53,17 +53,17 @@ class TaskOrder(Struct, frozen=True, kw_only=True):
     arn: str
     stops: bool = False
     unreadable: str = ""
-    """What is wrong with it; empty for a task that can be handed on."""
+    """What is wrong with it; empty if the task can be passed on."""
     payload: msgspec.Raw = msgspec.Raw(b"{}")
     credentials: tuple[tuple[str, Credentials], ...] = ()
-    """Role types and credentials that came with it."""
+    """Role types and the credentials sent for them."""
 
     @property
     def assignment(self) -> Assignment:
-        """What the engine is told.
+        """The assignment for the engine.
 
-        One that cannot be read becomes a stop whose reason says so: a host that does not hold the
-        task reports it STOPPED with that reason. It is not meant for a task that the host holds.
+        A task that cannot be read becomes a stop whose reason says so: a host that does not hold
+        the task reports it STOPPED with that reason. Do not use it for a task that the host holds.
         """
         if self.unreadable:
             return Assignment(
@@ -77,17 +77,18 @@ class TaskOrder(Struct, frozen=True, kw_only=True):
 
 
 def read(raw: msgspec.Raw) -> TaskOrder:
-    """Read one task.
+    """Parse one task.
 
-    A task that is to stop is not read any further: whatever else is wrong with it, it can stop.
+    A task that should stop is not parsed any further: it can be stopped whatever else is wrong with
+    it.
 
     Raises:
-        Unusable: it does not name itself, so that nothing can be done about it.
+        UnusableMessage: it has no ARN, so that nothing can be done about it.
     """
     fields = f.read(raw, "task")
     arn = f.text(fields, "arn")
     if not arn or not arn.isprintable():
-        raise UnusableMessage("arn missing or no text")
+        raise UnusableMessage("arn missing or not a text")
     credentials = tuple(
         (role_type, found)
         for name, role_type in _ROLES
@@ -111,12 +112,12 @@ def _desired(fields: Fields) -> DesiredStatus:
     word = f.text(fields, "desiredStatus")
     if word not in _DESIRED or (not word and "desiredStatus" in fields):
         shown = one_line(bytes(fields["desiredStatus"]).decode("utf-8", "replace"))
-        raise UnusableMessage(f"desiredStatus {shown[:100]} is not known")
+        raise UnusableMessage(f"desiredStatus {shown[:100]} is unknown")
     return _DESIRED[word]
 
 
 def _check_overrides(fields: Fields) -> None:
-    """Refuse what the overrides of a container hold beside its command, as Amazon's agent does."""
+    """Refuse container overrides of anything but the command, as Amazon's agent does."""
     for part in f.parts(fields, "containers"):
         container = f.read(part, "containers")
         if "overrides" not in container:

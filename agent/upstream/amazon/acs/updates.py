@@ -1,4 +1,4 @@
-"""Messages that ask the agent to replace itself: refused, in words that Amazon ECS knows.
+"""Messages that ask the agent to update itself: refused, with the text that Amazon ECS expects.
 
 This agent is updated by the host's package manager. Source of the words: Amazon ECS agent 1.105.1,
 ``agent/acs/updater``, as it answers both messages without ``ECS_UPDATES_ENABLED``.
@@ -17,5 +17,5 @@ DISABLED: Final = "Updates are disabled"
 
 
 async def refuse(order: AcsMessage) -> None:
-    """Refuse to download an update or to put it into place; raises ``UnusableMessage``, ``SocketClosed``."""
+    """Refuse to download or install an update; raises ``UnusableMessage``, ``SocketClosed``."""
     await order.answer(messages.nack(messages.update(order.message), DISABLED))

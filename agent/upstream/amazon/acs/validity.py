@@ -1,6 +1,6 @@
-"""What makes a network interface or a volume of Amazon ECS usable. Pure.
+"""Validates network interfaces and volumes of Amazon ECS. Pure.
 
-The texts about interfaces go on the wire as part of a task's reason.
+The texts about interfaces are sent to ECS as part of a task's reason.
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/netlib/model/networkinterface`` and
 ``ecs-agent/acs/session`` (validation of attach messages).
 
@@ -30,7 +30,7 @@ _LEGACY: Final = {
     ),
     "ElasticBlockStorage": ("volumeID", "deviceName"),
 }
-"""What a volume of the older form must tell, by its ``resourceType``."""
+"""Properties that a volume of the older form must have, by its ``resourceType``."""
 
 
 class Interface(Struct, frozen=True, kw_only=True):
@@ -40,7 +40,7 @@ class Interface(Struct, frozen=True, kw_only=True):
     """In lower case."""
     attachment_arn: str
     details: dict[str, str]
-    """In the words of ``model.changes.AttachmentChange``."""
+    """With the names of ``model.changes.AttachmentChange``."""
 
 
 class Volume(Struct, frozen=True, kw_only=True):
@@ -52,10 +52,10 @@ class Volume(Struct, frozen=True, kw_only=True):
 
 
 def interface(fields: Fields) -> Interface:
-    """Read a network interface.
+    """Parse a network interface.
 
     Raises:
-        Unusable: it is not valid, in the words that Amazon ECS knows.
+        UnusableMessage: it is invalid; the text is one that Amazon ECS knows.
     """
     address = _addressed(fields)
     mac = f.text(fields, "macAddress").lower()
@@ -79,10 +79,10 @@ def interface(fields: Fields) -> Interface:
 
 
 def volume(fields: Fields) -> Volume | None:
-    """Read an attachment that is to be confirmed; None for one that is only acknowledged.
+    """Parse an attachment to be confirmed; None if it is only to be acknowledged.
 
     Raises:
-        Unusable: it is not valid.
+        UnusableMessage: it is invalid.
     """
     (attachment_arn,) = f.needed(fields, "attachmentArn")
     arn("attachmentArn", attachment_arn)
@@ -90,26 +90,26 @@ def volume(fields: Fields) -> Volume | None:
     if f.text(fields, "attachmentType") != EBS:
         kind = properties.get("resourceType", "")
         if kind not in _LEGACY:
-            raise UnusableMessage(f"resourceType {kind[:100]!r} is not known")
+            raise UnusableMessage(f"resourceType {kind[:100]!r} is unknown")
         _check_present(properties, _LEGACY[kind])
         return None
     _check_present(properties, _NEEDED)
     file_system = properties.get("fileSystem", "")
     if file_system and file_system not in _FILE_SYSTEMS:
-        raise UnusableMessage(f"fileSystem {file_system[:100]!r} is not known")
+        raise UnusableMessage(f"fileSystem {file_system[:100]!r} is unknown")
     return Volume(
         volume_id=properties["volumeId"], attachment_arn=attachment_arn, details=properties
     )
 
 
 def arn(name: str, value: str) -> None:
-    """Check that a text is made like an ARN; raises ``UnusableMessage``."""
+    """Check that a text has the form of an ARN; raises ``UnusableMessage``."""
     if not value.startswith("arn:") or value.count(":") < 5:
-        raise UnusableMessage(f"{name} {value[:100]!r} is no ARN")
+        raise UnusableMessage(f"{name} {value[:100]!r} is not an ARN")
 
 
 def _addressed(fields: Fields) -> str:
-    """Check addresses and gateway; return the primary IPv4 address, empty where there is none."""
+    """Check addresses and gateway; return the primary IPv4 address, empty if there is none."""
     addresses = f.parts(fields, "ipv4Addresses")
     if not addresses and f.parts(fields, "ipv6Addresses"):
         _check_gateway(fields, "subnetGatewayIpv6Address", "ipv6")

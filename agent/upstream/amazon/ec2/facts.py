@@ -1,6 +1,6 @@
-"""What instance metadata tells of this instance: the proof of who it is, and its interface.
+"""Facts from instance metadata: the proof of this instance's identity, and its interface.
 
-Touches instance metadata. Everything here may be absent; nothing here raises.
+Reads instance metadata. Every fact may be absent; nothing here raises.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _log = structlog.get_logger()
 DOCUMENT: Final = "dynamic/instance-identity/document"
 SIGNATURE: Final = "dynamic/instance-identity/signature"
 PROOF_LIMIT_S: Final = 30.0
-"""How long each half of the proof is asked for."""
+"""Time limit for each half of the proof."""
 FACTS_LIMIT_S: Final = 10.0
-"""How long all other facts together are asked for."""
+"""Time limit for all other facts together."""
 _LIMIT_CHARACTERS: Final = 256
 
 
@@ -39,11 +39,11 @@ class IdentityProof(Struct, frozen=True, kw_only=True):
 
 
 class Ec2Facts(Struct, frozen=True, kw_only=True):
-    """The instance's primary interface and where it stands; empty where not known."""
+    """The instance's primary interface and location; empty if unknown."""
 
     mac: str = ""
     vpc_id: str = ""
-    """Empty also where the instance is in no VPC."""
+    """Also empty if the instance is not in a VPC."""
     subnet_id: str = ""
     outpost_arn: str = ""
     local_ipv4: str = ""
@@ -52,10 +52,10 @@ class Ec2Facts(Struct, frozen=True, kw_only=True):
 async def identity_proof(
     imds: InstanceMetadata | None, limit_s: float = PROOF_LIMIT_S
 ) -> IdentityProof:
-    """Return what proves to Amazon ECS which EC2 instance this is; empty where there is no proof.
+    """Return the proof for Amazon ECS of which EC2 instance this is; empty if there is none.
 
-    Each half is asked for again for ``limit_s``. The document is sent as it came, since the
-    signature is of its bytes.
+    Each half is retried for up to ``limit_s``. The document is sent unchanged, because the
+    signature covers its bytes.
     """
     metadata = asked(imds)
     if metadata is None:
@@ -66,7 +66,7 @@ async def identity_proof(
 
 
 async def read_facts(imds: InstanceMetadata | None, limit_s: float = FACTS_LIMIT_S) -> Ec2Facts:
-    """Return the facts about this instance; what cannot be read within ``limit_s`` is empty."""
+    """Return the facts about this instance; facts not read within ``limit_s`` are empty."""
     metadata = asked(imds)
     if metadata is None:
         return Ec2Facts()
@@ -81,7 +81,7 @@ async def read_facts(imds: InstanceMetadata | None, limit_s: float = FACTS_LIMIT
                 _word(metadata, "meta-data/local-ipv4"),
             )
     except TimeoutError:
-        _log.warning("instance metadata is slow; going on without it", limit_s=limit_s)
+        _log.warning("instance metadata is slow; continuing without it", limit_s=limit_s)
         return Ec2Facts()
     return Ec2Facts(
         mac=mac,
@@ -96,12 +96,12 @@ async def _half(imds: InstanceMetadata, path: str, limit_s: float) -> str:
     try:
         return await imds.insist(path, limit_s=limit_s) or ""
     except AwsUnavailable as error:
-        _log.warning("instance metadata gives no proof of identity", error=str(error))
+        _log.warning("instance metadata has no proof of identity", error=str(error))
         return ""
 
 
 async def _word(imds: InstanceMetadata, path: str) -> str:
-    """Return a short value on one line; empty where there is none, or something else."""
+    """Return a short value on one line; empty if there is none, or something else."""
     if not path:
         return ""
     try:

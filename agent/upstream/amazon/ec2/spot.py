@@ -1,7 +1,7 @@
-"""Spot notices: EC2 takes this instance back, so Amazon ECS is to place nothing on it any more.
+"""Spot notices: EC2 reclaims this instance, so Amazon ECS should place no more tasks on it.
 
-Touches instance metadata and the ECS API. Trouble of either is waited out; nothing here raises. Tasks
-are not stopped from here: Amazon ECS moves them once the instance is DRAINING. Source: Amazon ECS
+Accesses instance metadata and the ECS API. Failures of either are retried; nothing here raises.
+Tasks are not stopped here: Amazon ECS moves them once the instance is DRAINING. Source: Amazon ECS
 agent 1.105.1, ``agent/app/agent.go``.
 """
 
@@ -29,11 +29,11 @@ _log = structlog.get_logger()
 PATH: Final = "meta-data/spot/instance-action"
 ACTIONS: Final = frozenset({"hibernate", "stop", "terminate"})
 INTERVAL_S: Final = 5.0
-"""What AWS recommends. Amazon's agent asks each second; of the two minutes that a notice gives, five
-seconds are nothing, and a host that asks a fifth as often wakes a fifth as often for all its life."""
+"""The interval that AWS recommends. Amazon's agent polls each second. A notice comes two minutes
+ahead, so five seconds matter little, and the host wakes up only a fifth as often."""
 RETRY_S: Final = 1.0
-"""Between the first two tries to drain, as in Amazon's agent; later ones come less often, for a
-refusal that lasts longer than the instance was given."""
+"""Pause between the first two tries to drain, as in Amazon's agent; later pauses are longer,
+because a refusal may last until the instance is gone."""
 _RETRY_LIMIT_S: Final = 15.0
 _CALL_LIMIT_S: Final = 60.0
 _TEXT_LIMIT: Final = 64
@@ -52,15 +52,16 @@ class SpotNotices:
         interval_s: float = INTERVAL_S,
         retry_s: float = RETRY_S,
     ) -> None:
-        """Prepare.
+        """Create the watcher.
 
         Args:
             imds: instance metadata; without it there are no notices.
             api: the ECS API.
-            instance: returns who this host is, when it is registered (``Registration.instance``).
-            on_draining: called once with the notice in words, when Amazon ECS has taken it.
-            interval_s: time between two questions.
-            retry_s: time between the first two tries to drain.
+            instance: returns the instance once it is registered (``AmazonRegistration.instance``).
+            on_draining: called once with the notice as text, when Amazon ECS has accepted the
+                status.
+            interval_s: pause between two polls.
+            retry_s: pause between the first two tries to drain.
         """
         self.liveness = Liveness("spot notices")
         self._imds = asked(imds)
@@ -69,17 +70,17 @@ class SpotNotices:
         self._on_draining = on_draining
         self._interval_s = interval_s
         self._retry_s = retry_s
-        self._unheard = LogThrottle("instance metadata does not tell about spot notices")
+        self._unheard = LogThrottle("cannot read spot notices from instance metadata")
         self._odd = LogThrottle("spot notice not understood")
         self._undrained = LogThrottle("spot notice: this instance cannot be set to DRAINING yet")
 
     async def run(self) -> None:
-        """Return when the instance is DRAINING because of a notice, or at once without metadata."""
+        """Return once a notice has set the instance to DRAINING, or at once without metadata."""
         try:
             if self._imds is None:
                 return
             notice = await self._notice(self._imds)
-            _log.warning("EC2 takes this spot instance back", notice=notice)
+            _log.warning("EC2 reclaims this spot instance", notice=notice)
             await self._drain()
             self._on_draining(notice)
         finally:
@@ -131,9 +132,9 @@ class SpotNotices:
 
 
 def read_notice(text: str) -> str:
-    """Return a notice in words, for example ``terminate at 2026-11-23T09:30:00Z``.
+    """Return a notice as text, for example ``terminate at 2026-11-23T09:30:00Z``.
 
-    Empty where the text is none: no JSON, or an action that is not known to take the instance.
+    Empty if it is not a notice: not JSON, or an action that does not take the instance away.
     """
     try:
         notice = msgspec.json.decode(text)
@@ -147,7 +148,7 @@ def read_notice(text: str) -> str:
 
 
 def _failure(answer: dict[str, Any]) -> str:
-    """Return why the answer does not mean that the instance is draining; empty where it does."""
+    """Return why the answer does not mean that the instance is draining; empty if it does."""
     failures = answer.get("failures")
     if not isinstance(failures, list) or not failures:
         return ""

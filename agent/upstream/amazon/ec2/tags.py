@@ -1,7 +1,7 @@
 """The tags of this EC2 instance, for its container instance.
 
-Touches instance metadata and the EC2 API. Fails with ``AwsFailure``; whoever registers waits and asks
-again, where Amazon's agent exits. Source: Amazon ECS agent 1.105.1, ``agent/ec2``.
+Accesses instance metadata and the EC2 API. Fails with ``AwsFailure``; the registration then waits
+and tries again, whereas Amazon's agent exits. Source: Amazon ECS agent 1.105.1, ``agent/ec2``.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from agent.upstream.amazon.calls import InstanceMetadata
 
 TAGS_LIMIT: Final = 50
-"""As many as EC2 lets an instance have."""
+"""The maximum number of tags of an EC2 instance."""
 _RESERVED: Final = "aws:"
 _DENIED: Final = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeniedException"})
 
 
 class Ec2Query(Protocol):
-    """The EC2 query API; ``aws.ec2_query.Ec2Api`` is it."""
+    """The EC2 query API, implemented by ``aws.ec2_query.Ec2Api``."""
 
     async def query(self, action: str, params: Mapping[str, str]) -> Element:
         """Return the root of the answer, tags without namespaces; raises ``AwsFailure``."""
 
 
 class InstanceTags:
-    """Fetches the tags of this instance; every call asks anew."""
+    """Fetches the tags of this instance; every call fetches them again."""
 
     def __init__(self, imds: InstanceMetadata | None, ec2: Ec2Query) -> None:
         self._imds = asked(imds)
         self._ec2 = ec2
 
     async def __call__(self) -> dict[str, str]:
-        """Return the tags that people gave the instance, by key.
+        """Return the tags that users gave the instance, by key.
 
         Raises:
-            AwsFailure: instance metadata or the EC2 API did not tell; the text names the mend.
+            AwsFailure: instance metadata or the EC2 API failed; the text names the fix.
         """
         instance_id = await self._instance_id()
         filters = {
@@ -56,7 +56,7 @@ class InstanceTags:
             if error.code not in _DENIED:
                 raise
             raise AwsRefused(
-                f"{error}; allow ec2:DescribeTags to the instance's role, or set"
+                f"{error}; allow ec2:DescribeTags for the instance's role, or set"
                 " ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM=none",
                 code=error.code,
                 status=error.status,
@@ -69,13 +69,13 @@ class InstanceTags:
         if not found:
             raise AwsUnavailable(
                 "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM is ec2_instance, but instance metadata"
-                " names no EC2 instance; set it to none on hosts that are none"
+                " names no EC2 instance; set it to none on hosts that are not EC2 instances"
             )
         return found
 
 
 def read_tags(answer: Element) -> dict[str, str]:
-    """Return the tags of an answer to DescribeTags; those of AWS itself (``aws:``) are left out."""
+    """Return the tags in an answer to DescribeTags, without those of AWS itself (``aws:``)."""
     tags: dict[str, str] = {}
     for item in answer.iterfind("tagSet/item"):
         key = item.findtext("key") or ""

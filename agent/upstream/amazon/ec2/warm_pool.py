@@ -1,8 +1,8 @@
-"""Waiting until Auto Scaling takes this instance out of its warm pool.
+"""Waits until Auto Scaling takes this instance out of its warm pool.
 
-Touches instance metadata. Ends with ``RegistrationRefused`` where there is nothing to wait for; an
-outage of instance metadata is waited out. Source: Amazon ECS agent 1.105.1, ``agent/app/agent.go``,
-which also takes one that does not answer at all for the former after 120 tries.
+Reads instance metadata. Raises ``RegistrationRefused`` if there is nothing to wait for; an outage
+of instance metadata is waited out. Source: Amazon ECS agent 1.105.1, ``agent/app/agent.go``, which
+after 120 tries treats an outage like a missing state.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PATH: Final = "meta-data/autoscaling/target-lifecycle-state"
 IN_SERVICE: Final = "InService"
 INTERVAL_S: Final = 60.0
 TRIES: Final = 120
-"""How often metadata may say that there is no life-cycle state before it is believed."""
+"""Number of answers without a life-cycle state before the instance counts as having none."""
 _ASK_LIMIT_S: Final = 30.0
 _PASSING: Final = frozenset({"401", "408", "429"})
-"""Client errors that may pass: a token that expired, a slow request, too many of them."""
+"""Client errors that may pass: an expired token, a slow request, too many requests."""
 
 
 async def in_service(
@@ -46,13 +46,14 @@ async def in_service(
 
     Args:
         imds: instance metadata.
-        liveness: told of each wait.
-        waiting: called with what is waited for, whenever that has changed.
-        interval_s: time between two questions.
-        tries: how many answers may be without a state before the first one with a state.
+        liveness: updated at each wait.
+        waiting: called with the reason for the wait, whenever it changes.
+        interval_s: pause between two polls.
+        tries: how many answers may lack a state before the first one with a state.
 
     Raises:
-        RegistrationRefused: the instance belongs to no Auto Scaling group, or metadata refuses.
+        RegistrationRefused: the instance is in no Auto Scaling group, or metadata refuses to
+            answer.
     """
     metadata = asked(imds)
     if metadata is None:
@@ -67,8 +68,8 @@ async def in_service(
         except AwsUnavailable as error:
             if error.code.startswith("4") and error.code not in _PASSING:
                 raise RegistrationRefused(
-                    f"ECS_WARM_POOLS_CHECK is true, but {error}: allow the instance to ask its"
-                    " metadata, or set ECS_WARM_POOLS_CHECK=false"
+                    f"ECS_WARM_POOLS_CHECK is true, but {error}: allow access to instance metadata,"
+                    " or set ECS_WARM_POOLS_CHECK=false"
                 ) from error
             text = str(error)
         else:

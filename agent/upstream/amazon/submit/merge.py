@@ -1,8 +1,8 @@
-"""What of the waiting reports still needs to be told. Pure.
+"""Decides which waiting reports still have to be sent. Pure.
 
-A report is whole, so that of several with the same status of the same task the newest tells it all.
-Each status that a task went through is told nevertheless, in order: an operator, and the scheduler,
-count on having seen RUNNING before STOPPED.
+A report is complete, so of several reports with the same task and status only the newest is sent.
+But each status that a task passed through is reported, in order: operators and the scheduler rely
+on seeing RUNNING before STOPPED.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.upstream.amazon.submit.shapes import EcsCall
 
 ACCEPTED_LIMIT: Final = 2000
-"""Tasks of which it is remembered what was accepted last; forgetting one costs a request."""
+"""Tasks whose last accepted report is remembered; forgetting one only costs a request."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -31,28 +31,28 @@ class QueuedReport(NamedTuple):
 
 
 def lane_key(change: TaskChange) -> str:
-    """Return what a report must keep its order with: those of its task, or of its attachment."""
+    """Return the key of the queue in which a report keeps its order: its task or attachment."""
     if change.task_arn:
         return change.task_arn
     return "\n".join(["attachment", *(a.id for a in change.attachments)])
 
 
 def is_foreign(task_arn: str, instance_arn: str) -> bool:
-    """Tell whether a task is of another partition, region or account than the container instance.
+    """Return whether a task is in another partition, region or account than the container instance.
 
-    Amazon ECS orders no such task: it was left by another control that served this host before.
+    Amazon ECS orders no such task: it was left by another control that this host had before.
     """
     task, instance = task_arn.split(":", 5), instance_arn.split(":", 5)
     return len(task) == len(instance) == 6 and task[:5] != instance[:5]
 
 
 def supersedes(newer: TaskChange, older: TaskChange) -> bool:
-    """Tell whether nothing is lost if only the newer of two reports that follow each other is told."""
+    """Return whether the older of two consecutive reports may be dropped for the newer one."""
     return bool(newer.status) and newer.status == older.status
 
 
 class TaskQueue:
-    """The reports of one task that wait, oldest first; at most one is under way."""
+    """The waiting reports of one task, oldest first; at most one is in flight."""
 
     def __init__(self) -> None:
         self.under_way = False
@@ -60,11 +60,11 @@ class TaskQueue:
         self._rows: deque[QueuedReport] = deque()
 
     def __len__(self) -> int:
-        """Return how many reports wait, the one under way included."""
+        """Return the number of waiting reports, including the one in flight."""
         return len(self._rows)
 
     def add(self, row: QueuedReport) -> list[int]:
-        """Take a report; return the numbers of those that need no telling any more."""
+        """Add a report; return the numbers of those that need not be sent any more."""
         done: list[int] = []
         if len(self._rows) > self.under_way and supersedes(row.change, self._rows[-1].change):
             done.append(self._rows.pop().seq)
@@ -72,12 +72,12 @@ class TaskQueue:
         return done
 
     def first(self) -> tuple[QueuedReport, list[int]]:
-        """Return the report to send next, and the numbers of those that it made needless.
+        """Return the report to send next, and the numbers of those that it supersedes.
 
-        Such a one was under way when its successor came, and failed.
+        A superseded report was in flight when the newer one came, and failed.
 
         Raises:
-            IndexError: nothing waits.
+            IndexError: there is no report.
         """
         done: list[int] = []
         while len(self._rows) > 1 and supersedes(self._rows[1].change, self._rows[0].change):
@@ -85,23 +85,23 @@ class TaskQueue:
         return self._rows[0], done
 
     def drop_first(self) -> int:
-        """Take out the first report, whatever became of it; return its number."""
+        """Remove the first report, whatever its result; return its number."""
         return self._rows.popleft().seq
 
 
 class Accepted:
-    """What Amazon ECS took last of each task: the same again would tell it nothing."""
+    """The last call that Amazon ECS accepted for each task; sending it again changes nothing."""
 
     def __init__(self, limit: int = ACCEPTED_LIMIT) -> None:
         self._limit = limit
         self._marks: OrderedDict[str, bytes] = OrderedDict()
 
     def has(self, key: str, call: EcsCall) -> bool:
-        """Tell whether this very call was the last one accepted under this key."""
+        """Return whether exactly this call was the last one accepted for this key."""
         return self._marks.get(key) == _mark(call)
 
     def note(self, key: str, call: EcsCall) -> None:
-        """Remember the call; the key that was used least lately is forgotten when there are many."""
+        """Remember the call; above the limit, the least recently used key is forgotten."""
         self._marks[key] = _mark(call)
         self._marks.move_to_end(key)
         while len(self._marks) > self._limit:

@@ -1,21 +1,21 @@
-"""Sends state changes to Amazon ECS: in order for each task, many tasks side by side, for ever.
+"""Sends reports to Amazon ECS: in order for each task, many tasks in parallel, retrying for ever.
 
 ::
 
     outbox ─► queue of task A ─► one request at a time ─┐
-           ─► queue of task B ─► one request at a time ─┼─ at most ten on the wire
+           ─► queue of task B ─► one request at a time ─┼─ at most ten in flight
            ─► ...                                      ─┘
 
-The one consumer of the outbox. A row leaves it only when Amazon ECS has taken it, has refused it for
-good, or has no need of it because a newer one of the same task and status tells all it told. One that
-is refused because another control ordered its task stays on the disk, is not tried again by this
-process and holds up nothing: should the host go back to that control, it is told. What
-cannot be sent waits in its queue, holds none of the ten places while it waits, and others go on. A
-report leaves as soon as it is durable; none waits for others to go along with. Rows that were
-under way in a crash are sent again.
+The only consumer of the outbox. A row leaves it only if Amazon ECS has accepted it, has refused it
+permanently, or does not need it because a newer report of the same task and status includes it. A
+report that is refused because another control ordered its task stays on disk. This process does not
+try it again, and it blocks nothing; it is sent if the host returns to that control. A report that
+cannot be sent waits in its queue without using one of the ten slots, and other tasks continue. A
+report is sent as soon as it is durable, without waiting for others. Rows in flight during a crash
+are sent again.
 
-Source: Amazon ECS agent 1.105.1, ``agent/eventhandler`` (order, ten at once, which error drops an
-event). Its ticker of 10 to 30 seconds has no counterpart here.
+Source: Amazon ECS agent 1.105.1, ``agent/eventhandler`` (order, ten in parallel, which error drops
+an event). Its ticker of 10 to 30 seconds has no counterpart here.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ _log = structlog.get_logger()
 
 
 class Registered(Protocol):
-    """Who this host is, once it is known."""
+    """Provides this host's registration."""
 
     async def instance(self) -> Instance:
         """Return the registration; waits for it."""
 
 
 class SubmitSettings(Struct, frozen=True, kw_only=True):
-    """How patient the sender is, and what it leaves out."""
+    """The sender's limits, and what it leaves out."""
 
     exclude_ipv6: bool = True
-    """Leave port bindings on ``::`` out (``ECS_EXCLUDE_IPV6_PORTBINDING``)."""
+    """Leave out port bindings on ``::`` (``ECS_EXCLUDE_IPV6_PORTBINDING``)."""
     side_by_side: int = 10
-    """Requests on the wire at once."""
+    """Maximum number of requests in flight."""
     call_limit_s: float = 42.0
     backoff_first_s: float = 0.1
     backoff_limit_s: float = 60.0
     page: int = 100
-    """Reports taken out of the outbox at a time."""
+    """Number of reports read from the outbox at a time."""
     held_limit: int = 2000
-    """Reports held in memory; more wait on the disk until some of these have left."""
+    """Reports held in memory; more stay on disk until some of these were sent."""
 
 
 class Submitter:
-    """Empties the outbox into Amazon ECS. Made and used on one event loop."""
+    """Sends all reports in the outbox to Amazon ECS. Created and used on one event loop."""
 
     def __init__(
         self,
@@ -90,13 +90,13 @@ class Submitter:
         self._places = asyncio.Semaphore(self._settings.side_by_side)
         self._accepted = Accepted()
         self._troubles: dict[str, str] = {}
-        """Why a queue does not move, by its key; the empty key is the outbox itself."""
+        """Why a queue is blocked, by its key; the empty key is the outbox itself."""
         self._not_sent = LogThrottle("reports not sent")
         self._kept = LogThrottle("reports are kept for the control that ordered their tasks")
 
     @property
     def error(self) -> str:
-        """Why reports do not get through now; empty when they do."""
+        """Why reports cannot be sent now; empty if they can."""
         if not self._troubles:
             return ""
         newest = next(reversed(self._troubles.values()))
@@ -104,7 +104,7 @@ class Submitter:
         return f"{newest} (and {others} more)" if others else newest
 
     async def run(self) -> None:
-        """Send until cancelled; whatever was not acknowledged then stays in the outbox."""
+        """Send until cancelled; reports without an acknowledgement stay in the outbox."""
         self._lanes.clear()
         self._troubles.clear()
         self._count(-self._held)
@@ -112,7 +112,7 @@ class Submitter:
             await self._hand_out(group)
 
     async def _hand_out(self, group: asyncio.TaskGroup) -> None:
-        """Give every report to the queue of its task, in the order of the outbox."""
+        """Add every report to the queue of its task, in the order of the outbox."""
         seq = 0
         backoff = self._backoff()
         while True:
@@ -143,7 +143,7 @@ class Submitter:
         self._settle(needless)
 
     async def _serve(self, key: str, lane: TaskQueue) -> None:
-        """Send what is in a queue, and end with it."""
+        """Send the reports in a queue; return when it is empty."""
         backoff = self._backoff()
         while len(lane):
             try:
@@ -152,12 +152,12 @@ class Submitter:
             except AwsFailure as error:
                 asked_s = error.retry_after_s if isinstance(error, AwsUnavailable) else 0.0
                 await self._pause(key, str(error), backoff.next_s(asked_s))
-            except Exception as error:  # noqa: BLE001 - one report must not end all the others
+            except Exception as error:  # noqa: BLE001 - one report must not stop all the others
                 await self._pause(key, f"{type(error).__name__}: {error}", backoff.next_s())
             else:
                 backoff.reset()
                 self._recovered(key)
-        # No await between the last look into the queue and this: the next report opens a new one.
+        # No await between the last check of the queue and this: the next report creates a new one.
         del self._lanes[key]
 
     async def _send_first(self, key: str, lane: TaskQueue) -> None:
@@ -184,7 +184,7 @@ class Submitter:
             self._count(-1)
 
     async def _submit(self, key: str, row: QueuedReport, call: EcsCall, instance: Instance) -> bool:
-        """Make the call; return whether the report needs no more telling, by whomever."""
+        """Make the call; return whether the report is finished and need not be sent again."""
         try:
             await self._api.call(
                 call.operation, call.request, attempts=1, limit_s=self._settings.call_limit_s
@@ -208,7 +208,7 @@ class Submitter:
 
     def _recovered(self, key: str) -> None:
         if self._troubles.pop(key, None) is not None and not self._link.connected:
-            self._link.wake()  # what kept this back may be over for the others too
+            self._link.wake()  # the cause of this failure may be over for the others, too
 
     def _settle(self, seqs: list[int]) -> None:
         if seqs:

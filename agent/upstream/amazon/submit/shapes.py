@@ -1,4 +1,4 @@
-"""From one report to one request of Amazon ECS. Pure.
+"""Converts one report into one request to Amazon ECS. Pure.
 
 ::
 
@@ -6,7 +6,7 @@
     TaskChange of attachments of a task    ─► SubmitTaskStateChange, the attach form
     TaskChange of attachments of the host  ─► SubmitAttachmentStateChanges
 
-What is absent is left out, never sent as null. Source: Amazon ECS agent 1.105.1,
+Absent values are left out, never sent as null. Source: Amazon ECS agent 1.105.1,
 ``ecs-agent/api/ecs/client`` and ``agent/api/statechange.go``.
 """
 
@@ -33,9 +33,9 @@ SUBMIT_ATTACHMENTS: Final = "SubmitAttachmentStateChanges"
 
 REASON_BYTES: Final = 1024
 ID_BYTES: Final = 255
-"""Longest runtime id and image digest."""
+"""Maximum length of a runtime id or image digest."""
 RANGE_BINDINGS: Final = 100
-"""Most bindings of a container that publishes a port range; Amazon ECS takes no more."""
+"""Maximum bindings of a container with a port range; Amazon ECS accepts no more."""
 
 _PENDING: Final = TaskStatus.CREATED.wire()
 _CONTAINER_PENDING: Final = ContainerStatus.CREATED.wire()
@@ -51,23 +51,23 @@ class EcsCall(NamedTuple):
 
 
 class ReportFormat(NamedTuple):
-    """What the same report looks like to whom."""
+    """The form of a report, which depends on the receiver."""
 
     cluster: str
     """As configured: a name or an ARN."""
     exclude_ipv6: bool = True
     """Leave out bindings on ``::``, which repeat those on ``0.0.0.0``."""
     ours: bool = False
-    """The other end is our own control endpoint: tell it of addresses as well, which Amazon ECS
-    knows by itself because it attached the interfaces, and of every container that is still to come
-    up, with the reason why it does not."""
+    """The receiver is our own control endpoint. It also gets addresses, which Amazon ECS knows
+    because it attached the interfaces, and every container that has not started yet, with the
+    reason."""
 
 
 def call_of(change: TaskChange, wire: ReportFormat) -> EcsCall | None:
-    """Return the call that makes a report known, or None where it tells nothing of interest.
+    """Return the call that sends a report, or None if it contains nothing of interest.
 
-    A PENDING task is told of only with a container beyond PENDING, an image digest or a managed
-    agent: Amazon ECS knows every task as pending that it has ordered.
+    A PENDING task is reported only with a container beyond PENDING, an image digest or a managed
+    agent: Amazon ECS already treats every task that it ordered as pending.
     """
     if change.status:
         return _task_call(change, wire)
@@ -81,7 +81,7 @@ def call_of(change: TaskChange, wire: ReportFormat) -> EcsCall | None:
 
 
 def cut(text: str, limit_bytes: int) -> str:
-    """Return as much of a text as fits into that many bytes of UTF-8, whole characters only."""
+    """Return the start of a text that fits into that many bytes of UTF-8, whole characters only."""
     raw = text.encode("utf-8", "replace")
     return raw[:limit_bytes].decode("utf-8", "ignore")
 
@@ -144,7 +144,7 @@ def _container(container: ContainerChange, wire: ReportFormat) -> Request:
 
 
 def _bindings(bindings: list[NetworkBinding], wire: ReportFormat) -> list[Request]:
-    """Return what is published; more than Amazon ECS takes is cut, since it would refuse it all."""
+    """Return the bindings; extra ones are cut, because Amazon ECS would refuse the whole report."""
     kept = [b for b in bindings if not (wire.exclude_ipv6 and b.bind_ip == _ANY_IPV6)]
     if any(b.container_port_range for b in kept):
         kept = kept[:RANGE_BINDINGS]

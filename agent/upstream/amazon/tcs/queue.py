@@ -1,7 +1,8 @@
 """Messages that wait for the telemetry session: a bounded number of rounds. Pure.
 
-A round leaves only when the socket took all of it, so that what was collected in a short outage
-still arrives, in order. Of more rounds than fit, the oldest goes: new figures are worth more.
+A round is removed only when the socket has accepted all of it, so that rounds collected in a short
+outage still arrive, in order. Above the limit, the oldest round is dropped: new metrics are worth
+more.
 
 Tests: ``tests/unit/upstream/amazon/tcs/test_requests.py``.
 """
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ROUNDS: Final = 15
-"""Rounds of one kind that wait: five minutes. Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs``."""
+"""Waiting rounds per kind: five minutes. Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs``."""
 WAITING_BYTES: Final = 8 * 1024 * 1024
-"""Most bytes of one kind that wait; a single round may be larger."""
+"""Maximum bytes of waiting rounds per kind; a single round may be larger."""
 
 
 class RoundQueue:
@@ -30,14 +31,14 @@ class RoundQueue:
         self._rounds: deque[deque[bytes]] = deque()
         self._bytes = 0
         self._begun = False
-        """Whether a part of the oldest round was sent: it is finished then, and never dropped."""
+        """Whether part of the oldest round was sent: then it is finished, and never dropped."""
 
     def __len__(self) -> int:
-        """Return how many rounds wait, one that was sent in part included."""
+        """Return the number of waiting rounds, including one that was sent in part."""
         return len(self._rounds)
 
     def put(self, messages: Sequence[bytes]) -> int:
-        """Add one round; return how many old ones had to go for it."""
+        """Add one round; return the number of old rounds dropped for it."""
         if not messages:
             return 0
         self._rounds.append(deque(messages))
@@ -53,11 +54,11 @@ class RoundQueue:
         return dropped
 
     def first(self) -> bytes | None:
-        """Return the oldest message; None when nothing waits."""
+        """Return the oldest message; None if there is none."""
         return self._rounds[0][0] if self._rounds else None
 
     def sent(self, message: bytes) -> None:
-        """Take out a message that ``first`` gave; one that was dropped meanwhile is gone already."""
+        """Remove a message that ``first`` returned; it may already have been dropped."""
         if not self._rounds or self._rounds[0][0] is not message:
             return
         self._rounds[0].popleft()
@@ -68,7 +69,7 @@ class RoundQueue:
 
 
 class TelemetryQueue:
-    """Everything that waits to be sent: figures, health, and the newest status of the instance."""
+    """Everything that waits to be sent: metrics, health, and the newest status of the instance."""
 
     def __init__(self) -> None:
         self.metrics = RoundQueue()
@@ -77,14 +78,14 @@ class TelemetryQueue:
         self._filled = asyncio.Event()
 
     def put(self, rounds: RoundQueue, messages: Sequence[bytes]) -> int:
-        """Add a round to one of the queues; return how many old ones had to go for it."""
+        """Add a round to one of the queues; return the number of old rounds dropped for it."""
         dropped = rounds.put(messages)
         if messages:
             self._filled.set()
         return dropped
 
     async def next(self) -> tuple[RoundQueue, bytes]:
-        """Return the next message and the queue that is to be told when it was sent."""
+        """Return the next message, and the queue whose ``sent`` to call once it was sent."""
         while True:
             for rounds in (self.status, self.health, self.metrics):
                 message = rounds.first()

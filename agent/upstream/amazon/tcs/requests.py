@@ -2,8 +2,8 @@
 
 ::
 
-    PublishMetricsRequest         10 tasks and 1 MiB at most; the parts of a round share an id
-    PublishHealthRequest          10 tasks at most; only containers whose health was asked for
+    PublishMetricsRequest         at most 10 tasks and 1 MiB; the parts of a round share an id
+    PublishHealthRequest          at most 10 tasks; only containers with a health check
     PublishInstanceStatusRequest  whether the container engine answers
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs/client`` and ``ecs-agent/tcs/model``.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TASKS_PER_MESSAGE: Final = 10
 MESSAGE_BYTES: Final = 1024 * 1024
-"""Most bytes of a request without its envelope."""
+"""Maximum bytes of a request without its envelope."""
 
 CONTAINER_RUNTIME: Final = "ContainerRuntime"
 
@@ -40,7 +40,7 @@ class Round(NamedTuple):
     """Unix seconds."""
 
     def metadata(self, id_name: str = "messageId", **more: Any) -> dict[str, Any]:
-        """Return the head of a message."""
+        """Return the metadata of a message."""
         return {
             "cluster": self.cluster,
             "containerInstance": self.instance_arn,
@@ -50,7 +50,7 @@ class Round(NamedTuple):
 
 
 class Status(NamedTuple):
-    """How one part of the host is."""
+    """Status of one part of the host."""
 
     value: str
     """INITIALIZING, OK, IMPAIRED or INSUFFICIENT_DATA."""
@@ -59,9 +59,9 @@ class Status(NamedTuple):
 
 
 def metrics(about: Round, tasks: Sequence[TaskMetric]) -> list[bytes]:
-    """Return the messages of one round of figures."""
+    """Return the messages of one round of metrics."""
     head = about.metadata(idle=False, fin=False)
-    # Both lengths of `fin` fit; what is left is for the tasks and the commas between them.
+    # Both forms of `fin` fit; the rest is for the tasks and the commas between them.
     frame_bytes = len(_encode({"metadata": head, "taskMetrics": [], "timestamp": _ms(about.at)}))
     encoded = [part for task in tasks for part in _parts(task, MESSAGE_BYTES - frame_bytes)]
     return [
@@ -78,13 +78,13 @@ def metrics(about: Round, tasks: Sequence[TaskMetric]) -> list[bytes]:
 
 
 def idle(about: Round) -> bytes:
-    """Return the message that says that nothing runs."""
+    """Return the message that says that nothing is running."""
     request = {"metadata": about.metadata(idle=True, fin=True), "timestamp": _ms(about.at)}
     return _message("PublishMetricsRequest", request)
 
 
 def health(about: Round, tasks: Iterable[TaskFacts]) -> list[bytes]:
-    """Return the messages of one round of health; none where nobody asked for any."""
+    """Return the messages of one round of health; none if no container has a health check."""
     frame_bytes = len(
         _encode({"metadata": about.metadata(fin=False), "tasks": [], "timestamp": _ms(about.at)})
     )
@@ -103,7 +103,7 @@ def health(about: Round, tasks: Iterable[TaskFacts]) -> list[bytes]:
 
 
 def instance_status(about: Round, status: Status) -> bytes:
-    """Return the message that says how the container engine is."""
+    """Return the message with the status of the container engine."""
     told = {
         "type": CONTAINER_RUNTIME,
         "status": status.value,
@@ -147,9 +147,9 @@ def _verdict(container: ContainerFacts, now: float) -> dict[str, Any]:
 
 
 def _parts(task: TaskMetric, limit: int) -> Iterator[msgspec.Raw]:
-    """Yield a task as JSON, in several parts with the same head where it is too large for one.
+    """Yield a task as JSON, in several parts with the same metadata if it is too large for one.
 
-    A single container that is too large by itself cannot be told of.
+    A single container that is too large by itself is left out.
     """
     raw = _encode(task)
     if len(raw) <= limit:
@@ -162,7 +162,7 @@ def _parts(task: TaskMetric, limit: int) -> Iterator[msgspec.Raw]:
 
 
 def _chunks(tasks: Sequence[msgspec.Raw], limit: int) -> Iterator[tuple[list[msgspec.Raw], bool]]:
-    """Yield tasks in messages of a size, each with whether it is the last one."""
+    """Yield tasks in messages of limited size, each with whether it is the last one."""
     chunk: list[msgspec.Raw] = []
     size = 0
     for task in tasks:

@@ -1,6 +1,6 @@
-"""Whether the container engine works, as Amazon ECS wants to hear of it. Pure.
+"""Whether the container engine works, in the form that Amazon ECS expects. Pure.
 
-Judged anew with each heartbeat of the ACS session, told once per judgement. Source: Amazon ECS agent
+Checked at each heartbeat of the ACS session, reported once per check. Source: Amazon ECS agent
 1.105.1, ``ecs-agent/doctor``.
 
 Tests: ``tests/unit/upstream/amazon/tcs/test_requests.py``.
@@ -21,10 +21,10 @@ IMPAIRED: Final = "IMPAIRED"
 
 
 class RuntimeHealth:
-    """The last judgement, and whether it was told."""
+    """The result of the last check, and whether it was reported."""
 
     def __init__(self, engine_up: Callable[[], bool], clock: Callable[[], float]) -> None:
-        """``engine_up`` must not block; ``clock`` gives Unix seconds."""
+        """``engine_up`` must not block; ``clock`` returns Unix seconds."""
         self._engine_up = engine_up
         self._clock = clock
         now = clock()
@@ -32,7 +32,7 @@ class RuntimeHealth:
         self._told = False
 
     def judge(self) -> None:
-        """Look whether the engine answers now."""
+        """Check whether the engine answers now."""
         now = self._clock()
         value = OK if self._engine_up() else IMPAIRED
         changed_at = self._status.changed_at if value == self._status.value else now
@@ -40,7 +40,7 @@ class RuntimeHealth:
         self._told = False
 
     def untold(self) -> Status | None:
-        """Return the judgement and count it as told; None if it was told before."""
+        """Return the last result and mark it as reported; None if it already was."""
         if self._told:
             return None
         self._told = True

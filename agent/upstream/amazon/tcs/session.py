@@ -1,14 +1,14 @@
-"""The telemetry session with Amazon ECS: figures, health and the state of the container engine.
+"""The telemetry session with Amazon ECS: metrics, health and the state of the container engine.
 
 ::
 
     offer(batch) ─► series ─┐ every 20 s                 ┌─► signed frame ─► socket
     TaskHost.facts ─────────┴─► messages ─► queues ──────┘        ▲
-                                                          acks, heartbeats: it lives
+                                                          acks, heartbeats: it is alive
 
-Touches the network, and never makes anybody wait: whoever offers figures returns at once. Messages
-wait in bounded queues while there is no session. Trouble is waited out with backoff for ever, and is
-one line in the log now and then; nothing here ends the agent or touches a task.
+Accesses the network, and never blocks its callers: ``offer`` returns at once. Messages wait in
+bounded queues while there is no session. Failures are retried with backoff for ever and logged now
+and then; nothing here ends the agent or affects a task.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs/handler`` and ``ecs-agent/tcs/client``.
 """
@@ -66,61 +66,61 @@ _COMPLAINTS: Final = frozenset(
     }
 )
 _LASTING_S: Final = 10.0
-"""A session that ended sooner than this after it began does not count as one that worked."""
+"""A session that ended earlier than this does not count as one that worked."""
 _KEYS_AGAIN_S: Final = (1.0, 60.0)
 _SAID_BYTES: Final = 300
 _DIAL_S: Final = 600.0
-"""A dial has deadlines of its own, in all its parts together far below this."""
+"""A dial has its own deadlines, whose sum is far below this."""
 
 
 class TcsSettings(Struct, frozen=True, kw_only=True):
-    """What the session says of the agent, and how patient it is."""
+    """What the session says about the agent, and its time limits."""
 
     agent_version: str = ""
     agent_hash: str = ""
     docker_version: str = ""
-    """Of the container engine; left out of the URL while it is unknown."""
+    """Version of the container engine; left out of the URL while it is unknown."""
     metrics: bool = True
-    """False with ``ECS_DISABLE_METRICS``: the session says that nothing runs."""
+    """False with ``ECS_DISABLE_METRICS``: the session reports that nothing is running."""
     health: bool = True
     """False with ``ECS_DISABLE_DOCKER_HEALTH_CHECK``. Without both there is no session."""
     publish_s: float = 20.0
     sample_s: float = 10.0
-    """How often the sampler makes a round."""
+    """Interval of the sampler's rounds."""
     cpus: int = 0
-    """Cores that 100 % stands for; 0 for those of the host."""
+    """Number of cores that 100 % stands for; 0 for all of the host's."""
     alive_s: float = 60.0
     alive_jitter_s: float = 60.0
-    """A session without an ack or heartbeat for ``alive_s`` and up to this much more is closed."""
+    """A session without ack or heartbeat is closed after ``alive_s`` plus up to this much."""
     backoff_first_s: float = 1.0
     backoff_limit_s: float = 60.0
 
     @property
     def samples(self) -> int:
-        """Samples that are kept of each container: those of four rounds, 80 at most."""
+        """Samples kept per container: those of four rounds, 80 at most."""
         return min(80, max(8, math.ceil(4 * self.publish_s / max(self.sample_s, 0.1))))
 
 
 class Addresses(Protocol):
-    """Where telemetry is taken; ``poll_endpoint.PollEndpoints`` knows."""
+    """Provides the telemetry endpoint; see ``poll_endpoint.PollEndpoints``."""
 
     async def tcs(self, arn: str) -> str:
         """Return the base URL; raises ``AwsFailure`` or ``ControlUnavailable``."""
 
 
 class _Ended(NamedTuple):
-    """What became of one try to have a session."""
+    """The result of one try to have a session."""
 
     text: str
     clean: bool = False
     lasted: bool = False
     asked_s: float = 0.0
     is_ours: bool = False
-    """Our own control endpoint was at the other end: see ``upstream.backoff.OutageBackoff``."""
+    """The server was our own control endpoint: see ``upstream.backoff.OutageBackoff``."""
 
 
 class TcsSession:
-    """One host's telemetry. Made and used on one event loop."""
+    """One host's telemetry. Created and used on one event loop."""
 
     def __init__(
         self,
@@ -133,9 +133,9 @@ class TcsSession:
         host: TaskHost,
     ) -> None:
         self.liveness = Liveness("telemetry")
-        """Of the loop that makes messages; who waits for the network has nobody waiting for it."""
+        """Of the loop that creates messages; nothing waits for the network loop."""
         self.error = ""
-        """Why there is no session now; empty when there is one."""
+        """Why there is no session now; empty if there is one."""
         self._settings = settings
         self._dialer = dialer
         self._chain = chain
@@ -150,11 +150,11 @@ class TcsSession:
         self._outgoing = TelemetryQueue()
         self._socket: Socket | None = None
         self._dropped = asyncio.Event()
-        self._away = LogThrottle("telemetry session away")
+        self._away = LogThrottle("telemetry session closed")
         self._tell_open = True
-        """Whether the next session is worth a line: it is the first, or an end of one was told."""
-        self._complaint = LogThrottle("telemetry was not taken")
-        self._overflow = LogThrottle("telemetry was dropped: too much of it waits")
+        """Whether to log the next session: it is the first, or the end of one was logged."""
+        self._complaint = LogThrottle("telemetry was refused")
+        self._overflow = LogThrottle("too much telemetry waits: dropped the oldest")
         self._failed = LogThrottle("telemetry not collected")
         self._unsigned = LogThrottle("telemetry cannot be signed")
 
@@ -169,19 +169,19 @@ class TcsSession:
             return
         try:
             self._figures.take(batch, self._host.facts())
-        except Exception as error:  # noqa: BLE001 - figures must not disturb whoever offers them
+        except Exception as error:  # noqa: BLE001 - metrics must not disturb their producer
             self._failed.tell(error=f"{type(error).__name__}: {error}")
 
     def heartbeat(self) -> None:
-        """The ACS session had a heartbeat: judge the container engine anew. Returns at once."""
+        """Check the container engine, because the ACS session had a heartbeat. Returns at once."""
         self._runtime.judge()
 
     def drop(self) -> None:
-        """Close the socket in use: ACS says that this instance is not active. Returns at once."""
+        """Close the socket, because ACS says that this instance is not active. Returns at once."""
         self._dropped.set()
 
     async def run(self) -> None:
-        """Publish until cancelled; returns at once where neither figures nor health are wanted."""
+        """Publish until cancelled; returns at once if both metrics and health are disabled."""
         if not (self._settings.metrics or self._settings.health):
             self.liveness.rest("telemetry is disabled")
             return
@@ -189,10 +189,11 @@ class TcsSession:
             group.create_task(self._publish(), name="telemetry messages")
             group.create_task(self._stay_connected(), name="telemetry session")
 
-    # -- what is said -------------------------------------------------------------------------------
+    # -- what is said
+    # -------------------------------------------------------------------------------
 
     async def _publish(self) -> None:
-        """Make the messages of a round, at once and then at a steady beat."""
+        """Create the messages of a round, first at once and then at a fixed interval."""
         loop = asyncio.get_running_loop()
         with self.liveness.resting("waiting for a registration"):
             instance = await self._registration.instance()
@@ -209,13 +210,13 @@ class TcsSession:
                 await asyncio.sleep(due_s - loop.time())
 
     def _collect(self, instance: Instance) -> None:
-        """Queue what there is to tell now."""
+        """Queue the current metrics, health and status."""
 
         def about() -> Round:
             return Round(instance.cluster, instance.arn, str(uuid.uuid4()), time.time())
 
         out = self._outgoing
-        # Tasks that another control left here mean nothing to Amazon ECS, and might cost the message.
+        # Tasks of another control mean nothing to Amazon ECS, which might refuse the message.
         facts = [task for task in self._host.facts() if task.origin == instance.arn]
         running = any(c.running for task in facts for c in task.containers)
         lost = 0
@@ -231,7 +232,8 @@ class TcsSession:
         if lost:
             self._overflow.tell(rounds=lost, error=self.error)
 
-    # -- the session ----------------------------------------------------------------------------------
+    # -- the session
+    # ----------------------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:
         backoff = SteppedBackoff(self._settings.backoff_first_s, self._settings.backoff_limit_s)
@@ -240,7 +242,7 @@ class TcsSession:
         while True:
             ended = await self._session()
             self.error = ended.text
-            # At once after an ordinary end, but not time and again after ends that came at once.
+            # At once after a normal end, but not repeatedly if sessions end immediately.
             at_once = ended.clean and (ended.lasted or not hasty) and not ended.is_ours
             if ended.lasted or at_once:
                 backoff.reset()
@@ -254,7 +256,7 @@ class TcsSession:
                 await asyncio.sleep(pauses.next_s(ended.asked_s))
 
     async def _session(self) -> _Ended:
-        """Open one socket and use it to its end; return what ended it."""
+        """Open one socket and use it until it ends; return what ended it."""
         loop = asyncio.get_running_loop()
         opened_s = math.inf
         instance = await self._registration.instance()
@@ -302,7 +304,7 @@ class TcsSession:
         return wire_url(f"{base.rstrip('/')}/ws", params)
 
     async def _serve(self, socket: Socket, url: URL) -> AgentError:
-        """Read and write until the socket ends; return why it did."""
+        """Read and write until the socket ends; return the reason."""
         async with asyncio.TaskGroup() as group:
             helpers = [
                 group.create_task(self._write(socket, url), name="telemetry frames"),
@@ -340,7 +342,7 @@ class TcsSession:
         return now_s + self._settings.alive_s + jitter_s
 
     async def _write(self, socket: Socket, url: URL) -> None:
-        """Sign and send what waits; a message stays in its queue until the socket took it."""
+        """Sign and send what waits; a message stays in its queue until the socket accepts it."""
         again = SteppedBackoff(*_KEYS_AGAIN_S)
         while True:
             rounds, message = await self._outgoing.next()
@@ -349,15 +351,13 @@ class TcsSession:
                 again.reset()
                 await socket.send(frame)
             except SocketClosed:
-                return  # the reader learns of it as well, and says so
+                return  # the reader gets the same error and reports it
             except AwsFailure as error:
                 self._unsigned.tell(error=str(error))
                 await asyncio.sleep(again.next_s())
             else:
                 rounds.sent(message)
-                await asyncio.sleep(
-                    0
-                )  # signing takes its time; many frames must not take it at once
+                await asyncio.sleep(0)  # signing takes time; spread many frames
 
     async def _close_when_dropped(self, socket: Socket) -> None:
         await self._dropped.wait()

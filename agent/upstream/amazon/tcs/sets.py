@@ -1,11 +1,12 @@
-"""From rounds of the sampler to the statistic sets that Amazon ECS takes. Pure.
+"""Converts rounds of the sampler into the statistic sets of Amazon ECS. Pure.
 
-A series holds the last samples of one container and knows which of them were told. A set sums up
-what was not told yet: smallest, largest, sum, count. What cannot be used (no rate yet, a counter that
-is not a number) is left out of its set, and a set of nothing is left out of the message.
+A series holds the last samples of one container and knows which of them were reported. A set
+summarizes the new ones: minimum, maximum, sum, count. Unusable values (no rate yet, an invalid
+counter) are left out of their set, and an empty set is left out of the message.
 
-Source: Amazon ECS agent 1.105.1, ``agent/stats`` (``queue.go``, ``engine.go``): which sets there are,
-when one is absent, 100 as all cores, whole MiB, counters that go on over a restart by policy.
+Source: Amazon ECS agent 1.105.1, ``agent/stats`` (``queue.go``, ``engine.go``): which sets there
+are, when one is absent, 100 as all cores, whole MiB, counters that continue after a restart by
+policy.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from agent.model.telemetry import ContainerFacts, TaskFacts
 
 LONG_MAX: Final = 2**63 - 1
-"""Largest number of a set of integers; what is above goes into its overflow field."""
+"""Largest integer in a set; the excess goes into its overflow field."""
 MIB: Final = 1024 * 1024
 LEAST: Final = 2
-"""Samples that a series needs before anything of it is told."""
+"""Samples that a series needs before any of it is reported."""
 
 _OWN_NAMESPACE: Final = frozenset({"bridge", "awsvpc"})
 _LINK_FIELDS: Final = LinkCounters.__struct_fields__
@@ -84,7 +85,7 @@ class RestartSet(Struct, frozen=True, rename="camel"):
 
 
 class ContainerMetric(Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What one container used since it was last told of."""
+    """What one container used since its last report."""
 
     container_name: str
     cpu_stats_set: DoubleSet
@@ -105,7 +106,7 @@ class TaskMetric(Struct, frozen=True, rename="camel"):
 
 
 class Point(NamedTuple):
-    """One sample of one container as Amazon ECS counts."""
+    """One sample of one container in the units of Amazon ECS."""
 
     cpu: float | None
     """100 is all cores."""
@@ -119,7 +120,7 @@ class Point(NamedTuple):
 
 
 def double_set(values: Iterable[float | None]) -> DoubleSet | None:
-    """Return the set of those values that are numbers; None if there are none."""
+    """Return the set of the values that are numbers; None if there are none."""
     usable = [value for value in values if value is not None and math.isfinite(value)]
     total = sum(usable)
     if not usable or not math.isfinite(total):
@@ -138,10 +139,10 @@ def long_set(values: Sequence[int]) -> LongSet | None:
 
 
 def restarts_between(before: int | None, told: Sequence[int | None]) -> RestartSet | None:
-    """Return how many restarts the untold samples bring; None where there is nothing to tell.
+    """Return the number of restarts in the unreported samples; None if there is nothing to report.
 
-    ``before`` is the count of the last sample that was told; without one, the first untold one
-    is what the others are compared with.
+    ``before`` is the count in the last reported sample; without it, the first unreported sample is
+    the base for the others.
     """
     counts = [count for count in told if count is not None]
     if not counts:
@@ -151,7 +152,7 @@ def restarts_between(before: int | None, told: Sequence[int | None]) -> RestartS
 
 
 class Series:
-    """The last samples of one container. The oldest go when there are ``limit``."""
+    """The last samples of one container. Above ``limit``, the oldest are dropped."""
 
     def __init__(self, runtime_id: str, limit: int) -> None:
         self.runtime_id = runtime_id
@@ -163,7 +164,7 @@ class Series:
     def add(
         self, sample: ContainerSample, task: TaskSample, restarts: int | None, cpus: int
     ) -> None:
-        """Take one sample; ``restarts`` is None for a container without a restart policy."""
+        """Add one sample; ``restarts`` is None for a container without a restart policy."""
         goes_on = restarts is not None
         percent = sample.cpu_percent
         links, rx_per_s, tx_per_s = self._link_figures(sample, task)
@@ -191,7 +192,7 @@ class Series:
     def _link_figures(
         self, sample: ContainerSample, task: TaskSample
     ) -> tuple[LinkCounters | None, float | None, float | None]:
-        """Return counters and rates: the container's own where it has some, else the task's."""
+        """Return counters and rates: the container's own if it has some, else the task's."""
         if not any(c.network for c in task.containers):
             self._links = None
             return task.network, task.rx_bytes_per_s, task.tx_bytes_per_s
@@ -207,7 +208,7 @@ class Series:
         return own, rx_per_s, tx_per_s
 
     def tell(self, name: str, *, with_network: bool) -> ContainerMetric | None:
-        """Return what was not told yet and count it as told; None if it is too little to tell."""
+        """Return the unreported samples and mark them as reported; None if there are too few."""
         untold = list(self._points)[len(self._points) - self._untold :]
         if len(self._points) < LEAST or not untold:
             return None
@@ -230,9 +231,10 @@ class Series:
 
 
 class HostSeries:
-    """The series of every container of this host.
+    """The series of every container on this host.
 
-    ``samples`` is how many are kept of each; ``cpus`` is the number of cores that 100 % stands for.
+    ``samples`` is the number kept per container; ``cpus`` is the number of cores that 100 % stands
+    for.
     """
 
     def __init__(self, *, samples: int, cpus: int) -> None:
@@ -241,7 +243,7 @@ class HostSeries:
         self._series: dict[tuple[str, str], Series] = {}
 
     def take(self, batch: MetricsBatch, facts: Iterable[TaskFacts]) -> None:
-        """Take one round; samples of tasks that nothing is known of are left out."""
+        """Take one round; samples of unknown tasks are left out."""
         known = {task.arn: task for task in facts}
         for sample in batch.tasks:
             task = known.get(sample.task_arn)
@@ -260,7 +262,7 @@ class HostSeries:
         series.add(used, task, facts.restart_count, self._cpus)
 
     def tell(self, facts: Iterable[TaskFacts]) -> list[TaskMetric]:
-        """Return what was not told yet of these tasks; forget the series of all others."""
+        """Return the unreported samples of these tasks; forget the series of all others."""
         told: list[TaskMetric] = []
         kept: dict[tuple[str, str], Series] = {}
         for task in facts:
@@ -282,7 +284,7 @@ class HostSeries:
 
 
 class _Continuous:
-    """Counters that begin anew with each run of a container, made to go on."""
+    """Counters that restart with each run of a container, made continuous."""
 
     def __init__(self) -> None:
         self._base: dict[str, int] = {}
@@ -318,6 +320,6 @@ def _network(points: Sequence[Point]) -> NetworkSet | None:
 
 
 def _clamped(value: int) -> tuple[int, int]:
-    """Return the part of a counter that fits, and what is above it."""
+    """Return the part of a counter that fits, and the excess."""
     value = max(0, value)
     return min(value, LONG_MAX), min(max(0, value - LONG_MAX), LONG_MAX)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.controlplane.agents.longpoll.errors import Unauthorized
-from agent.controlplane.agents.tokens import AgentTokens, carried
+from agent.controlplane.agents.tokens import AgentTokens, carried, read
 from agent.controlplane.names import DEFAULT_REGION
 from agent.errors import ConfigError
 from agent.model import tokens
@@ -56,8 +56,9 @@ def test_the_token_of_a_header(header: str | None, token: str) -> None:
 
 @pytest.fixture(scope="module")
 def agent_tokens(tmp_path_factory: pytest.TempPathFactory) -> AgentTokens:
-    made = AgentTokens(token_file(tmp_path_factory.mktemp("gate") / "tokens", "# old", ONE, TWO))
-    assert made.load() == 2
+    file = token_file(tmp_path_factory.mktemp("gate") / "tokens", "# old", ONE, TWO)
+    made = AgentTokens.load(file)
+    assert made.tokens == (ONE, TWO)
     return made
 
 
@@ -73,21 +74,20 @@ def test_no_other_header_passes(agent_tokens: AgentTokens, header: str) -> None:
 
 
 def test_without_a_file_everybody_passes() -> None:
-    agent_tokens = AgentTokens(None)
-    assert agent_tokens.load() == 0
+    agent_tokens = AgentTokens.load(None)
+    assert not agent_tokens.tokens
     agent_tokens.check(None, "peer")
 
 
 def test_a_missing_file_is_made_with_one_token_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "tokens"
-    assert AgentTokens(path).load() == 1
+    (made,) = AgentTokens.load(path).tokens
     assert path.stat().st_mode & 0o777 == 0o600
     (token,) = tokens.parse(path.read_text())
+    assert token == made
     assert len(token) >= 40
     assert list(tmp_path.iterdir()) == [path]
-    again = AgentTokens(path)
-    again.load()
-    again.check(f"Bearer {token}", "peer")
+    AgentTokens.load(path).check(f"Bearer {token}", "peer")
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,11 @@ def test_a_bad_file_is_one_line_and_keeps_what_was_there(
     tmp_path: Path, content: str, mode: int, told: str
 ) -> None:
     path = token_file(tmp_path / "tokens", TWO)
-    agent_tokens = AgentTokens(path)
-    agent_tokens.load()
+    agent_tokens = AgentTokens.load(path)
     path.write_text(content)
     path.chmod(mode)
     with pytest.raises(ConfigError, match=told) as caught:
-        agent_tokens.load()
+        agent_tokens.take(read(path))
     assert str(caught.value).startswith(f"--token-file {path}: ")
     assert ONE not in str(caught.value)
     agent_tokens.check(f"Bearer {TWO}", "peer")
@@ -120,21 +119,20 @@ def test_a_bad_file_is_one_line_and_keeps_what_was_there(
 def test_no_file_where_none_can_be(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none" / "tokens"):
         with pytest.raises(ConfigError, match="--token-file"):
-            AgentTokens(path).load()
+            AgentTokens.load(path)
 
 
 def test_a_group_that_may_read_is_a_warning(tmp_path: Path) -> None:
     path = token_file(tmp_path / "tokens", ONE)
     path.chmod(0o640)
     with structlog.testing.capture_logs() as logs:
-        assert AgentTokens(path).load() == 1
+        assert AgentTokens.load(path).tokens == (ONE,)
     assert [log["event"] for log in logs] == ["the token file can be read by its group"]
 
 
 def test_refusals_are_logged_once_in_ten_seconds_and_without_the_token(tmp_path: Path) -> None:
     now = [100.0]
-    agent_tokens = AgentTokens(token_file(tmp_path / "tokens", ONE), clock=lambda: now[0])
-    agent_tokens.load()
+    agent_tokens = AgentTokens.load(token_file(tmp_path / "tokens", ONE), clock=lambda: now[0])
     with structlog.testing.capture_logs() as logs:
         for _ in range(50):
             with contextlib.suppress(Unauthorized):
@@ -288,8 +286,7 @@ async def test_a_call_that_is_under_way_ends_with_its_token(tmp_path: Path) -> N
 
 def test_what_was_let_in_is_told_once_when_its_token_goes(tmp_path: Path) -> None:
     path = token_file(tmp_path / "tokens", ONE, TWO)
-    agent_tokens = AgentTokens(path)
-    agent_tokens.load()
+    agent_tokens = AgentTokens.load(path)
     ends: list[str] = []
     one, two = (agent_tokens.check(f"Bearer {token}", "peer") for token in (ONE, TWO))
     with (
@@ -299,12 +296,12 @@ def test_what_was_let_in_is_told_once_when_its_token_goes(tmp_path: Path) -> Non
         with agent_tokens.watching(one, lambda: ends.append("left")):
             pass
         token_file(path, TWO)
-        assert agent_tokens.take(agent_tokens.read()) == 1
-        assert agent_tokens.take(agent_tokens.read()) == 0
+        assert agent_tokens.take(read(path)) == 1
+        assert agent_tokens.take(read(path)) == 0
         assert ends == ["one"]
     token_file(path, "# gone")
     with pytest.raises(ConfigError):
-        agent_tokens.load()
+        agent_tokens.take(read(path))
     assert ends == ["one"]
     # It went between the check and now.
     with agent_tokens.watching(one, lambda: ends.append("late")):
@@ -312,10 +309,10 @@ def test_what_was_let_in_is_told_once_when_its_token_goes(tmp_path: Path) -> Non
 
 
 def test_without_a_file_nobody_is_told_anything() -> None:
-    agent_tokens = AgentTokens(None)
+    agent_tokens = AgentTokens.load(None)
     ends: list[str] = []
     with agent_tokens.watching(agent_tokens.check(None, "peer"), lambda: ends.append("x")):
-        agent_tokens.load()
+        agent_tokens.take(read(None))
     assert not ends
 
 
@@ -370,4 +367,4 @@ def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.M
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 4711)
     with pytest.raises(ConfigError, match=r"belongs to another user .*chown"):
-        AgentTokens(file).load()
+        AgentTokens.load(file)

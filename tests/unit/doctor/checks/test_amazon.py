@@ -47,7 +47,7 @@ def judged(settings: Settings, **changes: Any) -> list[Finding]:
         (EC2, {"region_trouble": "no region; set it"}, "error", "set it"),
         (EC2, {"name_trouble": "Name or service not known"}, "error", "getent hosts ecs.eu-west-1"),
         (EC2, {"name_trouble": "x", "proxy": "p:3128"}, "error", "HTTPS_PROXY"),
-        (EC2, {"trouble": "nobody listens"}, "error", "port 443"),
+        (EC2, {"trouble": "no process listens"}, "error", "port 443"),
         (EC2, {"addresses": ("10.207.0.9",)}, "error", "ECS_TASK_POOL_CIDR"),
         (EC2, {"key": "", "keys_trouble": "no credentials"}, "error", "role with the policy"),
         (ANYWHERE, {"key": "", "keys_trouble": "no credentials"}, "error", "amazon-ssm-agent"),
@@ -147,7 +147,7 @@ async def test_a_backend_that_is_not_there() -> None:
     async with TestServer(web.Application()) as server:
         settings = given(server)
     finding = only(await control.check(HostFacts(settings=settings)), Level.ERROR)
-    assert "nobody listens" in finding.seen
+    assert "no process listens" in finding.seen
 
 
 async def test_a_region_that_nobody_knows() -> None:

@@ -36,7 +36,7 @@ def changed(**changes: Any) -> Contact:
         ),
         (changed(addresses=("10.207.0.9",)), "error", "ECS_TASK_POOL_CIDR"),
         (Contact(name_trouble="Name or service not known"), "error", "getent hosts control"),
-        (changed(meeting=None, trouble="x: nobody listens; start control"), "error", "start"),
+        (changed(meeting=None, trouble="x: no process listens; start control"), "error", "start"),
         (changed(meeting=None, trouble="x", refused=True), "error", "ecs-agent join"),
         (changed(meeting=None, token_unread="/etc/ecs/token"), "warning", "as root"),
     ],

@@ -25,7 +25,7 @@ RUNS = {
     "WatchdogUSec": "1min",
 }
 VIEW = AgentView(version=__version__, cluster="prod", control_connected=True, control_since=100.0)
-NOT_RUNNING = AgentFacts(trouble="nobody listens on /run/ecs-agent/agent.sock")
+NOT_RUNNING = AgentFacts(trouble="no process listens on /run/ecs-agent/agent.sock")
 
 
 def judged(

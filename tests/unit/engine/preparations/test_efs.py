@@ -69,7 +69,7 @@ def test_protection_is_given_or_refused(extra: dict[str, Any], what: str) -> Non
     with pytest.raises(EfsUnusable, match=f"{what}, which needs Amazon's volume plugin"):
         mount(given)
     with pytest.raises(
-        EfsUnusable, match=f"{what}, which nas.example does not give.*_TRUSTED=true"
+        EfsUnusable, match=f"{what}, which nas.example does not provide.*_TRUSTED=true"
     ):
         mount(given, EfsSettings(servers=NAS))
     assert mount(given, EfsSettings(servers=NAS, trusted=True)) == nfs(
@@ -111,7 +111,7 @@ def test_amazons_plugin_mounts_what_a_plain_mount_cannot() -> None:
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({}, "names no fileSystemId"),
+        ({}, "has no fileSystemId"),
         ({"fileSystemId": "fs-1", "rootDirectory": "/a/../.."}, "rootDirectory with"),
         ({"fileSystemId": "fs-1", "rootDirectory": "/a,exec"}, "rootDirectory with"),
     ],

@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 from agent.errors import NetworkFailure, StateFailure
 from agent.state import Batch, StateStore
 from agent.upstream.amazon import attachments
-from agent.upstream.amazon.attachments import ROW, Attachments, ExpectedAttachment
+from agent.upstream.amazon.attachments import (
+    ROW,
+    Attachments,
+    ExpectedAttachment,
+    read_rows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,12 +88,12 @@ class Host:
         self.store = await StateStore.open(self._path)
         self.attachments = Attachments(
             self.store,
+            await read_rows(self.store),
             links=self.links,
             disks=self.disks,
             knows=self.known.__contains__,
             reconcile_s=self.reconcile_s,
         )
-        await self.attachments.start()
         self._loop = asyncio.create_task(self.attachments.run())
         await asyncio.sleep(0)
 
@@ -309,8 +314,8 @@ async def test_trouble_with_the_list_is_waited_out_and_logged_once(host: Host) -
         await host.reports(1)
 
     assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
-        "cannot list what is attached (task-eni)",
-        "cannot watch what is attached (task-eni)",
+        "cannot list attached devices (task-eni)",
+        "cannot watch attached devices (task-eni)",
     ]
 
 

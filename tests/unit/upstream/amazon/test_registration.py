@@ -61,6 +61,7 @@ class Bench:
         store: StateStore,
         *replies: Reply,
         settings: RegistrationSettings = SETTINGS,
+        saved_arn: str = "",
         imds: ScriptedMetadata | None = None,
         **kwargs: Any,
     ) -> None:
@@ -74,11 +75,22 @@ class Bench:
             lambda: INFO,
             self.link,
             SteppedBackoff(0.001, 0.002),
+            saved_arn=saved_arn,
             **kwargs,
         )
 
+    @classmethod
+    async def open(
+        cls,
+        store: StateStore,
+        *replies: Reply,
+        settings: RegistrationSettings = SETTINGS,
+        **kwargs: Any,
+    ) -> Bench:
+        saved_arn = await registrations.read_saved_arn(store, settings.cluster)
+        return cls(store, *replies, settings=settings, saved_arn=saved_arn, **kwargs)
+
     async def registered(self) -> Instance:
-        await self.registration.start()
         await self.registration.run()
         return await self.registration.instance()
 
@@ -88,7 +100,9 @@ class Bench:
 
 
 async def test_a_new_host_registers_and_is_saved(store: StateStore) -> None:
-    bench = Bench(store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"}))
+    bench = await Bench.open(
+        store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"})
+    )
     waiting = asyncio.create_task(bench.registration.instance())
     instance = await bench.registered()
     assert await waiting == instance
@@ -103,9 +117,10 @@ async def test_a_new_host_registers_and_is_saved(store: StateStore) -> None:
 
 
 async def test_a_restarted_agent_is_the_same_instance(store: StateStore) -> None:
-    await Bench(store, answer()).registered()
-    bench = Bench(store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"}))
-    await bench.registration.start()
+    await (await Bench.open(store, answer())).registered()
+    bench = await Bench.open(
+        store, answer(), settings=replace(SETTINGS, custom_attributes={"rack": "r1"})
+    )
     assert bench.registration.instance_arn == ARN
     assert (await bench.registered()).arn == ARN
     assert bench.requests[0]["containerInstanceArn"] == ARN
@@ -130,7 +145,7 @@ async def test_a_restarted_agent_is_the_same_instance(store: StateStore) -> None
 async def test_what_may_pass_is_waited_out_with_one_token(
     store: StateStore, trouble: Reply
 ) -> None:
-    bench = Bench(store, trouble, trouble, trouble, answer())
+    bench = await Bench.open(store, trouble, trouble, trouble, answer())
     assert (await bench.registered()).arn == ARN
     assert len(bench.requests) == 4
     assert len({request["clientToken"] for request in bench.requests}) == 1
@@ -152,7 +167,7 @@ async def test_what_may_pass_is_waited_out_with_one_token(
 )
 async def test_what_is_waited_out_names_the_mend(store: StateStore, code: str, mend: str) -> None:
     said = f"RegisterContainerInstance: {code}: No."
-    bench = Bench(store, AwsRefused(said, code=code), answer())
+    bench = await Bench.open(store, AwsRefused(said, code=code), answer())
     await bench.registered()
     told = bench.link.error
     assert told.startswith(f"RegisterContainerInstance: {code}: No; ")
@@ -161,8 +176,8 @@ async def test_what_is_waited_out_names_the_mend(store: StateStore, code: str, m
 
 @pytest.mark.parametrize("code", ["InvalidParameterException", "ClientException"])
 async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> None:
-    bench = Bench(store, AwsRefused(f"{code}: the tags are odd", code=code))
-    with pytest.raises(RegistrationRefused, match="the tags are odd; mend the settings"):
+    bench = await Bench.open(store, AwsRefused(f"{code}: the tags are odd", code=code))
+    with pytest.raises(RegistrationRefused, match="the tags are odd; correct the settings"):
         await bench.registered()
     assert len(bench.requests) == 1
     assert "the tags are odd" in bench.link.error
@@ -173,14 +188,14 @@ async def test_what_a_person_must_mend_ends_it(store: StateStore, code: str) -> 
     [
         ("Container instance 0123 is inactive.", "was deregistered or is of another control"),
         ("The referenced container instance was not found.", "is of another control"),
-        ("Container instance type changes are not supported.", "its former type back"),
-        ("what else", "mend the settings that it names, or"),
+        ("Container instance type changes are not supported.", "back to its former type"),
+        ("what else", "correct the settings that it names, or"),
     ],
 )
 async def test_an_instance_that_may_not_come_back(store: StateStore, said: str, mend: str) -> None:
-    await Bench(store, answer()).registered()
+    await (await Bench.open(store, answer())).registered()
     with pytest.raises(RegistrationRefused, match=mend) as caught:
-        await Bench(store, AwsRefused(said, code="ClientException")).registered()
+        await (await Bench.open(store, AwsRefused(said, code="ClientException"))).registered()
     assert f"remove {store.path}" in str(caught.value)
     assert ARN in str(caught.value)
 
@@ -193,7 +208,7 @@ async def test_a_refusal_without_proof_says_nothing_about_the_host(store: StateS
         }
     )
     refused = AwsRefused("no document", code="ClientException")
-    bench = Bench(store, refused, answer(), imds=imds)
+    bench = await Bench.open(store, refused, answer(), imds=imds)
     assert (await bench.registered()).arn == ARN
     assert [r["instanceIdentityDocument"] for r in bench.requests] == ["", '{"a": 1}']
     assert [r["instanceIdentityDocumentSignature"] for r in bench.requests] == ["", "sig"]
@@ -203,27 +218,29 @@ async def test_a_refusal_without_proof_says_nothing_about_the_host(store: StateS
 async def test_attributes_that_are_not_kept_end_it(store: StateStore, held: str | None) -> None:
     changed = answer(changed={"ecs.os-type": held})
     with pytest.raises(RegistrationRefused, match=f"ecs.os-type \\({held or 'absent'}\\)"):
-        await Bench(store, changed).registered()
+        await (await Bench.open(store, changed)).registered()
     assert await store.get_meta(registrations.CLUSTER) is None
 
 
 async def test_a_custom_attribute_that_did_not_arrive_ends_it(store: StateStore) -> None:
     body = {"containerInstanceArn": ARN, "attributes": []}
     settings = replace(SETTINGS, custom_attributes={"rack": "r1"})
-    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); mend ECS_INSTANCE_ATTRIB"):
-        await Bench(store, {"containerInstance": body}, settings=settings).registered()
+    with pytest.raises(RegistrationRefused, match=r"rack \(absent\); correct ECS_INSTANCE_ATTRIB"):
+        await (await Bench.open(store, {"containerInstance": body}, settings=settings)).registered()
 
 
 @pytest.mark.parametrize("listed", [None, "x", [], [None, 7, {"value": "x"}]])
 async def test_an_answer_without_attributes_will_do(store: StateStore, listed: Any) -> None:
     body = {"containerInstanceArn": ARN, "attributes": listed}
-    instance = await Bench(store, {"containerInstance": body}).registered()
+    instance = await (await Bench.open(store, {"containerInstance": body})).registered()
     assert instance == Instance(arn=ARN, cluster="c")
 
 
 async def test_the_default_cluster_is_made_where_none_was_chosen(store: StateStore) -> None:
     missing = AwsRefused("Cluster not found.", code="ClientException")
-    bench = Bench(store, missing, answer(), settings=RegistrationSettings(cluster_given=False))
+    bench = await Bench.open(
+        store, missing, answer(), settings=RegistrationSettings(cluster_given=False)
+    )
     bench.api.scripts["CreateCluster"] = [{"cluster": {}}]
     assert (await bench.registered()).cluster == "default"
     assert [name for name, _ in bench.api.calls] == [
@@ -237,14 +254,16 @@ async def test_the_default_cluster_is_made_where_none_was_chosen(store: StateSto
 
 async def test_a_cluster_that_may_not_be_made_is_waited_for(store: StateStore) -> None:
     missing = AwsRefused("x", code="ClusterNotFoundException")
-    bench = Bench(store, missing, answer(), settings=RegistrationSettings(cluster_given=False))
+    bench = await Bench.open(
+        store, missing, answer(), settings=RegistrationSettings(cluster_given=False)
+    )
     bench.api.scripts["CreateCluster"] = [AwsRefused("denied", code="ClientException")]
     assert (await bench.registered()).arn == ARN
     assert "denied" in bench.link.error
 
 
 async def test_a_chosen_cluster_is_never_made(store: StateStore) -> None:
-    bench = Bench(
+    bench = await Bench.open(
         store,
         AwsRefused("x", code="ClusterNotFoundException"),
         answer(),
@@ -272,21 +291,19 @@ async def test_a_host_stays_in_its_cluster(
     batch = Batch()
     batch.put_meta(registrations.CLUSTER, saved)
     await store.commit(batch)
-    bench = Bench(store, settings=RegistrationSettings(cluster=configured))
     if same:
-        await bench.registration.start()
+        await registrations.read_saved_arn(store, configured)
     else:
         with pytest.raises(ConfigError, match=f"set ECS_CLUSTER={saved}"):
-            await bench.registration.start()
+            await registrations.read_saved_arn(store, configured)
 
 
 async def test_another_arn_is_not_taken(store: StateStore) -> None:
-    await Bench(store, answer()).registered()
-    assert (await Bench(store, answer(OTHER)).registered()).arn == ARN
+    await (await Bench.open(store, answer())).registered()
+    assert (await (await Bench.open(store, answer(OTHER))).registered()).arn == ARN
     short = "arn:aws:ecs:us-east-1:1:container-instance/0123"
-    assert (await Bench(store, answer(short)).registered()).arn == ARN
-    bench = Bench(store, answer())
-    await bench.registration.start()
+    assert (await (await Bench.open(store, answer(short))).registered()).arn == ARN
+    bench = await Bench.open(store, answer())
     assert bench.registration.instance_arn == ARN
 
 
@@ -294,23 +311,23 @@ async def test_manifests_are_counted_anew_for_a_new_instance(store: StateStore) 
     batch = Batch()
     batch.put_meta(registrations.MANIFEST_SEQ, "7")
     await store.commit(batch)
-    await Bench(store, answer()).registered()
+    await (await Bench.open(store, answer())).registered()
     assert await store.get_meta(registrations.MANIFEST_SEQ) is None
     await store.commit(batch)
-    await Bench(store, answer()).registered()
+    await (await Bench.open(store, answer())).registered()
     assert await store.get_meta(registrations.MANIFEST_SEQ) == "7"
 
 
 async def test_our_own_control_is_noticed(store: StateStore) -> None:
     ours = answer(changed={"ecs-host-agent.control": "1"})
-    assert (await Bench(store, ours).registered()).control_is_ours
+    assert (await (await Bench.open(store, ours)).registered()).control_is_ours
 
 
 async def test_a_new_instance_is_durable_before_it_is_used(
     store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, failures = store.commit, [1, 2, 3]
-    bench = Bench(store, answer())
+    bench = await Bench.open(store, answer())
 
     def commit(batch: Batch) -> asyncio.Future[None]:
         assert not bench.registration.instance_arn
@@ -331,7 +348,7 @@ async def test_a_new_instance_is_durable_before_it_is_used(
 async def test_a_full_disk_does_not_stop_an_instance_that_is_known(
     store: StateStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await Bench(store, answer()).registered()
+    await (await Bench.open(store, answer())).registered()
 
     def commit(batch: Batch) -> asyncio.Future[None]:
         del batch
@@ -340,7 +357,7 @@ async def test_a_full_disk_does_not_stop_an_instance_that_is_known(
         return future
 
     monkeypatch.setattr(store, "commit", commit)
-    assert (await Bench(store, answer()).registered()).arn == ARN
+    assert (await (await Bench.open(store, answer())).registered()).arn == ARN
 
 
 async def test_tags_of_the_ec2_instance_are_waited_for(store: StateStore) -> None:
@@ -351,7 +368,7 @@ async def test_tags_of_the_ec2_instance_are_waited_for(store: StateStore) -> Non
             raise trouble.pop()
         return {"team": "b", "Name": "web"}
 
-    bench = Bench(store, answer(), instance_tags=instance_tags)
+    bench = await Bench.open(store, answer(), instance_tags=instance_tags)
     await bench.registered()
     assert bench.link.error == "away"
     (request,) = bench.requests
@@ -366,7 +383,9 @@ async def test_a_warm_instance_waits_once(store: StateStore) -> None:
             facts.SIGNATURE: "sig",
         }
     )
-    bench = Bench(store, answer(), settings=replace(SETTINGS, warm_pools_check=True), imds=imds)
+    bench = await Bench.open(
+        store, answer(), settings=replace(SETTINGS, warm_pools_check=True), imds=imds
+    )
     await bench.registered()
     assert "Warmed:Stopped" in bench.link.error
     await bench.registration.run()
@@ -374,7 +393,7 @@ async def test_a_warm_instance_waits_once(store: StateStore) -> None:
 
 
 async def test_a_cancelled_registration_promises_nothing(store: StateStore) -> None:
-    bench = Bench(store, AwsUnavailable("away", retry_after_s=300.0))
+    bench = await Bench.open(store, AwsUnavailable("away", retry_after_s=300.0))
     task = asyncio.create_task(bench.registered())
     await asyncio.sleep(0.05)
     assert bench.link.error

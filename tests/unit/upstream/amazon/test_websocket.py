@@ -270,7 +270,7 @@ async def test_nobody_listens() -> None:
     await listener.wait_closed()
     parts: tuple[Any, Any] = (FakeChain(), FakeSigner())
     async with FakeHttp.opened() as http:
-        with pytest.raises(ControlUnavailable, match="nobody listens"):
+        with pytest.raises(ControlUnavailable, match="no process listens"):
             async with Dialer(http, *parts, QUICK).dial(f"http://127.0.0.1:{port}/ws"):
                 pass
 
@@ -314,7 +314,7 @@ async def test_half_a_frame_and_then_silence_ends_at_the_deadline(
     server.plays = [play]
     limits = SocketLimits(read_s=0.1, close_s=0.1)
     async with kit.dial(limits) as socket:
-        with pytest.raises(SocketClosed, match="no whole message came within") as closed:
+        with pytest.raises(SocketClosed, match="no complete message within") as closed:
             await socket.receive()
     assert not closed.value.clean
 
@@ -331,7 +331,7 @@ async def test_a_slow_drip_ends_at_the_same_deadline(server: WsServer, kit: Kit)
     server.plays = [play]
     began = time.monotonic()
     async with kit.dial(SocketLimits(read_s=0.2, close_s=0.1)) as socket:
-        with pytest.raises(SocketClosed, match="no whole message"):
+        with pytest.raises(SocketClosed, match="no complete message"):
             await socket.receive()
     assert time.monotonic() - began < 0.9
 
@@ -349,7 +349,7 @@ async def test_pings_are_answered_and_are_no_messages(server: WsServer, kit: Kit
 
     server.plays = [play]
     async with kit.dial(SocketLimits(read_s=0.2, close_s=0.1)) as socket:
-        with pytest.raises(SocketClosed, match="no whole message"):
+        with pytest.raises(SocketClosed, match="no complete message"):
             await socket.receive()
     assert 2 < len(pongs) < 30
     assert pongs[0] == b"there?"
@@ -376,7 +376,7 @@ async def test_a_flood_of_pings_is_read_slowly(server: WsServer, kit: Kit) -> No
     server.plays = [play]
     limits = SocketLimits(read_s=0.5, burst=100.0, frames_per_s=100.0, close_s=0.1)
     async with kit.dial(limits) as socket:
-        with pytest.raises(SocketClosed, match="no whole message"):
+        with pytest.raises(SocketClosed, match="no complete message"):
             await socket.receive()
     assert 100 <= pongs < 300
 
@@ -399,7 +399,7 @@ async def test_what_cannot_be_read_is_skipped_and_logged_once(server: WsServer, 
             last = await socket.receive()
     assert (first.type, bytes(first.message)) == ("ServerException", b'{"message":"busy"}')
     assert (last.type, bytes(last.message)) == ("Last", b"null")
-    assert [line["event"] for line in lines] == ["frames that mean nothing"]
+    assert [line["event"] for line in lines] == ["meaningless frames"]
 
 
 async def test_a_flood_of_nonsense_is_read_slowly(server: WsServer, kit: Kit) -> None:

@@ -269,7 +269,7 @@ class TestRegistration:
             assert client.status.connected
 
     async def test_of_another_agent_ends_this_one(self, host: Host, control: FakeControl) -> None:
-        client = host.client()
+        client = await host.client()
         task = asyncio.create_task(client.run())
         await until(lambda: host.taken)
         control.another_agent_registers()
@@ -280,7 +280,7 @@ class TestRegistration:
         self, host: Host, control: FakeControl
     ) -> None:
         host.wait_s = 30.0
-        task = asyncio.create_task(host.client().run())
+        task = asyncio.create_task((await host.client()).run())
         await until(lambda: host.taken)
         control.faults["changes"].append(refuses(409, "StaleGeneration"))
         await host.report(change(1))
@@ -297,8 +297,8 @@ class TestRegistration:
         async with host.running() as client:
             await until(lambda: client.status.connected)
         host.cluster = "other"
-        with pytest.raises(ConfigError, match=r"ECS_CLUSTER=default.*remove the file"):
-            await host.client().run()
+        with pytest.raises(ConfigError, match=r"ECS_CLUSTER=default.*delete that file"):
+            await host.client()
         assert len(control.registers) == 2
 
     async def test_waits_for_control_to_exist(self, host: Host, control: FakeControl) -> None:
@@ -310,14 +310,14 @@ class TestRegistration:
             await until(lambda: client.status.connected)
 
     @pytest.mark.parametrize("endpoint", ["", "control:8080", "ftp://host", "http://", "http://[x"])
-    def test_needs_a_url(self, host: Host, endpoint: str) -> None:
+    async def test_needs_a_url(self, host: Host, endpoint: str) -> None:
         host.control = type("Nowhere", (), {"url": endpoint})()
         with pytest.raises(ConfigError, match="ECS_CONTROL_ENDPOINT"):
-            host.client()
+            await host.client()
 
     async def test_shows_no_password(self, host: Host) -> None:
         host.control = type("Somewhere", (), {"url": "http://u:secret@127.0.0.1:1"})()
-        assert host.client().status.endpoint == "http://127.0.0.1:1"
+        assert (await host.client()).status.endpoint == "http://127.0.0.1:1"
 
 
 class TestLeave:
@@ -338,9 +338,9 @@ class TestLeave:
     ) -> None:
         async with host.running() as client:
             await until(lambda: client.status.connected)
-        await host.client().leave()
+        await (await host.client()).leave()
         assert not control.generations
-        await host.client().leave()
+        await (await host.client()).leave()
 
     async def test_keeps_the_identity_until_control_confirms(
         self, host: Host, control: FakeControl, store: StateStore

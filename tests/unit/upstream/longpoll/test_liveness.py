@@ -30,7 +30,7 @@ def _doing(client: LongPollClient) -> set[str]:
 
 
 async def test_nothing_is_promised_before_it_runs(host: Host) -> None:
-    client = host.client()
+    client = await host.client()
     assert _due(client) == math.inf
     assert not client.begun.is_set()
 

@@ -53,16 +53,14 @@ def test_what_is_cautious_stops_nothing() -> None:
 
 async def test_it_is_kept_without_a_wait(tmp_path: Path) -> None:
     store = await StateStore.open(tmp_path / "agent.db")
-    mark = Watermark(store)
-    await mark.load()
+    mark = await Watermark.open(store)
     assert mark.seen == Seen()
     mark.taken("c", Assignments(revision=7, history="h"))
     mark.taken("c", Assignments(revision=9, history="h"))
     await store.commit(Batch())
     await store.close()
     store = await StateStore.open(tmp_path / "agent.db")
-    mark = Watermark(store)
-    await mark.load()
+    mark = await Watermark.open(store)
     assert mark.seen == Seen(control_id="c", history="h", revision=9)
     mark.begin("c", "h2")
     assert mark.seen == Seen(control_id="c", history="h2")

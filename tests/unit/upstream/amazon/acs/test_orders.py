@@ -136,7 +136,7 @@ async def test_what_cannot_be_written_down_is_not_acknowledged_and_may_come_agai
     with capture_logs() as lines:
         await play(host, script)
     assert [line["event"] for line in lines if "taken" in line["event"]] == [
-        "orders could not be taken; they will be given again"
+        "orders could not be taken; they will be sent again"
     ]
     assert "canary" not in str(lines)
 
@@ -222,8 +222,8 @@ async def test_desired_statuses_old_and_new(host: AcsHost, word: str | None, des
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"desiredStatus": "MAYBE"}, 'desiredStatus "MAYBE" is not known'),
-        ({"desiredStatus": 7}, "desiredStatus 7 is not known"),
+        ({"desiredStatus": "MAYBE"}, 'desiredStatus "MAYBE" is unknown'),
+        ({"desiredStatus": 7}, "desiredStatus 7 is unknown"),
         (
             {"elasticNetworkInterfaces": [ENI | {"ipv4Addresses": None}]},
             "eni message validation: no ipv4 addresses in the message",

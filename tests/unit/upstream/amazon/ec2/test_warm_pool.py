@@ -55,7 +55,7 @@ async def test_after_a_first_state_there_is_no_limit() -> None:
 
 @pytest.mark.parametrize("code", ["400", "403"])
 async def test_metadata_that_refuses_ends_it(code: str) -> None:
-    with pytest.raises(RegistrationRefused, match="allow the instance to ask its metadata"):
+    with pytest.raises(RegistrationRefused, match="allow access to instance metadata"):
         await _waited([AwsUnavailable("refused", code=code)])
 
 

@@ -1,0 +1,190 @@
+"""What operators ask and order over the socket, as JSON over HTTP. Answers are ``model.views`` types.
+
+======= =========================== ==============================================================
+GET     ``/v1/agent``               ``AgentView``
+GET     ``/v1/tasks``               list of ``TaskView``
+GET     ``/v1/tasks/{task}``        ``TaskView``
+POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
+GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as written
+======= =========================== ==============================================================
+
+``{task}`` is the id of a task, the beginning of an id, an ARN with escaped slashes, or a name that
+matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad request, 404 unknown,
+409 ambiguous or not possible now, 503 the engine does not answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from aiohttp import web
+
+from agent.endpoints.http import RequestRefused, answer, application
+from agent.endpoints.lookup import find
+from agent.errors import RuntimeFailure
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.endpoints.lookup import Meant
+    from agent.endpoints.source import AgentSource
+    from agent.model.views import ContainerView
+
+_FIRST_BYTES_S = 0.5
+"""A log that fails within this time is answered with a ``Problem``; a quiet log starts empty."""
+
+BODY_LIMIT_S = 10.0
+"""How long a body may take to arrive."""
+
+_LISTED = 8
+"""How many containers a message names."""
+
+_DEFAULT_REASON = "Task stopped by an operator of the host"
+
+
+class _StopOrder(msgspec.Struct):
+    reason: str = ""
+
+
+class OperatorApi:
+    """Answers operators from one agent."""
+
+    def __init__(self, agent: AgentSource) -> None:
+        self._agent = agent
+        self._followers: set[asyncio.Task[Any]] = set()
+
+    def application(self) -> web.Application:
+        """Return the application that serves this."""
+        app = application()
+        app.add_routes(
+            [
+                web.get("/v1/agent", self._get_agent),
+                web.get("/v1/tasks", self._get_tasks),
+                web.get("/v1/tasks/{task}", self._get_task),
+                web.post("/v1/tasks/{task}/stop", self._stop_task),
+                web.get("/v1/tasks/{task}/logs", self._get_logs),
+            ]
+        )
+        return app
+
+    def end_followers(self) -> None:
+        """End the logs that are being followed, which end by themselves only with their container."""
+        for follower in self._followers:
+            follower.cancel()
+
+    async def _get_agent(self, _request: web.Request) -> web.Response:
+        return answer(self._agent.agent_view())
+
+    async def _get_tasks(self, _request: web.Request) -> web.Response:
+        return answer(self._agent.task_views())
+
+    async def _get_task(self, request: web.Request) -> web.Response:
+        return answer(self._meant(request).task)
+
+    async def _stop_task(self, request: web.Request) -> web.Response:
+        task = self._meant(request).task
+        try:
+            async with asyncio.timeout(BODY_LIMIT_S):
+                body = await request.read() or b"{}"
+        except TimeoutError:
+            raise RequestRefused(408, "the body did not arrive in time") from None
+        try:
+            order = msgspec.json.decode(body, type=_StopOrder)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise RequestRefused(400, f'the body must be {{"reason": "text"}}: {error}') from None
+        await self._agent.stop_task(task.arn, order.reason or _DEFAULT_REASON)
+        now = (view for view in self._agent.task_views() if view.arn == task.arn)
+        return answer(next(now, task), status=202)
+
+    async def _get_logs(self, request: web.Request) -> web.StreamResponse:
+        container = _choose(self._meant(request), request.query.get("container", ""))
+        tail = _count(request.query.get("tail", ""))
+        follow = _flag(request.query.get("follow", ""))
+        stream = self._agent.container_logs(container.runtime_id, tail=tail, follow=follow)
+        follower = asyncio.current_task()
+        assert follower is not None  # noqa: S101 - a handler always runs in a task
+        self._followers.add(follower)
+        try:
+            return await _pass_on(request, stream)
+        finally:
+            self._followers.discard(follower)
+
+    def _meant(self, request: web.Request) -> Meant:
+        return find(self._agent.task_views(), request.match_info["task"])
+
+
+def _choose(meant: Meant, name: str) -> ContainerView:
+    """Return the named container; without a name, the one that matched, or the only one."""
+    task = meant.task
+    name = name or meant.container
+    names = ", ".join(container.name for container in task.containers[:_LISTED])
+    if len(task.containers) > _LISTED:
+        names += f" and {len(task.containers) - _LISTED} more"
+    if not name and len(task.containers) != 1:
+        text = f"task {task.id} has several containers; choose one with --container: {names}"
+        raise RequestRefused(400, text)
+    chosen = next((c for c in task.containers if name in ("", c.name)), None)
+    if chosen is None:
+        raise RequestRefused(404, f"task {task.id} has no container {name!r}; it has {names}")
+    if not chosen.runtime_id:
+        text = (
+            f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"
+            f" 'ecs-agent why {task.id}' shows what it waits for"
+        )
+        raise RequestRefused(409, text)
+    return chosen
+
+
+def _count(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise RequestRefused(400, f"tail={text} must be a number of lines, for example 100")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    known = {"": False, "0": False, "false": False, "1": True, "true": True}
+    if text.lower() not in known:
+        raise RequestRefused(400, f"follow={text} must be true or false")
+    return known[text.lower()]
+
+
+async def _pass_on(request: web.Request, stream: AsyncIterator[bytes]) -> web.StreamResponse:
+    """Send a log as it comes, no faster than the client reads it.
+
+    If a log fails after its first bytes, the connection is aborted, so that the client does not
+    consider the log complete.
+    """
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    first = asyncio.create_task(_next(stream))
+    try:
+        await asyncio.wait({first}, timeout=_FIRST_BYTES_S)
+        if first.done():
+            first.result()
+        await response.prepare(request)
+        try:
+            chunk = await first
+            while chunk is not None:
+                await response.write(chunk)
+                chunk = await _next(stream)
+        except RuntimeFailure:
+            if request.transport is not None:
+                request.transport.abort()
+            return response
+        await response.write_eof()
+        return response
+    finally:
+        first.cancel()
+        await asyncio.wait({first})
+        if not first.cancelled():
+            first.exception()  # handled above, or irrelevant because the client is gone
+        close = getattr(stream, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _next(stream: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(stream, None)

@@ -1,0 +1,180 @@
+"""How settings become the parts of an agent: what ``daemon`` makes each of them with.
+
+A setting that one part alone needs is handed to it here. Reads the host once (``read_host``); all else
+is pure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent import __version__
+from agent.engine.engine import EngineSettings
+from agent.engine.planner import Policy
+from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
+from agent.engine.tools import StepSettings
+from agent.images import Images
+from agent.images.auth import Credentials
+from agent.images.logins import RegistryLogins
+from agent.metrics.sampler import Sampler, SampleTarget
+from agent.network.settings import NetworkSettings
+from agent.resources import attributes, inventory
+from agent.upstream.protocol import RegisterInfo
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable
+
+    from agent.config import Settings
+    from agent.fetching import TaskServices
+    from agent.model.resources import HostResources
+    from agent.runtime.protocol import ContainerEngine, EngineInfo
+    from agent.upstream.host_identity import Machine
+
+IMDS_ADDRESSES = ("169.254.169.254/32",)
+"""The instance metadata service, which hands out the host's own credentials."""
+
+
+async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
+    """Return what this host has for tasks, less what the settings reserve."""
+    ports = set(settings.reserved_ports)
+    if settings.prometheus:
+        ports.add(settings.prometheus_port)
+    return await inventory.read_host(
+        reserved_memory_mib=settings.reserved_memory_mib,
+        reserved_tcp=ports,
+        reserved_udp=settings.reserved_ports_udp,
+        gpu_enabled=settings.gpu_support is not False,
+        engine_info=info,
+    )
+
+
+def network_settings(settings: Settings, owner: str) -> NetworkSettings:
+    """Return how task networks look; ``owner`` names the agent whose sandboxes they are."""
+    return NetworkSettings(
+        owner=owner,
+        pool_cidr=settings.task_pool_cidr,
+        bridge=settings.task_bridge,
+        table=settings.firewall_table,
+        warm_sandboxes=settings.warm_sandboxes,
+        dns_servers=settings.task_dns_servers,
+        mtu=settings.task_mtu,
+        blocked_addresses=IMDS_ADDRESSES if settings.block_imds else (),
+    )
+
+
+def images(settings: Settings, runtime: ContainerEngine, services: TaskServices) -> Images:
+    """Return what brings images onto the host; ``services`` keep the logins that orders name."""
+    static = Credentials(settings.engine_auth_type, settings.engine_auth_data)
+    return Images(
+        runtime,
+        logins=RegistryLogins(static, services),
+        behavior=settings.image_pull_behavior,
+        inactivity_s=settings.image_pull_inactivity_timeout_s,
+        pull_limit_s=settings.image_pull_timeout_s,
+        manifest_limit_s=settings.manifest_pull_timeout_s,
+    )
+
+
+def engine_settings(settings: Settings, owner: str) -> EngineSettings:
+    """Return how tasks are carried out; ``owner`` names the agent whose containers they are."""
+    return EngineSettings(
+        steps=StepSettings(
+            cluster=settings.cluster,
+            owner=owner,
+            stop_timeout_s=round(settings.container_stop_timeout_s),
+            create_limit_s=settings.container_create_timeout_s,
+            start_limit_s=settings.container_start_timeout_s,
+            privileged_allowed=not settings.disable_privileged,
+            efs=EfsSettings(
+                servers=settings.efs_servers,
+                trusted=settings.efs_servers_trusted,
+                plugin=EFS_AUTH in settings.volume_plugin_capabilities,
+            ),
+        ),
+        policy=Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
+        cleanup_jitter_s=settings.task_cleanup_jitter_s,
+    )
+
+
+def sampler(
+    settings: Settings,
+    info: EngineInfo,
+    targets: Callable[[], Iterable[SampleTarget]],
+    new_containers: asyncio.Event,
+) -> Sampler:
+    """Return what measures ``targets``, and at once when ``new_containers`` is set."""
+    return Sampler(
+        targets,
+        interval_s=settings.metrics_interval_s,
+        cgroup_driver=info.cgroup_driver,
+        poked=new_containers,
+    )
+
+
+def describe(
+    settings: Settings,
+    host: HostResources,
+    info: EngineInfo,
+    machine: Machine,
+    *,
+    towards_ecs: bool,
+    known_tasks: list[str],
+) -> RegisterInfo:
+    """Return what a control is told of this host when it registers.
+
+    Args:
+        settings: the settings.
+        host: what the host has.
+        info: what the container engine says of itself.
+        machine: what the machine says of itself.
+        towards_ecs: whether it is Amazon ECS that is told.
+        known_tasks: ARNs of the tasks that the agent holds.
+
+    Raises:
+        ConfigError: attributes that an operator set are not valid.
+    """
+    return RegisterInfo(
+        resources=host,
+        attributes=_attributes(settings, host, info, towards_ecs=towards_ecs),
+        tags=settings.container_instance_tags,
+        agent_version=__version__,
+        machine_id=machine.id,
+        machine_key=machine.key,
+        known_tasks=known_tasks,
+    )
+
+
+def _attributes(
+    settings: Settings, host: HostResources, info: EngineInfo, *, towards_ecs: bool
+) -> dict[str, str]:
+    features = attributes.Features(
+        logging_drivers=settings.available_logging_drivers,
+        privileged=not settings.disable_privileged,
+        health_checks=not settings.disable_health_check,
+        volume_plugins=info.volume_plugins,
+        selinux=settings.selinux,
+        apparmor=settings.apparmor,
+        task_limits=False,
+        fargate=bool(settings.offer_fargate),
+        nfs=host.mounts_nfs,
+        efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
+        or (settings.efs_servers_trusted and bool(settings.efs_servers)),
+    )
+    if towards_ecs:
+        attributes.checked(settings.instance_attributes)  # the client adds them by itself
+        return attributes.towards_ecs(
+            host,
+            features,
+            api_version=info.api_version,
+            zone=settings.availability_zone,
+            external=settings.external,
+            detailed_os_family=settings.detailed_os_family,
+        )
+    return attributes.advertised(
+        host,
+        features,
+        api_version=info.api_version,
+        zone=settings.availability_zone,
+        custom=settings.instance_attributes,
+    )
