@@ -172,13 +172,13 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
-        images = wiring.images(settings, runtime, services)
-        cleanup.push_async_callback(images.close)
-        new_containers = asyncio.Event()
 
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
+        images = wiring.images(settings, runtime, services, ask_control)
+        cleanup.push_async_callback(images.close)
+        new_containers = asyncio.Event()
         engine = Engine(
             store=store,
             ledger=ledger,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent.config import Settings
     from agent.fetching import TaskServices
+    from agent.images.logins import AskControl
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, EngineInfo
     from agent.upstream.host_identity import Machine
@@ -63,12 +64,14 @@ def network_settings(settings: Settings, owner: str) -> NetworkSettings:
     )
 
 
-def images(settings: Settings, runtime: ContainerEngine, services: TaskServices) -> Images:
-    """Return what brings images onto the host; ``services`` keep the logins that orders name."""
+def images(
+    settings: Settings, runtime: ContainerEngine, services: TaskServices, control: AskControl
+) -> Images:
+    """Return what brings images onto the host; AWS and control keep the logins that orders name."""
     static = Credentials(settings.engine_auth_type, settings.engine_auth_data)
     return Images(
         runtime,
-        logins=RegistryLogins(static, services),
+        logins=RegistryLogins(static, services, control),
         behavior=settings.image_pull_behavior,
         inactivity_s=settings.image_pull_inactivity_timeout_s,
         pull_limit_s=settings.image_pull_timeout_s,

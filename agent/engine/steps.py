@@ -141,6 +141,7 @@ class Steps:
         role = ExecutionRole(
             (known.role_arn or known.credentials_id) if known else "",
             ask_execution_role(payload, self._tools.role_credentials),
+            payload.arn,
         )
         return await self._tools.ensure_image(definition, role=role, on_progress=note)
 

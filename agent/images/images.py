@@ -43,7 +43,6 @@ import structlog
 
 from agent.errors import (
     AgentError,
-    CredentialsAwaited,
     EngineRefused,
     EngineTimeout,
     NoSuchImage,
@@ -201,14 +200,14 @@ class Images:
             if digest == have and digest:
                 return have
             await self._pull(image, digest, report)
-        except (PayloadError, CredentialsAwaited, TimeoutError) as error:
-            told = str(error) or f"no login within {REFRESH_LIMIT_S:g} s"
-            log.warning("using the cached image", image=reference.text, error=told)
-            return have
         except RuntimeFailure as error:
             if failure_kind.of(error) is FailureKind.ENGINE:
                 raise
             log.warning("using the cached image", image=reference.text, error=str(error))
+            return have
+        except (AgentError, TimeoutError) as error:
+            told = str(error) or f"no login within {REFRESH_LIMIT_S:g} s"
+            log.warning("using the cached image", image=reference.text, error=told)
             return have
         return digest or await self._pulled_digest(reference)
 
