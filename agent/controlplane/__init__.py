@@ -9,7 +9,7 @@
     tasks/         the life of a task here       scheduler/  placement
     agents/        registration, orders and reports, by two wires
     store/         the contract of the store, and SQLite behind it
-    log_store/     log events of tasks, apart from the keys
+    log_store/     log events of tasks, apart from the keys; log_forward/ sends them on
     records.py     every kind of value and every key in one table; ``names`` makes and reads ARNs
     access.py      finds, scans and changes records; ``change`` is the one retry of compare-and-set
 

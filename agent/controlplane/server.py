@@ -39,7 +39,7 @@ from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
-from agent.controlplane.log_settings import LogSettings, open_logs
+from agent.controlplane.log_settings import LogSettings, keep_logs
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
 from agent.controlplane.store.contract import Put, StoreFailure, absent
@@ -113,16 +113,17 @@ async def serve(
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
-    store = await SqliteStore.open(settings.data_dir / STORE_FILE)
-    log_store = None
-    try:
-        log_store, no_logs_reason = await open_logs(settings.logs, settings.data_dir)
+    async with contextlib.AsyncExitStack() as cleanup:
+        store = await SqliteStore.open(settings.data_dir / STORE_FILE)
+        cleanup.push_async_callback(store.close)
+        logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
         parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
-            log_store=log_store,
-            no_logs_reason=no_logs_reason,
+            log_store=logs.store,
+            forwarders=logs.forwarders,
+            no_logs_reason=logs.none_because,
         )
         control_id = await _control_id(store)
         history = await History.open(store, control_id, seen_revision=store.seen_revision)
@@ -132,50 +133,48 @@ async def serve(
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         applications = await Applications.open(parts, wire, ecs)
         door = await _Door.open(settings, agent_tokens)
-        async with contextlib.AsyncExitStack() as cleanup:
-            front = await Front.open(
-                settings,
-                tls,
-                applications,
-                door.operators,
-                own_names_only=door.own_names_only,
+        front = await Front.open(
+            settings,
+            tls,
+            applications,
+            door.operators,
+            own_names_only=door.own_names_only,
+        )
+        cleanup.push_async_callback(front.close)
+        cleanup.callback(wire.close)
+        cleanup.callback(ecs.close)
+        front.warn(agent_tokens, is_open=settings.keys_file is None)
+        host, port = front.operators
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
+                group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(
+                    _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
+                ),
+            ]
+            background += [
+                group.create_task(one.run(), name=f"logs to {one.name}") for one in logs.forwarders
+            ]
+            if settings.backups is not None:
+                backups = Backups(store, settings.backups)
+                background.append(group.create_task(backups.run(), name="backups"))
+            _log.info(
+                "control endpoint ready",
+                host=host,
+                port=port,
+                agents=front.agents,
+                region=settings.region,
             )
-            cleanup.push_async_callback(front.close)
-            cleanup.callback(wire.close)
-            cleanup.callback(ecs.close)
-            front.warn(agent_tokens, is_open=settings.keys_file is None)
-            host, port = front.operators
-            async with asyncio.TaskGroup() as group:
-                background = [
-                    group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
-                    group.create_task(Janitor(parts).run(), name="janitor"),
-                    group.create_task(
-                        _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
-                    ),
-                ]
-                if settings.backups is not None:
-                    backups = Backups(store, settings.backups)
-                    background.append(group.create_task(backups.run(), name="backups"))
-                _log.info(
-                    "control endpoint ready",
-                    host=host,
-                    port=port,
-                    agents=front.agents,
-                    region=settings.region,
-                )
-                await asyncio.to_thread(
-                    address_file.write, settings.data_dir, sites.address(settings, host, port)
-                )
-                ready(host, port)
-                await stop.wait()
-                wire.close()
-                ecs.close()
-                for task in background:
-                    task.cancel()
-    finally:
-        if log_store is not None:
-            await log_store.close()
-        await store.close()
+            await asyncio.to_thread(
+                address_file.write, settings.data_dir, sites.address(settings, host, port)
+            )
+            ready(host, port)
+            await stop.wait()
+            wire.close()
+            ecs.close()
+            for task in background:
+                task.cancel()
     _log.info("control endpoint stopped")
 
 
