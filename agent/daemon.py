@@ -172,13 +172,13 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
-        images = wiring.images(settings, runtime)
-        cleanup.push_async_callback(images.close)
-        new_containers = asyncio.Event()
 
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
+        images = wiring.images(settings, runtime, services, ask_control)
+        cleanup.push_async_callback(images.close)
+        new_containers = asyncio.Event()
         engine = Engine(
             store=store,
             ledger=ledger,
@@ -187,9 +187,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 claim_network=networks.claim,
                 release_network=networks.release,
                 network_alive=networks.is_alive,
-                ensure_image=lambda container, progress: images.ensure(
-                    container, on_progress=progress
-                ),
+                ensure_image=images.ensure,
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),

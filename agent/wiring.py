@@ -14,6 +14,8 @@ from agent.engine.planner import Policy
 from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.tools import StepSettings
 from agent.images import Images
+from agent.images.auth import Credentials
+from agent.images.logins import RegistryLogins
 from agent.metrics.sampler import Sampler, SampleTarget
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, inventory
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.config import Settings
+    from agent.fetching import TaskServices
+    from agent.images.logins import AskControl
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, EngineInfo
     from agent.upstream.host_identity import Machine
@@ -60,13 +64,15 @@ def network_settings(settings: Settings, owner: str) -> NetworkSettings:
     )
 
 
-def images(settings: Settings, runtime: ContainerEngine) -> Images:
-    """Return what brings images onto the host."""
+def images(
+    settings: Settings, runtime: ContainerEngine, services: TaskServices, control: AskControl
+) -> Images:
+    """Return what brings images onto the host; AWS and control keep the logins that orders name."""
+    static = Credentials(settings.engine_auth_type, settings.engine_auth_data)
     return Images(
         runtime,
+        logins=RegistryLogins(static, services, control),
         behavior=settings.image_pull_behavior,
-        auth_type=settings.engine_auth_type,
-        auth_data=settings.engine_auth_data,
         inactivity_s=settings.image_pull_inactivity_timeout_s,
         pull_limit_s=settings.image_pull_timeout_s,
         manifest_limit_s=settings.manifest_pull_timeout_s,

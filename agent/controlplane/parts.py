@@ -11,6 +11,7 @@ from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
+    from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.store.contract import Store
 
 
@@ -24,7 +25,17 @@ class Parts:
     """Availability zone of hosts that do not say theirs."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    log_store: LogStore | None = None
+    """None where control keeps no logs."""
+    no_logs_reason: str = "logs are off on this control"
+    """Why there is no ``log_store``."""
     fleet: Fleet = field(init=False, repr=False)
+
+    def troubles(self) -> list[str]:
+        """Return what does not work while control does, a line each for a person."""
+        if self.log_store is not None and self.log_store.problem:
+            return [f"logs: {self.log_store.problem}"]
+        return []
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))

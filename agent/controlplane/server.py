@@ -2,7 +2,7 @@
 
 ::
 
-    POST /                ECS API (JSON 1.1), the calls of Amazon's agent among it
+    POST /                ECS API (JSON 1.1), the calls of Amazon's agent among it; CloudWatch Logs
     GET  /acs/ws, /tcs/ws orders to and telemetry of Amazon's agent
     /v1/...               our agents' long poll
     GET  /healthz         200 "ok" when the store answers, else 503
@@ -39,6 +39,7 @@ from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
+from agent.controlplane.log_settings import LogSettings, open_logs
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
 from agent.controlplane.store.contract import Put, StoreFailure, absent
@@ -83,6 +84,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the chain; together with ``tls_key``."""
     tls_key: Path | None = None
+    logs: LogSettings = LogSettings()
+    """Of tasks."""
 
 
 async def serve(
@@ -111,11 +114,15 @@ async def serve(
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
     store = await SqliteStore.open(settings.data_dir / STORE_FILE)
+    log_store = None
     try:
+        log_store, no_logs_reason = await open_logs(settings.logs, settings.data_dir)
         parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
+            log_store=log_store,
+            no_logs_reason=no_logs_reason,
         )
         control_id = await _control_id(store)
         history = await History.open(store, control_id, seen_revision=store.seen_revision)
@@ -166,6 +173,8 @@ async def serve(
                 for task in background:
                     task.cancel()
     finally:
+        if log_store is not None:
+            await log_store.close()
         await store.close()
     _log.info("control endpoint stopped")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from agent.engine import graph, ports
 from agent.engine.preparations import table as preparations
 from agent.errors import PayloadError
+from agent.images import logins
 from agent.model import reasons
 from agent.model.status import NetworkMode
 
@@ -34,6 +35,7 @@ def check(payload: TaskPayload) -> Graph:
         _check_device(payload, association.name, association.containers)
     for container in payload.containers:
         ports.port_pairs(container)
+        logins.check(container)
         _check_supported(payload, container)
     if payload.memory:
         _check_memory(payload)

@@ -22,6 +22,7 @@ from agent.engine.live import FailedPull, LiveState, Step, StepKind
 from agent.engine.network_steps import NetworkSteps
 from agent.engine.preparations import table as preparations
 from agent.engine.preparations.contract import HostAccess, Provision
+from agent.engine.preparations.execution_role import ask_execution_role
 from agent.engine.settle import pull_ended
 from agent.errors import (
     AgentError,
@@ -32,6 +33,7 @@ from agent.errors import (
     PayloadError,
     RuntimeFailure,
 )
+from agent.images import ExecutionRole
 from agent.model import ids, reasons
 from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 
@@ -119,7 +121,7 @@ class Steps:
                 live.failed_pulls[name] = FailedPull(live.failed_pulls[name].reason)
 
         try:
-            digest = await self._tools.ensure_image(self._definition(name), note)
+            digest = await self._ensure_image(self._definition(name), note)
         finally:
             live.progress.pop(name, None)
 
@@ -130,6 +132,18 @@ class Steps:
             pull_ended(self._record, live, name, now)
 
         return outcome
+
+    async def _ensure_image(
+        self, definition: Container, note: Callable[[Progress], None] | None = None
+    ) -> str:
+        payload = self._record.payload
+        known = payload.execution_role_credentials
+        role = ExecutionRole(
+            (known.role_arn or known.credentials_id) if known else "",
+            ask_execution_role(payload, self._tools.role_credentials),
+            payload.arn,
+        )
+        return await self._tools.ensure_image(definition, role=role, on_progress=note)
 
     async def _create(self, name: str) -> Outcome:
         record = self._record
@@ -172,7 +186,7 @@ class Steps:
             _log.warning(
                 "an image was removed after its pull; pulling again", container=engine_name
             )
-            await self._tools.ensure_image(definition, lambda _progress: None)
+            await self._ensure_image(definition)
         return await runtime.create_container(engine_name, body, limit_s=limit_s)
 
     async def _pick_ports(self, definition: Container) -> None:

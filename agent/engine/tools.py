@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from agent.engine.network_reconnect import NetworkReconnect
     from agent.engine.preparations.contract import AskControl, TaskAws
-    from agent.images import Progress
+    from agent.images import ExecutionRole, Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles
@@ -60,6 +60,19 @@ class PortPicker(Protocol):
         """Release ports; free ones are ignored."""
 
 
+class EnsureImage(Protocol):
+    """Gets images; ``images.Images.ensure``."""
+
+    def __call__(
+        self,
+        container: Container,
+        *,
+        role: ExecutionRole,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> Awaitable[str]:
+        """Return the digest of a container's image once it is on the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTools:
     """The parts that steps use; plain functions where one function is enough."""
@@ -69,7 +82,7 @@ class StepTools:
     release_network: Callable[[str], Awaitable[None]]
     network_alive: Callable[[str], Awaitable[bool]]
     """Return whether containers can join the sandbox that a task holds."""
-    ensure_image: Callable[[Container, Callable[[Progress], None]], Awaitable[str]]
+    ensure_image: EnsureImage
     ports: PortPicker
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect

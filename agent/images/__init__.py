@@ -7,17 +7,20 @@
     reference.py     registry, repository, tag and digest of an image name
     progress.py      Progress: the state of a running pull
     auth.py          ECS_ENGINE_AUTH_DATA → credentials by registry
+    logins.py        the login for a pull: the host's, a secret of Secrets Manager, a token of ECR
+    token_cache.py   tokens of ECR: one request for all, renewed ahead
     failure_kind.py  whether a failed pull should be retried
     registries.py    which registries do not answer at the moment
 
 ``ensure`` pulls by policy (``default``, ``always``, ``once``, ``prefer-cached``), returns the digest
 or "", and raises ``PayloadError`` with the ECS reason. Where a cached image will do, a registry that
 failed is left alone and asked again in the background, so that an outage never slows a launch.
-Touches the container engine alone. Tests: ``tests/unit/images``, ``tests/integration/images``,
+Touches the container engine, and AWS through ``logins.RegistryServices``. Tests: ``tests/unit/images``, ``tests/integration/images``,
 ``tests/unit/engine/test_engine_pulls.py``.
 """
 
 from agent.images.images import Images
+from agent.images.logins import ExecutionRole
 from agent.images.progress import Progress
 
-__all__ = ["Images", "Progress"]
+__all__ = ["ExecutionRole", "Images", "Progress"]

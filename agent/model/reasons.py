@@ -13,6 +13,8 @@ import re
 REASON_LIMIT = 1024
 
 CANNOT_PULL = "CannotPullContainerError"
+CANNOT_PULL_ECR = "CannotPullECRContainerError"
+CANNOT_PULL_AUTH = "CannotPullContainerAuthError"
 CANNOT_CREATE = "CannotCreateContainerError"
 CANNOT_START = "CannotStartContainerError"
 CANNOT_STOP = "CannotStopContainerError"

@@ -16,7 +16,7 @@ from agent.engine.planner import Policy
 from agent.engine.restored import HeldNetworks, RestoredTasks
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
-from agent.images import Progress
+from agent.images import ExecutionRole, Progress
 from agent.model import payload as payloads
 from agent.model import reasons
 from agent.model.resources import HostResources
@@ -234,8 +234,13 @@ class TaskHost:
         await self.on_listed(arns)
 
     async def _ensure_image(
-        self, container: Container, on_progress: Callable[[Progress], None]
+        self,
+        container: Container,
+        *,
+        role: ExecutionRole,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> str:
+        on_progress = on_progress or (lambda _: None)
         for seconds, progress in self.pull_script:
             on_progress(msgspec.structs.replace(progress, next_try=time.monotonic() + seconds))
             await asyncio.sleep(seconds)

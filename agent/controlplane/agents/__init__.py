@@ -11,6 +11,7 @@
     moved_tasks.py         tasks that a host holds from before it was registered anew
     new_hosts.py           how many unknown hosts may register where no token is asked for
     bounds.py  host_rules.py  report_rules.py    a rule for every field, before a body is decoded
+    log_rights.py          which log groups a host may write to: those that its tasks name
     leases.py  wakeups.py  who is connected; wakes held polls
 
 A report beyond a bound is refused alone; reasons are cut, never refused, since the end of a task must

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent.controlplane.api.ecs import characters
 from agent.controlplane.api.ecs import operations as ecs
+from agent.controlplane.api.logs import operations as logs
+from agent.controlplane.front.json_api import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,9 +28,14 @@ class Api(NamedTuple):
     """Makes the table of its operations; called once for each server."""
     check: Callable[[Mapping[str, Any]], None] = _anything
     """Refuses what its model lets operators send and it does not take; raises ``ApiError``."""
+    body_limit_bytes: int = BODY_LIMIT_BYTES
+    """Larger requests are refused."""
 
 
 ECS = Api("ecs", ecs.handlers, characters.check)
 """The default, and what agents speak."""
 
-APIS: tuple[Api, ...] = (ECS,)
+LOGS = Api("logs", logs.handlers, body_limit_bytes=8 * 1024 * 1024)
+"""A batch of 1 MiB takes up to six times that in JSON, where every character is escaped."""
+
+APIS: tuple[Api, ...] = (ECS, LOGS)

@@ -28,6 +28,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """PEM file to trust; empty without TLS."""
     socket: str = ""
     """Unix socket by which the owner needs no key; empty for none."""
+    serves_logs: bool = False
+    """Whether it keeps logs of tasks, and serves CloudWatch Logs."""
 
 
 _decoder = msgspec.json.Decoder(Address)

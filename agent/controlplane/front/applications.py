@@ -58,11 +58,13 @@ class Applications:
                     operators=operators,
                     check=api.check,
                     agents=self._ecs.calls if api is ECS else None,
+                    body_limit_bytes=api.body_limit_bytes,
                 ).handle
                 for api, model, handlers in self._apis
             },
             {model.target_prefix: api.service for api, model, _ in self._apis},
             default=ECS.service,
+            variables={model.title: model.endpoint_variable for _, model, _ in self._apis},
         )
         app = self._application(own_names_only=own_names_only)
         # Last, since services of AWS use paths of any kind.
@@ -94,9 +96,10 @@ class Applications:
 
     async def _health(self, _: web.Request) -> web.Response:
         problem = await problem_of(self._parts.store)
-        return (
-            web.Response(status=503, text=f"{problem}\n") if problem else web.Response(text="ok\n")
-        )
+        if problem:
+            return web.Response(status=503, text=f"{problem}\n")
+        # Control does its work without logs; whoever looks is told.
+        return web.Response(text="".join(f"{line}\n" for line in ("ok", *self._parts.troubles())))
 
 
 async def problem_of(store: Store) -> str:

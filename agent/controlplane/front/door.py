@@ -32,7 +32,12 @@ class ServiceRouter:
     """Hands requests of AWS clients to the services that are served; stateless."""
 
     def __init__(
-        self, services: Mapping[str, Serve], targets: Mapping[str, str], *, default: str
+        self,
+        services: Mapping[str, Serve],
+        targets: Mapping[str, str],
+        *,
+        default: str,
+        variables: Mapping[str, str],
     ) -> None:
         """Take what is served.
 
@@ -40,10 +45,13 @@ class ServiceRouter:
             services: what answers the requests of a service, by the service's name in signatures.
             targets: the names of services by the prefix of their ``X-Amz-Target``.
             default: the service that tells the sender of a bare ``POST /`` what is missing.
+            variables: what people call the services, and the variables that name their endpoints.
         """
         self._services = dict(services)
         self._targets = dict(targets)
         self._default = self._services[default]
+        self._titles = " and ".join(variables)
+        self._variables = " and ".join(variables.values())
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request to any path.
@@ -68,8 +76,8 @@ class ServiceRouter:
         error = protocols.error(
             addressed.protocol,
             _CODES.get(addressed.protocol, _CODE),
-            f"This endpoint serves Amazon ECS, not {addressed.service}. Name it by "
-            "AWS_ENDPOINT_URL_ECS in place of AWS_ENDPOINT_URL, so that only ECS is sent here.",
+            f"This endpoint serves {self._titles}, not {addressed.service}. Name it by "
+            f"{self._variables} in place of AWS_ENDPOINT_URL, so that nothing else is sent here.",
             request_id,
         )
         headers = {"Content-Type": error.content_type, "x-amzn-RequestId": request_id}

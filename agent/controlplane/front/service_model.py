@@ -35,8 +35,14 @@ class ApiModel:
         self.operations: frozenset[str] = frozenset(service.operation_names)
         self.target_prefix: str = service.metadata["targetPrefix"]
         """What stands before the operation in ``X-Amz-Target``."""
-        self.title: str = service.metadata.get("serviceAbbreviation") or service.service_name
+        self.title: str = (
+            service.metadata.get("serviceAbbreviation") or service.metadata["serviceFullName"]
+        )
         """What people call it, as "Amazon ECS"."""
+        self.endpoint_variable: str = (
+            f"AWS_ENDPOINT_URL_{service.metadata['serviceId'].upper().replace(' ', '_')}"
+        )
+        """Names its endpoint to the tools of AWS."""
 
     @classmethod
     def load(cls, service: str) -> ApiModel:
@@ -72,9 +78,12 @@ class ApiModel:
     def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:
         """Return a response as it goes to the wire.
 
-        Members that are None or not in the model are left out; datetimes become Unix seconds.
+        Members that are None or not in the model are left out; datetimes become Unix seconds. Empty
+        for an operation that returns nothing.
         """
         shape = self._service.operation_model(operation).output_shape
+        if shape is None:
+            return {}
         written: dict[str, Any] = _write(shape, response)
         return written
 

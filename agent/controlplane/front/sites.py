@@ -198,6 +198,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         keys_file=str(settings.keys_file or ""),
         certificate=str(settings.tls_certificate) if has_tls else "",
         socket=str(settings.socket or ""),
+        serves_logs=settings.logs.are_kept,
     )
 
 

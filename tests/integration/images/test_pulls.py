@@ -1,5 +1,6 @@
 """Pulls by policy on a real engine from a registry on the loopback."""
 
+# ruff: noqa: S105 - canaries, and no passwords
 from __future__ import annotations
 
 import asyncio
@@ -11,10 +12,14 @@ from uuid import uuid4
 
 import pytest
 
+from agent.aws.registry_tokens import RegistryToken
 from agent.config.values import SecretText
-from agent.errors import EngineUnavailable, PayloadError
-from agent.images import Images, Progress, images
+from agent.errors import AwsRefused, EngineUnavailable, PayloadError
+from agent.images import ExecutionRole, Images, Progress, images
+from agent.images.auth import Credentials
+from agent.images.logins import RegistryLogins
 from agent.model.payload import Container
+from agent.model.payload import Credentials as RoleKeys
 from tests.support.registry import Registry
 
 if TYPE_CHECKING:
@@ -241,8 +246,124 @@ async def test_credentials(scene: Scene, kind: str) -> None:
         "dockercfg": {"auth": "dXNlcjpjYW5hcnktcGFzc3dvcmQ="},
     }[kind]
     data = SecretText(json.dumps({f"http://{scene.registry.host}/v2/": entry}))
-    made = scene.images(auth_type=kind, auth_data=data)
+    made = scene.images(logins=RegistryLogins(Credentials(kind, data)))
     assert await made.ensure(scene.container()) == scene.digest
+
+
+SECRET = "arn:aws:secretsmanager:eu-west-1:1:secret:login-AbCdEf"
+KINDS = {
+    "asm": {"type": "asm", "asmAuthData": {"credentialsParameter": SECRET}},
+    "ecr": {"type": "ecr", "ecrAuthData": {"registryId": "1", "useExecutionRole": True}},
+}
+
+
+class Services:
+    """Keeps one login, as a secret and as a token."""
+
+    def __init__(self) -> None:
+        self.password = "canary-password"
+        self.failure: Exception | None = None
+        self.asked: list[str] = []
+
+    async def secret(self, *_: Any, **__: Any) -> str:
+        self._called("secret")
+        return json.dumps({"username": "user", "password": self.password})
+
+    async def registry_token(self, *_: Any, **__: Any) -> RegistryToken:
+        self._called("token")
+        return RegistryToken(username="user", password=self.password, good_s=3600.0)
+
+    def _called(self, what: str) -> None:
+        self.asked.append(what)
+        if self.failure is not None:
+            raise self.failure
+
+
+async def _ask(_other: RoleKeys | None) -> RoleKeys:
+    return RoleKeys(credentials_id="e")
+
+
+ROLE = ExecutionRole("arn:role", _ask)
+
+
+def with_services(scene: Scene, services: Services, behavior: str = "default") -> Images:
+    return scene.images(behavior, logins=RegistryLogins(Credentials(), services))
+
+
+def asking_for(scene: Scene, kind: str) -> Container:
+    return Container(name="c", image=scene.name, registry_authentication=KINDS[kind])
+
+
+@pytest.mark.parametrize(("kind", "asked"), [("asm", "secret"), ("ecr", "token")])
+async def test_logins_that_orders_name(scene: Scene, kind: str, asked: str) -> None:
+    scene.registry.credentials = "user:canary-password"
+    services = Services()
+    made = with_services(scene, services)
+    wanted = asking_for(scene, kind)
+    assert await made.ensure(wanted, role=ROLE) == scene.digest
+    assert services.asked == [asked], "once for the digest and the pull"
+
+    # The registry changed its password: the new one is fetched with the next launch.
+    scene.registry.credentials = "user:newer"
+    services.password = "newer"
+    newer = scene.push(b"two")
+    digests = [await made.ensure(wanted, role=ROLE)]
+    if kind == "ecr":
+        assert digests == [scene.digest], "the old token is good until the registry refuses it"
+        made = with_services(scene, services)
+        digests = [await made.ensure(wanted, role=ROLE)]
+    assert digests == [newer]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("asm", "CannotPullContainerAuthError"), ("ecr", "CannotPullECRContainerError")],
+)
+async def test_a_login_that_cannot_be_fetched_is_not_tried_again(
+    scene: Scene, kind: str, name: str
+) -> None:
+    services = Services()
+    services.failure = AwsRefused("Get: AccessDeniedException: no", code="AccessDeniedException")
+    made = with_services(scene, services)
+    with pytest.raises(PayloadError, match="AccessDeniedException: no") as info:
+        await made.ensure(asking_for(scene, kind), role=ROLE)
+    assert info.value.name == name
+    assert len(services.asked) == 1
+    assert scene.registry.asked == []
+    # Where a cached image is enough, it is used, as with any registry that does not answer.
+    await made.ensure(scene.container())
+    assert await made.ensure(asking_for(scene, kind), role=ROLE) == scene.digest
+    made = with_services(scene, services, behavior="always")
+    with pytest.raises(PayloadError, match="AccessDeniedException: no"):
+        await made.ensure(asking_for(scene, kind), role=ROLE)
+
+
+@pytest.mark.parametrize("kind", ["asm", "ecr"])
+async def test_a_login_that_the_registry_refuses_is_not_tried_again(
+    scene: Scene, kind: str
+) -> None:
+    scene.registry.credentials = "user:other"
+    made = with_services(scene, Services())
+    told: list[Progress] = []
+    with pytest.raises(PayloadError, match=r"unauthorized|authentication required") as info:
+        await made.ensure(asking_for(scene, kind), role=ROLE, on_progress=told.append)
+    assert info.value.name == "CannotPullContainerError"
+    assert "canary" not in str(info.value)
+    assert not [progress for progress in told if progress.failed]
+
+
+async def test_one_login_does_not_pull_for_another(scene: Scene) -> None:
+    scene.registry.credentials = "user:canary-password"
+    services = Services()
+    made = with_services(scene, services)
+    scene.registry.open.clear()
+    good = asyncio.ensure_future(made.ensure(asking_for(scene, "asm"), role=ROLE))
+    bad = asyncio.ensure_future(made.ensure(scene.container()))
+    await asyncio.sleep(0.2)
+    scene.registry.open.set()
+    with pytest.raises(PayloadError, match=r"no basic auth credentials|unauthorized"):
+        await bad
+    assert await good == scene.digest
 
 
 async def test_one_pull_serves_all_and_survives_who_leaves(scene: Scene) -> None:

@@ -10,7 +10,7 @@ from agent.engine.live import NETWORK, LiveState, Step, StepKind
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.steps import Steps
 from agent.engine.tools import StepSettings, StepTools
-from agent.images import Progress
+from agent.images import ExecutionRole, Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from agent.network.resolv_files import ResolvFiles
@@ -53,7 +53,13 @@ class TurnTaker:
         self._as_written = task.encode(self._record)
 
 
-async def _image(container: Container, on_progress: Callable[[Progress], None]) -> str:
+async def _image(
+    container: Container,
+    *,
+    role: ExecutionRole,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> str:
+    assert on_progress is not None
     on_progress(Progress("Downloading", "CannotPullContainerError: no", 1.0))
     on_progress(Progress("Downloading"))
     return f"sha256:{container.image}"

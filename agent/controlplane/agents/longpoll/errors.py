@@ -69,6 +69,25 @@ class TooManyHosts(WireError):
         self.retry_after_s = retry_after_s
 
 
+class LogGroupMissing(WireError):
+    """The log group does not exist, or is none that this host may write to."""
+
+    status = 404
+    code = "ResourceNotFoundException"
+
+
+class LogsNotTaken(WireError):
+    """The log store cannot take more now."""
+
+    status = 503
+    code = "Unavailable"
+    retryable = True
+
+    def __init__(self, text: str, *, retry_after_s: float) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
 class TryAgain(WireError):
     """Control could not do it now."""
 
