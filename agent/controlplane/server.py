@@ -131,14 +131,14 @@ async def serve(
         )
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         applications = await Applications.open(parts, wire, ecs)
-        door = await _Door.open(settings, agent_tokens)
+        access = await _OperatorAccess.open(settings, agent_tokens)
         async with contextlib.AsyncExitStack() as cleanup:
             front = await Front.open(
                 settings,
                 tls,
                 applications,
-                door.operators,
-                own_names_only=door.own_names_only,
+                access.operators,
+                own_names_only=access.own_names_only,
             )
             cleanup.push_async_callback(front.close)
             cleanup.callback(wire.close)
@@ -150,7 +150,7 @@ async def serve(
                     group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
                     group.create_task(Janitor(parts).run(), name="janitor"),
                     group.create_task(
-                        _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
+                        _reload(agent_tokens, access, reload or asyncio.Event()), name="reload"
                     ),
                 ]
                 if settings.backups is not None:
@@ -179,7 +179,7 @@ async def serve(
     _log.info("control endpoint stopped")
 
 
-class _Door:
+class _OperatorAccess:
     """Who commands the endpoint by TCP, by the keys in a file or all who reach it."""
 
     def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
@@ -193,8 +193,8 @@ class _Door:
         return self._file is None and self._is_loopback
 
     @classmethod
-    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _Door:
-        """Return the door; raises ``ConfigError`` for a file of keys that cannot be used."""
+    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _OperatorAccess:
+        """Read the keys; raises ``ConfigError`` for a file of keys that cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
             return cls(None, Open(), is_loopback=is_local)
@@ -210,11 +210,11 @@ class _Door:
         except ConfigError as error:
             _log.error("keys not taken; the old keys stay", error=str(error))
         else:
-            self.operators.keys = found
+            self.operators.take(found)
             _log.info("keys read", file=str(self._file), keys=len(found))
 
 
-async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) -> None:
+async def _reload(agent_tokens: AgentTokens, access: _OperatorAccess, asked: asyncio.Event) -> None:
     """Read tokens and keys anew whenever it is asked for, until cancelled.
 
     Agents that came with a token that is gone are cut off at once.
@@ -222,7 +222,7 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
     while True:
         await asked.wait()
         asked.clear()
-        await door.reload()
+        await access.reload()
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:

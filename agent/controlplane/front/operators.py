@@ -122,11 +122,14 @@ class Signed:
             note: is told the peer and the reason of each refusal.
             clock: Unix seconds.
         """
-        self.keys = keys
-        """Replace it to let in others from now on."""
+        self._keys = keys
         self._note = note
         self._clock = clock
         self._seen = _Seen()
+
+    def take(self, keys: Mapping[str, Key]) -> None:
+        """Let in those who sign with one of these keys, by their ids, and nobody else, from now on."""
+        self._keys = keys
 
     def expect(self, request: web.Request) -> None:
         """Return when a call carries what one of our keys may have signed; its body is not needed.
@@ -165,7 +168,7 @@ class Signed:
             )
         claim = signatures.read_claim(call)
         signatures.check_time(claim, self._clock())
-        key = self.keys.get(claim.key_id)
+        key = self._keys.get(claim.key_id)
         if key is None:
             raise SignatureRefused(
                 "UnrecognizedClientException",
