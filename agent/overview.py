@@ -18,6 +18,7 @@ from agent.model.views import AgentView
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agent.cgroups.groups import TaskGroups
     from agent.config import Settings
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
@@ -41,6 +42,7 @@ class RunningParts:
     engine: Engine
     control: Control
     networks: TaskNetworks
+    groups: TaskGroups
     ledger: Ledger
     sampler: Sampler | None
     """None where metrics are off."""
@@ -126,7 +128,7 @@ class Overview:
         if parts is None:
             return found
         found += [text for text in (parts.control.status.notice, parts.operator.problem) if text]
-        found += parts.networks.problems
+        found += [*parts.networks.problems, *parts.groups.problems]
         found += parts.engine.problems
         if not parts.engine.engine_up:
             found.append(self._engine_away())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.cgroups.groups import TaskGroups
 from agent.config.nfs_servers import parse_nfs_servers
 from agent.engine.labels import LABEL_TASK
 from agent.engine.preparations.contract import HostAccess
@@ -55,6 +56,7 @@ async def test_an_efs_volume_is_an_nfs_volume_of_the_task(engine: DockerEngine) 
     access = HostAccess(
         runtime=engine,
         owner="test",
+        groups=TaskGroups.off(),
         credentials=RoleCredentials(),
         aws=FakeAws(),
         control_secrets=FakeControl().secrets,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from agent.cgroups.groups import TaskGroups
 from agent.engine.preparations import environment_files
 from agent.engine.preparations.contract import HostAccess, Provision
 from agent.engine.preparations.environment_files import (
@@ -37,7 +38,9 @@ class Scene:
         self.kept = RoleCredentials()
         self.kept.keep(ARN, RoleType.EXECUTION, EXECUTION)
         engine: Any = None
-        self.access = HostAccess(engine, "o", self.kept, self.aws, FakeControl().secrets)
+        self.access = HostAccess(
+            engine, "o", TaskGroups.off(), self.kept, self.aws, FakeControl().secrets
+        )
 
     async def prepare(self, *containers: Container, **fields: Any) -> Provision:
         ordered = payload(*containers, **{"execution_role_credentials": EXECUTION, **fields})

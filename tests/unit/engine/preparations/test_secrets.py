@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agent.cgroups.groups import TaskGroups
 from agent.engine.preparations import secrets
 from agent.engine.preparations.contract import HostAccess, Provision
 from agent.engine.preparations.secrets import SecretPreparation
@@ -53,7 +54,9 @@ class Scene:
         self.kept = RoleCredentials()
         self.kept.keep(ARN, RoleType.EXECUTION, EXECUTION)
         engine: Any = None
-        self.access = HostAccess(engine, "o", self.kept, self.aws, self.control.secrets)
+        self.access = HostAccess(
+            engine, "o", TaskGroups.off(), self.kept, self.aws, self.control.secrets
+        )
 
     async def prepare(self, *given: Secret, **fields: Any) -> Provision:
         ordered = task(container("a", secrets=list(given), docker_config=SPLUNK), **fields)
@@ -123,7 +126,7 @@ async def test_each_container_gets_what_it_asks_for(scene: Scene) -> None:
     ]
     assert scene.control.asked == [(ARN, ["kept here"])]
     assert set(scene.aws.roles) == {"exec"}
-    assert repr(given) == "Provision(mount_sources={})"
+    assert repr(given) == repr(Provision())
     assert given.secrets() >= {"one", "two", "three", "text", "o"}
 
 
