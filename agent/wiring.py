@@ -6,10 +6,15 @@ is pure.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from agent import __version__
+from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
+from agent.endpoints.credential_lookup import CredentialLookup
+from agent.endpoints.credentials import PORT as CREDENTIALS_PORT
+from agent.endpoints.credentials import CredentialsServer
 from agent.engine.engine import EngineSettings
 from agent.engine.planner import Policy
 from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
@@ -21,18 +26,23 @@ from agent.images.logins import RegistryLogins
 from agent.metrics.sampler import Sampler, SampleTarget
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, inventory
+from agent.supervision.loopback_server import LoopbackServer
 from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable
 
+    from agent.awslogs.parts import LogParts
     from agent.config import Settings
     from agent.fetching import TaskServices
     from agent.images.logins import AskControl
     from agent.model.resources import HostResources
+    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine, EngineInfo
+    from agent.supervision.held_sockets import HeldSockets
     from agent.upstream.host_identity import Machine
+    from agent.upstream.protocol import Control
 
 IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""
@@ -40,7 +50,7 @@ IMDS_ADDRESSES = ("169.254.169.254/32",)
 
 async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     """Return what this host has for tasks, less what the settings reserve."""
-    ports = set(settings.reserved_ports)
+    ports = {*settings.reserved_ports, settings.log_relay_port}
     if settings.prometheus:
         ports.add(settings.prometheus_port)
     return await inventory.read_host(
@@ -221,3 +231,34 @@ def _attributes(
         zone=settings.availability_zone,
         custom=settings.instance_attributes,
     )
+
+
+def loopback_servers(
+    settings: Settings,
+    sockets: HeldSockets,
+    parts: LogParts,
+    credentials: RoleCredentials,
+    control: Control,
+) -> list[LoopbackServer]:
+    """Return the servers that the engine's log driver calls: for keys, and with logs for control."""
+    lookup = CredentialLookup(parts.grants, credentials)
+    relay = partial(
+        LogRelay.open, spool=parts.spool, grants=parts.grants, make_stream=control.make_log_stream
+    )
+    return [
+        LoopbackServer(
+            sockets,
+            "credentials",
+            CREDENTIALS_PORT,
+            partial(CredentialsServer.open, find=lookup),
+            loss="containers whose logs go to control or CloudWatch do not start; end the other "
+            "process, such as Amazon's agent",
+        ),
+        LoopbackServer(
+            sockets,
+            "logs",
+            settings.log_relay_port,
+            relay,
+            loss="logs do not reach control; end the other process, or set ECS_LOG_RELAY_PORT",
+        ),
+    ]

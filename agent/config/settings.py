@@ -301,6 +301,34 @@ class Settings(Joining):
         ours=True,
     )
 
+    # Logs of containers
+    log_relay_port: int = setting(
+        "ECS_LOG_RELAY_PORT",
+        values.INT,
+        "51681",
+        "Loopback port at which the agent takes logs from the engine's `awslogs` driver, for a "
+        "control endpoint of this project. Containers keep the port that they were made with.",
+        bounds=Bounds(1, 65535, "refuse"),
+        ours=True,
+    )
+    log_spool_mb: int = setting(
+        "ECS_LOG_SPOOL_MB",
+        values.INT,
+        "1024",
+        "Disk space in megabytes for logs that wait for control, compressed; beyond it, the oldest of "
+        "the task that has most are dropped.",
+        bounds=Bounds(16, 1_000_000, "refuse"),
+        ours=True,
+    )
+    log_spool_task_mb: int = setting(
+        "ECS_LOG_SPOOL_TASK_MB",
+        values.INT,
+        "256",
+        "The same for a single task.",
+        bounds=Bounds(4, 1_000_000, "refuse"),
+        ours=True,
+    )
+
     # Log
     log_level: Literal["crit", "error", "warn", "info", "debug"] = setting(
         "ECS_LOGLEVEL",

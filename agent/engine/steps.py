@@ -72,6 +72,7 @@ class Steps:
             aws=tools.aws,
             control_secrets=tools.control_secrets,
             efs=settings.efs,
+            log_relay=tools.log_relay,
         )
         self._writer = writer
         self._network = NetworkSteps(record, live, tools, writer)

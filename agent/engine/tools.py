@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from agent.cgroups.groups import TaskGroups
     from agent.engine.network_reconnect import NetworkReconnect
-    from agent.engine.preparations.contract import AskControl, TaskAws
+    from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
     from agent.images import ExecutionRole, Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
@@ -91,3 +91,4 @@ class StepTools:
     role_credentials: RoleCredentials
     aws: TaskAws
     control_secrets: AskControl
+    log_relay: LogRelay

@@ -27,6 +27,7 @@ from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
+from tests.support.host_access import RELAY
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
@@ -197,6 +198,7 @@ class TaskHost:
                 role_credentials=self.role_credentials,
                 aws=self.aws,
                 control_secrets=self.control.secrets,
+                log_relay=RELAY,
             ),
             settings=EngineSettings(
                 steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy

@@ -1,4 +1,4 @@
-"""The APIs that are served. To serve another one, write its package and add it here."""
+"""Which APIs are served. To serve another one, write its package and add it here."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 def _anything(_request: Mapping[str, Any]) -> None:
-    """Accept everything that the model accepts."""
+    """Take whatever the model lets through."""
 
 
 class Api(NamedTuple):
     """One API in the JSON 1.1 protocol."""
 
     service: str
-    """The name in signatures and in botocore's data; botocore's model there has the details."""
+    """As in signatures and in botocore's data; its model there says the rest."""
     handlers: Callable[[], Handlers]
-    """Builds the table of its operations; called once for each server."""
+    """Makes the table of its operations; called once for each server."""
     check: Callable[[Mapping[str, Any]], None] = _anything
-    """Refuses requests of operators that the model accepts but the API does not; raises ``ApiError``."""
+    """Refuses what its model lets operators send and it does not take; raises ``ApiError``."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger requests are refused."""
 
 
 ECS = Api("ecs", ecs.handlers, characters.check)
-"""The default, and the API that agents call."""
+"""The default, and what agents speak."""
 
 LOGS = Api("logs", logs.handlers, body_limit_bytes=8 * 1024 * 1024)
 """A batch of 1 MiB takes up to six times that in JSON, where every character is escaped."""

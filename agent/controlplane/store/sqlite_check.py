@@ -1,6 +1,7 @@
-"""Checks the SQLite store for damage: at its start, and for ``ecs-agent control check``.
+"""Whether the SQLite store is whole: what a start and ``ecs-agent control check`` look at.
 
-Reads the whole file once: about a second per gigabyte, and a second per 200,000 keys. Blocking.
+Reads all of the file once: about a second for every gigabyte, and a second for every 200,000 keys.
+Blocking.
 
 Tests: ``tests/unit/controlplane/store/test_damage.py``.
 """
@@ -17,23 +18,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHOWN = 5
-"""How many faults are reported at most; one is enough to know."""
+"""Most faults that are named; one is enough to know."""
 _NO_FAULT = frozenset({"ok", "*** in database main ***"})
 
 
 class CheckReport(NamedTuple):
-    """The result of checking a store."""
+    """What was found in a store."""
 
     revision: int
     keys: int
     faults: list[str]
-    """Empty if the store is not damaged."""
+    """Empty when the store is whole."""
 
 
 def check(connection: sqlite3.Connection) -> CheckReport:
-    """Check the structure of the file, every key and its value, and the number of keys.
+    """Look at the structure of the file, every key and its value, and their number.
 
-    Errors of SQLite and damaged rows become faults in the report; nothing is raised for them.
+    What SQLite or a row says against it is in the report; nothing is raised for it.
     """
     faults: list[str] = []
     revision = keys = 0
@@ -58,10 +59,10 @@ def check(connection: sqlite3.Connection) -> CheckReport:
 
 
 def check_copy(path: Path) -> CheckReport:
-    """Check a file that no process uses, without changing it.
+    """Look at a file that no process uses, without changing it.
 
     Raises:
-        StoreFailure: the file does not exist or cannot be read.
+        StoreFailure: there is no file that can be read.
     """
     try:
         with path.open("rb"):

@@ -82,6 +82,17 @@ def _by_container(parts: Iterable[Mapping[str, Texts]]) -> dict[str, Texts]:
     return whole
 
 
+class LogRelay(Protocol):
+    """The agent's own log backend, for logs that our control keeps."""
+
+    @property
+    def endpoint(self) -> str:
+        """Its URL, for the engine."""
+
+    def credentials_id(self, task_arn: str, *, create_group: bool) -> str:
+        """Return the id by which the engine gets the keys of a task; always the same one."""
+
+
 class TaskAws(Protocol):
     """What AWS keeps for tasks; ``fetching.TaskServices``. An empty region is this host's own.
 
@@ -115,6 +126,7 @@ class HostAccess:
     """Role credentials of all tasks; ``execution_role`` waits for those of one task."""
     aws: TaskAws
     control_secrets: AskControl
+    log_relay: LogRelay
     efs: EfsSettings = field(default_factory=EfsSettings)
     """How this host reaches EFS file systems."""
 

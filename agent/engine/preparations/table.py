@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.engine.preparations.awslogs import AwslogsPreparation
 from agent.engine.preparations.environment_files import EnvironmentFilePreparation
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.task_cgroup import TaskCgroupPreparation
@@ -18,6 +19,7 @@ PREPARATIONS: tuple[Preparation, ...] = (
     SecretPreparation(),
     EnvironmentFilePreparation(),
     TaskCgroupPreparation(),
+    AwslogsPreparation(),
 )
 """In no particular order: those of a task run in parallel."""
 

@@ -553,5 +553,5 @@ def test_secret_options_go_to_the_log_driver(given: dict[str, Any]) -> None:
 
 
 def test_a_secret_option_needs_a_log_driver() -> None:
-    with pytest.raises(PayloadError, match="has secret log options, but no log driver"):
+    with pytest.raises(PayloadError, match="has options for its log driver, but no log driver"):
         given_to(container("a"))

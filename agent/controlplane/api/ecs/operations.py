@@ -1,4 +1,4 @@
-"""All operations of the ECS API that are served."""
+"""Every operation of the ECS API that is served."""
 
 from __future__ import annotations
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "Unable to describe task definition."
 _AT_ONCE = 16
-"""How many revisions one step of a search reads."""
+"""Revisions that one step of a search reads."""
 
 
 class _Listed(Struct, rename="camel"):
-    """The fields of a definition that are needed for lists; others are not decoded."""
+    """What listing needs of a definition; the rest is not even decoded."""
 
     arn: str
     family: str
@@ -135,7 +135,7 @@ async def describe_task_definition(parts: Parts, request: dict[str, Any]) -> dic
 
 
 async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Set one revision to INACTIVE; an INACTIVE one stays unchanged."""
+    """Make one revision INACTIVE; an INACTIVE one stays as it is."""
     text = request["taskDefinition"]
     family, revision = _split(text)
     if revision is None:
@@ -157,7 +157,7 @@ async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> d
 
 
 async def list_task_definitions(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List the ARNs of the revisions of one family, or of all, in pages."""
+    """List the ARNs of the revisions of one family, or of all, a page at a time."""
     size = page_size(request)
     after = start_after("ListTaskDefinitions", request)
     status = request.get("status") or "ACTIVE"
@@ -184,7 +184,7 @@ async def list_task_definitions(parts: Parts, request: dict[str, Any]) -> dict[s
 
 
 async def list_task_definition_families(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List families: ACTIVE families have an ACTIVE revision, INACTIVE ones have none."""
+    """List families; ACTIVE are those with an ACTIVE revision, INACTIVE the others."""
     size = page_size(request)
     after = start_after("ListTaskDefinitionFamilies", request)
     wanted = request.get("status") or "ALL"
@@ -205,7 +205,7 @@ async def list_task_definition_families(parts: Parts, request: dict[str, Any]) -
 
 
 def show(record: TaskDefinitionRecord) -> dict[str, Any]:
-    """Return a definition in the format of responses."""
+    """Return a definition as the API shows it."""
     return {
         **record.definition,
         "taskDefinitionArn": record.arn,

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.cgroups.groups import TaskGroups
 from agent.engine.preparations import secrets
-from agent.engine.preparations.contract import HostAccess, Provision
+from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.errors import (
     AwsRefused,
@@ -20,6 +19,7 @@ from agent.errors import (
 )
 from agent.model.payload import Container, Credentials, EngineConfig, RoleType, Secret, TaskPayload
 from agent.resources.role_credentials import RoleCredentials
+from tests.support.host_access import host_access
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, container, payload
 
@@ -53,9 +53,8 @@ class Scene:
         self.control = FakeControl()
         self.kept = RoleCredentials()
         self.kept.keep(ARN, RoleType.EXECUTION, EXECUTION)
-        engine: Any = None
-        self.access = HostAccess(
-            engine, "o", TaskGroups.off(), self.kept, self.aws, self.control.secrets
+        self.access = host_access(
+            credentials=self.kept, aws=self.aws, control_secrets=self.control.secrets
         )
 
     async def prepare(self, *given: Secret, **fields: Any) -> Provision:
