@@ -183,6 +183,8 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             holders=await restored.sandbox_holders(runtime, owner),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
+        groups = await wiring.task_groups(settings, info, owner)
+        cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
@@ -192,6 +194,10 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
+
+        async def remove_left_over(task_arns: list[str]) -> None:
+            await networks.reconcile(task_arns)
+            await groups.reconcile(task_arns)
 
         images = wiring.images(settings, runtime, services, ask_control)
         cleanup.push_async_callback(images.close)
@@ -208,6 +214,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
+                groups=groups,
                 role_credentials=credentials,
                 aws=services,
                 control_secrets=ask_control,
@@ -218,7 +225,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             callbacks=EngineCallbacks(
                 running=new_containers.set,
                 engine_event=networks.take_note_of,
-                listed=networks.reconcile,
+                listed=remove_left_over,
             ),
         )
         cleanup.push_async_callback(engine.flush)
@@ -231,6 +238,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 info,
                 machine,
                 towards_ecs=backend.is_ecs,
+                task_limits=groups.limiting,
                 known_tasks=engine.known_tasks(),
             ),
             engine.apply,
@@ -253,6 +261,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 engine=engine,
                 control=control,
                 networks=networks,
+                groups=groups,
                 ledger=ledger,
                 sampler=sampler,
                 runtime=runtime,

@@ -112,6 +112,45 @@ class Settings(Joining):
         empty=NoneType,
     )
 
+    # Limits of tasks as a whole
+    task_limits: bool | None = setting(
+        "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
+        values.BOOL,
+        "",
+        "Limit CPU and memory of a task as a whole, as its definition says, with a control group around "
+        "its containers. With `true`, the agent does not start on a host where that cannot be done.",
+        note="on where the host can do it",
+        empty=NoneType,
+    )
+    cgroup_path: Path = setting(
+        "ECS_CGROUP_PATH",
+        values.PATH,
+        "/sys/fs/cgroup",
+        "Where control groups are mounted.",
+    )
+    cgroup_cpu_period_s: float = setting(
+        "ECS_CGROUP_CPU_PERIOD",
+        values.DURATION,
+        "100ms",
+        "Period in which a task gets its CPU time. A task whose share of it would be less than 1 ms "
+        "has a longer one.",
+        bounds=Bounds(0.008, 0.1, "default"),
+    )
+    task_pids_limit: int = setting(
+        "ECS_TASK_PIDS_LIMIT",
+        values.INT,
+        "0",
+        "Most processes and threads of a task; 0 for no limit.",
+        bounds=Bounds(0, 4194304, "default"),
+    )
+    propagate_task_memory: bool = setting(
+        "ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
+        values.BOOL,
+        "false",
+        "Give containers without a memory limit that of their task, so that programs see it: they look "
+        "at their own control group only. For hosts with cgroup v2.",
+    )
+
     # Images
     image_pull_behavior: Literal["default", "always", "once", "prefer-cached"] = setting(
         "ECS_IMAGE_PULL_BEHAVIOR",

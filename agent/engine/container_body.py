@@ -2,7 +2,7 @@
 
 The order is that of Amazon ECS (agent 1.105.1, ``api/task/task.go``): first the fields that the
 agent generates, then the payload's ``dockerConfig`` JSON laid over them, then the fields that the
-agent must control (namespaces, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
+agent must control (namespaces, control group, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
 with ``PayloadError``, whose name says which part of the order is at fault.
 """
 
@@ -78,6 +78,8 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
         container, host_config, around.provision.log_options.get(container.name, {})
     )
     _join_namespaces(payload, container, around, config, host_config)
+    if around.provision.cgroup_parent:
+        host_config["CgroupParent"] = around.provision.cgroup_parent
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
             f"container {container.name} requests privileged mode, which this host refuses "
@@ -144,8 +146,9 @@ def _host_config(
         "NetworkMode": payload.mode.value,
         "CpuShares": min(max(container.cpu, MIN_CPU_SHARES), MAX_CPU_SHARES),
     }
-    if container.memory:
-        host_config["Memory"] = container.memory * MIB
+    memory_mib = container.memory or around.provision.memory_mib
+    if memory_mib:
+        host_config["Memory"] = memory_mib * MIB
     if container.privileged:
         host_config["Privileged"] = True
     binds = _binds(container, around)

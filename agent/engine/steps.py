@@ -67,6 +67,7 @@ class Steps:
         self._access = HostAccess(
             runtime=tools.runtime,
             owner=settings.owner,
+            groups=tools.groups,
             credentials=tools.role_credentials,
             aws=tools.aws,
             control_secrets=tools.control_secrets,

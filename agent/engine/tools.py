@@ -11,6 +11,7 @@ from agent.engine.preparations.efs import EfsSettings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.cgroups.groups import TaskGroups
     from agent.engine.network_reconnect import NetworkReconnect
     from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
     from agent.images import ExecutionRole, Progress
@@ -86,6 +87,7 @@ class StepTools:
     ports: PortPicker
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
+    groups: TaskGroups
     role_credentials: RoleCredentials
     aws: TaskAws
     control_secrets: AskControl

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.cgroups.groups import TaskGroups
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineCallbacks, EngineSettings
 from agent.engine.network_reconnect import NetworkReconnect
@@ -193,6 +194,7 @@ class TaskHost:
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
                 reconnecter=NetworkReconnect(self.runtime),
+                groups=TaskGroups.off(),
                 role_credentials=self.role_credentials,
                 aws=self.aws,
                 control_secrets=self.control.secrets,

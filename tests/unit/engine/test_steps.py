@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.cgroups.groups import TaskGroups
 from agent.engine.live import NETWORK, LiveState, Step, StepKind
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.steps import Steps
@@ -84,6 +85,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),
         reconnecter=NetworkReconnect(runtime),
+        groups=TaskGroups.off(),
         role_credentials=RoleCredentials(),
         aws=FakeAws(),
         control_secrets=FakeControl().secrets,
