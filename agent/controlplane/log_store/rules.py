@@ -57,6 +57,23 @@ def judge(times: Sequence[int], messages: Sequence[str], now_ms: int, kept_since
     Raises:
         BatchRefused: it is empty or too large, not in order, or spans more than a day.
     """
+    check_sizes(times, messages)
+    if any(before > after for before, after in pairwise(times)):
+        raise BatchRefused(
+            "Log events in a single PutLogEvents request must be in chronological order."
+        )
+    too_old, end = within(times, now_ms)
+    expired = _count_before(times, kept_since_ms)
+    first = max(too_old, expired)
+    if first < end and times[end - 1] - times[first] > SPAN_MS:
+        raise BatchRefused(
+            "The batch of log events in a single PutLogEvents request cannot span more than 24 hours."
+        )
+    return Judged(first, end, too_old, expired, end if end < len(times) else None)
+
+
+def check_sizes(times: Sequence[int], messages: Sequence[str]) -> None:
+    """Return when a batch is no larger than one may be; raises ``BatchRefused``."""
     if not times:
         raise BatchRefused("a batch must hold at least one log event")
     if len(times) > BATCH_EVENTS:
@@ -66,19 +83,11 @@ def judge(times: Sequence[int], messages: Sequence[str], now_ms: int, kept_since
     size_bytes = sum(len(message.encode()) + OVERHEAD_BYTES for message in messages)
     if size_bytes > BATCH_BYTES:
         raise BatchRefused(f"Upload too large: {size_bytes} bytes exceeds limit of {BATCH_BYTES}")
-    if any(before > after for before, after in pairwise(times)):
-        raise BatchRefused(
-            "Log events in a single PutLogEvents request must be in chronological order."
-        )
-    too_old = _count_before(times, now_ms - OLDEST_MS)
-    expired = _count_before(times, kept_since_ms)
-    end = _count_before(times, now_ms + NEWEST_MS + 1)
-    first = max(too_old, expired)
-    if first < end and times[end - 1] - times[first] > SPAN_MS:
-        raise BatchRefused(
-            "The batch of log events in a single PutLogEvents request cannot span more than 24 hours."
-        )
-    return Judged(first, end, too_old, expired, end if end < len(times) else None)
+
+
+def within(times: Sequence[int], now_ms: int) -> tuple[int, int]:
+    """Return the place of the first event that is not too old, and of the first one that is too new."""
+    return _count_before(times, now_ms - OLDEST_MS), _count_before(times, now_ms + NEWEST_MS + 1)
 
 
 def _count_before(times: Sequence[int], limit_ms: int) -> int:
