@@ -114,6 +114,14 @@ class _StoreCommands(click.Group):
     "and the letter a, such as us-east-1a]",
 )
 @click.option(
+    "--awslogs",
+    type=click.Choice(("here", "cloudwatch")),
+    default="here",
+    show_default=True,
+    help="Where containers with the log driver awslogs write: to this endpoint, through their agent, or "
+    "to Amazon CloudWatch Logs. An awslogs-endpoint of a container wins.",
+)
+@click.option(
     "--tls-certificate",
     type=click.Path(path_type=Path),
     help="PEM file with the certificate chain. Turns on TLS for all addresses; if --agent-listen is "
@@ -205,6 +213,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         tls_key=given["tls_key"],
         region=given["region"] or names.DEFAULT_REGION,
         zone=given["zone"],
+        keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
     )
 
