@@ -8,6 +8,7 @@
     definition/    task definitions as data, and the payload that an agent is given
     tasks/         the life of a task here       scheduler/  placement
     agents/        registration, orders and reports, by two wires
+    roles/         credentials of the roles that tasks name, by STS
     store/         the contract of the store, and SQLite behind it
     log_store/     log events of tasks, apart from the keys
     records.py     every kind of value and every key in one table; ``names`` makes and reads ARNs

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.names import DEFAULT_REGION, Names
+from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
     from agent.controlplane.log_store.store import LogStore
+    from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.store.contract import Store
 
 
@@ -25,6 +27,8 @@ class Parts:
     """Availability zone of hosts that do not say theirs."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    roles: RoleSource = field(default_factory=NoRoles, repr=False)
+    """Has the credentials of tasks' roles."""
     log_store: LogStore | None = None
     """None where control keeps no logs."""
     no_logs_reason: str = "logs are off on this control"

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from agent.controlplane.agents.amazon.wire import EcsWire
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
+from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -42,6 +44,9 @@ from agent.controlplane.janitor import Janitor
 from agent.controlplane.log_settings import LogSettings, open_logs
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
+from agent.controlplane.roles.issuer import RoleIssuer
+from agent.controlplane.roles.settings import RoleSettings
+from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import ConfigError
@@ -84,6 +89,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the chain; together with ``tls_key``."""
     tls_key: Path | None = None
+    roles: RoleSettings = RoleSettings()
+    """Of tasks, for which control gets credentials."""
     logs: LogSettings = LogSettings()
     """Of tasks."""
 
@@ -117,22 +124,24 @@ async def serve(
     log_store = None
     try:
         log_store, no_logs_reason = await open_logs(settings.logs, settings.data_dir)
-        parts = Parts(
-            store=store,
-            names=Names(settings.region, settings.account),
-            zone=settings.zone or f"{settings.region}a",
-            log_store=log_store,
-            no_logs_reason=no_logs_reason,
-        )
-        control_id = await _control_id(store)
-        history = await History.open(store, control_id, seen_revision=store.seen_revision)
-        agent_parts = AgentParts.build(
-            parts, agent_tokens, control_id=control_id, history=history, lease_s=settings.lease_s
-        )
-        wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
-        applications = await Applications.open(parts, wire, ecs)
-        door = await _Door.open(settings, agent_tokens)
         async with contextlib.AsyncExitStack() as cleanup:
+            wakeups = WakeUps(store)
+            sts = await cleanup.enter_async_context(
+                StsRoles.open(settings.roles, region=settings.region)
+            )
+            issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
+            parts = Parts(
+                store=store,
+                names=Names(settings.region, settings.account),
+                zone=settings.zone or f"{settings.region}a",
+                roles=issuer,
+                log_store=log_store,
+                no_logs_reason=no_logs_reason,
+            )
+            agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
+            wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
+            applications = await Applications.open(parts, wire, ecs)
+            door = await _Door.open(settings, agent_tokens)
             front = await Front.open(
                 settings,
                 tls,
@@ -147,7 +156,8 @@ async def serve(
             host, port = front.operators
             async with asyncio.TaskGroup() as group:
                 background = [
-                    group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
+                    group.create_task(wakeups.run(), name="wake-ups"),
+                    group.create_task(issuer.run(), name="role credentials"),
                     group.create_task(Janitor(parts).run(), name="janitor"),
                     group.create_task(
                         _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
@@ -177,6 +187,22 @@ async def serve(
             await log_store.close()
         await store.close()
     _log.info("control endpoint stopped")
+
+
+async def _agent_parts(
+    parts: Parts, agent_tokens: AgentTokens, store: SqliteStore, wakeups: WakeUps, lease_s: float
+) -> AgentParts:
+    """Return what the agents' wires share; ``store`` is that of ``parts``."""
+    control_id = await _control_id(store)
+    history = await History.open(store, control_id, seen_revision=store.seen_revision)
+    return AgentParts.build(
+        parts,
+        agent_tokens,
+        control_id=control_id,
+        history=history,
+        wakeups=wakeups,
+        lease_s=lease_s,
+    )
 
 
 class _Door:

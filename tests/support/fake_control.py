@@ -14,7 +14,7 @@ import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -32,7 +32,11 @@ from agent.model.wire import (
     Held,
     Register,
     Registered,
+    TaskCredentials,
 )
+
+if TYPE_CHECKING:
+    from agent.model.payload import Credentials
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 encode = msgspec.json.encode
@@ -53,6 +57,10 @@ class FakeControl:
         self.registers: list[Register] = []
         self.polls: list[int] = []
         """The ``after`` of every poll."""
+        self.serials: list[int] = []
+        """The serial of credentials of every poll."""
+        self.issued: list[TaskCredentials] = []
+        """What tasks were issued; the serial is their number."""
         self.sent: list[TaskChange] = []
         """Every report received, including repeats."""
         self.seen: dict[str, TaskChange] = {}
@@ -120,6 +128,12 @@ class FakeControl:
         self.revision += 1
         assignment = Assignment(task_arn=arn, desired_status=desired, payload=msgspec.Raw(payload))
         self.tasks[arn] = (self.revision, assignment)
+        self._wake()
+
+    def issue(self, arn: str, role_type: str, credentials: Credentials) -> None:
+        self.issued.append(
+            TaskCredentials(task_arn=arn, role_type=role_type, credentials=credentials)
+        )
         self._wake()
 
     def drain(self) -> None:
@@ -191,12 +205,14 @@ class FakeControl:
 
     async def _poll(self, request: web.Request) -> web.Response:
         after = int(request.query["after"])
+        serial = int(request.query["credentials"])
         self.polls.append(after)
+        self.serials.append(serial)
         ends = time.monotonic() + float(request.query["wait"])
         while True:
             if refusal := self._refusal(request):
                 return refusal
-            if after == 0 or self.revision > after:
+            if after == 0 or self.revision > after or len(self.issued) > serial:
                 break
             news = self._news
             try:
@@ -204,9 +220,9 @@ class FakeControl:
                     await news.wait()
             except TimeoutError:
                 return web.Response(status=204)
-        return self.answer(after)
+        return self.answer(after, serial)
 
-    def answer(self, after: int) -> web.Response:
+    def answer(self, after: int, serial: int = 0) -> web.Response:
         tasks = [one for revision, one in self.tasks.values() if revision > after]
         return json(
             Assignments(
@@ -214,6 +230,8 @@ class FakeControl:
                 full=after == 0,
                 instance_status=self.instance_status,
                 tasks=tasks,
+                credentials=self.issued[serial:],
+                credentials_serial=len(self.issued),
             )
         )
 

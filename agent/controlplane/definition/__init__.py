@@ -9,6 +9,7 @@
     overrides.py                what RunTask changes of a definition
     needs.py                    CPU, memory, ports and GPUs that a task needs of its host
     payload.py  docker_config.py    what the agent is given
+    secret_refs.py              what a ``valueFrom`` names, and whether control keeps its value
 
 Pure: nothing here reads the store or the clock. Raises ``ClientException`` for a rule that is
 broken, ``OverrideError`` for an override that does not fit its definition.

@@ -197,8 +197,8 @@ DEFINITION: tuple[Field, ...] = (
     ),
     Field(
         "executionRoleArn",
-        Support.NO_MEANING,
-        f"images are pulled with the logins of the host, and nothing else that it is for runs {_HERE} yet",
+        note="control needs keys of AWS for it where a task asks AWS for something, such as an image in "
+        "Amazon ECR",
     ),
     Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
     *_done("networkMode"),

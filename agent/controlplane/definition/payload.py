@@ -1,7 +1,8 @@
 """What an agent is sent: the payload of a task, in the shape of the ACS ``Task``.
 
-A payload is not stored. It is a pure function of the task's record and the revision of the task
-definition, which never change in what they say here, so every poll gives the same one.
+A payload is not stored. It is a pure function of the task's record, the revision of the task
+definition, which never change in what they say here, and the credentials of the moment, so every poll
+gives the same one but for those.
 
 Pure; raises only for a record that this control endpoint could not have written
 (``OverrideError``, ``KeyError``, ``msgspec.ValidationError``).
@@ -9,6 +10,7 @@ Pure; raises only for a record that this control endpoint could not have written
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +26,7 @@ from agent.model.payload import (
     MountPoint,
     PortMapping,
     RestartPolicy,
+    RoleType,
     Secret,
     TaskPayload,
     Volume,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.names import Names
     from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord
+    from agent.model.payload import Credentials
 
 _EFS = "efsVolumeConfiguration"
 _DOCKER = "dockerVolumeConfiguration"
@@ -46,7 +50,12 @@ _EXECUTION_ENVIRONMENT = {
 
 
 def build(
-    task: TaskRecord, definition: TaskDefinitionRecord, names: Names, *, desired: str
+    task: TaskRecord,
+    definition: TaskDefinitionRecord,
+    names: Names,
+    *,
+    desired: str,
+    credentials: Mapping[str, Credentials] = MappingProxyType({}),
 ) -> TaskPayload:
     """Return what the task's agent is sent.
 
@@ -55,6 +64,7 @@ def build(
         definition: the revision that the task was made from.
         names: how ARNs look here.
         desired: RUNNING or STOPPED.
+        credentials: of its roles, by their ``RoleType``.
     """
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
@@ -93,6 +103,8 @@ def build(
         group=task.group,
         launch_type=task.launch_type,
         task_cluster_arn=names.cluster(task.cluster),
+        role_credentials=credentials.get(RoleType.APPLICATION),
+        execution_role_credentials=credentials.get(RoleType.EXECUTION),
         enable_fault_injection=bool(body.get("enableFaultInjection")),
         proxy_configuration=_proxy(body.get("proxyConfiguration")),
     )

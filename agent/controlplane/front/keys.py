@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME: Final = "default"
 """Of the section that AWS's tools read when they are told no other."""
+OPEN: Final = "open"
+"""What tools sign with where nobody looks at it, as ``ecs-agent env`` gives it."""
+_PREFIX: Final = "ECSK"
+"""Of the ids of keys that are made here; AWS's begin with an ``A``."""
 _LIMIT_BYTES: Final = 64 * 1024
 _SECRET_BYTES: Final = 30
 """40 characters in base64, as on AWS."""
@@ -68,6 +72,11 @@ def load(file: Path, *, owner: int | None = None) -> dict[str, Key]:
     return _parse(file, text)
 
 
+def is_own(key_id: str) -> bool:
+    """Tell whether a key is one that a control endpoint made, or the one for an open one. Pure."""
+    return key_id == OPEN or key_id.startswith(_PREFIX)
+
+
 def _parse(file: Path, text: str) -> dict[str, Key]:
     parser = configparser.ConfigParser(default_section="", interpolation=None)
     try:
@@ -97,7 +106,7 @@ def _parse(file: Path, text: str) -> dict[str, Key]:
 
 def _make(file: Path) -> None:
     """Write a file with one fresh key; whoever makes it at the same time wins."""
-    key_id = "ECSK" + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
+    key_id = _PREFIX + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
     text = (
         f"{_HEAD}[{DEFAULT_NAME}]\naws_access_key_id = {key_id}\n"
         f"aws_secret_access_key = {secrets.token_urlsafe(_SECRET_BYTES)}\n"

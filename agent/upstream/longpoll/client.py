@@ -39,6 +39,7 @@ from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.longpoll import registration as registrations
 from agent.upstream.longpoll.answers import RevisionCompacted, SecretsMissing
+from agent.upstream.longpoll.credentials import issued
 from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
 from agent.upstream.longpoll.metrics_sender import MetricsSender
@@ -56,7 +57,12 @@ if TYPE_CHECKING:
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
-    from agent.upstream.protocol import DescribeHost, Holding, TakeAssignments
+    from agent.upstream.protocol import (
+        CredentialStore,
+        DescribeHost,
+        Holding,
+        TakeAssignments,
+    )
 
 _log = structlog.get_logger()
 
@@ -103,13 +109,14 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
 class LongPollClient:
     """A host's connection to one control endpoint. Create it on the event loop that runs it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that the client works with
         self,
         settings: LongPollSettings,
         store: StateStore,
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        credentials: CredentialStore,
         *,
         saved: SavedRegistration,
         watermark: Watermark,
@@ -118,6 +125,9 @@ class LongPollClient:
         self._settings = settings
         self._store = store
         self._take = take
+        self._credentials = credentials
+        self._credentials_serial = 0
+        """Of the newest credentials that came; of one run of control, as the revision is."""
         self._liveness = Liveness("control loop")
         self._endpoint = parse_endpoint(settings.endpoint)
         self._link = ConnectionStatus(str(self._endpoint))
@@ -166,6 +176,7 @@ class LongPollClient:
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        credentials: CredentialStore,
     ) -> LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
 
@@ -180,6 +191,7 @@ class LongPollClient:
             describe,
             take,
             holding,
+            credentials,
             saved=await registrations.read_saved(store, settings.cluster),
             watermark=await Watermark.open(store),
         )
@@ -363,7 +375,12 @@ class LongPollClient:
         began = loop.time()
         wait_s = self._wait_s(identity)
         with self._liveness.within(self._settings.limits.call_s + wait_s + WORK_S, "polling"):
-            read = await self._client.assignments(identity, after=after, wait_s=wait_s)
+            read = await self._client.assignments(
+                identity,
+                after=after,
+                wait_s=wait_s,
+                credentials_after=self._credentials_serial if after else 0,
+            )
         self._link.up()
         self._outage.over()
         took_s = loop.time() - began
@@ -382,8 +399,12 @@ class LongPollClient:
         if why:
             _log.warning("control went back in time; its stops are ignored", reason=why)
             orders = cautious(orders)
+        # Before the orders: what they start may need them at once.
+        for each in issued(orders):
+            self._credentials.keep(each.task_arn, each.role_type, each.credentials)
         if not await self._hand_on(orders, identity):
             return after
+        self._credentials_serial = orders.credentials_serial
         if not why:
             self._watermark.taken(identity.control_id, orders)
         if orders.revision == after:
