@@ -1,4 +1,4 @@
-"""What the handlers of the ECS API work with, and the shape that every handler has."""
+"""What all handlers of the ECS API share, and the type of a handler."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parts:
     store: Store
     names: Names = field(default_factory=Names)
     zone: str = f"{DEFAULT_REGION}a"
-    """Availability zone of hosts that do not say theirs."""
+    """Availability zone of hosts that do not set one."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
     roles: RoleSource = field(default_factory=NoRoles, repr=False)
@@ -48,10 +48,10 @@ class Parts:
 Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]
 """``async def create_cluster(parts, request) -> response``.
 
-The request has been checked against the service model: types are right, required members are there,
-enums hold, nulls and unknown members are gone. The response is a dict in the shape of the model:
-``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
+The request has been checked against the service model: types are right, required members are present,
+enums are valid, nulls and unknown members are removed. The response is a dict in the shape of the
+model: ``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
 """
 
 Handlers = Mapping[str, Handler]
-"""Handlers by the name of their operation; each module of this package gives one such table."""
+"""Handlers by operation name; each module of this package has one such table."""

@@ -1,17 +1,17 @@
-"""The control endpoint as one server: builds the store, the ECS API and the agents' wire.
+"""The control endpoint as one server: builds the store, the ECS API and the agents' protocols.
 
 ::
 
-    POST /                ECS API (JSON 1.1), the calls of Amazon's agent among it; CloudWatch Logs
-    GET  /acs/ws, /tcs/ws orders to and telemetry of Amazon's agent
+    POST /                ECS API (JSON 1.1), including the calls of Amazon's agent; CloudWatch Logs
+    GET  /acs/ws, /tcs/ws orders to and telemetry from Amazon's agent
     /v1/...               our agents' long poll
-    GET  /healthz         200 "ok" when the store answers, else 503
+    GET  /healthz         200 "ok" if the store answers, else 503
 
-Where there is a token file, the long poll asks for a token, and Amazon's agent must sign with one.
+With a token file, the long poll requires a token, and Amazon's agent must sign with one.
 
-Everything is built here, handed over by constructor, and ends here: ``serve`` returns within two
-seconds of being told to stop, also while polls are held. Who may command it is for ``front.operators``,
-where it listens for ``front.sites``, and what strangers may take of it for ``agent.listening``.
+Everything is built here, passed by constructor, and closed here: ``serve`` returns within two seconds
+of a stop request, even while polls are held. ``front.operators`` authenticates operators,
+``front.sites`` listens, and ``agent.listening`` limits what strangers may use.
 """
 
 from __future__ import annotations
@@ -63,31 +63,31 @@ _log = structlog.get_logger(__name__)
 
 
 class ControlSettings(Struct, frozen=True, kw_only=True):
-    """How a control endpoint is run."""
+    """Settings of a control endpoint."""
 
     data_dir: Path
-    """Made when it is missing, mode 0700."""
+    """Created if missing, mode 0700."""
     listen: str = DEFAULT_LISTEN
-    """``HOST:PORT`` or ``[V6]:PORT``. Port 0 takes a free one; ``ready`` is told which."""
+    """``HOST:PORT`` or ``[V6]:PORT``. Port 0 picks a free port; ``ready`` gets its number."""
     agent_listen: tuple[str, ...] = ()
-    """Addresses that serve agents, by either wire, and health, and nothing else."""
+    """Addresses that only serve agents, with both protocols, and health."""
     keys_file: Path | None = None
-    """Operators must sign with one of its keys; made with a fresh one when missing. None lets everybody
-    command who reaches ``listen``."""
+    """Operators must sign with one of its keys; created with a new key if missing. If None, everyone
+    who can reach ``listen`` has full access."""
     socket: Path | None = None
-    """Unix socket by which the owner commands without a key."""
+    """Unix socket on which the owner needs no key."""
     token_file: Path | None = None
-    """Agents must carry one of its tokens, or sign with it; made with a fresh one when missing."""
+    """Agents must send one of its tokens, or sign with it; created with a new token if missing."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     zone: str = ""
-    """Availability zone of hosts that do not say theirs; the region's first when empty."""
+    """Availability zone of hosts that do not set one; if empty, the region's first."""
     backups: Schedule | None = None
-    """When copies of the store are made; None for never."""
+    """When the store is backed up; None for never."""
     lease_s: float = LEASE_S
-    """How long an agent may be silent before it shows as disconnected."""
+    """How long an agent may be silent before it is shown as disconnected."""
     tls_certificate: Path | None = None
-    """PEM file with the chain; together with ``tls_key``."""
+    """PEM file with the certificate chain; used together with ``tls_key``."""
     tls_key: Path | None = None
     roles: RoleSettings = RoleSettings()
     """Of tasks, for which control gets credentials."""
@@ -105,15 +105,16 @@ async def serve(
     """Run a control endpoint until ``stop`` is set.
 
     Args:
-        settings: where to listen and where to keep state.
-        ready: called once with host and port of ``listen`` when calls are answered everywhere.
-        stop: set it to end; held polls are answered, what was accepted is finished.
-        reload: set it to have the token file read anew; a bad one is logged, the old tokens stay.
+        settings: where to listen and where to store state.
+        ready: called once with host and port of ``listen`` when all addresses answer calls.
+        stop: set it to stop; held polls are answered, and accepted calls are finished.
+        reload: set it to reload keys and tokens; if a file is invalid, this is logged and the old
+            ones stay in use.
 
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
         ListenFailure: an address cannot be bound.
-        ConfigError: an address is none, or the TLS files or the token file cannot be used.
+        ConfigError: an address is invalid, or the TLS files, keys or tokens cannot be used.
     """
     tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
@@ -206,7 +207,7 @@ async def _agent_parts(
 
 
 class _Door:
-    """Who commands the endpoint by TCP, by the keys in a file or all who reach it."""
+    """Access by TCP: for callers with a key from the file, or for everyone."""
 
     def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
         self._file = file
@@ -215,12 +216,12 @@ class _Door:
 
     @property
     def own_names_only(self) -> bool:
-        """Whether a page that has pointed its name at this host could come in."""
+        """Whether to check host names against DNS rebinding by web pages."""
         return self._file is None and self._is_loopback
 
     @classmethod
     async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _Door:
-        """Return the door; raises ``ConfigError`` for a file of keys that cannot be used."""
+        """Return the door; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
             return cls(None, Open(), is_loopback=is_local)
@@ -228,22 +229,22 @@ class _Door:
         return cls(file, Signed(found, note=agent_tokens.note), is_loopback=is_local)
 
     async def reload(self) -> None:
-        """Read the file of keys anew; a bad one changes nothing."""
+        """Reload the file of keys; an invalid file changes nothing."""
         if self._file is None or not isinstance(self.operators, Signed):
             return
         try:
             found = await asyncio.to_thread(keys.load, self._file)
         except ConfigError as error:
-            _log.error("keys not taken; the old keys stay", error=str(error))
+            _log.error("keys not reloaded; the old keys stay in use", error=str(error))
         else:
             self.operators.keys = found
-            _log.info("keys read", file=str(self._file), keys=len(found))
+            _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 
 async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) -> None:
-    """Read tokens and keys anew whenever it is asked for, until cancelled.
+    """Reload tokens and keys on each request, until cancelled.
 
-    Agents that came with a token that is gone are cut off at once.
+    Agents whose token is gone are cut off at once.
     """
     while True:
         await asked.wait()
@@ -252,11 +253,11 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:
-            _log.error("token file not taken; the old tokens stay", error=str(error))
+            _log.error("token file not reloaded; the old tokens stay in use", error=str(error))
         else:
             ended = agent_tokens.take(found)
             _log.info(
-                "token file read",
+                "token file loaded",
                 file=str(agent_tokens.file or ""),
                 tokens=len(found),
                 calls_ended=ended,
@@ -264,10 +265,10 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
 
 
 async def _control_id(store: Store) -> str:
-    """Return the id that names this store towards agents; made once, by whoever is first."""
+    """Return the id that identifies this store to agents; created once, by the first process."""
     key = records.CONTROL_ID_KEY
     await store.txn([absent(key)], [Put(key, uuid.uuid4().hex.encode())])
     kv = await store.get(key)
     if kv is None:
-        raise StoreFailure(f"{key} was written and is not there")
+        raise StoreFailure(f"{key} is missing right after it was written; check the disk")
     return kv.value.decode()

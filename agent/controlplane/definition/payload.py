@@ -1,10 +1,10 @@
-"""What an agent is sent: the payload of a task, in the shape of the ACS ``Task``.
+"""What an agent gets: the payload of a task, in the format of the ACS ``Task``.
 
-A payload is not stored. It is a pure function of the task's record, the revision of the task
-definition, which never change in what they say here, and the credentials of the moment, so every poll
-gives the same one but for those.
+Payloads are not stored. A payload is a pure function of the task's record, the revision of the task
+definition and the current credentials. The parts used of the first two never change, so every poll
+gives the same payload but for its credentials.
 
-Pure; raises only for a record that this control endpoint could not have written
+Pure; raises only for a record that this control endpoint cannot have written
 (``OverrideError``, ``KeyError``, ``msgspec.ValidationError``).
 """
 
@@ -57,12 +57,12 @@ def build(
     desired: str,
     credentials: Mapping[str, Credentials] = MappingProxyType({}),
 ) -> TaskPayload:
-    """Return what the task's agent is sent.
+    """Return the payload for the task's agent.
 
     Args:
-        task: the task, placed: its containers have ARNs and GPU ids, its attachments have ids.
-        definition: the revision that the task was made from.
-        names: how ARNs look here.
+        task: the placed task: its containers have ARNs and GPU ids, its attachments have ids.
+        definition: the revision that the task was created from.
+        names: makes ARNs.
         desired: RUNNING or STOPPED.
         credentials: of its roles, by their ``RoleType``.
     """
@@ -111,12 +111,12 @@ def build(
 
 
 def network_mode(definition: Mapping[str, Any]) -> str:
-    """Return the network mode of a definition; none given means bridge."""
+    """Return the network mode of a definition; the default is bridge."""
     return definition.get("networkMode") or "bridge"
 
 
 def port_mappings(container: Mapping[str, Any], mode: str) -> list[PortMapping]:
-    """Return the ports of a container, with the host port that the network mode asks for.
+    """Return the ports of a container, with the host ports that the network mode requires.
 
     In ``host`` and ``awsvpc`` mode the host port is the container port. In ``bridge`` mode, 0 asks
     the agent to pick one.
@@ -177,7 +177,7 @@ def _container(
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """Read a list whose members are named here as they are in the task definition."""
+    """Convert a list whose members have the same names here as in the task definition."""
     return msgspec.convert(value or [], kind)
 
 

@@ -1,9 +1,9 @@
-"""The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
+"""The HTTP side of the long poll: see the table of calls in ``agent.model.wire``.
 
-Where control has a token file, a call is looked at only after its token, and ends with it. Whatever an agent sends, it
-gets an answer and nobody else is disturbed: what cannot be read is a 400 that says why, trouble with
-the store is a 503 with ``Retry-After``, and what nobody foresaw is a 500, logged once, here. Bodies
-may be gzip in both directions; the limits count decoded bytes.
+With a token file, the token of a call is checked first, and a call ends with its token. Whatever an
+agent sends, it gets a response, and others are not affected: an invalid call is a 400 with the reason,
+a failure of the store is a 503 with ``Retry-After``, and an unexpected failure is a 500, logged once,
+here. Bodies may be gzip in both directions; the limits apply to decompressed bytes.
 """
 
 from __future__ import annotations
