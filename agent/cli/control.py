@@ -114,6 +114,14 @@ class _StoreCommands(click.Group):
     "and the letter a, such as us-east-1a]",
 )
 @click.option(
+    "--awslogs",
+    type=click.Choice(("here", "cloudwatch")),
+    default="here",
+    show_default=True,
+    help="Where containers with the log driver awslogs write: to this endpoint, through their agent, or "
+    "to Amazon CloudWatch Logs. An awslogs-endpoint of a container wins.",
+)
+@click.option(
     "--tls-certificate",
     type=click.Path(path_type=Path),
     help="PEM file with the certificate chain. Turns on TLS for all addresses; if --agent-listen is "
@@ -207,6 +215,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         region=given["region"] or names.DEFAULT_REGION,
         zone=given["zone"],
         roles=role_options.settings(given, os.environ),
+        keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
     )
 

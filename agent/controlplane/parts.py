@@ -29,6 +29,8 @@ class Parts:
     """Unix seconds."""
     roles: RoleSource = field(default_factory=NoRoles, repr=False)
     """Has the credentials of tasks' roles."""
+    keeps_logs: bool = True
+    """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     log_store: LogStore | None = None
     """None where control keeps no logs."""
     no_logs_reason: str = "logs are off on this control"

@@ -82,6 +82,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     account: str = DEFAULT_ACCOUNT
     zone: str = ""
     """Availability zone of hosts that do not set one; if empty, the region's first."""
+    keeps_logs: bool = True
+    """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     backups: Schedule | None = None
     """When the store is backed up; None for never."""
     lease_s: float = LEASE_S
@@ -136,6 +138,7 @@ async def serve(
                 names=Names(settings.region, settings.account),
                 zone=settings.zone or f"{settings.region}a",
                 roles=issuer,
+                keeps_logs=settings.keeps_logs and settings.logs.are_kept,
                 log_store=log_store,
                 no_logs_reason=no_logs_reason,
             )

@@ -67,10 +67,12 @@ class Steps:
         self._access = HostAccess(
             runtime=tools.runtime,
             owner=settings.owner,
+            groups=tools.groups,
             credentials=tools.role_credentials,
             aws=tools.aws,
             control_secrets=tools.control_secrets,
             efs=settings.efs,
+            log_relay=tools.log_relay,
         )
         self._writer = writer
         self._network = NetworkSteps(record, live, tools, writer)

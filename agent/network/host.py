@@ -1,4 +1,4 @@
-"""The parts of the host's network that all sandboxes share: bridge, forwarding and firewall.
+"""The parts of the host's network that all sandboxes share: bridge, forwarding, firewall, a route.
 
 ``ensure`` creates them. ``repair`` checks cheaply whether somebody changed them (a restarted
 Docker, ``nft flush ruleset``, a deleted bridge), repairs them in the same way, and reports what it
@@ -24,6 +24,7 @@ from agent.network import (
     firewall,
     forwarding,
 )
+from agent.network.agent_address import ADDRESS
 from agent.network.bridge_ports import Place
 from agent.network.egress_links import EgressLinks
 from agent.network.kernel_messages import EVERYTHING, Part
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
+    from agent.network.agent_address import AgentRoute
     from agent.network.links import HostLinks, SandboxLink
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
@@ -94,6 +96,7 @@ class HostNetwork:
         self,
         *,
         links: HostLinks,
+        route: AgentRoute,
         rules: firewall.Firewall,
         pool: AddressPool,
         settings: NetworkSettings,
@@ -101,6 +104,7 @@ class HostNetwork:
         mtu: int,
     ) -> None:
         self._links = links
+        self._route = route
         self._rules = rules
         self._pool = pool
         self._settings = settings
@@ -131,6 +135,7 @@ class HostNetwork:
     async def _take_shape(self, shape: BridgeConfig, ports: Collection[Port] | None = None) -> None:
         await self._bridge(shape)
         await self._block(forwarding.turn_on, self._settings.bridge)
+        await self._route.ensure()
         wanted = self._wanted_for(shape)
         await self._block(self._rules.ensure, wanted, ports)
         await self._remember(wanted)
@@ -172,8 +177,7 @@ class HostNetwork:
                 if off:
                     await self._block(forwarding.turn_on, self._settings.bridge)
                     found.append(f"{' and '.join(off)} was 0")
-            if parts & Part.RULES and await self._rules_may_have_changed(wanted):
-                found += await self._put_rules_right(wanted)
+            found += await self._rules_and_route(parts, wanted)
             gone = []
             if parts & Part.PORTS:
                 places = await self._places(records)
@@ -185,6 +189,14 @@ class HostNetwork:
             if parts & (Part.BRIDGE | Part.PORTS):
                 await self._host_parts(records, found)
             return found, gone
+
+    async def _rules_and_route(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
+        found = []
+        if parts & Part.ROUTE and await self._route.ensure():
+            found.append(f"the route to {ADDRESS} was gone")
+        if parts & Part.RULES and await self._rules_may_have_changed(wanted):
+            found += await self._put_rules_right(wanted)
+        return found
 
     async def _host_parts(self, records: Collection[SandboxRecord], found: list[str]) -> None:
         """Restore the host's neighbours, which a bridge loses with its state, address or MAC."""
@@ -284,6 +296,7 @@ class HostNetwork:
         async with self._lock:
             self._seen = self._wanted = None
             await self._block(self._rules.remove)
+            await self._route.remove()
             await self._links.delete(self._settings.bridge)
 
     async def _bridge(self, shape: BridgeConfig) -> list[str]:

@@ -28,6 +28,7 @@ from agent.errors import NetworkFailure, StateFailure
 from agent.network import recovery
 from agent.network import survey as surveys
 from agent.network.addresses import AddressPool, parse_pool
+from agent.network.agent_address import AgentRoute
 from agent.network.background import BackgroundTasks, settle
 from agent.network.firewall import Firewall
 from agent.network.host import HostNetwork, check_pool
@@ -125,7 +126,12 @@ class TaskNetworks:
         async with contextlib.AsyncExitStack() as closing:
             files = ThreadPoolExecutor(max_workers=4, thread_name_prefix="network")
             closing.callback(files.shutdown, wait=False, cancel_futures=True)
-            rules = Firewall(settings.table, settings.bridge, settings.blocked_addresses)
+            rules = Firewall(
+                settings.table,
+                settings.bridge,
+                settings.blocked_addresses,
+                server_port=settings.server_port,
+            )
             closing.callback(rules.ports.close)
             lane = await NetlinkLane.open()
             closing.push_async_callback(lane.close)
@@ -138,7 +144,13 @@ class TaskNetworks:
             await check_pool(addresses, settings, links)
             mtu = settings.mtu or await links.default_mtu()
             host = HostNetwork(
-                links=links, rules=rules, pool=addresses, settings=settings, files=files, mtu=mtu
+                links=links,
+                route=AgentRoute(lane),
+                rules=rules,
+                pool=addresses,
+                settings=settings,
+                files=files,
+                mtu=mtu,
             )
             maker = SandboxMaker(
                 engine=engine,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.model.changes import TaskChange
     from agent.model.wire import Assignments, HeldTask
     from agent.state import StateStore
-    from agent.upstream.protocol import TakeAssignments
+    from agent.upstream.protocol import LogSource, TakeAssignments
     from tests.support.fake_control import FakeControl
 
 
@@ -67,6 +67,7 @@ class Host(NothingHeld):
         self.token_file: Path | None = None
         self.ca_file: Path | None = None
         self.take: TakeAssignments = self._take
+        self.logs: LogSource | None = None
 
     async def _take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         self.taken.append(assignments)
@@ -106,6 +107,7 @@ class Host(NothingHeld):
             self.take,
             self,
             self.credentials,
+            self.logs,
         )
 
     @contextlib.asynccontextmanager

@@ -78,8 +78,8 @@ class AssignmentReader:
                 found.append(AssignedTask(kv, assignment, task.record))
         return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
-    async def payload(self, order: AssignedTask) -> TaskPayload | None:
-        """Return the payload of an order.
+    async def payload(self, order: AssignedTask, *, takes_logs: bool = True) -> TaskPayload | None:
+        """Return the payload of an order, for an agent that takes logs to control or does not.
 
         None if it cannot be built, which is logged, and for a task that was taken over from its
         agent's report, because the agent has the payload.
@@ -94,6 +94,7 @@ class AssignmentReader:
                 definition,
                 self._parts.names,
                 desired=order.assignment.desired_status,
+                keeps_logs=takes_logs and self._parts.keeps_logs,
                 credentials=self._credentials(task),
             )
         except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from agent.controlplane.definition import log_configuration
 from agent.controlplane.definition.port_rules import check_mappings
 from agent.controlplane.front.errors import ClientException
 
@@ -48,6 +49,7 @@ def check_container(
     _check_network(container, network_mode)
     _check_mounts(container, volumes)
     _check_limits(container)
+    log_configuration.check(container)
     check_overridable(container, has_task_memory=has_task_memory)
     filled: dict[str, Any] = {
         "cpu": 0,

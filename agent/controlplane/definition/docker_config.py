@@ -2,7 +2,8 @@
 
 Most settings of a container definition are sent in the Docker API's own format
 (``dockerConfig.config`` and ``.hostConfig``), which the agent merges over what it generates itself.
-Settings with typed fields in the payload (image, command, ports, mounts, CPU, memory...) are not here.
+Settings with typed fields in the payload (image, command, ports, mounts, CPU, memory...) are not here;
+log drivers are in ``log_configuration``.
 
 Pure: takes a container of ``containerDefinitions`` as DescribeTaskDefinition shows it.
 
@@ -68,9 +69,6 @@ def host_config(container: Mapping[str, Any], network_mode: str) -> dict[str, An
             for s in container["systemControls"]
             if s.get("namespace")
         }
-    if container.get("logConfiguration"):
-        log = container["logConfiguration"]
-        body["LogConfig"] = {"Type": log["logDriver"], "Config": dict(log.get("options") or {})}
     linux = container.get("linuxParameters") or {}
     return body | _linux_parameters(linux, container.get("memory") or 0)
 

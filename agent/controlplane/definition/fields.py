@@ -46,6 +46,8 @@ class Field:
 _P = "com.amazonaws.ecs.capability."
 _E = "ecs.capability."
 
+_ABOVE_10_VCPUS = re.compile(r"1024[1-9]|102[5-9]\d|10[3-9]\d\d|1[1-9]\d{3}|[2-9]\d{4}|\d{6,}")
+"""CPU units, as a checked definition has them."""
 _HERE = "on hosts of your own"
 _INFERENCE = "Elastic Inference has been discontinued; leave it out"
 
@@ -146,6 +148,13 @@ _CONTAINER = (
         Support.NOT_RUN,
         "FireLens is not served yet; use a log driver of the engine, for example json-file",
         only=re.compile("awsfirelens"),
+    ),
+    Field(
+        "logConfiguration.logDriver",
+        attribute=f"{_P}logging-driver.{{value}}",
+        only=re.compile("awslogs"),
+        note="this endpoint keeps the logs; those of hosts with Amazon's agent, and of all hosts with "
+        "'ecs-agent control --awslogs cloudwatch', go to CloudWatch Logs",
     ),
     Field("logConfiguration.logDriver", attribute=f"{_P}logging-driver.{{value}}"),
     *_done("logConfiguration.options{}"),
@@ -251,8 +260,9 @@ DEFINITION: tuple[Field, ...] = (
         "requiresCompatibilities[]",
         note="FARGATE is checked as Amazon ECS does",
     ),
-    Field("cpu", note="reserved on the instance; not yet a limit of the task as a whole"),
-    Field("memory", note="reserved on the instance; not yet a limit of the task as a whole"),
+    Field("cpu", attribute=f"{_E}increased-task-cpu-limit", only=_ABOVE_10_VCPUS),
+    Field("cpu", attribute=f"{_E}task-cpu-mem-limit"),
+    Field("memory", attribute=f"{_E}task-cpu-mem-limit"),
     *_done("tags[].key", "tags[].value"),
     Field(
         "pidMode",

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import docker_config, overrides
+from agent.controlplane.definition import docker_config, log_configuration, overrides
+from agent.controlplane.definition.log_configuration import LogPlace
+from agent.model import ids
 from agent.model.payload import (
     Association,
     Attachment,
@@ -55,6 +57,7 @@ def build(
     names: Names,
     *,
     desired: str,
+    keeps_logs: bool = True,
     credentials: Mapping[str, Credentials] = MappingProxyType({}),
 ) -> TaskPayload:
     """Return the payload for the task's agent.
@@ -64,19 +67,26 @@ def build(
         definition: the revision that the task was created from.
         names: makes ARNs.
         desired: RUNNING or STOPPED.
+        keeps_logs: whether control keeps the logs of the driver ``awslogs``, and not CloudWatch Logs.
         credentials: of its roles, by their ``RoleType``.
     """
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
     records = {container.name: container for container in task.containers}
     environment = _EXECUTION_ENVIRONMENT.get(task.launch_type, {})
+    logs = LogPlace(
+        region=names.region,
+        task_id=ids.task_id(task.arn),
+        kept_here=keeps_logs,
+        has_execution_role=RoleType.EXECUTION in task.roles,
+    )
     return TaskPayload(
         arn=task.arn,
         family=task.family,
         version=str(task.revision),
         desired_status=DesiredStatus(desired),
         containers=[
-            _container(container, records[container["name"]], mode, environment)
+            _container(container, records[container["name"]], mode, environment, logs)
             for container in body["containerDefinitions"]
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
@@ -140,8 +150,13 @@ def _container(
     record: ContainerRecord,
     mode: str,
     environment: dict[str, str],
+    logs: LogPlace,
 ) -> Container:
     check = definition.get("healthCheck")
+    log_config = log_configuration.engine_config(definition, logs)
+    host_config = docker_config.host_config(definition, mode)
+    if log_config is not None:
+        host_config["LogConfig"] = log_config
     own = {
         e["name"]: e.get("value", "") for e in definition.get("environment", ()) if e.get("name")
     }
@@ -164,7 +179,7 @@ def _container(
         port_mappings=port_mappings(definition, mode),
         docker_config=EngineConfig(
             config=docker_config.config(definition) or None,
-            host_config=docker_config.host_config(definition, mode) or None,
+            host_config=host_config or None,
         ),
         health_check_type="docker" if check else None,
         start_timeout=definition.get("startTimeout") or 0,
@@ -173,6 +188,10 @@ def _container(
         registry_authentication=_registry(definition.get("repositoryCredentials")),
         secrets=_secrets(definition),
         firelens_configuration=definition.get("firelensConfiguration"),
+        logs_auth_strategy="ExecutionRole"
+        if log_configuration.written_by_execution_role(definition, logs)
+        else None,
+        log_destination="control" if log_configuration.goes_to_control(definition, logs) else None,
     )
 
 

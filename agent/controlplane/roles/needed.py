@@ -37,18 +37,22 @@ class EcrImage(NamedTuple):
     region: str
 
 
-def needed(body: Mapping[str, Any], kept_here: Collection[str]) -> list[NeededRole]:
+def needed(
+    body: Mapping[str, Any], kept_here: Collection[str], *, keeps_logs: bool = True
+) -> list[NeededRole]:
     """Return the roles that credentials are needed of.
 
     Args:
         body: the definition with the overrides applied.
         kept_here: each ``valueFrom`` whose value control keeps (``secret_refs.kept_here``).
+        keeps_logs: whether control keeps the logs of the driver ``awslogs``.
     """
     found = []
     if body.get("taskRoleArn"):
         found.append(NeededRole(RoleType.APPLICATION, body["taskRoleArn"]))
     if body.get("executionRoleArn"):
         used_by = asked_of_aws(body, kept_here) or _ecr_image_of(body)
+        used_by = used_by or ("" if keeps_logs else _logs_of(body))
         if used_by:
             found.append(NeededRole(RoleType.EXECUTION, body["executionRoleArn"], used_by))
     return found
@@ -78,6 +82,16 @@ def ecr_image(image: str) -> EcrImage | None:
     """Return the registry of an image in Amazon ECR; None for an image of another registry."""
     match = _ECR_IMAGE.fullmatch(image)
     return None if match is None else EcrImage(*match.groups())
+
+
+def _logs_of(body: Mapping[str, Any]) -> str:
+    """Return whose logs go to CloudWatch Logs; empty for none."""
+    for container in body.get("containerDefinitions", ()):
+        log = container.get("logConfiguration") or {}
+        options = log.get("options") or {}
+        if log.get("logDriver") == "awslogs" and not options.get("awslogs-endpoint"):
+            return f"the log driver of container '{container.get('name', '')}'"
+    return ""
 
 
 def _ecr_image_of(body: Mapping[str, Any]) -> str:

@@ -61,11 +61,13 @@ class TaskRequest:
     fingerprint: str = ""
     kept_here: frozenset[str] = frozenset()
     """Each ``valueFrom`` of its secrets whose value control keeps."""
+    keeps_logs: bool = True
+    """Whether control keeps the logs of the driver ``awslogs``."""
 
     @property
     def roles(self) -> list[NeededRole]:
         """The roles that each copy needs credentials of."""
-        return needed(self.body, self.kept_here)
+        return needed(self.body, self.kept_here, keeps_logs=self.keeps_logs)
 
     @property
     def is_awsvpc(self) -> bool:

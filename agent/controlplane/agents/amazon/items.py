@@ -67,7 +67,7 @@ class Items:
         is_held = desired != "STOPPED" and bool(task.connectivity)
         if is_held and not is_ours(instance):
             return None
-        payload = await self._orders.payload(order)
+        payload = await self._orders.payload(order, takes_logs=False)
         if payload is not None:
             return shapes.task(_with_usable_credentials(payload))
         if is_held:

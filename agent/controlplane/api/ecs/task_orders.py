@@ -86,6 +86,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         client_token=token,
         fingerprint=_fingerprint(request),
         kept_here=secret_refs.kept_here(body, parts.names),
+        keeps_logs=parts.keeps_logs,
     )
     await _check_roles(parts, order)
     return order

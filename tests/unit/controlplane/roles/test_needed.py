@@ -54,6 +54,22 @@ def test_what_needs_the_execution_role(container: dict[str, Any], used_by: str) 
     assert needed(body(**container), ()) == [APPLICATION, expected]
 
 
+@pytest.mark.parametrize(
+    ("driver", "options", "keeps_logs", "count"),
+    [
+        ("awslogs", {"awslogs-group": "g"}, True, 1),
+        ("awslogs", {"awslogs-group": "g"}, False, 2),
+        ("awslogs", {"awslogs-endpoint": "http://here"}, False, 1),
+        ("json-file", {}, False, 1),
+    ],
+)
+def test_logs_need_the_role_where_they_go_to_cloudwatch(
+    driver: str, options: dict[str, str], keeps_logs: bool, count: int
+) -> None:
+    container = {"logConfiguration": {"logDriver": driver, "options": options}}
+    assert len(needed(body(**container), (), keeps_logs=keeps_logs)) == count
+
+
 def test_what_control_keeps_needs_no_role() -> None:
     container = {
         "secrets": [{"name": "KEY", "valueFrom": "x"}],
