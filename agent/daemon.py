@@ -46,12 +46,12 @@ from agent.errors import (
     leaves,
 )
 from agent.fetching import TaskServices
-from agent.network.hotplug import LinkHotplug
+from agent.network.host_ports import HostPorts
+from agent.network.link_hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
-from agent.network.ports import HostPorts
 from agent.network.resolv_files import ResolvFiles
 from agent.overview import Overview, RunningParts
-from agent.resources.hotplug import DiskHotplug
+from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine

@@ -145,13 +145,13 @@ async def serve(
             agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
             wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
             applications = await Applications.open(parts, wire, ecs)
-            door = await _Door.open(settings, agent_tokens)
+            access = await _OperatorAccess.open(settings, agent_tokens)
             front = await Front.open(
                 settings,
                 tls,
                 applications,
-                door.operators,
-                own_names_only=door.own_names_only,
+                access.operators,
+                own_names_only=access.own_names_only,
             )
             cleanup.push_async_callback(front.close)
             cleanup.callback(wire.close)
@@ -164,7 +164,7 @@ async def serve(
                     group.create_task(issuer.run(), name="role credentials"),
                     group.create_task(Janitor(parts).run(), name="janitor"),
                     group.create_task(
-                        _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
+                        _reload(agent_tokens, access, reload or asyncio.Event()), name="reload"
                     ),
                 ]
                 if settings.backups is not None:
@@ -209,7 +209,7 @@ async def _agent_parts(
     )
 
 
-class _Door:
+class _OperatorAccess:
     """Access by TCP: for callers with a key from the file, or for everyone."""
 
     def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
@@ -223,8 +223,8 @@ class _Door:
         return self._file is None and self._is_loopback
 
     @classmethod
-    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _Door:
-        """Return the door; raises ``ConfigError`` if the file of keys cannot be used."""
+    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _OperatorAccess:
+        """Read the keys; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
             return cls(None, Open(), is_loopback=is_local)
@@ -240,11 +240,11 @@ class _Door:
         except ConfigError as error:
             _log.error("keys not reloaded; the old keys stay in use", error=str(error))
         else:
-            self.operators.keys = found
+            self.operators.take(found)
             _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 
-async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) -> None:
+async def _reload(agent_tokens: AgentTokens, access: _OperatorAccess, asked: asyncio.Event) -> None:
     """Reload tokens and keys on each request, until cancelled.
 
     Agents whose token is gone are cut off at once.
@@ -252,7 +252,7 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
     while True:
         await asked.wait()
         asked.clear()
-        await door.reload()
+        await access.reload()
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import (
+from agent.controlplane import bounds
+from agent.controlplane.bounds import (
     LINE,
     WORD,
     Anything,

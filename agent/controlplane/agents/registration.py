@@ -21,13 +21,13 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, machines
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
     StaleGeneration,
     TryAgain,
 )
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import new_id, parse_arn
 from agent.controlplane.records import (
     AssignRecord,

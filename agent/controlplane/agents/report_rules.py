@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import (
+from agent.controlplane import bounds
+from agent.controlplane.agents.host_rules import CPU_UNITS_MOST, MEMORY_MIB_MOST
+from agent.controlplane.bounds import (
     LINE,
     NAME,
     WORD,
@@ -25,7 +26,6 @@ from agent.controlplane.agents.bounds import (
     Table,
     Text,
 )
-from agent.controlplane.agents.host_rules import CPU_UNITS_MOST, MEMORY_MIB_MOST
 from agent.model.changes import (
     AttachmentChange,
     ContainerChange,

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import report_rules
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged

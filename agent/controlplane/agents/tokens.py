@@ -26,6 +26,7 @@ import structlog
 from agent.controlplane.agents.longpoll.errors import Unauthorized
 from agent.errors import ConfigError
 from agent.model import tokens
+from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 TOKEN_GONE: Final = "its token is no longer in the token file"  # noqa: S105 - no token
 _SCHEME: Final = "bearer"
 _FRESH_BYTES: Final = 32
-_LOG_EVERY_S: Final = 10.0
 _HEAD: Final = """\
 # Tokens of agents, one per line. A host uses any one of them (ecs-agent join --token).
 # To change a token: add a second line, give it to every host, remove the first. SIGHUP reloads the file
@@ -70,9 +70,7 @@ class AgentTokens:
         self.file = file
         self._tokens = tuple(found)
         self._digests = tuple(_digest(token) for token in found)
-        self._clock = clock
-        self._logged_at = float("-inf")
-        self._unlogged = 0
+        self._refused = RepeatedWarning("call refused", clock=clock)
         self._watching: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
 
     @classmethod
@@ -155,12 +153,7 @@ class AgentTokens:
 
     def note(self, peer: str, why: str) -> None:
         """Log a refused call: at most one line in ten seconds, however many calls are refused."""
-        now = self._clock()
-        if now - self._logged_at < _LOG_EVERY_S:
-            self._unlogged += 1
-            return
-        _log.warning("call refused", peer=peer, why=why, more_before=self._unlogged)
-        self._logged_at, self._unlogged = now, 0
+        self._refused.tell(peer=peer, why=why)
 
 
 def read(file: Path | None) -> list[str]:

@@ -22,7 +22,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from agent.controlplane.agents import bounds
+from agent.controlplane import bounds
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,

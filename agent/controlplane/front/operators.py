@@ -122,11 +122,14 @@ class Signed:
             note: called with the peer and the reason of each refusal.
             clock: Unix seconds.
         """
-        self.keys = keys
-        """Replace it to change who is admitted from now on."""
+        self._keys = keys
         self._note = note
         self._clock = clock
         self._seen = _Seen()
+
+    def take(self, keys: Mapping[str, Key]) -> None:
+        """Admit only callers with one of these keys, by their ids, from now on."""
+        self._keys = keys
 
     def expect(self, request: web.Request) -> None:
         """Check that one of our keys may have signed a call; does not need its body.
@@ -165,7 +168,7 @@ class Signed:
             )
         claim = signatures.read_claim(call)
         signatures.check_time(claim, self._clock())
-        key = self.keys.get(claim.key_id)
+        key = self._keys.get(claim.key_id)
         if key is None:
             raise SignatureRefused(
                 "UnrecognizedClientException",

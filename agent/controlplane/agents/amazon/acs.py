@@ -34,7 +34,6 @@ from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
     NORMAL,
     TRY_AGAIN,
-    LogThrottle,
     NewestConnection,
     Socket,
 )
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.assignments import AssignedTask
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.store.contract import KeyValue
+    from agent.throttle import LogThrottle
 
 FRAME_LIMIT_BYTES: Final = 1024 * 1024
 """The largest frame that an agent needs is a list of stop candidates."""

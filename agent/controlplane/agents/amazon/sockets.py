@@ -44,7 +44,6 @@ FRAMES_PER_S: Final = 100.0
 BURST_FRAMES: Final = 1000.0
 _FRAME_UNIT_BYTES: Final = 16 * 1024
 """A frame counts once more for each unit of this size."""
-_LOG_EVERY_S: Final = 10.0
 
 NORMAL, GOING_AWAY, POLICY, TRY_AGAIN = 1000, 1001, 1008, 1013
 """Close codes: after the first two the agent reconnects at once, after the others it waits."""
@@ -63,24 +62,6 @@ class UpgradeDenied(AgentError):
     def response(self) -> web.Response:
         """Return the response; its ``Date`` header shows the agent control's time."""
         return web.json_response({self.kind: str(self)}, status=self.status)
-
-
-class LogThrottle:
-    """Logs problems of agents, at most one line in ten seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._logged_at = float("-inf")
-        self._unlogged = 0
-
-    def note(self, event: str, **values: object) -> None:
-        """Log the event, or only count it."""
-        now = self._clock()
-        if now - self._logged_at < _LOG_EVERY_S:
-            self._unlogged += 1
-            return
-        _log.warning(event, more_before=self._unlogged, **values)
-        self._logged_at, self._unlogged = now, 0
 
 
 class FrameBudget:

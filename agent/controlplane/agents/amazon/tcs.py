@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.controlplane.agents.amazon import shapes
 from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
-    LogThrottle,
     NewestConnection,
     Socket,
 )
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.sockets import Admitted
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.records import TaskRecord
+    from agent.throttle import LogThrottle
 
 FRAME_LIMIT_BYTES: Final = 2 * 1024 * 1024
 """An agent sends at most 1 MiB of metrics."""

@@ -13,8 +13,9 @@ import structlog
 from agent.controlplane.agents.amazon.acs import Acs
 from agent.controlplane.agents.amazon.calls import ACS_PATH, TCS_PATH, AgentCalls
 from agent.controlplane.agents.amazon.signatures import Verifier
-from agent.controlplane.agents.amazon.sockets import LogThrottle, UpgradeCheck, UpgradeDenied
+from agent.controlplane.agents.amazon.sockets import UpgradeCheck, UpgradeDenied
 from agent.controlplane.agents.amazon.tcs import Tcs
+from agent.throttle import LogThrottle
 
 if TYPE_CHECKING:
     from aiohttp import web

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import report_rules, reports
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import (
     AssignRecord,

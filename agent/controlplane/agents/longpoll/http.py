@@ -21,7 +21,6 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll import held, log_calls
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
@@ -37,6 +36,7 @@ from agent.controlplane.agents.longpoll.errors import (
 from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.tokens import TOKEN_GONE
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.store.contract import StoreFailure

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct, field
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane import bounds
 from agent.controlplane.agents.log_rights import LogRights
 from agent.controlplane.agents.longpoll.errors import (
     InvalidRequest,
     LogGroupMissing,
     LogsNotTaken,
 )
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.log_store import rules
 from agent.controlplane.log_store.changes import Batch
 from agent.controlplane.log_store.contract import (

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.agents import bounds, host_rules, report_rules
+from agent.controlplane import bounds
+from agent.controlplane.agents import host_rules, report_rules
 from agent.controlplane.agents.amazon import shapes
-from agent.controlplane.agents.bounds import LINE, Number, OutOfBounds, Pairs, Table, Text
+from agent.controlplane.bounds import LINE, Number, OutOfBounds, Pairs, Table, Text
 
 if TYPE_CHECKING:
     from msgspec import Struct
