@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.names import DEFAULT_REGION, Names
+from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
+    from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.store.contract import Store
 
 
@@ -26,6 +28,8 @@ class Parts:
     """Availability zone of hosts that do not set one."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    roles: RoleSource = field(default_factory=NoRoles, repr=False)
+    """Has the credentials of tasks' roles."""
     keeps_logs: bool = True
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     log_store: LogStore | None = None
