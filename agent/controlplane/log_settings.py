@@ -64,6 +64,14 @@ async def keep_logs(settings: LogSettings, data_dir: Path) -> AsyncIterator[Kept
         _log.critical("logs cannot be kept", error=str(error))
         yield KeptLogs(None, f"this control keeps no logs: {error}")
         return
+    usage = await store.usage()
+    _log.info(
+        "logs are kept",
+        directory=str(store.directory),
+        mib=usage.taken_bytes // MIB,
+        of_mib=usage.most_bytes // MIB,
+        segments=usage.segments,
+    )
     try:
         async with _forwarders(store, settings.forward) as made:
             yield KeptLogs(store, forwarders=made)
