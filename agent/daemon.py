@@ -62,7 +62,7 @@ from agent.upstream.host_identity import owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from agent.config import Settings
     from agent.runtime.protocol import ContainerEngine, EngineInfo
@@ -149,7 +149,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         operator = await OperatorSocket.open(settings.socket_path, overview)
         cleanup.push_async_callback(operator.close)
 
-        runtime = DockerEngine(settings.docker_host)
+        runtime = DockerEngine(settings.docker_host, pull_threads=settings.image_pull_limit)
         cleanup.push_async_callback(runtime.close)
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
@@ -172,7 +172,12 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
-        images = wiring.images(settings, runtime, services)
+
+        def wanted_images() -> Iterable[str]:
+            return engine.wanted_images()
+
+        parts = await wiring.open_images(settings, runtime, info, services, store, wanted_images)
+        images, image_cleanup = parts.images, parts.cleanup
         cleanup.push_async_callback(images.close)
         new_containers = asyncio.Event()
 
@@ -245,6 +250,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(control.run(), name="control")
+            group.create_task(image_cleanup.run(), name="images")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:

@@ -114,8 +114,8 @@ _CONTAINER = (
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
         "versionConsistency",
-        Support.NO_MEANING,
-        "keeps the tasks of one service on one image; a task that is run by itself has no others",
+        note="'disabled': an image is what its tag names at each pull; else what the tag named when "
+        "the registry was asked, which tasks that start together share",
     ),
     *_done("hostname", "user", "workingDirectory", "disableNetworking"),
     Field("privileged", attribute=f"{_P}privileged-container"),

@@ -161,6 +161,7 @@ def _container(
         registry_authentication=_registry(definition.get("repositoryCredentials")),
         secrets=_secrets(definition),
         firelens_configuration=definition.get("firelensConfiguration"),
+        version_consistency=definition.get("versionConsistency"),
     )
 
 
