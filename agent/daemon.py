@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__, logs, wiring
+from agent.awslogs.parts import LogParts
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineCallbacks
@@ -45,12 +46,12 @@ from agent.errors import (
     leaves,
 )
 from agent.fetching import TaskServices
-from agent.network.hotplug import LinkHotplug
+from agent.network.host_ports import HostPorts
+from agent.network.link_hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
-from agent.network.ports import HostPorts
 from agent.network.resolv_files import ResolvFiles
 from agent.overview import Overview, RunningParts
-from agent.resources.hotplug import DiskHotplug
+from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
     from agent.config import Settings
     from agent.runtime.protocol import ContainerEngine, EngineInfo
+    from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.lifecycle import ServeSession
     from agent.supervision.notify import Notifier
 
@@ -79,18 +81,25 @@ STDERR = 2
 _log = structlog.get_logger()
 
 
-def main(settings: Settings, *, reread: Callable[[], Settings], notifier: Notifier) -> int:
+def main(
+    settings: Settings,
+    *,
+    reread: Callable[[], Settings],
+    notifier: Notifier,
+    sockets: HeldSockets,
+) -> int:
     """Run the agent until it is told to stop; return its exit code.
 
     Args:
         settings: the initial settings.
         reread: reads the settings again for a reload; blocks.
         notifier: the connection to the service manager.
+        sockets: those that an earlier process listened on.
     """
     faulthandler.enable()  # the watchdog ends a stuck agent with SIGABRT: show where it was stuck
     code = ExitCode.SUCCESS
     try:
-        asyncio.run(_live(settings, reread, notifier))
+        asyncio.run(_live(settings, reread, notifier, sockets))
     except* (ConfigError, StaleGeneration, RegistrationRefused) as group:
         notifier.status(_texts(group))
         _log.error("the agent cannot continue", error=_texts(group))
@@ -106,13 +115,15 @@ def _texts(group: BaseExceptionGroup[BaseException]) -> str:
     return "; ".join(str(error) for error in leaves(group))
 
 
-async def _live(settings: Settings, reread: Callable[[], Settings], notifier: Notifier) -> None:
+async def _live(
+    settings: Settings, reread: Callable[[], Settings], notifier: Notifier, sockets: HeldSockets
+) -> None:
     """Serve until SIGTERM or SIGINT, with the watchdog at its side."""
     watchdog = Watchdog(notifier)
     started_at = time.time()
     on_terminal = os.isatty(STDERR)
     life = Lifecycle(
-        lambda chosen, serve_session: _serve(chosen, serve_session, watchdog, started_at),
+        lambda chosen, serve_session: _serve(chosen, serve_session, watchdog, sockets, started_at),
         reread=reread,
         adopt=adopt_log,
         notifier=notifier,
@@ -135,7 +146,11 @@ def adopt_log(settings: Settings) -> None:
 
 
 async def _serve(  # noqa: PLR0915 - the whole agent, in order
-    settings: Settings, serve_session: ServeSession, watchdog: Watchdog, started_at: float
+    settings: Settings,
+    serve_session: ServeSession,
+    watchdog: Watchdog,
+    sockets: HeldSockets,
+    started_at: float,
 ) -> None:
     async with contextlib.AsyncExitStack() as cleanup:
         backend = await cleanup.enter_async_context(open_backend(settings))
@@ -168,22 +183,31 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             holders=await restored.sandbox_holders(runtime, owner),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
+        groups = await wiring.task_groups(settings, info, owner)
+        cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
+        log_parts = await LogParts.build(settings, store, first_secret=machine.log_secret)
+        cleanup.push_async_callback(log_parts.spool.close)
 
         def wanted_images() -> Iterable[str]:
             return engine.wanted_images()
 
-        parts = await wiring.open_images(settings, runtime, info, services, store, wanted_images)
-        images, image_cleanup = parts.images, parts.cleanup
-        cleanup.push_async_callback(images.close)
-        new_containers = asyncio.Event()
-
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
+        async def remove_left_over(task_arns: list[str]) -> None:
+            await networks.reconcile(task_arns)
+            await groups.reconcile(task_arns)
+
+        image_parts = await wiring.open_images(
+            settings, runtime, info, services, ask_control, store, wanted_images
+        )
+        images = image_parts.images
+        cleanup.push_async_callback(images.close)
+        new_containers = asyncio.Event()
         engine = Engine(
             store=store,
             ledger=ledger,
@@ -196,16 +220,18 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
+                groups=groups,
                 role_credentials=credentials,
                 aws=services,
                 control_secrets=ask_control,
+                log_relay=log_parts.address,
             ),
             settings=wiring.engine_settings(settings, owner),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
             callbacks=EngineCallbacks(
                 running=new_containers.set,
                 engine_event=networks.take_note_of,
-                listed=networks.reconcile,
+                listed=remove_left_over,
             ),
         )
         cleanup.push_async_callback(engine.flush)
@@ -218,6 +244,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 info,
                 machine,
                 towards_ecs=backend.is_ecs,
+                task_limits=groups.limiting,
                 known_tasks=engine.known_tasks(),
             ),
             engine.apply,
@@ -227,30 +254,38 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 credentials=credentials,
                 links=LinkHotplug(),
                 disks=DiskHotplug(),
+                logs=log_parts.spool,
             ),
         )
         sampler = None
         if not settings.disable_metrics:
             sampler = wiring.sampler(settings, info, engine.targets, new_containers)
             sampler.subscribe(control.offer)
+        servers = wiring.loopback_servers(settings, sockets, log_parts, credentials, control)
         overview.run_with(
             RunningParts(
                 engine=engine,
                 control=control,
                 networks=networks,
+                groups=groups,
                 ledger=ledger,
                 sampler=sampler,
                 runtime=runtime,
                 operator=operator,
+                logs=log_parts.spool,
+                servers=servers,
             )
         )
 
         async with asyncio.TaskGroup() as group:
             group.create_task(operator.keep(), name="operator socket")
+            group.create_task(log_parts.spool.run(), name="log spool")
+            for served in servers:
+                group.create_task(served.run(), name=served.name)
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(control.run(), name="control")
-            group.create_task(image_cleanup.run(), name="images")
+            group.create_task(image_parts.cleanup.run(), name="images")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:

@@ -13,11 +13,13 @@ import msgspec
 
 from agent import __version__
 from agent.errors import EngineUnavailable
-from agent.model.views import AgentView
+from agent.model.views import AgentView, LogsView
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
+    from agent.awslogs.spool import Spool
+    from agent.cgroups.groups import TaskGroups
     from agent.config import Settings
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import ContainerEngine
     from agent.state import StateStore
+    from agent.supervision.loopback_server import LoopbackServer
     from agent.upstream.protocol import Control
 
 
@@ -41,11 +44,14 @@ class RunningParts:
     engine: Engine
     control: Control
     networks: TaskNetworks
+    groups: TaskGroups
     ledger: Ledger
     sampler: Sampler | None
     """None where metrics are off."""
     runtime: ContainerEngine
     operator: OperatorSocket
+    logs: Spool
+    servers: Sequence[LoopbackServer]
 
 
 class Overview:
@@ -100,6 +106,7 @@ class Overview:
             stopped=statuses.count("STOPPED"),
             resources=parts.ledger.used() if parts else [],
             repairs=self._repairs(),
+            logs=parts.logs.view if parts else LogsView(),
         )
 
     def headline(self) -> str:
@@ -126,8 +133,10 @@ class Overview:
         if parts is None:
             return found
         found += [text for text in (parts.control.status.notice, parts.operator.problem) if text]
-        found += parts.networks.problems
+        found += [*parts.networks.problems, *parts.groups.problems]
         found += parts.engine.problems
+        found += parts.logs.problems
+        found += [server.problem for server in parts.servers if server.problem]
         if not parts.engine.engine_up:
             found.append(self._engine_away())
         return found

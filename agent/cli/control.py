@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import logs
-from agent.cli import listen
+from agent.cli import listen, log_options
 from agent.cli.client import CliError
 from agent.config import load, values
 from agent.config.settings import variables
@@ -114,12 +114,21 @@ class _StoreCommands(click.Group):
     "and the letter a, such as us-east-1a]",
 )
 @click.option(
+    "--awslogs",
+    type=click.Choice(("here", "cloudwatch")),
+    default="here",
+    show_default=True,
+    help="Where containers with the log driver awslogs write: to this endpoint, through their agent, or "
+    "to Amazon CloudWatch Logs. An awslogs-endpoint of a container wins.",
+)
+@click.option(
     "--tls-certificate",
     type=click.Path(path_type=Path),
     help="PEM file with the certificate chain. Turns on TLS for all addresses; if --agent-listen is "
     "given, a --listen on the loopback stays plain HTTP.",
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
+@log_options.log_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
     """Run a control endpoint: it serves the ECS API to operators and sends tasks to agents.
@@ -204,6 +213,8 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         tls_key=given["tls_key"],
         region=given["region"] or names.DEFAULT_REGION,
         zone=given["zone"],
+        keeps_logs=given["awslogs"] == "here",
+        logs=log_options.settings(given),
     )
 
 

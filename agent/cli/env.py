@@ -88,6 +88,8 @@ def _values(address: Address, place: Path) -> dict[str, str]:
         "AWS_DEFAULT_REGION": address.region,
         "AWS_REGION": address.region,
     }
+    if address.serves_logs:
+        values["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] = address.url
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

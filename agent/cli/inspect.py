@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.metrics import TaskSample
-    from agent.model.views import AgentView, RepairView, ResourceView, TaskView
+    from agent.model.views import AgentView, LogsView, RepairView, ResourceView, TaskView
 
 VERSION_LIMIT_S = 2.0
 """How long to wait for the version of the running agent."""
@@ -272,8 +272,24 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
         ("Control", f"{view.control_endpoint} {link}".strip()),
         ("Engine", f"{view.engine_version} {engine}".strip()),
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
+        ("Logs", _logs(view.logs, now)),
         *_resource_facts(view.resources),
     ]
+
+
+def _logs(logs: LogsView, now: float) -> str:
+    """Return what waits for control and what is lost; nothing where there is neither."""
+    lost = sum(loss.events for loss in logs.lost)
+    parts = []
+    if logs.waiting_events:
+        parts.append(
+            f"{logs.waiting_events} events ({render.size(logs.waiting_bytes)}) to deliver, the oldest "
+            f"{render.span(now - logs.oldest_at)} old"
+        )
+    if lost:
+        last = max(loss.at for loss in logs.lost)
+        parts.append(f"{lost} events lost, the last one {render.span(now - last)} ago")
+    return "; ".join(parts)
 
 
 def _repair_lines(repairs: list[RepairView], now: float) -> list[str]:

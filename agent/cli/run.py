@@ -21,6 +21,7 @@ from agent.errors import ConfigError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.notify import Notifier
 
 
@@ -40,11 +41,13 @@ def main(arguments: Sequence[str]) -> int:
 
         return app.main(["run", "--help"])
     keep_rich_out()
-    from agent.supervision.notify import Notifier  # noqa: PLC0415 - after keep_rich_out
+    from agent.supervision.held_sockets import HeldSockets  # noqa: PLC0415 - after keep_rich_out
+    from agent.supervision.notify import Notifier  # noqa: PLC0415 - as above
 
     notifier = Notifier.take(os.environ)
+    sockets = HeldSockets.take(os.environ, notifier)
     try:
-        return _run(config, notifier)
+        return _run(config, notifier, sockets)
     except ConfigError as error:
         _complain(str(error))
         notifier.status(str(error).splitlines()[0])
@@ -60,7 +63,7 @@ def keep_rich_out() -> None:
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
 
 
-def _run(config: str, notifier: Notifier) -> int:
+def _run(config: str, notifier: Notifier, sockets: HeldSockets) -> int:
     from agent.config import DEFAULT_FILES, load  # noqa: PLC0415 - only after the command line is checked
 
     files = [Path(config)] if config else DEFAULT_FILES
@@ -75,7 +78,7 @@ def _run(config: str, notifier: Notifier) -> int:
     from agent import daemon  # noqa: PLC0415 - after keep_rich_out
 
     daemon.adopt_log(settings)
-    return daemon.main(settings, reread=read, notifier=notifier)
+    return daemon.main(settings, reread=read, notifier=notifier, sockets=sockets)
 
 
 def _parse(arguments: Sequence[str]) -> str:

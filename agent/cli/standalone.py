@@ -14,12 +14,12 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 import msgspec
 
-from agent.cli import listen, output
+from agent.cli import listen, log_options, output
 from agent.cli.client import AgentClient, CliError
 from agent.cli.env import DATA_DIRS
 from agent.cli.supervise import Child, ChildGaveUp
@@ -49,6 +49,7 @@ class _Plan(NamedTuple):
     config: str
     settings: Settings
     is_open: bool = False
+    log_arguments: tuple[str, ...] = ()
 
     @property
     def control_dir(self) -> Path:
@@ -69,6 +70,7 @@ class _Plan(NamedTuple):
             *("--data-dir", str(self.control_dir)),
             *("--socket", str(self.socket)),
             *(["--open"] if self.is_open else []),
+            *self.log_arguments,
         ]
 
     def agent_arguments(self) -> list[str]:
@@ -101,7 +103,10 @@ class _Plan(NamedTuple):
     help="Require no keys and no tokens. Anyone who can reach the port, such as any user of this "
     "machine, then controls this host as root. For labs only.",
 )
-def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool) -> int:
+@log_options.log_options
+def standalone(
+    listen_on: str, data_dir: Path, config: str, is_open: bool, **about_logs: Any
+) -> int:
     """Run a control endpoint and an agent on this host.
 
     `eval $(ecs-agent env)` gives the AWS tools the key that is created at the first start. The host
@@ -118,7 +123,8 @@ def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool) -> in
             exit_code=ExitCode.TERMINAL,
         )
     address = listen.claim(listen.parse(listen_on))
-    plan = _Plan(address, data_dir.absolute(), config, settings, is_open)
+    logs = tuple(log_options.arguments(about_logs))
+    plan = _Plan(address, data_dir.absolute(), config, settings, is_open, logs)
     if len(os.fsencode(plan.socket)) > listen.SOCKET_PATH_LIMIT:
         raise CliError(
             f"--data-dir {data_dir}: is too long for a Unix socket in it; use a shorter path"

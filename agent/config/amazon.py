@@ -50,7 +50,6 @@ def _none(name: str, default: str, why: str) -> Row:
     return Row(name, Compatibility.NONE, default, how=why)
 
 
-_NO_TASK_CGROUP = "No effect yet: tasks have no cgroup; container limits are enforced."
 _NO_ROLES = "No effect yet: tasks get no role credentials."
 _NO_ENI = (
     "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place "
@@ -180,11 +179,15 @@ CONTAINERS = (
     _same("ECS_CONTAINER_STOP_TIMEOUT", "30s", (1, None, "clamp")),
     _same("ECS_CONTAINER_START_TIMEOUT", "3m", (45, None, "clamp")),
     _same("ECS_CONTAINER_CREATE_TIMEOUT", "4m", (60, None, "clamp")),
-    _none("ECS_ENABLE_TASK_CPU_MEM_LIMIT", "true", _NO_TASK_CGROUP),
-    _none("ECS_CGROUP_PATH", "/sys/fs/cgroup", _NO_TASK_CGROUP),
-    _none("ECS_CGROUP_CPU_PERIOD", "100ms", _NO_TASK_CGROUP),
-    _none("ECS_TASK_PIDS_LIMIT", "", _NO_TASK_CGROUP),
-    _none("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", "false", _NO_TASK_CGROUP),
+    _other(
+        "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
+        "true where the host can do it",
+        "The way to limit follows the engine's cgroup driver, not the cgroup version alone.",
+    ),
+    _same("ECS_CGROUP_PATH", "/sys/fs/cgroup"),
+    _same("ECS_CGROUP_CPU_PERIOD", "100ms", (0.008, 0.1, "default")),
+    _same("ECS_TASK_PIDS_LIMIT", "0", (0, 4194304, "default")),
+    _same("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", "false"),
     _same("ECS_DYNAMIC_HOST_PORT_RANGE", "the kernel's local port range"),
     _other(
         "ECS_EXCLUDE_IPV6_PORTBINDING",

@@ -112,6 +112,45 @@ class Settings(ImageSettings):
         empty=NoneType,
     )
 
+    # Limits of tasks as a whole
+    task_limits: bool | None = setting(
+        "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
+        values.BOOL,
+        "",
+        "Limit CPU and memory of a task as a whole, as its definition says, with a control group around "
+        "its containers. With `true`, the agent does not start on a host where that cannot be done.",
+        note="on where the host can do it",
+        empty=NoneType,
+    )
+    cgroup_path: Path = setting(
+        "ECS_CGROUP_PATH",
+        values.PATH,
+        "/sys/fs/cgroup",
+        "Where control groups are mounted.",
+    )
+    cgroup_cpu_period_s: float = setting(
+        "ECS_CGROUP_CPU_PERIOD",
+        values.DURATION,
+        "100ms",
+        "Period in which a task gets its CPU time. A task whose share of it would be less than 1 ms "
+        "has a longer one.",
+        bounds=Bounds(0.008, 0.1, "default"),
+    )
+    task_pids_limit: int = setting(
+        "ECS_TASK_PIDS_LIMIT",
+        values.INT,
+        "0",
+        "Most processes and threads of a task; 0 for no limit.",
+        bounds=Bounds(0, 4194304, "default"),
+    )
+    propagate_task_memory: bool = setting(
+        "ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
+        values.BOOL,
+        "false",
+        "Give containers without a memory limit that of their task, so that programs see it: they look "
+        "at their own control group only. For hosts with cgroup v2.",
+    )
+
     # Network of awsvpc tasks
     task_pool_cidr: str = setting(
         "ECS_TASK_POOL_CIDR",
@@ -222,6 +261,34 @@ class Settings(ImageSettings):
         "51680",
         "Port of `/metrics`.",
         bounds=Bounds(1, 65535, "refuse"),
+        ours=True,
+    )
+
+    # Logs of containers
+    log_relay_port: int = setting(
+        "ECS_LOG_RELAY_PORT",
+        values.INT,
+        "51681",
+        "Loopback port at which the agent takes logs from the engine's `awslogs` driver, for a "
+        "control endpoint of this project. Containers keep the port that they were made with.",
+        bounds=Bounds(1, 65535, "refuse"),
+        ours=True,
+    )
+    log_spool_mb: int = setting(
+        "ECS_LOG_SPOOL_MB",
+        values.INT,
+        "1024",
+        "Disk space in megabytes for logs that wait for control, compressed; beyond it, the oldest of "
+        "the task that has most are dropped.",
+        bounds=Bounds(16, 1_000_000, "refuse"),
+        ours=True,
+    )
+    log_spool_task_mb: int = setting(
+        "ECS_LOG_SPOOL_TASK_MB",
+        values.INT,
+        "256",
+        "The same for a single task.",
+        bounds=Bounds(4, 1_000_000, "refuse"),
         ours=True,
     )
 

@@ -1,4 +1,4 @@
-"""What the handlers of the ECS API work with, and the shape that every handler has."""
+"""What all handlers of the ECS API share, and the type of a handler."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
+    from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.store.contract import Store
 
 
@@ -21,10 +22,22 @@ class Parts:
     store: Store
     names: Names = field(default_factory=Names)
     zone: str = f"{DEFAULT_REGION}a"
-    """Availability zone of hosts that do not say theirs."""
+    """Availability zone of hosts that do not set one."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    keeps_logs: bool = True
+    """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
+    log_store: LogStore | None = None
+    """None where control keeps no logs."""
+    no_logs_reason: str = "logs are off on this control"
+    """Why there is no ``log_store``."""
     fleet: Fleet = field(init=False, repr=False)
+
+    def troubles(self) -> list[str]:
+        """Return what does not work while control does, a line each for a person."""
+        if self.log_store is not None and self.log_store.problem:
+            return [f"logs: {self.log_store.problem}"]
+        return []
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))
@@ -33,10 +46,10 @@ class Parts:
 Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]
 """``async def create_cluster(parts, request) -> response``.
 
-The request has been checked against the service model: types are right, required members are there,
-enums hold, nulls and unknown members are gone. The response is a dict in the shape of the model:
-``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
+The request has been checked against the service model: types are right, required members are present,
+enums are valid, nulls and unknown members are removed. The response is a dict in the shape of the
+model: ``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
 """
 
 Handlers = Mapping[str, Handler]
-"""Handlers by the name of their operation; each module of this package gives one such table."""
+"""Handlers by operation name; each module of this package has one such table."""

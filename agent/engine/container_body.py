@@ -2,7 +2,7 @@
 
 The order is that of Amazon ECS (agent 1.105.1, ``api/task/task.go``): first the fields that the
 agent generates, then the payload's ``dockerConfig`` JSON laid over them, then the fields that the
-agent must control (namespaces, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
+agent must control (namespaces, control group, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
 with ``PayloadError``, whose name says which part of the order is at fault.
 """
 
@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import overlay, ports, shared_network
+from agent.engine import log_config, overlay, ports, shared_network
 from agent.engine.labels import (
     LABEL_CLUSTER,
     LABEL_CONTAINER,
@@ -76,8 +76,12 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
     _add_environment(container, around.provision, config)
-    _add_log_options(container, around.provision, host_config)
+    log_config.complete(
+        container, host_config, around.provision.log_options.get(container.name, {})
+    )
     _join_namespaces(payload, container, around, config, host_config)
+    if around.provision.cgroup_parent:
+        host_config["CgroupParent"] = around.provision.cgroup_parent
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
             f"container {container.name} requests privileged mode, which this host refuses "
@@ -144,8 +148,9 @@ def _host_config(
         "NetworkMode": payload.mode.value,
         "CpuShares": min(max(container.cpu, MIN_CPU_SHARES), MAX_CPU_SHARES),
     }
-    if container.memory:
-        host_config["Memory"] = container.memory * MIB
+    memory_mib = container.memory or around.provision.memory_mib
+    if memory_mib:
+        host_config["Memory"] = memory_mib * MIB
     if container.privileged:
         host_config["Privileged"] = True
     binds = _binds(container, around)
@@ -205,21 +210,6 @@ def _add_environment(container: Container, provision: Provision, config: dict[st
         *(pair for pair in ordered if pair.partition("=")[0] not in secrets),
         *(f"{name}={value}" for name, value in secrets.items()),
     ]
-
-
-def _add_log_options(
-    container: Container, provision: Provision, host_config: dict[str, Any]
-) -> None:
-    """Give secret options to the log driver; they win over those that the definition sets."""
-    options = provision.log_options.get(container.name, {})
-    if not options:
-        return
-    log_config = host_config.get("LogConfig")
-    if not isinstance(log_config, dict):
-        text = f"container {container.name} has secret log options, but no log driver"
-        raise PayloadError(text, name=reasons.HOST_CONFIG)
-    host_config["LogConfig"] = merged = dict(log_config)
-    overlay.overlay(merged, {"Config": options}, spelling=("Config",))
 
 
 def _join_namespaces(

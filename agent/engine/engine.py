@@ -498,4 +498,5 @@ class Engine:
         """Return the targets of the sampler: every running container, and where to find it."""
         for runner in self._runners.values():
             if runner.record.known < TaskStatus.STOPPED:
-                yield from targets_of(runner.record, runner.live)
+                group = self._tools.groups.path_of(runner.record.arn)
+                yield from targets_of(runner.record, runner.live, group)

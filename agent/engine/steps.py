@@ -67,10 +67,12 @@ class Steps:
         self._access = HostAccess(
             runtime=tools.runtime,
             owner=settings.owner,
+            groups=tools.groups,
             credentials=tools.role_credentials,
             aws=tools.aws,
             control_secrets=tools.control_secrets,
             efs=settings.efs,
+            log_relay=tools.log_relay,
         )
         self._writer = writer
         self._network = NetworkSteps(record, live, tools, writer)
@@ -141,6 +143,7 @@ class Steps:
         role = ExecutionRole(
             (known.role_arn or known.credentials_id) if known else "",
             ask_execution_role(payload, self._tools.role_credentials),
+            payload.arn,
         )
         return await self._tools.ensure_image(definition, role=role, on_progress=note)
 

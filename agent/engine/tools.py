@@ -11,8 +11,9 @@ from agent.engine.preparations.efs import EfsSettings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.cgroups.groups import TaskGroups
     from agent.engine.network_reconnect import NetworkReconnect
-    from agent.engine.preparations.contract import AskControl, TaskAws
+    from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
     from agent.images import ExecutionRole, Obtained, Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
@@ -86,6 +87,8 @@ class StepTools:
     ports: PortPicker
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
+    groups: TaskGroups
     role_credentials: RoleCredentials
     aws: TaskAws
     control_secrets: AskControl
+    log_relay: LogRelay

@@ -45,7 +45,6 @@ import structlog
 
 from agent.errors import (
     AgentError,
-    CredentialsAwaited,
     EngineRefused,
     EngineTimeout,
     PayloadError,
@@ -204,13 +203,13 @@ class Images:
             return await self._puller.fetch(
                 image, cached, report, Budget(self._limits.total_s), question_s=REFRESH_LIMIT_S
             )
-        except (PayloadError, CredentialsAwaited, TimeoutError) as error:
-            told = str(error) or f"no login within {REFRESH_LIMIT_S:g} s"
-            log.warning("using the cached image", image=reference.text, error=told)
         except RuntimeFailure as error:
             if failure_kind.of(error) is FailureKind.ENGINE:
                 raise
             log.warning("using the cached image", image=reference.text, error=str(error))
+        except (AgentError, TimeoutError) as error:
+            told = str(error) or f"no login within {REFRESH_LIMIT_S:g} s"
+            log.warning("using the cached image", image=reference.text, error=told)
         return have
 
     def _is_away(self, reference: Reference) -> bool:

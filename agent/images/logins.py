@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agent.model.payload import Container
 
 AskRole = Callable[[RoleKeys | None], Awaitable[RoleKeys]]
+AskControl = Callable[[str, list[str]], Awaitable[Mapping[str, str]]]
+"""Gives the values that control keeps for a task, by its ARN and their names."""
 
 _DATA: Final = {"asm": "asmAuthData", "ecr": "ecrAuthData"}
 _object: Final = msgspec.json.Decoder(dict[str, Any])
@@ -57,6 +59,7 @@ class ExecutionRole:
     """ARN of the role, or whatever else tells it from others."""
     ask: AskRole
     """Gives its newest credentials; raises ``PayloadError`` for a task that has no such role."""
+    task_arn: str = ""
 
 
 class Login(Protocol):
@@ -81,10 +84,16 @@ def check(container: Container) -> None:
 class RegistryLogins:
     """Finds the login for each pull; one object serves all tasks."""
 
-    def __init__(self, static: Credentials, services: RegistryServices | None = None) -> None:
-        """``static`` are the host's own; without ``services``, there are no others."""
+    def __init__(
+        self,
+        static: Credentials,
+        services: RegistryServices | None = None,
+        control: AskControl | None = None,
+    ) -> None:
+        """``static`` are the host's own; without ``services`` and ``control``, there are no others."""
         self._static = static
         self._services = services
+        self._control = control
         self._tokens = TokenCache()
 
     def find(self, container: Container, reference: Reference, role: ExecutionRole | None) -> Login:
@@ -95,10 +104,12 @@ class RegistryLogins:
         """
         kind, data = _read(container)
         static = self._static.find(reference)
+        if kind == "asm" and data.get("endpoint") == "control" and self._control is not None:
+            return _SecretLogin(data, _needed(kind, role), _OfControl(self._control))
         if kind and self._services is None:
             raise _failure(kind, f"logins of type {kind} cannot be fetched by this agent")
         if kind == "asm" and self._services is not None:
-            return _SecretLogin(data, _needed(kind, role), self._services)
+            return _SecretLogin(data, _needed(kind, role), _OfAws(self._services))
         uses_role = bool(data.get("useExecutionRole"))
         # The host's own login to that registry needs no keys of AWS, as it always did.
         if kind == "ecr" and self._services is not None and (uses_role or static is None):
@@ -150,18 +161,40 @@ class _StaticLogin:
         """Only the operator has another one."""
 
 
-class _SecretLogin:
-    """A secret of Secrets Manager with ``username`` and ``password``; fetched once for a pull."""
+class _Keeper(Protocol):
+    """Who keeps the secret of a login."""
 
-    def __init__(
-        self, data: Mapping[str, Any], role: ExecutionRole, services: RegistryServices
-    ) -> None:
+    async def text(self, role: ExecutionRole, region: str, secret: str) -> str | None:
+        """Return it; None for one that is binary."""
+
+
+class _OfAws:
+    def __init__(self, services: RegistryServices) -> None:
+        self._services = services
+
+    async def text(self, role: ExecutionRole, region: str, secret: str) -> str | None:
+        return await self._services.secret(role.ask, region, secret)
+
+
+class _OfControl:
+    def __init__(self, ask: AskControl) -> None:
+        self._ask = ask
+
+    async def text(self, role: ExecutionRole, _region: str, secret: str) -> str | None:
+        return (await self._ask(role.task_arn, [secret])).get(secret)
+
+
+class _SecretLogin:
+    """A secret with ``username`` and ``password``; fetched once for a pull."""
+
+    def __init__(self, data: Mapping[str, Any], role: ExecutionRole, keeper: _Keeper) -> None:
         self._secret = str(data["credentialsParameter"])
         self._region = _arn_region(self._secret) or str(data.get("region") or "")
         self._role = role
-        self._services = services
+        self._keeper = keeper
         self._fetched: RegistryAuth | None = None
-        self.key = f"asm {self._secret} {self._region} {role.name}"
+        whose = "control" if isinstance(keeper, _OfControl) else role.name
+        self.key = f"asm {self._secret} {self._region} {whose}"
 
     async def auth(self) -> RegistryAuth | None:
         if self._fetched is None:
@@ -174,7 +207,7 @@ class _SecretLogin:
     async def _fetch(self) -> RegistryAuth:
         where = f"asm fetching secret from the service for {self._secret}"
         try:
-            text = await self._services.secret(self._role.ask, self._region, self._secret)
+            text = await self._keeper.text(self._role, self._region, self._secret)
         except AwsFailure as error:
             raise _failure("asm", f"{where}: {error}") from None
         except PayloadError as error:

@@ -182,6 +182,18 @@ _AGENT: list[tuple[str, str, str, Callable[[AgentView], float | None]]] = [
         lambda agent: agent.unsent_changes,
     ),
     (
+        "ecs_agent_logs_waiting_bytes",
+        "gauge",
+        "Logs of containers that wait for control, compressed on the disk.",
+        lambda agent: agent.logs.waiting_bytes,
+    ),
+    (
+        "ecs_agent_logs_lost_events_total",
+        "counter",
+        "Log events of containers that were lost: dropped, refused or damaged.",
+        lambda agent: sum(loss.events for loss in agent.logs.lost),
+    ),
+    (
         "ecs_agent_degraded",
         "gauge",
         "Number of things that do not work now.",

@@ -155,6 +155,9 @@ class Container(_Wire, frozen=True):
     secrets: list[Secret] = field(default_factory=list)
     firelens_configuration: dict[str, Any] | None = None
     logs_auth_strategy: str | None = None
+    """``ExecutionRole`` if the ``awslogs`` driver writes with the task's execution role."""
+    log_destination: str | None = None
+    """Ours: ``control`` if the agent takes the logs of the ``awslogs`` driver to control."""
     version_consistency: str | None = None
     """``disabled``: the image is what its tag names at each pull. Ours; Amazon ECS does not send it."""
     managed_agents: list[dict[str, Any]] = field(default_factory=list)

@@ -74,6 +74,28 @@ class RepairView(_View, frozen=True):
     """What was found, in words."""
 
 
+class LostLogsView(_View, frozen=True):
+    """Log events that are lost: of one task, or with an empty id of all older losses together."""
+
+    task: str
+    why: str
+    events: int
+    at: float
+    """Unix time of the last one."""
+
+
+class LogsView(_View, frozen=True):
+    """Logs of containers on their way to control."""
+
+    waiting_events: int = 0
+    waiting_bytes: int = 0
+    """On the disk, compressed."""
+    oldest_at: float = 0.0
+    """When the oldest that waits was written, Unix time; 0 if nothing waits."""
+    lost: list[LostLogsView] = field(default_factory=list)
+    """The newest last."""
+
+
 class AgentView(_View, frozen=True):
     """The current state of the agent."""
 
@@ -99,6 +121,7 @@ class AgentView(_View, frozen=True):
     resources: list[ResourceView] = field(default_factory=list)
     repairs: list[RepairView] = field(default_factory=list)
     """The newest repairs of what others changed, oldest first."""
+    logs: LogsView = LogsView()
 
 
 class Problem(_View, frozen=True):

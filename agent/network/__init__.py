@@ -1,7 +1,7 @@
 """Addresses and namespaces of awsvpc tasks, host ports of bridge tasks, and all netlink code.
 
-The entry points are ``pool.TaskNetworks``, ``ports.HostPorts``, ``resolv_files.ResolvFiles`` and
-``hotplug.LinkHotplug``. The rest::
+The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``resolv_files.ResolvFiles`` and
+``link_hotplug.LinkHotplug``. The rest::
 
     sandbox_table.py sandbox_record.py warm_pool.py sandbox.py  who has which; created and removed
     recovery.py survey.py leftovers.py  at the start, rows, engine and kernel are matched; nothing
@@ -10,7 +10,8 @@ The entry points are ``pool.TaskNetworks``, ``ports.HostPorts``, ``resolv_files.
     port_rules.py port_links.py  what may pass a task's link in either direction; one set element
                               per task, added by netlink in 20 µs (``set_elements``)
     firewall.py docker_chain.py egress_links.py connections.py  links to the outside, conntrack
-    watch.py kernel_messages.py repair_loop.py link_repair.py engine_rules.py interior.py
+    agent_address.py          169.254.170.2, where the engine finds the agent's server
+    host_watch.py kernel_messages.py repair_loop.py link_repair.py engine_rules.py interior.py
                               the kernel reports damage, which is repaired and logged once
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: ``attach``

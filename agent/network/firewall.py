@@ -3,8 +3,9 @@
 Each table is replaced as a whole in one transaction, so that it is never incomplete. The table for
 packets masquerades what tasks send to the outside. It drops packets of tasks with foreign sources
 or blocked destinations, and packets of others with a task's source, and keeps tasks out of other
-networks inside this host. The table for frames is in ``port_rules``. Everything here except
-``ruleset`` blocks and runs in a thread lane of the caller; nothing is retried.
+networks inside this host. It leads processes of the host to the agent's server (``agent_address``).
+The table for frames is in ``port_rules``. Everything here except ``ruleset`` blocks and runs in a
+thread lane of the caller; nothing is retried.
 
 Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
 """
@@ -16,7 +17,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agent.network import nft
+from agent.network import agent_address, nft
 from agent.network.addresses import link_prefixes
 from agent.network.docker_chain import CHAIN, DockerChain
 from agent.network.port_rules import NO_HOSTS, Layout, PortRules
@@ -43,7 +44,7 @@ class Wanted(NamedTuple):
 
 
 def ruleset(
-    table: str, bridge: str, wanted: Wanted, blocked: Iterable[str] = ()
+    table: str, bridge: str, wanted: Wanted, blocked: Iterable[str] = (), *, server_port: int
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
 
@@ -75,6 +76,7 @@ def ruleset(
         hooked("sources", "filter", "prerouting", -300),
         hooked("between", "filter", "forward", -10),
         hooked("outside", "nat", "postrouting", 100),
+        hooked("own", "nat", "output", -100),
         *(rule("sources", "past the bridge", nft.match(nft.meta("iifname"), f"{prefix}*"), drop)
           for pool in pools for prefix in link_prefixes(pool)),
         rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
@@ -94,6 +96,7 @@ def ruleset(
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
              {"masquerade": None}),
+        rule("own", "to the agent's server", *agent_address.to_server(server_port)),
     ]  # fmt: skip
     return nft.replacement(FAMILY, table, body)
 
@@ -101,18 +104,22 @@ def ruleset(
 class Firewall:
     """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
 
-    def __init__(self, table: str, bridge: str, blocked: Iterable[str] = ()) -> None:
+    def __init__(
+        self, table: str, bridge: str, blocked: Iterable[str] = (), *, server_port: int
+    ) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of our tables.
             bridge: name of the tasks' bridge.
             blocked: prefixes that tasks must not reach.
+            server_port: port of the agent's server on the loopback (``agent_address``).
         """
         self.ports = PortRules(table, blocked)
         self._table = table
         self._bridge = bridge
         self._blocked = tuple(blocked)
+        self._server_port = server_port
         self._docker = DockerChain(bridge)
 
     def ensure(self, wanted: Wanted, ports: Iterable[Port] | None = None) -> None:
@@ -125,7 +132,7 @@ class Firewall:
         Raises:
             NetworkFailure: ``nft`` is missing or failed.
         """
-        commands = ruleset(self._table, self._bridge, wanted, self._blocked)
+        commands = self._commands(wanted)
         if not self._has(commands):
             nft.apply(commands)
         self.ports.ensure(wanted.layout, ports)
@@ -134,7 +141,7 @@ class Firewall:
     def differences(self, wanted: Wanted) -> list[str]:
         """Return in words what differs from the state after ``ensure``; empty if nothing does."""
         found = []
-        if not self._has(ruleset(self._table, self._bridge, wanted, self._blocked)):
+        if not self._has(self._commands(wanted)):
             found.append(f"the firewall table {self._table} was changed or removed")
         found += self.ports.differences(wanted.layout)
         if not self._docker.is_intact(wanted.outside):
@@ -146,6 +153,11 @@ class Firewall:
         nft.remove(FAMILY, self._table)
         self.ports.remove()
         self._docker.remove()
+
+    def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:
+        return ruleset(
+            self._table, self._bridge, wanted, self._blocked, server_port=self._server_port
+        )
 
     def _has(self, commands: list[dict[str, Any]]) -> bool:
         listed = nft.listed(FAMILY, self._table)

@@ -1,4 +1,4 @@
-"""The parts of the host's network that all sandboxes share: bridge, forwarding and firewall.
+"""The parts of the host's network that all sandboxes share: bridge, forwarding, firewall, a route.
 
 ``ensure`` creates them. ``repair`` checks cheaply whether somebody changed them (a restarted
 Docker, ``nft flush ruleset``, a deleted bridge), repairs them in the same way, and reports what it
@@ -24,6 +24,7 @@ from agent.network import (
     firewall,
     forwarding,
 )
+from agent.network.agent_address import ADDRESS
 from agent.network.bridge_ports import Place
 from agent.network.egress_links import EgressLinks
 from agent.network.kernel_messages import EVERYTHING, Part
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
+    from agent.network.agent_address import AgentRoute
     from agent.network.links import HostLinks, SandboxLink
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
@@ -52,10 +54,10 @@ class BridgeConfig(NamedTuple):
     pools: frozenset[str]
 
 
-def shape_of(pool: AddressPool, leases: Iterable[SandboxRecord]) -> BridgeConfig:
+def shape_of(pool: AddressPool, records: Iterable[SandboxRecord]) -> BridgeConfig:
     """Return the shape for the current pool, and for tasks with addresses of an earlier one."""
     gateways = {f"{pool.gateway}/{pool.prefix_len}"}
-    gateways.update(f"{lease.gateway}/{lease.prefix_len}" for lease in leases)
+    gateways.update(f"{record.gateway}/{record.prefix_len}" for record in records)
     pools = {str(IPv4Interface(gateway).network) for gateway in gateways}
     return BridgeConfig(frozenset(gateways), frozenset(pools))
 
@@ -73,6 +75,20 @@ def links_are(names: Sequence[str], wrong: Place) -> str:
     return f"{len(names)} links were {wrong.value}"
 
 
+async def check_pool(pool: AddressPool, settings: NetworkSettings, links: HostLinks) -> None:
+    """Refuse a pool that overlaps another network of the host.
+
+    Raises:
+        NetworkFailure: it does; the text names the setting and what uses its addresses.
+    """
+    found = claims.clash(pool.network, settings.bridge, await links.routes())
+    if found is not None:
+        raise NetworkFailure(
+            f"{POOL_SETTING}={pool.network} overlaps {found.network} of this host "
+            f"({found.interface or 'no interface'}); choose a network that nothing else uses"
+        )
+
+
 class HostNetwork:
     """Bridge and rules of one agent. Its calls run one at a time."""
 
@@ -80,16 +96,20 @@ class HostNetwork:
         self,
         *,
         links: HostLinks,
+        route: AgentRoute,
         rules: firewall.Firewall,
         pool: AddressPool,
         settings: NetworkSettings,
         files: Executor,
+        mtu: int,
     ) -> None:
         self._links = links
+        self._route = route
         self._rules = rules
         self._pool = pool
         self._settings = settings
         self._files = files
+        self._mtu = mtu
         self._lock = asyncio.Lock()
         self._outside = EgressLinks(links)
         self._wanted: firewall.Wanted | None = None
@@ -98,38 +118,24 @@ class HostNetwork:
         self._legacy_tables = False
         self._told_of_connections = False
 
-    async def check_pool(self) -> None:
-        """Refuse a pool that overlaps another network of the host.
-
-        Raises:
-            NetworkFailure: it does; the text names the setting and what uses its addresses.
-        """
-        found = claims.clash(self._pool.network, self._settings.bridge, await self._links.routes())
-        if found is not None:
-            raise NetworkFailure(
-                f"{POOL_SETTING}={self._pool.network} overlaps {found.network} of this host "
-                f"({found.interface or 'no interface'}); choose a network that nothing else uses"
-            )
-
-    async def ensure(self, leases: Collection[SandboxRecord], mtu: int) -> None:
+    async def ensure(self, records: Collection[SandboxRecord]) -> None:
         """Create bridge, forwarding and rules, or correct them.
 
         Raises:
             NetworkFailure: the kernel or ``nft`` failed; the next call tries again.
         """
-        shape = shape_of(self._pool, leases)
+        shape = shape_of(self._pool, records)
         async with self._lock:
             await self._outside.look()
-            await self._take_shape(shape, mtu, [port_of(lease) for lease in leases])
+            await self._take_shape(shape, [port_of(record) for record in records])
             self._legacy_tables = await self._block(docker_chain.has_legacy_tables)
         if self.problem:
             _log.error("tasks are not isolated from each other", problem=self.problem)
 
-    async def _take_shape(
-        self, shape: BridgeConfig, mtu: int, ports: Collection[Port] | None = None
-    ) -> None:
-        await self._bridge(shape, mtu)
+    async def _take_shape(self, shape: BridgeConfig, ports: Collection[Port] | None = None) -> None:
+        await self._bridge(shape)
         await self._block(forwarding.turn_on, self._settings.bridge)
+        await self._route.ensure()
         wanted = self._wanted_for(shape)
         await self._block(self._rules.ensure, wanted, ports)
         await self._remember(wanted)
@@ -139,23 +145,22 @@ class HostNetwork:
         return firewall.Wanted(layout_of(shape), self._outside.names)
 
     async def repair(
-        self, leases: Collection[SandboxRecord], mtu: int, parts: Part = EVERYTHING
+        self, records: Collection[SandboxRecord], parts: Part = EVERYTHING
     ) -> tuple[list[str], list[SandboxRecord]]:
         """Repair what has changed since the last check.
 
         Args:
-            leases: sandboxes that are alive and not about to be removed.
-            mtu: MTU of the bridge, if it has to be created again.
+            records: sandboxes that are alive and not about to be removed.
             parts: what to check; if ports are wrong, the bridge is checked, too.
 
         Returns:
-            What was found and repaired, in words; and the leases whose link is missing, which the
+            What was found and repaired, in words; and the records whose link is missing, which the
             caller has to repair.
 
         Raises:
             NetworkFailure: the kernel or ``nft`` failed; the next call tries again.
         """
-        shape = shape_of(self._pool, leases)
+        shape = shape_of(self._pool, records)
         found: list[str] = []
         async with self._lock:
             if parts & Part.OUTSIDE:
@@ -164,31 +169,38 @@ class HostNetwork:
             if wanted != self._wanted:
                 # Nobody changed anything of ours: the last task with an address of an earlier pool
                 # is gone, or the host has other links to the outside.
-                await self._take_shape(shape, mtu)
+                await self._take_shape(shape)
             if parts & Part.BRIDGE:
-                found += await self._bridge(shape, mtu)
+                found += await self._bridge(shape)
             if found or parts & Part.FORWARDING:
                 off = await self._block(forwarding.switches_off, self._settings.bridge)
                 if off:
                     await self._block(forwarding.turn_on, self._settings.bridge)
                     found.append(f"{' and '.join(off)} was 0")
-            if parts & Part.RULES and await self._rules_may_have_changed(wanted):
-                found += await self._put_rules_right(wanted)
+            found += await self._rules_and_route(parts, wanted)
             gone = []
             if parts & Part.PORTS:
-                places = await self._places(leases)
+                places = await self._places(records)
                 if not parts & Part.BRIDGE and any(
                     place is not Place.GOOD for place in places.values()
                 ):
-                    found += await self._bridge(shape, mtu)
-                gone = await self._ports(leases, places, found)
+                    found += await self._bridge(shape)
+                gone = await self._ports(records, places, found)
             if parts & (Part.BRIDGE | Part.PORTS):
-                await self._host_parts(leases, found)
+                await self._host_parts(records, found)
             return found, gone
 
-    async def _host_parts(self, leases: Collection[SandboxRecord], found: list[str]) -> None:
+    async def _rules_and_route(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
+        found = []
+        if parts & Part.ROUTE and await self._route.ensure():
+            found.append(f"the route to {ADDRESS} was gone")
+        if parts & Part.RULES and await self._rules_may_have_changed(wanted):
+            found += await self._put_rules_right(wanted)
+        return found
+
+    async def _host_parts(self, records: Collection[SandboxRecord], found: list[str]) -> None:
         """Restore the host's neighbours, which a bridge loses with its state, address or MAC."""
-        ports = [port_of(lease) for lease in leases]
+        ports = [port_of(record) for record in records]
         unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._settings.bridge)
         if not unknown:
             return
@@ -196,26 +208,41 @@ class HostNetwork:
         if not found:
             found.append(f"{len(unknown)} tasks were missing from the host's neighbours")
 
-    async def _places(self, leases: Collection[SandboxRecord]) -> dict[str, Place]:
-        ports = [port_of(lease) for lease in leases]
+    async def _places(self, records: Collection[SandboxRecord]) -> dict[str, Place]:
+        ports = [port_of(record) for record in records]
         return await self._block(bridge_ports.places, ports, self._settings.bridge)
 
     async def _ports(
-        self, leases: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]
+        self, records: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]
     ) -> list[SandboxRecord]:
-        """Put existing links back in their place; return the leases of missing ones."""
-        ports = {lease.host_interface: port_of(lease) for lease in leases}
+        """Put existing links back in their place; return the records of missing ones."""
+        ports = {record.host_interface: port_of(record) for record in records}
         for wrong in (Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
             misplaced = [name for name, place in places.items() if place is wrong]
             if misplaced:
                 await self._links.join(ports[name] for name in misplaced)
                 found.append(links_are(misplaced, wrong))
-        return [lease for lease in leases if places[lease.host_interface] is Place.GONE]
+        return [record for record in records if places[record.host_interface] is Place.GONE]
 
     @property
     def problem(self) -> str:
         """Why this host cannot isolate tasks from each other; empty if it can."""
         return self._rules.ports.problem
+
+    @property
+    def bridge_index(self) -> int:
+        """The kernel's index of the bridge; 0 before the first ``ensure``."""
+        return self._links.bridge_index
+
+    @property
+    def gateway(self) -> str:
+        """The bridge's own address in the pool."""
+        return self._pool.gateway
+
+    @property
+    def rule_socket_id(self) -> int:
+        """Marks the kernel's messages on rules that ``attach`` and ``detach`` changed."""
+        return self._rules.ports.port_id
 
     async def attach(self, netns: int, spec: SandboxLink) -> None:
         """Create the link of a namespace, on the bridge and with the rules of its port.
@@ -264,20 +291,17 @@ class HostNetwork:
         if self._seen is not None and self._seen[1] == before:
             self._seen = (self._seen[0], after)
 
-    def ports(self) -> frozenset[str]:
-        """Return the names of the links on our bridge. Blocks on ``/sys``."""
-        return bridge_ports.on_bridge(self._settings.bridge)
-
     async def remove(self) -> None:
         """Remove bridge and rules; not an error if they are gone."""
         async with self._lock:
             self._seen = self._wanted = None
             await self._block(self._rules.remove)
+            await self._route.remove()
             await self._links.delete(self._settings.bridge)
 
-    async def _bridge(self, shape: BridgeConfig, mtu: int) -> list[str]:
+    async def _bridge(self, shape: BridgeConfig) -> list[str]:
         mac = addresses.mac_of(self._pool.gateway)
-        return await self._links.ensure_bridge(shape.bridge_addresses, mac, mtu)
+        return await self._links.ensure_bridge(shape.bridge_addresses, mac, self._mtu)
 
     async def _put_rules_right(self, wanted: firewall.Wanted) -> list[str]:
         differing = await self._block(self._rules.differences, wanted)

@@ -33,13 +33,13 @@ class Interior(NamedTuple):
     gateway: str
     """Gateway of the default route; empty if there is none."""
 
-    def serves(self, lease: SandboxRecord) -> bool:
+    def serves(self, record: SandboxRecord) -> bool:
         """Return whether the task has the network in its row."""
         return (
             self.is_up
-            and self.mac == lease.mac
-            and f"{lease.ipv4}/{lease.prefix_len}" in self.addresses
-            and self.gateway == lease.gateway
+            and self.mac == record.mac
+            and f"{record.ipv4}/{record.prefix_len}" in self.addresses
+            and self.gateway == record.gateway
         )
 
 

@@ -10,10 +10,12 @@ Sources: rtnetlink(7), ``linux/if_link.h``, ``linux/netconf.h``, ``linux/netfilt
 from __future__ import annotations
 
 import enum
+import socket
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.network.addresses import address_of_link
+from agent.network.agent_address import ADDRESS
 from agent.network.egress_links import comes_and_goes
 
 if TYPE_CHECKING:
@@ -29,7 +31,8 @@ _NETCONF_BYTES: Final = 4
 _NUMBER: Final = struct.Struct("=i")
 
 _NEW_LINK, _DEL_LINK, _DEL_ADDRESS, _DEL_ROUTE, _NEW_NETCONF = 16, 17, 21, 25, 80
-_LINK_ADDRESS, _LINK_NAME, _LINK_MASTER, _ROUTE_OIF = 1, 3, 10, 4
+_LINK_ADDRESS, _LINK_NAME, _LINK_MASTER, _ROUTE_DST, _ROUTE_OIF = 1, 3, 10, 1, 4
+_AGENT_ADDRESS: Final = socket.inet_aton(ADDRESS)
 _NETCONF_INDEX, _NETCONF_FORWARDING = 1, 2
 _ALL_LINKS: Final = -1
 _BRIDGE_FAMILY: Final = 7
@@ -56,9 +59,13 @@ class Part(enum.Flag):
     """The kernel's forwarding switches."""
     OUTSIDE = enum.auto()
     """The links that lead out of the host, through which rules let tasks send."""
+    ROUTE = enum.auto()
+    """The route to the agent's server."""
 
 
-EVERYTHING: Final = Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE
+EVERYTHING: Final = (
+    Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE | Part.ROUTE
+)
 NOTHING: Final = Part(0)
 
 
@@ -97,8 +104,7 @@ def touched(datagrams: Iterable[bytes], ours: Ours) -> Part:
                 ):
                     parts |= Part.BRIDGE
             elif kind == _DEL_ROUTE:
-                if _number(body, _ROUTE_BYTES, _ROUTE_OIF) == ours.bridge_index:
-                    parts |= Part.BRIDGE
+                parts |= _of_route(body, ours)
             elif kind == _NEW_NETCONF:
                 parts |= _of_switch(body, ours)
             elif kind in _CHANGES and _is_of_rules(sender, body, ours):
@@ -129,6 +135,13 @@ def _of_link(kind: int, body: memoryview, ours: Ours, harmed: dict[str, bool]) -
         return Part.BRIDGE | Part.PORTS
     mac = _attribute(body, _LINK.size, _LINK_ADDRESS)
     return Part.BRIDGE if mac is not None and bytes(mac).hex(":") != ours.bridge_mac else NOTHING
+
+
+def _of_route(body: memoryview, ours: Ours) -> Part:
+    if _number(body, _ROUTE_BYTES, _ROUTE_OIF) == ours.bridge_index:
+        return Part.BRIDGE
+    target = _attribute(body, _ROUTE_BYTES, _ROUTE_DST)
+    return Part.ROUTE if target is not None and bytes(target) == _AGENT_ADDRESS else NOTHING
 
 
 def _may_lead_outside(kind: int, body: memoryview, flags: int, name: str) -> bool:

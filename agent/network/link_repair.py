@@ -51,31 +51,31 @@ class LinkRepair:
     async def mend(self, gone: Iterable[SandboxRecord]) -> RepairResult:
         """Recreate the links of these sandboxes in parallel; call again for those that fail."""
         now = asyncio.get_running_loop().time()
-        leases = {lease.ipv4: lease for lease in gone if self._is_in_use(lease.ipv4)}
-        self._failing = {ipv4: at for ipv4, at in self._failing.items() if ipv4 in leases}
+        records = {record.ipv4: record for record in gone if self._is_in_use(record.ipv4)}
+        self._failing = {ipv4: at for ipv4, at in self._failing.items() if ipv4 in records}
         slots = asyncio.Semaphore(_PARALLEL)
-        errors = await asyncio.gather(*(self._try(lease, slots) for lease in leases.values()))
+        errors = await asyncio.gather(*(self._try(record, slots) for record in records.values()))
         mended, pending = [], []
-        for lease, error in zip(leases.values(), errors, strict=True):
+        for record, error in zip(records.values(), errors, strict=True):
             if error is None:
-                self._failing.pop(lease.ipv4, None)
-                mended.append(lease.host_interface)
-            elif now - self._failing.setdefault(lease.ipv4, now) < GIVE_UP_S:
-                pending.append(f"{lease.host_interface}: {error}")
-            elif self._is_in_use(lease.ipv4):
+                self._failing.pop(record.ipv4, None)
+                mended.append(record.host_interface)
+            elif now - self._failing.setdefault(record.ipv4, now) < GIVE_UP_S:
+                pending.append(f"{record.host_interface}: {error}")
+            elif self._is_in_use(record.ipv4):
                 self._give_up(
-                    lease.ipv4,
-                    f"its link {lease.host_interface} was deleted and cannot be recreated: {error}",
+                    record.ipv4,
+                    f"its link {record.host_interface} was deleted and cannot be recreated: {error}",
                 )
         failing = f"{len(pending)} links cannot be recreated, {pending[0]}" if pending else ""
         return RepairResult([links_are(mended, Place.GONE)] if mended else [], failing)
 
-    async def _try(self, lease: SandboxRecord, slots: asyncio.Semaphore) -> str | None:
+    async def _try(self, record: SandboxRecord, slots: asyncio.Semaphore) -> str | None:
         async with slots:
-            if not self._is_in_use(lease.ipv4):
+            if not self._is_in_use(record.ipv4):
                 return None
             try:
-                await self._reattach(lease)
+                await self._reattach(record)
             except AgentError as error:
                 return str(error)
             return None

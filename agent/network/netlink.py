@@ -13,7 +13,7 @@ import asyncio
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -30,65 +30,64 @@ _START_LIMIT_S = 10.0
 _JOIN_LIMIT_S = 5.0
 
 
+class _Inside(NamedTuple):
+    """What runs in the thread."""
+
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+    host: Any
+    """The socket, for code on ``loop`` alone."""
+
+    def end(self) -> None:
+        """End the thread soon; may be called from any thread, and repeated."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.stop.set)
+
+
 class NetlinkLane:
     """One thread with an event loop and a routing socket in the host's namespace.
 
-    ``start`` and ``close`` belong to the daemon's loop. Any number of its tasks may use ``call`` at
+    ``open`` and ``close`` belong to the daemon's loop. Any number of its tasks may use ``call`` at
     once; their requests are interleaved on the one socket.
     """
 
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop: asyncio.Event | None = None
-        self._host: Any = None
+    def __init__(self, thread: threading.Thread, inside: _Inside) -> None:
+        """Take a thread that serves requests; see ``open``."""
+        self._thread = thread
+        self._inside = inside
+        self._closed = False
 
-    async def start(self) -> None:
-        """Open the socket; idempotent.
+    @classmethod
+    async def open(cls) -> NetlinkLane:
+        """Start the thread and open the socket in it.
 
         Raises:
             NetworkFailure: the kernel returned no socket.
         """
-        if self._thread is not None:
-            return
         loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
+        ready: asyncio.Future[_Inside] = loop.create_future()
 
-        def answer(error: BaseException | None) -> None:
+        def answer(inside: _Inside | None, error: BaseException | None) -> None:
             if ready.done():
-                return
-            if error is None:
-                ready.set_result(None)
+                if inside is not None:
+                    inside.end()  # nobody waits for it any more
+            elif inside is not None:
+                ready.set_result(inside)
             else:
                 ready.set_exception(NetworkFailure(f"no netlink socket: {error}"))
 
-        def tell(error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(answer, error)
+        def tell(inside: _Inside | None, error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(answer, inside, error)
 
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._serve(tell)), name="netlink", daemon=True
+        thread = threading.Thread(
+            target=lambda: asyncio.run(_serve(tell)), name="netlink", daemon=True
         )
-        self._thread.start()
+        thread.start()
         try:
             async with asyncio.timeout(_START_LIMIT_S):
-                await ready
+                return cls(thread, await ready)
         except TimeoutError:
             raise NetworkFailure(f"no netlink socket within {_START_LIMIT_S:g} s") from None
-
-    async def _serve(self, tell: Callable[[BaseException | None], None]) -> None:
-        try:
-            host = AsyncIPRoute(ext_ack=True)
-            # Otherwise parallel first requests would each create an endpoint and lose it.
-            await host.setup_endpoint()
-        except OSError as error:
-            tell(error)
-            return
-        self._loop, self._stop, self._host = asyncio.get_running_loop(), asyncio.Event(), host
-        tell(None)
-        try:
-            await self._stop.wait()
-        finally:
-            host.close()
 
     async def call(
         self, work: Callable[[Any], Coroutine[Any, Any, T]], *, limit_s: float = CALL_LIMIT_S
@@ -100,9 +99,10 @@ class NetlinkLane:
         Raises:
             NetworkFailure: the kernel refused, the deadline passed, or the lane is closed.
         """
-        if self._loop is None or self._loop.is_closed():
+        loop = self._inside.loop
+        if self._closed or loop.is_closed():
             raise NetworkFailure("the netlink lane is not running")
-        future = asyncio.run_coroutine_threadsafe(work(self._host), self._loop)
+        future = asyncio.run_coroutine_threadsafe(work(self._inside.host), loop)
         try:
             async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(future)
@@ -113,13 +113,27 @@ class NetlinkLane:
 
     async def close(self) -> None:
         """Close the socket and end the thread; calls in flight fail. Idempotent."""
-        thread, self._thread = self._thread, None
-        if thread is None:
+        if self._closed:
             return
-        if self._loop is not None and self._stop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stop.set)
-        await asyncio.to_thread(thread.join, _JOIN_LIMIT_S)
-        self._loop = self._host = None
+        self._closed = True
+        self._inside.end()
+        await asyncio.to_thread(self._thread.join, _JOIN_LIMIT_S)
+
+
+async def _serve(tell: Callable[[_Inside | None, BaseException | None], None]) -> None:
+    try:
+        host = AsyncIPRoute(ext_ack=True)
+        # Or else the first requests, sent side by side, would each set up one and lose it.
+        await host.setup_endpoint()
+    except OSError as error:
+        tell(None, error)
+        return
+    stop = asyncio.Event()
+    tell(_Inside(asyncio.get_running_loop(), stop, host), None)
+    try:
+        await stop.wait()
+    finally:
+        host.close()
 
 
 def failure(what: str, error: NetlinkError) -> NetworkFailure:

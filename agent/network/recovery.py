@@ -82,7 +82,7 @@ def match(
     running = {summary.id for summary in containers if summary.state in {"running", "paused"}}
     before = {row.ipv4: row for row in rows}
     now = _corrected(before, seen.surveyed, holders)
-    living = {*seen.alive, *(lease.ipv4 for lease in seen.surveyed)}
+    living = {*seen.alive, *(record.ipv4 for record in seen.surveyed)}
     found = RecoveryPlan([], [], [], [], [], [], [], [])
     seen_tasks: set[str] = set()
     known_ids: set[str] = set()

@@ -58,17 +58,45 @@ def pause_s(repairs_of_late: int, longest_s: float) -> float:
     return CALM_S if excess <= 0 else min(longest_s, CALM_S * float(2 ** min(excess, 20)))
 
 
+class Suspicions:
+    """Parts of the host's network that may be damaged, until they are checked."""
+
+    def __init__(self) -> None:
+        self._parts = NOTHING
+        self._added = asyncio.Event()
+
+    def add(self, parts: Part) -> None:
+        """Request a check of these parts soon; may be called any number of times."""
+        self._parts |= parts
+        self._added.set()
+
+    async def wait(self) -> None:
+        """Return when there is a suspicion."""
+        await self._added.wait()
+
+    def take(self) -> Part:
+        """Return all suspected parts, and forget them."""
+        parts, self._parts = self._parts, NOTHING
+        self._added.clear()
+        return parts
+
+
 class RepairLoop:
     """Checks after every suspicion of damage, and regularly. Belongs to one event loop."""
 
     def __init__(
-        self, look: Callable[[Part], Awaitable[RepairResult]], *, interval_s: float
+        self,
+        look: Callable[[Part], Awaitable[RepairResult]],
+        suspicions: Suspicions,
+        *,
+        interval_s: float,
     ) -> None:
         """Take the parts; nothing happens before ``run``.
 
         Args:
             look: checks these parts and repairs what is wrong; an ``AgentError`` means that it
                 could not.
+            suspicions: what to check soon.
             interval_s: interval of regular checks.
         """
         self.problem = ""
@@ -77,16 +105,10 @@ class RepairLoop:
         """The newest repairs, oldest first."""
         self._look = look
         self._interval_s = interval_s
-        self._suspects = NOTHING
-        self._suspicion = asyncio.Event()
+        self._suspicions = suspicions
         self._recent: deque[float] = deque()
         self._told: dict[tuple[str, ...], float] = {}
         self._untold = 0
-
-    def suspect(self, parts: Part) -> None:
-        """Request a check of these parts soon; may be called any number of times."""
-        self._suspects |= parts
-        self._suspicion.set()
 
     async def run(self) -> None:
         """Check and repair until cancelled."""
@@ -102,7 +124,7 @@ class RepairLoop:
                 self.tell(found, took_s=time.monotonic() - began, noticed=noticed)
             if failing:
                 self._failed(failing)
-                self.suspect(parts)
+                self._suspicions.add(parts)
                 await asyncio.sleep(retry_s)
                 retry_s = min(self._interval_s, retry_s * 2)
                 continue
@@ -119,10 +141,9 @@ class RepairLoop:
         """Return what to check next, and the reason."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._interval_s):
-                await self._suspicion.wait()
+                await self._suspicions.wait()
             await asyncio.sleep(GATHER_S)
-        parts, self._suspects = self._suspects, NOTHING
-        self._suspicion.clear()
+        parts = self._suspicions.take()
         return (parts, "at once") if parts else (EVERYTHING, "by the regular check")
 
     def tell(self, found: list[str], *, took_s: float, noticed: str) -> None:

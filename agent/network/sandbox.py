@@ -74,10 +74,10 @@ def container_body(
     }
 
 
-class Sandboxes:
+class SandboxMaker:
     """Creates and removes sandboxes. Safe for concurrent use by tasks of one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         *,
         engine: ContainerEngine,
@@ -87,6 +87,7 @@ class Sandboxes:
         image: str,
         load_image: Callable[[], Awaitable[object]],
         files: Executor,
+        mtu: int,
     ) -> None:
         self._engine = engine
         self._host = host
@@ -98,8 +99,7 @@ class Sandboxes:
         self._files = files
         self._slots = asyncio.Semaphore(settings.parallel)
         self._warned_of_dns = False
-        self.mtu = settings.mtu
-        """MTU of new links; if the settings leave it open, the owner sets it before ``make``."""
+        self._mtu = mtu
 
     async def make(self, ipv4: str) -> SandboxRecord:
         """Return a new, complete sandbox with this address.
@@ -117,7 +117,7 @@ class Sandboxes:
             try:
                 await self._engine.start_container(container_id)
                 started = time.monotonic()
-                lease = await self._plumb(ipv4, container_id)
+                record = await self._plumb(ipv4, container_id)
             except BaseException:
                 # Even if cancelled. If the removal is interrupted, the next start completes it, or
                 # the next user of the address.
@@ -130,7 +130,7 @@ class Sandboxes:
                 engine_ms=round((started - begun) * 1000, 1),
                 plumb_ms=round((time.monotonic() - started) * 1000, 1),
             )  # fmt: skip
-            return lease
+            return record
 
     async def remove(self, container_id: str, host_interface: str) -> None:
         """Remove link and container; returns when both are gone. Idempotent.
@@ -143,9 +143,9 @@ class Sandboxes:
         await self._engine.stop_container(container_id, timeout_s=_STOP_S)
         await self._engine.remove_container(container_id, force=True)
 
-    async def reattach(self, lease: SandboxRecord) -> None:
+    async def reattach(self, record: SandboxRecord) -> None:
         """Recreate the link of a living sandbox after somebody removed it."""
-        await self._attach(lease.process, self._attachment(lease.ipv4, lease))
+        await self._attach(record.process, self._attachment(record.ipv4, record))
 
     async def _attach(self, process: namespaces.Process, attachment: SandboxLink) -> None:
         netns = await self._block(namespaces.open_netns, process)
@@ -217,14 +217,14 @@ class Sandboxes:
             created_at=time.time(),
         )
 
-    def _attachment(self, ipv4: str, lease: SandboxRecord | None = None) -> SandboxLink:
+    def _attachment(self, ipv4: str, record: SandboxRecord | None = None) -> SandboxLink:
         return SandboxLink(
             host_interface=addresses.link_name_of(ipv4),
             mac=addresses.mac_of(ipv4),
             ipv4=ipv4,
-            prefix_len=lease.prefix_len if lease else self._pool.prefix_len,
-            gateway=lease.gateway if lease else self._pool.gateway,
-            mtu=lease.mtu if lease else self.mtu,
+            prefix_len=record.prefix_len if record else self._pool.prefix_len,
+            gateway=record.gateway if record else self._pool.gateway,
+            mtu=record.mtu if record else self._mtu,
             blocked=self._settings.blocked_addresses,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.network import sandbox_record as leases
+from agent.network import sandbox_record
 from agent.state.batch import Batch
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class SandboxTable:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
-        self.leases: dict[str, SandboxRecord] = {}
+        self.records: dict[str, SandboxRecord] = {}
         """Every sandbox that is not completely removed."""
         self.by_task: dict[str, str] = {}
         """Addresses of claimed sandboxes by task ARN."""
@@ -46,17 +46,17 @@ class SandboxTable:
         Raises:
             StateFailure: the rows cannot be read.
         """
-        rows = await self._store.load(leases.KIND, leases.decode)
-        return list(rows.values()), await self._store.get_meta(leases.CURSOR_META) or ""
+        rows = await self._store.load(sandbox_record.KIND, sandbox_record.decode)
+        return list(rows.values()), await self._store.get_meta(sandbox_record.CURSOR_META) or ""
 
     def take_over(self, found: RecoveryPlan) -> None:
         """Add what was found at the start."""
-        for lease in (*found.kept, *found.lost, *found.ready, *found.dropped):
-            self.leases[lease.ipv4] = lease
-        for lease in (*found.kept, *found.lost):
-            self.by_task[lease.task_arn] = lease.ipv4
-        self.dead.update(lease.ipv4 for lease in found.lost)
-        self.unclear.update(lease.ipv4 for lease in found.dropped)
+        for record in (*found.kept, *found.lost, *found.ready, *found.dropped):
+            self.records[record.ipv4] = record
+        for record in (*found.kept, *found.lost):
+            self.by_task[record.task_arn] = record.ipv4
+        self.dead.update(record.ipv4 for record in found.lost)
+        self.unclear.update(record.ipv4 for record in found.dropped)
 
     async def correct(self, rows: Iterable[SandboxRecord], void: Iterable[str]) -> None:
         """Write corrected rows, and remove void ones; memory already has them.
@@ -65,46 +65,46 @@ class SandboxTable:
             StateFailure: nothing was written; the next start corrects them again.
         """
         batch = Batch()
-        for lease in rows:
-            batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
+        for record in rows:
+            batch.put(sandbox_record.KIND, record.ipv4, sandbox_record.encode(record))
         for ipv4 in void:
-            batch.delete(leases.KIND, ipv4)
+            batch.delete(sandbox_record.KIND, ipv4)
         if len(batch):
             await self._store.commit(batch)
 
-    async def write(self, lease: SandboxRecord, cursor: str) -> None:
+    async def write(self, record: SandboxRecord, cursor: str) -> None:
         """Make a row durable, together with the cursor.
 
         Raises:
             StateFailure: nothing was written, and nothing is added in memory.
         """
         batch = Batch()
-        batch.put(leases.KIND, lease.ipv4, leases.encode(lease))
-        batch.put_meta(leases.CURSOR_META, cursor)
+        batch.put(sandbox_record.KIND, record.ipv4, sandbox_record.encode(record))
+        batch.put_meta(sandbox_record.CURSOR_META, cursor)
         await self._store.commit(batch)
-        self.leases[lease.ipv4] = lease
-        if lease.task_arn:
-            self.by_task[lease.task_arn] = lease.ipv4
+        self.records[record.ipv4] = record
+        if record.task_arn:
+            self.by_task[record.task_arn] = record.ipv4
 
-    async def erase(self, lease: SandboxRecord) -> None:
+    async def erase(self, record: SandboxRecord) -> None:
         """Remove a row, on disk and in memory; not an error if it does not exist.
 
         Raises:
             StateFailure: the row is still there, also in memory.
         """
         batch = Batch()
-        batch.delete(leases.KIND, lease.ipv4)
+        batch.delete(sandbox_record.KIND, record.ipv4)
         await self._store.commit(batch)
-        self.leases.pop(lease.ipv4, None)
-        self.leaving.discard(lease.ipv4)
-        self.dead.discard(lease.ipv4)
-        self.unclear.discard(lease.ipv4)
-        if self.by_task.get(lease.task_arn) == lease.ipv4:
-            del self.by_task[lease.task_arn]
+        self.records.pop(record.ipv4, None)
+        self.leaving.discard(record.ipv4)
+        self.dead.discard(record.ipv4)
+        self.unclear.discard(record.ipv4)
+        if self.by_task.get(record.task_arn) == record.ipv4:
+            del self.by_task[record.task_arn]
 
     def networks(self) -> dict[str, TaskNetwork]:
         """Return the network of every task that holds one, by task ARN."""
-        return {arn: self.leases[ipv4].network() for arn, ipv4 in self.by_task.items()}
+        return {arn: self.records[ipv4].network() for arn, ipv4 in self.by_task.items()}
 
     def lost(self) -> frozenset[str]:
         """Return the ARNs of tasks whose sandbox died."""
@@ -112,12 +112,12 @@ class SandboxTable:
 
     def in_use(self) -> list[SandboxRecord]:
         """Return the sandboxes that are alive and should stay alive."""
-        return [lease for ipv4, lease in self.leases.items() if self.is_in_use(ipv4)]
+        return [record for ipv4, record in self.records.items() if self.is_in_use(ipv4)]
 
     def is_in_use(self, ipv4: str) -> bool:
         """Return whether the sandbox of this address is one of ``in_use``."""
         return (
-            ipv4 in self.leases
+            ipv4 in self.records
             and ipv4 not in self.leaving
             and ipv4 not in self.dead
             and ipv4 not in self.unclear

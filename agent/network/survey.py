@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import structlog
 
 from agent.errors import AgentError, NetworkFailure
-from agent.network import addresses, interior, namespaces, recovery
-from agent.network.sandbox import ADDRESS_LABEL
+from agent.network import addresses, bridge_ports, interior, namespaces, recovery
+from agent.network.sandbox import ADDRESS_LABEL, SANDBOX_LABEL
 from agent.network.sandbox_record import SandboxRecord
 
 if TYPE_CHECKING:
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from agent.network.addresses import AddressPool
     from agent.network.interior import Interior
+    from agent.network.links import HostLinks
     from agent.network.netlink import NetlinkLane
+    from agent.network.settings import NetworkSettings
     from agent.runtime.protocol import ContainerEngine, ContainerSummary
 
 T = TypeVar("T")
@@ -44,14 +46,37 @@ class Survey:
         *,
         engine: ContainerEngine,
         lane: NetlinkLane,
+        links: HostLinks,
         pool: AddressPool,
+        settings: NetworkSettings,
         files: Executor,
     ) -> None:
         self._engine = engine
         self._lane = lane
+        self._links = links
         self._pool = pool
+        self._settings = settings
         self._files = files
         self._slots = asyncio.Semaphore(_PARALLEL)
+
+    async def everything(self, rows: list[SandboxRecord]) -> recovery.Seen:
+        """Return what exists of this agent's sandboxes, to be matched with their rows.
+
+        Raises:
+            NetworkFailure: the kernel does not list the links.
+            RuntimeFailure: the engine cannot list its containers.
+        """
+        containers = await self._engine.list_containers(
+            labels={SANDBOX_LABEL: self._settings.owner}
+        )
+        alive = await self._block(living, rows)
+        return recovery.Seen(
+            containers=containers,
+            alive=alive,
+            ports=await self._block(bridge_ports.on_bridge, self._settings.bridge),
+            links=await self._links.links(),
+            surveyed=await self.without_fitting_row(containers, rows, alive),
+        )
 
     async def without_fitting_row(
         self,
@@ -77,13 +102,13 @@ class Survey:
             if recovery.needs_survey(by_id.get(container.id), ipv4, alive):
                 looks.append(self._look(container.id, ipv4))
         found = await asyncio.gather(*looks)
-        return [lease for lease in found if lease is not None]
+        return [record for record in found if record is not None]
 
-    async def not_serving(self, leases: Iterable[SandboxRecord]) -> list[SandboxRecord]:
+    async def not_serving(self, records: Iterable[SandboxRecord]) -> list[SandboxRecord]:
         """Return the sandboxes whose namespace differs from their row."""
-        asked = list(leases)
-        answers = await asyncio.gather(*(self._serves(lease) for lease in asked))
-        return [lease for lease, serves in zip(asked, answers, strict=True) if not serves]
+        asked = list(records)
+        answers = await asyncio.gather(*(self._serves(record) for record in asked))
+        return [record for record, serves in zip(asked, answers, strict=True) if not serves]
 
     async def _look(self, container_id: str, ipv4: str) -> SandboxRecord | None:
         try:
@@ -115,14 +140,14 @@ class Survey:
             created_at=state.created_at,
         )
 
-    async def _serves(self, lease: SandboxRecord) -> bool:
+    async def _serves(self, record: SandboxRecord) -> bool:
         try:
             async with self._slots:
-                found = await self._interior(lease.process)
+                found = await self._interior(record.process)
         except NetworkFailure as error:
-            _log.warning("network of a sandbox not checked", ipv4=lease.ipv4, error=str(error))
+            _log.warning("network of a sandbox not checked", ipv4=record.ipv4, error=str(error))
             return True  # if it has died, that is noticed elsewhere
-        return found is not None and found.serves(lease)
+        return found is not None and found.serves(record)
 
     async def _interior(self, process: namespaces.Process) -> Interior | None:
         netns = await self._block(namespaces.open_netns, process)
@@ -133,6 +158,11 @@ class Survey:
 
     async def _block(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work, *arguments)
+
+
+def living(rows: Collection[SandboxRecord]) -> frozenset[str]:
+    """Return the addresses whose pause process is still the same. Blocks on ``/proc``."""
+    return frozenset(r.ipv4 for r in rows if namespaces.identify(r.pid) == r.process)
 
 
 def address_of(container: ContainerSummary) -> str | None:

@@ -95,22 +95,22 @@ class WarmPool:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def offer(self, lease: SandboxRecord) -> None:
+    def offer(self, record: SandboxRecord) -> None:
         """Add a sandbox: give it to the first waiting launch, or keep it ready."""
         waiter = self._next_waiter()
         if waiter is None:
-            self._ready.append(lease)
+            self._ready.append(record)
         else:
-            waiter.set_result(lease)
-        self._watch(lease)
+            waiter.set_result(record)
+        self._watch(record)
 
     def take_out(self, ipv4: str) -> SandboxRecord | None:
         """Remove a ready sandbox; None if it is not there (any more)."""
-        for lease in self._ready:
-            if lease.ipv4 == ipv4:
-                self._ready.remove(lease)
+        for record in self._ready:
+            if record.ipv4 == ipv4:
+                self._ready.remove(record)
                 self._changed.set()
-                return lease
+                return record
         return None
 
     async def refill(self) -> None:
@@ -163,16 +163,16 @@ class WarmPool:
 
     async def _make_one(self) -> None:
         try:
-            lease = await self._make()
+            record = await self._make()
             if not self._waiters:
-                await self._keep(lease)
+                await self._keep(record)
         except BaseException as error:
             self._fail(error)
             if not isinstance(error, AgentError):
                 raise
         else:
             self.problem = ""
-            self.offer(lease)
+            self.offer(record)
 
     def _fail(self, error: BaseException) -> None:
         """Pass the error to the first waiting launch, or log it; each has its own creation."""

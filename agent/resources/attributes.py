@@ -27,6 +27,7 @@ _REMOTE_API_MINORS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 32)
 """Engine API versions that have an attribute; Amazon ECS added none after 1.32."""
 
 _HEALTH_CHECK_MINOR = 24
+_ECR_MINOR = 19
 
 _LOGGING_DRIVER_MINORS = {
     "json-file": 18,
@@ -41,7 +42,18 @@ _LOGGING_DRIVER_MINORS = {
     "sumologic": 29,
 }
 
-_ALWAYS = ("container-ordering", "container-restart-policy", "full-sync", "docker-plugin.local")
+_ALWAYS = (
+    "container-ordering",
+    "container-restart-policy",
+    "full-sync",
+    "docker-plugin.local",
+    "env-files.s3",
+    "private-registry-authentication.secretsmanager",
+    "secrets.asm.bootstrap.log-driver",
+    "secrets.asm.environment-variables",
+    "secrets.ssm.bootstrap.log-driver",
+    "secrets.ssm.environment-variables",
+)
 _LATEST = ":latest"
 
 FARGATE = "ecs-host-agent.fargate"
@@ -163,6 +175,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     names += _volume_plugins(features.volume_plugins)
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
+        f"{_PREFIX}ecr-auth": minor >= _ECR_MINOR,
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,
         f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,

@@ -65,6 +65,11 @@ class RoleCredentials:
         kept = self._by_id.get(credentials_id)
         return kept.role_type if kept is not None else ""
 
+    def task_arn(self, credentials_id: str) -> str:
+        """Return the task of an id, also of one that is expected; empty for an unknown id."""
+        kept = self._by_id.get(credentials_id)
+        return kept.task_arn if kept is not None else self._expected.get(credentials_id, "")
+
     async def wait(
         self, task_arn: str, role_type: str, *, other_than: Credentials | None = None
     ) -> Credentials:

@@ -7,6 +7,7 @@ the agent's tasks matter more.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import os
 import socket
@@ -73,7 +74,15 @@ class Notifier:
         """Feed the watchdog, which then waits for another ``watchdog_s``."""
         self._send("WATCHDOG=1")
 
-    def _send(self, message: str) -> None:
+    def store(self, name: str, descriptor: int) -> None:
+        """Have the manager keep a copy of a descriptor for the next process, under a name."""
+        self._send(f"FDSTORE=1\nFDNAME={name}", descriptor)
+
+    def forget(self, name: str) -> None:
+        """Have the manager close its copies under a name."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
+
+    def _send(self, message: str, *descriptors: int) -> None:
         if not self._address:
             return
         with (
@@ -81,4 +90,8 @@ class Notifier:
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as line,
         ):
             line.setblocking(False)
-            line.sendto(message.encode(errors="replace"), self._address)
+            text = message.encode(errors="replace")
+            rights = array.array("i", descriptors)
+            # Not with ``socket.send_fds``, which drops the address.
+            along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if descriptors else []
+            line.sendmsg([text], along, 0, self._address)

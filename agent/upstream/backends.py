@@ -74,7 +74,9 @@ class LongPollBackend:
             token_file=self._settings.control_token_file,
             ca_file=self._settings.control_ca_file,
         )
-        return await LongPollClient.open(settings, store, describe, take, around.holding)
+        return await LongPollClient.open(
+            settings, store, describe, take, around.holding, around.logs
+        )
 
 
 def check(settings: Settings) -> None:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from agent.model import logs
 from agent.state import Batch
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ AMAZON: Final = (
     *("ecs.bootId", "ecs.machineId", "ecs.productUuid", "ecs.ec2InstanceId"),
     *("ecs.instanceArn", "ecs.cluster", "ecs.availabilityZone"),
 )
-KEPT: Final = frozenset({OWNER, *LONG_POLL, *AMAZON})
+KEPT: Final = frozenset({OWNER, logs.SECRET, *LONG_POLL, *AMAZON})
 """Single values of the state file that are also kept in the mirror."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -58,6 +59,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     """Secret: control accepts whoever has it as this host."""
     owner: str = ""
     """Computed from the same values, for the labels of containers."""
+    log_secret: str = ""
+    """Computed from the same values, for the keys that container logs are written with. Secret."""
     boot_id: str = ""
 
 
@@ -76,7 +79,13 @@ def read_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
     def made(what: str) -> str:
         return hmac.new(secret, f"ecs-host-agent {what}".encode(), hashlib.sha256).hexdigest()
 
-    return Machine(id=made("id")[:32], key=made("key"), owner=made("owner")[:32], boot_id=boot)
+    return Machine(
+        id=made("id")[:32],
+        key=made("key"),
+        owner=made("owner")[:32],
+        log_secret=made("logs"),
+        boot_id=boot,
+    )
 
 
 async def owner_id(store: StateStore, machine: Machine) -> str:

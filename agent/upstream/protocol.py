@@ -6,7 +6,7 @@ client of Amazon ECS. The rest of the agent knows only these types.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from msgspec import Struct, field
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from agent.model.changes import TaskChange
     from agent.model.liveness import Liveness
+    from agent.model.logs import SpooledBatch
     from agent.model.metrics import MetricsBatch
     from agent.model.payload import Credentials
     from agent.model.telemetry import TaskFacts
@@ -130,6 +131,21 @@ class Hotplug(Protocol):
         """Stop watching while nothing is expected; the next ``present`` starts it again."""
 
 
+class LogSource(Protocol):
+    """Where logs of containers wait for control; ``awslogs.spool.Spool``. One consumer."""
+
+    async def wait(self) -> None:
+        """Return when something waits."""
+
+    async def peek(self, *, limit_bytes: int, limit: int) -> Sequence[SpooledBatch]:
+        """Return the oldest batches that were not settled; raises ``StateFailure``."""
+
+    def settle(
+        self, delivered: Sequence[SpooledBatch], refused: Sequence[SpooledBatch] = ()
+    ) -> None:
+        """Have batches removed: all from the oldest to the last of them. Returns at once."""
+
+
 class HostParts(NamedTuple):
     """The parts of the agent that a control client uses besides the store."""
 
@@ -141,6 +157,8 @@ class HostParts(NamedTuple):
     """MAC addresses of the host's links."""
     disks: Hotplug
     """Serial numbers of the host's block devices."""
+    logs: LogSource | None = None
+    """Logs of containers, for our own control."""
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):
@@ -197,6 +215,13 @@ class Control(Protocol):
         Raises:
             PayloadError: control does not have one of them, or is of a kind that keeps none.
             ControlFailure: control cannot be asked now.
+        """
+
+    async def make_log_stream(self, group: str, stream: str, *, create_group: bool) -> bool:
+        """Have control make a log stream that a container is about to write to.
+
+        Returns False where the log group does not exist and is not to be made; True at once where
+        control does not answer now, or keeps no logs. Callers bound it.
         """
 
     async def leave(self) -> None:

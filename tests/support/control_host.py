@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.model.changes import TaskChange
     from agent.model.wire import Assignments, HeldTask
     from agent.state import StateStore
-    from agent.upstream.protocol import TakeAssignments
+    from agent.upstream.protocol import LogSource, TakeAssignments
     from tests.support.fake_control import FakeControl
 
 
@@ -65,6 +65,7 @@ class Host(NothingHeld):
         self.token_file: Path | None = None
         self.ca_file: Path | None = None
         self.take: TakeAssignments = self._take
+        self.logs: LogSource | None = None
 
     async def _take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         self.taken.append(assignments)
@@ -103,6 +104,7 @@ class Host(NothingHeld):
             self.describe,
             self.take,
             self,
+            self.logs,
         )
 
     @contextlib.asynccontextmanager

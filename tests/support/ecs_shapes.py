@@ -59,7 +59,8 @@ class StrictModel(ApiModel):
     """A model that rejects answers that do not match it, instead of converting them."""
 
     def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:
-        faults = list(faults_of(self._service.operation_model(operation).output_shape, response))
+        shape = self._service.operation_model(operation).output_shape
+        faults = list(faults_of(shape, response)) if shape is not None else list(response)
         assert not faults, f"{operation}: {faults}"
         return super().answer(operation, response)
 

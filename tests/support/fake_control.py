@@ -20,6 +20,7 @@ import msgspec
 from aiohttp import web
 
 from agent.model.changes import TaskChange
+from agent.model.logs import LogBatch, Logs, LogsAnswer, LogStream, RefusedBatch
 from agent.model.metrics import MetricsBatch
 from agent.model.wire import (
     GENERATION_HEADER,
@@ -61,6 +62,10 @@ class FakeControl:
         self.batches: list[int] = []
         self.encodings: list[str] = []
         self.metrics: list[MetricsBatch] = []
+        self.logs: list[LogBatch] = []
+        """Every batch of log events received, repeats included."""
+        self.streams: list[LogStream] = []
+        self.refused_groups: set[str] = set()
         self.reject: Callable[[TaskChange], bool] = lambda change: False
         self.went_back = False
         """Whether to ask agents for what they hold."""
@@ -92,6 +97,8 @@ class FakeControl:
                 web.post("/v1/instances/{id}/held", self._served("held", self._held)),
                 web.post("/v1/instances/{id}/metrics", self._served("metrics", self._metrics)),
                 web.delete("/v1/instances/{id}", self._served("leave", self._leave)),
+                web.post("/v1/logs", self._served("logs", self._logs)),
+                web.post("/v1/logs/streams", self._served("streams", self._stream)),
                 web.post("/v1/secrets", self._served("secrets", self._secrets)),
             ]
         )
@@ -253,6 +260,30 @@ class FakeControl:
             return refusal
         self.metrics.append(msgspec.json.decode(await request.read(), type=MetricsBatch))
         return web.Response(status=204)
+
+    async def _logs(self, request: web.Request) -> web.Response:
+        self.encodings.append(request.headers.get("Content-Encoding", ""))
+        sent = msgspec.json.decode(await request.read(), type=Logs)
+        assert sent.instance in self.generations
+        self.batches.append(len(sent.batches))
+        self.logs += sent.batches
+        refused = [batch for batch in sent.batches if batch.group in self.refused_groups]
+        return json(
+            LogsAnswer(
+                accepted=[batch.id for batch in sent.batches if batch not in refused],
+                refused=[
+                    RefusedBatch(id=batch.id, type="ResourceNotFoundException") for batch in refused
+                ],
+            )
+        )
+
+    async def _stream(self, request: web.Request) -> web.Response:
+        stream = msgspec.json.decode(await request.read(), type=LogStream)
+        self.streams.append(stream)
+        if stream.group in self.refused_groups and not stream.create_group:
+            body = {"type": "ResourceNotFoundException", "message": "no such group"}
+            return web.json_response(body, status=404)
+        return web.json_response({})
 
     async def _secrets(self, request: web.Request) -> web.Response:
         asked = msgspec.json.decode(await request.read())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from agent.cgroups.groups import TaskGroups
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineCallbacks, EngineSettings
 from agent.engine.network_reconnect import NetworkReconnect
@@ -26,6 +27,7 @@ from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
+from tests.support.host_access import RELAY
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
@@ -192,9 +194,11 @@ class TaskHost:
                     self.path.parent / "resolv", proc=self.path.parent / "proc"
                 ),
                 reconnecter=NetworkReconnect(self.runtime),
+                groups=TaskGroups.off(),
                 role_credentials=self.role_credentials,
                 aws=self.aws,
                 control_secrets=self.control.secrets,
+                log_relay=RELAY,
             ),
             settings=EngineSettings(
                 steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy

@@ -1,12 +1,12 @@
-"""Held polls: what an instance is wanted to run, as a whole or since a revision.
+"""Held polls: the tasks that an instance should run, all of them or those changed since a revision.
 
-What is wanted is the set of keys under ``/assign/<instance>/``; nothing else is kept per agent. An
-answer after revision R holds the assignments that changed later than R, read from the store as it
-is now, so that it needs no history. A task leaves the set when its STOPPED was reported.
+These are the keys under ``/assign/<instance>/``; nothing else is stored per agent. A response after
+revision R has the assignments that changed later than R, read from the current store, so that no
+history is needed. A task leaves the set when its STOPPED was reported.
 
-Revisions count only within one run of this process: the store may have been put back to an older
+Revisions are only valid within one run of this process: the store may have been replaced by an older
 copy in between, and then the same number means another state. So an agent that this process has not
-seen yet is sent the whole set first.
+seen yet gets the full set first.
 
 Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 ``tests/unit/controlplane/agents/amazon/test_orders.py``.
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AssignedTask(NamedTuple):
-    """One assignment as it was read, and the task that it is of."""
+    """One assignment as it was read, and its task."""
 
     row: KeyValue
     assignment: AssignRecord
@@ -54,7 +54,7 @@ class AssignedTask(NamedTuple):
 
 
 class AssignmentReader:
-    """Reads assignments and builds what is sent of them, for both wires."""
+    """Reads assignments and builds payloads from them, for both protocols."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -63,8 +63,8 @@ class AssignmentReader:
     async def read(self, rows: list[KeyValue]) -> tuple[list[AssignedTask], bool]:
         """Return the orders, and whether every row and its task could be read.
 
-        Those to stop come first, each kind in the order in which it was given. Tasks that are
-        STOPPED already are left out.
+        Orders to stop come first, each kind in the given order. Tasks that are already STOPPED are
+        left out.
         """
         read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
         read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
@@ -77,11 +77,11 @@ class AssignmentReader:
                 found.append(AssignedTask(kv, assignment, task.record))
         return found, len(read) == len(rows) and all(key in tasks for key in keys)
 
-    async def payload(self, order: AssignedTask) -> TaskPayload | None:
-        """Return the payload of an order.
+    async def payload(self, order: AssignedTask, *, takes_logs: bool = True) -> TaskPayload | None:
+        """Return the payload of an order, for an agent that takes logs to control or does not.
 
-        None for one that cannot be built, which is logged, and for a task that was taken back from
-        its agent, which has it.
+        None if it cannot be built, which is logged, and for a task that was taken over from its
+        agent's report, because the agent has the payload.
         """
         task = order.task
         if task.adopted:
@@ -93,6 +93,7 @@ class AssignmentReader:
                 definition,
                 self._parts.names,
                 desired=order.assignment.desired_status,
+                keeps_logs=takes_logs and self._parts.keeps_logs,
             )
         except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
             _log.error("payload cannot be built", task=task.arn, error=repr(error))
@@ -116,7 +117,7 @@ class AssignmentReader:
 
 
 class Poller:
-    """Answers polls; any number of them are held side by side."""
+    """Answers polls; any number of polls can be held concurrently."""
 
     def __init__(
         self,
@@ -134,7 +135,7 @@ class Poller:
         self._wakeups = wakeups
         self._orders = orders
         self._told: set[str] = set()
-        """Instances that got their whole set from this process."""
+        """Instances that got their full set from this process."""
         self._closing = False
 
     def close(self) -> None:
@@ -151,21 +152,21 @@ class Poller:
         wait_s: float,
         is_gone: Callable[[], bool],
     ) -> Assignments | None:
-        """Return what changed after a revision, waiting for it; None when nothing did.
+        """Return what changed after a revision; waits for it, and returns None if nothing changed.
 
-        The call renews the instance's lease, holding it does not: a host that lost its power says
-        nothing, and its connection looks as it did before. So no poll is held for longer than half
-        a lease, and an agent that lives makes the next one in time.
+        The call renews the instance's lease; holding it does not: if a host loses its power, its
+        connection looks the same as before. So a poll is held for half a lease at most, and a live
+        agent makes the next one in time.
 
         Args:
-            instance_id: who asks.
+            instance_id: the calling instance.
             generation: of its registration.
             after: the revision that it has seen.
-            wait_s: for how long to wait at most.
-            is_gone: tells whether the caller has closed the connection.
+            wait_s: how long to wait at most.
+            is_gone: returns whether the caller has closed the connection.
 
         Raises:
-            WireError: the instance is unknown, the generation old, or the revision not ours.
+            WireError: the instance is unknown, or the generation or the revision is not valid.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
@@ -190,10 +191,10 @@ class Poller:
     async def _look(
         self, instance_id: str, generation: int
     ) -> tuple[RangeResult, Found[InstanceRecord]]:
-        """Return what is wanted of an instance, and then the instance."""
+        """Return the assignments of an instance, and then the instance."""
         page = await self._parts.store.range(records.assignments_prefix(instance_id))
-        # Behind the assignments: whatever becomes of the instance later than this answer's
-        # revision then counts as newer.
+        # Read it after the assignments: any later change of the instance then counts as newer than
+        # the revision of this response.
         try:
             instance = await self._registry.find(instance_id, generation)
         except InstanceUnknown:
@@ -207,7 +208,7 @@ class Poller:
         instance_id = instance.record.id
         if after and (after > page.revision or instance_id not in self._told):
             raise RevisionCompacted(
-                f"revision {after} is not one that this process gave; ask again from 0"
+                f"revision {after} was not sent by this process; ask again from 0"
             )
         changed = [kv for kv in page.items if kv.mod_revision > after]
         if after and not changed and instance.kv.mod_revision <= after:
@@ -217,8 +218,8 @@ class Poller:
             self._told.add(instance_id)
         return Assignments(
             revision=page.revision,
-            # What cannot be read is not known to be unwanted: the agent must not stop it.
-            # Nor is what the store may have forgotten.
+            # The agent stops tasks that are not in a full set. So the set is not full if something
+            # could not be read, or if the store may have lost something.
             full=not after and all_read and not instance.record.recovering,
             instance_status=instance.record.status,
             tasks=tasks,
@@ -233,7 +234,7 @@ class Poller:
         assignment, arn = order.assignment, order.task.arn
         built = await self._orders.payload(order)
         if built is None:
-            # What an agent that does not hold the task reports as unreadable.
+            # An agent that does not have the task reports this payload as unreadable.
             raw = msgspec.json.encode({"arn": arn, "desiredStatus": assignment.desired_status})
         else:
             raw = payload_model.encode(built)
@@ -247,7 +248,7 @@ class Poller:
 
 
 def _readable(kv: KeyValue) -> AssignRecord | None:
-    """Return an assignment; None for one that cannot be read, which must not hide the others."""
+    """Return an assignment; None if it cannot be read, so that it does not hide the others."""
     try:
         return records.decode(AssignRecord, kv)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

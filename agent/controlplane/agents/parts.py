@@ -1,7 +1,7 @@
-"""What both wires of the agents share: who they are, what they are wanted to run, who is there.
+"""What the two protocols of agents share: registration, leases, wake-ups and orders.
 
-An agent may come by either wire (``agents.longpoll``, ``agents.amazon``) and even change it: the
-instances, their leases, their wake-ups and their orders are the same. Built once by ``server``.
+An agent may use either protocol (``agents.longpoll``, ``agents.amazon``), and even change it: the
+instances, leases, wake-ups and orders are the same. Built once by ``server``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class AgentParts:
     parts: Parts
     agent_tokens: AgentTokens
     control_id: str
-    """Names the store towards agents."""
+    """Identifies the store to agents."""
     registry: InstanceRegistry
     leases: Leases
     wakeups: WakeUps

@@ -1,9 +1,9 @@
-"""What an agent is sent: the payload of a task, in the shape of the ACS ``Task``.
+"""What an agent gets: the payload of a task, in the format of the ACS ``Task``.
 
-A payload is not stored. It is a pure function of the task's record and the revision of the task
-definition, which never change in what they say here, so every poll gives the same one.
+Payloads are not stored. A payload is a pure function of the task's record and the revision of the
+task definition. The parts used here never change, so every poll gives the same payload.
 
-Pure; raises only for a record that this control endpoint could not have written
+Pure; raises only for a record that this control endpoint cannot have written
 (``OverrideError``, ``KeyError``, ``msgspec.ValidationError``).
 """
 
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import docker_config, overrides
+from agent.controlplane.definition import docker_config, log_configuration, overrides
+from agent.controlplane.definition.log_configuration import LogPlace
+from agent.model import ids
 from agent.model.payload import (
     Association,
     Attachment,
@@ -46,27 +48,39 @@ _EXECUTION_ENVIRONMENT = {
 
 
 def build(
-    task: TaskRecord, definition: TaskDefinitionRecord, names: Names, *, desired: str
+    task: TaskRecord,
+    definition: TaskDefinitionRecord,
+    names: Names,
+    *,
+    desired: str,
+    keeps_logs: bool = True,
 ) -> TaskPayload:
-    """Return what the task's agent is sent.
+    """Return the payload for the task's agent.
 
     Args:
-        task: the task, placed: its containers have ARNs and GPU ids, its attachments have ids.
-        definition: the revision that the task was made from.
-        names: how ARNs look here.
+        task: the placed task: its containers have ARNs and GPU ids, its attachments have ids.
+        definition: the revision that the task was created from.
+        names: makes ARNs.
         desired: RUNNING or STOPPED.
+        keeps_logs: whether control keeps the logs of the driver ``awslogs``, and not CloudWatch Logs.
     """
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
     records = {container.name: container for container in task.containers}
     environment = _EXECUTION_ENVIRONMENT.get(task.launch_type, {})
+    logs = LogPlace(
+        region=names.region,
+        task_id=ids.task_id(task.arn),
+        kept_here=keeps_logs,
+        has_execution_role=bool(body.get("executionRoleArn")),
+    )
     return TaskPayload(
         arn=task.arn,
         family=task.family,
         version=str(task.revision),
         desired_status=DesiredStatus(desired),
         containers=[
-            _container(container, records[container["name"]], mode, environment)
+            _container(container, records[container["name"]], mode, environment, logs)
             for container in body["containerDefinitions"]
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
@@ -99,12 +113,12 @@ def build(
 
 
 def network_mode(definition: Mapping[str, Any]) -> str:
-    """Return the network mode of a definition; none given means bridge."""
+    """Return the network mode of a definition; the default is bridge."""
     return definition.get("networkMode") or "bridge"
 
 
 def port_mappings(container: Mapping[str, Any], mode: str) -> list[PortMapping]:
-    """Return the ports of a container, with the host port that the network mode asks for.
+    """Return the ports of a container, with the host ports that the network mode requires.
 
     In ``host`` and ``awsvpc`` mode the host port is the container port. In ``bridge`` mode, 0 asks
     the agent to pick one.
@@ -128,8 +142,13 @@ def _container(
     record: ContainerRecord,
     mode: str,
     environment: dict[str, str],
+    logs: LogPlace,
 ) -> Container:
     check = definition.get("healthCheck")
+    log_config = log_configuration.engine_config(definition, logs)
+    host_config = docker_config.host_config(definition, mode)
+    if log_config is not None:
+        host_config["LogConfig"] = log_config
     own = {
         e["name"]: e.get("value", "") for e in definition.get("environment", ()) if e.get("name")
     }
@@ -152,7 +171,7 @@ def _container(
         port_mappings=port_mappings(definition, mode),
         docker_config=EngineConfig(
             config=docker_config.config(definition) or None,
-            host_config=docker_config.host_config(definition, mode) or None,
+            host_config=host_config or None,
         ),
         health_check_type="docker" if check else None,
         start_timeout=definition.get("startTimeout") or 0,
@@ -162,11 +181,15 @@ def _container(
         secrets=_secrets(definition),
         firelens_configuration=definition.get("firelensConfiguration"),
         version_consistency=definition.get("versionConsistency"),
+        logs_auth_strategy="ExecutionRole"
+        if log_configuration.written_by_execution_role(definition, logs)
+        else None,
+        log_destination="control" if log_configuration.goes_to_control(definition, logs) else None,
     )
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """Read a list whose members are named here as they are in the task definition."""
+    """Convert a list whose members have the same names here as in the task definition."""
     return msgspec.convert(value or [], kind)
 
 

@@ -38,10 +38,7 @@ class LogStoreFull(StoreUnavailable):
 
 
 class LogStoreOff(LogStoreFailure):
-    """This control keeps no logs."""
-
-    def __init__(self) -> None:
-        super().__init__("logs are off on this control; start it without --no-logs")
+    """This control keeps no logs; the text says why."""
 
 
 class GroupMissing(AgentError):

@@ -61,6 +61,7 @@ class Sealer:
         self._failed = failed
         self._catalogue = catalogue
         self._rewriting = threading.Event()
+        self._closing = threading.Event()
         self._lane = ThreadPoolExecutor(1, thread_name_prefix="control-log-sealer")
 
     def seal(self) -> None:
@@ -74,7 +75,8 @@ class Sealer:
             self._lane.submit(self._rewrite, number)
 
     def close(self) -> None:
-        """Finish what was begun; blocks."""
+        """End what was begun, which is begun again at the next start; blocks."""
+        self._closing.set()
         self._lane.shutdown(wait=True, cancel_futures=True)
         self._catalogue.connection.close()
 
@@ -85,7 +87,8 @@ class Sealer:
         try:
             made = self._write(generation.number)
         except Exception as error:  # noqa: BLE001 - it is tried again, whatever it is
-            self._failed(error)
+            if not self._closing.is_set():
+                self._failed(error)
             return
         self._submit(lambda turn: self._sealed(turn, generation, made))
 
@@ -104,7 +107,7 @@ class Sealer:
             number,
             groups,
             streams,
-            _sorted_events(runs[stream.id] for stream in order),
+            self._sorted_events(runs[stream.id] for stream in order),
             self._bounds.block_bytes,
         )
         return footer, file, (self._directory / file).stat().st_size
@@ -158,7 +161,8 @@ class Sealer:
         turn.catalogue.replace_segment(footer, file, size_bytes)
         turn.effects.append(lambda: self._graveyard.bury(old))
 
-
-def _sorted_events(runs_of_streams: Iterable[list[Run]]) -> Iterator[list[Event]]:
-    for runs in runs_of_streams:
-        yield sorted(event for run in runs for event in run.events())
+    def _sorted_events(self, runs_of_streams: Iterable[list[Run]]) -> Iterator[list[Event]]:
+        for runs in runs_of_streams:
+            if self._closing.is_set():
+                raise LogStoreFailure("the store is closed")
+            yield sorted(event for run in runs for event in run.events())

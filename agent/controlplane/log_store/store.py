@@ -122,6 +122,10 @@ class LogStore:
         """Why events could not be written the last time; empty when they could."""
         return self._writer.problem
 
+    def kept_since_ms(self, group: Group) -> int:
+        """Return from which time on events of a group count."""
+        return self._reader.kept_since_ms(group)
+
     # Groups and streams.
 
     async def create_group(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.engine.preparations.awslogs import AwslogsPreparation
 from agent.engine.preparations.environment_files import EnvironmentFilePreparation
 from agent.engine.preparations.secrets import SecretPreparation
+from agent.engine.preparations.task_cgroup import TaskCgroupPreparation
 from agent.engine.preparations.volumes import VolumePreparation
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ PREPARATIONS: tuple[Preparation, ...] = (
     VolumePreparation(),
     SecretPreparation(),
     EnvironmentFilePreparation(),
+    TaskCgroupPreparation(),
+    AwslogsPreparation(),
 )
 """In no particular order: those of a task run in parallel."""
 

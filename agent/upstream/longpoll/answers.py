@@ -5,6 +5,7 @@ Whatever a server sends, these functions raise only ``ControlFailure``.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -16,6 +17,7 @@ from msgspec import Struct, field
 
 from agent.errors import ControlFailure, ControlUnavailable, InstanceUnknown, StaleGeneration
 from agent.model import payload as payloads
+from agent.model.logs import LogsAnswer
 from agent.model.status import DesiredStatus
 from agent.model.wire import Assignment, Assignments, ChangesAnswer, ErrorBody, Hello, Registered
 
@@ -51,6 +53,10 @@ class SecretsMissing(ControlFailure):
         self.missing = missing
 
 
+class NoLogGroup(ControlFailure):
+    """A log group does not exist, and is not to be made."""
+
+
 class TokenRefused(ControlUnavailable):
     """Control requires one of its tokens and did not get one; its tokens may just be changing."""
 
@@ -60,6 +66,13 @@ class ReadAssignments(NamedTuple):
 
     assignments: Assignments
     troubles: list[str]
+
+
+class _Typed(Struct, frozen=True):
+    """An error of the calls for logs, which is named as in CloudWatch Logs."""
+
+    type: str
+    message: str = ""
 
 
 class _Envelope(Struct, frozen=True, rename="camel"):
@@ -87,7 +100,10 @@ _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
 _changes = msgspec.json.Decoder(ChangesAnswer)
 _hello = msgspec.json.Decoder(Hello)
+_logs = msgspec.json.Decoder(LogsAnswer)
 _error = msgspec.json.Decoder(ErrorBody)
+_typed = msgspec.json.Decoder(_Typed)
+_NO_LOG_GROUP: Final = "ResourceNotFoundException"
 
 
 def assignments(raw: bytes) -> ReadAssignments:
@@ -142,6 +158,11 @@ def changes(raw: bytes) -> ChangesAnswer:
     return _decode(_changes, raw, "reports")
 
 
+def logs(raw: bytes) -> LogsAnswer:
+    """Read an answer to log events; raises ``ControlUnavailable``."""
+    return _decode(_logs, raw, "log events")
+
+
 def hello(raw: bytes) -> Hello:
     """Parse the answer to a hello; raises ``ControlUnavailable``."""
     return _decode(_hello, raw, "greeting")
@@ -164,6 +185,8 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
         return TokenRefused(text)
     if status == 404 and body.code == "InstanceUnknown":
         return InstanceUnknown(text)
+    if status == 404 and body.code == _NO_LOG_GROUP:
+        return NoLogGroup(text)
     if status == 404 and (missing := _missing(raw)):
         return SecretsMissing(f"{call}: control has no secrets {', '.join(missing)}", missing)
     if status == 404:
@@ -242,6 +265,9 @@ def _error_body(raw: bytes) -> ErrorBody:
     try:
         body = _error.decode(raw)
     except _BAD_JSON:
+        with contextlib.suppress(*_BAD_JSON):
+            named = _typed.decode(raw)
+            return ErrorBody(code=_one_line(named.type), message=_one_line(named.message))
         return ErrorBody(code="", message=_one_line(_TAG.sub(" ", raw.decode("utf-8", "replace"))))
     return ErrorBody(code=_one_line(body.code), message=_one_line(body.message))
 

@@ -4,7 +4,8 @@
 
     run() ─┬─ poll      GET assignments?after=REV ─► take(assignments) durable ─► after = revision
            ├─ outbox    POST changes, in order, one request in flight
-           └─ metrics   POST metrics, newest first, dropped while control is away
+           ├─ metrics   POST metrics, newest first, dropped while control is away
+           └─ logs      POST logs, in order, one request in flight
 
 Accesses the network and the store. Failures of either are retried for ever with backoff; ``run``
 ends only when cancelled, or when a restart could not help (see ``run``). The revision is only in
@@ -41,6 +42,7 @@ from agent.upstream.longpoll import registration as registrations
 from agent.upstream.longpoll.answers import RevisionCompacted, SecretsMissing
 from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
+from agent.upstream.longpoll.log_sender import LogSender
 from agent.upstream.longpoll.metrics_sender import MetricsSender
 from agent.upstream.longpoll.outbox_sender import OutboxSender
 from agent.upstream.longpoll.registration import LongPollRegistration
@@ -56,7 +58,7 @@ if TYPE_CHECKING:
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
-    from agent.upstream.protocol import DescribeHost, Holding, TakeAssignments
+    from agent.upstream.protocol import DescribeHost, Holding, LogSource, TakeAssignments
 
 _log = structlog.get_logger()
 
@@ -103,13 +105,14 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
 class LongPollClient:
     """A host's connection to one control endpoint. Create it on the event loop that runs it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its collaborators
         self,
         settings: LongPollSettings,
         store: StateStore,
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        logs: LogSource | None = None,
         *,
         saved: SavedRegistration,
         watermark: Watermark,
@@ -152,6 +155,11 @@ class LongPollClient:
             batch_limit=settings.batch_limit,
         )
         self._metrics = MetricsSender(self._client, self._registration, self._link, self._backoff())
+        self._logs = (
+            LogSender(logs, self._client, self._registration, self._link, self._backoff())
+            if logs is not None
+            else None
+        )
         self._poll_backoff = self._backoff()
         self._instance_status = ""
         self._trouble = ""
@@ -166,6 +174,7 @@ class LongPollClient:
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        logs: LogSource | None = None,
     ) -> LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
 
@@ -180,6 +189,7 @@ class LongPollClient:
             describe,
             take,
             holding,
+            logs,
             saved=await registrations.read_saved(store, settings.cluster),
             watermark=await Watermark.open(store),
         )
@@ -233,11 +243,19 @@ class LongPollClient:
                 group.create_task(self._sender.run(), name="control-outbox")
                 group.create_task(self._metrics.run(), name="control-metrics")
                 group.create_task(self._ask_about_the_rest(), name="control-brought")
+                if self._logs is not None:
+                    group.create_task(self._logs.run(), name="control-logs")
         except BaseExceptionGroup as failures:
             final, _ = failures.split((ConfigError, StaleGeneration))
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def make_log_stream(self, group: str, stream: str, *, create_group: bool) -> bool:
+        """Have control make a log stream; True at once while control does not answer."""
+        if self._logs is None:
+            return True
+        return await self._logs.make_stream(group, stream, create_group=create_group)
 
     async def secrets(self, task_arn: str, names: list[str]) -> Mapping[str, str]:
         """Return the values that control keeps for a task of this host, by their names.

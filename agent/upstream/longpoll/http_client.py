@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from agent.model.changes import TaskChange
+    from agent.model.logs import LogsAnswer, LogStream
     from agent.model.metrics import MetricsBatch
     from agent.upstream.longpoll.answers import ReadAssignments
 
@@ -53,6 +54,8 @@ _LATE_S: Final = 5.0
 """How much longer than requested a poll may be silent before its connection counts as dead."""
 _IDLE_S: Final = 30.0
 """Idle connections are closed well before servers do it, so that reports rarely fail on one."""
+_JSON: Final = {"Content-Type": "application/json"}
+_GZIP: Final = {**_JSON, "Content-Encoding": "gzip"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -200,6 +203,15 @@ class HttpClient:
         path = f"{identity.path}/metrics"
         await self._call("POST", path, identity=identity, body=_encode(batch))
 
+    async def logs(self, identity: Identity, body: bytes) -> LogsAnswer:
+        """Deliver log events; ``body`` is a ``model.logs.Logs``, gzip."""
+        answer = await self._call("POST", "v1/logs", identity=identity, packed=body)
+        return answers.logs(answer.body)
+
+    async def log_stream(self, identity: Identity, stream: LogStream) -> None:
+        """Have a log stream made; raises ``answers.NoLogGroup`` where its group is not there."""
+        await self._call("POST", "v1/logs/streams", identity=identity, body=_encode(stream))
+
     async def secrets(self, identity: Identity, task_arn: str, names: list[str]) -> dict[str, str]:
         """Ask for values that control keeps for a task; raises ``answers.SecretsMissing``."""
         body = _encode({"instance": identity.instance_arn, "taskArn": task_arn, "names": names})
@@ -217,13 +229,14 @@ class HttpClient:
         *,
         identity: Identity | None = None,
         body: bytes | None = None,
+        packed: bytes | None = None,
         query: Mapping[str, str] | None = None,
         held_s: float = 0.0,
     ) -> _Answer:
         """Make one call; return the body of a successful answer, empty for 204."""
         call = f"{method} /{path}"
         headers = {} if identity is None else {GENERATION_HEADER: str(identity.generation)}
-        data, encoding = _packed(body)
+        data, encoding = _packed(body) if packed is None else (packed, _GZIP)
         request: dict[str, Any] = {"data": data, "params": query, "headers": headers | encoding}
         try:
             async with asyncio.timeout(held_s + self._limits.call_s):
@@ -322,10 +335,9 @@ class HttpClient:
 def _packed(body: bytes | None) -> tuple[bytes | None, dict[str, str]]:
     if body is None:
         return None, {}
-    headers = {"Content-Type": "application/json"}
     if len(body) <= _COMPRESS_FROM:
-        return body, headers
-    return gzip.compress(body, _COMPRESS_LEVEL), headers | {"Content-Encoding": "gzip"}
+        return body, _JSON
+    return gzip.compress(body, _COMPRESS_LEVEL), _GZIP
 
 
 def _bearing(request: dict[str, Any], token: str) -> dict[str, Any]:

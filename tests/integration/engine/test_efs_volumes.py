@@ -11,12 +11,10 @@ import pytest
 
 from agent.config.nfs_servers import parse_nfs_servers
 from agent.engine.labels import LABEL_TASK
-from agent.engine.preparations.contract import HostAccess
 from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.volumes import VolumePreparation
 from agent.model.payload import Volume
-from agent.resources.role_credentials import RoleCredentials
-from tests.support.task_aws import FakeAws, FakeControl
+from tests.support.host_access import host_access
 from tests.support.tasks import container, payload
 
 if TYPE_CHECKING:
@@ -52,14 +50,7 @@ async def test_an_efs_volume_is_an_nfs_volume_of_the_task(engine: DockerEngine) 
     )
     task = payload(container("a"), arn=arn, volumes=[volume])
     servers = parse_nfs_servers('{"fs-1": "nas.example:/exports"}')
-    access = HostAccess(
-        runtime=engine,
-        owner="test",
-        credentials=RoleCredentials(),
-        aws=FakeAws(),
-        control_secrets=FakeControl().secrets,
-        efs=EfsSettings(servers=servers),
-    )
+    access = host_access(runtime=engine, owner="test", efs=EfsSettings(servers=servers))
 
     provision = await VolumePreparation().prepare(task, access)
     (made,) = volumes_of(arn)

@@ -393,7 +393,7 @@ async def test_a_pull_that_nobody_waits_for_ends(scene: Scene) -> None:
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await waiting
-    assert made._single_flight._single_flight == {}
+    assert made._single_flight._running == {}
     scene.registry.open.set()
     assert await made.ensure(scene.container()) == Obtained(scene.digest)
 

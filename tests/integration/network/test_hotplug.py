@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import NetworkFailure
-from agent.network.hotplug import LinkHotplug
-from agent.resources.hotplug import DiskHotplug
+from agent.network.link_hotplug import LinkHotplug
+from agent.resources.disk_hotplug import DiskHotplug
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -96,10 +96,7 @@ async def test_after_a_failure_it_begins_anew(links: LinkHotplug) -> None:
     assert await links.present() >= before
     lane = links._lane
     assert lane is not None
-    assert lane._loop is not None
-    assert lane._stop is not None
-    lane._loop.call_soon_threadsafe(lane._stop.set)  # as if its thread had ended by itself
-    assert lane._thread is not None
+    lane._inside.end()  # as if its thread had ended by itself
     await asyncio.to_thread(lane._thread.join, 5)
     with pytest.raises(NetworkFailure, match="not running"):
         await links.present()

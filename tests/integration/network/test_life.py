@@ -14,8 +14,7 @@ import msgspec
 import pytest
 
 from agent.errors import NetworkFailure, StateFailure
-from agent.network import addresses
-from agent.network import sandbox_record as leases
+from agent.network import addresses, sandbox_record
 from agent.network.recovery import Holder
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.state import Batch
@@ -74,8 +73,8 @@ async def sandbox_ids(host: Host) -> set[str]:
     return {summary.id for summary in listed}
 
 
-async def rows(host: Host) -> dict[str, leases.SandboxRecord]:
-    return await host.store.load(leases.KIND, leases.decode)
+async def rows(host: Host) -> dict[str, sandbox_record.SandboxRecord]:
+    return await host.store.load(sandbox_record.KIND, sandbox_record.decode)
 
 
 async def assert_empty(host: Host) -> None:
@@ -219,7 +218,7 @@ async def test_an_unclaimed_row_without_a_container_frees_its_address(host: Host
     row = (await rows(host))[network.ipv4]
     await networks.release("a")
     batch = Batch()
-    batch.put(leases.KIND, row.ipv4, leases.encode(row.claimed("", "", 0.0)))
+    batch.put(sandbox_record.KIND, row.ipv4, sandbox_record.encode(row.claimed("", "", 0.0)))
     await host.store.commit(batch)
     networks = await host.networks()
     assert await rows(host), "nothing is removed before control has said what it wants"
@@ -265,14 +264,14 @@ async def damage_rows(host: Host, damage: str) -> None:
     batch = Batch()
     for ipv4, row in (await rows(host)).items():
         if damage == "lost":
-            batch.delete(leases.KIND, ipv4)
+            batch.delete(sandbox_record.KIND, ipv4)
         elif damage == "unreadable":
-            batch.put(leases.KIND, ipv4, b'{"ipv4": ')
+            batch.put(sandbox_record.KIND, ipv4, b'{"ipv4": ')
         elif damage == "older":
-            batch.put(leases.KIND, ipv4, leases.encode(row.claimed("", "", 0.0)))
+            batch.put(sandbox_record.KIND, ipv4, sandbox_record.encode(row.claimed("", "", 0.0)))
         else:
             wrong = msgspec.structs.replace(row, pid=1, netns=1)
-            batch.put(leases.KIND, ipv4, leases.encode(wrong))
+            batch.put(sandbox_record.KIND, ipv4, sandbox_record.encode(wrong))
     await host.store.commit(batch)
 
 

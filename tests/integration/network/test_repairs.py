@@ -321,13 +321,14 @@ async def test_what_a_task_does_inside_is_its_own_affair(guarded: TaskNetworks) 
 async def test_launches_and_ends_of_tasks_are_no_damage(guarded: TaskNetworks) -> None:
     """What the agent itself changes is told by the kernel too, and must not make it look."""
     looked: list[Part] = []
-    look = guarded._look
+    upkeep = guarded._upkeep
+    look = upkeep._look
 
     async def counted(parts: Part) -> RepairResult:
         looked.append(parts)
         return await look(parts)
 
-    guarded._repair_loop._look = counted
+    upkeep._loop._look = counted
     for _ in range(2):
         await asyncio.gather(*(guarded.claim(str(n), f"eni-{n}") for n in range(20)))
         await asyncio.gather(*(guarded.release(str(n)) for n in range(20)))
@@ -348,8 +349,14 @@ async def test_links_and_rules_of_others_wake_nobody(guarded: TaskNetworks) -> N
         sh("nft", "add", "table", "inet", "ecs_test_others")
         sh("nft", "delete", "table", "inet", "ecs_test_others")
 
-    suspect: Callable[[Part], None] = looked.append
-    guarded._host_watch._on_damage = suspect
+    upkeep = guarded._upkeep
+    look = upkeep._look
+
+    async def counted(parts: Part) -> RepairResult:
+        looked.append(parts)
+        return await look(parts)
+
+    upkeep._loop._look = counted
     await asyncio.to_thread(others)
     await asyncio.sleep(0.3)
     # A link that comes up may lead outside; to see that it does not costs a list of names.

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def control_in(directory: Path, **changes: str) -> Path:
+def control_in(directory: Path, **changes: Any) -> Path:
     """Leave what a control endpoint leaves in its data directory."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "credentials"
     keys.load(file)
-    values = {"url": "http://127.0.0.1:6820", "region": "eu-west-1", "keys_file": str(file)}
+    values: dict[str, Any] = {
+        "url": "http://127.0.0.1:6820",
+        "region": "eu-west-1",
+        "keys_file": str(file),
+    }
     address.write(directory, Address(**(values | changes)))
     return directory
 
@@ -82,6 +86,15 @@ def test_an_open_control_gives_keys_that_say_so(
     control_in(tmp_path, keys_file="")
     _, out, _ = printed(capsys, "--json", "--data-dir", str(tmp_path))
     assert json.loads(out)["AWS_SECRET_ACCESS_KEY"] == "open"  # noqa: S105 - what says that it is none
+
+
+def test_logs_are_named_where_control_keeps_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    control_in(tmp_path, serves_logs=True)
+    _, out, _ = printed(capsys, "--json", "--data-dir", str(tmp_path))
+    found = json.loads(out)
+    assert found["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] == found["AWS_ENDPOINT_URL_ECS"]
 
 
 def test_the_newest_of_the_usual_places_is_meant(

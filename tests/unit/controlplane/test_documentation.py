@@ -98,9 +98,9 @@ async def test_the_page_has_every_service_that_is_served(
 
     make = ServiceRouter.__init__
 
-    def watched(door: ServiceRouter, services: Any, targets: Any, *, default: str) -> None:
+    def watched(door: ServiceRouter, services: Any, *others: Any, **more: Any) -> None:
         seen.update(services)
-        make(door, services, targets, default=default)
+        make(door, services, *others, **more)
 
     monkeypatch.setattr(ServiceRouter, "__init__", watched)
     async with control_endpoint(tmp_path):

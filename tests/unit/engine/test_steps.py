@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.cgroups.groups import TaskGroups
 from agent.engine.live import NETWORK, LiveState, Step, StepKind
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.steps import Steps
@@ -15,6 +16,7 @@ from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from agent.network.resolv_files import ResolvFiles
 from agent.resources.role_credentials import RoleCredentials
+from tests.support.host_access import RELAY
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.task_host import OWNER, Networks, Ports
@@ -83,9 +85,11 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),
         reconnecter=NetworkReconnect(runtime),
+        groups=TaskGroups.off(),
         role_credentials=RoleCredentials(),
         aws=FakeAws(),
         control_secrets=FakeControl().secrets,
+        log_relay=RELAY,
     )
     steps = Steps(record, LiveState(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (

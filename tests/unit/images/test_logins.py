@@ -118,6 +118,22 @@ async def test_a_secret_has_user_name_and_password(scene: Scene) -> None:
     assert scene.services.asked[-1] == ("secret", "r-1", "login", "e")
 
 
+async def test_a_secret_may_be_kept_by_control(scene: Scene) -> None:
+    asked = []
+
+    async def control(task_arn: str, names: list[str]) -> dict[str, str]:
+        asked.append((task_arn, names))
+        return {} if names == ["gone"] else {names[0]: str(scene.services.text)}
+
+    scene.logins = RegistryLogins(STATIC, scene.services, control)
+    role = ExecutionRole("", _none, "arn:task/1")
+    kept = scene.find(asm(endpoint="control"), role)
+    assert await kept.auth() == RegistryAuth(username="user", password="canary-secret")
+    assert (asked, scene.services.asked) == ([("arn:task/1", [SECRET])], [])
+    assert kept.key != scene.find(asm(), role).key
+    assert "empty secrets value" in (await scene.reason(asm("gone", endpoint="control"), role))[1]
+
+
 async def test_a_token_is_the_execution_roles_or_the_hosts(scene: Scene) -> None:
     assert await scene.auth(ecr(useExecutionRole=True)) == RegistryAuth(
         username="AWS", password="canary-token"

@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.images import reference
-from agent.images.removal_plan import CleanupPolicy, Protected, by_age, least_recently_used
+from agent.images.removal_plan import (
+    CleanupPolicy,
+    Protected,
+    Removal,
+    by_age,
+    least_recently_used,
+)
 from agent.images.uses import ImageUse
 from agent.runtime.protocol import ImageSummary
 
@@ -25,7 +31,7 @@ def use(*names: str, pulled: float = 0.0, used: float = 0.0) -> ImageUse:
     return ImageUse(names=identities, pulled_at=pulled, used_at=used)
 
 
-def ids(plan: list) -> list[str]:
+def ids(plan: list[Removal]) -> list[str]:
     return [removal.image.id for removal in plan]
 
 

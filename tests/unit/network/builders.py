@@ -1,4 +1,4 @@
-"""Leases as tests need them."""
+"""Records of sandboxes as tests need them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from agent.network import addresses
 from agent.network.sandbox_record import SandboxRecord
 
 
-def lease(n: int, task: str = "", pool: str = "10.9.0") -> SandboxRecord:
+def record(n: int, task: str = "", pool: str = "10.9.0") -> SandboxRecord:
     ipv4 = f"{pool}.{n}"
     return SandboxRecord(
         ipv4=ipv4, prefix_len=24, gateway=f"{pool}.1", mac=addresses.mac_of(ipv4), mtu=1500,

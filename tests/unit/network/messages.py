@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 
 NEW_LINK, DEL_LINK, NEW_ADDRESS, DEL_ADDRESS = 16, 17, 20, 21
@@ -37,8 +38,9 @@ def address(kind: int, index: int) -> bytes:
     return message(kind, struct.pack("=BBBBI", 2, 24, 0, 0, index))
 
 
-def route(kind: int, oif: int) -> bytes:
-    return message(kind, struct.pack("=8BI", 2, 24, 0, 0, 254, 2, 253, 1, 0) + number(4, oif))
+def route(kind: int, oif: int, target: str = "10.9.0.0") -> bytes:
+    head = struct.pack("=8BI", 2, 24, 0, 0, 254, 2, 253, 1, 0)
+    return message(kind, head + attribute(1, socket.inet_aton(target)) + number(4, oif))
 
 
 def switch(index: int, forwarding: int) -> bytes:

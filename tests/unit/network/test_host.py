@@ -22,14 +22,14 @@ def test_the_shape_knows_the_pool_even_without_tasks() -> None:
 
 def rules(*pools: str) -> list[dict[str, Any]]:
     wanted = firewall.Wanted(Layout(frozenset(pools), frozenset()), frozenset({"eth0"}))
-    return firewall.ruleset("t", "br", wanted)
+    return firewall.ruleset("t", "br", wanted, server_port=51679)
 
 
 def test_the_ruleset_replaces_the_table_and_marks_every_rule() -> None:
     first, second, third, *rest = rules("10.207.0.0/20")
     assert [*first, *second, *third] == ["add", "delete", "add"]
     comments = [c["add"]["rule"]["comment"] for c in rest if "rule" in c["add"]]
-    assert len(comments) == 12
+    assert len(comments) == 13
     assert len({comment.split()[-1] for comment in comments}) == 1
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from agent.errors import NetworkFailure
 from agent.network import link_repair
 from agent.network.link_repair import LinkRepair
-from tests.unit.network.builders import lease
+from tests.unit.network.builders import record
 
 if TYPE_CHECKING:
     import pytest
 
     from agent.network.sandbox_record import SandboxRecord
 
-ONE, TWO = lease(2), lease(3)
+ONE, TWO = record(2), record(3)
 
 
 class Sandboxes:
@@ -30,11 +30,11 @@ class Sandboxes:
             self._reattach, is_in_use=self.in_use.__contains__, give_up=self._give_up
         )
 
-    async def _reattach(self, lease: SandboxRecord) -> None:
+    async def _reattach(self, record: SandboxRecord) -> None:
         await asyncio.sleep(0)
-        if lease.ipv4 in self.refused:
+        if record.ipv4 in self.refused:
             raise NetworkFailure("the name is taken")
-        self.made.append(lease.ipv4)
+        self.made.append(record.ipv4)
 
     def _give_up(self, ipv4: str, reason: str) -> None:
         self.lost[ipv4] = reason

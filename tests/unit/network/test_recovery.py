@@ -9,10 +9,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network import addresses, recovery
-from agent.network import sandbox_record as leases
+from agent.network import addresses, recovery, sandbox_record
 from agent.runtime.protocol import ContainerSummary
-from tests.unit.network.builders import lease
+from tests.unit.network.builders import record
 
 if TYPE_CHECKING:
     from agent.network.sandbox_record import SandboxRecord
@@ -52,27 +51,27 @@ def match(
 
 
 def test_a_row_survives_the_disk() -> None:
-    row = lease(2, "arn:task")
-    assert leases.decode(leases.encode(row)) == row
+    row = record(2, "arn:task")
+    assert sandbox_record.decode(sandbox_record.encode(row)) == row
     assert row.network().ipv4 == "10.9.0.2"
     assert row.network().attachment_id == "eni-2"
 
 
 def test_claimed_and_alive_is_kept_even_without_its_link_or_outside_the_pool() -> None:
-    rows = [lease(3, "b", pool="10.8.0"), lease(2, "a")]
+    rows = [record(3, "b", pool="10.8.0"), record(2, "a")]
     found = match(rows, [summary(2), summary(3, "paused")], ports=set())
     assert found.kept == rows
 
 
 def test_claimed_and_dead_is_lost() -> None:
-    rows = [lease(2, "a"), lease(3, "b"), lease(4, "c")]
+    rows = [record(2, "a"), record(3, "b"), record(4, "c")]
     found = match(rows, [summary(2, "exited"), summary(4)], dead=frozenset({"10.9.0.4"}))
     assert found.lost == rows
     assert found.stray_containers == []
 
 
 def test_unclaimed_is_used_again_only_if_whole() -> None:
-    rows = [lease(2), lease(3), lease(4), lease(5), lease(6, pool="10.8.0")]
+    rows = [record(2), record(3), record(4), record(5), record(6, pool="10.8.0")]
     found = match(
         rows,
         [summary(2), summary(3), summary(5, "exited"), summary(6)],
@@ -83,8 +82,8 @@ def test_unclaimed_is_used_again_only_if_whole() -> None:
 
 
 def test_one_task_holds_one_sandbox() -> None:
-    first = msgspec.structs.replace(lease(2, "a"), claimed_at=1.0)
-    second = msgspec.structs.replace(lease(3, "a"), claimed_at=2.0)
+    first = msgspec.structs.replace(record(2, "a"), claimed_at=1.0)
+    second = msgspec.structs.replace(record(3, "a"), claimed_at=2.0)
     found = match([second, first], [summary(2), summary(3)])
     assert (found.kept, found.dropped) == ([first], [second])
 
@@ -92,7 +91,7 @@ def test_one_task_holds_one_sandbox() -> None:
 def test_strays_are_what_no_row_knows() -> None:
     foreign = {"eth0", "ecs-br0", addresses.link_name_of("10.8.0.9")}
     stray = addresses.link_name_of("10.9.0.9")
-    found = match([lease(2)], [summary(2), summary(7)], links=frozenset({*foreign, stray}))
+    found = match([record(2)], [summary(2), summary(7)], links=frozenset({*foreign, stray}))
     assert found.stray_containers == ["c7"]
     assert found.stray_links == [stray]
 
@@ -102,7 +101,7 @@ def holder(task: str) -> recovery.Holder:
 
 
 def test_a_sandbox_without_a_row_is_its_task_s_again() -> None:
-    found = match([], [summary(2)], surveyed=[lease(2)], holders={"c2": holder("a")}, ports=set())
+    found = match([], [summary(2)], surveyed=[record(2)], holders={"c2": holder("a")}, ports=set())
     (kept,) = found.kept
     assert (kept.task_arn, kept.attachment_id, kept.ipv4) == ("a", "eni-9", "10.9.0.2")
     assert found.changed == [kept]
@@ -110,39 +109,45 @@ def test_a_sandbox_without_a_row_is_its_task_s_again() -> None:
 
 
 def test_an_older_row_says_that_a_claimed_sandbox_is_free() -> None:
-    found = match([lease(2), lease(3)], [summary(2), summary(3)], holders={"c2": holder("a")})
+    found = match([record(2), record(3)], [summary(2), summary(3)], holders={"c2": holder("a")})
     assert [row.task_arn for row in found.kept] == ["a"]
     assert [row.container_id for row in found.ready] == ["c3"]
     assert found.changed == found.kept
 
 
 def test_an_older_row_says_that_a_sandbox_is_another_task_s() -> None:
-    rows = [lease(2, "gone")]
+    rows = [record(2, "gone")]
     found = match(rows, [summary(2)], holders={"c2": holder("a")})
     assert [row.task_arn for row in found.kept] == ["a"]
 
 
 def test_what_a_container_is_in_goes_before_what_rows_say_of_its_task() -> None:
     """An older copy knows of the sandbox that the task had before."""
-    old = msgspec.structs.replace(lease(3, "a"), claimed_at=1.0)
-    found = match([old], [summary(2), summary(3)], surveyed=[lease(2)], holders={"c2": holder("a")})
+    old = msgspec.structs.replace(record(3, "a"), claimed_at=1.0)
+    found = match(
+        [old], [summary(2), summary(3)], surveyed=[record(2)], holders={"c2": holder("a")}
+    )
     assert [row.container_id for row in found.kept] == ["c2"]
     assert found.dropped == [old]
 
 
 def test_a_row_that_is_garbled_is_put_right_and_who_claimed_it_stays() -> None:
-    wrong_process = msgspec.structs.replace(lease(2, "a"), pid=1, netns=7)
+    wrong_process = msgspec.structs.replace(record(2, "a"), pid=1, netns=7)
     found = match(
-        [wrong_process], [summary(2)], dead=frozenset({"10.9.0.2"}), surveyed=[lease(2)], holders={}
+        [wrong_process],
+        [summary(2)],
+        dead=frozenset({"10.9.0.2"}),
+        surveyed=[record(2)],
+        holders={},
     )
     (kept,) = found.kept
     assert (kept.task_arn, kept.attachment_id) == ("a", wrong_process.attachment_id)
-    assert kept.process == lease(2).process
+    assert kept.process == record(2).process
 
 
 def test_a_row_with_another_address_than_its_sandbox_is_void() -> None:
-    wrong = msgspec.structs.replace(lease(2, "a"), ipv4="10.9.0.77")
-    found = match([wrong], [summary(2)], surveyed=[lease(2)], holders={"c2": holder("a")})
+    wrong = msgspec.structs.replace(record(2, "a"), ipv4="10.9.0.77")
+    found = match([wrong], [summary(2)], surveyed=[record(2)], holders={"c2": holder("a")})
     assert [row.ipv4 for row in found.kept] == ["10.9.0.2"]
     assert found.void == ["10.9.0.77"]
 
@@ -161,7 +166,7 @@ def test_nothing_is_overlooked_and_no_living_task_is_touched(
     dead: set[int],
     ports: set[int],
 ) -> None:
-    rows = [lease(n, f"task-{n}" if n in claimed else "") for n in sorted(claimed | unclaimed)]
+    rows = [record(n, f"task-{n}" if n in claimed else "") for n in sorted(claimed | unclaimed)]
     names = {addresses.link_name_of(f"10.9.0.{n}") for n in ports}
     found = match(
         rows,

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from agent.errors import NetworkFailure
 from agent.network.kernel_messages import EVERYTHING, Part
-from agent.network.repair_loop import CALM_S, RepairLoop, RepairResult, pause_s
+from agent.network.repair_loop import CALM_S, RepairLoop, RepairResult, Suspicions, pause_s
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sized
@@ -56,12 +56,13 @@ def longer(things: Sized, than: int) -> bool:
 async def test_what_comes_in_one_breath_is_one_look_and_one_line() -> None:
     looks = Looks()
     looks.answers = [RepairResult(["bridge br was gone", "3 links were off the bridge"])]
-    guard = RepairLoop(looks, interval_s=60)
+    suspicions = Suspicions()
+    guard = RepairLoop(looks, suspicions, interval_s=60)
     with capture_logs() as logs:
         async with running(guard):
-            guard.suspect(Part.BRIDGE)
+            suspicions.add(Part.BRIDGE)
             await asyncio.sleep(0)
-            guard.suspect(Part.PORTS)
+            suspicions.add(Part.PORTS)
             await until(lambda: guard.repairs)
             await asyncio.sleep(2 * CALM_S)
     assert looks.asked == [Part.BRIDGE | Part.PORTS]
@@ -74,7 +75,7 @@ async def test_what_comes_in_one_breath_is_one_look_and_one_line() -> None:
 
 async def test_without_news_everything_is_looked_at_regularly() -> None:
     looks = Looks()
-    async with running(RepairLoop(looks, interval_s=0.01)):
+    async with running(RepairLoop(looks, Suspicions(), interval_s=0.01)):
         await until(lambda: len(looks.asked) >= 2)
     assert set(looks.asked) == {EVERYTHING}
 
@@ -86,10 +87,11 @@ async def test_a_look_that_fails_is_repeated_and_its_problem_told_once() -> None
         RepairResult(["bridge br was gone"], "no memory"),
         RepairResult(["link a was down"]),
     ]
-    guard = RepairLoop(looks, interval_s=60)
+    suspicions = Suspicions()
+    guard = RepairLoop(looks, suspicions, interval_s=60)
     with capture_logs() as logs:
         async with running(guard):
-            guard.suspect(Part.PORTS)
+            suspicions.add(Part.PORTS)
             await until(lambda: guard.problem)
             assert "no memory" in guard.problem
             await until(lambda: len(guard.repairs) == 2)
@@ -105,11 +107,12 @@ async def test_a_look_that_fails_is_repeated_and_its_problem_told_once() -> None
 async def test_the_same_repair_again_is_counted_and_not_logged() -> None:
     looks = Looks()
     looks.answers = [RepairResult(["link a was down"])] * 3
-    guard = RepairLoop(looks, interval_s=60)
+    suspicions = Suspicions()
+    guard = RepairLoop(looks, suspicions, interval_s=60)
     with capture_logs() as logs:
         async with running(guard):
             for n in range(3):
-                guard.suspect(Part.PORTS)
+                suspicions.add(Part.PORTS)
                 await until(partial(longer, guard.repairs, n))
     assert len(guard.repairs) == 3
     assert len(logs) == 1
@@ -117,13 +120,14 @@ async def test_the_same_repair_again_is_counted_and_not_logged() -> None:
 
 async def test_looks_that_find_nothing_cost_no_patience() -> None:
     looks = Looks()
-    guard = RepairLoop(looks, interval_s=60)
+    suspicions = Suspicions()
+    guard = RepairLoop(looks, suspicions, interval_s=60)
     async with running(guard):
         for n in range(25):
-            guard.suspect(Part.PORTS)
+            suspicions.add(Part.PORTS)
             await until(partial(longer, looks.asked, n))
         looks.answers = [RepairResult(["link a was down"])]
-        guard.suspect(Part.PORTS)
+        suspicions.add(Part.PORTS)
         await until(lambda: guard.repairs)
 
 

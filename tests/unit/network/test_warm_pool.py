@@ -10,7 +10,7 @@ import pytest
 
 from agent.errors import NetworkFailure
 from agent.network.warm_pool import WarmPool
-from tests.unit.network.builders import lease
+from tests.unit.network.builders import record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ class Workshop:
         await self.gate.acquire()
         if self.failures:
             raise self.failures.pop()
-        return lease(number + 1)
+        return record(number + 1)
 
     async def keep(self, made: SandboxRecord) -> None:
         self.kept.append(made.ipv4)

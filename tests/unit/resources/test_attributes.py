@@ -58,6 +58,23 @@ def test_a_logging_driver_needs_its_engine_api() -> None:
     assert got == ["com.amazonaws.ecs.capability.logging-driver.splunk"]
 
 
+def test_what_is_fetched_for_tasks_is_told_to_every_control() -> None:
+    fetched = {
+        "com.amazonaws.ecs.capability.ecr-auth",
+        "ecs.capability.env-files.s3",
+        "ecs.capability.private-registry-authentication.secretsmanager",
+        "ecs.capability.secrets.asm.bootstrap.log-driver",
+        "ecs.capability.secrets.asm.environment-variables",
+        "ecs.capability.secrets.ssm.bootstrap.log-driver",
+        "ecs.capability.secrets.ssm.environment-variables",
+    }
+    for told in (advertised, towards_ecs):
+        assert fetched <= set(told(HOST, Features(), api_version="1.41"))
+        assert "com.amazonaws.ecs.capability.ecr-auth" not in told(
+            HOST, Features(), api_version="1.18"
+        )
+
+
 def test_the_zone_is_said_to_each_control_in_its_words() -> None:
     ours = advertised(HOST, Features(), api_version="1.41", zone="attic")
     amazons = towards_ecs(HOST, Features(), api_version="1.41", zone="attic")

@@ -25,7 +25,7 @@ class Manager(Notifier):
         super().__init__()
         self.said: list[str] = []
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, *descriptors: int) -> None:
         self.said.append(message.partition("\n")[0])
 
 

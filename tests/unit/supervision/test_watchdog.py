@@ -39,7 +39,7 @@ class Manager(Notifier):
         super().__init__(watchdog_s=watchdog_s)
         self.said: list[str] = []
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: str, *descriptors: int) -> None:
         self.said.append(message)
 
     @property

@@ -1,11 +1,11 @@
 """ACS: orders to an agent over a websocket, from the same assignments as the long poll's.
 
-Level-triggered: a connection begins with everything that is wanted of the instance and that its
-agent is not known to hold, then a manifest of all that is wanted; from there each bell of the instance
-sends what changed. Orders go until they are acknowledged, whatever is lost in between. Stops first.
+Level-triggered: a connection begins with all orders that the agent is not known to have, stops first,
+then a manifest of all tasks of the instance. After that, each wake-up of the instance sends what has
+changed. Orders are sent again until they are acknowledged.
 
-The writing side does all the sending; the reading side notes what came and wakes it. One watch of
-the store serves all connections (``agents.wakeups``), so that an idle one costs a timer.
+The writing side sends everything; the reading side records what arrives and wakes it. One watch of the
+store serves all connections (``agents.wakeups``), so that an idle connection only costs a timer.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session``, ``agent/acs/session``.
 
@@ -32,7 +32,6 @@ from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
     NORMAL,
     TRY_AGAIN,
-    LogThrottle,
     NewestConnection,
     Socket,
 )
@@ -49,16 +48,17 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.assignments import AssignedTask
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.store.contract import KeyValue
+    from agent.throttle import LogThrottle
 
 FRAME_LIMIT_BYTES: Final = 1024 * 1024
-"""The largest frame an agent has reason for is a list of stop candidates."""
+"""The largest frame that an agent needs is a list of stop candidates."""
 TASKS_PER_MESSAGE: Final = 10
 MESSAGE_BYTES: Final = 256 * 1024
 HEARTBEAT_S: Final = 30.0
-"""The agent gives a connection up after a minute without a message."""
+"""The agent drops a connection after a minute without a message."""
 MISSED_BEATS: Final = 3
 _PATIENT_BEATS: Final = 20
-"""For agents of a protocol in which missing acknowledgments say nothing."""
+"""For agents with a protocol version in which missing acknowledgments mean nothing."""
 _OURS: Final = "ecs-host-agent."
 _VERSION_LIMIT: Final = 64
 
@@ -66,7 +66,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _Held(Struct):
-    """What an instance's agent took, for as long as its registration lasts."""
+    """The orders that an instance's agent has taken, for as long as its registration lasts."""
 
     generation: int
     taken: Taken = field(default_factory=dict)
@@ -87,7 +87,7 @@ class Acs:
         self._newest.close()
 
     async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
-        """Serve one connection until it ends, or its agent may not speak any more."""
+        """Serve one connection until it ends, or its agent is no longer admitted."""
         instance = await self._noted(admitted.instance, request)
         socket = Socket(instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
         await socket.open(request)
@@ -107,26 +107,26 @@ class Acs:
         return socket.response
 
     def forget(self, instance_id: str) -> None:
-        """Forget what the agent of an instance that is gone had taken."""
+        """Forget the taken orders of an instance that is gone."""
         self._held.pop(instance_id, None)
 
     def _taken(self, instance: InstanceRecord, *, anew: bool) -> Taken:
-        """Return what the agent is known to have taken.
+        """Return the orders that the agent is known to have taken.
 
-        An agent of ours may be given anything twice, and after a restart is, since it may have lost
-        its records.
+        Our agents accept anything twice, and get everything again after a restart, because they may
+        have lost their records.
         """
         held = self._held.get(instance.id)
         if held is None or held.generation != instance.generation:
             held = self._held[instance.id] = _Held(instance.generation)
-            # Once for each registration: an agent connects anew every half hour, or all the time.
+            # Log it once per registration: an agent reconnects every half hour, or all the time.
             _log.info("agent connected", instance=instance.arn, agent=instance.agent_version)
         if anew and is_ours(instance):
             held.taken.clear()
         return held.taken
 
     async def _noted(self, instance: InstanceRecord, request: web.Request) -> InstanceRecord:
-        """Keep the versions that an agent says nowhere else."""
+        """Store the versions that an agent only sends here."""
         agent = request.query.get("agentVersion", "")[:_VERSION_LIMIT]
         build = request.query.get("agentHash", "")[:_VERSION_LIMIT]
         engine = request.query.get("dockerVersion", "").rpartition(": ")[2][:_VERSION_LIMIT]
@@ -152,12 +152,12 @@ class Acs:
 
 
 def is_ours(instance: InstanceRecord) -> bool:
-    """Tell whether the agent of an instance is one of ours, and not Amazon's."""
+    """Return whether the agent of an instance is ours, not Amazon's."""
     return any(name.startswith(_OURS) for name in instance.attributes)
 
 
 def _fits(batch: list[tuple[AssignedTask, bytes]], item: tuple[AssignedTask, bytes]) -> bool:
-    """Tell whether a task may join a message; stops keep to themselves, since they never wait."""
+    """Return whether a task may join a message; stops are sent separately, because they never wait."""
     size = sum(len(encoded) for _, encoded in (*batch, item))
     wanted = {order.assignment.desired_status for order, _ in (*batch, item)}
     return len(batch) < TASKS_PER_MESSAGE and size <= MESSAGE_BYTES and len(wanted) == 1
@@ -174,12 +174,12 @@ class _Session:
         self._missed_beats = missed_beats
         self._loop = asyncio.get_running_loop()
         self._beat_s = min(HEARTBEAT_S, self._agent_parts.leases.ttl_s / 2)
-        # Not all agents at the same moment after a restart of control.
+        # Spread heartbeats, so that not all agents get one at the same time after a restart.
         self._next_beat = self._loop.time() + self._beat_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._unanswered = 0
         self._has_manifest = False
         self._manifest_id = ""
-        """Of the manifest that the agent has not answered yet."""
+        """Id of the manifest that the agent has not answered yet."""
         self._renewed_at = self._loop.time()
 
     async def run(self) -> None:
@@ -220,7 +220,7 @@ class _Session:
         try:
             await self._deliver()
         except InstanceUnknown:
-            # The agent comes back at once and is told then, in the words that it understands.
+            # The agent reconnects at once, and then gets the error in a form that it understands.
             self._acs.forget(self._socket.instance.id)
             self._socket.end(NORMAL, "the container instance is not registered")
         except StoreFailure as error:
@@ -249,10 +249,10 @@ class _Session:
             await self._send_manifest(page.items)
 
     async def _send_orders(self, orders: list[AssignedTask]) -> bool:
-        """Send what there is to send; return whether some of it must wait for acknowledgments.
+        """Send the due orders; return whether some of them must wait for acknowledgments.
 
-        Neither a stop nor what is sent again waits: else starts that an agent cannot take would
-        hold up what ends them.
+        Stops and repeated orders never wait: otherwise orders that an agent cannot accept would block
+        those that stop tasks.
         """
         waits = False
         batch: list[tuple[AssignedTask, bytes]] = []
@@ -283,17 +283,17 @@ class _Session:
         return waits
 
     async def _shape(self, order: AssignedTask) -> dict[str, Any] | None:
-        """Return a task as it is sent; None for one that its agent has already."""
+        """Return a task in its format for ACS; None if its agent already has it."""
         desired, task = order.assignment.desired_status, order.task
         is_held = desired != "STOPPED" and bool(task.connectivity)
         if is_held and not is_ours(self._socket.instance):
             return None
-        payload = await self._agent_parts.orders.payload(order)
+        payload = await self._agent_parts.orders.payload(order, takes_logs=False)
         if payload is not None:
             return shapes.task(payload)
         if is_held:
             return None
-        # An agent reports what it cannot load, which ends the task with a reason.
+        # An agent reports a task that it cannot load, which ends the task with a reason.
         wanted = desired if desired == "STOPPED" else shapes.UNREADABLE
         return {"arn": task.arn, "desiredStatus": wanted, "containers": []}
 
@@ -363,13 +363,13 @@ class _Session:
             case "HeartbeatAckRequest" | "IAMRoleCredentialsAckRequest":
                 pass
             case _:
-                raise shapes.FrameError(f"{kind} is no message of ACS")
+                raise shapes.FrameError(f"{kind} is not a message of ACS")
         self._unanswered = 0
         await self._renew()
 
     def _check_sender(self, message: shapes.Ack) -> None:
         if message.container_instance not in ("", self._socket.instance.arn):
-            raise shapes.FrameError("the message is of another container instance")
+            raise shapes.FrameError("the message is from another container instance")
 
     async def _renew(self) -> None:
         now = self._loop.time()
@@ -379,7 +379,7 @@ class _Session:
 
     async def _verify_stops(self, message: shapes.StopVerification) -> None:
         if not message.message_id or message.message_id != self._manifest_id:
-            raise shapes.FrameError("the message answers no manifest of this connection")
+            raise shapes.FrameError("the message does not answer a manifest of this connection")
         candidates = [candidate.task_arn for candidate in message.stop_candidates]
         unwanted = await self._acs.manifests.unwanted(self._socket.instance, candidates)
         self._manifest_id = ""

@@ -1,9 +1,9 @@
-"""The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
+"""The HTTP side of the long poll: see the table of calls in ``agent.model.wire``.
 
-Where control has a token file, a call is looked at only after its token, and ends with it. Whatever an agent sends, it
-gets an answer and nobody else is disturbed: what cannot be read is a 400 that says why, trouble with
-the store is a 503 with ``Retry-After``, and what nobody foresaw is a 500, logged once, here. Bodies
-may be gzip in both directions; the limits count decoded bytes.
+With a token file, the token of a call is checked first, and a call ends with its token. Whatever an
+agent sends, it gets a response, and others are not affected: an invalid call is a 400 with the reason,
+a failure of the store is a 503 with ``Retry-After``, and an unexpected failure is a 500, logged once,
+here. Bodies may be gzip in both directions; the limits apply to decompressed bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.bounds import OutOfBounds
-from agent.controlplane.agents.longpoll import held
+from agent.controlplane.agents.longpoll import held, log_calls
 from agent.controlplane.agents.longpoll.errors import (
+    InstanceUnknown,
     InvalidRequest,
+    LogsNotTaken,
     NoSuchCall,
     TooLarge,
     TooManyHosts,
@@ -32,8 +33,10 @@ from agent.controlplane.agents.longpoll.errors import (
     Unauthorized,
     WireError,
 )
+from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.tokens import TOKEN_GONE
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.store.contract import StoreFailure
@@ -79,6 +82,7 @@ class AgentWire:
         self._registry = agent_parts.registry
         self._leases = agent_parts.leases
         self._history = agent_parts.history
+        self._logs = LogCalls(agent_parts.parts)
         self._bodies = Bodies(BODY_LIMIT_BYTES)
         self._poller = Poller(
             agent_parts.parts,
@@ -99,6 +103,8 @@ class AgentWire:
         router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
         router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
+        router.add_post("/v1/logs", self._answering(self._logs_call))
+        router.add_post("/v1/logs/streams", self._answering(self._log_stream_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
             router.add_route("*", rest, self._answering(_no_such_call))
 
@@ -116,7 +122,7 @@ class AgentWire:
                 )
                 prove(request)
                 return await self._admitted(call, request, admission)
-            except TooManyHosts as error:
+            except (TooManyHosts, LogsNotTaken) as error:
                 answer = _problem(error.status, error.code, str(error))
                 answer.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
                 return answer
@@ -230,6 +236,19 @@ class AgentWire:
         await _read(_read_figures, await self._body(request))
         return web.Response(status=204)
 
+    async def _logs_call(self, request: web.Request) -> web.Response:
+        logs = await _read(log_calls.read_logs, await self._body(request))
+        found = await self._caller_named(request, logs.instance)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await self._logs.take(found.record, logs))
+
+    async def _log_stream_call(self, request: web.Request) -> web.Response:
+        asked = log_calls.read_stream(await self._body(request))
+        found = await self._caller_named(request, asked.instance)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await self._logs.make_stream(found.record, asked)
+        return web.Response(body=b"{}", content_type="application/json")
+
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)
         async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -249,8 +268,18 @@ class AgentWire:
 
     async def _caller(self, request: web.Request) -> Found[InstanceRecord]:
         """Return the instance that calls, and take the call as a sign of life."""
+        return await self._instance(request.match_info["id"], request)
+
+    async def _caller_named(self, request: web.Request, arn: str) -> Found[InstanceRecord]:
+        """Return the instance that calls and says so in its message."""
+        found = await self._instance(records.last_element(arn), request)
+        if found.record.arn != arn:
+            raise InstanceUnknown("there is no such container instance")
+        return found
+
+    async def _instance(self, instance_id: str, request: web.Request) -> Found[InstanceRecord]:
         async with asyncio.timeout(CALL_TIMEOUT_S):
-            found = await self._registry.find(request.match_info["id"], _generation(request))
+            found = await self._registry.find(instance_id, _generation(request))
             await self._leases.renew(found.record)
         return found
 

@@ -1,6 +1,6 @@
-"""From a RunTask or StartTask request to an ``TaskRequest``: every check that needs no instance.
+"""Turns a RunTask or StartTask request into a ``TaskRequest``: all checks that need no instance.
 
-The texts are those of Amazon ECS. Reads the store (cluster, task definition), writes nothing.
+Error texts are those of Amazon ECS. Reads the store (cluster, task definition), writes nothing.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 
 
 async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionRecord:
-    """Return the ACTIVE revision that is meant by ``family``, ``family:revision`` or an ARN.
+    """Return the ACTIVE revision that ``family``, ``family:revision`` or an ARN names.
 
     Raises:
-        ClientException: there is none, or it was deregistered.
+        ClientException: it does not exist, or was deregistered.
         InvalidParameterException: the name is malformed.
     """
     record = await find_task_definition(parts, given)
@@ -56,7 +56,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     """Check a request and return what it orders.
 
     Raises:
-        ApiError: as ECS would.
+        ApiError: with the code that ECS would return.
     """
     cluster = await active_cluster(parts, request)
     definition = await active_task_definition(parts, request["taskDefinition"])
@@ -95,10 +95,10 @@ def required_attributes(order: TaskRequest) -> dict[str, str]:
 
 
 def _effective(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> dict[str, Any]:
-    """Return the definition as the request changes it, checked as a registration is.
+    """Return the definition with the request's overrides, checked like a registration.
 
     Raises:
-        UnsupportedFeatureException: the request or the definition asks for what is not served.
+        UnsupportedFeatureException: the request or the definition needs something unsupported.
         InvalidParameterException: an override breaks a rule.
     """
     asked = request.get("overrides") or {}
@@ -150,7 +150,7 @@ def _group(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
         raise InvalidParameterException("Invalid namespace for group.")
     if len(group) > 255:
         raise InvalidParameterException("group is longer than 255 characters.")
-    # The limit is for what a client says: a family may have 255 characters by itself.
+    # The limit is for the value of a client: a family alone may have 255 characters.
     return group or f"family:{definition.family}"
 
 

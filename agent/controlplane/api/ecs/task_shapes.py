@@ -1,4 +1,4 @@
-"""Tasks as the ECS API shows them: ``Task``, ``Container`` and ``Attachment``. Pure."""
+"""Tasks in responses of the ECS API: ``Task``, ``Container`` and ``Attachment``. Pure."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def task(
 
     Args:
         record: the task.
-        names: how ARNs look here.
+        names: makes ARNs.
         connected: whether the agent of its instance is connected now.
-        with_tags: show the tags; ECS does so only when asked.
+        with_tags: include the tags; ECS only does so on request.
     """
     connectivity = record.connectivity
     if connectivity and not connected and record.last_status != "STOPPED":
@@ -95,7 +95,7 @@ def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
 
 
 def _binding(binding: NetworkBinding) -> dict[str, Any]:
-    """Return a ``NetworkBinding``, which ECS shows in full."""
+    """Return a ``NetworkBinding``; ECS shows all of its members."""
     return {
         "bindIP": binding.bind_ip,
         "containerPort": binding.container_port,
@@ -107,7 +107,7 @@ def _binding(binding: NetworkBinding) -> dict[str, Any]:
 
 
 def attachment(record: AttachmentRecord) -> dict[str, Any]:
-    """Return an ``Attachment``, its details in the order of ECS."""
+    """Return an ``Attachment``, with its details in the order of ECS."""
     details = record.details
     order = [*_DETAILS, *sorted(set(details) - set(_DETAILS))] if record.type == ENI else details
     return {
@@ -119,7 +119,7 @@ def attachment(record: AttachmentRecord) -> dict[str, Any]:
 
 
 def _overrides(record: TaskRecord) -> dict[str, Any]:
-    """ECS names every container, also those that nothing is overridden of."""
+    """Return the overrides; ECS lists every container, even those without overrides."""
     given = {o["name"]: o for o in record.overrides.get("containerOverrides", ())}
     shown = [given.get(c.name, {"name": c.name}) for c in record.containers]
     return {

@@ -1,12 +1,12 @@
-"""RunTask, StartTask, StopTask: what makes and ends tasks.
+"""RunTask, StartTask, StopTask: start and stop tasks.
 
-Placing is optimistic: read the fleet, choose, commit with compares, and start again when something
-changed in between. Calls in this process take turns, so that they do not make each other start
-again; the compares hold against everybody else.
+Placement is optimistic: read the fleet, choose, commit with compares, and start again if something
+has changed in between. Calls in this process take turns, so that they do not make each other start
+again; the compares protect against all other changes.
 
-Stopping is an order, not an act: the task's desired status becomes STOPPED, its agent is woken, and
-the task is STOPPED when the agent reports so. Only a task whose instance is gone for good ends at
-once, because nobody would ever report it.
+StopTask only orders the stop: the task's desired status becomes STOPPED, its agent is woken, and the
+task is STOPPED once the agent reports it. Only a task whose instance is gone permanently is STOPPED at
+once, because no agent would ever report it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def handlers(rng: random.Random | None = None) -> Handlers:
     """Return the handlers of this module's operations and of ``task_reads``.
 
     Args:
-        rng: draws among equal instances; give a seeded one for the same answers every time.
+        rng: chooses among equal instances; pass a seeded one for reproducible results.
     """
     placer = _Placer(rng or random.SystemRandom())
     return {
@@ -58,18 +58,18 @@ def handlers(rng: random.Random | None = None) -> Handlers:
 
 
 class _Conflict(Exception):
-    """Something changed between reading and committing."""
+    """Something changed between read and commit."""
 
 
 class _Placer:
-    """The two operations that take room on instances."""
+    """The two operations that use space on instances."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._turn = asyncio.Lock()
 
     async def run_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-        """Place up to 10 copies wherever there is room; what found none is in ``failures``."""
+        """Place up to 10 copies where there is room; copies without room are in ``failures``."""
         count: int = request.get("count", 1)
         if not 1 <= count <= MAX_COPIES:
             raise InvalidParameterException(f"count must be between 1 and {MAX_COPIES}.")
@@ -150,7 +150,7 @@ class _Placer:
                 try:
                     answer: dict[str, Any] = await attempt()
                 except _Conflict:
-                    # Another process places too.
+                    # Another process also places tasks.
                     await tries.again()
                 else:
                     return answer
@@ -188,7 +188,7 @@ def _made(
 
 
 async def _earlier_run(parts: Parts, order: TaskRequest) -> dict[str, Any] | None:
-    """Return the answer of an earlier call with the same client token, or None."""
+    """Return the response of an earlier call with the same client token, or None."""
     if not order.client_token:
         return None
     key = records.run_token_key(order.cluster, order.client_token)

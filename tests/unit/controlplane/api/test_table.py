@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
 
 
-async def _describe_log_groups(_parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    return {"logGroups": [{"logGroupName": request["logGroupNamePrefix"], "unknown": 1}]}
+async def _list_rules(_parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    return {"Rules": [{"Name": request["NamePrefix"], "unknown": 1}]}
 
 
-LOGS = table.Api("logs", lambda: {"DescribeLogGroups": _describe_log_groups})
+EVENTS = table.Api("events", lambda: {"ListRules": _list_rules})
 
 
 def _use(url: str) -> None:
@@ -33,20 +33,19 @@ def _use(url: str) -> None:
         "aws_access_key_id": "x",
         "aws_secret_access_key": "x",
     }
-    logs, ecs = boto3.client("logs", **settings), boto3.client("ecs", **settings)
+    events, ecs = boto3.client("events", **settings), boto3.client("ecs", **settings)
     try:
-        answer = logs.describe_log_groups(logGroupNamePrefix="web\t")
-        assert answer["logGroups"] == [{"logGroupName": "web\t"}]
-        with pytest.raises(ClientError, match="DescribeLogStreams is not supported by this"):
-            logs.describe_log_streams(logGroupName="web")
+        assert events.list_rules(NamePrefix="web\t")["Rules"] == [{"Name": "web\t"}]
+        with pytest.raises(ClientError, match="DescribeRule is not supported by this"):
+            events.describe_rule(Name="web")
         assert ecs.list_clusters()["clusterArns"]
     finally:
-        logs.close()
+        events.close()
         ecs.close()
 
 
 async def test_a_second_api_beside_ecs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applications, "APIS", (*table.APIS, LOGS))
+    monkeypatch.setattr(applications, "APIS", (*table.APIS, EVENTS))
     async with control_endpoint(tmp_path) as endpoint:
         await endpoint.call("CreateCluster")
         await asyncio.to_thread(_use, endpoint.url)

@@ -26,6 +26,7 @@ def build(
     gpus: dict[str, list[str]] | None = None,
     attachments: list[AttachmentRecord] | None = None,
     desired: str = "RUNNING",
+    keeps_logs: bool = True,
     **definition: Any,
 ) -> model.TaskPayload:
     record = TaskDefinitionRecord(
@@ -51,7 +52,7 @@ def build(
         overrides=task_overrides or {},
         group="family:web",
     )
-    built = payload.build(task, record, NAMES, desired=desired)
+    built = payload.build(task, record, NAMES, desired=desired, keeps_logs=keeps_logs)
     # Whatever is built must be what the agent reads.
     assert model.decode(model.encode(built)) == built
     return built
@@ -350,3 +351,57 @@ def test_stop_order_carries_the_whole_task() -> None:
     built = build([{"name": "a", "image": "i"}], desired="STOPPED")
     assert built.desired_status == "STOPPED"
     assert built.containers
+
+
+def log_of(container: model.Container) -> dict[str, Any]:
+    found: dict[str, Any] = host_config_of(container)["LogConfig"]
+    return found
+
+
+def awslogs(**options: str) -> list[dict[str, Any]]:
+    log = {"logDriver": "awslogs", "options": {"awslogs-group": "g", **options}}
+    return [{"name": "a", "image": "img", "memory": 64, "logConfiguration": log}]
+
+
+def test_logs_that_control_keeps() -> None:
+    (container,) = build(awslogs(**{"awslogs-stream-prefix": "web"})).containers
+    assert log_of(container) == {
+        "Type": "awslogs",
+        "Config": {
+            "awslogs-group": "g",
+            "awslogs-region": NAMES.region,
+            "awslogs-stream": "web/a/t1",
+        },
+    }
+    assert container.log_destination == "control"
+    assert container.logs_auth_strategy is None
+
+
+def test_logs_that_cloudwatch_keeps() -> None:
+    role = "arn:aws:iam::000000000000:role/x"
+    named = awslogs(**{"awslogs-region": "eu-west-1", "mode": "blocking"})
+    (container,) = build(named, keeps_logs=False, executionRoleArn=role).containers
+    assert log_of(container)["Config"] == {
+        "awslogs-group": "g",
+        "awslogs-region": "eu-west-1",
+        "mode": "blocking",
+    }
+    assert container.log_destination is None
+    assert container.logs_auth_strategy == "ExecutionRole"
+    (container,) = build(awslogs(), keeps_logs=False).containers
+    assert container.logs_auth_strategy is None
+    assert log_of(container)["Config"]["mode"] == "non-blocking"
+
+
+def test_logs_for_an_endpoint_by_name_are_left_to_it() -> None:
+    (container,) = build(awslogs(**{"awslogs-endpoint": "http://logs.example"})).containers
+    assert container.log_destination is None
+    assert log_of(container)["Config"]["awslogs-endpoint"] == "http://logs.example"
+
+
+def test_a_size_of_the_buffer_implies_its_mode() -> None:
+    log = {"logDriver": "syslog", "options": {"max-buffer-size": "5m"}}
+    containers = [{"name": "a", "image": "img", "memory": 64, "logConfiguration": log}]
+    (container,) = build(containers).containers
+    assert log_of(container)["Config"] == {"max-buffer-size": "5m", "mode": "non-blocking"}
+    assert container.log_destination is None

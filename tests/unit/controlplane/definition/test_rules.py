@@ -468,6 +468,23 @@ def test_same_ports_are_filled_in_where_the_host_port_is_the_container_port() ->
         assert [mapping["hostPort"] for mapping in mappings] == [80, 81]
 
 
+@pytest.mark.parametrize(
+    ("log", "text"),
+    [
+        ({"logDriver": "awslogs"}, "requires the option awslogs-group"),
+        ({"logDriver": "awslogs", "options": {"awslogs-group": ""}}, "requires the option"),
+        ({"logDriver": "syslog", "options": {"mode": "nonblocking"}}, "blocking or non-blocking"),
+        (
+            {"logDriver": "syslog", "options": {"mode": "blocking", "max-buffer-size": "1m"}},
+            "needs mode non-blocking",
+        ),
+    ],
+)
+def test_log_configurations_with_which_nothing_starts(log: dict[str, Any], text: str) -> None:
+    with pytest.raises(ClientException, match=text):
+        check_definition(definition(container("a", logConfiguration=log)))
+
+
 def test_required_attributes() -> None:
     checked = check_definition(
         definition(

@@ -43,13 +43,13 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
     ),
     (
         definition(proxyConfiguration={"containerName": "envoy"}),
-        "'proxyConfiguration' is not supported: App Mesh has ended",
+        "'proxyConfiguration' is not supported: App Mesh has been discontinued",
     ),
     (definition(enableFaultInjection=True), "'enableFaultInjection' is not supported: "),
     (definition(ephemeralStorage={"sizeInGiB": 21}), "'ephemeralStorage' is not supported: "),
     (
         definition(inferenceAccelerators=[{"deviceName": "d", "deviceType": "eia2.medium"}]),
-        "'inferenceAccelerators' is not supported: Elastic Inference has ended",
+        "'inferenceAccelerators' is not supported: Elastic Inference has been discontinued",
     ),
     (
         definition(trustedExecutionConfiguration={"isolationMode": "SHARED"}),

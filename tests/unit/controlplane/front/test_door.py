@@ -57,7 +57,7 @@ async def refused(
         ("autoscaling", "describe_auto_scaling_groups", {}, "InvalidAction", "autoscaling"),
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
         ("ec2", "describe_vpcs", {}, "InvalidAction", "ec2"),
-        ("logs", "describe_log_groups", {}, "UnknownOperationException", "logs"),
+        ("events", "list_rules", {}, "UnknownOperationException", "events"),
         ("ssm", "describe_parameters", {}, "UnknownOperationException", "ssm"),
         ("secretsmanager", "list_secrets", {}, "UnknownOperationException", "secretsmanager"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
@@ -88,8 +88,9 @@ async def test_other_services(
     got, text = await refused(endpoint, service, operation, **request_)
     assert got == code
     assert text == (
-        f"This endpoint serves Amazon ECS, not {name}. Name it by AWS_ENDPOINT_URL_ECS in place of "
-        "AWS_ENDPOINT_URL, so that only ECS is sent here."
+        f"This endpoint serves Amazon ECS and Amazon CloudWatch Logs, not {name}. Set "
+        "AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS instead of AWS_ENDPOINT_URL, so that "
+        "nothing else is sent here."
     )
 
 
@@ -103,7 +104,9 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
         WebIdentityToken="t" * 10,
     )
     assert code == "InvalidAction"
-    assert text.startswith("This endpoint serves Amazon ECS, not a service of AWS.")
+    assert text.startswith(
+        "This endpoint serves Amazon ECS and Amazon CloudWatch Logs, not a service"
+    )
 
 
 async def test_ecs_is_served_signed_or_not(endpoint: Endpoint) -> None:

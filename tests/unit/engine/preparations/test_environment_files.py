@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from agent.engine.preparations import environment_files
-from agent.engine.preparations.contract import HostAccess, Provision
+from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.environment_files import (
     LINE_BYTES,
     BadLine,
@@ -17,7 +17,8 @@ from agent.engine.preparations.environment_files import (
 from agent.errors import AwsRefused, AwsUnavailable, CredentialsAwaited, PayloadError
 from agent.model.payload import Container, Credentials, RoleType
 from agent.resources.role_credentials import RoleCredentials
-from tests.support.task_aws import FakeAws, FakeControl
+from tests.support.host_access import host_access
+from tests.support.task_aws import FakeAws
 from tests.support.tasks import ARN, container, payload
 
 EXECUTION = Credentials(credentials_id="exec")
@@ -36,8 +37,7 @@ class Scene:
         self.aws = FakeAws()
         self.kept = RoleCredentials()
         self.kept.keep(ARN, RoleType.EXECUTION, EXECUTION)
-        engine: Any = None
-        self.access = HostAccess(engine, "o", self.kept, self.aws, FakeControl().secrets)
+        self.access = host_access(credentials=self.kept, aws=self.aws)
 
     async def prepare(self, *containers: Container, **fields: Any) -> Provision:
         ordered = payload(*containers, **{"execution_role_credentials": EXECUTION, **fields})

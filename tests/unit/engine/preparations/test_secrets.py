@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.engine.preparations import secrets
-from agent.engine.preparations.contract import HostAccess, Provision
+from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.errors import (
     AwsRefused,
@@ -19,6 +19,7 @@ from agent.errors import (
 )
 from agent.model.payload import Container, Credentials, EngineConfig, RoleType, Secret, TaskPayload
 from agent.resources.role_credentials import RoleCredentials
+from tests.support.host_access import host_access
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, container, payload
 
@@ -52,8 +53,9 @@ class Scene:
         self.control = FakeControl()
         self.kept = RoleCredentials()
         self.kept.keep(ARN, RoleType.EXECUTION, EXECUTION)
-        engine: Any = None
-        self.access = HostAccess(engine, "o", self.kept, self.aws, self.control.secrets)
+        self.access = host_access(
+            credentials=self.kept, aws=self.aws, control_secrets=self.control.secrets
+        )
 
     async def prepare(self, *given: Secret, **fields: Any) -> Provision:
         ordered = task(container("a", secrets=list(given), docker_config=SPLUNK), **fields)
@@ -123,7 +125,7 @@ async def test_each_container_gets_what_it_asks_for(scene: Scene) -> None:
     ]
     assert scene.control.asked == [(ARN, ["kept here"])]
     assert set(scene.aws.roles) == {"exec"}
-    assert repr(given) == "Provision(mount_sources={})"
+    assert repr(given) == repr(Provision())
     assert given.secrets() >= {"one", "two", "three", "text", "o"}
 
 

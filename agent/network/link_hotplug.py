@@ -17,7 +17,7 @@ from agent.errors import NetworkFailure
 from agent.network.netlink import NetlinkLane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 _LINK_GROUP: Final = 1
 """``RTMGRP_LINK``: a link was added, removed or changed."""
@@ -35,8 +35,8 @@ class LinkHotplug:
     Implements ``upstream.protocol.Hotplug``: for one task, on one event loop.
     """
 
-    def __init__(self, lane: Callable[[], NetlinkLane] = NetlinkLane) -> None:
-        self._make_lane = lane
+    def __init__(self, open_lane: Callable[[], Awaitable[NetlinkLane]] = NetlinkLane.open) -> None:
+        self._open_lane = open_lane
         self._lane: NetlinkLane | None = None
         self._news: socket.socket | None = None
 
@@ -49,10 +49,9 @@ class LinkHotplug:
         if self._news is None:
             # Before the list is read, so that no later change is missed.
             self._news = _listen()
-        if self._lane is None:
-            self._lane = self._make_lane()
         try:
-            await self._lane.start()
+            if self._lane is None:
+                self._lane = await self._open_lane()
             return await self._lane.call(_addresses)
         except NetworkFailure:
             await self.rest()

@@ -52,7 +52,7 @@ class HostWatch:
         ours: Callable[[], kernel_messages.Ours],
         on_damage: Callable[[kernel_messages.Part], None],
     ) -> None:
-        """Take the parts; nothing is opened before ``start``.
+        """Start to listen. If the kernel returns no socket, log it and rely on regular checks.
 
         Args:
             ours: returns what belongs to us at this moment.
@@ -61,9 +61,6 @@ class HostWatch:
         self._ours = ours
         self._on_damage = on_damage
         self._sockets: list[socket.socket] = []
-
-    def start(self) -> None:
-        """Start to listen. If the kernel returns no socket, log it and rely on regular checks."""
         loop = asyncio.get_running_loop()
         for protocol, groups in (
             (socket.NETLINK_ROUTE, _ROUTE_GROUPS),

@@ -1,0 +1,91 @@
+"""The options of ``control`` and ``standalone`` about the logs of tasks.
+
+Tests: ``tests/unit/cli/test_log_options.py``.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from agent.cli.client import CliError
+from agent.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.controlplane.log_settings import LogSettings
+
+_SIZE: Final = re.compile(r"([0-9]{1,6})([mgt])")
+_LEAST_BYTES: Final = 64 * 2**20
+_UNITS: Final = {"m": 2**20, "g": 2**30, "t": 2**40}
+
+
+def log_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command, which takes them as keyword arguments."""
+    options = [
+        click.option(
+            "--log-max-size",
+            default="2g",
+            show_default=True,
+            metavar="SIZE",
+            help="Most that logs of tasks take of the disk, compressed (512m, 2g, 1t); beyond it the "
+            "oldest go.",
+        ),
+        click.option(
+            "--log-retention",
+            type=click.IntRange(0, 36_500),
+            default=0,
+            show_default=True,
+            metavar="DAYS",
+            help="How long logs are kept in log groups without a policy of their own; 0 until "
+            "--log-max-size is reached.",
+        ),
+        click.option(
+            "--no-logs",
+            is_flag=True,
+            help="Keep no logs of tasks: the CloudWatch Logs API is not served.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def settings(given: Mapping[str, Any]) -> LogSettings:
+    """Return what the options say; raises ``CliError`` that names the one that is wrong."""
+    from agent.controlplane.log_settings import LogSettings  # noqa: PLC0415 - not for --help
+
+    return LogSettings(
+        are_kept=not given["no_logs"],
+        most_bytes=_size_bytes(given["log_max_size"]),
+        retention_days=given["log_retention"] or None,
+    )
+
+
+def arguments(given: Mapping[str, Any]) -> list[str]:
+    """Return the options again as arguments, for a child process; checks them as ``settings`` does."""
+    _size_bytes(given["log_max_size"])
+    return [
+        *("--log-max-size", given["log_max_size"]),
+        *("--log-retention", str(given["log_retention"])),
+        *(["--no-logs"] if given["no_logs"] else []),
+    ]
+
+
+def _size_bytes(text: str) -> int:
+    found = _SIZE.fullmatch(text.lower())
+    if found is None:
+        raise CliError(
+            f"--log-max-size {text}: is no size; write a whole number with m, g or t, for example 2g",
+            exit_code=ExitCode.USAGE,
+        )
+    size_bytes = int(found[1]) * _UNITS[found[2]]
+    if size_bytes < _LEAST_BYTES:
+        raise CliError(
+            f"--log-max-size {text}: is less than {_LEAST_BYTES >> 20}m; give more, or --no-logs",
+            exit_code=ExitCode.USAGE,
+        )
+    return size_bytes

@@ -1,0 +1,144 @@
+"""Keeps the host's part of task networks intact: what to check, and what is repaired by whom.
+
+``RepairLoop`` decides when to check. A check goes from the host's part (``HostNetwork``) and the
+container engine's rules to the links of single sandboxes (``LinkRepair``); sandboxes that nobody can
+use are removed on the way.
+
+Tests: ``tests/integration/network/test_repairs.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.network import survey as surveys
+from agent.network.addresses import address_of_link, mac_of
+from agent.network.docker_chain import CHAIN
+from agent.network.engine_rules import EngineRules
+from agent.network.kernel_messages import EVERYTHING, Ours, Part
+from agent.network.link_repair import LinkRepair
+from agent.network.repair_loop import RepairLoop, RepairResult
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from agent.model.views import RepairView
+    from agent.network.host import HostNetwork
+    from agent.network.lifecycle import SandboxLifecycle
+    from agent.network.repair_loop import Suspicions
+    from agent.network.sandbox import SandboxMaker
+    from agent.network.sandbox_record import SandboxRecord
+    from agent.network.sandbox_table import SandboxTable
+    from agent.network.settings import NetworkSettings
+    from agent.network.survey import Survey
+
+_log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """Checks and repairs the networks of one agent. Belongs to one event loop."""
+
+    def __init__(  # noqa: PLR0913 - its collaborators
+        self,
+        settings: NetworkSettings,
+        *,
+        host: HostNetwork,
+        table: SandboxTable,
+        lifecycle: SandboxLifecycle,
+        maker: SandboxMaker,
+        survey: Survey,
+        suspicions: Suspicions,
+        files: Executor,
+    ) -> None:
+        self._settings = settings
+        self._host = host
+        self._table = table
+        self._lifecycle = lifecycle
+        self._maker = maker
+        self._survey = survey
+        self._suspicions = suspicions
+        self._files = files
+        self._engine_rules = EngineRules(files)
+        self._loop = RepairLoop(self._look, suspicions, interval_s=settings.check_interval_s)
+        self._link_repair = LinkRepair(
+            self._reattach, is_in_use=table.is_in_use, give_up=lifecycle.ended
+        )
+        self._not_serving: set[str] = set()
+        """Addresses of sandboxes whose namespace is incomplete."""
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence per problem; empty if there is none."""
+        found = (self._loop.problem, self._host.problem, self._engine_rules.problem)
+        return [problem for problem in found if problem]
+
+    @property
+    def repairs(self) -> list[RepairView]:
+        """The newest repairs of changes by others, oldest first."""
+        return list(self._loop.repairs)
+
+    async def run(self) -> None:
+        """Check and repair until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._loop.run(), name="repair-network")
+            group.create_task(self._compare(), name="compare-networks")
+
+    async def put_right(self) -> str:
+        """Check everything, report what was repaired, and return what could not be."""
+        await self._lifecycle.empty_scrap()
+        began = time.monotonic()
+        found, failing = await self._look(EVERYTHING)
+        if found:
+            self._loop.tell(found, took_s=time.monotonic() - began, noticed="by a requested check")
+        return failing
+
+    def ours(self) -> Ours:
+        """Return what kernel messages are compared with."""
+        return Ours(
+            bridge=self._settings.bridge,
+            bridge_index=self._host.bridge_index,
+            bridge_mac=mac_of(self._host.gateway),
+            is_port=self._is_port,
+            rules=(self._settings.table.encode() + b"\0", CHAIN.encode() + b"\0"),
+            own_changes=self._host.rule_socket_id,
+        )
+
+    def _is_port(self, link: str) -> bool:
+        ipv4 = address_of_link(link)
+        return ipv4 is not None and self._table.is_in_use(ipv4)
+
+    async def _compare(self) -> None:
+        """Check the namespaces that were taken over, and repair incomplete ones."""
+        for record in await self._survey.not_serving(self._table.in_use()):
+            _log.warning("network of a sandbox is incomplete", ipv4=record.ipv4)
+            self._not_serving.add(record.ipv4)
+        if self._not_serving:
+            self._suspicions.add(Part.PORTS)
+
+    async def _reattach(self, record: SandboxRecord) -> None:
+        await self._maker.reattach(record)
+        self._not_serving.discard(record.ipv4)
+
+    async def _look(self, parts: Part) -> RepairResult:
+        self._lifecycle.sweep()
+        if parts == EVERYTHING:
+            for record in await self._departed():
+                self._lifecycle.ended(record.ipv4)
+        found, gone = await self._host.repair(self._table.in_use(), parts)
+        if parts & Part.RULES:
+            found += await self._engine_rules.look()
+        incomplete = [
+            self._table.records[ipv4] for ipv4 in self._not_serving if ipv4 in self._table.records
+        ]
+        repaired, failing = await self._link_repair.mend([*gone, *incomplete])
+        return RepairResult([*found, *repaired], failing)
+
+    async def _departed(self) -> list[SandboxRecord]:
+        rows = self._table.in_use()
+        loop = asyncio.get_running_loop()
+        living = await loop.run_in_executor(self._files, surveys.living, rows)
+        return [row for row in rows if row.ipv4 not in living]
