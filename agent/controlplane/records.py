@@ -199,6 +199,15 @@ class AttachmentRecord(_Record, frozen=True):
     details: dict[str, str] = field(default_factory=dict)
 
 
+class RoleRecord(_Record, frozen=True):
+    """A role of a task. Its credentials are never stored (``roles``), only what names them."""
+
+    arn: str
+    """As the definition or the run names it: an ARN, or a name."""
+    credentials_id: str
+    """By which containers ask for its credentials; the same for the task's whole life."""
+
+
 class TaskRecord(_Record, frozen=True):
     """A task, as known to control."""
 
@@ -220,6 +229,10 @@ class TaskRecord(_Record, frozen=True):
     attributes: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
     """As given to RunTask (``TaskOverride``)."""
+    roles: dict[str, RoleRecord] = field(default_factory=dict)
+    """The roles that control gets credentials for, by their ``payload.RoleType``."""
+    kept_here: list[str] = field(default_factory=list)
+    """Each ``valueFrom`` of its secrets whose value control itself keeps and gives to its agent."""
     network_configuration: dict[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
     """Resources that the task uses on its instance while its assignment exists."""
@@ -266,6 +279,20 @@ class AssignRecord(_Record, frozen=True):
     desired_status: str = "RUNNING"
     stop_code: str = ""
     stopped_reason: str = ""
+    has_roles: bool = False
+    """Whether the task has roles that control gets credentials for."""
+
+    @classmethod
+    def of(cls, task: TaskRecord) -> AssignRecord:
+        """Return the assignment of a task as it is wanted now."""
+        return cls(
+            task_arn=task.arn,
+            cluster=task.cluster,
+            desired_status=task.desired_status,
+            stop_code=task.stop_code,
+            stopped_reason=task.stopped_reason,
+            has_roles=bool(task.roles),
+        )
 
 
 class RunTokenRecord(_Record, frozen=True):

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from agent.controlplane.agents.amazon.wire import EcsWire
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
+from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -39,9 +41,12 @@ from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
-from agent.controlplane.log_settings import LogSettings, open_logs
+from agent.controlplane.log_settings import LogSettings, keep_logs
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
+from agent.controlplane.roles.issuer import RoleIssuer
+from agent.controlplane.roles.settings import RoleSettings
+from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import ConfigError
@@ -86,6 +91,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the certificate chain; used together with ``tls_key``."""
     tls_key: Path | None = None
+    roles: RoleSettings = RoleSettings()
+    """Of tasks, for which control gets credentials."""
     logs: LogSettings = LogSettings()
     """Of tasks."""
 
@@ -116,71 +123,89 @@ async def serve(
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
-    store = await SqliteStore.open(settings.data_dir / STORE_FILE)
-    log_store = None
-    try:
-        log_store, no_logs_reason = await open_logs(settings.logs, settings.data_dir)
+    async with contextlib.AsyncExitStack() as cleanup:
+        store = await SqliteStore.open(settings.data_dir / STORE_FILE)
+        cleanup.push_async_callback(store.close)
+        logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
+        wakeups = WakeUps(store)
+        sts = await cleanup.enter_async_context(
+            StsRoles.open(settings.roles, region=settings.region)
+        )
+        issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
         parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
+            roles=issuer,
             keeps_logs=settings.keeps_logs and settings.logs.are_kept,
-            log_store=log_store,
-            no_logs_reason=no_logs_reason,
+            log_store=logs.store,
+            forwarders=logs.forwarders,
+            no_logs_reason=logs.none_because,
         )
-        control_id = await _control_id(store)
-        history = await History.open(store, control_id, seen_revision=store.seen_revision)
-        agent_parts = AgentParts.build(
-            parts, agent_tokens, control_id=control_id, history=history, lease_s=settings.lease_s
-        )
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         applications = await Applications.open(parts, wire, ecs)
         access = await _OperatorAccess.open(settings, agent_tokens)
-        async with contextlib.AsyncExitStack() as cleanup:
-            front = await Front.open(
-                settings,
-                tls,
-                applications,
-                access.operators,
-                own_names_only=access.own_names_only,
+        front = await Front.open(
+            settings,
+            tls,
+            applications,
+            access.operators,
+            own_names_only=access.own_names_only,
+        )
+        cleanup.push_async_callback(front.close)
+        cleanup.callback(wire.close)
+        cleanup.callback(ecs.close)
+        front.warn(agent_tokens, is_open=settings.keys_file is None)
+        host, port = front.operators
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(wakeups.run(), name="wake-ups"),
+                group.create_task(issuer.run(), name="role credentials"),
+                group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(
+                    _reload(agent_tokens, access, reload or asyncio.Event()), name="reload"
+                ),
+            ]
+            background += [
+                group.create_task(one.run(), name=f"logs to {one.name}") for one in logs.forwarders
+            ]
+            if settings.backups is not None:
+                backups = Backups(store, settings.backups)
+                background.append(group.create_task(backups.run(), name="backups"))
+            _log.info(
+                "control endpoint ready",
+                host=host,
+                port=port,
+                agents=front.agents,
+                region=settings.region,
             )
-            cleanup.push_async_callback(front.close)
-            cleanup.callback(wire.close)
-            cleanup.callback(ecs.close)
-            front.warn(agent_tokens, is_open=settings.keys_file is None)
-            host, port = front.operators
-            async with asyncio.TaskGroup() as group:
-                background = [
-                    group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
-                    group.create_task(Janitor(parts).run(), name="janitor"),
-                    group.create_task(
-                        _reload(agent_tokens, access, reload or asyncio.Event()), name="reload"
-                    ),
-                ]
-                if settings.backups is not None:
-                    backups = Backups(store, settings.backups)
-                    background.append(group.create_task(backups.run(), name="backups"))
-                _log.info(
-                    "control endpoint ready",
-                    host=host,
-                    port=port,
-                    agents=front.agents,
-                    region=settings.region,
-                )
-                await asyncio.to_thread(
-                    address_file.write, settings.data_dir, sites.address(settings, host, port)
-                )
-                ready(host, port)
-                await stop.wait()
-                wire.close()
-                ecs.close()
-                for task in background:
-                    task.cancel()
-    finally:
-        if log_store is not None:
-            await log_store.close()
-        await store.close()
+            await asyncio.to_thread(
+                address_file.write, settings.data_dir, sites.address(settings, host, port)
+            )
+            ready(host, port)
+            await stop.wait()
+            wire.close()
+            ecs.close()
+            for task in background:
+                task.cancel()
     _log.info("control endpoint stopped")
+
+
+async def _agent_parts(
+    parts: Parts, agent_tokens: AgentTokens, store: SqliteStore, wakeups: WakeUps, lease_s: float
+) -> AgentParts:
+    """Return what the agents' wires share; ``store`` is that of ``parts``."""
+    control_id = await _control_id(store)
+    history = await History.open(store, control_id, seen_revision=store.seen_revision)
+    return AgentParts.build(
+        parts,
+        agent_tokens,
+        control_id=control_id,
+        history=history,
+        wakeups=wakeups,
+        lease_s=lease_s,
+    )
 
 
 class _OperatorAccess:

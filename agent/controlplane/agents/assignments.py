@@ -25,7 +25,8 @@ from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionC
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.model import payload as payload_model
-from agent.model.wire import Assignment, Assignments
+from agent.model.payload import Credentials
+from agent.model.wire import Assignment, Assignments, TaskCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,10 +95,25 @@ class AssignmentReader:
                 self._parts.names,
                 desired=order.assignment.desired_status,
                 keeps_logs=takes_logs and self._parts.keeps_logs,
+                credentials=self._credentials(task),
             )
         except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
             _log.error("payload cannot be built", task=task.arn, error=repr(error))
             return None
+
+    def _credentials(self, task: TaskRecord) -> dict[str, Credentials]:
+        """Return the credentials of a task's roles; of those not issued yet, what names them."""
+        return {
+            kind: issued.credentials
+            if (issued := self._parts.roles.current(task.id, kind)) is not None
+            else Credentials(credentials_id=role.credentials_id, role_arn=role.arn)
+            for kind, role in task.roles.items()
+        }
+
+    def lacks_credentials(self, task: TaskRecord) -> bool:
+        """Tell whether credentials of a role of a task are still to come."""
+        roles = self._parts.roles
+        return any(roles.current(task.id, kind) is None for kind in task.roles)
 
     async def _definition(self, task: TaskRecord) -> TaskDefinitionRecord:
         known = self._definitions.get(task.task_definition_arn)
@@ -151,6 +167,7 @@ class Poller:
         after: int,
         wait_s: float,
         is_gone: Callable[[], bool],
+        credentials_after: int | None = None,
     ) -> Assignments | None:
         """Return what changed after a revision; waits for it, and returns None if nothing changed.
 
@@ -164,6 +181,8 @@ class Poller:
             after: the revision that it has seen.
             wait_s: how long to wait at most.
             is_gone: returns whether the caller has closed the connection.
+            credentials_after: serial of the newest credentials that it has; None if it only takes
+                those in payloads.
 
         Raises:
             WireError: the instance is unknown, or the generation or the revision is not valid.
@@ -178,7 +197,7 @@ class Poller:
                 if not renewed:
                     await self._leases.renew(instance.record)
                     renewed = True
-                answer = await self._answer(page, instance, after)
+                answer = await self._answer(page, instance, after, credentials_after)
                 left_s = deadline - loop.time()
                 if answer is not None or left_s <= 0 or self._closing or is_gone():
                     return answer
@@ -203,7 +222,11 @@ class Poller:
         return page, instance
 
     async def _answer(
-        self, page: RangeResult, instance: Found[InstanceRecord], after: int
+        self,
+        page: RangeResult,
+        instance: Found[InstanceRecord],
+        after: int,
+        credentials_after: int | None,
     ) -> Assignments | None:
         instance_id = instance.record.id
         if after and (after > page.revision or instance_id not in self._told):
@@ -211,7 +234,9 @@ class Poller:
                 f"revision {after} was not sent by this process; ask again from 0"
             )
         changed = [kv for kv in page.items if kv.mod_revision > after]
-        if after and not changed and instance.kv.mod_revision <= after:
+        # Before payloads are built: what is issued meanwhile comes with the next answer.
+        serial, issued = self._issued(instance_id, after, credentials_after)
+        if after and not changed and not issued and instance.kv.mod_revision <= after:
             return None
         tasks, all_read = await self._assignments(changed)
         if not after:
@@ -224,7 +249,28 @@ class Poller:
             instance_status=instance.record.status,
             tasks=tasks,
             history=self._history.current,
+            credentials=issued,
+            credentials_serial=serial,
         )
+
+    def _issued(
+        self, instance_id: str, after: int, credentials_after: int | None
+    ) -> tuple[int, list[TaskCredentials]]:
+        """Return the newest serial, and what the tasks of an instance were issued that it has not."""
+        roles = self._parts.roles
+        serial = roles.serial
+        if credentials_after is None:
+            return 0, []
+        # Whoever asks for everything may be a process that has nothing.
+        known = credentials_after if after and credentials_after <= serial else 0
+        return serial, [
+            TaskCredentials(
+                task_arn=issued.task_arn,
+                role_type=issued.role_type,
+                credentials=issued.credentials,
+            )
+            for issued in roles.newer(instance_id, known)
+        ]
 
     async def _assignments(self, rows: list[KeyValue]) -> tuple[list[Assignment], bool]:
         orders, all_read = await self._orders.read(rows)

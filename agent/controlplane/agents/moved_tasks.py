@@ -104,13 +104,6 @@ async def _move(
     moved = replace(
         task, instance_id=instance.id, instance_arn=instance.arn, version=task.version + 1
     )
-    order = AssignRecord(
-        task_arn=task.arn,
-        cluster=task.cluster,
-        desired_status=task.desired_status,
-        stop_code=task.stop_code,
-        stopped_reason=task.stopped_reason,
-    )
     result = await parts.store.txn(
         [
             unchanged(found.kv),
@@ -120,7 +113,9 @@ async def _move(
         [
             Put(found.kv.key, records.encode(moved)),
             Delete(records.assignment_key(task.instance_id, task.id)),
-            Put(records.assignment_key(instance.id, task.id), records.encode(order)),
+            Put(
+                records.assignment_key(instance.id, task.id), records.encode(AssignRecord.of(moved))
+            ),
             Put(records.placement_key(instance.id), b""),
         ],
         urgent=True,

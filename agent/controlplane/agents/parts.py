@@ -13,10 +13,10 @@ from agent.controlplane.agents.assignments import AssignmentReader
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
-from agent.controlplane.agents.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from agent.controlplane.agents.tokens import AgentTokens
+    from agent.controlplane.agents.wakeups import WakeUps
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
 
@@ -45,6 +45,7 @@ class AgentParts:
         *,
         control_id: str,
         history: History,
+        wakeups: WakeUps,
         lease_s: float = LEASE_S,
     ) -> Self:
         """Build the parts around one store."""
@@ -60,7 +61,7 @@ class AgentParts:
                 else None,
             ),
             leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
-            wakeups=WakeUps(parts.store),
+            wakeups=wakeups,
             orders=AssignmentReader(parts),
             history=history,
         )

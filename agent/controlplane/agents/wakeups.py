@@ -75,13 +75,14 @@ class WakeUps:
                 async with watch:
                     async for batch in watch:
                         for event in batch.events:
-                            self._wake(event.kv.key.split("/")[position])
+                            self.wake(event.kv.key.split("/")[position])
             except Compacted:
                 _log.warning("wake-ups fell behind; all polls read the store again", prefix=prefix)
             except StoreFailure as error:
                 _log.warning("wake-ups paused", prefix=prefix, error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
-    def _wake(self, instance_id: str) -> None:
+    def wake(self, instance_id: str) -> None:
+        """Wake the held polls of an instance."""
         for wakeup in self._waiting.get(instance_id, ()):
             wakeup.set()

@@ -9,6 +9,7 @@
     overrides.py                what RunTask changes in a definition
     needs.py                    CPU, memory, ports and GPUs that a task needs on its host
     payload.py  docker_config.py    what the agent gets
+    secret_refs.py              what a ``valueFrom`` refers to, and whether control keeps its value
 
 Pure: nothing here reads the store or the clock. Raises ``ClientException`` for a broken rule, and
 ``OverrideError`` for an override that does not fit its definition.

@@ -206,8 +206,8 @@ DEFINITION: tuple[Field, ...] = (
     ),
     Field(
         "executionRoleArn",
-        Support.NO_MEANING,
-        "images are pulled with the logins of the host, and its other uses are not supported yet",
+        note="control needs AWS keys for it if the task needs something from AWS, such as an image in "
+        "Amazon ECR",
     ),
     Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
     *_done("networkMode"),

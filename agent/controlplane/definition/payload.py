@@ -1,7 +1,8 @@
 """What an agent gets: the payload of a task, in the format of the ACS ``Task``.
 
-Payloads are not stored. A payload is a pure function of the task's record and the revision of the
-task definition. The parts used here never change, so every poll gives the same payload.
+Payloads are not stored. A payload is a pure function of the task's record, the revision of the task
+definition and the current credentials. The parts used of the first two never change, so every poll
+gives the same payload but for its credentials.
 
 Pure; raises only for a record that this control endpoint cannot have written
 (``OverrideError``, ``KeyError``, ``msgspec.ValidationError``).
@@ -9,6 +10,7 @@ Pure; raises only for a record that this control endpoint cannot have written
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -26,6 +28,7 @@ from agent.model.payload import (
     MountPoint,
     PortMapping,
     RestartPolicy,
+    RoleType,
     Secret,
     TaskPayload,
     Volume,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.names import Names
     from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord
+    from agent.model.payload import Credentials
 
 _EFS = "efsVolumeConfiguration"
 _DOCKER = "dockerVolumeConfiguration"
@@ -54,6 +58,7 @@ def build(
     *,
     desired: str,
     keeps_logs: bool = True,
+    credentials: Mapping[str, Credentials] = MappingProxyType({}),
 ) -> TaskPayload:
     """Return the payload for the task's agent.
 
@@ -63,6 +68,7 @@ def build(
         names: makes ARNs.
         desired: RUNNING or STOPPED.
         keeps_logs: whether control keeps the logs of the driver ``awslogs``, and not CloudWatch Logs.
+        credentials: of its roles, by their ``RoleType``.
     """
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
@@ -72,7 +78,7 @@ def build(
         region=names.region,
         task_id=ids.task_id(task.arn),
         kept_here=keeps_logs,
-        has_execution_role=bool(body.get("executionRoleArn")),
+        has_execution_role=RoleType.EXECUTION in task.roles,
     )
     return TaskPayload(
         arn=task.arn,
@@ -107,6 +113,8 @@ def build(
         group=task.group,
         launch_type=task.launch_type,
         task_cluster_arn=names.cluster(task.cluster),
+        role_credentials=credentials.get(RoleType.APPLICATION),
+        execution_role_credentials=credentials.get(RoleType.EXECUTION),
         enable_fault_injection=bool(body.get("enableFaultInjection")),
         proxy_configuration=_proxy(body.get("proxyConfiguration")),
     )

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME: Final = "default"
 """The section that the AWS tools read by default."""
+OPEN: Final = "open"
+"""Key id and secret that ``ecs-agent env`` gives to tools for a control that requires no keys."""
+_PREFIX: Final = "ECSK"
+"""Key ids created here begin with it; those of AWS begin with an ``A``."""
 _LIMIT_BYTES: Final = 64 * 1024
 _SECRET_BYTES: Final = 30
 """40 characters in base64, as on AWS."""
@@ -68,6 +72,11 @@ def load(file: Path, *, owner: int | None = None) -> dict[str, Key]:
     return _parse(file, text)
 
 
+def is_own(key_id: str) -> bool:
+    """Tell whether a key is one that a control endpoint made, or the one for an open one. Pure."""
+    return key_id == OPEN or key_id.startswith(_PREFIX)
+
+
 def _parse(file: Path, text: str) -> dict[str, Key]:
     parser = configparser.ConfigParser(default_section="", interpolation=None)
     try:
@@ -101,7 +110,7 @@ def _parse(file: Path, text: str) -> dict[str, Key]:
 
 def _make(file: Path) -> None:
     """Write a file with one new key; a concurrent writer may win."""
-    key_id = "ECSK" + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
+    key_id = _PREFIX + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
     text = (
         f"{_HEAD}[{DEFAULT_NAME}]\naws_access_key_id = {key_id}\n"
         f"aws_secret_access_key = {secrets.token_urlsafe(_SECRET_BYTES)}\n"

@@ -21,10 +21,12 @@ from agent.controlplane.records import (
     AssignRecord,
     AttachmentRecord,
     ContainerRecord,
+    RoleRecord,
     RunTokenRecord,
     TaskDefinitionRecord,
     TaskRecord,
 )
+from agent.controlplane.roles.needed import needed
 from agent.controlplane.scheduler.instance import TaskNeeds
 from agent.controlplane.store.contract import Compare, Op, Put, absent, present
 from agent.controlplane.tasks.capacity import Capacity
@@ -34,6 +36,7 @@ from agent.model.resources import Needs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.controlplane.roles.needed import NeededRole
     from agent.controlplane.scheduler.fleet import FleetHost
     from agent.controlplane.scheduler.placement import Placed
     from agent.controlplane.store.contract import Store
@@ -56,6 +59,15 @@ class TaskRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     client_token: str = ""
     fingerprint: str = ""
+    kept_here: frozenset[str] = frozenset()
+    """Each ``valueFrom`` of its secrets whose value control keeps."""
+    keeps_logs: bool = True
+    """Whether control keeps the logs of the driver ``awslogs``."""
+
+    @property
+    def roles(self) -> list[NeededRole]:
+        """The roles that each copy needs credentials of."""
+        return needed(self.body, self.kept_here, keeps_logs=self.keeps_logs)
 
     @property
     def is_awsvpc(self) -> bool:
@@ -137,7 +149,7 @@ async def commit(
         compares.extend(host.compares)
         then.append(host.guard())
     for task in tasks:
-        assignment = AssignRecord(task_arn=task.arn, cluster=task.cluster)
+        assignment = AssignRecord.of(task)
         then.append(Put(records.task_key(task.cluster, task.id), records.encode(task)))
         key = records.assignment_key(task.instance_id, task.id)
         then.append(Put(key, records.encode(assignment)))
@@ -184,6 +196,11 @@ def _task(
         ],
         attachments=attachments,
         overrides=dict(order.overrides),
+        roles={
+            role.role_type: RoleRecord(arn=role.arn, credentials_id=str(uuid.uuid4()))
+            for role in order.roles
+        },
+        kept_here=sorted(order.kept_here),
         network_configuration=dict(order.network_configuration),
         group=order.group,
         started_by=order.started_by,

@@ -25,9 +25,11 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.agents.amazon import shapes
+from agent.controlplane.agents.amazon import role_messages, shapes
 from agent.controlplane.agents.amazon.deliveries import Deliveries, Taken
+from agent.controlplane.agents.amazon.items import Item, Items, fits, is_ours
 from agent.controlplane.agents.amazon.manifests import Manifests
+from agent.controlplane.agents.amazon.role_messages import RoleMessages, TakenRoles
 from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
     NORMAL,
@@ -52,14 +54,11 @@ if TYPE_CHECKING:
 
 FRAME_LIMIT_BYTES: Final = 1024 * 1024
 """The largest frame that an agent needs is a list of stop candidates."""
-TASKS_PER_MESSAGE: Final = 10
-MESSAGE_BYTES: Final = 256 * 1024
 HEARTBEAT_S: Final = 30.0
 """The agent drops a connection after a minute without a message."""
 MISSED_BEATS: Final = 3
 _PATIENT_BEATS: Final = 20
 """For agents with a protocol version in which missing acknowledgments mean nothing."""
-_OURS: Final = "ecs-host-agent."
 _VERSION_LIMIT: Final = 64
 
 _log = structlog.get_logger(__name__)
@@ -70,6 +69,7 @@ class _Held(Struct):
 
     generation: int
     taken: Taken = field(default_factory=dict)
+    roles: TakenRoles = field(default_factory=dict)
 
 
 class Acs:
@@ -79,6 +79,7 @@ class Acs:
         self.agent_parts = agent_parts
         self.troubles = troubles
         self.manifests = Manifests(agent_parts.parts, agent_parts.history)
+        self.items = Items(agent_parts)
         self._newest = NewestConnection()
         self._held: dict[str, _Held] = {}
 
@@ -95,7 +96,7 @@ class Acs:
         session = _Session(
             self,
             socket,
-            self._taken(instance, anew=is_new_process),
+            self._taken(instance, is_new_process=is_new_process),
             missed_beats=(
                 MISSED_BEATS if request.query.get("protocolVersion") == "2" else _PATIENT_BEATS
             ),
@@ -110,20 +111,22 @@ class Acs:
         """Forget the taken orders of an instance that is gone."""
         self._held.pop(instance_id, None)
 
-    def _taken(self, instance: InstanceRecord, *, anew: bool) -> Taken:
-        """Return the orders that the agent is known to have taken.
+    def _taken(self, instance: InstanceRecord, *, is_new_process: bool) -> _Held:
+        """Return what the agent is known to have taken.
 
         Our agents accept anything twice, and get everything again after a restart, because they may
-        have lost their records.
+        have lost their records. Every new process has lost its credentials.
         """
         held = self._held.get(instance.id)
         if held is None or held.generation != instance.generation:
             held = self._held[instance.id] = _Held(instance.generation)
             # Log it once per registration: an agent reconnects every half hour, or all the time.
             _log.info("agent connected", instance=instance.arn, agent=instance.agent_version)
-        if anew and is_ours(instance):
+        if is_new_process:
+            held.roles.clear()
+        if is_new_process and is_ours(instance):
             held.taken.clear()
-        return held.taken
+        return held
 
     async def _noted(self, instance: InstanceRecord, request: web.Request) -> InstanceRecord:
         """Store the versions that an agent only sends here."""
@@ -151,26 +154,15 @@ class Acs:
         return changed or instance
 
 
-def is_ours(instance: InstanceRecord) -> bool:
-    """Return whether the agent of an instance is ours, not Amazon's."""
-    return any(name.startswith(_OURS) for name in instance.attributes)
-
-
-def _fits(batch: list[tuple[AssignedTask, bytes]], item: tuple[AssignedTask, bytes]) -> bool:
-    """Return whether a task may join a message; stops are sent separately, because they never wait."""
-    size = sum(len(encoded) for _, encoded in (*batch, item))
-    wanted = {order.assignment.desired_status for order, _ in (*batch, item)}
-    return len(batch) < TASKS_PER_MESSAGE and size <= MESSAGE_BYTES and len(wanted) == 1
-
-
 class _Session:
     """One connection."""
 
-    def __init__(self, acs: Acs, socket: Socket, taken: Taken, *, missed_beats: int) -> None:
+    def __init__(self, acs: Acs, socket: Socket, held: _Held, *, missed_beats: int) -> None:
         self._acs = acs
         self._agent_parts = acs.agent_parts
         self._socket = socket
-        self._deliveries = Deliveries(taken)
+        self._deliveries = Deliveries(held.taken)
+        self._roles = RoleMessages(held.roles)
         self._missed_beats = missed_beats
         self._loop = asyncio.get_running_loop()
         self._beat_s = min(HEARTBEAT_S, self._agent_parts.leases.ttl_s / 2)
@@ -192,15 +184,20 @@ class _Session:
             socket.wake.set()
             while socket.ended is None:
                 now = self._loop.time()
-                if socket.wake.is_set() or self._deliveries.next_at <= now:
+                if socket.wake.is_set() or self._next_at <= now:
                     socket.wake.clear()
                     await self._deliver_safely()
                 if self._next_beat <= now:
                     await self._beat(now)
                 await self._wait()
 
+    @property
+    def _next_at(self) -> float:
+        """When something is sent again."""
+        return min(self._deliveries.next_at, self._roles.next_at)
+
     async def _wait(self) -> None:
-        until = min(self._next_beat, self._deliveries.next_at)
+        until = min(self._next_beat, self._next_at)
         try:
             async with asyncio.timeout_at(until):
                 await self._socket.wake.wait()
@@ -234,6 +231,7 @@ class _Session:
         now = self._loop.time()
         ids = {records.last_element(kv.key): kv for kv in page.items}
         self._deliveries.keep_only(ids.keys())
+        self._roles.keep_only(ids.keys())
         due = {
             task_id: kv
             for task_id, kv in ids.items()
@@ -244,9 +242,21 @@ class _Session:
             orders, _ = await self._agent_parts.orders.read(list(due.values()))
             for unreadable in due.keys() - {order.task.id for order in orders}:
                 self._deliveries.forget(unreadable)
-            waits = await self._send_orders(orders)
+            waits = await self._send_orders([o for o in orders if self._acs.items.is_complete(o)])
+        await self._send_credentials()
         if not self._has_manifest and not waits:
             await self._send_manifest(page.items)
+
+    async def _send_credentials(self) -> None:
+        """Send credentials that are newer than what the agent has, of tasks that it has."""
+        issued = self._agent_parts.parts.roles.newer(self._socket.instance.id, 0)
+        of_taken = [one for one in issued if self._deliveries.has_taken(one.task_id)]
+        now = self._loop.time()
+        for one in self._roles.due(of_taken, now):
+            message_id = str(uuid.uuid4())
+            self._roles.sent(message_id, one, now)
+            message = role_messages.message(one, message_id, self._cluster_arn)
+            await self._socket.send(shapes.write("IAMRoleCredentialsMessage", message))
 
     async def _send_orders(self, orders: list[AssignedTask]) -> bool:
         """Send the due orders; return whether some of them must wait for acknowledgments.
@@ -255,7 +265,7 @@ class _Session:
         those that stop tasks.
         """
         waits = False
-        batch: list[tuple[AssignedTask, bytes]] = []
+        batch: list[Item] = []
         for order in orders:
             task_id, revision = order.task.id, order.row.mod_revision
             is_again = self._deliveries.is_again(task_id, revision)
@@ -263,15 +273,14 @@ class _Session:
             if may_wait and not batch and self._deliveries.is_full:
                 waits = True
                 continue
-            shape = await self._shape(order)
-            if shape is None:
+            item = await self._acs.items.item(order, self._socket.instance)
+            if item is None:
                 self._deliveries.held(task_id, revision)
                 continue
-            item = (order, msgspec.json.encode(shape))
             if is_again:
                 await self._send_payload([item])
                 continue
-            if batch and not _fits(batch, item):
+            if batch and not fits(batch, item):
                 await self._send_payload(batch)
                 batch = []
             if may_wait and not batch and self._deliveries.is_full:
@@ -282,30 +291,17 @@ class _Session:
             await self._send_payload(batch)
         return waits
 
-    async def _shape(self, order: AssignedTask) -> dict[str, Any] | None:
-        """Return a task in its format for ACS; None if its agent already has it."""
-        desired, task = order.assignment.desired_status, order.task
-        is_held = desired != "STOPPED" and bool(task.connectivity)
-        if is_held and not is_ours(self._socket.instance):
-            return None
-        payload = await self._agent_parts.orders.payload(order, takes_logs=False)
-        if payload is not None:
-            return shapes.task(payload)
-        if is_held:
-            return None
-        # An agent reports a task that it cannot load, which ends the task with a reason.
-        wanted = desired if desired == "STOPPED" else shapes.UNREADABLE
-        return {"arn": task.arn, "desiredStatus": wanted, "containers": []}
-
-    async def _send_payload(self, batch: list[tuple[AssignedTask, bytes]]) -> None:
+    async def _send_payload(self, batch: list[Item]) -> None:
         message_id = str(uuid.uuid4())
-        revisions = [(order.task.id, order.row.mod_revision) for order, _ in batch]
+        revisions = [(item.order.task.id, item.order.row.mod_revision) for item in batch]
         self._deliveries.sent(message_id, revisions, self._loop.time())
+        in_payload = [one for item in batch for one in item.issued]
+        self._roles.sent_in_payload(message_id, in_payload)
         message = {
             **self._addressed(message_id),
             # Below the timeline of any manifest, which counts milliseconds.
             "seqNum": max(revision for _, revision in revisions),
-            "tasks": [msgspec.Raw(encoded) for _, encoded in batch],
+            "tasks": [msgspec.Raw(item.encoded) for item in batch],
         }
         await self._socket.send(shapes.write("PayloadMessage", message))
 
@@ -353,6 +349,7 @@ class _Session:
         match kind:
             case "AckRequest":
                 self._check_sender(message)
+                self._roles.acknowledged(message.message_id)
                 if self._deliveries.acknowledged(message.message_id):
                     self._socket.wake.set()
             case "NackRequest":
@@ -360,7 +357,9 @@ class _Session:
                 self._trouble(f"order refused: {message.reason[:300]}")
             case "TaskStopVerificationMessage":
                 await self._verify_stops(message)
-            case "HeartbeatAckRequest" | "IAMRoleCredentialsAckRequest":
+            case "IAMRoleCredentialsAckRequest":
+                self._roles.acknowledged(message.message_id)
+            case "HeartbeatAckRequest":
                 pass
             case _:
                 raise shapes.FrameError(f"{kind} is not a message of ACS")

@@ -50,6 +50,10 @@ class Deliveries:
         """When the next open order is sent again; infinite if none is open."""
         return min((item.due_at for item in self._open.values()), default=float("inf"))
 
+    def has_taken(self, task_id: str) -> bool:
+        """Tell whether the agent has taken an order of a task, be it an older one."""
+        return task_id in self._taken
+
     def is_due(self, task_id: str, revision: int, now: float) -> bool:
         """Return whether an order must be sent now."""
         if self._taken.get(task_id) == revision:

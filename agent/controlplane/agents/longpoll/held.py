@@ -105,9 +105,7 @@ async def _take(parts: Parts, instance: InstanceRecord, held: HeldTask) -> Chang
         )
     key = records.task_key(task.cluster, task.id)
     if await parts.store.get(key) is None:
-        assignment = AssignRecord(
-            task_arn=task.arn, cluster=task.cluster, desired_status=task.desired_status
-        )
+        assignment = AssignRecord.of(task)
         made = await parts.store.txn(
             [absent(key), present(records.instance_key(instance.cluster, instance.id))],
             [

@@ -209,6 +209,9 @@ class AgentWire:
             after=after,
             wait_s=wait_s,
             is_gone=is_gone,
+            credentials_after=(
+                _number(request, "credentials") if "credentials" in request.query else None
+            ),
         )
         return web.Response(status=204) if answer is None else _json(answer)
 

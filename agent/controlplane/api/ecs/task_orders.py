@@ -14,12 +14,20 @@ import msgspec
 from agent.controlplane.api.ecs.naming import active_cluster
 from agent.controlplane.api.ecs.tags import read_tags
 from agent.controlplane.api.ecs.task_definitions import find_task_definition
-from agent.controlplane.definition import fargate, overrides, payload, rules, support
+from agent.controlplane.definition import (
+    fargate,
+    overrides,
+    payload,
+    rules,
+    secret_refs,
+    support,
+)
 from agent.controlplane.front.errors import (
     ClientException,
     InvalidParameterException,
     UnsupportedFeatureException,
 )
+from agent.controlplane.roles import words
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
 
@@ -65,7 +73,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     token = request.get("clientToken") or ""
     if len(token) > TOKEN_LENGTH:
         raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
-    return TaskRequest(
+    order = TaskRequest(
         cluster=cluster.name,
         definition=definition,
         overrides=request.get("overrides") or {},
@@ -77,7 +85,24 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         tags=_tags(request, cluster, definition),
         client_token=token,
         fingerprint=_fingerprint(request),
+        kept_here=secret_refs.kept_here(body, parts.names),
+        keeps_logs=parts.keeps_logs,
     )
+    await _check_roles(parts, order)
+    return order
+
+
+async def _check_roles(parts: Parts, order: TaskRequest) -> None:
+    """Return where credentials of all roles can be had, as far as is known before STS is asked.
+
+    Raises:
+        UnsupportedFeatureException: control has no keys to assume a role with.
+    """
+    for role in order.roles:
+        problem = await parts.roles.problem()
+        if problem:
+            member = words.MEMBERS[role.role_type]
+            raise UnsupportedFeatureException(words.cannot_run(member, role.used_by, problem))
 
 
 def required_attributes(order: TaskRequest) -> dict[str, str]:

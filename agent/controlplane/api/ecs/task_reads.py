@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Parts
 
+NO_SUCH_TASK = "The referenced task was not found."
+
 
 async def find_task(parts: Parts, cluster: str, given: str) -> Found[TaskRecord]:
     """Return a task of the cluster by id or ARN, with its key.
@@ -29,7 +31,7 @@ async def find_task(parts: Parts, cluster: str, given: str) -> Found[TaskRecord]
     key = records.task_key(cluster, resource_id(parts.names, given, "task", cluster))
     found = await access.find(parts.store, TaskRecord, key)
     if found is None:
-        raise InvalidParameterException("The referenced task was not found.")
+        raise InvalidParameterException(NO_SUCH_TASK)
     return found
 
 
@@ -58,6 +60,7 @@ async def describe_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any
                 parts.names,
                 connected=records.alive_key(tasks[key].instance_id) in alive,
                 with_tags=with_tags,
+                waits_for=parts.roles.waiting(tasks[key].id),
             )
             for key in shown
         ],

@@ -3,10 +3,6 @@
 Placement is optimistic: read the fleet, choose, commit with compares, and start again if something
 has changed in between. Calls in this process take turns, so that they do not make each other start
 again; the compares protect against all other changes.
-
-StopTask only orders the stop: the task's desired status becomes STOPPED, its agent is woken, and the
-task is STOPPED once the agent reports it. Only a task whose instance is gone permanently is STOPPED at
-once, because no agent would ever report it.
 """
 
 from __future__ import annotations
@@ -15,18 +11,21 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import task_orders, task_shapes
 from agent.controlplane.api.ecs.naming import active_cluster, resource_id
-from agent.controlplane.api.ecs.task_reads import describe_tasks, find_task, list_tasks
+from agent.controlplane.api.ecs.task_reads import (
+    NO_SUCH_TASK,
+    describe_tasks,
+    find_task,
+    list_tasks,
+)
 from agent.controlplane.front.errors import ConflictException, InvalidParameterException
-from agent.controlplane.records import AssignRecord, InstanceRecord, RunTokenRecord, TaskRecord
+from agent.controlplane.records import RunTokenRecord, TaskRecord
 from agent.controlplane.scheduler import placement, query
-from agent.controlplane.store.contract import Delete, Op, Put, unchanged
 from agent.controlplane.tasks import changes as task_changes
 from agent.controlplane.tasks import launch
+from agent.controlplane.tasks.stopping import order_stop
 from agent.model import reasons
 
 if TYPE_CHECKING:
@@ -214,54 +213,19 @@ async def stop_task(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     reason = request.get("reason") or _DEFAULT_STOP_REASON
     if len(reason) > reasons.REASON_LIMIT:
         raise InvalidParameterException(f"reason is longer than {reasons.REASON_LIMIT} characters.")
-    tries = access.ConflictRetries(request["task"])
-    while True:
-        kv, task = await find_task(parts, cluster.name, request["task"])
-        if task.desired_status == "STOPPED":
-            break
-        stopping = replace(
-            task,
-            desired_status="STOPPED",
-            stop_code=task_changes.USER_INITIATED,
-            stopped_reason=reason,
-            stopping_at=parts.clock(),
-            version=task.version + 1,
-        )
-        task, then = await _ordered_to_stop(parts, stopping)
-        if (await parts.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
-            break
-        await tries.again()
+    found = await find_task(parts, cluster.name, request["task"])
+    task = await order_stop(
+        parts.store,
+        cluster.name,
+        found.record.id,
+        code=task_changes.USER_INITIATED,
+        reason=reason,
+        now=parts.clock(),
+    )
+    if task is None:
+        raise InvalidParameterException(NO_SUCH_TASK)
     alive = await parts.store.get(records.alive_key(task.instance_id))
     return {"task": task_shapes.task(task, parts.names, connected=alive is not None)}
-
-
-async def _ordered_to_stop(parts: Parts, stopping: TaskRecord) -> tuple[TaskRecord, list[Op]]:
-    key = records.task_key(stopping.cluster, stopping.id)
-    assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
-    instance = await access.find(
-        parts.store,
-        InstanceRecord,
-        records.instance_key(stopping.cluster, stopping.instance_id),
-    )
-    if instance is None or instance.record.status == "INACTIVE":
-        ended = task_changes.stop_without_agent(
-            stopping,
-            code=stopping.stop_code,
-            reason=stopping.stopped_reason,
-            now=parts.clock(),
-        )
-        return ended, [Put(key, records.encode(ended)), Delete(assignment_key)]
-    assignment = AssignRecord(
-        task_arn=stopping.arn,
-        cluster=stopping.cluster,
-        desired_status="STOPPED",
-        stop_code=stopping.stop_code,
-        stopped_reason=stopping.stopped_reason,
-    )
-    return stopping, [
-        Put(key, records.encode(stopping)),
-        Put(assignment_key, records.encode(assignment)),
-    ]
 
 
 def _failure(refused: placement.Rejection) -> dict[str, str]:
