@@ -188,6 +188,7 @@ def _container(
         registry_authentication=_registry(definition.get("repositoryCredentials")),
         secrets=_secrets(definition),
         firelens_configuration=definition.get("firelensConfiguration"),
+        version_consistency=definition.get("versionConsistency"),
         logs_auth_strategy="ExecutionRole"
         if log_configuration.written_by_execution_role(definition, logs)
         else None,
