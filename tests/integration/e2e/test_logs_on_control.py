@@ -70,13 +70,18 @@ def lines(client: Any, stream: str) -> list[str]:
     return []
 
 
+def until_there(client: Any, stream: str, count: int) -> None:
+    """Return when control has so many lines of a stream."""
+    eventually(lambda: len(lines(client, stream)) >= count, what=f"{count} lines at control")
+
+
 def test_lines_are_read_from_control(site: Fleet, busybox_image: str) -> None:
     client, logs = site.client(), logs_client(site)
     command = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done; echo done >&2"
     definition = register(client, busybox_image, command, containers=[LOGGING])
     (arn,) = run(client, definition)
     stream = f"p/c0/{arn.rsplit('/', 1)[-1]}"
-    eventually(lambda: len(lines(logs, stream)) >= 3001, what="all lines at control")
+    until_there(logs, stream, 3001)
     found = lines(logs, stream)
     assert [text for text in found if text != "done"] == [f"line {n}" for n in range(3000)]
     (group,) = logs.describe_log_groups()["logGroups"]
@@ -93,12 +98,12 @@ def test_kill_9_of_control_loses_and_doubles_no_line(site: Fleet, busybox_image:
     (arn,) = run(client, definition)
     stream = f"p/c0/{arn.rsplit('/', 1)[-1]}"
     for wanted in (40, 150, 250):
-        eventually(lambda least=wanted: len(lines(logs, stream)) >= least, what=f"{wanted} lines")
+        until_there(logs, stream, wanted)
         site.control.kill()
         time.sleep(1.0)
         site.control.start()
         site.control.ready()
-    eventually(lambda: len(lines(logs, stream)) >= 400, what="all lines at control")
+    until_there(logs, stream, 400)
     eventually(
         lambda: describe(client, arn)[0]["lastStatus"] == "STOPPED", what="the task is stopped"
     )
