@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
+    from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.store.contract import Store
@@ -33,15 +34,16 @@ class Parts:
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     log_store: LogStore | None = None
     """None where control keeps no logs."""
+    forwarders: Sequence[Forwarder] = ()
+    """Of its events."""
     no_logs_reason: str = "logs are off on this control"
     """Why there is no ``log_store``."""
     fleet: Fleet = field(init=False, repr=False)
 
     def troubles(self) -> list[str]:
         """Return what does not work while control does, a line each for a person."""
-        if self.log_store is not None and self.log_store.problem:
-            return [f"logs: {self.log_store.problem}"]
-        return []
+        found = [one.problem for one in (self.log_store, *self.forwarders) if one is not None]
+        return [f"logs: {problem}" for problem in found if problem]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))

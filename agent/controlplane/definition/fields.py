@@ -114,8 +114,8 @@ _CONTAINER = (
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
         "versionConsistency",
-        Support.NO_MEANING,
-        "makes all tasks of a service use the same image; there are no services here yet",
+        note="'disabled': an image is what its tag names at each pull; else what the tag named when "
+        "the registry was asked, which tasks that start together share",
     ),
     *_done("hostname", "user", "workingDirectory", "disableNetworking"),
     Field("privileged", attribute=f"{_P}privileged-container"),

@@ -194,6 +194,7 @@ def _container(
         registry_authentication=fetched.registry_login(definition, kept),
         secrets=fetched.secrets(definition, kept),
         firelens_configuration=definition.get("firelensConfiguration"),
+        version_consistency=definition.get("versionConsistency"),
         logs_auth_strategy="ExecutionRole"
         if log_configuration.written_by_execution_role(definition, logs)
         else None,
