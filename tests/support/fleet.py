@@ -255,12 +255,12 @@ class Fleet:
             "ECS_EXTERNAL": "true",
         }
 
-    def client(self) -> Any:
-        """Return a boto3 client of the control endpoint, created like any operator's."""
+    def client(self, service: str = "ecs") -> Any:
+        """Return a boto3 client of an API of the control endpoint, created like any operator's."""
         import boto3  # noqa: PLC0415 - slow to import; only end-to-end tests need it
 
         return boto3.client(
-            "ecs",
+            service,
             endpoint_url=self.control.url,
             region_name=KEYS["AWS_DEFAULT_REGION"],
             aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
