@@ -27,6 +27,8 @@ _ARN = re.compile(
 )
 _ACCOUNT = re.compile(r"[0-9]{12}")
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-[0-9]")
+_ROLES = frozenset({"taskRoleArn", "executionRoleArn"})
+_ROLE = re.compile(r"arn:aws:iam::[0-9]{12}:role/[\w+=,.@/-]+")
 _GLOBAL = frozenset({"iam", "s3"})
 
 
@@ -60,7 +62,7 @@ def read(text: str) -> Published:
         found = found["taskDefinition"]
     filled: list[str] = []
     request = {
-        name: _filled(_without_nulls(value), filled)
+        name: _role(value, filled) if name in _ROLES else _filled(_without_nulls(value), filled)
         for name, value in found.items()
         if name not in ONLY_DESCRIBED and value is not None
     }
@@ -82,6 +84,16 @@ def _filled(value: Any, filled: list[str]) -> Any:
     if isinstance(value, str) and (arn := _ARN.fullmatch(value)):
         return _real_arn(arn, filled)
     return value
+
+
+def _role(value: str, filled: list[str]) -> str:
+    """Return the ARN of a role, made from the name where the author left nothing else."""
+    arn: str = _filled(value, filled)
+    if _ROLE.fullmatch(arn):
+        return arn
+    filled.append(value)
+    name = re.sub(r"[^\w+=,.@-]", "", arn.rpartition("/")[2]) or "role"
+    return f"arn:aws:iam::{ACCOUNT}:role/{name}"
 
 
 def _real_arn(arn: re.Match[str], filled: list[str]) -> str:

@@ -77,7 +77,7 @@ def _of_host_config(container: Mapping[str, Any], host: Mapping[str, Any]) -> It
             container.get("readonlyRootFilesystem"),
             host["ReadonlyRootfs"],
         ),
-        "initProcessEnabled": (linux.get("initProcessEnabled"), host["Init"]),
+        "initProcessEnabled": (linux.get("initProcessEnabled"), host.get("Init")),
         "sharedMemorySize": (linux.get("sharedMemorySize", 0) * _MIB, host["ShmSize"]),
     }
     yield from (what for what, (asked, found) in wanted.items() if asked and asked != found)
