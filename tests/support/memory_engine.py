@@ -26,12 +26,15 @@ from agent.runtime.protocol import (
     ContainerSummary,
     EngineEvent,
     EngineInfo,
+    ExecSession,
     ImageInfo,
     RegistryAuth,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+
+    from agent.model.exec import ExecCommand
 
 CONTAINER_LABEL = "com.amazonaws.ecs.container-name"
 
@@ -186,6 +189,10 @@ class MemoryEngine:
         self._get(container_id)
         if tail != 0 or follow:
             yield b""
+
+    async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
+        self._get(container_id)
+        raise EngineRefused(f"nothing runs here: {command.words}", operation="exec")
 
     # -- the protocol: containers -----------------------------------------------------------------
 
