@@ -46,12 +46,12 @@ from agent.errors import (
     leaves,
 )
 from agent.fetching import TaskServices
-from agent.network.hotplug import LinkHotplug
+from agent.network.host_ports import HostPorts
+from agent.network.link_hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
-from agent.network.ports import HostPorts
 from agent.network.resolv_files import ResolvFiles
 from agent.overview import Overview, RunningParts
-from agent.resources.hotplug import DiskHotplug
+from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
@@ -63,7 +63,7 @@ from agent.upstream.host_identity import owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from agent.config import Settings
     from agent.runtime.protocol import ContainerEngine, EngineInfo
@@ -164,7 +164,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         operator = await OperatorSocket.open(settings.socket_path, overview)
         cleanup.push_async_callback(operator.close)
 
-        runtime = DockerEngine(settings.docker_host)
+        runtime = DockerEngine(settings.docker_host, pull_threads=settings.image_pull_limit)
         cleanup.push_async_callback(runtime.close)
         cleanup.push_async_callback(operator.end_followers)
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
@@ -184,6 +184,8 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             holders=await restored.sandbox_holders(runtime, owner),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
+        groups = await wiring.task_groups(settings, info, owner)
+        cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
@@ -191,10 +193,20 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         log_parts = await LogParts.build(settings, store, first_secret=machine.log_secret)
         cleanup.push_async_callback(log_parts.spool.close)
 
+        def wanted_images() -> Iterable[str]:
+            return engine.wanted_images()
+
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
-        images = wiring.images(settings, runtime, services, ask_control)
+        async def remove_left_over(task_arns: list[str]) -> None:
+            await networks.reconcile(task_arns)
+            await groups.reconcile(task_arns)
+
+        image_parts = await wiring.open_images(
+            settings, runtime, info, services, ask_control, store, wanted_images
+        )
+        images = image_parts.images
         cleanup.push_async_callback(images.close)
         new_containers = asyncio.Event()
         engine = Engine(
@@ -209,6 +221,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 ports=HostPorts(settings.dynamic_host_port_range),
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
+                groups=groups,
                 role_credentials=credentials,
                 aws=services,
                 control_secrets=ask_control,
@@ -219,7 +232,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             callbacks=EngineCallbacks(
                 running=new_containers.set,
                 engine_event=networks.take_note_of,
-                listed=networks.reconcile,
+                listed=remove_left_over,
             ),
         )
         cleanup.push_async_callback(engine.flush)
@@ -232,6 +245,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 info,
                 machine,
                 towards_ecs=backend.is_ecs,
+                task_limits=groups.limiting,
                 known_tasks=engine.known_tasks(),
             ),
             engine.apply,
@@ -254,6 +268,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 engine=engine,
                 control=control,
                 networks=networks,
+                groups=groups,
                 ledger=ledger,
                 sampler=sampler,
                 runtime=runtime,
@@ -271,6 +286,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(control.run(), name="control")
+            group.create_task(image_parts.cleanup.run(), name="images")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:

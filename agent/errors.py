@@ -12,6 +12,7 @@
     │   ├── NoSuchImage         the image is not on the host or not in the registry
     │   └── EngineRefused       any other answer: bad request, start failure, ...
     ├── NetworkFailure     a namespace, address or rule could not be made (agent/network)
+    ├── CgroupFailure      a task's control group could not be made or removed (agent/cgroups)
     ├── StateFailure       the local store cannot be read or written (agent/state)
     ├── ControlFailure     the control endpoint refused or is down (agent/upstream)
     │   ├── ControlUnavailable  transport error or 5xx: retry with backoff
@@ -115,6 +116,12 @@ class NetworkFailure(AgentError):
 
 class SandboxLost(NetworkFailure):
     """The namespace that a container was to join is gone: its sandbox died."""
+
+
+class CgroupFailure(AgentError):
+    """A task's control group could not be made, limited or removed."""
+
+    retryable = True
 
 
 class StateFailure(AgentError):

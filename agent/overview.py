@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from agent.awslogs.spool import Spool
+    from agent.cgroups.groups import TaskGroups
     from agent.config import Settings
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
@@ -44,6 +45,7 @@ class RunningParts:
     engine: Engine
     control: Control
     networks: TaskNetworks
+    groups: TaskGroups
     ledger: Ledger
     sampler: Sampler | None
     """None where metrics are off."""
@@ -132,7 +134,7 @@ class Overview:
         if parts is None:
             return found
         found += [text for text in (parts.control.status.notice, parts.operator.problem) if text]
-        found += parts.networks.problems
+        found += [*parts.networks.problems, *parts.groups.problems]
         found += parts.engine.problems
         found += parts.logs.problems
         found += [server.problem for server in parts.servers if server.problem]

@@ -6,24 +6,36 @@ is pure.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from agent import __version__
 from agent.awslogs.relay import LogRelay
+from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.endpoints.credential_lookup import CredentialLookup
 from agent.endpoints.credentials import PORT as CREDENTIALS_PORT
 from agent.endpoints.credentials import CredentialsServer
 from agent.engine.engine import EngineSettings
+from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.planner import Policy
 from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.tools import StepSettings
-from agent.images import Images
+from agent.errors import ConfigError
+from agent.images import Images, PullLimits
 from agent.images.auth import Credentials
+from agent.images.cleanup import CleanupSettings, ImageCleanup
+from agent.images.disk import EngineDisk, Watermarks
+from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
+from agent.images.removal_plan import CleanupPolicy
+from agent.images.uses import ImageUses
 from agent.metrics.sampler import Sampler, SampleTarget
+from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, inventory
+from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
 from agent.supervision.loopback_server import LoopbackServer
 from agent.upstream.protocol import RegisterInfo
 
@@ -37,11 +49,13 @@ if TYPE_CHECKING:
     from agent.images.logins import AskControl
     from agent.model.resources import HostResources
     from agent.resources.role_credentials import RoleCredentials
-    from agent.runtime.protocol import ContainerEngine, EngineInfo
+    from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
+    from agent.state import StateStore
     from agent.supervision.held_sockets import HeldSockets
     from agent.upstream.host_identity import Machine
     from agent.upstream.protocol import Control
 
+CONTAINERD_ROOT: Final = "/var/lib/containerd"
 IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""
 
@@ -74,19 +88,115 @@ def network_settings(settings: Settings, owner: str) -> NetworkSettings:
     )
 
 
-def images(
-    settings: Settings, runtime: ContainerEngine, services: TaskServices, control: AskControl
-) -> Images:
-    """Return what brings images onto the host; AWS and control keep the logins that orders name."""
-    static = Credentials(settings.engine_auth_type, settings.engine_auth_data)
-    return Images(
-        runtime,
-        logins=RegistryLogins(static, services, control),
-        behavior=settings.image_pull_behavior,
-        inactivity_s=settings.image_pull_inactivity_timeout_s,
-        pull_limit_s=settings.image_pull_timeout_s,
-        manifest_limit_s=settings.manifest_pull_timeout_s,
+async def task_groups(settings: Settings, info: EngineInfo, owner: str) -> TaskGroups:
+    """Prepare the host for the control groups of tasks.
+
+    Raises:
+        ConfigError: tasks cannot be limited here, and the settings insist on it.
+    """
+    groups = await TaskGroups.open(
+        GroupSettings(
+            owner=owner,
+            root=settings.cgroup_path,
+            enabled=settings.task_limits is not False,
+            period_us=round(settings.cgroup_cpu_period_s * 1_000_000),
+            pids=settings.task_pids_limit,
+            propagate_memory=settings.propagate_task_memory,
+        ),
+        engine_driver=info.cgroup_driver,
+        engine_version=info.cgroup_version,
     )
+    if groups.problem and settings.task_limits:
+        await groups.close()
+        raise ConfigError(f"ECS_ENABLE_TASK_CPU_MEM_LIMIT=true: {groups.problem}")
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class ImageParts:
+    """What brings images onto the host, and what removes them."""
+
+    images: Images
+    cleanup: ImageCleanup
+
+
+async def open_images(
+    settings: Settings,
+    runtime: ContainerEngine,
+    info: EngineInfo,
+    services: TaskServices,
+    control: AskControl,
+    store: StateStore,
+    wanted: Callable[[], Iterable[str]],
+) -> ImageParts:
+    """Return what gets and removes images.
+
+    Args:
+        settings: the settings.
+        runtime: the container engine.
+        info: what it says of itself.
+        services: keep the logins of AWS that orders name.
+        control: keeps those that it has itself.
+        store: keeps which images were got.
+        wanted: returns the images of all tasks.
+
+    Raises:
+        StateFailure: what an earlier process noted cannot be read.
+    """
+    uses, locks = await ImageUses.open(store), ImageLocks()
+    paths = [info.data_root, CONTAINERD_ROOT] if info.images_in_containerd else [info.data_root]
+    cleanup = ImageCleanup(
+        runtime,
+        uses=uses,
+        locks=locks,
+        disk=EngineDisk([Path(path) for path in paths if path]),
+        settings=_cleanup_settings(settings),
+        wanted=wanted,
+        is_ours=_is_ours,
+    )
+    images = Images(
+        runtime,
+        behavior=settings.image_pull_behavior,
+        logins=RegistryLogins(
+            Credentials(settings.engine_auth_type, settings.engine_auth_data), services, control
+        ),
+        limits=PullLimits(
+            side_by_side=settings.image_pull_limit,
+            inactivity_s=settings.image_pull_inactivity_timeout_s,
+            total_s=settings.image_pull_timeout_s,
+            manifest_s=settings.manifest_pull_timeout_s,
+            mirrors=settings.registry_mirrors,
+        ),
+        uses=uses,
+        locks=locks,
+        room=cleanup,
+    )
+    return ImageParts(images, cleanup)
+
+
+def _cleanup_settings(settings: Settings) -> CleanupSettings:
+    return CleanupSettings(
+        enabled=not settings.image_cleanup_disabled,
+        # Who prefers cached images wants to keep them; as on Amazon ECS.
+        by_age=settings.image_pull_behavior != "prefer-cached",
+        interval_s=settings.image_cleanup_interval_s,
+        policy=CleanupPolicy(
+            minimum_age_s=settings.image_minimum_age_s,
+            most=settings.images_removed_per_cycle,
+            untracked=settings.untracked_cleanup,
+            untracked_minimum_age_s=settings.untracked_minimum_age_s,
+        ),
+        excluded=settings.images_excluded,
+        excluded_repositories=frozenset({PAUSE_REPOSITORY}),
+        containers_most=settings.untracked_containers_per_cycle,
+        containers_age_s=settings.task_cleanup_wait_s,
+        watermarks=Watermarks(high=settings.image_disk_high, low=settings.image_disk_low),
+    )
+
+
+def _is_ours(container: ContainerSummary) -> bool:
+    """Tell whether an agent, this one or another on the host, made a container."""
+    return bool(container.labels.keys() & {LABEL_OWNER, LABEL_TASK, SANDBOX_LABEL})
 
 
 def engine_settings(settings: Settings, owner: str) -> EngineSettings:
@@ -120,6 +230,7 @@ def sampler(
     return Sampler(
         targets,
         interval_s=settings.metrics_interval_s,
+        cgroup_root=settings.cgroup_path,
         cgroup_driver=info.cgroup_driver,
         poked=new_containers,
     )
@@ -132,6 +243,7 @@ def describe(
     machine: Machine,
     *,
     towards_ecs: bool,
+    task_limits: bool,
     known_tasks: list[str],
 ) -> RegisterInfo:
     """Return what a control is told of this host when it registers.
@@ -142,14 +254,16 @@ def describe(
         info: what the container engine says of itself.
         machine: what the machine says of itself.
         towards_ecs: whether it is Amazon ECS that is told.
+        task_limits: whether tasks are limited as a whole.
         known_tasks: ARNs of the tasks that the agent holds.
 
     Raises:
         ConfigError: attributes that an operator set are not valid.
     """
+    features = _features(settings, host, info, task_limits=task_limits)
     return RegisterInfo(
         resources=host,
-        attributes=_attributes(settings, host, info, towards_ecs=towards_ecs),
+        attributes=_attributes(settings, host, features, info.api_version, towards_ecs=towards_ecs),
         tags=settings.container_instance_tags,
         agent_version=__version__,
         machine_id=machine.id,
@@ -158,28 +272,38 @@ def describe(
     )
 
 
-def _attributes(
-    settings: Settings, host: HostResources, info: EngineInfo, *, towards_ecs: bool
-) -> dict[str, str]:
-    features = attributes.Features(
+def _features(
+    settings: Settings, host: HostResources, info: EngineInfo, *, task_limits: bool
+) -> attributes.Features:
+    return attributes.Features(
         logging_drivers=settings.available_logging_drivers,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,
         selinux=settings.selinux,
         apparmor=settings.apparmor,
-        task_limits=False,
+        task_limits=task_limits,
         fargate=bool(settings.offer_fargate),
         nfs=host.mounts_nfs,
         efs_auth=EFS_AUTH in settings.volume_plugin_capabilities
         or (settings.efs_servers_trusted and bool(settings.efs_servers)),
     )
+
+
+def _attributes(
+    settings: Settings,
+    host: HostResources,
+    features: attributes.Features,
+    api_version: str,
+    *,
+    towards_ecs: bool,
+) -> dict[str, str]:
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself
         return attributes.towards_ecs(
             host,
             features,
-            api_version=info.api_version,
+            api_version=api_version,
             zone=settings.availability_zone,
             external=settings.external,
             detailed_os_family=settings.detailed_os_family,
@@ -187,7 +311,7 @@ def _attributes(
     return attributes.advertised(
         host,
         features,
-        api_version=info.api_version,
+        api_version=api_version,
         zone=settings.availability_zone,
         custom=settings.instance_attributes,
     )

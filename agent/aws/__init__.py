@@ -8,7 +8,7 @@
     sources.py  rotating.py  reading.py    where keys come from; read in a thread with a deadline
     signing.py  clock.py        SigV4 by botocore; a clock that learns its skew from AWS's answers
     exchange.py  faults.py      one signed call with retries, keys and time put right; what errors mean
-    api.py  ec2_query.py        JSON 1.1 services; the EC2 query API
+    api.py  query.py  sts.py    JSON 1.1 services; query APIs (EC2, STS); credentials of roles
     places.py  cloud.py         regions and endpoints; all of this room, built once
     parameter_store.py  secrets_manager.py  object_store.py  registry_tokens.py    SSM, S3, ECR ...
     role_keys.py  services.py   ... for tasks: in any region, with the keys of a task's role

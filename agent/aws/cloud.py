@@ -18,12 +18,12 @@ from agent.aws.api import JsonApi
 from agent.aws.clock import AwsClock
 from agent.aws.credentials import CredentialChain, chain_for
 from agent.aws.ec2_host import asks_metadata
-from agent.aws.ec2_query import Ec2Api
 from agent.aws.http import AwsHttp, Proxies
 from agent.aws.imds import ENDPOINT as IMDS_ENDPOINT
 from agent.aws.imds import Imds
 from agent.aws.keys import Keys
 from agent.aws.places import find_region, fips_enabled, service_url
+from agent.aws.query import EC2_VERSION, QueryApi
 from agent.aws.signing import Signer
 
 if TYPE_CHECKING:
@@ -73,9 +73,9 @@ class Cloud:
         url = self.url("ecs", override=override)
         return JsonApi(self.http, self.chain, self.signer("ecs"), url)
 
-    def ec2(self) -> Ec2Api:
+    def ec2(self) -> QueryApi:
         """Return the EC2 query API."""
-        return Ec2Api(self.http, self.chain, self.signer("ec2"), self.url("ec2"))
+        return QueryApi(self.http, self.chain, self.signer("ec2"), self.url("ec2"), EC2_VERSION)
 
 
 @contextlib.asynccontextmanager

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.aws.imds import Imds
     from agent.aws.sources import Source
 
-__all__ = ["CredentialChain", "Keys", "chain_for"]
+__all__ = ["CredentialChain", "Keys", "chain_for", "usual_chain"]
 
 _log = structlog.get_logger()
 
@@ -277,4 +277,11 @@ def chain_for(
         environ=environ,
         reader=reader,
     )
+    return CredentialChain(places, clock, reader=reader)
+
+
+def usual_chain(*, imds: Imds, environ: Mapping[str, str], clock: AwsClock) -> CredentialChain:
+    """Return the chain of any program that calls AWS; see ``sources.usual``."""
+    reader = Reader()
+    places = sources.usual(imds=imds, environ=environ, reader=reader)
     return CredentialChain(places, clock, reader=reader)

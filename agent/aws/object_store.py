@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from agent.aws.ec2_query import xml_fault
 from agent.aws.exchange import AwsCall, Exchange
+from agent.aws.query import xml_fault
 from agent.errors import AwsRefused
 
 if TYPE_CHECKING:

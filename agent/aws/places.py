@@ -67,16 +67,17 @@ def service_url(
     region: str,
     *,
     override: str = "",
+    setting: str = "ECS_BACKEND_HOST",
     fips: bool = False,
     dual_stack: bool = False,
 ) -> URL:
     """Return the endpoint of a service; ``override`` wins over everything else. Pure.
 
     Raises:
-        ConfigError: ``override`` is not an HTTP URL.
+        ConfigError: ``override`` is not an HTTP URL; the text names ``setting``, where it is from.
     """
     if override:
-        return _overridden(override)
+        return _overridden(override, setting)
     partition = next(p for p in _PARTITIONS if region.startswith(p.prefix))
     suffix = partition.dual_stack_suffix if dual_stack else partition.suffix
     # In GovCloud, the plain EC2 endpoints meet FIPS.
@@ -84,14 +85,14 @@ def service_url(
     return URL(f"https://{service if plain else f'{service}-fips'}.{region}.{suffix}")
 
 
-def _overridden(text: str) -> URL:
+def _overridden(text: str, setting: str = "ECS_BACKEND_HOST") -> URL:
     mend = "write HOST, HOST:PORT or a URL that begins with https://"
     try:
         url = URL(text if "://" in text else f"https://{text}")
     except ValueError as error:
-        raise ConfigError(f"ECS_BACKEND_HOST is not a URL ({error}); {mend}") from None
+        raise ConfigError(f"{setting} is not a URL ({error}); {mend}") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigError(f"ECS_BACKEND_HOST {text!r} is not an HTTP URL; {mend}")
+        raise ConfigError(f"{setting} {text!r} is not an HTTP URL; {mend}")
     return url.with_user(None).with_query(None).with_fragment(None)
 
 

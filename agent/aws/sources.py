@@ -157,24 +157,30 @@ def in_order(
     1.105.1, ecs-agent/credentials/providers.
     """
     first: list[Source] = [] if given is None else [ConfiguredKeys(given)]
-    first.append(Read("environment variables", lambda: _environment(environ), reader))
     turning = Read(
         f"{rotating_file} (profile {profile!r})",
         lambda: rotating.read(rotating_file, profile),
         reader,
         paths=(rotating_file,),
     )
-    shared = _shared(environ, reader)
-    container = Read(
-        "container credentials",
-        lambda: _container(environ),
-        reader,
-        limit_s=HELPER_S,
-    )
-    role = MetadataSource(imds)
+    environment, *others = usual(imds=imds, environ=environ, reader=reader)
     if external:
-        return [*first, turning, shared, container, role]
-    return [*first, shared, container, role, turning]
+        return [*first, environment, turning, *others]
+    return [*first, environment, *others, turning]
+
+
+def usual(*, imds: Imds, environ: Mapping[str, str], reader: Reader) -> list[Source]:
+    """Return the sources that every program of AWS asks, in its order.
+
+    Environment, shared files, container, instance role. Source: ``botocore.credentials``, less the
+    providers that need calls to STS or SSO.
+    """
+    return [
+        Read("environment variables", lambda: _environment(environ), reader),
+        _shared(environ, reader),
+        Read("container credentials", lambda: _container(environ), reader, limit_s=HELPER_S),
+        MetadataSource(imds),
+    ]
 
 
 def _environment(environ: Mapping[str, str]) -> Keys | None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent import logs
-from agent.cli import listen, log_options
+from agent.cli import listen, log_options, role_options
 from agent.cli.client import CliError
 from agent.config import load, values
 from agent.config.settings import variables
@@ -128,6 +128,7 @@ class _StoreCommands(click.Group):
     "given, a --listen on the loopback stays plain HTTP.",
 )
 @click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file with the private key.")
+@role_options.role_options
 @log_options.log_options
 @click.pass_context
 def control(ctx: click.Context, /, **given: Any) -> None:
@@ -213,6 +214,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         tls_key=given["tls_key"],
         region=given["region"] or names.DEFAULT_REGION,
         zone=given["zone"],
+        roles=role_options.settings(given, os.environ),
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),
     )

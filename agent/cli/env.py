@@ -94,7 +94,7 @@ def _values(address: Address, place: Path) -> dict[str, str]:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:
         # Control does not check them, but the tools need some key to send a request.
-        return values | {"AWS_ACCESS_KEY_ID": "open", "AWS_SECRET_ACCESS_KEY": "open"}
+        return values | {"AWS_ACCESS_KEY_ID": keys.OPEN, "AWS_SECRET_ACCESS_KEY": keys.OPEN}
     file = Path(address.keys_file)
     if not file.exists():
         raise CliError(

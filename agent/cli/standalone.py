@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 import msgspec
 
-from agent.cli import listen, log_options, output
+from agent.cli import listen, log_options, output, role_options
 from agent.cli.client import AgentClient, CliError
 from agent.cli.env import DATA_DIRS
 from agent.cli.supervise import Child, ChildGaveUp
@@ -49,7 +49,8 @@ class _Plan(NamedTuple):
     config: str
     settings: Settings
     is_open: bool = False
-    log_arguments: tuple[str, ...] = ()
+    handed_on: tuple[str, ...] = ()
+    """Arguments of control that are given to standalone."""
 
     @property
     def control_dir(self) -> Path:
@@ -70,7 +71,7 @@ class _Plan(NamedTuple):
             *("--data-dir", str(self.control_dir)),
             *("--socket", str(self.socket)),
             *(["--open"] if self.is_open else []),
-            *self.log_arguments,
+            *self.handed_on,
         ]
 
     def agent_arguments(self) -> list[str]:
@@ -103,10 +104,9 @@ class _Plan(NamedTuple):
     help="Require no keys and no tokens. Anyone who can reach the port, such as any user of this "
     "machine, then controls this host as root. For labs only.",
 )
+@role_options.role_options
 @log_options.log_options
-def standalone(
-    listen_on: str, data_dir: Path, config: str, is_open: bool, **about_logs: Any
-) -> int:
+def standalone(listen_on: str, data_dir: Path, config: str, is_open: bool, **given: Any) -> int:
     """Run a control endpoint and an agent on this host.
 
     `eval $(ecs-agent env)` gives the AWS tools the key that is created at the first start. The host
@@ -123,8 +123,8 @@ def standalone(
             exit_code=ExitCode.TERMINAL,
         )
     address = listen.claim(listen.parse(listen_on))
-    logs = tuple(log_options.arguments(about_logs))
-    plan = _Plan(address, data_dir.absolute(), config, settings, is_open, logs)
+    handed_on = (*role_options.arguments(given), *log_options.arguments(given))
+    plan = _Plan(address, data_dir.absolute(), config, settings, is_open, handed_on)
     if len(os.fsencode(plan.socket)) > listen.SOCKET_PATH_LIMIT:
         raise CliError(
             f"--data-dir {data_dir}: is too long for a Unix socket in it; use a shorter path"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.config import values
+from agent.config import image_names, values
 from agent.config.files import FileContent, GivenValue, text_of
 from agent.config.settings import variables
 
@@ -27,6 +27,8 @@ MEMBERS = {
     "AWSVPCBlockInstanceMetdata": "ECS_AWSVPC_BLOCK_IMDS",
     "AppArmorCapable": "ECS_APPARMOR_CAPABLE",
     "AvailableLoggingDrivers": "ECS_AVAILABLE_LOGGING_DRIVERS",
+    "CgroupCPUPeriod": "ECS_CGROUP_CPU_PERIOD",
+    "CgroupPath": "ECS_CGROUP_PATH",
     "Cluster": "ECS_CLUSTER",
     "ContainerCreateTimeout": "ECS_CONTAINER_CREATE_TIMEOUT",
     "ContainerInstancePropagateTagsFrom": "ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM",
@@ -43,6 +45,14 @@ MEMBERS = {
     "EngineAuthType": "ECS_ENGINE_AUTH_TYPE",
     "External": "ECS_EXTERNAL",
     "GPUSupportEnabled": "ECS_ENABLE_GPU_SUPPORT",
+    "DeleteNonECSImagesEnabled": "ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP",
+    "ImageCleanupDisabled": "ECS_DISABLE_IMAGE_CLEANUP",
+    "ImageCleanupExclusionList": "ECS_EXCLUDE_UNTRACKED_IMAGE",
+    "ImageCleanupInterval": "ECS_IMAGE_CLEANUP_INTERVAL",
+    "MinimumImageDeletionAge": "ECS_IMAGE_MINIMUM_CLEANUP_AGE",
+    "NonECSMinimumImageDeletionAge": "NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE",
+    "NumImagesToDeletePerCycle": "ECS_NUM_IMAGES_DELETE_PER_CYCLE",
+    "NumNonECSContainersToDeletePerCycle": "NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE",
     "ImagePullBehavior": "ECS_IMAGE_PULL_BEHAVIOR",
     "ImagePullInactivityTimeout": "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",
     "ImagePullTimeout": "ECS_IMAGE_PULL_TIMEOUT",
@@ -51,14 +61,17 @@ MEMBERS = {
     "PollingMetricsWaitDuration": "ECS_POLLING_METRICS_WAIT_DURATION",
     "PrivilegedDisabled": "ECS_DISABLE_PRIVILEGED",
     "PrometheusMetricsEnabled": "ECS_ENABLE_PROMETHEUS_METRICS",
+    "PropagateTaskMemoryLimitCgroupV2": "ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
     "ReservedMemory": "ECS_RESERVED_MEMORY",
     "ReservedPorts": "ECS_RESERVED_PORTS",
     "ReservedPortsUDP": "ECS_RESERVED_PORTS_UDP",
     "SELinuxCapable": "ECS_SELINUX_CAPABLE",
     "ShouldExcludeIPv6PortBinding": "ECS_EXCLUDE_IPV6_PORTBINDING",
     "SpotInstanceDrainingEnabled": "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
+    "TaskCPUMemLimit": "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
     "TaskCleanupWaitDuration": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION",
     "TaskCleanupWaitDurationJitter": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER",
+    "TaskPidsLimit": "ECS_TASK_PIDS_LIMIT",
     "UpdatesEnabled": "ECS_UPDATES_ENABLED",
     "VolumePluginCapabilities": "ECS_VOLUME_PLUGIN_CAPABILITIES",
     "WarmPoolsSupport": "ECS_WARM_POOLS_CHECK",
@@ -73,14 +86,11 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "AWSVPCAdditionalLocalRoutes",
         "CNIPluginsPath",
         "CSIDriverSocketPath",
-        "CgroupCPUPeriod",
-        "CgroupPath",
         "Checkpoint",
         "ContainerMetadataEnabled",
         "CredentialsAuditLogDisabled",
         "CredentialsAuditLogFile",
         "DataDirOnHost",
-        "DeleteNonECSImagesEnabled",
         "EBSTASupportEnabled",
         "ENIPauseContainerCleanupDelaySeconds",
         "ENITrunkingEnabled",
@@ -90,19 +100,12 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "GMSACapable",
         "GMSADomainlessCapable",
         "IMDSIAMRolesEnabled",
-        "ImageCleanupDisabled",
-        "ImageCleanupExclusionList",
-        "ImageCleanupInterval",
         "InferentiaSupportEnabled",
         "InstanceENIDNSServerList",
         "InstanceIPCompatibility",
-        "MinimumImageDeletionAge",
         "NoIID",
         "NodeStageTimeout",
         "NodeUnstageTimeout",
-        "NonECSMinimumImageDeletionAge",
-        "NumImagesToDeletePerCycle",
-        "NumNonECSContainersToDeletePerCycle",
         "NvidiaRuntime",
         "OverrideAWSLogsExecutionRole",
         "OverrideAWSVPCLocalIPv4Address",
@@ -111,17 +114,14 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "PauseContainerTarballPath",
         "PlatformVariables",
         "PollMetrics",
-        "PropagateTaskMemoryLimitCgroupV2",
         "RuntimeStatsLogFile",
         "SharedVolumeMatchFullConfig",
-        "TaskCPUMemLimit",
         "TaskENIEnabled",
         "TaskIAMRoleEnabled",
         "TaskIAMRoleEnabledForNetworkHost",
         "TaskMetadataAZDisabled",
         "TaskMetadataBurstRate",
         "TaskMetadataSteadyStateRate",
-        "TaskPidsLimit",
         "UpdateDownloadDir",
     ]
 )
@@ -235,6 +235,8 @@ def _as_text(member: str, variable: Variable, value: Any) -> str:
             raise TypeError(_WHOLE[variable.kind])
         return f"{value}ns" if variable.kind is values.DURATION else str(value)
     if isinstance(value, list):
+        if variable.kind is image_names.NAMES:
+            return ",".join(str(name) for name in value)
         return json.dumps(_plain(value))
     if isinstance(value, str):
         return value.strip()

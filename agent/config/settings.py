@@ -13,7 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 from agent.config import values
-from agent.config.joining import Joining
+from agent.config.image_settings import ImageSettings
 from agent.config.nfs_servers import EFS_SERVERS, NfsExport
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, Variable, setting
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Joining):
+class Settings(ImageSettings):
     """Every setting that has an effect. Durations are in seconds. Immutable and safe to share."""
 
     # This host
@@ -112,41 +112,43 @@ class Settings(Joining):
         empty=NoneType,
     )
 
-    # Images
-    image_pull_behavior: Literal["default", "always", "once", "prefer-cached"] = setting(
-        "ECS_IMAGE_PULL_BEHAVIOR",
-        values.choice("default", "always", "once", "prefer-cached"),
-        "default",
-        "When images are pulled: `default` pulls and falls back to the local copy, `always` pulls, "
-        "`once` pulls images that this agent has not pulled yet, `prefer-cached` pulls missing "
-        "images.",
+    # Limits of tasks as a whole
+    task_limits: bool | None = setting(
+        "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
+        values.BOOL,
+        "",
+        "Limit CPU and memory of a task as a whole, as its definition says, with a control group around "
+        "its containers. With `true`, the agent does not start on a host where that cannot be done.",
+        note="on where the host can do it",
+        empty=NoneType,
     )
-    image_pull_inactivity_timeout_s: float = setting(
-        "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",
+    cgroup_path: Path = setting(
+        "ECS_CGROUP_PATH",
+        values.PATH,
+        "/sys/fs/cgroup",
+        "Where control groups are mounted.",
+    )
+    cgroup_cpu_period_s: float = setting(
+        "ECS_CGROUP_CPU_PERIOD",
         values.DURATION,
-        "1m",
-        "A pull without progress for this long fails.",
-        bounds=Bounds(low=60),
+        "100ms",
+        "Period in which a task gets its CPU time. A task whose share of it would be less than 1 ms "
+        "has a longer one.",
+        bounds=Bounds(0.008, 0.1, "default"),
     )
-    image_pull_timeout_s: float = setting(
-        "ECS_IMAGE_PULL_TIMEOUT",
-        values.DURATION,
-        "2h",
-        "Deadline of a whole pull.",
-        bounds=Bounds(low=1, outside="default"),
+    task_pids_limit: int = setting(
+        "ECS_TASK_PIDS_LIMIT",
+        values.INT,
+        "0",
+        "Most processes and threads of a task; 0 for no limit.",
+        bounds=Bounds(0, 4194304, "default"),
     )
-    manifest_pull_timeout_s: float = setting(
-        "ECS_MANIFEST_PULL_TIMEOUT",
-        values.DURATION,
-        "1m",
-        "Deadline of looking up an image's digest.",
-        bounds=Bounds(low=30),
-    )
-    pull_dependent_upfront: bool = setting(
-        "ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT",
+    propagate_task_memory: bool = setting(
+        "ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
         values.BOOL,
         "false",
-        "Pull the images of containers whose `dependsOn` is not met yet.",
+        "Give containers without a memory limit that of their task, so that programs see it: they look "
+        "at their own control group only. For hosts with cgroup v2.",
     )
 
     # Network of awsvpc tasks

@@ -1,23 +1,25 @@
-"""The control endpoint: APIs of AWS for operators, a scheduler, the agents' wires and the store.
+"""The control endpoint: AWS APIs for operators, a scheduler, the agents' protocols and the store.
 
 ::
 
     server.py      builds everything around one store; ``serve`` is the only entry point
-    front/         the door: TLS, who commands, which API a request is for, errors
+    front/         accepting calls: TLS, authentication, routing to an API, errors
     api/           one package for each API of AWS
-    definition/    task definitions as data, and the payload that an agent is given
+    definition/    task definitions as data, and the payload that an agent gets
     tasks/         the life of a task here       scheduler/  placement
-    agents/        registration, orders and reports, by two wires
-    store/         the contract of the store, and SQLite behind it
-    log_store/     log events of tasks, apart from the keys
-    records.py     every kind of value and every key in one table; ``names`` makes and reads ARNs
+    agents/        registration, orders and reports, with two protocols
+    roles/         credentials of the roles that tasks name, from STS
+    store/         the contract of the store, and its implementation with SQLite
+    log_store/     log events of tasks, stored separately from the keys; log_forward/ sends them on
+    records.py     every kind of value and every key in one table; ``names`` makes and parses ARNs
     access.py      finds, scans and changes records; ``change`` is the one retry of compare-and-set
 
-What is wanted of an instance is the keys under ``/assign/<instance>/``; payloads are not stored but
-built at each poll. A store that went back (an older copy) begins a new history (``history``): agents
-see that, keep what they hold, and tell all of it before a full set may stop anything.
+The tasks that an instance should run are the keys under ``/assign/<instance>/``; payloads are not
+stored but built at each poll. A store that was replaced by an older copy begins a new history
+(``history``): agents notice that, keep their tasks, and report all of them before a full set may stop
+any.
 
 A process of its own; imports nothing that the agent process runs. Runs on one event loop; several
-may change the store at once, since every change is a transaction that compares what was read.
+processes may change the store at once, because every transaction compares what it has read.
 Tests: ``tests/unit/controlplane``, ``tests/integration/controlplane``.
 """

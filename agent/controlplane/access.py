@@ -1,7 +1,7 @@
 """Typed access to the store: find, scan and change records.
 
-A record that cannot be decoded is logged, left where it is and treated as missing, so that one bad
-row never stops the rest. Whoever compares and sets waits between its tries by ``ConflictRetries``.
+A record that cannot be decoded is logged, left unchanged and treated as missing, so that one bad row
+never stops the rest. Compare-and-set loops wait between tries with ``ConflictRetries``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RecordT = TypeVar("RecordT", bound=Struct)
 
 SCAN_PAGE = 500
 TRY_LIMIT_S = 30.0
-"""How long a change is tried: what waits for it gives up after a minute."""
+"""How long a change is retried; callers give up after a minute."""
 _FIRST_WAIT_S = 0.001
 _LONGEST_WAIT_S = 0.1
 
@@ -35,13 +35,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Contended(StoreFailure):
-    """A record changed under every try, for as long as it was tried."""
+    """Others changed a record during every try, until the time limit."""
 
     retryable = True
 
 
 class ConflictRetries:
-    """The tries of one change that others may have come before.
+    """Waits between the tries of a compare-and-set loop.
 
     ::
 
@@ -60,15 +60,15 @@ class ConflictRetries:
     async def again(self) -> None:
         """Return when it is time for the next try.
 
-        The wait is random and grows, so that many writers of one record come one after the other.
+        The wait is random and grows, so that concurrent writers of one record take turns.
 
         Raises:
-            Contended: the time is up.
+            Contended: the time limit has passed.
         """
         if time.monotonic() > self._deadline:
             raise Contended(
-                f"{self._what} was changed by others for {TRY_LIMIT_S:g} s while it was to be "
-                "changed"
+                f"{self._what} could not be changed: others changed it all the time for "
+                f"{TRY_LIMIT_S:g} s; try again"
             )
         await asyncio.sleep(self._draw.uniform(0, self._wait_s))
         self._wait_s = min(2 * self._wait_s, _LONGEST_WAIT_S)
@@ -82,7 +82,7 @@ class Found(NamedTuple, Generic[RecordT]):
 
 
 async def find(store: Store, kind: type[RecordT], key: str) -> Found[RecordT] | None:
-    """Return the record at a key, or None when it is missing or unreadable."""
+    """Return the record at a key, or None if it is missing or unreadable."""
     kv = await store.get(key)
     return None if kv is None else read(kind, kv)
 
@@ -90,7 +90,7 @@ async def find(store: Store, kind: type[RecordT], key: str) -> Found[RecordT] | 
 async def find_many(
     store: Store, kind: type[RecordT], keys: Iterable[str]
 ) -> dict[str, Found[RecordT]]:
-    """Return the records that exist, by their keys; any number of keys."""
+    """Return the existing records by key, for any number of keys."""
     wanted = list(dict.fromkeys(keys))
     found: dict[str, Found[RecordT]] = {}
     for start in range(0, len(wanted), TXN_LIMIT):
@@ -104,7 +104,7 @@ async def find_many(
 async def scan(
     store: Store, kind: type[RecordT], prefix: str, *, start_after: str | None = None
 ) -> AsyncIterator[Found[RecordT]]:
-    """Yield the records under a prefix in key order, a page at a time."""
+    """Yield the records under a prefix in key order; reads one page at a time."""
     more = True
     while more:
         page = await store.range(prefix, start_after=start_after, limit=SCAN_PAGE)
@@ -125,21 +125,21 @@ async def change(
     *,
     urgent: bool = False,
 ) -> RecordT | None:
-    """Change a record, again from its newest state whenever somebody else changed it meanwhile.
+    """Change a record; retries with its newest state if others changed it meanwhile.
 
     Args:
         store: where the record is.
         kind: the record's type.
         key: the record's key.
-        decide: pure; takes the record, returns the new one, or the same to leave it. It may raise
-            to refuse, and may be called more than once. A lease on the key is kept.
+        decide: pure; takes the record and returns the new one, or the same one to change nothing. It
+            may raise to refuse, and may be called more than once. A lease on the key stays.
         urgent: as in ``Store.txn``.
 
     Returns:
-        The record as it now is, or None when there is none.
+        The record as it is now, or None if there is none.
 
     Raises:
-        Contended: others were faster for ``TRY_LIMIT_S``.
+        Contended: others changed the record during every try for ``TRY_LIMIT_S``.
     """
     tries = ConflictRetries(key)
     while True:
@@ -156,7 +156,7 @@ async def change(
 
 
 def read(kind: type[RecordT], kv: KeyValue) -> Found[RecordT] | None:
-    """Return the record of a key-value; None, logged, for one that is unreadable."""
+    """Return the record of a key-value; log it and return None if it is unreadable."""
     try:
         return Found(kv, records.decode(kind, kv))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

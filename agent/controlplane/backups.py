@@ -1,7 +1,7 @@
-"""Copies the store every so often, while control runs, and keeps the newest copies.
+"""Backs up the store periodically while control runs, and keeps the newest backups.
 
-Nothing is copied when nothing changed since the last copy. A copy that fails is told of in the log and
-tried again; it never stops control.
+If nothing has changed since the last backup, none is made. A backup that fails is logged and tried
+again; it never stops control.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 _TRY_AGAIN_S = 300.0
 _FIRST_S = 60.0
-"""After a start: control has other things to do then."""
+"""Delay after a start, when control has other work to do."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Schedule(Struct, frozen=True, kw_only=True):
-    """When copies are made, and how many are kept."""
+    """When backups are made, and how many are kept."""
 
     directory: Path
     every_s: float = 6 * 3600.0
@@ -38,7 +38,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
 
 
 class Backups:
-    """Makes the copies of one store."""
+    """Makes the backups of one store."""
 
     def __init__(self, store: SqliteStore, schedule: Schedule) -> None:
         self._store = store
@@ -46,7 +46,7 @@ class Backups:
         self._copied_revision = 0
 
     async def run(self) -> None:
-        """Copy when it is time, until cancelled; returns at once where nothing is to be copied."""
+        """Make backups until cancelled; returns at once if none are scheduled."""
         if not self._schedule.every_s:
             return
         await asyncio.sleep(max(_FIRST_S, await asyncio.to_thread(self._due_in_s)))
@@ -69,14 +69,14 @@ class Backups:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreFailure(f"{directory} cannot be made: {error}") from error
+            raise StoreFailure(f"{directory} cannot be created: {error}") from error
         path = directory / sqlite_backup.name_at(time.time())
         sqlite_backup.back_up(self._store.path, path)
         sqlite_backup.keep_newest(directory, self._schedule.keep)
         return path
 
     def _due_in_s(self) -> float:
-        """Return how long the newest copy, of whatever process, is still new enough."""
+        """Return the seconds until the next backup, by the age of the newest one on disk."""
         newest = sqlite_backup.backups_in(self._schedule.directory)[-1:]
         with contextlib.suppress(OSError):
             for path in newest:

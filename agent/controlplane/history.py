@@ -1,9 +1,9 @@
-"""The history of the store: which one it is, and what happens when it goes back.
+"""The history of the store: its id, and detection that an older copy replaced the store.
 
-The store itself knows that an older copy was put in its place when it is opened where the newer one
-was (``SqliteStore.seen_revision``). Otherwise the first agent that has seen a newer revision tells.
-Either way the store gets a new history, above all revisions that are known to have been seen, so that
-no agent takes the old revisions for new ones.
+The store itself notices that it was replaced by an older copy if it is opened where the newer one was
+(``SqliteStore.seen_revision``). Otherwise the first agent that has seen a newer revision shows it.
+In both cases the store gets a new history, above all revisions that anyone is known to have seen, so
+that no agent mistakes old revisions for new ones.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from agent.model.wire import Register
 
 BELIEVED_AHEAD = 1 << 32
-"""How far ahead of the store an agent may have been: no store ever makes that many revisions."""
+"""How far ahead of the store an agent may be; no store ever makes that many revisions."""
 
 _log = structlog.get_logger(__name__)
 
@@ -36,12 +36,12 @@ class History:
 
     @classmethod
     async def open(cls, store: Store, control_id: str, *, seen_revision: int = 0) -> History:
-        """Return the history; a new one where there is none, or where the store went back.
+        """Return the history; a new one if there is none, or if the store is older than before.
 
         Args:
-            store: what it is the history of.
-            control_id: names the store towards agents.
-            seen_revision: the newest revision that was ever committed here.
+            store: the store of this history.
+            control_id: identifies the store to agents.
+            seen_revision: the newest revision that was ever committed on this machine.
         """
         kv = await store.get(records.HISTORY_KEY)
         history = cls(store, control_id, kv.value.decode() if kv is not None else "")
@@ -49,8 +49,8 @@ class History:
             await history._begin(0)
         elif seen_revision > store.revision:
             _log.critical(
-                "the store is older than what was committed to it; agents keep what they hold and "
-                "tell of it",
+                "the store is older than what was committed to it; agents keep their tasks and "
+                "report them",
                 revision=store.revision,
                 committed=seen_revision,
             )
@@ -58,11 +58,11 @@ class History:
         return history
 
     async def is_behind(self, call: Register, generation: int | None = None) -> bool:
-        """Tell whether the store is older than what an agent saw of it; begins a new history then.
+        """Return whether the store is older than what an agent saw; begins a new history then.
 
         Args:
-            call: what the agent says.
-            generation: that of the instance as the store has it; None where it has none.
+            call: the registration from the agent.
+            generation: the generation of the instance in the store; None if it is not there.
         """
         if not call.seen_history or call.seen_control_id != self._control_id:
             return False
@@ -70,8 +70,8 @@ class History:
             return True
         if generation is not None and generation < call.seen_generation <= BELIEVED_AHEAD:
             _log.critical(
-                "an agent is registered more often than the store knows: it is an older copy; agents "
-                "keep what they hold and tell of it",
+                "the store is an older copy: an agent has registered more often than it knows; agents "
+                "keep their tasks and report them",
                 hostname=call.resources.hostname,
                 generation=generation,
                 seen=call.seen_generation,
@@ -83,14 +83,14 @@ class History:
             return False
         if ahead > BELIEVED_AHEAD:
             _log.warning(
-                "an agent says that it saw a revision that no store can have",
+                "an agent reports a revision that no store can have",
                 hostname=call.resources.hostname,
                 revision=call.seen_revision,
             )
             return False
         _log.critical(
-            "an agent saw a newer state of the store: it is an older copy; agents keep what they "
-            "hold and tell of it",
+            "the store is an older copy: an agent saw a newer revision; agents keep their tasks and "
+            "report them",
             hostname=call.resources.hostname,
             revision=self._store.revision,
             seen=call.seen_revision,
@@ -99,7 +99,7 @@ class History:
         return True
 
     async def _begin(self, above: int) -> None:
-        """Give the store a new history, unless another process did so just now."""
+        """Give the store a new history, unless another process has just done so."""
         old = await self._store.get(records.HISTORY_KEY)
         fresh = uuid.uuid4().hex
         put = Put(records.HISTORY_KEY, fresh.encode())

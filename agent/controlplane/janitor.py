@@ -1,9 +1,9 @@
-"""Forgets what nobody asks for any more: old stopped tasks, tokens, instances, and history.
+"""Deletes what is no longer needed: old stopped tasks, tokens, instances, and history.
 
-As on Amazon ECS, a stopped task can be described for an hour, by control's own clock: an agent's may
-be wrong. What a crash in the middle of ``retire`` left undone is done here. Every deletion compares the record
-with what was read, so nothing that came back to life is lost; a round that fails is logged and the
-next one does its work.
+As on Amazon ECS, a stopped task can be described for an hour. This uses control's own clock, because
+an agent's clock may be wrong. The janitor also finishes a ``retire`` that a crash interrupted. Every
+deletion compares the record with what was read, so a record that has changed is kept. A round that
+fails is logged, and the next round does its work.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``, ``tests/unit/controlplane/test_races.py``.
 """
@@ -29,7 +29,7 @@ STOPPED_TASK_S = 3600.0
 RUN_TOKEN_S = 24 * 3600.0
 INACTIVE_INSTANCE_S = 24 * 3600.0
 HISTORY_ROUNDS = 10
-"""How many rounds' worth of history stays readable for watches."""
+"""For how many rounds watches can read old history."""
 ROUND_S = 60.0
 ROUND_LIMIT_S = 300.0
 
@@ -47,7 +47,7 @@ class _Token(Struct, frozen=True, rename="camel"):
 
 
 class Janitor:
-    """Cleans one store; only one of them is needed, and more do no harm."""
+    """Cleans one store; one is enough, and more do no harm."""
 
     def __init__(self, parts: Parts, *, round_s: float = ROUND_S) -> None:
         self._parts = parts
@@ -61,11 +61,11 @@ class Janitor:
                 async with asyncio.timeout(ROUND_LIMIT_S):
                     await self.clean()
             except (StoreFailure, TimeoutError) as error:
-                _log.warning("cleaning failed; tried again later", error=repr(error))
+                _log.warning("clean-up failed; trying again later", error=repr(error))
             await asyncio.sleep(self._round_s)
 
     async def clean(self) -> int:
-        """Do one round; return how many records went."""
+        """Do one round; return how many records were deleted."""
         store, now = self._parts.store, self._parts.clock()
         gone = 0
         async for kv, task in access.scan(store, _Task, records.TASKS):
@@ -80,7 +80,7 @@ class Janitor:
             await store.compact(self._revisions[0])
         self._revisions.append(store.revision)
         if gone:
-            _log.info("old records forgotten", count=gone)
+            _log.info("old records deleted", count=gone)
         return gone
 
     async def _instances(self, now: float) -> int:

@@ -1,8 +1,8 @@
-"""Names and ARNs of the control endpoint: made here, read here, and nowhere else.
+"""Names and ARNs of the control endpoint: made and parsed only here.
 
-All ARNs have the long format (the cluster is part of them), as Amazon ECS gives since 2021. Region
-and account are only names here; their defaults look like Amazon's, because botocore and Terraform
-check the shape.
+All ARNs have the long format (with the cluster), as Amazon ECS returns since 2021. Region and account
+have no meaning here; their defaults look like Amazon's, because botocore and Terraform check the
+format.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _REVISION = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class Arn:
-    """An ECS ARN taken apart."""
+    """The parts of an ECS ARN."""
 
     partition: str
     region: str
@@ -29,7 +29,7 @@ class Arn:
     kind: str
     """``cluster``, ``task``, ``container-instance``, ``task-definition``, ``container``..."""
     path: tuple[str, ...]
-    """What follows the kind, split at slashes: cluster and id for a task."""
+    """What follows the kind, split at slashes: for a task, cluster and id."""
 
     @property
     def id(self) -> str:
@@ -38,7 +38,7 @@ class Arn:
 
 
 def parse_arn(text: str) -> Arn | None:
-    """Return an ECS ARN taken apart, or None when the text is none."""
+    """Return the parts of an ECS ARN, or None if the text is not one."""
     match = _ARN.fullmatch(text)
     if match is None:
         return None
@@ -47,7 +47,7 @@ def parse_arn(text: str) -> Arn | None:
 
 
 def new_id() -> str:
-    """Return a fresh id of 32 hex digits, for a task or a container instance."""
+    """Return a new id of 32 hex digits, for a task or a container instance."""
     return uuid.uuid4().hex
 
 
@@ -60,7 +60,7 @@ class Names:
     partition: str = "aws"
 
     def owns(self, arn: Arn) -> bool:
-        """Tell whether an ARN is of this control endpoint's account and region."""
+        """Return whether an ARN has this control endpoint's partition, account and region."""
         return (arn.partition, arn.region, arn.account) == (
             self.partition,
             self.region,
@@ -75,15 +75,15 @@ class Names:
         return self._arn(f"cluster/{name}")
 
     def task(self, cluster: str, task_id: str) -> str:
-        """Return the ARN of a task in the cluster of that name."""
+        """Return the ARN of a task in the named cluster."""
         return self._arn(f"task/{cluster}/{task_id}")
 
     def container(self, cluster: str, task_id: str) -> str:
-        """Return a fresh ARN for a container of a task."""
+        """Return a new ARN for a container of a task."""
         return self._arn(f"container/{cluster}/{task_id}/{uuid.uuid4()}")
 
     def instance(self, cluster: str, instance_id: str) -> str:
-        """Return the ARN of a container instance in the cluster of that name."""
+        """Return the ARN of a container instance in the named cluster."""
         return self._arn(f"container-instance/{cluster}/{instance_id}")
 
     def attachment(self, attachment_id: str) -> str:
@@ -95,15 +95,15 @@ class Names:
         return self._arn(f"task-definition/{family}:{revision}")
 
     def root(self) -> str:
-        """Return the principal in ``registeredBy``: signatures are not verified, so root."""
+        """Return the principal for ``registeredBy``: always root, because there are no users."""
         return f"arn:{self.partition}:iam::{self.account}:root"
 
 
 def split_task_definition(text: str) -> tuple[str, str | None] | None:
     """Return family and revision of ``family``, ``family:revision`` or an ARN; None if malformed.
 
-    The revision is what follows the colon, whatever it is (``revision_number``), and None where
-    only the family is given.
+    The revision is the text after the colon, valid or not (``revision_number``), and None if only
+    the family is given.
     """
     arn = parse_arn(text)
     if arn is not None:
@@ -117,5 +117,5 @@ def split_task_definition(text: str) -> tuple[str, str | None] | None:
 
 
 def revision_number(text: str) -> int | None:
-    """Return the number of a revision, or None when the text is none."""
+    """Return the number of a revision, or None if the text is not one."""
     return int(text) if _REVISION.fullmatch(text) else None

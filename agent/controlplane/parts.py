@@ -1,17 +1,20 @@
-"""What the handlers of the ECS API work with, and the shape that every handler has."""
+"""What all handlers of the ECS API share, and the type of a handler."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.names import DEFAULT_REGION, Names
+from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
+    from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
+    from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.store.contract import Store
 
 
@@ -22,22 +25,25 @@ class Parts:
     store: Store
     names: Names = field(default_factory=Names)
     zone: str = f"{DEFAULT_REGION}a"
-    """Availability zone of hosts that do not say theirs."""
+    """Availability zone of hosts that do not set one."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    roles: RoleSource = field(default_factory=NoRoles, repr=False)
+    """Has the credentials of tasks' roles."""
     keeps_logs: bool = True
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     log_store: LogStore | None = None
     """None where control keeps no logs."""
+    forwarders: Sequence[Forwarder] = ()
+    """Of its events."""
     no_logs_reason: str = "logs are off on this control"
     """Why there is no ``log_store``."""
     fleet: Fleet = field(init=False, repr=False)
 
     def troubles(self) -> list[str]:
         """Return what does not work while control does, a line each for a person."""
-        if self.log_store is not None and self.log_store.problem:
-            return [f"logs: {self.log_store.problem}"]
-        return []
+        found = [one.problem for one in (self.log_store, *self.forwarders) if one is not None]
+        return [f"logs: {problem}" for problem in found if problem]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))
@@ -46,10 +52,10 @@ class Parts:
 Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]
 """``async def create_cluster(parts, request) -> response``.
 
-The request has been checked against the service model: types are right, required members are there,
-enums hold, nulls and unknown members are gone. The response is a dict in the shape of the model:
-``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
+The request has been checked against the service model: types are right, required members are present,
+enums are valid, nulls and unknown members are removed. The response is a dict in the shape of the
+model: ``None`` is left out, times are Unix seconds or aware datetimes. Raises ``front.errors.ApiError``.
 """
 
 Handlers = Mapping[str, Handler]
-"""Handlers by the name of their operation; each module of this package gives one such table."""
+"""Handlers by operation name; each module of this package has one such table."""

@@ -1,7 +1,7 @@
 """What the control endpoint stores: one struct per kind of key, and the keys themselves.
 
-Values are JSON; an unknown field is ignored and a missing one has its default, so that an older
-store is read by a newer program. Times are Unix seconds, 0 for "not yet". Nothing here does I/O.
+Values are JSON; unknown fields are ignored and missing fields have defaults, so that a newer program
+can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here does I/O.
 
 ::
 
@@ -10,13 +10,13 @@ store is read by a newer program. Times are Unix seconds, 0 for "not yet". Nothi
     /taskdefs/<family>/<revision padded>  TaskDefinitionRecord
     /instances/<cluster>/<id>             InstanceRecord
     /registrations/<client token>         instance ARN           makes registration idempotent
-    /unheard/<instance id>                key of the instance    of one that registered without a token
-                                                                 and made no call since
+    /unheard/<instance id>                key of the instance    of a host that registered without a
+                                                                 token and has made no call since
     /alive/<instance id>                  AliveRecord            under a lease: agentConnected
-    /placement/<instance id>              empty                  put by whatever places on the
+    /placement/<instance id>              empty                  put by everyone who places on the
                                                                  instance, after comparing it
-    /members/<cluster>                    empty                  put by whatever adds an instance to
-                                                                 the cluster
+    /members/<cluster>                    empty                  put by everyone who adds an instance
+                                                                 to the cluster
     /tasks/<cluster>/<id>                 TaskRecord
     /assign/<instance id>/<task id>       AssignRecord           put in the same transaction as the
                                                                  task; what an agent's poll watches
@@ -57,28 +57,28 @@ ASSIGNMENTS = "/assign/"
 MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
 CONTROL_ID_KEY = "/meta/controlId"
-"""Holds the id that names this store towards agents (``wire.Registered.control_id``)."""
+"""The id that identifies this store to agents (``wire.Registered.control_id``)."""
 HISTORY_KEY = "/meta/history"
-"""Holds the id of the store's history: another one since the store was found to have gone back."""
+"""The id of the store's history; it changes when the store is found to be an older copy."""
 HEALTH_KEY = "/meta/health"
-"""Written to find out whether the store can be written again."""
+"""Written to find out whether the store is writable again."""
 
 
 class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Base of all records: immutable, camelCase, defaults left out. Change with ``replace``."""
+    """Base of all records: immutable, camelCase, without defaults. Change with ``replace``."""
 
 
 class ClusterRecord(_Record, frozen=True):
-    """A cluster. ``status`` is ACTIVE or INACTIVE (deleted, kept so that a describe can say so)."""
+    """A cluster. ``status`` is ACTIVE or INACTIVE (deleted, but still returned by describe)."""
 
     name: str
     arn: str
     status: str = "ACTIVE"
     created_at: float = 0.0
     settings: list[dict[str, str]] = field(default_factory=list)
-    """As CreateCluster takes them; kept and shown, not acted upon."""
+    """As given to CreateCluster; stored and shown, but without effect."""
     configuration: dict[str, Any] = field(default_factory=dict)
-    """That of execute command alone, which no task can ask for yet."""
+    """Only the configuration of execute command, which tasks cannot use yet."""
     tags: dict[str, str] = field(default_factory=dict)
     capacity_providers: list[str] = field(default_factory=list)
     default_strategy: list[dict[str, Any]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class ClusterRecord(_Record, frozen=True):
 
 
 class FamilyRecord(_Record, frozen=True):
-    """The revision counter of a family; revisions are never used again."""
+    """The revision counter of a family; revisions are never reused."""
 
     family: str
     last_revision: int = 0
@@ -100,8 +100,8 @@ class TaskDefinitionRecord(_Record, frozen=True):
     revision: int
     definition: dict[str, Any]
     """As DescribeTaskDefinition shows it: ``containerDefinitions``, ``volumes``, ``networkMode``,
-    ``cpu``... with the service's defaults filled in; without arn, family, revision, status and
-    times, which stand beside it."""
+    ``cpu``... with the defaults of the service; without ARN, family, revision, status and times,
+    which are separate fields."""
     status: str = "ACTIVE"
     """ACTIVE or INACTIVE."""
     registered_at: float = 0.0
@@ -117,13 +117,13 @@ class AttributeRecord(_Record, frozen=True):
     """One attribute of a container instance."""
 
     value: str | None = None
-    """None for an attribute that only exists, like a capability."""
+    """None for an attribute without a value, such as a capability."""
     custom: bool = False
-    """True when an operator put it: a registration of the agent then leaves it alone."""
+    """True if an operator set it: registrations of the agent then do not change it."""
 
 
 class InstanceRecord(_Record, frozen=True):
-    """A host that registered."""
+    """A host that has registered."""
 
     id: str
     arn: str
@@ -131,17 +131,17 @@ class InstanceRecord(_Record, frozen=True):
     """Name of the cluster."""
     resources: HostResources
     client_token: str
-    """Made by the agent once per state directory."""
+    """Created by the agent once per state directory."""
     machine: str = ""
-    """Digest of what its machine says of itself; empty where it says nothing."""
+    """Digest of the identifiers of its machine; empty if it reports none."""
     generation: int = 1
-    """Grows with every registration: a call with an older one comes from a stale twin."""
+    """Grows with every registration: a call with an older one comes from another, outdated agent."""
     history: str = ""
-    """That of the store when the instance was made: it may hold tasks that a later one forgot."""
+    """History of the store when the instance was created: it may have tasks that the store lost."""
     recovering: bool = False
-    """Whether its agent has still to say what it holds, since the store went back."""
+    """Whether its agent still has to report its tasks after the store became older."""
     status: str = "ACTIVE"
-    """ACTIVE, DRAINING or INACTIVE (deregistered, kept for a while so that a describe can say so)."""
+    """ACTIVE, DRAINING or INACTIVE (deregistered, but returned by describe for a while)."""
     status_reason: str = ""
     attributes: dict[str, AttributeRecord] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -149,18 +149,18 @@ class InstanceRecord(_Record, frozen=True):
     agent_hash: str = ""
     ec2_instance_id: str = ""
     version: int = 1
-    """Shown by DescribeContainerInstances; grows with every change that is seen there."""
+    """Shown by DescribeContainerInstances; grows with every change that it shows."""
     registered_at: float = 0.0
     deregistered_at: float = 0.0
 
     @property
     def attribute_values(self) -> dict[str, str | None]:
-        """Attribute values by name, as placement and the query language read them."""
+        """Attribute values by name, for placement and the query language."""
         return {name: attribute.value for name, attribute in self.attributes.items()}
 
 
 class AliveRecord(_Record, frozen=True):
-    """Says that an agent is connected, for as long as the lease of its key lasts."""
+    """Marks an agent as connected, for as long as the lease of its key lasts."""
 
     generation: int
     since: float = 0.0
@@ -180,7 +180,7 @@ class ContainerRecord(_Record, frozen=True):
     reason: str = ""
     health_status: str = "UNKNOWN"
     health_check: bool = False
-    """True when the definition has a health check, so that UNKNOWN means "not known yet"."""
+    """Whether the definition has a health check, so that UNKNOWN means "not known yet"."""
     essential: bool = True
     cpu: int = 0
     memory: int | None = None
@@ -199,8 +199,17 @@ class AttachmentRecord(_Record, frozen=True):
     details: dict[str, str] = field(default_factory=dict)
 
 
+class RoleRecord(_Record, frozen=True):
+    """A role of a task. Its credentials are never stored (``roles``), only what names them."""
+
+    arn: str
+    """As the definition or the run names it: an ARN, or a name."""
+    credentials_id: str
+    """By which containers ask for its credentials; the same for the task's whole life."""
+
+
 class TaskRecord(_Record, frozen=True):
-    """A task as control knows it."""
+    """A task, as known to control."""
 
     id: str
     arn: str
@@ -219,10 +228,14 @@ class TaskRecord(_Record, frozen=True):
     attachments: list[AttachmentRecord] = field(default_factory=list)
     attributes: dict[str, str] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
-    """As RunTask took them (``TaskOverride``)."""
+    """As given to RunTask (``TaskOverride``)."""
+    roles: dict[str, RoleRecord] = field(default_factory=dict)
+    """The roles that control gets credentials for, by their ``payload.RoleType``."""
+    kept_here: list[str] = field(default_factory=list)
+    """Each ``valueFrom`` of its secrets whose value control itself keeps and gives to its agent."""
     network_configuration: dict[str, Any] = field(default_factory=dict)
     needs: Needs = field(default_factory=Needs)
-    """What the task takes from its instance while its assignment exists."""
+    """Resources that the task uses on its instance while its assignment exists."""
     cpu: str = ""
     memory: str = ""
     group: str = ""
@@ -244,7 +257,7 @@ class TaskRecord(_Record, frozen=True):
     execution_stopped_at: float = 0.0
     stopped_at: float = 0.0
     settled_at: float = 0.0
-    """When control made it STOPPED, by control's own clock; the other times are the agent's."""
+    """When control set it to STOPPED, by control's own clock; the other times come from the agent."""
     stop_code: str = ""
     stopped_reason: str = ""
     version: int = 1
@@ -252,27 +265,41 @@ class TaskRecord(_Record, frozen=True):
     tags: dict[str, str] = field(default_factory=dict)
     client_token: str = ""
     adopted: bool = False
-    """Taken back from its agent after the store had forgotten it: nothing can be built from the
-    definition, which may be forgotten too."""
+    """Reported by its agent after the store had lost it: its payload cannot be built, because the
+    definition may be lost too."""
     recent_changes: list[str] = field(default_factory=list)
-    """Ids of the last reports applied, newest last: a repeated one changes nothing."""
+    """Ids of the last applied reports, newest last: a repeated report changes nothing."""
 
 
 class AssignRecord(_Record, frozen=True):
-    """That a task is an instance's, and what is wanted of it. Deleted when the task is STOPPED."""
+    """Assigns a task to an instance, with its desired status. Deleted when the task is STOPPED."""
 
     task_arn: str
     cluster: str
     desired_status: str = "RUNNING"
     stop_code: str = ""
     stopped_reason: str = ""
+    has_roles: bool = False
+    """Whether the task has roles that control gets credentials for."""
+
+    @classmethod
+    def of(cls, task: TaskRecord) -> AssignRecord:
+        """Return the assignment of a task as it is wanted now."""
+        return cls(
+            task_arn=task.arn,
+            cluster=task.cluster,
+            desired_status=task.desired_status,
+            stop_code=task.stop_code,
+            stopped_reason=task.stopped_reason,
+            has_roles=bool(task.roles),
+        )
 
 
 class RunTokenRecord(_Record, frozen=True):
-    """The tasks that a RunTask call with a client token made."""
+    """The tasks that a RunTask call with a client token created."""
 
     fingerprint: str
-    """Hash of the request: the token with another request is an error."""
+    """Hash of the request: using the token for another request is an error."""
     task_arns: list[str]
     at: float = 0.0
 
@@ -293,7 +320,7 @@ def task_definitions_prefix(family: str) -> str:
 
 
 def task_definition_key(family: str, revision: int) -> str:
-    """Return the key of one revision, padded so that keys sort as numbers do."""
+    """Return the key of one revision, padded so that keys sort like numbers."""
     return f"{TASK_DEFINITIONS}{family}/{revision:09d}"
 
 
@@ -308,12 +335,12 @@ def instance_key(cluster: str, instance_id: str) -> str:
 
 
 def registration_key(client_token: str) -> str:
-    """Return the key that names the instance of a client token, which may hold any character."""
+    """Return the key that stores the instance of a client token; the token may be any text."""
     return f"{REGISTRATIONS}{_digest(client_token)}"
 
 
 def machine_key(machine: str) -> str:
-    """Return the key that names the instance of a machine, by its digest (``agents.machines``)."""
+    """Return the key that stores the instance of a machine, by its digest (``agents.machines``)."""
     return f"{MACHINES}{machine}"
 
 
@@ -330,17 +357,17 @@ def alive_key(instance_id: str) -> str:
 def placement_key(instance_id: str) -> str:
     """Return the key that guards the free space of an instance.
 
-    Whoever places tasks reads it first, compares its ``mod_revision`` and puts it in the
-    transaction that makes the tasks: two schedulers then never give away the same space.
+    Everyone who places tasks reads it first, compares its ``mod_revision`` and puts it in the
+    transaction that creates the tasks, so that two schedulers never use the same space.
     """
     return f"{PLACEMENT}{instance_id}"
 
 
 def members_key(cluster: str) -> str:
-    """Return the key that guards a cluster's being empty.
+    """Return the key that guards that a cluster is empty.
 
-    Whoever deletes the cluster reads it first and compares it: an instance that was added in
-    between makes the deletion start again. Those who add never wait for each other.
+    A deletion of the cluster reads it first and compares it: if an instance was added in between, the
+    deletion starts again. Additions do not conflict with each other.
     """
     return f"{MEMBERS}{cluster}"
 
@@ -356,41 +383,41 @@ def task_key(cluster: str, task_id: str) -> str:
 
 
 def assignments_prefix(instance_id: str) -> str:
-    """Return the prefix that holds the tasks of an instance."""
+    """Return the prefix of the tasks of an instance."""
     return f"{ASSIGNMENTS}{instance_id}/"
 
 
 def assignment_key(instance_id: str, task_id: str) -> str:
-    """Return the key that says that a task is an instance's."""
+    """Return the key that assigns a task to an instance."""
     return f"{ASSIGNMENTS}{instance_id}/{task_id}"
 
 
 def manifest_key(instance_id: str) -> str:
-    """Return the key that holds how far the timeline of an instance's task manifests has come."""
+    """Return the key of the latest timeline number of an instance's task manifests."""
     return f"{MANIFESTS}{instance_id}"
 
 
 def run_token_key(cluster: str, client_token: str) -> str:
-    """Return the key of a RunTask call's client token, which may hold any character."""
+    """Return the key of a RunTask call's client token; the token may be any text."""
     return f"{RUN_TOKENS}{cluster}/{_digest(client_token)}"
 
 
 def last_element(key: str) -> str:
-    """Return what follows the last slash: the id or name that a key ends with."""
+    """Return what follows the last slash: the id or name at the end of a key."""
     return key.rsplit("/", 1)[-1]
 
 
 encode = msgspec.json.Encoder(order="deterministic").encode
-"""Return a record as it is stored; equal records give equal bytes."""
+"""Return a record in its stored form; equal records give equal bytes."""
 
 _decoders: dict[type[Struct], msgspec.json.Decoder[Any]] = {}
 
 
 def decode(kind: type[RecordT], kv: KeyValue) -> RecordT:
-    """Return the record that a key holds.
+    """Return the record that is stored at a key.
 
     Raises:
-        msgspec.DecodeError: the value is no such record (also ``msgspec.ValidationError``).
+        msgspec.DecodeError: the value is not such a record (also ``msgspec.ValidationError``).
     """
     decoder = _decoders.get(kind)
     if decoder is None:

@@ -1,23 +1,24 @@
-"""The control endpoint as one server: builds the store, the ECS API and the agents' wire.
+"""The control endpoint as one server: builds the store, the ECS API and the agents' protocols.
 
 ::
 
-    POST /                ECS API (JSON 1.1), the calls of Amazon's agent among it; CloudWatch Logs
-    GET  /acs/ws, /tcs/ws orders to and telemetry of Amazon's agent
+    POST /                ECS API (JSON 1.1), including the calls of Amazon's agent; CloudWatch Logs
+    GET  /acs/ws, /tcs/ws orders to and telemetry from Amazon's agent
     /v1/...               our agents' long poll
-    GET  /healthz         200 "ok" when the store answers, else 503
+    GET  /healthz         200 "ok" if the store answers, else 503
 
-Where there is a token file, the long poll asks for a token, and Amazon's agent must sign with one.
+With a token file, the long poll requires a token, and Amazon's agent must sign with one.
 
-Everything is built here, handed over by constructor, and ends here: ``serve`` returns within two
-seconds of being told to stop, also while polls are held. Who may command it is for ``front.operators``,
-where it listens for ``front.sites``, and what strangers may take of it for ``agent.listening``.
+Everything is built here, passed by constructor, and closed here: ``serve`` returns within two seconds
+of a stop request, even while polls are held. ``front.operators`` authenticates operators,
+``front.sites`` listens, and ``agent.listening`` limits what strangers may use.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ from agent.controlplane.agents.amazon.wire import EcsWire
 from agent.controlplane.agents.longpoll.http import AgentWire
 from agent.controlplane.agents.parts import LEASE_S, AgentParts
 from agent.controlplane.agents.tokens import AgentTokens
+from agent.controlplane.agents.wakeups import WakeUps
 from agent.controlplane.backups import Backups, Schedule
 from agent.controlplane.front import address as address_file
 from agent.controlplane.front import certificate, keys, sites
@@ -39,9 +41,12 @@ from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
-from agent.controlplane.log_settings import LogSettings, open_logs
+from agent.controlplane.log_settings import LogSettings, keep_logs
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
+from agent.controlplane.roles.issuer import RoleIssuer
+from agent.controlplane.roles.settings import RoleSettings
+from agent.controlplane.roles.sts import StsRoles
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import ConfigError
@@ -58,34 +63,36 @@ _log = structlog.get_logger(__name__)
 
 
 class ControlSettings(Struct, frozen=True, kw_only=True):
-    """How a control endpoint is run."""
+    """Settings of a control endpoint."""
 
     data_dir: Path
-    """Made when it is missing, mode 0700."""
+    """Created if missing, mode 0700."""
     listen: str = DEFAULT_LISTEN
-    """``HOST:PORT`` or ``[V6]:PORT``. Port 0 takes a free one; ``ready`` is told which."""
+    """``HOST:PORT`` or ``[V6]:PORT``. Port 0 picks a free port; ``ready`` gets its number."""
     agent_listen: tuple[str, ...] = ()
-    """Addresses that serve agents, by either wire, and health, and nothing else."""
+    """Addresses that only serve agents, with both protocols, and health."""
     keys_file: Path | None = None
-    """Operators must sign with one of its keys; made with a fresh one when missing. None lets everybody
-    command who reaches ``listen``."""
+    """Operators must sign with one of its keys; created with a new key if missing. If None, everyone
+    who can reach ``listen`` has full access."""
     socket: Path | None = None
-    """Unix socket by which the owner commands without a key."""
+    """Unix socket on which the owner needs no key."""
     token_file: Path | None = None
-    """Agents must carry one of its tokens, or sign with it; made with a fresh one when missing."""
+    """Agents must send one of its tokens, or sign with it; created with a new token if missing."""
     region: str = DEFAULT_REGION
     account: str = DEFAULT_ACCOUNT
     zone: str = ""
-    """Availability zone of hosts that do not say theirs; the region's first when empty."""
+    """Availability zone of hosts that do not set one; if empty, the region's first."""
     keeps_logs: bool = True
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     backups: Schedule | None = None
-    """When copies of the store are made; None for never."""
+    """When the store is backed up; None for never."""
     lease_s: float = LEASE_S
-    """How long an agent may be silent before it shows as disconnected."""
+    """How long an agent may be silent before it is shown as disconnected."""
     tls_certificate: Path | None = None
-    """PEM file with the chain; together with ``tls_key``."""
+    """PEM file with the certificate chain; used together with ``tls_key``."""
     tls_key: Path | None = None
+    roles: RoleSettings = RoleSettings()
+    """Of tasks, for which control gets credentials."""
     logs: LogSettings = LogSettings()
     """Of tasks."""
 
@@ -100,90 +107,109 @@ async def serve(
     """Run a control endpoint until ``stop`` is set.
 
     Args:
-        settings: where to listen and where to keep state.
-        ready: called once with host and port of ``listen`` when calls are answered everywhere.
-        stop: set it to end; held polls are answered, what was accepted is finished.
-        reload: set it to have the token file read anew; a bad one is logged, the old tokens stay.
+        settings: where to listen and where to store state.
+        ready: called once with host and port of ``listen`` when all addresses answer calls.
+        stop: set it to stop; held polls are answered, and accepted calls are finished.
+        reload: set it to reload keys and tokens; if a file is invalid, this is logged and the old
+            ones stay in use.
 
     Raises:
         StoreFailure: the store cannot be opened, or another process has it open.
         ListenFailure: an address cannot be bound.
-        ConfigError: an address is none, or the TLS files or the token file cannot be used.
+        ConfigError: an address is invalid, or the TLS files, keys or tokens cannot be used.
     """
     tls = await asyncio.to_thread(certificate.context, settings.tls_certificate, settings.tls_key)
     for address in (settings.listen, *settings.agent_listen):
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
-    store = await SqliteStore.open(settings.data_dir / STORE_FILE)
-    log_store = None
-    try:
-        log_store, no_logs_reason = await open_logs(settings.logs, settings.data_dir)
+    async with contextlib.AsyncExitStack() as cleanup:
+        store = await SqliteStore.open(settings.data_dir / STORE_FILE)
+        cleanup.push_async_callback(store.close)
+        logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
+        wakeups = WakeUps(store)
+        sts = await cleanup.enter_async_context(
+            StsRoles.open(settings.roles, region=settings.region)
+        )
+        issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
         parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
+            roles=issuer,
             keeps_logs=settings.keeps_logs and settings.logs.are_kept,
-            log_store=log_store,
-            no_logs_reason=no_logs_reason,
+            log_store=logs.store,
+            forwarders=logs.forwarders,
+            no_logs_reason=logs.none_because,
         )
-        control_id = await _control_id(store)
-        history = await History.open(store, control_id, seen_revision=store.seen_revision)
-        agent_parts = AgentParts.build(
-            parts, agent_tokens, control_id=control_id, history=history, lease_s=settings.lease_s
-        )
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
         applications = await Applications.open(parts, wire, ecs)
-        door = await _Door.open(settings, agent_tokens)
-        async with contextlib.AsyncExitStack() as cleanup:
-            front = await Front.open(
-                settings,
-                tls,
-                applications,
-                door.operators,
-                own_names_only=door.own_names_only,
+        access = await _OperatorAccess.open(settings, agent_tokens)
+        front = await Front.open(
+            settings,
+            tls,
+            applications,
+            access.operators,
+            own_names_only=access.own_names_only,
+        )
+        cleanup.push_async_callback(front.close)
+        cleanup.callback(wire.close)
+        cleanup.callback(ecs.close)
+        front.warn(agent_tokens, is_open=settings.keys_file is None)
+        host, port = front.operators
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(wakeups.run(), name="wake-ups"),
+                group.create_task(issuer.run(), name="role credentials"),
+                group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(
+                    _reload(agent_tokens, access, reload or asyncio.Event()), name="reload"
+                ),
+            ]
+            background += [
+                group.create_task(one.run(), name=f"logs to {one.name}") for one in logs.forwarders
+            ]
+            if settings.backups is not None:
+                backups = Backups(store, settings.backups)
+                background.append(group.create_task(backups.run(), name="backups"))
+            _log.info(
+                "control endpoint ready",
+                host=host,
+                port=port,
+                agents=front.agents,
+                region=settings.region,
             )
-            cleanup.push_async_callback(front.close)
-            cleanup.callback(wire.close)
-            cleanup.callback(ecs.close)
-            front.warn(agent_tokens, is_open=settings.keys_file is None)
-            host, port = front.operators
-            async with asyncio.TaskGroup() as group:
-                background = [
-                    group.create_task(agent_parts.wakeups.run(), name="wake-ups"),
-                    group.create_task(Janitor(parts).run(), name="janitor"),
-                    group.create_task(
-                        _reload(agent_tokens, door, reload or asyncio.Event()), name="reload"
-                    ),
-                ]
-                if settings.backups is not None:
-                    backups = Backups(store, settings.backups)
-                    background.append(group.create_task(backups.run(), name="backups"))
-                _log.info(
-                    "control endpoint ready",
-                    host=host,
-                    port=port,
-                    agents=front.agents,
-                    region=settings.region,
-                )
-                await asyncio.to_thread(
-                    address_file.write, settings.data_dir, sites.address(settings, host, port)
-                )
-                ready(host, port)
-                await stop.wait()
-                wire.close()
-                ecs.close()
-                for task in background:
-                    task.cancel()
-    finally:
-        if log_store is not None:
-            await log_store.close()
-        await store.close()
+            await asyncio.to_thread(
+                address_file.write, settings.data_dir, sites.address(settings, host, port)
+            )
+            ready(host, port)
+            await stop.wait()
+            wire.close()
+            ecs.close()
+            for task in background:
+                task.cancel()
     _log.info("control endpoint stopped")
 
 
-class _Door:
-    """Who commands the endpoint by TCP, by the keys in a file or all who reach it."""
+async def _agent_parts(
+    parts: Parts, agent_tokens: AgentTokens, store: SqliteStore, wakeups: WakeUps, lease_s: float
+) -> AgentParts:
+    """Return what the agents' wires share; ``store`` is that of ``parts``."""
+    control_id = await _control_id(store)
+    history = await History.open(store, control_id, seen_revision=store.seen_revision)
+    return AgentParts.build(
+        parts,
+        agent_tokens,
+        control_id=control_id,
+        history=history,
+        wakeups=wakeups,
+        lease_s=lease_s,
+    )
+
+
+class _OperatorAccess:
+    """Access by TCP: for callers with a key from the file, or for everyone."""
 
     def __init__(self, file: Path | None, operators: Signed | Open, *, is_loopback: bool) -> None:
         self._file = file
@@ -192,12 +218,12 @@ class _Door:
 
     @property
     def own_names_only(self) -> bool:
-        """Whether a page that has pointed its name at this host could come in."""
+        """Whether to check host names against DNS rebinding by web pages."""
         return self._file is None and self._is_loopback
 
     @classmethod
-    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _Door:
-        """Return the door; raises ``ConfigError`` for a file of keys that cannot be used."""
+    async def open(cls, settings: ControlSettings, agent_tokens: AgentTokens) -> _OperatorAccess:
+        """Read the keys; raises ``ConfigError`` if the file of keys cannot be used."""
         file, is_local = settings.keys_file, is_loopback(parse_listen(settings.listen)[0])
         if file is None:
             return cls(None, Open(), is_loopback=is_local)
@@ -205,35 +231,35 @@ class _Door:
         return cls(file, Signed(found, note=agent_tokens.note), is_loopback=is_local)
 
     async def reload(self) -> None:
-        """Read the file of keys anew; a bad one changes nothing."""
+        """Reload the file of keys; an invalid file changes nothing."""
         if self._file is None or not isinstance(self.operators, Signed):
             return
         try:
             found = await asyncio.to_thread(keys.load, self._file)
         except ConfigError as error:
-            _log.error("keys not taken; the old keys stay", error=str(error))
+            _log.error("keys not reloaded; the old keys stay in use", error=str(error))
         else:
-            self.operators.keys = found
-            _log.info("keys read", file=str(self._file), keys=len(found))
+            self.operators.take(found)
+            _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 
-async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) -> None:
-    """Read tokens and keys anew whenever it is asked for, until cancelled.
+async def _reload(agent_tokens: AgentTokens, access: _OperatorAccess, asked: asyncio.Event) -> None:
+    """Reload tokens and keys on each request, until cancelled.
 
-    Agents that came with a token that is gone are cut off at once.
+    Agents whose token is gone are cut off at once.
     """
     while True:
         await asked.wait()
         asked.clear()
-        await door.reload()
+        await access.reload()
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:
-            _log.error("token file not taken; the old tokens stay", error=str(error))
+            _log.error("token file not reloaded; the old tokens stay in use", error=str(error))
         else:
             ended = agent_tokens.take(found)
             _log.info(
-                "token file read",
+                "token file loaded",
                 file=str(agent_tokens.file or ""),
                 tokens=len(found),
                 calls_ended=ended,
@@ -241,10 +267,10 @@ async def _reload(agent_tokens: AgentTokens, door: _Door, asked: asyncio.Event) 
 
 
 async def _control_id(store: Store) -> str:
-    """Return the id that names this store towards agents; made once, by whoever is first."""
+    """Return the id that identifies this store to agents; created once, by the first process."""
     key = records.CONTROL_ID_KEY
     await store.txn([absent(key)], [Put(key, uuid.uuid4().hex.encode())])
     kv = await store.get(key)
     if kv is None:
-        raise StoreFailure(f"{key} was written and is not there")
+        raise StoreFailure(f"{key} is missing right after it was written; check the disk")
     return kv.value.decode()

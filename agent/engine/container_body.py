@@ -2,7 +2,7 @@
 
 The order is that of Amazon ECS (agent 1.105.1, ``api/task/task.go``): first the fields that the
 agent generates, then the payload's ``dockerConfig`` JSON laid over them, then the fields that the
-agent must control (namespaces, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
+agent must control (namespaces, control group, labels). Sizes in payloads are MiB; the engine expects bytes. Fails
 with ``PayloadError``, whose name says which part of the order is at fault.
 """
 
@@ -51,6 +51,8 @@ class ContainerContext:
     """Ports picked for this task, by ``port_key``."""
     provision: Provision = field(default_factory=Provision)
     """What the task's preparations provide."""
+    image: str = ""
+    """By which the engine knows the image, if that is not the ordered name."""
     privileged_allowed: bool = True
 
 
@@ -66,7 +68,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
         PayloadError: the container cannot be created as ordered (``HostConfigError`` or
             ``DockerClientConfigError``, as ECS names them).
     """
-    config = _config(payload, container)
+    config = _config(payload, container, around.image or container.image)
     host_config = _host_config(payload, container, around)
     given = overlay.checked(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
     own = {key: v for key, v in given.items() if key.casefold() not in overlay.BESIDE_CONFIG}
@@ -78,6 +80,8 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
         container, host_config, around.provision.log_options.get(container.name, {})
     )
     _join_namespaces(payload, container, around, config, host_config)
+    if around.provision.cgroup_parent:
+        host_config["CgroupParent"] = around.provision.cgroup_parent
     if host_config.get("Privileged") and not around.privileged_allowed:
         raise PayloadError(
             f"container {container.name} requests privileged mode, which this host refuses "
@@ -93,9 +97,9 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     return config
 
 
-def _config(payload: TaskPayload, container: Container) -> dict[str, Any]:
+def _config(payload: TaskPayload, container: Container, image: str) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "Image": container.image,
+        "Image": image,
         "Env": [f"{key}={value}" for key, value in container.environment.items()],
     }
     command = _command(container)
@@ -144,8 +148,9 @@ def _host_config(
         "NetworkMode": payload.mode.value,
         "CpuShares": min(max(container.cpu, MIN_CPU_SHARES), MAX_CPU_SHARES),
     }
-    if container.memory:
-        host_config["Memory"] = container.memory * MIB
+    memory_mib = container.memory or around.provision.memory_mib
+    if memory_mib:
+        host_config["Memory"] = memory_mib * MIB
     if container.privileged:
         host_config["Privileged"] = True
     binds = _binds(container, around)

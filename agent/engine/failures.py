@@ -16,6 +16,7 @@ from agent.engine.live import NETWORK, Retry, StepKind
 from agent.engine.settle import mark_stopped, pull_ended, set_reason
 from agent.errors import (
     AgentError,
+    CgroupFailure,
     ControlFailure,
     CredentialsAwaited,
     EngineTimeout,
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
 
 FIRST_RETRY_S = 0.5
 LONGEST_RETRY_S = 30.0
-NETWORK_TRIES = 4
-"""After this many failures to set up a sandbox the task fails: the host has a lasting problem."""
+HOST_TRIES = 4
+"""A sandbox or a control group that cannot be made this often fails its task: the host, not chance, is
+at fault."""
 STOP_TRIES = 5
 """After this many failed stops a container counts as stopped; the clean-up removes it."""
 
@@ -114,8 +116,8 @@ def _is_worth_another_try(
     tries = (retry.attempts if retry else 0) + 1
     if step.kind is StepKind.STOP:
         return tries < STOP_TRIES
-    if isinstance(error, NetworkFailure):
-        return tries < NETWORK_TRIES
+    if isinstance(error, NetworkFailure | CgroupFailure):
+        return tries < HOST_TRIES
     return False
 
 
@@ -157,6 +159,8 @@ def reason_of(record: AgentTask, step: Step, error: AgentError) -> str:
     """Return the reason for a failed step, of a container or of the task, as worded by ECS."""
     if step.key == NETWORK:
         return reasons.named(reasons.NETWORKING, str(error))
+    if isinstance(error, CgroupFailure):
+        return reasons.no_cgroup(str(error))
     if step.key not in record.containers:
         return reasons.clip(str(error))
     if isinstance(error, EngineTimeout):

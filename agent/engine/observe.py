@@ -92,7 +92,9 @@ def exited(
         return
     container.exit_code = seen.exit_code
     container.finished_at = seen.finished_at or now
-    if seen.oom_killed:
+    if seen.oom_killed and (wanted or not record.payload.memory):
+        # With cgroup version 1, memory that runs out for the task marks all of its containers, also
+        # those that only stop because another one was killed.
         container.oom_killed = True
         set_reason(container, reasons.named(reasons.OUT_OF_MEMORY, reasons.OUT_OF_MEMORY_TEXT))
     elif seen.error:

@@ -176,6 +176,8 @@ class _Draft:
         due = self.live.when(self.record.stopped_at) + self.policy.cleanup_wait_s
         if self.record.cleaned_at:
             self.finished = not held and not self.live.inflight
+        elif preparing := [s for s in self.live.inflight.values() if s.kind is StepKind.PREPARE]:
+            self.waits.extend(map(self._in_flight, preparing))  # what it makes is to be removed
         elif due <= self.now:
             self.step(StepKind.CLEAN, CLEAN)
         else:

@@ -11,9 +11,10 @@ from agent.engine.preparations.efs import EfsSettings
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
+    from agent.cgroups.groups import TaskGroups
     from agent.engine.network_reconnect import NetworkReconnect
     from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
-    from agent.images import ExecutionRole, Progress
+    from agent.images import ExecutionRole, Obtained, Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles
@@ -69,8 +70,8 @@ class EnsureImage(Protocol):
         *,
         role: ExecutionRole,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> Awaitable[str]:
-        """Return the digest of a container's image once it is on the host."""
+    ) -> Awaitable[Obtained]:
+        """Return digest and name of a container's image once it is on the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class StepTools:
     ports: PortPicker
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
+    groups: TaskGroups
     role_credentials: RoleCredentials
     aws: TaskAws
     control_secrets: AskControl

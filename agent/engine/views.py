@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from agent.model.task import AgentContainer, AgentTask
 
 
-def targets_of(record: AgentTask, live: LiveState) -> Iterator[SampleTarget]:
-    """Yield the running containers of a task."""
+def targets_of(record: AgentTask, live: LiveState, cgroup: str) -> Iterator[SampleTarget]:
+    """Yield the running containers of a task; ``cgroup`` is the path of the task's control group."""
     mode = record.payload.mode
     for container in record.containers.values():
         if container.known is not ContainerStatus.RUNNING or not container.runtime_id:
@@ -33,7 +33,9 @@ def targets_of(record: AgentTask, live: LiveState) -> Iterator[SampleTarget]:
             network_pid = record.network.sandbox_pid
         elif mode is NetworkMode.BRIDGE:
             network_pid = pid
-        yield SampleTarget(record.arn, container.name, container.runtime_id, pid, network_pid)
+        yield SampleTarget(
+            record.arn, container.name, container.runtime_id, pid, network_pid, cgroup
+        )
 
 
 def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:

@@ -21,7 +21,7 @@ T = TypeVar("T")
 Report = Callable[[Progress], None]
 
 
-class _Flight(Generic[T]):
+class _SharedWork(Generic[T]):
     """One piece of work and its waiting callers."""
 
     def __init__(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
@@ -44,7 +44,7 @@ class SingleFlight(Generic[T]):
     """Running pieces of work by key. All methods belong to one event loop."""
 
     def __init__(self) -> None:
-        self._single_flight: dict[str, _Flight[T]] = {}
+        self._running: dict[str, _SharedWork[T]] = {}
         self._tasks: set[asyncio.Task[T]] = set()
         self._closed = False
 
@@ -66,13 +66,13 @@ class SingleFlight(Generic[T]):
         """
         if self._is_closed():
             raise EngineUnavailable("the agent is closing", operation="pulled")
-        flight = self._single_flight.get(key) or self._start(key, work)
-        task = flight.task
+        shared = self._running.get(key) or self._start(key, work)
+        task = shared.task
         if listener is not None:
-            flight.listeners.append(listener)
-            if flight.newest is not None:
-                listener(flight.newest)
-        flight.waiters += 1
+            shared.listeners.append(listener)
+            if shared.newest is not None:
+                listener(shared.newest)
+        shared.waiters += 1
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -81,17 +81,17 @@ class SingleFlight(Generic[T]):
                 raise EngineUnavailable(text, operation="pulled") from None
             raise
         finally:
-            flight.waiters -= 1
+            shared.waiters -= 1
             if listener is not None:
-                flight.listeners.remove(listener)
-            if not flight.waiters and not task.done():
+                shared.listeners.remove(listener)
+            if not shared.waiters and not task.done():
                 # A new caller must not join work that is being cancelled.
-                self._forget(key, flight)
+                self._forget(key, shared)
                 task.cancel()
 
     def launch(self, key: str, work: Callable[[Report], Awaitable[T]]) -> None:
         """Start work without a waiting caller, unless work for this key is running."""
-        if key not in self._single_flight and not self._is_closed():
+        if key not in self._running and not self._is_closed():
             self._start(key, work)
 
     async def close(self) -> None:
@@ -105,20 +105,20 @@ class SingleFlight(Generic[T]):
     def _is_closed(self) -> bool:
         return self._closed
 
-    def _start(self, key: str, work: Callable[[Report], Awaitable[T]]) -> _Flight[T]:
-        flight = _Flight(key, work)
+    def _start(self, key: str, work: Callable[[Report], Awaitable[T]]) -> _SharedWork[T]:
+        shared = _SharedWork(key, work)
 
         def ended(task: asyncio.Task[T]) -> None:
             self._tasks.discard(task)
-            self._forget(key, flight)
+            self._forget(key, shared)
             if not task.cancelled():
                 task.exception()  # waiting callers get it; without callers, nobody needs it
 
-        self._single_flight[key] = flight
-        self._tasks.add(flight.task)
-        flight.task.add_done_callback(ended)
-        return flight
+        self._running[key] = shared
+        self._tasks.add(shared.task)
+        shared.task.add_done_callback(ended)
+        return shared
 
-    def _forget(self, key: str, flight: _Flight[T]) -> None:
-        if self._single_flight.get(key) is flight:
-            del self._single_flight[key]
+    def _forget(self, key: str, shared: _SharedWork[T]) -> None:
+        if self._running.get(key) is shared:
+            del self._running[key]

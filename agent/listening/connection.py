@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
     from agent.listening.limits import Limits
-    from agent.listening.rates import LogThrottle, RateLimits
+    from agent.listening.rates import RateLimits
     from agent.listening.table import ConnectionTable, OpenConnection
+    from agent.throttle import LogThrottle
 
 _MAX_HEADERS = 64
 _READ_BUFFER_BYTES = 64 * 1024

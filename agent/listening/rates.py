@@ -1,4 +1,4 @@
-"""Limits how often something is done or logged. Pure except for clock and log."""
+"""Limits how often something is done. Pure except for the clock."""
 
 from __future__ import annotations
 
@@ -6,42 +6,14 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LOG_EVERY_S: Final = 10.0
 _ADDRESSES: Final = 4096
 """Addresses whose rate is tracked; the one unused for longest is dropped first."""
 _ALL: Final = ""
 _IN_ALL: Final = 4
 """The limit of all addresses together, as a multiple of the limit of one."""
-
-_log = structlog.get_logger(__name__)
-
-
-class LogThrottle:
-    """Logs each kind of event at most once in ten seconds, and counts the rest."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: dict[str, tuple[float, int]] = {}
-
-    def note(self, event: str, **values: object) -> None:
-        """Log a warning, or count it if one was logged recently.
-
-        Args:
-            event: one of a few fixed texts, with nothing from outside in it.
-            values: the details of this occurrence.
-        """
-        now = self._clock()
-        logged_at, unlogged = self._seen.get(event, (float("-inf"), 0))
-        if now - logged_at < LOG_EVERY_S:
-            self._seen[event] = (logged_at, unlogged + 1)
-            return
-        self._seen[event] = (now, 0)
-        _log.warning(event, more_before=unlogged, **values)
 
 
 class RateLimits:

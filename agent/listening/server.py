@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from agent.listening.connection import Connection, Shared
-from agent.listening.rates import LogThrottle, RateLimits
+from agent.listening.rates import RateLimits
 from agent.listening.table import ConnectionTable, OpenConnection, address_of
+from agent.throttle import LogThrottle
 
 if TYPE_CHECKING:
     import ssl

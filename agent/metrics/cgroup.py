@@ -30,7 +30,15 @@ _V1_FILES = (
     ("pids", "pids.current"),
     ("blkio", "blkio.throttle.io_service_bytes_recursive"),
 )
-_V2_FILES = ("cpu.stat", "memory.current", "memory.stat", "pids.current", "io.stat", "memory.max")
+_V2_FILES = (
+    "cpu.stat",
+    "memory.current",
+    "memory.stat",
+    "pids.current",
+    "io.stat",
+    "memory.max",
+    "../memory.max",
+)
 _V1_SHARED_MOUNTS = {"cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")}
 
 
@@ -67,15 +75,24 @@ def parse_v1(cpuacct: bytes, usage: bytes, stat: bytes, pids: bytes, blkio: byte
 
 
 def parse_v2(
-    cpu_stat: bytes, current: bytes, stat: bytes, pids: bytes, io_stat: bytes, maximum: bytes
+    cpu_stat: bytes,
+    current: bytes,
+    stat: bytes,
+    pids: bytes,
+    io_stat: bytes,
+    maximum: bytes,
+    maximum_of_task: bytes = b"",
 ) -> Usage:
-    """Combine the files of the unified hierarchy; the text of a missing file is empty."""
+    """Combine the files of the unified hierarchy; the text of a missing file is empty.
+
+    The limit is the smaller one of the container and of the group above it, the task's.
+    """
     used = _number(current)
     inactive = _field(stat, b"inactive_file")
     return Usage(
         cpu_ns=_field(cpu_stat, b"usage_usec") * 1000,
         memory_bytes=used - inactive if inactive < used else used,
-        memory_limit_bytes=_number(maximum),
+        memory_limit_bytes=min(filter(None, map(_number, (maximum, maximum_of_task))), default=0),
         pids=_number(pids),
         io_read_bytes=_sum_of(io_stat, b" rbytes="),
         io_write_bytes=_sum_of(io_stat, b" wbytes="),
@@ -211,31 +228,35 @@ class CgroupTree:
         self._driver = driver
         self._mounts = {name: self._mount(name) for name, _ in _V1_FILES}
 
-    def open(self, runtime_id: str, *, pid: int, keep_open: bool = True) -> CgroupReader:
+    def open(
+        self, runtime_id: str, *, pid: int, parent: str = "", keep_open: bool = True
+    ) -> CgroupReader:
         """Find the files of a running container.
 
         Args:
             runtime_id: its id in the engine.
             pid: its first process; 0 if unknown.
+            parent: path of its task's group, which may or may not be around its own.
             keep_open: see ``CgroupReader``.
 
         Raises:
             OSError: the hierarchy has no such container.
         """
-        for relative in self._candidates(runtime_id, pid):
+        for relative in self._candidates(runtime_id, pid, parent):
             paths = self._paths(relative)
             if paths[0] is not None and paths[0].exists():
                 return CgroupReader(paths, version=self.version, keep_open=keep_open)
         raise FileNotFoundError(f"no control group of container {runtime_id[:12]} in {self.root}")
 
-    def _candidates(self, runtime_id: str, pid: int) -> list[str]:
+    def _candidates(self, runtime_id: str, pid: int, parent: str) -> list[str]:
         """List possible paths of the container: the kernel's answer first, then by convention."""
         found = self._of_process(runtime_id, pid)
         by_convention: list[str] = []
         if self._driver != "systemd":
-            by_convention.append(f"docker/{runtime_id}")
+            by_convention += [f"{above}/{runtime_id}" for above in (parent, "docker") if above]
         if self._driver != "cgroupfs":
-            by_convention.append(f"system.slice/docker-{runtime_id}.scope")
+            scope = f"docker-{runtime_id}.scope"
+            by_convention += [f"{above}/{scope}" for above in (parent, "system.slice") if above]
         return [found, *by_convention] if found else by_convention
 
     def _of_process(self, runtime_id: str, pid: int) -> str:

@@ -37,6 +37,8 @@ class SampleTarget(NamedTuple):
     network_pid: int
     """A process in the task's own network namespace: the sandbox's or, in bridge mode, the
     container's; 0 in ``host`` and ``none`` mode."""
+    cgroup: str = ""
+    """Path of its task's control group from the top of a hierarchy; empty if it has none."""
 
 
 class _CpuMark(NamedTuple):
@@ -150,6 +152,7 @@ class Collector:
         reader = self._tree.open(
             target.runtime_id,
             pid=target.pid,
+            parent=target.cgroup,
             keep_open=self._open_files < self._max_open_files,
         )
         self._readers[target.runtime_id] = reader

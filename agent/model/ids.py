@@ -17,6 +17,7 @@ _NAME_LIMIT = 255
 """Longest file name in bytes: the engine keeps each volume in a directory of that name."""
 _REVISION_LIMIT = 32
 """Far more digits than a revision of Amazon ECS has."""
+_TASK_ID = re.compile(r"[0-9a-f]{32}")
 _UNSAFE = re.compile(r"[^A-Za-z0-9-]")
 
 
@@ -56,6 +57,15 @@ def container_engine_name(arn: str, family: str, revision: str, container: str) 
 def container_digest(arn: str, container: str) -> str:
     """Return 20 hex digits that identify one container of one task globally."""
     return hashlib.sha256(f"{arn}\0{container}".encode()).hexdigest()[:20]
+
+
+def cgroup_name(arn: str) -> str:
+    """Return the name of a task's control group: its id, which is also fit for a unit of systemd.
+
+    Anything that is no id of 32 hex digits becomes a digest of the ARN.
+    """
+    own = task_id(arn)
+    return own if _TASK_ID.fullmatch(own) else hashlib.sha256(arn.encode()).hexdigest()[:32]
 
 
 def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str:

@@ -26,6 +26,7 @@ HOST_CONFIG = "HostConfigError"
 CLIENT_CONFIG = "DockerClientConfigError"
 NETWORKING = "ContainerNetworkingError"
 VANISHED = "ContainerVanishedError"
+CGROUP = "CgroupError"
 STOPPED_BEFORE_PULL = "TaskStoppedBeforePullBeginError"
 UNRECOGNIZED_TASK = "UnrecogniedTaskError"  # the missing letter is part of the ECS protocol
 
@@ -95,6 +96,11 @@ def dependencies_unresolvable(task_arn: str) -> str:
 def resource_unusable(task_arn: str, cause: str) -> str:
     """Return the task reason for a task that could not be prepared."""
     return clip(f"resource cannot be initialized for task {task_arn}: {cause}")
+
+
+def no_cgroup(cause: str) -> str:
+    """Return the task reason for a task whose control group could not be made."""
+    return named(CGROUP, f"Agent could not create task's platform resources: {cause}")
 
 
 def unrecognized_task(cause: str) -> str:

@@ -8,9 +8,9 @@ registration in the ``X-Ecs-Generation`` header; a call with an older one is ans
 ====== ============================================== ==========================================
 GET    ``/v1/hello``                                  ``?cluster=NAME`` → 200 ``Hello``
 POST   ``/v1/instances``                              ``Register`` → 200 ``Registered``
-GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S`` → 200 ``Assignments``,
-                                                      204 nothing new, 410 ask again from 0;
-                                                      S is in seconds and may be a fraction
+GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S&credentials=N`` → 200
+                                                      ``Assignments``, 204 nothing new, 410 ask again
+                                                      from 0; S is in seconds and may be a fraction
 POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
 POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``ChangesAnswer``
@@ -48,6 +48,7 @@ import msgspec
 from msgspec import Struct, field
 
 from agent.model.changes import TaskChange
+from agent.model.payload import Credentials
 from agent.model.resources import HostResources
 
 GENERATION_HEADER = "X-Ecs-Generation"
@@ -128,6 +129,15 @@ class Assignment(Struct, frozen=True, kw_only=True, rename="camel", omit_default
     stopped_reason: str = ""
 
 
+class TaskCredentials(_Wire, frozen=True):
+    """Fresh credentials for one role of a task; never written anywhere."""
+
+    task_arn: str
+    role_type: str
+    """A ``payload.RoleType``."""
+    credentials: Credentials
+
+
 class Assignments(_Wire, frozen=True):
     """Everything that changed after the given revision; with ``full``, everything."""
 
@@ -139,6 +149,11 @@ class Assignments(_Wire, frozen=True):
     tasks: list[Assignment] = field(default_factory=list)
     history: str = ""
     """History of control's store; the revision belongs to it."""
+    credentials: list[TaskCredentials] = field(default_factory=list)
+    """What was issued to tasks of this instance after the serial that was asked with."""
+    credentials_serial: int = 0
+    """With which to ask next: of one run of control, like the revision. An agent that asks with none is
+    sent credentials in payloads alone."""
 
 
 class HeldTask(_Wire, frozen=True):

@@ -32,6 +32,7 @@ from agent.network.agent_address import AgentRoute
 from agent.network.background import BackgroundTasks, settle
 from agent.network.firewall import Firewall
 from agent.network.host import HostNetwork, check_pool
+from agent.network.host_watch import HostWatch
 from agent.network.kernel_messages import EVERYTHING
 from agent.network.leftovers import Leftovers
 from agent.network.lifecycle import SandboxLifecycle
@@ -42,7 +43,6 @@ from agent.network.sandbox import SandboxMaker
 from agent.network.sandbox_table import SandboxTable
 from agent.network.survey import Survey
 from agent.network.upkeep import Upkeep
-from agent.network.watch import HostWatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping

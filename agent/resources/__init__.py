@@ -1,7 +1,7 @@
 """What the host has (inventory, GPUs, attributes) and which tasks use it (ledger).
 
 ``inventory.read_host`` and ``gpu`` read the host once at start; ``attributes.advertised`` says what
-this agent can really do here; ``hotplug`` tells of block devices that come; ``role_credentials`` are kept
+this agent can really do here; ``disk_hotplug`` tells of block devices that come; ``role_credentials`` are kept
 in memory alone. ``ledger.Ledger`` is pure: any waiting task that fits is admitted, oldest first; once the
 oldest has waited a minute, younger ones pass it only if they fit together with it, so that a large task
 is not starved. ``impossible`` names what the host will never have.

@@ -75,7 +75,7 @@ class LongPollBackend:
             ca_file=self._settings.control_ca_file,
         )
         return await LongPollClient.open(
-            settings, store, describe, take, around.holding, around.logs
+            settings, store, describe, take, around.holding, around.credentials, around.logs
         )
 
 

@@ -23,6 +23,8 @@ _log = structlog.get_logger()
 
 REMIND_S: Final = 300.0
 """Interval of reminders about a lasting outage in the log."""
+WARN_EVERY_S: Final = 60.0
+"""Minimum time between two log lines about the same kind of problem with control."""
 FLAP_S: Final = 5.0
 """A new outage is not logged if the last log line is more recent than this."""
 

@@ -150,7 +150,7 @@ class HostParts(NamedTuple):
     """The parts of the agent that a control client uses besides the store."""
 
     holding: Holding
-    """Used for our own control; the other parts are for Amazon ECS."""
+    """Used for our own control; ``host``, ``links`` and ``disks`` are for Amazon ECS."""
     host: TaskHost
     credentials: CredentialStore
     links: Hotplug

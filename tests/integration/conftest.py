@@ -16,6 +16,7 @@ from tests.support.leaks import HostSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
 
 DOCKER_HOST = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
 
@@ -54,7 +55,7 @@ def busybox_image(sdk: docker.APIClient) -> str:
 
 
 @pytest.fixture
-def leak_check(sdk: docker.APIClient) -> Iterator[None]:
+def leak_check(sdk: docker.APIClient, tmp_path: Path) -> Iterator[None]:
     """Fail the test if it leaves anything on the host.
 
     Name it before the fixtures that clean up: fixtures end in reverse order.
@@ -62,7 +63,7 @@ def leak_check(sdk: docker.APIClient) -> Iterator[None]:
     del sdk
     before = HostSnapshot.take()
     yield
-    left = before.wait_until_clean()
+    left = before.wait_until_clean(agents=tmp_path)
     if left:
         pytest.fail("left behind on the host:\n  " + "\n  ".join(left), pytrace=False)
 

@@ -218,7 +218,11 @@ def gpus(count: int) -> tuple[Gpu, ...]:
     return tuple(Gpu(uuid=f"GPU-{n}") for n in range(count))
 
 
-CAPABILITIES = {"ecs.capability.task-eni": "", "ecs.capability.container-health-check": ""}
+CAPABILITIES = {
+    "ecs.capability.task-eni": "",
+    "ecs.capability.container-health-check": "",
+    "ecs.capability.task-cpu-mem-limit": "",
+}
 
 
 def definition(**more: Any) -> dict[str, Any]:

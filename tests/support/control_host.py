@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from agent.model.resources import HostResources
+from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch
 from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
 from agent.upstream.longpoll.http_client import CallLimits
@@ -51,6 +52,7 @@ class Host(NothingHeld):
     def __init__(self, store: StateStore, control: FakeControl) -> None:
         self.store = store
         self.control = control
+        self.credentials = RoleCredentials()
         self.taken: list[Assignments] = []
         self.control_ids: list[str] = []
         self.known_tasks: list[str] = []
@@ -104,6 +106,7 @@ class Host(NothingHeld):
             self.describe,
             self.take,
             self,
+            self.credentials,
             self.logs,
         )
 

@@ -14,7 +14,7 @@ import itertools
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
@@ -33,7 +33,11 @@ from agent.model.wire import (
     Held,
     Register,
     Registered,
+    TaskCredentials,
 )
+
+if TYPE_CHECKING:
+    from agent.model.payload import Credentials
 
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 encode = msgspec.json.encode
@@ -54,6 +58,10 @@ class FakeControl:
         self.registers: list[Register] = []
         self.polls: list[int] = []
         """The ``after`` of every poll."""
+        self.serials: list[int] = []
+        """The serial of credentials of every poll."""
+        self.issued: list[TaskCredentials] = []
+        """What tasks were issued; the serial is their number."""
         self.sent: list[TaskChange] = []
         """Every report received, including repeats."""
         self.seen: dict[str, TaskChange] = {}
@@ -129,6 +137,12 @@ class FakeControl:
         self.tasks[arn] = (self.revision, assignment)
         self._wake()
 
+    def issue(self, arn: str, role_type: str, credentials: Credentials) -> None:
+        self.issued.append(
+            TaskCredentials(task_arn=arn, role_type=role_type, credentials=credentials)
+        )
+        self._wake()
+
     def drain(self) -> None:
         self.revision += 1
         self.instance_status = "DRAINING"
@@ -198,12 +212,14 @@ class FakeControl:
 
     async def _poll(self, request: web.Request) -> web.Response:
         after = int(request.query["after"])
+        serial = int(request.query["credentials"])
         self.polls.append(after)
+        self.serials.append(serial)
         ends = time.monotonic() + float(request.query["wait"])
         while True:
             if refusal := self._refusal(request):
                 return refusal
-            if after == 0 or self.revision > after:
+            if after == 0 or self.revision > after or len(self.issued) > serial:
                 break
             news = self._news
             try:
@@ -211,9 +227,9 @@ class FakeControl:
                     await news.wait()
             except TimeoutError:
                 return web.Response(status=204)
-        return self.answer(after)
+        return self.answer(after, serial)
 
-    def answer(self, after: int) -> web.Response:
+    def answer(self, after: int, serial: int = 0) -> web.Response:
         tasks = [one for revision, one in self.tasks.values() if revision > after]
         return json(
             Assignments(
@@ -221,6 +237,8 @@ class FakeControl:
                 full=after == 0,
                 instance_status=self.instance_status,
                 tasks=tasks,
+                credentials=self.issued[serial:],
+                credentials_serial=len(self.issued),
             )
         )
 

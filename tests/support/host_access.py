@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.awslogs.grants import LogGrants, RelayAddress
+from agent.cgroups.groups import TaskGroups
 from agent.engine.preparations.contract import HostAccess
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
@@ -19,6 +20,7 @@ def host_access(**parts: Any) -> HostAccess:
     values: dict[str, Any] = {
         "runtime": MemoryEngine(),
         "owner": "owner-1",
+        "groups": TaskGroups.off(),
         "credentials": RoleCredentials(),
         "aws": FakeAws(),
         "control_secrets": FakeControl().secrets,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import time
 from dataclasses import dataclass, field, fields
@@ -35,11 +36,13 @@ class HostSnapshot:
     listeners: frozenset[str] = field(default_factory=frozenset)
 
     @classmethod
-    def take(cls, *, data_dirs: Iterable[Path] = ()) -> HostSnapshot:
+    def take(cls, *, data_dirs: Iterable[Path] = (), agents: Path | None = None) -> HostSnapshot:
         """Take a snapshot of the host.
 
         Args:
             data_dirs: folders whose files count; a missing one is empty.
+            agents: folder with the data directories of the agents whose control groups count. Tests
+                that run side by side have theirs in the same tree.
         """
         containers, volumes = _engine()
         links, addresses = _links()
@@ -51,7 +54,7 @@ class HostSnapshot:
             addresses=addresses,
             routes=_routes(),
             firewall=_firewall(),
-            cgroups=frozenset(str(p) for p in (*_CGROUPS.glob("ecs/*"), *_CGROUPS.glob("*/ecs/*"))),
+            cgroups=_cgroups(agents) if agents is not None else frozenset(),
             files=frozenset(str(p) for d in data_dirs for p in d.rglob("*") if not p.is_dir()),
             listeners=_listeners(),
         )
@@ -65,14 +68,35 @@ class HostSnapshot:
         ]
 
     def wait_until_clean(
-        self, *, limit_s: float = 10.0, data_dirs: Iterable[Path] = ()
+        self,
+        *,
+        limit_s: float = 10.0,
+        data_dirs: Iterable[Path] = (),
+        agents: Path | None = None,
     ) -> list[str]:
         """Return what is left behind, as soon as nothing is or when the limit has passed."""
         end = time.monotonic() + limit_s
         folders = tuple(data_dirs)
-        while (left := self.diff(HostSnapshot.take(data_dirs=folders))) and time.monotonic() < end:
+        while True:
+            left = self.diff(HostSnapshot.take(data_dirs=folders, agents=agents))
+            if not left or time.monotonic() > end:
+                return left
             time.sleep(0.2)
-        return left
+
+
+def _cgroups(agents: Path) -> frozenset[str]:
+    """Return the control groups of agents, in all hierarchies."""
+    owners = {
+        owner
+        for file in agents.rglob("*.identity")
+        for owner in re.findall(r'"owner":"(\w{12})', file.read_text(errors="replace"))
+    }
+    return frozenset(
+        str(path)
+        for owner in owners
+        for place in ("ecs", "*/ecs")
+        for path in _CGROUPS.glob(f"{place}/{owner}")
+    )
 
 
 def _engine() -> tuple[frozenset[str], frozenset[str]]:

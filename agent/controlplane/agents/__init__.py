@@ -1,21 +1,22 @@
-"""What control gives to agents and takes from them, whichever wire they come by.
+"""Registration of agents, their orders and their reports, for both protocols.
 
 ::
 
-    longpoll/  amazon/     the two wires; both work with one ``parts.AgentParts``
-    registration.py        who an agent is, for this call and later ones; machines.py: a host that lost
-                           its state is known by its machine and a key that only that machine can make
-    tokens.py              who may speak: an ``Admission`` lasts as long as its token is in the file
-    assignments.py         what is wanted of an instance, whole or since a revision
-    reports.py             each applied once and in order; one that says STOPPED ends the assignment
-    moved_tasks.py         tasks that a host holds from before it was registered anew
-    new_hosts.py           how many unknown hosts may register where no token is asked for
-    bounds.py  host_rules.py  report_rules.py    a rule for every field, before a body is decoded
+    longpoll/  amazon/     the two protocols; both use one ``parts.AgentParts``
+    registration.py        which instance an agent is; machines.py: recognizes a host that lost its
+                           state, by its machine and a key that only this machine can compute
+    tokens.py              who may connect: an ``Admission`` is valid while its token is in the file
+    assignments.py         the tasks that an instance should run, all of them or since a revision
+    reports.py             applies each report once and in order; STOPPED ends the assignment
+    moved_tasks.py         tasks that a host still has from before it was registered again
+    new_hosts.py           limits new hosts if no token is required
+    bounds.py  host_rules.py  report_rules.py    a rule for every field; limits before decoding
     log_rights.py          which log groups a host may write to: those that its tasks name
-    leases.py  wakeups.py  who is connected; wakes held polls
+    leases.py  wakeups.py  which agents are connected; wakes held polls
 
-A report beyond a bound is refused alone; reasons are cut, never refused, since the end of a task must
-get through. Whoever registers as an instance without its token or its machine's key is not let in as it.
-May use the store, ``tasks`` and ``definition``; ``amazon`` also the signatures of ``front`` and shapes of
-``api.ecs``. Handlers of both wires run side by side. Tests: ``tests/unit/controlplane/agents``, ``tests/integration/upstream``.
+A report over a limit is refused without affecting others. Reasons are cut, never refused, because the
+end of a task must always be reported. An agent can only register as an existing instance with its
+token or its machine's key. May use the store, ``tasks`` and ``definition``; ``amazon`` also the
+signatures of ``front`` and shapes of ``api.ecs``. Handlers of both protocols run concurrently.
+Tests: ``tests/unit/controlplane/agents``, ``tests/integration/upstream``.
 """

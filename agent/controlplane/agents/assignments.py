@@ -1,12 +1,12 @@
-"""Held polls: what an instance is wanted to run, as a whole or since a revision.
+"""Held polls: the tasks that an instance should run, all of them or those changed since a revision.
 
-What is wanted is the set of keys under ``/assign/<instance>/``; nothing else is kept per agent. An
-answer after revision R holds the assignments that changed later than R, read from the store as it
-is now, so that it needs no history. A task leaves the set when its STOPPED was reported.
+These are the keys under ``/assign/<instance>/``; nothing else is stored per agent. A response after
+revision R has the assignments that changed later than R, read from the current store, so that no
+history is needed. A task leaves the set when its STOPPED was reported.
 
-Revisions count only within one run of this process: the store may have been put back to an older
+Revisions are only valid within one run of this process: the store may have been replaced by an older
 copy in between, and then the same number means another state. So an agent that this process has not
-seen yet is sent the whole set first.
+seen yet gets the full set first.
 
 Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 ``tests/unit/controlplane/agents/amazon/test_orders.py``.
@@ -25,7 +25,8 @@ from agent.controlplane.agents.longpoll.errors import InstanceUnknown, RevisionC
 from agent.controlplane.definition import overrides, payload
 from agent.controlplane.records import AssignRecord, TaskDefinitionRecord, TaskRecord
 from agent.model import payload as payload_model
-from agent.model.wire import Assignment, Assignments
+from agent.model.payload import Credentials
+from agent.model.wire import Assignment, Assignments, TaskCredentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class AssignedTask(NamedTuple):
-    """One assignment as it was read, and the task that it is of."""
+    """One assignment as it was read, and its task."""
 
     row: KeyValue
     assignment: AssignRecord
@@ -54,7 +55,7 @@ class AssignedTask(NamedTuple):
 
 
 class AssignmentReader:
-    """Reads assignments and builds what is sent of them, for both wires."""
+    """Reads assignments and builds payloads from them, for both protocols."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -63,8 +64,8 @@ class AssignmentReader:
     async def read(self, rows: list[KeyValue]) -> tuple[list[AssignedTask], bool]:
         """Return the orders, and whether every row and its task could be read.
 
-        Those to stop come first, each kind in the order in which it was given. Tasks that are
-        STOPPED already are left out.
+        Orders to stop come first, each kind in the given order. Tasks that are already STOPPED are
+        left out.
         """
         read = [(kv, row) for kv in rows if (row := _readable(kv)) is not None]
         read.sort(key=lambda row: (row[1].desired_status != "STOPPED", row[0].mod_revision))
@@ -80,8 +81,8 @@ class AssignmentReader:
     async def payload(self, order: AssignedTask, *, takes_logs: bool = True) -> TaskPayload | None:
         """Return the payload of an order, for an agent that takes logs to control or does not.
 
-        None for one that cannot be built, which is logged, and for a task that was taken back from
-        its agent, which has it.
+        None if it cannot be built, which is logged, and for a task that was taken over from its
+        agent's report, because the agent has the payload.
         """
         task = order.task
         if task.adopted:
@@ -94,10 +95,25 @@ class AssignmentReader:
                 self._parts.names,
                 desired=order.assignment.desired_status,
                 keeps_logs=takes_logs and self._parts.keeps_logs,
+                credentials=self._credentials(task),
             )
         except (LookupError, TypeError, ValueError, overrides.OverrideError) as error:
             _log.error("payload cannot be built", task=task.arn, error=repr(error))
             return None
+
+    def _credentials(self, task: TaskRecord) -> dict[str, Credentials]:
+        """Return the credentials of a task's roles; of those not issued yet, what names them."""
+        return {
+            kind: issued.credentials
+            if (issued := self._parts.roles.current(task.id, kind)) is not None
+            else Credentials(credentials_id=role.credentials_id, role_arn=role.arn)
+            for kind, role in task.roles.items()
+        }
+
+    def lacks_credentials(self, task: TaskRecord) -> bool:
+        """Tell whether credentials of a role of a task are still to come."""
+        roles = self._parts.roles
+        return any(roles.current(task.id, kind) is None for kind in task.roles)
 
     async def _definition(self, task: TaskRecord) -> TaskDefinitionRecord:
         known = self._definitions.get(task.task_definition_arn)
@@ -117,7 +133,7 @@ class AssignmentReader:
 
 
 class Poller:
-    """Answers polls; any number of them are held side by side."""
+    """Answers polls; any number of polls can be held concurrently."""
 
     def __init__(
         self,
@@ -135,7 +151,7 @@ class Poller:
         self._wakeups = wakeups
         self._orders = orders
         self._told: set[str] = set()
-        """Instances that got their whole set from this process."""
+        """Instances that got their full set from this process."""
         self._closing = False
 
     def close(self) -> None:
@@ -151,22 +167,25 @@ class Poller:
         after: int,
         wait_s: float,
         is_gone: Callable[[], bool],
+        credentials_after: int | None = None,
     ) -> Assignments | None:
-        """Return what changed after a revision, waiting for it; None when nothing did.
+        """Return what changed after a revision; waits for it, and returns None if nothing changed.
 
-        The call renews the instance's lease, holding it does not: a host that lost its power says
-        nothing, and its connection looks as it did before. So no poll is held for longer than half
-        a lease, and an agent that lives makes the next one in time.
+        The call renews the instance's lease; holding it does not: if a host loses its power, its
+        connection looks the same as before. So a poll is held for half a lease at most, and a live
+        agent makes the next one in time.
 
         Args:
-            instance_id: who asks.
+            instance_id: the calling instance.
             generation: of its registration.
             after: the revision that it has seen.
-            wait_s: for how long to wait at most.
-            is_gone: tells whether the caller has closed the connection.
+            wait_s: how long to wait at most.
+            is_gone: returns whether the caller has closed the connection.
+            credentials_after: serial of the newest credentials that it has; None if it only takes
+                those in payloads.
 
         Raises:
-            WireError: the instance is unknown, the generation old, or the revision not ours.
+            WireError: the instance is unknown, or the generation or the revision is not valid.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait_s, self._leases.ttl_s / 2)
@@ -178,7 +197,7 @@ class Poller:
                 if not renewed:
                     await self._leases.renew(instance.record)
                     renewed = True
-                answer = await self._answer(page, instance, after)
+                answer = await self._answer(page, instance, after, credentials_after)
                 left_s = deadline - loop.time()
                 if answer is not None or left_s <= 0 or self._closing or is_gone():
                     return answer
@@ -191,10 +210,10 @@ class Poller:
     async def _look(
         self, instance_id: str, generation: int
     ) -> tuple[RangeResult, Found[InstanceRecord]]:
-        """Return what is wanted of an instance, and then the instance."""
+        """Return the assignments of an instance, and then the instance."""
         page = await self._parts.store.range(records.assignments_prefix(instance_id))
-        # Behind the assignments: whatever becomes of the instance later than this answer's
-        # revision then counts as newer.
+        # Read it after the assignments: any later change of the instance then counts as newer than
+        # the revision of this response.
         try:
             instance = await self._registry.find(instance_id, generation)
         except InstanceUnknown:
@@ -203,28 +222,55 @@ class Poller:
         return page, instance
 
     async def _answer(
-        self, page: RangeResult, instance: Found[InstanceRecord], after: int
+        self,
+        page: RangeResult,
+        instance: Found[InstanceRecord],
+        after: int,
+        credentials_after: int | None,
     ) -> Assignments | None:
         instance_id = instance.record.id
         if after and (after > page.revision or instance_id not in self._told):
             raise RevisionCompacted(
-                f"revision {after} is not one that this process gave; ask again from 0"
+                f"revision {after} was not sent by this process; ask again from 0"
             )
         changed = [kv for kv in page.items if kv.mod_revision > after]
-        if after and not changed and instance.kv.mod_revision <= after:
+        # Before payloads are built: what is issued meanwhile comes with the next answer.
+        serial, issued = self._issued(instance_id, after, credentials_after)
+        if after and not changed and not issued and instance.kv.mod_revision <= after:
             return None
         tasks, all_read = await self._assignments(changed)
         if not after:
             self._told.add(instance_id)
         return Assignments(
             revision=page.revision,
-            # What cannot be read is not known to be unwanted: the agent must not stop it.
-            # Nor is what the store may have forgotten.
+            # The agent stops tasks that are not in a full set. So the set is not full if something
+            # could not be read, or if the store may have lost something.
             full=not after and all_read and not instance.record.recovering,
             instance_status=instance.record.status,
             tasks=tasks,
             history=self._history.current,
+            credentials=issued,
+            credentials_serial=serial,
         )
+
+    def _issued(
+        self, instance_id: str, after: int, credentials_after: int | None
+    ) -> tuple[int, list[TaskCredentials]]:
+        """Return the newest serial, and what the tasks of an instance were issued that it has not."""
+        roles = self._parts.roles
+        serial = roles.serial
+        if credentials_after is None:
+            return 0, []
+        # Whoever asks for everything may be a process that has nothing.
+        known = credentials_after if after and credentials_after <= serial else 0
+        return serial, [
+            TaskCredentials(
+                task_arn=issued.task_arn,
+                role_type=issued.role_type,
+                credentials=issued.credentials,
+            )
+            for issued in roles.newer(instance_id, known)
+        ]
 
     async def _assignments(self, rows: list[KeyValue]) -> tuple[list[Assignment], bool]:
         orders, all_read = await self._orders.read(rows)
@@ -234,7 +280,7 @@ class Poller:
         assignment, arn = order.assignment, order.task.arn
         built = await self._orders.payload(order)
         if built is None:
-            # What an agent that does not hold the task reports as unreadable.
+            # An agent that does not have the task reports this payload as unreadable.
             raw = msgspec.json.encode({"arn": arn, "desiredStatus": assignment.desired_status})
         else:
             raw = payload_model.encode(built)
@@ -248,7 +294,7 @@ class Poller:
 
 
 def _readable(kv: KeyValue) -> AssignRecord | None:
-    """Return an assignment; None for one that cannot be read, which must not hide the others."""
+    """Return an assignment; None if it cannot be read, so that it does not hide the others."""
     try:
         return records.decode(AssignRecord, kv)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

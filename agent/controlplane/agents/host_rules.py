@@ -1,7 +1,7 @@
-"""What a registration may say of a host, by either wire. Pure.
+"""Rules for a registration of a host, for both protocols. Pure.
 
-The bounds are above all that exists: they keep out what would break placement (a host with fewer than no
-CPU units), the store and its readers, not large hosts.
+The limits are above everything that exists. They keep out values that would break placement (a host
+with negative CPU units), the store or its readers; they do not restrict large hosts.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import (
+from agent.controlplane import bounds
+from agent.controlplane.bounds import (
     LINE,
     WORD,
     Anything,
@@ -34,7 +34,7 @@ ATTRIBUTES_MOST: Final = 512
 """Amazon's agent has about a hundred capabilities and ten attributes of its own."""
 GPUS_MOST: Final = 256
 TASKS_MOST: Final = 50_000
-"""ARNs of tasks that an agent holds, all of the last hours included."""
+"""ARNs of tasks that an agent has, including all tasks of the last hours."""
 _ARN_MOST: Final = 512
 _TAGS_MOST: Final = 50
 _VALUES_MOST: Final = 200_000
@@ -44,7 +44,7 @@ HOST_NAME: Final = Form(
     re.compile(r"[\w.-]*"), "only letters, digits, dots, hyphens and underscores"
 )
 TAG: Final = Form(
-    # Letters, digits and blanks of any language; no line breaks, which \s would let in.
+    # Letters, digits and spaces of any language; no line breaks, which \s would allow.
     re.compile(r"[\w \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000.:/=+\-@]*"),
     "only letters, numbers, spaces and _ . : / = + - @",
 )
@@ -98,7 +98,7 @@ HOST: Final = Table(
 
 
 def check(call: Register) -> None:
-    """Return when a registration is within its bounds.
+    """Check that a registration is within its limits.
 
     Raises:
         OutOfBounds: it is not; the text names the field.
@@ -110,5 +110,5 @@ def check(call: Register) -> None:
 
 
 def look(body: bytes) -> None:
-    """Raise ``OutOfBounds`` for a registration that lists too much to be decoded."""
+    """Raise ``OutOfBounds`` for a registration that has too many items to be decoded."""
     bounds.look(body, most_items=_PORTS_MOST, most_values=_VALUES_MOST)

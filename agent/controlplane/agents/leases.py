@@ -1,9 +1,8 @@
 """Which agents are connected: a key under a lease per instance, renewed by every call.
 
-``/alive/<instance>`` exists while the agent is heard of. A poll that is held says nothing: only its
-call does. When the agent goes silent the lease ends, the key
-vanishes and the instance shows ``agentConnected: false``; its tasks are not touched. The next call
-brings the key back.
+``/alive/<instance>`` exists while the agent makes calls. Only the call of a poll counts, not the time
+for which it is held. When the agent is silent, the lease ends, the key disappears and the instance
+shows ``agentConnected: false``; its tasks are not affected. The next call creates the key again.
 
 Tests: ``tests/unit/controlplane/agents/test_agents.py``, ``tests/unit/controlplane/test_races.py``.
 """
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Leases:
-    """Keeps the alive keys; remembers lease ids, so that a renewal costs no read."""
+    """Maintains the alive keys; remembers lease ids, so that a renewal needs no read."""
 
     def __init__(self, store: Store, *, ttl_s: float, clock: Callable[[], float]) -> None:
         self._store = store
@@ -33,7 +32,7 @@ class Leases:
         self.ttl_s = ttl_s
 
     async def renew(self, instance: InstanceRecord) -> None:
-        """Give the instance's connection its full time again; safe to call side by side."""
+        """Renew the lease of the instance; safe to call concurrently."""
         known = (instance.id, instance.generation)
         lease = self._known.get(known)
         if lease is None:
@@ -55,7 +54,7 @@ class Leases:
         lease = await self._store.grant_lease(self.ttl_s)
         alive = AliveRecord(generation=instance.generation, since=self._clock())
         key = records.alive_key(instance.id)
-        # Not for an instance that was deleted meanwhile: nobody would end that lease early.
+        # Not for an instance that was deleted meanwhile: nobody would revoke that lease.
         of_instance = present(records.instance_key(instance.cluster, instance.id))
         put = Put(key, records.encode(alive), lease)
         if (await self._store.txn([of_instance], [put], urgent=True)).succeeded:

@@ -1,8 +1,8 @@
-"""Which instance a machine had, for a host that lost everything it wrote down.
+"""Finds the instance of a machine, for a host that lost all of its state.
 
-An agent of ours says an id of its machine, and a key that only this machine can make. The digest of both
-names the instance in the store: the same id with another key names another, so that whoever knows the
-id alone is not let in. Reads the store; raises what it raises.
+Our agent sends an id of its machine and a key that only this machine can compute. The digest of both
+is the key of the instance in the store: with another key, the same id is another machine, so knowing
+only the id is not enough. Reads the store; raises what the store raises.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def digest(cluster: str, call: Register) -> str:
-    """Return what names the caller's machine in a cluster; empty where it says none. Pure."""
+    """Return the digest for the caller's machine in a cluster; empty if it sends none. Pure."""
     if not call.machine_id or not call.machine_key:
         return ""
     said = f"{cluster}\0{call.machine_id}\0{call.machine_key}"
@@ -27,7 +27,7 @@ def digest(cluster: str, call: Register) -> str:
 
 
 async def arn_of(store: Store, machine: str) -> tuple[str, KeyValue | None]:
-    """Return the ARN of the instance that a machine had, and the row that says so; empty for none."""
+    """Return the ARN of a machine's instance, and its row in the store; empty if there is none."""
     if not machine:
         return "", None
     kv = await store.get(records.machine_key(machine))
@@ -35,10 +35,10 @@ async def arn_of(store: Store, machine: str) -> tuple[str, KeyValue | None]:
 
 
 async def is_another_host(store: Store, instance: InstanceRecord, call: Register) -> bool:
-    """Tell whether an instance's agent is there, on another boot than the caller's.
+    """Return whether another host, with another boot id, is connected as this instance.
 
-    Hosts that were copied without giving each a machine id of its own say the same of themselves. One
-    host has one boot at a time.
+    Hosts that were cloned without a new machine id send the same data. One host has only one boot id
+    at a time.
     """
     before, now = instance.resources.boot_id, call.resources.boot_id
     if before == now:
@@ -47,10 +47,10 @@ async def is_another_host(store: Store, instance: InstanceRecord, call: Register
 
 
 def is_proved(instance: InstanceRecord, machine: str, call: Register) -> bool:
-    """Tell whether the caller may register as an instance whose ARN it knows. Pure.
+    """Return whether the caller may register as an instance whose ARN it knows. Pure.
 
-    An ARN is no secret. The token of the registration before proves it, and so does the machine; an
-    instance whose machine is not known is open to whoever names it.
+    An ARN is not a secret. The token of the previous registration proves it, and so does the machine;
+    an instance without a known machine is open to everyone who knows its ARN.
     """
     return (
         not instance.machine

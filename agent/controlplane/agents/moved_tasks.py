@@ -1,9 +1,9 @@
-"""Tasks that a host holds, and that were ordered of another instance than it is now.
+"""Tasks that a host still has, but that were assigned to another instance than it is now.
 
-A host that could not be known again registers as a new instance, and what it ran before goes on. It says
-what that is, and control answers each task: it is this instance's from now on, or nobody wants it and
-the agent stops it, or it is left as it is. A task moves only to who was given it, which the ARNs of its
-containers in the payload prove, and never away from an instance whose agent is there. None is made.
+A host that could not be recognized registers as a new instance, and its old tasks keep running. The
+host reports them, and control answers for each task: it now belongs to this instance, or it is not
+wanted and the agent stops it, or it is left alone. A task only moves to a host that got it, which the
+ARNs of the containers in the payload prove, and never away from a connected agent. None is created.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _log = structlog.get_logger(__name__)
 async def take(
     parts: Parts, history: History, instance: InstanceRecord, told: Held
 ) -> ChangesAnswer:
-    """Answer what is to become of each task; safe to repeat.
+    """Decide about each reported task and answer; safe to repeat.
 
     Raises:
-        StoreFailure: a part may not be done; the same again is safe.
+        StoreFailure: a part may not be done; repeating the call is safe.
     """
-    # What the store may have forgotten is not known to be unwanted.
+    # A task that the store may have lost could still be wanted.
     forgets = instance.history not in ("", history.current)
     answers = [await _take(parts, instance, task, forgets=forgets) for task in told.tasks]
     return ChangesAnswer(results=answers)
@@ -64,9 +64,9 @@ async def _take(
     if found.record.instance_id != instance.id:
         moved = await _move(parts, instance, found, told)
         if not moved:
-            return _answer(told, ELSEWHERE, f"the task is of {found.record.instance_arn}")
+            return _answer(told, ELSEWHERE, f"the task belongs to {found.record.instance_arn}")
         _log.warning(
-            "task goes on as that of the instance that holds it",
+            "task continues on the instance that has it",
             task=change.task_arn,
             instance=instance.arn,
             was=found.record.instance_arn,
@@ -77,12 +77,12 @@ async def _take(
 
 
 def _unwanted(task: TaskRecord | None) -> str:
-    """Return why nobody wants a task; empty for one that somebody does. Pure."""
+    """Return why a task is not wanted; empty if it is. Pure."""
     if task is None:
-        return "control knows no such task"
+        return "control does not know this task"
     if task.last_status == "STOPPED":
         return "the task has stopped"
-    # One that is to stop is stopped by the order that says so, where it is this instance's.
+    # A task that should stop is stopped by its order, if it belongs to this instance.
     return ""
 
 
@@ -97,19 +97,12 @@ async def _find(parts: Parts, arn: str) -> Found[TaskRecord] | None:
 async def _move(
     parts: Parts, instance: InstanceRecord, found: Found[TaskRecord], told: HeldTask
 ) -> bool:
-    """Make a task that of another instance; False where that is not proved, or not to be."""
+    """Assign a task to another instance; False if it is not proved, or must not move."""
     task = found.record
     if task.cluster != instance.cluster or not _is_proved(task, told):
         return False
     moved = replace(
         task, instance_id=instance.id, instance_arn=instance.arn, version=task.version + 1
-    )
-    order = AssignRecord(
-        task_arn=task.arn,
-        cluster=task.cluster,
-        desired_status=task.desired_status,
-        stop_code=task.stop_code,
-        stopped_reason=task.stopped_reason,
     )
     result = await parts.store.txn(
         [
@@ -120,7 +113,9 @@ async def _move(
         [
             Put(found.kv.key, records.encode(moved)),
             Delete(records.assignment_key(task.instance_id, task.id)),
-            Put(records.assignment_key(instance.id, task.id), records.encode(order)),
+            Put(
+                records.assignment_key(instance.id, task.id), records.encode(AssignRecord.of(moved))
+            ),
             Put(records.placement_key(instance.id), b""),
         ],
         urgent=True,
@@ -129,7 +124,7 @@ async def _move(
 
 
 def _is_proved(task: TaskRecord, told: HeldTask) -> bool:
-    """Tell whether a payload is the one that was given out for the task. Pure."""
+    """Return whether a payload is the one that was sent for the task. Pure."""
     if len(told.payload) > report_rules.PAYLOAD_MOST_BYTES:
         return False
     try:

@@ -1,7 +1,7 @@
-"""What both wires of the agents share: who they are, what they are wanted to run, who is there.
+"""What the two protocols of agents share: registration, leases, wake-ups and orders.
 
-An agent may come by either wire (``agents.longpoll``, ``agents.amazon``) and even change it: the
-instances, their leases, their wake-ups and their orders are the same. Built once by ``server``.
+An agent may use either protocol (``agents.longpoll``, ``agents.amazon``), and even change it: the
+instances, leases, wake-ups and orders are the same. Built once by ``server``.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from agent.controlplane.agents.assignments import AssignmentReader
 from agent.controlplane.agents.leases import Leases
 from agent.controlplane.agents.new_hosts import NewHosts
 from agent.controlplane.agents.registration import InstanceRegistry
-from agent.controlplane.agents.wakeups import WakeUps
 
 if TYPE_CHECKING:
     from agent.controlplane.agents.tokens import AgentTokens
+    from agent.controlplane.agents.wakeups import WakeUps
     from agent.controlplane.history import History
     from agent.controlplane.parts import Parts
 
@@ -30,7 +30,7 @@ class AgentParts:
     parts: Parts
     agent_tokens: AgentTokens
     control_id: str
-    """Names the store towards agents."""
+    """Identifies the store to agents."""
     registry: InstanceRegistry
     leases: Leases
     wakeups: WakeUps
@@ -45,6 +45,7 @@ class AgentParts:
         *,
         control_id: str,
         history: History,
+        wakeups: WakeUps,
         lease_s: float = LEASE_S,
     ) -> Self:
         """Build the parts around one store."""
@@ -60,7 +61,7 @@ class AgentParts:
                 else None,
             ),
             leases=Leases(parts.store, ttl_s=lease_s, clock=parts.clock),
-            wakeups=WakeUps(parts.store),
+            wakeups=wakeups,
             orders=AssignmentReader(parts),
             history=history,
         )

@@ -1,12 +1,12 @@
-"""Registration of hosts: who an agent is, for this call and for every later one.
+"""Registration of hosts: which instance an agent is, for this call and for every later one.
 
-The same client token is the same instance, and an ARN from an earlier registration too. Each
-registration makes a new generation; a call with an older one comes from a twin that was started
-from the same state, and is told to stop. What an operator put on the instance (its attributes,
-DRAINING) survives.
+The same client token means the same instance, and so does an ARN from an earlier registration. Each
+registration creates a new generation; a call with an older one comes from another agent that was
+started from the same state, and is told to stop. What an operator set on the instance (attributes,
+DRAINING) stays.
 
 An instance that an operator deregistered does not come back by itself: as on Amazon ECS, its agent
-has to be given a fresh state first. One whose agent left on its own becomes a new instance.
+needs a new state directory first. If the agent left by itself, its host becomes a new instance.
 
 Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 ``tests/unit/controlplane/agents/amazon/test_registration.py``.
@@ -21,13 +21,13 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, machines
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
     StaleGeneration,
     TryAgain,
 )
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import new_id, parse_arn
 from agent.controlplane.records import (
     AssignRecord,
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 _TRIES = 8
 DEFAULT_CLUSTER = "default"
 RESERVED_PREFIXES = ("ecs.", "com.amazonaws.", "ecs-host-agent.")
-"""Names of attributes that are the agent's to say, in each registration."""
+"""Prefixes of attributes that only the agent sets, in each registration."""
 
 _log = structlog.get_logger(__name__)
 
@@ -69,36 +69,36 @@ class InstanceRegistry:
     def __init__(
         self, parts: Parts, history: History, *, new_hosts: NewHosts | None = None
     ) -> None:
-        """Take what to register with; ``new_hosts`` limits hosts that are not known yet."""
+        """Take the store and its history; ``new_hosts`` limits hosts that are not known yet."""
         self._parts = parts
         self._history = history
         self._new_hosts = new_hosts
         self._clusters: dict[str, str] = {}
-        """Instance id to cluster name; neither ever changes."""
+        """Instance id to cluster name; a pair never changes."""
 
     async def register(
         self, call: Register, *, tells_all: bool = True, address: str = ""
     ) -> InstanceRecord:
-        """Register a host, or register it again; the same call twice is one instance.
+        """Register a host, or register it again; the same call twice gives one instance.
 
         Args:
-            call: what the host says.
-            tells_all: whether a registration that is repeated says everything again. Amazon's
-                agent does not: its own attributes come with the first one alone, and which tasks
-                it holds with none.
+            call: what the host sends.
+            tells_all: whether a repeated registration has all data again. That of Amazon's agent
+                does not: it only sends its own attributes with the first one, and never the tasks
+                that it has.
             address: where the call comes from.
 
         Raises:
-            TooManyHosts: it is a new host, and too many were before it.
+            TooManyHosts: it is a new host, and the limit of new hosts is reached.
             InvalidRequest: the cluster does not exist, the host belongs to another one, or a field is
-                beyond its bound (``host_rules``).
+                over its limit (``host_rules``).
             StaleGeneration: an operator deregistered the instance.
-            TryAgain: others registered the same host at the same time.
+            TryAgain: the same host was registered concurrently.
         """
         try:
             host_rules.check(call)
         except OutOfBounds as error:
-            raise InvalidRequest(f"the registration is not taken: {error}") from None
+            raise InvalidRequest(f"the registration is refused: {error}") from None
         cluster = cluster_name(call.cluster) or DEFAULT_CLUSTER
         machine = machines.digest(cluster, call) if tells_all else ""
         for _ in range(_TRIES):
@@ -125,13 +125,13 @@ class InstanceRegistry:
                     hostname=record.resources.hostname,
                 )
                 return record
-        raise TryAgain("the same host registers more than once at this moment")
+        raise TryAgain("the same host is being registered more than once; try again")
 
     async def find(self, instance_id: str, generation: int) -> Found[InstanceRecord]:
         """Return the instance of a call.
 
         Raises:
-            InstanceUnknown: there is none, or it is INACTIVE.
+            InstanceUnknown: it does not exist, or is INACTIVE.
             StaleGeneration: the call comes from an older registration.
         """
         found = await self.current(instance_id)
@@ -139,24 +139,24 @@ class InstanceRegistry:
             raise StaleGeneration(
                 f"another agent registered as this container instance (generation "
                 f"{found.record.generation}, this call has {generation}); stop this agent, and "
-                "give each host a state directory of its own"
+                "give each host its own state directory"
             )
         if generation > found.record.generation:
-            # The store was put back to an older state.
+            # The store was replaced by an older copy.
             raise InstanceUnknown("this registration is not known; register again")
         await self.heard(found)
         return found
 
     async def heard(self, found: Found[InstanceRecord]) -> None:
-        """Take note that an instance made a call after its registration."""
+        """Record that an instance made a call after its registration."""
         if self._new_hosts is not None:
             await self._new_hosts.heard(found.record)
 
     async def current(self, instance_id: str) -> Found[InstanceRecord]:
-        """Return an instance whatever its registration.
+        """Return an instance, whatever the generation of its registration.
 
         Raises:
-            InstanceUnknown: there is none, or it is INACTIVE.
+            InstanceUnknown: it does not exist, or is INACTIVE.
         """
         cluster = self._clusters.get(instance_id) or await self._cluster_of(instance_id)
         key = records.instance_key(cluster, instance_id)
@@ -166,7 +166,7 @@ class InstanceRegistry:
         return found
 
     async def _cluster_of(self, instance_id: str) -> str:
-        """Look through the clusters: only once per instance and process."""
+        """Search all clusters; needed only once per instance and process."""
         names = [
             records.last_element(kv.key)
             async for kv, _ in access.scan(self._parts.store, ClusterRecord, records.CLUSTERS)
@@ -177,17 +177,17 @@ class InstanceRegistry:
         return self._clusters.get(instance_id, "")
 
     async def _ensure_cluster(self, name: str) -> KeyValue | None:
-        """Return the cluster as it was read, made anew if it is ``default`` and not there."""
+        """Return the cluster as it was read; creates ``default`` if it is missing."""
         store, key = self._parts.store, records.cluster_key(name)
         found = await access.find(store, ClusterRecord, key)
         if found is not None and found.record.status == "ACTIVE":
             return found.kv
         if name != DEFAULT_CLUSTER:
             raise InvalidRequest(
-                f"cluster {name[:255]!r} does not exist; make it with CreateCluster, or set "
-                "ECS_CLUSTER to one that does"
+                f"cluster {name[:255]!r} does not exist; create it with CreateCluster, or set "
+                "ECS_CLUSTER to an existing one"
             )
-        # As on ECS, the default cluster is made for the first host that asks for it.
+        # As on ECS, the default cluster is created for the first host that needs it.
         record = ClusterRecord(
             name=name,
             arn=self._parts.names.cluster(name),
@@ -202,15 +202,16 @@ class InstanceRegistry:
     ) -> tuple[Found[InstanceRecord] | None, KeyValue | None]:
         """Return the instance that the call registers again, None for a new host; and the token.
 
-        The ARN goes before the token, and the token before the machine. The token is looked at also when the ARN is of an instance
-        that is gone: the call may be the repetition of one that made a new instance already.
+        The ARN takes precedence over the token, and the token over the machine. The token is checked
+        even if the instance of the ARN is gone: the call may repeat one that has already created a
+        new instance.
         """
         key = records.registration_key(call.client_token)
         token = await self._parts.store.get(key)
         named = await self._instance(call.instance_arn)
         if named is not None and not machines.is_proved(named.record, machine, call):
             _log.warning(
-                "a host names the instance of another machine, and is not let in as it",
+                "a host names the instance of another machine and is not admitted as it",
                 instance=call.instance_arn,
                 hostname=call.resources.hostname,
             )
@@ -236,14 +237,14 @@ class InstanceRegistry:
             return None
         if await machines.is_another_host(self._parts.store, known.record, call):
             _log.warning(
-                "two hosts say that they are the same machine; give each a machine id of its own "
+                "two hosts send the same machine id; give each its own "
                 "(rm /etc/machine-id; systemd-machine-id-setup)",
                 instance=known.record.arn,
                 hostname=call.resources.hostname,
             )
             return None
         _log.warning(
-            "a host lost its state and is known by its machine",
+            "a host lost its state and is recognized by its machine",
             instance=known.record.arn,
             hostname=call.resources.hostname,
         )
@@ -260,7 +261,7 @@ class InstanceRegistry:
     async def _create(
         self, cluster: str, said: _Said, of_cluster: KeyValue | None
     ) -> InstanceRecord | None:
-        """Make a new instance; None when the token or the cluster is no longer what was read."""
+        """Create a new instance; None if the token or the cluster has changed since it was read."""
         parts, call, is_behind = self._parts, said.call, said.is_behind
         instance_id = (self._forgotten(cluster, call.instance_arn) if is_behind else "") or new_id()
         record = InstanceRecord(
@@ -298,7 +299,7 @@ class InstanceRegistry:
         return record if result.succeeded else None
 
     def _forgotten(self, cluster: str, arn: str) -> str:
-        """Return the id of an instance that the store forgot when it went back; empty for none."""
+        """Return the id of an instance that an older store has lost; empty if there is none."""
         parsed = parse_arn(arn)
         if parsed is None or self._parts.names.instance(cluster, parsed.id) != arn:
             return ""
@@ -334,15 +335,15 @@ class InstanceRegistry:
         if record.machine != old.machine:
             then.extend(_machine_row(record))
             then.extend([Delete(records.machine_key(old.machine))] if old.machine else [])
-        # Also on a full disk: who cannot register can neither stop a task nor tell of its end.
+        # Also on a full disk: without registration, an agent can neither stop tasks nor report.
         result = await self._parts.store.txn(compares, then, urgent=True)
         return record if result.succeeded else None
 
     async def _order_again(self, record: InstanceRecord, held: set[str]) -> None:
-        """Send what the agent does not hold once more: touched, it is newer than any revision.
+        """Send the orders again that the agent does not have; a write makes them newer.
 
-        That covers orders that reached an agent which lost its state, also those to stop: the
-        agent then reports the task STOPPED, which ends it.
+        That covers orders that an agent received before it lost its state, including orders to stop:
+        the agent then reports the task STOPPED, which ends it.
         """
         if record.generation == 1:
             return
@@ -358,17 +359,17 @@ class InstanceRegistry:
             part = missing[start : start + TXN_LIMIT]
             puts = [Put(kv.key, kv.value) for kv in part]
             if not (await store.txn([unchanged(kv) for kv in part], puts)).succeeded:
-                # Some of them changed just now, which made those newer; the others go singly.
+                # Some of them have just changed and are newer anyway; write the others singly.
                 for kv in part:
                     await store.txn([unchanged(kv)], [Put(kv.key, kv.value)])
 
 
 class _Said(NamedTuple):
-    """What a call says, and what of it is in the store."""
+    """The content of a call, and related data from the store."""
 
     call: Register
     machine: str
-    """Digest of what the machine says of itself."""
+    """Digest of the identifiers of the machine."""
     token: KeyValue | None
     is_behind: bool
 
@@ -383,19 +384,19 @@ def _check_same(record: InstanceRecord, cluster: str) -> None:
     if record.cluster != cluster:
         raise InvalidRequest(
             f"this host is registered in cluster {record.cluster!r} and asks for {cluster!r}; set "
-            "ECS_CLUSTER back, or remove the agent's state directory to register it anew"
+            "ECS_CLUSTER back, or remove the agent's state directory to register it as a new host"
         )
 
 
 def _own(attributes: dict[str, AttributeRecord]) -> dict[str, AttributeRecord]:
-    """Return the attributes that somebody chose, as opposed to what the host can do."""
+    """Return the attributes that a person chose, without those that the agent sets itself."""
     return {name: a for name, a in attributes.items() if not name.startswith(RESERVED_PREFIXES)}
 
 
 def _attributes(
     call: Register, old: dict[str, AttributeRecord], zone: str
 ) -> dict[str, AttributeRecord]:
-    """What the agent says, what is known of its host, and over both what an operator put."""
+    """Return the agent's attributes and those of its host, overridden by those of an operator."""
     values: dict[str, str | None] = {
         "ecs.os-type": "linux",
         "ecs.os-family": "LINUX",

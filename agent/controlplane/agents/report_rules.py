@@ -1,8 +1,8 @@
-"""What agents may say of tasks, by either wire: changes, held tasks, figures, health. Pure.
+"""Rules for reports about tasks, for both protocols: changes, held tasks, metrics, health. Pure.
 
-A report beyond a bound is refused by itself: an agent is told "rejected" and drops it, those beside it
-count. What an honest agent cannot help is no reason for that: reasons are cut and not refused, since
-the end of a task must get through whatever an engine says of it.
+A report over a limit is refused by itself: the agent gets "rejected" and drops it; others in the call
+are accepted. An honest agent must never be refused: reasons are cut, not refused, because the end of
+a task must be reported whatever text the engine gives.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import (
+from agent.controlplane import bounds
+from agent.controlplane.agents.host_rules import CPU_UNITS_MOST, MEMORY_MIB_MOST
+from agent.controlplane.bounds import (
     LINE,
     NAME,
     WORD,
@@ -25,7 +26,6 @@ from agent.controlplane.agents.bounds import (
     Table,
     Text,
 )
-from agent.controlplane.agents.host_rules import CPU_UNITS_MOST, MEMORY_MIB_MOST
 from agent.model.changes import (
     AttachmentChange,
     ContainerChange,
@@ -50,26 +50,26 @@ TASK_STATUSES: Final = (
     *("PROVISIONING", "PENDING", "ACTIVATING", "RUNNING"),
     *("DEACTIVATING", "STOPPING", "DEPROVISIONING", "STOPPED"),
 )
-"""In their order."""
+"""In order."""
 CONTAINER_STATUSES: Final = ("PENDING", "RUNNING", "STOPPED")
 ATTACHMENT_STATUSES: Final = (
     *("PRECREATED", "CREATED", "ATTACHING", "ATTACHED"),
     *("DETACHING", "DETACHED", "DELETED"),
 )
 BATCH_MOST: Final = 1000
-"""Changes, or held tasks, in one call."""
+"""Maximum number of changes, or of held tasks, in one call."""
 DETAILS_MOST: Final = 32
 PAYLOAD_MOST_BYTES: Final = 512 * 1024
-"""Of one held task; a task definition has 64 KiB and its overrides 8."""
+"""For one held task; a task definition has at most 64 KiB and its overrides 8 KiB."""
 _CONTAINERS_MOST: Final = 100
-"""A task definition has ten at most."""
+"""A task definition has at most ten."""
 _BINDINGS_MOST: Final = 4000
-"""More than the port mappings that a task definition of 64 KiB has room for."""
+"""More than the port mappings that fit in a task definition of 64 KiB."""
 _SAMPLES_MOST: Final = 5000
 _VALUES_MOST: Final = 250_000
 _ARN: Final = Text(512)
 _TIME: Final = Number(0, 32_503_680_000)
-"""To the year 3000: what lies behind it breaks the clients that would be shown it."""
+"""Up to the year 3000: later times break clients that show them."""
 _PORT: Final = Number(1, 65535)
 _RANGE: Final = Text(11, form=Form(re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?"), "only first-last"))
 _ADDRESS: Final = Text(64, form=Form(re.compile(r"[0-9A-Za-z:.%]*"), "only an address"))
@@ -172,7 +172,7 @@ FIGURES: Final = Table(
         ),
     }
 )
-"""Nobody asks control for figures: they are checked and dropped."""
+"""Control does not use metrics: they are checked and dropped."""
 
 _FAMILY: Final = Text(255, least=1, form=NAME)
 _REVISION: Final = Text(9, least=1, form=Form(re.compile(r"[0-9]*"), "only digits"))
@@ -181,19 +181,19 @@ _PROPERTIES: Final = Items(DETAILS_MOST, Pairs(8, Text(128), Text(1024)))
 
 
 def check(change: TaskChange) -> None:
-    """Raise ``OutOfBounds`` for a report that no agent should send, naming what is wrong."""
+    """Raise ``OutOfBounds`` for a report that no correct agent sends; names what is wrong."""
     REPORTS.check(change)
 
 
 def check_figures(batch: MetricsBatch) -> None:
-    """Raise ``OutOfBounds`` for figures that no sampler gives."""
+    """Raise ``OutOfBounds`` for metrics that no correct agent sends."""
     FIGURES.check(batch)
 
 
 def check_payload(payload: TaskPayload) -> None:
-    """Raise ``OutOfBounds`` for a held task of which no record should be made.
+    """Raise ``OutOfBounds`` for a held task from which no record should be made.
 
-    Only what the record takes from it is looked at; the rest is never kept.
+    Only checks the fields that go into the record; others are not stored.
     """
     for rule, value, where in (
         (_ARN, payload.arn, "arn"),
@@ -237,10 +237,10 @@ def _check_container(container: Container, where: str) -> None:
 
 
 def look(body: bytes) -> None:
-    """Raise ``OutOfBounds`` for reports, or held tasks, that list too much to be decoded."""
+    """Raise ``OutOfBounds`` for reports, or held tasks, with too many items to be decoded."""
     bounds.look(body, most_items=_BINDINGS_MOST, most_values=_VALUES_MOST)
 
 
 def look_at_figures(body: bytes) -> None:
-    """Raise ``OutOfBounds`` for figures that list too much to be decoded."""
+    """Raise ``OutOfBounds`` for metrics with too many items to be decoded."""
     bounds.look(body, most_items=_SAMPLES_MOST, most_values=_VALUES_MOST)

@@ -1,8 +1,8 @@
-"""Reports of agents: each is applied once, in order, whatever was sent twice or is broken.
+"""Reports of agents: each is applied once and in order, even if some are repeated or invalid.
 
-Changes of one task are folded into one transaction, which compares the task's record and starts
-again when somebody else changed it. Changes of different tasks go side by side. A report of
-STOPPED deletes the assignment in the same transaction, which frees what the task held.
+Changes of one task are applied in one transaction, which compares the task's record and starts again
+if it has changed meanwhile. Changes of different tasks are applied concurrently. A report of STOPPED
+deletes the assignment in the same transaction, which frees the resources of the task.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import report_rules
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import TaskRecord
 from agent.controlplane.store.contract import Delete, Op, Put, StoreFailure, unchanged
@@ -38,7 +38,7 @@ _ID_SHOWN = 256
 
 
 class NoSuchTask(AgentError):
-    """A report of a task that control does not know, or of another instance's."""
+    """A report about a task that control does not know, or that belongs to another instance."""
 
 
 class _Batch(Struct, frozen=True):
@@ -54,7 +54,7 @@ _id_only = msgspec.json.Decoder(_IdOnly)
 
 
 def read(body: bytes) -> list[TaskChange | ChangeAnswer]:
-    """Return the changes of a batch; what cannot be read is its own refusal, and harms no other.
+    """Return the changes of a batch; an invalid one becomes a refusal and does not affect others.
 
     Raises:
         InvalidRequest: the batch as a whole cannot be read.
@@ -63,7 +63,7 @@ def read(body: bytes) -> list[TaskChange | ChangeAnswer]:
         report_rules.look(body)
         batch = _batch.decode(body)
     except OutOfBounds as error:
-        raise InvalidRequest(f"changes are not taken: {error}") from None
+        raise InvalidRequest(f"changes are refused: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"changes cannot be read: {error}") from None
     if len(batch.changes) > report_rules.BATCH_MOST:
@@ -91,7 +91,7 @@ async def apply(
 ) -> ChangesAnswer:
     """Apply a batch and answer each change, in the same order.
 
-    The times in a report are the agent's; only ``settled_at`` is by the clock of ``parts``.
+    The times in a report are the agent's; only ``settled_at`` uses the clock of ``parts``.
 
     Raises:
         StoreFailure: a part may not be applied; the agent repeats the batch, which is safe.
@@ -147,21 +147,21 @@ async def _apply_to_task(
 async def change_task(
     parts: Parts, arn: str, decide: Callable[[TaskRecord], TaskRecord]
 ) -> TaskRecord:
-    """Change a task by a report; one that became STOPPED loses its assignment in the transaction.
+    """Change a task by a report; if it becomes STOPPED, its assignment is deleted with it.
 
     Args:
         parts: the store and the clock.
-        arn: the task's ARN, whatever it is.
-        decide: pure; takes the record, returns the new one, or the same to leave it. It may raise,
-            and may be called more than once.
+        arn: the task's ARN, which may be any text.
+        decide: pure; takes the record and returns the new one, or the same one to change nothing. It
+            may raise, and may be called more than once.
 
     Raises:
-        NoSuchTask: the ARN is none, or no task has it.
-        StoreFailure: it may not be done; the same again is safe.
+        NoSuchTask: the text is not an ARN of a task, or no task has it.
+        StoreFailure: the change may not be applied; repeating it is safe.
     """
     parsed = parse_arn(arn)
     if parsed is None or parsed.kind != "task" or len(parsed.path) != 2:
-        raise NoSuchTask("taskArn is no ARN of a task")
+        raise NoSuchTask("taskArn is not the ARN of a task")
     cluster, task_id = parsed.path
     key, store = records.task_key(cluster, task_id), parts.store
     tries = access.ConflictRetries(key)
@@ -195,5 +195,5 @@ def _fold(task: TaskRecord, changes: list[TaskChange]) -> tuple[TaskRecord, list
 
 
 def _rejected(change_id: str, text: str) -> ChangeAnswer:
-    # An id that is none of an agent's is not sent back whole.
+    # An id that no agent would make is not sent back whole.
     return ChangeAnswer(id=change_id[:_ID_SHOWN], status="rejected", message=text[:300])

@@ -1,13 +1,12 @@
-"""Who may speak the agents' wire: those that carry a token of control's file.
+"""Authentication of agents: they need one of the tokens in control's file.
 
-Reads the token file, and makes it with one fresh token where there is none; touches nothing else. A
-bad file is a ``ConfigError`` that names the mend and shows nothing of the file. A token that is
-carried is compared by its digest in constant time, with all of them for every call. The tokens
-themselves stay in memory too, because a signature can only be checked with the secret it was made
-with (``agents.amazon.signatures``).
+Only reads the token file, and creates it with one token if it is missing. A bad file is a
+``ConfigError`` that says how to fix it and shows nothing of the file. A token in a call is compared
+by its digest in constant time, with all tokens for every call. The tokens themselves also stay in
+memory, because checking a signature needs the secret it was made with (``agents.amazon.signatures``).
 
-What is let in can last: a poll is held for a minute, a websocket for half an hour. Whoever serves such
-a thing watches its admission, and is told when the token is taken out of the file.
+An admitted call can last: a poll is held for a minute, a websocket for half an hour. The code that
+serves it watches its admission, and is notified when the token is removed from the file.
 """
 
 from __future__ import annotations
@@ -27,38 +26,38 @@ import structlog
 from agent.controlplane.agents.longpoll.errors import Unauthorized
 from agent.errors import ConfigError
 from agent.model import tokens
+from agent.throttle import RepeatedWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-TOKEN_GONE: Final = "its token is not in the token file any more"  # noqa: S105 - no token
+TOKEN_GONE: Final = "its token is no longer in the token file"  # noqa: S105 - no token
 _SCHEME: Final = "bearer"
 _FRESH_BYTES: Final = 32
-_LOG_EVERY_S: Final = 10.0
 _HEAD: Final = """\
-# Tokens of the agents' wire, one a line. A host carries any one of them (ecs-agent join --token).
-# To change: add a second line, give it to every host, remove the first. SIGHUP reads the file anew,
-# and cuts off whoever came with a token that is gone.
+# Tokens of agents, one per line. A host uses any one of them (ecs-agent join --token).
+# To change a token: add a second line, give it to every host, remove the first. SIGHUP reloads the file
+# and cuts off agents whose token is gone.
 """
 
 _log = structlog.get_logger(__name__)
 
 
 def carried(header: str | None) -> str:
-    """Return the token of an ``Authorization`` header, empty when it carries none. Pure."""
+    """Return the token of an ``Authorization`` header, empty if it has none. Pure."""
     scheme, _, rest = (header or "").strip().partition(" ")
     return rest.strip() if scheme.lower() == _SCHEME else ""
 
 
 class Admission(NamedTuple):
-    """What let a call in: a token, by its digest; None where no token is asked for."""
+    """How a call was admitted: by a token, given as its digest; None if no token is required."""
 
     digest: bytes | None = None
 
 
 class AgentTokens:
-    """Lets calls pass that carry a token of the file; without a file, all. For one event loop."""
+    """Admits calls with a token of the file; without a file, all calls. For one event loop."""
 
     def __init__(
         self,
@@ -67,33 +66,31 @@ class AgentTokens:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Let in the bearers of ``found``, the tokens of ``file``; see ``load``."""
+        """Admit the tokens ``found`` in ``file``; see ``load``."""
         self.file = file
         self._tokens = tuple(found)
         self._digests = tuple(_digest(token) for token in found)
-        self._clock = clock
-        self._logged_at = float("-inf")
-        self._unlogged = 0
+        self._refused = RepeatedWarning("call refused", clock=clock)
         self._watching: defaultdict[bytes, set[Callable[[], None]]] = defaultdict(set)
 
     @classmethod
     def load(cls, file: Path | None, *, clock: Callable[[], float] = time.monotonic) -> AgentTokens:
-        """Read the tokens of a file, which is made when it is missing. Blocks for a moment.
+        """Load the tokens of a file; creates a missing file. Blocks for a moment.
 
         Raises:
-            ConfigError: the file cannot be used; the text names the mend.
+            ConfigError: the file cannot be used; the text says how to fix it.
         """
         return cls(file, read(file), clock=clock)
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The tokens of the file as it was last read: secrets, for checking signatures alone."""
+        """The tokens as last loaded: secrets, only for checking signatures."""
         return self._tokens
 
     def take(self, found: Sequence[str]) -> int:
-        """Let in the bearers of these tokens alone from now on; return how many calls that ended.
+        """Admit only these tokens from now on; return how many calls this ended.
 
-        Whoever watches an admission by another token is told before this returns.
+        Watchers of an admission by another token are notified before this returns.
         """
         self._tokens = tuple(found)
         self._digests = tuple(_digest(token) for token in found)
@@ -107,10 +104,10 @@ class AgentTokens:
         return len(gone)
 
     def check(self, header: str | None, peer: str) -> Admission:
-        """Return what lets a call with this ``Authorization`` header in.
+        """Return the admission of a call with this ``Authorization`` header.
 
         Raises:
-            Unauthorized: nothing does.
+            Unauthorized: the call is not admitted.
         """
         if self.file is None:
             return Admission()
@@ -119,23 +116,23 @@ class AgentTokens:
         known = [hmac.compare_digest(digest, other) for other in self._digests]
         if any(known) and token:
             return Admission(digest)
-        self.note(peer, "its token is not in the token file" if token else "it carries no token")
+        self.note(peer, "its token is not in the token file" if token else "it has no token")
         if token:
-            raise Unauthorized("this is no token of control's; use one of its --token-file")
+            raise Unauthorized("control does not know this token; use one of its --token-file")
         raise Unauthorized(
-            "control asks agents for a token and this call has none; set ECS_CONTROL_TOKEN_FILE, or "
+            "control requires a token and this call has none; set ECS_CONTROL_TOKEN_FILE, or "
             "join the host with 'ecs-agent join'"
         )
 
     def admission(self, token: str) -> Admission:
-        """Return the admission by one of ``tokens``."""
+        """Return the admission for one of ``tokens``."""
         return Admission(_digest(token))
 
     @contextlib.contextmanager
     def watching(self, admission: Admission, end: Callable[[], None]) -> Iterator[None]:
-        """Have ``end`` called, once, when what let a call in is worth nothing any more.
+        """Call ``end`` once when an admission is no longer valid.
 
-        Called at once where that is so already. It must neither block nor raise.
+        Calls it at once if it is not valid now. It must neither block nor raise.
         """
         digest = admission.digest
         if digest is None:
@@ -155,13 +152,8 @@ class AgentTokens:
                 self._watching.pop(digest, None)
 
     def note(self, peer: str, why: str) -> None:
-        """Log a refused call: at most one line in ten seconds, however many are refused."""
-        now = self._clock()
-        if now - self._logged_at < _LOG_EVERY_S:
-            self._unlogged += 1
-            return
-        _log.warning("call refused", peer=peer, why=why, more_before=self._unlogged)
-        self._logged_at, self._unlogged = now, 0
+        """Log a refused call: at most one line in ten seconds, however many calls are refused."""
+        self._refused.tell(peer=peer, why=why)
 
 
 def read(file: Path | None) -> list[str]:
@@ -193,9 +185,9 @@ def _digest(token: str) -> bytes:
 
 
 def _make(file: Path) -> None:
-    """Write a file with one fresh token; whoever makes it at the same time wins."""
+    """Write a file with one new token; a concurrent writer may win."""
     text = f"{_HEAD}{secrets.token_urlsafe(_FRESH_BYTES)}\n"
-    # Complete before it has its name: an agent's host may copy it the moment it is there.
+    # Write it completely before it gets its name: a host may copy it as soon as it exists.
     new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -209,18 +201,18 @@ def _make(file: Path) -> None:
             return
     finally:
         new.unlink()
-    _log.info("token file made", file=str(file))
+    _log.info("token file created", file=str(file))
 
 
 def _read(file: Path) -> str:
     with file.open("rb") as source:
         info = os.fstat(source.fileno())
         if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"--token-file {file}: is no regular file; give a file of tokens")
+            raise ConfigError(f"--token-file {file}: is not a regular file; give a file of tokens")
         _check_mode(file, info)
         raw = source.read(tokens.MAX_BYTES + 1)
     if len(raw) > tokens.MAX_BYTES:
-        raise ConfigError(f"--token-file {file}: is larger than 64 KiB; this is no token file")
+        raise ConfigError(f"--token-file {file}: is larger than 64 KiB; give a file of tokens")
     try:
         return raw.decode("ascii")
     except UnicodeDecodeError as error:
@@ -233,13 +225,13 @@ def _read(file: Path) -> str:
 def _check_mode(file: Path, info: os.stat_result) -> None:
     if info.st_uid not in (0, os.geteuid()):
         raise ConfigError(
-            f"--token-file {file}: it belongs to another user (uid {info.st_uid}), who may change it; "
+            f"--token-file {file}: belongs to another user (uid {info.st_uid}), who could change it; "
             f"run 'chown {os.geteuid()} {file}'"
         )
     mode = stat.S_IMODE(info.st_mode)
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise ConfigError(
-            f"--token-file {file}: others may read or change it (mode {mode:04o}); "
+            f"--token-file {file}: others can read or change it (mode {mode:04o}); "
             f"run 'chmod 600 {file}'"
         )
     if mode & stat.S_IRGRP:

@@ -1,11 +1,11 @@
 """Wakes held polls when something of their instance was committed.
 
-One watch of the store per kind of key serves all polls, and each instance has its own bell, so that
-a commit costs one wake-up however many agents hold a poll. A poll takes its bell **before** it reads
-the store: what commits after the reading rings, what committed before was read.
+One watch of the store per kind of key serves all polls, and each poll has its own event under its
+instance, so that a commit only wakes the polls of one instance. A poll registers its event **before**
+it reads the store: later commits set the event, and earlier ones are seen by the read.
 
-``run`` belongs in the server's task group. When a watch was too slow and lost its place, every bell
-rings: the polls read again and find out for themselves.
+``run`` belongs in the server's task group. If a watch was too slow and lost its place, all events are
+set: the polls read the store again.
 
 Tests: ``tests/unit/controlplane/agents/test_wake_up.py``.
 """
@@ -33,14 +33,14 @@ _log = structlog.get_logger(__name__)
 
 
 class WakeUps:
-    """One bell per instance; for one event loop."""
+    """The events of held polls by instance; for one event loop."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
 
     async def run(self) -> None:
-        """Ring until cancelled."""
+        """Wake polls until cancelled."""
         async with asyncio.TaskGroup() as group:
             # /assign/<instance>/<task> and /instances/<cluster>/<instance>
             group.create_task(self._follow(records.ASSIGNMENTS, position=-2))
@@ -50,7 +50,7 @@ class WakeUps:
     def taken(
         self, instance_id: str, wakeup: asyncio.Event | None = None
     ) -> Iterator[asyncio.Event]:
-        """Hold a bell of the instance, a given one or a fresh one; every commit from now on sets it."""
+        """Register an event for the instance, a given or a new one; every later commit sets it."""
         wakeup = wakeup or asyncio.Event()
         self._waiting[instance_id].add(wakeup)
         try:
@@ -75,13 +75,14 @@ class WakeUps:
                 async with watch:
                     async for batch in watch:
                         for event in batch.events:
-                            self._wake(event.kv.key.split("/")[position])
+                            self.wake(event.kv.key.split("/")[position])
             except Compacted:
-                _log.warning("wake-ups fell behind; all polls read again", prefix=prefix)
+                _log.warning("wake-ups fell behind; all polls read the store again", prefix=prefix)
             except StoreFailure as error:
-                _log.warning("wake-ups stopped for a moment", prefix=prefix, error=str(error))
+                _log.warning("wake-ups paused", prefix=prefix, error=str(error))
                 await asyncio.sleep(_RETRY_S)
 
-    def _wake(self, instance_id: str) -> None:
+    def wake(self, instance_id: str) -> None:
+        """Wake the held polls of an instance."""
         for wakeup in self._waiting.get(instance_id, ()):
             wakeup.set()

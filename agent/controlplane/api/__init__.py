@@ -1,9 +1,9 @@
-"""The APIs of AWS that operators drive control with: one package for each, named as its service.
+"""AWS APIs for operators: one package for each, named like its service.
 
-``table`` lists them; front, signatures and docs follow from it. Each package has a module for each
-kind of thing with a table ``HANDLERS`` (``parts.Handler``), and ``operations`` puts them together.
-Requests come checked by botocore's model and answers are shaped by it (``front.service_model``).
+``table`` lists them; routing, signatures and docs use this table. Each package has a module for each
+kind of resource with a table ``HANDLERS`` (``parts.Handler``), and ``operations`` merges them.
+botocore's model checks requests and shapes responses (``front.service_model``).
 
-May use everything of the control plane but the agents' wires. Handlers fail with
+May use all of the control plane except the agents' protocols. Handlers fail with
 ``front.errors.ApiError``. Tests: ``tests/unit/controlplane/api``.
 """

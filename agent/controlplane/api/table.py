@@ -1,4 +1,4 @@
-"""Which APIs are served. To serve another one, write its package and add it here."""
+"""The APIs that are served. To serve another one, write its package and add it here."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 def _anything(_request: Mapping[str, Any]) -> None:
-    """Take whatever the model lets through."""
+    """Accept everything that the model accepts."""
 
 
 class Api(NamedTuple):
     """One API in the JSON 1.1 protocol."""
 
     service: str
-    """As in signatures and in botocore's data; its model there says the rest."""
+    """The name in signatures and in botocore's data; botocore's model there has the details."""
     handlers: Callable[[], Handlers]
-    """Makes the table of its operations; called once for each server."""
+    """Builds the table of its operations; called once for each server."""
     check: Callable[[Mapping[str, Any]], None] = _anything
-    """Refuses what its model lets operators send and it does not take; raises ``ApiError``."""
+    """Refuses requests of operators that the model accepts but the API does not; raises ``ApiError``."""
     body_limit_bytes: int = BODY_LIMIT_BYTES
     """Larger requests are refused."""
 
 
 ECS = Api("ecs", ecs.handlers, characters.check)
-"""The default, and what agents speak."""
+"""The default, and the API that agents call."""
 
 LOGS = Api("logs", logs.handlers, body_limit_bytes=8 * 1024 * 1024)
 """A batch of 1 MiB takes up to six times that in JSON, where every character is escaped."""

@@ -1,8 +1,8 @@
-"""What a container definition must be: checks it and fills in what the service fills in. Pure.
+"""Rules for container definitions: checks one and fills in the service's defaults. Pure.
 
 Source of the rules: the Amazon ECS API reference (ContainerDefinition and its parts) and the
-developer guide; texts are the service's own where they are known. Types, required members and enums
-were checked against the service model before.
+developer guide; error texts are those of the service if known. The service model has already checked
+types, required members and enums.
 
 Tests: ``tests/unit/controlplane/definition/test_rules.py``.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent.controlplane.definition import log_configuration
+from agent.controlplane.definition import fetched_rules, log_configuration
 from agent.controlplane.definition.port_rules import check_mappings
 from agent.controlplane.front.errors import ClientException
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 MEMORY_MINIMUM_MIB = 4
-"""The engine's floor when the API was made; newer engines want 6 and say so when the task starts."""
+"""The engine's minimum when the API was made; newer engines need 6 and fail when the task starts."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#-]{1,255}(?:@sha256:[A-Fa-f0-9]{64})?")
@@ -38,9 +38,9 @@ def check_container(
 
     Args:
         container: as the client sent it; not changed.
-        network_mode: of the task; ``bridge`` when none is given.
+        network_mode: of the task; ``bridge`` if none is given.
         volumes: names of the task's volumes.
-        has_task_memory: whether the task has a memory limit of its own.
+        has_task_memory: whether the task itself has a memory limit.
 
     Raises:
         ClientException: a rule is broken; the text names the container.
@@ -50,6 +50,7 @@ def check_container(
     _check_mounts(container, volumes)
     _check_limits(container)
     log_configuration.check(container)
+    fetched_rules.check(container)
     check_overridable(container, has_task_memory=has_task_memory)
     filled: dict[str, Any] = {
         "cpu": 0,
@@ -69,11 +70,12 @@ def check_container(
 
 
 def check_overridable(container: Mapping[str, Any], *, has_task_memory: bool) -> None:
-    """Check what a run can override in a container; raises ``ClientException``."""
+    """Check the members of a container that a run can override; raises ``ClientException``."""
     _check_sizes(container, has_task_memory=has_task_memory)
     for variable in container.get("environment", []):
         if not variable.get("name"):
             _refuse(container, "An environment variable needs a 'name'.")
+    fetched_rules.check_files(container)
     _check_resources(container)
 
 

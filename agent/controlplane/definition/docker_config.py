@@ -1,9 +1,9 @@
-"""The engine's half of a container: Docker API ``Config`` and ``HostConfig`` from a definition.
+"""The engine's part of a container: Docker API ``Config`` and ``HostConfig`` from a definition.
 
-Most settings of a container definition travel in the Docker API's own shape (``dockerConfig.config``
-and ``.hostConfig``), which the agent lays over what it generates itself.
-What the payload has typed fields for (image, command, ports, mounts, CPU, memory...) is not here, and
-what depends on the task is in ``log_configuration``.
+Most settings of a container definition are sent in the Docker API's own format
+(``dockerConfig.config`` and ``.hostConfig``), which the agent merges over what it generates itself.
+Settings with typed fields in the payload (image, command, ports, mounts, CPU, memory...) are not here;
+log drivers are in ``log_configuration``.
 
 Pure: takes a container of ``containerDefinitions`` as DescribeTaskDefinition shows it.
 
@@ -24,7 +24,7 @@ _DEVICE_PERMISSIONS = {"read": "r", "write": "w", "mknod": "m"}
 
 
 def config(container: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``Config`` part; empty when the definition sets none of it."""
+    """Return the ``Config`` part; empty if the definition sets none of it."""
     body = _present(
         User=container.get("user"),
         Hostname=container.get("hostname"),
@@ -43,8 +43,8 @@ def host_config(container: Mapping[str, Any], network_mode: str) -> dict[str, An
     """Return the ``HostConfig`` part.
 
     Args:
-        container: the container's definition, overrides applied.
-        network_mode: the task's; awsvpc is the agent's matter and stays out.
+        container: the container's definition with overrides applied.
+        network_mode: the task's; awsvpc is left out, because the agent handles it.
     """
     body = _present(
         NetworkMode=network_mode if network_mode != "awsvpc" else None,
@@ -74,12 +74,12 @@ def host_config(container: Mapping[str, Any], network_mode: str) -> dict[str, An
 
 
 def _present(**members: Any) -> dict[str, Any]:
-    """Return the members that say something."""
+    """Return the members that are not empty."""
     return {name: value for name, value in members.items() if value}
 
 
 def _health_check(check: Mapping[str, Any]) -> dict[str, Any]:
-    """Durations are nanoseconds; what is absent has ECS's default."""
+    """Return the check; durations are nanoseconds, and missing values have ECS's defaults."""
     return {
         "Test": list(check.get("command", ())),
         "Interval": int(check.get("interval") or 30) * _NS_PER_S,
@@ -100,8 +100,8 @@ def _linux_parameters(linux: Mapping[str, Any], memory_mib: int) -> dict[str, An
     )
     if linux.get("initProcessEnabled") is not None:
         body["Init"] = linux["initProcessEnabled"]
-    # The engine counts memory and swap together, and swap without a memory limit means nothing to
-    # it. Without maxSwap, ECS ignores swappiness.
+    # The engine limits memory and swap together, and ignores swap without a memory limit. ECS
+    # ignores swappiness without maxSwap.
     if linux.get("maxSwap") is not None and memory_mib:
         body["MemorySwap"] = (memory_mib + linux["maxSwap"]) * MIB
         if linux.get("swappiness") is not None:

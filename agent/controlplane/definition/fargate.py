@@ -1,7 +1,7 @@
-"""What a task definition that requires FARGATE must be besides. Pure.
+"""Additional rules for a task definition that requires FARGATE. Pure.
 
 Source of the rules: the Amazon ECS API reference and the developer guide, "Task definition differences
-for Fargate"; texts are the service's own where they are known.
+for Fargate"; error texts are those of the service if known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SIZES: Mapping[int, tuple[int, ...]] = {
     8192: tuple(range(16 * _GIB, 60 * _GIB + 1, 4 * _GIB)),
     16384: tuple(range(32 * _GIB, 120 * _GIB + 1, 8 * _GIB)),
 }
-"""MiB of memory that a task can have, by its CPU units."""
+"""Possible memory of a task in MiB, by its CPU units."""
 
 _STOP_TIMEOUT_S = 120
 _LINUX_PARAMETERS = ("devices", "sharedMemorySize", "tmpfs", "maxSwap", "swappiness")
@@ -31,10 +31,10 @@ _CONTAINER_MEMBERS = ("privileged", "links", "dockerSecurityOptions")
 
 
 def check(definition: Mapping[str, Any]) -> None:
-    """Raise ``ClientException`` where Amazon ECS could not run a definition on Fargate.
+    """Raise ``ClientException`` if Amazon ECS could not run a definition on Fargate.
 
     Args:
-        definition: with its sizes as numbers of units and MiB.
+        definition: with its sizes as numbers of CPU units and MiB.
     """
     for name in ("cpu", "memory"):
         if name not in definition:

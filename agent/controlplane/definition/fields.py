@@ -1,10 +1,10 @@
-"""What becomes of every field of RegisterTaskDefinition, RunTask and StartTask: the one table.
+"""How every field of RegisterTaskDefinition, RunTask and StartTask is handled: the one table.
 
-A field is done, asks for an attribute of the instance, is refused, or has no meaning here. Nothing is
-taken and then left undone: whatever is not done yet stands here with the text that a user gets. A
-test compares the table with botocore's model, so that a field that Amazon adds shows up.
+A field is done, needs an attribute of the instance, is refused, or has no meaning here. No field is
+accepted and then ignored: whatever is not supported yet is here with the text that a user gets. A
+test compares the table with botocore's model, so that a new field of Amazon's is noticed.
 
-To add a field: change its row, then the code that the row promises. ``support`` reads the table.
+To support a field: change its row, then write the code for it. ``support`` reads the table.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from enum import Enum
 
 
 class Support(Enum):
-    """What becomes of a field."""
+    """How a field is handled."""
 
     DONE = "done"
     REFUSED = "refused when it is registered"
     NOT_RUN = "refused when it is run"
-    """Registered, so that definitions can be kept here; RunTask and StartTask refuse it."""
+    """Accepted at registration, so that definitions can be stored; RunTask and StartTask refuse it."""
     NO_MEANING = "no meaning here"
-    """Taken, and changes nothing: the note says why nothing is lost by it."""
+    """Accepted without effect: the note says why nothing is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,27 @@ class Field:
     """One row: a field, or all fields below one."""
 
     path: str
-    """As in the model, ``[]`` after a list, ``{}`` after a map. ``.*`` at its end stands for all
-    fields below; only what is refused whole may be written so."""
+    """As in the model, ``[]`` after a list, ``{}`` after a map. ``.*`` at the end covers all fields
+    below; only allowed for what is refused as a whole."""
     support: Support = Support.DONE
     note: str = ""
-    """What a user is told: the reason of a refusal with the mend, or how it differs."""
+    """For users: why it is refused and what to do, or how it differs."""
     attribute: str = ""
-    """What the instance must have for it; ``{value}`` is the field's value."""
+    """The attribute that the instance needs; ``{value}`` is the field's value."""
     only: re.Pattern[str] | None = None
-    """The row is for these values alone; the field's other row is for all others."""
+    """The row only covers these values; the field's other row covers all others."""
     text: str = ""
-    """The whole error text, where Amazon ECS has one of its own."""
+    """The whole error text, if Amazon ECS has its own."""
 
 
 _P = "com.amazonaws.ecs.capability."
 _E = "ecs.capability."
 
+_ABOVE_10_VCPUS = re.compile(r"1024[1-9]|102[5-9]\d|10[3-9]\d\d|1[1-9]\d{3}|[2-9]\d{4}|\d{6,}")
+"""CPU units, as a checked definition has them."""
+_OF_SECRETS_MANAGER = re.compile(r"arn:[^:]*:secretsmanager:.*", re.DOTALL)
 _HERE = "on hosts of your own"
-_INFERENCE = "Elastic Inference has ended; leave it out"
+_INFERENCE = "Elastic Inference has been discontinued; leave it out"
 
 
 def _done(*paths: str) -> tuple[Field, ...]:
@@ -61,10 +64,8 @@ def _under(parent: str, *fields: Field) -> tuple[Field, ...]:
 _CONTAINER = (
     *_done("name", "image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
     Field(
-        "repositoryCredentials.*",
-        Support.NOT_RUN,
-        "logins to private registries are not fetched from Secrets Manager yet; put the login into "
-        "ECS_ENGINE_AUTH_DATA of the hosts and leave it out",
+        "repositoryCredentials.credentialsParameter",
+        attribute=f"{_E}private-registry-authentication.secretsmanager",
     ),
     *_done("portMappings[].containerPort", "portMappings[].hostPort", "portMappings[].protocol"),
     Field(
@@ -81,11 +82,8 @@ _CONTAINER = (
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),
     *_done("restartPolicy.ignoredExitCodes[]", "restartPolicy.restartAttemptPeriod"),
     *_done("entryPoint[]", "command[]", "environment[].name", "environment[].value"),
-    Field(
-        "environmentFiles.*",
-        Support.NOT_RUN,
-        "environment files are not fetched from S3 yet; use 'environment'",
-    ),
+    Field("environmentFiles[].value", attribute=f"{_E}env-files.s3"),
+    *_done("environmentFiles[].type"),
     *_done("mountPoints[].sourceVolume", "mountPoints[].containerPath", "mountPoints[].readOnly"),
     *_done("volumesFrom[].sourceContainer", "volumesFrom[].readOnly"),
     *_done("linuxParameters.capabilities.add[]", "linuxParameters.capabilities.drop[]"),
@@ -100,22 +98,24 @@ _CONTAINER = (
         "linuxParameters.tmpfs[].size",
         "linuxParameters.tmpfs[].mountOptions[]",
     ),
-    Field("linuxParameters.maxSwap", note="taken where the container has a memory limit"),
+    Field("linuxParameters.maxSwap", note="only has an effect if the container has a memory limit"),
     Field(
         "linuxParameters.swappiness",
-        note="taken where maxSwap is given, and only by hosts with cgroup v1, as on Amazon ECS",
+        note="only has an effect with maxSwap, and on hosts with cgroup v1, as on Amazon ECS",
     ),
+    *_done("secrets[].name"),
     Field(
-        "secrets.*",
-        Support.NOT_RUN,
-        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'environment'",
+        "secrets[].valueFrom",
+        attribute=f"{_E}secrets.asm.environment-variables",
+        only=_OF_SECRETS_MANAGER,
     ),
+    Field("secrets[].valueFrom", attribute=f"{_E}secrets.ssm.environment-variables"),
     Field("dependsOn[].containerName", attribute=f"{_E}container-ordering"),
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
         "versionConsistency",
-        Support.NO_MEANING,
-        "keeps the tasks of one service on one image; a task that is run by itself has no others",
+        note="'disabled': an image is what its tag names at each pull; else what the tag named when "
+        "the registry was asked, which tasks that start together share",
     ),
     *_done("hostname", "user", "workingDirectory", "disableNetworking"),
     Field("privileged", attribute=f"{_P}privileged-container"),
@@ -156,10 +156,15 @@ _CONTAINER = (
     ),
     Field("logConfiguration.logDriver", attribute=f"{_P}logging-driver.{{value}}"),
     *_done("logConfiguration.options{}"),
+    *_done("logConfiguration.secretOptions[].name"),
     Field(
-        "logConfiguration.secretOptions.*",
-        Support.NOT_RUN,
-        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'options'",
+        "logConfiguration.secretOptions[].valueFrom",
+        attribute=f"{_E}secrets.asm.bootstrap.log-driver",
+        only=_OF_SECRETS_MANAGER,
+    ),
+    Field(
+        "logConfiguration.secretOptions[].valueFrom",
+        attribute=f"{_E}secrets.ssm.bootstrap.log-driver",
     ),
     Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
     *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),
@@ -180,7 +185,7 @@ _CONTAINER = (
     Field(
         "resourceRequirements[].sharingStrategy.*",
         Support.REFUSED,
-        "a GPU is given to one container whole; leave it out",
+        "a whole GPU is given to one container; leave it out",
     ),
     Field(
         "firelensConfiguration.*",
@@ -199,13 +204,13 @@ DEFINITION: tuple[Field, ...] = (
     Field(
         "taskRoleArn",
         Support.NOT_RUN,
-        "containers are not given credentials of a role yet; leave it out, and give them keys by "
-        "'environment' where they need any",
+        "containers do not get credentials of a role yet; leave it out, and pass keys with "
+        "'environment' if they need any",
     ),
     Field(
         "executionRoleArn",
-        Support.NO_MEANING,
-        f"images are pulled with the logins of the host, and nothing else that it is for runs {_HERE} yet",
+        note="control needs AWS keys for it if the task needs something from AWS, such as an image in "
+        "Amazon ECR",
     ),
     Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
     *_done("networkMode"),
@@ -250,7 +255,7 @@ DEFINITION: tuple[Field, ...] = (
     Field(
         "volumes[].configuredAtLaunch",
         Support.REFUSED,
-        f"EBS volumes that are configured at launch do not exist {_HERE}; use 'host' or "
+        f"EBS volumes cannot be configured at launch {_HERE}; use 'host' or "
         "'dockerVolumeConfiguration'",
     ),
     *_done("placementConstraints[].type", "placementConstraints[].expression"),
@@ -258,10 +263,9 @@ DEFINITION: tuple[Field, ...] = (
         "requiresCompatibilities[]",
         note="FARGATE is checked as Amazon ECS does",
     ),
-    Field("cpu", note="taken from the instance's CPU; not yet a limit of the task as a whole"),
-    Field(
-        "memory", note="taken from the instance's memory; not yet a limit of the task as a whole"
-    ),
+    Field("cpu", attribute=f"{_E}increased-task-cpu-limit", only=_ABOVE_10_VCPUS),
+    Field("cpu", attribute=f"{_E}task-cpu-mem-limit"),
+    Field("memory", attribute=f"{_E}task-cpu-mem-limit"),
     *_done("tags[].key", "tags[].value"),
     Field(
         "pidMode",
@@ -280,13 +284,13 @@ DEFINITION: tuple[Field, ...] = (
     Field(
         "proxyConfiguration.*",
         Support.REFUSED,
-        "App Mesh has ended; run the proxy as an ordinary container",
+        "App Mesh has been discontinued; run the proxy as an ordinary container",
     ),
     Field("inferenceAccelerators.*", Support.REFUSED, _INFERENCE),
     Field(
         "ephemeralStorage.*",
         Support.REFUSED,
-        "containers share the disk of their host, which has no size for each task; leave it out",
+        "containers share the disk of their host, without a size per task; leave it out",
     ),
     *_done("runtimePlatform.cpuArchitecture", "runtimePlatform.operatingSystemFamily"),
     Field(
@@ -304,7 +308,7 @@ DEFINITION: tuple[Field, ...] = (
 
 
 def _named(fields: tuple[Field, ...], *names: str) -> tuple[Field, ...]:
-    """Return the rows of these members: an override is judged as the member that it replaces."""
+    """Return the rows of these members: an override is handled like the member that it replaces."""
     return tuple(f for f in fields if re.split(r"[.\[{]", f.path, maxsplit=1)[0] in names)
 
 
@@ -329,14 +333,14 @@ RUN: tuple[Field, ...] = (
     Field(
         "launchType",
         Support.REFUSED,
-        "nobody manages instances here; leave it out or say EC2",
+        "there are no managed instances here; leave it out or use EC2",
         only=re.compile("MANAGED_INSTANCES"),
     ),
     *_done("launchType"),
     Field(
         "networkConfiguration.awsvpcConfiguration.subnets[]",
         Support.NO_MEANING,
-        "each host gives addresses from a pool of its own, so any name will do",
+        "each host assigns addresses from its own pool, so any name will do",
     ),
     Field(
         "networkConfiguration.awsvpcConfiguration.securityGroups.*",
@@ -373,13 +377,13 @@ RUN: tuple[Field, ...] = (
     Field(
         "referenceId",
         Support.NO_MEANING,
-        "Amazon ECS shows it nowhere and documents no effect of it",
+        "Amazon ECS does not show it and documents no effect",
     ),
     *_done("startedBy", "tags[].key", "tags[].value", "taskDefinition", "clientToken"),
     Field(
         "volumeConfigurations.*",
         Support.REFUSED,
-        f"EBS volumes that are configured at launch do not exist {_HERE}; leave it out",
+        f"EBS volumes cannot be configured at launch {_HERE}; leave it out",
     ),
 )
 """RunTask and StartTask."""

@@ -1,7 +1,7 @@
-"""What a task takes of its host, counted from its definition as its agent counts it. Pure.
+"""What a task needs on its host, computed from its definition as its agent computes it. Pure.
 
-The agent counts from the payload (``model.resources.needs_of``); a test holds the two together, so
-that a host that was chosen by this count has room by that one.
+The agent computes it from the payload (``model.resources.needs_of``). A test checks that both give
+the same result, so that a host that is chosen here also has room according to its agent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def needs_of(body: Mapping[str, Any]) -> Needs:
     """Return CPU, memory and fixed host ports of one copy of a task; GPUs are chosen later.
 
     Args:
-        body: the definition with the overrides applied (``overrides.effective``).
+        body: the definition with overrides applied (``overrides.effective``).
     """
     containers = body["containerDefinitions"]
     ports = _fixed_ports(containers, network_mode(body))
@@ -33,7 +33,7 @@ def needs_of(body: Mapping[str, Any]) -> Needs:
 
 def _fixed_ports(containers: list[Mapping[str, Any]], mode: str) -> list[tuple[int, str]]:
     if mode == "awsvpc":
-        return []  # the task has an address of its own
+        return []  # the task has its own address
     return [
         (mapping.host_port, mapping.protocol or "tcp")
         for container in containers

@@ -1,8 +1,9 @@
-"""Run-time overrides: the task definition as one call of RunTask or StartTask changes it.
+"""Overrides: the task definition as changed by one call of RunTask or StartTask.
 
-What a task runs is ``effective(definition, overrides)``: the scheduler books it, ``payload`` sends
-it. The definition is in the shape of DescribeTaskDefinition, the overrides are a ``TaskOverride``.
-Pure. Source of the rules: the ECS API reference, ``TaskOverride`` and ``ContainerOverride``.
+A task runs ``effective(definition, overrides)``: the scheduler reserves resources for it, ``payload``
+sends it. The definition has the format of DescribeTaskDefinition, the overrides are a
+``TaskOverride``. Pure. Source of the rules: the ECS API reference, ``TaskOverride`` and
+``ContainerOverride``.
 
 Tests: ``tests/unit/controlplane/definition/test_payload.py``,
 ``tests/unit/controlplane/definition/test_rules.py``.
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LENGTH_LIMIT = 8192
-"""Most characters of all overrides of a run, as JSON."""
+"""Maximum length of all overrides of a run, in characters of JSON."""
 
 _REPLACED = ("command", "cpu", "memory", "memoryReservation", "environmentFiles")
 
@@ -33,10 +34,10 @@ class OverrideError(AgentError):
 def effective(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return the definition with the overrides applied; neither argument is changed.
 
-    ``cpu`` and ``memory`` of the task become numbers of CPU units and MiB, as text; empty for none.
+    ``cpu`` and ``memory`` of the task become CPU units and MiB, as decimal text; empty if not set.
 
     Raises:
-        OverrideError: a container is unknown or named twice, or a size cannot be read.
+        OverrideError: a container is unknown or named twice, or a size is invalid.
     """
     by_name: dict[str, Mapping[str, Any]] = {}
     for item in overrides.get("containerOverrides", ()):
@@ -68,7 +69,7 @@ def effective(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> di
 
 
 def check_length(overrides: Mapping[str, Any]) -> None:
-    """Raise ``OverrideError`` when the overrides of a run are longer than Amazon ECS takes."""
+    """Raise ``OverrideError`` if the overrides of a run are longer than Amazon ECS allows."""
     if len(msgspec.json.encode(overrides).decode()) > LENGTH_LIMIT:
         raise OverrideError(f"Container Overrides length must be at most {LENGTH_LIMIT}")
 
@@ -90,10 +91,10 @@ def _container(container: Mapping[str, Any], override: Mapping[str, Any]) -> dic
 
 
 def gpu_count(container: Mapping[str, Any]) -> int:
-    """Return how many GPUs a container of a definition wants for itself.
+    """Return how many GPUs a container of a definition needs for itself.
 
     Raises:
-        OverrideError: the value is no number.
+        OverrideError: the value is not a number.
     """
     total = 0
     for requirement in container.get("resourceRequirements", ()):

@@ -1,19 +1,22 @@
-"""What an agent is sent: the payload of a task, in the shape of the ACS ``Task``.
+"""What an agent gets: the payload of a task, in the format of the ACS ``Task``.
 
-A payload is not stored. It is a pure function of the task's record and the revision of the task
-definition, which never change in what they say here, so every poll gives the same one.
+Payloads are not stored. A payload is a pure function of the task's record, the revision of the task
+definition and the current credentials. The parts used of the first two never change, so every poll
+gives the same payload but for its credentials.
 
-Pure; raises only for a record that this control endpoint could not have written
+Pure; raises only for a record that this control endpoint cannot have written
 (``OverrideError``, ``KeyError``, ``msgspec.ValidationError``).
 """
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import docker_config, log_configuration, overrides
+from agent.controlplane.definition import docker_config, fetched, log_configuration, overrides
+from agent.controlplane.definition.fetched import WhereKept
 from agent.controlplane.definition.log_configuration import LogPlace
 from agent.model import ids
 from agent.model.payload import (
@@ -26,7 +29,7 @@ from agent.model.payload import (
     MountPoint,
     PortMapping,
     RestartPolicy,
-    Secret,
+    RoleType,
     TaskPayload,
     Volume,
     VolumeFrom,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.names import Names
     from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord
+    from agent.model.payload import Credentials
 
 _EFS = "efsVolumeConfiguration"
 _DOCKER = "dockerVolumeConfiguration"
@@ -54,15 +58,17 @@ def build(
     *,
     desired: str,
     keeps_logs: bool = True,
+    credentials: Mapping[str, Credentials] = MappingProxyType({}),
 ) -> TaskPayload:
-    """Return what the task's agent is sent.
+    """Return the payload for the task's agent.
 
     Args:
-        task: the task, placed: its containers have ARNs and GPU ids, its attachments have ids.
-        definition: the revision that the task was made from.
-        names: how ARNs look here.
+        task: the placed task: its containers have ARNs and GPU ids, its attachments have ids.
+        definition: the revision that the task was created from.
+        names: makes ARNs.
         desired: RUNNING or STOPPED.
         keeps_logs: whether control keeps the logs of the driver ``awslogs``, and not CloudWatch Logs.
+        credentials: of its roles, by their ``RoleType``.
     """
     body = overrides.effective(definition.definition, task.overrides)
     mode = network_mode(body)
@@ -72,7 +78,12 @@ def build(
         region=names.region,
         task_id=ids.task_id(task.arn),
         kept_here=keeps_logs,
-        has_execution_role=bool(body.get("executionRoleArn")),
+        has_execution_role=RoleType.EXECUTION in task.roles,
+    )
+    kept = WhereKept(
+        here=frozenset(task.kept_here),
+        region=names.region,
+        has_execution_role=RoleType.EXECUTION in task.roles,
     )
     return TaskPayload(
         arn=task.arn,
@@ -80,7 +91,7 @@ def build(
         version=str(task.revision),
         desired_status=DesiredStatus(desired),
         containers=[
-            _container(container, records[container["name"]], mode, environment, logs)
+            _container(container, records[container["name"]], mode, environment, logs, kept)
             for container in body["containerDefinitions"]
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
@@ -107,18 +118,20 @@ def build(
         group=task.group,
         launch_type=task.launch_type,
         task_cluster_arn=names.cluster(task.cluster),
+        role_credentials=credentials.get(RoleType.APPLICATION),
+        execution_role_credentials=credentials.get(RoleType.EXECUTION),
         enable_fault_injection=bool(body.get("enableFaultInjection")),
         proxy_configuration=_proxy(body.get("proxyConfiguration")),
     )
 
 
 def network_mode(definition: Mapping[str, Any]) -> str:
-    """Return the network mode of a definition; none given means bridge."""
+    """Return the network mode of a definition; the default is bridge."""
     return definition.get("networkMode") or "bridge"
 
 
 def port_mappings(container: Mapping[str, Any], mode: str) -> list[PortMapping]:
-    """Return the ports of a container, with the host port that the network mode asks for.
+    """Return the ports of a container, with the host ports that the network mode requires.
 
     In ``host`` and ``awsvpc`` mode the host port is the container port. In ``bridge`` mode, 0 asks
     the agent to pick one.
@@ -143,6 +156,7 @@ def _container(
     mode: str,
     environment: dict[str, str],
     logs: LogPlace,
+    kept: WhereKept,
 ) -> Container:
     check = definition.get("healthCheck")
     log_config = log_configuration.engine_config(definition, logs)
@@ -177,9 +191,10 @@ def _container(
         start_timeout=definition.get("startTimeout") or 0,
         stop_timeout=definition.get("stopTimeout") or 0,
         restart_policy=_restart_policy(definition.get("restartPolicy")),
-        registry_authentication=_registry(definition.get("repositoryCredentials")),
-        secrets=_secrets(definition),
+        registry_authentication=fetched.registry_login(definition, kept),
+        secrets=fetched.secrets(definition, kept),
         firelens_configuration=definition.get("firelensConfiguration"),
+        version_consistency=definition.get("versionConsistency"),
         logs_auth_strategy="ExecutionRole"
         if log_configuration.written_by_execution_role(definition, logs)
         else None,
@@ -188,7 +203,7 @@ def _container(
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """Read a list whose members are named here as they are in the task definition."""
+    """Convert a list whose members have the same names here as in the task definition."""
     return msgspec.convert(value or [], kind)
 
 
@@ -201,45 +216,6 @@ def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:
         # ECS's default: a container must have run for five minutes to be restarted again.
         restart_attempt_period=policy.get("restartAttemptPeriod") or 300,
     )
-
-
-def _registry(credentials: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not credentials:
-        return None
-    parameter = credentials["credentialsParameter"]
-    return {
-        "type": "asm",
-        "asmAuthData": {"credentialsParameter": parameter, "region": _arn_region(parameter)},
-    }
-
-
-def _secrets(definition: Mapping[str, Any]) -> list[Secret]:
-    log = definition.get("logConfiguration") or {}
-    return [
-        _secret(item, target)
-        for target, items in (
-            ("CONTAINER", definition.get("secrets", ())),
-            ("LOG_DRIVER", log.get("secretOptions", ())),
-        )
-        for item in items
-    ]
-
-
-def _secret(item: Mapping[str, Any], target: str) -> Secret:
-    value_from = item["valueFrom"]
-    return Secret(
-        name=item["name"],
-        value_from=value_from,
-        region=_arn_region(value_from) or None,
-        type="ENVIRONMENT_VARIABLE" if target == "CONTAINER" else "BOOTSTRAP",
-        provider="asm" if ":secretsmanager:" in value_from else "ssm",
-        target=target,
-    )
-
-
-def _arn_region(text: str) -> str:
-    parts = text.split(":")
-    return parts[3] if len(parts) > 4 and parts[0] == "arn" else ""
 
 
 def _volume(volume: Mapping[str, Any]) -> Volume:

@@ -1,7 +1,7 @@
-"""What the port mappings of a task definition must be. Pure.
+"""Rules for the port mappings of a task definition. Pure.
 
-Source of the rules: the Amazon ECS API reference (PortMapping); texts are the service's own where they
-are known.
+Source of the rules: the Amazon ECS API reference (PortMapping); error texts are those of the service
+if known.
 
 Tests: ``tests/unit/controlplane/definition/test_rules.py``.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 RANGES_LIMIT = 100
-"""Most port ranges of one container."""
+"""Maximum number of port ranges of one container."""
 
 _PORT_RANGE = re.compile(r"([0-9]{1,5})-([0-9]{1,5})")
 _SAME_PORT_MODES = frozenset({"host", "awsvpc"})
@@ -43,11 +43,11 @@ def check_mappings(container: Mapping[str, Any], mode: str) -> list[dict[str, An
 
 
 def check_host_ports(containers: Sequence[Mapping[str, Any]], mode: str) -> None:
-    """Raise ``ClientException`` where two mappings of a task want the same port of the host.
+    """Raise ``ClientException`` if two mappings of a task use the same port of the host.
 
     Args:
-        containers: checked ones of one task.
-        mode: the task's network mode; in ``awsvpc`` no port of the host is taken.
+        containers: the checked containers of one task.
+        mode: the task's network mode; ``awsvpc`` uses no ports of the host.
     """
     if mode == "awsvpc":
         return
@@ -99,12 +99,12 @@ def _check_range(container: Mapping[str, Any], mapping: Mapping[str, Any], mode:
 
 
 def _check_overlaps(container: Mapping[str, Any], mappings: Sequence[Mapping[str, Any]]) -> None:
-    """A port is in one mapping alone where one of them is a range.
+    """Check that a port of a range is in no other mapping.
 
-    The same single port twice is allowed: it can be published on several ports of the host.
+    The same single port may occur twice: it can be published on several ports of the host.
     """
     spans = sorted((m["protocol"], *_span(m)) for m in mappings)
-    # The span before that reaches furthest, by protocol: overlaps need not be neighbours.
+    # By protocol, the earlier span that reaches furthest: overlapping spans need not be adjacent.
     furthest: dict[str, tuple[int, int]] = {}
     for protocol, first, last in spans:
         before = furthest.get(protocol)

@@ -1,7 +1,7 @@
-"""What a task definition must be: checks it and fills in what the service fills in. Pure.
+"""Rules for task definitions: checks one and fills in the service's defaults. Pure.
 
 Source of the rules: the Amazon ECS API reference (RegisterTaskDefinition) and the developer guide;
-texts are the service's own where they are known.
+error texts are those of the service if known.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ROLE = re.compile(
     r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[\w+=,.@/-]{1,512}|[\w+=,.@-]{1,64}", re.ASCII
 )
 _NOT_KEPT = frozenset({"family", "tags", "cpu", "memory"})
-"""What is kept beside the definition, or in a form of its own."""
+"""Members that are stored next to the definition, or in another form."""
 _FAMILY_TEXT = "up to 255 letters, numbers, hyphens and underscores are allowed."
 _EXITED = frozenset({"COMPLETE", "SUCCESS"})
 _VOLUME_KINDS = ("host", "dockerVolumeConfiguration", "efsVolumeConfiguration")
@@ -69,7 +69,7 @@ def check_definition(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_family(family: str) -> None:
-    """Raise ``ClientException`` when the name of a family is not valid."""
+    """Raise ``ClientException`` if the name of a family is not valid."""
     if not family:
         raise ClientException("Family should not be null or empty.")
     if not _FAMILY.fullmatch(family):
@@ -77,7 +77,7 @@ def check_family(family: str) -> None:
 
 
 def compatibilities(definition: Mapping[str, Any]) -> list[str]:
-    """Return the launch types that a checked definition can have."""
+    """Return the launch types with which a checked definition can run."""
     found = {"EC2", *definition.get("requiresCompatibilities", [])}
     if definition.get("networkMode") != "awsvpc":
         found.add("EXTERNAL")
@@ -85,10 +85,10 @@ def compatibilities(definition: Mapping[str, Any]) -> list[str]:
 
 
 def check_effective(body: Mapping[str, Any]) -> None:
-    """Check what overrides made of a checked definition by the rules of registration.
+    """Check a definition after overrides were applied, with the rules of registration.
 
     Args:
-        body: the definition with the overrides applied, its sizes as numbers.
+        body: the definition with overrides applied, its sizes as numbers.
 
     Raises:
         ClientException: a rule is broken.

@@ -1,7 +1,7 @@
-"""Task-level CPU and memory, as texts: the one reader of both. Pure.
+"""Task-level CPU and memory: the one parser of both. Pure.
 
-Source of the forms and limits: the Amazon ECS API reference, RegisterTaskDefinition ``cpu`` and
-``memory``; a run's overrides have the same.
+Source of the formats and limits: the Amazon ECS API reference, RegisterTaskDefinition ``cpu`` and
+``memory``; overrides have the same.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ CPU_UNITS = range(128, 196608 + 1)
 """0.125 to 192 vCPUs."""
 MEMORY_MINIMUM_MIB = 4
 MEMORY_MAXIMUM_MIB = 2**31 - 1
-"""What a container's own limit can be at most, which is an integer of 32 bits."""
+"""The maximum of a container's own limit, which is a 32-bit integer."""
 
 _CPU = re.compile(r"(\d{1,9})|(\d{0,4}\.?\d{1,3})\s*vcpu", re.IGNORECASE | re.ASCII)
 _MEMORY = re.compile(r"(\d{1,9})|(\d{0,6}\.?\d{1,3})\s*gb", re.IGNORECASE | re.ASCII)
 
 
 class InvalidSize(AgentError):
-    """A text is no CPU or memory size, or one out of range; the text is that of Amazon ECS."""
+    """A text is not a CPU or memory size, or is out of range; the message is that of Amazon ECS."""
 
 
 def cpu_units(text: str) -> int:
-    """Return the CPU units of ``1024``, ``1 vCPU`` or ``.5 vcpu``; 0 for an empty text, no size.
+    """Return the CPU units of ``1024``, ``1 vCPU`` or ``.5 vcpu``; 0 for an empty text.
 
     Raises:
-        InvalidSize: it is none of these, or out of range.
+        InvalidSize: the text is none of these, or out of range.
     """
     if not text:
         return 0
@@ -41,10 +41,10 @@ def cpu_units(text: str) -> int:
 
 
 def memory_mib(text: str) -> int:
-    """Return the MiB of ``1024``, ``1GB`` or ``0.5 gb``; 0 for an empty text, no size.
+    """Return the MiB of ``1024``, ``1GB`` or ``0.5 gb``; 0 for an empty text.
 
     Raises:
-        InvalidSize: it is none of these, or out of range.
+        InvalidSize: the text is none of these, or out of range.
     """
     if not text:
         return 0

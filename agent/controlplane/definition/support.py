@@ -1,6 +1,6 @@
-"""Reads the table of fields: what a request asks for that is not served, and of which hosts. Pure.
+"""Reads the table of fields: which fields of a request are unsupported or need certain hosts. Pure.
 
-A field that says nothing (false, zero, an empty text or list) asks for nothing.
+An empty value (false, zero, an empty text or list) counts as not given.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ _OWNERS = {
     "containerOverrides[]": "container",
     "volumes[]": "volume",
 }
-"""Lists whose items have names, and what a user calls an item."""
+"""Lists whose items have names, and the word for an item in errors."""
 _SHOWN = 64
-"""Most characters of a value that a refusal repeats."""
+"""How many characters of a value a refusal repeats at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class GivenField:
-    """A field that a request says something in."""
+    """A field that has a value in a request."""
 
     field: Field
     value: Any
     where: str
-    """As a user knows it: ``'secrets' of container 'web'``."""
+    """As shown to a user: ``'secrets' of container 'web'``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not taken."""
+    """Why a request is refused."""
 
     text: str
     by_ecs: bool
-    """True for what Amazon ECS would refuse too, with this text."""
+    """Whether Amazon ECS would refuse it too, with this text."""
 
 
 def refusal_at_registration(request: Mapping[str, Any]) -> Refusal | None:
-    """Return why a RegisterTaskDefinition request is refused; None when its fields are served.
+    """Return why a RegisterTaskDefinition request is refused; None if its fields are supported.
 
     Args:
         request: checked against the service model.
@@ -58,7 +58,7 @@ def refusal_at_registration(request: Mapping[str, Any]) -> Refusal | None:
 
 
 def refusal_of_run(request: Mapping[str, Any], body: Mapping[str, Any]) -> Refusal | None:
-    """Return why a RunTask or StartTask request is refused; None when its fields are served.
+    """Return why a RunTask or StartTask request is refused; None if its fields are supported.
 
     Args:
         request: checked against the service model.
@@ -72,7 +72,7 @@ def refusal_of_run(request: Mapping[str, Any], body: Mapping[str, Any]) -> Refus
 def required_attributes(definition: Mapping[str, Any]) -> list[str]:
     """Return the attributes that an instance needs to run a checked definition, by name."""
     found = {
-        # A plugin's name may end in a tag, and no attribute name has a colon.
+        # The name of a plugin may end with a tag, but names of attributes have no colons.
         asked.field.attribute.format(value=str(asked.value).replace(":", "."))
         for asked in _asked(_definition_rows(), definition)
         if asked.field.attribute
@@ -81,7 +81,7 @@ def required_attributes(definition: Mapping[str, Any]) -> list[str]:
 
 
 def covers(field: Field, path: str) -> bool:
-    """Tell whether a row is about the field at a path of the model."""
+    """Return whether a row covers the field at a path of the model."""
     if not field.path.endswith(".*"):
         return field.path == path
     whole = field.path[:-2]
@@ -103,9 +103,9 @@ def _refusal(
 
 
 def _asked(rows: Rows, request: Mapping[str, Any]) -> Iterator[GivenField]:
-    """Yield what a request says, by the rows of a table; what the table does not know is passed.
+    """Yield the given fields that have rows in a table; fields without a row are skipped.
 
-    A field that is refused whole is yielded once, for the first that is said of it.
+    A field that is refused as a whole is yielded once, for its first given part.
     """
     return _Walk(rows).members(request, "", "")
 
@@ -121,7 +121,7 @@ def _run_rows() -> Rows:
 
 
 def _by_path(table: tuple[Field, ...]) -> Rows:
-    """Return the rows by their path, without the mark of those about all fields below."""
+    """Return the rows by path, without the ``.*`` of rows that cover all fields below."""
     rows = defaultdict[str, list[Field]](list)
     for field in table:
         rows[field.path.removesuffix(".*")].append(field)
@@ -129,20 +129,20 @@ def _by_path(table: tuple[Field, ...]) -> Rows:
 
 
 class _Walk:
-    """Goes through a request beside the rows of a table."""
+    """Walks through a request, with the rows of a table."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
 
     def members(self, value: Mapping[str, Any], path: str, owner: str) -> Iterator[GivenField]:
-        """Yield what a structure says; ``owner`` is the named thing that it is part of."""
+        """Yield the given fields of a structure; ``owner`` is the named thing that contains it."""
         for name, item in value.items():
             yield from self._value(item, f"{path}.{name}" if path else name, owner)
 
     def _value(self, value: Any, path: str, owner: str) -> Iterator[GivenField]:
         if not value:
             return
-        # A row here is about this field, or about all below it.
+        # A row here covers this field, or all fields below it.
         row = self._row(path, value)
         if row is not None:
             yield GivenField(row, value, _where(path, owner))

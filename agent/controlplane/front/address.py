@@ -1,6 +1,6 @@
-"""Where a control endpoint is and what opens it, in a file of its data directory, for its own tools.
+"""A file in the data directory that tells local tools how to reach and use the control endpoint.
 
-Written when it answers; one of a process that has ended is left, and names where it was. Blocking.
+Written once the endpoint answers. The file of a process that has ended stays. Blocking.
 
 Tests: ``tests/unit/cli/test_env.py``.
 """
@@ -18,25 +18,25 @@ FILE = "endpoint.json"
 
 
 class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """How its owner reaches a control endpoint."""
+    """How the owner of a control endpoint reaches it."""
 
     url: str
     region: str
     keys_file: str = ""
-    """Empty where nobody is asked for a key."""
+    """Empty if no key is required."""
     certificate: str = ""
     """PEM file to trust; empty without TLS."""
     socket: str = ""
-    """Unix socket by which the owner needs no key; empty for none."""
+    """Unix socket on which the owner needs no key; empty if there is none."""
     serves_logs: bool = False
-    """Whether it keeps logs of tasks, and serves CloudWatch Logs."""
+    """Whether it stores logs of tasks and serves CloudWatch Logs."""
 
 
 _decoder = msgspec.json.Decoder(Address)
 
 
 def write(directory: Path, address: Address) -> None:
-    """Write the file, whole or not at all; raises ``OSError``."""
+    """Write the file atomically; raises ``OSError``."""
     fresh = directory / f".{FILE}.new"
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
@@ -45,7 +45,7 @@ def write(directory: Path, address: Address) -> None:
 
 
 def read(directory: Path) -> Address | None:
-    """Return what the file says; None where there is none that can be read."""
+    """Return the content of the file; None if there is none or it cannot be read."""
     with contextlib.suppress(OSError, msgspec.DecodeError, UnicodeDecodeError):
         return _decoder.decode(Path(directory, FILE).read_bytes())
     return None

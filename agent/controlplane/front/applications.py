@@ -1,4 +1,4 @@
-"""What is served at an address: the routes for operators, and those for agents alone."""
+"""What an address serves: the routes for operators, and the routes only for agents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEALTH_LIMIT_S = 5.0
 
 
 class Applications:
-    """Makes applications around the same parts and wires."""
+    """Builds applications that share the same parts and agent protocols."""
 
     def __init__(
         self, parts: Parts, apis: Sequence[tuple[Api, ApiModel]], wire: AgentWire, ecs: EcsWire
@@ -41,14 +41,14 @@ class Applications:
 
     @classmethod
     async def open(cls, parts: Parts, wire: AgentWire, ecs: EcsWire) -> Applications:
-        """Read the models of the APIs that are served."""
+        """Load the models of the served APIs."""
         apis = [(api, await asyncio.to_thread(ApiModel.load, api.service)) for api in APIS]
         return cls(parts, apis, wire, ecs)
 
     def for_operators(
         self, operators: OperatorSide, *, own_names_only: bool = False
     ) -> web.Application:
-        """Return everything: the APIs of AWS for those that are let in, and the agents' wires."""
+        """Return all routes: the AWS APIs for admitted operators, and the agents' protocols."""
         router = ServiceRouter(
             {
                 api.service: JsonApi(
@@ -67,12 +67,12 @@ class Applications:
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis},
         )
         app = self._application(own_names_only=own_names_only)
-        # Last, since services of AWS use paths of any kind.
+        # Last, because AWS services use all kinds of paths.
         app.router.add_route("*", "/{path:.*}", router.handle)
         return app
 
     def for_agents(self) -> web.Application:
-        """Return what agents call, by either wire, and nothing else."""
+        """Return only the routes that agents call, with both protocols."""
         model, handlers = next((model, each) for api, model, each in self._apis if api is ECS)
         api = JsonApi(
             self._parts,
@@ -103,10 +103,10 @@ class Applications:
 
 
 async def problem_of(store: Store) -> str:
-    """Return what keeps a control endpoint from its work, for a person; empty when nothing does.
+    """Return the problem that prevents control from working, for a person; empty if there is none.
 
-    After a failure of the store something is written, since nothing else may come along to find out
-    that it works again.
+    After a failure of the store this writes something: there may be no other write that would show
+    that the store works again.
     """
     try:
         async with asyncio.timeout(HEALTH_LIMIT_S):

@@ -1,7 +1,7 @@
-"""Bodies of requests: read as they were sent, and inflated once their sender is known.
+"""Bodies of requests: read as sent, and decompressed once the sender is known.
 
-A few kilobytes can inflate to gigabytes, so a sender is verified first: signatures are of the bytes that
-were sent. Then inflating stops at the limit, and happens in a thread, two at a time.
+A few kilobytes can decompress to gigabytes, so the sender is verified first, by a signature of the
+bytes that were sent. Decompression then stops at the limit; it runs in a thread, two at a time.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 BODY_S: Final = 30.0
 """How long a whole body may take."""
 SILENCE_S: Final = 10.0
-"""How long a sender may pause in the middle of one."""
+"""How long a sender may pause within a body."""
 _LANES: Final = 2
 _DIGEST_IN_THREAD_BYTES: Final = 32 * 1024
 _GZIP_BITS: Final = 16 + zlib.MAX_WBITS
 
 
 class BodyRefused(AgentError):
-    """A body that is not taken; the text says why."""
+    """A body that is refused; the text says why."""
 
 
 class BodyTooLarge(BodyRefused):
-    """It is larger than the limit, as it was sent or inflated."""
+    """It is larger than the limit, as sent or after decompression."""
 
 
 class BodyLate(BodyRefused):
@@ -40,11 +40,11 @@ class BodyLate(BodyRefused):
 
 
 class BodyBroken(BodyRefused):
-    """It cannot be read: cut off, or not of its encoding."""
+    """It cannot be read: it is cut off, or does not match its encoding."""
 
 
 class EncodingUnknown(BodyRefused):
-    """It has a ``Content-Encoding`` that is not served."""
+    """It has an unsupported ``Content-Encoding``."""
 
 
 class Bodies:
@@ -61,7 +61,7 @@ class Bodies:
         Raises:
             BodyTooLarge: it is larger than the limit.
             BodyLate: it took too long, or paused for too long.
-            BodyBroken: the connection ended before it did.
+            BodyBroken: the connection ended too early.
         """
         if (request.content_length or 0) > self._limit_bytes:
             raise self._too_large("")
@@ -79,12 +79,12 @@ class Bodies:
         return bytes(taken)
 
     async def inflate(self, request: web.BaseRequest, raw: bytes) -> bytes:
-        """Return a body as it was meant; only for a sender that is known.
+        """Return a body after decompression; only call it for a known sender.
 
         Raises:
-            EncodingUnknown: it is neither gzip nor deflate.
-            BodyTooLarge: it is larger than the limit when inflated.
-            BodyBroken: it is not what its encoding says.
+            EncodingUnknown: the encoding is neither gzip nor deflate.
+            BodyTooLarge: the decompressed body is larger than the limit.
+            BodyBroken: the body does not match its encoding.
         """
         encoding = request.headers.get("Content-Encoding", "").strip().lower()
         if encoding in ("", "identity"):
@@ -103,16 +103,16 @@ class Bodies:
             yield chunk
 
     def _inflated(self, encoding: str, raw: bytes) -> bytes:
-        """Inflate one stream, never beyond the limit. Blocks for some milliseconds."""
+        """Decompress one stream, never beyond the limit. Blocks for some milliseconds."""
         work = zlib.decompressobj(_bits(encoding, raw))
         try:
             plain = work.decompress(raw, self._limit_bytes + 1)
         except zlib.error as error:
-            raise BodyBroken(f"the body is no {encoding}: {error}") from None
+            raise BodyBroken(f"the body is not valid {encoding}: {error}") from None
         if len(plain) > self._limit_bytes:
             raise self._too_large(" when it is inflated")
         if not work.eof:
-            raise BodyBroken(f"the body is no whole {encoding}: its end is missing")
+            raise BodyBroken(f"the body is not complete {encoding}: its end is missing")
         if work.unused_data:
             raise BodyBroken(f"the body has more than one {encoding} stream")
         return plain
@@ -122,7 +122,7 @@ class Bodies:
 
 
 async def digest(raw: bytes) -> str:
-    """Return the SHA-256 of a body in hexadecimal; that of a large one in a thread."""
+    """Return the SHA-256 of a body in hexadecimal; uses a thread for a large body."""
     if len(raw) > _DIGEST_IN_THREAD_BYTES:
         return await asyncio.to_thread(_digest, raw)
     return _digest(raw)
@@ -133,7 +133,7 @@ def _digest(raw: bytes) -> str:
 
 
 def _bits(encoding: str, raw: bytes) -> int:
-    """Return what zlib calls the format; what is called deflate comes with and without a header."""
+    """Return the format as zlib expects it; "deflate" may come with or without a header."""
     if encoding != "deflate":
         return _GZIP_BITS
     return zlib.MAX_WBITS if raw and raw[0] & 0x0F == zlib.DEFLATED else -zlib.MAX_WBITS

@@ -1,7 +1,7 @@
-"""The certificate and the key that a control endpoint speaks TLS with.
+"""The TLS certificate and key of a control endpoint.
 
-Reads the two files and nothing else. What is wrong with them is a ``ConfigError`` that names the file,
-what was wrong, and the mend; nothing of a key is ever shown, and nobody is asked for a passphrase.
+Only reads the two files. Problems are raised as a ``ConfigError`` that names the file, the problem and
+how to fix it. Nothing of a key is ever shown, and no passphrase is ever asked for.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _KEY_ENDS: Final = b" PRIVATE KEY-----"
 
 
 def context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None:
-    """Return what to speak TLS with, None where neither file was given. Blocks for a moment.
+    """Return the TLS context, or None if neither file was given. Blocks for a moment.
 
     Raises:
-        ConfigError: one is missing, or they cannot be used.
+        ConfigError: only one was given, or they cannot be used.
     """
     if certificate is None and key is None:
         return None
@@ -41,13 +41,13 @@ def context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | None
         made.load_cert_chain(certificate, key, password="")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            text = f"{KEY} {key}: is not the key of {CERTIFICATE} {certificate}; give its own key"
+            text = f"{KEY} {key}: is not the key of {CERTIFICATE} {certificate}; give its key"
             raise ConfigError(text) from None
         raise ConfigError(
-            f"{CERTIFICATE} {certificate} and {KEY} {key}: TLS cannot be spoken with them "
-            f"({_reason(error)}); make them anew"
+            f"{CERTIFICATE} {certificate} and {KEY} {key}: cannot be used for TLS "
+            f"({_reason(error)}); create them again"
         ) from None
-    except OSError as error:  # they were there a moment ago
+    except OSError as error:  # the files could be read a moment ago
         raise ConfigError(f"{CERTIFICATE} {certificate}: {error.strerror}; try again") from None
     return made
 
@@ -57,38 +57,40 @@ def _read(option: str, path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{option} {path}: there is no such file; check the path") from None
+        raise ConfigError(f"{option} {path}: no such file; check the path") from None
     except IsADirectoryError:
         raise ConfigError(f"{option} {path}: is a directory; give a PEM file") from None
     except OSError as error:
-        raise ConfigError(f"{option} {path}: {error.strerror}; let control read it") from None
+        raise ConfigError(
+            f"{option} {path}: {error.strerror}; make it readable for control"
+        ) from None
     if len(data) > _MAX_BYTES:
-        raise ConfigError(f"{option} {path}: is larger than 1 MiB; this is no PEM file")
+        raise ConfigError(f"{option} {path}: is larger than 1 MiB; give a PEM file")
     return data
 
 
 def _check_certificate(path: Path, data: bytes) -> None:
     if _CERTIFICATE_BEGINS in data:
         return
-    what = "holds a key and no certificate" if _KEY_ENDS in data else "holds no certificate"
+    what = "contains a key but no certificate" if _KEY_ENDS in data else "contains no certificate"
     raise ConfigError(
-        f"{CERTIFICATE} {path}: {what}; give a PEM file with the certificate and those that signed it"
+        f"{CERTIFICATE} {path}: {what}; give a PEM file with the certificate and its chain"
     )
 
 
 def _check_key(path: Path, data: bytes) -> None:
     if any(mark in data for mark in _ENCRYPTED):
         raise ConfigError(
-            f"{KEY} {path}: is locked with a passphrase, which nobody can type when control starts; "
+            f"{KEY} {path}: is encrypted with a passphrase, which control cannot ask for; "
             f"give a key without one ('openssl pkey -in {path} -out FILE')"
         )
     if _KEY_ENDS in data:
         return
-    what = "holds a certificate and no key" if _CERTIFICATE_BEGINS in data else "holds no key"
+    what = "contains a certificate but no key" if _CERTIFICATE_BEGINS in data else "contains no key"
     raise ConfigError(f"{KEY} {path}: {what}; give a PEM file with the private key")
 
 
 def _reason(error: ssl.SSLError) -> str:
-    """Return what OpenSSL found wrong, without the place in Python's sources."""
+    """Return the problem that OpenSSL found, without the location in Python's source."""
     text = error.reason or str(error).partition(" (_ssl.c")[0]
     return text.replace("_", " ").lower()

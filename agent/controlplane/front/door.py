@@ -1,7 +1,7 @@
-"""The one aiohttp handler for whatever AWS clients send: to the service that is served, or an error.
+"""The aiohttp handler for all AWS clients: routes to a served service, or returns an error.
 
-Whoever points every service at this endpoint (``AWS_ENDPOINT_URL``) reads, for those that are not
-served, which ones are, in the shape of the service that was meant.
+A client whose ``AWS_ENDPOINT_URL`` sends every service here gets, for other services, an error that
+says which ones are served, in the format of the service that it meant.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _STATUS = 400
 
 
 class ServiceRouter:
-    """Hands requests of AWS clients to the services that are served; stateless."""
+    """Routes requests of AWS clients to the served services; stateless."""
 
     def __init__(
         self,
@@ -39,13 +39,13 @@ class ServiceRouter:
         default: str,
         variables: Mapping[str, str],
     ) -> None:
-        """Take what is served.
+        """Take the served services.
 
         Args:
-            services: what answers the requests of a service, by the service's name in signatures.
-            targets: the names of services by the prefix of their ``X-Amz-Target``.
-            default: the service that tells the sender of a bare ``POST /`` what is missing.
-            variables: what people call the services, and the variables that name their endpoints.
+            services: the handler of each service, by the service's name in signatures.
+            targets: names of services by the prefix of their ``X-Amz-Target``.
+            default: the service that answers a bare ``POST /`` with what is missing.
+            variables: the usual names of the services, and the variables for their endpoints.
         """
         self._services = dict(services)
         self._targets = dict(targets)
@@ -65,7 +65,7 @@ class ServiceRouter:
                 return await self._default(request)
             raise web.HTTPNotFound
         target = request.headers.get("X-Amz-Target", "").split(".")[0]
-        # A target says more than a signature, which unsigned and handmade requests lack.
+        # Prefer the target: unsigned and handmade requests have no usable signature.
         served = self._services.get(self._targets.get(target, addressed.service))
         if served is not None:
             return await served(request)
@@ -76,8 +76,8 @@ class ServiceRouter:
         error = protocols.error(
             addressed.protocol,
             _CODES.get(addressed.protocol, _CODE),
-            f"This endpoint serves {self._titles}, not {addressed.service}. Name it by "
-            f"{self._variables} in place of AWS_ENDPOINT_URL, so that nothing else is sent here.",
+            f"This endpoint serves {self._titles}, not {addressed.service}. Set "
+            f"{self._variables} instead of AWS_ENDPOINT_URL, so that nothing else is sent here.",
             request_id,
         )
         headers = {"Content-Type": error.content_type, "x-amzn-RequestId": request_id}

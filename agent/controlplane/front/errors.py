@@ -1,6 +1,6 @@
 """Errors of APIs: each becomes ``{"__type": ..., "message": ...}`` with its HTTP status.
 
-Names and statuses are those of the ECS service model; everything a client does wrong is a 400.
+Names and statuses are those of the ECS service model; every mistake of a client is a 400.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from agent.errors import AgentError
 
 
 class ApiError(AgentError):
-    """An answer that is an error; the text goes to the client as it is."""
+    """An error response; the client gets its text unchanged."""
 
     status = 400
     code = ""
-    """The error's name on the wire; the class name when empty."""
+    """The error's name in the protocol; the class name if empty."""
 
     @property
     def name(self) -> str:
-        """The error's name on the wire."""
+        """The error's name in the protocol."""
         return self.code or type(self).__name__
 
 
@@ -86,11 +86,11 @@ class PlatformUnknownException(ApiError):
 
 
 class UnsupportedFeatureException(ApiError):
-    """The operation or option exists in ECS and not here."""
+    """The operation or option exists in ECS but not here."""
 
 
 class NotServedHere(ApiError):
-    """The operation is for operators, and the address for agents."""
+    """The operation is for operators, but the address only serves agents."""
 
     status = 404
 
@@ -101,7 +101,7 @@ class NotServedHere(ApiError):
 
 
 class UnknownOperationException(ApiError):
-    """``X-Amz-Target`` is missing or names no operation of ECS."""
+    """``X-Amz-Target`` is missing or does not name an operation of ECS."""
 
 
 class ThrottlingException(ApiError):
@@ -111,7 +111,7 @@ class ThrottlingException(ApiError):
 
 
 class SerializationException(ApiError):
-    """The body is no JSON or a value has a wrong type."""
+    """The body is not JSON, or a value has the wrong type."""
 
 
 class UnsupportedMediaTypeException(ApiError):
@@ -121,7 +121,7 @@ class UnsupportedMediaTypeException(ApiError):
 
 
 class RequestEntityTooLargeException(ApiError):
-    """The body is larger than the endpoint reads."""
+    """The body is larger than the limit."""
 
     status = 413
 

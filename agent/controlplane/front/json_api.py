@@ -1,11 +1,12 @@
 """One API in the AWS JSON 1.1 protocol: an aiohttp handler for ``POST /``.
 
-``X-Amz-Target: <prefix of the API>.<Operation>`` picks the handler. Every answer has an ``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``;
-what nobody foresaw is a 500 ``ServerException`` that names the request, logged once, here.
+``X-Amz-Target: <prefix of the API>.<Operation>`` selects the handler. Every response has an
+``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``. An
+unexpected failure is a 500 ``ServerException`` with the request id, logged once, here.
 
-Who may call is for the door to say that a request came by (``front.operators``). Calls that agents
-make are let in by a token of control's instead (``agents.amazon``); an address for agents takes
-no other calls at all.
+``front.operators`` decides who may call, depending on the address of the request. Calls that agents
+make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
+calls.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_json_api.py``,
 ``tests/unit/controlplane/front/test_bodies.py``.
@@ -21,7 +22,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from agent.controlplane.agents import bounds
+from agent.controlplane import bounds
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,
@@ -54,59 +55,59 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
 ITEMS_MOST = 10_000
-"""Of one list of a request; the longest that ECS takes has a thousand."""
+"""For one list of a request; the longest list that ECS accepts has a thousand items."""
 VALUES_MOST = 100_000
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
-"""A large request may take half a second to check: others must not wait for it."""
+"""Checking a large request may take half a second; others must not wait for it."""
 
 _log = structlog.get_logger(__name__)
 
 
 class AgentSide(Protocol):
-    """Answers the calls that agents make; ``agents.amazon.calls.AgentCalls`` is one."""
+    """Answers the calls of agents; implemented by ``agents.amazon.calls.AgentCalls``."""
 
     def serves(self, operation: str) -> bool:
-        """Tell whether an operation is answered by ``call``."""
+        """Return whether ``call`` answers an operation."""
 
     def is_for_agents(self, operation: str) -> bool:
-        """Tell whether an address for agents takes an operation at all."""
+        """Return whether an address for agents accepts an operation at all."""
 
     def expect(self, request: web.Request) -> None:
-        """Return when ``verify`` may let the caller in, whatever the body is; raises ``ApiError``."""
+        """Check that ``verify`` could succeed with some body; raises ``ApiError``."""
 
     def may_know(self, request: web.Request) -> bool:
-        """Tell whether ``knows`` may be true, whatever the body is."""
+        """Return whether ``knows`` could be true with some body."""
 
     def verify(self, request: web.Request, digest: str) -> None:
-        """Return when the caller may speak as an agent; raises ``ApiError``."""
+        """Check that the caller may act as an agent; raises ``ApiError``."""
 
     def knows(self, request: web.Request, digest: str) -> bool:
-        """Tell whether a token that control asks for lets the caller in."""
+        """Return whether the call is signed with one of control's tokens, and tokens are required."""
 
     def permit(self, operation: str, request: dict[str, Any]) -> None:
-        """Return when an agent may make this call; raises ``ApiError``."""
+        """Check that an agent may make this call; raises ``ApiError``."""
 
     async def call(
         self, operation: str, asked: dict[str, Any], raw: dict[str, Any], request: web.Request
     ) -> dict[str, Any]:
-        """Answer a call, of which ``asked`` is what the model knows; raises ``ApiError``."""
+        """Answer a call; ``asked`` has the members that the model knows; raises ``ApiError``."""
 
 
 class OperatorSide(Protocol):
-    """Says who may command the endpoint; ``front.operators`` has them."""
+    """Decides who may use the endpoint; implemented in ``front.operators``."""
 
     def expect(self, request: web.Request, /) -> None:
-        """Return when ``check`` may let the caller in, whatever the body is; raises ``ApiError``."""
+        """Check that ``check`` could succeed with some body; raises ``ApiError``."""
 
     def check(self, request: web.Request, digest: str, /) -> object:
-        """Return when the caller may, by the SHA-256 of the body; raises ``ApiError``."""
+        """Check that the caller is admitted, by the SHA-256 of the body; raises ``ApiError``."""
 
 
 class JsonApi:
-    """Answers the calls of one API; stateless, any number of calls run side by side."""
+    """Answers the calls of one API; stateless, any number of calls run concurrently."""
 
-    def __init__(  # noqa: PLR0913 - all that an API is made of
+    def __init__(  # noqa: PLR0913 - all parts of an API
         self,
         parts: Parts,
         model: ApiModel,
@@ -118,16 +119,16 @@ class JsonApi:
         agents_only: bool = False,
         body_limit_bytes: int = BODY_LIMIT_BYTES,
     ) -> None:
-        """Take what to answer with.
+        """Take the parts of an API.
 
         Args:
             parts: what handlers work with.
             model: the model of the API.
             handlers: the operations for operators.
-            operators: who may call them.
-            check: refuses more of a request of operators than the model does.
-            agents: the operations for agents; none without it.
-            agents_only: for an address that serves agents and nobody else.
+            operators: decides who may call them.
+            check: refuses more requests of operators than the model does.
+            agents: the operations for agents; if None, there are none.
+            agents_only: for an address that only serves agents.
             body_limit_bytes: larger bodies are refused.
 
         Raises:
@@ -146,7 +147,7 @@ class JsonApi:
         self._bodies = Bodies(body_limit_bytes)
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Answer one call; never raises but for cancellation."""
+        """Answer one call; never raises except for cancellation."""
         request_id = str(uuid.uuid4())
         target = request.headers.get("X-Amz-Target", "")
         try:
@@ -155,12 +156,12 @@ class JsonApi:
         except ApiError as error:
             return _error(error, request_id)
         except StoreFailure as error:
-            # Which disk is full, or what is damaged, is for operators, and nobody else calls.
+            # Only operators and agents get this far; they may learn which disk is full or damaged.
             _log.error("store failed", target=target, request_id=request_id, error=str(error))
             return _error(ServerException(f"{error} (request {request_id})"), request_id)
         except TimeoutError:
             _log.error("call timed out", target=target, request_id=request_id)
-        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer and others go on
+        except Exception:  # noqa: BLE001 - whatever fails, the client gets a response and others go on
             _log.exception("call failed", target=target, request_id=request_id)
         return _error(
             ServerException(f"The request could not be completed. Request id: {request_id}"),
@@ -192,10 +193,10 @@ class JsonApi:
         return self._model.answer(operation, response)
 
     def _expect(self, request: web.Request, operation: str) -> None:
-        """Return when the caller may be let in once its body is known.
+        """Check that the caller could be admitted, before its body is known.
 
         Raises:
-            ApiError: neither an operator nor an agent may make the call so, whatever its body is.
+            ApiError: no body could make the call acceptable, for an operator or an agent.
         """
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
@@ -208,10 +209,10 @@ class JsonApi:
                 raise
 
     def _let_in(self, request: web.Request, operation: str, digest: str) -> bool:
-        """Return when the caller may make the call at all; tells whether it is an agent.
+        """Check that the caller may make the call; return whether it is an agent.
 
         Raises:
-            ApiError: neither an operator nor an agent may make it so.
+            ApiError: the call is acceptable neither for an operator nor for an agent.
         """
         agents = self._agents
         if agents is not None and (self._agents_only or agents.serves(operation)):
@@ -220,7 +221,7 @@ class JsonApi:
         try:
             self._operators.check(request, digest)
         except ApiError:
-            # Amazon's agent makes a few of the operators' calls, signed as it signs all.
+            # Amazon's agent makes some of the operators' calls, signed like all of its calls.
             if agents is None or not agents.knows(request, digest):
                 raise
             return True
@@ -238,10 +239,10 @@ class JsonApi:
         self, operation: str, body: bytes, for_agents: bool
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         raw = _decode(body)
-        # What is no object was refused by the check.
+        # The model's check has already refused anything that is not an object.
         checked = self._model.check(operation, raw)
         if not for_agents:
-            # What agents repeat of an engine's words is cleaned, not refused.
+            # Agents may repeat messages of the engine, which are cleaned, not refused.
             self._check_request(checked)
         return checked, raw
 
@@ -291,7 +292,7 @@ def _decode(body: bytes) -> Any:
     except bounds.OutOfBounds as error:
         raise InvalidParameterException(f"The request has {error}.") from None
     except (ValueError, RecursionError) as error:
-        raise SerializationException(f"The request is no JSON document: {error}") from None
+        raise SerializationException(f"The request is not valid JSON: {error}") from None
 
 
 def _answer(status: int, body: dict[str, Any], request_id: str) -> web.Response:

@@ -1,8 +1,8 @@
-"""The keys of operators: a file that only its owner reads, made with one fresh key at the first start.
+"""The keys of operators: a file that only its owner reads, created with one key at the first start.
 
-It has the form of AWS's shared credentials file, so that every AWS tool can be pointed at it
-(``AWS_SHARED_CREDENTIALS_FILE``); a section is a name and its key. A bad file is a ``ConfigError``
-that names the mend and shows nothing of the file. Blocking: read it in a thread.
+It has the format of AWS's shared credentials file, so every AWS tool can use it
+(``AWS_SHARED_CREDENTIALS_FILE``); each section is a name and its key. A bad file is a ``ConfigError``
+that says how to fix it and shows nothing of the file. Blocking: read it in a thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DEFAULT_NAME: Final = "default"
-"""Of the section that AWS's tools read when they are told no other."""
+"""The section that the AWS tools read by default."""
+OPEN: Final = "open"
+"""Key id and secret that ``ecs-agent env`` gives to tools for a control that requires no keys."""
+_PREFIX: Final = "ECSK"
+"""Key ids created here begin with it; those of AWS begin with an ``A``."""
 _LIMIT_BYTES: Final = 64 * 1024
 _SECRET_BYTES: Final = 30
 """40 characters in base64, as on AWS."""
@@ -31,13 +35,13 @@ _ID_CHARACTERS: Final = string.ascii_uppercase + "234567"
 _ID: Final = re.compile(r"[A-Za-z0-9_]{16,128}")
 _SECRET: Final = re.compile(r"[!-~]{20,256}")
 _HEAD: Final = """\
-# Keys of the people who command this control endpoint; a section is a name. AWS's tools read this file:
-# eval $(ecs-agent env). To change a key: add a section, use it, remove the other. SIGHUP reads it anew.
+# Keys of the operators of this control endpoint; each section is one key. The AWS tools can read this file:
+# eval $(ecs-agent env). To change a key: add a section, use it, remove the old one. SIGHUP reloads the file.
 """
 
 
 class Key(Struct, frozen=True):
-    """One key; the secret is shown by no repr."""
+    """One key; the secret is not part of the repr."""
 
     name: str
     id: str
@@ -48,11 +52,11 @@ class Key(Struct, frozen=True):
 
 
 def load(file: Path, *, owner: int | None = None) -> dict[str, Key]:
-    """Return the keys of a file by their ids; a missing file is made with one fresh key.
+    """Return the keys of a file by their ids; a missing file is created with a new key.
 
     Args:
         file: only root, the user of this process and ``owner`` may own it.
-        owner: the user that control runs as, for a client that runs as another one.
+        owner: the user that control runs as, if the calling process runs as another user.
 
     Raises:
         ConfigError: the file cannot be used.
@@ -63,9 +67,14 @@ def load(file: Path, *, owner: int | None = None) -> dict[str, Key]:
         text = _read(file, {0, os.geteuid(), owner})
     except OSError as error:
         raise ConfigError(
-            f"keys {file}: {error.strerror}; give a file that control may read"
+            f"keys {file}: {error.strerror}; give a file that control can read"
         ) from None
     return _parse(file, text)
+
+
+def is_own(key_id: str) -> bool:
+    """Tell whether a key is one that a control endpoint made, or the one for an open one. Pure."""
+    return key_id == OPEN or key_id.startswith(_PREFIX)
 
 
 def _parse(file: Path, text: str) -> dict[str, Key]:
@@ -75,7 +84,7 @@ def _parse(file: Path, text: str) -> dict[str, Key]:
     except configparser.Error as error:
         where = f" in line {error.lineno}" if hasattr(error, "lineno") else ""
         raise ConfigError(
-            f"keys {file}: it cannot be read{where}; write sections with aws_access_key_id and "
+            f"keys {file}: cannot be parsed{where}; write sections with aws_access_key_id and "
             "aws_secret_access_key"
         ) from None
     keys: dict[str, Key] = {}
@@ -88,21 +97,25 @@ def _parse(file: Path, text: str) -> dict[str, Key]:
                 "digits and an aws_secret_access_key of 20 to 256 characters"
             )
         if key_id in keys:
-            raise ConfigError(f"keys {file}: {name!a} and {keys[key_id].name!a} have one key id")
+            raise ConfigError(
+                f"keys {file}: {name!a} and {keys[key_id].name!a} have the same key id; change one"
+            )
         keys[key_id] = Key(name, key_id, secret)
     if not keys:
-        raise ConfigError(f"keys {file}: it has no key; remove the file to have a fresh one made")
+        raise ConfigError(
+            f"keys {file}: contains no key; remove the file, and a new one is created"
+        )
     return keys
 
 
 def _make(file: Path) -> None:
-    """Write a file with one fresh key; whoever makes it at the same time wins."""
-    key_id = "ECSK" + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
+    """Write a file with one new key; a concurrent writer may win."""
+    key_id = _PREFIX + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(16))
     text = (
         f"{_HEAD}[{DEFAULT_NAME}]\naws_access_key_id = {key_id}\n"
         f"aws_secret_access_key = {secrets.token_urlsafe(_SECRET_BYTES)}\n"
     )
-    # Complete before it has its name.
+    # Write it completely before it gets its name.
     new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -126,12 +139,12 @@ def _read(file: Path, owners: set[int | None]) -> str:
             raise ConfigError(f"keys {file}: is not a regular file; give a file of keys")
         if info.st_uid not in owners:
             raise ConfigError(
-                f"keys {file}: it belongs to another user (uid {info.st_uid}), who may change it; "
+                f"keys {file}: belongs to another user (uid {info.st_uid}), who could change it; "
                 f"run 'chown {os.geteuid()} {file}'"
             )
         if mode & (stat.S_IRWXO | stat.S_IRWXG):
             raise ConfigError(
-                f"keys {file}: others may read or change it (mode {mode:04o}); run 'chmod 600 {file}'"
+                f"keys {file}: others can read or change it (mode {mode:04o}); run 'chmod 600 {file}'"
             )
         raw = source.read(_LIMIT_BYTES + 1)
     if len(raw) > _LIMIT_BYTES:
@@ -139,4 +152,4 @@ def _read(file: Path, owners: set[int | None]) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"keys {file}: byte {error.start} is not UTF-8; mend it") from None
+        raise ConfigError(f"keys {file}: byte {error.start} is not UTF-8; fix the file") from None

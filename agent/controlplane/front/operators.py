@@ -1,15 +1,15 @@
-"""Who may command the control endpoint: whoever signs with one of its keys, or owns it.
+"""Authentication of operators: by a signature with one of control's keys, or as the owner.
 
-Three doors, and each request comes by one:
+There are three ways, and each address uses one of them:
 
-- TCP: a signature with a key of the file, header or presigned (``front.signatures``). One that was
-  captured is worth nothing a moment later: a signature is taken for a few seconds after it was seen
-  first, because clients sign equal calls of one second alike, and never again.
-- the Unix socket: the kernel says who calls, and root and the user that control runs as need no key.
-- ``--open``, for labs: everybody who reaches the port.
+- TCP: a signature with a key from the file, in a header or presigned (``front.signatures``). A captured
+  signature is soon useless: a signature is only valid for a few seconds after its first use. It is not
+  limited to one use, because clients sign equal calls within one second identically.
+- the Unix socket: the kernel says who calls; root and the user that control runs as need no key.
+- ``--open``, for labs: everyone who can reach the port.
 
-A web page that a browser was led to is nobody's: requests with an ``Origin`` are refused, and where no
-key is asked for, so are those that name another host than this one (DNS rebinding).
+Web pages in a browser are never operators: requests with an ``Origin`` are refused. If no key is
+required, requests with the name of another host are refused too (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -39,41 +39,41 @@ if TYPE_CHECKING:
     from agent.controlplane.front.keys import Key
 
 SAME_SIGNATURE_S: Final = 5.0
-"""How long one signature is taken. The SDKs sign by whole seconds, and repeat a call that broke."""
+"""How long one signature is valid. The SDKs sign with whole seconds, and repeat a failed call."""
 _REMEMBERED: Final = 100_000
-"""Most signatures that are remembered; the oldest go first, and can then be used again."""
+"""How many signatures are remembered; the oldest are dropped first, and could then be used again."""
 _MEND: Final = "use a key of control: eval $(ecs-agent env)"
 _PEER: Final = struct.Struct("3i")
 _NAMES_OF_HERE: Final = frozenset({"localhost", "localhost.localdomain", "ip6-localhost"})
 
 
 class Caller(Struct, frozen=True):
-    """Who makes a call."""
+    """The caller of a request."""
 
     name: str
-    """Of the key; ``root`` for the owner by the Unix socket, ``anyone`` where the door is open."""
+    """Name of the key; ``root`` for the owner on the Unix socket, ``anyone`` with ``--open``."""
 
 
 class Forbidden(ApiError):
-    """The request comes from where no operator is."""
+    """The caller cannot be an operator, because of the address or the user."""
 
     status = 403
     code = "AccessDeniedException"
 
 
 class Open:
-    """Lets everybody in who calls this host by its own name."""
+    """Admits everyone."""
 
     def expect(self, _request: web.Request) -> None:
-        """Return: anyone may call."""
+        """Return, because anyone may call."""
 
     def check(self, _request: web.Request, _digest: str) -> Caller:
-        """Return that anyone calls."""
+        """Return a caller without a name."""
         return Caller("anyone")
 
 
 class Nobody:
-    """Lets no operator in: for an address that serves agents."""
+    """Admits no operators: for an address that only serves agents."""
 
     def expect(self, _request: web.Request) -> None:
         """Raise ``Forbidden``."""
@@ -85,14 +85,14 @@ class Nobody:
 
 
 class Owner:
-    """Lets in by a Unix socket who could read the keys anyway; the kernel says who it is."""
+    """Admits root and the owner on a Unix socket, who could read the keys anyway."""
 
     def expect(self, request: web.Request) -> None:
         """Return for the owner; raises ``Forbidden`` for other users of this machine."""
         self.check(request, "")
 
     def check(self, request: web.Request, _digest: str) -> Caller:
-        """Return who calls; raises ``Forbidden`` for other users of this machine."""
+        """Return the caller; raises ``Forbidden`` for other users of this machine."""
         wire: socket.socket | None = (
             request.transport.get_extra_info("socket") if request.transport else None
         )
@@ -101,12 +101,12 @@ class Owner:
         raw = wire.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _pid, uid, _gid = _PEER.unpack(raw)
         if uid not in (0, os.geteuid()):
-            raise Forbidden(f"User {uid} may not command this endpoint by its socket; {_MEND}")
+            raise Forbidden(f"User {uid} may not use this endpoint through its socket; {_MEND}")
         return Caller("root")
 
 
 class Signed:
-    """Lets in who signs with a key; for one event loop."""
+    """Admits callers who sign with a key; for one event loop."""
 
     def __init__(
         self,
@@ -115,37 +115,40 @@ class Signed:
         note: Callable[[str, str], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Take what is let in.
+        """Take the keys.
 
         Args:
             keys: by their ids.
-            note: is told the peer and the reason of each refusal.
+            note: called with the peer and the reason of each refusal.
             clock: Unix seconds.
         """
-        self.keys = keys
-        """Replace it to let in others from now on."""
+        self._keys = keys
         self._note = note
         self._clock = clock
         self._seen = _Seen()
 
+    def take(self, keys: Mapping[str, Key]) -> None:
+        """Admit only callers with one of these keys, by their ids, from now on."""
+        self._keys = keys
+
     def expect(self, request: web.Request) -> None:
-        """Return when a call carries what one of our keys may have signed; its body is not needed.
+        """Check that one of our keys may have signed a call; does not need its body.
 
         Raises:
-            SignatureRefused: whatever its body is, it is signed by nobody we know, or not just now.
+            SignatureRefused: with any body, the call is not signed by a known key, or not recently.
         """
         with self._noted(request):
             self._claim(_call(request))
 
     def check(self, request: web.Request, digest: str) -> Caller:
-        """Return who calls.
+        """Return the caller.
 
         Args:
             request: the call.
             digest: SHA-256 of its body as it was sent, in hexadecimal.
 
         Raises:
-            SignatureRefused: it is signed by nobody we know, not as it must be, or not just now.
+            SignatureRefused: it is not signed by a known key, not correctly, or not recently.
         """
         with self._noted(request):
             return self._check(_call(request, digest))
@@ -165,7 +168,7 @@ class Signed:
             )
         claim = signatures.read_claim(call)
         signatures.check_time(claim, self._clock())
-        key = self.keys.get(claim.key_id)
+        key = self._keys.get(claim.key_id)
         if key is None:
             raise SignatureRefused(
                 "UnrecognizedClientException",
@@ -180,7 +183,7 @@ class Signed:
             raise signatures.mismatch(_MEND)
         if claim.expires_s is None and self._seen.is_old(claim.signature, self._clock()):
             raise signatures.mismatch(
-                f"it was used more than {SAME_SIGNATURE_S:g} s ago; sign each call anew"
+                f"it was used more than {SAME_SIGNATURE_S:g} s ago; sign each call again"
             )
         return Caller(key.name)
 
@@ -190,13 +193,13 @@ def _call(request: web.Request, digest: str = "") -> SignedRequest:
 
 
 class _Seen:
-    """When each signature was seen first, for as long as its date would be taken."""
+    """When each signature was first seen, for as long as its date is valid."""
 
     def __init__(self) -> None:
         self._first: OrderedDict[bytes, float] = OrderedDict()
 
     def is_old(self, signature: str, now: float) -> bool:
-        """Tell whether a signature was seen before, and not just now."""
+        """Return whether a signature was first seen too long ago."""
         while self._first and (
             len(self._first) > _REMEMBERED
             or next(iter(self._first.values())) < now - 2 * signatures.SKEW_S
@@ -207,10 +210,10 @@ class _Seen:
 
 
 def no_pages(*, own_names_only: bool) -> Middleware:
-    """Return the middleware that refuses what a web page sent, which says where it is from.
+    """Return the middleware that refuses requests of web pages, which have an ``Origin`` header.
 
     Args:
-        own_names_only: also refuse requests that name another host than this one.
+        own_names_only: also refuse requests with the name of another host.
     """
 
     @web.middleware
@@ -225,7 +228,7 @@ def no_pages(*, own_names_only: bool) -> Middleware:
 
 
 def is_own_name(host: str) -> bool:
-    """Tell whether a Host header names a host by an address or as this machine. Pure."""
+    """Return whether a Host header has an IP address or a name of this machine. Pure."""
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     if name.lower() in _NAMES_OF_HERE:
         return True

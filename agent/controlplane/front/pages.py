@@ -1,7 +1,7 @@
 """Pages of lists: opaque ``nextToken`` values that say where the next page begins.
 
-A token holds the key that the last page ended with and a digest of what was asked, so that a token
-of another operation, of other filters, or a forged one is refused. Pure.
+A token contains the last key of the previous page and a digest of the request, so that a token of
+another operation or with other filters, or a forged one, is refused. Pure.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``,
 ``tests/unit/controlplane/api/ecs/test_clusters.py``.
@@ -25,7 +25,7 @@ _NOT_FILTERS = frozenset({"nextToken", "maxResults"})
 
 
 def page_size(request: Mapping[str, Any], *, most: int = 100) -> int:
-    """Return ``maxResults``, or ``most`` when it is not given.
+    """Return ``maxResults``, or ``most`` if it is not given.
 
     Raises:
         InvalidParameterException: it is not between 1 and ``most``.
@@ -37,13 +37,13 @@ def page_size(request: Mapping[str, Any], *, most: int = 100) -> int:
 
 
 def token(operation: str, request: Mapping[str, Any], last: str) -> str:
-    """Return the token of the page behind the item ``last``."""
+    """Return the token of the page after the item ``last``."""
     body = msgspec.json.encode([_digest(operation, request, last), last])
     return base64.urlsafe_b64encode(body).decode()
 
 
 def start_after(operation: str, request: Mapping[str, Any]) -> str | None:
-    """Return the item that the page begins behind, or None for the first page.
+    """Return the item after which the page begins, or None for the first page.
 
     Raises:
         InvalidParameterException: the token was not made for this operation and these filters.

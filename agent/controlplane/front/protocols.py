@@ -1,7 +1,7 @@
-"""Which AWS service a request is for, and the error that its client can read. Pure.
+"""Which AWS service a request is for, and errors that its client can parse. Pure.
 
-A client names the service in its signature, else in ``X-Amz-Target``. Each protocol has errors of a
-shape of its own; one of another shape is "invalid XML received" to a person.
+A client names the service in its signature, else in ``X-Amz-Target``. Each protocol has its own format
+of errors; clients show an error in another format as "invalid XML received".
 
 Sources: the protocols as botocore 1.44 writes and parses them (``botocore/serialize.py``,
 ``botocore/parsers.py``), the Smithy specifications of ``rpcv2Cbor`` and ``awsQuery``.
@@ -25,7 +25,7 @@ CBOR_PROTOCOL = "rpc-v2-cbor"
 FORM = "application/x-www-form-urlencoded"
 _SERVICE_LIMIT = 64
 
-# Bounded, so that a header of nothing but beginnings is not searched to its end from each of them.
+# Bounded, so that a header with many beginnings is not searched to its end from each of them.
 _SCOPE = re.compile(
     r"Credential=[^/,]{1,128}/[0-9]{8}/[^/,]{1,64}/([A-Za-z0-9-]{1,64})/aws4_request"
 )
@@ -33,7 +33,7 @@ _PRESIGNED = re.compile(r"[^/]+/[0-9]{8}/[^/]+/([A-Za-z0-9-]{1,64})/aws4_request
 
 
 class Protocol(Enum):
-    """How a service of AWS is spoken to."""
+    """The protocol of an AWS service."""
 
     JSON = "json"
     QUERY = "query"
@@ -45,7 +45,7 @@ class Protocol(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Addressed:
-    """Whom a request is for."""
+    """The target of a request."""
 
     service: str
     """As in a signature: ``sts``, ``ec2``, ``elasticloadbalancing``; else the prefix of the target."""
@@ -54,7 +54,7 @@ class Addressed:
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An error as it goes to the wire."""
+    """An error in the format of a protocol."""
 
     body: bytes
     content_type: str
@@ -64,7 +64,7 @@ class ErrorAnswer:
 def addressed(
     headers: Mapping[str, str], query: Mapping[str, str], content_type: str
 ) -> Addressed | None:
-    """Return the service that a request is for, or None for one that no AWS client would send.
+    """Return the service that a request is for; None if no AWS client would send the request.
 
     Args:
         headers: of the request; names in any case.
@@ -89,14 +89,14 @@ def addressed(
 
 
 def error(protocol: Protocol, code: str, message: str, request_id: str) -> ErrorAnswer:
-    """Return an error that a client of the protocol reads as ``code`` and ``message``."""
+    """Return an error that a client of the protocol parses as ``code`` and ``message``."""
     code_xml, message_xml = escape(code), escape(message)
     match protocol:
         case Protocol.JSON:
             return ErrorAnswer(
                 msgspec.json.encode({"__type": code, "message": message}),
                 "application/x-amz-json-1.1",
-                # What a client reads that spoke the query protocol once, as that of CloudWatch.
+                # For clients of services that formerly used the query protocol, such as CloudWatch.
                 {"x-amzn-ErrorType": code, "x-amzn-query-error": f"{code};Sender"},
             )
         case Protocol.REST_JSON:

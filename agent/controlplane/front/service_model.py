@@ -1,8 +1,8 @@
-"""Checks requests against botocore's own model of an API, and shapes answers by it.
+"""Checks requests against botocore's model of an API, and shapes responses with it.
 
 ``ApiModel.load`` reads the model from disk (about 50 ms, blocking): call it once, in a thread, when
-the control endpoint starts. Nothing here is loaded when the module is imported, so that the agent
-process and the CLI never pay for it. Everything else is pure.
+the control endpoint starts. Importing this module loads nothing, so the agent process and the CLI do
+not pay for it. Everything else is pure.
 
 As on Amazon ECS, unknown members and nulls are ignored and a value of a wrong type is a
 ``SerializationException``. Unlike the client-side validator, enums and lengths are checked too.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 64
-"""Most characters of a client's value that an error repeats."""
+"""How many characters of a client's value an error repeats at most."""
 
 
 class ApiModel:
@@ -34,15 +34,15 @@ class ApiModel:
         self._validator = ParamValidator()
         self.operations: frozenset[str] = frozenset(service.operation_names)
         self.target_prefix: str = service.metadata["targetPrefix"]
-        """What stands before the operation in ``X-Amz-Target``."""
+        """What precedes the operation in ``X-Amz-Target``."""
         self.title: str = (
             service.metadata.get("serviceAbbreviation") or service.metadata["serviceFullName"]
         )
-        """What people call it, as "Amazon ECS"."""
+        """The usual name, such as "Amazon ECS"."""
         self.endpoint_variable: str = (
             f"AWS_ENDPOINT_URL_{service.metadata['serviceId'].upper().replace(' ', '_')}"
         )
-        """Names its endpoint to the tools of AWS."""
+        """The variable with which the AWS tools find its endpoint."""
 
     @classmethod
     def load(cls, service: str) -> ApiModel:
@@ -53,30 +53,30 @@ class ApiModel:
         return cls(ServiceModel(Loader().load_service_model(service, "service-2"), service))
 
     def check(self, operation: str, body: Any) -> dict[str, Any]:
-        """Return a request with nulls and unknown members left out.
+        """Return a request without nulls and unknown members.
 
         Args:
             operation: one of ``operations``.
-            body: the decoded JSON, whatever it is.
+            body: the decoded JSON value, of any type.
 
         Raises:
             SerializationException: a value has a wrong type.
-            InvalidParameterException: a required member is missing, or a value is out of its enum
-                or its length.
+            InvalidParameterException: a required member is missing, or a value is not in its enum
+                or has a bad length.
         """
         shape = self._service.operation_model(operation).input_shape
         request: dict[str, Any] = _read(shape, body, "")
         try:
             report = self._validator.validate(request, shape)
         except RuntimeError as error:
-            # How botocore's validator takes a time that no calendar has.
+            # botocore's validator raises this for a time that does not exist.
             raise InvalidParameterException(str(error)) from None
         if report.has_errors():
             raise InvalidParameterException(report.generate_report())
         return request
 
     def answer(self, operation: str, response: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a response as it goes to the wire.
+        """Return a response as it is sent.
 
         Members that are None or not in the model are left out; datetimes become Unix seconds. Empty
         for an operation that returns nothing.

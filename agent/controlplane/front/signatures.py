@@ -1,8 +1,8 @@
-"""Signature Version 4 on the server: what a request claims, and whether a secret made it. Pure.
+"""Signature Version 4 on the server: parses signatures and checks them against secrets. Pure.
 
-A signature stands in the ``Authorization`` header or, of a presigned URL, in the query. Nothing of it
-is trusted before ``makers``; botocore computes what it must be. Source of the rules: the AWS
-General Reference, "Signature Version 4 signing process", and botocore's ``auth``.
+A signature is in the ``Authorization`` header or, for a presigned URL, in the query. Nothing in it is
+trusted until ``makers`` has checked it; botocore computes the expected value. Source of the rules: the
+AWS General Reference, "Signature Version 4 signing process", and botocore's ``auth``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 SKEW_S: Final = 15 * 60
-"""How far the date of a signature may be from control's clock, as on AWS: hosts of one's own drift."""
+"""How far the date of a signature may be from control's clock, as on AWS: clocks of hosts drift."""
 PRESIGNED_LIMIT_S: Final = 7 * 24 * 3600
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _DATE_FORMAT: Final = "%Y%m%dT%H%M%SZ"
@@ -41,7 +41,7 @@ _IN_QUERY: Final = "X-Amz-Signature"
 
 
 class SignatureRefused(ApiError):
-    """A request is not signed as it must be; ``code`` says in which way."""
+    """A request is not signed correctly; ``code`` says how."""
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
@@ -50,11 +50,11 @@ class SignatureRefused(ApiError):
 
 @dataclass(frozen=True, slots=True)
 class SignedRequest:
-    """What was signed."""
+    """The parts of a request that were signed."""
 
     method: str
     target: str
-    """Path and query as they stood in the request line."""
+    """Path and query as in the request line."""
     headers: CIMultiDictProxy[str]
     digest: str = hashlib.sha256(b"").hexdigest()
     """SHA-256 of the body as it was sent, in hexadecimal."""
@@ -62,7 +62,7 @@ class SignedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a signature claims."""
+    """The content of a signature, before it is checked."""
 
     key_id: str
     date: str
@@ -73,16 +73,16 @@ class Claim:
     signature: str
     stamp: str
     expires_s: int | None = None
-    """How long a presigned URL is good; None for a signature in a header."""
+    """How long a presigned URL is valid; None for a signature in a header."""
 
 
 def is_signed(call: SignedRequest) -> bool:
-    """Tell whether a call carries something that may be a signature, whatever it is worth."""
+    """Return whether a call has something that may be a signature, valid or not."""
     return "Authorization" in call.headers or f"{_IN_QUERY}=" in call.target
 
 
 def read_claim(call: SignedRequest) -> Claim:
-    """Return what a call's signature claims.
+    """Return the content of a call's signature.
 
     Raises:
         SignatureRefused: there is none, or it cannot be read.
@@ -114,7 +114,7 @@ def read_claim(call: SignedRequest) -> Claim:
     if "host" not in signed or (expires is None and "x-amz-date" not in signed):
         raise broken("host and x-amz-date must be signed")
     if len(set(signed)) < len(signed):
-        # A kilobyte of names could have megabytes of values signed, and again for each secret.
+        # A kilobyte of names could make us sign megabytes of values, again for each secret.
         raise broken("SignedHeaders names a header twice")
     if not stamp.startswith(date):
         raise broken("the date of the credential scope is not that of X-Amz-Date")
@@ -122,7 +122,7 @@ def read_claim(call: SignedRequest) -> Claim:
 
 
 def check_time(claim: Claim, now: float) -> None:
-    """Raise ``SignatureRefused`` where a call was signed at another time than now (Unix seconds)."""
+    """Raise ``SignatureRefused`` if a call was signed too long before or after now (Unix seconds)."""
     signed_at, here = _moment(claim.stamp), _text(now)
     good_for_s = SKEW_S if claim.expires_s is None else claim.expires_s
     if signed_at < now - good_for_s:
@@ -143,22 +143,22 @@ def check_time(claim: Claim, now: float) -> None:
 
 
 def check_whole(call: SignedRequest, claim: Claim) -> None:
-    """Raise ``SignatureRefused`` where a part of a call that matters is not signed."""
+    """Raise ``SignatureRefused`` if an important part of a call is not signed."""
     content = call.headers.get("X-Amz-Content-SHA256")
     if content is not None and content != call.digest:
-        raise mismatch("X-Amz-Content-SHA256 is not that of the body")
+        raise mismatch("X-Amz-Content-SHA256 does not match the body")
     for name in call.headers:
         if name.lower().startswith("x-amz-") and name.lower() not in claim.signed:
             raise broken(f"the header {name[:64]} must be signed")
 
 
 def makers(secrets: Sequence[str], call: SignedRequest, claim: Claim) -> list[str]:
-    """Return those of the secrets that a call's signature was made with; each is tried, in constant time.
+    """Return the secrets that made a call's signature; each is tried, in constant time.
 
-    What was signed is put together once, however many secrets there are.
+    The signed text is built once, however many secrets there are.
 
     Raises:
-        SignatureRefused: the call has characters that nobody can sign.
+        SignatureRefused: the call has characters that cannot be signed.
     """
     try:
         request = _request(call, claim)
@@ -166,7 +166,7 @@ def makers(secrets: Sequence[str], call: SignedRequest, claim: Claim) -> list[st
         found = []
         for secret in secrets:
             auth = SigV4Auth(Credentials(claim.key_id, secret), claim.service, claim.region)
-            # Known already: not to be computed anew for each secret.
+            # It is known, so do not compute it again for each secret.
             auth.payload = lambda _: call.digest
             text = text or auth.string_to_sign(request, auth.canonical_request(request))
             if hmac.compare_digest(auth.signature(text, request), claim.signature):
@@ -177,7 +177,7 @@ def makers(secrets: Sequence[str], call: SignedRequest, claim: Claim) -> list[st
 
 
 def _request(call: SignedRequest, claim: Claim) -> AWSRequest:
-    """Return what was signed; raises ``ValueError`` for what is no text, as bytes beyond UTF-8."""
+    """Return what was signed; raises ``ValueError`` for text that is not valid UTF-8."""
     path, _, query = call.target.partition("?")
     host = call.headers.get("Host", "")
     request = AWSRequest(
@@ -186,19 +186,19 @@ def _request(call: SignedRequest, claim: Claim) -> AWSRequest:
     )
     for name in claim.signed:
         for value in call.headers.getall(name, ()):
-            value.encode()  # Where it cannot be, botocore fails in a way of its own.
+            value.encode()  # Raises here, because botocore would fail with another error.
             request.headers.add_header(name, value)
     request.context["timestamp"] = claim.stamp
     return request
 
 
 def broken(why: str) -> SignatureRefused:
-    """Return the error of a signature that cannot be read."""
+    """Return the error for a signature that cannot be parsed."""
     return SignatureRefused("IncompleteSignatureException", f"The signature cannot be read: {why}.")
 
 
 def mismatch(why: str) -> SignatureRefused:
-    """Return the error of a signature that was made with another secret, or of something else."""
+    """Return the error for a signature with another secret, or of another request."""
     return SignatureRefused(
         "InvalidSignatureException",
         "The request signature we calculated does not match the signature you provided. "
@@ -223,7 +223,7 @@ def _moment(stamp: str) -> float:
             year, month, day, hour, minute, second = map(int, match.groups())
             return datetime(year, month, day, hour, minute, second, tzinfo=UTC).timestamp()
     except ValueError:
-        pass  # a thirteenth month, say
+        pass  # a 13th month, for example
     raise broken("X-Amz-Date must look like 20060102T150405Z")
 
 
@@ -237,7 +237,7 @@ def _pairs(query: str) -> list[tuple[str, str]]:
 
 
 def _canonical_query(query: str) -> str:
-    """Return a query in the one spelling that is signed: some clients send ``+`` for a space."""
+    """Return a query in its canonical form for signing: some clients send ``+`` for a space."""
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     return "&".join(
         f"{quote(unquote_plus(name), safe='-_.~')}={quote(unquote_plus(value), safe='-_.~')}"

@@ -1,7 +1,7 @@
-"""Where control listens: which address serves whom, with or without TLS, and what each may hold.
+"""Where control listens: which address serves whom, with or without TLS, and the limits of each.
 
-Each address has a table of connections of its own, so that strangers on one for agents take nothing of
-the operators' one.
+Each address has its own table of connections, so that strangers on an agents' address use nothing of
+the operators' address.
 
 Tests: ``tests/unit/controlplane/test_server.py``.
 """
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 _SHUTDOWN_S: Final = 1.0
 """How long open calls may take when the server stops; held polls are answered at once."""
 _LINGER_S: Final = 2.0
-"""How long the body of a call that was answered already is read away, so that the answer arrives."""
+"""How long the body of an answered call is still read and discarded, so that the response arrives."""
 
 _log = structlog.get_logger(__name__)
 
 
 class ListenFailure(AgentError):
-    """An address cannot be bound; the cause is the ``OSError``."""
+    """An address cannot be bound; ``cause`` is the ``OSError``."""
 
     def __init__(self, option: str, address: str, cause: OSError) -> None:
         super().__init__(f"{option} {address}: {cause.strerror or cause}; choose another address")
@@ -63,15 +63,15 @@ class Site(Struct, frozen=True):
 
     @property
     def is_open(self) -> bool:
-        """Whether others than this machine reach it."""
+        """Whether other machines can reach it."""
         return not is_loopback(parse_listen(self.address)[0])
 
 
 class Front:
-    """All that control listens on."""
+    """Everything that control listens on."""
 
     def __init__(self, sites: Sequence[Site], served: list[HttpServer]) -> None:
-        """Take what ``open`` made."""
+        """Take what ``open`` created."""
         self._sites = sites
         self._served = served
 
@@ -85,10 +85,10 @@ class Front:
         *,
         own_names_only: bool,
     ) -> Front:
-        """Listen everywhere; ``close`` it.
+        """Listen on all addresses; ``close`` ends it.
 
         Raises:
-            ListenFailure: an address cannot be bound; nothing is listened on then.
+            ListenFailure: an address cannot be bound; then no address is listened on.
         """
         sites = plan(settings, tls)
         bounds = limits.for_servers(
@@ -136,39 +136,40 @@ class Front:
         return [where[:2] for server in of_agents for where in server.addresses]
 
     async def close(self) -> None:
-        """Listen nowhere any more, and end what goes on."""
+        """Stop listening, and end open calls."""
         async with asyncio.TaskGroup() as group:
             for server in self._served:
                 group.create_task(server.close())
 
     def warn(self, agent_tokens: AgentTokens, *, is_open: bool) -> None:
-        """Log what others on the network may do or read here; nothing when all is closed."""
+        """Log what others on the network can do or read here; nothing if everything is protected."""
         sites = self._sites
         operators = sites[0]
         plain = [site.address for site in sites if site.is_open and site.tls is None]
         if is_open:
-            reached = "off the loopback" if operators.is_open else "as any user of this machine"
+            reached = "from the network" if operators.is_open else "as any user of this machine"
             _log.warning(
-                f"open: whoever reaches this port, {reached}, commands every host of the fleet as root; "
-                "leave --open out, and sign with the keys that are made then",
+                f"open: anyone who can reach this port, {reached}, controls every host of the fleet as "
+                "root; remove --open, and sign with the keys that are then created",
                 address=operators.address,
             )
         elif operators.is_open and operators.tls is None:
             _log.warning(
-                "operators are served without TLS off the loopback: what they ask and are told, secrets "
-                "of tasks among it, can be read on the way; give --tls-certificate and --tls-key",
+                "operators are served without TLS outside the loopback: requests and responses, "
+                "including secrets of tasks, can be read on the network; give --tls-certificate and "
+                "--tls-key",
                 address=operators.address,
             )
         elif plain:
             _log.warning(
-                "agents are served without TLS off the loopback: tokens, orders and registry "
-                "credentials can be read on the way; give --tls-certificate and --tls-key",
+                "agents are served without TLS outside the loopback: tokens, orders and registry "
+                "credentials can be read on the network; give --tls-certificate and --tls-key",
                 addresses=plain,
             )
         if agent_tokens.file is None and any(site.is_open for site in sites[1:]):
             _log.warning(
-                "agents are let in without a token off the loopback: whoever reaches this port can "
-                "register as a host and is given tasks; give --token-file",
+                "agents are admitted without a token outside the loopback: anyone who can reach this "
+                "port can register as a host and get tasks; give --token-file",
                 addresses=[site.address for site in sites[1:] if site.is_open],
             )
 
@@ -176,8 +177,8 @@ class Front:
 def plan(settings: ControlSettings, tls: ssl.SSLContext | None) -> list[Site]:
     """Return what to listen on, ``listen`` first.
 
-    The address of operators speaks TLS like any other, but for one case: on the loopback beside an
-    address for agents, where there is nothing to hide it from and the tools would need the CA.
+    The operators' address uses TLS like any other, except on the loopback next to an address for
+    agents: there is nobody to hide the traffic from, and the tools would need the CA.
     """
     first = Site("--listen", settings.listen, tls)
     if not settings.agent_listen:
@@ -188,7 +189,7 @@ def plan(settings: ControlSettings, tls: ssl.SSLContext | None) -> list[Site]:
 
 def address(settings: ControlSettings, host: str, port: int) -> address_file.Address:
     """Return how the owner reaches the operators' address."""
-    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what to call instead of a wildcard
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - address to connect to instead of a wildcard
     has_tls = settings.tls_certificate is not None and not (
         settings.agent_listen and is_loopback(parse_listen(settings.listen)[0])
     )
@@ -214,7 +215,7 @@ async def _listening(site: Site, app: web.Application, bounds: Limits) -> HttpSe
 
 
 async def _listening_unix(path: Path, app: web.Application, bounds: Limits) -> HttpServer:
-    """Listen on a Unix socket of the owner's alone; one that is left from before is replaced."""
+    """Listen on a Unix socket that only the owner can use; replaces an old socket file."""
     server = await _server(app, bounds)
     try:
         server.listen(await asyncio.to_thread(_unix_socket, path), is_trusted=True)
@@ -233,7 +234,7 @@ def _unix_socket(path: Path) -> socket.socket:
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         made.bind(str(path))
-        path.chmod(0o600)  # Before anybody can connect, which takes that it is listened on.
+        path.chmod(0o600)  # Nobody can connect before this, because nothing listens yet.
     except OSError:
         made.close()
         raise
@@ -244,7 +245,7 @@ def parse_listen(text: str) -> tuple[str, int]:
     """Return host and port of ``HOST:PORT``; an empty host means the loopback.
 
     Raises:
-        ConfigError: the text is no such address.
+        ConfigError: the text is not such an address.
     """
     try:
         return addresses.parse_listen(text)
@@ -253,7 +254,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches a host name. Pure."""
+    """Return whether only this machine can reach a host name. Pure."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -6,6 +6,7 @@ own. A catalogue that is lost is made anew from the footers of the segments (``r
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING, Any, Final
 
@@ -77,8 +78,9 @@ def connect(path: Path) -> sqlite3.Connection:
     """Return a connection that one thread at a time may use; the file is made when missing.
 
     Raises:
-        sqlite3.Error: it cannot be used.
+        OSError, sqlite3.Error: it cannot be used.
     """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10.0)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")

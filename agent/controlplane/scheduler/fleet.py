@@ -1,9 +1,9 @@
 """The instances of a cluster as the scheduler sees them, read so that a placement can be committed.
 
-Whoever places tasks compares, in the transaction that makes them, the instance's guard
-(``/placement/<instance>``) and its record with what was read here: a task that another call placed
-in between, or an instance that was drained, makes the transaction fail and the placement start again
-from a fresh reading. So a reading may be old, and never overbooks.
+The transaction that creates tasks compares the instance's guard (``/placement/<instance>``) and its
+record with what was read here. If another call placed a task in between, or the instance was drained,
+the transaction fails and the placement starts again with a new view. So a view may be old and still
+never overbooks.
 
 Reads the store, writes nothing. Raises what the store raises.
 """
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from agent.controlplane.store.contract import Store, Watch
 
 _AT_ONCE = 100
-"""Hosts that are made anew before others on the event loop have their turn."""
+"""How many hosts are updated before other work on the event loop gets a turn."""
 
 
 class _Booking(Struct, frozen=True, rename="camel"):
-    """The few fields of a ``TaskRecord`` that placement looks at; the rest is not even decoded."""
+    """The fields of a ``TaskRecord`` that placement needs; others are not decoded."""
 
     instance_id: str = ""
     last_status: str = "PENDING"
@@ -43,22 +43,22 @@ class _Booking(Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class FleetHost:
-    """One instance, with what a transaction must find unchanged to place on it."""
+    """One instance, with the conditions for a transaction that places on it."""
 
     record: InstanceRecord
     instance: Instance
     compares: tuple[Compare, Compare]
 
     def guard(self) -> Put:
-        """Return the operation that tells other schedulers that something was placed here."""
+        """Return the operation that shows other schedulers that something was placed here."""
         return Put(records.placement_key(self.record.id), b"")
 
 
 class Fleet:
-    """The instances of all clusters, kept in memory and brought up to date by each ``read``.
+    """The instances of all clusters, kept in memory and updated by each ``read``.
 
-    Everything is read once and followed from there by one watch, so that a read costs what changed
-    since the one before, however large the fleet is. For one event loop; reads take turns.
+    Everything is loaded once and then followed with one watch, so that the cost of a read depends on
+    what has changed, not on the size of the fleet. For one event loop; reads take turns.
     """
 
     def __init__(self, store: Store) -> None:
@@ -70,22 +70,22 @@ class Fleet:
     def _clear(self) -> None:
         self._revision = 0
         self._records: dict[str, Found[InstanceRecord]] = {}
-        """By id of the instance, as the next two."""
+        """By instance id, like the next two."""
         self._guards: dict[str, int] = {}
         self._alive: set[str] = set()
         self._bookings = defaultdict[str, dict[str, _Booking]](dict)
-        """By id of the instance and key of the task."""
+        """By instance id and task key."""
         self._placed: dict[str, str] = {}
-        """Key of a task to the id of its instance."""
+        """Task key to instance id."""
         self._hosts = defaultdict[str, dict[str, FleetHost]](dict)
-        """By name of the cluster and ARN of the instance."""
+        """By cluster name and instance ARN."""
         self._stale: set[str] = set()
-        """Ids of the instances whose host must be made anew."""
+        """Ids of the instances whose host must be rebuilt."""
 
     async def read(self, cluster: str) -> dict[str, FleetHost]:
-        """Return the ACTIVE and DRAINING instances of the cluster of that name, by their ARN.
+        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
 
-        Everything that was committed before the call is in it.
+        Includes everything that was committed before the call.
         """
         async with self._turn:
             target = self._store.revision
@@ -116,7 +116,7 @@ class Fleet:
             self._revision = batch.revision
 
     async def _load(self) -> Watch:
-        """Read all there is; what changes meanwhile is seen again by the watch, and does no harm."""
+        """Load everything; the watch repeats changes made meanwhile, which does no harm."""
         for prefix in (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS):
             start_after, more = None, True
             while more:
@@ -128,7 +128,7 @@ class Fleet:
                     self._apply(Event("put", kv))
                     start_after = kv.key
                 more = page.more
-        # Of all keys, so that every commit moves it on.
+        # Watch all keys, so that every commit advances the watch.
         return self._store.watch("/", after_revision=self._revision)
 
     async def _forget(self) -> None:

@@ -1,6 +1,6 @@
-"""What the scheduler sees of a container instance, and what a task needs of one.
+"""A container instance as the scheduler sees it, and what a task needs on one.
 
-Plain data handed in by the API; the numbers are what is free, not what the host has.
+Plain data; the numbers are what is free, not what the host has in total.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One container instance as it stands before a placement."""
+    """One container instance, in its state before a placement."""
 
     arn: str
     cpu_units: int
@@ -22,7 +22,7 @@ class Instance:
     memory_mib: int
     """Free MiB."""
     tcp_ports: frozenset[int] = frozenset()
-    """Taken ports."""
+    """Used ports."""
     udp_ports: frozenset[int] = frozenset()
     gpus: tuple[str, ...] = ()
     """Ids of the free GPUs."""
@@ -38,24 +38,24 @@ class Instance:
     registered_at: float = 0.0
     """Unix seconds."""
     active: bool = True
-    """False while DRAINING or INACTIVE: nothing is placed there."""
+    """False if DRAINING or INACTIVE: nothing is placed there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskNeeds:
-    """What each copy of a task takes, and what its instance must be like."""
+    """What each copy of a task uses, and which attributes its instance must have."""
 
     cpu_units: int = 0
     memory_mib: int = 0
     tcp_ports: frozenset[int] = frozenset()
     udp_ports: frozenset[int] = frozenset()
     gpus: Mapping[str, int] = field(default_factory=dict)
-    """Container name to how many GPUs it wants for itself."""
+    """Container name to the number of GPUs that it needs for itself."""
     attributes: Mapping[str, str] = field(default_factory=dict)
-    """Attributes that the instance must have; an empty value asks for the name only."""
+    """Attributes that the instance must have; an empty value only requires the name."""
     group: str = ""
 
     @property
     def gpu_count(self) -> int:
-        """How many GPUs one copy takes."""
+        """How many GPUs one copy uses."""
         return sum(self.gpus.values())

@@ -1,16 +1,16 @@
 r"""Regular expressions from clients, matched in time linear in the text.
 
 The cluster query language matches attributes against regular expressions (``=~``). A backtracking
-matcher such as ``re`` lets one request hold the process for hours (``(a+)+$``), and no timeout can
-interrupt it. So patterns run on a Thompson automaton of their own: all alternatives advance side by
-side, one step per character of the text, and the automaton has at most ``MAX_STATES`` states. The
-cost of a match is at most ``MAX_STATES`` x length of the text, whatever the pattern is; steps are
-remembered, so that matching many instances costs little more than matching one.
+matcher such as ``re`` would let one request block the process for hours (``(a+)+$``), and no timeout
+can interrupt it. So patterns run on a Thompson automaton: all alternatives advance together, one step
+per character of the text, and the automaton has at most ``MAX_STATES`` states. The cost of a match is
+at most ``MAX_STATES`` x length of the text for any pattern. Steps are cached, so that matching many
+instances costs little more than matching one.
 
-Understood: literals, ``.``, classes (``[a-z]``, ``[^...]``), ``\d \D \w \W \s \S`` and escaped
+Supported: literals, ``.``, classes (``[a-z]``, ``[^...]``), ``\d \D \w \W \s \S`` and escaped
 punctuation, groups (``(...)``, ``(?:...)``), ``|``, ``* + ? {m} {m,} {m,n}`` (also lazy: laziness
 does not change whether the whole text matches), ``^`` and ``$``. Backreferences, look-around and
-flags are refused: they are what cannot be matched in linear time.
+flags are refused, because they cannot be matched in linear time.
 
 Pure. Fails only with ``PatternError``.
 
@@ -35,7 +35,7 @@ _CharTest = Callable[[str], bool]
 
 
 class PatternError(AgentError):
-    """A pattern cannot be read or would be too large; the text says which and where."""
+    """A pattern is invalid or too large; the text says what is wrong and where."""
 
 
 def _is_word(char: str) -> bool:
@@ -63,7 +63,7 @@ _CONTROL = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 
 @dataclass(slots=True, eq=False)
 class _State:
-    """One state: consumes a character (``test``), or stands for several others, or is the end."""
+    """One state: consumes a character (``test``), leads to several others, or is the end."""
 
     test: _CharTest | None = None
     anchor: str = ""
@@ -84,7 +84,7 @@ class _Node:
 
 
 class Pattern:
-    """A compiled pattern; ``matches`` asks whether the whole text matches, as ECS does."""
+    """A compiled pattern; ``matches`` tests whether the whole text matches, as ECS does."""
 
     __slots__ = ("_end", "_start", "_steps", "source")
 
@@ -92,7 +92,7 @@ class Pattern:
         """Compile.
 
         Raises:
-            PatternError: the pattern is malformed, uses what is not understood, or is too large.
+            PatternError: the pattern is malformed, uses something unsupported, or is too large.
         """
         if len(source) > MAX_LENGTH:
             raise PatternError(f"regular expression is longer than {MAX_LENGTH} characters")

@@ -1,15 +1,15 @@
-"""Placement: which instance each copy of a task goes to, by the rules of Amazon ECS.
+"""Placement: chooses an instance for each copy of a task, by the rules of Amazon ECS.
 
-In order: instances that are not ACTIVE do not count; then the agent must be connected, the
-attributes there, the constraints (``memberOf``, ``distinctInstance``) kept, and CPU, memory, ports
-and GPUs free. Among the instances that are left, each strategy keeps those that are best by it and
-hands them to the next; what is still equal is drawn by lot. Copies are placed one after another,
-each seeing what the ones before it took.
+In this order: instances that are not ACTIVE are ignored; the agent must be connected; the instance
+must have the attributes; the constraints (``memberOf``, ``distinctInstance``) must hold; and CPU,
+memory, ports and GPUs must be free. Each strategy then keeps the best of the remaining instances and
+passes them to the next one; among equal ones, one is chosen at random. Copies are placed one after
+another, each seeing what the previous ones use.
 
 Source of the rules: the Amazon ECS developer guide, "Task placement" and "API failure reasons".
-``distinctInstance`` and ``spread`` look at tasks of the same group that are not to be stopped.
+``distinctInstance`` and ``spread`` count tasks of the same group that are not being stopped.
 
-Pure: the same arguments (and the same ``rng`` state) give the same answer. Cost: one pass over the
+Pure: the same arguments (and the same ``rng`` state) give the same result. Cost: one pass over the
 instances, and one over those that fit for each copy and strategy.
 """
 
@@ -45,12 +45,12 @@ NO_INSTANCES = "No Container Instances were found in your cluster."
 
 
 class PlacementError(AgentError):
-    """A request for placement is malformed; the text is ECS's InvalidParameterException."""
+    """A request for placement is malformed; the text is that of ECS's InvalidParameterException."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """What every chosen instance must keep to."""
+    """A condition for every chosen instance."""
 
     kind: Literal["distinctInstance", "memberOf"]
     matcher: query.Matcher | None = None
@@ -59,7 +59,7 @@ class Constraint:
 
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """What makes one instance better than another."""
+    """A rule by which one instance is better than another."""
 
     kind: Literal["random", "spread", "binpack"]
     field: str = ""
@@ -68,7 +68,7 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where one copy goes."""
+    """The instance that was chosen for one copy."""
 
     instance_arn: str
     gpus: Mapping[str, tuple[str, ...]]
@@ -77,29 +77,29 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why an instance could not take a copy."""
+    """Why an instance cannot take a copy."""
 
     arn: str
     reason: str
     detail: str = field(default="", compare=False)
-    """A sentence for a person, where the reason alone does not tell; may be empty."""
+    """A sentence for a person if the reason alone does not explain it; may be empty."""
 
 
 @dataclass(slots=True)
 class PlacementOutcome:
-    """What became of the wish for ``count`` copies."""
+    """The result of placing ``count`` copies."""
 
     placed: list[Placed] = field(default_factory=list)
     refused: list[Rejection] = field(default_factory=list)
-    """One per ACTIVE instance, only when not every copy was placed."""
+    """One per ACTIVE instance, only if not every copy was placed."""
 
 
 def parse_constraints(items: Iterable[Mapping[str, Any]]) -> list[Constraint]:
-    """Read ``placementConstraints`` of a request or a task definition.
+    """Parse ``placementConstraints`` of a request or a task definition.
 
     Raises:
-        PlacementError: unknown type, an expression where none belongs, or too many.
-        QueryError: an expression cannot be read.
+        PlacementError: unknown type, an expression where none is allowed, or too many.
+        QueryError: an expression is invalid.
     """
     constraints: list[Constraint] = []
     for item in items:
@@ -120,7 +120,7 @@ def parse_constraints(items: Iterable[Mapping[str, Any]]) -> list[Constraint]:
 
 
 def parse_strategies(items: Iterable[Mapping[str, Any]]) -> list[Strategy]:
-    """Read ``placementStrategy`` of a request.
+    """Parse ``placementStrategy`` of a request.
 
     Raises:
         PlacementError: unknown type or field, or too many.
@@ -138,7 +138,7 @@ def _strategy(item: Mapping[str, Any]) -> Strategy:
             raise PlacementError("random placement strategy takes no field.")
         return Strategy("random")
     if kind == "binpack":
-        # ECS folds the case of these two, and of nothing else.
+        # ECS ignores case for these two, and for nothing else.
         if wanted.lower() not in {"cpu", "memory"}:
             raise PlacementError("binpack placement strategy field must be cpu or memory.")
         return Strategy("binpack", wanted.lower())
@@ -168,7 +168,7 @@ class _Host:
         self.group_tasks = instance.task_groups.get(group, 0)
 
     def shortage(self, needs: TaskNeeds) -> str:
-        """Return the reason why the host has no room for a copy, or nothing."""
+        """Return the reason why the host has no room for a copy, or an empty string."""
         if needs.cpu_units > self.cpu:
             return CPU
         if needs.memory_mib > self.memory:
@@ -180,7 +180,7 @@ class _Host:
         return ""
 
     def take(self, needs: TaskNeeds) -> Placed:
-        """Give a copy its share."""
+        """Reserve the resources of a copy."""
         self.cpu -= needs.cpu_units
         self.memory -= needs.memory_mib
         self.tcp |= needs.tcp_ports
@@ -238,7 +238,7 @@ def place(
 def place_on(
     instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint] = ()
 ) -> Placed | Rejection:
-    """Put one copy on a named instance (StartTask): no strategy, the same checks.
+    """Place one copy on a named instance (StartTask): no strategy, the same checks.
 
     A DRAINING instance is refused with INACTIVE.
     """
@@ -252,7 +252,7 @@ def place_on(
 
 
 def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constraint]) -> str:
-    """Return the reason that no free resource would mend, or nothing."""
+    """Return a reason that free resources would not fix, or an empty string."""
     if not instance.agent_connected:
         return AGENT
     if _missing(instance, needs):
@@ -264,7 +264,7 @@ def _unfit(instance: Instance, needs: TaskNeeds, constraints: Sequence[Constrain
 
 
 def _missing(instance: Instance, needs: TaskNeeds) -> str:
-    """Return the first attribute that the instance lacks or has another value of, or nothing."""
+    """Return the first attribute that is missing or has another value, or an empty string."""
     for name, value in needs.attributes.items():
         has = instance.attributes.get(name)
         if has is None or (value and has != value):
@@ -285,7 +285,7 @@ def _refusal(host: _Host, needs: TaskNeeds, distinct: bool) -> str:
 
 
 class _Buckets:
-    """Ranks hosts by one strategy: the lowest number is the best."""
+    """Ranks hosts by one strategy: the lowest number is best."""
 
     def __init__(self, strategy: Strategy, hosts: Sequence[_Host]) -> None:
         self._strategy = strategy

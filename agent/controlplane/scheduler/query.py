@@ -1,4 +1,4 @@
-r"""The cluster query language: which container instances an expression chooses.
+r"""The cluster query language: which container instances an expression selects.
 
 ::
 
@@ -12,14 +12,14 @@ r"""The cluster query language: which container instances an expression chooses.
                 | in | !in | =~ matches | !~ not_matches
     argument    = text | "text" | 'text' | [text, ...]
 
-Source of the rules: the Amazon ECS developer guide, "Cluster query language": an expression has at
+Source of the rules: the Amazon ECS developer guide, "Cluster query language". An expression has at
 most 2000 characters and an argument at most 128. A negative operator is the exact opposite of its
-positive one, so it holds for an instance that lacks the attribute. ``task:group == x`` holds where
-at least one task of group x runs. Numbers compare as numbers, versions by their parts, times as
-times, everything else as text.
+positive one, so it holds for an instance without the attribute. ``task:group == x`` holds if at least
+one task of group x runs. Numbers compare as numbers, versions by their parts, times as times,
+everything else as text.
 
-Regular expressions match the whole value, in linear time (see ``pattern``); parsing is bounded by
-the length and the nesting of the expression. Pure; fails only with ``QueryError``.
+Regular expressions match the whole value, in linear time (see ``pattern``). The length and the nesting
+of the expression limit the cost of parsing. Pure; fails only with ``QueryError``.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ MAX_ARGUMENT = 128
 MAX_DEPTH = 40
 
 Matcher = Callable[[Instance], bool]
-"""A compiled expression: says whether an instance is chosen; never raises."""
+"""A compiled expression: returns whether an instance is selected; never raises."""
 
 
 class QueryError(AgentError):
-    """An expression cannot be read. The text is that of ECS's InvalidParameterException."""
+    """An expression is invalid. The text is that of ECS's InvalidParameterException."""
 
 
 def parse(expression: str) -> Matcher:
@@ -57,7 +57,7 @@ def parse(expression: str) -> Matcher:
 
 
 class _Subject(NamedTuple):
-    """Something that an instance has; ``values`` is empty when it has none of it."""
+    """A property of an instance; ``values`` is empty if it has none."""
 
     name: str
     values: Callable[[Instance], tuple[str, ...]]
@@ -101,7 +101,7 @@ _NUMBER = re.compile(r"-?\d{1,15}(\.\d{1,9})?")
 
 
 class _Parser:
-    """Recursive descent straight over the text: what an argument looks like depends on where."""
+    """Recursive descent on the text itself: the form of an argument depends on its position."""
 
     def __init__(self, text: str) -> None:
         self._text = text

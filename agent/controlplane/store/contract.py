@@ -1,16 +1,16 @@
-"""The contract that every store of the control endpoint keeps: pure types, no I/O.
+"""The contract of every store of the control endpoint: pure types, no I/O.
 
-The shape is etcd's, so that SQLite on one machine and etcd behind its HTTP gateway are the same to
-all users:
+It is modelled on etcd, so that SQLite on one machine and etcd behind its HTTP gateway look the same
+to all users:
 
-- One number, the **revision**, grows by one with every transaction that changes anything. Reads say
-  at which revision they were true, and a watch from that revision misses nothing.
-- Every key knows the revision that created it, the one that changed it last, and its version (how
-  often it was put since it was created). A key that does not exist has 0 for all of them.
-- A **transaction** compares, then does one of two lists of operations, all or nothing. It touches
-  each key once and holds at most ``TXN_LIMIT`` operations. It is durable when it returns.
+- One number, the **revision**, grows by one with every transaction that changes anything. Reads
+  return the revision at which they were true, and a watch from that revision misses nothing.
+- Every key has the revision that created it, the revision of its last change, and its version (the
+  number of puts since its creation). A key that does not exist has 0 for all of them.
+- A **transaction** compares, then does one of two lists of operations, all or none. It touches each
+  key once and has at most ``TXN_LIMIT`` operations. It is durable when it returns.
 - A **lease** is a time to live shared by keys. When it ends, its keys are deleted in one revision,
-  which watches see. Leases survive a restart of the store, and start anew then.
+  which watches see. Leases survive a restart of the store, and then start with their full time.
 
 Keys are text, ordered by their UTF-8 bytes; values are bytes. Every call may be cancelled: a
 transaction may then still happen. All methods are for one event loop.
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 TXN_LIMIT = 128
-"""Most compares, and most operations of either branch, in one transaction (etcd's default)."""
+"""Maximum number of compares, and of operations in either branch, of a transaction (as in etcd)."""
 
 
 class StoreFailure(AgentError):
@@ -43,13 +43,13 @@ class StoreUnavailable(StoreFailure):
 
 
 class StoreDamaged(StoreFailure):
-    """What the store holds is not whole; a person has to put a backup back."""
+    """The data of the store is damaged; a person must restore a backup."""
 
     terminal = True
 
 
 class StoreFull(StoreUnavailable):
-    """The disk is full; nothing was done. What ends tasks or tells of them may still be written."""
+    """The disk is full; nothing was done. Stops and reports of tasks can still be written."""
 
 
 class InvalidTransaction(StoreFailure):
@@ -57,16 +57,16 @@ class InvalidTransaction(StoreFailure):
 
 
 class LeaseUnknown(StoreFailure):
-    """The lease has ended or never was."""
+    """The lease has ended or never existed."""
 
 
 class Compacted(StoreFailure):
-    """The history that a watch asked for is gone: read everything again, then watch from there."""
+    """The history for a watch is gone: read everything again, then watch from there."""
 
     def __init__(self, compact_revision: int) -> None:
         super().__init__(f"history before revision {compact_revision} is compacted")
         self.compact_revision = compact_revision
-        """A watch with ``after_revision`` at least this succeeds."""
+        """A watch with ``after_revision`` of at least this works."""
 
 
 class KeyValue(Struct, frozen=True):
@@ -78,7 +78,7 @@ class KeyValue(Struct, frozen=True):
     mod_revision: int
     version: int
     lease: int = 0
-    """0 for none."""
+    """0 if there is none."""
 
 
 class Compare(Struct, frozen=True):
@@ -94,7 +94,7 @@ class Compare(Struct, frozen=True):
 
 
 class Put(Struct, frozen=True):
-    """Set a key. Without a lease, the key leaves the lease that it had."""
+    """Set a key. Without a lease, the key is removed from the lease that it had."""
 
     key: str
     value: bytes
@@ -102,7 +102,7 @@ class Put(Struct, frozen=True):
 
 
 class Delete(Struct, frozen=True):
-    """Delete a key; a missing one is fine."""
+    """Delete a key; a missing one is ignored."""
 
     key: str
 
@@ -127,20 +127,20 @@ def present(key: str) -> Compare:
 
 
 def unchanged(kv: KeyValue) -> Compare:
-    """Return the condition that a key still is as it was read."""
+    """Return the condition that a key has not changed since it was read."""
     return Compare(kv.key, "mod_revision", "=", kv.mod_revision)
 
 
 def as_read(key: str, kv: KeyValue | None) -> Compare:
-    """Return the condition that a key still is as it was read, or still missing."""
+    """Return the condition that a key has not changed since it was read, or is still missing."""
     return absent(key) if kv is None else unchanged(kv)
 
 
 class TxnResult(Struct, frozen=True):
-    """What became of a transaction."""
+    """The result of a transaction."""
 
     succeeded: bool
-    """True when all compares held, so that ``then`` was done; else ``otherwise`` was."""
+    """Whether all compares held, so that ``then`` was done; otherwise ``otherwise`` was."""
     revision: int
     """The store's revision after it; a new one only if anything changed."""
 
@@ -151,11 +151,11 @@ class RangeResult(Struct, frozen=True):
     items: list[KeyValue]
     revision: int
     more: bool = False
-    """True when the limit left keys out; go on with ``start_after=items[-1].key``."""
+    """Whether the limit left keys out; continue with ``start_after=items[-1].key``."""
 
 
 class Event(Struct, frozen=True):
-    """One key that changed. Of a deleted key ``kv`` has the key and the revision, and no value."""
+    """One key that changed. For a deleted key, ``kv`` has the key and the revision, but no value."""
 
     type: Literal["put", "delete"]
     kv: KeyValue
@@ -164,7 +164,7 @@ class Event(Struct, frozen=True):
 class WatchBatch(Struct, frozen=True):
     """Changes in revision order. All changes of one revision are in one batch.
 
-    Everything up to ``revision`` has been seen then. ``events`` may be empty: only progress.
+    The reader has then seen everything up to ``revision``. ``events`` may be empty: only progress.
     """
 
     revision: int
@@ -175,7 +175,7 @@ class Watch(Protocol):
     """A stream of changes: ``async with store.watch(...) as watch: async for batch in watch``.
 
     Iterating raises ``Compacted`` (also later, for a reader that is too slow) and
-    ``StoreUnavailable``. Cancelling one ``__anext__`` (a timeout, say) loses nothing: ask again.
+    ``StoreUnavailable``. Cancelling one ``__anext__`` (by a timeout) loses nothing: call it again.
     """
 
     def __aiter__(self) -> Self: ...
@@ -196,24 +196,24 @@ class Store(Protocol):
 
     @property
     def revision(self) -> int:
-        """The newest revision that this store knows of; starts at 1 when empty."""
+        """The newest revision known to this store; an empty store starts at 1."""
 
     @property
     def problem(self) -> str:
-        """What is wrong with the store at this moment, for a person; empty when all is well."""
+        """The current problem of the store, for a person; empty if there is none."""
 
     async def get(self, key: str) -> KeyValue | None:
-        """Return a key, or None when it does not exist."""
+        """Return a key, or None if it does not exist."""
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, KeyValue]:
-        """Return those of at most ``TXN_LIMIT`` keys that exist, all true at one revision."""
+        """Return those of at most ``TXN_LIMIT`` keys that exist, all at one revision."""
 
     async def range(
         self, prefix: str, *, start_after: str | None = None, limit: int | None = None
     ) -> RangeResult:
-        """Return the keys that begin with ``prefix``, in order, from behind ``start_after``.
+        """Return the keys that begin with ``prefix``, in order, after ``start_after``.
 
-        Pages are each true at their own revision: to follow all, watch from the first page's.
+        Each page has its own revision: to follow all changes, watch from the revision of the first.
         """
 
     async def txn(
@@ -228,27 +228,27 @@ class Store(Protocol):
         """Compare and change, all or nothing; durable on return.
 
         Args:
-            compares: conditions that all must hold for ``then``.
-            then: what is done when they hold.
-            otherwise: what is done when they do not.
-            urgent: that it ends tasks or tells what became of them. A store may keep some space
-                for such transactions, for a disk that is full.
-            above: a revision that somebody saw of this store, although it may never have had it
-                since it was put back to an older copy. That of this transaction is greater.
+            compares: conditions that must all hold for ``then``.
+            then: what is done if they hold.
+            otherwise: what is done if they do not.
+            urgent: whether it ends tasks or reports about them. A store may reserve some space for
+                such transactions, in case the disk is full.
+            above: a revision that somebody has seen, which this store may never have had since it
+                was replaced by an older copy. The revision of this transaction will be greater.
 
         Raises:
             InvalidTransaction: it breaks the contract; nothing was done.
             LeaseUnknown: a put names a lease that has ended; nothing was done.
             StoreFull: nothing was done.
             StoreUnavailable: the outcome is unknown.
-            StoreDamaged: the store is not whole.
+            StoreDamaged: the store is damaged.
         """
 
     def watch(self, prefix: str, *, after_revision: int) -> Watch:
         """Follow every change under ``prefix`` later than ``after_revision``.
 
-        An etcd must be asked from ``after_revision`` itself, less its events of that revision: asked
-        from the next one, it does not notice that a deletion just behind it was compacted.
+        With etcd, ask from ``after_revision`` itself and skip its events: if asked from the next
+        revision, etcd does not notice that a deletion right after it was compacted.
         """
 
     async def compact(self, revision: int) -> None:
@@ -257,14 +257,14 @@ class Store(Protocol):
     async def grant_lease(self, ttl_s: float) -> int:
         """Start a lease and return its id.
 
-        A store may round ``ttl_s`` up: etcd to whole seconds, and to about two at least.
+        A store may round ``ttl_s`` up: etcd does, to whole seconds and at least about two.
         """
 
     async def keep_alive(self, lease: int) -> None:
-        """Give a lease its full time again; raises ``LeaseUnknown``."""
+        """Renew a lease for its full time; raises ``LeaseUnknown``."""
 
     async def revoke_lease(self, lease: int) -> None:
-        """End a lease now and delete its keys; an ended one is success."""
+        """End a lease now and delete its keys; succeeds if it has already ended."""
 
     async def close(self) -> None:
-        """Finish what was accepted, end all watches with ``StoreUnavailable``; may be repeated."""
+        """Finish accepted calls, end all watches with ``StoreUnavailable``; may be repeated."""

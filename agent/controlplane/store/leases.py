@@ -1,7 +1,7 @@
-"""Deadlines of leases: one timer each, moved by a keep-alive without touching the disk.
+"""Deadlines of leases: one timer each; a keep-alive moves it without using the disk.
 
-Deadlines are monotonic and live in memory only. After a restart every lease starts anew, because
-nobody could renew one while the store was away. Everything runs on the event loop of the store.
+Deadlines are monotonic and only in memory. After a restart every lease starts with its full time,
+because nobody could renew it while the store was stopped. Everything runs on the store's event loop.
 
 Tests: ``tests/unit/controlplane/store/test_sqlite.py``,
 ``tests/unit/controlplane/store/test_contract.py``.
@@ -35,12 +35,12 @@ class LeaseTimers:
         self._leases: dict[int, _Lease] = {}
 
     def start(self, lease: int, ttl_s: float) -> None:
-        """Begin to count."""
+        """Start the timer of a lease."""
         timer = self._loop.call_later(ttl_s, self._check, lease)
         self._leases[lease] = _Lease(ttl_s, self._loop.time() + ttl_s, timer)
 
     def renew(self, lease: int) -> bool:
-        """Count from now again; False when the lease has ended."""
+        """Restart the timer of a lease; False if the lease has ended."""
         known = self._leases.get(lease)
         if known is None:
             return False
@@ -48,13 +48,13 @@ class LeaseTimers:
         return True
 
     def forget(self, lease: int) -> None:
-        """Count no longer; an unknown lease is fine."""
+        """Stop the timer of a lease; an unknown lease is ignored."""
         known = self._leases.pop(lease, None)
         if known is not None:
             known.timer.cancel()
 
     def retry(self, lease: int) -> None:
-        """Call ``expire`` again after a while: the store could not end the lease just now."""
+        """Call ``expire`` again after a while, because the store could not end the lease."""
         self._loop.call_later(_RETRY_S, self._expire, lease)
 
     def close(self) -> None:

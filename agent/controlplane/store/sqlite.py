@@ -1,14 +1,13 @@
-"""The SQLite store: the contract on one file of one machine, for one process.
+"""The SQLite store: implements the contract with one file on one machine, for one process.
 
 ::
 
     txn ──► writer thread ──► group commit (WAL, synchronous=FULL) ──► event loop: revision, watches
     get, range, history ──► two reader threads, each with its own connection
 
-The file has mode 0600 and is locked against a second process. A failing disk fails the calls with
-``StoreUnavailable`` and nothing else; the store works again when the disk does. The whole file is
-checked when it is opened, and each row when it is read: a damaged one is never taken for one that
-is not there.
+The file has mode 0600 and is locked against a second process. A failing disk only fails calls, with
+``StoreUnavailable``; the store works again when the disk does. The whole file is checked when it is
+opened, and each row when it is read: a damaged row is never treated as missing.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ _log = structlog.get_logger(__name__)
 
 READERS = 2
 _REVISION_LIMIT = 1 << 42
-"""Far from the last one that fits into the id of a row."""
+"""Well below the last revision that fits in the id of a row."""
 
 
 class _Opened(NamedTuple):
@@ -83,7 +82,7 @@ class SqliteStore:
         self._loop = asyncio.get_running_loop()
         self._revision = opened.revision
         self.seen_revision = opened.watermark.read()
-        """The newest revision that was ever committed here; above ``revision`` for an older copy."""
+        """The newest revision ever committed here; greater than ``revision`` for an older copy."""
         self._damage = ""
         self._closed: asyncio.Future[None] | None = None
         self._hub = Hub(self._history)
@@ -95,10 +94,10 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path) -> SqliteStore:
-        """Open the store at ``path``, making it when it is missing; its directory must exist.
+        """Open the store at ``path``; creates a missing file; its directory must exist.
 
         Raises:
-            StoreDamaged: the file is not whole; it is left as it is.
+            StoreDamaged: the file is damaged; it is not changed.
             StoreFailure: the file cannot be used; the text says why.
         """
         opened = await asyncio.to_thread(_open, path)
@@ -114,7 +113,7 @@ class SqliteStore:
 
     @property
     def problem(self) -> str:
-        """What is wrong with the store at this moment; empty when all is well."""
+        """The current problem of the store; empty if there is none."""
         return self._damage or self._writer.problem
 
     @property
@@ -123,7 +122,7 @@ class SqliteStore:
         return self._revision
 
     async def get(self, key: str) -> KeyValue | None:
-        """Return a key, or None when it does not exist."""
+        """Return a key, or None if it does not exist."""
         return await self._read(lambda connection: schema.read_key(connection, key))
 
     async def get_many(self, keys: Iterable[str]) -> dict[str, KeyValue]:
@@ -142,7 +141,7 @@ class SqliteStore:
     async def range(
         self, prefix: str, *, start_after: str | None = None, limit: int | None = None
     ) -> RangeResult:
-        """Return the keys under ``prefix``, in order, from behind ``start_after``."""
+        """Return the keys under ``prefix``, in order, after ``start_after``."""
         most = -1 if limit is None else limit + 1
 
         def read(connection: sqlite3.Connection) -> RangeResult:
@@ -164,7 +163,7 @@ class SqliteStore:
         """Compare and change, all or nothing; durable on return."""
         check_txn(compares, then, otherwise)
         if above >= _REVISION_LIMIT:
-            raise InvalidTransaction(f"no store has ever had a revision {above}")
+            raise InvalidTransaction(f"no store can have the revision {above}")
         job = Txn(tuple(compares), tuple(then), tuple(otherwise), urgent=urgent, above=above)
         result: TxnResult = await self._submit(job)
         return result
@@ -174,7 +173,7 @@ class SqliteStore:
         return self._hub.watch(prefix, after_revision)
 
     async def compact(self, revision: int) -> None:
-        """Forget the history up to ``revision``, in pieces between which others may write."""
+        """Forget the history up to ``revision``, in parts, so that others can write in between."""
         row: int | None = 0
         while row is not None:
             row = await self._submit(Compact(revision, row))
@@ -182,18 +181,18 @@ class SqliteStore:
     async def grant_lease(self, ttl_s: float) -> int:
         """Start a lease and return its id."""
         if not ttl_s > 0:
-            raise InvalidTransaction(f"a lease of {ttl_s} s; it must be longer than 0")
+            raise InvalidTransaction(f"a lease must be longer than 0 s, not {ttl_s} s")
         granted: Granted = await self._submit(GrantLease(ttl_s))
         return granted.lease
 
     async def keep_alive(self, lease: int) -> None:
-        """Give a lease its full time again; touches no disk."""
+        """Renew a lease for its full time; does not use the disk."""
         self._check_open()
         if not self._timers.renew(lease):
-            raise LeaseUnknown(f"lease {lease} has ended or never was")
+            raise LeaseUnknown(f"lease {lease} has ended or never existed")
 
     async def revoke_lease(self, lease: int) -> None:
-        """End a lease now and delete its keys; an ended one is success."""
+        """End a lease now and delete its keys; succeeds if it has already ended."""
         self._timers.forget(lease)
         try:
             await self._submit(EndLease(lease))
@@ -202,7 +201,7 @@ class SqliteStore:
             raise
 
     async def close(self) -> None:
-        """Finish what was accepted, end all watches; may be repeated."""
+        """Finish accepted calls, end all watches; may be repeated."""
         if self._closed is None:
             self._timers.close()
             self._hub.close()
@@ -232,7 +231,7 @@ class SqliteStore:
         try:
             self._loop.call_soon_threadsafe(self._deliver, outcomes)
         except RuntimeError:
-            # The loop is closed: nobody waits any more, and the changes are on disk.
+            # The loop is closed: nobody waits for the result, and the changes are on disk.
             return
 
     def _deliver(self, outcomes: list[JobOutcome]) -> None:
@@ -241,7 +240,7 @@ class SqliteStore:
             if outcome.events:
                 self._hub.publish(outcome.revision, outcome.events)
             if isinstance(outcome.result, Granted):
-                # Also when nobody waits for it any more: the lease then runs out by itself.
+                # Even if nobody waits for it any more: the lease then ends by itself.
                 self._timers.start(outcome.result.lease, outcome.result.ttl_s)
             if outcome.future.done():
                 continue
@@ -289,7 +288,7 @@ class SqliteStore:
 
 
 def check_txn(compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op]) -> None:
-    """Raise ``InvalidTransaction`` where a transaction breaks the contract."""
+    """Raise ``InvalidTransaction`` if a transaction breaks the contract."""
     if len(compares) > TXN_LIMIT:
         raise InvalidTransaction(f"{len(compares)} compares in a transaction, at most {TXN_LIMIT}")
     for compare in compares:
@@ -323,14 +322,14 @@ def _check_key(key: str) -> None:
     try:
         key.encode()
     except UnicodeEncodeError as error:
-        raise InvalidTransaction(f"key {key!a} is no text: {error}") from None
+        raise InvalidTransaction(f"key {key!a} is not valid text: {error}") from None
 
 
 def _open(path: Path) -> _Opened:
     try:
         lock = sqlite_file.FileLock(path)
     except OSError as error:
-        raise StoreFailure(f"{path}.lock cannot be made: {error.strerror}") from error
+        raise StoreFailure(f"{path}.lock cannot be created: {error.strerror}") from error
     try:
         connection = sqlite_file.open_file(path)
         report = sqlite_check.check(connection)

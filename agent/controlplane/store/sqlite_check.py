@@ -1,7 +1,6 @@
-"""Whether the SQLite store is whole: what a start and ``ecs-agent control check`` look at.
+"""Checks the SQLite store for damage: at its start, and for ``ecs-agent control check``.
 
-Reads all of the file once: about a second for every gigabyte, and a second for every 200,000 keys.
-Blocking.
+Reads the whole file once: about a second per gigabyte, and a second per 200,000 keys. Blocking.
 
 Tests: ``tests/unit/controlplane/store/test_damage.py``.
 """
@@ -18,23 +17,23 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHOWN = 5
-"""Most faults that are named; one is enough to know."""
+"""How many faults are reported at most; one is enough to know."""
 _NO_FAULT = frozenset({"ok", "*** in database main ***"})
 
 
 class CheckReport(NamedTuple):
-    """What was found in a store."""
+    """The result of checking a store."""
 
     revision: int
     keys: int
     faults: list[str]
-    """Empty when the store is whole."""
+    """Empty if the store is not damaged."""
 
 
 def check(connection: sqlite3.Connection) -> CheckReport:
-    """Look at the structure of the file, every key and its value, and their number.
+    """Check the structure of the file, every key and its value, and the number of keys.
 
-    What SQLite or a row says against it is in the report; nothing is raised for it.
+    Errors of SQLite and damaged rows become faults in the report; nothing is raised for them.
     """
     faults: list[str] = []
     revision = keys = 0
@@ -59,10 +58,10 @@ def check(connection: sqlite3.Connection) -> CheckReport:
 
 
 def check_copy(path: Path) -> CheckReport:
-    """Look at a file that no process uses, without changing it.
+    """Check a file that no process uses, without changing it.
 
     Raises:
-        StoreFailure: there is no file that can be read.
+        StoreFailure: the file does not exist or cannot be read.
     """
     try:
         with path.open("rb"):

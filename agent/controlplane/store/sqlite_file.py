@@ -1,12 +1,12 @@
-"""The file of the SQLite store: locked, made whole, opened, and brought up to date.
+"""The file of the SQLite store: locks, creates, opens and migrates it.
 
 ::
 
     control.db             the store; with control.db-wal and control.db-shm while it is open
     control.db.lock        locked by the process that uses it
-    control.db.revision    the newest revision that was committed, to notice that the file went back
+    control.db.revision    the newest committed revision, to notice that the file is an older copy
 
-A file is made beside its place and renamed there, so that an empty one was never a store.
+A new file is created under another name and renamed, so an empty file was never a store.
 
 Blocking; called in the store's threads only.
 """
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 WAL_LIMIT_BYTES = 4 * 1024 * 1024
-"""The WAL is given back to the disk when it is folded and longer than this."""
+"""The WAL is truncated at a checkpoint if it is longer than this."""
 _HEADER_BYTES = 100
-"""No database of SQLite is shorter."""
-_MEND = "stop control and put a backup back with `ecs-agent control restore`"
+"""Every SQLite database is at least this long."""
+_MEND = "stop control and restore a backup with `ecs-agent control restore`"
 
 
 class FileLock:
-    """Keeps a second process away from the same store; released by the kernel on any exit."""
+    """Prevents a second process from using the store; the kernel releases it on any exit."""
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -47,26 +47,26 @@ class FileLock:
             raise StoreFailure(text) from None
 
     def release(self) -> None:
-        """Let others use the store; may be called twice."""
+        """Release the lock; may be called twice."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
 
 
 class Watermark:
-    """The newest revision that was ever committed, kept beside the store.
+    """The newest revision that was ever committed, stored next to the store.
 
-    A page of the WAL that is damaged ends it there, and with an older copy of the file the store is
-    an older one: both look like any other store. This says that it was ahead. It is written after
-    each commit and not synced, so that it costs nothing; after a power cut it may be behind, never
-    ahead.
+    A damaged page of the WAL makes SQLite ignore the rest of the WAL, and an older copy of the file
+    is an older store: neither can be recognized from the file itself. This file shows that the store
+    was ahead. It is written after each commit and not synced, so that it costs nothing; after a power
+    failure it may be behind, but never ahead.
     """
 
     def __init__(self, path: Path) -> None:
         self._fd = os.open(f"{path}.revision", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def read(self) -> int:
-        """Return the revision; 0 when none was written, or nothing that can be read."""
+        """Return the revision; 0 if there is none, or it cannot be read."""
         text = os.pread(self._fd, 64, 0)
         number, _, checksum = text.partition(b" ")
         if not number.isdigit() or checksum.strip() != _digest(number):
@@ -74,7 +74,7 @@ class Watermark:
         return int(number)
 
     def write(self, revision: int) -> None:
-        """Keep a revision; trouble with the disk is not told, as the commit itself was good."""
+        """Write a revision; disk errors are ignored, because the commit itself succeeded."""
         number = b"%020d" % revision
         with contextlib.suppress(OSError):
             os.pwrite(self._fd, number + b" " + _digest(number) + b"\n", 0)
@@ -91,18 +91,18 @@ def _digest(number: bytes) -> bytes:
 
 
 def open_file(path: Path) -> sqlite3.Connection:
-    """Return the writing connection; makes the file (mode 0600) and its tables when missing.
+    """Return the writing connection; creates a missing file (mode 0600) and its tables.
 
     Raises:
-        StoreDamaged: the file is not whole.
-        StoreFailure: the file cannot be read or written, or a newer program made it.
+        StoreDamaged: the file is damaged.
+        StoreFailure: the file cannot be read or written, or a newer program created it.
     """
     try:
         if not path.exists():
             _make(path)
         if path.stat().st_size < _HEADER_BYTES:
             raise StoreDamaged(
-                f"{path} is empty or cut off, so the store is lost: {_MEND}, or remove the file to begin anew "
+                f"{path} is empty or truncated, so the store is lost: {_MEND}, or remove the file to start "
                 "with no clusters, definitions, hosts and tasks"
             )
         path.chmod(0o600)
@@ -125,8 +125,8 @@ def open_file(path: Path) -> sqlite3.Connection:
 def _make(path: Path) -> None:
     if Path(f"{path}-wal").exists():
         raise StoreDamaged(
-            f"{path} is gone and {path}-wal is there, so the store is lost: {_MEND}, or remove "
-            f"{path}-wal to begin anew with no clusters, definitions, hosts and tasks"
+            f"{path} is missing but {path}-wal exists, so the store is lost: {_MEND}, or remove "
+            f"{path}-wal to start with no clusters, definitions, hosts and tasks"
         )
     fresh = Path(f"{path}.new")
     fresh.unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def _make(path: Path) -> None:
 
 
 def put_in_place(fresh: Path, path: Path) -> None:
-    """Rename a closed database file to its place, durably."""
+    """Rename a closed database file to its final name, durably."""
     with fresh.open("rb+") as file:
         os.fsync(file.fileno())
     fresh.replace(path)
@@ -149,7 +149,7 @@ def put_in_place(fresh: Path, path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Return a connection that any one thread at a time may use; the file must exist."""
+    """Return a connection that one thread at a time may use; the file must exist."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
@@ -158,7 +158,7 @@ def connect(path: Path) -> sqlite3.Connection:
         timeout=10.0,
     )
     connection.execute("PRAGMA synchronous = FULL")
-    # A backstop: the writer folds the WAL when nobody waits for it.
+    # A fallback: normally the writer makes checkpoints when it is idle.
     connection.execute("PRAGMA wal_autocheckpoint = 8000")
     connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
     return connection
@@ -178,19 +178,19 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def damaged(path: Path, fault: str) -> StoreDamaged:
-    """Return the error that names a damaged file, what is wrong with it, and the mend."""
+    """Return the error for a damaged file, with what is wrong and how to fix it."""
     return StoreDamaged(f"{path} is damaged ({fault}): {_MEND}")
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether an error of SQLite says that the file is not whole."""
+    """Return whether an error of SQLite means that the file is damaged."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    # A table that is gone is one whose page in the schema cannot be read.
+    # A missing table means that its page in the schema cannot be read.
     return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or (
         code == sqlite3.SQLITE_ERROR and str(error).startswith(("no such", "malformed"))
     )
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error of SQLite says that the disk is full."""
+    """Return whether an error of SQLite means that the disk is full."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL

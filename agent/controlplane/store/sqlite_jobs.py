@@ -1,4 +1,4 @@
-"""What can be done to the SQLite file: each job checks everything before it changes anything.
+"""Jobs that change the SQLite file: each checks everything before it changes anything.
 
 Run by the writer, in its thread and in its transaction.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 COMPACT_CHUNK = 2000
-"""Most rows that one compaction job deletes, so that it never holds up others for long."""
+"""How many rows one compaction job deletes at most, so that other jobs do not wait long."""
 
 
 class Job(Protocol):
@@ -43,14 +43,14 @@ class Job(Protocol):
 
     @property
     def urgent(self) -> bool:
-        """Whether it may use the space that is kept for a disk that is full."""
+        """Whether it may use the space that is reserved for a full disk."""
 
     def do(self, change: Change) -> Any:
         """Check everything, then change; raises ``StoreFailure`` only before any change."""
 
 
 class Change:
-    """The file in the middle of one job: the connection, and what the job has changed so far."""
+    """The state during one job: the connection, and what the job has changed so far."""
 
     def __init__(self, connection: sqlite3.Connection, revision: int) -> None:
         self.connection = connection
@@ -58,7 +58,7 @@ class Change:
         """The newest revision before the job."""
         self.events: list[Event] = []
         self.keys_more = 0
-        """How many more keys there are after the job than before."""
+        """The number of keys after the job minus the number before."""
 
     @property
     def revision_after(self) -> int:
@@ -85,7 +85,7 @@ class Change:
             self._record(KeyValue(raw_key.decode(), b"", 0, self.revision + 1, 0, 0), "delete")
 
     def delete_all(self, where: str, values: tuple[Any, ...]) -> None:
-        """Delete the keys that a condition on ``current`` chooses."""
+        """Delete the keys that a condition on ``current`` selects."""
         rows = self.connection.execute(
             f"SELECT key FROM current WHERE {where} ORDER BY key",  # noqa: S608 - fixed texts
             values,
@@ -105,7 +105,7 @@ class Change:
 
 
 class Txn(Struct, frozen=True):
-    """Compare and change; the ops have passed ``check_ops``."""
+    """Compare and change; ``check_txn`` has checked the operations."""
 
     compares: Sequence[Compare]
     then: Sequence[Op]
@@ -133,14 +133,14 @@ class Txn(Struct, frozen=True):
 
 
 class Granted(Struct, frozen=True):
-    """A lease that was made."""
+    """A lease that was granted."""
 
     lease: int
     ttl_s: float
 
 
 class GrantLease(Struct, frozen=True):
-    """Make a lease."""
+    """Grant a lease."""
 
     ttl_s: float
     urgent: bool = True
@@ -164,14 +164,14 @@ class EndLease(Struct, frozen=True):
 
 
 class Compact(Struct, frozen=True):
-    """Forget a piece of history; returns the row to go on from, or None when it is done."""
+    """Forget a part of the history; returns the row to continue from, or None when done."""
 
     revision: int
     from_row: int = 0
     urgent: bool = True
 
     def do(self, change: Change) -> int | None:
-        """See ``contract.Store.compact``; the caller goes on until it is done."""
+        """See ``contract.Store.compact``; the caller repeats this until it is done."""
         connection = change.connection
         if self.revision > change.revision:
             raise InvalidTransaction(
@@ -195,7 +195,7 @@ class Compact(Struct, frozen=True):
 
 def _check_lease(connection: sqlite3.Connection, lease: int) -> None:
     if connection.execute("SELECT 1 FROM lease WHERE id = ?", (lease,)).fetchone() is None:
-        raise LeaseUnknown(f"lease {lease} has ended or never was")
+        raise LeaseUnknown(f"lease {lease} has ended or never existed")
 
 
 def _holds(compare: Compare, kv: KeyValue | None) -> bool:

@@ -1,9 +1,9 @@
 """The SQLite file of the control endpoint: its tables, and how rows are read.
 
-Shaped like etcd's storage: ``log`` holds every change there was, ``current`` points at the newest of
-each key that exists. A row's ``id`` is ``revision << 20 | place in its transaction``, so that
-history is a range of ids. Keys are UTF-8 bytes, compared byte by byte. Each row of the log has a
-checksum, and the number of keys is kept, so that what a damaged page loses is noticed.
+Modelled on etcd's storage: ``log`` has every change, ``current`` points to the newest change of each
+existing key. The ``id`` of a row is ``revision << 20 | position in its transaction``, so that history
+is a range of ids. Keys are UTF-8 bytes, compared byte by byte. Each row of the log has a checksum, and
+the number of keys is stored, so that data lost by a damaged page is noticed.
 
 Blocking; called in the store's threads only.
 """
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 2
 PLACE_BITS = 20
-"""At most this many bits of keys change in one transaction (a deleted prefix, an ended lease)."""
+"""Bits for the number of keys that change in one transaction (a deleted prefix, an ended lease)."""
 HISTORY_LIMIT = 1024
-"""Events that one reading of history aims at; whole revisions are never cut."""
+"""About how many events one read of history returns; whole revisions are never split."""
 SHORT_HISTORY = 100
-"""Revisions; below this it is quicker to read all of them than to search for keys."""
+"""In revisions; below this it is faster to read all of them than to search for keys."""
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -61,7 +61,7 @@ INSERT INTO meta SELECT 'keys', count(*) FROM current;
 """
 
 _CURRENT = (
-    # A row that the log has lost must not look like a key that does not exist.
+    # A row that is missing in the log must not look like a key that does not exist.
     "SELECT c.key, l.value, c.create_revision, c.id, c.version, c.lease, l.checksum"
     " FROM current c LEFT JOIN log l ON l.id = c.id"
 )
@@ -69,11 +69,11 @@ _NUMBERS = struct.Struct(">qqqq?")
 
 
 class Garbled(Exception):
-    """A row is not as it was written."""
+    """A row differs from what was written."""
 
 
 def create(connection: sqlite3.Connection) -> None:
-    """Make the tables of a new store in an empty file."""
+    """Create the tables of a new store in an empty file."""
     connection.execute("PRAGMA journal_mode = WAL")
     connection.executescript(
         f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
@@ -81,21 +81,21 @@ def create(connection: sqlite3.Connection) -> None:
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the tables of an existing store up to date.
+    """Migrate the tables of an existing store to the current version.
 
     Raises:
-        StoreFailure: a newer program, or something else, made the file.
+        StoreFailure: a newer program, or another program, created the file.
         sqlite3.Error: it cannot be read or written.
     """
     connection.execute("PRAGMA journal_mode = WAL")
     found = connection.execute("PRAGMA user_version").fetchone()[0]
     if found > SCHEMA_VERSION:
         raise StoreFailure(
-            f"{path} has schema version {found}, this program knows {SCHEMA_VERSION}: "
-            "run the newer program"
+            f"{path} has schema version {found}, but this program only knows {SCHEMA_VERSION}: "
+            "use the newer program"
         )
     if found == 0:
-        raise StoreFailure(f"{path} is no store of the control endpoint; choose another directory")
+        raise StoreFailure(f"{path} is not a store of a control endpoint; choose another directory")
     if found == 1:
         connection.create_function("row_checksum", 6, row_checksum, deterministic=True)
         connection.executescript(f"BEGIN IMMEDIATE; {_TO_2} PRAGMA user_version = 2; COMMIT;")
@@ -111,7 +111,7 @@ def row_checksum(
 
 @contextlib.contextmanager
 def snapshot(connection: sqlite3.Connection) -> Iterator[int]:
-    """Hold one view of the store while reading; gives its revision."""
+    """Read from one consistent state of the store; yields its revision."""
     connection.execute("BEGIN")
     try:
         yield meta(connection, "revision")
@@ -133,14 +133,14 @@ def set_meta(connection: sqlite3.Connection, name: str, value: int) -> None:
 
 
 def prefix_end(prefix: str) -> bytes:
-    """Return the first key behind all that begin with ``prefix``."""
+    """Return the first key after all keys that begin with ``prefix``."""
     raw = prefix.encode()
-    # UTF-8 never holds 0xff, so that the last byte can always be raised.
+    # UTF-8 never contains 0xff, so the last byte can always be increased.
     return raw[:-1] + bytes([raw[-1] + 1]) if raw else b"\xff"
 
 
 def read_key(connection: sqlite3.Connection, key: str) -> KeyValue | None:
-    """Return a key as it is now."""
+    """Return the current value of a key."""
     row = connection.execute(f"{_CURRENT} WHERE c.key = ?", (key.encode(),)).fetchone()
     return None if row is None else _key_value(row)
 
@@ -148,7 +148,7 @@ def read_key(connection: sqlite3.Connection, key: str) -> KeyValue | None:
 def read_range(
     connection: sqlite3.Connection, prefix: str, start_after: str | None, limit: int
 ) -> list[KeyValue]:
-    """Return the first ``limit`` keys (all when negative) under a prefix, in order."""
+    """Return the first ``limit`` keys (all if negative) under a prefix, in order."""
     first = prefix.encode()
     if start_after is not None and start_after.encode() >= first:
         # The next possible key: one bound, so that a late page costs no more than the first.
@@ -161,7 +161,7 @@ def read_range(
 
 
 def read_every_key(connection: sqlite3.Connection) -> Iterator[KeyValue | Garbled]:
-    """Yield all keys in order; in the place of one that is not as it was written, what is wrong."""
+    """Yield all keys in order; for a damaged one, yield the error instead."""
     for row in connection.execute(f"{_CURRENT} ORDER BY c.key"):
         try:
             yield _key_value(row)
@@ -172,7 +172,7 @@ def read_every_key(connection: sqlite3.Connection) -> Iterator[KeyValue | Garble
 def read_history(
     connection: sqlite3.Connection, prefix: str, after_revision: int
 ) -> tuple[list[Event], int, bool]:
-    """Return the events behind a revision, the revision they reach, and whether there are more.
+    """Return the events after a revision, the revision they reach, and whether there are more.
 
     Raises:
         Compacted: a part of that history is gone.
@@ -181,7 +181,7 @@ def read_history(
         compacted = meta(connection, "compact_revision")
         if after_revision < compacted:
             raise Compacted(compacted)
-        # A short piece of history is read through; of a long one only the keys that are asked for.
+        # Read a short part of history as a whole, but only the requested keys of a long one.
         path = (
             "NOT INDEXED" if revision - after_revision <= SHORT_HISTORY else "INDEXED BY log_by_key"
         )
@@ -209,6 +209,6 @@ def _key_value(row: tuple[bytes, bytes | None, int, int, int, int, int | None]) 
                 key.decode(), value or b"", create_revision, row_id >> PLACE_BITS, version, lease
             )
     except (TypeError, struct.error, UnicodeDecodeError):
-        # Of another type than it was written, which no checksum need tell.
+        # A value has another type than was written, which shows damage without a checksum.
         pass
     raise Garbled(f"the row of {key!r:.200} is not as it was written")

@@ -1,14 +1,14 @@
 """The one thread that changes the SQLite file: takes waiting jobs, does them, commits them together.
 
-A commit costs one ``fsync``; jobs that arrive during one share the next (group commit). When the file
-refuses a group, its jobs are tried one by one, so that one bad job harms no other.
+A commit costs one ``fsync``; jobs that arrive during one share the next (group commit). If the file
+refuses a group, its jobs are tried one by one, so that a bad job does not affect others.
 
-A full disk: some space is kept in a file of its own. The first urgent job that finds no room gives it
-back to the disk and is tried again; from then on only urgent jobs are done, until there is room to
-keep the space anew.
+For a full disk, some space is reserved with a separate file. The first urgent job that finds no space
+releases it and is tried again. From then on only urgent jobs are done, until there is enough space to
+reserve it again.
 
-Outcomes are handed to the event loop in commit order, each with the events it caused. The WAL is folded
-into the file when nobody waits for a commit.
+Outcomes are passed to the event loop in commit order, each with its events. The WAL is checkpointed
+into the file when no job waits.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 GROUP_LIMIT = 256
-"""Most jobs in one commit."""
+"""Maximum number of jobs in one commit."""
 RESERVE_BYTES = 8 * 1024 * 1024
-"""Kept for a full disk: room for some thousand reports and stops."""
+"""Reserved for a full disk: space for some thousand reports and stops."""
 _RESERVE_AGAIN_S = 5.0
 _FOLD_AFTER_S = 1.0
-"""Quiet time after which the WAL is folded."""
+"""Idle time after which the WAL is checkpointed."""
 _FOLD_AT_ONCE_BYTES = 16 * 1024 * 1024
-"""Of the WAL; from here on it is folded although others wait."""
+"""Size of the WAL above which it is checkpointed even if jobs wait."""
 
 _log = structlog.get_logger(__name__)
 
 
 class JobOutcome(Struct, frozen=True):
-    """What became of one job."""
+    """The outcome of one job."""
 
     future: asyncio.Future[Any]
     result: Any
-    """What the caller gets; an exception is raised there."""
+    """What the caller gets; an exception is raised for it."""
     revision: int
     """The store's revision after the job."""
     events: list[Event]
 
 
 class Reserve:
-    """Space on the disk that is kept in a file; blocking."""
+    """Disk space that is reserved with a file; blocking."""
 
     def __init__(self, path: Path, size_bytes: int = RESERVE_BYTES) -> None:
         self._path = Path(f"{path}.reserve")
@@ -79,7 +79,7 @@ class Reserve:
         self.kept = False
 
     def keep(self) -> bool:
-        """Keep the space, unless that was tried a moment ago; tell whether it is kept."""
+        """Reserve the space, unless that was tried a moment ago; return whether it is reserved."""
         if self.kept or time.monotonic() < self._next_try:
             return self.kept
         self._next_try = time.monotonic() + _RESERVE_AGAIN_S
@@ -91,7 +91,7 @@ class Reserve:
             os.posix_fallocate(descriptor, 0, self._size_bytes)
             self.kept = True
         except OSError:
-            # Half of it would be of no use, and take what others need.
+            # A part of it would be useless and would take space that others need.
             with contextlib.suppress(OSError):
                 os.ftruncate(descriptor, 0)
         finally:
@@ -99,7 +99,7 @@ class Reserve:
         return self.kept
 
     def give_back(self) -> None:
-        """Give the space to the disk."""
+        """Release the space."""
         self.kept = False
         self._next_try = time.monotonic() + _RESERVE_AGAIN_S
         with contextlib.suppress(OSError):
@@ -107,7 +107,7 @@ class Reserve:
 
 
 class Writer:
-    """Runs jobs in a thread of its own; ``submit`` and ``close`` may be called from any thread."""
+    """Runs jobs in its own thread; ``submit`` and ``close`` may be called from any thread."""
 
     def __init__(
         self,
@@ -123,9 +123,9 @@ class Writer:
         self._reserve = Reserve(path)
         self._reserve.keep()
         self._given_back = False
-        """Whether urgent jobs live on the space that was kept."""
+        """Whether the reserved space was released for urgent jobs."""
         self.problem = ""
-        """Why the last job could not be written, damage for good; read from any thread."""
+        """Why the last job could not be written; damage stays. Can be read from any thread."""
         self._damage: StoreDamaged | None = None
         self._jobs: queue.SimpleQueue[tuple[Job, asyncio.Future[Any]] | None] = queue.SimpleQueue()
         self._folded = True
@@ -137,7 +137,7 @@ class Writer:
         self._jobs.put((job, future))
 
     def close(self) -> None:
-        """Finish the queued jobs, fold the WAL and end the thread; blocks."""
+        """Finish the queued jobs, checkpoint the WAL and end the thread; blocks."""
         self._jobs.put(None)
         self._thread.join()
 
@@ -163,7 +163,7 @@ class Writer:
         return group, True
 
     def _first(self) -> tuple[Job, asyncio.Future[Any]] | None:
-        """Wait for the next job, and tidy when none comes for a while."""
+        """Wait for the next job; do maintenance if none comes for a while."""
         while not self._folded or self._given_back:
             if self._wal_bytes() > _FOLD_AT_ONCE_BYTES:
                 self._fold()
@@ -178,7 +178,7 @@ class Writer:
         try:
             with damage_named(self._path):
                 outcomes = self._try(group)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
+        except Exception as error:  # noqa: BLE001 - whatever fails, the thread must continue
             if len(group) > 1:
                 return [outcome for one in group for outcome in self._commit([one])]
             job, future = group[0]
@@ -217,7 +217,7 @@ class Writer:
             self._given_back = False
             if self._damage is None:
                 self.problem = ""
-            _log.info("disk has room again", path=str(self._path))
+            _log.info("disk has space again", path=str(self._path))
 
     def _try(self, group: list[tuple[Job, asyncio.Future[Any]]]) -> list[JobOutcome]:
         connection = self._connection
@@ -257,9 +257,9 @@ class Writer:
             return 0
 
     def _fold(self) -> None:
-        """Move the WAL into the file, and give back what it took of the disk.
+        """Checkpoint the WAL into the file, and truncate it if it is long.
 
-        A reader that looks at an older state keeps it from being given back; the next one is tried.
+        A reader with an older snapshot prevents truncation; the next checkpoint tries again.
         """
         self._folded = True
         with contextlib.suppress(sqlite3.Error):

@@ -1,9 +1,9 @@
-"""Watches fed by commits: who follows which prefix, and how each of them catches up.
+"""Watches fed by commits: which watch follows which prefix, and how each catches up.
 
-A watch is **live** when every commit is handed to it as it happens, and **behind** when it must first
-read history. It starts behind; a reader that is too slow falls behind again, so that its backlog
-stays on disk and not in memory. Nothing is lost in between, because a watch goes live before it
-reads: what commits after that reading began is handed over, what committed before is in it.
+A watch is **live** if every commit is passed to it as it happens, and **behind** if it must read history
+first. It starts behind; a reader that is too slow falls behind again, so that its backlog stays on disk
+and not in memory. Nothing is lost in between, because a watch goes live before it reads: commits after
+the start of the read are passed to it, and earlier ones are in what it reads.
 
 Everything runs on the event loop of the store; no locks.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     whether there are more; raises ``Compacted``."""
 
 BACKLOG_LIMIT = 4096
-"""Most events that wait in memory for one watch."""
+"""How many events wait in memory for one watch at most."""
 
 
 class Hub:
@@ -47,7 +47,7 @@ class Hub:
         return watch
 
     def publish(self, revision: int, events: Sequence[Event]) -> None:
-        """Hand one committed revision to the live watches that follow any of its keys."""
+        """Pass one committed revision to the live watches that follow any of its keys."""
         matched: dict[PrefixWatch, list[Event]] = {}
         for event in events:
             key = event.kv.key
@@ -65,14 +65,14 @@ class Hub:
             watch.end()
 
     def add(self, watch: PrefixWatch) -> None:
-        """Begin to hand commits to a watch."""
+        """Start to pass commits to a watch."""
         watches = self._by_prefix.setdefault(watch.prefix, set())
         if watch not in watches:
             watches.add(watch)
             self._lengths[len(watch.prefix)] += 1
 
     def remove(self, watch: PrefixWatch) -> None:
-        """Forget a watch; an unknown one is fine."""
+        """Remove a watch; an unknown one is ignored."""
         watches = self._by_prefix.get(watch.prefix)
         if watches is None or watch not in watches:
             return
@@ -94,7 +94,7 @@ class PrefixWatch:
         self._hub = hub
         self._read_history = read_history
         self._position = after_revision
-        """Everything up to here was given to the reader, or is no business of this watch."""
+        """The reader has everything up to here, or the watch begins after it."""
         self._backlog: deque[WatchBatch] = deque()
         self._backlog_events = 0
         self._behind = True
@@ -142,9 +142,9 @@ class PrefixWatch:
         self._wake.set()
 
     def offer(self, batch: WatchBatch) -> None:
-        """Take one committed batch; called by the hub in revision order.
+        """Accept one committed batch; called by the hub in revision order.
 
-        A commit can be read as history before the loop hears of it: what was read is not taken.
+        A commit may have been read as history before the loop gets it: then it is ignored.
         """
         if batch.revision <= self._position:
             return

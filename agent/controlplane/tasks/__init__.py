@@ -1,11 +1,11 @@
-"""The life of a task at the control endpoint: launched, changed by reports and stops, retired.
+"""The life of a task at the control endpoint: launch, changes by reports and stops, retirement.
 
-``launch`` makes the tasks of a placement in one transaction, all or none. ``changes`` is pure: what a
-report makes of a task's record; a status never goes back. ``retire`` takes an instance out of its
-cluster: one that an operator deregisters is refused from then on, as on Amazon ECS, and its agent
-stops; one whose agent leaves comes back as a new instance.
+``launch`` creates the tasks of a placement in one transaction, all or none. ``changes`` is pure: it
+applies a report to a task's record; a status never goes back. ``retire`` removes an instance from its
+cluster. If an operator deregisters it, it is refused from then on, as on Amazon ECS, and its agent
+stops; if its agent leaves, the host comes back as a new instance.
 
-May touch the store through ``controlplane.access``, and ``scheduler``. A placement that somebody
-overtook is tried again on what there is now. Tests: ``tests/unit/controlplane/tasks``,
+May use the store through ``controlplane.access``, and ``scheduler``. A placement that lost a race is
+tried again with the new state. Tests: ``tests/unit/controlplane/tasks``,
 ``tests/unit/controlplane/api/ecs/test_tasks.py``, ``tests/unit/controlplane/test_races.py``.
 """

@@ -1,11 +1,11 @@
-"""What a report of an agent makes of a task's record. Pure.
+"""Applies a report of an agent to a task's record. Pure.
 
-Statuses only move forward, whatever the order in which reports arrive. A report that was applied
-before (its id is among ``recent_changes``) changes nothing, and neither does one that comes after
-the task's STOPPED.
+Statuses only move forward, in whatever order reports arrive. A report that was already applied (its
+id is in ``recent_changes``) changes nothing, and neither does one that comes after the task's
+STOPPED.
 
-The stop code and the words of ``stoppedReason`` are control's to give; the source is the ECS
-developer guide, "Stopped tasks error messages". An agent only says what it saw.
+Control decides the stop code and the text of ``stoppedReason``; the source is the ECS developer
+guide, "Stopped tasks error messages". An agent only reports what it has seen.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ _DEFAULT_REASONS = {
     FAILED_TO_START: "Task failed to start",
 }
 REMEMBERED_CHANGES = 64
-"""How many ids a task remembers; an agent repeats only what it has not seen answered, in order."""
+"""How many ids a task remembers; an agent only repeats reports without a response, in order."""
 
 ENI = "ElasticNetworkInterface"
 
 
 def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
-    """Return the record after a report; the same object when the report says nothing new.
+    """Return the record after a report; the same object if the report has nothing new.
 
     Raises:
-        OutOfBounds: no agent should send such a report; apply nothing of it.
+        OutOfBounds: no correct agent sends such a report; none of it is applied.
     """
     report_rules.check(change)
     if change.id in task.recent_changes or task.last_status == "STOPPED":
@@ -88,9 +88,9 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
 
 
 def with_health(task: TaskRecord, health: Mapping[str, Health]) -> TaskRecord:
-    """Return the record after a word about the health of containers alone, by their names.
+    """Return the record after a report that only has the health of containers, by their names.
 
-    The same object when it says nothing new, and for a task that is STOPPED.
+    The same object if it has nothing new, and for a task that is STOPPED.
     """
     if task.last_status == "STOPPED":
         return task
@@ -109,7 +109,7 @@ def with_health(task: TaskRecord, health: Mapping[str, Health]) -> TaskRecord:
 
 
 def stop_without_agent(task: TaskRecord, *, code: str, reason: str, now: float) -> TaskRecord:
-    """Return the record of a task that ends because nobody is left to run it.
+    """Return the record of a task that ends because there is no agent to run it.
 
     For the tasks of an instance that left or was deregistered by force.
     """
@@ -135,7 +135,7 @@ def stop_without_agent(task: TaskRecord, *, code: str, reason: str, now: float) 
 
 
 def _told(reason: str) -> str:
-    """Return a reason as it is kept: cut, and nothing that could command a client's terminal."""
+    """Return a reason as it is stored: shortened, and with control characters as escapes."""
     return reasons.clip(escapes.shown(reason, keep="\n\t"))
 
 
@@ -150,7 +150,7 @@ def _started_at(change: TaskChange) -> float:
 def _container(
     container: ContainerRecord, change: TaskChange, attachments: list[AttachmentRecord]
 ) -> ContainerRecord:
-    """Return a container after all that a report says of it, which may be several things in a row."""
+    """Return a container after all entries of a report about it, in order."""
     for report in change.containers:
         if report.container_name == container.name:
             container = _reported(container, report, attachments)
@@ -161,7 +161,7 @@ def _reported(
     container: ContainerRecord, report: ContainerChange, attachments: list[AttachmentRecord]
 ) -> ContainerRecord:
     runtime_id = report.runtime_id or container.runtime_id
-    # An image that was given by its digest is here once there is a container; no agent repeats it.
+    # With a digest in its name, the image has that digest; agents do not report it again.
     given = container.image.partition("@")[2] if runtime_id else ""
     return replace(
         container,
@@ -179,7 +179,7 @@ def _reported(
 def _interfaces(
     report: ContainerChange, attachments: list[AttachmentRecord]
 ) -> list[NetworkInterface]:
-    """Name the interface as control does, whatever the agent calls it."""
+    """Return the interfaces with control's attachment id, whatever id the agent uses."""
     own = next((a.id for a in attachments if a.type == ENI), "")
     return [replace(i, attachment_id=own or i.attachment_id) for i in report.network_interfaces]
 
@@ -199,13 +199,13 @@ def _attachments(task: TaskRecord, change: TaskChange) -> list[AttachmentRecord]
 
 
 def _merged(old: dict[str, str], new: dict[str, str]) -> dict[str, str]:
-    """Return details after a report: however many of them tell of others, they stay few."""
+    """Return the details after a report; their number is limited, however many names are reported."""
     both = (old | new).items()
     return dict(list(both)[: report_rules.DETAILS_MOST])
 
 
 def _index_of(attachments: list[AttachmentRecord], report: AttachmentChange) -> int | None:
-    """Find the attachment by id or ARN; an agent's own name for it fits the only one of a task."""
+    """Find the attachment by id or ARN; with an agent's own id, the only one of its type."""
     wanted = report.id.rsplit("/", 1)[-1]
     for index, attachment in enumerate(attachments):
         if attachment.id == wanted:
@@ -215,7 +215,7 @@ def _index_of(attachments: list[AttachmentRecord], report: AttachmentChange) -> 
 
 
 def _health(containers: list[ContainerRecord]) -> str:
-    """Return the task's health: that of its essential containers that have a health check."""
+    """Return the task's health, from its essential containers that have a health check."""
     states = {c.health_status for c in containers if c.essential and c.health_check}
     for state in (Health.UNHEALTHY, Health.UNKNOWN, Health.HEALTHY):
         if state.value in states:
@@ -231,7 +231,7 @@ def _is_to_stop(task: TaskRecord, change: TaskChange) -> bool:
 
 
 def _stopping(task: TaskRecord, change: TaskChange) -> TaskRecord:
-    """Return a task that is to stop, and why; the rest of it may take its stop time."""
+    """Return a task that is stopping, with the reason; other containers may use their stop time."""
     code = task.stop_code or (change.stop_code if change.stop_code in STOP_CODES else "")
     if not code:
         code = ESSENTIAL_EXITED if _ever_ran(task) else FAILED_TO_START
@@ -261,11 +261,11 @@ def _stopped(task: TaskRecord, change: TaskChange) -> TaskRecord:
 
 
 def _ever_ran(task: TaskRecord) -> bool:
-    """Return whether the task came to run, also when it ended before that was reported."""
+    """Return whether the task ever ran, even if it ended before that was reported."""
     if task.started_at:
         return True
     essential = [c for c in task.containers if c.essential] or task.containers
-    # A container that a failed dependency kept from starting has an exit code, and no runtime id.
+    # A container that never started because of a dependency has an exit code but no runtime id.
     return any(c.exit_code is not None and c.runtime_id for c in essential) and not any(
         c.reason.startswith("Cannot") and c.last_status == "STOPPED" for c in task.containers
     )

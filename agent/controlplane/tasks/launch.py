@@ -1,8 +1,8 @@
-"""From placements to tasks: makes the records of new tasks and commits them, all or nothing.
+"""From placements to tasks: creates the records of new tasks and commits them, all or none.
 
-The transaction compares the guards of the instances (see ``fleet``), so two calls never give away
-the same CPU, memory, port or GPU. A task, its assignment and the guard are put together: an
-agent's held poll sees the assignment at once, or never.
+The transaction compares the guards of the instances (see ``fleet``), so two calls never use the same
+CPU, memory, port or GPU. A task, its assignment and the guard are put in one transaction: an agent's
+held poll sees the assignment at once, or never.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``, ``tests/unit/controlplane/test_races.py``.
 """
@@ -21,10 +21,12 @@ from agent.controlplane.records import (
     AssignRecord,
     AttachmentRecord,
     ContainerRecord,
+    RoleRecord,
     RunTokenRecord,
     TaskDefinitionRecord,
     TaskRecord,
 )
+from agent.controlplane.roles.needed import needed
 from agent.controlplane.scheduler.instance import TaskNeeds
 from agent.controlplane.store.contract import Compare, Op, Put, absent, present
 from agent.controlplane.tasks.capacity import Capacity
@@ -34,6 +36,7 @@ from agent.model.resources import Needs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agent.controlplane.roles.needed import NeededRole
     from agent.controlplane.scheduler.fleet import FleetHost
     from agent.controlplane.scheduler.placement import Placed
     from agent.controlplane.store.contract import Store
@@ -41,14 +44,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRequest:
-    """What all copies of one RunTask or StartTask call have in common; checked already."""
+    """What all copies of one RunTask or StartTask call have in common; already checked."""
 
     cluster: str
     """Name of the cluster."""
     definition: TaskDefinitionRecord
     overrides: Mapping[str, Any]
     body: Mapping[str, Any]
-    """The definition with the overrides applied."""
+    """The definition with overrides applied."""
     group: str
     started_by: str = ""
     capacity: Capacity = field(default_factory=Capacity)
@@ -56,18 +59,27 @@ class TaskRequest:
     tags: Mapping[str, str] = field(default_factory=dict)
     client_token: str = ""
     fingerprint: str = ""
+    kept_here: frozenset[str] = frozenset()
+    """Each ``valueFrom`` of its secrets whose value control keeps."""
+    keeps_logs: bool = True
+    """Whether control keeps the logs of the driver ``awslogs``."""
+
+    @property
+    def roles(self) -> list[NeededRole]:
+        """The roles that each copy needs credentials of."""
+        return needed(self.body, self.kept_here, keeps_logs=self.keeps_logs)
 
     @property
     def is_awsvpc(self) -> bool:
-        """Whether each copy gets an interface of its own."""
+        """Whether each copy gets its own network interface."""
         return payload.network_mode(self.body) == "awsvpc"
 
 
 def needs(order: TaskRequest, attributes: Mapping[str, str]) -> TaskNeeds:
-    """Return what each copy takes, counted exactly as its agent will count it.
+    """Return what each copy needs, computed exactly as its agent computes it.
 
     Raises:
-        OverrideError: a GPU count is no number.
+        OverrideError: a GPU count is not a number.
     """
     counted = needs_of(order.body)
     gpus = {c["name"]: overrides.gpu_count(c) for c in order.body["containerDefinitions"]}
@@ -92,9 +104,9 @@ def place_task(
     names: Names,
     now: float,
 ) -> TaskRecord:
-    """Return the record of a new task on the host that was chosen for it.
+    """Return the record of a new task on the chosen host.
 
-    ``provider`` is its capacity provider; empty for none.
+    ``provider`` is its capacity provider; empty if there is none.
     """
     gpus = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
     values = host.instance.attributes
@@ -125,9 +137,9 @@ def place_task(
 async def commit(
     store: Store, order: TaskRequest, tasks: Sequence[TaskRecord], hosts: Mapping[str, FleetHost]
 ) -> bool:
-    """Make the tasks; durable when it returns True.
+    """Create the tasks; durable if it returns True.
 
-    False means that an instance, the cluster or the client token changed since it was read, and
+    False means that an instance, the cluster or the client token has changed since it was read, and
     that nothing was done: read again.
     """
     touched = {host.record.id: host for host in (hosts[task.instance_arn] for task in tasks)}
@@ -137,7 +149,7 @@ async def commit(
         compares.extend(host.compares)
         then.append(host.guard())
     for task in tasks:
-        assignment = AssignRecord(task_arn=task.arn, cluster=task.cluster)
+        assignment = AssignRecord.of(task)
         then.append(Put(records.task_key(task.cluster, task.id), records.encode(task)))
         key = records.assignment_key(task.instance_id, task.id)
         then.append(Put(key, records.encode(assignment)))
@@ -176,7 +188,7 @@ def _task(
         task_definition_arn=order.definition.arn,
         family=order.definition.family,
         revision=order.definition.revision,
-        # ECS starts with PROVISIONING only where there is something to provision.
+        # ECS only starts with PROVISIONING if there is something to provision.
         last_status="PROVISIONING" if order.is_awsvpc else "PENDING",
         containers=[
             _container(c, names, order.cluster, task_id, (gpus or {}).get(c["name"], ()))
@@ -184,6 +196,11 @@ def _task(
         ],
         attachments=attachments,
         overrides=dict(order.overrides),
+        roles={
+            role.role_type: RoleRecord(arn=role.arn, credentials_id=str(uuid.uuid4()))
+            for role in order.roles
+        },
+        kept_here=sorted(order.kept_here),
         network_configuration=dict(order.network_configuration),
         group=order.group,
         started_by=order.started_by,

@@ -1,8 +1,8 @@
-"""Takes an instance out of its cluster for good, and ends what only it could have reported.
+"""Removes an instance from its cluster permanently, and stops the tasks that only it could report.
 
-The instance becomes INACTIVE first, so that nothing is placed on it any more; then its tasks become
-STOPPED one by one, their assignments go, and last its connection. Every step may be repeated: a
-crash in between is healed by calling it again.
+The instance becomes INACTIVE first, so that nothing more is placed on it. Then its tasks become
+STOPPED one by one, their assignments are deleted, and last its lease. Every step may be repeated:
+after a crash in between, call it again.
 
 Tests: ``tests/unit/controlplane/agents/test_agents.py``,
 ``tests/unit/controlplane/api/ecs/test_instances.py``.
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from agent.controlplane.store.contract import Store
 
 LEFT = "left"
-"""``status_reason`` of an instance whose agent took it out: it may register again as a new one."""
+"""``status_reason`` of an instance whose agent left: the host may register again as a new one."""
 
 
 async def retire_idle(
     store: Store, instance: InstanceRecord, *, reason: str, clock: Callable[[], float]
 ) -> InstanceRecord | None:
-    """Do as ``retire`` does, but only while no task is on the instance; None when one is.
+    """Do the same as ``retire``, but only if no task is on the instance; otherwise return None.
 
-    A task that is placed at the same moment is either seen here or not placed.
+    A task that is placed at the same time is either seen here or not placed.
     """
     key = records.instance_key(instance.cluster, instance.id)
     guard_key = records.placement_key(instance.id)
@@ -56,7 +56,7 @@ async def retire_idle(
 async def retire(
     store: Store, instance: InstanceRecord, *, reason: str, clock: Callable[[], float]
 ) -> InstanceRecord:
-    """Make the instance INACTIVE and its tasks STOPPED; returns it as it now is."""
+    """Set the instance to INACTIVE and its tasks to STOPPED; return the instance as it is now."""
     now = clock()
     key = records.instance_key(instance.cluster, instance.id)
     retired = await access.change(
@@ -97,7 +97,7 @@ def _inactive(record: InstanceRecord, reason: str, now: float) -> InstanceRecord
 
 
 async def end_task(store: Store, cluster: str, task_id: str, *, now: float) -> None:
-    """Make a task STOPPED that no agent will report any more; one that is STOPPED stays as it is."""
+    """Set a task that no agent will report any more to STOPPED; a STOPPED one stays unchanged."""
     key = records.task_key(cluster, task_id)
     tries = access.ConflictRetries(key)
     while True:

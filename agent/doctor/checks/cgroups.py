@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from agent.cgroups.mount import CgroupMount
 from agent.doctor import reading
 from agent.doctor.findings import Finding, FindingList
 from agent.resources.inventory import cgroup_version
@@ -13,6 +14,7 @@ from agent.resources.inventory import cgroup_version
 if TYPE_CHECKING:
     from agent.doctor.host import EngineFacts, HostFacts
 
+_BUS = "run/dbus/system_bus_socket"
 _KERNEL_LINE = (
     "add cgroup_enable=memory swapaccount=1 to the kernel's command line (GRUB_CMDLINE_LINUX in "
     "/etc/default/grub, or cmdline.txt on a Raspberry Pi) and reboot"
@@ -27,6 +29,14 @@ class Cgroups(msgspec.Struct, frozen=True, kw_only=True):
     systemd: bool = False
     """Systemd is process 1 and manages the tree."""
     swap_kib: int = 0
+    place: str = "/sys/fs/cgroup"
+    """``ECS_CGROUP_PATH``."""
+    mounted: bool = True
+    """There are control groups at that place."""
+    bus: bool = True
+    """Systemd can be asked over the system bus."""
+    task_limits: bool | None = None
+    """``ECS_ENABLE_TASK_CPU_MEM_LIMIT``; None where the host decides."""
 
 
 async def check(host: HostFacts) -> list[Finding]:
@@ -47,6 +57,10 @@ def _look(host: HostFacts) -> Cgroups:
         controllers=names,
         systemd=(root / "run/systemd/system").is_dir(),
         swap_kib=swap_kib(reading.text_of(root / "proc/meminfo")),
+        place=str(host.settings.cgroup_path),
+        mounted=CgroupMount.find(root / str(host.settings.cgroup_path).lstrip("/")).version > 0,
+        bus=(root / _BUS).exists(),
+        task_limits=host.settings.task_limits,
     )
 
 
@@ -119,6 +133,7 @@ def _judge_engine(verdict: FindingList, found: Cgroups, engine: EngineFacts) -> 
             "systemctl restart docker",
         )
     _judge_limits(verdict, found, engine)
+    _judge_task_limits(verdict, found, driver)
     verdict.ok(f"version {version}, managed by the engine with the driver {driver}")
 
 
@@ -142,3 +157,23 @@ def _judge_limits(verdict: FindingList, found: Cgroups, engine: EngineFacts) -> 
             f"turn swap off (swapoff -a, and its line in /etc/fstab), or {_KERNEL_LINE}",
             "swapoff -a",
         )
+
+
+def _judge_task_limits(verdict: FindingList, found: Cgroups, driver: str) -> None:
+    """Tell what else keeps tasks from being limited as a whole, where somebody wants that."""
+    if found.task_limits is False:
+        return
+    if driver == "systemd" and not found.bus:
+        why = f"systemd cannot be asked for their control groups: there is no /{_BUS}"
+        mend, command = "install and start dbus", "systemctl start dbus.socket"
+    elif not found.mounted:
+        why = f"there are no control groups at {found.place}"
+        mend, command = "set ECS_CGROUP_PATH to where they are mounted", "mount -t cgroup,cgroup2"
+    else:
+        return
+    if found.task_limits:
+        leads_to = "with ECS_ENABLE_TASK_CPU_MEM_LIMIT=true, the agent does not start"
+        verdict.error(f"tasks cannot be limited as a whole, and {leads_to}: {why}", mend, command)
+    else:
+        leads_to = "task definitions with cpu or memory are not placed on this host"
+        verdict.warn(f"tasks cannot be limited as a whole, and {leads_to}: {why}", mend, command)

@@ -12,6 +12,7 @@ from agent.model.payload import Credentials
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.cgroups.groups import TaskGroups
     from agent.model.payload import TaskPayload
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
@@ -41,6 +42,10 @@ class Provision:
     """Variables by container; those in the definition override them."""
     log_options: Mapping[str, Texts] = field(default_factory=dict, repr=False)
     """Options of the log driver, by container."""
+    cgroup_parent: str = ""
+    """Control group for those of the containers, as the engine names it; empty for the engine's own."""
+    memory_mib: int = 0
+    """Memory limit of containers that have none of their own; 0 for none."""
 
     @classmethod
     def merged(cls, provisions: Iterable[Provision]) -> Provision:
@@ -54,6 +59,8 @@ class Provision:
             secret_environment=_by_container(each.secret_environment for each in given),
             file_environment=_by_container(each.file_environment for each in given),
             log_options=_by_container(each.log_options for each in given),
+            cgroup_parent=next((each.cgroup_parent for each in given if each.cgroup_parent), ""),
+            memory_mib=max((each.memory_mib for each in given), default=0),
         )
 
     def secrets(self) -> frozenset[str]:
@@ -113,6 +120,8 @@ class HostAccess:
     runtime: ContainerEngine
     owner: str
     """Identifies the agent in a label of everything that it creates."""
+    groups: TaskGroups
+    """Control groups of tasks."""
     credentials: RoleCredentials
     """Role credentials of all tasks; ``execution_role`` waits for those of one task."""
     aws: TaskAws

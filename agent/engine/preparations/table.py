@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from agent.engine.preparations.awslogs import AwslogsPreparation
 from agent.engine.preparations.environment_files import EnvironmentFilePreparation
 from agent.engine.preparations.secrets import SecretPreparation
+from agent.engine.preparations.task_cgroup import TaskCgroupPreparation
 from agent.engine.preparations.volumes import VolumePreparation
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ PREPARATIONS: tuple[Preparation, ...] = (
     VolumePreparation(),
     SecretPreparation(),
     EnvironmentFilePreparation(),
+    TaskCgroupPreparation(),
     AwslogsPreparation(),
 )
 """In no particular order: those of a task run in parallel."""

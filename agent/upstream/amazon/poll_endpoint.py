@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from agent.errors import AwsFailure, AwsUnavailable, ControlUnavailable
-from agent.upstream.amazon.log_throttle import LogThrottle
+from agent.throttle import RepeatedWarning
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,9 @@ class PollEndpoints:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._known: _Known | None = None
-        self._trouble = LogThrottle("endpoints of Amazon ECS not found; using the last known ones")
+        self._trouble = RepeatedWarning(
+            "endpoints of Amazon ECS not found; using the last known ones", every_s=WARN_EVERY_S
+        )
 
     async def acs(self, arn: str) -> str:
         """Return the base URL of the order channel for this container instance.

@@ -29,11 +29,12 @@ from agent.errors import (
 from agent.model import ids
 from agent.model.liveness import WORK_S, Liveness
 from agent.state import Batch
+from agent.throttle import RepeatedWarning
 from agent.upstream.amazon import offer, refusals
 from agent.upstream.amazon.calls import asked
 from agent.upstream.amazon.ec2 import facts, warm_pool
 from agent.upstream.amazon.identity import INSTANCE
-from agent.upstream.amazon.log_throttle import LogThrottle
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from agent.state import StateStore
@@ -131,7 +132,9 @@ class AmazonRegistration:
         self._link = link
         self._backoff = backoff
         self._instance_tags = instance_tags
-        self._left_out = LogThrottle("tags of the EC2 instance that Amazon ECS does not accept")
+        self._left_out = RepeatedWarning(
+            "tags of the EC2 instance that Amazon ECS does not accept", every_s=WARN_EVERY_S
+        )
         self._registered = asyncio.Event()
         self._current: Instance | None = None
         self._saved_arn = saved_arn

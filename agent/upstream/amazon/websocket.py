@@ -28,8 +28,9 @@ from yarl import URL
 from agent.aws import faults
 from agent.aws.http import worded
 from agent.errors import ControlUnavailable
+from agent.throttle import RepeatedWarning
 from agent.upstream.amazon import frames
-from agent.upstream.amazon.log_throttle import LogThrottle
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,7 +119,7 @@ class Dialer:
         self._http = http
         self._chain = chain
         self._signer = signer
-        self._nonsense = LogThrottle("meaningless frames")
+        self._nonsense = RepeatedWarning("meaningless frames", every_s=WARN_EVERY_S)
 
     @contextlib.asynccontextmanager
     async def dial(self, url: str | URL) -> AsyncIterator[Socket]:
@@ -243,7 +244,7 @@ class Socket:
         opened: aiohttp.ClientWebSocketResponse[bool],
         raw: asyncio.Transport | None,
         limits: SocketLimits,
-        nonsense: LogThrottle,
+        nonsense: RepeatedWarning,
     ) -> None:
         loop = asyncio.get_running_loop()
         self._opened = opened

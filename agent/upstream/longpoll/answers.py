@@ -19,7 +19,15 @@ from agent.errors import ControlFailure, ControlUnavailable, InstanceUnknown, St
 from agent.model import payload as payloads
 from agent.model.logs import LogsAnswer
 from agent.model.status import DesiredStatus
-from agent.model.wire import Assignment, Assignments, ChangesAnswer, ErrorBody, Hello, Registered
+from agent.model.wire import (
+    Assignment,
+    Assignments,
+    ChangesAnswer,
+    ErrorBody,
+    Hello,
+    Registered,
+    TaskCredentials,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,6 +89,8 @@ class _Envelope(Struct, frozen=True, rename="camel"):
     instance_status: str = "ACTIVE"
     tasks: list[msgspec.Raw] = field(default_factory=list)
     history: str = ""
+    credentials: list[msgspec.Raw] = field(default_factory=list)
+    credentials_serial: int = 0
 
 
 class _Values(Struct, frozen=True):
@@ -95,6 +105,7 @@ _secrets = msgspec.json.Decoder(_Values)
 _lacking = msgspec.json.Decoder(_Lacking)
 _envelope = msgspec.json.Decoder(_Envelope)
 _assignment = msgspec.json.Decoder(Assignment)
+_credentials = msgspec.json.Decoder(TaskCredentials)
 _raw_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
@@ -131,12 +142,20 @@ def assignments(raw: bytes) -> ReadAssignments:
                 tasks.append(Assignment(task_arn=arn, desired_status=DesiredStatus.RUNNING))
             else:
                 full = False
+    issued: list[TaskCredentials] = []
+    for part in envelope.credentials:
+        try:
+            issued.append(_credentials.decode(part))
+        except _BAD_JSON as error:
+            troubles.append(f"credentials of a role: {error}")
     read = Assignments(
         revision=envelope.revision,
         full=full,
         instance_status=envelope.instance_status,
         tasks=tasks,
         history=envelope.history,
+        credentials=issued,
+        credentials_serial=envelope.credentials_serial,
     )
     return ReadAssignments(read, troubles)
 

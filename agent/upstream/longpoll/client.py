@@ -40,6 +40,7 @@ from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.longpoll import registration as registrations
 from agent.upstream.longpoll.answers import RevisionCompacted, SecretsMissing
+from agent.upstream.longpoll.credentials import issued
 from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
 from agent.upstream.longpoll.log_sender import LogSender
@@ -58,7 +59,13 @@ if TYPE_CHECKING:
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
-    from agent.upstream.protocol import DescribeHost, Holding, LogSource, TakeAssignments
+    from agent.upstream.protocol import (
+        CredentialStore,
+        DescribeHost,
+        Holding,
+        LogSource,
+        TakeAssignments,
+    )
 
 _log = structlog.get_logger()
 
@@ -112,6 +119,7 @@ class LongPollClient:
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        credentials: CredentialStore,
         logs: LogSource | None = None,
         *,
         saved: SavedRegistration,
@@ -121,6 +129,9 @@ class LongPollClient:
         self._settings = settings
         self._store = store
         self._take = take
+        self._credentials = credentials
+        self._credentials_serial = 0
+        """Of the newest credentials that came; of one run of control, as the revision is."""
         self._liveness = Liveness("control loop")
         self._endpoint = parse_endpoint(settings.endpoint)
         self._link = ConnectionStatus(str(self._endpoint))
@@ -174,6 +185,7 @@ class LongPollClient:
         describe: DescribeHost,
         take: TakeAssignments,
         holding: Holding,
+        credentials: CredentialStore,
         logs: LogSource | None = None,
     ) -> LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
@@ -189,6 +201,7 @@ class LongPollClient:
             describe,
             take,
             holding,
+            credentials,
             logs,
             saved=await registrations.read_saved(store, settings.cluster),
             watermark=await Watermark.open(store),
@@ -381,7 +394,12 @@ class LongPollClient:
         began = loop.time()
         wait_s = self._wait_s(identity)
         with self._liveness.within(self._settings.limits.call_s + wait_s + WORK_S, "polling"):
-            read = await self._client.assignments(identity, after=after, wait_s=wait_s)
+            read = await self._client.assignments(
+                identity,
+                after=after,
+                wait_s=wait_s,
+                credentials_after=self._credentials_serial if after else 0,
+            )
         self._link.up()
         self._outage.over()
         took_s = loop.time() - began
@@ -400,8 +418,12 @@ class LongPollClient:
         if why:
             _log.warning("control went back in time; its stops are ignored", reason=why)
             orders = cautious(orders)
+        # Before the orders: what they start may need them at once.
+        for each in issued(orders):
+            self._credentials.keep(each.task_arn, each.role_type, each.credentials)
         if not await self._hand_on(orders, identity):
             return after
+        self._credentials_serial = orders.credentials_serial
         if not why:
             self._watermark.taken(identity.control_id, orders)
         if orders.revision == after:

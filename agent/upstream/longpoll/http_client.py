@@ -168,14 +168,21 @@ class HttpClient:
         return answers.registered(answer.body)
 
     async def assignments(
-        self, identity: Identity, *, after: int, wait_s: float
+        self, identity: Identity, *, after: int, wait_s: float, credentials_after: int
     ) -> ReadAssignments | None:
-        """Get the changes after a revision, waiting up to ``wait_s``; None if there are none."""
+        """Get the changes after a revision, waiting up to ``wait_s``; None if there are none.
+
+        ``credentials_after`` is the serial of the newest credentials received, 0 for none.
+        """
         answer = await self._call(
             "GET",
             f"{identity.path}/assignments",
             identity=identity,
-            query={"after": str(after), "wait": f"{wait_s:g}"},
+            query={
+                "after": str(after),
+                "wait": f"{wait_s:g}",
+                "credentials": str(credentials_after),
+            },
             held_s=wait_s,
         )
         return answers.assignments(answer.body) if answer.body else None

@@ -70,10 +70,10 @@ class Joining(Fleet):
 
     def reread(self, *lines: str) -> None:
         """Change the token file and have control read it."""
-        seen = self.control.log.read_text().count("token file read")
+        seen = self.control.log.read_text().count("token file loaded")
         self.tokens.write_text("".join(f"{line}\n" for line in lines))
         os.kill(self.control.pid, signal.SIGHUP)
-        eventually(lambda: self.control.log.read_text().count("token file read") > seen)
+        eventually(lambda: self.control.log.read_text().count("token file loaded") > seen)
 
 
 @pytest.fixture

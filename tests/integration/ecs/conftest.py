@@ -41,7 +41,7 @@ def shared(ecs_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             yield host
         finally:
             host.end()
-    left = before.wait_until_clean()
+    left = before.wait_until_clean(agents=directory)
     assert not left, "left behind on the host:\n  " + "\n  ".join(left)
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import NetworkFailure
-from agent.network.hotplug import LinkHotplug
-from agent.resources.hotplug import DiskHotplug
+from agent.network.link_hotplug import LinkHotplug
+from agent.resources.disk_hotplug import DiskHotplug
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

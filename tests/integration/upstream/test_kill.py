@@ -28,6 +28,7 @@ from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
 from agent.upstream.protocol import RegisterInfo
 from agent.model.changes import TaskChange
 from agent.model.resources import HostResources
+from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
 
 class NothingHeld:
@@ -66,6 +67,7 @@ async def main():
         lambda: RegisterInfo(resources=HostResources(cpu_units=1, memory_mib=1)),
         take,
         NothingHeld(),
+        RoleCredentials(),
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(control.run())

@@ -21,10 +21,10 @@ from yarl import URL
 from agent.aws.api import JsonApi
 from agent.aws.clock import AwsClock
 from agent.aws.credentials import CredentialChain
-from agent.aws.ec2_query import Ec2Api
 from agent.aws.http import AwsHttp
 from agent.aws.imds import Imds
 from agent.aws.keys import Keys
+from agent.aws.query import EC2_VERSION, QueryApi
 from agent.aws.signing import Signer
 from agent.aws.sources import ConfiguredKeys
 from agent.model.resources import HostResources
@@ -160,7 +160,7 @@ class Agent:
             SteppedBackoff(0.1, 1.0),
             saved_arn=saved_arn,
             instance_tags=InstanceTags(
-                self.imds, Ec2Api(http, chain, Signer(REGION, "ec2", clock), url)
+                self.imds, QueryApi(http, chain, Signer(REGION, "ec2", clock), url, EC2_VERSION)
             ),
         )
 
@@ -224,6 +224,6 @@ async def test_tags_of_the_instance_are_read(moto: Moto) -> None:
     async with _metadata(moto.ec2_id) as (metadata, _), AwsHttp() as http:
         clock = AwsClock()
         chain = CredentialChain([ConfiguredKeys(Keys("AKIDEXAMPLE", "secret"))], clock)
-        ec2 = Ec2Api(http, chain, Signer(REGION, "ec2", clock), URL(moto.url))
+        ec2 = QueryApi(http, chain, Signer(REGION, "ec2", clock), URL(moto.url), EC2_VERSION)
         tags = InstanceTags(Imds(http, endpoint=metadata), ec2)
         assert await tags() == {"Name": "web 1"}

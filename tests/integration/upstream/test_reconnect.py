@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from agent.model.resources import HostResources
+from agent.resources.role_credentials import RoleCredentials
 from agent.state import StateStore
 from agent.upstream.longpoll.client import LongPollClient, LongPollSettings
 from agent.upstream.protocol import RegisterInfo
@@ -44,7 +45,7 @@ class Member:
         made = cls(store)
         settings = LongPollSettings(endpoint=url, cluster="default")
         made.client = await LongPollClient.open(
-            settings, store, made._describe, made._take, NothingHeld()
+            settings, store, made._describe, made._take, NothingHeld(), RoleCredentials()
         )
         return made
 

@@ -18,9 +18,9 @@ from agent.aws import exchange
 from agent.aws.api import JsonApi
 from agent.aws.clock import AwsClock
 from agent.aws.credentials import CredentialChain
-from agent.aws.ec2_query import Ec2Api
 from agent.aws.http import AwsHttp, Proxies
 from agent.aws.keys import Keys
+from agent.aws.query import EC2_VERSION, QueryApi
 from agent.aws.signing import Signer
 from agent.errors import AwsFailure, AwsRefused, AwsUnavailable, CredentialsMissing
 
@@ -387,10 +387,11 @@ TAGS = b"""<?xml version="1.0" encoding="UTF-8"?>
 </DescribeTagsResponse>"""
 
 
-def ec2_of(http: AwsHttp, url: str) -> Ec2Api:
+def ec2_of(http: AwsHttp, url: str) -> QueryApi:
     clock = AwsClock()
     chain = CredentialChain([Turning(FIRST)], clock)
-    return Ec2Api(http, chain, Signer("eu-west-1", "ec2", clock), URL(url), first_wait_s=0.001)
+    signer = Signer("eu-west-1", "ec2", clock)
+    return QueryApi(http, chain, signer, URL(url), EC2_VERSION, first_wait_s=0.001)
 
 
 async def test_a_query_as_ec2_sees_it(http: AwsHttp, serve: Serve) -> None:

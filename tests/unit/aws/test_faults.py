@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.aws import faults
-from agent.aws.ec2_query import xml_fault
 from agent.aws.faults import json_fault
+from agent.aws.query import xml_fault
 from agent.errors import AwsRefused, AwsUnavailable
 
 

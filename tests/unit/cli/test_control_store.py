@@ -95,4 +95,4 @@ def test_what_is_missing_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[
     code, _, error = run(capsys, tmp_path, "check", str(tmp_path / "nothing.db"))
     assert (code, "cannot be read: No such file or directory" in error) == (1, True)
     code, _, error = run(capsys, tmp_path, "backup", str(tmp_path / "x.db"))
-    assert (code, "does not exist; name control's --data-dir" in error) == (1, True)
+    assert (code, "does not exist; give control's --data-dir" in error) == (1, True)

@@ -69,7 +69,7 @@ async def test_change_gives_up_at_last(store: SqliteStore, monkeypatch: pytest.M
             await store.txn([], [Put(key, records.encode(FamilyRecord(family="web")))])
             return found
 
-    with pytest.raises(access.Contended, match=r"was changed by others for 0\.2 s"):
+    with pytest.raises(access.Contended, match=r"others changed it all the time for 0\.2 s"):
         await access.change(Busy(), FamilyRecord, KEY, one_more)  # type: ignore[arg-type]
 
 

@@ -180,7 +180,7 @@ async def test_nobody_makes_tasks_who_was_not_asked(tmp_path: Path) -> None:
         await host.all_wanted()
         status, body = await host.say((task, running(task)))
         assert status == 400
-        assert b"was not asked what it holds" in body
+        assert b"was not asked for its tasks" in body
         liar = Host(endpoint)
         await liar.join()
         answer = await liar.all_wanted()

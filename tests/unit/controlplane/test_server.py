@@ -83,11 +83,11 @@ async def test_warns_off_the_loopback(tmp_path: Path) -> None:
             pass
     warnings = [log["event"] for log in logs if log["log_level"] == "warning"]
     assert [",".join(text.split(",")[:2]) for text in warnings] == [
-        "open: whoever reaches this port, off the loopback",
-        "open: whoever reaches this port, as any user of this machine",
+        "open: anyone who can reach this port, from the network",
+        "open: anyone who can reach this port, as any user of this machine",
         (
-            "operators are served without TLS off the loopback: what they ask and are told, "
-            "secrets of tasks among it"
+            "operators are served without TLS outside the loopback: requests and responses, "
+            "including secrets of tasks"
         ),
     ]
 
@@ -108,9 +108,9 @@ async def test_warns_of_agents_let_in_from_everywhere(tmp_path: Path) -> None:
             pass
     told = [log["event"].partition(":")[0] for log in logs if log["log_level"] == "warning"]
     assert told == [
-        "agents are served without TLS off the loopback",
-        "agents are let in without a token off the loopback",
-        "agents are served without TLS off the loopback",
+        "agents are served without TLS outside the loopback",
+        "agents are admitted without a token outside the loopback",
+        "agents are served without TLS outside the loopback",
     ]
 
 

@@ -84,6 +84,8 @@ class World:
     sandbox: int = 0
     """Number of the task's newest sandbox."""
     sandbox_dead: bool = False
+    prepared: set[str] = field(default_factory=set)
+    """What preparations made, by the keys of their steps."""
 
     def running(self) -> set[str]:
         """What runs because the agent started it."""
@@ -343,7 +345,8 @@ class Simulation:
         return outcome
 
     def _prepare(self, key: str) -> Callable[[], None]:
-        assert key == "@volumes"
+        assert key in ("@volumes", "@cgroup")
+        self.world.prepared.add(key)
 
         def outcome() -> None:
             self.live.prepared[key] = Provision()
@@ -410,6 +413,7 @@ class Simulation:
     def _clean(self, key: str) -> Callable[[], None]:
         assert key == CLEAN
         self.world.containers.clear()
+        self.world.prepared.clear()
 
         def outcome() -> None:
             self.record.cleaned_at = self.now

@@ -63,6 +63,16 @@ def test_a_plain_container() -> None:
     }
 
 
+def test_a_container_is_made_in_the_group_of_its_task_whatever_its_order_says() -> None:
+    task = payload(container("a"), container("b", memory=64), memory=128)
+    around = replace(AROUND, provision=Provision(cgroup_parent="/ecs/o/t", memory_mib=128))
+    a, b = (body(task, each, around)["HostConfig"] for each in task.containers)
+    assert (a["CgroupParent"], b["CgroupParent"]) == ("/ecs/o/t", "/ecs/o/t")
+    assert (a["Memory"], b["Memory"]) == (128 << 20, 64 << 20)
+    own = container("a", docker_config=host_config(CgroupParent="/elsewhere"))
+    assert body(payload(own), own, around)["HostConfig"]["CgroupParent"] == "/ecs/o/t"
+
+
 def test_command_entry_point_and_environment() -> None:
     a = container("a", command=["x"], entry_point=["sh", "-c"], environment={"A": "1", "B": ""})
     given = built(a)

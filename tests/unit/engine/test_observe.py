@@ -57,6 +57,20 @@ def test_out_of_memory_is_the_reason() -> None:
     assert a.reason == "OutOfMemoryError: Container killed due to memory usage"
 
 
+def test_a_container_that_stops_because_another_ran_out_of_memory_is_no_victim() -> None:
+    """With cgroup version 1, the engine marks all containers of a task that shares a limit."""
+    for desired, reason in (
+        (STOPPED, ""),
+        (RUNNING, "OutOfMemoryError: Container killed due to memory usage"),
+    ):
+        record = new_record(container("a"), memory=128)
+        put(record, "a", RUNNING)
+        a = record.containers["a"]
+        a.desired = desired
+        observe.state(record, a, seen("exited", exit_code=137, oom_killed=True), LiveState(), NOW)
+        assert (a.known, a.reason, a.oom_killed) == (STOPPED, reason, bool(reason))
+
+
 def test_the_engines_own_error_is_the_reason() -> None:
     record, a = one(RUNNING)
     observe.state(record, a, seen("exited", exit_code=127, error="no such file"), LiveState(), NOW)

@@ -37,6 +37,7 @@ RUNNING = ContainerStatus.RUNNING
 STOPPED = ContainerStatus.STOPPED
 
 VOLUMES = "@volumes"
+CGROUP = "@cgroup"
 
 
 def look(
@@ -80,6 +81,7 @@ def test_everything_that_may_start_starts_at_once() -> None:
     assert steps(look(record)) == {
         ("claim network", "@network"),
         ("prepare", "@volumes"),
+        ("prepare", "@cgroup"),
         ("pull", "a"),
         ("pull", "b"),
     }
@@ -87,13 +89,14 @@ def test_everything_that_may_start_starts_at_once() -> None:
 
 def test_dependents_wait_with_their_pull_unless_told_otherwise() -> None:
     record = new_record(container("a"), container("b", ("a", "COMPLETE")))
-    plan = look(record)
+    live = LiveState(prepared={CGROUP: Provision()})
+    plan = look(record, live)
     assert steps(plan) == {("pull", "a")}
     assert [w.what for w in plan.waits] == ["container a to reach COMPLETE"]
     upfront = Policy(pull_before_dependencies=True)
-    assert steps(look(record, policy=upfront)) == {("pull", "a"), ("pull", "b")}
+    assert steps(look(record, live, policy=upfront)) == {("pull", "a"), ("pull", "b")}
     put(record, "b", PULLED)
-    assert steps(look(record, policy=upfront)) == {("pull", "a")}
+    assert steps(look(record, live, policy=upfront)) == {("pull", "a")}
 
 
 def test_create_waits_for_the_sandbox_and_the_volumes() -> None:
@@ -256,7 +259,7 @@ def test_a_claim_that_may_have_been_made_is_released() -> None:
     record = new_record(container("a"), network_mode="awsvpc")
     live = LiveState()
     step = Step(StepKind.CLAIM_NETWORK, NETWORK)
-    for _ in range(failures.NETWORK_TRIES):
+    for _ in range(failures.HOST_TRIES):
         failures.apply(record, live, step, NetworkFailure("no"), engine_answers=True, now=NOW)
     assert record.desired is DesiredStatus.STOPPED
     assert record.reason == "ContainerNetworkingError: no"
@@ -275,9 +278,21 @@ def test_clean_up_waits_and_then_finishes() -> None:
     assert not look(record, LiveState(inflight={"a": Step(StepKind.PULL, "a")}), NOW + 100).finished
 
 
+def test_clean_up_waits_for_what_is_still_being_prepared() -> None:
+    record = new_record(container("a"))
+    put(record, "a", STOPPED, started_at=NOW, exit_code=0)
+    live = LiveState(inflight={CGROUP: Step(StepKind.PREPARE, CGROUP)})
+    look(record)
+    plan = look(record, live, NOW + 100)
+    assert plan.steps == ()
+    assert [w.what for w in plan.waits] == ["the host: make the control group of the task"]
+
+
 def test_a_step_waits_for_its_next_try_and_says_so() -> None:
     record = new_record(container("a"))
-    live = LiveState(retries={"a": Retry(3, NOW + 4, NOW - 9, "no answer")})
+    live = LiveState(
+        prepared={CGROUP: Provision()}, retries={"a": Retry(3, NOW + 4, NOW - 9, "no answer")}
+    )
     plan = look(record, live)
     assert (plan.steps, plan.wake_at) == ((), NOW + 4)
     assert plan.waits == (

@@ -142,6 +142,7 @@ def test_a_stopping_task_ends_and_leaves_nothing(data: st.DataObject) -> None:
     assert all(c.known is ContainerStatus.STOPPED for c in record.containers.values())
     assert not sim.world.containers
     assert not sim.world.network
+    assert not sim.world.prepared
     assert not record.network_held
     assert record.stopping_at
     assert record.stopped_at

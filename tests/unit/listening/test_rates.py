@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from agent.listening.rates import LOG_EVERY_S, LogThrottle, RateLimits
+from agent.listening.rates import RateLimits
+from agent.throttle import LOG_EVERY_S, LogThrottle
 
 
 class Clock:

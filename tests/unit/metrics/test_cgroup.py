@@ -44,6 +44,26 @@ def test_finds_a_container_by_convention(trees: Trees, driver: str, relative: st
     assert usage_of(trees, driver=driver) == V2
 
 
+@pytest.mark.parametrize(
+    ("driver", "parent", "own"),
+    [
+        ("cgroupfs", "ecs/owner/task", RUNTIME_ID),
+        ("systemd", "a.slice/a-b.slice", f"docker-{RUNTIME_ID}.scope"),
+    ],
+)
+def test_finds_a_container_in_the_group_of_its_task(
+    trees: Trees, driver: str, parent: str, own: str
+) -> None:
+    for make, expected in ((trees.v1, V1), (trees.v2, V2._replace(memory_limit_bytes=1 << 20))):
+        make(f"{parent}/{own}")
+        if make == trees.v2:
+            (trees.cgroup / parent / "memory.max").write_text("1048576\n")
+        tree = CgroupTree(trees.cgroup, proc=trees.proc, driver=driver)
+        reader = tree.open(RUNTIME_ID, pid=0, parent=parent)
+        assert reader.read() == expected
+        reader.close()
+
+
 def test_believes_the_kernel_before_convention(trees: Trees) -> None:
     trees.v2(f"machine/strange/libpod-{RUNTIME_ID}.scope")
     trees.process(7, cgroup=f"0::/machine/strange/libpod-{RUNTIME_ID}.scope/init.scope\n")
@@ -101,6 +121,16 @@ def test_unlimited_and_larger_caches() -> None:
     usage = parse_v2(b"usage_usec 1", b"400", b"inactive_file 500", b"max", b"", b"1048576\n")
     assert (usage.memory_bytes, usage.memory_limit_bytes, usage.pids) == (400, 1 << 20, 0)
     assert usage.cpu_ns == 1000
+
+
+@pytest.mark.parametrize(
+    ("own", "of_task", "limit"),
+    [(b"max", b"max", 0), (b"7", b"max", 7), (b"max", b"9", 9), (b"7", b"9", 7), (b"9", b"", 9)],
+)
+def test_the_smaller_limit_of_container_and_task_counts(
+    own: bytes, of_task: bytes, limit: int
+) -> None:
+    assert parse_v2(b"", b"", b"", b"", b"", own, of_task).memory_limit_bytes == limit
 
 
 numbers = st.integers(0, 2**63)

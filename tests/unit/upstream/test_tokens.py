@@ -171,7 +171,7 @@ async def test_a_change_of_tokens_is_not_noticed(place: Place, host: Host, tmp_p
             put(place.tokens, TWO)
             place.reload.set()
             since = client.status.since
-            await until(lambda: any(log["event"] == "token file read" for log in logs))
+            await until(lambda: any(log["event"] == "token file loaded" for log in logs))
             await asyncio.sleep(1.2)  # the next two polls
         assert client.status.connected
         assert (client.status.since, client.status.generation) == (since, 1)

@@ -1,11 +1,11 @@
 """ACS: orders to an agent over a websocket, from the same assignments as the long poll's.
 
-Level-triggered: a connection begins with everything that is wanted of the instance and that its
-agent is not known to hold, then a manifest of all that is wanted; from there each bell of the instance
-sends what changed. Orders go until they are acknowledged, whatever is lost in between. Stops first.
+Level-triggered: a connection begins with all orders that the agent is not known to have, stops first,
+then a manifest of all tasks of the instance. After that, each wake-up of the instance sends what has
+changed. Orders are sent again until they are acknowledged.
 
-The writing side does all the sending; the reading side notes what came and wakes it. One watch of
-the store serves all connections (``agents.wakeups``), so that an idle one costs a timer.
+The writing side sends everything; the reading side records what arrives and wakes it. One watch of the
+store serves all connections (``agents.wakeups``), so that an idle connection only costs a timer.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session``, ``agent/acs/session``.
 
@@ -25,14 +25,15 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.agents.amazon import shapes
+from agent.controlplane.agents.amazon import role_messages, shapes
 from agent.controlplane.agents.amazon.deliveries import Deliveries, Taken
+from agent.controlplane.agents.amazon.items import Item, Items, fits, is_ours
 from agent.controlplane.agents.amazon.manifests import Manifests
+from agent.controlplane.agents.amazon.role_messages import RoleMessages, TakenRoles
 from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
     NORMAL,
     TRY_AGAIN,
-    LogThrottle,
     NewestConnection,
     Socket,
 )
@@ -49,27 +50,26 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.assignments import AssignedTask
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.store.contract import KeyValue
+    from agent.throttle import LogThrottle
 
 FRAME_LIMIT_BYTES: Final = 1024 * 1024
-"""The largest frame an agent has reason for is a list of stop candidates."""
-TASKS_PER_MESSAGE: Final = 10
-MESSAGE_BYTES: Final = 256 * 1024
+"""The largest frame that an agent needs is a list of stop candidates."""
 HEARTBEAT_S: Final = 30.0
-"""The agent gives a connection up after a minute without a message."""
+"""The agent drops a connection after a minute without a message."""
 MISSED_BEATS: Final = 3
 _PATIENT_BEATS: Final = 20
-"""For agents of a protocol in which missing acknowledgments say nothing."""
-_OURS: Final = "ecs-host-agent."
+"""For agents with a protocol version in which missing acknowledgments mean nothing."""
 _VERSION_LIMIT: Final = 64
 
 _log = structlog.get_logger(__name__)
 
 
 class _Held(Struct):
-    """What an instance's agent took, for as long as its registration lasts."""
+    """The orders that an instance's agent has taken, for as long as its registration lasts."""
 
     generation: int
     taken: Taken = field(default_factory=dict)
+    roles: TakenRoles = field(default_factory=dict)
 
 
 class Acs:
@@ -79,6 +79,7 @@ class Acs:
         self.agent_parts = agent_parts
         self.troubles = troubles
         self.manifests = Manifests(agent_parts.parts, agent_parts.history)
+        self.items = Items(agent_parts)
         self._newest = NewestConnection()
         self._held: dict[str, _Held] = {}
 
@@ -87,7 +88,7 @@ class Acs:
         self._newest.close()
 
     async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
-        """Serve one connection until it ends, or its agent may not speak any more."""
+        """Serve one connection until it ends, or its agent is no longer admitted."""
         instance = await self._noted(admitted.instance, request)
         socket = Socket(instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
         await socket.open(request)
@@ -95,7 +96,7 @@ class Acs:
         session = _Session(
             self,
             socket,
-            self._taken(instance, anew=is_new_process),
+            self._taken(instance, is_new_process=is_new_process),
             missed_beats=(
                 MISSED_BEATS if request.query.get("protocolVersion") == "2" else _PATIENT_BEATS
             ),
@@ -107,26 +108,28 @@ class Acs:
         return socket.response
 
     def forget(self, instance_id: str) -> None:
-        """Forget what the agent of an instance that is gone had taken."""
+        """Forget the taken orders of an instance that is gone."""
         self._held.pop(instance_id, None)
 
-    def _taken(self, instance: InstanceRecord, *, anew: bool) -> Taken:
+    def _taken(self, instance: InstanceRecord, *, is_new_process: bool) -> _Held:
         """Return what the agent is known to have taken.
 
-        An agent of ours may be given anything twice, and after a restart is, since it may have lost
-        its records.
+        Our agents accept anything twice, and get everything again after a restart, because they may
+        have lost their records. Every new process has lost its credentials.
         """
         held = self._held.get(instance.id)
         if held is None or held.generation != instance.generation:
             held = self._held[instance.id] = _Held(instance.generation)
-            # Once for each registration: an agent connects anew every half hour, or all the time.
+            # Log it once per registration: an agent reconnects every half hour, or all the time.
             _log.info("agent connected", instance=instance.arn, agent=instance.agent_version)
-        if anew and is_ours(instance):
+        if is_new_process:
+            held.roles.clear()
+        if is_new_process and is_ours(instance):
             held.taken.clear()
-        return held.taken
+        return held
 
     async def _noted(self, instance: InstanceRecord, request: web.Request) -> InstanceRecord:
-        """Keep the versions that an agent says nowhere else."""
+        """Store the versions that an agent only sends here."""
         agent = request.query.get("agentVersion", "")[:_VERSION_LIMIT]
         build = request.query.get("agentHash", "")[:_VERSION_LIMIT]
         engine = request.query.get("dockerVersion", "").rpartition(": ")[2][:_VERSION_LIMIT]
@@ -151,35 +154,24 @@ class Acs:
         return changed or instance
 
 
-def is_ours(instance: InstanceRecord) -> bool:
-    """Tell whether the agent of an instance is one of ours, and not Amazon's."""
-    return any(name.startswith(_OURS) for name in instance.attributes)
-
-
-def _fits(batch: list[tuple[AssignedTask, bytes]], item: tuple[AssignedTask, bytes]) -> bool:
-    """Tell whether a task may join a message; stops keep to themselves, since they never wait."""
-    size = sum(len(encoded) for _, encoded in (*batch, item))
-    wanted = {order.assignment.desired_status for order, _ in (*batch, item)}
-    return len(batch) < TASKS_PER_MESSAGE and size <= MESSAGE_BYTES and len(wanted) == 1
-
-
 class _Session:
     """One connection."""
 
-    def __init__(self, acs: Acs, socket: Socket, taken: Taken, *, missed_beats: int) -> None:
+    def __init__(self, acs: Acs, socket: Socket, held: _Held, *, missed_beats: int) -> None:
         self._acs = acs
         self._agent_parts = acs.agent_parts
         self._socket = socket
-        self._deliveries = Deliveries(taken)
+        self._deliveries = Deliveries(held.taken)
+        self._roles = RoleMessages(held.roles)
         self._missed_beats = missed_beats
         self._loop = asyncio.get_running_loop()
         self._beat_s = min(HEARTBEAT_S, self._agent_parts.leases.ttl_s / 2)
-        # Not all agents at the same moment after a restart of control.
+        # Spread heartbeats, so that not all agents get one at the same time after a restart.
         self._next_beat = self._loop.time() + self._beat_s * random.uniform(0.5, 1.0)  # noqa: S311
         self._unanswered = 0
         self._has_manifest = False
         self._manifest_id = ""
-        """Of the manifest that the agent has not answered yet."""
+        """Id of the manifest that the agent has not answered yet."""
         self._renewed_at = self._loop.time()
 
     async def run(self) -> None:
@@ -192,15 +184,20 @@ class _Session:
             socket.wake.set()
             while socket.ended is None:
                 now = self._loop.time()
-                if socket.wake.is_set() or self._deliveries.next_at <= now:
+                if socket.wake.is_set() or self._next_at <= now:
                     socket.wake.clear()
                     await self._deliver_safely()
                 if self._next_beat <= now:
                     await self._beat(now)
                 await self._wait()
 
+    @property
+    def _next_at(self) -> float:
+        """When something is sent again."""
+        return min(self._deliveries.next_at, self._roles.next_at)
+
     async def _wait(self) -> None:
-        until = min(self._next_beat, self._deliveries.next_at)
+        until = min(self._next_beat, self._next_at)
         try:
             async with asyncio.timeout_at(until):
                 await self._socket.wake.wait()
@@ -220,7 +217,7 @@ class _Session:
         try:
             await self._deliver()
         except InstanceUnknown:
-            # The agent comes back at once and is told then, in the words that it understands.
+            # The agent reconnects at once, and then gets the error in a form that it understands.
             self._acs.forget(self._socket.instance.id)
             self._socket.end(NORMAL, "the container instance is not registered")
         except StoreFailure as error:
@@ -234,6 +231,7 @@ class _Session:
         now = self._loop.time()
         ids = {records.last_element(kv.key): kv for kv in page.items}
         self._deliveries.keep_only(ids.keys())
+        self._roles.keep_only(ids.keys())
         due = {
             task_id: kv
             for task_id, kv in ids.items()
@@ -244,18 +242,30 @@ class _Session:
             orders, _ = await self._agent_parts.orders.read(list(due.values()))
             for unreadable in due.keys() - {order.task.id for order in orders}:
                 self._deliveries.forget(unreadable)
-            waits = await self._send_orders(orders)
+            waits = await self._send_orders([o for o in orders if self._acs.items.is_complete(o)])
+        await self._send_credentials()
         if not self._has_manifest and not waits:
             await self._send_manifest(page.items)
 
-    async def _send_orders(self, orders: list[AssignedTask]) -> bool:
-        """Send what there is to send; return whether some of it must wait for acknowledgments.
+    async def _send_credentials(self) -> None:
+        """Send credentials that are newer than what the agent has, of tasks that it has."""
+        issued = self._agent_parts.parts.roles.newer(self._socket.instance.id, 0)
+        of_taken = [one for one in issued if self._deliveries.has_taken(one.task_id)]
+        now = self._loop.time()
+        for one in self._roles.due(of_taken, now):
+            message_id = str(uuid.uuid4())
+            self._roles.sent(message_id, one, now)
+            message = role_messages.message(one, message_id, self._cluster_arn)
+            await self._socket.send(shapes.write("IAMRoleCredentialsMessage", message))
 
-        Neither a stop nor what is sent again waits: else starts that an agent cannot take would
-        hold up what ends them.
+    async def _send_orders(self, orders: list[AssignedTask]) -> bool:
+        """Send the due orders; return whether some of them must wait for acknowledgments.
+
+        Stops and repeated orders never wait: otherwise orders that an agent cannot accept would block
+        those that stop tasks.
         """
         waits = False
-        batch: list[tuple[AssignedTask, bytes]] = []
+        batch: list[Item] = []
         for order in orders:
             task_id, revision = order.task.id, order.row.mod_revision
             is_again = self._deliveries.is_again(task_id, revision)
@@ -263,15 +273,14 @@ class _Session:
             if may_wait and not batch and self._deliveries.is_full:
                 waits = True
                 continue
-            shape = await self._shape(order)
-            if shape is None:
+            item = await self._acs.items.item(order, self._socket.instance)
+            if item is None:
                 self._deliveries.held(task_id, revision)
                 continue
-            item = (order, msgspec.json.encode(shape))
             if is_again:
                 await self._send_payload([item])
                 continue
-            if batch and not _fits(batch, item):
+            if batch and not fits(batch, item):
                 await self._send_payload(batch)
                 batch = []
             if may_wait and not batch and self._deliveries.is_full:
@@ -282,30 +291,17 @@ class _Session:
             await self._send_payload(batch)
         return waits
 
-    async def _shape(self, order: AssignedTask) -> dict[str, Any] | None:
-        """Return a task as it is sent; None for one that its agent has already."""
-        desired, task = order.assignment.desired_status, order.task
-        is_held = desired != "STOPPED" and bool(task.connectivity)
-        if is_held and not is_ours(self._socket.instance):
-            return None
-        payload = await self._agent_parts.orders.payload(order, takes_logs=False)
-        if payload is not None:
-            return shapes.task(payload)
-        if is_held:
-            return None
-        # An agent reports what it cannot load, which ends the task with a reason.
-        wanted = desired if desired == "STOPPED" else shapes.UNREADABLE
-        return {"arn": task.arn, "desiredStatus": wanted, "containers": []}
-
-    async def _send_payload(self, batch: list[tuple[AssignedTask, bytes]]) -> None:
+    async def _send_payload(self, batch: list[Item]) -> None:
         message_id = str(uuid.uuid4())
-        revisions = [(order.task.id, order.row.mod_revision) for order, _ in batch]
+        revisions = [(item.order.task.id, item.order.row.mod_revision) for item in batch]
         self._deliveries.sent(message_id, revisions, self._loop.time())
+        in_payload = [one for item in batch for one in item.issued]
+        self._roles.sent_in_payload(message_id, in_payload)
         message = {
             **self._addressed(message_id),
             # Below the timeline of any manifest, which counts milliseconds.
             "seqNum": max(revision for _, revision in revisions),
-            "tasks": [msgspec.Raw(encoded) for _, encoded in batch],
+            "tasks": [msgspec.Raw(item.encoded) for item in batch],
         }
         await self._socket.send(shapes.write("PayloadMessage", message))
 
@@ -353,6 +349,7 @@ class _Session:
         match kind:
             case "AckRequest":
                 self._check_sender(message)
+                self._roles.acknowledged(message.message_id)
                 if self._deliveries.acknowledged(message.message_id):
                     self._socket.wake.set()
             case "NackRequest":
@@ -360,16 +357,18 @@ class _Session:
                 self._trouble(f"order refused: {message.reason[:300]}")
             case "TaskStopVerificationMessage":
                 await self._verify_stops(message)
-            case "HeartbeatAckRequest" | "IAMRoleCredentialsAckRequest":
+            case "IAMRoleCredentialsAckRequest":
+                self._roles.acknowledged(message.message_id)
+            case "HeartbeatAckRequest":
                 pass
             case _:
-                raise shapes.FrameError(f"{kind} is no message of ACS")
+                raise shapes.FrameError(f"{kind} is not a message of ACS")
         self._unanswered = 0
         await self._renew()
 
     def _check_sender(self, message: shapes.Ack) -> None:
         if message.container_instance not in ("", self._socket.instance.arn):
-            raise shapes.FrameError("the message is of another container instance")
+            raise shapes.FrameError("the message is from another container instance")
 
     async def _renew(self) -> None:
         now = self._loop.time()
@@ -379,7 +378,7 @@ class _Session:
 
     async def _verify_stops(self, message: shapes.StopVerification) -> None:
         if not message.message_id or message.message_id != self._manifest_id:
-            raise shapes.FrameError("the message answers no manifest of this connection")
+            raise shapes.FrameError("the message does not answer a manifest of this connection")
         candidates = [candidate.task_arn for candidate in message.stop_candidates]
         unwanted = await self._acs.manifests.unwanted(self._socket.instance, candidates)
         self._manifest_id = ""

@@ -1,15 +1,15 @@
 """The calls of the ECS API that agents make: registration, endpoints, state changes.
 
-They are part of ``POST /`` (``front.json_api``), which checks them against the model of ECS and then
-hands them over here, together with the request as it came: the model that botocore ships has not
-every member that Amazon's agent sends (``clientToken``), nor those of ours. On the addresses that
-serve agents alone, these and the few in ``SHARED`` are all there is.
+They are part of ``POST /`` (``front.json_api``), which checks them against the ECS model and then
+passes them on, together with the original request: botocore's model does not have every member that
+Amazon's agent sends (``clientToken``), nor our extensions. Addresses that only serve agents accept just
+these calls and those in ``SHARED``.
 
-A token says that an agent may speak, not which one it is, as on the long poll.
+As with the long poll, a token proves that an agent may connect, not which one it is.
 
-Errors are ``ApiError``s by the rules of the agent: what is a ``ClientException`` or an
-``InvalidParameterException`` at registration ends it for good, and an ``InvalidParameterException``
-of a state change drops the change, while anything else has it sent again for ever.
+Errors are ``ApiError``s, chosen for how the agent reacts: a ``ClientException`` or an
+``InvalidParameterException`` at registration ends it permanently; an ``InvalidParameterException``
+for a state change drops the change, and after any other error it is sent again without a limit.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ OPERATIONS: Final = frozenset(
     }
 )
 SHARED: Final = frozenset({"CreateCluster", "ListTagsForResource", "UpdateContainerInstancesState"})
-"""Operations of operators that agents need too; on addresses for agents only as they need them."""
+"""Operators' calls that agents need too; on addresses for agents, only in the form they need."""
 ACS_PATH: Final = "/acs/"
 TCS_PATH: Final = "/tcs/"
 _SERVICE_CONNECT_PATH: Final = "/sc/"
@@ -73,7 +73,7 @@ _HOST: Final = re.compile(
 
 
 class AgentCalls:
-    """Answers the calls of agents; stateless, any number of them run side by side."""
+    """Answers the calls of agents; stateless, any number of calls run concurrently."""
 
     def __init__(self, agent_parts: AgentParts, verifier: Verifier) -> None:
         self._agent_parts = agent_parts
@@ -86,27 +86,27 @@ class AgentCalls:
         }
 
     def serves(self, operation: str) -> bool:
-        """Tell whether an operation is answered here."""
+        """Return whether an operation is answered here."""
         return operation in OPERATIONS
 
     def is_for_agents(self, operation: str) -> bool:
-        """Tell whether an address for agents takes an operation at all."""
+        """Return whether an address for agents accepts an operation at all."""
         return operation in OPERATIONS or operation in SHARED
 
     def expect(self, request: web.Request) -> None:
-        """Return when the call may prove to be signed by one of ours; its body is not needed.
+        """Check that one of our tokens may have signed the call; does not need its body.
 
         Raises:
-            SignatureRefused: it cannot.
+            SignatureRefused: none can have.
         """
         self._verifier.expect(_signed(request), request.remote or "")
 
     def may_know(self, request: web.Request) -> bool:
-        """Tell whether ``knows`` may be true, whatever the body is."""
+        """Return whether ``knows`` could be true with some body."""
         return self._verifier.may_know(_signed(request))
 
     def verify(self, request: web.Request, digest: str) -> None:
-        """Return when the call is signed by one of ours, or nothing is asked for.
+        """Check that the call is signed with one of our tokens, if they are required.
 
         Raises:
             SignatureRefused: it is not.
@@ -114,11 +114,11 @@ class AgentCalls:
         self._verifier.check(_signed(request, digest), request.remote or "")
 
     def knows(self, request: web.Request, digest: str) -> bool:
-        """Tell whether the call is signed with a token of the file."""
+        """Return whether the call is signed with a token of the file."""
         return self._verifier.knows(_signed(request, digest))
 
     def permit(self, operation: str, request: Mapping[str, Any]) -> None:
-        """Return when an agent may make this call on an address for agents.
+        """Check that an agent may make this call on an address for agents.
 
         Raises:
             NotServedHere: it may not.
@@ -140,13 +140,13 @@ class AgentCalls:
         """Answer one of ``OPERATIONS``.
 
         Args:
-            operation: which one.
-            asked: the request as the model of ECS has it.
-            raw: the request as it came.
-            request: the HTTP call, for the address that the agent knows us by.
+            operation: the operation.
+            asked: the request after the check by the ECS model.
+            raw: the original request.
+            request: the HTTP call, for the address under which the agent reaches us.
 
         Raises:
-            ApiError: it cannot be done.
+            ApiError: the call fails.
         """
         if operation == "DiscoverPollEndpoint":
             return _endpoints(request)
@@ -190,7 +190,7 @@ class AgentCalls:
         return {"containerInstance": shown}
 
     async def _check_cluster(self, asked: Mapping[str, Any]) -> None:
-        """Raise ``ClusterNotFoundException``, but for ``default``, which the first host makes."""
+        """Raise ``ClusterNotFoundException``, except for ``default``, which the first host creates."""
         given = asked.get("cluster", "")
         if given in ("", DEFAULT_CLUSTER):
             return
@@ -230,7 +230,7 @@ class AgentCalls:
         return {"acknowledgment": _ACKNOWLEDGMENT}
 
     async def _submit_attachments(self, *_: dict[str, Any]) -> dict[str, Any]:
-        """Acknowledge: only what control attaches to hosts is told of here, and it does so never."""
+        """Acknowledge: agents only report attachments by control, which never makes any."""
         return {"acknowledgment": _ACKNOWLEDGMENT}
 
 
@@ -239,14 +239,14 @@ def _signed(request: web.Request, digest: str = "") -> SignedRequest:
 
 
 def _endpoints(request: web.Request) -> dict[str, Any]:
-    """Return the addresses by the name under which the agent reached this one.
+    """Return the addresses, with the host name under which the agent reached this one.
 
-    The agent takes a missing member for an error, so Service Connect, which is not served, has one.
+    The agent treats a missing member as an error, so Service Connect has one, but is not served.
     """
     host = request.headers.get("Host", "")
     if not _HOST.fullmatch(host):
-        raise ClientException("The Host header is no address.")
-    # Said by whatever ends TLS in front of control; an agent could only deceive itself.
+        raise ClientException("The Host header is not a valid address.")
+    # Set by a proxy that ends TLS in front of control; an agent could only deceive itself with it.
     is_tls = request.secure or request.headers.get("X-Forwarded-Proto") == "https"
     base = f"{'https' if is_tls else 'http'}://{host}"
     return {

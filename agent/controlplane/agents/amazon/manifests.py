@@ -1,10 +1,10 @@
-"""Task manifests: all that is wanted of an instance, and which of an agent's tasks are really not.
+"""Task manifests: all tasks of an instance, and which of an agent's tasks are really not wanted.
 
-An agent ignores a manifest whose ``timeline`` is not higher than every number it saw before, also in
-an earlier life. So timelines are milliseconds of the clock, and the last one given is stored: they
-grow when the clock is set back, and when the store is put back to an older copy.
+An agent ignores a manifest whose ``timeline`` is not higher than every number it has seen before, even
+before a restart. So timelines are the clock in milliseconds, and the last one is stored: they also grow
+if the clock is set back, and if the store is replaced by an older copy.
 
-Reads and writes the store; raises what it raises.
+Reads and writes the store; raises what the store raises.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Manifests:
-    """Makes manifests and judges what agents conclude from them."""
+    """Builds manifests and decides which tasks agents may stop because of them."""
 
     def __init__(self, parts: Parts, history: History) -> None:
         self._parts = parts
@@ -37,7 +37,7 @@ class Manifests:
     def wanted(self, instance: InstanceRecord, rows: Iterable[KeyValue]) -> list[tuple[str, str]]:
         """Return ARN and desired status of all tasks of an instance.
 
-        One whose assignment cannot be read is not known to be unwanted: it is named by its key.
+        A task whose assignment cannot be read could still be wanted, so its id is taken from the key.
         """
         found = []
         for kv in rows:
@@ -51,7 +51,7 @@ class Manifests:
         return found
 
     async def next_timeline(self, instance: InstanceRecord) -> int:
-        """Return a number higher than any that was given to the instance's agent; durable."""
+        """Return a number higher than any that the instance's agent got before; durable."""
         store, key = self._parts.store, records.manifest_key(instance.id)
         of_instance = present(records.instance_key(instance.cluster, instance.id))
         tries = access.ConflictRetries(key)
@@ -67,10 +67,10 @@ class Manifests:
     async def unwanted(self, instance: InstanceRecord, candidates: Iterable[str]) -> list[str]:
         """Return those of an agent's tasks that it must stop.
 
-        A task is unwanted when it is no longer assigned to the instance, or to be stopped. What is
-        not named as we name tasks is the agent's own business. One that nothing is known of is
-        unwanted only where the store cannot have forgotten it: an instance may be from before the
-        store went back to an older copy.
+        A task is unwanted if it is no longer assigned to the instance, or should stop. ARNs that are
+        not ours are left to the agent. An unknown task is only unwanted if the store cannot have lost
+        it: an instance may be older than a history of the store, which began when an older copy was
+        restored.
         """
         ids: dict[str, tuple[str, str]] = {}
         for arn in candidates:

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Struct
 
 from agent.controlplane.agents import host_rules
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.api.ecs.tags import read_tags
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.errors import InvalidParameterException
 from agent.model.resources import Gpu, HostResources
 from agent.model.wire import Register

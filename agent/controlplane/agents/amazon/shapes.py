@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import Anything, Items, OutOfBounds, Part, Table, Text
+from agent.controlplane import bounds
+from agent.controlplane.bounds import Anything, Items, OutOfBounds, Part, Table, Text
 from agent.errors import AgentError
 
 if TYPE_CHECKING:

@@ -1,15 +1,15 @@
-"""Who may speak as an agent on Amazon's wire: those whose signature was made with one of our tokens.
+"""Authentication of Amazon's agents: by a signature that was made with one of our tokens.
 
-Amazon's agent cannot carry a bearer token, but it signs every call and both websocket upgrades with
+Amazon's agent cannot send a bearer token, but it signs every call and both websocket upgrades with
 Signature Version 4. So a token of control's file is the **secret** access key; the access key id and
-the region may be anything. botocore computes what the signature must be; it is compared in constant
-time, with every token of the file. Without a token file nothing is verified.
+the region may be anything. botocore computes the expected signature; it is compared in constant time,
+with every token of the file. Without a token file nothing is verified.
 
-The frames of TCS carry signatures too. They are not verified: the connection that they come by was
-admitted by its upgrade, the answers to them command nothing, and ACS, which does, has none in its
-frames at all. Who can write into an admitted connection is kept out by TLS.
+The frames of TCS have signatures too. They are not verified: their connection was admitted by its
+upgrade, responses to them have no effect on the agent, and ACS, which sends orders, has no signatures
+in its frames at all. TLS protects an admitted connection from injected data.
 
-Pure but for the clock and one rate-limited log line.
+Pure except for the clock and one rate-limited log line.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ class Verifier:
         self._clock = clock
 
     def check(self, call: SignedRequest, peer: str) -> Admission:
-        """Return what lets the call in.
+        """Return the admission of a call.
 
         Raises:
-            SignatureRefused: it is not signed, by nobody we know, or at another time.
+            SignatureRefused: it is not signed, not with a known token, or not recently.
         """
         if self._agent_tokens.file is None:
             return Admission()
@@ -53,17 +53,17 @@ class Verifier:
             return self._check(call)
 
     def expect(self, call: SignedRequest, peer: str) -> None:
-        """Return when a call carries what a token may have signed; its body is not needed.
+        """Check that a token may have signed a call; does not need its body.
 
         Raises:
-            SignatureRefused: whatever its body is, it will not be let in.
+            SignatureRefused: with any body, it will not be admitted.
         """
         if self._agent_tokens.file is not None:
             with self._noted(peer):
                 self._claim(call)
 
     def may_know(self, call: SignedRequest) -> bool:
-        """Tell whether ``knows`` may be true, whatever the body is."""
+        """Return whether ``knows`` could be true with some body."""
         if self._agent_tokens.file is None:
             return False
         try:
@@ -73,7 +73,7 @@ class Verifier:
         return True
 
     def knows(self, call: SignedRequest) -> bool:
-        """Tell whether a call is signed with a token of the file; no one is told of a refusal."""
+        """Return whether a call is signed with a token of the file; a refusal is not logged."""
         if self._agent_tokens.file is None:
             return False
         try:
@@ -94,7 +94,7 @@ class Verifier:
         if not signatures.is_signed(call):
             raise SignatureRefused(
                 "MissingAuthenticationTokenException",
-                f"control asks agents for a signature and this call has none; {_NO_TOKENS}",
+                f"control requires a signature and this call has none; {_NO_TOKENS}",
             )
         claim = signatures.read_claim(call)
         if claim.service != _SERVICE:
@@ -105,7 +105,7 @@ class Verifier:
     def _check(self, call: SignedRequest) -> Admission:
         claim = self._claim(call)
         signatures.check_whole(call, claim)
-        # All of them, also behind one that fits: the time tells nothing of the file.
+        # Try all of them, even after a match: the duration must reveal nothing about the file.
         fitting = signatures.makers(self._agent_tokens.tokens, call, claim)
         if not fitting:
             raise signatures.mismatch(_NO_TOKENS)

@@ -1,10 +1,10 @@
-"""Websockets of agents: who may open one, how fast it may talk, and how it ends.
+"""Websockets of agents: who may open one, how fast it may send, and how it ends.
 
-An agent can send whatever it likes: frames have a limit, are read no faster than a budget allows (the
-rest waits in the agent's own kernel), and trouble of all connections together is one log line in ten
-seconds. Sending has a deadline, so that an agent that does not read holds nobody up.
+An agent can send anything, so frames have a size limit and are read no faster than a budget allows (the
+rest waits in the agent's own kernel). Problems of all connections together cause one log line in ten
+seconds. Sending has a deadline, so that an agent that does not read does not delay others.
 
-A refused upgrade is answered as Amazon's agent reads it: ``{"<ErrorType>": "<text>"}``.
+A refused upgrade is answered in the format that Amazon's agent reads: ``{"<ErrorType>": "<text>"}``.
 
 Tests: ``tests/unit/controlplane/agents/amazon/test_hostile.py``.
 """
@@ -43,17 +43,16 @@ ADMIT_S: Final = 30.0
 FRAMES_PER_S: Final = 100.0
 BURST_FRAMES: Final = 1000.0
 _FRAME_UNIT_BYTES: Final = 16 * 1024
-"""A frame counts once more for each of these."""
-_LOG_EVERY_S: Final = 10.0
+"""A frame counts once more for each unit of this size."""
 
 NORMAL, GOING_AWAY, POLICY, TRY_AGAIN = 1000, 1001, 1008, 1013
-"""Close codes: after the first two the agent comes back at once, after the others it waits."""
+"""Close codes: after the first two the agent reconnects at once, after the others it waits."""
 
 _log = structlog.get_logger(__name__)
 
 
 class UpgradeDenied(AgentError):
-    """An upgrade that is not granted."""
+    """An upgrade that is refused."""
 
     def __init__(self, kind: str, text: str, status: int = 400) -> None:
         super().__init__(text)
@@ -61,30 +60,12 @@ class UpgradeDenied(AgentError):
         self.status = status
 
     def response(self) -> web.Response:
-        """Return the answer; its ``Date`` tells the agent what time it is here."""
+        """Return the response; its ``Date`` header shows the agent control's time."""
         return web.json_response({self.kind: str(self)}, status=self.status)
 
 
-class LogThrottle:
-    """Logs what is wrong with agents, at most a line in ten seconds."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._logged_at = float("-inf")
-        self._unlogged = 0
-
-    def note(self, event: str, **values: object) -> None:
-        """Log, or count what is not logged."""
-        now = self._clock()
-        if now - self._logged_at < _LOG_EVERY_S:
-            self._unlogged += 1
-            return
-        _log.warning(event, more_before=self._unlogged, **values)
-        self._logged_at, self._unlogged = now, 0
-
-
 class FrameBudget:
-    """How many frames may be read; a token bucket. Pure but for the clock."""
+    """Limits how many frames are read; a token bucket. Pure except for the clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -92,7 +73,7 @@ class FrameBudget:
         self._at = clock()
 
     def take(self, size_bytes: int) -> float:
-        """Take a frame of this size; return for how many seconds the next must not be read."""
+        """Count a frame of this size; return how many seconds to wait before reading the next."""
         now = self._clock()
         self._left = min(BURST_FRAMES, self._left + (now - self._at) * FRAMES_PER_S)
         self._at = now
@@ -105,11 +86,11 @@ class Socket:
 
     def __init__(self, instance: InstanceRecord, *, frame_limit_bytes: int) -> None:
         self.instance = instance
-        """As it was last read; whoever reads it anew sets it."""
+        """As last read; code that reads it again sets it."""
         self.ended: tuple[int, str] | None = None
-        """Close code and text once the connection is to end."""
+        """Close code and text, once the connection should end."""
         self.wake = asyncio.Event()
-        """Set when the writing side has something to look at."""
+        """Set when the writing side has something to do."""
         self._budget = FrameBudget()
         self._request: web.Request | None = None
         self._ws = web.WebSocketResponse(
@@ -123,25 +104,25 @@ class Socket:
 
     @property
     def response(self) -> web.WebSocketResponse:
-        """What the HTTP handler returns."""
+        """The return value for the HTTP handler."""
         return self._ws
 
     def end(self, code: int, text: str) -> None:
-        """Have the connection closed by its writing side; the first reason counts."""
+        """Ask the writing side to close the connection; the first reason counts."""
         self.ended = self.ended or (code, text)
         self.wake.set()
 
     def cut_off(self) -> None:
-        """End the connection of an agent that may not speak any more.
+        """End the connection of an agent that is no longer admitted.
 
-        Nothing that it says from now on is read. An agent that reads nothing could hold the writing
-        side up: its connection is cut soon.
+        Nothing more is read from it. An agent that reads nothing could block the writing side, so its
+        connection is aborted soon.
         """
         self.end(GOING_AWAY, TOKEN_GONE)
         asyncio.get_running_loop().call_later(CLOSE_S, self.abort)
 
     async def send(self, frame: str) -> None:
-        """Send a frame; an agent that does not take it in time loses its connection."""
+        """Send a frame; an agent that does not read it in time loses its connection."""
         try:
             async with asyncio.timeout(SEND_S):
                 await self._ws.send_str(frame)
@@ -157,7 +138,7 @@ class Socket:
             if message.type is WSMsgType.TEXT:
                 yield message.data
             elif message.type is WSMsgType.BINARY:
-                yield ""  # no message at all, and counted as such
+                yield ""  # not a valid message, and counted as such
             elif message.type is WSMsgType.PING:
                 await self._pong(message.data)
             pause_s = self._budget.take(len(message.data))
@@ -174,7 +155,7 @@ class Socket:
     async def run(
         self, read: Callable[[], Awaitable[None]], write: Callable[[], Awaitable[None]]
     ) -> None:
-        """Read and write side by side until either ends, then close properly.
+        """Read and write concurrently until either ends, then close properly.
 
         Args:
             read: returns when the agent is gone.
@@ -188,8 +169,8 @@ class Socket:
         async with asyncio.TaskGroup() as group:
             task = group.create_task(reading())
             await write()
-            # Not behind the reader's back: aiohttp would then cut the connection, and with it a
-            # close frame that the agent has not read yet.
+            # Only close after the reader has ended: otherwise aiohttp would abort the connection, and
+            # with it a close frame that the agent has not read yet.
             task.cancel()
         await self._close()
 
@@ -202,7 +183,7 @@ class Socket:
             self.abort()
 
     def abort(self) -> None:
-        """Cut the connection."""
+        """Abort the connection."""
         transport = self._request.transport if self._request is not None else None
         if transport is not None:
             transport.abort()
@@ -217,12 +198,12 @@ class NewestConnection:
 
     @contextlib.contextmanager
     def entered(self, socket: Socket) -> Iterator[None]:
-        """Make a connection the instance's; the one before is told to end."""
+        """Register the connection of an instance; an older one is asked to end."""
         key = socket.instance.id
         before = self._sockets.get(key)
         if before is not None:
-            # Not a code after which the agent comes back at once: two agents with one state would
-            # throw each other out without a pause.
+            # Use a code after which the agent waits: otherwise two agents with one state would
+            # disconnect each other without a pause.
             before.end(POLICY, "another connection of this container instance was opened")
         self._sockets[key] = socket
         if self._closing:
@@ -234,38 +215,38 @@ class NewestConnection:
                 del self._sockets[key]
 
     def close(self) -> None:
-        """End all connections, and those that come later."""
+        """End all connections, and later ones at once."""
         self._closing = True
         for socket in self._sockets.values():
             socket.end(GOING_AWAY, "control stops")
 
 
 class Admitted(NamedTuple):
-    """Who may open a connection, and what let it in."""
+    """The instance that may open a connection, and how it was admitted."""
 
     instance: InstanceRecord
     admission: Admission
 
 
 class UpgradeCheck:
-    """Decides about upgrades."""
+    """Admits or refuses upgrades."""
 
     def __init__(self, agent_parts: AgentParts, verifier: Verifier) -> None:
         self._agent_parts = agent_parts
         self._verifier = verifier
 
     async def admit(self, request: web.Request, *, cluster: str, instance: str) -> Admitted:
-        """Return the instance that may open a connection, for as long as its admission holds.
+        """Return the instance that may open a connection, while its admission is valid.
 
         Args:
             request: the upgrade.
-            cluster: name of the query's parameter with the cluster.
-            instance: name of the one with the instance's ARN.
+            cluster: name of the query parameter with the cluster.
+            instance: name of the query parameter with the instance's ARN.
 
         Raises:
-            Refused: it may not.
+            UpgradeDenied: it is not admitted.
         """
-        # A browser says where its page is from; no agent does.
+        # Browsers send the origin of their page; agents never do.
         if "Origin" in request.headers or not web.WebSocketResponse().can_prepare(request).ok:
             raise UpgradeDenied("BadRequestException", "This is a websocket for agents.")
         admission = self._verify(request)
@@ -274,7 +255,7 @@ class UpgradeCheck:
         parsed = parse_arn(arn)
         if parsed is None or parsed.kind != "container-instance" or len(parsed.path) != 2:
             raise UpgradeDenied(
-                "InvalidInstanceException", f"{instance} is no container instance's ARN."
+                "InvalidInstanceException", f"{instance} is not the ARN of a container instance."
             )
         self._check_cluster(request.query.get(cluster, ""), parsed.path[0])
         try:

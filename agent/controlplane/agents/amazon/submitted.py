@@ -1,12 +1,12 @@
-"""Submit* requests of an agent: what they say of a task, as a ``TaskChange``. Pure.
+"""Submit* requests of an agent: converts them to a ``TaskChange``. Pure.
 
-A request tells what is new, and not all: containers it does not name stay as they are, and health is
-told by TCS alone. Its id is a digest of its words, so that a repeated request is a repeated change.
-Times that the agent does not send (that a task runs, that it stopped) are those of the arrival.
+A request has only what is new: containers that it does not name stay unchanged, and health only comes by
+TCS. The id of the change is a digest of the request, so that a repeated request is a repeated change.
+Times that the agent does not send (a task runs, or stopped) are the time of arrival.
 
-Beyond Amazon's model, and only from an agent of ours: ``networkInterfaces`` of a container, ``type``
-and ``details`` of an attachment. They are read from the request as it came, part by part; a part
-that cannot be read is left out.
+Beyond Amazon's model, and only from our own agents: ``networkInterfaces`` of a container, ``type`` and
+``details`` of an attachment. They are read from the original request, part by part; a part that cannot
+be read is left out.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/api/ecs/client`` and ``ecs-agent/api/ecs/statechange.go``.
 """
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 
 
 def of_task(request: Mapping[str, Any], raw: Mapping[str, Any], now: float) -> TaskChange:
-    """Return the change that a SubmitTaskStateChange tells of.
+    """Return the change in a SubmitTaskStateChange request.
 
     Args:
-        request: as the model of ECS has it.
-        raw: as it came.
+        request: after the check by the ECS model.
+        raw: the original request.
         now: Unix seconds of its arrival.
     """
     status = request.get("status", "")
@@ -61,7 +61,7 @@ def of_task(request: Mapping[str, Any], raw: Mapping[str, Any], now: float) -> T
 
 
 def of_container(request: Mapping[str, Any], now: float) -> TaskChange:
-    """Return the change that a SubmitContainerStateChange tells of."""
+    """Return the change in a SubmitContainerStateChange request."""
     return TaskChange(
         id=_id("SubmitContainerStateChange", request),
         task_arn=request.get("task", ""),
@@ -72,10 +72,10 @@ def of_container(request: Mapping[str, Any], now: float) -> TaskChange:
 
 
 def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
-    """Return the record after a change; the same object when it says nothing new.
+    """Return the record after a change; the same object if it has nothing new.
 
     Raises:
-        OutOfBounds: no agent should send such a change (``report_rules``).
+        OutOfBounds: no correct agent sends such a change (``report_rules``).
     """
     known = {container.name: container for container in task.containers}
     return task_changes.apply(
@@ -89,9 +89,9 @@ def apply(task: TaskRecord, change: TaskChange) -> TaskRecord:
 
 
 def _filled(change: ContainerChange, known: ContainerRecord | None) -> ContainerChange:
-    """Return a change with what this wire leaves out, as it is known already.
+    """Return a change, completed with known values that this protocol leaves out.
 
-    Why a container does not come up is told anew each time, and no longer than that is so.
+    The reason why a container does not start is sent again each time, for as long as it is true.
     """
     if known is None:
         return change
@@ -123,7 +123,7 @@ def _container(item: Mapping[str, Any], extra: Mapping[str, Any]) -> ContainerCh
 
 
 def _bindings(given: Iterable[Mapping[str, Any]]) -> list[NetworkBinding]:
-    """Read what is published; a port of 0 is one that is not told, as Go's zero values are."""
+    """Return the published ports; a port of 0 was not sent, because Go's zero values are omitted."""
     told = [{name: value for name, value in item.items() if value != 0} for item in given]
     return msgspec.convert(told, list[NetworkBinding])
 
@@ -154,7 +154,7 @@ def _attachments(given: Iterable[Mapping[str, str]], raw: Any) -> list[Attachmen
 
 
 def _details(given: Any) -> dict[str, str]:
-    """Read details as a map or, as DescribeTasks shows them, as a list of names and values."""
+    """Return details from a map or, as DescribeTasks shows them, from a list of names and values."""
     pairs = (
         given.items()
         if isinstance(given, dict)

@@ -1,7 +1,7 @@
-"""TCS: telemetry of an agent over a websocket. Health is kept, figures are checked and dropped.
+"""TCS: telemetry of an agent over a websocket. Stores health; checks and drops metrics.
 
-Each frame is a block of signed headers, an empty line and the message; why the signatures are not
-verified, ``signatures`` says. Everything is acknowledged but what cannot be read.
+Each frame is a block of signed headers, an empty line and the message; ``signatures`` explains why
+these signatures are not verified. Everything is acknowledged except what cannot be read.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/tcs``.
 
@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 from agent.controlplane.agents.amazon import shapes
 from agent.controlplane.agents.amazon.sockets import (
     GOING_AWAY,
-    LogThrottle,
     NewestConnection,
     Socket,
 )
@@ -32,12 +31,13 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.sockets import Admitted
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.records import TaskRecord
+    from agent.throttle import LogThrottle
 
 FRAME_LIMIT_BYTES: Final = 2 * 1024 * 1024
-"""An agent sends a mebibyte of figures at most."""
+"""An agent sends at most 1 MiB of metrics."""
 HEARTBEAT_S: Final = 30.0
 SILENT_S: Final = 600.0
-"""An agent publishes every 20 seconds, also when it is idle."""
+"""An agent publishes every 20 seconds, even when it is idle."""
 _REMEMBERED_TASKS: Final = 4096
 _ACKS: Final = {
     "PublishMetricsRequest": "AckPublishMetric",
@@ -59,7 +59,7 @@ class Tcs:
         self._newest.close()
 
     async def serve(self, request: web.Request, admitted: Admitted) -> web.StreamResponse:
-        """Serve one connection until it ends, or its agent may not speak any more."""
+        """Serve one connection until it ends, or its agent is no longer admitted."""
         socket = Socket(admitted.instance, frame_limit_bytes=FRAME_LIMIT_BYTES)
         await socket.open(request)
         watching = self.agent_parts.agent_tokens.watching(admitted.admission, socket.cut_off)
@@ -78,10 +78,10 @@ class _Session:
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._renewed_at = self._loop.time()
         self._told: dict[str, dict[str, Health]] = {}
-        """What was last taken of a task: most publications say the same again."""
+        """The last health of each task: most publications repeat it."""
 
     async def run(self) -> None:
-        """Read and beat until either side ends it."""
+        """Read, and send heartbeats, until either side ends the connection."""
         await self._socket.run(self._read, self._beat)
 
     async def _beat(self) -> None:
@@ -116,9 +116,9 @@ class _Session:
     async def _take(self, kind: str, message: Any) -> None:
         ack = _ACKS.get(kind)
         if ack is None:
-            raise shapes.FrameError(f"{kind} is no message of TCS")
+            raise shapes.FrameError(f"{kind} is not a message of TCS")
         if message.metadata.container_instance != self._socket.instance.arn:
-            raise shapes.FrameError("the message is of another container instance")
+            raise shapes.FrameError("the message is from another container instance")
         self._heard_at = self._loop.time()
         await self._renew()
         if isinstance(message, shapes.PublishHealth):

@@ -1,7 +1,7 @@
-"""Amazon's wire as a whole: the calls of agents in ``POST /``, ``GET /acs/ws`` and ``GET /tcs/ws``.
+"""Amazon's protocol as a whole: agents' calls in ``POST /``, ``GET /acs/ws`` and ``GET /tcs/ws``.
 
-Built by ``server`` beside the long poll's ``AgentWire``, around the same ``AgentParts``. Whatever an
-agent does, its connection gets an answer or is closed, and nobody else notices.
+Built by ``server`` next to the long poll's ``AgentWire``, with the same ``AgentParts``. Whatever an
+agent does, its connection gets a response or is closed, and no other is affected.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import structlog
 from agent.controlplane.agents.amazon.acs import Acs
 from agent.controlplane.agents.amazon.calls import ACS_PATH, TCS_PATH, AgentCalls
 from agent.controlplane.agents.amazon.signatures import Verifier
-from agent.controlplane.agents.amazon.sockets import LogThrottle, UpgradeCheck, UpgradeDenied
+from agent.controlplane.agents.amazon.sockets import UpgradeCheck, UpgradeDenied
 from agent.controlplane.agents.amazon.tcs import Tcs
+from agent.throttle import LogThrottle
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -61,6 +62,6 @@ class EcsWire:
         try:
             return await service.serve(request, admitted)
         except Exception:
-            # Nobody foresaw it; the connection is closed already, and the agent comes back.
+            # Unexpected; the connection is already closed, and the agent reconnects.
             _log.exception("connection of an agent failed", instance=admitted.instance.arn)
             raise

@@ -1,4 +1,4 @@
-"""Errors of the agents' wire: each is an answer with a status and a code of ``model.wire``."""
+"""Errors of the long poll: each is a response with a status and a code of ``model.wire``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from agent.errors import AgentError
 
 
 class WireError(AgentError):
-    """An answer that is no success."""
+    """An error response."""
 
     status = 400
     code = "InvalidRequest"
@@ -17,7 +17,7 @@ class InvalidRequest(WireError):
 
 
 class Unauthorized(WireError):
-    """The call carries no token that control knows."""
+    """The call has no token that control knows."""
 
     status = 401
     code = "Unauthorized"
@@ -31,7 +31,7 @@ class NoSuchCall(WireError):
 
 
 class InstanceUnknown(WireError):
-    """There is no such instance (any more): the agent registers again."""
+    """The instance does not exist any more: the agent registers again."""
 
     status = 404
     code = "InstanceUnknown"
@@ -58,7 +58,7 @@ class TooLarge(WireError):
 
 
 class TooManyHosts(WireError):
-    """More new hosts than control takes where it asks for no token."""
+    """More new hosts than control admits without a token."""
 
     status = 429
     code = "TooManyHosts"
@@ -89,7 +89,7 @@ class LogsNotTaken(WireError):
 
 
 class TryAgain(WireError):
-    """Control could not do it now."""
+    """Control cannot do it now."""
 
     status = 503
     code = "Unavailable"

@@ -1,11 +1,11 @@
-"""What an agent holds, after the store went back: tasks that were forgotten are taken back.
+"""The tasks that an agent still has after the store became older: lost tasks are restored.
 
-A task that the store knows is brought up to date by the report that comes with it. One that it does
-not know was made after the copy that is now the store: it is made anew from the agent's payload, so
-that it is shown, counted on its instance, and can be stopped. Neither is ever restarted.
+A task that the store knows is updated by the report that comes with it. A task that it does not know
+was started after the backup was made: its record is rebuilt from the agent's payload, so that it is
+shown, counted on its instance, and can be stopped. Neither is ever restarted.
 
-Only from an instance that is expected to say so (``InstanceRecord.recovering``): otherwise an agent
-could make tasks.
+Only accepted from an instance that should report its tasks (``InstanceRecord.recovering``): otherwise
+an agent could create tasks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from agent.controlplane import access, records
 from agent.controlplane.agents import report_rules, reports
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.names import parse_arn
 from agent.controlplane.records import (
     AssignRecord,
@@ -49,16 +49,16 @@ _log = structlog.get_logger(__name__)
 
 
 def read(body: bytes) -> Held:
-    """Return what an agent says that it holds.
+    """Return the tasks that an agent reports as held.
 
     Raises:
-        InvalidRequest: it cannot be read, or is too much for one call.
+        InvalidRequest: the body is invalid, or has too much for one call.
     """
     try:
         report_rules.look(body)
         held = _decoder.decode(body)
     except OutOfBounds as error:
-        raise InvalidRequest(f"held tasks are not taken: {error}") from None
+        raise InvalidRequest(f"held tasks are refused: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"held tasks cannot be read: {error}") from None
     if len(held.tasks) > report_rules.BATCH_MOST:
@@ -67,14 +67,14 @@ def read(body: bytes) -> Held:
 
 
 async def take(parts: Parts, instance: InstanceRecord, held: Held) -> ChangesAnswer:
-    """Take back what was forgotten, bring the rest up to date; safe to repeat.
+    """Restore lost tasks and update the others; safe to repeat.
 
     Raises:
-        InvalidRequest: nobody asked this instance.
-        StoreFailure: a part may not be done; the same again is safe.
+        InvalidRequest: this instance was not asked for its tasks.
+        StoreFailure: a part may not be done; repeating the call is safe.
     """
     if not instance.recovering:
-        raise InvalidRequest("this instance was not asked what it holds")
+        raise InvalidRequest("this instance was not asked for its tasks")
     answers = [await _take(parts, instance, task) for task in held.tasks]
     if held.last:
         key = records.instance_key(instance.cluster, instance.id)
@@ -105,9 +105,7 @@ async def _take(parts: Parts, instance: InstanceRecord, held: HeldTask) -> Chang
         )
     key = records.task_key(task.cluster, task.id)
     if await parts.store.get(key) is None:
-        assignment = AssignRecord(
-            task_arn=task.arn, cluster=task.cluster, desired_status=task.desired_status
-        )
+        assignment = AssignRecord.of(task)
         made = await parts.store.txn(
             [absent(key), present(records.instance_key(instance.cluster, instance.id))],
             [
@@ -118,23 +116,23 @@ async def _take(parts: Parts, instance: InstanceRecord, held: HeldTask) -> Chang
             urgent=True,
         )
         if made.succeeded:
-            _log.warning("task taken back from its agent", task=task.arn, instance=instance.arn)
+            _log.warning("lost task restored from its agent", task=task.arn, instance=instance.arn)
     answer = await reports.apply(parts, instance, [change])
     return answer.results[0]
 
 
 def adopted(payload: TaskPayload, instance: InstanceRecord, names: Names) -> TaskRecord:
-    """Return the record of a task as far as its payload tells it, before any report of it. Pure.
+    """Return the record of a task as far as its payload has it, before any report is applied. Pure.
 
     Raises:
-        ValueError: it is no task of this control's, or of the instance's cluster.
+        ValueError: it is not a task of this control, or of the instance's cluster.
     """
     arn = parse_arn(payload.arn)
     if arn is None or arn.kind != "task" or not names.owns(arn) or len(arn.path) != 2:
-        raise ValueError("the payload's arn is not that of a task of this control")
+        raise ValueError("the payload's ARN is not that of a task of this control")
     cluster, task_id = arn.path
     if cluster != instance.cluster:
-        raise ValueError(f"the task is of the cluster {cluster}, its instance of another")
+        raise ValueError(f"the task is in cluster {cluster}, but its instance is in another")
     if not payload.version.isdecimal() or not payload.family:
         raise ValueError("the payload names no task definition")
     revision = int(payload.version)

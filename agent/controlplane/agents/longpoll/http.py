@@ -1,9 +1,9 @@
-"""The HTTP side of the agents' wire: see the table of calls in ``agent.model.wire``.
+"""The HTTP side of the long poll: see the table of calls in ``agent.model.wire``.
 
-Where control has a token file, a call is looked at only after its token, and ends with it. Whatever an agent sends, it
-gets an answer and nobody else is disturbed: what cannot be read is a 400 that says why, trouble with
-the store is a 503 with ``Retry-After``, and what nobody foresaw is a 500, logged once, here. Bodies
-may be gzip in both directions; the limits count decoded bytes.
+With a token file, the token of a call is checked first, and a call ends with its token. Whatever an
+agent sends, it gets a response, and others are not affected: an invalid call is a 400 with the reason,
+a failure of the store is a 503 with ``Retry-After``, and an unexpected failure is a 500, logged once,
+here. Bodies may be gzip in both directions; the limits apply to decompressed bytes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll import held, log_calls
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
@@ -37,6 +36,7 @@ from agent.controlplane.agents.longpoll.errors import (
 from agent.controlplane.agents.longpoll.log_calls import LogCalls
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.tokens import TOKEN_GONE
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.records import ClusterRecord
 from agent.controlplane.store.contract import StoreFailure
@@ -209,6 +209,9 @@ class AgentWire:
             after=after,
             wait_s=wait_s,
             is_gone=is_gone,
+            credentials_after=(
+                _number(request, "credentials") if "credentials" in request.query else None
+            ),
         )
         return web.Response(status=204) if answer is None else _json(answer)
 

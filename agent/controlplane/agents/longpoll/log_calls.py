@@ -12,16 +12,15 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from msgspec import Struct, field
 
-from agent.controlplane.agents import bounds
-from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane import bounds
 from agent.controlplane.agents.log_rights import LogRights
 from agent.controlplane.agents.longpoll.errors import (
     InvalidRequest,
     LogGroupMissing,
     LogsNotTaken,
 )
+from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.log_store import rules
 from agent.controlplane.log_store.changes import Batch
 from agent.controlplane.log_store.contract import (
@@ -31,6 +30,7 @@ from agent.controlplane.log_store.contract import (
     LogStoreOff,
 )
 from agent.controlplane.log_store.rules import BatchRefused
+from agent.model.logs import LogBatch, Logs, LogsAnswer, LogStream, RefusedBatch
 
 if TYPE_CHECKING:
     from agent.controlplane.log_store.store import LogStore
@@ -44,54 +44,6 @@ _RETRY_AFTER_S: Final = 2.0
 _MISSING: Final = "ResourceNotFoundException"
 _INVALID: Final = "InvalidParameterException"
 _DENIED: Final = "AccessDeniedException"
-
-
-class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    pass
-
-
-class LogBatch(_Wire, frozen=True):
-    """Events of one stream."""
-
-    id: str
-    group: str
-    stream: str
-    events: list[tuple[int, str]]
-    """Unix time in milliseconds, and the line."""
-    create_group: bool = False
-
-
-class Logs(_Wire, frozen=True):
-    """Batches of any streams."""
-
-    instance: str
-    """ARN of the container instance."""
-    batches: list[LogBatch]
-
-
-class RefusedBatch(_Wire, frozen=True):
-    """A batch of which something is not taken, and never will be."""
-
-    id: str
-    type: str
-    """Name of the error in CloudWatch Logs."""
-    message: str
-
-
-class LogsAnswer(_Wire, frozen=True):
-    """What became of each batch."""
-
-    accepted: list[str] = field(default_factory=list)
-    refused: list[RefusedBatch] = field(default_factory=list)
-
-
-class LogStream(_Wire, frozen=True):
-    """A stream that a container is about to write to."""
-
-    instance: str
-    group: str
-    stream: str
-    create_group: bool = False
 
 
 _logs = msgspec.json.Decoder(Logs)

@@ -1,7 +1,7 @@
 """Attributes of container instances: PutAttributes, DeleteAttributes, ListAttributes.
 
-What an operator puts is *custom*: it stays when the agent registers again. Source of the rules: the
-Amazon ECS API reference (Attribute) and the service quotas.
+Attributes set by an operator are *custom*: they stay when the agent registers again. Source of the
+rules: the Amazon ECS API reference (Attribute) and the service quotas.
 
 Tests: ``tests/unit/controlplane/api/ecs/test_instances.py``.
 """
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers, Parts
 
 CALL_LIMIT = 10
-"""Most attributes in one call."""
+"""Maximum number of attributes in one call."""
 CUSTOM_LIMIT = 10
-"""Most custom attributes of one instance."""
+"""Maximum number of custom attributes of one instance."""
 TARGET_TYPE = "container-instance"
 
 _NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
@@ -44,7 +44,7 @@ Attributes = dict[str, AttributeRecord]
 
 
 async def put_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Set attributes of instances, of all of them or of none."""
+    """Set attributes of instances; either all are set or none."""
     given = request["attributes"]
     for attribute in given:
         _check(attribute)
@@ -63,7 +63,7 @@ async def put_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any
 
 
 async def delete_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Delete attributes of instances by their names; a missing one is fine."""
+    """Delete attributes of instances by name; missing ones are ignored."""
     for attribute in request["attributes"]:
         _check_name(attribute["name"])
 
@@ -75,7 +75,7 @@ async def delete_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, 
 
 
 async def list_attributes(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List the attributes of all instances of a cluster, a page at a time."""
+    """List the attributes of all instances of a cluster, in pages."""
     cluster = await active_cluster(parts, request)
     name, value = request.get("attributeName"), request.get("attributeValue")
     if value is not None and name is None:
@@ -153,7 +153,7 @@ def _target(names: Names, attribute: Mapping[str, str], cluster: str) -> str:
     if not target:
         raise InvalidParameterException(f"The attribute '{attribute['name']}' needs a targetId.")
     if not target.startswith("arn:") and "targetType" not in attribute:
-        raise InvalidParameterException("targetType is needed where targetId is not an ARN.")
+        raise InvalidParameterException("targetType is required unless targetId is an ARN.")
     return resource_id(names, target, TARGET_TYPE, cluster)
 
 
@@ -172,7 +172,7 @@ def _check(attribute: Mapping[str, str]) -> None:
     if value is not None and (not _VALUE.fullmatch(value) or value != value.strip()):
         raise InvalidParameterException(
             f"The value of attribute '{attribute['name']}' must have 1 to 128 letters, numbers, "
-            "spaces or _ . : / @ \\ -, without a space at its ends."
+            "spaces or _ . : / @ \\ -, and must not begin or end with a space."
         )
 
 
@@ -184,7 +184,7 @@ def _check_name(name: str) -> None:
     if name.startswith(_RESERVED):
         raise InvalidParameterException(
             f"The attribute '{name}' is reserved: names that begin with {' or '.join(_RESERVED)} "
-            "belong to the agent."
+            "are set by the agent."
         )
 
 

@@ -1,8 +1,8 @@
-r"""Control characters in requests of operators: refused by the field's path. Pure.
+r"""Control characters in requests of operators: refused with the path of the field. Pure.
 
-NUL cannot be in an argument, a variable, a path or a label of any container, and control characters in a
-name, an image or a host name would only fail, or hide, later. Commands, values of variables, labels and
-options are texts of the user's: they may have tabs and line breaks, and marks of any language.
+NUL is not possible in an argument, a variable, a path or a label of any container. Control characters
+in a name, an image or a host name would only fail, or be invisible, later. Commands, values of
+variables, labels and options are free text: they may have tabs, line breaks and any script's marks.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ _TEXTS: Final = re.compile(
     r"(?:^|\.)(?:command\[\]|entryPoint\[\]|environment\[\]\.value|reason)$"
     r"|\.(?:dockerLabels|options|driverOpts|labels)\."
 )
-"""Paths, without indexes, of fields that are texts; of a map all its values are."""
+"""Paths, without indexes, of fields with free text; for a map, all of its values."""
 
 
 def check(request: Mapping[str, Any]) -> None:
-    """Return when no text of a request has a character that it may not have.
+    """Check that no text of a request has a forbidden control character.
 
     Args:
-        request: as the model of ECS has it.
+        request: after the check by the ECS model.
 
     Raises:
-        InvalidParameterException: one has; the text names the field and shows the character.
+        InvalidParameterException: one has; the message names the field and shows the character.
     """
     for name, value in request.items():
         _check(value, name, name)
 
 
 def _check(value: Any, where: str, kind: str) -> None:
-    """Check a value at a path: ``where`` as a user knows it, ``kind`` without indexes."""
+    """Check a value at a path: ``where`` as shown to users, ``kind`` without indexes."""
     if isinstance(value, str):
         found = (_TEXT if _TEXTS.search(kind) else _LINE).search(value)
         if found is not None:
             raise InvalidParameterException(
-                f"Value at '{where}' holds the control character {escapes.escape(found[0])}, which "
+                f"Value at '{where}' contains the control character {escapes.escape(found[0])}, which "
                 "is not allowed there."
             )
     elif isinstance(value, dict):
@@ -61,6 +61,6 @@ def _check_name(name: str, where: str) -> None:
     found = _LINE.search(name)
     if found is not None:
         raise InvalidParameterException(
-            f"The name '{escapes.shown(name[:_SHOWN])}' at '{where}' holds the control character "
+            f"The name '{escapes.shown(name[:_SHOWN])}' at '{where}' contains the control character "
             f"{escapes.escape(found[0])}, which is not allowed there."
         )

@@ -1,6 +1,6 @@
 """CreateCluster, DescribeClusters, ListClusters, DeleteCluster, PutClusterCapacityProviders.
 
-A deleted cluster is kept as INACTIVE, as the service does, and can be created again.
+A deleted cluster is stored as INACTIVE, as on Amazon ECS, and can be created again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 _INSIGHTS = "containerInsights"
-"""Kept and shown. It is about CloudWatch: here, figures of all tasks are taken whatever it says."""
+"""Stored and shown. It concerns CloudWatch; here, metrics of all tasks are collected regardless."""
 _INSIGHTS_VALUES = ("enabled", "disabled", "enhanced")
 
 
 class _Status(Struct, rename="camel"):
-    """What counting needs of a task or an instance; the rest is not even decoded."""
+    """The fields of a task or an instance that are needed for counting; others are not decoded."""
 
     last_status: str = "PENDING"
     status: str = "ACTIVE"
@@ -46,7 +46,7 @@ class _Status(Struct, rename="camel"):
 
 
 async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Make a cluster; one that exists is returned as it is."""
+    """Create a cluster; an existing one is returned unchanged."""
     name = cluster_name(request.get("clusterName"))
     _check(request)
     new = ClusterRecord(
@@ -73,7 +73,7 @@ async def create_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any
 
 
 def _check(request: Mapping[str, Any]) -> None:
-    """Raise ``ApiError`` for what a cluster would be shown to have and nothing would be done of."""
+    """Raise ``ApiError`` for options that would be shown for the cluster but have no effect."""
     _check_capacity(request)
     if request.get("serviceConnectDefaults", {}).get("namespace"):
         raise ClientException(
@@ -120,7 +120,7 @@ async def put_cluster_capacity_providers(parts: Parts, request: dict[str, Any]) 
 
 
 async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Describe clusters by name or ARN; ``default`` when none is named."""
+    """Describe clusters by name or ARN; ``default`` if none is named."""
     given = request.get("clusters") or ["default"]
     at_most(given, DESCRIBE_LIMIT, "clusters")
     named: dict[str, str] = {}
@@ -142,7 +142,7 @@ async def describe_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, 
 
 
 async def list_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List the ARNs of the ACTIVE clusters, a page at a time."""
+    """List the ARNs of the ACTIVE clusters, in pages."""
     size = page_size(request)
     after = start_after("ListClusters", request)
     arns: list[str] = []
@@ -160,7 +160,7 @@ async def list_clusters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
 
 
 async def delete_cluster(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Make a cluster INACTIVE; it must hold no container instances and no tasks."""
+    """Set a cluster to INACTIVE; it must have no container instances and no tasks."""
     name = cluster_name(request["cluster"])
     key, members_key = records.cluster_key(name), records.members_key(name)
     tries = access.ConflictRetries(key)
@@ -218,14 +218,14 @@ def _show(cluster: ClusterRecord, counts: Counter[str], include: Collection[str]
 
 
 def _settings(cluster: ClusterRecord) -> list[dict[str, str]]:
-    """The service shows its one setting also where nobody has set it."""
+    """Return the settings; like the service, with the default of its one setting if it is not set."""
     if any(setting.get("name") == _INSIGHTS for setting in cluster.settings):
         return cluster.settings
     return [*cluster.settings, {"name": _INSIGHTS, "value": "disabled"}]
 
 
 def _statistics(counts: Counter[str]) -> list[dict[str, str]]:
-    """Tasks on hosts of one's own count as EC2, but for those that run as on Fargate."""
+    """Return the statistics; tasks count as EC2, except those with launch type FARGATE."""
     fargate = {state: counts[f"{state} FARGATE"] for state in ("running", "pending")}
     values = {
         "runningEC2TasksCount": counts["running"] - fargate["running"],

@@ -1,7 +1,7 @@
-"""How a container instance looks in answers: what it has, what is left, and what runs there.
+"""Container instances in responses: registered and remaining resources, and task counts.
 
 Source: the Amazon ECS API reference, ContainerInstance and Resource. In ``remainingResources`` the
-ports are those that are taken, as the service shows them; everything else is what is free.
+ports are those in use, as the service shows them; all other values are what is free.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class InstanceLoad:
-    """What is on an instance at the moment."""
+    """The connection and the tasks of an instance at the moment."""
 
     connected: bool
-    """Whether its agent holds its lease."""
+    """Whether the lease of its agent is valid."""
     tasks: tuple[TaskRecord, ...]
-    """Those that are not STOPPED."""
+    """Tasks that are not STOPPED."""
 
     @classmethod
     async def read(cls, store: Store, record: InstanceRecord) -> InstanceLoad:
-        """Return what is on an instance."""
+        """Return the load of an instance."""
         alive = await store.get(records.alive_key(record.id))
         keys = [
             records.task_key(assignment.cluster, records.last_element(kv.key))

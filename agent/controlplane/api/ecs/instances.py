@@ -1,6 +1,6 @@
 """Container instances: describe, list, deregister, drain.
 
-Hosts register over the agents' wire, not here.
+Hosts register with the agents' protocols, not here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers, Parts
 
 STATE_LIMIT = 10
-"""Most instances in one UpdateContainerInstancesState call."""
+"""Maximum number of instances in one UpdateContainerInstancesState call."""
 _SETTABLE = ("ACTIVE", "DRAINING")
 _KIND = "container-instance"
 
@@ -42,7 +42,7 @@ async def describe_container_instances(parts: Parts, request: dict[str, Any]) ->
 
 
 async def list_container_instances(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List the ARNs of the instances of a cluster that a filter and a status choose."""
+    """List the ARNs of a cluster's instances that match a filter and a status."""
     cluster = await active_cluster(parts, request)
     size = page_size(request)
     after = start_after("ListContainerInstances", request)
@@ -59,7 +59,7 @@ async def list_container_instances(parts: Parts, request: dict[str, Any]) -> dic
 
 
 async def deregister_container_instance(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """End an instance; with tasks on it only by ``force``, which ends them too."""
+    """Deregister an instance; if it has tasks, only with ``force``, which stops them too."""
     cluster = await active_cluster(parts, request)
     instance_id = resource_id(parts.names, request["containerInstance"], _KIND, cluster.name)
     found, _ = await _find(parts, cluster.name, [instance_id])
@@ -75,7 +75,7 @@ async def deregister_container_instance(parts: Parts, request: dict[str, Any]) -
 
 
 async def update_container_instances_state(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Set instances to DRAINING, where nothing new is placed, or back to ACTIVE."""
+    """Set instances to DRAINING, so that nothing new is placed on them, or back to ACTIVE."""
     cluster = await active_cluster(parts, request)
     status = request["status"]
     if status not in _SETTABLE:
@@ -130,7 +130,7 @@ async def _show(parts: Parts, record: InstanceRecord, *, with_tags: bool) -> dic
 async def _choose(
     parts: Parts, cluster: str, status: str | None, expression: str | None
 ) -> list[str]:
-    """Return the ARNs in order; without a status all but the INACTIVE ones."""
+    """Return the ARNs in order; without a status, all except INACTIVE ones."""
     if not expression:
         prefix = records.instances_prefix(cluster)
         return [

@@ -1,6 +1,6 @@
-"""How requests name things: clusters, instances and tasks by short name, id or ARN.
+"""Identifiers in requests: clusters, instances and tasks by short name, id or ARN.
 
-Source of the rules and texts: the Amazon ECS API reference and the answers of the service.
+Source of the rules and error texts: the Amazon ECS API reference and responses of the service.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
 
 DEFAULT_CLUSTER = "default"
 DESCRIBE_LIMIT = 100
-"""Most things that one Describe call names."""
+"""Maximum number of items in one Describe call."""
 
 _CLUSTER_NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _ID = re.compile(r"[A-Za-z0-9-]{1,255}")
 _ID_LENGTHS = (32, 36)
-"""Of the ids that are given today, and of those that were UUIDs."""
+"""Length of current ids, and of older ids, which were UUIDs."""
 _ID_NAMES = {"task": "taskId", "container-instance": "instanceId"}
 
 
 def cluster_name(text: str | None) -> str:
-    """Return the bare name of a cluster given as a name or an ARN; ``default`` for nothing.
+    """Return the short name of a cluster given by name or ARN; ``default`` if nothing is given.
 
     Raises:
-        InvalidParameterException: it is neither.
+        InvalidParameterException: the text is neither.
     """
     if not text:
         return DEFAULT_CLUSTER
@@ -43,7 +43,9 @@ def cluster_name(text: str | None) -> str:
     if text.startswith("arn:"):
         arn = parse_arn(text)
         if arn is None or arn.kind != "cluster" or len(arn.path) != 1:
-            raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no cluster ARN.")
+            raise InvalidParameterException(
+                f"Invalid identifier: {text[:255]} is not a cluster ARN."
+            )
         name = arn.id
     if not _CLUSTER_NAME.fullmatch(name):
         raise InvalidParameterException(
@@ -68,10 +70,10 @@ async def active_cluster(parts: Parts, request: Mapping[str, Any]) -> ClusterRec
 
 
 def names_it(given: str | None, arn: str) -> bool:
-    """Tell whether what a client gave can mean the resource with this ARN.
+    """Return whether the identifier from a client can mean the resource with this ARN.
 
-    A short name always does; an ARN must be the same, so that one of another region or account
-    never touches what happens to have the same name here.
+    A short name always does. An ARN must be identical, so that an ARN of another region or account
+    never affects a resource here that has the same name.
     """
     return not (given or "").startswith("arn:") or given == arn
 
@@ -80,13 +82,13 @@ def resource_id(names: Names, text: str, kind: str, cluster: str) -> str:
     """Return the id of a task or a container instance given as id or ARN.
 
     Args:
-        names: of this control endpoint; an ARN of another account or region is not one of its own.
-        text: as the client gave it.
+        names: of this control endpoint; an ARN of another account or region is refused.
+        text: as given by the client.
         kind: ``task`` or ``container-instance``.
-        cluster: name of the cluster it must be in. An ARN of the old, short format names none.
+        cluster: name of the cluster it must be in. An ARN in the old, short format has no cluster.
 
     Raises:
-        InvalidParameterException: it is malformed, of another kind, cluster, account or region.
+        InvalidParameterException: it is malformed, or of another kind, cluster, account or region.
     """
     if not text.startswith("arn:"):
         if len(text) not in _ID_LENGTHS:
@@ -115,6 +117,6 @@ def resource_id(names: Names, text: str, kind: str, cluster: str) -> str:
 
 
 def at_most(items: Sequence[Any], limit: int, name: str) -> None:
-    """Raise ``InvalidParameterException`` when a list is longer than the service takes."""
+    """Raise ``InvalidParameterException`` if a list is longer than the service allows."""
     if len(items) > limit:
         raise InvalidParameterException(f"{name} can have at most {limit} items.")

@@ -1,4 +1,4 @@
-"""Every operation of the ECS API that is served."""
+"""All operations of the ECS API that are served."""
 
 from __future__ import annotations
 

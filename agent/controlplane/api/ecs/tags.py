@@ -1,7 +1,7 @@
-"""Tags: TagResource, UntagResource, ListTagsForResource, and the rules that all tags follow.
+"""Tags: TagResource, UntagResource, ListTagsForResource, and the rules for all tags.
 
-Tags are part of the record of what they tag: a cluster, a task, a task definition or a container
-instance. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
+Tags are part of the record of the tagged resource: a cluster, a task, a task definition or a
+container instance. Source of the rules: the Amazon ECS developer guide, "Tagging restrictions".
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ Tagged = ClusterRecord | InstanceRecord | TaskDefinitionRecord | TaskRecord
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the record of an ARN is."""
+    """Where the record with an ARN is stored."""
 
     kind: type[Tagged]
     key: str
 
 
 def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Return tags of a request as a dict, in their order.
+    """Return the tags of a request as a dict, in their order.
 
     Raises:
-        InvalidParameterException: a tag breaks the rules, a key is there twice, or there are too
+        InvalidParameterException: a tag breaks the rules, a key occurs twice, or there are too
             many.
     """
     read: dict[str, str] = {}
@@ -69,7 +69,7 @@ def read_tags(tags: Iterable[Mapping[str, str]]) -> dict[str, str]:
 
 
 def show_tags(tags: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return tags as answers show them."""
+    """Return tags in the format of responses."""
     return [{"key": key, "value": value} for key, value in tags.items()]
 
 
@@ -91,7 +91,7 @@ def _locate(text: str) -> _Place:
     arn = parse_arn(text)
     place = None if arn is None else _place_of(arn)
     if place is None:
-        raise InvalidParameterException(f"Invalid identifier: {text[:255]} is no taggable ARN.")
+        raise InvalidParameterException(f"Invalid identifier: {text[:255]} is not a taggable ARN.")
     return place
 
 
@@ -117,7 +117,7 @@ def _place_of(arn: Arn) -> _Place | None:
 
 
 def _is_gone(record: Tagged) -> bool:
-    """A deleted cluster or instance cannot be tagged; an INACTIVE task definition can."""
+    """Return whether a record cannot be tagged any more; INACTIVE task definitions still can."""
     return isinstance(record, ClusterRecord | InstanceRecord) and record.status == "INACTIVE"
 
 
@@ -144,7 +144,7 @@ def _missing(place: _Place, arn: str) -> Exception:
 
 
 async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Add tags to a resource; a key it has gets the new value."""
+    """Add tags to a resource; an existing key gets the new value."""
     new = read_tags(request["tags"])
 
     def add(tags: dict[str, str]) -> dict[str, str]:
@@ -158,7 +158,7 @@ async def tag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Remove tags from a resource; a key that it does not have is fine."""
+    """Remove tags from a resource; missing keys are ignored."""
     gone = set(request["tagKeys"])
     await _change(
         parts,
@@ -173,7 +173,7 @@ async def list_tags_for_resource(parts: Parts, request: dict[str, Any]) -> dict[
     try:
         tags = await _change(parts, request["resourceArn"], lambda tags: tags)
     except ResourceNotFoundException as error:
-        # This call alone does not know that error.
+        # ListTagsForResource does not declare that error.
         raise InvalidParameterException(str(error)) from None
     return {"tags": show_tags(tags)}
 

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "Unable to describe task definition."
 _AT_ONCE = 16
-"""Revisions that one step of a search reads."""
+"""How many revisions one step of a search reads."""
 
 
 class _Listed(Struct, rename="camel"):
-    """What listing needs of a definition; the rest is not even decoded."""
+    """The fields of a definition that are needed for lists; others are not decoded."""
 
     arn: str
     family: str
@@ -135,7 +135,7 @@ async def describe_task_definition(parts: Parts, request: dict[str, Any]) -> dic
 
 
 async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Make one revision INACTIVE; an INACTIVE one stays as it is."""
+    """Set one revision to INACTIVE; an INACTIVE one stays unchanged."""
     text = request["taskDefinition"]
     family, revision = _split(text)
     if revision is None:
@@ -157,7 +157,7 @@ async def deregister_task_definition(parts: Parts, request: dict[str, Any]) -> d
 
 
 async def list_task_definitions(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List the ARNs of the revisions of one family, or of all, a page at a time."""
+    """List the ARNs of the revisions of one family, or of all, in pages."""
     size = page_size(request)
     after = start_after("ListTaskDefinitions", request)
     status = request.get("status") or "ACTIVE"
@@ -184,7 +184,7 @@ async def list_task_definitions(parts: Parts, request: dict[str, Any]) -> dict[s
 
 
 async def list_task_definition_families(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List families; ACTIVE are those with an ACTIVE revision, INACTIVE the others."""
+    """List families: ACTIVE families have an ACTIVE revision, INACTIVE ones have none."""
     size = page_size(request)
     after = start_after("ListTaskDefinitionFamilies", request)
     wanted = request.get("status") or "ALL"
@@ -205,7 +205,7 @@ async def list_task_definition_families(parts: Parts, request: dict[str, Any]) -
 
 
 def show(record: TaskDefinitionRecord) -> dict[str, Any]:
-    """Return a definition as the API shows it."""
+    """Return a definition in the format of responses."""
     return {
         **record.definition,
         "taskDefinitionArn": record.arn,

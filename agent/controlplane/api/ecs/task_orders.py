@@ -1,6 +1,6 @@
-"""From a RunTask or StartTask request to an ``TaskRequest``: every check that needs no instance.
+"""Turns a RunTask or StartTask request into a ``TaskRequest``: all checks that need no instance.
 
-The texts are those of Amazon ECS. Reads the store (cluster, task definition), writes nothing.
+Error texts are those of Amazon ECS. Reads the store (cluster, task definition), writes nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +14,21 @@ import msgspec
 from agent.controlplane.api.ecs.naming import active_cluster
 from agent.controlplane.api.ecs.tags import read_tags
 from agent.controlplane.api.ecs.task_definitions import find_task_definition
-from agent.controlplane.definition import fargate, overrides, payload, rules, support
+from agent.controlplane.definition import (
+    fargate,
+    overrides,
+    payload,
+    rules,
+    secret_refs,
+    support,
+)
 from agent.controlplane.front.errors import (
     ClientException,
     InvalidParameterException,
     UnsupportedFeatureException,
 )
+from agent.controlplane.roles import words
+from agent.controlplane.roles.needed import asked_of_aws
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
 
@@ -38,10 +47,10 @@ _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
 
 
 async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionRecord:
-    """Return the ACTIVE revision that is meant by ``family``, ``family:revision`` or an ARN.
+    """Return the ACTIVE revision that ``family``, ``family:revision`` or an ARN names.
 
     Raises:
-        ClientException: there is none, or it was deregistered.
+        ClientException: it does not exist, or was deregistered.
         InvalidParameterException: the name is malformed.
     """
     record = await find_task_definition(parts, given)
@@ -56,7 +65,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     """Check a request and return what it orders.
 
     Raises:
-        ApiError: as ECS would.
+        ApiError: with the code that ECS would return.
     """
     cluster = await active_cluster(parts, request)
     definition = await active_task_definition(parts, request["taskDefinition"])
@@ -65,7 +74,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     token = request.get("clientToken") or ""
     if len(token) > TOKEN_LENGTH:
         raise InvalidParameterException(f"clientToken is longer than {TOKEN_LENGTH} characters.")
-    return TaskRequest(
+    order = TaskRequest(
         cluster=cluster.name,
         definition=definition,
         overrides=request.get("overrides") or {},
@@ -77,7 +86,45 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         tags=_tags(request, cluster, definition),
         client_token=token,
         fingerprint=_fingerprint(request),
+        kept_here=secret_refs.kept_here(body, parts.names),
+        keeps_logs=parts.keeps_logs,
     )
+    _check_fetched(order)
+    await _check_roles(parts, order)
+    return order
+
+
+def _check_fetched(order: TaskRequest) -> None:
+    """Return where all that the task's agent fetches can be had.
+
+    Raises:
+        UnsupportedFeatureException: a secret is one of control's own account, which keeps none.
+        InvalidParameterException: something is asked of AWS, and nobody's role is to ask for it.
+    """
+    for name in sorted(order.kept_here):
+        raise UnsupportedFeatureException(
+            f"The secret {name} is not supported: it is of this endpoint's own account and region, "
+            "which keep no secrets yet; use the ARN of one in AWS."
+        )
+    used_by = asked_of_aws(order.body, order.kept_here)
+    if used_by and not order.body.get("executionRoleArn"):
+        raise InvalidParameterException(
+            "When you are specifying container secrets, you must also specify a value for "
+            f"'executionRoleArn': {used_by} is fetched by that role."
+        )
+
+
+async def _check_roles(parts: Parts, order: TaskRequest) -> None:
+    """Return where credentials of all roles can be had, as far as is known before STS is asked.
+
+    Raises:
+        UnsupportedFeatureException: control has no keys to assume a role with.
+    """
+    for role in order.roles:
+        problem = await parts.roles.problem()
+        if problem:
+            member = words.MEMBERS[role.role_type]
+            raise UnsupportedFeatureException(words.cannot_run(member, role.used_by, problem))
 
 
 def required_attributes(order: TaskRequest) -> dict[str, str]:
@@ -95,10 +142,10 @@ def required_attributes(order: TaskRequest) -> dict[str, str]:
 
 
 def _effective(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> dict[str, Any]:
-    """Return the definition as the request changes it, checked as a registration is.
+    """Return the definition with the request's overrides, checked like a registration.
 
     Raises:
-        UnsupportedFeatureException: the request or the definition asks for what is not served.
+        UnsupportedFeatureException: the request or the definition needs something unsupported.
         InvalidParameterException: an override breaks a rule.
     """
     asked = request.get("overrides") or {}
@@ -150,7 +197,7 @@ def _group(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
         raise InvalidParameterException("Invalid namespace for group.")
     if len(group) > 255:
         raise InvalidParameterException("group is longer than 255 characters.")
-    # The limit is for what a client says: a family may have 255 characters by itself.
+    # The limit is for the value of a client: a family alone may have 255 characters.
     return group or f"family:{definition.family}"
 
 

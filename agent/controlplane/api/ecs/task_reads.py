@@ -1,4 +1,4 @@
-"""DescribeTasks and ListTasks. Read the store, write nothing."""
+"""DescribeTasks and ListTasks: they read the store and write nothing."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.parts import Parts
 
+NO_SUCH_TASK = "The referenced task was not found."
+
 
 async def find_task(parts: Parts, cluster: str, given: str) -> Found[TaskRecord]:
-    """Return a task of the cluster by id or ARN, with the key it was read from.
+    """Return a task of the cluster by id or ARN, with its key.
 
     Raises:
-        InvalidParameterException: there is none.
+        InvalidParameterException: the task does not exist.
     """
     key = records.task_key(cluster, resource_id(parts.names, given, "task", cluster))
     found = await access.find(parts.store, TaskRecord, key)
     if found is None:
-        raise InvalidParameterException("The referenced task was not found.")
+        raise InvalidParameterException(NO_SUCH_TASK)
     return found
 
 
 async def describe_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """Show up to 100 tasks; those that do not exist are in ``failures`` as MISSING."""
+    """Describe up to 100 tasks; those that do not exist are in ``failures`` as MISSING."""
     cluster = await active_cluster(parts, request)
     asked: list[str] = request["tasks"]
     if not asked:
@@ -58,6 +60,7 @@ async def describe_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any
                 parts.names,
                 connected=records.alive_key(tasks[key].instance_id) in alive,
                 with_tags=with_tags,
+                waits_for=parts.roles.waiting(tasks[key].id),
             )
             for key in shown
         ],
@@ -73,7 +76,7 @@ async def describe_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any
 
 
 class _Listed(Struct, frozen=True, rename="camel"):
-    """The few fields of a ``TaskRecord`` that a list is filtered by."""
+    """The fields of a ``TaskRecord`` that lists are filtered by."""
 
     arn: str
     family: str = ""
@@ -85,7 +88,7 @@ class _Listed(Struct, frozen=True, rename="camel"):
 
 
 async def list_tasks(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-    """List task ARNs by id; without ``desiredStatus`` those that are to run."""
+    """List task ARNs by id; without ``desiredStatus``, tasks that should run."""
     cluster = await active_cluster(parts, request)
     wanted = await _filter(parts, cluster.name, request)
     size = pages.page_size(request)
@@ -121,7 +124,7 @@ async def _filter(
         wanted["launch_type"] = request["launchType"]
     if "containerInstance" in request:
         wanted["instance_id"] = await _instance_id(parts, cluster, request["containerInstance"])
-    # No task is ever wanted PENDING: ECS gives an empty list for it too.
+    # No task has the desired status PENDING; ECS also returns an empty list for it.
     wanted["desired_status"] = request.get("desiredStatus", "RUNNING")
     return lambda listed: all(getattr(listed, name) == value for name, value in wanted.items())
 

@@ -1,4 +1,4 @@
-"""Tasks as the ECS API shows them: ``Task``, ``Container`` and ``Attachment``. Pure."""
+"""Tasks in responses of the ECS API: ``Task``, ``Container`` and ``Attachment``. Pure."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ _DETAILS = ("subnetId", "networkInterfaceId", "macAddress", "privateDnsName", "p
 
 
 def task(
-    record: TaskRecord, names: Names, *, connected: bool, with_tags: bool = False
+    record: TaskRecord,
+    names: Names,
+    *,
+    connected: bool,
+    with_tags: bool = False,
+    waits_for: str = "",
 ) -> dict[str, Any]:
     """Return a ``Task``.
 
     Args:
         record: the task.
-        names: how ARNs look here.
+        names: makes ARNs.
         connected: whether the agent of its instance is connected now.
-        with_tags: show the tags; ECS does so only when asked.
+        with_tags: include the tags; ECS only does so on request.
+        waits_for: what the task waits for in control; shown as the reason of its waiting containers.
     """
     connectivity = record.connectivity
     if connectivity and not connected and record.last_status != "STOPPED":
@@ -39,7 +45,7 @@ def task(
         "containerInstanceArn": record.instance_arn or None,
         "desiredStatus": record.desired_status,
         "lastStatus": record.last_status,
-        "containers": [container(c, record) for c in record.containers],
+        "containers": [container(c, record, waits_for) for c in record.containers],
         "attachments": [attachment(a) for a in record.attachments],
         "attributes": [{"name": n, "value": v} for n, v in record.attributes.items()],
         "overrides": _overrides(record),
@@ -70,8 +76,9 @@ def task(
     }
 
 
-def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
-    """Return a ``Container``."""
+def container(record: ContainerRecord, owner: TaskRecord, waits_for: str = "") -> dict[str, Any]:
+    """Return a ``Container``; ``waits_for`` is the reason of one that waits and has no other."""
+    reason = record.reason or (waits_for if record.last_status == "PENDING" else "")
     return {
         "containerArn": record.arn,
         "taskArn": owner.arn,
@@ -81,7 +88,7 @@ def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
         "runtimeId": record.runtime_id or None,
         "lastStatus": record.last_status,
         "exitCode": record.exit_code,
-        "reason": record.reason or None,
+        "reason": reason or None,
         "networkBindings": [_binding(b) for b in record.network_bindings],
         "networkInterfaces": msgspec.to_builtins(record.network_interfaces),
         "healthStatus": record.health_status,
@@ -95,7 +102,7 @@ def container(record: ContainerRecord, owner: TaskRecord) -> dict[str, Any]:
 
 
 def _binding(binding: NetworkBinding) -> dict[str, Any]:
-    """Return a ``NetworkBinding``, which ECS shows in full."""
+    """Return a ``NetworkBinding``; ECS shows all of its members."""
     return {
         "bindIP": binding.bind_ip,
         "containerPort": binding.container_port,
@@ -107,7 +114,7 @@ def _binding(binding: NetworkBinding) -> dict[str, Any]:
 
 
 def attachment(record: AttachmentRecord) -> dict[str, Any]:
-    """Return an ``Attachment``, its details in the order of ECS."""
+    """Return an ``Attachment``, with its details in the order of ECS."""
     details = record.details
     order = [*_DETAILS, *sorted(set(details) - set(_DETAILS))] if record.type == ENI else details
     return {
@@ -119,7 +126,7 @@ def attachment(record: AttachmentRecord) -> dict[str, Any]:
 
 
 def _overrides(record: TaskRecord) -> dict[str, Any]:
-    """ECS names every container, also those that nothing is overridden of."""
+    """Return the overrides; ECS lists every container, even those without overrides."""
     given = {o["name"]: o for o in record.overrides.get("containerOverrides", ())}
     shown = [given.get(c.name, {"name": c.name}) for c in record.containers]
     return {

@@ -1,12 +1,8 @@
-"""RunTask, StartTask, StopTask: what makes and ends tasks.
+"""RunTask, StartTask, StopTask: start and stop tasks.
 
-Placing is optimistic: read the fleet, choose, commit with compares, and start again when something
-changed in between. Calls in this process take turns, so that they do not make each other start
-again; the compares hold against everybody else.
-
-Stopping is an order, not an act: the task's desired status becomes STOPPED, its agent is woken, and
-the task is STOPPED when the agent reports so. Only a task whose instance is gone for good ends at
-once, because nobody would ever report it.
+Placement is optimistic: read the fleet, choose, commit with compares, and start again if something
+has changed in between. Calls in this process take turns, so that they do not make each other start
+again; the compares protect against all other changes.
 """
 
 from __future__ import annotations
@@ -15,18 +11,21 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs import task_orders, task_shapes
 from agent.controlplane.api.ecs.naming import active_cluster, resource_id
-from agent.controlplane.api.ecs.task_reads import describe_tasks, find_task, list_tasks
+from agent.controlplane.api.ecs.task_reads import (
+    NO_SUCH_TASK,
+    describe_tasks,
+    find_task,
+    list_tasks,
+)
 from agent.controlplane.front.errors import ConflictException, InvalidParameterException
-from agent.controlplane.records import AssignRecord, InstanceRecord, RunTokenRecord, TaskRecord
+from agent.controlplane.records import RunTokenRecord, TaskRecord
 from agent.controlplane.scheduler import placement, query
-from agent.controlplane.store.contract import Delete, Op, Put, unchanged
 from agent.controlplane.tasks import changes as task_changes
 from agent.controlplane.tasks import launch
+from agent.controlplane.tasks.stopping import order_stop
 from agent.model import reasons
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def handlers(rng: random.Random | None = None) -> Handlers:
     """Return the handlers of this module's operations and of ``task_reads``.
 
     Args:
-        rng: draws among equal instances; give a seeded one for the same answers every time.
+        rng: chooses among equal instances; pass a seeded one for reproducible results.
     """
     placer = _Placer(rng or random.SystemRandom())
     return {
@@ -58,18 +57,18 @@ def handlers(rng: random.Random | None = None) -> Handlers:
 
 
 class _Conflict(Exception):
-    """Something changed between reading and committing."""
+    """Something changed between read and commit."""
 
 
 class _Placer:
-    """The two operations that take room on instances."""
+    """The two operations that use space on instances."""
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self._turn = asyncio.Lock()
 
     async def run_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-        """Place up to 10 copies wherever there is room; what found none is in ``failures``."""
+        """Place up to 10 copies where there is room; copies without room are in ``failures``."""
         count: int = request.get("count", 1)
         if not 1 <= count <= MAX_COPIES:
             raise InvalidParameterException(f"count must be between 1 and {MAX_COPIES}.")
@@ -150,7 +149,7 @@ class _Placer:
                 try:
                     answer: dict[str, Any] = await attempt()
                 except _Conflict:
-                    # Another process places too.
+                    # Another process also places tasks.
                     await tries.again()
                 else:
                     return answer
@@ -188,7 +187,7 @@ def _made(
 
 
 async def _earlier_run(parts: Parts, order: TaskRequest) -> dict[str, Any] | None:
-    """Return the answer of an earlier call with the same client token, or None."""
+    """Return the response of an earlier call with the same client token, or None."""
     if not order.client_token:
         return None
     key = records.run_token_key(order.cluster, order.client_token)
@@ -214,54 +213,19 @@ async def stop_task(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     reason = request.get("reason") or _DEFAULT_STOP_REASON
     if len(reason) > reasons.REASON_LIMIT:
         raise InvalidParameterException(f"reason is longer than {reasons.REASON_LIMIT} characters.")
-    tries = access.ConflictRetries(request["task"])
-    while True:
-        kv, task = await find_task(parts, cluster.name, request["task"])
-        if task.desired_status == "STOPPED":
-            break
-        stopping = replace(
-            task,
-            desired_status="STOPPED",
-            stop_code=task_changes.USER_INITIATED,
-            stopped_reason=reason,
-            stopping_at=parts.clock(),
-            version=task.version + 1,
-        )
-        task, then = await _ordered_to_stop(parts, stopping)
-        if (await parts.store.txn([unchanged(kv)], then, urgent=True)).succeeded:
-            break
-        await tries.again()
+    found = await find_task(parts, cluster.name, request["task"])
+    task = await order_stop(
+        parts.store,
+        cluster.name,
+        found.record.id,
+        code=task_changes.USER_INITIATED,
+        reason=reason,
+        now=parts.clock(),
+    )
+    if task is None:
+        raise InvalidParameterException(NO_SUCH_TASK)
     alive = await parts.store.get(records.alive_key(task.instance_id))
     return {"task": task_shapes.task(task, parts.names, connected=alive is not None)}
-
-
-async def _ordered_to_stop(parts: Parts, stopping: TaskRecord) -> tuple[TaskRecord, list[Op]]:
-    key = records.task_key(stopping.cluster, stopping.id)
-    assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
-    instance = await access.find(
-        parts.store,
-        InstanceRecord,
-        records.instance_key(stopping.cluster, stopping.instance_id),
-    )
-    if instance is None or instance.record.status == "INACTIVE":
-        ended = task_changes.stop_without_agent(
-            stopping,
-            code=stopping.stop_code,
-            reason=stopping.stopped_reason,
-            now=parts.clock(),
-        )
-        return ended, [Put(key, records.encode(ended)), Delete(assignment_key)]
-    assignment = AssignRecord(
-        task_arn=stopping.arn,
-        cluster=stopping.cluster,
-        desired_status="STOPPED",
-        stop_code=stopping.stop_code,
-        stopped_reason=stopping.stopped_reason,
-    )
-    return stopping, [
-        Put(key, records.encode(stopping)),
-        Put(assignment_key, records.encode(assignment)),
-    ]
 
 
 def _failure(refused: placement.Rejection) -> dict[str, str]:

@@ -14,7 +14,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.model.liveness import Liveness
-from agent.upstream.amazon.log_throttle import LogThrottle
+from agent.throttle import RepeatedWarning
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +69,9 @@ class MessageQueue:
         self._bytes = 0
         self._overflowed = False
         self._news = asyncio.Event()
-        self._dropped = LogThrottle("too many orders wait: dropped some, which will be sent again")
+        self._dropped = RepeatedWarning(
+            "too many orders wait: dropped some, which will be sent again", every_s=WARN_EVERY_S
+        )
 
     def put(self, order: AcsMessage) -> bool:
         """Queue an order; return False if it was dropped. Never waits."""

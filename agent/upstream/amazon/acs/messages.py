@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from agent.model.payload import Credentials
+from agent.model.payload import Credentials, RoleType
 from agent.upstream.amazon.acs import fields as f
 from agent.upstream.amazon.acs import validity
 from agent.upstream.amazon.acs.fields import Fields, UnusableMessage
@@ -50,9 +50,7 @@ TOLD: Final = frozenset(
 """Messages that are only logged."""
 
 RUNNING: Final = "RUNNING"
-APPLICATION: Final = "TaskApplication"
-EXECUTION: Final = "TaskExecution"
-ROLE_TYPES: Final = frozenset({APPLICATION, EXECUTION})
+ROLE_TYPES: Final = frozenset(RoleType)
 
 _SECRET_LIMIT: Final = 64 * 1024
 """No session token is longer."""

@@ -10,7 +10,7 @@
 
 Accesses the network, and through its parts the store and the tasks. No problem with control ends
 ``run`` or affects a running task. Whatever the server sends, memory, log and rate are bounded:
-frames by the socket, orders by the queue, log lines by ``LogThrottle`` and ``ConnectionStatus``.
+frames by the socket, orders by the queue, log lines by ``RepeatedWarning`` and ``ConnectionStatus``.
 
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/acs/session`` (timers, order, what is answered).
 """
@@ -32,20 +32,25 @@ from yarl import URL
 from agent.aws.signing import wire_url
 from agent.errors import AgentError, AwsUnavailable, ControlUnavailable, StateFailure
 from agent.model.liveness import WORK_S, Liveness
+from agent.throttle import RepeatedWarning
 from agent.upstream.amazon import refusals
-from agent.upstream.amazon.acs import message_queue as lanes
 from agent.upstream.amazon.acs import messages, updates
 from agent.upstream.amazon.acs.attachments import AttachHandler
 from agent.upstream.amazon.acs.credentials import CredentialsHandler
 from agent.upstream.amazon.acs.fields import UnusableMessage
 from agent.upstream.amazon.acs.manifests import ManifestHandler
-from agent.upstream.amazon.acs.message_queue import AcsMessage, MessageQueue
+from agent.upstream.amazon.acs.message_queue import (
+    BYTE_LIMIT,
+    ORDER_LIMIT,
+    AcsMessage,
+    MessageQueue,
+)
 from agent.upstream.amazon.acs.payloads import PayloadHandler
 from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.frames import one_line
-from agent.upstream.amazon.log_throttle import LogThrottle
 from agent.upstream.amazon.websocket import SocketClosed
 from agent.upstream.backoff import OutageBackoff
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,8 +94,8 @@ class AcsSettings(Struct, frozen=True, kw_only=True):
     delayed."""
     hasty_first_s: float = 0.25
     hasty_limit_s: float = 10.0
-    waiting_orders: int = lanes.ORDER_LIMIT
-    waiting_bytes: int = lanes.BYTE_LIMIT
+    waiting_orders: int = ORDER_LIMIT
+    waiting_bytes: int = BYTE_LIMIT
 
 
 def _nothing() -> None:
@@ -158,13 +163,13 @@ class AcsSession:
             outage=OutageBackoff(),
             hasty=SteppedBackoff(settings.hasty_first_s, settings.hasty_limit_s),
         )
-        self._lane = MessageQueue(
+        self._queue = MessageQueue(
             self._carry_out,
             work_limit_s=TAKE_LIMIT_S + parts.dialer.limits.write_s,
             orders=settings.waiting_orders,
             size=settings.waiting_bytes,
         )
-        self.livenesses: tuple[Liveness, ...] = (self.liveness, self._lane.liveness)
+        self.livenesses: tuple[Liveness, ...] = (self.liveness, self._queue.liveness)
         self._manifests = ManifestHandler(parts.store, parts.host, parts.take)
         attaching = AttachHandler(parts.expect)
         payloads = PayloadHandler(parts.take, parts.host, parts.keep, self._manifests)
@@ -179,16 +184,20 @@ class AcsSession:
             messages.STAGE_UPDATE: updates.refuse,
             messages.PERFORM_UPDATE: updates.refuse,
         }
-        self._unusable = LogThrottle("orders that cannot be acted on")
-        self._untaken = LogThrottle("orders could not be taken; they will be sent again")
-        self._told = LogThrottle("Amazon ECS says")
-        self._broken = LogThrottle("unexpected error in the connection to Amazon ECS")
+        self._unusable = RepeatedWarning("orders that cannot be acted on", every_s=WARN_EVERY_S)
+        self._untaken = RepeatedWarning(
+            "orders could not be taken; they will be sent again", every_s=WARN_EVERY_S
+        )
+        self._told = RepeatedWarning("Amazon ECS says", every_s=WARN_EVERY_S)
+        self._broken = RepeatedWarning(
+            "unexpected error in the connection to Amazon ECS", every_s=WARN_EVERY_S
+        )
 
     async def run(self) -> None:
         """Connect, take orders and reconnect, until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._lane.run(), name="acs-lane")
+                group.create_task(self._queue.run(), name="acs-orders")
                 while True:
                     wait_s = await self._connection()
                     if wait_s and not self._parts.link.connected:
@@ -331,7 +340,7 @@ class AcsSession:
             self._told.tell(type=frame.type, text=one_line(messages.told(frame.message)))
         else:
             at = self._parts.clock()
-            self._lane.put(AcsMessage(frame.type, frame.message, at, instance, socket.send))
+            self._queue.put(AcsMessage(frame.type, frame.message, at, instance, socket.send))
 
     async def _heartbeat(self, frame: Frame, socket: Socket) -> None:
         self._parts.on_heartbeat()

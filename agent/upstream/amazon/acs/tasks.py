@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from agent.model import reasons
-from agent.model.payload import Credentials
+from agent.model.payload import Credentials, RoleType
 from agent.model.status import DesiredStatus
 from agent.model.wire import Assignment
 from agent.upstream.amazon.acs import fields as f
@@ -39,8 +39,8 @@ _DESIRED: Final = {
 }
 """Current and former words. The agent runs every task that should not stop up to RUNNING."""
 _ROLES: Final = (
-    ("roleCredentials", messages.APPLICATION),
-    ("executionRoleCredentials", messages.EXECUTION),
+    ("roleCredentials", RoleType.APPLICATION),
+    ("executionRoleCredentials", RoleType.EXECUTION),
 )
 _OVERRIDES_LIMIT: Final = 1024 * 1024
 _FAILED_TO_START: Final = "TaskFailedToStart"

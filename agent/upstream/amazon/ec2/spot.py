@@ -15,8 +15,9 @@ import structlog
 
 from agent.errors import AwsFailure, AwsUnavailable
 from agent.model.liveness import WORK_S, Liveness
+from agent.throttle import RepeatedWarning
 from agent.upstream.amazon.calls import SteppedBackoff, asked
-from agent.upstream.amazon.log_throttle import LogThrottle
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -70,9 +71,13 @@ class SpotNotices:
         self._on_draining = on_draining
         self._interval_s = interval_s
         self._retry_s = retry_s
-        self._unheard = LogThrottle("cannot read spot notices from instance metadata")
-        self._odd = LogThrottle("spot notice not understood")
-        self._undrained = LogThrottle("spot notice: this instance cannot be set to DRAINING yet")
+        self._unheard = RepeatedWarning(
+            "cannot read spot notices from instance metadata", every_s=WARN_EVERY_S
+        )
+        self._odd = RepeatedWarning("spot notice not understood", every_s=WARN_EVERY_S)
+        self._undrained = RepeatedWarning(
+            "spot notice: this instance cannot be set to DRAINING yet", every_s=WARN_EVERY_S
+        )
 
     async def run(self) -> None:
         """Return once a notice has set the instance to DRAINING, or at once without metadata."""

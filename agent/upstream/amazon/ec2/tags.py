@@ -24,7 +24,7 @@ _DENIED: Final = frozenset({"UnauthorizedOperation", "AccessDenied", "AccessDeni
 
 
 class Ec2Query(Protocol):
-    """The EC2 query API, implemented by ``aws.ec2_query.Ec2Api``."""
+    """The EC2 query API, implemented by ``aws.query.QueryApi``."""
 
     async def query(self, action: str, params: Mapping[str, str]) -> Element:
         """Return the root of the answer, tags without namespaces; raises ``AwsFailure``."""

@@ -30,7 +30,7 @@ class QueuedReport(NamedTuple):
     change: TaskChange
 
 
-def lane_key(change: TaskChange) -> str:
+def queue_key(change: TaskChange) -> str:
     """Return the key of the queue in which a report keeps its order: its task or attachment."""
     if change.task_arn:
         return change.task_arn

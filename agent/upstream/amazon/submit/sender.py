@@ -27,10 +27,11 @@ import structlog
 from msgspec import Struct
 
 from agent.errors import AwsFailure, AwsRefused, AwsUnavailable, StateFailure
-from agent.upstream.amazon.log_throttle import LogThrottle
+from agent.throttle import RepeatedWarning
 from agent.upstream.amazon.submit import merge, shapes
 from agent.upstream.amazon.submit.merge import Accepted, QueuedReport, TaskQueue
 from agent.upstream.backoff import Backoff
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from agent.state import Outbox
@@ -83,7 +84,7 @@ class Submitter:
         self._registration = registration
         self._link = link
         self._settings = settings or SubmitSettings()
-        self._lanes: dict[str, TaskQueue] = {}
+        self._queues: dict[str, TaskQueue] = {}
         self._held = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -91,8 +92,10 @@ class Submitter:
         self._accepted = Accepted()
         self._troubles: dict[str, str] = {}
         """Why a queue is blocked, by its key; the empty key is the outbox itself."""
-        self._not_sent = LogThrottle("reports not sent")
-        self._kept = LogThrottle("reports are kept for the control that ordered their tasks")
+        self._not_sent = RepeatedWarning("reports not sent", every_s=WARN_EVERY_S)
+        self._kept = RepeatedWarning(
+            "reports are kept for the control that ordered their tasks", every_s=WARN_EVERY_S
+        )
 
     @property
     def error(self) -> str:
@@ -105,7 +108,7 @@ class Submitter:
 
     async def run(self) -> None:
         """Send until cancelled; reports without an acknowledgement stay in the outbox."""
-        self._lanes.clear()
+        self._queues.clear()
         self._troubles.clear()
         self._count(-self._held)
         async with asyncio.TaskGroup() as group:
@@ -134,21 +137,21 @@ class Submitter:
         needless: list[int] = []
         self._count(len(rows))
         for row in rows:
-            key = merge.lane_key(row.change)
-            lane = self._lanes.get(key)
-            if lane is None:
-                lane = self._lanes[key] = TaskQueue()
-                group.create_task(self._serve(key, lane), name=f"report {key}")
-            needless.extend(lane.add(row))
+            key = merge.queue_key(row.change)
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._queues[key] = TaskQueue()
+                group.create_task(self._serve(key, queue), name=f"report {key}")
+            needless.extend(queue.add(row))
         self._settle(needless)
 
-    async def _serve(self, key: str, lane: TaskQueue) -> None:
+    async def _serve(self, key: str, queue: TaskQueue) -> None:
         """Send the reports in a queue; return when it is empty."""
         backoff = self._backoff()
-        while len(lane):
+        while len(queue):
             try:
                 async with self._places:
-                    await self._send_first(key, lane)
+                    await self._send_first(key, queue)
             except AwsFailure as error:
                 asked_s = error.retry_after_s if isinstance(error, AwsUnavailable) else 0.0
                 await self._pause(key, str(error), backoff.next_s(asked_s))
@@ -158,11 +161,11 @@ class Submitter:
                 backoff.reset()
                 self._recovered(key)
         # No await between the last check of the queue and this: the next report creates a new one.
-        del self._lanes[key]
+        del self._queues[key]
 
-    async def _send_first(self, key: str, lane: TaskQueue) -> None:
+    async def _send_first(self, key: str, queue: TaskQueue) -> None:
         instance = await self._registration.instance()
-        row, needless = lane.first()
+        row, needless = queue.first()
         self._settle(needless)
         call = shapes.call_of(
             row.change,
@@ -172,12 +175,12 @@ class Submitter:
         )
         is_done = True
         if call is not None and not self._accepted.has(key, call):
-            lane.under_way = True
+            queue.under_way = True
             try:
                 is_done = await self._submit(key, row, call, instance)
             finally:
-                lane.under_way = False
-        seq = lane.drop_first()
+                queue.under_way = False
+        seq = queue.drop_first()
         if is_done:
             self._settle([seq])
         else:

@@ -29,9 +29,9 @@ from msgspec import Struct
 from agent.aws.signing import wire_url
 from agent.errors import AgentError, AwsFailure, AwsUnavailable, ControlUnavailable
 from agent.model.liveness import WORK_S, Liveness
+from agent.throttle import RepeatedWarning
 from agent.upstream.amazon import frames
 from agent.upstream.amazon.calls import SteppedBackoff
-from agent.upstream.amazon.log_throttle import LogThrottle
 from agent.upstream.amazon.tcs import requests
 from agent.upstream.amazon.tcs.queue import TelemetryQueue
 from agent.upstream.amazon.tcs.requests import Round
@@ -39,6 +39,7 @@ from agent.upstream.amazon.tcs.runtime_health import RuntimeHealth
 from agent.upstream.amazon.tcs.sets import HostSeries
 from agent.upstream.amazon.websocket import SocketClosed
 from agent.upstream.backoff import OutageBackoff
+from agent.upstream.connection import WARN_EVERY_S
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -150,13 +151,15 @@ class TcsSession:
         self._outgoing = TelemetryQueue()
         self._socket: Socket | None = None
         self._dropped = asyncio.Event()
-        self._away = LogThrottle("telemetry session closed")
+        self._away = RepeatedWarning("telemetry session closed", every_s=WARN_EVERY_S)
         self._tell_open = True
         """Whether to log the next session: it is the first, or the end of one was logged."""
-        self._complaint = LogThrottle("telemetry was refused")
-        self._overflow = LogThrottle("too much telemetry waits: dropped the oldest")
-        self._failed = LogThrottle("telemetry not collected")
-        self._unsigned = LogThrottle("telemetry cannot be signed")
+        self._complaint = RepeatedWarning("telemetry was refused", every_s=WARN_EVERY_S)
+        self._overflow = RepeatedWarning(
+            "too much telemetry waits: dropped the oldest", every_s=WARN_EVERY_S
+        )
+        self._failed = RepeatedWarning("telemetry not collected", every_s=WARN_EVERY_S)
+        self._unsigned = RepeatedWarning("telemetry cannot be signed", every_s=WARN_EVERY_S)
 
     @property
     def connected(self) -> bool:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from agent.controlplane.agents import host_rules
-from agent.controlplane.agents.bounds import OutOfBounds
+from agent.controlplane.bounds import OutOfBounds
 from agent.model.resources import Gpu, HostResources
 from agent.model.wire import Register
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from agent.controlplane.agents import report_rules, reports
-from agent.controlplane.agents.bounds import OutOfBounds
 from agent.controlplane.agents.longpoll import held, http
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
+from agent.controlplane.bounds import OutOfBounds
 from agent.model import payload as payload_model
 from agent.model.changes import (
     AttachmentChange,

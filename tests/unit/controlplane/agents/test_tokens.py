@@ -215,13 +215,13 @@ async def test_a_change_of_tokens_without_a_restart(tmp_path: Path) -> None:
             return str(logs[0]["event"])
 
         token_file(path, ONE, TWO)
-        assert await reread() == "token file read"
+        assert await reread() == "token file loaded"
         assert (await status_of(ONE), await status_of(TWO)) == (200, 200)
         token_file(path, TWO)
-        assert await reread() == "token file read"
+        assert await reread() == "token file loaded"
         assert (await status_of(ONE), await status_of(TWO)) == (401, 200)
         token_file(path, "# gone")
-        assert await reread() == "token file not taken; the old tokens stay"
+        assert await reread() == "token file not reloaded; the old tokens stay in use"
         assert await status_of(TWO) == 200
 
 
@@ -231,7 +231,7 @@ async def reread(reload: asyncio.Event, path: Path, *lines: str) -> None:
     with structlog.testing.capture_logs() as logs:
         reload.set()
         async with asyncio.timeout(5):
-            while not any(line["event"] == "token file read" for line in logs):  # noqa: ASYNC110 - a log line has no event
+            while not any(line["event"] == "token file loaded" for line in logs):  # noqa: ASYNC110 - a log line has no event
                 await asyncio.sleep(0.01)
 
 
@@ -256,7 +256,7 @@ async def test_a_token_that_is_taken_out_cuts_its_agents_off_at_once(tmp_path: P
         assert status == 401
         told = msgspec.json.decode(body, type=ErrorBody)
         assert told.code == "Unauthorized"
-        assert "is not in the token file any more" in told.message
+        assert "is no longer in the token file" in told.message
         await asyncio.sleep(0.3)
         assert not polls[stays].done()
         await endpoint.call(

@@ -9,6 +9,7 @@ from agent.controlplane.names import Names
 from agent.controlplane.records import (
     AttachmentRecord,
     ContainerRecord,
+    RoleRecord,
     TaskDefinitionRecord,
     TaskRecord,
 )
@@ -27,6 +28,7 @@ def build(
     attachments: list[AttachmentRecord] | None = None,
     desired: str = "RUNNING",
     keeps_logs: bool = True,
+    roles: dict[str, str] | None = None,
     **definition: Any,
 ) -> model.TaskPayload:
     record = TaskDefinitionRecord(
@@ -50,6 +52,10 @@ def build(
         ],
         attachments=attachments or [],
         overrides=task_overrides or {},
+        roles={
+            kind: RoleRecord(arn=arn, credentials_id=f"id-{kind}")
+            for kind, arn in (roles or {}).items()
+        },
         group="family:web",
     )
     built = payload.build(task, record, NAMES, desired=desired, keeps_logs=keeps_logs)
@@ -380,7 +386,7 @@ def test_logs_that_control_keeps() -> None:
 def test_logs_that_cloudwatch_keeps() -> None:
     role = "arn:aws:iam::000000000000:role/x"
     named = awslogs(**{"awslogs-region": "eu-west-1", "mode": "blocking"})
-    (container,) = build(named, keeps_logs=False, executionRoleArn=role).containers
+    (container,) = build(named, keeps_logs=False, roles={model.RoleType.EXECUTION: role}).containers
     assert log_of(container)["Config"] == {
         "awslogs-group": "g",
         "awslogs-region": "eu-west-1",

@@ -60,14 +60,18 @@ def test_a_pair_is_a_context_and_nothing_is_none(files: Files) -> None:
     [
         ("certificate", "", "--tls-certificate is given without --tls-key; TLS needs both"),
         ("", "key", "--tls-key is given without --tls-certificate; TLS needs both"),
-        ("none", "key", "--tls-certificate {none}: there is no such file; check the path"),
-        ("certificate", "none", "--tls-key {none}: there is no such file; check the path"),
+        ("none", "key", "--tls-certificate {none}: no such file; check the path"),
+        ("certificate", "none", "--tls-key {none}: no such file; check the path"),
         ("folder", "key", "--tls-certificate {folder}: is a directory; give a PEM file"),
-        ("text", "key", "--tls-certificate {text}: holds no certificate; give a PEM file"),
-        ("key", "key", "--tls-certificate {key}: holds a key and no certificate"),
-        ("certificate", "text", "--tls-key {text}: holds no key; give a PEM file"),
-        ("certificate", "certificate", "--tls-key {certificate}: holds a certificate and no key"),
-        ("certificate", "locked", "--tls-key {locked}: is locked with a passphrase"),
+        ("text", "key", "--tls-certificate {text}: contains no certificate; give a PEM file"),
+        ("key", "key", "--tls-certificate {key}: contains a key but no certificate"),
+        ("certificate", "text", "--tls-key {text}: contains no key; give a PEM file"),
+        (
+            "certificate",
+            "certificate",
+            "--tls-key {certificate}: contains a certificate but no key",
+        ),
+        ("certificate", "locked", "--tls-key {locked}: is encrypted with a passphrase"),
         ("certificate", "other_key", "--tls-key {other_key}: is not the key of --tls-certificate"),
     ],
 )
@@ -83,7 +87,7 @@ def test_each_mistake_has_its_own_words(files: Files, chain: str, key: str, told
 def test_pem_blocks_of_nonsense(files: Files, tmp_path: Path) -> None:
     broken = tmp_path / "broken.pem"
     broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
-    with pytest.raises(ConfigError, match="TLS cannot be spoken with them") as caught:
+    with pytest.raises(ConfigError, match="cannot be used for TLS") as caught:
         certificate.context(broken, files.key)
     assert "_ssl.c" not in str(caught.value)
 
@@ -91,5 +95,5 @@ def test_pem_blocks_of_nonsense(files: Files, tmp_path: Path) -> None:
 def test_a_device_is_no_file(files: Files, tmp_path: Path) -> None:
     zero = tmp_path / "zero"
     zero.symlink_to("/dev/zero")
-    with pytest.raises(ConfigError, match="is larger than 1 MiB; this is no PEM file"):
+    with pytest.raises(ConfigError, match="is larger than 1 MiB; give a PEM file"):
         certificate.context(zero, files.key)

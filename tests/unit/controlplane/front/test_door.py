@@ -88,8 +88,8 @@ async def test_other_services(
     got, text = await refused(endpoint, service, operation, **request_)
     assert got == code
     assert text == (
-        f"This endpoint serves Amazon ECS and Amazon CloudWatch Logs, not {name}. Name it by "
-        "AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS in place of AWS_ENDPOINT_URL, so that "
+        f"This endpoint serves Amazon ECS and Amazon CloudWatch Logs, not {name}. Set "
+        "AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS instead of AWS_ENDPOINT_URL, so that "
         "nothing else is sent here."
     )
 

@@ -333,9 +333,9 @@ async def test_cursors_are_kept(store: LogStore, clock: Clock) -> None:
     assert await store.cursor("loki") == 5
 
 
-async def test_a_waiter_is_told_of_new_events(store: LogStore) -> None:
+async def test_who_waits_is_told_of_new_events(store: LogStore) -> None:
     async with asyncio.timeout(40), asyncio.TaskGroup() as group:
-        waiter = group.create_task(store.grown())
+        waiter = group.create_task(store.grown(store.batches_taken))
         await asyncio.sleep(0)
         assert not waiter.done()
         await store.append(batch("x"))

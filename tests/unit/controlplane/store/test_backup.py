@@ -87,7 +87,7 @@ async def test_a_damaged_store_or_backup_is_neither_copied_nor_put_back(tmp_path
     before = path.read_bytes()
     with pytest.raises(StoreDamaged, match="is damaged"):
         await asyncio.to_thread(sqlite_backup.back_up, path, tmp_path / "another.db")
-    with pytest.raises(StoreDamaged, match="take another backup"):
+    with pytest.raises(StoreDamaged, match="use another backup"):
         await asyncio.to_thread(sqlite_backup.restore, path, backup)
     assert path.read_bytes() == before
     assert not (tmp_path / "another.db").exists()
@@ -96,9 +96,9 @@ async def test_a_damaged_store_or_backup_is_neither_copied_nor_put_back(tmp_path
 def test_what_cannot_be_done_is_named(tmp_path: Path) -> None:
     missing, there = tmp_path / "missing.db", tmp_path / "there.db"
     there.write_bytes(b"")
-    with pytest.raises(StoreFailure, match="does not exist; name control's --data-dir"):
+    with pytest.raises(StoreFailure, match="does not exist; give control's --data-dir"):
         sqlite_backup.back_up(missing, tmp_path / "b.db")
-    with pytest.raises(StoreFailure, match="exists; name a new file"):
+    with pytest.raises(StoreFailure, match="already exists; give the name of a new file"):
         sqlite_backup.back_up(there, there)
     with pytest.raises(StoreFailure, match="cannot be read"):
         sqlite_backup.restore(tmp_path / "control.db", missing)

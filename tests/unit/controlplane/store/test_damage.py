@@ -95,7 +95,7 @@ async def test_a_file_that_was_cut_off(whole: Path, tmp_path: Path, left: int) -
     path = copy_of(whole, tmp_path)
     with path.open("rb+") as file:
         file.truncate(left)
-    with pytest.raises(StoreDamaged, match="put a backup back with"):
+    with pytest.raises(StoreDamaged, match="restore a backup with"):
         await SqliteStore.open(path)
     assert path.stat().st_size == left
 
@@ -108,7 +108,7 @@ async def test_a_file_that_is_gone_beside_its_wal(whole: Path, tmp_path: Path) -
     await store.close()
     path.unlink()
     shutil.copyfile(tmp_path / "kept", f"{path}-wal")
-    with pytest.raises(StoreDamaged, match="is gone and"):
+    with pytest.raises(StoreDamaged, match="is missing but"):
         await SqliteStore.open(path)
     assert not path.exists()
 

@@ -54,3 +54,20 @@ def test_controllers_that_are_off() -> None:
     findings = cgroups.judge(found, EngineFacts(trouble="away"))
     assert "memory controller is off" in only(findings, Level.ERROR).seen
     assert cgroups.swap_kib("MemTotal: 1 kB\nSwapTotal:   2048 kB\n") == 2048
+
+
+@pytest.mark.parametrize("change", [{"bus": False}, {"mounted": False, "place": "/groups"}])
+def test_what_keeps_tasks_from_being_limited(change: dict[str, Any]) -> None:
+    host = msgspec.structs.replace(V2, **change)
+    told = only(cgroups.judge(host, engine()), Level.WARNING)
+    assert "tasks cannot be limited as a whole" in told.seen
+    assert ("dbus" in told.mend) == ("bus" in change)
+    insisting = msgspec.structs.replace(host, task_limits=True)
+    assert "does not start" in only(cgroups.judge(insisting, engine()), Level.ERROR).seen
+    unwilling = msgspec.structs.replace(host, task_limits=False)
+    assert levels(cgroups.judge(unwilling, engine())) == {"ok"}
+
+
+def test_the_bus_matters_only_where_systemd_makes_the_groups() -> None:
+    host = msgspec.structs.replace(V2, bus=False, systemd=False)
+    assert levels(cgroups.judge(host, engine(CgroupDriver="cgroupfs"))) == {"ok"}

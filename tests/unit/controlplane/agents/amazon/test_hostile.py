@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.controlplane.agents.amazon import shapes, sockets
-from agent.controlplane.agents.amazon.sockets import FrameBudget, LogThrottle
+from agent.controlplane.agents.amazon.sockets import FrameBudget
 from agent.controlplane.records import InstanceRecord
 from agent.model.resources import HostResources
+from agent.throttle import LogThrottle
 from tests.unit.controlplane.agents.amazon.raw_agent import RawAgent, attributes, run_task
 
 if TYPE_CHECKING:

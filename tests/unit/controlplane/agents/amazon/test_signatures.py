@@ -41,7 +41,7 @@ async def reread(reload: asyncio.Event, path: Path, *tokens: str) -> None:
     with structlog.testing.capture_logs() as logs:
         reload.set()
         async with asyncio.timeout(5):
-            while not any(line["event"] == "token file read" for line in logs):  # noqa: ASYNC110 - a log line has no event
+            while not any(line["event"] == "token file loaded" for line in logs):  # noqa: ASYNC110 - a log line has no event
                 await asyncio.sleep(0.01)
 
 
@@ -202,7 +202,7 @@ async def test_a_token_that_is_taken_out_closes_its_websockets(tmp_path: Path) -
             # After this code an agent comes back at once, with the token that it has by now.
             assert (frame.data, frame.extra) == (
                 1001,
-                "its token is not in the token file any more",
+                "its token is no longer in the token file",
             )
         status, body = await agents[ONE].refusal("/acs/ws", containerInstanceArn=agents[ONE].arn)
         assert (status, list(body)) == (403, ["AccessDeniedException"])

@@ -72,7 +72,11 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     host = await endpoint.add_instance(
         attributes={
             name: records.AttributeRecord()
-            for name in ("ecs.capability.task-eni", "ecs.capability.container-health-check")
+            for name in (
+                "ecs.capability.task-eni",
+                "ecs.capability.container-health-check",
+                "ecs.capability.task-cpu-mem-limit",
+            )
         }
     )
     await call("PutAttributes", attributes=[{"name": "a", "targetId": host.arn}])

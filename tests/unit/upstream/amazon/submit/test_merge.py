@@ -11,7 +11,7 @@ from agent.upstream.amazon.submit.merge import (
     QueuedReport,
     TaskQueue,
     is_foreign,
-    lane_key,
+    queue_key,
 )
 from agent.upstream.amazon.submit.shapes import EcsCall
 
@@ -73,9 +73,9 @@ def test_lanes() -> None:
         attachments = [AttachmentChange(id=one, status="ATTACHED") for one in ids]
         return TaskChange(id="c", task_arn=task, status="", at=1.0, attachments=attachments)
 
-    assert lane_key(of("t", "a")) == lane_key(change(1, "RUNNING"))
-    assert lane_key(of("", "a")) == lane_key(of("", "a"))
-    assert len({lane_key(of("", "a")), lane_key(of("", "b")), lane_key(of("t"))}) == 3
+    assert queue_key(of("t", "a")) == queue_key(change(1, "RUNNING"))
+    assert queue_key(of("", "a")) == queue_key(of("", "a"))
+    assert len({queue_key(of("", "a")), queue_key(of("", "b")), queue_key(of("t"))}) == 3
 
 
 @given(

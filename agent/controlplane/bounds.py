@@ -1,8 +1,8 @@
-"""What the fields of a message may hold: rules, tables of them, and the look before decoding. Pure.
+"""Limits for the fields of messages: rules, tables of rules, and a check before decoding. Pure.
 
-A table has a rule for every field of every part of a message (``host_rules``, ``report_rules``), so that
-nothing an agent sends is kept, or reckoned with, unbounded. ``Table`` goes through a decoded message by
-it. Decoding itself builds what a message lists: ``look`` refuses too many items before one is built.
+A table has a rule for every field of every part of a message (``host_rules``, ``report_rules``), so
+that nothing from an agent is stored or used without a limit. ``Table`` checks a decoded message.
+Decoding itself builds every item of a message: ``look`` refuses too many items before that.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 _SHOWN: Final = 64
-"""Most characters of a value that a refusal repeats."""
+"""How many characters of a value a refusal repeats at most."""
 _DEEPEST: Final = 64
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 _QUOTE, _COMMA = b'",'
@@ -27,31 +27,31 @@ _OPEN: Final = frozenset(b"[{")
 
 
 class OutOfBounds(ValueError):
-    """A message, or a field of it, is beyond what is taken; the text names the field and the bound."""
+    """A message or a field is over a limit; the text names the field and the limit."""
 
 
 class Rule(Protocol):
-    """What one field may hold."""
+    """The allowed values of one field."""
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Return when it holds that; raises ``OutOfBounds``, which names ``where``."""
+        """Check a value; raises ``OutOfBounds``, which names ``where``."""
 
 
 class Anything(NamedTuple):
-    """No bound of its own: a flag, an enum, or what is cut before it is kept."""
+    """No limit: for a flag, an enum, or text that is cut before it is stored."""
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Return."""
+        """Accept every value."""
 
 
 class Number(NamedTuple):
-    """A number between two, both included; None where that is the default."""
+    """A number in a range, both ends included; None is allowed as a default."""
 
     least: float
     most: float
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Raise ``OutOfBounds`` for any other."""
+        """Raise ``OutOfBounds`` for any other value."""
         if value is not None and not self.least <= value <= self.most:
             raise OutOfBounds(
                 f"{where}: {_brief(value)} is not between {self.least} and {self.most}"
@@ -59,11 +59,11 @@ class Number(NamedTuple):
 
 
 class Form(NamedTuple):
-    """Which characters a text may have."""
+    """The characters that a text may have."""
 
     pattern: re.Pattern[str]
     words: str
-    """Completes "may have"."""
+    """Completes the sentence "may have ..."."""
 
 
 LINE: Final = Form(re.compile(rf"[^{escapes.CONTROLS}]*"), "no control characters")
@@ -72,19 +72,19 @@ NAME: Final = Form(re.compile(r"[A-Za-z0-9_-]*"), "only letters, digits, hyphens
 
 
 class Text(NamedTuple):
-    """A text of so many characters."""
+    """A text with a limited number of characters."""
 
     most: int
     least: int = 0
     form: Form = LINE
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Raise ``OutOfBounds`` for a longer or shorter one, or one of other characters."""
+        """Raise ``OutOfBounds`` for a wrong length or forbidden characters."""
         if value is None:
             return
         if not self.least <= len(value) <= self.most:
             raise OutOfBounds(
-                f"{where} must have {self.least} to {self.most} characters, and has {len(value)}"
+                f"{where} must have {self.least} to {self.most} characters, but has {len(value)}"
             )
         if not self.form.pattern.fullmatch(value):
             raise OutOfBounds(f"{where} {_brief(value)} may have {self.form.words}")
@@ -96,55 +96,55 @@ class OneOf(NamedTuple):
     values: Collection[str]
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Raise ``OutOfBounds`` for any other."""
+        """Raise ``OutOfBounds`` for any other value."""
         if value not in self.values:
-            raise OutOfBounds(f"{where} {_brief(value)} is none of {', '.join(self.values)}")
+            raise OutOfBounds(f"{where} {_brief(value)} is not one of {', '.join(self.values)}")
 
 
 class Items(NamedTuple):
-    """A list of so many items."""
+    """A list with a limited number of items."""
 
     most: int
     item: Rule
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Raise ``OutOfBounds`` for more, or when an item breaks its rule."""
+        """Raise ``OutOfBounds`` for too many items, or if an item breaks its rule."""
         if len(value) > self.most:
-            raise OutOfBounds(f"{where} must have at most {self.most} items, and has {len(value)}")
+            raise OutOfBounds(f"{where} must have at most {self.most} items, but has {len(value)}")
         for index, item in enumerate(value):
             self.item.check(item, f"{where}[{index}]", table)
 
 
 class Pairs(NamedTuple):
-    """Names and values, so many of them."""
+    """A limited number of names and values."""
 
     most: int
     key: Rule
     value: Rule
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Raise ``OutOfBounds`` for more, or when a name or a value breaks its rule."""
+        """Raise ``OutOfBounds`` for too many, or if a name or a value breaks its rule."""
         if len(value) > self.most:
-            raise OutOfBounds(f"{where} must have at most {self.most} items, and has {len(value)}")
+            raise OutOfBounds(f"{where} must have at most {self.most} items, but has {len(value)}")
         for name, item in value.items():
             self.key.check(name, f"a name in {where}", table)
             self.value.check(item, f"{where}[{_brief(name)}]", table)
 
 
 class Part(NamedTuple):
-    """A part of the message with a row of rules of its own; None where that is the default."""
+    """A part of the message with its own rules; None is allowed as a default."""
 
     def check(self, value: Any, where: str, table: Table) -> None:
-        """Raise ``OutOfBounds`` when one of its fields breaks its rule."""
+        """Raise ``OutOfBounds`` if one of its fields breaks its rule."""
         if value is not None:
             table.check(value, where)
 
 
 class Table:
-    """The rules of a message and of its parts, one for each field.
+    """The rules of a message and its parts, one for each field.
 
     Args:
-        rules: by type, and in it by the field's name.
+        rules: by type, then by field name.
     """
 
     def __init__(self, rules: Mapping[type[Struct], Mapping[str, Rule]]) -> None:
@@ -152,7 +152,7 @@ class Table:
         self._rows: dict[type[Struct], list[tuple[str, str, Rule]]] = {}
 
     def check(self, message: Struct, where: str = "") -> None:
-        """Raise ``OutOfBounds`` for the first field, in the order of the message, that breaks its rule."""
+        """Raise ``OutOfBounds`` for the first field, in message order, that breaks its rule."""
         kind = type(message)
         row = self._rows.get(kind)
         if row is None:
@@ -166,17 +166,17 @@ class Table:
 
 
 def look(body: bytes, *, most_items: int, most_values: int) -> None:
-    """Return when decoding a JSON document builds no more than so much.
+    """Check that decoding a JSON document does not build too many values.
 
-    A document with few commas is passed at once. What is no JSON may pass: decoding says so.
+    A document with few commas passes at once. Invalid JSON may pass: decoding reports it.
 
     Args:
         body: the document.
-        most_items: of one list or object in it.
-        most_values: of all together; names count, too.
+        most_items: maximum number of items of one list or object in it.
+        most_values: maximum number of all values, including names.
 
     Raises:
-        OutOfBounds: it lists more.
+        OutOfBounds: the document has more.
     """
     if body.count(b",") < most_items and len(body) < most_values:
         return
@@ -193,11 +193,11 @@ def look(body: bytes, *, most_items: int, most_values: int) -> None:
         elif token in _OPEN:
             counts.append(0)
             if len(counts) > _DEEPEST:
-                raise OutOfBounds(f"more than {_DEEPEST} lists within each other")
+                raise OutOfBounds(f"more than {_DEEPEST} nested lists")
         else:
             counts.pop()
             if not counts:
-                return  # no JSON
+                return  # not JSON
             continue
         values += 1
         if values > most_values:

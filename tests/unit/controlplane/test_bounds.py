@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.controlplane.agents import bounds, host_rules, report_rules
+from agent.controlplane import bounds
+from agent.controlplane.agents import host_rules, report_rules
 from agent.controlplane.agents.amazon import shapes
-from agent.controlplane.agents.bounds import LINE, Number, OutOfBounds, Pairs, Table, Text
+from agent.controlplane.bounds import LINE, Number, OutOfBounds, Pairs, Table, Text
 
 if TYPE_CHECKING:
     from msgspec import Struct
@@ -86,11 +87,11 @@ def test_what_stands_in_a_text_is_not_counted() -> None:
         (Number(1, 65535), 2**63, "9223372036854775808 is not between 1 and 65535"),
         (Number(1, 65535), 0, "not between"),
         (Number(0, 1), math.nan, "nan is not between"),
-        (Text(3), "abcd", "0 to 3 characters, and has 4"),
-        (Text(3, least=1), "", "1 to 3 characters, and has 0"),
+        (Text(3), "abcd", "0 to 3 characters, but has 4"),
+        (Text(3, least=1), "", "1 to 3 characters, but has 0"),
         (Text(3), "a\x1b", r"'a\x1b' may have no control characters"),
         (Text(9), "a\u202eb", r"'a\u202eb' may have no control characters"),
-        (Pairs(1, Text(1), Text(1)), {"a": "b", "c": "d"}, "at most 1 items, and has 2"),
+        (Pairs(1, Text(1), Text(1)), {"a": "b", "c": "d"}, "at most 1 items, but has 2"),
         (Pairs(1, Text(1), Text(1)), {"a": "bb"}, "has 2"),
         (Pairs(1, Text(1), Text(1)), {"aa": "b"}, "a name in field"),
     ],

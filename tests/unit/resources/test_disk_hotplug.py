@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.resources import hotplug
-from agent.resources.hotplug import DiskHotplug, volume_id
+from agent.resources import disk_hotplug
+from agent.resources.disk_hotplug import DiskHotplug, volume_id
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,7 +29,7 @@ async def kernel(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[socket.socket
     """The kernel's end of the event socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     ours.setblocking(False)
-    monkeypatch.setattr(hotplug, "_listen", lambda: ours)
+    monkeypatch.setattr(disk_hotplug, "_listen", lambda: ours)
     yield theirs
     theirs.close()
     ours.close()
@@ -140,7 +140,7 @@ async def test_lost_events_are_news(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     news = Overrun(socket.AF_UNIX, socket.SOCK_DGRAM)
     news.setblocking(False)
-    monkeypatch.setattr(hotplug, "_listen", lambda: news)
+    monkeypatch.setattr(disk_hotplug, "_listen", lambda: news)
     disks = DiskHotplug(tmp_path)
     await disks.present()
 
@@ -176,7 +176,7 @@ async def test_a_device_that_hangs_holds_one_thread(
         going_on.wait(5)
         return frozenset({"found"})
 
-    monkeypatch.setattr(hotplug, "_serials", hang)
+    monkeypatch.setattr(disk_hotplug, "_serials", hang)
     disks = DiskHotplug(tmp_path)
     for _ in range(3):
         with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""Calls to the EC2 API, whose answers are XML: the tags of the instance.
+"""Calls to APIs of AWS in the query protocol, whose answers are XML: EC2 and STS.
 
 Uses the network. Raises only ``AwsRefused``, ``AwsUnavailable`` or ``CredentialsMissing``. XML with
 a document type is refused, so that no entity is ever expanded.
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from agent.aws.keys import KeySource
     from agent.aws.signing import Signer
 
-VERSION: Final = "2016-11-15"
+EC2_VERSION: Final = "2016-11-15"
+STS_VERSION: Final = "2011-06-15"
 
 
-class Ec2Api:
-    """The EC2 query API at one endpoint. The signer must be for the service ``ec2``."""
+class QueryApi:
+    """A query API at one endpoint. The signer must be for its service."""
 
     def __init__(
         self,
@@ -36,10 +37,21 @@ class Ec2Api:
         chain: KeySource,
         signer: Signer,
         endpoint: URL,
+        version: str,
         *,
         first_wait_s: float = 1.0,
     ) -> None:
-        """``first_wait_s`` is the longest wait after the first failure; it doubles each time."""
+        """Take how to call.
+
+        Args:
+            http: the session.
+            chain: keys to sign with.
+            signer: for the service.
+            endpoint: where it is.
+            version: of the API, for example ``EC2_VERSION``.
+            first_wait_s: the longest wait after the first failure; it doubles each time.
+        """
+        self._version = version
         self._exchange = Exchange(http, chain, signer, endpoint, first_wait_s=first_wait_s)
 
     async def query(
@@ -57,7 +69,7 @@ class Ec2Api:
             AwsUnavailable: no answer, an answer that is not XML, or a transient error.
             CredentialsMissing: there are no credentials to sign with.
         """
-        body = urlencode({"Action": action, "Version": VERSION, **params})
+        body = urlencode({"Action": action, "Version": self._version, **params})
         root: ET.Element = await self._exchange.make(
             AwsCall(
                 what=action,
@@ -73,7 +85,7 @@ class Ec2Api:
 
 
 def xml_fault(status: int, headers: Mapping[str, str], body: bytes) -> faults.Fault:
-    """Read an error answer of the EC2 API, even if it is not XML. Pure."""
+    """Read an error answer of a query API, even if it is not XML. Pure."""
     try:
         root = _tree(body)
     except ValueError:

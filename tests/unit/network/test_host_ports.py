@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError, PayloadError
-from agent.network import ports
-from agent.network.ports import HostPorts
+from agent.network import host_ports
+from agent.network.host_ports import HostPorts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -93,7 +93,7 @@ def test_the_bind_test_sees_real_sockets(kind: socket.SocketKind) -> None:
     with socket.socket(socket.AF_INET, kind) as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        assert not ports.can_bind(protocol, port)
+        assert not host_ports.can_bind(protocol, port)
         with pytest.raises(PayloadError, match=f"in {port}-{port}"):
             HostPorts((port, port)).pick(protocol)
     assert HostPorts((port, port)).pick(protocol) == [port]
@@ -102,9 +102,9 @@ def test_the_bind_test_sees_real_sockets(kind: socket.SocketKind) -> None:
 def test_the_kernel_range_is_the_default(tmp_path: Path) -> None:
     file = tmp_path / "range"
     file.write_text("32768\t60999\n")
-    assert ports.kernel_range(str(file)) == (32768, 60999)
+    assert host_ports.kernel_range(str(file)) == (32768, 60999)
     file.write_text("nonsense")
-    assert ports.kernel_range(str(file)) == (49153, 65535)
-    assert ports.kernel_range(str(tmp_path / "absent")) == (49153, 65535)
-    first, last = ports.kernel_range()
+    assert host_ports.kernel_range(str(file)) == (49153, 65535)
+    assert host_ports.kernel_range(str(tmp_path / "absent")) == (49153, 65535)
+    first, last = host_ports.kernel_range()
     assert first <= HostPorts().pick("tcp")[0] <= last

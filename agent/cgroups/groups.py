@@ -1,0 +1,269 @@
+"""The control groups of tasks: one for each, made before its containers and removed after them.
+
+Names derive from tasks, and the group above them is named after the agent, so that a group is found
+again after a crash, and those of another agent on the host are left alone.
+
+Tests: ``tests/unit/cgroups/test_groups.py``, ``tests/integration/e2e/test_task_limits.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import structlog
+from msgspec import Struct
+
+from agent.cgroups.files import FileGroups
+from agent.cgroups.limits import DEFAULT_PERIOD_US, limits_of
+from agent.cgroups.mount import CgroupMount
+from agent.cgroups.slices import SliceGroups
+from agent.errors import CgroupFailure
+from agent.model import ids
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from agent.cgroups.limits import TaskLimits
+    from agent.model.payload import TaskPayload
+
+T = TypeVar("T")
+
+CALL_LIMIT_S = 30.0
+"""Longer than two calls to a systemd that hangs."""
+_OWNER_DIGITS = 12
+_log = structlog.get_logger(__name__)
+
+
+class GroupDriver(Protocol):
+    """One way to make groups: that of the engine's cgroup driver. Every call blocks."""
+
+    def set_up(self) -> None:
+        """Return when tasks can be limited; raises ``CgroupFailure`` or ``OSError`` if not."""
+
+    def parent_of(self, name: str) -> str:
+        """Return what the engine is told as ``CgroupParent``."""
+
+    def path_of(self, name: str) -> str:
+        """Return where a task's group is, from the top of a hierarchy."""
+
+    def apply(self, name: str, limits: TaskLimits) -> None:
+        """Make a group with these limits, or give them to one that exists."""
+
+    def names(self) -> set[str]:
+        """Return the names of all groups of this agent's tasks."""
+
+    def remove(self, name: str) -> None:
+        """Remove a group; an absent one is success."""
+
+    def leave(self) -> None:
+        """Remove what is above the groups of tasks, if there are none."""
+
+
+class GroupSettings(Struct, frozen=True, kw_only=True):
+    """What decides how tasks are limited."""
+
+    owner: str
+    """Names this agent among several on one host."""
+    root: Path
+    """``ECS_CGROUP_PATH``."""
+    enabled: bool = True
+    """False with ``ECS_ENABLE_TASK_CPU_MEM_LIMIT=false``."""
+    period_us: int = DEFAULT_PERIOD_US
+    """``ECS_CGROUP_CPU_PERIOD``."""
+    pids: int = 0
+    """``ECS_TASK_PIDS_LIMIT``; 0 for none."""
+    propagate_memory: bool = False
+    """``ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2``."""
+
+
+class TaskGroups:
+    """Makes, limits and removes the control groups of tasks. Belongs to one event loop.
+
+    Attributes:
+        problem: why tasks cannot be limited on this host; empty where they can, and where nobody
+            wants it.
+        version: of the control groups; 0 if there are none.
+    """
+
+    def __init__(
+        self, settings: GroupSettings, driver: GroupDriver | None, *, version: int, problem: str
+    ) -> None:
+        self.problem = problem
+        self.version = version
+        self._settings = settings
+        self._driver = driver
+        self._made: set[str] = set()
+        """Groups that tasks of this process have, or are about to have."""
+        self._lane = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cgroups")
+
+    @classmethod
+    async def open(
+        cls, settings: GroupSettings, *, engine_driver: str, engine_version: int
+    ) -> TaskGroups:
+        """Find out whether tasks can be limited, and prepare the host for it; never fails.
+
+        Args:
+            settings: how to limit them.
+            engine_driver: the engine's cgroup driver, as it names it.
+            engine_version: the version of control groups that the engine uses.
+        """
+        mount = await asyncio.to_thread(CgroupMount.find, settings.root)
+        owner = settings.owner[:_OWNER_DIGITS]
+        driver = _driver(engine_driver, mount, owner)
+        groups = cls(settings, driver, version=mount.version, problem="")
+        if settings.enabled:
+            groups.problem = why_not(mount, engine_driver, engine_version)
+            if not groups.problem:
+                groups.problem = await groups._set_up()
+            if groups.problem:
+                _log.warning("tasks are not limited as a whole", problem=groups.problem)
+        return groups
+
+    @classmethod
+    def off(cls) -> TaskGroups:
+        """Return the groups of a host that makes none."""
+        settings = GroupSettings(owner="", root=Path("/nonexistent"), enabled=False)
+        return cls(settings, None, version=0, problem="")
+
+    @property
+    def limiting(self) -> bool:
+        """Whether tasks are limited."""
+        return self._settings.enabled and not self.problem and self._driver is not None
+
+    @property
+    def problems(self) -> list[str]:
+        """One sentence for what does not work; empty when all is well."""
+        return [f"tasks are not limited as a whole: {self.problem}"] if self.problem else []
+
+    async def ensure(self, payload: TaskPayload) -> str:
+        """Make a task's group, or bring the limits of one that exists in order.
+
+        Returns:
+            What the engine is to be told as ``CgroupParent`` of the task's containers.
+
+        Raises:
+            CgroupFailure: it cannot be made.
+        """
+        if self._driver is None:
+            raise CgroupFailure(self.problem)
+        settings, name = self._settings, ids.cgroup_name(payload.arn)
+        self._made.add(name)
+        limits = limits_of(payload, period_us=settings.period_us, pids=settings.pids)
+        await self._block(lambda driver: driver.apply(name, limits))
+        return self._driver.parent_of(name)
+
+    def memory_shown_mib(self, payload: TaskPayload) -> int:
+        """Return the limit of containers that have none of their own, so that they can see the task's.
+
+        0 where they get none: a process reads the limit of its own group only.
+        """
+        propagate = self._settings.propagate_memory and self.version == 2
+        return max(payload.memory, 0) if propagate else 0
+
+    def path_of(self, task_arn: str) -> str:
+        """Return where a task's group is, from the top of a hierarchy; empty if it has none."""
+        if self._driver is None:
+            return ""
+        return self._driver.path_of(ids.cgroup_name(task_arn))
+
+    async def remove(self, task_arn: str) -> None:
+        """Remove a task's group; an absent one is success.
+
+        Raises:
+            CgroupFailure: it still has processes, or cannot be removed now.
+        """
+        if self._driver is not None:
+            name = ids.cgroup_name(task_arn)
+            await self._remove(name)
+            self._made.discard(name)
+
+    async def reconcile(self, task_arns: Iterable[str]) -> None:
+        """Remove the groups of all tasks that are not listed; what cannot be removed is logged.
+
+        To be called once control has said what it wants: before, a task may be there of which
+        nothing is known.
+        """
+        if self._driver is None:
+            return
+        known = {ids.cgroup_name(arn) for arn in task_arns}
+        # A task that has come since the list was made has its group already, perhaps.
+        for name in await self._block(lambda driver: driver.names()) - known - self._made:
+            _log.info("removing the control group of a task that is gone", name=name)
+            try:
+                await self._remove(name)
+            except CgroupFailure as error:
+                _log.warning("left-over not removed", what=name, error=str(error))
+
+    async def close(self) -> None:
+        """End the thread, and remove what is above the groups of tasks if there are none left."""
+        try:
+            if self._driver is not None:
+                await self._block(lambda driver: driver.leave())
+        except CgroupFailure as error:
+            _log.warning("left-over not removed", what="control groups", error=str(error))
+        self._lane.shutdown(wait=False, cancel_futures=True)
+
+    async def _remove(self, name: str) -> None:
+        await self._block(lambda driver: driver.remove(name))
+
+    async def _set_up(self) -> str:
+        try:
+            await self._block(lambda driver: driver.set_up())
+        except CgroupFailure as error:
+            return str(error)
+        return ""
+
+    async def _block(self, work: Callable[[GroupDriver], T]) -> T:
+        """Run blocking work in the thread; raises ``CgroupFailure`` for whatever goes wrong."""
+        driver = self._driver
+        if driver is None:
+            raise CgroupFailure(self.problem or "this host has no control groups")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CALL_LIMIT_S):
+                return await loop.run_in_executor(self._lane, work, driver)
+        except TimeoutError:
+            text = f"control groups did not answer within {CALL_LIMIT_S:g} s"
+            raise CgroupFailure(text) from None
+        except OSError as error:
+            raise CgroupFailure(_explained(error)) from None
+
+
+def why_not(mount: CgroupMount, engine_driver: str, engine_version: int) -> str:
+    """Return why tasks cannot be limited, as far as what is mounted tells; empty if nothing does. Pure."""
+    if engine_driver not in ("cgroupfs", "systemd"):
+        return (
+            f"the container engine manages no control groups (its driver is {engine_driver!r}); run "
+            "it as root"
+        )
+    if not mount.version:
+        return f"there are no control groups at {mount.root}; set ECS_CGROUP_PATH to their mount"
+    if engine_version != mount.version:
+        return (
+            f"the container engine uses control groups of version {engine_version}, but those at "
+            f"{mount.root} have version {mount.version}; restart the engine or set ECS_CGROUP_PATH"
+        )
+    if missing := mount.missing():
+        return (
+            f"the kernel has no cgroup controller {' and '.join(missing)}; add "
+            "'cgroup_enable=memory' to its command line, or use another kernel"
+        )
+    if not mount.has_quotas:
+        return "the kernel cannot limit CPU time; use one with CONFIG_CFS_BANDWIDTH"
+    return ""
+
+
+def _driver(engine_driver: str, mount: CgroupMount, owner: str) -> GroupDriver | None:
+    if not mount.version:
+        return None
+    if engine_driver == "systemd":
+        return SliceGroups(mount, owner)
+    return FileGroups(mount, owner) if engine_driver == "cgroupfs" else None
+
+
+def _explained(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"control groups cannot be changed: {where}{error.strerror or error}"

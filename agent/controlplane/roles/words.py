@@ -1,0 +1,47 @@
+"""What people are told about roles. Pure.
+
+The first words of a refusal are those of Amazon ECS.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from agent.model import reasons
+from agent.model.payload import RoleType
+
+MEMBERS: Final = {RoleType.APPLICATION: "taskRoleArn", RoleType.EXECUTION: "executionRoleArn"}
+"""How a task definition calls each role."""
+
+KEYS_MEND: Final = (
+    "give control keys of AWS where every program of AWS finds them, for example AWS_ACCESS_KEY_ID "
+    "and AWS_SECRET_ACCESS_KEY in its environment"
+)
+
+
+def refused(role_type: RoleType, role: str, told: str) -> str:
+    """Return the reason of a task that stops because STS refused one of its roles."""
+    return reasons.clip(
+        f"ECS was unable to assume the role '{role}' that was provided for this task as "
+        f"{MEMBERS[role_type]}: {told}. Let the role's trust policy name whom control's keys belong "
+        "to, and let those call sts:AssumeRole on it."
+    )
+
+
+def awaited(role_type: RoleType, role: str, told: str) -> str:
+    """Return why a task waits for credentials of a role, without an end yet."""
+    return reasons.clip(
+        f"waiting for credentials of the role '{role}' ({MEMBERS[role_type]}), which control asks "
+        f"STS for again and again: {told}"
+    )
+
+
+def no_keys(told: str) -> str:
+    """Return why no role can be assumed."""
+    return f"control has no keys to assume a role with ({told}); {KEYS_MEND}"
+
+
+def cannot_run(member: str, used_by: str, problem: str) -> str:
+    """Return why a task whose role is needed is not taken."""
+    why = f", which {used_by} needs," if used_by else ""
+    return f"'{member}'{why} cannot be served: {problem}."

@@ -1,0 +1,96 @@
+"""Orders a task to stop, whoever wants it.
+
+Stopping is an order, not an act: the task's desired status becomes STOPPED, its agent is woken, and
+the task is STOPPED when the agent reports so. Only a task whose instance is gone for good ends at
+once, because nobody would ever report it.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_tasks.py``, ``tests/unit/controlplane/roles``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from agent.controlplane import access, records
+from agent.controlplane.records import AssignRecord, InstanceRecord, TaskRecord
+from agent.controlplane.store.contract import Delete, Op, Put, unchanged
+from agent.controlplane.tasks import changes as task_changes
+from agent.model import reasons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.controlplane.store.contract import Store
+
+
+def _any(_task: TaskRecord) -> bool:
+    return True
+
+
+async def order_stop(
+    store: Store,
+    cluster: str,
+    task_id: str,
+    *,
+    code: str,
+    reason: str,
+    now: float,
+    only_if: Callable[[TaskRecord], bool] = _any,
+) -> TaskRecord | None:
+    """Order a task to stop and return it; one that is to stop already stays as it is.
+
+    Args:
+        store: where it is.
+        cluster: name of its cluster.
+        task_id: its id.
+        code: its stop code.
+        reason: why, cut to what a reason may have.
+        now: Unix seconds.
+        only_if: tells, by its newest record, whether it is to be stopped at all. Pure.
+
+    Returns:
+        The task as it now is; None when there is none.
+
+    Raises:
+        StoreFailure: it may not be ordered; the same again is safe.
+    """
+    key = records.task_key(cluster, task_id)
+    tries = access.ConflictRetries(key)
+    while True:
+        found = await access.find(store, TaskRecord, key)
+        if found is None:
+            return None
+        task = found.record
+        if task.desired_status == "STOPPED" or not only_if(task):
+            return task
+        stopping = replace(
+            task,
+            desired_status="STOPPED",
+            stop_code=code,
+            stopped_reason=reasons.clip(reason),
+            stopping_at=now,
+            version=task.version + 1,
+        )
+        ordered, then = await _ordered(store, stopping, now)
+        if (await store.txn([unchanged(found.kv)], then, urgent=True)).succeeded:
+            return ordered
+        await tries.again()
+
+
+async def _ordered(store: Store, stopping: TaskRecord, now: float) -> tuple[TaskRecord, list[Op]]:
+    key = records.task_key(stopping.cluster, stopping.id)
+    assignment_key = records.assignment_key(stopping.instance_id, stopping.id)
+    instance = await access.find(
+        store, InstanceRecord, records.instance_key(stopping.cluster, stopping.instance_id)
+    )
+    if instance is None or instance.record.status == "INACTIVE":
+        ended = task_changes.stop_without_agent(
+            stopping, code=stopping.stop_code, reason=stopping.stopped_reason, now=now
+        )
+        return ended, [Put(key, records.encode(ended)), Delete(assignment_key)]
+    return stopping, [
+        Put(key, records.encode(stopping)),
+        Put(assignment_key, records.encode(AssignRecord.of(stopping))),
+    ]
