@@ -42,6 +42,8 @@ class KeptLogs(NamedTuple):
     store: LogStore | None
     none_because: str = ""
     """Why there is no store."""
+    is_down: bool = False
+    """Whether there should be one."""
     forwarders: Sequence[Forwarder] = ()
 
 
@@ -62,7 +64,9 @@ async def keep_logs(settings: LogSettings, data_dir: Path) -> AsyncIterator[Kept
         store = await LogStore.open(data_dir / DIRECTORY, bounds)
     except LogStoreFailure as error:
         _log.critical("logs cannot be kept", error=str(error))
-        yield KeptLogs(None, f"this control keeps no logs: {error}")
+        yield KeptLogs(
+            None, f"logs cannot be kept: {error}; mend it and restart control", is_down=True
+        )
         return
     usage = await store.usage()
     _log.info(
