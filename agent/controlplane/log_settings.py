@@ -42,6 +42,8 @@ class KeptLogs(NamedTuple):
     store: LogStore | None
     none_because: str = ""
     """Why there is no store."""
+    is_down: bool = False
+    """Whether there should be one."""
     forwarders: Sequence[Forwarder] = ()
 
 
@@ -62,8 +64,18 @@ async def keep_logs(settings: LogSettings, data_dir: Path) -> AsyncIterator[Kept
         store = await LogStore.open(data_dir / DIRECTORY, bounds)
     except LogStoreFailure as error:
         _log.critical("logs cannot be kept", error=str(error))
-        yield KeptLogs(None, f"this control keeps no logs: {error}")
+        yield KeptLogs(
+            None, f"logs cannot be kept: {error}; mend it and restart control", is_down=True
+        )
         return
+    usage = await store.usage()
+    _log.info(
+        "logs are kept",
+        directory=str(store.directory),
+        mib=usage.taken_bytes // MIB,
+        of_mib=usage.most_bytes // MIB,
+        segments=usage.segments,
+    )
     try:
         async with _forwarders(store, settings.forward) as made:
             yield KeptLogs(store, forwarders=made)

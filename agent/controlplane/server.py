@@ -141,6 +141,7 @@ async def serve(
             log_store=logs.store,
             forwarders=logs.forwarders,
             no_logs_reason=logs.none_because,
+            logs_are_down=logs.is_down,
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)

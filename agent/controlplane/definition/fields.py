@@ -48,6 +48,7 @@ _E = "ecs.capability."
 
 _ABOVE_10_VCPUS = re.compile(r"1024[1-9]|102[5-9]\d|10[3-9]\d\d|1[1-9]\d{3}|[2-9]\d{4}|\d{6,}")
 """CPU units, as a checked definition has them."""
+_OF_SECRETS_MANAGER = re.compile(r"arn:[^:]*:secretsmanager:.*", re.DOTALL)
 _HERE = "on hosts of your own"
 _INFERENCE = "Elastic Inference has been discontinued; leave it out"
 
@@ -63,10 +64,8 @@ def _under(parent: str, *fields: Field) -> tuple[Field, ...]:
 _CONTAINER = (
     *_done("name", "image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
     Field(
-        "repositoryCredentials.*",
-        Support.NOT_RUN,
-        "logins to private registries are not fetched from Secrets Manager yet; leave it out, and put "
-        "the login into ECS_ENGINE_AUTH_DATA of the hosts",
+        "repositoryCredentials.credentialsParameter",
+        attribute=f"{_E}private-registry-authentication.secretsmanager",
     ),
     *_done("portMappings[].containerPort", "portMappings[].hostPort", "portMappings[].protocol"),
     Field(
@@ -83,11 +82,8 @@ _CONTAINER = (
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),
     *_done("restartPolicy.ignoredExitCodes[]", "restartPolicy.restartAttemptPeriod"),
     *_done("entryPoint[]", "command[]", "environment[].name", "environment[].value"),
-    Field(
-        "environmentFiles.*",
-        Support.NOT_RUN,
-        "environment files are not fetched from S3 yet; use 'environment'",
-    ),
+    Field("environmentFiles[].value", attribute=f"{_E}env-files.s3"),
+    *_done("environmentFiles[].type"),
     *_done("mountPoints[].sourceVolume", "mountPoints[].containerPath", "mountPoints[].readOnly"),
     *_done("volumesFrom[].sourceContainer", "volumesFrom[].readOnly"),
     *_done("linuxParameters.capabilities.add[]", "linuxParameters.capabilities.drop[]"),
@@ -107,11 +103,13 @@ _CONTAINER = (
         "linuxParameters.swappiness",
         note="only has an effect with maxSwap, and on hosts with cgroup v1, as on Amazon ECS",
     ),
+    *_done("secrets[].name"),
     Field(
-        "secrets.*",
-        Support.NOT_RUN,
-        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'environment'",
+        "secrets[].valueFrom",
+        attribute=f"{_E}secrets.asm.environment-variables",
+        only=_OF_SECRETS_MANAGER,
     ),
+    Field("secrets[].valueFrom", attribute=f"{_E}secrets.ssm.environment-variables"),
     Field("dependsOn[].containerName", attribute=f"{_E}container-ordering"),
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
@@ -158,10 +156,15 @@ _CONTAINER = (
     ),
     Field("logConfiguration.logDriver", attribute=f"{_P}logging-driver.{{value}}"),
     *_done("logConfiguration.options{}"),
+    *_done("logConfiguration.secretOptions[].name"),
     Field(
-        "logConfiguration.secretOptions.*",
-        Support.NOT_RUN,
-        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'options'",
+        "logConfiguration.secretOptions[].valueFrom",
+        attribute=f"{_E}secrets.asm.bootstrap.log-driver",
+        only=_OF_SECRETS_MANAGER,
+    ),
+    Field(
+        "logConfiguration.secretOptions[].valueFrom",
+        attribute=f"{_E}secrets.ssm.bootstrap.log-driver",
     ),
     Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
     *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),

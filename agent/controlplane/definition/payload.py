@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import docker_config, gpus, log_configuration, overrides
+from agent.controlplane.definition import (
+    docker_config,
+    fetched,
+    gpus,
+    log_configuration,
+    overrides,
+)
+from agent.controlplane.definition.fetched import WhereKept
 from agent.controlplane.definition.log_configuration import LogPlace
 from agent.model import ids
 from agent.model.payload import (
@@ -30,7 +37,6 @@ from agent.model.payload import (
     PortMapping,
     RestartPolicy,
     RoleType,
-    Secret,
     TaskPayload,
     Volume,
     VolumeFrom,
@@ -81,13 +87,18 @@ def build(
         kept_here=keeps_logs,
         has_execution_role=RoleType.EXECUTION in task.roles,
     )
+    kept = WhereKept(
+        here=frozenset(task.kept_here),
+        region=names.region,
+        has_execution_role=RoleType.EXECUTION in task.roles,
+    )
     return TaskPayload(
         arn=task.arn,
         family=task.family,
         version=str(task.revision),
         desired_status=DesiredStatus(desired),
         containers=[
-            _container(container, records[container["name"]], mode, environment, logs)
+            _container(container, records[container["name"]], mode, environment, logs, kept)
             for container in body["containerDefinitions"]
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
@@ -155,6 +166,7 @@ def _container(
     mode: str,
     environment: dict[str, str],
     logs: LogPlace,
+    kept: WhereKept,
 ) -> Container:
     check = definition.get("healthCheck")
     log_config = log_configuration.engine_config(definition, logs)
@@ -189,8 +201,8 @@ def _container(
         start_timeout=definition.get("startTimeout") or 0,
         stop_timeout=definition.get("stopTimeout") or 0,
         restart_policy=_restart_policy(definition.get("restartPolicy")),
-        registry_authentication=_registry(definition.get("repositoryCredentials")),
-        secrets=_secrets(definition),
+        registry_authentication=fetched.registry_login(definition, kept),
+        secrets=fetched.secrets(definition, kept),
         firelens_configuration=definition.get("firelensConfiguration"),
         version_consistency=definition.get("versionConsistency"),
         gpu_share=_gpu_share(gpus.share_of_container(definition)),
@@ -221,45 +233,6 @@ def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:
         # ECS's default: a container must have run for five minutes to be restarted again.
         restart_attempt_period=policy.get("restartAttemptPeriod") or 300,
     )
-
-
-def _registry(credentials: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not credentials:
-        return None
-    parameter = credentials["credentialsParameter"]
-    return {
-        "type": "asm",
-        "asmAuthData": {"credentialsParameter": parameter, "region": _arn_region(parameter)},
-    }
-
-
-def _secrets(definition: Mapping[str, Any]) -> list[Secret]:
-    log = definition.get("logConfiguration") or {}
-    return [
-        _secret(item, target)
-        for target, items in (
-            ("CONTAINER", definition.get("secrets", ())),
-            ("LOG_DRIVER", log.get("secretOptions", ())),
-        )
-        for item in items
-    ]
-
-
-def _secret(item: Mapping[str, Any], target: str) -> Secret:
-    value_from = item["valueFrom"]
-    return Secret(
-        name=item["name"],
-        value_from=value_from,
-        region=_arn_region(value_from) or None,
-        type="ENVIRONMENT_VARIABLE" if target == "CONTAINER" else "BOOTSTRAP",
-        provider="asm" if ":secretsmanager:" in value_from else "ssm",
-        target=target,
-    )
-
-
-def _arn_region(text: str) -> str:
-    parts = text.split(":")
-    return parts[3] if len(parts) > 4 and parts[0] == "arn" else ""
 
 
 def _volume(volume: Mapping[str, Any]) -> Volume:

@@ -121,8 +121,11 @@ class LogStore:
 
     @property
     def problem(self) -> str:
-        """Why events could not be written the last time; empty when they could."""
-        return self._writer.problem
+        """What is wrong, for a person: writing that failed the last time, damage that was found."""
+        damaged = len(self._reader.damaged_segments)
+        return self._writer.problem or (
+            f"{damaged} segments in {self.directory} are damaged, see the log" if damaged else ""
+        )
 
     def kept_since_ms(self, group: Group) -> int:
         """Return from which time on events of a group count."""

@@ -9,7 +9,7 @@ Tests: ``tests/unit/controlplane/agents/test_log_calls.py``.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
@@ -26,6 +26,7 @@ from agent.controlplane.log_store.changes import Batch
 from agent.controlplane.log_store.contract import (
     GroupMissing,
     LogStoreBusy,
+    LogStoreDown,
     LogStoreFull,
     LogStoreOff,
 )
@@ -91,7 +92,9 @@ class LogCalls:
             LogsNotTaken: the log store cannot take more now; a part may be taken.
         """
         try:
-            store = self._store()
+            store = self._parts.logs()
+        except LogStoreDown as error:
+            _raise(error)
         except LogStoreOff as error:
             return LogsAnswer(
                 refused=[
@@ -127,7 +130,7 @@ class LogCalls:
             _check_names(asked.group, asked.stream)
             if not await self._rights.allowed(instance, {asked.group}):
                 raise LogGroupMissing(_not_allowed(asked.group))
-            await self._store().ensure_stream(
+            await self._parts.logs().ensure_stream(
                 asked.group, asked.stream, make_group=asked.create_group
             )
         except BatchRefused as error:
@@ -136,13 +139,8 @@ class LogCalls:
             raise LogGroupMissing("The specified log group does not exist.") from None
         except LogStoreOff as error:
             raise LogGroupMissing(str(error)) from None
-        except (LogStoreBusy, LogStoreFull) as error:
+        except (LogStoreBusy, LogStoreFull, LogStoreDown) as error:
             _raise(error)
-
-    def _store(self) -> LogStore:
-        if self._parts.log_store is None:
-            raise LogStoreOff(self._parts.no_logs_reason)
-        return self._parts.log_store
 
 
 async def _take(
@@ -183,8 +181,9 @@ async def _take(
     )
 
 
-def _raise(error: BaseException) -> None:
-    if isinstance(error, LogStoreBusy | LogStoreFull):
+def _raise(error: BaseException) -> NoReturn:
+    """Raise an error of the store as that of the call."""
+    if isinstance(error, LogStoreBusy | LogStoreFull | LogStoreDown):
         raise LogsNotTaken(str(error), retry_after_s=_RETRY_AFTER_S) from None
     raise error
 

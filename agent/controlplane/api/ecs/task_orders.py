@@ -28,6 +28,7 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
 )
 from agent.controlplane.roles import words
+from agent.controlplane.roles.needed import asked_of_aws
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
 
@@ -88,8 +89,29 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         kept_here=secret_refs.kept_here(body, parts.names),
         keeps_logs=parts.keeps_logs,
     )
+    _check_fetched(order)
     await _check_roles(parts, order)
     return order
+
+
+def _check_fetched(order: TaskRequest) -> None:
+    """Return where all that the task's agent fetches can be had.
+
+    Raises:
+        UnsupportedFeatureException: a secret is one of control's own account, which keeps none.
+        InvalidParameterException: something is asked of AWS, and nobody's role is to ask for it.
+    """
+    for name in sorted(order.kept_here):
+        raise UnsupportedFeatureException(
+            f"The secret {name} is not supported: it is of this endpoint's own account and region, "
+            "which keep no secrets yet; use the ARN of one in AWS."
+        )
+    used_by = asked_of_aws(order.body, order.kept_here)
+    if used_by and not order.body.get("executionRoleArn"):
+        raise InvalidParameterException(
+            "When you are specifying container secrets, you must also specify a value for "
+            f"'executionRoleArn': {used_by} is fetched by that role."
+        )
 
 
 async def _check_roles(parts: Parts, order: TaskRequest) -> None:

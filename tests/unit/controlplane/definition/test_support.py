@@ -7,6 +7,7 @@ import pytest
 from agent.controlplane.definition import support
 
 ROLE = "arn:aws:iam::000000000000:role/r"
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf:key::"  # noqa: S105
 
 
 def container(**changes: Any) -> dict[str, Any]:
@@ -82,33 +83,12 @@ AT_RUN: list[tuple[dict[str, Any], str]] = [
     (definition(pidMode="task"), "'pidMode' task is not supported: "),
     (definition(ipcMode="task"), "'ipcMode' task is not supported: "),
     (
-        with_container(secrets=[{"name": "A", "valueFrom": "p"}]),
-        "'secrets' of container 'web' is not supported: ",
-    ),
-    (
-        with_container(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k"}]),
-        "'environmentFiles' of container 'web' is not supported: ",
-    ),
-    (
-        with_container(repositoryCredentials={"credentialsParameter": "p"}),
-        "'repositoryCredentials' of container 'web' is not supported: ",
-    ),
-    (
         with_container(firelensConfiguration={"type": "fluentbit"}),
         "'firelensConfiguration' of container 'web' is not supported: ",
     ),
     (
         with_container(logConfiguration={"logDriver": "awsfirelens"}),
         "'logConfiguration.logDriver' of container 'web' awsfirelens is not supported: ",
-    ),
-    (
-        with_container(
-            logConfiguration={
-                "logDriver": "splunk",
-                "secretOptions": [{"name": "splunk-token", "valueFrom": "p"}],
-            }
-        ),
-        "'logConfiguration.secretOptions' of container 'web' is not supported: ",
     ),
 ]
 
@@ -136,16 +116,6 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
     (
         {"overrides": {"inferenceAcceleratorOverrides": [{"deviceName": "d"}]}},
         "'inferenceAcceleratorOverrides' in the overrides is not supported: ",
-    ),
-    (
-        {
-            "overrides": {
-                "containerOverrides": [
-                    {"name": "web", "environmentFiles": [{"type": "s3", "value": "x"}]}
-                ]
-            }
-        },
-        "'environmentFiles' of container 'web' in the overrides is not supported: ",
     ),
     (
         {
@@ -235,6 +205,32 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
             "com.amazonaws.ecs.capability.logging-driver.awslogs",
         ),
         (with_container(privileged=True), "com.amazonaws.ecs.capability.privileged-container"),
+        (
+            with_container(secrets=[{"name": "A", "valueFrom": "p"}]),
+            "ecs.capability.secrets.ssm.environment-variables",
+        ),
+        (
+            with_container(secrets=[{"name": "A", "valueFrom": SECRET}]),
+            "ecs.capability.secrets.asm.environment-variables",
+        ),
+        (
+            with_container(logConfiguration={"secretOptions": [{"name": "t", "valueFrom": "p"}]}),
+            "ecs.capability.secrets.ssm.bootstrap.log-driver",
+        ),
+        (
+            with_container(
+                logConfiguration={"secretOptions": [{"name": "t", "valueFrom": SECRET}]}
+            ),
+            "ecs.capability.secrets.asm.bootstrap.log-driver",
+        ),
+        (
+            with_container(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k.env"}]),
+            "ecs.capability.env-files.s3",
+        ),
+        (
+            with_container(repositoryCredentials={"credentialsParameter": SECRET}),
+            "ecs.capability.private-registry-authentication.secretsmanager",
+        ),
         (
             with_container(portMappings=[{"containerPortRange": "1-2"}]),
             "ecs.capability.network.container-port-range",
