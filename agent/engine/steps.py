@@ -160,6 +160,7 @@ class Steps:
             host_ports=record.host_ports,
             provision=Provision.merged(self._live.prepared.values()),
             image=record.containers[name].image_name,
+            gpus=self._settings.gpus,
             privileged_allowed=self._settings.privileged_allowed,
         )
         body = container_body.body(record.payload, definition, around)

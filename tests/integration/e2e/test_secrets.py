@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.e2e.conftest import describe, run
-from tests.support.aws_stand_in import ACCOUNT, REGION, StandIn
+from tests.support.aws_stand_in import ACCOUNT, REGION, SESSION_TOKEN, StandIn
 from tests.support.fleet import COMMAND, WIRES, Fleet, eventually
 from tests.support.images import LINGER
 from tests.support.private_registry import PrivateRegistry, private_registry
@@ -234,7 +234,7 @@ def test_a_task_has_all_of_it_and_nobody_else(site: Site, tmp_path: Path) -> Non
     views = [site.fleet.agents[0].cli(*words, "--json") for words in (["tasks"], ["status"])]
     archive = site.archive(tmp_path)
     site.fleet.client().stop_task(task=arn)
-    secrets = [CANARY.encode(), site.aws.admin.secret.encode()]
+    secrets = [CANARY.encode(), site.aws.admin.secret.encode(), SESSION_TOKEN]
     searched = [one for one in site.fleet.directory.rglob("*") if one.is_file()]
     assert len(searched) > 5
     for path in searched:
