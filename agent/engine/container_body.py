@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import log_config, overlay, ports, shared_network
+from agent.engine import container_gpus, log_config, overlay, ports, shared_network
+from agent.engine.container_gpus import GpuSettings
 from agent.engine.labels import (
     LABEL_CLUSTER,
     LABEL_CONTAINER,
@@ -59,6 +60,7 @@ class ContainerContext:
     """Names of the environment variables that the image sets."""
     region: str = ""
     """Given to containers for which nothing else names a region; empty to give none."""
+    gpus: GpuSettings = field(default_factory=GpuSettings)
     privileged_allowed: bool = True
 
 
@@ -86,6 +88,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
         container, host_config, around.provision.log_options.get(container.name, {})
     )
     _join_namespaces(payload, container, around, config, host_config)
+    container_gpus.give(payload, container, around.gpus, config, host_config)
     if around.provision.cgroup_parent:
         host_config["CgroupParent"] = around.provision.cgroup_parent
     if host_config.get("Privileged") and not around.privileged_allowed:
@@ -173,11 +176,6 @@ def _host_config(
         bindings = ports.port_bindings(container, around.host_ports)
         if bindings:
             host_config["PortBindings"] = bindings
-    gpus = [
-        a.name for a in payload.associations if container.name in a.containers and a.type == "gpu"
-    ]
-    if gpus:
-        host_config["DeviceRequests"] = [{"DeviceIDs": gpus, "Capabilities": [["gpu"]]}]
     return host_config
 
 

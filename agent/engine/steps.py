@@ -163,6 +163,7 @@ class Steps:
             image=record.containers[name].image_name,
             image_variables=image_variables,
             region=region,
+            gpus=self._settings.gpus,
             privileged_allowed=self._settings.privileged_allowed,
         )
         body = container_body.body(record.payload, definition, around)

@@ -220,8 +220,17 @@ def _check_resources(container: Mapping[str, Any]) -> None:
         if kind in kinds:
             _refuse(container, f"Duplicate resource requirement '{kind}'.")
         kinds.add(kind)
-        if kind == "GPU" and not re.fullmatch(r"[1-9][0-9]{0,3}", value):
-            _refuse(container, "The value of a GPU requirement must be a whole number above 0.")
+        if requirement.get("sharingStrategy"):
+            if kind != "GPU":
+                _refuse(container, "Only a requirement of type GPU can have a 'sharingStrategy'.")
+            if value:
+                _refuse(
+                    container, "A GPU requirement has a 'value' or a 'sharingStrategy', not both."
+                )
+        elif kind == "GPU" and not re.fullmatch(r"ALL|[1-9][0-9]{0,3}", value):
+            _refuse(
+                container, "The value of a GPU requirement must be a whole number above 0, or ALL."
+            )
 
 
 def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:

@@ -188,10 +188,11 @@ _CONTAINER = (
     ),
     *_done("resourceRequirements[].type", "resourceRequirements[].value"),
     Field(
-        "resourceRequirements[].sharingStrategy.*",
-        Support.REFUSED,
-        "a whole GPU is given to one container; leave it out",
+        "resourceRequirements[].sharingStrategy.nvidiaMps.memory",
+        note="on hosts with `ECS_NVIDIA_MPS_PIPES`; a MIG device is not shared",
+        attribute="ecs-host-agent.gpu-mps",
     ),
+    *_done("resourceRequirements[].sharingStrategy.nvidiaMps.maxComputePercent"),
     Field(
         "firelensConfiguration.*",
         Support.NOT_RUN,

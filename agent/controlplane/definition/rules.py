@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import fargate
+from agent.controlplane.definition import fargate, gpus
 from agent.controlplane.definition.container_rules import check_container, check_overridable
+from agent.controlplane.definition.overrides import OverrideError
 from agent.controlplane.definition.port_rules import check_host_ports
 from agent.controlplane.definition.sizes import InvalidSize, cpu_units, memory_mib
 from agent.controlplane.definition.support import refusal_at_registration
@@ -64,6 +65,7 @@ def check_definition(request: Mapping[str, Any]) -> dict[str, Any]:
     definition["volumes"] = _volumes(request.get("volumes", []))
     definition["placementConstraints"] = _constraints(request.get("placementConstraints", []))
     definition["containerDefinitions"] = _containers(definition)
+    _check_gpus(definition)
     if "FARGATE" in definition.get("requiresCompatibilities", []):
         fargate.check(definition)
     return definition
@@ -97,7 +99,15 @@ def check_effective(body: Mapping[str, Any]) -> None:
     _check_roles(body)
     for container in body["containerDefinitions"]:
         check_overridable(container, has_task_memory=bool(body.get("memory")))
+    _check_gpus(body)
     _check_sums(body, body["containerDefinitions"])
+
+
+def _check_gpus(body: Mapping[str, Any]) -> None:
+    try:
+        gpus.of(body)
+    except OverrideError as error:
+        raise ClientException(str(error)) from None
 
 
 def _task_sizes(request: Mapping[str, Any]) -> dict[str, str]:
