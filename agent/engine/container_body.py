@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 MIN_CPU_SHARES = 2
 MAX_CPU_SHARES = 262_144
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""By which AWS SDKs know their region; ECS sets both where nobody sets either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class ContainerContext:
     """What the task's preparations provide."""
     image: str = ""
     """By which the engine knows the image, if that is not the ordered name."""
+    image_variables: frozenset[str] = frozenset()
+    """Names of the environment variables that the image sets."""
+    region: str = ""
+    """Given to containers for which nothing else names a region; empty to give none."""
     gpus: GpuSettings = field(default_factory=GpuSettings)
     privileged_allowed: bool = True
 
@@ -77,7 +83,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     overlay.overlay(config, own, spelling=overlay.CONFIG_KEYS)
     given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
-    _add_environment(container, around.provision, config)
+    _add_environment(container, around, config)
     log_config.complete(
         container, host_config, around.provision.log_options.get(container.name, {})
     )
@@ -192,21 +198,29 @@ def _binds(container: Container, around: ContainerContext) -> list[str]:
     return binds
 
 
-def _add_environment(container: Container, provision: Provision, config: dict[str, Any]) -> None:
-    """Add what was fetched: secrets win over what the order sets, which wins over files."""
-    files = provision.file_environment.get(container.name, {})
-    secrets = provision.secret_environment.get(container.name, {})
-    if not files and not secrets:
+def _add_environment(
+    container: Container, around: ContainerContext, config: dict[str, Any]
+) -> None:
+    """Add what was fetched: secrets win over what the order sets, which wins over files.
+
+    The region is added last, if none of these, nor the image, sets either of its variables.
+    """
+    files = around.provision.file_environment.get(container.name, {})
+    secrets = around.provision.secret_environment.get(container.name, {})
+    if not files and not secrets and not around.region:
         return
     ordered = config.get("Env") or []
     if not isinstance(ordered, list) or not all(isinstance(pair, str) for pair in ordered):
         text = f"dockerConfig.config.Env of container {container.name} is no list of texts"
         raise PayloadError(text, name=reasons.CLIENT_CONFIG)
     names = {pair.partition("=")[0] for pair in ordered}
+    named = names | secrets.keys() | files.keys() | around.image_variables
+    regions = REGION_VARIABLES if around.region and named.isdisjoint(REGION_VARIABLES) else ()
     config["Env"] = [
         *(f"{name}={v}" for name, v in files.items() if name not in names | secrets.keys()),
         *(pair for pair in ordered if pair.partition("=")[0] not in secrets),
         *(f"{name}={value}" for name, value in secrets.items()),
+        *(f"{name}={around.region}" for name in regions),
     ]
 
 

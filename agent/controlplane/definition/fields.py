@@ -117,7 +117,12 @@ _CONTAINER = (
         note="'disabled': an image is what its tag names at each pull; else what the tag named when "
         "the registry was asked, which tasks that start together share",
     ),
-    *_done("hostname", "user", "workingDirectory", "disableNetworking"),
+    *_done("hostname", "user", "workingDirectory"),
+    Field(
+        "disableNetworking",
+        note="not together with portMappings, links, extraHosts, dnsServers or dnsSearchDomains, which "
+        "the engine would ignore",
+    ),
     Field("privileged", attribute=f"{_P}privileged-container"),
     *_done("readonlyRootFilesystem", "dnsServers[]", "dnsSearchDomains[]"),
     *_done("extraHosts[].hostname", "extraHosts[].ipAddress"),

@@ -37,6 +37,7 @@ _NOT_KEPT = frozenset({"family", "tags", "cpu", "memory"})
 """Members that are stored next to the definition, or in another form."""
 _FAMILY_TEXT = "up to 255 letters, numbers, hyphens and underscores are allowed."
 _EXITED = frozenset({"COMPLETE", "SUCCESS"})
+_NO_CHECK: Mapping[str, Any] = {"command": ["NONE"]}
 _VOLUME_KINDS = ("host", "dockerVolumeConfiguration", "efsVolumeConfiguration")
 
 
@@ -151,6 +152,8 @@ def _volumes(volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         path = volume.get("host", {}).get("sourcePath", "")
         if path and not path.startswith("/"):
             raise ClientException(f"Volume '{name}': the host path must be absolute.")
+        if ":" in path:
+            raise ClientException(f"Volume '{name}': the host path must not contain a colon.")
     return [_filled(volume) for volume in volumes]
 
 
@@ -276,7 +279,7 @@ def _known(by_name: Mapping[str, Any], name: str, other: str, member: str) -> st
 
 
 def _check_condition(name: str, other: Mapping[str, Any], condition: str) -> None:
-    if condition == "HEALTHY" and "healthCheck" not in other:
+    if condition == "HEALTHY" and other.get("healthCheck", _NO_CHECK)["command"][0] == "NONE":
         raise ClientException(
             f"Container '{name}' depends on '{other['name']}' being HEALTHY, but that container "
             "has no health check."
