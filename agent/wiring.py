@@ -17,6 +17,7 @@ from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.endpoints.credential_lookup import CredentialLookup
 from agent.endpoints.credentials import PORT as CREDENTIALS_PORT
 from agent.endpoints.credentials import CredentialsServer
+from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.planner import Policy
@@ -214,6 +215,9 @@ def engine_settings(settings: Settings, owner: str) -> EngineSettings:
                 trusted=settings.efs_servers_trusted,
                 plugin=EFS_AUTH in settings.volume_plugin_capabilities,
             ),
+            gpus=GpuSettings(
+                runtime=settings.nvidia_runtime, mps_pipes=str(settings.nvidia_mps_pipes or "")
+            ),
         ),
         policy=Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
         cleanup_jitter_s=settings.task_cleanup_jitter_s,
@@ -280,6 +284,7 @@ def _features(
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,
+        gpu_mps=bool(settings.nvidia_mps_pipes and any(gpu.is_shareable for gpu in host.gpus)),
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=task_limits,

@@ -266,9 +266,14 @@ UPDATES_AND_DEVICES = (
     _other(
         "ECS_ENABLE_GPU_SUPPORT",
         "false",
-        "On if the host has GPUs, unless set to `false`. GPUs are found with `nvidia-smi`.",
+        "On if the host has GPUs, unless set to `false`. GPUs are read from the driver (NVML).",
     ),
-    _none("ECS_NVIDIA_RUNTIME", "nvidia", "GPUs are passed as device requests, without a runtime."),
+    _other(
+        "ECS_NVIDIA_RUNTIME",
+        "nvidia",
+        "None by default: GPUs are requested as devices, which needs no runtime. Amazon's agent does so "
+        "on external hosts.",
+    ),
     _none("ECS_ENABLE_INF_SUPPORT", "false", "Inferentia is not supported."),
     _other(
         "ECS_VOLUME_PLUGIN_CAPABILITIES",

@@ -298,6 +298,23 @@ class Joining:
         note="on if the host has GPUs",
         empty=NoneType,
     )
+    nvidia_runtime: str = setting(
+        "ECS_NVIDIA_RUNTIME",
+        values.NAME,
+        "",
+        "Runtime of the engine for containers with GPUs, which are then named in "
+        "`NVIDIA_VISIBLE_DEVICES`.",
+        note="none: GPUs are requested as devices",
+    )
+    nvidia_mps_pipes: Path | None = setting(
+        "ECS_NVIDIA_MPS_PIPES",
+        values.PATH,
+        "",
+        "Directory with the pipes of the host's MPS control daemon (`nvidia-cuda-mps-control`), usually "
+        "`/tmp/nvidia-mps`. With it, containers whose definition has a `sharingStrategy` share GPUs here.",
+        ours=True,
+        empty=NoneType,
+    )
     availability_zone: str = setting(
         "ECS_AVAILABILITY_ZONE",
         values.NAME,

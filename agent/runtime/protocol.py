@@ -98,6 +98,8 @@ class ImageInfo(Struct, frozen=True, kw_only=True):
     id: str
     repo_digests: tuple[str, ...] = ()
     size_bytes: int = 0
+    variables: frozenset[str] = frozenset()
+    """Names of the environment variables that it sets."""
 
 
 class ImageSummary(Struct, frozen=True, kw_only=True):

@@ -97,6 +97,7 @@ def image_info(raw: Mapping[str, Any]) -> ImageInfo:
         id=_text(raw, "Id"),
         repo_digests=_texts(raw, "RepoDigests"),
         size_bytes=_number(raw, "Size"),
+        variables=frozenset(v.partition("=")[0] for v in _texts(_object(raw, "Config"), "Env")),
     )
 
 
