@@ -175,7 +175,9 @@ async def test_an_endpoint_that_control_names_counts_where_the_host_names_none(
     services: Services, endpoint: str, url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the host names wins: this is answered by the server on the loopback.
-    assert (await services.registry_token(role, "eu-west-1", "1", endpoint=endpoint)).username == "AWS"
+    assert (
+        await services.registry_token(role, "eu-west-1", "1", endpoint=endpoint)
+    ).username == "AWS"
     services._endpoints = Endpoints({})
     if url is None:
         api = await services._api("ecr", "T", Chain(), "eu-west-1", endpoint)
