@@ -144,7 +144,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     *(
         (
-            definition(container(**{member: value}, disableNetworking=True)),
+            definition(container() | {member: value, "disableNetworking": True}),
             f"'{member}' needs networking",
         )
         for member, value in (
