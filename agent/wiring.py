@@ -280,7 +280,8 @@ def _features(
     settings: Settings, host: HostResources, info: EngineInfo, *, task_limits: bool
 ) -> attributes.Features:
     return attributes.Features(
-        logging_drivers=settings.available_logging_drivers,
+        logging_drivers=_log_drivers(settings, info),
+        awslogs_role=settings.awslogs_execution_role,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,
@@ -320,6 +321,14 @@ def _attributes(
         zone=settings.availability_zone,
         custom=settings.instance_attributes,
     )
+
+
+def _log_drivers(settings: Settings, info: EngineInfo) -> tuple[str, ...]:
+    """Return the drivers that the settings name and the engine has, where it lists what it has."""
+    has = (
+        {*info.log_drivers, "none"} if info.log_drivers else set(settings.available_logging_drivers)
+    )
+    return tuple(driver for driver in settings.available_logging_drivers if driver in has)
 
 
 def loopback_servers(

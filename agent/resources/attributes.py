@@ -77,7 +77,9 @@ class Features(Struct, frozen=True, kw_only=True):
     """What the settings and the host allow the agent to do."""
 
     logging_drivers: tuple[str, ...] = ("json-file", "none")
-    """``ECS_AVAILABLE_LOGGING_DRIVERS``."""
+    """``ECS_AVAILABLE_LOGGING_DRIVERS``, those that the engine has."""
+    awslogs_role: bool = True
+    """The driver ``awslogs`` can write with a task's execution role."""
     privileged: bool = True
     """False with ``ECS_DISABLE_PRIVILEGED``."""
     health_checks: bool = True
@@ -181,6 +183,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}ecr-auth": minor >= _ECR_MINOR,
+        f"{_SHORT}execution-role-awslogs": features.awslogs_role,
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,
         f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,

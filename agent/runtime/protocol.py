@@ -37,6 +37,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     runtimes: tuple[str, ...] = ()
     volume_plugins: tuple[str, ...] = ()
     """The engine's volume drivers, including ``local``."""
+    log_drivers: tuple[str, ...] = ()
+    """The engine's log drivers, ``none`` excluded; empty if it does not list them."""
     live_restore: bool = False
     data_root: str = ""
     """The directory with the engine's images and containers."""

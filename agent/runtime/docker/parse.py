@@ -40,6 +40,7 @@ def engine_info(versions: Mapping[str, Any], info: Mapping[str, Any], api: str) 
         security_options=_texts(info, "SecurityOptions"),
         runtimes=tuple(sorted(_object(info, "Runtimes"))),
         volume_plugins=_texts(_object(info, "Plugins"), "Volume"),
+        log_drivers=_texts(_object(info, "Plugins"), "Log"),
         live_restore=info.get("LiveRestoreEnabled") is True,
         data_root=_text(info, "DockerRootDir"),
         images_in_containerd="io.containerd.snapshotter" in str(info.get("DriverStatus")),
