@@ -22,6 +22,7 @@ from agent.errors import (
 )
 from agent.model.status import Health
 from agent.runtime.protocol import (
+    WHOLE_LOG,
     ContainerState,
     ContainerSummary,
     EngineEvent,
@@ -29,6 +30,7 @@ from agent.runtime.protocol import (
     ExecSession,
     ImageInfo,
     ImageSummary,
+    LogSelection,
     RegistryAuth,
 )
 
@@ -185,10 +187,10 @@ class MemoryEngine:
             self._streams.discard(stream)
 
     async def logs(
-        self, container_id: str, *, tail: int | None = None, follow: bool = False
+        self, container_id: str, selection: LogSelection = WHOLE_LOG
     ) -> AsyncIterator[bytes]:
         self._get(container_id)
-        if tail != 0 or follow:
+        if selection.tail != 0 or selection.follow:
             yield b""
 
     async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
