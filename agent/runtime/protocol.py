@@ -37,6 +37,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     runtimes: tuple[str, ...] = ()
     volume_plugins: tuple[str, ...] = ()
     """The engine's volume drivers, including ``local``."""
+    log_drivers: tuple[str, ...] = ()
+    """The engine's log drivers, ``none`` excluded; empty if it does not list them."""
     live_restore: bool = False
     data_root: str = ""
     """The directory with the engine's images and containers."""
@@ -98,6 +100,8 @@ class ImageInfo(Struct, frozen=True, kw_only=True):
     id: str
     repo_digests: tuple[str, ...] = ()
     size_bytes: int = 0
+    variables: frozenset[str] = frozenset()
+    """Names of the environment variables that it sets."""
 
 
 class ImageSummary(Struct, frozen=True, kw_only=True):

@@ -92,6 +92,7 @@ class MemoryEngine:
     def __init__(self, images: tuple[str, ...] = ("busybox",)) -> None:
         self.boxes: dict[str, Box] = {}
         self.images = set(images)
+        self.image_variables: dict[str, frozenset[str]] = {}
         self.volumes: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         """Every call that reached the engine: operation and container, by its name in the task."""
@@ -337,7 +338,8 @@ class MemoryEngine:
         def work() -> ImageInfo:
             if reference not in self.images:
                 raise NoSuchImage(f"No such image: {reference}")
-            return ImageInfo(id=f"sha256:{reference}")
+            variables = self.image_variables.get(reference, frozenset())
+            return ImageInfo(id=f"sha256:{reference}", variables=variables)
 
         found = await self._call("inspect image", None, reference, work)
         assert isinstance(found, ImageInfo)
