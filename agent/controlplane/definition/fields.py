@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from agent.controlplane.definition import registries
+
 
 class Support(Enum):
     """How a field is handled."""
@@ -56,17 +58,35 @@ def _done(*paths: str) -> tuple[Field, ...]:
     return tuple(Field(path) for path in paths)
 
 
+def _secret(path: str, use: str) -> tuple[Field, ...]:
+    """Return the rows of a secret: who keeps it decides which hosts can get it."""
+    return (
+        Field(f"{path}.name"),
+        Field(
+            f"{path}.valueFrom",
+            attribute=f"{_E}secrets.asm.{use}",
+            only=re.compile(r"arn:[^:]*:secretsmanager:.*"),
+        ),
+        Field(
+            f"{path}.valueFrom",
+            attribute=f"{_E}secrets.ssm.{use}",
+            note="a parameter or secret of control's own account, or a parameter by name that control "
+            "keeps, is fetched from control",
+        ),
+    )
+
+
 def _under(parent: str, *fields: Field) -> tuple[Field, ...]:
     return tuple(replace(field, path=f"{parent}.{field.path}") for field in fields)
 
 
 _CONTAINER = (
-    *_done("name", "image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
+    *_done("name"),
+    Field("image", attribute=f"{_P}ecr-auth", only=registries.ECR_IMAGE),
+    *_done("image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
     Field(
-        "repositoryCredentials.*",
-        Support.NOT_RUN,
-        "logins to private registries are not fetched from Secrets Manager yet; leave it out, and put "
-        "the login into ECS_ENGINE_AUTH_DATA of the hosts",
+        "repositoryCredentials.credentialsParameter",
+        attribute=f"{_E}private-registry-authentication.secretsmanager",
     ),
     *_done("portMappings[].containerPort", "portMappings[].hostPort", "portMappings[].protocol"),
     Field(
@@ -83,11 +103,8 @@ _CONTAINER = (
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),
     *_done("restartPolicy.ignoredExitCodes[]", "restartPolicy.restartAttemptPeriod"),
     *_done("entryPoint[]", "command[]", "environment[].name", "environment[].value"),
-    Field(
-        "environmentFiles.*",
-        Support.NOT_RUN,
-        "environment files are not fetched from S3 yet; use 'environment'",
-    ),
+    Field("environmentFiles[].type", attribute=f"{_E}env-files.{{value}}"),
+    *_done("environmentFiles[].value"),
     *_done("mountPoints[].sourceVolume", "mountPoints[].containerPath", "mountPoints[].readOnly"),
     *_done("volumesFrom[].sourceContainer", "volumesFrom[].readOnly"),
     *_done("linuxParameters.capabilities.add[]", "linuxParameters.capabilities.drop[]"),
@@ -107,11 +124,7 @@ _CONTAINER = (
         "linuxParameters.swappiness",
         note="only has an effect with maxSwap, and on hosts with cgroup v1, as on Amazon ECS",
     ),
-    Field(
-        "secrets.*",
-        Support.NOT_RUN,
-        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'environment'",
-    ),
+    *_secret("secrets[]", "environment-variables"),
     Field("dependsOn[].containerName", attribute=f"{_E}container-ordering"),
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
@@ -158,11 +171,7 @@ _CONTAINER = (
     ),
     Field("logConfiguration.logDriver", attribute=f"{_P}logging-driver.{{value}}"),
     *_done("logConfiguration.options{}"),
-    Field(
-        "logConfiguration.secretOptions.*",
-        Support.NOT_RUN,
-        "secrets are not fetched from Parameter Store or Secrets Manager yet; use 'options'",
-    ),
+    *_secret("logConfiguration.secretOptions[]", "bootstrap.log-driver"),
     Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
     *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),
     *_done("healthCheck.startPeriod", "systemControls[].namespace", "systemControls[].value"),
@@ -200,14 +209,12 @@ DEFINITION: tuple[Field, ...] = (
     *_done("family"),
     Field(
         "taskRoleArn",
-        Support.NOT_RUN,
-        "containers do not get credentials of a role yet; leave it out, and pass keys with "
-        "'environment' if they need any",
+        attribute=f"{_P}task-iam-role",
+        note="control needs AWS keys to get credentials of the role, see roles.md",
     ),
     Field(
         "executionRoleArn",
-        note="control needs AWS keys for it if the task needs something from AWS, such as an image in "
-        "Amazon ECR",
+        note="control needs AWS keys for it if the task needs something from AWS, see roles.md",
     ),
     Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
     *_done("networkMode"),

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import docker_config, log_configuration, overrides
+from agent.controlplane.definition import (
+    docker_config,
+    log_configuration,
+    overrides,
+    registries,
+    secret_refs,
+)
 from agent.controlplane.definition.log_configuration import LogPlace
 from agent.model import ids
 from agent.model.payload import (
@@ -37,7 +43,7 @@ from agent.model.payload import (
 from agent.model.status import DesiredStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from agent.controlplane.names import Names
     from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord
@@ -86,7 +92,7 @@ def build(
         version=str(task.revision),
         desired_status=DesiredStatus(desired),
         containers=[
-            _container(container, records[container["name"]], mode, environment, logs)
+            _container(container, records[container["name"]], mode, task, environment, logs)
             for container in body["containerDefinitions"]
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
@@ -149,6 +155,7 @@ def _container(
     definition: Mapping[str, Any],
     record: ContainerRecord,
     mode: str,
+    task: TaskRecord,
     environment: dict[str, str],
     logs: LogPlace,
 ) -> Container:
@@ -185,8 +192,10 @@ def _container(
         start_timeout=definition.get("startTimeout") or 0,
         stop_timeout=definition.get("stopTimeout") or 0,
         restart_policy=_restart_policy(definition.get("restartPolicy")),
-        registry_authentication=_registry(definition.get("repositoryCredentials")),
-        secrets=_secrets(definition),
+        registry_authentication=registries.authentication(
+            definition, task.kept_here, has_execution_role=logs.has_execution_role
+        ),
+        secrets=_secrets(definition, task.kept_here),
         firelens_configuration=definition.get("firelensConfiguration"),
         logs_auth_strategy="ExecutionRole"
         if log_configuration.written_by_execution_role(definition, logs)
@@ -211,20 +220,10 @@ def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:
     )
 
 
-def _registry(credentials: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not credentials:
-        return None
-    parameter = credentials["credentialsParameter"]
-    return {
-        "type": "asm",
-        "asmAuthData": {"credentialsParameter": parameter, "region": _arn_region(parameter)},
-    }
-
-
-def _secrets(definition: Mapping[str, Any]) -> list[Secret]:
+def _secrets(definition: Mapping[str, Any], kept_here: Collection[str]) -> list[Secret]:
     log = definition.get("logConfiguration") or {}
     return [
-        _secret(item, target)
+        _secret(item, target, kept_here)
         for target, items in (
             ("CONTAINER", definition.get("secrets", ())),
             ("LOG_DRIVER", log.get("secretOptions", ())),
@@ -233,21 +232,19 @@ def _secrets(definition: Mapping[str, Any]) -> list[Secret]:
     ]
 
 
-def _secret(item: Mapping[str, Any], target: str) -> Secret:
+def _secret(item: Mapping[str, Any], target: str, kept_here: Collection[str]) -> Secret:
     value_from = item["valueFrom"]
+    ref = secret_refs.parse(value_from)
+    is_of_asm = ref is not None and ref.service == secret_refs.SECRETS
     return Secret(
         name=item["name"],
         value_from=value_from,
-        region=_arn_region(value_from) or None,
+        region=ref.region or None if ref is not None else None,
         type="ENVIRONMENT_VARIABLE" if target == "CONTAINER" else "BOOTSTRAP",
-        provider="asm" if ":secretsmanager:" in value_from else "ssm",
+        provider="asm" if is_of_asm else "ssm",
         target=target,
+        endpoint="control" if value_from in kept_here else None,
     )
-
-
-def _arn_region(text: str) -> str:
-    parts = text.split(":")
-    return parts[3] if len(parts) > 4 and parts[0] == "arn" else ""
 
 
 def _volume(volume: Mapping[str, Any]) -> Volume:

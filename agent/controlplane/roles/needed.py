@@ -6,17 +6,13 @@ ask AWS for something: where control keeps all secrets and no image is in ECR, n
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.controlplane.definition.registries import ecr_image
 from agent.model.payload import RoleType
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-
-_ECR_IMAGE: Final = re.compile(
-    r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)/.+"
-)
 
 
 class NeededRole(NamedTuple):
@@ -28,13 +24,6 @@ class NeededRole(NamedTuple):
     used_by: str = ""
     """What of the task asks AWS for something: ``secret 'KEY' of container 'web'``; empty for the task
     role, which the containers use as they like."""
-
-
-class EcrImage(NamedTuple):
-    """The registry of an image in Amazon ECR."""
-
-    account: str
-    region: str
 
 
 def needed(
@@ -76,12 +65,6 @@ def asked_of_aws(body: Mapping[str, Any], kept_here: Collection[str]) -> str:
         if container.get("environmentFiles"):
             return f"'environmentFiles' {of}"
     return ""
-
-
-def ecr_image(image: str) -> EcrImage | None:
-    """Return the registry of an image in Amazon ECR; None for an image of another registry."""
-    match = _ECR_IMAGE.fullmatch(image)
-    return None if match is None else EcrImage(*match.groups())
 
 
 def _logs_of(body: Mapping[str, Any]) -> str:

@@ -85,22 +85,11 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
     ),
 ]
 
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-AbCdEf"  # noqa: S105 - an ARN
+
 AT_RUN: list[tuple[dict[str, Any], str]] = [
-    (definition(taskRoleArn=ROLE), "'taskRoleArn' is not supported: "),
     (definition(pidMode="task"), "'pidMode' task is not supported: "),
     (definition(ipcMode="task"), "'ipcMode' task is not supported: "),
-    (
-        with_container(secrets=[{"name": "A", "valueFrom": "p"}]),
-        "'secrets' of container 'web' is not supported: ",
-    ),
-    (
-        with_container(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k"}]),
-        "'environmentFiles' of container 'web' is not supported: ",
-    ),
-    (
-        with_container(repositoryCredentials={"credentialsParameter": "p"}),
-        "'repositoryCredentials' of container 'web' is not supported: ",
-    ),
     (
         with_container(firelensConfiguration={"type": "fluentbit"}),
         "'firelensConfiguration' of container 'web' is not supported: ",
@@ -108,15 +97,6 @@ AT_RUN: list[tuple[dict[str, Any], str]] = [
     (
         with_container(logConfiguration={"logDriver": "awsfirelens"}),
         "'logConfiguration.logDriver' of container 'web' awsfirelens is not supported: ",
-    ),
-    (
-        with_container(
-            logConfiguration={
-                "logDriver": "splunk",
-                "secretOptions": [{"name": "splunk-token", "valueFrom": "p"}],
-            }
-        ),
-        "'logConfiguration.secretOptions' of container 'web' is not supported: ",
     ),
 ]
 
@@ -136,7 +116,6 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
         {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": ROLE}}]},
         "'volumeConfigurations' is not supported: ",
     ),
-    ({"overrides": {"taskRoleArn": ROLE}}, "'taskRoleArn' in the overrides is not supported: "),
     (
         {"overrides": {"ephemeralStorage": {"sizeInGiB": 30}}},
         "'ephemeralStorage' in the overrides is not supported: ",
@@ -144,16 +123,6 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
     (
         {"overrides": {"inferenceAcceleratorOverrides": [{"deviceName": "d"}]}},
         "'inferenceAcceleratorOverrides' in the overrides is not supported: ",
-    ),
-    (
-        {
-            "overrides": {
-                "containerOverrides": [
-                    {"name": "web", "environmentFiles": [{"type": "s3", "value": "x"}]}
-                ]
-            }
-        },
-        "'environmentFiles' of container 'web' in the overrides is not supported: ",
     ),
     (
         {
@@ -242,6 +211,27 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
             with_container(logConfiguration={"logDriver": "awslogs"}),
             "com.amazonaws.ecs.capability.logging-driver.awslogs",
         ),
+        (definition(taskRoleArn=ROLE), "com.amazonaws.ecs.capability.task-iam-role"),
+        (
+            with_container(image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1"),
+            "com.amazonaws.ecs.capability.ecr-auth",
+        ),
+        (
+            with_container(secrets=[{"name": "A", "valueFrom": "p"}]),
+            "ecs.capability.secrets.ssm.environment-variables",
+        ),
+        (
+            with_container(secrets=[{"name": "A", "valueFrom": SECRET}]),
+            "ecs.capability.secrets.asm.environment-variables",
+        ),
+        (
+            with_container(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k"}]),
+            "ecs.capability.env-files.s3",
+        ),
+        (
+            with_container(repositoryCredentials={"credentialsParameter": SECRET}),
+            "ecs.capability.private-registry-authentication.secretsmanager",
+        ),
         (with_container(privileged=True), "com.amazonaws.ecs.capability.privileged-container"),
         (
             with_container(portMappings=[{"containerPortRange": "1-2"}]),
@@ -261,6 +251,15 @@ def test_a_field_that_not_every_host_has_asks_for_an_attribute(
     request_: dict[str, Any], attribute: str
 ) -> None:
     assert support.required_attributes(request_) == [attribute]
+
+
+def test_secrets_of_log_drivers_ask_for_what_can_give_them() -> None:
+    option = {"name": "splunk-token", "valueFrom": SECRET}
+    log = {"logDriver": "splunk", "secretOptions": [option]}
+    assert support.required_attributes(with_container(logConfiguration=log)) == [
+        "com.amazonaws.ecs.capability.logging-driver.splunk",
+        "ecs.capability.secrets.asm.bootstrap.log-driver",
+    ]
 
 
 def test_plain_definitions_ask_for_no_attribute() -> None:
