@@ -63,7 +63,7 @@ from agent.upstream.host_identity import owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from agent.config import Settings
     from agent.runtime.protocol import ContainerEngine, EngineInfo
@@ -164,7 +164,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         operator = await OperatorSocket.open(settings.socket_path, overview)
         cleanup.push_async_callback(operator.close)
 
-        runtime = DockerEngine(settings.docker_host)
+        runtime = DockerEngine(settings.docker_host, pull_threads=settings.image_pull_limit)
         cleanup.push_async_callback(runtime.close)
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
@@ -192,6 +192,9 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         log_parts = await LogParts.build(settings, store, first_secret=machine.log_secret)
         cleanup.push_async_callback(log_parts.spool.close)
 
+        def wanted_images() -> Iterable[str]:
+            return engine.wanted_images()
+
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
@@ -199,7 +202,10 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             await networks.reconcile(task_arns)
             await groups.reconcile(task_arns)
 
-        images = wiring.images(settings, runtime, services, ask_control)
+        image_parts = await wiring.open_images(
+            settings, runtime, info, services, ask_control, store, wanted_images
+        )
+        images = image_parts.images
         cleanup.push_async_callback(images.close)
         new_containers = asyncio.Event()
         engine = Engine(
@@ -279,6 +285,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(control.run(), name="control")
+            group.create_task(image_parts.cleanup.run(), name="images")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:

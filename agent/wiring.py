@@ -6,8 +6,10 @@ is pure.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from agent import __version__
 from agent.awslogs.relay import LogRelay
@@ -16,16 +18,24 @@ from agent.endpoints.credential_lookup import CredentialLookup
 from agent.endpoints.credentials import PORT as CREDENTIALS_PORT
 from agent.endpoints.credentials import CredentialsServer
 from agent.engine.engine import EngineSettings
+from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.planner import Policy
 from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
 from agent.engine.tools import StepSettings
 from agent.errors import ConfigError
-from agent.images import Images
+from agent.images import Images, PullLimits
 from agent.images.auth import Credentials
+from agent.images.cleanup import CleanupSettings, ImageCleanup
+from agent.images.disk import EngineDisk, Watermarks
+from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
+from agent.images.removal_plan import CleanupPolicy
+from agent.images.uses import ImageUses
 from agent.metrics.sampler import Sampler, SampleTarget
+from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, inventory
+from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
 from agent.supervision.loopback_server import LoopbackServer
 from agent.upstream.protocol import RegisterInfo
 
@@ -39,11 +49,13 @@ if TYPE_CHECKING:
     from agent.images.logins import AskControl
     from agent.model.resources import HostResources
     from agent.resources.role_credentials import RoleCredentials
-    from agent.runtime.protocol import ContainerEngine, EngineInfo
+    from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
+    from agent.state import StateStore
     from agent.supervision.held_sockets import HeldSockets
     from agent.upstream.host_identity import Machine
     from agent.upstream.protocol import Control
 
+CONTAINERD_ROOT: Final = "/var/lib/containerd"
 IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""
 
@@ -100,19 +112,91 @@ async def task_groups(settings: Settings, info: EngineInfo, owner: str) -> TaskG
     return groups
 
 
-def images(
-    settings: Settings, runtime: ContainerEngine, services: TaskServices, control: AskControl
-) -> Images:
-    """Return what brings images onto the host; AWS and control keep the logins that orders name."""
-    static = Credentials(settings.engine_auth_type, settings.engine_auth_data)
-    return Images(
+@dataclass(frozen=True, slots=True)
+class ImageParts:
+    """What brings images onto the host, and what removes them."""
+
+    images: Images
+    cleanup: ImageCleanup
+
+
+async def open_images(
+    settings: Settings,
+    runtime: ContainerEngine,
+    info: EngineInfo,
+    services: TaskServices,
+    control: AskControl,
+    store: StateStore,
+    wanted: Callable[[], Iterable[str]],
+) -> ImageParts:
+    """Return what gets and removes images.
+
+    Args:
+        settings: the settings.
+        runtime: the container engine.
+        info: what it says of itself.
+        services: keep the logins of AWS that orders name.
+        control: keeps those that it has itself.
+        store: keeps which images were got.
+        wanted: returns the images of all tasks.
+
+    Raises:
+        StateFailure: what an earlier process noted cannot be read.
+    """
+    uses, locks = await ImageUses.open(store), ImageLocks()
+    paths = [info.data_root, CONTAINERD_ROOT] if info.images_in_containerd else [info.data_root]
+    cleanup = ImageCleanup(
         runtime,
-        logins=RegistryLogins(static, services, control),
-        behavior=settings.image_pull_behavior,
-        inactivity_s=settings.image_pull_inactivity_timeout_s,
-        pull_limit_s=settings.image_pull_timeout_s,
-        manifest_limit_s=settings.manifest_pull_timeout_s,
+        uses=uses,
+        locks=locks,
+        disk=EngineDisk([Path(path) for path in paths if path]),
+        settings=_cleanup_settings(settings),
+        wanted=wanted,
+        is_ours=_is_ours,
     )
+    images = Images(
+        runtime,
+        behavior=settings.image_pull_behavior,
+        logins=RegistryLogins(
+            Credentials(settings.engine_auth_type, settings.engine_auth_data), services, control
+        ),
+        limits=PullLimits(
+            side_by_side=settings.image_pull_limit,
+            inactivity_s=settings.image_pull_inactivity_timeout_s,
+            total_s=settings.image_pull_timeout_s,
+            manifest_s=settings.manifest_pull_timeout_s,
+            mirrors=settings.registry_mirrors,
+        ),
+        uses=uses,
+        locks=locks,
+        room=cleanup,
+    )
+    return ImageParts(images, cleanup)
+
+
+def _cleanup_settings(settings: Settings) -> CleanupSettings:
+    return CleanupSettings(
+        enabled=not settings.image_cleanup_disabled,
+        # Who prefers cached images wants to keep them; as on Amazon ECS.
+        by_age=settings.image_pull_behavior != "prefer-cached",
+        interval_s=settings.image_cleanup_interval_s,
+        policy=CleanupPolicy(
+            minimum_age_s=settings.image_minimum_age_s,
+            most=settings.images_removed_per_cycle,
+            untracked=settings.untracked_cleanup,
+            untracked_minimum_age_s=settings.untracked_minimum_age_s,
+        ),
+        excluded=settings.images_excluded,
+        excluded_repositories=frozenset({PAUSE_REPOSITORY}),
+        containers_most=settings.untracked_containers_per_cycle,
+        containers_age_s=settings.task_cleanup_wait_s,
+        watermarks=Watermarks(high=settings.image_disk_high, low=settings.image_disk_low),
+    )
+
+
+def _is_ours(container: ContainerSummary) -> bool:
+    """Tell whether an agent, this one or another on the host, made a container."""
+    return bool(container.labels.keys() & {LABEL_OWNER, LABEL_TASK, SANDBOX_LABEL})
 
 
 def engine_settings(settings: Settings, owner: str) -> EngineSettings:

@@ -50,7 +50,6 @@ def _none(name: str, default: str, why: str) -> Row:
     return Row(name, Compatibility.NONE, default, how=why)
 
 
-_NO_CLEANUP = "No effect yet: the agent does not remove images."
 _NO_ROLES = "No effect yet: tasks get no role credentials."
 _NO_ENI = (
     "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place "
@@ -143,18 +142,28 @@ STATE_AND_IMAGES = (
     _none("ECS_HOST_DATA_DIR", "/var/lib/ecs", "The agent uses the host's paths directly."),
     _same("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "3h", (1, None, "default")),
     _same("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", "0"),
-    _none("ECS_DISABLE_IMAGE_CLEANUP", "false", _NO_CLEANUP),
-    _none("ECS_IMAGE_CLEANUP_INTERVAL", "30m", _NO_CLEANUP),
-    _none("ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1h", _NO_CLEANUP),
-    _none("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1h", _NO_CLEANUP),
-    _none("ECS_NUM_IMAGES_DELETE_PER_CYCLE", "5", _NO_CLEANUP),
-    _none(
+    _other(
+        "ECS_DISABLE_IMAGE_CLEANUP",
+        "false",
+        "Also turns off the removal of images from a full disk, which Amazon's agent does not have.",
+    ),
+    _same("ECS_IMAGE_CLEANUP_INTERVAL", "30m", (600, None, "default")),
+    _other(
+        "ECS_IMAGE_MINIMUM_CLEANUP_AGE",
+        "1h",
+        "An image that no registry gave is never removed by age; Amazon's agent removes those that "
+        "tasks have used.",
+    ),
+    _same("NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE", "1h"),
+    _same("ECS_NUM_IMAGES_DELETE_PER_CYCLE", "5", (1, None, "default")),
+    _other(
         "NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE",
         "5",
-        "No effect yet: the agent removes only containers of its own tasks.",
+        "A container that was created and never started is as old as its creation; Amazon's agent "
+        "removes it at once.",
     ),
-    _none("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", "false", _NO_CLEANUP),
-    _none("ECS_EXCLUDE_UNTRACKED_IMAGE", "", _NO_CLEANUP),
+    _same("ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP", "false"),
+    _same("ECS_EXCLUDE_UNTRACKED_IMAGE"),
     _same("ECS_IMAGE_PULL_BEHAVIOR", "default"),
     _same("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "1m", (60, None, "clamp")),
     _other("ECS_IMAGE_PULL_TIMEOUT", "2h", "A value below 1 s is ignored."),

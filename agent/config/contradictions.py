@@ -24,7 +24,12 @@ def contradictions(settings: Settings, given: Mapping[str, GivenValue]) -> list[
         settings: all settings after parsing.
         given: the values that were set explicitly, by name.
     """
-    return [*_registry(given), *_socket(settings, given), *_control(settings, given)]
+    return [
+        *_registry(given),
+        *_socket(settings, given),
+        *_control(settings, given),
+        *_watermarks(settings, given),
+    ]
 
 
 _OF_ENDPOINTS = frozenset({"ECS_CONTROL_TOKEN_FILE", "ECS_CONTROL_CA_FILE"})
@@ -71,6 +76,16 @@ def _socket(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str
         yield (
             f"{given['ECS_AGENT_SOCKET'].origin}: ECS_AGENT_SOCKET is longer than 107 bytes, the "
             "kernel's limit for socket paths; choose a shorter path"
+        )
+
+
+def _watermarks(settings: Settings, given: Mapping[str, GivenValue]) -> Iterator[str]:
+    low, high = settings.image_disk_low, settings.image_disk_high
+    where = given.get("ECS_IMAGE_DISK_LOW") or given.get("ECS_IMAGE_DISK_HIGH")
+    if low >= high and where is not None:
+        yield (
+            f"{where.origin}: ECS_IMAGE_DISK_LOW ({low}) is not below ECS_IMAGE_DISK_HIGH ({high}); "
+            "set it some percent lower"
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from agent.config import values
+from agent.config import image_names, values
 from agent.config.files import FileContent, GivenValue, text_of
 from agent.config.settings import variables
 
@@ -45,6 +45,14 @@ MEMBERS = {
     "EngineAuthType": "ECS_ENGINE_AUTH_TYPE",
     "External": "ECS_EXTERNAL",
     "GPUSupportEnabled": "ECS_ENABLE_GPU_SUPPORT",
+    "DeleteNonECSImagesEnabled": "ECS_ENABLE_UNTRACKED_IMAGE_CLEANUP",
+    "ImageCleanupDisabled": "ECS_DISABLE_IMAGE_CLEANUP",
+    "ImageCleanupExclusionList": "ECS_EXCLUDE_UNTRACKED_IMAGE",
+    "ImageCleanupInterval": "ECS_IMAGE_CLEANUP_INTERVAL",
+    "MinimumImageDeletionAge": "ECS_IMAGE_MINIMUM_CLEANUP_AGE",
+    "NonECSMinimumImageDeletionAge": "NON_ECS_IMAGE_MINIMUM_CLEANUP_AGE",
+    "NumImagesToDeletePerCycle": "ECS_NUM_IMAGES_DELETE_PER_CYCLE",
+    "NumNonECSContainersToDeletePerCycle": "NONECS_NUM_CONTAINERS_DELETE_PER_CYCLE",
     "ImagePullBehavior": "ECS_IMAGE_PULL_BEHAVIOR",
     "ImagePullInactivityTimeout": "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",
     "ImagePullTimeout": "ECS_IMAGE_PULL_TIMEOUT",
@@ -83,7 +91,6 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "CredentialsAuditLogDisabled",
         "CredentialsAuditLogFile",
         "DataDirOnHost",
-        "DeleteNonECSImagesEnabled",
         "EBSTASupportEnabled",
         "ENIPauseContainerCleanupDelaySeconds",
         "ENITrunkingEnabled",
@@ -93,19 +100,12 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "GMSACapable",
         "GMSADomainlessCapable",
         "IMDSIAMRolesEnabled",
-        "ImageCleanupDisabled",
-        "ImageCleanupExclusionList",
-        "ImageCleanupInterval",
         "InferentiaSupportEnabled",
         "InstanceENIDNSServerList",
         "InstanceIPCompatibility",
-        "MinimumImageDeletionAge",
         "NoIID",
         "NodeStageTimeout",
         "NodeUnstageTimeout",
-        "NonECSMinimumImageDeletionAge",
-        "NumImagesToDeletePerCycle",
-        "NumNonECSContainersToDeletePerCycle",
         "NvidiaRuntime",
         "OverrideAWSLogsExecutionRole",
         "OverrideAWSVPCLocalIPv4Address",
@@ -235,6 +235,8 @@ def _as_text(member: str, variable: Variable, value: Any) -> str:
             raise TypeError(_WHOLE[variable.kind])
         return f"{value}ns" if variable.kind is values.DURATION else str(value)
     if isinstance(value, list):
+        if variable.kind is image_names.NAMES:
+            return ",".join(str(name) for name in value)
         return json.dumps(_plain(value))
     if isinstance(value, str):
         return value.strip()

@@ -13,7 +13,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 from agent.config import values
-from agent.config.joining import Joining
+from agent.config.image_settings import ImageSettings
 from agent.config.nfs_servers import EFS_SERVERS, NfsExport
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, Variable, setting
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(Joining):
+class Settings(ImageSettings):
     """Every setting that has an effect. Durations are in seconds. Immutable and safe to share."""
 
     # This host
@@ -149,43 +149,6 @@ class Settings(Joining):
         "false",
         "Give containers without a memory limit that of their task, so that programs see it: they look "
         "at their own control group only. For hosts with cgroup v2.",
-    )
-
-    # Images
-    image_pull_behavior: Literal["default", "always", "once", "prefer-cached"] = setting(
-        "ECS_IMAGE_PULL_BEHAVIOR",
-        values.choice("default", "always", "once", "prefer-cached"),
-        "default",
-        "When images are pulled: `default` pulls and falls back to the local copy, `always` pulls, "
-        "`once` pulls images that this agent has not pulled yet, `prefer-cached` pulls missing "
-        "images.",
-    )
-    image_pull_inactivity_timeout_s: float = setting(
-        "ECS_IMAGE_PULL_INACTIVITY_TIMEOUT",
-        values.DURATION,
-        "1m",
-        "A pull without progress for this long fails.",
-        bounds=Bounds(low=60),
-    )
-    image_pull_timeout_s: float = setting(
-        "ECS_IMAGE_PULL_TIMEOUT",
-        values.DURATION,
-        "2h",
-        "Deadline of a whole pull.",
-        bounds=Bounds(low=1, outside="default"),
-    )
-    manifest_pull_timeout_s: float = setting(
-        "ECS_MANIFEST_PULL_TIMEOUT",
-        values.DURATION,
-        "1m",
-        "Deadline of looking up an image's digest.",
-        bounds=Bounds(low=30),
-    )
-    pull_dependent_upfront: bool = setting(
-        "ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT",
-        values.BOOL,
-        "false",
-        "Pull the images of containers whose `dependsOn` is not met yet.",
     )
 
     # Network of awsvpc tasks

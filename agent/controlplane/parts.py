@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
 from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 
 if TYPE_CHECKING:
+    from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.secrets.keeper import SecretKeeper
@@ -36,15 +38,32 @@ class Parts:
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     log_store: LogStore | None = None
     """None where control keeps no logs."""
+    forwarders: Sequence[Forwarder] = ()
+    """Of its events."""
     no_logs_reason: str = "logs are off on this control"
     """Why there is no ``log_store``."""
+    logs_are_down: bool = False
+    """Whether there should be one."""
     fleet: Fleet = field(init=False, repr=False)
+
+    def logs(self) -> LogStore:
+        """Return the log store.
+
+        Raises:
+            LogStoreOff: this control keeps no logs.
+            LogStoreDown: it would, and cannot.
+        """
+        if self.log_store is not None:
+            return self.log_store
+        if self.logs_are_down:
+            raise LogStoreDown(self.no_logs_reason)
+        raise LogStoreOff(self.no_logs_reason)
 
     def troubles(self) -> list[str]:
         """Return what does not work while control does, a line each for a person."""
-        if self.log_store is not None and self.log_store.problem:
-            return [f"logs: {self.log_store.problem}"]
-        return []
+        found = [one.problem for one in (self.log_store, *self.forwarders) if one is not None]
+        found += [self.no_logs_reason] if self.logs_are_down else []
+        return [f"logs: {problem}" for problem in found if problem]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))

@@ -41,7 +41,7 @@ from agent.controlplane.front.operators import Open, Signed
 from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
-from agent.controlplane.log_settings import LogSettings, open_logs
+from agent.controlplane.log_settings import LogSettings, keep_logs
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
 from agent.controlplane.roles.issuer import RoleIssuer
@@ -127,79 +127,79 @@ async def serve(
         parse_listen(address)
     await asyncio.to_thread(settings.data_dir.mkdir, mode=0o700, parents=True, exist_ok=True)
     agent_tokens = await asyncio.to_thread(AgentTokens.load, settings.token_file)
-    store = await SqliteStore.open(settings.data_dir / STORE_FILE)
-    log_store = None
-    try:
-        log_store, no_logs_reason = await open_logs(settings.logs, settings.data_dir)
-        async with contextlib.AsyncExitStack() as cleanup:
-            wakeups = WakeUps(store)
-            sts = await cleanup.enter_async_context(
-                StsRoles.open(settings.roles, region=settings.region)
+    async with contextlib.AsyncExitStack() as cleanup:
+        store = await SqliteStore.open(settings.data_dir / STORE_FILE)
+        cleanup.push_async_callback(store.close)
+        logs = await cleanup.enter_async_context(keep_logs(settings.logs, settings.data_dir))
+        wakeups = WakeUps(store)
+        sts = await cleanup.enter_async_context(
+            StsRoles.open(settings.roles, region=settings.region)
+        )
+        keeper = await SecretKeeper.open(
+            store, settings.secret_keys or settings.data_dir / SECRET_KEYS
+        )
+        issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
+        parts = Parts(
+            store=store,
+            names=Names(settings.region, settings.account),
+            zone=settings.zone or f"{settings.region}a",
+            secrets=keeper,
+            roles=issuer,
+            keeps_logs=settings.keeps_logs and settings.logs.are_kept,
+            log_store=logs.store,
+            forwarders=logs.forwarders,
+            no_logs_reason=logs.none_because,
+            logs_are_down=logs.is_down,
+        )
+        agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
+        wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
+        applications = await Applications.open(parts, wire, ecs)
+        access = await _OperatorAccess.open(settings, agent_tokens)
+        front = await Front.open(
+            settings,
+            tls,
+            applications,
+            access.operators,
+            own_names_only=access.own_names_only,
+        )
+        cleanup.push_async_callback(front.close)
+        cleanup.callback(wire.close)
+        cleanup.callback(ecs.close)
+        front.warn(agent_tokens, is_open=settings.keys_file is None)
+        host, port = front.operators
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(wakeups.run(), name="wake-ups"),
+                group.create_task(issuer.run(), name="role credentials"),
+                group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(_reseal(keeper), name="secret keys"),
+                group.create_task(
+                    _reload(agent_tokens, access, keeper, reload or asyncio.Event()),
+                    name="reload",
+                ),
+            ]
+            background += [
+                group.create_task(one.run(), name=f"logs to {one.name}") for one in logs.forwarders
+            ]
+            if settings.backups is not None:
+                backups = Backups(store, settings.backups)
+                background.append(group.create_task(backups.run(), name="backups"))
+            _log.info(
+                "control endpoint ready",
+                host=host,
+                port=port,
+                agents=front.agents,
+                region=settings.region,
             )
-            issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
-            keeper = await SecretKeeper.open(
-                store, settings.secret_keys or settings.data_dir / SECRET_KEYS
+            await asyncio.to_thread(
+                address_file.write, settings.data_dir, sites.address(settings, host, port)
             )
-            parts = Parts(
-                store=store,
-                names=Names(settings.region, settings.account),
-                zone=settings.zone or f"{settings.region}a",
-                secrets=keeper,
-                roles=issuer,
-                keeps_logs=settings.keeps_logs and settings.logs.are_kept,
-                log_store=log_store,
-                no_logs_reason=no_logs_reason,
-            )
-            agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
-            wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
-            applications = await Applications.open(parts, wire, ecs)
-            access = await _OperatorAccess.open(settings, agent_tokens)
-            front = await Front.open(
-                settings,
-                tls,
-                applications,
-                access.operators,
-                own_names_only=access.own_names_only,
-            )
-            cleanup.push_async_callback(front.close)
-            cleanup.callback(wire.close)
-            cleanup.callback(ecs.close)
-            front.warn(agent_tokens, is_open=settings.keys_file is None)
-            host, port = front.operators
-            async with asyncio.TaskGroup() as group:
-                background = [
-                    group.create_task(wakeups.run(), name="wake-ups"),
-                    group.create_task(issuer.run(), name="role credentials"),
-                    group.create_task(_reseal(keeper), name="secret keys"),
-                    group.create_task(Janitor(parts).run(), name="janitor"),
-                    group.create_task(
-                        _reload(agent_tokens, access, keeper, reload or asyncio.Event()),
-                        name="reload",
-                    ),
-                ]
-                if settings.backups is not None:
-                    backups = Backups(store, settings.backups)
-                    background.append(group.create_task(backups.run(), name="backups"))
-                _log.info(
-                    "control endpoint ready",
-                    host=host,
-                    port=port,
-                    agents=front.agents,
-                    region=settings.region,
-                )
-                await asyncio.to_thread(
-                    address_file.write, settings.data_dir, sites.address(settings, host, port)
-                )
-                ready(host, port)
-                await stop.wait()
-                wire.close()
-                ecs.close()
-                for task in background:
-                    task.cancel()
-    finally:
-        if log_store is not None:
-            await log_store.close()
-        await store.close()
+            ready(host, port)
+            await stop.wait()
+            wire.close()
+            ecs.close()
+            for task in background:
+                task.cancel()
     _log.info("control endpoint stopped")
 
 

@@ -51,6 +51,8 @@ class ContainerContext:
     """Ports picked for this task, by ``port_key``."""
     provision: Provision = field(default_factory=Provision)
     """What the task's preparations provide."""
+    image: str = ""
+    """By which the engine knows the image, if that is not the ordered name."""
     privileged_allowed: bool = True
 
 
@@ -66,7 +68,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
         PayloadError: the container cannot be created as ordered (``HostConfigError`` or
             ``DockerClientConfigError``, as ECS names them).
     """
-    config = _config(payload, container)
+    config = _config(payload, container, around.image or container.image)
     host_config = _host_config(payload, container, around)
     given = overlay.checked(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
     own = {key: v for key, v in given.items() if key.casefold() not in overlay.BESIDE_CONFIG}
@@ -95,9 +97,9 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     return config
 
 
-def _config(payload: TaskPayload, container: Container) -> dict[str, Any]:
+def _config(payload: TaskPayload, container: Container, image: str) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "Image": container.image,
+        "Image": image,
         "Env": [f"{key}={value}" for key, value in container.environment.items()],
     }
     command = _command(container)

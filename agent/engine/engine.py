@@ -35,7 +35,7 @@ from agent.engine.watcher import Watcher
 from agent.errors import PayloadError, StateFailure
 from agent.model import ids, reasons, task
 from agent.model.resources import needs_of
-from agent.model.status import DesiredStatus, TaskStatus
+from agent.model.status import ContainerStatus, DesiredStatus, TaskStatus
 from agent.state import Batch
 
 if TYPE_CHECKING:
@@ -435,6 +435,18 @@ class Engine:
             and runner.record.desired is DesiredStatus.RUNNING
             and not runner.record.is_done
         ]
+
+    def wanted_images(self) -> Iterator[str]:
+        """Yield the image of every container that has not stopped, with its name on the host."""
+        for runner in self._runners.values():
+            if runner.record.is_done:
+                continue
+            for definition in runner.record.payload.containers:
+                container = runner.record.containers.get(definition.name)
+                if container is None or container.known is not ContainerStatus.STOPPED:
+                    yield definition.image
+                if container is not None and container.image_name:
+                    yield container.image_name
 
     def knows(self, task_arn: str) -> bool:
         """Return whether the host holds this task, running or stopped."""

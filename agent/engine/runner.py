@@ -352,6 +352,7 @@ class Runner:
     def _release_when_stopped(self) -> None:
         if self.record.known is TaskStatus.STOPPED and not self._released:
             self._released = True
+            self.live.prepared.clear()  # secrets among it: nothing is made for the task any more
             self._callbacks.stopped(self.record.arn)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from agent.engine.tools import Outcome, RecordWriter, StepSettings, StepTools
-    from agent.images import Progress
+    from agent.images import Obtained, Progress
     from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
@@ -123,13 +123,13 @@ class Steps:
                 live.failed_pulls[name] = FailedPull(live.failed_pulls[name].reason)
 
         try:
-            digest = await self._ensure_image(self._definition(name), note)
+            obtained = await self._ensure_image(self._definition(name), note)
         finally:
             live.progress.pop(name, None)
 
         def outcome(now: float) -> None:
             container = self._record.containers[name]
-            container.image_digest = digest
+            container.image_digest, container.image_name = obtained
             container.known = max(container.known, ContainerStatus.PULLED)
             pull_ended(self._record, live, name, now)
 
@@ -137,7 +137,7 @@ class Steps:
 
     async def _ensure_image(
         self, definition: Container, note: Callable[[Progress], None] | None = None
-    ) -> str:
+    ) -> Obtained:
         payload = self._record.payload
         known = payload.execution_role_credentials
         role = ExecutionRole(
@@ -159,6 +159,7 @@ class Steps:
             resolv_conf=resolv_conf,
             host_ports=record.host_ports,
             provision=Provision.merged(self._live.prepared.values()),
+            image=record.containers[name].image_name,
             privileged_allowed=self._settings.privileged_allowed,
         )
         body = container_body.body(record.payload, definition, around)
@@ -188,7 +189,8 @@ class Steps:
             _log.warning(
                 "an image was removed after its pull; pulling again", container=engine_name
             )
-            await self._ensure_image(definition)
+            again = await self._ensure_image(definition)
+        body = {**body, "Image": again.local_name or body["Image"]}
         return await runtime.create_container(engine_name, body, limit_s=limit_s)
 
     async def _pick_ports(self, definition: Container) -> None:

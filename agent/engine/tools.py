@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.cgroups.groups import TaskGroups
     from agent.engine.network_reconnect import NetworkReconnect
     from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
-    from agent.images import ExecutionRole, Progress
+    from agent.images import ExecutionRole, Obtained, Progress
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles
@@ -70,8 +70,8 @@ class EnsureImage(Protocol):
         *,
         role: ExecutionRole,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> Awaitable[str]:
-        """Return the digest of a container's image once it is on the host."""
+    ) -> Awaitable[Obtained]:
+        """Return digest and name of a container's image once it is on the host."""
 
 
 @dataclass(frozen=True, slots=True)

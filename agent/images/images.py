@@ -17,8 +17,9 @@ Differences from the Go agent:
 - "Pulled before" (``once``) comes from the engine: the image is present and has a digest of its
   repository. There is no list to lose, and an image that was removed manually is pulled again.
 - The agent asks the registry for the digest first. If the host has that digest, nothing is pulled.
-- "Not found" and "denied" are final at once; only network and registry errors are retried. A login
-  that cannot be fetched is final, too, unless a cached image is enough.
+- "Not found" and "denied" are final at once; only network and registry errors are retried
+  (``retries``), and a full disk once, if unused images could be removed. A login that cannot be
+  fetched is final, too, unless a cached image is enough.
 - If a cached image is enough (``default``), a launch never waits long for a registry: one request
   with a short deadline and no retry. If the registry fails, launches use their cached images at
   once, and a single background request, at growing intervals, checks whether it is back. "Not
@@ -26,9 +27,10 @@ Differences from the Go agent:
   minute.
 
 All callers that wait for the same reference with the same login share one pull, which continues
-while one of them waits.
+while one of them waits. ``puller`` limits how many pulls run side by side and asks mirrors first.
+A container with ``versionConsistency`` disabled gets what its tag names when the pull begins.
 
-Tests: ``tests/unit/images/test_failure_kind.py``, ``tests/integration/images/test_pulls.py``,
+Tests: ``tests/unit/images/test_retries.py``, ``tests/integration/images/test_pulls.py``,
 ``tests/unit/engine/test_engine_pulls.py``.
 """
 
@@ -37,7 +39,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -45,16 +47,17 @@ from agent.errors import (
     AgentError,
     EngineRefused,
     EngineTimeout,
-    NoSuchImage,
     PayloadError,
     RuntimeFailure,
 )
-from agent.images import failure_kind
+from agent.images import failure_kind, retries
 from agent.images import reference as names
 from agent.images.auth import Credentials
 from agent.images.failure_kind import FailureKind
+from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
 from agent.images.progress import Progress
+from agent.images.puller import Budget, NoDiskRoom, Obtained, Puller, PullLimits, Wanted
 from agent.images.registries import Registries
 from agent.images.single_flight import SingleFlight
 from agent.model import reasons
@@ -62,35 +65,23 @@ from agent.model import reasons
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.images.logins import ExecutionRole, Login
+    from agent.images.logins import ExecutionRole
+    from agent.images.puller import DiskRoom
     from agent.images.reference import Reference
     from agent.images.single_flight import Report
+    from agent.images.uses import ImageUses
     from agent.model.payload import Container
     from agent.runtime.protocol import ContainerEngine, ImageInfo
 
 log = structlog.get_logger(__name__)
 
-TRIES = 5
-FIRST_WAIT_S = 1.1
-LONGEST_WAIT_S = 5.0
-_JITTER = 0.2
 REFRESH_LIMIT_S = 5.0
 """How long a launch with a cached image waits for a registry that has not failed."""
 PROBE_LIMIT_S = 30.0
 
 CACHED_WILL_DO = frozenset({"default", "prefer-cached"})
-
-
-class _Wanted(NamedTuple):
-    """An image, and the login to get it with."""
-
-    reference: Reference
-    login: Login
-
-    @property
-    def key(self) -> str:
-        """What is shared by all who want the same with the same login."""
-        return f"{self.reference.text} {self.login.key}".rstrip()
+BY_TAG = "disabled"
+"""``versionConsistency`` of a container that gets what its tag names."""
 
 
 class Images:
@@ -100,9 +91,10 @@ class Images:
         engine: the container engine.
         behavior: ``default``, ``always``, ``once`` or ``prefer-cached``.
         logins: user names and passwords; without any, everything is pulled anonymously.
-        inactivity_s: longest time without progress during a pull.
-        pull_limit_s: deadline for one pull.
-        manifest_limit_s: deadline for a digest request.
+        limits: of pulls.
+        uses: notes which images were got and used; without it, nothing is noted.
+        locks: keep removals of an image apart from pulls of it.
+        room: makes room on the engine's disk.
     """
 
     def __init__(
@@ -111,18 +103,20 @@ class Images:
         *,
         behavior: str = "default",
         logins: RegistryLogins | None = None,
-        inactivity_s: float = 60.0,
-        pull_limit_s: float = 7200.0,
-        manifest_limit_s: float = 60.0,
+        limits: PullLimits | None = None,
+        uses: ImageUses | None = None,
+        locks: ImageLocks | None = None,
+        room: DiskRoom | None = None,
     ) -> None:
-        self._engine = engine
         self._behavior = behavior
         self._logins = logins or RegistryLogins(Credentials())
-        self._inactivity_s = inactivity_s
-        self._pull_limit_s = pull_limit_s
-        self._manifest_limit_s = manifest_limit_s
+        self._limits = limits or PullLimits()
+        self._uses = uses
+        self._locks = locks or ImageLocks()
+        self._room = room or NoDiskRoom()
         self._registries = Registries()
-        self._single_flight: SingleFlight[str] = SingleFlight()
+        self._puller = Puller(engine, self._logins, self._registries, self._limits, self._room)
+        self._single_flight: SingleFlight[Obtained] = SingleFlight()
 
     async def ensure(
         self,
@@ -130,7 +124,7 @@ class Images:
         *,
         role: ExecutionRole | None = None,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> str:
+    ) -> Obtained:
         """Return once the image is on the host; may be repeated and run concurrently.
 
         Args:
@@ -140,8 +134,7 @@ class Images:
                 cached image is used at once.
 
         Returns:
-            The digest (``sha256:...``) of the image in its registry; empty if the name already
-            contains a digest, or the image did not come from a registry.
+            The digest of the image in its registry, and the name by which the engine knows it.
 
         Raises:
             PayloadError: the image cannot be obtained; text and name are those of ECS.
@@ -153,7 +146,8 @@ class Images:
                 f"container {container.name!r} has no image name", name=reasons.CANNOT_PULL
             )
         reference = names.parse(container.image)
-        image = _Wanted(reference, self._logins.find(container, reference, role))
+        by_tag = container.version_consistency == BY_TAG and not reference.digest
+        image = Wanted(reference, self._logins.find(container, reference, role), by_tag)
         return await self._single_flight.join(
             image.key, lambda report: self._ensure(image, report), on_progress
         )
@@ -163,169 +157,144 @@ class Images:
         await self._single_flight.close()
         await self._logins.close()
 
-    async def _ensure(self, image: _Wanted, report: Report) -> str:
+    async def _ensure(self, image: Wanted, report: Report) -> Obtained:
         reference = image.reference
-        cached = await self._cached(reference)
-        if cached is not None and self._is_settled(reference, cached):
-            return self._known_digest(reference, cached)
-        if cached is not None and self._behavior in CACHED_WILL_DO:
-            return await self._refresh(image, cached, report)
-        return await self._obtain(image, cached, report)
+        async with self._locks.getting(reference.identity):
+            found = await self._find_local(reference)
+            cached, local_name = found or (None, "")
+            if cached is not None and self._is_settled(reference, cached):
+                self._note_use(cached)
+                return Obtained(self._puller.known_digest(reference, cached), local_name)
+            if cached is not None and self._behavior in CACHED_WILL_DO:
+                have = Obtained(self._puller.known_digest(reference, cached), local_name)
+                obtained = await self._refresh(image, cached, have, report)
+                if obtained is have:
+                    self._note_use(cached)
+                    return have
+            else:
+                obtained = await self._obtain(image, cached, report)
+            await self._note_got(image, cached, obtained)
+            return obtained
 
     def _is_settled(self, reference: Reference, cached: ImageInfo) -> bool:
         """Tell whether the cached image is used without asking a registry."""
         if self._behavior == "prefer-cached":
             return True
         if self._behavior == "once":
-            return bool(reference.digest or reference.local_digest(cached.repo_digests))
+            return bool(reference.digest or self._puller.known_digest(reference, cached))
         # The content of a digest never changes, so there is nothing to ask.
         return self._behavior == "default" and bool(reference.digest)
 
     # -- the cached image is good enough, but a newer one is preferred --------------------------
 
-    async def _refresh(self, image: _Wanted, cached: ImageInfo, report: Report) -> str:
-        now = time.monotonic()
+    async def _refresh(
+        self, image: Wanted, cached: ImageInfo, have: Obtained, report: Report
+    ) -> Obtained:
         reference = image.reference
-        have = self._known_digest(reference, cached)
-        if self._registries.is_away(reference.registry):
+        if self._is_away(reference):
             self._probe(image)
             return have
-        if self._registries.is_lacking(image.key, now):
+        if self._registries.is_lacking(image.key, time.monotonic()):
             return have
         report(Progress(f"asking {reference.registry} for {reference.text}"))
         try:
             async with asyncio.timeout(REFRESH_LIMIT_S):
                 await image.login.auth()
-            digest = await self._digest(image, limit_s=REFRESH_LIMIT_S)
-            if digest == have and digest:
-                return have
-            await self._pull(image, digest, report)
+            return await self._puller.fetch(
+                image, cached, report, Budget(self._limits.total_s), question_s=REFRESH_LIMIT_S
+            )
         except RuntimeFailure as error:
             if failure_kind.of(error) is FailureKind.ENGINE:
                 raise
             log.warning("using the cached image", image=reference.text, error=str(error))
-            return have
         except (AgentError, TimeoutError) as error:
             told = str(error) or f"no login within {REFRESH_LIMIT_S:g} s"
             log.warning("using the cached image", image=reference.text, error=told)
-            return have
-        return digest or await self._pulled_digest(reference)
+        return have
 
-    def _probe(self, image: _Wanted) -> None:
+    def _is_away(self, reference: Reference) -> bool:
+        """Tell whether no source of an image answered the last time."""
+        sources = self._puller.sources(reference)
+        return all(self._registries.is_away(source.reference.registry) for source in sources)
+
+    def _probe(self, image: Wanted) -> None:
         """Ask a registry that failed once more, in the background."""
         registry = image.reference.registry
         if self._registries.may_probe(registry, time.monotonic()):
             self._single_flight.launch(f"probe {registry}", lambda _: self._probed(image))
 
-    async def _probed(self, image: _Wanted) -> str:
+    async def _probed(self, image: Wanted) -> Obtained:
         try:
-            await self._digest(image, limit_s=PROBE_LIMIT_S)
+            await self._puller.ask(image, limit_s=PROBE_LIMIT_S)
         except AgentError as error:
             log.debug("registry is still down", registry=image.reference.registry, error=str(error))
-        return ""
+        return Obtained()
 
     # -- the image must come from the registry -------------------------------------------------
 
-    async def _obtain(self, image: _Wanted, cached: ImageInfo | None, report: Report) -> str:
+    async def _obtain(self, image: Wanted, cached: ImageInfo | None, report: Report) -> Obtained:
         """Pull until it succeeds or fails permanently."""
-        wait_s = FIRST_WAIT_S
         name = image.reference.text
-        for left in reversed(range(TRIES)):
+        budget = Budget(self._limits.total_s)
+        failed = 0
+        while True:
             report(Progress(f"pulling {name}"))
             try:
-                return await self._attempt(image, cached, report)
+                return await self._puller.fetch(image, cached, report, budget)
             except RuntimeFailure as error:
-                found = failure_kind.of(error)
-                if found is FailureKind.ENGINE:
-                    raise
-                if found is not FailureKind.TROUBLE or not left:
-                    raise _failure(error) from error
+                failed += 1
+                pause_s = await self._pause_after(error, failed, budget, report)
                 log.info("pull failed; trying again", image=name, error=str(error))
-                failed = _worded(_failure(error))
-            pause_s = wait_s * random.uniform(1, 1 + _JITTER)  # noqa: S311 - spreads tries
+                reason = _worded(_failure(error))
             line = f"waiting to pull {name} again"
-            report(Progress(line, failed, time.monotonic() + pause_s))
+            report(Progress(line, reason, time.monotonic() + pause_s))
             await asyncio.sleep(pause_s)
-            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
-        raise AssertionError("unreachable")  # pragma: no cover
 
-    async def _attempt(self, image: _Wanted, cached: ImageInfo | None, report: Report) -> str:
-        reference = image.reference
-        try:
-            digest = await self._digest(image, limit_s=self._manifest_limit_s)
-        except RuntimeFailure as error:
-            if failure_kind.of(error) in {FailureKind.ENGINE, FailureKind.TROUBLE}:
-                raise
-            # If the pull fails too, its error has the text that operators know.
-            digest = ""
-        if cached is not None and digest and digest == reference.local_digest(cached.repo_digests):
-            return digest
-        await self._pull(image, digest, report)
-        return digest or await self._pulled_digest(reference)
-
-    async def _digest(self, image: _Wanted, *, limit_s: float) -> str:
-        """Ask the registry for a digest, and note whether the registry works."""
-        reference = image.reference
-        if reference.digest:
-            return ""
-        auth = await image.login.auth()
-        try:
-            digest = await self._engine.resolve_digest(reference.text, auth=auth, limit_s=limit_s)
-        except RuntimeFailure as error:
-            self._learn(image, error)
-            raise
-        self._registries.answered(reference.registry)
-        self._registries.has(image.key)
-        return digest
-
-    async def _pull(self, image: _Wanted, digest: str, report: Report) -> None:
-        """Pull, by digest if known, so that all tasks started together run the same image."""
-        reference = image.reference
-        wanted = reference.pinned(digest) if digest else reference.text
-        auth = await image.login.auth()
-        try:
-            await self._engine.pull_image(
-                wanted,
-                auth=auth,
-                inactivity_s=self._inactivity_s,
-                limit_s=self._pull_limit_s,
-                on_progress=lambda line: report(Progress(line)),
-            )
-        except RuntimeFailure as error:
-            self._learn(image, error)
-            raise
-        self._registries.answered(reference.registry)
-        self._registries.has(image.key)
-        if digest:
-            # Containers and people refer to the image by its tag.
-            await self._engine.tag_image(wanted, reference.text)
-
-    def _learn(self, image: _Wanted, error: RuntimeFailure) -> None:
+    async def _pause_after(
+        self, error: RuntimeFailure, failed: int, budget: Budget, report: Report
+    ) -> float:
+        """Return the seconds until the next try; raises if there is none."""
         found = failure_kind.of(error)
-        registry = image.reference.registry
-        if found is FailureKind.TROUBLE:
-            self._registries.failed(registry, time.monotonic())
-        elif found in {FailureKind.ABSENT, FailureKind.FINAL}:
-            self._registries.answered(registry)
-            self._registries.lacks(image.key, time.monotonic())
-            image.login.refused()
+        if found is FailureKind.ENGINE:
+            raise error
+        if found is FailureKind.NO_SPACE and failed < retries.TRIES:
+            if await self._room.disk_full(report):
+                return 0.0
+            raise _failure(error) from error
+        chance = random.random()  # noqa: S311 - spreads tries
+        pause_s = retries.pause_s(found, failed, str(error), chance)
+        if pause_s is None or budget.is_spent:
+            raise _failure(error) from error
+        return pause_s
 
     # -- what the host has ---------------------------------------------------------------------
 
-    async def _cached(self, reference: Reference) -> ImageInfo | None:
+    async def _find_local(self, reference: Reference) -> tuple[ImageInfo, str] | None:
         try:
-            return await self._engine.inspect_image(reference.text)
-        except NoSuchImage:
-            return None
+            return await self._puller.find_local(reference)
         except EngineRefused as error:  # not a valid image name
             raise _failure(error) from error
 
-    async def _pulled_digest(self, reference: Reference) -> str:
-        pulled = await self._cached(reference)
-        return self._known_digest(reference, pulled) if pulled else ""
+    def _note_use(self, image: ImageInfo) -> None:
+        if self._uses is not None:
+            self._uses.used([image.id], time.time())
 
-    def _known_digest(self, reference: Reference, image: ImageInfo) -> str:
-        return "" if reference.digest else reference.local_digest(image.repo_digests)
+    async def _note_got(self, image: Wanted, cached: ImageInfo | None, obtained: Obtained) -> None:
+        """Note what a registry gave or confirmed."""
+        if self._uses is None:
+            return
+        reference, here = image.reference, cached
+        if here is None or obtained.digest != self._puller.known_digest(reference, here):
+            found = await self._find_local(reference)
+            here = found[0] if found else None
+        if here is None:
+            return
+        if obtained.digest or reference.digest:
+            sources = self._puller.sources(reference)
+            known_as = tuple(source.reference.identity for source in sources)
+            self._uses.got(here.id, known_as, time.time())
+        else:
+            self._note_use(here)
 
 
 def _failure(error: RuntimeFailure) -> PayloadError:

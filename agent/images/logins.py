@@ -117,6 +117,10 @@ class RegistryLogins:
             return _TokenLogin(data, chosen, self._services, self._tokens)
         return _StaticLogin(static)
 
+    def of_host(self, reference: Reference) -> RegistryAuth | None:
+        """Return what the operator set for a registry; None to ask it without a login."""
+        return self._static.find(reference)
+
     async def close(self) -> None:
         """End all requests for tokens."""
         await self._tokens.close()

@@ -34,6 +34,19 @@ class Reference(Struct, frozen=True):
             return f"{DOCKER_HUB}/{bare}" if "/" in bare else f"{DOCKER_HUB}/library/{bare}"
         return self.repository
 
+    @property
+    def suffix(self) -> str:
+        """What follows the repository: ``:tag``, ``@digest``, or both."""
+        return self.text[len(self.repository) :]
+
+    @property
+    def identity(self) -> str:
+        """One spelling for all names of the same image: ``nginx`` is ``docker.io/library/nginx:latest``.
+
+        The tag of a name with a digest does not count, as for the engine.
+        """
+        return f"{self.path}@{self.digest}" if self.digest else f"{self.path}{self.suffix}"
+
     def pinned(self, digest: str) -> str:
         """Return the name that pulls exactly this digest."""
         return f"{self.repository}@{digest}"

@@ -158,6 +158,8 @@ class Container(_Wire, frozen=True):
     """``ExecutionRole`` if the ``awslogs`` driver writes with the task's execution role."""
     log_destination: str | None = None
     """Ours: ``control`` if the agent takes the logs of the ``awslogs`` driver to control."""
+    version_consistency: str | None = None
+    """``disabled``: the image is what its tag names at each pull. Ours; Amazon ECS does not send it."""
     managed_agents: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -50,6 +50,8 @@ class AgentContainer(Struct, kw_only=True, rename="camel", omit_defaults=True):
     runtime_id: str = ""
     engine_name: str = ""
     image_digest: str = ""
+    image_name: str = ""
+    """By which the engine knows the image, if that is not the ordered name."""
     exit_code: int | None = None
     reason: str = ""
     """The first error of this container, ``Name: text``; empty if there was none."""

@@ -3,7 +3,8 @@
 The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``resolv_files.ResolvFiles`` and
 ``link_hotplug.LinkHotplug``. The rest::
 
-    sandbox_table.py sandbox_record.py warm_pool.py sandbox.py  who has which; created and removed
+    sandbox_table.py sandbox_record.py  which sandboxes exist and who has which
+    lifecycle.py warm_pool.py sandbox.py background.py  created, watched and removed
     recovery.py survey.py leftovers.py  at the start, rows, engine and kernel are matched; nothing
                               is removed before control has listed what it wants
     host.py links.py forwarding.py  bridge, links, forwarding: ``HostNetwork.ensure`` restores all
@@ -11,8 +12,8 @@ The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``resolv_f
                               per task, added by netlink in 20 µs (``set_elements``)
     firewall.py docker_chain.py egress_links.py connections.py  links to the outside, conntrack
     agent_address.py          169.254.170.2, where the engine finds the agent's server
-    host_watch.py kernel_messages.py repair_loop.py link_repair.py engine_rules.py interior.py
-                              the kernel reports damage, which is repaired and logged once
+    upkeep.py host_watch.py kernel_messages.py repair_loop.py link_repair.py engine_rules.py
+    interior.py               the kernel reports damage, which is repaired and logged once
 
 Anything added to the host's part must be restored by ``HostNetwork.ensure`` (for a link: ``attach``
 and ``port_links.join_bridge``), which repair uses, too, and its loss must be recognized in kernel

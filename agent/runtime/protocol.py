@@ -36,6 +36,10 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     volume_plugins: tuple[str, ...] = ()
     """The engine's volume drivers, including ``local``."""
     live_restore: bool = False
+    data_root: str = ""
+    """The directory with the engine's images and containers."""
+    images_in_containerd: bool = False
+    """Images are in the directory of containerd instead."""
 
 
 class ContainerState(Struct, frozen=True, kw_only=True):
@@ -77,6 +81,7 @@ class ContainerSummary(Struct, frozen=True, kw_only=True):
     """As in ``ContainerState``."""
     cut_off_from: str = ""
     """As in ``ContainerState``; also set where a container was made without any network."""
+    image_id: str = ""
 
 
 def joined(network_mode: str) -> str:
@@ -91,6 +96,19 @@ class ImageInfo(Struct, frozen=True, kw_only=True):
     id: str
     repo_digests: tuple[str, ...] = ()
     size_bytes: int = 0
+
+
+class ImageSummary(Struct, frozen=True, kw_only=True):
+    """One image as the engine lists it."""
+
+    id: str
+    tags: tuple[str, ...] = ()
+    """Names with a tag."""
+    repo_digests: tuple[str, ...] = ()
+    """Names with a digest."""
+    size_bytes: int = 0
+    created_at: float = 0.0
+    """When it was built, in Unix seconds."""
 
 
 class EngineEvent(Struct, frozen=True, kw_only=True):
@@ -169,10 +187,16 @@ class ContainerEngine(Protocol):
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:
-        """List containers, including stopped ones, with all labels (None means any value)."""
+        """List containers, including stopped ones, with all labels (None means any value).
+
+        Without labels, lists those of other programs, too.
+        """
 
     async def inspect_image(self, reference: str) -> ImageInfo:
         """Return a local image; raises ``NoSuchImage``."""
+
+    async def list_images(self, *, limit_s: float = 600.0) -> list[ImageSummary]:
+        """List all images that have a name, and those that lost theirs; not their layers."""
 
     async def pull_image(
         self,

@@ -23,6 +23,8 @@ from tests.support.fleet import free_port
 if TYPE_CHECKING:
     from types import TracebackType
 
+SESSION_TOKEN = b"FQoGZXIvYXdzEBYaD"
+"""With which every session token of moto's begins."""
 REGION = "eu-west-1"
 ACCOUNT = "123456789012"
 _START_S = 60.0
@@ -55,6 +57,8 @@ class StandIn:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.admin: Key
+        self.given: list[str] = []
+        """Secret parts of all keys of roles that were asked for here."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -116,6 +120,7 @@ class StandIn:
         """Return credentials of a role as control sends them."""
         answer = self.client("sts").assume_role(RoleArn=role_arn, RoleSessionName="test")
         given = answer["Credentials"]
+        self.given += [given["SecretAccessKey"], given["SessionToken"]]
         return {
             "credentialsId": credentials_id,
             "roleArn": role_arn,

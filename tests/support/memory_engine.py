@@ -27,6 +27,7 @@ from agent.runtime.protocol import (
     EngineEvent,
     EngineInfo,
     ImageInfo,
+    ImageSummary,
     RegistryAuth,
 )
 
@@ -308,6 +309,7 @@ class MemoryEngine:
                     labels=box.labels,
                     network_mode=box.network_mode,
                     cut_off_from=box.cut_off_from,
+                    image_id=f"sha256:{box.body['Image']}",
                 )
                 for box in self.boxes.values()
                 if all(
@@ -330,6 +332,14 @@ class MemoryEngine:
 
         found = await self._call("inspect image", None, reference, work)
         assert isinstance(found, ImageInfo)
+        return found
+
+    async def list_images(self, *, limit_s: float = 600.0) -> list[ImageSummary]:
+        def work() -> list[ImageSummary]:
+            return [ImageSummary(id=f"sha256:{name}", tags=(name,)) for name in self.images]
+
+        assert limit_s > 0
+        found: list[ImageSummary] = await self._call("list images", None, "", work)
         return found
 
     async def pull_image(

@@ -30,6 +30,7 @@ class Registry:
 
     Attributes:
         asked: method and path of every request.
+        authorizations: every value of that header; empty for a request without it.
         credentials: ``user:password`` that is required; empty for none.
         failures: how many of the next requests get status 500.
         open: while it is cleared, all answers are delayed.
@@ -37,6 +38,7 @@ class Registry:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.authorizations: set[str] = set()
         self.credentials = ""
         self.failures = 0
         self.open = asyncio.Event()
@@ -87,6 +89,10 @@ class Registry:
         self._manifests[repository, tag] = self._manifests[repository, digest] = manifest
         return digest
 
+    def forget(self, repository: str) -> None:
+        """Lose all images of a repository."""
+        self._manifests = {k: v for k, v in self._manifests.items() if k[0] != repository}
+
     async def start(self, port: int = 0) -> None:
         """Listen; on a port of one's own choice after a ``stop``."""
         app = web.Application(middlewares=[self._gate])
@@ -124,6 +130,7 @@ class Registry:
         handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
     ) -> web.StreamResponse:
         self.asked.append(f"{request.method} {request.path}")
+        self.authorizations.add(request.headers.get("Authorization", ""))
         await self.open.wait()
         if self.failures:
             self.failures -= 1

@@ -17,7 +17,7 @@ from agent.engine.planner import Policy
 from agent.engine.restored import HeldNetworks, RestoredTasks
 from agent.engine.tools import StepSettings, StepTools
 from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
-from agent.images import ExecutionRole, Progress
+from agent.images import ExecutionRole, Obtained, Progress
 from agent.model import payload as payloads
 from agent.model import reasons
 from agent.model.resources import HostResources
@@ -243,7 +243,7 @@ class TaskHost:
         *,
         role: ExecutionRole,
         on_progress: Callable[[Progress], None] | None = None,
-    ) -> str:
+    ) -> Obtained:
         on_progress = on_progress or (lambda _: None)
         for seconds, progress in self.pull_script:
             on_progress(msgspec.structs.replace(progress, next_try=time.monotonic() + seconds))
@@ -254,7 +254,7 @@ class TaskHost:
             )
         except NoSuchImage as error:
             raise PayloadError(str(error), name=reasons.CANNOT_PULL) from None
-        return f"sha256:{container.image}"
+        return Obtained(f"sha256:{container.image}")
 
     # -- control ----------------------------------------------------------------------------------
 

@@ -5,10 +5,11 @@
     fields.py   the one table of all fields: done, refused at registration or at RunTask, or without
                 meaning here; and the attribute that a host must have. ``support`` reads it, and a
                 test compares it with botocore's model, so that a new field of Amazon's is noticed
-    rules.py  container_rules.py  port_rules.py  sizes.py  fargate.py    Amazon's checks of values
+    rules.py  container_rules.py  fetched_rules.py  port_rules.py  sizes.py  fargate.py    Amazon's
+                checks of values
     overrides.py                what RunTask changes in a definition
     needs.py                    CPU, memory, ports and GPUs that a task needs on its host
-    payload.py  docker_config.py    what the agent gets
+    payload.py  docker_config.py  fetched.py    what the agent gets
     secret_refs.py              what a ``valueFrom`` refers to, and whether control keeps its value
 
 Pure: nothing here reads the store or the clock. Raises ``ClientException`` for a broken rule, and

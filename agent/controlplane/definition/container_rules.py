@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from agent.controlplane.definition import log_configuration
+from agent.controlplane.definition import fetched_rules, log_configuration
 from agent.controlplane.definition.port_rules import check_mappings
 from agent.controlplane.front.errors import ClientException
 
@@ -50,6 +50,7 @@ def check_container(
     _check_mounts(container, volumes)
     _check_limits(container)
     log_configuration.check(container)
+    fetched_rules.check(container)
     check_overridable(container, has_task_memory=has_task_memory)
     filled: dict[str, Any] = {
         "cpu": 0,
@@ -74,6 +75,7 @@ def check_overridable(container: Mapping[str, Any], *, has_task_memory: bool) ->
     for variable in container.get("environment", []):
         if not variable.get("name"):
             _refuse(container, "An environment variable needs a 'name'.")
+    fetched_rules.check_files(container)
     _check_resources(container)
 
 

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from agent.controlplane.definition import registries
+from agent.controlplane.roles.needed import ECR_IMAGE
 
 
 class Support(Enum):
@@ -50,6 +50,8 @@ _E = "ecs.capability."
 
 _ABOVE_10_VCPUS = re.compile(r"1024[1-9]|102[5-9]\d|10[3-9]\d\d|1[1-9]\d{3}|[2-9]\d{4}|\d{6,}")
 """CPU units, as a checked definition has them."""
+_OF_SECRETS_MANAGER = re.compile(r"arn:[^:]*:secretsmanager:.*", re.DOTALL)
+_KEPT_HERE = "a parameter or secret of control's own account, or one by name that control keeps, comes from control"
 _HERE = "on hosts of your own"
 _INFERENCE = "Elastic Inference has been discontinued; leave it out"
 
@@ -58,31 +60,13 @@ def _done(*paths: str) -> tuple[Field, ...]:
     return tuple(Field(path) for path in paths)
 
 
-def _secret(path: str, use: str) -> tuple[Field, ...]:
-    """Return the rows of a secret: who keeps it decides which hosts can get it."""
-    return (
-        Field(f"{path}.name"),
-        Field(
-            f"{path}.valueFrom",
-            attribute=f"{_E}secrets.asm.{use}",
-            only=re.compile(r"arn:[^:]*:secretsmanager:.*"),
-        ),
-        Field(
-            f"{path}.valueFrom",
-            attribute=f"{_E}secrets.ssm.{use}",
-            note="a parameter or secret of control's own account, or a parameter by name that control "
-            "keeps, is fetched from control",
-        ),
-    )
-
-
 def _under(parent: str, *fields: Field) -> tuple[Field, ...]:
     return tuple(replace(field, path=f"{parent}.{field.path}") for field in fields)
 
 
 _CONTAINER = (
     *_done("name"),
-    Field("image", attribute=f"{_P}ecr-auth", only=registries.ECR_IMAGE),
+    Field("image", attribute=f"{_P}ecr-auth", only=ECR_IMAGE),
     *_done("image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
     Field(
         "repositoryCredentials.credentialsParameter",
@@ -103,8 +87,8 @@ _CONTAINER = (
     Field("restartPolicy.enabled", attribute=f"{_E}container-restart-policy"),
     *_done("restartPolicy.ignoredExitCodes[]", "restartPolicy.restartAttemptPeriod"),
     *_done("entryPoint[]", "command[]", "environment[].name", "environment[].value"),
-    Field("environmentFiles[].type", attribute=f"{_E}env-files.{{value}}"),
-    *_done("environmentFiles[].value"),
+    Field("environmentFiles[].value", attribute=f"{_E}env-files.s3"),
+    *_done("environmentFiles[].type"),
     *_done("mountPoints[].sourceVolume", "mountPoints[].containerPath", "mountPoints[].readOnly"),
     *_done("volumesFrom[].sourceContainer", "volumesFrom[].readOnly"),
     *_done("linuxParameters.capabilities.add[]", "linuxParameters.capabilities.drop[]"),
@@ -124,13 +108,23 @@ _CONTAINER = (
         "linuxParameters.swappiness",
         note="only has an effect with maxSwap, and on hosts with cgroup v1, as on Amazon ECS",
     ),
-    *_secret("secrets[]", "environment-variables"),
+    *_done("secrets[].name"),
+    Field(
+        "secrets[].valueFrom",
+        attribute=f"{_E}secrets.asm.environment-variables",
+        only=_OF_SECRETS_MANAGER,
+    ),
+    Field(
+        "secrets[].valueFrom",
+        attribute=f"{_E}secrets.ssm.environment-variables",
+        note=_KEPT_HERE,
+    ),
     Field("dependsOn[].containerName", attribute=f"{_E}container-ordering"),
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
         "versionConsistency",
-        Support.NO_MEANING,
-        "makes all tasks of a service use the same image; there are no services here yet",
+        note="'disabled': an image is what its tag names at each pull; else what the tag named when "
+        "the registry was asked, which tasks that start together share",
     ),
     *_done("hostname", "user", "workingDirectory", "disableNetworking"),
     Field("privileged", attribute=f"{_P}privileged-container"),
@@ -171,7 +165,17 @@ _CONTAINER = (
     ),
     Field("logConfiguration.logDriver", attribute=f"{_P}logging-driver.{{value}}"),
     *_done("logConfiguration.options{}"),
-    *_secret("logConfiguration.secretOptions[]", "bootstrap.log-driver"),
+    *_done("logConfiguration.secretOptions[].name"),
+    Field(
+        "logConfiguration.secretOptions[].valueFrom",
+        attribute=f"{_E}secrets.asm.bootstrap.log-driver",
+        only=_OF_SECRETS_MANAGER,
+    ),
+    Field(
+        "logConfiguration.secretOptions[].valueFrom",
+        attribute=f"{_E}secrets.ssm.bootstrap.log-driver",
+        note=_KEPT_HERE,
+    ),
     Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
     *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),
     *_done("healthCheck.startPeriod", "systemControls[].namespace", "systemControls[].value"),

@@ -15,13 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import (
-    docker_config,
-    log_configuration,
-    overrides,
-    registries,
-    secret_refs,
-)
+from agent.controlplane.definition import docker_config, fetched, log_configuration, overrides
+from agent.controlplane.definition.fetched import WhereKept
 from agent.controlplane.definition.log_configuration import LogPlace
 from agent.model import ids
 from agent.model.payload import (
@@ -35,7 +30,6 @@ from agent.model.payload import (
     PortMapping,
     RestartPolicy,
     RoleType,
-    Secret,
     TaskPayload,
     Volume,
     VolumeFrom,
@@ -43,7 +37,7 @@ from agent.model.payload import (
 from agent.model.status import DesiredStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from agent.controlplane.names import Names
     from agent.controlplane.records import ContainerRecord, TaskDefinitionRecord, TaskRecord
@@ -86,13 +80,18 @@ def build(
         kept_here=keeps_logs,
         has_execution_role=RoleType.EXECUTION in task.roles,
     )
+    kept = WhereKept(
+        here=frozenset(task.kept_here),
+        region=names.region,
+        has_execution_role=RoleType.EXECUTION in task.roles,
+    )
     return TaskPayload(
         arn=task.arn,
         family=task.family,
         version=str(task.revision),
         desired_status=DesiredStatus(desired),
         containers=[
-            _container(container, records[container["name"]], mode, task, environment, logs)
+            _container(container, records[container["name"]], mode, environment, logs, kept)
             for container in body["containerDefinitions"]
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
@@ -155,9 +154,9 @@ def _container(
     definition: Mapping[str, Any],
     record: ContainerRecord,
     mode: str,
-    task: TaskRecord,
     environment: dict[str, str],
     logs: LogPlace,
+    kept: WhereKept,
 ) -> Container:
     check = definition.get("healthCheck")
     log_config = log_configuration.engine_config(definition, logs)
@@ -192,11 +191,10 @@ def _container(
         start_timeout=definition.get("startTimeout") or 0,
         stop_timeout=definition.get("stopTimeout") or 0,
         restart_policy=_restart_policy(definition.get("restartPolicy")),
-        registry_authentication=registries.authentication(
-            definition, task.kept_here, has_execution_role=logs.has_execution_role
-        ),
-        secrets=_secrets(definition, task.kept_here),
+        registry_authentication=fetched.registry_login(definition, kept),
+        secrets=fetched.secrets(definition, kept),
         firelens_configuration=definition.get("firelensConfiguration"),
+        version_consistency=definition.get("versionConsistency"),
         logs_auth_strategy="ExecutionRole"
         if log_configuration.written_by_execution_role(definition, logs)
         else None,
@@ -217,33 +215,6 @@ def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:
         ignored_exit_codes=list(policy.get("ignoredExitCodes", ())),
         # ECS's default: a container must have run for five minutes to be restarted again.
         restart_attempt_period=policy.get("restartAttemptPeriod") or 300,
-    )
-
-
-def _secrets(definition: Mapping[str, Any], kept_here: Collection[str]) -> list[Secret]:
-    log = definition.get("logConfiguration") or {}
-    return [
-        _secret(item, target, kept_here)
-        for target, items in (
-            ("CONTAINER", definition.get("secrets", ())),
-            ("LOG_DRIVER", log.get("secretOptions", ())),
-        )
-        for item in items
-    ]
-
-
-def _secret(item: Mapping[str, Any], target: str, kept_here: Collection[str]) -> Secret:
-    value_from = item["valueFrom"]
-    ref = secret_refs.parse(value_from)
-    is_of_asm = ref is not None and ref.service == secret_refs.SECRETS
-    return Secret(
-        name=item["name"],
-        value_from=value_from,
-        region=ref.region or None if ref is not None else None,
-        type="ENVIRONMENT_VARIABLE" if target == "CONTAINER" else "BOOTSTRAP",
-        provider="asm" if is_of_asm else "ssm",
-        target=target,
-        endpoint="control" if value_from in kept_here else None,
     )
 
 

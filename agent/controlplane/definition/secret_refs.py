@@ -1,8 +1,8 @@
 """What a task definition means by the ``valueFrom`` of a secret, and who keeps it. Pure.
 
 Source: the ECS developer guide ("Pass sensitive data to a container"): the name or ARN of a parameter of
-Parameter Store, with ``:version`` or ``:label`` behind it or without, or the ARN of a secret of Secrets Manager, with ``:json-key:version-stage:version-id``
-behind it, any of them empty.
+Parameter Store, alone or with ``:version`` or ``:label`` after it, or the ARN of a secret of Secrets
+Manager, alone or with ``:json-key:version-stage:version-id`` after it, any of them empty.
 """
 
 from __future__ import annotations

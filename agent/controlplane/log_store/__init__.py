@@ -8,6 +8,7 @@
     recent.py                   the same in memory, for readers
     sealing.py  segments.py  blocks.py    a full journal becomes a segment, sorted and compressed
     catalogue.py                groups, streams, and which block is where: SQLite
+    catalogue_file.py           its tables and its file
     reading.py  paging.py       pages both ways; which blocks, and what of them
     sweeping.py                 what goes by itself: retention, size, what is dead
     recovery.py  disk.py        opening: replay, damage, leftovers; the files

@@ -37,6 +37,10 @@ class LogStoreFull(StoreUnavailable):
     """The disk is full: nothing was done."""
 
 
+class LogStoreDown(StoreUnavailable):
+    """Logs are to be kept, and their store could not be opened; the text says why."""
+
+
 class LogStoreOff(LogStoreFailure):
     """This control keeps no logs; the text says why."""
 

@@ -14,7 +14,8 @@ import structlog
 
 from agent.controlplane.log_store import disk, paging, segments
 from agent.controlplane.log_store.blocks import SPAN_MS, BlockBroken
-from agent.controlplane.log_store.catalogue import Catalogue, connect
+from agent.controlplane.log_store.catalogue import Catalogue
+from agent.controlplane.log_store.catalogue_file import connect
 from agent.controlplane.log_store.contract import DAY_MS, LAST_MS, Event, Run
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from agent.controlplane.log_store import catalogue, disk, journal, segments
+from agent.controlplane.log_store import catalogue_file, disk, journal, segments
 from agent.controlplane.log_store.catalogue import Catalogue
 from agent.controlplane.log_store.contract import LogStoreFailure
 from agent.controlplane.log_store.journal import Journal
@@ -79,7 +79,7 @@ def _open(directory: Path, lock: disk.Lock) -> Opened:
     return Opened(
         lock,
         known,
-        Catalogue(catalogue.connect(directory / disk.CATALOGUE)),
+        Catalogue(catalogue_file.connect(directory / disk.CATALOGUE)),
         recent,
         Journal.reopen(directory, newest) if numbers else None,
         max(last, known.meta("sequence")) + 1,
@@ -100,11 +100,11 @@ def _catalogue(directory: Path) -> tuple[Catalogue, bool]:
             connection.close()
             fault = "it is older than the segments"
         _put_aside(path, fault)
-    connection = catalogue.connect(path)
-    catalogue.migrate(connection)
+    connection = catalogue_file.connect(path)
+    catalogue_file.migrate(connection)
     if not segment_files and not disk.journal_numbers(directory):
         return Catalogue(connection), False
-    catalogue.rebuild(connection, _footers(directory))
+    catalogue_file.rebuild(connection, _footers(directory))
     _log.warning("log catalogue made anew from the segments", directory=str(directory))
     return Catalogue(connection), True
 
@@ -113,11 +113,11 @@ def _checked(path: Path) -> tuple[sqlite3.Connection | None, str]:
     """Return a connection to a catalogue that is whole, or what is wrong with it."""
     connection = None
     try:
-        connection = catalogue.connect(path)
+        connection = catalogue_file.connect(path)
         ((found,), *_) = connection.execute("PRAGMA quick_check(1)").fetchall()
         fault = "" if found == "ok" else str(found)
         if not fault:
-            catalogue.migrate(connection)
+            catalogue_file.migrate(connection)
             return connection, ""
     except sqlite3.OperationalError:
         raise

@@ -69,7 +69,9 @@ class LogStore:
         self._opened = opened
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] | None = None
-        self._wake = asyncio.Event()
+        self.batches_taken = 0
+        """How often ``append`` took something; see ``grown``."""
+        self._grown = asyncio.Event()
         graveyard = disk.Graveyard(directory)
         self._writer = Writer(
             directory,
@@ -119,8 +121,11 @@ class LogStore:
 
     @property
     def problem(self) -> str:
-        """Why events could not be written the last time; empty when they could."""
-        return self._writer.problem
+        """What is wrong, for a person: writing that failed the last time, damage that was found."""
+        damaged = len(self._reader.damaged_segments)
+        return self._writer.problem or (
+            f"{damaged} segments in {self.directory} are damaged, see the log" if damaged else ""
+        )
 
     def kept_since_ms(self, group: Group) -> int:
         """Return from which time on events of a group count."""
@@ -210,7 +215,9 @@ class LogStore:
             LogStoreFull: the disk does not take it; nothing was done.
         """
         taken: Taken = await self._change(changes.append(self._writer, batch), batch.size_bytes)
-        self._wake.set()
+        self.batches_taken += 1
+        self._grown.set()
+        self._grown = asyncio.Event()
         return taken
 
     async def page(
@@ -243,10 +250,10 @@ class LogStore:
         """Keep up to where a reader of everything has come."""
         await self._change(changes.set_cursor(name, sequence))
 
-    async def grown(self) -> None:
-        """Return when events were taken since it returned the last time; for one waiter."""
-        await self._wake.wait()
-        self._wake.clear()
+    async def grown(self, batches_taken: int) -> None:
+        """Return when more batches were taken than there were when a reader looked."""
+        while self.batches_taken == batches_taken:
+            await self._grown.wait()
 
     async def usage(self) -> Usage:
         """Return what the store takes."""

@@ -26,6 +26,7 @@ BATCHES_MOST: Final = 500_000
 IDLE_STREAM_MS: Final = 90 * DAY_MS
 """After which a stream that holds nothing is forgotten; CloudWatch Logs keeps it for ever."""
 _REWRITE_FROM_BYTES: Final = 256 * 1024
+_TIDY_MS: Final = 3600 * 1000
 
 _log = structlog.get_logger(__name__)
 
@@ -45,6 +46,7 @@ class Sweep:
         self._bounds = bounds
         self._graveyard = graveyard
         self._rewrite = rewrite
+        self._tidy_due_ms = 0
 
     def __call__(self, turn: Turn) -> bool:
         """Do a piece of it."""
@@ -52,6 +54,13 @@ class Sweep:
         has_more = self._expired(turn) or turn.catalogue.drop_doomed(PIECE_BLOCKS) > 0
         self._too_much(turn)
         self._dead(turn)
+        if turn.now_ms >= self._tidy_due_ms:
+            self._tidy_due_ms = turn.now_ms + _TIDY_MS
+            self._tidy(turn)
+        return has_more
+
+    def _tidy(self, turn: Turn) -> None:
+        """Forget old batches and streams that hold nothing any more."""
         turn.catalogue.forget_batches(turn.now_ms - BATCH_KEPT_MS, BATCHES_MOST)
         busy = {
             stream_id
@@ -60,7 +69,6 @@ class Sweep:
             for stream_id in generation.runs
         }
         turn.catalogue.drop_idle_streams(turn.now_ms - IDLE_STREAM_MS, busy)
-        return has_more
 
     def _expired(self, turn: Turn) -> bool:
         """Drop blocks whose last event is past the retention of its group."""

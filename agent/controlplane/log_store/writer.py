@@ -64,6 +64,8 @@ class Turn:
         self.runs: list[Run] = []
         self.effects: list[Callable[[], None]] = []
         """What is done once all of it is durable."""
+        self.is_bound = False
+        """Whether what the job of the moment returns holds only if the runs of the group are written."""
         self._writer = writer
         self._batches: set[bytes] = set()
 
@@ -77,6 +79,7 @@ class Turn:
         self._writer.next_sequence = run.first_sequence + run.count
         self.runs.append(run)
         self._batches.add(run.batch)
+        self.is_bound = True
 
     def check_room(self) -> None:
         """Return when the disk has room for events; raises ``LogStoreFull``."""
@@ -84,11 +87,10 @@ class Turn:
 
     def has_batch(self, digest: bytes) -> bool:
         """Tell whether a batch was taken already, now or before."""
-        return (
-            digest in self._batches
-            or self.recent.has_batch(digest)
-            or self.catalogue.has_batch(digest)
-        )
+        if digest in self._batches:
+            self.is_bound = True
+            return True
+        return self.recent.has_batch(digest) or self.catalogue.has_batch(digest)
 
     def forget(self, stream_ids: list[int]) -> None:
         """Have the runs of streams forgotten, those of this group too."""
@@ -270,15 +272,15 @@ class Writer:
     def _commit(self, group: list[tuple[Job, asyncio.Future[Any] | None, int]]) -> list[Outcome]:
         turn = Turn(self)
         try:
-            results, with_runs = self._change(turn, [job for job, *_ in group])
+            results, bound = self._change(turn, [job for job, *_ in group])
         except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live on
-            results, with_runs = [self._failure(error)] * len(group), []
+            results, bound = [self._failure(error)] * len(group), []
         else:
             try:
                 self._write(turn.runs)
             except OSError as error:
                 failure = self._failure(error)
-                for place in with_runs:
+                for place in bound:
                     results[place] = failure
             for effect in turn.effects:
                 effect()
@@ -289,26 +291,26 @@ class Writer:
         ]
 
     def _change(self, turn: Turn, jobs: list[Job]) -> tuple[list[Any], list[int]]:
-        """Do jobs in one transaction; return their results, and the places of those with runs."""
+        """Do jobs in one transaction; return their results, and the places of those that are bound."""
         connection = self.catalogue.connection
         results: list[Any] = []
-        with_runs: list[int] = []
+        bound: list[int] = []
         connection.execute("BEGIN")
         try:
             for place, job in enumerate(jobs):
-                before = turn.next_sequence
+                turn.is_bound = False
                 try:
                     results.append(job(turn))
                 except AgentError as refusal:
                     results.append(refusal)
-                if turn.next_sequence != before:
-                    with_runs.append(place)
+                if turn.is_bound:
+                    bound.append(place)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-        return results, with_runs
+        return results, bound
 
     def _write(self, runs: list[Run]) -> None:
         if not runs:
@@ -318,7 +320,8 @@ class Writer:
             self._journal_since = time.monotonic()
         self._journal.append(runs)
         self.recent.add(runs)
-        self.problem = ""
+        if self._seal_due == _NEVER:
+            self.problem = ""
         for run in runs:
             self._note(run)
 

@@ -6,13 +6,17 @@ ask AWS for something: where control keeps all secrets and no image is in ECR, n
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import re
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agent.controlplane.definition.registries import ecr_image
 from agent.model.payload import RoleType
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+ECR_IMAGE: Final = re.compile(
+    r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)/.+"
+)
 
 
 class NeededRole(NamedTuple):
@@ -24,6 +28,13 @@ class NeededRole(NamedTuple):
     used_by: str = ""
     """What of the task asks AWS for something: ``secret 'KEY' of container 'web'``; empty for the task
     role, which the containers use as they like."""
+
+
+class EcrImage(NamedTuple):
+    """The registry of an image in Amazon ECR."""
+
+    account: str
+    region: str
 
 
 def needed(
@@ -65,6 +76,12 @@ def asked_of_aws(body: Mapping[str, Any], kept_here: Collection[str]) -> str:
         if container.get("environmentFiles"):
             return f"'environmentFiles' {of}"
     return ""
+
+
+def ecr_image(image: str) -> EcrImage | None:
+    """Return the registry of an image in Amazon ECR; None for an image of another registry."""
+    match = ECR_IMAGE.fullmatch(image)
+    return None if match is None else EcrImage(*match.groups())
 
 
 def _logs_of(body: Mapping[str, Any]) -> str:

@@ -41,15 +41,6 @@ def no_keys(told: str) -> str:
     return f"control has no keys to assume a role with ({told}); {KEYS_MEND}"
 
 
-def no_execution_role(used_by: str) -> str:
-    """Return why a task is not taken that asks AWS for something without a role for it."""
-    return (
-        f"The {used_by} is fetched from AWS, so that you must also specify a value for "
-        "'executionRoleArn'. A secret that this control endpoint keeps needs no role: store it here, "
-        "and name it by its ARN of this account and region."
-    )
-
-
 def cannot_run(member: str, used_by: str, problem: str) -> str:
     """Return why a task whose role is needed is not taken."""
     why = f", which {used_by} needs," if used_by else ""

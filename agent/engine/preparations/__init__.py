@@ -4,7 +4,15 @@ A preparation says whether a payload needs it, does it, undoes it at clean-up, a
 provides for containers (``contract.Preparation``). ``table`` lists all of them; planner, steps and
 clean-up treat them the same way. To add a kind, write its module and add it to the table.
 
-May access the container engine through ``HostAccess``, but not the record. Fails with
-``PayloadError`` for what can never work, and with the errors of the engine. Tests:
-``tests/unit/engine/preparations``.
+::
+
+    volumes.py  efs.py            volumes that the engine makes for the task
+    secrets.py  secret_references.py    values of Parameter Store, Secrets Manager, control
+    environment_files.py          variables from files in S3
+    execution_role.py             the credentials by which AWS is asked
+
+May access the container engine, AWS and control through ``HostAccess``, but not the record. What is
+fetched stays in memory (``Provision``) and goes into the create body alone. Fails with
+``PayloadError`` for what can never work, with the errors of the engine, and with what is waited for
+(``CredentialsAwaited``, ``ControlUnavailable``). Tests: ``tests/unit/engine/preparations``.
 """

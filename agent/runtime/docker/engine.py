@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         EngineEvent,
         EngineInfo,
         ImageInfo,
+        ImageSummary,
         RegistryAuth,
     )
 
@@ -54,7 +55,8 @@ class DockerEngine:
         quick_threads: number of concurrent quick requests.
         launch_threads: number of concurrent creates and starts.
         stop_threads: number of concurrent stops and removals.
-        pull_threads: number of concurrent pulls and registry requests.
+        pull_threads: number of concurrent pulls.
+        registry_threads: number of concurrent questions to registries, and loads.
         log_threads: number of concurrent log readers; one more is refused, not queued.
 
     Raises:
@@ -69,6 +71,7 @@ class DockerEngine:
         launch_threads: int = 16,
         stop_threads: int = 32,
         pull_threads: int = 16,
+        registry_threads: int = 16,
         log_threads: int = 32,
     ) -> None:
         self._where = docker_host
@@ -81,6 +84,7 @@ class DockerEngine:
         self._launch = self._lane("launches", launch_threads)
         self._stop = self._lane("stops", stop_threads)
         self._pull = self._lane("pulls", pull_threads)
+        self._registry = self._lane("registries", registry_threads)
         self._log = self._lane("logs", log_threads)
 
     # --- the engine itself
@@ -108,7 +112,8 @@ class DockerEngine:
         feeds = list(self._feeds)
         for feed in feeds:
             feed.stop()
-        for lane in (self._quick, self._launch, self._stop, self._pull, self._log):
+        lanes = (self._quick, self._launch, self._stop, self._pull, self._registry, self._log)
+        for lane in lanes:
             await lane.close()
         await join_all([feed.thread for feed in feeds], limit_s=2.0)
 
@@ -190,9 +195,10 @@ class DockerEngine:
     ) -> list[ContainerSummary]:
         """List containers, including stopped ones, with all labels (None means any value)."""
         wanted = [key if value is None else f"{key}={value}" for key, value in labels.items()]
+        filters = {"label": wanted} if wanted else {}
 
         def work(client: EngineClient, _: BlockingCall) -> list[ContainerSummary]:
-            rows = client.containers(all=True, filters={"label": wanted})
+            rows = client.containers(all=True, filters=filters)
             return [parse.container_summary(row) for row in rows]
 
         return await self._do(self._quick, work, "listed", limit_s)
@@ -223,6 +229,14 @@ class DockerEngine:
             return parse.image_info(client.inspect_image(reference))
 
         return await self._do(self._quick, work, "inspecting", _QUICK_LIMIT_S)
+
+    async def list_images(self, *, limit_s: float = 600.0) -> list[ImageSummary]:
+        """List all images that have a name, and those that lost theirs; not their layers."""
+
+        def work(client: EngineClient, _: BlockingCall) -> list[ImageSummary]:
+            return [parse.image_summary(row) for row in client.images()]
+
+        return await self._do(self._quick, work, "listed", limit_s)
 
     async def pull_image(
         self,
@@ -259,7 +273,7 @@ class DockerEngine:
                 return ""
             return pulls.digest(client, reference, auth)
 
-        return await self._do(self._pull, work, faults.MANIFEST_PULLED, limit_s)
+        return await self._do(self._registry, work, faults.MANIFEST_PULLED, limit_s)
 
     async def tag_image(self, source: str, reference: str) -> None:
         """Give an image another name; ``reference`` is ``repository:tag``."""
@@ -285,7 +299,7 @@ class DockerEngine:
         def work(client: EngineClient, _: BlockingCall) -> None:
             pulls.raise_refusals(client.load_image(archive), operation="loaded")
 
-        await self._do(self._pull, work, "loaded", limit_s)
+        await self._do(self._registry, work, "loaded", limit_s)
 
     # --- volumes
 

@@ -23,6 +23,8 @@ from agent.model import reasons
 
 CREATED = "created"
 PULLED = "pulled"
+PULL_BEGIN = "pullBegin"
+"""A pull of which the engine has not told anything yet."""
 MANIFEST_PULLED = "MANIFEST_PULLED"
 
 _SILENCE = (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
@@ -46,7 +48,7 @@ def refused(status: int, explanation: str, *, operation: str, subject: str = "")
         if "no such container" in said:
             about_it = operation == CREATED or (subject and subject in explanation)
             kind = NoSuchContainer if about_it else EngineRefused
-        elif "no such image" in said or operation in {PULLED, MANIFEST_PULLED}:
+        elif "no such image" in said or operation in {PULLED, PULL_BEGIN, MANIFEST_PULLED}:
             kind = NoSuchImage
     elif status == 409 and "is already in use by container" in said:
         kind = NameConflict

@@ -16,6 +16,7 @@ from agent.runtime.protocol import (
     EngineEvent,
     EngineInfo,
     ImageInfo,
+    ImageSummary,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def engine_info(versions: Mapping[str, Any], info: Mapping[str, Any], api: str) 
         runtimes=tuple(sorted(_object(info, "Runtimes"))),
         volume_plugins=_texts(_object(info, "Plugins"), "Volume"),
         live_restore=info.get("LiveRestoreEnabled") is True,
+        data_root=_text(info, "DockerRootDir"),
+        images_in_containerd="io.containerd.snapshotter" in str(info.get("DriverStatus")),
     )
 
 
@@ -83,6 +86,7 @@ def container_summary(raw: Mapping[str, Any]) -> ContainerSummary:
         labels=_labels(raw.get("Labels")),
         network_mode=_text(_object(raw, "HostConfig"), "NetworkMode"),
         cut_off_from=_missing_network(raw) if _text(raw, "State") == "running" else "",
+        image_id=_text(raw, "ImageID"),
     )
 
 
@@ -92,6 +96,17 @@ def image_info(raw: Mapping[str, Any]) -> ImageInfo:
         id=_text(raw, "Id"),
         repo_digests=_texts(raw, "RepoDigests"),
         size_bytes=_number(raw, "Size"),
+    )
+
+
+def image_summary(raw: Mapping[str, Any]) -> ImageSummary:
+    """Read one row of ``/images/json``; an image that lost its name has ``<none>`` there."""
+    return ImageSummary(
+        id=_text(raw, "Id"),
+        tags=tuple(tag for tag in _texts(raw, "RepoTags") if "<none>" not in tag),
+        repo_digests=tuple(name for name in _texts(raw, "RepoDigests") if "<none>" not in name),
+        size_bytes=_number(raw, "Size"),
+        created_at=float(_number(raw, "Created")),
     )
 
 

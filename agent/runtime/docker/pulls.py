@@ -53,10 +53,12 @@ def pull(
         report: called with a progress line from time to time.
     """
     repository, tag = parse_repository_tag(reference)
+    ended, call.operation = call.operation, faults.PULL_BEGIN
     call.limit_silence(max(_BEGIN_SILENCE_S, inactivity_s))
     messages = client.pull(
         repository, tag or "latest", stream=True, auth_config=_auth(auth), decode=True
     )
+    call.operation = ended
     call.limit_silence(inactivity_s)
     raise_refusals(messages, operation=faults.PULLED, report=report)
 

@@ -15,7 +15,7 @@ import pytest
 from agent.aws.registry_tokens import RegistryToken
 from agent.config.values import SecretText
 from agent.errors import AwsRefused, EngineUnavailable, PayloadError
-from agent.images import ExecutionRole, Images, Progress, images
+from agent.images import ExecutionRole, Images, Obtained, Progress, PullLimits, images, retries
 from agent.images.auth import Credentials
 from agent.images.logins import RegistryLogins
 from agent.model.payload import Container
@@ -85,32 +85,32 @@ async def scene(engine: DockerEngine, sdk: docker.APIClient) -> AsyncIterator[Sc
 
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
 
 
 async def test_default_pulls_what_is_missing_and_what_is_newer(scene: Scene) -> None:
     made = scene.images()
     told: list[Progress] = []
-    assert await made.ensure(scene.container(), on_progress=told.append) == scene.digest
+    assert await made.ensure(scene.container(), on_progress=told.append) == Obtained(scene.digest)
     assert await scene.digest_here() == scene.digest
     assert told[0] == Progress(f"pulling {scene.name}")
 
     scene.registry.asked.clear()
-    assert await made.ensure(scene.container()) == scene.digest
+    assert await made.ensure(scene.container()) == Obtained(scene.digest)
     assert scene.registry.manifests_asked() >= 1
     assert scene.registry.layers_asked() == 0, "what is here is not pulled again"
 
     newer = scene.push(b"two")
-    assert await made.ensure(scene.container()) == newer
+    assert await made.ensure(scene.container()) == Obtained(newer)
     assert await scene.digest_here() == newer
 
 
 async def test_a_pinned_image_is_not_asked_for_again(scene: Scene) -> None:
     made = scene.images()
     pinned = f"{scene.registry.host}/{scene.repository}@{scene.digest}"
-    assert await made.ensure(scene.container(pinned)) == ""
+    assert await made.ensure(scene.container(pinned)) == Obtained()
     scene.registry.asked.clear()
-    assert await made.ensure(scene.container(pinned)) == ""
+    assert await made.ensure(scene.container(pinned)) == Obtained()
     assert scene.registry.asked == []
 
 
@@ -118,21 +118,25 @@ async def test_an_outage_costs_launches_nothing(scene: Scene) -> None:
     made = scene.images()
     await made.ensure(scene.container())
     port = await scene.registry.stop()
-    assert await made.ensure(scene.container()) == scene.digest
+    assert await made.ensure(scene.container()) == Obtained(scene.digest)
 
     began = time.monotonic()
     told: list[Progress] = []
     for _ in range(10):
-        assert await made.ensure(scene.container(), on_progress=told.append) == scene.digest
+        assert await made.ensure(scene.container(), on_progress=told.append) == Obtained(
+            scene.digest
+        )
     assert time.monotonic() - began < 0.5
     assert told == []
 
     await scene.registry.start(port)
     newer = scene.push(b"two")
     made._registries._outages[scene.registry.host].until = 0
-    assert await made.ensure(scene.container()) == scene.digest, "a probe has nobody waiting"
+    assert await made.ensure(scene.container()) == Obtained(scene.digest), (
+        "a probe has nobody waiting"
+    )
     async with asyncio.timeout(5):
-        while await made.ensure(scene.container()) != newer:  # noqa: ASYNC110 - launches repeat
+        while await made.ensure(scene.container()) != Obtained(newer):  # noqa: ASYNC110 - launches repeat
             await asyncio.sleep(0.05)
 
 
@@ -145,7 +149,7 @@ async def test_a_registry_that_hangs_is_waited_for_once(
     scene.registry.open.clear()
     began = time.monotonic()
     answers = await asyncio.gather(*(made.ensure(scene.container()) for _ in range(20)))
-    assert set(answers) == {scene.digest}
+    assert set(answers) == {Obtained(scene.digest)}
     assert 0.4 < time.monotonic() - began < 1.5
     began = time.monotonic()
     await made.ensure(scene.container())
@@ -159,36 +163,36 @@ async def test_an_image_of_this_host_only_costs_one_question(
     await scene.engine.tag_image(busybox_image, local)
     made = scene.images()
     try:
-        assert await made.ensure(scene.container(local)) == ""
+        assert await made.ensure(scene.container(local)) == Obtained()
         asked = len(scene.registry.asked)
         assert asked > 0
         for _ in range(5):
-            assert await made.ensure(scene.container(local)) == ""
+            assert await made.ensure(scene.container(local)) == Obtained()
         assert len(scene.registry.asked) == asked
     finally:
         await scene.engine.remove_image(local)
 
 
 async def test_once_asks_once_even_after_a_restart(scene: Scene) -> None:
-    assert await scene.images("once").ensure(scene.container()) == scene.digest
+    assert await scene.images("once").ensure(scene.container()) == Obtained(scene.digest)
     scene.registry.asked.clear()
     scene.push(b"two")
-    assert await scene.images("once").ensure(scene.container()) == scene.digest
+    assert await scene.images("once").ensure(scene.container()) == Obtained(scene.digest)
     assert scene.registry.asked == []
 
 
 async def test_prefer_cached_takes_anything_that_is_here(scene: Scene, busybox_image: str) -> None:
     made = scene.images("prefer-cached")
     await scene.engine.tag_image(busybox_image, scene.name)
-    assert await made.ensure(scene.container()) == ""
+    assert await made.ensure(scene.container()) == Obtained()
     assert scene.registry.asked == []
     await scene.engine.remove_image(scene.name)
-    assert await made.ensure(scene.container()) == scene.digest
+    assert await made.ensure(scene.container()) == Obtained(scene.digest)
 
 
 async def test_always_fails_without_the_registry(scene: Scene, quick_retries: None) -> None:
     made = scene.images("always")
-    assert await made.ensure(scene.container()) == scene.digest
+    assert await made.ensure(scene.container()) == Obtained(scene.digest)
     await scene.registry.stop()
     with pytest.raises(PayloadError, match="connection refused") as info:
         await made.ensure(scene.container())
@@ -214,7 +218,9 @@ async def test_trouble_is_tried_again(scene: Scene, quick_retries: None) -> None
     scene.registry.failures = 3
     told: list[Progress] = []
     began = time.monotonic()
-    assert await scene.images().ensure(scene.container(), on_progress=told.append) == scene.digest
+    assert await scene.images().ensure(scene.container(), on_progress=told.append) == Obtained(
+        scene.digest
+    )
     failed = [progress for progress in told if progress.failed]
     assert failed
     for progress in failed:
@@ -227,9 +233,9 @@ async def test_trouble_is_tried_again(scene: Scene, quick_retries: None) -> None
 async def test_a_pull_that_stands_still_is_given_up(
     scene: Scene, quick_retries: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "TRIES", 2)
+    monkeypatch.setattr(retries, "TRIES", 2)
     scene.registry.open.clear()
-    made = scene.images(manifest_limit_s=0.3, pull_limit_s=0.3)
+    made = scene.images(limits=PullLimits(manifest_s=0.3, total_s=0.3))
     with pytest.raises(PayloadError, match="timed out after waiting") as info:
         await made.ensure(scene.container())
     assert info.value.name == "DockerTimeoutError"
@@ -247,7 +253,7 @@ async def test_credentials(scene: Scene, kind: str) -> None:
     }[kind]
     data = SecretText(json.dumps({f"http://{scene.registry.host}/v2/": entry}))
     made = scene.images(logins=RegistryLogins(Credentials(kind, data)))
-    assert await made.ensure(scene.container()) == scene.digest
+    assert await made.ensure(scene.container()) == Obtained(scene.digest)
 
 
 SECRET = "arn:aws:secretsmanager:eu-west-1:1:secret:login-AbCdEf"
@@ -300,18 +306,18 @@ async def test_logins_that_orders_name(scene: Scene, kind: str, asked: str) -> N
     services = Services()
     made = with_services(scene, services)
     wanted = asking_for(scene, kind)
-    assert await made.ensure(wanted, role=ROLE) == scene.digest
+    assert await made.ensure(wanted, role=ROLE) == Obtained(scene.digest)
     assert services.asked == [asked], "once for the digest and the pull"
 
     # The registry changed its password: the new one is fetched with the next launch.
     scene.registry.credentials = "user:newer"
     services.password = "newer"
     newer = scene.push(b"two")
-    digests = [await made.ensure(wanted, role=ROLE)]
+    digests = [(await made.ensure(wanted, role=ROLE)).digest]
     if kind == "ecr":
         assert digests == [scene.digest], "the old token is good until the registry refuses it"
         made = with_services(scene, services)
-        digests = [await made.ensure(wanted, role=ROLE)]
+        digests = [(await made.ensure(wanted, role=ROLE)).digest]
     assert digests == [newer]
 
 
@@ -332,7 +338,7 @@ async def test_a_login_that_cannot_be_fetched_is_not_tried_again(
     assert scene.registry.asked == []
     # Where a cached image is enough, it is used, as with any registry that does not answer.
     await made.ensure(scene.container())
-    assert await made.ensure(asking_for(scene, kind), role=ROLE) == scene.digest
+    assert await made.ensure(asking_for(scene, kind), role=ROLE) == Obtained(scene.digest)
     made = with_services(scene, services, behavior="always")
     with pytest.raises(PayloadError, match="AccessDeniedException: no"):
         await made.ensure(asking_for(scene, kind), role=ROLE)
@@ -363,7 +369,7 @@ async def test_one_login_does_not_pull_for_another(scene: Scene) -> None:
     scene.registry.open.set()
     with pytest.raises(PayloadError, match=r"no basic auth credentials|unauthorized"):
         await bad
-    assert await good == scene.digest
+    assert await good == Obtained(scene.digest)
 
 
 async def test_one_pull_serves_all_and_survives_who_leaves(scene: Scene) -> None:
@@ -375,7 +381,7 @@ async def test_one_pull_serves_all_and_survives_who_leaves(scene: Scene) -> None
     with contextlib.suppress(asyncio.CancelledError):
         await first
     scene.registry.open.set()
-    assert set(await asyncio.gather(*others)) == {scene.digest}
+    assert set(await asyncio.gather(*others)) == {Obtained(scene.digest)}
     assert scene.registry.layers_asked() == 1
 
 
@@ -389,7 +395,7 @@ async def test_a_pull_that_nobody_waits_for_ends(scene: Scene) -> None:
         await waiting
     assert made._single_flight._running == {}
     scene.registry.open.set()
-    assert await made.ensure(scene.container()) == scene.digest
+    assert await made.ensure(scene.container()) == Obtained(scene.digest)
 
 
 async def test_close_ends_those_who_wait(scene: Scene) -> None:

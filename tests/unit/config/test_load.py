@@ -143,6 +143,12 @@ def test_a_socket_path_that_the_kernel_cannot_take_is_refused() -> None:
     assert "107 bytes" in _error({"ECS_AGENT_SOCKET": f"/{'x' * 120}"})
 
 
+def test_a_low_watermark_is_below_the_high_one() -> None:
+    told = _error({"ECS_IMAGE_DISK_HIGH": "70"}) + _error({"ECS_IMAGE_DISK_LOW": "85"})
+    assert "ECS_IMAGE_DISK_LOW (80) is not below ECS_IMAGE_DISK_HIGH (70)" in told
+    assert "ECS_IMAGE_DISK_LOW (85) is not below ECS_IMAGE_DISK_HIGH (85)" in told
+
+
 def test_whether_the_cluster_was_given_is_known(config: Path) -> None:
     assert not load({}, ()).cluster_given
     assert not load({"ECS_CLUSTER": ""}, ()).cluster_given

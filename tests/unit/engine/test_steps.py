@@ -11,7 +11,7 @@ from agent.engine.live import NETWORK, LiveState, Step, StepKind
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.steps import Steps
 from agent.engine.tools import StepSettings, StepTools
-from agent.images import ExecutionRole, Progress
+from agent.images import ExecutionRole, Obtained, Progress
 from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from agent.network.resolv_files import ResolvFiles
@@ -60,11 +60,11 @@ async def _image(
     *,
     role: ExecutionRole,
     on_progress: Callable[[Progress], None] | None = None,
-) -> str:
+) -> Obtained:
     assert on_progress is not None
     on_progress(Progress("Downloading", "CannotPullContainerError: no", 1.0))
     on_progress(Progress("Downloading"))
-    return f"sha256:{container.image}"
+    return Obtained(f"sha256:{container.image}")
 
 
 @pytest.mark.parametrize("mode", ["bridge", "awsvpc"])

@@ -9,10 +9,9 @@ Tests: ``tests/unit/controlplane/agents/test_log_calls.py``.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
-from msgspec import Struct, field
 
 from agent.controlplane import bounds
 from agent.controlplane.agents.log_rights import LogRights
@@ -27,10 +26,12 @@ from agent.controlplane.log_store.changes import Batch
 from agent.controlplane.log_store.contract import (
     GroupMissing,
     LogStoreBusy,
+    LogStoreDown,
     LogStoreFull,
     LogStoreOff,
 )
 from agent.controlplane.log_store.rules import BatchRefused
+from agent.model.logs import LogBatch, Logs, LogsAnswer, LogStream, RefusedBatch
 
 if TYPE_CHECKING:
     from agent.controlplane.log_store.store import LogStore
@@ -44,54 +45,6 @@ _RETRY_AFTER_S: Final = 2.0
 _MISSING: Final = "ResourceNotFoundException"
 _INVALID: Final = "InvalidParameterException"
 _DENIED: Final = "AccessDeniedException"
-
-
-class _Wire(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    pass
-
-
-class LogBatch(_Wire, frozen=True):
-    """Events of one stream."""
-
-    id: str
-    group: str
-    stream: str
-    events: list[tuple[int, str]]
-    """Unix time in milliseconds, and the line."""
-    create_group: bool = False
-
-
-class Logs(_Wire, frozen=True):
-    """Batches of any streams."""
-
-    instance: str
-    """ARN of the container instance."""
-    batches: list[LogBatch]
-
-
-class RefusedBatch(_Wire, frozen=True):
-    """A batch of which something is not taken, and never will be."""
-
-    id: str
-    type: str
-    """Name of the error in CloudWatch Logs."""
-    message: str
-
-
-class LogsAnswer(_Wire, frozen=True):
-    """What became of each batch."""
-
-    accepted: list[str] = field(default_factory=list)
-    refused: list[RefusedBatch] = field(default_factory=list)
-
-
-class LogStream(_Wire, frozen=True):
-    """A stream that a container is about to write to."""
-
-    instance: str
-    group: str
-    stream: str
-    create_group: bool = False
 
 
 _logs = msgspec.json.Decoder(Logs)
@@ -139,7 +92,9 @@ class LogCalls:
             LogsNotTaken: the log store cannot take more now; a part may be taken.
         """
         try:
-            store = self._store()
+            store = self._parts.logs()
+        except LogStoreDown as error:
+            _raise(error)
         except LogStoreOff as error:
             return LogsAnswer(
                 refused=[
@@ -175,7 +130,7 @@ class LogCalls:
             _check_names(asked.group, asked.stream)
             if not await self._rights.allowed(instance, {asked.group}):
                 raise LogGroupMissing(_not_allowed(asked.group))
-            await self._store().ensure_stream(
+            await self._parts.logs().ensure_stream(
                 asked.group, asked.stream, make_group=asked.create_group
             )
         except BatchRefused as error:
@@ -184,13 +139,8 @@ class LogCalls:
             raise LogGroupMissing("The specified log group does not exist.") from None
         except LogStoreOff as error:
             raise LogGroupMissing(str(error)) from None
-        except (LogStoreBusy, LogStoreFull) as error:
+        except (LogStoreBusy, LogStoreFull, LogStoreDown) as error:
             _raise(error)
-
-    def _store(self) -> LogStore:
-        if self._parts.log_store is None:
-            raise LogStoreOff(self._parts.no_logs_reason)
-        return self._parts.log_store
 
 
 async def _take(
@@ -231,8 +181,9 @@ async def _take(
     )
 
 
-def _raise(error: BaseException) -> None:
-    if isinstance(error, LogStoreBusy | LogStoreFull):
+def _raise(error: BaseException) -> NoReturn:
+    """Raise an error of the store as that of the call."""
+    if isinstance(error, LogStoreBusy | LogStoreFull | LogStoreDown):
         raise LogsNotTaken(str(error), retry_after_s=_RETRY_AFTER_S) from None
     raise error
 

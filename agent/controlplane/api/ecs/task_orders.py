@@ -28,7 +28,8 @@ from agent.controlplane.front.errors import (
     InvalidParameterException,
     UnsupportedFeatureException,
 )
-from agent.controlplane.roles import needed, words
+from agent.controlplane.roles import words
+from agent.controlplane.roles.needed import asked_of_aws
 from agent.controlplane.secrets import task_values
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
@@ -95,6 +96,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         kept_here=await _kept_here(parts, body),
         keeps_logs=parts.keeps_logs,
     )
+    _check_fetched(order)
     await _check_roles(parts, order)
     return order
 
@@ -111,16 +113,27 @@ async def _kept_here(parts: Parts, body: Mapping[str, Any]) -> frozenset[str]:
     return kept
 
 
+def _check_fetched(order: TaskRequest) -> None:
+    """Return where all that the task's agent fetches can be had.
+
+    Raises:
+        InvalidParameterException: something is asked of AWS, and nobody's role is to ask for it.
+    """
+    used_by = asked_of_aws(order.body, order.kept_here)
+    if used_by and not order.body.get("executionRoleArn"):
+        raise InvalidParameterException(
+            "When you are specifying container secrets, you must also specify a value for "
+            f"'executionRoleArn': {used_by} is fetched by that role. A secret that this endpoint keeps "
+            "needs none."
+        )
+
+
 async def _check_roles(parts: Parts, order: TaskRequest) -> None:
     """Return where credentials of all roles can be had, as far as is known before STS is asked.
 
     Raises:
-        ClientException: something is to be asked of AWS, and there is no role for it.
         UnsupportedFeatureException: control has no keys to assume a role with.
     """
-    asks_aws = needed.asked_of_aws(order.body, order.kept_here)
-    if asks_aws and not order.body.get("executionRoleArn"):
-        raise ClientException(words.no_execution_role(asks_aws))
     for role in order.roles:
         problem = await parts.roles.problem()
         if problem:

@@ -18,6 +18,7 @@ from agent.controlplane.log_store.contract import (
     GroupExists,
     GroupMissing,
     LogStoreBusy,
+    LogStoreDown,
     LogStoreFull,
     LogStoreOff,
     StreamExists,
@@ -26,7 +27,6 @@ from agent.controlplane.log_store.contract import (
 from agent.controlplane.log_store.rules import BatchRefused
 
 if TYPE_CHECKING:
-    from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.parts import Handler, Parts
 
 
@@ -49,13 +49,6 @@ class InvalidOperationException(ApiError):
     """The operation cannot be done here."""
 
 
-def store_of(parts: Parts) -> LogStore:
-    """Return the log store; raises ``LogStoreOff`` where there is none."""
-    if parts.log_store is None:
-        raise LogStoreOff(parts.no_logs_reason)
-    return parts.log_store
-
-
 def translated(handler: Handler) -> Handler:
     """Return a handler whose errors of the store are those of the service."""
 
@@ -73,7 +66,7 @@ def translated(handler: Handler) -> Handler:
             ) from None
         except BatchRefused as error:
             raise InvalidParameterException(str(error)) from None
-        except (LogStoreBusy, LogStoreFull) as error:
+        except (LogStoreBusy, LogStoreFull, LogStoreDown) as error:
             raise ServiceUnavailableException(str(error)) from None
         except LogStoreOff as error:
             raise UnsupportedFeatureException(str(error)) from None

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.api.logs import patterns
-from agent.controlplane.api.logs.errors import InvalidOperationException, store_of
+from agent.controlplane.api.logs.errors import InvalidOperationException
 from agent.controlplane.api.logs.naming import (
     checked_stream,
     group_name,
@@ -41,7 +41,7 @@ _NOT_OF_A_PAGE: Final = frozenset({"limit", "startFromHead", "interleaved", "unm
 
 async def put_log_events(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Take a batch of events; they are on the disk when it is answered."""
-    store = store_of(parts)
+    store = parts.logs()
     name, stream = group_name(request), stream_name(request)
     group = await store.group(name)
     events = request["logEvents"]
@@ -82,7 +82,7 @@ async def get_log_events(parts: Parts, request: dict[str, Any]) -> dict[str, Any
         forward=forward,
         most_events=request.get("limit", PAGE_EVENTS),
     )
-    page = (await store_of(parts).page(group, ask, streams=[stream])).page
+    page = (await parts.logs().page(group, ask, streams=[stream])).page
     before, behind = _ends(ask, page)
     return {
         "events": [
@@ -123,7 +123,7 @@ async def filter_log_events(parts: Parts, request: dict[str, Any]) -> dict[str, 
         most_events=request.get("limit", PAGE_EVENTS),
         matches=matches,
     )
-    found = await store_of(parts).page(group, ask, streams=names, prefix=prefix)
+    found = await parts.logs().page(group, ask, streams=names, prefix=prefix)
     page = found.page
     shown = [_show(event, found.names) for event in page.events]
     answer: dict[str, Any] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from agent.controlplane.api.logs.errors import store_of
 from agent.controlplane.api.logs.naming import checked_group, group_arn, group_name, group_of_arn
 from agent.controlplane.api.logs.tags import checked_tags
 from agent.controlplane.front.errors import InvalidParameterException
@@ -43,13 +42,13 @@ async def create_log_group(parts: Parts, request: dict[str, Any]) -> dict[str, A
         raise InvalidParameterException(
             "'deletionProtectionEnabled' is not supported; leave it out."
         )
-    await store_of(parts).create_group(name, tags=checked_tags(request.get("tags", {})))
+    await parts.logs().create_group(name, tags=checked_tags(request.get("tags", {})))
     return {}
 
 
 async def delete_log_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a log group with all its events."""
-    await store_of(parts).delete_group(group_name(request))
+    await parts.logs().delete_group(group_name(request))
     return {}
 
 
@@ -60,7 +59,7 @@ async def describe_log_groups(parts: Parts, request: dict[str, Any]) -> dict[str
         raise InvalidParameterException(
             "LogGroup name prefix and LogGroup name pattern are mutually exclusive parameters."
         )
-    store = store_of(parts)
+    store = parts.logs()
     if request.get("logGroupIdentifiers"):
         named = [_named(parts.names, text) for text in request["logGroupIdentifiers"]]
         found = [group for name in named for group in await _existing(parts, name)]
@@ -89,13 +88,13 @@ async def put_retention_policy(parts: Parts, request: dict[str, Any]) -> dict[st
             "The specified retention policy is invalid: retentionInDays must be one of "
             f"{', '.join(map(str, sorted(RETENTION_DAYS)))}."
         )
-    await store_of(parts).change_group(group_name(request), retained(days))
+    await parts.logs().change_group(group_name(request), retained(days))
     return {}
 
 
 async def delete_retention_policy(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Have events of a group kept as long as control keeps them by itself."""
-    await store_of(parts).change_group(group_name(request), retained(None))
+    await parts.logs().change_group(group_name(request), retained(None))
     return {}
 
 
@@ -107,7 +106,7 @@ def _named(names: Names, text: str) -> str:
 
 async def _existing(parts: Parts, name: str) -> list[Group]:
     try:
-        return [await store_of(parts).group(name)]
+        return [await parts.logs().group(name)]
     except GroupMissing:
         return []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agent.controlplane.api.logs.errors import store_of
 from agent.controlplane.api.logs.groups import PAGE
 from agent.controlplane.api.logs.naming import group_name, group_named, stream_arn, stream_name
 from agent.controlplane.front.errors import InvalidParameterException
@@ -18,13 +17,13 @@ if TYPE_CHECKING:
 
 async def create_log_stream(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Make a log stream in a group that is there."""
-    await store_of(parts).create_stream(group_name(request), stream_name(request))
+    await parts.logs().create_stream(group_name(request), stream_name(request))
     return {}
 
 
 async def delete_log_stream(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a log stream with its events."""
-    await store_of(parts).delete_stream(group_name(request), stream_name(request))
+    await parts.logs().delete_stream(group_name(request), stream_name(request))
     return {}
 
 
@@ -38,7 +37,7 @@ async def describe_log_streams(parts: Parts, request: dict[str, Any]) -> dict[st
         raise InvalidParameterException("Cannot order by LastEventTime with a logStreamNamePrefix.")
     filters = {name: value for name, value in request.items() if name != "limit"}
     after = start_after("DescribeLogStreams", filters)
-    store = store_of(parts)
+    store = parts.logs()
     if by_time:
         time, _, name = (after or "").partition(":")
         streams = await store.streams_by_time(

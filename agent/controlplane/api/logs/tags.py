@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec.structs import replace
 
 from agent.controlplane.agents.host_rules import TAG
-from agent.controlplane.api.logs.errors import TooManyTagsException, store_of
+from agent.controlplane.api.logs.errors import TooManyTagsException
 from agent.controlplane.api.logs.naming import group_name, group_of_arn
 from agent.controlplane.front.errors import InvalidParameterException
 
@@ -58,7 +58,7 @@ async def untag_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any
 async def list_tags_for_resource(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return the tags of a group by its ARN."""
     name = group_of_arn(parts.names, request["resourceArn"])
-    return {"tags": (await store_of(parts).group(name)).tags}
+    return {"tags": (await parts.logs().group(name)).tags}
 
 
 async def tag_log_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ async def untag_log_group(parts: Parts, request: dict[str, Any]) -> dict[str, An
 
 async def list_tags_log_group(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return the tags of a group by its name."""
-    return {"tags": (await store_of(parts).group(group_name(request))).tags}
+    return {"tags": (await parts.logs().group(group_name(request))).tags}
 
 
 async def _add(parts: Parts, name: str, tags: Mapping[str, str]) -> None:
@@ -87,12 +87,12 @@ async def _add(parts: Parts, name: str, tags: Mapping[str, str]) -> None:
             raise TooManyTagsException(f"A log group has at most {TAGS_MOST} tags.")
         return replace(group, tags=merged)
 
-    await store_of(parts).change_group(name, add)
+    await parts.logs().change_group(name, add)
 
 
 async def _remove(parts: Parts, name: str, keys: Collection[str]) -> None:
     gone = set(keys)
-    await store_of(parts).change_group(
+    await parts.logs().change_group(
         name,
         lambda group: replace(group, tags={k: v for k, v in group.tags.items() if k not in gone}),
     )

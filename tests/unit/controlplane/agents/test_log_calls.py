@@ -261,3 +261,24 @@ async def test_a_control_that_keeps_no_logs_says_so(tmp_path: Path) -> None:
         status, text = await agent.send("POST", "/v1/logs/streams", stream)
         assert (status, b"logs are off" in text) == (404, True)
         assert not await asyncio.to_thread((tmp_path / "logs").exists)
+
+
+async def test_a_control_whose_logs_cannot_be_opened_works_and_asks_to_wait(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "logs").write_text("no directory")
+    async with control_endpoint(tmp_path) as endpoint:
+        await endpoint.call("CreateCluster")
+        agent = await logging_host(endpoint)
+        body = {"instance": agent.arn, "batches": [a_batch(1, "x")]}
+        status, text = await agent.send("POST", "/v1/logs", body)
+        assert (status, b"logs cannot be kept" in text) == (503, True)
+        async with endpoint.session.get(f"{endpoint.url}/healthz") as answer:
+            assert answer.status == 200
+            assert (await answer.text()).startswith("ok\nlogs: logs cannot be kept: ")
+        headers = {
+            "X-Amz-Target": f"{PREFIX}.DescribeLogGroups",
+            "Content-Type": "application/x-amz-json-1.1",
+        }
+        async with endpoint.session.post(endpoint.url, data=b"{}", headers=headers) as answer:
+            assert answer.status == 503

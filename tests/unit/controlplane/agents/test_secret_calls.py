@@ -109,7 +109,7 @@ async def test_a_host_gets_what_its_task_names(endpoint: Endpoint, tmp_path: Pat
     (container,) = payload.containers
     assert [(s.name, s.provider, s.endpoint, s.region) for s in container.secrets] == [
         ("S0", "ssm", "control", "us-east-1"),
-        ("S1", "ssm", "control", None),
+        ("S1", "ssm", "control", "us-east-1"),
         ("S2", "asm", "control", "us-east-1"),
     ]
     assert payload.execution_role_credentials is None
@@ -162,8 +162,8 @@ async def test_a_name_that_control_does_not_keep_is_that_of_aws(endpoint: Endpoi
     with pytest.raises(ApiFailure) as caught:
         await run_task(endpoint, "unknown")
     assert caught.value.message.startswith(
-        "The secret 'S0' of container 'main' is fetched from AWS, so that you must also specify a "
-        "value for 'executionRoleArn'."
+        "When you are specifying container secrets, you must also specify a value for "
+        "'executionRoleArn': secret 'S0' of container 'main' is fetched by that role."
     )
 
 

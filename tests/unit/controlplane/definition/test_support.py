@@ -7,6 +7,7 @@ import pytest
 from agent.controlplane.definition import support
 
 ROLE = "arn:aws:iam::000000000000:role/r"
+SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:db-AbCdEf:key::"  # noqa: S105
 
 
 def container(**changes: Any) -> dict[str, Any]:
@@ -84,8 +85,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
         "'s3filesVolumeConfiguration' of volume 'v' is not supported: ",
     ),
 ]
-
-SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:a-AbCdEf"  # noqa: S105 - an ARN
 
 AT_RUN: list[tuple[dict[str, Any], str]] = [
     (definition(pidMode="task"), "'pidMode' task is not supported: "),
@@ -216,6 +215,7 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
             with_container(image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1"),
             "com.amazonaws.ecs.capability.ecr-auth",
         ),
+        (with_container(privileged=True), "com.amazonaws.ecs.capability.privileged-container"),
         (
             with_container(secrets=[{"name": "A", "valueFrom": "p"}]),
             "ecs.capability.secrets.ssm.environment-variables",
@@ -225,14 +225,23 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
             "ecs.capability.secrets.asm.environment-variables",
         ),
         (
-            with_container(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k"}]),
+            with_container(logConfiguration={"secretOptions": [{"name": "t", "valueFrom": "p"}]}),
+            "ecs.capability.secrets.ssm.bootstrap.log-driver",
+        ),
+        (
+            with_container(
+                logConfiguration={"secretOptions": [{"name": "t", "valueFrom": SECRET}]}
+            ),
+            "ecs.capability.secrets.asm.bootstrap.log-driver",
+        ),
+        (
+            with_container(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k.env"}]),
             "ecs.capability.env-files.s3",
         ),
         (
             with_container(repositoryCredentials={"credentialsParameter": SECRET}),
             "ecs.capability.private-registry-authentication.secretsmanager",
         ),
-        (with_container(privileged=True), "com.amazonaws.ecs.capability.privileged-container"),
         (
             with_container(portMappings=[{"containerPortRange": "1-2"}]),
             "ecs.capability.network.container-port-range",
@@ -251,15 +260,6 @@ def test_a_field_that_not_every_host_has_asks_for_an_attribute(
     request_: dict[str, Any], attribute: str
 ) -> None:
     assert support.required_attributes(request_) == [attribute]
-
-
-def test_secrets_of_log_drivers_ask_for_what_can_give_them() -> None:
-    option = {"name": "splunk-token", "valueFrom": SECRET}
-    log = {"logDriver": "splunk", "secretOptions": [option]}
-    assert support.required_attributes(with_container(logConfiguration=log)) == [
-        "com.amazonaws.ecs.capability.logging-driver.splunk",
-        "ecs.capability.secrets.asm.bootstrap.log-driver",
-    ]
 
 
 def test_plain_definitions_ask_for_no_attribute() -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from agent.controlplane.log_store import disk, journal
 from agent.controlplane.log_store.changes import retained
 from agent.controlplane.log_store.contract import Bounds
+from agent.controlplane.log_store.sealing import Sealer
 from agent.controlplane.log_store.store import LogStore
 from tests.unit.controlplane.log_store.conftest import SMALL, batch, messages, sealed
 
@@ -188,4 +189,27 @@ async def test_a_crash_while_a_segment_is_made(tmp_path: Path, crash: str) -> No
         shutil.copy(journal.path_of(before, 1), journal.path_of(directory, 1))
     store = await opened(directory)
     assert await messages(store) == TEXTS[:100]
+    await store.close()
+
+
+async def test_a_crash_while_a_segment_is_made_and_more_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two journals are there: the frozen one, and that of the events which came after."""
+    directory = tmp_path / "logs"
+    with monkeypatch.context() as patched:
+        patched.setattr(Sealer, "seal", lambda _: None)
+        store = await LogStore.open(directory, SMALL, clock=old_clock)
+        for start in range(0, 100, 10):
+            await store.append(batch(*TEXTS[start : start + 10], at=1000 + start, id=f"i/{start}"))
+        await store.close()
+    assert await asyncio.to_thread(disk.journal_numbers, directory) == [1, 2]
+    store = await opened(directory)
+    assert await messages(store) == TEXTS[:100]
+    assert (await store.append(batch("again", id="i/0"))).is_again
+    await store.append(batch("goes on", at=9_000))
+    await sealed(store)
+    await store.close()
+    store = await opened(directory)
+    assert await messages(store) == [*TEXTS[:100], "goes on"]
     await store.close()

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from agent.controlplane.definition.registries import EcrImage, ecr_image
-from agent.controlplane.roles.needed import NeededRole, needed
+from agent.controlplane.roles.needed import EcrImage, NeededRole, ecr_image, needed
 from agent.model.payload import RoleType
 
 TASK, EXECUTION = "arn:aws:iam::1:role/task", "arn:aws:iam::1:role/execution"
