@@ -123,8 +123,7 @@ def _check_fetched(order: TaskRequest) -> None:
     if used_by and not order.body.get("executionRoleArn"):
         raise InvalidParameterException(
             "When you are specifying container secrets, you must also specify a value for "
-            f"'executionRoleArn': {used_by} is fetched by that role. A secret that this endpoint keeps "
-            "needs none."
+            f"'executionRoleArn': {used_by} is fetched by that role."
         )
 
 
