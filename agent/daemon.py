@@ -166,6 +166,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         runtime = DockerEngine(settings.docker_host, pull_threads=settings.image_pull_limit)
         cleanup.push_async_callback(runtime.close)
+        cleanup.push_async_callback(operator.end_followers)
         info = await _reach_engine(runtime, overview, serve_session, watchdog)
 
         machine = await asyncio.to_thread(read_machine, settings.data_dir)

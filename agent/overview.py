@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
+    from agent.model.exec import ExecCommand
     from agent.model.views import RepairView, TaskView
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
-    from agent.runtime.protocol import ContainerEngine
+    from agent.runtime.protocol import ContainerEngine, ExecSession
     from agent.state import StateStore
     from agent.supervision.loopback_server import LoopbackServer
     from agent.upstream.protocol import Control
@@ -179,10 +180,17 @@ class Overview:
         self, runtime_id: str, *, tail: int | None, follow: bool
     ) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
+        return self._answering_runtime().logs(runtime_id, tail=tail, follow=follow)
+
+    async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
+        """Start a command in a running container; raises ``RuntimeFailure``."""
+        return await self._answering_runtime().start_exec(runtime_id, command)
+
+    def _answering_runtime(self) -> ContainerEngine:
         parts = self._started_parts()
         if not parts.engine.engine_up:
             raise EngineUnavailable(self._engine_away())
-        return parts.runtime.logs(runtime_id, tail=tail, follow=follow)
+        return parts.runtime
 
     def _started_parts(self) -> RunningParts:
         if self._parts is None:

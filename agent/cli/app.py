@@ -52,6 +52,7 @@ _COMMANDS = {
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
     "why": _Entry("agent.cli.inspect:why", "Show why a task has stopped, or what it waits for."),
     "logs": _Entry("agent.cli.inspect:logs", "Show the output of a container."),
+    "exec": _Entry("agent.cli.exec:exec_", "Run a command in a container."),
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
     "version": _Entry("agent.cli.inspect:version", "Show the version."),
     "help": _Entry("agent.cli.app:help_command", "Show the help of a command."),

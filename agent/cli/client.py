@@ -69,6 +69,16 @@ class AgentClient:
         """Return a client of the same agent that waits at most this long for an answer."""
         return AgentClient(self._path, limit_s=limit_s)
 
+    @property
+    def socket_path(self) -> str:
+        """Path of the agent's socket."""
+        return self._path
+
+    @staticmethod
+    def exec_url(task: str) -> str:
+        """Return the path of the call that runs a command in a container (``model.exec``)."""
+        return f"{_task_path(task)}/exec"
+
     def agent(self) -> AgentView:
         """Return the current state of the agent."""
         return self._decoded("/v1/agent", AgentView)
@@ -135,7 +145,7 @@ class AgentClient:
             except BrokenPipeError:
                 raise  # our own standard output is closed, for example because a pager ended
             except OSError as error:
-                raise self._worded(error) from None
+                raise self.worded(error) from None
             except http.client.IncompleteRead:
                 raise CliError("the agent's answer ended too early; look at its log") from None
             except http.client.HTTPException as error:
@@ -154,9 +164,10 @@ class AgentClient:
             connection.request(method, path, body=body, headers=headers)
             return connection.getresponse()
         except OSError as error:
-            raise self._worded(error) from None
+            raise self.worded(error) from None
 
-    def _worded(self, error: OSError) -> CliError:
+    def worded(self, error: OSError) -> CliError:
+        """Return the error for a person of a failed connection to the agent."""
         if isinstance(error, PermissionError):
             who = "" if os.geteuid() == 0 else "; use sudo"
             return NotAllowed(f"only root may talk to the agent on {self._path}{who}")

@@ -48,7 +48,8 @@ def _as_json(command: _Command) -> _Command:
     return option(command)
 
 
-def _socket(command: _Command) -> _Command:
+def socket_option(command: _Command) -> _Command:
+    """Add ``--socket``, which becomes the parameter ``client``."""
     option = click.option(
         "--socket",
         "client",
@@ -62,7 +63,8 @@ def _socket(command: _Command) -> _Command:
     return option(command)
 
 
-def _task_id(command: _Command) -> _Command:
+def task_argument(command: _Command) -> _Command:
+    """Add ``TASK``, which becomes the parameter ``task_id``."""
     argument = click.argument("task_id", metavar="TASK", shell_complete=completion.task_ids)
     return argument(command)
 
@@ -77,7 +79,7 @@ def _socket_path() -> str:
 
 @click.command()
 @_as_json
-@_socket
+@socket_option
 def status(client: AgentClient, *, as_json: bool) -> None:
     """Show the state of the agent."""
     view = client.agent()
@@ -93,7 +95,7 @@ def status(client: AgentClient, *, as_json: bool) -> None:
 
 @click.command()
 @_as_json
-@_socket
+@socket_option
 def tasks(client: AgentClient, *, as_json: bool) -> None:
     """List the tasks on this host, newest first."""
     views = task_text.newest_first(client.tasks())
@@ -113,9 +115,9 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 
 
 @click.command()
-@_task_id
+@task_argument
 @_as_json
-@_socket
+@socket_option
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show one task.
 
@@ -142,9 +144,9 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@_task_id
+@task_argument
 @_as_json
-@_socket
+@socket_option
 def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show why a task has stopped, or what it waits for.
 
@@ -166,7 +168,7 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@_task_id
+@task_argument
 @click.option(
     "--container",
     "-c",
@@ -180,7 +182,7 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     "--tail", "-n", type=_Lines(), metavar="LINES", help="Show only the last LINES lines."
 )
 @_as_json
-@_socket
+@socket_option
 def logs(
     client: AgentClient,
     task_id: str,
@@ -208,10 +210,10 @@ def logs(
 
 
 @click.command()
-@_task_id
+@task_argument
 @click.option("--reason", default="Stopped by an operator on the host", help="Shown with the task.")
 @_as_json
-@_socket
+@socket_option
 def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> None:
     """Stop a task. Returns once the agent has accepted the request, before the task has stopped.
 
@@ -231,7 +233,7 @@ def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> No
 
 @click.command()
 @_as_json
-@_socket
+@socket_option
 def version(client: AgentClient, *, as_json: bool) -> None:
     """Show the version of this command, and that of a running agent if it differs.
 

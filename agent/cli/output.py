@@ -90,6 +90,14 @@ def copy(chunks: Iterable[bytes]) -> None:
         _show(colours.end)
 
 
+def raw(data: bytes, *, err: bool = False) -> None:
+    """Print output of a command in a container byte for byte: it drives our terminal like its own."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None:
+        stream.buffer.write(data)
+        stream.buffer.flush()
+
+
 def _write_all(stream: BinaryIO, chunks: Iterable[bytes]) -> None:
     for chunk in chunks:
         stream.write(chunk)

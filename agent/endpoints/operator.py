@@ -36,6 +36,9 @@ UNTOLD_LOOK_EVERY_S = 5.0
 CALM_S = 0.1
 """Shortest time between two checks: repeated removals must not keep the agent busy."""
 
+FOLLOWERS_LIMIT_S = 8.0
+"""How long log followers and commands in containers may take to end."""
+
 _REMEMBERED = 20
 
 _log = structlog.get_logger(__name__)
@@ -120,6 +123,16 @@ class OperatorSocket:
         old, self._claimed = self._claimed, await _claim(self._path)
         self._server.listen(self._claimed.listener, is_trusted=True)
         self._server.leave(old.listener)
+
+    async def end_followers(self) -> None:
+        """End log followers and commands in containers, while the container engine is at hand.
+
+        Commands that ignore SIGHUP for ``FOLLOWERS_LIMIT_S`` are left to ``close``, which kills them.
+        """
+        self._api.end_followers()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FOLLOWERS_LIMIT_S):
+                await self._api.followers_ended()
 
     async def close(self) -> None:
         """Stop listening, end log followers, and remove the socket; may be repeated."""

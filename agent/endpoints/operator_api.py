@@ -6,6 +6,7 @@ GET     ``/v1/tasks``               list of ``TaskView``
 GET     ``/v1/tasks/{task}``        ``TaskView``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
 GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as written
+GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
 
 ``{task}`` is the id of a task, the beginning of an id, an ARN with escaped slashes, or a name that
@@ -16,17 +17,19 @@ matches only one task (see ``lookup``). Errors are ``views.Problem``: 400 bad re
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiohttp import web
 
+from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import find
 from agent.errors import RuntimeFailure
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from agent.endpoints.lookup import Meant
     from agent.endpoints.source import AgentSource
@@ -54,6 +57,7 @@ class OperatorApi:
     def __init__(self, agent: AgentSource) -> None:
         self._agent = agent
         self._followers: set[asyncio.Task[Any]] = set()
+        self._execs = ExecSessions(agent)
 
     def application(self) -> web.Application:
         """Return the application that serves this."""
@@ -65,14 +69,20 @@ class OperatorApi:
                 web.get("/v1/tasks/{task}", self._get_task),
                 web.post("/v1/tasks/{task}/stop", self._stop_task),
                 web.get("/v1/tasks/{task}/logs", self._get_logs),
+                web.get("/v1/tasks/{task}/exec", self._exec),
             ]
         )
         return app
 
     def end_followers(self) -> None:
-        """End the logs that are being followed, which end by themselves only with their container."""
+        """End followed logs and commands in containers: by themselves they may never end."""
         for follower in self._followers:
             follower.cancel()
+
+    async def followers_ended(self) -> None:
+        """Return when none of them is left."""
+        if self._followers:
+            await asyncio.wait(self._followers)
 
     async def _get_agent(self, _request: web.Request) -> web.Response:
         return answer(self._agent.agent_view())
@@ -103,11 +113,21 @@ class OperatorApi:
         tail = _count(request.query.get("tail", ""))
         follow = _flag(request.query.get("follow", ""))
         stream = self._agent.container_logs(container.runtime_id, tail=tail, follow=follow)
+        with self._following():
+            return await _pass_on(request, stream)
+
+    async def _exec(self, request: web.Request) -> web.StreamResponse:
+        with self._following():
+            return await self._execs.serve(request, self._meant)
+
+    @contextlib.contextmanager
+    def _following(self) -> Iterator[None]:
+        """Have ``end_followers`` end the handler that runs now."""
         follower = asyncio.current_task()
         assert follower is not None  # noqa: S101 - a handler always runs in a task
         self._followers.add(follower)
         try:
-            return await _pass_on(request, stream)
+            yield
         finally:
             self._followers.discard(follower)
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agent.model.exec import ExecCommand
     from agent.model.metrics import MetricsBatch
     from agent.model.views import AgentView, TaskView
+    from agent.runtime.protocol import ExecSession
 
 
 class AgentSource(Protocol):
@@ -27,6 +29,9 @@ class AgentSource(Protocol):
         self, runtime_id: str, *, tail: int | None, follow: bool
     ) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
+
+    async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
+        """Start a command in a running container; raises ``RuntimeFailure``."""
 
 
 class SampleSource(Protocol):

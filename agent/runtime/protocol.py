@@ -20,6 +20,8 @@ from agent.model.status import Health
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
+    from agent.model.exec import ExecCommand, TerminalSize
+
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """The engine itself."""
@@ -138,6 +140,39 @@ class RegistryAuth(Struct, frozen=True, kw_only=True):
         return f"RegistryAuth(username={self.username!r})"
 
 
+class ExecResult(Struct, frozen=True, kw_only=True):
+    """How a command in a container ended."""
+
+    exit_code: int
+    """128 and the number of the signal if a signal ended it; 126 or 127 if it was not started."""
+    started: bool
+
+
+class ExecSession(Protocol):
+    """A command that runs in a container, with its input and output."""
+
+    async def read(self) -> tuple[int, bytes] | None:
+        """Return the next output and its stream (``model.exec``); None at its end."""
+
+    async def write(self, data: bytes) -> None:
+        """Pass input on, no faster than the command reads it; raises ``ConnectionError``."""
+
+    async def end_input(self) -> None:
+        """Close the command's standard input."""
+
+    async def resize(self, size: TerminalSize) -> None:
+        """Tell the command's terminal its size."""
+
+    async def result(self) -> ExecResult:
+        """Return how the command ended; waits for that end. Raises ``RuntimeFailure``."""
+
+    async def close(self) -> None:
+        """End the command if it still runs; idempotent. Takes some seconds if it ignores SIGHUP.
+
+        What has left the command's process group keeps running.
+        """
+
+
 class ContainerEngine(Protocol):
     """A container engine reached over its API."""
 
@@ -254,6 +289,13 @@ class ContainerEngine(Protocol):
         self, container_id: str, *, tail: int | None = None, follow: bool = False
     ) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container as written."""
+
+    async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
+        """Start a command in a running container; close the session in the end.
+
+        A program that does not exist is a result, not an error. Raises ``NoSuchContainer`` or
+        ``EngineRefused``.
+        """
 
     async def close(self) -> None:
         """End all streams and threads; calls in flight fail with ``EngineUnavailable``."""

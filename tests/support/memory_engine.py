@@ -26,6 +26,7 @@ from agent.runtime.protocol import (
     ContainerSummary,
     EngineEvent,
     EngineInfo,
+    ExecSession,
     ImageInfo,
     ImageSummary,
     RegistryAuth,
@@ -33,6 +34,8 @@ from agent.runtime.protocol import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
+
+    from agent.model.exec import ExecCommand
 
 CONTAINER_LABEL = "com.amazonaws.ecs.container-name"
 
@@ -187,6 +190,10 @@ class MemoryEngine:
         self._get(container_id)
         if tail != 0 or follow:
             yield b""
+
+    async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
+        self._get(container_id)
+        raise EngineRefused(f"nothing runs here: {command.words}", operation="exec")
 
     # -- the protocol: containers -----------------------------------------------------------------
 

@@ -9,6 +9,7 @@
     parse.py    the engine's JSON → protocol types
     pulls.py    pulls and their progress
     events.py   the event stream in its own thread: since, reconnect, relist
+    exec.py     a command in a container: its connection, and hangup.py, which ends it
     streams.py  a blocking generator in a thread → an async iterator with back-pressure
 
 A call ends at its deadline whatever the engine does, and its thread is freed by closing its socket.

@@ -18,7 +18,7 @@ from __future__ import annotations
 import socket
 import threading
 import urllib.parse
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import docker
 import docker.errors
@@ -30,6 +30,7 @@ from docker.transport.unixconn import (
     UnixHTTPConnection,
     UnixHTTPConnectionPool,
 )
+from docker.utils import version_lt
 
 from agent.errors import ConfigError, EngineRefused
 from agent.runtime.docker.lanes import current_call
@@ -38,9 +39,14 @@ from agent.runtime.docker.streams import demultiplex
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from agent.model.exec import ExecCommand
+
 _PREFIX = "http+docker://"
 _SCHEME = "unix://"
 _LOG_CHUNK = 65536
+_CONSOLE_SIZE_SINCE_API = "1.42"
+_NO_DETACH_KEYS = "ctrl-^,ctrl-@,ctrl-^,ctrl-@"
+"""The engine ends a session at these keys and cannot do without; its default withholds Ctrl-P."""
 
 
 def socket_path(docker_host: str) -> str:
@@ -144,6 +150,15 @@ class ThreadAdapter(UnixHTTPAdapter):
             self._own.pool = None
 
 
+class ExecStart(NamedTuple):
+    """A command that was created and is to be started."""
+
+    exec_id: str
+    target: str
+    """Path of the call that starts it."""
+    body: dict[str, Any]
+
+
 class EngineClient(docker.APIClient):
     """An ``APIClient`` for one socket; safe to use from all threads of the engine's lanes."""
 
@@ -210,6 +225,25 @@ class EngineClient(docker.APIClient):
             )
         chunks: Iterator[bytes] = response.raw.stream(_LOG_CHUNK)
         return chunks if config.get("Tty") is True else demultiplex(chunks)
+
+    def create_exec(self, container_id: str, command: ExecCommand) -> ExecStart:
+        """Create a command in a container and return the call that starts it."""
+        made = self.exec_create(
+            container_id,
+            command.words,
+            stdin=True,
+            tty=command.terminal is not None,
+            user=command.user,
+            environment=command.environment or None,
+            workdir=command.workdir or None,
+            detach_keys=_NO_DETACH_KEYS,
+        )
+        exec_id = str(made["Id"])
+        body: dict[str, Any] = {"Detach": False, "Tty": command.terminal is not None}
+        size = command.terminal
+        if size is not None and not version_lt(self.api_version, _CONSOLE_SIZE_SINCE_API):
+            body["ConsoleSize"] = [size.rows, size.columns]
+        return ExecStart(exec_id, f"/v{self.api_version}/exec/{exec_id}/start", body)
 
 
 def _number(version: str) -> tuple[int, ...]:

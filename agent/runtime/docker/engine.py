@@ -20,17 +20,28 @@ from agent.errors import EngineUnavailable, NoSuchContainer, NoSuchImage
 from agent.runtime.docker import faults, parse, pulls
 from agent.runtime.docker.client import EngineClient, socket_path
 from agent.runtime.docker.events import EventFeed
+from agent.runtime.docker.exec import (
+    OPERATION,
+    START_LIMIT_S,
+    DockerExec,
+    ExecCalls,
+    ExecState,
+    attach,
+)
 from agent.runtime.docker.lanes import BlockingCall, CallAborted, Lane, join_all
 from agent.runtime.docker.streams import stream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
+    from agent.model.exec import ExecCommand, TerminalSize
+    from agent.runtime.docker.client import ExecStart
     from agent.runtime.protocol import (
         ContainerState,
         ContainerSummary,
         EngineEvent,
         EngineInfo,
+        ExecSession,
         ImageInfo,
         ImageSummary,
         RegistryAuth,
@@ -219,6 +230,43 @@ class DockerEngine:
                 yield from self._client().log_chunks(container_id, tail=tail, follow=follow)
 
         return self._logs(produce)
+
+    async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
+        """Start a command in a running container; see the protocol.
+
+        Raises:
+            NoSuchContainer: the container does not exist.
+            EngineRefused: it does not run, or the engine cannot do what the command asks for.
+        """
+
+        def create(client: EngineClient, _: BlockingCall) -> ExecStart:
+            return client.create_exec(container_id, command)
+
+        start = await self._do(self._launch, create, OPERATION, START_LIMIT_S, container_id)
+        streams = await attach(self._path, start.target, start.body)
+
+        async def inspect() -> ExecState:
+            return await self._do(
+                self._quick,
+                lambda client, _: parse.exec_state(client.exec_inspect(start.exec_id)),
+                OPERATION,
+                _QUICK_LIMIT_S,
+            )
+
+        async def resize(size: TerminalSize) -> None:
+            await self._do(
+                self._quick,
+                lambda client, _: client.exec_resize(start.exec_id, size.rows, size.columns),
+                OPERATION,
+                _QUICK_LIMIT_S,
+            )
+
+        return DockerExec(
+            container_id,
+            ExecCalls(inspect, resize),
+            streams,
+            has_terminal=command.terminal is not None,
+        )
 
     # --- images
 

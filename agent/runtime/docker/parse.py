@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from agent.model.status import Health
+from agent.runtime.docker.exec import ExecState
 from agent.runtime.protocol import (
     ContainerState,
     ContainerSummary,
@@ -96,6 +97,15 @@ def image_info(raw: Mapping[str, Any]) -> ImageInfo:
         id=_text(raw, "Id"),
         repo_digests=_texts(raw, "RepoDigests"),
         size_bytes=_number(raw, "Size"),
+    )
+
+
+def exec_state(raw: Mapping[str, Any]) -> ExecState:
+    """Read ``/exec/{id}/json``."""
+    return ExecState(
+        running=raw.get("Running") is True,
+        exit_code=_number(raw, "ExitCode"),
+        pid=_number(raw, "Pid"),
     )
 
 

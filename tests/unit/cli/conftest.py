@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.model.exec import ExecCommand
+    from agent.runtime.protocol import ExecSession
+
 
 class Source:
     """An agent with two tasks, one that runs and one that waits."""
@@ -51,6 +54,9 @@ class Source:
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))
+
+    async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
+        raise EngineRefused(f"nothing runs in {runtime_id}: {command.words}")
 
     async def container_logs(
         self, runtime_id: str, *, tail: int | None, follow: bool

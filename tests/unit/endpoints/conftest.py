@@ -9,12 +9,17 @@ import aiohttp
 import pytest
 
 from agent.endpoints.operator import OperatorSocket
+from agent.model.exec import STDOUT
 from agent.model.resources import Wait
 from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+from agent.runtime.protocol import ExecResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from agent.model.exec import ExecCommand, TerminalSize
+    from agent.runtime.protocol import ExecSession
 
 
 def task_view(task_id: str, *containers: ContainerView) -> TaskView:
@@ -37,6 +42,39 @@ def container_view(name: str, runtime_id: str = "") -> ContainerView:
     )
 
 
+class FakeSession:
+    """A command that writes what it is told to, and otherwise repeats its input."""
+
+    def __init__(self, *output: tuple[int, bytes]) -> None:
+        self.output: asyncio.Queue[tuple[int, bytes] | None] = asyncio.Queue()
+        for piece in output:
+            self.output.put_nowait(piece)
+        self.how = ExecResult(exit_code=0, started=True)
+        self.sizes: list[TerminalSize] = []
+        self.reads_input = asyncio.Event()
+        self.reads_input.set()
+        self.closed = asyncio.Event()
+
+    async def read(self) -> tuple[int, bytes] | None:
+        return await self.output.get()
+
+    async def write(self, data: bytes) -> None:
+        await self.reads_input.wait()
+        self.output.put_nowait((STDOUT, data))
+
+    async def end_input(self) -> None:
+        self.output.put_nowait(None)
+
+    async def resize(self, size: TerminalSize) -> None:
+        self.sizes.append(size)
+
+    async def result(self) -> ExecResult:
+        return self.how
+
+    async def close(self) -> None:
+        self.closed.set()
+
+
 class FakeAgent:
     """Implements ``AgentSource`` from plain attributes."""
 
@@ -53,6 +91,8 @@ class FakeAgent:
         self.hold.set()
         self.produced = 0
         self.log_closed = asyncio.Event()
+        self.commands: list[tuple[str, ExecCommand]] = []
+        self.exec_session: FakeSession | Exception = FakeSession()
 
     def agent_view(self) -> AgentView:
         return AgentView(
@@ -67,6 +107,12 @@ class FakeAgent:
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))
+
+    async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
+        self.commands.append((runtime_id, command))
+        if isinstance(self.exec_session, Exception):
+            raise self.exec_session
+        return self.exec_session
 
     async def container_logs(
         self, runtime_id: str, *, tail: int | None, follow: bool
