@@ -17,6 +17,7 @@ from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.endpoints.credential_lookup import CredentialLookup
 from agent.endpoints.credentials import PORT as CREDENTIALS_PORT
 from agent.endpoints.credentials import CredentialsServer
+from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.planner import Policy
@@ -214,6 +215,9 @@ def engine_settings(settings: Settings, owner: str) -> EngineSettings:
                 trusted=settings.efs_servers_trusted,
                 plugin=EFS_AUTH in settings.volume_plugin_capabilities,
             ),
+            gpus=GpuSettings(
+                runtime=settings.nvidia_runtime, mps_pipes=str(settings.nvidia_mps_pipes or "")
+            ),
         ),
         policy=Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
         cleanup_jitter_s=settings.task_cleanup_jitter_s,
@@ -276,10 +280,12 @@ def _features(
     settings: Settings, host: HostResources, info: EngineInfo, *, task_limits: bool
 ) -> attributes.Features:
     return attributes.Features(
-        logging_drivers=settings.available_logging_drivers,
+        logging_drivers=_log_drivers(settings, info),
+        awslogs_role=settings.awslogs_execution_role,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,
+        gpu_mps=bool(settings.nvidia_mps_pipes and any(gpu.is_shareable for gpu in host.gpus)),
         selinux=settings.selinux,
         apparmor=settings.apparmor,
         task_limits=task_limits,
@@ -315,6 +321,14 @@ def _attributes(
         zone=settings.availability_zone,
         custom=settings.instance_attributes,
     )
+
+
+def _log_drivers(settings: Settings, info: EngineInfo) -> tuple[str, ...]:
+    """Return the drivers that the settings name and the engine has, where it lists what it has."""
+    has = (
+        {*info.log_drivers, "none"} if info.log_drivers else set(settings.available_logging_drivers)
+    )
+    return tuple(driver for driver in settings.available_logging_drivers if driver in has)
 
 
 def loopback_servers(

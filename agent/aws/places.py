@@ -62,6 +62,11 @@ _PARTITIONS: Final = (
 and add nothing for the services that the agent calls."""
 
 
+def is_region(text: str) -> bool:
+    """Return whether a text looks like a region, so that it can be part of a host name. Pure."""
+    return _REGION.fullmatch(text) is not None
+
+
 def service_url(
     service: str,
     region: str,

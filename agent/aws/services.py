@@ -19,7 +19,7 @@ from agent.aws import parameter_store, registry_tokens, secrets_manager
 from agent.aws.api import JsonApi
 from agent.aws.cloud import open_access
 from agent.aws.object_store import ObjectStore
-from agent.aws.places import find_region, service_url
+from agent.aws.places import find_region, is_region, service_url
 from agent.aws.role_keys import RoleKeys
 from agent.aws.secrets_manager import SecretVersion
 from agent.aws.signing import Signer
@@ -142,6 +142,7 @@ class Services:
             lambda where: self._endpoints.url(S3, where),
             in_path=bool(self._endpoints.overrides.get(S3)),
         )
+        region = _checked(region)
         try:
             region = region or await self._home_region()
         except AwsRefused:
@@ -181,7 +182,7 @@ class Services:
     async def _api(
         self, service: str, target: str, keys: KeySource, region: str, endpoint: str = ""
     ) -> JsonApi:
-        region = region or await self._home_region()
+        region = _checked(region) or await self._home_region()
         url = self._endpoints.url(service, region)
         if endpoint and not self._endpoints.overrides.get(service):
             url = _told_url(endpoint)
@@ -206,6 +207,13 @@ class Services:
             raise AwsRefused(text, code="MissingRegion") from None
         self._region = found.name
         return found.name
+
+
+def _checked(region: str) -> str:
+    """Return a region that somebody named; it becomes a part of a host name that is asked."""
+    if region and not is_region(region):
+        raise AwsRefused(f"{region[:100]!r} is no region", code="BadRegion")
+    return region
 
 
 def _told_url(text: str) -> URL:

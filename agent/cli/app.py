@@ -51,7 +51,7 @@ _COMMANDS = {
     ),
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
     "why": _Entry("agent.cli.inspect:why", "Show why a task has stopped, or what it waits for."),
-    "logs": _Entry("agent.cli.inspect:logs", "Show the output of a container."),
+    "logs": _Entry("agent.cli.logs:logs", "Show the output of containers."),
     "exec": _Entry("agent.cli.exec:exec_", "Run a command in a container."),
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
     "version": _Entry("agent.cli.inspect:version", "Show the version."),

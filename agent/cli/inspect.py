@@ -1,4 +1,4 @@
-"""``status``, ``tasks``, ``task``, ``why``, ``logs``, ``stop``, ``version``.
+"""``status``, ``tasks``, ``task``, ``why``, ``stop``, ``version``.
 
 They ask the agent on this host over its Unix socket, so they also work when control is unreachable.
 """
@@ -31,19 +31,8 @@ _REPAIRS_SHOWN = 3
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-class _Lines(click.ParamType[int]):
-    """A number of lines."""
-
-    name = "lines"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            self.fail(f"{text!r} is not a number of lines; use, for example, 100", param, ctx)
-        return int(text)
-
-
-def _as_json(command: _Command) -> _Command:
+def json_option(command: _Command) -> _Command:
+    """Add ``--json``, which becomes the parameter ``as_json``."""
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return option(command)
 
@@ -78,7 +67,7 @@ def _socket_path() -> str:
 
 
 @click.command()
-@_as_json
+@json_option
 @socket_option
 def status(client: AgentClient, *, as_json: bool) -> None:
     """Show the state of the agent."""
@@ -94,7 +83,7 @@ def status(client: AgentClient, *, as_json: bool) -> None:
 
 
 @click.command()
-@_as_json
+@json_option
 @socket_option
 def tasks(client: AgentClient, *, as_json: bool) -> None:
     """List the tasks on this host, newest first."""
@@ -116,7 +105,7 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 
 @click.command()
 @task_argument
-@_as_json
+@json_option
 @socket_option
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show one task.
@@ -145,7 +134,7 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 @click.command()
 @task_argument
-@_as_json
+@json_option
 @socket_option
 def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show why a task has stopped, or what it waits for.
@@ -169,50 +158,8 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 @click.command()
 @task_argument
-@click.option(
-    "--container",
-    "-c",
-    default="",
-    metavar="NAME",
-    shell_complete=completion.container_names,
-    help="Container name; needed if the task has several.",
-)
-@click.option("--follow", "-f", is_flag=True, help="Follow the output until the container stops.")
-@click.option(
-    "--tail", "-n", type=_Lines(), metavar="LINES", help="Show only the last LINES lines."
-)
-@_as_json
-@socket_option
-def logs(
-    client: AgentClient,
-    task_id: str,
-    container: str,
-    tail: int | None,
-    *,
-    follow: bool,
-    as_json: bool,
-) -> None:
-    """Show the output of a container.
-
-    TASK is as for `ecs-agent task`; a container name also selects that container.
-    """
-    chunks = client.logs(task_id, container=container, tail=tail, follow=follow)
-    if not as_json:
-        output.copy(chunks)
-        return
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            _print_json_line(line)
-    if rest:
-        _print_json_line(rest)
-
-
-@click.command()
-@task_argument
 @click.option("--reason", default="Stopped by an operator on the host", help="Shown with the task.")
-@_as_json
+@json_option
 @socket_option
 def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> None:
     """Stop a task. Returns once the agent has accepted the request, before the task has stopped.
@@ -232,7 +179,7 @@ def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> No
 
 
 @click.command()
-@_as_json
+@json_option
 @socket_option
 def version(client: AgentClient, *, as_json: bool) -> None:
     """Show the version of this command, and that of a running agent if it differs.
@@ -365,8 +312,3 @@ def _print_sample(sample: TaskSample) -> None:
             )
             rates = f" ({incoming}/s and {outgoing}/s now)"
         render.sentence(f"network: {received} received, {sent} sent{rates}")
-
-
-def _print_json_line(line: bytes) -> None:
-    text = line.decode("utf-8", errors="replace").removesuffix("\r")
-    output.json({"line": text}, indent=0)

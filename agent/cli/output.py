@@ -90,6 +90,23 @@ def copy(chunks: Iterable[bytes]) -> None:
         _show(colours.end)
 
 
+def container_line(prefix: Styled, text: bytes, *, is_whole: bool) -> None:
+    """Print a line of a container after our own words: byte for byte in a pipe, as ``copy`` does.
+
+    ``is_whole`` is false for a line without a line break.
+    """
+    if sys.stdout is None:
+        return
+    if on_terminal():
+        colours = ColourFilter()
+        shown = colours.feed(text.removesuffix(b"\r")) + colours.end()
+        click.echo(prefix + shown, nl=is_whole)
+        return
+    end = b"\n" if is_whole else b""
+    sys.stdout.buffer.write(click.unstyle(prefix).encode(errors="replace") + text + end)
+    sys.stdout.buffer.flush()
+
+
 def raw(data: bytes, *, err: bool = False) -> None:
     """Print output of a command in a container byte for byte: it drives our terminal like its own."""
     stream = sys.stderr if err else sys.stdout

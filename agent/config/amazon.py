@@ -122,8 +122,8 @@ REGISTRATION = (
     _other(
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         '["json-file","syslog","awslogs","fluentd","none"]',
-        'Default `["json-file","none"]`, as without Amazon\'s packages: the others need setup on '
-        "the host. `awsfirelens` is accepted and has no effect.",
+        "Drivers that the engine does not have are left out. `awsfirelens` is accepted and has no "
+        "effect.",
     ),
     _same("ECS_DISABLE_PRIVILEGED", "false"),
     _same("ECS_SELINUX_CAPABLE", "false"),
@@ -201,7 +201,7 @@ CONTAINERS = (
 NETWORK_AND_ROLES = (
     _none("ECS_ENABLE_TASK_IAM_ROLE", "true", _NO_ROLES),
     _none("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", _NO_ROLES),
-    _none("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true", _NO_ROLES),
+    _same("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
     _none("ECS_ENABLE_TASK_ENI", "true; false with `ECS_EXTERNAL`", _NO_ENI),
     _none("ECS_ENABLE_HIGH_DENSITY_ENI", "true", _NO_ENI),
     _same("ECS_AWSVPC_BLOCK_IMDS", "false"),
@@ -266,9 +266,14 @@ UPDATES_AND_DEVICES = (
     _other(
         "ECS_ENABLE_GPU_SUPPORT",
         "false",
-        "On if the host has GPUs, unless set to `false`. GPUs are found with `nvidia-smi`.",
+        "On if the host has GPUs, unless set to `false`. GPUs are read from the driver (NVML).",
     ),
-    _none("ECS_NVIDIA_RUNTIME", "nvidia", "GPUs are passed as device requests, without a runtime."),
+    _other(
+        "ECS_NVIDIA_RUNTIME",
+        "nvidia",
+        "None by default: GPUs are requested as devices, which needs no runtime. Amazon's agent does so "
+        "on external hosts.",
+    ),
     _none("ECS_ENABLE_INF_SUPPORT", "false", "Inferentia is not supported."),
     _other(
         "ECS_VOLUME_PLUGIN_CAPABILITIES",

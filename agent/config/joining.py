@@ -266,8 +266,14 @@ class Joining:
     available_logging_drivers: tuple[str, ...] = setting(
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         values.LOG_DRIVERS,
-        '["json-file","none"]',
-        "Log drivers that tasks may ask for; each becomes a capability of the instance.",
+        '["json-file","syslog","awslogs","fluentd","none"]',
+        "Log drivers that tasks may use; each that the engine has becomes a capability of the instance.",
+    )
+    awslogs_execution_role: bool = setting(
+        "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE",
+        values.BOOL,
+        "true",
+        "Tell control that the log driver `awslogs` can write with a task's execution role.",
     )
     disable_privileged: bool = setting(
         "ECS_DISABLE_PRIVILEGED", values.BOOL, "false", "Refuse privileged containers."
@@ -296,6 +302,23 @@ class Joining:
         "",
         "Offer the host's NVIDIA GPUs to tasks. `true` causes a warning if there are none.",
         note="on if the host has GPUs",
+        empty=NoneType,
+    )
+    nvidia_runtime: str = setting(
+        "ECS_NVIDIA_RUNTIME",
+        values.NAME,
+        "",
+        "Runtime of the engine for containers with GPUs, which are then named in "
+        "`NVIDIA_VISIBLE_DEVICES`.",
+        note="none: GPUs are requested as devices",
+    )
+    nvidia_mps_pipes: Path | None = setting(
+        "ECS_NVIDIA_MPS_PIPES",
+        values.PATH,
+        "",
+        "Directory with the pipes of the host's MPS control daemon (`nvidia-cuda-mps-control`), usually "
+        "`/tmp/nvidia-mps`. With it, containers whose definition has a `sharingStrategy` share GPUs here.",
+        ours=True,
         empty=NoneType,
     )
     availability_zone: str = setting(

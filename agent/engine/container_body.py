@@ -12,7 +12,8 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import log_config, overlay, ports, shared_network
+from agent.engine import container_gpus, log_config, overlay, ports, shared_network
+from agent.engine.container_gpus import GpuSettings
 from agent.engine.labels import (
     LABEL_CLUSTER,
     LABEL_CONTAINER,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 MIN_CPU_SHARES = 2
 MAX_CPU_SHARES = 262_144
+REGION_VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION")
+"""By which AWS SDKs know their region; ECS sets both where nobody sets either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,11 @@ class ContainerContext:
     """What the task's preparations provide."""
     image: str = ""
     """By which the engine knows the image, if that is not the ordered name."""
+    image_variables: frozenset[str] = frozenset()
+    """Names of the environment variables that the image sets."""
+    region: str = ""
+    """Given to containers for which nothing else names a region; empty to give none."""
+    gpus: GpuSettings = field(default_factory=GpuSettings)
     privileged_allowed: bool = True
 
 
@@ -75,11 +83,12 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     overlay.overlay(config, own, spelling=overlay.CONFIG_KEYS)
     given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
-    _add_environment(container, around.provision, config)
+    _add_environment(container, around, config)
     log_config.complete(
         container, host_config, around.provision.log_options.get(container.name, {})
     )
     _join_namespaces(payload, container, around, config, host_config)
+    container_gpus.give(payload, container, around.gpus, config, host_config)
     if around.provision.cgroup_parent:
         host_config["CgroupParent"] = around.provision.cgroup_parent
     if host_config.get("Privileged") and not around.privileged_allowed:
@@ -167,11 +176,6 @@ def _host_config(
         bindings = ports.port_bindings(container, around.host_ports)
         if bindings:
             host_config["PortBindings"] = bindings
-    gpus = [
-        a.name for a in payload.associations if container.name in a.containers and a.type == "gpu"
-    ]
-    if gpus:
-        host_config["DeviceRequests"] = [{"DeviceIDs": gpus, "Capabilities": [["gpu"]]}]
     return host_config
 
 
@@ -194,21 +198,29 @@ def _binds(container: Container, around: ContainerContext) -> list[str]:
     return binds
 
 
-def _add_environment(container: Container, provision: Provision, config: dict[str, Any]) -> None:
-    """Add what was fetched: secrets win over what the order sets, which wins over files."""
-    files = provision.file_environment.get(container.name, {})
-    secrets = provision.secret_environment.get(container.name, {})
-    if not files and not secrets:
+def _add_environment(
+    container: Container, around: ContainerContext, config: dict[str, Any]
+) -> None:
+    """Add what was fetched: secrets win over what the order sets, which wins over files.
+
+    The region is added last, if none of these, nor the image, sets either of its variables.
+    """
+    files = around.provision.file_environment.get(container.name, {})
+    secrets = around.provision.secret_environment.get(container.name, {})
+    if not files and not secrets and not around.region:
         return
     ordered = config.get("Env") or []
     if not isinstance(ordered, list) or not all(isinstance(pair, str) for pair in ordered):
         text = f"dockerConfig.config.Env of container {container.name} is no list of texts"
         raise PayloadError(text, name=reasons.CLIENT_CONFIG)
     names = {pair.partition("=")[0] for pair in ordered}
+    named = names | secrets.keys() | files.keys() | around.image_variables
+    regions = REGION_VARIABLES if around.region and named.isdisjoint(REGION_VARIABLES) else ()
     config["Env"] = [
         *(f"{name}={v}" for name, v in files.items() if name not in names | secrets.keys()),
         *(pair for pair in ordered if pair.partition("=")[0] not in secrets),
         *(f"{name}={value}" for name, value in secrets.items()),
+        *(f"{name}={around.region}" for name in regions),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from agent.engine import shared_network
 from agent.model import ids
 from agent.model import payload as payloads
 from agent.model.changes import AttachmentChange, ContainerChange, NetworkInterface, TaskChange
@@ -103,7 +104,9 @@ def _container(record: AgentTask, container: AgentContainer, live: LiveState) ->
     definition = record.payload.container(container.name)
     running = container.known is ContainerStatus.RUNNING
     interfaces = []
-    if record.network is not None:
+    if record.network is not None and not (
+        definition and shared_network.has_no_network(definition)
+    ):
         interfaces = [
             NetworkInterface(
                 attachment_id=record.network.attachment_id, private_ipv4_address=record.network.ipv4

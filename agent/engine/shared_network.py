@@ -47,6 +47,17 @@ def wants_no_network(config: Mapping[str, Any]) -> bool:
     return bool(config.get("NetworkDisabled"))
 
 
+def has_no_network(container: Container) -> bool:
+    """Return whether a container is made without a network; false if its order cannot be read."""
+    config: dict[str, Any] = {}
+    try:
+        given = overlay.checked(container.docker_config.config, reasons.CLIENT_CONFIG, "config")
+    except PayloadError:
+        return False
+    overlay.overlay(config, given, spelling=overlay.CONFIG_KEYS)
+    return wants_no_network(config)
+
+
 def own_resolvers(payload: TaskPayload, container: Container) -> Resolvers | None:
     """Return the name servers that a joining container wants; None if it wants none.
 

@@ -152,6 +152,7 @@ class Steps:
         definition = self._definition(name)
         await self._pick_ports(definition)
         resolv_conf = await self._own_resolv_conf(definition)
+        region, image_variables = await self._region(definition)
         around = ContainerContext(
             cluster=self._settings.cluster,
             owner=self._settings.owner,
@@ -160,6 +161,9 @@ class Steps:
             host_ports=record.host_ports,
             provision=Provision.merged(self._live.prepared.values()),
             image=record.containers[name].image_name,
+            image_variables=image_variables,
+            region=region,
+            gpus=self._settings.gpus,
             privileged_allowed=self._settings.privileged_allowed,
         )
         body = container_body.body(record.payload, definition, around)
@@ -179,6 +183,23 @@ class Steps:
             observe.created(container, runtime_id, now)
 
         return outcome
+
+    async def _region(self, definition: Container) -> tuple[str, frozenset[str]]:
+        """Return the region that a container may be given, and the variables that its image sets.
+
+        Empty if the container's own environment names one: the image is not asked then.
+        """
+        region = ids.region(self._record.payload.arn)
+        own = definition.environment
+        if not region or any(name in own for name in container_body.REGION_VARIABLES):
+            return "", frozenset()
+        image = self._record.containers[definition.name].image_name or definition.image
+        try:
+            found = await self._tools.runtime.inspect_image(image)
+        except NoSuchImage:
+            again = await self._ensure_image(definition)
+            found = await self._tools.runtime.inspect_image(again.local_name or image)
+        return region, found.variables
 
     async def _make(self, definition: Container, engine_name: str, body: dict[str, Any]) -> str:
         """Create the container; if its image was removed after the pull, pull it again."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from agent.engine.container_gpus import GpuSettings
 from agent.engine.preparations.efs import EfsSettings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class StepSettings:
     start_limit_s: float = 180.0
     privileged_allowed: bool = True
     efs: EfsSettings = field(default_factory=EfsSettings)
+    gpus: GpuSettings = field(default_factory=GpuSettings)
 
 
 class PortPicker(Protocol):

@@ -26,6 +26,12 @@ def task_id(arn: str) -> str:
     return arn.rsplit("/", 1)[-1]
 
 
+def region(arn: str) -> str:
+    """Return the region in an ARN; empty if there is none."""
+    parts = arn.split(":", 4)
+    return parts[3] if len(parts) > 4 and parts[0] == "arn" else ""
+
+
 def instance_id(arn: str) -> str:
     """Return the last path element of a container instance ARN."""
     return arn.rsplit("/", 1)[-1]

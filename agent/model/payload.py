@@ -120,6 +120,15 @@ class Credentials(_Wire, frozen=True):
         return f"Credentials(credentials_id={self.credentials_id!r}, role_arn={self.role_arn!r})"
 
 
+class GpuShare(_Wire, frozen=True):
+    """A container's part of a GPU that it shares with others by MPS."""
+
+    memory: Whole = 0
+    """MiB."""
+    max_compute_percent: Whole = 0
+    """0 means no limit."""
+
+
 class Container(_Wire, frozen=True):
     """One container of a task."""
 
@@ -160,6 +169,8 @@ class Container(_Wire, frozen=True):
     """Ours: ``control`` if the agent takes the logs of the ``awslogs`` driver to control."""
     version_consistency: str | None = None
     """``disabled``: the image is what its tag names at each pull. Ours; Amazon ECS does not send it."""
+    gpu_share: GpuShare | None = None
+    """Ours: the GPU that an association names is shared."""
     managed_agents: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -13,17 +13,25 @@ from msgspec import Struct, field
 from agent.model.status import NetworkMode
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from agent.model.payload import Container, TaskPayload
 
 MIB = 1024 * 1024
 
 
 class Gpu(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One GPU of the host."""
+    """One GPU of the host, or one device that MIG made of a part of it: a unit that tasks are given."""
 
     uuid: str
+    """``GPU-...`` or ``MIG-...``."""
     name: str = ""
     memory_mib: int = 0
+
+    @property
+    def is_shareable(self) -> bool:
+        """Whether MPS can share it by memory."""
+        return self.memory_mib > 0 and not self.uuid.startswith("MIG-")
 
 
 class HostResources(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -57,6 +65,19 @@ class Needs(Struct, frozen=True, kw_only=True):
     tcp_ports: frozenset[int] = frozenset()
     udp_ports: frozenset[int] = frozenset()
     gpus: frozenset[str] = frozenset()
+    """Those that no other task may use."""
+    gpu_shares: dict[str, int] = field(default_factory=dict)
+    """MiB of GPUs that are shared with other tasks (MPS)."""
+
+
+def room_to_share(gpu: Gpu, taken: Iterable[Needs]) -> int | None:
+    """Return the MiB of a GPU that may still be shared; None if it is given away whole or cannot be."""
+    room = gpu.memory_mib
+    for needs in taken:
+        if gpu.uuid in needs.gpus:
+            return None
+        room -= needs.gpu_shares.get(gpu.uuid, 0)
+    return room if gpu.is_shareable else None
 
 
 def needs_of(payload: TaskPayload) -> Needs:
@@ -67,13 +88,26 @@ def needs_of(payload: TaskPayload) -> Needs:
     mode, where the task has its own address. Dynamic ports are picked later and not counted.
     """
     ports = _fixed_ports(payload)
+    shares = _gpu_shares(payload)
     return Needs(
         cpu_units=int(payload.cpu * 1024) or sum(c.cpu for c in payload.containers),
         memory_mib=payload.memory or sum(_memory_mib(c) for c in payload.containers),
         tcp_ports=frozenset(p for p, protocol in ports if protocol == "tcp"),
         udp_ports=frozenset(p for p, protocol in ports if protocol == "udp"),
-        gpus=frozenset(a.name for a in payload.associations if a.type == "gpu"),
+        gpus=frozenset(a.name for a in payload.associations if a.type == "gpu") - shares.keys(),
+        gpu_shares=shares,
     )
+
+
+def _gpu_shares(payload: TaskPayload) -> dict[str, int]:
+    shared = {c.name: c.gpu_share for c in payload.containers if c.gpu_share is not None}
+    shares: dict[str, int] = {}
+    for association in payload.associations:
+        for name in association.containers:
+            if association.type == "gpu" and name in shared:
+                mib = shared[name].memory
+                shares[association.name] = shares.get(association.name, 0) + mib
+    return shares
 
 
 def _fixed_ports(payload: TaskPayload) -> list[tuple[int, str]]:

@@ -62,6 +62,9 @@ CONTROL_SECRETS = "ecs-host-agent.control-secrets"
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
 
+GPU_MPS = "ecs-host-agent.gpu-mps"
+"""Ours: containers share GPUs here by MPS, with limits."""
+
 TASK_NETWORK = "ecs-host-agent.task-network"
 """Ours: this host gives addresses to ``awsvpc`` tasks itself, without an ENI."""
 
@@ -77,7 +80,9 @@ class Features(Struct, frozen=True, kw_only=True):
     """What the settings and the host allow the agent to do."""
 
     logging_drivers: tuple[str, ...] = ("json-file", "none")
-    """``ECS_AVAILABLE_LOGGING_DRIVERS``."""
+    """``ECS_AVAILABLE_LOGGING_DRIVERS``, those that the engine has."""
+    awslogs_role: bool = True
+    """The driver ``awslogs`` can write with a task's execution role."""
     privileged: bool = True
     """False with ``ECS_DISABLE_PRIVILEGED``."""
     health_checks: bool = True
@@ -96,6 +101,8 @@ class Features(Struct, frozen=True, kw_only=True):
     """EFS volumes with TLS, IAM or access points can be mounted."""
     volume_plugins: tuple[str, ...] = ()
     """Volume drivers of the engine other than ``local``."""
+    gpu_mps: bool = False
+    """The host has GPUs, and an MPS control daemon that shares them."""
     selinux: bool = False
     """``ECS_SELINUX_CAPABLE``."""
     apparmor: bool = False
@@ -179,6 +186,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}ecr-auth": minor >= _ECR_MINOR,
+        f"{_SHORT}execution-role-awslogs": features.awslogs_role,
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,
         f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,
@@ -188,6 +196,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
         f"{_SHORT}increased-task-cpu-limit": features.task_limits,
         f"{_SHORT}network.container-port-range": features.port_ranges,
     }
+    switched[GPU_MPS] = features.gpu_mps
     # What Fargate promises is a task of a fixed size with an address of its own.
     switched[FARGATE] = features.fargate and features.task_limits and features.awsvpc
     return names + [name for name, on in switched.items() if on]

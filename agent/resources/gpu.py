@@ -92,10 +92,10 @@ def survey(nvml: ModuleType | Any) -> GpuReport:
         return GpuReport(trouble=f"NVML cannot be initialised: {error}")
     try:
         count = nvml.nvmlDeviceGetCount()
-        devices = [_device(nvml, index) for index in range(count)]
-        gpus = tuple(device for device in devices if device is not None)
+        gpus = tuple(unit for index in range(count) for unit in _units(nvml, index))
         if count and not gpus:
-            return GpuReport(trouble=f"none of the {count} GPUs answers")
+            told = f"none of the {count} GPUs answers or has a MIG device"
+            return GpuReport(trouble=told)
         version = _text(nvml.nvmlSystemGetDriverVersion()) if gpus else ""
         return GpuReport(gpus=gpus, driver_version=version)
     except nvml.NVMLError as error:
@@ -105,13 +105,54 @@ def survey(nvml: ModuleType | Any) -> GpuReport:
             nvml.nvmlShutdown()
 
 
-def _device(nvml: ModuleType | Any, index: int) -> Gpu | None:
+def _units(nvml: ModuleType | Any, index: int) -> list[Gpu]:
+    """Return what one GPU gives to tasks: itself, or the MIG devices that it was divided into.
+
+    A container can use a GPU whole or its MIG devices, never both: a GPU in MIG mode that was not
+    divided gives nothing.
+    """
     try:
         handle = nvml.nvmlDeviceGetHandleByIndex(index)
-        uuid = _text(nvml.nvmlDeviceGetUUID(handle))
+        whole = _unit(nvml, handle)
+        parts = _mig_devices(nvml, handle)
     except nvml.NVMLError as error:
         _log.warning("a GPU does not answer; skipping it", index=index, cause=str(error))
+        return []
+    if parts is None:
+        return [whole]
+    if not parts:
+        _log.warning(
+            "a GPU in MIG mode has no devices; skipping it",
+            gpu=whole.uuid,
+            mend="make some with 'nvidia-smi mig -cgi ... -C', or turn MIG mode off",
+        )
+    return parts
+
+
+def _mig_devices(nvml: ModuleType | Any, handle: Any) -> list[Gpu] | None:
+    """Return the MIG devices of a GPU; None if it is not in MIG mode, or cannot be."""
+    try:
+        current, _pending = nvml.nvmlDeviceGetMigMode(handle)
+    except nvml.NVMLError as error:
+        if error.value in {nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_FUNCTION_NOT_FOUND}:
+            return None
+        raise
+    if current != nvml.NVML_DEVICE_MIG_ENABLE:
         return None
+    found = []
+    for index in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+        try:
+            part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+        except nvml.NVMLError as error:
+            if error.value == nvml.NVML_ERROR_NOT_FOUND:
+                continue  # places of devices that were not made
+            raise
+        found.append(_unit(nvml, part))
+    return found
+
+
+def _unit(nvml: ModuleType | Any, handle: Any) -> Gpu:
+    uuid = _text(nvml.nvmlDeviceGetUUID(handle))
     name, memory_mib = "", 0
     with contextlib.suppress(nvml.NVMLError):  # name and size are optional; the UUID is enough
         name = _text(nvml.nvmlDeviceGetName(handle))

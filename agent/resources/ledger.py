@@ -49,12 +49,16 @@ class _Account:
         self.cpu_units = 0
         self.memory_mib = 0
         self.owners: dict[tuple[str, int | str], list[str]] = {}
+        self.shares: dict[str, dict[str, int]] = {}
+        """MiB by GPU and task."""
 
     def add(self, arn: str, needs: Needs) -> None:
         self.cpu_units += needs.cpu_units
         self.memory_mib += needs.memory_mib
         for item in _items(needs):
             self.owners.setdefault(item, []).append(arn)
+        for gpu, mib in needs.gpu_shares.items():
+            self.shares.setdefault(gpu, {})[arn] = mib
 
     def remove(self, arn: str, needs: Needs) -> None:
         self.cpu_units -= needs.cpu_units
@@ -64,16 +68,35 @@ class _Account:
             owners.remove(arn)
             if not owners:
                 del self.owners[item]
+        for gpu in needs.gpu_shares:
+            self.shares[gpu].pop(arn, None)
+            if not self.shares[gpu]:
+                del self.shares[gpu]
 
     def has_room(self, host: HostResources, needs: Needs) -> bool:
         return (
             _fits(needs.cpu_units, self.cpu_units, host.cpu_units)
             and _fits(needs.memory_mib, self.memory_mib, host.memory_mib)
             and not any(item in self.owners for item in _items(needs))
+            and not needs.gpus & self.shares.keys()
+            and not any(self.share_lacks(host, needs))
         )
 
+    def share_lacks(self, host: HostResources, needs: Needs) -> Iterator[tuple[str, str]]:
+        """Yield each GPU without room for a share of it, and why."""
+        memory_mib = {gpu.uuid: gpu.memory_mib for gpu in host.gpus}
+        for gpu, mib in needs.gpu_shares.items():
+            if owners := self.owners.get(("gpu", gpu)):
+                yield gpu, f"a share of GPU {gpu}; task {task_id(owners[0])} holds all of it"
+                continue
+            total = memory_mib.get(gpu, 0)
+            free = total - sum(self.shares.get(gpu, {}).values())
+            if mib > free:
+                yield gpu, f"{mib} MiB of GPU {gpu}; {max(free, 0)} of {total} MiB are free"
+
     def taken(self, kind: str) -> int:
-        return sum(1 for item in self.owners if item[0] == kind)
+        shared = len(self.shares) if kind == "gpu" else 0
+        return shared + sum(1 for item in self.owners if item[0] == kind)
 
 
 class Ledger:
@@ -226,9 +249,13 @@ class Ledger:
             if wanted & reserved:
                 ports = _listed(wanted & reserved)
                 yield f"it needs host port {ports}/{protocol}, which is reserved on this host"
-        if absent := needs.gpus - self._gpus:
+        if absent := (needs.gpus | needs.gpu_shares.keys()) - self._gpus:
             has = f"has {_listed(self._gpus)}" if self._gpus else "has no GPU"
             yield f"it needs GPU {_listed(absent)}; this host {has}"
+        for gpu in host.gpus:
+            mib = needs.gpu_shares.get(gpu.uuid, 0)
+            if mib > gpu.memory_mib:
+                yield f"it needs {mib} MiB of GPU {gpu.uuid}, which has {gpu.memory_mib}"
 
     def _lacks(self, needs: Needs) -> Iterator[tuple[str, str]]:
         host, used = self._host, self._used
@@ -244,6 +271,11 @@ class Ledger:
             if owners:
                 thing = f"GPU {item}" if kind == "gpu" else f"host port {item}/{kind}"
                 yield f"{kind}:{item}", f"{thing}; task {task_id(owners[0])} holds it"
+        for gpu in needs.gpus & used.shares.keys():
+            sharing = task_id(next(iter(used.shares[gpu])))
+            yield f"gpu:{gpu}", f"GPU {gpu}; task {sharing} shares it"
+        for gpu, text in used.share_lacks(host, needs):
+            yield f"gpu:{gpu}", text
 
 
 def _fits(need: int, used: int, total: int) -> bool:
@@ -270,6 +302,7 @@ def _no_less_than_nothing(needs: Needs) -> Needs:
         tcp_ports=needs.tcp_ports,
         udp_ports=needs.udp_ports,
         gpus=needs.gpus,
+        gpu_shares=needs.gpu_shares,
     )
 
 

@@ -22,6 +22,7 @@ from agent.errors import (
 )
 from agent.model.status import Health
 from agent.runtime.protocol import (
+    WHOLE_LOG,
     ContainerState,
     ContainerSummary,
     EngineEvent,
@@ -29,6 +30,7 @@ from agent.runtime.protocol import (
     ExecSession,
     ImageInfo,
     ImageSummary,
+    LogSelection,
     RegistryAuth,
 )
 
@@ -90,6 +92,7 @@ class MemoryEngine:
     def __init__(self, images: tuple[str, ...] = ("busybox",)) -> None:
         self.boxes: dict[str, Box] = {}
         self.images = set(images)
+        self.image_variables: dict[str, frozenset[str]] = {}
         self.volumes: dict[str, dict[str, Any]] = {}
         self.calls: list[tuple[str, str]] = []
         """Every call that reached the engine: operation and container, by its name in the task."""
@@ -185,10 +188,10 @@ class MemoryEngine:
             self._streams.discard(stream)
 
     async def logs(
-        self, container_id: str, *, tail: int | None = None, follow: bool = False
+        self, container_id: str, selection: LogSelection = WHOLE_LOG
     ) -> AsyncIterator[bytes]:
         self._get(container_id)
-        if tail != 0 or follow:
+        if selection.tail != 0 or selection.follow:
             yield b""
 
     async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
@@ -335,7 +338,8 @@ class MemoryEngine:
         def work() -> ImageInfo:
             if reference not in self.images:
                 raise NoSuchImage(f"No such image: {reference}")
-            return ImageInfo(id=f"sha256:{reference}")
+            variables = self.image_variables.get(reference, frozenset())
+            return ImageInfo(id=f"sha256:{reference}", variables=variables)
 
         found = await self._call("inspect image", None, reference, work)
         assert isinstance(found, ImageInfo)

@@ -20,7 +20,7 @@ from agent.errors import NetworkFailure, NoSuchImage, PayloadError, StateFailure
 from agent.images import ExecutionRole, Obtained, Progress
 from agent.model import payload as payloads
 from agent.model import reasons
-from agent.model.resources import HostResources
+from agent.model.resources import Gpu, HostResources
 from agent.model.task import TaskNetwork
 from agent.model.wire import Assignment, Assignments
 from agent.network.resolv_files import ResolvFiles
@@ -164,7 +164,9 @@ class TaskHost:
         self._policy = Policy(
             cleanup_wait_s=cleanup_wait_s, confirmation_wait_s=confirmation_wait_s
         )
-        self._resources = HostResources(cpu_units=cpu_units, memory_mib=4096)
+        self._resources = HostResources(
+            cpu_units=cpu_units, memory_mib=4096, gpus=(Gpu(uuid="GPU-0"),)
+        )
         self._task: asyncio.Task[None] | None = None
 
     # -- lives ------------------------------------------------------------------------------------

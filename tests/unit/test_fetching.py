@@ -53,10 +53,10 @@ async def test_every_service_is_reached(url: str) -> None:
     services = TaskServices(settings, {})
     names = [f"p{n}" for n in range(25)]
     parameters, secret, content, token = await asyncio.gather(
-        services.parameters(role, "r-1", names),
-        services.secret(role, "r-1", "arn:s", stage="S"),
-        services.object(role, "r-1", "b", "k", limit_bytes=10),
-        services.registry_token(role, "r-1", "1"),
+        services.parameters(role, "eu-west-1", names),
+        services.secret(role, "eu-west-1", "arn:s", stage="S"),
+        services.object(role, "eu-west-1", "b", "k", limit_bytes=10),
+        services.registry_token(role, "eu-west-1", "1"),
     )
     assert parameters == {name: name for name in names}
     assert (secret, content) == ("text", b"A=1")

@@ -8,6 +8,7 @@
     rules.py  container_rules.py  fetched_rules.py  port_rules.py  sizes.py  fargate.py    Amazon's
                 checks of values
     overrides.py                what RunTask changes in a definition
+    gpus.py                     the GPUs that its containers want: numbers, all, or shares
     needs.py                    CPU, memory, ports and GPUs that a task needs on its host
     payload.py  docker_config.py  fetched.py    what the agent gets
     secret_refs.py              what a ``valueFrom`` refers to, and whether control keeps its value

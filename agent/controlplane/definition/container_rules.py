@@ -24,6 +24,10 @@ MEMORY_MINIMUM_MIB = 4
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _IMAGE = re.compile(r"[A-Za-z0-9_.:/#-]{1,255}(?:@sha256:[A-Fa-f0-9]{64})?")
+_NEED_NETWORK = ("links", "extraHosts", "dnsServers", "dnsSearchDomains")
+"""The engine ignores these in a container without a network."""
+_SHOWN = 64
+"""How many characters of a value an error repeats at most."""
 _ALIAS_LINK = re.compile(r"([A-Za-z0-9_-]+)(?::[A-Za-z0-9_.-]+)?")
 
 
@@ -75,6 +79,13 @@ def check_overridable(container: Mapping[str, Any], *, has_task_memory: bool) ->
     for variable in container.get("environment", []):
         if not variable.get("name"):
             _refuse(container, "An environment variable needs a 'name'.")
+        if "=" in variable["name"]:
+            # The part behind it would become the beginning of the value.
+            _refuse(
+                container,
+                f"The name of the environment variable '{variable['name'][:_SHOWN]}' must not "
+                "contain '='.",
+            )
     fetched_rules.check_files(container)
     _check_resources(container)
 
@@ -121,6 +132,9 @@ def _check_network(container: Mapping[str, Any], mode: str) -> None:
                 raise ClientException(
                     f"{words} not supported on container when networkMode=awsvpc."
                 )
+    for member in _NEED_NETWORK if container.get("disableNetworking") else ():
+        if container.get(member):
+            _refuse(container, f"'{member}' needs networking, which 'disableNetworking' ends.")
     if container.get("links") and mode != "bridge":
         raise ClientException(f"Links are not supported when networkMode={mode}.")
     for link in container.get("links", []):
@@ -136,6 +150,12 @@ def _check_mounts(container: Mapping[str, Any], volumes: Collection[str]) -> Non
             raise ClientException(f"Unknown volume '{source}'.")
         if not path:
             _refuse(container, f"The mount of volume '{source}' needs a 'containerPath'.")
+        if not path.startswith("/") or ":" in path:
+            # What is behind a colon would be taken for the options of the mount.
+            _refuse(
+                container,
+                f"The containerPath '{path[:_SHOWN]}' must be an absolute path without colons.",
+            )
         if path in seen:
             _refuse(container, f"Duplicate mount point '{path}'.")
         seen.add(path)
@@ -146,6 +166,7 @@ def _check_limits(container: Mapping[str, Any]) -> None:
         if container.get(name, 0) < 0:
             _refuse(container, f"'{name}' must not be negative.")
     _check_ulimits(container)
+    _check_sysctls(container)
     _check_linux(container, container.get("linuxParameters", {}))
 
 
@@ -163,15 +184,33 @@ def _check_ulimits(container: Mapping[str, Any]) -> None:
             )
 
 
+def _check_sysctls(container: Mapping[str, Any]) -> None:
+    namespaces: set[str] = set()
+    for control in container.get("systemControls", []):
+        namespace = control.get("namespace", "")
+        if not namespace or not control.get("value"):
+            _refuse(container, "An item of 'systemControls' needs a 'namespace' and a 'value'.")
+        if namespace in namespaces:
+            _refuse(container, f"Duplicate system control '{namespace[:_SHOWN]}'.")
+        namespaces.add(namespace)
+
+
 def _check_linux(container: Mapping[str, Any], linux: Mapping[str, Any]) -> None:
     if not 0 <= linux.get("swappiness", 0) <= 100:
         _refuse(container, "'swappiness' must be between 0 and 100.")
     for name in ("maxSwap", "sharedMemorySize"):
         if linux.get(name, 0) < 0:
             _refuse(container, f"'{name}' must not be negative.")
+    tmpfs_paths: set[str] = set()
     for tmpfs in linux.get("tmpfs", []):
+        path = tmpfs["containerPath"]
         if tmpfs["size"] <= 0:
             _refuse(container, "'size' of a tmpfs must be greater than 0.")
+        if not path.startswith("/"):
+            _refuse(container, f"The tmpfs '{path[:_SHOWN]}' must have an absolute containerPath.")
+        if path in tmpfs_paths:
+            _refuse(container, f"Duplicate tmpfs '{path[:_SHOWN]}'.")
+        tmpfs_paths.add(path)
 
 
 def _check_resources(container: Mapping[str, Any]) -> None:
@@ -181,8 +220,17 @@ def _check_resources(container: Mapping[str, Any]) -> None:
         if kind in kinds:
             _refuse(container, f"Duplicate resource requirement '{kind}'.")
         kinds.add(kind)
-        if kind == "GPU" and not re.fullmatch(r"[1-9][0-9]{0,3}", value):
-            _refuse(container, "The value of a GPU requirement must be a whole number above 0.")
+        if requirement.get("sharingStrategy"):
+            if kind != "GPU":
+                _refuse(container, "Only a requirement of type GPU can have a 'sharingStrategy'.")
+            if value:
+                _refuse(
+                    container, "A GPU requirement has a 'value' or a 'sharingStrategy', not both."
+                )
+        elif kind == "GPU" and not re.fullmatch(r"ALL|[1-9][0-9]{0,3}", value):
+            _refuse(
+                container, "The value of a GPU requirement must be a whole number above 0, or ALL."
+            )
 
 
 def _health_check(container: Mapping[str, Any]) -> dict[str, Any]:

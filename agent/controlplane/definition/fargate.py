@@ -25,7 +25,7 @@ SIZES: Mapping[int, tuple[int, ...]] = {
 }
 """Possible memory of a task in MiB, by its CPU units."""
 
-_STOP_TIMEOUT_S = 120
+_TIMEOUTS_S = range(2, 120 + 1)
 _LINUX_PARAMETERS = ("devices", "sharedMemorySize", "tmpfs", "maxSwap", "swappiness")
 _CONTAINER_MEMBERS = ("privileged", "links", "dockerSecurityOptions")
 
@@ -78,8 +78,12 @@ def _check_container(container: Mapping[str, Any]) -> None:
     added = set(linux.get("capabilities", {}).get("add", ())) - {"SYS_PTRACE"}
     if added:
         raise _unsupported(container, f"the capability {min(added)}")
-    if container.get("stopTimeout", 0) > _STOP_TIMEOUT_S:
-        raise _unsupported(container, f"a 'stopTimeout' above {_STOP_TIMEOUT_S} seconds")
+    for member in ("startTimeout", "stopTimeout"):
+        if container.get(member) and container[member] not in _TIMEOUTS_S:
+            raise _unsupported(
+                container,
+                f"a '{member}' that is not between {_TIMEOUTS_S[0]} and {_TIMEOUTS_S[-1]} seconds",
+            )
 
 
 def _unsupported(container: Mapping[str, Any], what: str) -> ClientException:

@@ -126,7 +126,12 @@ _CONTAINER = (
         note="'disabled': an image is what its tag names at each pull; else what the tag named when "
         "the registry was asked, which tasks that start together share",
     ),
-    *_done("hostname", "user", "workingDirectory", "disableNetworking"),
+    *_done("hostname", "user", "workingDirectory"),
+    Field(
+        "disableNetworking",
+        note="not together with portMappings, links, extraHosts, dnsServers or dnsSearchDomains, which "
+        "the engine would ignore",
+    ),
     Field("privileged", attribute=f"{_P}privileged-container"),
     *_done("readonlyRootFilesystem", "dnsServers[]", "dnsSearchDomains[]"),
     *_done("extraHosts[].hostname", "extraHosts[].ipAddress"),
@@ -193,10 +198,11 @@ _CONTAINER = (
     ),
     *_done("resourceRequirements[].type", "resourceRequirements[].value"),
     Field(
-        "resourceRequirements[].sharingStrategy.*",
-        Support.REFUSED,
-        "a whole GPU is given to one container; leave it out",
+        "resourceRequirements[].sharingStrategy.nvidiaMps.memory",
+        note="on hosts with `ECS_NVIDIA_MPS_PIPES`; a MIG device is not shared",
+        attribute="ecs-host-agent.gpu-mps",
     ),
+    *_done("resourceRequirements[].sharingStrategy.nvidiaMps.maxComputePercent"),
     Field(
         "firelensConfiguration.*",
         Support.NOT_RUN,

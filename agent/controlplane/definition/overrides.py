@@ -88,20 +88,3 @@ def _container(container: Mapping[str, Any], override: Mapping[str, Any]) -> dic
         kept = [r for r in container.get("resourceRequirements", ()) if r["type"] not in kinds]
         changed["resourceRequirements"] = kept + list(override["resourceRequirements"])
     return changed
-
-
-def gpu_count(container: Mapping[str, Any]) -> int:
-    """Return how many GPUs a container of a definition needs for itself.
-
-    Raises:
-        OverrideError: the value is not a number.
-    """
-    total = 0
-    for requirement in container.get("resourceRequirements", ()):
-        if requirement.get("type") != "GPU":
-            continue
-        value = str(requirement.get("value", ""))
-        if not (value.isascii() and value.isdigit() and len(value) < 4):
-            raise OverrideError(f"Invalid GPU count for container: {value[:64]}")
-        total += int(value)
-    return total

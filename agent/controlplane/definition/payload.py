@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import docker_config, fetched, log_configuration, overrides
+from agent.controlplane.definition import (
+    docker_config,
+    fetched,
+    gpus,
+    log_configuration,
+    overrides,
+)
 from agent.controlplane.definition.fetched import WhereKept
 from agent.controlplane.definition.log_configuration import LogPlace
 from agent.model import ids
@@ -25,6 +31,7 @@ from agent.model.payload import (
     Container,
     Dependency,
     EngineConfig,
+    GpuShare,
     HostVolume,
     MountPoint,
     PortMapping,
@@ -96,9 +103,12 @@ def build(
         ],
         volumes=[_volume(volume) for volume in body.get("volumes", ())],
         associations=[
-            Association(name=gpu, type="gpu", containers=[container.name])
-            for container in task.containers
-            for gpu in container.gpu_ids
+            Association(
+                name=gpu,
+                type="gpu",
+                containers=[c.name for c in task.containers if gpu in c.gpu_ids],
+            )
+            for gpu in dict.fromkeys(gpu for c in task.containers for gpu in c.gpu_ids)
         ],
         attachments=[
             Attachment(
@@ -195,6 +205,7 @@ def _container(
         secrets=fetched.secrets(definition, kept),
         firelens_configuration=definition.get("firelensConfiguration"),
         version_consistency=definition.get("versionConsistency"),
+        gpu_share=_gpu_share(gpus.share_of_container(definition)),
         logs_auth_strategy="ExecutionRole"
         if log_configuration.written_by_execution_role(definition, logs)
         else None,
@@ -205,6 +216,12 @@ def _container(
 def _convert(value: Any, kind: Any) -> Any:
     """Convert a list whose members have the same names here as in the task definition."""
     return msgspec.convert(value or [], kind)
+
+
+def _gpu_share(share: gpus.GpuShareNeeds | None) -> GpuShare | None:
+    if share is None:
+        return None
+    return GpuShare(memory=share.memory_mib, max_compute_percent=share.compute_percent)
 
 
 def _restart_policy(policy: Mapping[str, Any] | None) -> RestartPolicy | None:

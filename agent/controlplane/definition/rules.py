@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import fargate
+from agent.controlplane.definition import fargate, gpus
 from agent.controlplane.definition.container_rules import check_container, check_overridable
+from agent.controlplane.definition.overrides import OverrideError
 from agent.controlplane.definition.port_rules import check_host_ports
 from agent.controlplane.definition.sizes import InvalidSize, cpu_units, memory_mib
 from agent.controlplane.definition.support import refusal_at_registration
@@ -36,6 +37,7 @@ _NOT_KEPT = frozenset({"family", "tags", "cpu", "memory"})
 """Members that are stored next to the definition, or in another form."""
 _FAMILY_TEXT = "up to 255 letters, numbers, hyphens and underscores are allowed."
 _EXITED = frozenset({"COMPLETE", "SUCCESS"})
+_NO_CHECK: Mapping[str, Any] = {"command": ["NONE"]}
 _VOLUME_KINDS = ("host", "dockerVolumeConfiguration", "efsVolumeConfiguration")
 
 
@@ -63,6 +65,7 @@ def check_definition(request: Mapping[str, Any]) -> dict[str, Any]:
     definition["volumes"] = _volumes(request.get("volumes", []))
     definition["placementConstraints"] = _constraints(request.get("placementConstraints", []))
     definition["containerDefinitions"] = _containers(definition)
+    _check_gpus(definition)
     if "FARGATE" in definition.get("requiresCompatibilities", []):
         fargate.check(definition)
     return definition
@@ -96,7 +99,15 @@ def check_effective(body: Mapping[str, Any]) -> None:
     _check_roles(body)
     for container in body["containerDefinitions"]:
         check_overridable(container, has_task_memory=bool(body.get("memory")))
+    _check_gpus(body)
     _check_sums(body, body["containerDefinitions"])
+
+
+def _check_gpus(body: Mapping[str, Any]) -> None:
+    try:
+        gpus.of(body)
+    except OverrideError as error:
+        raise ClientException(str(error)) from None
 
 
 def _task_sizes(request: Mapping[str, Any]) -> dict[str, str]:
@@ -141,6 +152,8 @@ def _volumes(volumes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         path = volume.get("host", {}).get("sourcePath", "")
         if path and not path.startswith("/"):
             raise ClientException(f"Volume '{name}': the host path must be absolute.")
+        if ":" in path:
+            raise ClientException(f"Volume '{name}': the host path must not contain a colon.")
     return [_filled(volume) for volume in volumes]
 
 
@@ -266,7 +279,7 @@ def _known(by_name: Mapping[str, Any], name: str, other: str, member: str) -> st
 
 
 def _check_condition(name: str, other: Mapping[str, Any], condition: str) -> None:
-    if condition == "HEALTHY" and "healthCheck" not in other:
+    if condition == "HEALTHY" and other.get("healthCheck", _NO_CHECK)["command"][0] == "NONE":
         raise ClientException(
             f"Container '{name}' depends on '{other['name']}' being HEALTHY, but that container "
             "has no health check."

@@ -21,7 +21,7 @@ from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.scheduler.instance import Instance
 from agent.controlplane.store.contract import Compacted, Compare, Event, KeyValue, Put
-from agent.model.resources import Needs
+from agent.model.resources import Needs, room_to_share
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
@@ -197,7 +197,8 @@ def _compares(kv: KeyValue, instance_id: str, guard: int) -> tuple[Compare, Comp
 def _instance(record: InstanceRecord, bookings: list[_Booking], *, connected: bool) -> Instance:
     resources = record.resources
     needs = [booking.needs for booking in bookings]
-    taken = frozenset[str]().union(*(n.gpus for n in needs))
+    taken = frozenset[str]().union(*(n.gpus | n.gpu_shares.keys() for n in needs))
+    rooms = {gpu.uuid: room_to_share(gpu, needs) for gpu in resources.gpus}
     groups = defaultdict[str, int](int)
     for booking in bookings:
         if booking.desired_status != "STOPPED":
@@ -209,6 +210,8 @@ def _instance(record: InstanceRecord, bookings: list[_Booking], *, connected: bo
         tcp_ports=resources.reserved_tcp.union(*(n.tcp_ports for n in needs)),
         udp_ports=resources.reserved_udp.union(*(n.udp_ports for n in needs)),
         gpus=tuple(gpu.uuid for gpu in resources.gpus if gpu.uuid not in taken),
+        gpus_total=len(resources.gpus),
+        gpu_rooms={gpu: room for gpu, room in rooms.items() if room is not None},
         attributes={name: value or "" for name, value in record.attribute_values.items()},
         task_groups=dict(groups),
         running_tasks=sum(1 for booking in bookings if booking.last_status == "RUNNING"),

@@ -25,7 +25,11 @@ class Instance:
     """Used ports."""
     udp_ports: frozenset[int] = frozenset()
     gpus: tuple[str, ...] = ()
-    """Ids of the free GPUs."""
+    """Ids of the GPUs that nobody uses."""
+    gpus_total: int = 0
+    """How many GPUs the host has."""
+    gpu_rooms: Mapping[str, int] = field(default_factory=dict)
+    """Free MiB of the GPUs that may be shared, by id: those that nobody uses, and shared ones."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Name to value; the value of a name-only attribute is empty."""
     task_groups: Mapping[str, int] = field(default_factory=dict)
@@ -51,6 +55,10 @@ class TaskNeeds:
     udp_ports: frozenset[int] = frozenset()
     gpus: Mapping[str, int] = field(default_factory=dict)
     """Container name to the number of GPUs that it needs for itself."""
+    all_gpus: str = ""
+    """The container that needs every GPU of its instance."""
+    gpu_shares: Mapping[str, int] = field(default_factory=dict)
+    """Container name to the MiB of one GPU, the same for all of them, that it shares."""
     attributes: Mapping[str, str] = field(default_factory=dict)
     """Attributes that the instance must have; an empty value only requires the name."""
     group: str = ""

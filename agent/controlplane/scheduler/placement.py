@@ -156,7 +156,7 @@ def _strategy(item: Mapping[str, Any]) -> Strategy:
 class _Host:
     """An instance while copies are being placed on it."""
 
-    __slots__ = ("cpu", "gpus", "group_tasks", "instance", "memory", "tcp", "udp")
+    __slots__ = ("cpu", "gpu_rooms", "gpus", "group_tasks", "instance", "memory", "tcp", "udp")
 
     def __init__(self, instance: Instance, group: str) -> None:
         self.instance = instance
@@ -164,7 +164,8 @@ class _Host:
         self.memory = instance.memory_mib
         self.tcp = set(instance.tcp_ports)
         self.udp = set(instance.udp_ports)
-        self.gpus = list(instance.gpus)
+        self.gpus = tuple(instance.gpus)
+        self.gpu_rooms = dict(instance.gpu_rooms)
         self.group_tasks = instance.task_groups.get(group, 0)
 
     def shortage(self, needs: TaskNeeds) -> str:
@@ -175,9 +176,7 @@ class _Host:
             return MEMORY
         if needs.tcp_ports & self.tcp or needs.udp_ports & self.udp:
             return PORTS
-        if needs.gpu_count > len(self.gpus):
-            return GPU
-        return ""
+        return "" if self._has_gpus(needs) else GPU
 
     def take(self, needs: TaskNeeds) -> Placed:
         """Reserve the resources of a copy."""
@@ -187,10 +186,35 @@ class _Host:
         self.udp |= needs.udp_ports
         self.group_tasks += 1
         gpus: dict[str, tuple[str, ...]] = {}
+        if needs.all_gpus:
+            gpus[needs.all_gpus] = self._give(len(self.gpus))
         for name, count in needs.gpus.items():
-            gpus[name] = tuple(self.gpus[:count])
-            del self.gpus[:count]
+            gpus[name] = self._give(count)
+        if needs.gpu_shares:
+            shared = self._shared_gpu(needs)
+            self.gpu_rooms[shared] -= sum(needs.gpu_shares.values())
+            self.gpus = tuple(gpu for gpu in self.gpus if gpu != shared)
+            gpus |= dict.fromkeys(needs.gpu_shares, (shared,))
         return Placed(self.instance.arn, gpus)
+
+    def _has_gpus(self, needs: TaskNeeds) -> bool:
+        if needs.all_gpus and not 0 < self.instance.gpus_total == len(self.gpus):
+            return False
+        if needs.gpu_shares and not self._shared_gpu(needs):
+            return False
+        return needs.gpu_count <= len(self.gpus)
+
+    def _shared_gpu(self, needs: TaskNeeds) -> str:
+        """Return the GPU with the least room that is enough, so that others stay whole; or nothing."""
+        mib = sum(needs.gpu_shares.values())
+        enough = [(room, gpu) for gpu, room in self.gpu_rooms.items() if room >= mib]
+        return min(enough)[1] if enough else ""
+
+    def _give(self, count: int) -> tuple[str, ...]:
+        given, self.gpus = self.gpus[:count], self.gpus[count:]
+        for gpu in given:
+            self.gpu_rooms.pop(gpu, None)
+        return given
 
 
 def place(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane import records
-from agent.controlplane.definition import overrides, payload
+from agent.controlplane.definition import gpus, payload
 from agent.controlplane.definition.needs import needs_of
 from agent.controlplane.names import Names, new_id
 from agent.controlplane.records import (
@@ -82,13 +82,15 @@ def needs(order: TaskRequest, attributes: Mapping[str, str]) -> TaskNeeds:
         OverrideError: a GPU count is not a number.
     """
     counted = needs_of(order.body)
-    gpus = {c["name"]: overrides.gpu_count(c) for c in order.body["containerDefinitions"]}
+    wanted = gpus.of(order.body)
     return TaskNeeds(
         cpu_units=counted.cpu_units,
         memory_mib=counted.memory_mib,
         tcp_ports=counted.tcp_ports,
         udp_ports=counted.udp_ports,
-        gpus={name: count for name, count in gpus.items() if count},
+        gpus=wanted.counts,
+        all_gpus=wanted.all_for,
+        gpu_shares={name: share.memory_mib for name, share in wanted.shares.items()},
         attributes=attributes,
         group=order.group,
     )
@@ -108,7 +110,11 @@ def place_task(
 
     ``provider`` is its capacity provider; empty if there is none.
     """
-    gpus = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
+    given = frozenset(gpu for ids in placed.gpus.values() for gpu in ids)
+    shares: dict[str, int] = {}
+    for container, mib in task_needs.gpu_shares.items():
+        (gpu,) = placed.gpus[container]
+        shares[gpu] = shares.get(gpu, 0) + mib
     values = host.instance.attributes
     architecture = values.get("ecs.cpu-architecture", "")
     return _task(
@@ -116,7 +122,7 @@ def place_task(
         names,
         task_id=new_id(),
         now=now,
-        gpus=placed.gpus,
+        gpus_given=placed.gpus,
         instance_id=host.record.id,
         instance_arn=host.record.arn,
         cpu=str(task_needs.cpu_units),
@@ -126,7 +132,8 @@ def place_task(
             memory_mib=task_needs.memory_mib,
             tcp_ports=task_needs.tcp_ports,
             udp_ports=task_needs.udp_ports,
-            gpus=gpus,
+            gpus=given - shares.keys(),
+            gpu_shares=shares,
         ),
         capacity_provider=provider,
         attributes={"ecs.cpu-architecture": architecture} if architecture else {},
@@ -171,7 +178,7 @@ def _task(
     *,
     task_id: str,
     now: float,
-    gpus: Mapping[str, tuple[str, ...]] | None = None,
+    gpus_given: Mapping[str, tuple[str, ...]] | None = None,
     **placed: Any,
 ) -> TaskRecord:
     attachments = []
@@ -191,7 +198,7 @@ def _task(
         # ECS only starts with PROVISIONING if there is something to provision.
         last_status="PROVISIONING" if order.is_awsvpc else "PENDING",
         containers=[
-            _container(c, names, order.cluster, task_id, (gpus or {}).get(c["name"], ()))
+            _container(c, names, order.cluster, task_id, (gpus_given or {}).get(c["name"], ()))
             for c in order.body["containerDefinitions"]
         ],
         attachments=attachments,
@@ -219,7 +226,7 @@ def _container(
     names: Names,
     cluster: str,
     task_id: str,
-    gpus: tuple[str, ...],
+    gpu_ids: tuple[str, ...],
 ) -> ContainerRecord:
     return ContainerRecord(
         name=definition["name"],
@@ -230,5 +237,5 @@ def _container(
         cpu=definition.get("cpu") or 0,
         memory=definition.get("memory"),
         memory_reservation=definition.get("memoryReservation"),
-        gpu_ids=list(gpus),
+        gpu_ids=list(gpu_ids),
     )

@@ -43,7 +43,8 @@ async def check(host: HostFacts) -> list[Finding]:
         driver=await reading.blocking(_ask_driver) if wanted is not False else GpuReport(),
         hook=any(shutil.which(name) for name in _HOOKS),
     )
-    return judge(found, wanted=wanted, engine=await host.engine())
+    runtime = host.settings.nvidia_runtime
+    return judge(found, wanted=wanted, engine=await host.engine(), runtime=runtime)
 
 
 def _hardware(devices: Path) -> int | None:
@@ -70,8 +71,17 @@ def _ask_driver() -> GpuReport:
         return GpuReport(trouble=f"{type(error).__name__}: {error}")
 
 
-def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Finding]:
-    """Return the verdict; ``wanted`` is ``ECS_ENABLE_GPU_SUPPORT``, None if not set. Pure."""
+def judge(
+    found: Gpus, *, wanted: bool | None, engine: EngineFacts, runtime: str = ""
+) -> list[Finding]:
+    """Return the verdict. Pure.
+
+    Args:
+        found: what the host has.
+        wanted: ``ECS_ENABLE_GPU_SUPPORT``; None if not set.
+        engine: the container engine.
+        runtime: ``ECS_NVIDIA_RUNTIME``; empty if not set.
+    """
     verdict = FindingList("gpu")
     if wanted is False:
         verdict.ok("GPUs are turned off by ECS_ENABLE_GPU_SUPPORT")
@@ -82,7 +92,7 @@ def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Find
             "nvidia-smi",
         )
     elif found.driver.gpus:
-        _judge_use(verdict, found, engine)
+        _judge_use(verdict, found, engine, runtime)
     elif found.hardware:
         verdict.warn(
             f"{found.hardware} NVIDIA GPU(s) on the bus, but no driver: they are not offered",
@@ -101,10 +111,18 @@ def judge(found: Gpus, *, wanted: bool | None, engine: EngineFacts) -> list[Find
     return verdict.findings
 
 
-def _judge_use(verdict: FindingList, found: Gpus, engine: EngineFacts) -> None:
+def _judge_use(verdict: FindingList, found: Gpus, engine: EngineFacts, runtime: str) -> None:
     count, version = len(found.driver.gpus), found.driver.driver_version
     name = found.driver.gpus[0].name or "NVIDIA"
     runtimes = engine.info.get("Runtimes") or {}
+    if runtime and runtime not in runtimes:
+        verdict.error(
+            f"containers with GPUs cannot start: the engine has no runtime {runtime} "
+            "(ECS_NVIDIA_RUNTIME)",
+            "set it up in the engine and restart Docker, or remove the setting",
+            _TOOLKIT_COMMAND,
+        )
+        return
     if found.hook or "nvidia" in runtimes:
         verdict.ok(f"{count} GPU(s) ({name}), driver {version}, and the toolkit for containers")
         return

@@ -92,6 +92,9 @@ class LogRelay(Protocol):
     def credentials_id(self, task_arn: str, *, create_group: bool) -> str:
         """Return the id by which the engine gets the keys of a task; always the same one."""
 
+    async def cloudwatch_endpoint(self, region: str) -> str:
+        """Return the URL of CloudWatch Logs for the driver; empty where it finds that by itself."""
+
 
 class TaskAws(Protocol):
     """What AWS keeps for tasks; ``fetching.TaskServices``. An empty region is this host's own.

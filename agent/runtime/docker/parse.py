@@ -40,6 +40,7 @@ def engine_info(versions: Mapping[str, Any], info: Mapping[str, Any], api: str) 
         security_options=_texts(info, "SecurityOptions"),
         runtimes=tuple(sorted(_object(info, "Runtimes"))),
         volume_plugins=_texts(_object(info, "Plugins"), "Volume"),
+        log_drivers=_texts(_object(info, "Plugins"), "Log"),
         live_restore=info.get("LiveRestoreEnabled") is True,
         data_root=_text(info, "DockerRootDir"),
         images_in_containerd="io.containerd.snapshotter" in str(info.get("DriverStatus")),
@@ -97,6 +98,7 @@ def image_info(raw: Mapping[str, Any]) -> ImageInfo:
         id=_text(raw, "Id"),
         repo_digests=_texts(raw, "RepoDigests"),
         size_bytes=_number(raw, "Size"),
+        variables=frozenset(v.partition("=")[0] for v in _texts(_object(raw, "Config"), "Env")),
     )
 
 

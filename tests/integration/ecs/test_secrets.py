@@ -48,6 +48,8 @@ class Scene:
     aws: StandIn
     gate: Gate
     """Before Systems Manager."""
+    others: Gate
+    """Before Secrets Manager and S3."""
     registry: PrivateRegistry
     host: Host
     arns: dict[str, str] = field(default_factory=dict)
@@ -115,14 +117,17 @@ def scene(fresh: Callable[..., Host], tmp_path: Path, sdk: docker.APIClient) -> 
     with (
         StandIn() as aws,
         Gate(aws.port) as gate,
+        Gate(aws.port) as others,
         private_registry(folder, PRIVATE, ECR) as registry,
     ):
         host = fresh(
             AWS_ENDPOINT_URL=aws.url,
             AWS_ENDPOINT_URL_SSM=gate.url,
+            AWS_ENDPOINT_URL_SECRETS_MANAGER=others.url,
+            AWS_ENDPOINT_URL_S3=others.url,
             ECS_LOGLEVEL="debug",
         )
-        made = Scene(aws, gate, registry, host)
+        made = Scene(aws, gate, others, registry, host)
         made.fill()
         robot = f"{CANARY}-login-1"
         registry.set_passwords({"robot": robot, "AWS": ECR_PASSWORD})
@@ -323,6 +328,28 @@ def test_a_service_that_is_away_or_silent_costs_its_tasks_and_no_others(scene: S
     scene.gate.open()
     (found,) = scene.run(scene.task(wants))
     assert f"A={CANARY}-ssm-1" in found["Config"]["Env"]
+
+
+def test_what_is_away_is_named(scene: Scene) -> None:
+    def fails(**change: Any) -> str:
+        told = scene.fails(scene.task(change), within_s=40)
+        assert "no process listens on 127.0.0.1" in told, told
+        return told
+
+    scene.others.shut()
+    asm = scene.arns["asm"]
+    told = fails(secrets=[secret("A", asm, "asm")])
+    assert told.startswith(f"Fetching secret data from AWS Secrets Manager in region {REGION}: ")
+    told = fails(environmentFiles=[file("second.env")])
+    assert told.startswith("Unable to download env file with key second.env from bucket files, ")
+    told = fails(image=f"{PRIVATE}/team/app:v1", **login(scene.arns["login"]))
+    assert "CannotPullContainerAuthError: asm fetching secret from the service for " in told
+
+    scene.others.hang()
+    began = time.monotonic()
+    told = scene.fails(scene.task({"environmentFiles": [file("second.env")]}), within_s=60)
+    assert "key second.env from bucket files" in told or "files/second.env" in told
+    assert time.monotonic() - began < 45, "30 s, as Amazon's agent gives a download"
 
 
 def test_credentials_may_come_after_their_task(scene: Scene) -> None:

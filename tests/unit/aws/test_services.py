@@ -135,10 +135,28 @@ async def test_a_region_that_nobody_names_is_asked_for(services: Services) -> No
     assert await services.object(role, "", "b", "k", limit_bytes=10) == b"A=1"
 
 
+@pytest.mark.parametrize(
+    "region", ["evil.example/#", "r/1", "eu west", "EU-WEST-1", "a" * 300, "."]
+)
+async def test_what_is_no_region_is_asked_nowhere(
+    services: Services, aws: Aws, region: str
+) -> None:
+    calls = [
+        services.parameters(role, region, ["p"]),
+        services.secret(role, region, "s"),
+        services.object(role, region, "b", "k", limit_bytes=10),
+        services.registry_token(None, region, "1"),
+    ]
+    for call in calls:
+        with pytest.raises(AwsRefused, match="is no region"):
+            await call
+    assert aws.asked == []
+
+
 async def test_calls_at_one_endpoint_are_bounded(services: Services, aws: Aws) -> None:
     aws.slow.clear()
     calls = [
-        asyncio.create_task(services.secret(role, "r-1", str(n)))
+        asyncio.create_task(services.secret(role, "eu-west-1", str(n)))
         for n in range(services_module.AT_ONCE * 2)
     ]
     await aws.full.wait()
@@ -157,14 +175,16 @@ async def test_an_endpoint_that_control_names_counts_where_the_host_names_none(
     services: Services, endpoint: str, url: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What the host names wins: this is answered by the server on the loopback.
-    assert (await services.registry_token(role, "r-1", "1", endpoint=endpoint)).username == "AWS"
+    assert (
+        await services.registry_token(role, "eu-west-1", "1", endpoint=endpoint)
+    ).username == "AWS"
     services._endpoints = Endpoints({})
     if url is None:
-        api = await services._api("ecr", "T", Chain(), "r-1", endpoint)
+        api = await services._api("ecr", "T", Chain(), "eu-west-1", endpoint)
         assert str(api.endpoint) == endpoint
         return
     with pytest.raises(AwsRefused, match=url):
-        await services.registry_token(role, "r-1", "1", endpoint=endpoint)
+        await services.registry_token(role, "eu-west-1", "1", endpoint=endpoint)
 
 
 @pytest.mark.parametrize(

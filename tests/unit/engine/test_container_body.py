@@ -80,6 +80,32 @@ def test_command_entry_point_and_environment() -> None:
     assert given["Env"] == ["A=1", "B="]
 
 
+REGIONS = ["AWS_REGION=eu-west-1", "AWS_DEFAULT_REGION=eu-west-1"]
+
+
+@pytest.mark.parametrize(
+    ("own", "provision", "image", "env"),
+    [
+        ({"A": "1"}, Provision(), {"PATH"}, ["A=1", *REGIONS]),
+        ({}, Provision(), set(), REGIONS),
+        ({"AWS_REGION": "x"}, Provision(), set(), ["AWS_REGION=x"]),
+        ({"AWS_DEFAULT_REGION": ""}, Provision(), set(), ["AWS_DEFAULT_REGION="]),
+        ({}, Provision(), {"AWS_REGION"}, []),
+        ({}, Provision(), {"AWS_DEFAULT_REGION"}, []),
+        ({}, Provision(file_environment={"a": {"AWS_REGION": "f"}}), set(), ["AWS_REGION=f"]),
+        ({}, Provision(secret_environment={"a": {"AWS_REGION": "s"}}), set(), ["AWS_REGION=s"]),
+    ],
+)
+def test_the_region_is_given_where_nothing_sets_it(
+    own: dict[str, str], provision: Provision, image: set[str], env: list[str]
+) -> None:
+    a = container("a", environment=own)
+    around = replace(
+        AROUND, region="eu-west-1", provision=provision, image_variables=frozenset(image)
+    )
+    assert body(payload(a), a, around)["Env"] == env
+
+
 @pytest.mark.parametrize(
     ("overrides", "command"),
     [

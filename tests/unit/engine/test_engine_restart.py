@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import EngineRefused, EngineUnavailable
-from agent.model.payload import PortMapping, RestartPolicy, Volume
+from agent.model.payload import Association, PortMapping, RestartPolicy, Volume
 from agent.model.task import NetworkBinding
 from tests.support.memory_engine import Fault
 from tests.support.tasks import ARN, container
@@ -38,6 +38,22 @@ async def test_a_restart_touches_nothing_that_runs(host: TaskHost) -> None:
     assert host.networks.released == []
     await host.stop()
     await host.until_known("STOPPED")
+
+
+async def test_a_restart_keeps_gpus_where_they_are(host: TaskHost) -> None:
+    gpu = Association(name="GPU-0", type="gpu", containers=["a"])
+    await host.order(container("a"), associations=[gpu])
+    await host.until_known("RUNNING")
+    body = host.runtime.box("a").body
+    assert body["HostConfig"]["DeviceRequests"][0]["DeviceIDs"] == ["GPU-0"]
+    await host.crash()
+    await host.start()
+    await host.order(container("a"), arn=OTHER, associations=[gpu])
+    waits = host.engine.views()[-1].waits
+    assert [wait.what for wait in waits] == [f"GPU GPU-0; task {ARN.rsplit('/', 1)[1]} holds it"]
+    assert host.runtime.box("a").body == body
+    await host.stop()
+    await host.until_known("RUNNING", OTHER)
 
 
 async def test_a_task_that_died_meanwhile_is_reported_with_its_exit_code(host: TaskHost) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.support.task_host import TaskHost
 
 CANARY = "canary-of-the-secret"
+REGION = ["AWS_REGION=us-east-1", "AWS_DEFAULT_REGION=us-east-1"]
+"""Given to containers that name none."""
 KEYS = Credentials(credentials_id="exec", role_arn="arn:role", secret_access_key="canary-key")
 SECRET = Secret(name="TOKEN", value_from="/p", provider="ssm", region="eu-west-1")
 OPTION = Secret(name="tag", value_from="/o", provider="ssm", region="r", target="LOG_DRIVER")
@@ -50,7 +52,7 @@ async def test_a_container_gets_them_and_nobody_else(
     )
     await host.until_known("RUNNING")
     box = host.runtime.box("a")
-    assert box.body["Env"] == [f"TOKEN={CANARY}"]
+    assert box.body["Env"] == [f"TOKEN={CANARY}", *REGION]
     assert box.host_config["LogConfig"]["Config"] == {"max-file": "2", "tag": f"{CANARY}-option"}
     assert CANARY not in str(host.runtime.box("b").body)
     assert "canary" not in str(box.labels)
@@ -85,7 +87,7 @@ async def test_those_that_were_not_made_wait_for_credentials_to_come_again(host:
     await host.until(lambda: any("fetch secrets" in w.what for w in host.engine.views()[0].waits))
     give(host)
     await host.until_known("RUNNING")
-    assert host.runtime.box("a").body["Env"] == [f"TOKEN={CANARY}"]
+    assert host.runtime.box("a").body["Env"] == [f"TOKEN={CANARY}", *REGION]
 
 
 async def test_a_failure_ends_the_task_with_the_words_of_ecs(host: TaskHost) -> None:
@@ -118,7 +120,7 @@ async def test_control_that_is_away_is_waited_for(host: TaskHost) -> None:
     kept = Secret(name="TOKEN", value_from="kept", endpoint="control")
     await host.order(container("a", secrets=[kept]))
     await host.until_known("RUNNING")
-    assert host.runtime.box("a").body["Env"] == [f"TOKEN={CANARY}"]
+    assert host.runtime.box("a").body["Env"] == [f"TOKEN={CANARY}", *REGION]
     assert len(host.control.asked) == 3
 
 

@@ -4,10 +4,12 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from agent.engine import reports
 from agent.engine.live import FailedPull, LiveState, Retry
 from agent.model import changes
+from agent.model.payload import EngineConfig
 from agent.model.status import ContainerStatus, Health, TaskStatus
 from agent.model.task import AgentTask, NetworkBinding, TaskNetwork
 from tests.support.tasks import ARN, NOW, container, new_record, put
@@ -106,6 +108,16 @@ def test_a_report_is_whole_and_goes_over_the_wire() -> None:
     assert re.fullmatch(r"eni-[0-9a-f]{17}", attachment.details["networkInterfaceId"])
     record.network_held = False
     assert reports.change_of(record, LiveState(), NOW).attachments[0].status == "DELETED"
+
+
+def test_a_container_without_a_network_is_reported_without_the_tasks_address() -> None:
+    record = fresh()
+    record.network, record.network_held = NETWORK, True
+    a = record.payload.containers[0]
+    apart = replace(a, docker_config=EngineConfig(config={"networkDisabled": True}))
+    record.payload = replace(record.payload, containers=[apart, *record.payload.containers[1:]])
+    told = reports.change_of(record, LiveState(), NOW)
+    assert [bool(c.network_interfaces) for c in told.containers] == [False, True]
 
 
 def test_ids_are_never_used_twice() -> None:

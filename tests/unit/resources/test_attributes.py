@@ -64,6 +64,12 @@ def test_a_logging_driver_needs_its_engine_api() -> None:
     assert got == ["com.amazonaws.ecs.capability.logging-driver.splunk"]
 
 
+def test_logs_are_written_with_the_execution_role_unless_that_is_off() -> None:
+    name = "ecs.capability.execution-role-awslogs"
+    assert name in advertised(HOST, Features(), api_version="1.41")
+    assert name not in advertised(HOST, Features(awslogs_role=False), api_version="1.41")
+
+
 def test_what_is_fetched_for_tasks_is_told_to_every_control() -> None:
     fetched = {
         "com.amazonaws.ecs.capability.ecr-auth",

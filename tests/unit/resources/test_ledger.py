@@ -22,9 +22,8 @@ HOST = HostResources(
 
 
 def needs(cpu: int = 0, memory: int = 0, **sets: set[Any]) -> Needs:
-    return Needs(
-        cpu_units=cpu, memory_mib=memory, **{name: frozenset(items) for name, items in sets.items()}
-    )
+    frozen: dict[str, Any] = {name: frozenset(items) for name, items in sets.items()}
+    return Needs(cpu_units=cpu, memory_mib=memory, **frozen)
 
 
 def used(ledger: Ledger) -> dict[str, int]:
@@ -86,6 +85,38 @@ def test_impossible_needs_are_named(wanted: Needs, text: str | None) -> None:
         wait = ledger.wait_of("t")
         assert wait is not None
         assert text in wait.what
+
+
+def test_tasks_share_a_gpu_while_its_memory_lasts() -> None:
+    host = HostResources(
+        cpu_units=1, memory_mib=1, gpus=(Gpu(uuid="GPU-a", memory_mib=1000), Gpu(uuid="GPU-b"))
+    )
+    ledger = Ledger(host)
+    share = Needs(gpu_shares={"GPU-a": 400})
+    for name in ("one", "two", "three"):
+        ledger.request(f"c/{name}", share, 0.0)
+    ledger.request("c/whole", needs(gpus={"GPU-a"}), 0.0)
+    assert ledger.admit(0.0) == ["c/one", "c/two"]
+    assert used(ledger)["GPU"] == 1
+    three, whole = ledger.wait_of("c/three"), ledger.wait_of("c/whole")
+    assert three is not None
+    assert three.what == "400 MiB of GPU GPU-a; 200 of 1000 MiB are free"
+    assert whole is not None
+    assert whole.what == "GPU GPU-a; task one shares it"
+    ledger.release("c/one")
+    assert ledger.admit(1.0) == ["c/three"]
+    ledger.release("c/two")
+    ledger.release("c/three")
+    assert ledger.admit(2.0) == ["c/whole"]
+    ledger.request("c/late", share, 2.0)
+    assert ledger.admit(3.0) == []
+    late = ledger.wait_of("c/late")
+    assert late is not None
+    assert late.what == "a share of GPU GPU-a; task whole holds all of it"
+    assert ledger.impossible(Needs(gpu_shares={"GPU-a": 1001})) == (
+        "it needs 1001 MiB of GPU GPU-a, which has 1000"
+    )
+    assert ledger.impossible(Needs(gpu_shares={"GPU-z": 1})) is not None
 
 
 def test_a_host_without_gpus_says_so() -> None:

@@ -137,7 +137,10 @@ def adopted(payload: TaskPayload, instance: InstanceRecord, names: Names) -> Tas
         raise ValueError("the payload names no task definition")
     revision = int(payload.version)
     needs = needs_of(payload)
-    gpus = {a.containers[0]: a.name for a in payload.associations if a.containers}
+    gpus = {
+        c.name: [a.name for a in payload.associations if a.type == "gpu" and c.name in a.containers]
+        for c in payload.containers
+    }
     stopping = payload.desired_status is DesiredStatus.STOPPED
     return TaskRecord(
         id=task_id,
@@ -150,8 +153,7 @@ def adopted(payload: TaskPayload, instance: InstanceRecord, names: Names) -> Tas
         instance_arn=instance.arn,
         desired_status="STOPPED" if stopping else "RUNNING",
         containers=[
-            _container(c, names, cluster, task_id, [gpus[c.name]] if c.name in gpus else [])
-            for c in payload.containers
+            _container(c, names, cluster, task_id, gpus[c.name]) for c in payload.containers
         ],
         attachments=[
             AttachmentRecord(

@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs.tags import show_tags
 from agent.controlplane.records import AssignRecord, TaskRecord
+from agent.model.resources import room_to_share
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.controlplane.records import InstanceRecord
     from agent.controlplane.store.contract import Store
+
+_GPU_MPS = "ecs-host-agent.gpu-mps"
+"""The attribute of hosts that share GPUs, ``resources.attributes.GPU_MPS``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ def show_instance(record: InstanceRecord, load: InstanceLoad, *, with_tags: bool
             {"name": name, "value": attribute.value or None}
             for name, attribute in sorted(record.attributes.items())
         ],
+        "gpuDevices": _gpu_devices(record, load),
         "registeredAt": record.registered_at,
         "attachments": [],
         "tags": show_tags(record.tags) if with_tags else [],
@@ -99,9 +104,31 @@ def _remaining(record: InstanceRecord, load: InstanceLoad) -> list[dict[str, Any
         _strings("PORTS_UDP", map(str, sorted(udp))),
     ]
     if resources.gpus:
-        taken = frozenset[str]().union(*(n.gpus for n in needs))
+        taken = frozenset[str]().union(*(n.gpus | n.gpu_shares.keys() for n in needs))
         free = [gpu.uuid for gpu in resources.gpus if gpu.uuid not in taken]
         shown.append(_strings("GPU", free))
+    return shown
+
+
+def _gpu_devices(record: InstanceRecord, load: InstanceLoad) -> list[dict[str, Any]] | None:
+    """Return how each GPU is shared; None for an instance that shares none, as in ECS."""
+    if _GPU_MPS not in record.attributes:
+        return None
+    needs = [task.needs for task in load.tasks]
+    users = [gpu for task in load.tasks for c in task.containers for gpu in c.gpu_ids]
+    shown = []
+    for gpu in record.resources.gpus:
+        is_shared = any(gpu.uuid in n.gpu_shares for n in needs)
+        is_taken = any(gpu.uuid in n.gpus for n in needs)
+        shown.append(
+            {
+                "gpuId": gpu.uuid,
+                "sharingMode": "NVIDIA_MPS" if is_shared else "DEDICATED" if is_taken else "IDLE",
+                "totalMemoryInMiB": gpu.memory_mib,
+                "remainingMemoryInMiB": room_to_share(gpu, needs) or 0,
+                "containerCount": users.count(gpu.uuid),
+            }
+        )
     return shown
 
 

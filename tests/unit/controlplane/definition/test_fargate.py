@@ -80,7 +80,8 @@ def test_tasks_that_fargate_does_not_run(changes: dict[str, Any], text: str) -> 
             {"linuxParameters": {"capabilities": {"add": ["SYS_PTRACE", "NET_ADMIN"]}}},
             "the capability NET_ADMIN",
         ),
-        ({"stopTimeout": 121}, "a 'stopTimeout' above 120 seconds"),
+        ({"stopTimeout": 121}, "a 'stopTimeout' that is not between 2 and 120 seconds"),
+        ({"startTimeout": 1}, "a 'startTimeout' that is not between 2 and 120 seconds"),
     ],
 )
 def test_containers_that_fargate_does_not_run(container: dict[str, Any], what: str) -> None:

@@ -142,6 +142,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         definition(container(portMappings=[{"containerPort": 80}], disableNetworking=True)),
         "disableNetworking",
     ),
+    *(
+        (
+            definition(container() | {member: value, "disableNetworking": True}),
+            f"'{member}' needs networking",
+        )
+        for member, value in (
+            ("links", ["a"]),
+            ("extraHosts", [{"hostname": "h", "ipAddress": "192.0.2.1"}]),
+            ("dnsServers", ["192.0.2.1"]),
+            ("dnsSearchDomains", ["example.test"]),
+        )
+    ),
     (definition(container(portMappings=[{}])), "container port 0"),
     (definition(container(portMappings=[{"containerPort": 65536}])), "container port 65536"),
     (definition(container(portMappings=[{"containerPort": 1, "hostPort": -1}])), "host port -1"),
@@ -216,6 +228,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         ),
         "Duplicate mount point '/v'",
     ),
+    (
+        definition(
+            container(mountPoints=[{"sourceVolume": "v", "containerPath": "/v:ro"}]),
+            volumes=[{"name": "v"}],
+        ),
+        "containerPath '/v:ro' must be an absolute path without colons",
+    ),
+    (
+        definition(
+            container(mountPoints=[{"sourceVolume": "v", "containerPath": "v"}]),
+            volumes=[{"name": "v"}],
+        ),
+        "containerPath 'v' must be an absolute path",
+    ),
+    (
+        definition(volumes=[{"name": "a", "host": {"sourcePath": "/a:/b"}}]),
+        "the host path must not contain a colon",
+    ),
     (definition(volumes=[{"name": "a"}, {"name": "a"}]), "Duplicate volume name 'a'"),
     (definition(volumes=[{}]), "The volume name '' is not valid"),
     (definition(volumes=[{"name": "a", "host": {"sourcePath": "x"}}]), "must be absolute"),
@@ -253,6 +283,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "no health check",
     ),
     (
+        definition(
+            container("a", dependsOn=depends("b", "HEALTHY")),
+            container("b", healthCheck={"command": ["NONE"]}),
+        ),
+        "no health check",
+    ),
+    (
         definition(container("a", dependsOn=depends("b", "SUCCESS")), container("b")),
         "cannot be set on an essential container",
     ),
@@ -264,6 +301,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (definition(container(healthCheck={"command": ["CMD", "x"], "interval": 1})), "interval"),
     (definition(container(stopTimeout=-1)), "'stopTimeout' must not be negative"),
     (definition(container(environment=[{"value": "x"}])), "needs a 'name'"),
+    (
+        definition(container(environment=[{"name": "a=b", "value": "x"}])),
+        "environment variable 'a=b' must not contain '='",
+    ),
+    (definition(container(systemControls=[{"value": "1"}])), "needs a 'namespace' and a 'value'"),
+    (definition(container(systemControls=[{"namespace": "net.x"}])), "'namespace' and a 'value'"),
+    (
+        definition(container(systemControls=[{"namespace": "net.x", "value": "1"}] * 2)),
+        "Duplicate system control 'net.x'",
+    ),
     (
         definition(container(ulimits=[{"name": "nofile", "softLimit": 2, "hardLimit": 1}])),
         "soft limit of ulimit 'nofile'",
@@ -277,6 +324,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         definition(container(linuxParameters={"tmpfs": [{"containerPath": "/t", "size": 0}]})),
         "tmpfs",
+    ),
+    (
+        definition(container(linuxParameters={"tmpfs": [{"containerPath": "t", "size": 1}]})),
+        "The tmpfs 't' must have an absolute containerPath",
+    ),
+    (
+        definition(container(linuxParameters={"tmpfs": [{"containerPath": "/t", "size": 1}] * 2})),
+        "Duplicate tmpfs '/t'",
     ),
     (definition(container(resourceRequirements=[{"type": "GPU", "value": "0"}])), "GPU"),
     (definition(container(resourceRequirements=[{"type": "GPU", "value": "x"}])), "GPU"),

@@ -73,14 +73,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
         "'resourceRequirements.type' of container 'web' InferenceAccelerator is not supported: ",
     ),
     (
-        with_container(
-            resourceRequirements=[
-                {"type": "GPU", "value": "1", "sharingStrategy": {"nvidiaMps": {"memory": 1}}}
-            ]
-        ),
-        "'resourceRequirements.sharingStrategy' of container 'web' is not supported: ",
-    ),
-    (
         definition(volumes=[{"name": "v", "s3filesVolumeConfiguration": {"fileSystemArn": "x"}}]),
         "'s3filesVolumeConfiguration' of volume 'v' is not supported: ",
     ),

@@ -68,9 +68,9 @@ async def test_a_destination_that_is_away_loses_and_doubles_nothing(
 ) -> None:
     async with running(store, destination) as forwarder:
         destination.is_away = True
-        await put(store, "one")
-        await put(store, "two", stream="t")
         with capture_logs() as told:
+            await put(store, "one")
+            await put(store, "two", stream="t")
             for _ in range(3):
                 await destination.until_called()
         assert [line["event"] for line in told] == ["logs cannot be forwarded; tried again"]

@@ -99,6 +99,31 @@ def test_gpus_are_given_once() -> None:
     assert [len(placed.gpus["two"]) for placed in outcome.placed] == [2, 2]
 
 
+def test_all_gpus_are_given_by_a_host_that_uses_none() -> None:
+    needs = TaskNeeds(all_gpus="main")
+    instances = [
+        an_instance("none"),
+        an_instance("busy", gpus=("g1",), gpus_total=2),
+        an_instance("idle", gpus=("g1", "g2"), gpus_total=2, gpu_rooms={"g1": 5, "g2": 5}),
+    ]
+    outcome = run(instances, needs, 2)
+    assert [(p.instance_arn, p.gpus) for p in outcome.placed] == [("idle", {"main": ("g1", "g2")})]
+    assert {r.reason for r in outcome.refused} == {placement.GPU}
+
+
+def test_shares_fill_the_gpu_with_the_least_room_and_leave_others_whole() -> None:
+    instance = an_instance(
+        "a", gpus=("g1", "g2"), gpus_total=3, gpu_rooms={"g1": 800, "g2": 800, "g3": 300}
+    )
+    shares = TaskNeeds(gpu_shares={"one": 100, "two": 200})
+    outcome = run([instance], shares, 9)
+    gave = [placed.gpus["one"] for placed in outcome.placed]
+    assert gave == [placed.gpus["two"] for placed in outcome.placed]
+    assert gave == [("g3",), ("g1",), ("g1",), ("g2",), ("g2",)]
+    whole = run([instance], TaskNeeds(gpus={"main": 1}), 9)
+    assert [placed.gpus["main"] for placed in whole.placed] == [("g1",), ("g2",)]
+
+
 def test_distinct_instance_counts_the_group() -> None:
     instances = [
         an_instance("a", task_groups={"family:web": 1}),

@@ -28,6 +28,13 @@ def test_gpus(found: gpu.Gpus, wanted: bool | None, level: str) -> None:
     assert levels(gpu.judge(found, wanted=wanted, engine=EngineFacts())) == {level}
 
 
+def test_a_runtime_that_the_settings_name_must_be_there() -> None:
+    card = gpu.Gpus(driver=CARD, hook=True)
+    for names, level in (((), "error"), (("nvidia",), "ok")):
+        facts = engine(Runtimes={name: {} for name in names})
+        assert levels(gpu.judge(card, wanted=None, engine=facts, runtime="nvidia")) == {level}
+
+
 def test_the_runtime_of_nvidia_is_as_good_as_its_hook() -> None:
     facts = engine(Runtimes={"nvidia": {}})
     assert levels(gpu.judge(gpu.Gpus(driver=CARD), wanted=None, engine=facts)) == {"ok"}
