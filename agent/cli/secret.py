@@ -190,8 +190,7 @@ def _value(file: Path | None) -> str:
         CliError: it cannot be read; the text shows nothing of it.
     """
     if file is None and sys.stdin.isatty():
-        value: str = click.prompt("value", hide_input=True, confirmation_prompt=True, err=True)
-        return value
+        return output.ask_secret("value")
     where = "standard input" if file is None or str(file) == "-" else str(file)
     try:
         if file is None or str(file) == "-":

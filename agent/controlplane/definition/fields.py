@@ -220,11 +220,11 @@ DEFINITION: tuple[Field, ...] = (
     Field(
         "taskRoleArn",
         attribute=f"{_P}task-iam-role",
-        note="control needs AWS keys to get credentials of the role, see roles.md",
+        note="control needs AWS keys to get credentials of the role, see [roles.md](roles.md)",
     ),
     Field(
         "executionRoleArn",
-        note="control needs AWS keys for it if the task needs something from AWS, see roles.md",
+        note="control needs AWS keys for it if the task needs something from AWS, see [roles.md](roles.md)",
     ),
     Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
     *_done("networkMode"),
