@@ -13,9 +13,15 @@ import click
 
 from agent import __version__
 from agent.cli import completion, output, render, task_text
-from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning, NotAllowed
+from agent.cli.client import (
+    ANSWER_LIMIT_S,
+    AgentClient,
+    AgentNotRunning,
+    CliError,
+    NotAllowed,
+)
 from agent.config import load
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ExitCode
 from agent.model.ids import instance_id
 
 if TYPE_CHECKING:
@@ -157,15 +163,34 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@task_argument
+@click.argument(
+    "task_id", metavar="[TASK]", required=False, default="", shell_complete=completion.task_ids
+)
+@click.option("--all", "all_", is_flag=True, help="Stop every task on this host.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before stopping every task.")
 @click.option("--reason", default="Stopped by an operator on the host", help="Shown with the task.")
 @json_option
 @socket_option
-def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> None:
+@click.pass_context
+def stop(
+    ctx: click.Context,
+    client: AgentClient,
+    task_id: str,
+    reason: str,
+    *,
+    all_: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
     """Stop a task. Returns once the agent has accepted the request, before the task has stopped.
 
-    TASK is as for `ecs-agent task`.
+    TASK is as for `ecs-agent task`. With --all, stops every task on this host; control starts tasks of
+    services again, here or on another host.
     """
+    if all_ == bool(task_id):
+        raise click.UsageError("give either TASK or --all", ctx)
+    if all_:
+        return _stop_all(ctx, client, reason, yes=yes, as_json=as_json)
     view = client.task(task_id)
     if view.status != "STOPPED":
         client.stop(view.id, reason=reason)
@@ -176,6 +201,36 @@ def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> No
     else:
         about = f"{view.id} ({view.family}:{view.revision})"
         render.sentence(f"stopping {about}; see 'ecs-agent task {view.id[: task_text.SHORT_ID]}'")
+    return ExitCode.SUCCESS
+
+
+def _stop_all(
+    ctx: click.Context, client: AgentClient, reason: str, *, yes: bool, as_json: bool
+) -> int:
+    """Stop every task that has not stopped; one that fails does not keep the others from it."""
+    views = [view for view in client.tasks() if view.status != "STOPPED"]
+    what = "1 task" if len(views) == 1 else f"{len(views)} tasks"
+    if views and not yes:
+        if not output.asks():
+            raise click.UsageError(f"this would stop {what}; add --yes to stop them", ctx)
+        if not output.confirmed(f"stop {what} on this host?"):
+            render.sentence("nothing was stopped")
+            return ExitCode.ERROR
+    failed = []
+    for view in views:
+        try:
+            client.stop(view.arn, reason=reason)
+        except CliError as error:
+            failed.append(view)
+            output.line(f"ecs-agent: {view.id}: {error}", err=True)
+    stopping = [view for view in views if view not in failed]
+    if as_json:
+        shown = [{"id": view.id, "arn": view.arn, "desired": "STOPPED"} for view in stopping]
+        render.as_json({"tasks": shown, "reason": reason})
+    else:
+        count = "1 task" if len(stopping) == 1 else f"{len(stopping)} tasks"
+        render.sentence(f"stopping {count}; see 'ecs-agent tasks'" if views else "no tasks to stop")
+    return ExitCode.ERROR if failed else ExitCode.SUCCESS
 
 
 @click.command()

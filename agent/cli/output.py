@@ -72,6 +72,16 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def asks() -> bool:
+    """Return whether a person can be asked: standard input and standard error are terminals."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def confirmed(question: str) -> bool:
+    """Ask a question on standard error; only ``y`` or ``yes`` is consent."""
+    return click.confirm(escapes.shown(question), default=False, err=True)
+
+
 def copy(chunks: Iterable[bytes]) -> None:
     """Print output of a container as it arrives: byte for byte in a pipe.
 

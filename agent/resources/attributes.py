@@ -47,6 +47,7 @@ _ALWAYS = (
     "container-restart-policy",
     "full-sync",
     "docker-plugin.local",
+    "pid-ipc-namespace-sharing",
     "env-files.s3",
     "private-registry-authentication.secretsmanager",
     "secrets.asm.bootstrap.log-driver",

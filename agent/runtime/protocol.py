@@ -68,6 +68,10 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = field(default_factory=dict)
     network_mode: str = ""
     """As it was made: ``bridge``, ``host``, ``none``, ``container:`` and an engine id, a network's name."""
+    pid_mode: str = ""
+    """As it was made: ``host``, ``container:`` and an engine id; empty for a namespace of its own."""
+    ipc_mode: str = ""
+    """As it was made: ``private``, ``shareable``, ``none``, ``host``, ``container:`` and an engine id."""
     port_bindings: dict[str, list[int]] = field(default_factory=dict)
     """Host ports that were asked for, by ``port/protocol`` of the container, in order."""
     cut_off_from: str = ""

@@ -284,6 +284,8 @@ class MemoryEngine:
                 health=box.health,
                 labels=box.labels,
                 network_mode=box.network_mode,
+                pid_mode=str(box.host_config.get("PidMode", "")),
+                ipc_mode=str(box.host_config.get("IpcMode", "")),
                 port_bindings={
                     port: [int(each["HostPort"]) for each in bindings]
                     for port, bindings in (box.host_config.get("PortBindings") or {}).items()

@@ -281,19 +281,9 @@ DEFINITION: tuple[Field, ...] = (
     Field("cpu", attribute=f"{_E}task-cpu-mem-limit"),
     Field("memory", attribute=f"{_E}task-cpu-mem-limit"),
     *_done("tags[].key", "tags[].value"),
-    Field(
-        "pidMode",
-        Support.NOT_RUN,
-        "containers of a task cannot share a process namespace yet; leave it out or use host",
-        only=re.compile("task"),
-    ),
+    Field("pidMode", attribute=f"{_E}pid-ipc-namespace-sharing", only=re.compile("task")),
     *_done("pidMode"),
-    Field(
-        "ipcMode",
-        Support.NOT_RUN,
-        "containers of a task cannot share an IPC namespace yet; leave it out, or use host or none",
-        only=re.compile("task"),
-    ),
+    Field("ipcMode", attribute=f"{_E}pid-ipc-namespace-sharing", only=re.compile("task")),
     *_done("ipcMode"),
     Field(
         "proxyConfiguration.*",

@@ -17,7 +17,7 @@ from agent.cli import client, inspect, main, render, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
 from agent.model.views import ContainerView, RepairView
-from tests.support.terminal import COMMAND
+from tests.support.terminal import COMMAND, Dialogue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,6 +279,36 @@ async def test_stop_orders_by_the_whole_id(ecs_agent: Terminal, source: Source) 
     assert code == 0
     assert out.startswith("stopping aa11")
     assert source.stopped == [("arn:aws:ecs:local:0:task/prod/aa11", "night")]
+
+
+async def test_stops_every_task_only_with_consent(ecs_agent: Terminal, source: Source) -> None:
+    ended = msgspec.structs.replace(source.tasks[0], id="cc33", arn="arn:3", status="STOPPED")
+    source.tasks.append(ended)
+    code, _, err = await ecs_agent("stop", "--all")
+    assert (code, source.stopped) == (2, [])
+    assert "this would stop 2 tasks; add --yes to stop them" in err
+    code, out, _ = await ecs_agent("stop", "--all", "--yes", "--reason", "reboot")
+    assert (code, out) == (0, "stopping 2 tasks; see 'ecs-agent tasks'\n")
+    assert source.stopped == [(task.arn, "reboot") for task in source.tasks[:2]]
+    source.tasks = [ended]
+    assert (await ecs_agent("stop", "--all"))[:2] == (0, "no tasks to stop\n")
+    for words in (["stop"], ["stop", "aa11", "--all"]):
+        code, _, err = await ecs_agent(*words)
+        assert (code, "give either TASK or --all" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("answer", "code", "count"), [("y\r", 0, 2), ("n\r", 1, 0), ("\r", 1, 0)])
+async def test_asks_on_a_terminal_before_it_stops_every_task(
+    agent_socket: str, source: Source, answer: str, code: int, count: int
+) -> None:
+    def typed() -> int:
+        with Dialogue("stop", "--all", "--socket", agent_socket) as shown:
+            shown.wait_for("stop 2 tasks on this host? [y/N]")
+            shown.type(answer)
+            return shown.code()
+
+    assert await asyncio.to_thread(typed) == code
+    assert len(source.stopped) == count
 
 
 async def test_logs_come_as_they_were_written(

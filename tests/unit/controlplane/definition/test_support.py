@@ -79,8 +79,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
 ]
 
 AT_RUN: list[tuple[dict[str, Any], str]] = [
-    (definition(pidMode="task"), "'pidMode' task is not supported: "),
-    (definition(ipcMode="task"), "'ipcMode' task is not supported: "),
     (
         with_container(firelensConfiguration={"type": "fluentbit"}),
         "'firelensConfiguration' of container 'web' is not supported: ",
