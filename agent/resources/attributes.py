@@ -47,6 +47,7 @@ _ALWAYS = (
     "container-restart-policy",
     "full-sync",
     "docker-plugin.local",
+    "pid-ipc-namespace-sharing",
     "env-files.s3",
     "private-registry-authentication.secretsmanager",
     "secrets.asm.bootstrap.log-driver",
@@ -55,6 +56,9 @@ _ALWAYS = (
     "secrets.ssm.environment-variables",
 )
 _LATEST = ":latest"
+
+CONTROL_SECRETS = "ecs-host-agent.control-secrets"
+"""Ours: the agent takes secrets that our own control endpoint keeps, over the long poll."""
 
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
@@ -128,7 +132,7 @@ def advertised(
         ConfigError: a custom name or value is not one that ECS accepts.
     """
     minor = _minor(api_version)
-    capabilities = _capabilities(features, minor)
+    capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
     if features.awsvpc:
         capabilities.append(f"{_SHORT}task-eni")
     values = _valued(host) | ({ZONE: zone} if zone else {})

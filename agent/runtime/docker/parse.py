@@ -71,6 +71,8 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         image_id=_text(raw, "Image"),
         labels=_labels(config.get("Labels")),
         network_mode=_text(_object(raw, "HostConfig"), "NetworkMode"),
+        pid_mode=_text(_object(raw, "HostConfig"), "PidMode"),
+        ipc_mode=_text(_object(raw, "HostConfig"), "IpcMode"),
         port_bindings=_port_bindings(_object(raw, "HostConfig").get("PortBindings")),
         cut_off_from="" if config.get("NetworkDisabled") is True else _missing_network(raw),
     )
