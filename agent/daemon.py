@@ -24,6 +24,7 @@ import gc
 import os
 import random
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,6 +34,7 @@ from agent.awslogs.parts import LogParts
 from agent.endpoints.operator import OperatorSocket
 from agent.endpoints.prometheus import PrometheusServer
 from agent.engine.engine import Engine, EngineCallbacks
+from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.restored import HeldNetworks, RestoredTasks
 from agent.engine.tools import StepTools
@@ -66,7 +68,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.config import Settings
-    from agent.runtime.protocol import ContainerEngine, EngineInfo
+    from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
     from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.lifecycle import ServeSession
     from agent.supervision.notify import Notifier
@@ -173,17 +175,22 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         owner, host = await asyncio.gather(
             owner_id(store, machine), wiring.read_host(settings, info)
         )
-        pause = await ensure_pause_image(runtime, host.architecture)
+        load_pause = partial(ensure_pause_image, runtime, host.architecture)
+        pause = await load_pause()
         restored = await RestoredTasks.open(store)
         networks = await TaskNetworks.open(
             wiring.network_settings(settings, owner),
             store=store,
             engine=runtime,
             image=pause,
-            load_image=lambda: ensure_pause_image(runtime, host.architecture),
+            load_image=load_pause,
             holders=await restored.sandbox_holders(runtime, owner),
         )
         cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
+        namespaces = NamespaceHolders(
+            runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
+        )
+        cleanup.callback(namespaces.close)
         groups = await wiring.task_groups(settings, info, owner)
         cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
@@ -201,7 +208,12 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
 
         async def remove_left_over(task_arns: list[str]) -> None:
             await networks.reconcile(task_arns)
+            await namespaces.reconcile(task_arns)
             await groups.reconcile(task_arns)
+
+        def on_engine_event(event: EngineEvent) -> None:
+            networks.take_note_of(event)
+            namespaces.take_note_of(event)
 
         image_parts = await wiring.open_images(
             settings, runtime, info, services, ask_control, store, wanted_images
@@ -222,6 +234,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 resolv_files=ResolvFiles(settings.data_dir / "resolv"),
                 reconnecter=NetworkReconnect(runtime),
                 groups=groups,
+                namespaces=namespaces,
                 role_credentials=credentials,
                 aws=services,
                 control_secrets=ask_control,
@@ -231,7 +244,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
             callbacks=EngineCallbacks(
                 running=new_containers.set,
-                engine_event=networks.take_note_of,
+                engine_event=on_engine_event,
                 listed=remove_left_over,
             ),
         )
@@ -285,6 +298,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 group.create_task(served.run(), name=served.name)
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
+            group.create_task(namespaces.run(on_lost=engine.namespaces_lost), name="namespaces")
             group.create_task(control.run(), name="control")
             group.create_task(image_parts.cleanup.run(), name="images")
             if sampler is not None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.model.views import RepairView, TaskView
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
-    from agent.runtime.protocol import ContainerEngine, ExecSession
+    from agent.runtime.protocol import ContainerEngine, ExecSession, LogSelection
     from agent.state import StateStore
     from agent.supervision.loopback_server import LoopbackServer
     from agent.upstream.protocol import Control
@@ -176,11 +176,9 @@ class Overview:
         """
         await self._started_parts().engine.stop_task(task_arn, reason)
 
-    def container_logs(
-        self, runtime_id: str, *, tail: int | None, follow: bool
-    ) -> AsyncIterator[bytes]:
+    def container_logs(self, runtime_id: str, selection: LogSelection) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
-        return self._answering_runtime().logs(runtime_id, tail=tail, follow=follow)
+        return self._answering_runtime().logs(runtime_id, selection)
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
         """Start a command in a running container; raises ``RuntimeFailure``."""

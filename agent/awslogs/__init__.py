@@ -5,7 +5,7 @@
     container ─► engine's driver ─► relay.py ──durable──► spool.py ─► control client (upstream/longpoll)
                       │  keys      signature.py wire.py   spool_file.py
                       └─► endpoints/credentials ◄── grants.py
-    parts.py   all of it, built once
+    parts.py   all of it, built once        cloudwatch.py   where CloudWatch Logs itself is
 
 The engine writes to a server on the loopback that speaks the few calls of CloudWatch Logs which the
 driver makes. What it was told is taken is on the disk, survives a kill of the agent, and is delivered in

@@ -12,6 +12,7 @@ import hmac
 import re
 from typing import Final, NamedTuple
 
+from agent.awslogs import cloudwatch
 from agent.errors import PayloadError
 from agent.model import ids
 
@@ -90,7 +91,7 @@ class LogGrants:
 
 
 class RelayAddress:
-    """Where the engine finds the relay and the keys of a task; implements ``contract.LogRelay``."""
+    """Where the engine's driver finds what takes its logs; implements ``contract.LogRelay``."""
 
     def __init__(self, grants: LogGrants, port: int) -> None:
         """Take the port of the relay on the loopback."""
@@ -109,3 +110,7 @@ class RelayAddress:
             return self._grants.credentials_id(grant)
         except ValueError as error:
             raise PayloadError(f"logs cannot be delivered: {error}") from None
+
+    async def cloudwatch_endpoint(self, region: str) -> str:
+        """Return the URL of CloudWatch Logs for the driver; empty where it finds that by itself."""
+        return await cloudwatch.endpoint(region)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+EVENTS_AT_ONCE: Final = 50_000
+"""Most that are returned by one ``peek``, unless a single batch has more."""
 _TROUBLE: Final = (sqlite3.Error, OSError)
 _RETRY_S: Final = 1.0
 """Wait before removals are tried again that could not be written."""
@@ -122,7 +124,9 @@ class Spool:
         """Return when something waits for delivery."""
         await self._filled.wait()
 
-    async def peek(self, *, limit_bytes: int, limit: int) -> list[SpooledBatch]:
+    async def peek(
+        self, *, limit_bytes: int, limit_events: int = EVENTS_AT_ONCE, limit: int
+    ) -> list[SpooledBatch]:
         """Return the oldest batches, none that were settled; for one sender.
 
         They make no room for others until the next call.
@@ -135,7 +139,13 @@ class Spool:
         after = max(gone, default=0)
         try:
             rows = await self._call(
-                partial(self._file.head, after=after, limit_bytes=limit_bytes, limit=limit)
+                partial(
+                    self._file.head,
+                    after=after,
+                    limit_bytes=limit_bytes,
+                    limit_events=limit_events,
+                    limit=limit,
+                )
             )
         except _TROUBLE as error:
             raise StateFailure(f"{self._path} cannot be read: {error}") from None

@@ -231,7 +231,9 @@ class SpoolFile:
             raise
         return Applied(dropped, self.held(), self.losses() if dropped or gave_up else None)
 
-    def head(self, *, after: int, limit_bytes: int, limit: int) -> list[SpooledBatch]:
+    def head(
+        self, *, after: int, limit_bytes: int, limit_events: int, limit: int
+    ) -> list[SpooledBatch]:
         """Return the oldest batches after a number: as many as fit the limit, at least one.
 
         A batch that cannot be read is removed and counted as lost.
@@ -239,19 +241,20 @@ class SpoolFile:
         Args:
             after: number of the last batch that is not wanted.
             limit_bytes: of all their JSON together.
-            limit: how many.
+            limit_events: in all of them.
+            limit: how many batches.
         """
         rows: list[SpooledBatch] = []
         broken: list[SpooledBatch] = []
-        size = 0
+        size = total = 0
         found = self._connection.execute(
             "SELECT seq, id, task, log_group, stream, create_group, events, plain_bytes, body "
             "FROM batches WHERE seq > ? ORDER BY seq LIMIT ?",
             (after, limit),
         )
         for seq, batch_id, task, group, stream, create, events, plain_bytes, body in found:
-            size += plain_bytes
-            if rows and size > limit_bytes:
+            size, total = size + plain_bytes, total + events
+            if rows and (size > limit_bytes or total > limit_events):
                 break
             row = SpooledBatch(
                 seq=seq, id=batch_id, task=task, group=group, stream=stream,
@@ -265,7 +268,9 @@ class SpoolFile:
         if broken:
             self.apply((), (), broken, why=DAMAGED)
         if broken and not rows:
-            return self.head(after=after, limit_bytes=limit_bytes, limit=limit)
+            return self.head(
+                after=after, limit_bytes=limit_bytes, limit_events=limit_events, limit=limit
+            )
         return rows
 
     def held(self) -> Held:

@@ -40,6 +40,9 @@ _COMMANDS = {
     "run": _Entry("agent.cli.run_command:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
     "env": _Entry("agent.cli.env:env", "Print what the AWS tools need to command this control."),
+    "secret": _Entry(
+        "agent.cli.secret:secret", "Store secrets in this control, for sites without AWS."
+    ),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),
     "status": _Entry("agent.cli.inspect:status", "Show the state of the agent."),
@@ -48,7 +51,7 @@ _COMMANDS = {
     ),
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
     "why": _Entry("agent.cli.inspect:why", "Show why a task has stopped, or what it waits for."),
-    "logs": _Entry("agent.cli.inspect:logs", "Show the output of a container."),
+    "logs": _Entry("agent.cli.logs:logs", "Show the output of containers."),
     "exec": _Entry("agent.cli.exec:exec_", "Run a command in a container."),
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
     "version": _Entry("agent.cli.inspect:version", "Show the version."),

@@ -97,11 +97,26 @@ class AgentClient:
         with self._exchange("POST", f"{_task_path(task)}/stop", body=body) as response:
             response.read()
 
-    def logs(self, task: str, *, container: str, tail: int | None, follow: bool) -> Iterator[bytes]:
-        """Yield a container's output as it arrives; with ``follow``, until the container stops."""
+    def logs(
+        self,
+        task: str,
+        *,
+        container: str = "",
+        tail: int | None = None,
+        follow: bool = False,
+        since_ns: int = 0,
+        timestamps: bool = False,
+    ) -> Iterator[bytes]:
+        """Yield a container's output as it arrives; with ``follow``, until the container stops.
+
+        With ``timestamps``, each line comes after its time. ``since_ns`` is in nanoseconds since the
+        epoch.
+        """
         query = {} if tail is None else {"tail": str(tail)}
         query |= {"container": container} if container else {}
         query |= {"follow": "true"} if follow else {}
+        query |= {"since": str(since_ns)} if since_ns else {}
+        query |= {"timestamps": "true"} if timestamps else {}
         path = f"{_task_path(task)}/logs"
         limit_s = None if follow else self._limit_s
         with self._exchange("GET", path, query=query, limit_s=limit_s) as response:

@@ -1,4 +1,4 @@
-"""``status``, ``tasks``, ``task``, ``why``, ``logs``, ``stop``, ``version``.
+"""``status``, ``tasks``, ``task``, ``why``, ``stop``, ``version``.
 
 They ask the agent on this host over its Unix socket, so they also work when control is unreachable.
 """
@@ -13,9 +13,15 @@ import click
 
 from agent import __version__
 from agent.cli import completion, output, render, task_text
-from agent.cli.client import ANSWER_LIMIT_S, AgentClient, AgentNotRunning, NotAllowed
+from agent.cli.client import (
+    ANSWER_LIMIT_S,
+    AgentClient,
+    AgentNotRunning,
+    CliError,
+    NotAllowed,
+)
 from agent.config import load
-from agent.errors import ConfigError
+from agent.errors import ConfigError, ExitCode
 from agent.model.ids import instance_id
 
 if TYPE_CHECKING:
@@ -31,19 +37,8 @@ _REPAIRS_SHOWN = 3
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 
-class _Lines(click.ParamType[int]):
-    """A number of lines."""
-
-    name = "lines"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value)
-        if not (text.isascii() and text.isdigit() and len(text) <= 9):
-            self.fail(f"{text!r} is not a number of lines; use, for example, 100", param, ctx)
-        return int(text)
-
-
-def _as_json(command: _Command) -> _Command:
+def json_option(command: _Command) -> _Command:
+    """Add ``--json``, which becomes the parameter ``as_json``."""
     option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
     return option(command)
 
@@ -78,7 +73,7 @@ def _socket_path() -> str:
 
 
 @click.command()
-@_as_json
+@json_option
 @socket_option
 def status(client: AgentClient, *, as_json: bool) -> None:
     """Show the state of the agent."""
@@ -94,7 +89,7 @@ def status(client: AgentClient, *, as_json: bool) -> None:
 
 
 @click.command()
-@_as_json
+@json_option
 @socket_option
 def tasks(client: AgentClient, *, as_json: bool) -> None:
     """List the tasks on this host, newest first."""
@@ -116,7 +111,7 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 
 @click.command()
 @task_argument
-@_as_json
+@json_option
 @socket_option
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show one task.
@@ -145,7 +140,7 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 @click.command()
 @task_argument
-@_as_json
+@json_option
 @socket_option
 def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
     """Show why a task has stopped, or what it waits for.
@@ -168,57 +163,34 @@ def why(client: AgentClient, task_id: str, *, as_json: bool) -> None:
 
 
 @click.command()
-@task_argument
-@click.option(
-    "--container",
-    "-c",
-    default="",
-    metavar="NAME",
-    shell_complete=completion.container_names,
-    help="Container name; needed if the task has several.",
+@click.argument(
+    "task_id", metavar="[TASK]", required=False, default="", shell_complete=completion.task_ids
 )
-@click.option("--follow", "-f", is_flag=True, help="Follow the output until the container stops.")
-@click.option(
-    "--tail", "-n", type=_Lines(), metavar="LINES", help="Show only the last LINES lines."
-)
-@_as_json
+@click.option("--all", "all_", is_flag=True, help="Stop every task on this host.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask before stopping every task.")
+@click.option("--reason", default="Stopped by an operator on the host", help="Shown with the task.")
+@json_option
 @socket_option
-def logs(
+@click.pass_context
+def stop(
+    ctx: click.Context,
     client: AgentClient,
     task_id: str,
-    container: str,
-    tail: int | None,
+    reason: str,
     *,
-    follow: bool,
+    all_: bool,
+    yes: bool,
     as_json: bool,
-) -> None:
-    """Show the output of a container.
-
-    TASK is as for `ecs-agent task`; a container name also selects that container.
-    """
-    chunks = client.logs(task_id, container=container, tail=tail, follow=follow)
-    if not as_json:
-        output.copy(chunks)
-        return
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            _print_json_line(line)
-    if rest:
-        _print_json_line(rest)
-
-
-@click.command()
-@task_argument
-@click.option("--reason", default="Stopped by an operator on the host", help="Shown with the task.")
-@_as_json
-@socket_option
-def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> None:
+) -> int:
     """Stop a task. Returns once the agent has accepted the request, before the task has stopped.
 
-    TASK is as for `ecs-agent task`.
+    TASK is as for `ecs-agent task`. With --all, stops every task on this host; control starts tasks of
+    services again, here or on another host.
     """
+    if all_ == bool(task_id):
+        raise click.UsageError("give either TASK or --all", ctx)
+    if all_:
+        return _stop_all(ctx, client, reason, yes=yes, as_json=as_json)
     view = client.task(task_id)
     if view.status != "STOPPED":
         client.stop(view.id, reason=reason)
@@ -229,10 +201,40 @@ def stop(client: AgentClient, task_id: str, reason: str, *, as_json: bool) -> No
     else:
         about = f"{view.id} ({view.family}:{view.revision})"
         render.sentence(f"stopping {about}; see 'ecs-agent task {view.id[: task_text.SHORT_ID]}'")
+    return ExitCode.SUCCESS
+
+
+def _stop_all(
+    ctx: click.Context, client: AgentClient, reason: str, *, yes: bool, as_json: bool
+) -> int:
+    """Stop every task that has not stopped; one that fails does not keep the others from it."""
+    views = [view for view in client.tasks() if view.status != "STOPPED"]
+    what = "1 task" if len(views) == 1 else f"{len(views)} tasks"
+    if views and not yes:
+        if not output.asks():
+            raise click.UsageError(f"this would stop {what}; add --yes to stop them", ctx)
+        if not output.confirmed(f"stop {what} on this host?"):
+            render.sentence("nothing was stopped")
+            return ExitCode.ERROR
+    failed = []
+    for view in views:
+        try:
+            client.stop(view.arn, reason=reason)
+        except CliError as error:
+            failed.append(view)
+            output.line(f"ecs-agent: {view.id}: {error}", err=True)
+    stopping = [view for view in views if view not in failed]
+    if as_json:
+        shown = [{"id": view.id, "arn": view.arn, "desired": "STOPPED"} for view in stopping]
+        render.as_json({"tasks": shown, "reason": reason})
+    else:
+        count = "1 task" if len(stopping) == 1 else f"{len(stopping)} tasks"
+        render.sentence(f"stopping {count}; see 'ecs-agent tasks'" if views else "no tasks to stop")
+    return ExitCode.ERROR if failed else ExitCode.SUCCESS
 
 
 @click.command()
-@_as_json
+@json_option
 @socket_option
 def version(client: AgentClient, *, as_json: bool) -> None:
     """Show the version of this command, and that of a running agent if it differs.
@@ -365,8 +367,3 @@ def _print_sample(sample: TaskSample) -> None:
             )
             rates = f" ({incoming}/s and {outgoing}/s now)"
         render.sentence(f"network: {received} received, {sent} sent{rates}")
-
-
-def _print_json_line(line: bytes) -> None:
-    text = line.decode("utf-8", errors="replace").removesuffix("\r")
-    output.json({"line": text}, indent=0)

@@ -72,6 +72,16 @@ def on_terminal() -> bool:
     return sys.stdout is not None and sys.stdout.isatty()
 
 
+def asks() -> bool:
+    """Return whether a person can be asked: standard input and standard error are terminals."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def confirmed(question: str) -> bool:
+    """Ask a question on standard error; only ``y`` or ``yes`` is consent."""
+    return click.confirm(escapes.shown(question), default=False, err=True)
+
+
 def copy(chunks: Iterable[bytes]) -> None:
     """Print output of a container as it arrives: byte for byte in a pipe.
 
@@ -88,6 +98,23 @@ def copy(chunks: Iterable[bytes]) -> None:
             _show(colours.feed, chunk)
     finally:
         _show(colours.end)
+
+
+def container_line(prefix: Styled, text: bytes, *, is_whole: bool) -> None:
+    """Print a line of a container after our own words: byte for byte in a pipe, as ``copy`` does.
+
+    ``is_whole`` is false for a line without a line break.
+    """
+    if sys.stdout is None:
+        return
+    if on_terminal():
+        colours = ColourFilter()
+        shown = colours.feed(text.removesuffix(b"\r")) + colours.end()
+        click.echo(prefix + shown, nl=is_whole)
+        return
+    end = b"\n" if is_whole else b""
+    sys.stdout.buffer.write(click.unstyle(prefix).encode(errors="replace") + text + end)
+    sys.stdout.buffer.flush()
 
 
 def raw(data: bytes, *, err: bool = False) -> None:
@@ -107,3 +134,9 @@ def _write_all(stream: BinaryIO, chunks: Iterable[bytes]) -> None:
 def _show(make: Callable[..., str], *arguments: bytes) -> None:
     sys.stdout.write(make(*arguments))
     sys.stdout.flush()
+
+
+def ask_secret(what: str) -> str:
+    """Ask for a value on the terminal, twice and without showing it; return it."""
+    value: str = click.prompt(what, hide_input=True, confirmation_prompt=True, err=True)
+    return value

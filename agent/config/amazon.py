@@ -122,8 +122,8 @@ REGISTRATION = (
     _other(
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         '["json-file","syslog","awslogs","fluentd","none"]',
-        'Default `["json-file","none"]`, as without Amazon\'s packages: the others need setup on '
-        "the host. `awsfirelens` is accepted and has no effect.",
+        "Drivers that the engine does not have are left out. `awsfirelens` is accepted and has no "
+        "effect.",
     ),
     _same("ECS_DISABLE_PRIVILEGED", "false"),
     _same("ECS_SELINUX_CAPABLE", "false"),
@@ -201,7 +201,7 @@ CONTAINERS = (
 NETWORK_AND_ROLES = (
     _none("ECS_ENABLE_TASK_IAM_ROLE", "true", _NO_ROLES),
     _none("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", _NO_ROLES),
-    _none("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true", _NO_ROLES),
+    _same("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
     _none("ECS_ENABLE_TASK_ENI", "true; false with `ECS_EXTERNAL`", _NO_ENI),
     _none("ECS_ENABLE_HIGH_DENSITY_ENI", "true", _NO_ENI),
     _same("ECS_AWSVPC_BLOCK_IMDS", "false"),

@@ -266,8 +266,14 @@ class Joining:
     available_logging_drivers: tuple[str, ...] = setting(
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         values.LOG_DRIVERS,
-        '["json-file","none"]',
-        "Log drivers that tasks may ask for; each becomes a capability of the instance.",
+        '["json-file","syslog","awslogs","fluentd","none"]',
+        "Log drivers that tasks may use; each that the engine has becomes a capability of the instance.",
+    )
+    awslogs_execution_role: bool = setting(
+        "ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE",
+        values.BOOL,
+        "true",
+        "Tell control that the log driver `awslogs` can write with a task's execution role.",
     )
     disable_privileged: bool = setting(
         "ECS_DISABLE_PRIVILEGED", values.BOOL, "false", "Refuse privileged containers."

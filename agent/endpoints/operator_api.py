@@ -5,7 +5,8 @@ GET     ``/v1/agent``               ``AgentView``
 GET     ``/v1/tasks``               list of ``TaskView``
 GET     ``/v1/tasks/{task}``        ``TaskView``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
-GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=`` → bytes as written
+GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=&since=&timestamps=`` → bytes as written, or
+                                    each line after its time; ``since`` in nanoseconds
 GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
 
@@ -27,9 +28,10 @@ from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import find
 from agent.errors import RuntimeFailure
+from agent.runtime.protocol import LogSelection
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from agent.endpoints.lookup import Meant
     from agent.endpoints.source import AgentSource
@@ -110,9 +112,13 @@ class OperatorApi:
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         container = _choose(self._meant(request), request.query.get("container", ""))
-        tail = _count(request.query.get("tail", ""))
-        follow = _flag(request.query.get("follow", ""))
-        stream = self._agent.container_logs(container.runtime_id, tail=tail, follow=follow)
+        selection = LogSelection(
+            tail=_count(request.query, "tail", "a number of lines, for example 100", digits=9),
+            follow=_flag(request.query, "follow"),
+            since_ns=_count(request.query, "since", "nanoseconds since the epoch", digits=19) or 0,
+            timestamps=_flag(request.query, "timestamps"),
+        )
+        stream = self._agent.container_logs(container.runtime_id, selection)
         with self._following():
             return await _pass_on(request, stream)
 
@@ -157,18 +163,20 @@ def _choose(meant: Meant, name: str) -> ContainerView:
     return chosen
 
 
-def _count(text: str) -> int | None:
+def _count(query: Mapping[str, str], name: str, what: str, *, digits: int) -> int | None:
+    text = query.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise RequestRefused(400, f"tail={text} must be a number of lines, for example 100")
+    if not (text.isascii() and text.isdigit() and len(text) <= digits):
+        raise RequestRefused(400, f"{name}={text} must be {what}")
     return int(text)
 
 
-def _flag(text: str) -> bool:
+def _flag(query: Mapping[str, str], name: str) -> bool:
     known = {"": False, "0": False, "false": False, "1": True, "true": True}
+    text = query.get(name, "")
     if text.lower() not in known:
-        raise RequestRefused(400, f"follow={text} must be true or false")
+        raise RequestRefused(400, f"{name}={text} must be true or false")
     return known[text.lower()]
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from agent.model.exec import ExecCommand
     from agent.model.metrics import MetricsBatch
     from agent.model.views import AgentView, TaskView
-    from agent.runtime.protocol import ExecSession
+    from agent.runtime.protocol import ExecSession, LogSelection
 
 
 class AgentSource(Protocol):
@@ -25,9 +25,7 @@ class AgentSource(Protocol):
     async def stop_task(self, task_arn: str, reason: str) -> None:
         """Order a task to stop; durable when this returns. Does not change a stopped task."""
 
-    def container_logs(
-        self, runtime_id: str, *, tail: int | None, follow: bool
-    ) -> AsyncIterator[bytes]:
+    def container_logs(self, runtime_id: str, selection: LogSelection) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:

@@ -7,6 +7,7 @@
     live.py                    state that a crash may lose
     steps.py  network_steps.py  preparations/    the steps: idempotent and safe to cancel
     container_body.py overlay.py ports.py shared_network.py    the create body of a container (pure)
+    shared_namespaces.py namespace_holders.py    process and IPC namespaces that containers share
     observe.py  failures.py    the effect of an answer or a failure on a record (pure)
     watcher.py                 engine events, regular comparison, detection of a hanging engine
     record_saver.py reports.py record_cleanup.py    record and report in one transaction; deletion

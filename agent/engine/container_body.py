@@ -12,7 +12,14 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent.engine import container_gpus, log_config, overlay, ports, shared_network
+from agent.engine import (
+    container_gpus,
+    log_config,
+    overlay,
+    ports,
+    shared_namespaces,
+    shared_network,
+)
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.labels import (
     LABEL_CLUSTER,
@@ -239,14 +246,8 @@ def _join_namespaces(
             sandbox_id=around.sandbox_id,
             resolv_conf=around.resolv_conf,
         )
-    if payload.pid_mode == "host":
-        host_config["PidMode"] = "host"
-    elif payload.pid_mode:
-        raise _unsupported_mode("pidMode", payload.pid_mode, container)
-    if payload.ipc_mode in ("host", "none"):
-        host_config["IpcMode"] = payload.ipc_mode
-    elif payload.ipc_mode:
-        raise _unsupported_mode("ipcMode", payload.ipc_mode, container)
+    holder_id = around.provision.namespaces or around.sandbox_id
+    shared_namespaces.join(payload, container, host_config, holder_id=holder_id)
 
 
 def _check_life(container: Container, host_config: Mapping[str, Any]) -> None:
@@ -261,11 +262,6 @@ def _check_life(container: Container, host_config: Mapping[str, Any]) -> None:
     if asked:
         text = f"container {container.name} asks the engine {asked}"
         raise PayloadError(text, name=reasons.HOST_CONFIG)
-
-
-def _unsupported_mode(what: str, value: str, container: Container) -> PayloadError:
-    text = f"{what} {value!r} of container {container.name} is not supported by this agent"
-    return PayloadError(text, name=reasons.HOST_CONFIG)
 
 
 def _own_labels(container: Container, config: Mapping[str, Any]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import structlog
 from msgspec import structs
 
-from agent.engine import admissible, planner, reports, task_commands
+from agent.engine import admissible, planner, reports, shared_namespaces, task_commands
 from agent.engine.clock import Clock
 from agent.engine.holdings import Holdings
 from agent.engine.ports import picked_ports
@@ -365,6 +365,9 @@ class Engine:
     def _on_stopped(self, arn: str) -> None:
         self._ledger.release(arn)
         self._tools.role_credentials.stopped(arn)
+        payload = self._runners[arn].record.payload
+        if shared_namespaces.needs_holder(payload):
+            self._tools.namespaces.release(payload)
         for protocol, ports in picked_ports(self._runners[arn].record):
             self._tools.ports.release(protocol, ports)
         self._admit()
@@ -383,6 +386,12 @@ class Engine:
         runner = self._runners.get(arn)
         if runner is not None:
             runner.network_lost(reason)
+
+    def namespaces_lost(self, arn: str, reason: str) -> None:
+        """Tell a task that the namespaces which its containers share are lost, and why."""
+        runner = self._runners.get(arn)
+        if runner is not None:
+            runner.namespaces_lost(reason)
 
     async def flush(self) -> None:
         """Save everything unsaved; called once at a normal stop, after ``run``."""

@@ -104,9 +104,11 @@ class NetworkSteps:
     def is_of_lost_one(self, seen: ContainerState) -> bool:
         """Return whether a container never ran and was created in a sandbox that was lost since."""
         network = self._record.network
-        other = joined(seen.network_mode)
-        never_ran = not seen.running and not seen.started_at
-        return never_ran and network is not None and other not in ("", network.sandbox_id)
+        if network is None or seen.running or seen.started_at:
+            return False
+        own = {network.sandbox_id, *(each.namespaces for each in self._live.prepared.values()), ""}
+        modes = (seen.network_mode, seen.pid_mode, seen.ipc_mode)
+        return any(joined(mode) not in own for mode in modes)
 
     async def within(self, call: Awaitable[T]) -> T:
         """Make a call that needs the task's sandbox; raises ``SandboxLost`` if that is gone."""

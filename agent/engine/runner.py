@@ -28,7 +28,7 @@ from agent.engine import failures, observe, planner
 from agent.engine.clock import Clock, ClockWatch
 from agent.engine.live import DESTRUCTIVE, NETWORK, LiveState, Step, StepKind
 from agent.engine.record_saver import RecordSaver
-from agent.engine.settle import settle
+from agent.engine.settle import has_run, settle
 from agent.engine.transitions import TransitionLog
 from agent.errors import AgentError, EngineRefused, RuntimeFailure
 from agent.model import reasons
@@ -180,6 +180,21 @@ class Runner:
             self.live.recheck.update(
                 c.name for c in containers if c.known is ContainerStatus.CREATED
             )
+
+        self.post(message)
+
+    def namespaces_lost(self, reason: str) -> None:
+        """The container that holds the task's namespaces has stopped: its containers share none.
+
+        It is started again for a task that has started nothing.
+        """
+
+        def message(_now: float) -> None:
+            starting = any(s.kind is StepKind.START for s in self.live.inflight.values())
+            if self.record.is_done or not (starting or has_run(self.record)):
+                return
+            self.record.reason = self.record.reason or reasons.clip(reason)
+            self.record.desired = DesiredStatus.STOPPED
 
         self.post(message)
 

@@ -63,19 +63,23 @@ def is_stopping(record: AgentTask) -> bool:
     return record.desired is DesiredStatus.STOPPED
 
 
+def has_run(record: AgentTask) -> bool:
+    """Return whether a container of the task has started."""
+    return any(
+        c.started_at or c.known is ContainerStatus.RUNNING for c in record.containers.values()
+    )
+
+
 def _compare_networks(record: AgentTask, live: LiveState) -> None:
     """Handle a lost sandbox, and containers that are in another sandbox.
 
     A task that has started nothing claims another sandbox. Others cannot, because containers stay
     in the network that they were created in.
     """
-    has_run = any(
-        c.started_at or c.known is ContainerStatus.RUNNING for c in record.containers.values()
-    )
     if record.is_done:
         return
     if live.network_lost:
-        if has_run or is_stopping(record) or live.networks_replaced >= NETWORKS_REPLACED:
+        if has_run(record) or is_stopping(record) or live.networks_replaced >= NETWORKS_REPLACED:
             _stop_without_network(record, live.network_lost)
         return
     if record.network is None or not record.network_held or is_stopping(record):

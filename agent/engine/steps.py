@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import structlog
 
-from agent.engine import container_body, observe, ports, shared_network
+from agent.engine import container_body, observe, ports, shared_namespaces, shared_network
 from agent.engine.container_body import ContainerContext
 from agent.engine.hiding import hidden, without
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
@@ -68,6 +68,7 @@ class Steps:
             runtime=tools.runtime,
             owner=settings.owner,
             groups=tools.groups,
+            namespaces=tools.namespaces,
             credentials=tools.role_credentials,
             aws=tools.aws,
             control_secrets=tools.control_secrets,
@@ -266,6 +267,10 @@ class Steps:
         container = self._record.containers[name]
         if name in self._live.restarting:
             await self._own_resolv_conf(self._definition(name))  # the file may have been removed
+        if shared_namespaces.needs_holder(self._record.payload):
+            await self._tools.namespaces.ensure(
+                self._record.payload
+            )  # the engine may have stopped it
         await self._network.within(
             self._tools.runtime.start_container(
                 container.runtime_id, limit_s=self._settings.start_limit_s

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
     from agent.cgroups.groups import TaskGroups
+    from agent.engine.namespace_holders import NamespaceHolders
     from agent.engine.network_reconnect import NetworkReconnect
     from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
     from agent.images import ExecutionRole, Obtained, Progress
@@ -90,6 +91,7 @@ class StepTools:
     resolv_files: ResolvFiles
     reconnecter: NetworkReconnect
     groups: TaskGroups
+    namespaces: NamespaceHolders
     role_credentials: RoleCredentials
     aws: TaskAws
     control_secrets: AskControl

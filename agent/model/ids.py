@@ -80,6 +80,12 @@ def volume_engine_name(arn: str, family: str, revision: str, volume: str) -> str
     return _engine_name(family, revision, volume, digest)
 
 
+def holder_engine_name(arn: str, family: str, revision: str) -> str:
+    """Return the name in the engine of the container that holds a task's namespaces."""
+    digest = hashlib.sha256(f"{arn}\0namespaces".encode()).hexdigest()[:20]
+    return _engine_name(family, revision, "namespaces", digest)
+
+
 def _engine_name(family: str, revision: str, part: str, digest: str) -> str:
     # The engine's API must be able to look the name up, or its object could never be removed.
     family, revision, part = (_UNSAFE.sub("", text) for text in (family, revision, part))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from agent.network.addresses import address_of_link
+from agent.network.sandbox_record import FORM, FORM_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -80,6 +81,7 @@ def match(
     """
     containers = seen.containers
     running = {summary.id for summary in containers if summary.state in {"running", "paused"}}
+    of_today = {s.id for s in containers if s.labels.get(FORM_LABEL) == FORM}
     before = {row.ipv4: row for row in rows}
     now = _corrected(before, seen.surveyed, holders)
     living = {*seen.alive, *(record.ipv4 for record in seen.surveyed)}
@@ -98,7 +100,12 @@ def match(
         if row.task_arn and row.task_arn not in seen_tasks:
             seen_tasks.add(row.task_arn)
             (found.kept if is_alive else found.lost).append(row)
-        elif is_alive and not row.task_arn and _is_whole(row, seen.ports, pool):
+        elif (
+            is_alive
+            and not row.task_arn
+            and row.container_id in of_today
+            and _is_whole(row, seen.ports, pool)
+        ):
             found.ready.append(row)
         else:
             found.dropped.append(row)

@@ -17,7 +17,7 @@ import structlog
 from agent.errors import NameConflict, NetworkFailure, NoSuchContainer, NoSuchImage
 from agent.network import addresses, namespaces, resolvers
 from agent.network.links import SandboxLink
-from agent.network.sandbox_record import SandboxRecord
+from agent.network.sandbox_record import FORM, FORM_LABEL, SandboxRecord
 from agent.network.settings import DNS_SETTING
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def container_body(
         "Labels": labels,
         "HostConfig": {
             "NetworkMode": "none",
+            # For tasks whose containers share an IPC namespace; a process namespace needs no word.
+            "IpcMode": "shareable",
             "Dns": list(dns.servers),
             "DnsSearch": list(dns.search),
             "DnsOptions": list(dns.options),
@@ -156,7 +158,7 @@ class SandboxMaker:
 
     async def _create(self, ipv4: str, dns: resolvers.Resolvers) -> str:
         name = addresses.container_name_of(ipv4)
-        labels = {SANDBOX_LABEL: self._settings.owner, ADDRESS_LABEL: ipv4}
+        labels = {SANDBOX_LABEL: self._settings.owner, ADDRESS_LABEL: ipv4, FORM_LABEL: FORM}
         body = container_body(self._image, ipv4, dns, labels)
         try:
             return await self._create_as(name, body)

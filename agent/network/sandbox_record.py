@@ -16,6 +16,10 @@ from agent.network.namespaces import Process
 
 KIND = "sandbox"
 """Kind of the rows; the key is the address."""
+FORM_LABEL = "ecs-host-agent.sandbox-form"
+"""On every pause container: how it was made."""
+FORM = "2"
+"""What tasks that are yet to come need: 2 can share its IPC namespace. Older ones have no such label."""
 CURSOR_META = "network.cursor"
 """Meta value: the last address handed out."""
 

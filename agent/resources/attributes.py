@@ -47,6 +47,7 @@ _ALWAYS = (
     "container-restart-policy",
     "full-sync",
     "docker-plugin.local",
+    "pid-ipc-namespace-sharing",
     "env-files.s3",
     "private-registry-authentication.secretsmanager",
     "secrets.asm.bootstrap.log-driver",
@@ -55,6 +56,9 @@ _ALWAYS = (
     "secrets.ssm.environment-variables",
 )
 _LATEST = ":latest"
+
+CONTROL_SECRETS = "ecs-host-agent.control-secrets"
+"""Ours: the agent takes secrets that our own control endpoint keeps, over the long poll."""
 
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
@@ -77,7 +81,9 @@ class Features(Struct, frozen=True, kw_only=True):
     """What the settings and the host allow the agent to do."""
 
     logging_drivers: tuple[str, ...] = ("json-file", "none")
-    """``ECS_AVAILABLE_LOGGING_DRIVERS``."""
+    """``ECS_AVAILABLE_LOGGING_DRIVERS``, those that the engine has."""
+    awslogs_role: bool = True
+    """The driver ``awslogs`` can write with a task's execution role."""
     privileged: bool = True
     """False with ``ECS_DISABLE_PRIVILEGED``."""
     health_checks: bool = True
@@ -126,7 +132,7 @@ def advertised(
         ConfigError: a custom name or value is not one that ECS accepts.
     """
     minor = _minor(api_version)
-    capabilities = _capabilities(features, minor)
+    capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
     if features.awsvpc:
         capabilities.append(f"{_SHORT}task-eni")
     values = _valued(host) | ({ZONE: zone} if zone else {})
@@ -181,6 +187,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}ecr-auth": minor >= _ECR_MINOR,
+        f"{_SHORT}execution-role-awslogs": features.awslogs_role,
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,
         f"{_SHORT}container-health-check": features.health_checks and minor >= _HEALTH_CHECK_MINOR,

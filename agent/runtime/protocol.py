@@ -11,7 +11,7 @@ Rules for every implementation:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec import Struct, field
 
@@ -37,6 +37,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     runtimes: tuple[str, ...] = ()
     volume_plugins: tuple[str, ...] = ()
     """The engine's volume drivers, including ``local``."""
+    log_drivers: tuple[str, ...] = ()
+    """The engine's log drivers, ``none`` excluded; empty if it does not list them."""
     live_restore: bool = False
     data_root: str = ""
     """The directory with the engine's images and containers."""
@@ -66,6 +68,10 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = field(default_factory=dict)
     network_mode: str = ""
     """As it was made: ``bridge``, ``host``, ``none``, ``container:`` and an engine id, a network's name."""
+    pid_mode: str = ""
+    """As it was made: ``host``, ``container:`` and an engine id; empty for a namespace of its own."""
+    ipc_mode: str = ""
+    """As it was made: ``private``, ``shareable``, ``none``, ``host``, ``container:`` and an engine id."""
     port_bindings: dict[str, list[int]] = field(default_factory=dict)
     """Host ports that were asked for, by ``port/protocol`` of the container, in order."""
     cut_off_from: str = ""
@@ -140,6 +146,22 @@ class RegistryAuth(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         """Hide the password from logs and tracebacks."""
         return f"RegistryAuth(username={self.username!r})"
+
+
+class LogSelection(Struct, frozen=True, kw_only=True):
+    """Which part of a container's output is meant, and how it is written."""
+
+    tail: int | None = None
+    """Only so many lines from the end; None for all."""
+    follow: bool = False
+    """Go on until the container stops."""
+    since_ns: int = 0
+    """Nothing older than this, in nanoseconds since the epoch."""
+    timestamps: bool = False
+    """Whole lines, each after its time in RFC 3339 with nanoseconds and a space."""
+
+
+WHOLE_LOG: Final = LogSelection()
 
 
 class ExecResult(Struct, frozen=True, kw_only=True):
@@ -287,10 +309,8 @@ class ContainerEngine(Protocol):
         connection and after every gap.
         """
 
-    def logs(
-        self, container_id: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
-        """Yield stdout and stderr of a container as written."""
+    def logs(self, container_id: str, selection: LogSelection = WHOLE_LOG) -> AsyncIterator[bytes]:
+        """Yield stdout and stderr of a container: as written, or each line after its time."""
 
     async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
         """Start a command in a running container; close the session in the end.

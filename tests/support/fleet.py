@@ -75,6 +75,17 @@ def eventually(check: Callable[[], Any], *, within_s: float = 60.0, what: str = 
     return answer
 
 
+_HAND_OVER = """
+import fcntl, os, sys
+names, numbers, *command = sys.argv[1:]
+copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in numbers.split(",")]
+for place, copy in enumerate(copies, 3):
+    os.dup2(copy, place)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)), LISTEN_FDNAMES=names)
+os.execv(command[0], command)
+"""
+
+
 @dataclass
 class Process:
     """One process, with its output in a file."""
@@ -85,6 +96,8 @@ class Process:
     environment: dict[str, str] = field(default_factory=dict)
     wrapper: list[str] = field(default_factory=list)
     """A command that runs the process, such as one that drops privileges."""
+    sockets: dict[str, int] = field(default_factory=dict)
+    """Descriptors that a service manager passes to it, by name."""
     popen: subprocess.Popen[bytes] | None = None
 
     @property
@@ -103,12 +116,20 @@ class Process:
         keep = {k: v for k, v in os.environ.items() if not k.startswith("ECS_")}
         with self.log.open("ab") as log:
             self.popen = subprocess.Popen(
-                [*self.wrapper, str(COMMAND), *self.arguments],
+                [*self._handing_over(), *self.wrapper, str(COMMAND), *self.arguments],
                 env={**keep, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                pass_fds=list(self.sockets.values()),
             )
+
+    def _handing_over(self) -> list[str]:
+        """Return a command that hands the sockets over as systemd does (sd_listen_fds(3))."""
+        if not self.sockets:
+            return []
+        numbers, names = [str(fd) for fd in self.sockets.values()], ":".join(self.sockets)
+        return [sys.executable, "-c", _HAND_OVER, names, ",".join(numbers)]
 
     def stop(self, *, within_s: float = 60.0) -> int:
         """Ask it to stop and return its exit code; kill it if it does not stop."""

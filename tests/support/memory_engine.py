@@ -22,6 +22,7 @@ from agent.errors import (
 )
 from agent.model.status import Health
 from agent.runtime.protocol import (
+    WHOLE_LOG,
     ContainerState,
     ContainerSummary,
     EngineEvent,
@@ -29,6 +30,7 @@ from agent.runtime.protocol import (
     ExecSession,
     ImageInfo,
     ImageSummary,
+    LogSelection,
     RegistryAuth,
 )
 
@@ -186,10 +188,10 @@ class MemoryEngine:
             self._streams.discard(stream)
 
     async def logs(
-        self, container_id: str, *, tail: int | None = None, follow: bool = False
+        self, container_id: str, selection: LogSelection = WHOLE_LOG
     ) -> AsyncIterator[bytes]:
         self._get(container_id)
-        if tail != 0 or follow:
+        if selection.tail != 0 or selection.follow:
             yield b""
 
     async def start_exec(self, container_id: str, command: ExecCommand) -> ExecSession:
@@ -282,6 +284,8 @@ class MemoryEngine:
                 health=box.health,
                 labels=box.labels,
                 network_mode=box.network_mode,
+                pid_mode=str(box.host_config.get("PidMode", "")),
+                ipc_mode=str(box.host_config.get("IpcMode", "")),
                 port_bindings={
                     port: [int(each["HostPort"]) for each in bindings]
                     for port, bindings in (box.host_config.get("PortBindings") or {}).items()

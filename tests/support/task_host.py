@@ -12,6 +12,7 @@ import msgspec
 from agent.cgroups.groups import TaskGroups
 from agent.engine.clock import Clock
 from agent.engine.engine import Engine, EngineCallbacks, EngineSettings
+from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.network_reconnect import NetworkReconnect
 from agent.engine.planner import Policy
 from agent.engine.restored import HeldNetworks, RestoredTasks
@@ -27,7 +28,7 @@ from agent.network.resolv_files import ResolvFiles
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.state import Batch, StateStore
-from tests.support.host_access import RELAY
+from tests.support.host_access import RELAY, holder_parts
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.tasks import ARN, payload
@@ -149,6 +150,7 @@ class TaskHost:
         """Everything that left the outbox, of all lives."""
         self.store: FlakyStore
         self.engine: Engine
+        self.namespaces: NamespaceHolders
         self.ledger: Ledger
         self.ports = Ports()
         self.role_credentials = RoleCredentials()
@@ -182,6 +184,9 @@ class TaskHost:
         restored = await RestoredTasks.open(self.store)
         if networks is not None:
             restored = restored.with_networks(HeldNetworks(networks, lost=()))
+        self.namespaces = NamespaceHolders(
+            self.runtime, records=restored.records, **holder_parts(self.runtime)
+        )
         self.engine = Engine(
             store=self.store,
             ledger=self.ledger,
@@ -197,6 +202,7 @@ class TaskHost:
                 ),
                 reconnecter=NetworkReconnect(self.runtime),
                 groups=TaskGroups.off(),
+                namespaces=self.namespaces,
                 role_credentials=self.role_credentials,
                 aws=self.aws,
                 control_secrets=self.control.secrets,
@@ -206,10 +212,17 @@ class TaskHost:
                 steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy
             ),
             restored=restored,
-            callbacks=EngineCallbacks(listed=self._listed),
+            callbacks=EngineCallbacks(
+                listed=self._listed, engine_event=self.namespaces.take_note_of
+            ),
             clock=Clock(wall=lambda: time.time() + self.clock_off_s),
         )
-        self._task = asyncio.create_task(self.engine.run())
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.engine.run())
+            group.create_task(self.namespaces.run(self.engine.namespaces_lost))
 
     async def crash(self) -> None:
         """End a life without a word: nothing is flushed."""
@@ -220,6 +233,7 @@ class TaskHost:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        self.namespaces.close()
         await self.store.close()
 
     async def leave(self) -> None:
@@ -229,6 +243,7 @@ class TaskHost:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+        self.namespaces.close()
         await self.engine.flush()
         await self.store.close()
 

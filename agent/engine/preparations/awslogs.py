@@ -4,7 +4,7 @@ Logs that our own control keeps go to the agent's relay, with keys of the task. 
 Logs itself are written with the execution role, where the order says so, and else with the engine's own
 credentials. The engine asks the agent for the keys of the first two.
 
-Source of the second: Amazon ECS agent 1.105.1, ``api/task/task.go``, ``applyExecutionRoleLogsAuth``.
+Source of the latter two: Amazon ECS agent 1.105.1, ``api/task/task.go``, ``engine/docker_task_engine.go``.
 """
 
 from __future__ import annotations
@@ -51,26 +51,34 @@ class AwslogsPreparation:
         if any(_kind(container) == _EXECUTION_ROLE for container in payload.containers):
             await execution_credentials(payload, access.credentials)
         return Provision(
-            log_options={c.name: _options(payload, c, access) for c in payload.containers}
+            log_options={c.name: await _options(payload, c, access) for c in payload.containers}
         )
 
     async def undo(self, payload: TaskPayload, access: HostAccess) -> None:
         """Do nothing: nothing was made."""
 
 
-def _options(payload: TaskPayload, container: Container, access: HostAccess) -> dict[str, str]:
-    kind = _kind(container)
+async def _options(
+    payload: TaskPayload, container: Container, access: HostAccess
+) -> dict[str, str]:
+    if log_config.driver(container) != log_config.AWSLOGS:
+        return {}
+    given, kind = log_config.options(container), _kind(container)
     if kind == TO_CONTROL:
-        creates = log_config.options(container).get("awslogs-create-group") in _TRUE
+        creates = given.get("awslogs-create-group") in _TRUE
         id_ = access.log_relay.credentials_id(payload.arn, create_group=creates)
         return {
             "awslogs-endpoint": access.log_relay.endpoint,
             "awslogs-credentials-endpoint": f"{_PATH}{id_}",
         }
+    options = {}
     if kind == _EXECUTION_ROLE:
-        id_ = _execution_id(payload, container)
-        return {"awslogs-credentials-endpoint": f"{_PATH}{id_}"}
-    return {}
+        options["awslogs-credentials-endpoint"] = f"{_PATH}{_execution_id(payload, container)}"
+    region = given.get("awslogs-region")
+    if region and not given.get("awslogs-endpoint"):
+        url = await access.log_relay.cloudwatch_endpoint(region)
+        options |= {"awslogs-endpoint": url} if url else {}
+    return options
 
 
 def _kind(container: Container) -> str:

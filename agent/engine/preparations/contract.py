@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.cgroups.groups import TaskGroups
+    from agent.engine.namespace_holders import NamespaceHolders
     from agent.model.payload import TaskPayload
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
@@ -44,6 +45,8 @@ class Provision:
     """Options of the log driver, by container."""
     cgroup_parent: str = ""
     """Control group for those of the containers, as the engine names it; empty for the engine's own."""
+    namespaces: str = ""
+    """Engine id of the container that holds the namespaces they share; empty if it is the sandbox."""
     memory_mib: int = 0
     """Memory limit of containers that have none of their own; 0 for none."""
 
@@ -60,6 +63,7 @@ class Provision:
             file_environment=_by_container(each.file_environment for each in given),
             log_options=_by_container(each.log_options for each in given),
             cgroup_parent=next((each.cgroup_parent for each in given if each.cgroup_parent), ""),
+            namespaces=next((each.namespaces for each in given if each.namespaces), ""),
             memory_mib=max((each.memory_mib for each in given), default=0),
         )
 
@@ -92,6 +96,9 @@ class LogRelay(Protocol):
     def credentials_id(self, task_arn: str, *, create_group: bool) -> str:
         """Return the id by which the engine gets the keys of a task; always the same one."""
 
+    async def cloudwatch_endpoint(self, region: str) -> str:
+        """Return the URL of CloudWatch Logs for the driver; empty where it finds that by itself."""
+
 
 class TaskAws(Protocol):
     """What AWS keeps for tasks; ``fetching.TaskServices``. An empty region is this host's own.
@@ -122,6 +129,8 @@ class HostAccess:
     """Identifies the agent in a label of everything that it creates."""
     groups: TaskGroups
     """Control groups of tasks."""
+    namespaces: NamespaceHolders
+    """Containers that hold namespaces of tasks."""
     credentials: RoleCredentials
     """Role credentials of all tasks; ``execution_role`` waits for those of one task."""
     aws: TaskAws

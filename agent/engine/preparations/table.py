@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.engine.preparations.awslogs import AwslogsPreparation
 from agent.engine.preparations.environment_files import EnvironmentFilePreparation
+from agent.engine.preparations.namespaces import NamespacePreparation
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.task_cgroup import TaskCgroupPreparation
 from agent.engine.preparations.volumes import VolumePreparation
@@ -19,6 +20,7 @@ PREPARATIONS: tuple[Preparation, ...] = (
     SecretPreparation(),
     EnvironmentFilePreparation(),
     TaskCgroupPreparation(),
+    NamespacePreparation(),
     AwslogsPreparation(),
 )
 """In no particular order: those of a task run in parallel."""

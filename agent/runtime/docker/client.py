@@ -33,13 +33,15 @@ from docker.transport.unixconn import (
 from docker.utils import version_lt
 
 from agent.errors import ConfigError, EngineRefused
+from agent.runtime.docker import log_drivers
 from agent.runtime.docker.lanes import current_call
-from agent.runtime.docker.streams import demultiplex
+from agent.runtime.docker.streams import demultiplex, frames, stamped_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from agent.model.exec import ExecCommand
+    from agent.runtime.protocol import LogSelection
 
 _PREFIX = "http+docker://"
 _SCHEME = "unix://"
@@ -202,29 +204,38 @@ class EngineClient(docker.APIClient):
         stream: Any = self.events(since=cast(Any, since), filters=filters, decode=True)
         return cast("Iterator[dict[str, Any]]", stream)
 
-    def log_chunks(self, container_id: str, *, tail: int | None, follow: bool) -> Iterator[bytes]:
+    def log_chunks(self, container_id: str, selection: LogSelection) -> Iterator[bytes]:
         """Yield a container's output as it arrives.
 
         The SDK's ``logs`` would read the output of a terminal byte by byte.
+
+        Raises:
+            EngineRefused: its log driver cannot be read back.
         """
-        config = self.inspect_container(container_id).get("Config") or {}
+        raw = self.inspect_container(container_id)
         path = f"/containers/{urllib.parse.quote(container_id, safe='')}/logs"
+        seconds, nanoseconds = divmod(selection.since_ns, 1_000_000_000)
         response = self.get(
             f"{self.base_url}/v{self.api_version}{path}",
             params={
                 "stdout": "1",
                 "stderr": "1",
-                "follow": "1" if follow else "0",
-                "tail": "all" if tail is None else str(tail),
+                "follow": "1" if selection.follow else "0",
+                "timestamps": "1" if selection.timestamps else "0",
+                "tail": "all" if selection.tail is None else str(selection.tail),
+                **({"since": f"{seconds}.{nanoseconds:09d}"} if selection.since_ns else {}),
             },
             stream=True,
         )
         if not response.ok:
+            log_drivers.refuse_unreadable(response.text, raw)
             docker.errors.create_api_error_from_http_exception(
                 requests.HTTPError(response=response)
             )
         chunks: Iterator[bytes] = response.raw.stream(_LOG_CHUNK)
-        return chunks if config.get("Tty") is True else demultiplex(chunks)
+        if (raw.get("Config") or {}).get("Tty") is True:
+            return chunks
+        return stamped_lines(frames(chunks)) if selection.timestamps else demultiplex(chunks)
 
     def create_exec(self, container_id: str, command: ExecCommand) -> ExecStart:
         """Create a command in a container and return the call that starts it."""

@@ -30,6 +30,7 @@ from agent.runtime.docker.exec import (
 )
 from agent.runtime.docker.lanes import BlockingCall, CallAborted, Lane, join_all
 from agent.runtime.docker.streams import stream
+from agent.runtime.protocol import WHOLE_LOG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         ExecSession,
         ImageInfo,
         ImageSummary,
+        LogSelection,
         RegistryAuth,
     )
 
@@ -214,20 +216,18 @@ class DockerEngine:
 
         return await self._do(self._quick, work, "listed", limit_s)
 
-    def logs(
-        self, container_id: str, *, tail: int | None = None, follow: bool = False
-    ) -> AsyncIterator[bytes]:
-        """Yield stdout and stderr of a container as written.
+    def logs(self, container_id: str, selection: LogSelection = WHOLE_LOG) -> AsyncIterator[bytes]:
+        """Yield output of a container; see the protocol.
 
         Raises:
             NoSuchContainer: the container does not exist.
-            EngineRefused: its log driver does not support reading.
+            EngineRefused: its log driver cannot be read back; the text says where its output goes.
             EngineUnavailable: too many logs are being read, or the engine is down.
         """
 
         def produce(call: BlockingCall) -> Iterable[bytes]:
             with self._translated(call, subject=container_id):
-                yield from self._client().log_chunks(container_id, tail=tail, follow=follow)
+                yield from self._client().log_chunks(container_id, selection)
 
         return self._logs(produce)
 

@@ -40,6 +40,7 @@ def engine_info(versions: Mapping[str, Any], info: Mapping[str, Any], api: str) 
         security_options=_texts(info, "SecurityOptions"),
         runtimes=tuple(sorted(_object(info, "Runtimes"))),
         volume_plugins=_texts(_object(info, "Plugins"), "Volume"),
+        log_drivers=_texts(_object(info, "Plugins"), "Log"),
         live_restore=info.get("LiveRestoreEnabled") is True,
         data_root=_text(info, "DockerRootDir"),
         images_in_containerd="io.containerd.snapshotter" in str(info.get("DriverStatus")),
@@ -70,6 +71,8 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         image_id=_text(raw, "Image"),
         labels=_labels(config.get("Labels")),
         network_mode=_text(_object(raw, "HostConfig"), "NetworkMode"),
+        pid_mode=_text(_object(raw, "HostConfig"), "PidMode"),
+        ipc_mode=_text(_object(raw, "HostConfig"), "IpcMode"),
         port_bindings=_port_bindings(_object(raw, "HostConfig").get("PortBindings")),
         cut_off_from="" if config.get("NetworkDisabled") is True else _missing_network(raw),
     )

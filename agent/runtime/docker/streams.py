@@ -25,6 +25,8 @@ T = TypeVar("T")
 FOREVER_S = 10 * 365 * 86400.0
 """Deadline of a stream that ends only when its reader leaves; sockets do not accept infinity."""
 
+LINE_LIMIT_BYTES = 1024 * 1024
+
 _AHEAD = 64
 _HEADER = struct.Struct(">BxxxL")
 
@@ -119,3 +121,44 @@ def demultiplex(chunks: Iterable[bytes]) -> Iterator[bytes]:
             else:
                 missing = _HEADER.unpack_from(buffer)[1]
                 del buffer[: _HEADER.size]
+
+
+def frames(chunks: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield the engine's frames whole, each with its stream, however the chunks are cut.
+
+    An incomplete frame at the end yields the part that arrived.
+    """
+    buffer = bytearray()
+    for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= _HEADER.size:
+            size = _HEADER.size + _HEADER.unpack_from(buffer)[1]
+            if len(buffer) < size:
+                break
+            yield buffer[0], bytes(buffer[_HEADER.size : size])
+            del buffer[:size]
+    if len(buffer) > _HEADER.size:
+        yield buffer[0], bytes(buffer[_HEADER.size :])
+
+
+def stamped_lines(entries: Iterable[tuple[int, bytes]]) -> Iterator[bytes]:
+    """Yield whole lines from log entries that begin with their time.
+
+    The engine cuts a long line into entries of 16 KiB and puts the time before each; here a line has it
+    once, at its beginning. A line longer than ``LINE_LIMIT_BYTES`` stays cut.
+    """
+    begun: dict[int, bytearray] = {}
+    for stream, entry in entries:
+        line = begun.pop(stream, None)
+        if line is None:
+            line = bytearray(entry)
+        else:
+            line += entry.partition(b" ")[2]
+        if line.endswith(b"\n"):
+            yield bytes(line)
+        elif len(line) > LINE_LIMIT_BYTES:
+            yield bytes(line) + b"\n"
+        else:
+            begun[stream] = line
+    for line in begun.values():
+        yield bytes(line)

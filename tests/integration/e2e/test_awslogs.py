@@ -1,50 +1,111 @@
-"""Lines of containers with the log driver ``awslogs``, through the engine and the agent to control.
+"""Lines of containers with the log driver ``awslogs``: through the engine and the agent to control.
 
-The agent's way to control goes through a receiver that takes the calls for logs.
+What must not happen: that a line is lost or comes twice that the driver was told is taken, and that a
+container does not start or does not write because of its logs.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 
-from tests.integration.e2e.conftest import register, run
-from tests.support.fleet import Fleet, eventually
-from tests.support.log_receiver import LogReceiver
+from tests.integration.e2e.conftest import describe, register, run
+from tests.support.fleet import KEYS, Fleet, eventually
+from tests.support.service_manager import ServiceManager, service_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.support.fleet import Agent
 
+GROUP = "/ecs/web"
+
+
+class Site:
+    """A control endpoint, an agent that a service manager looks after, and what control has of logs."""
+
+    def __init__(self, fleet: Fleet, manager: ServiceManager) -> None:
+        self.fleet = fleet
+        self.manager = manager
+        self.agent: Agent = fleet.agents[0]
+
+    @property
+    def ecs(self) -> Any:
+        return self.fleet.client()
+
+    @property
+    def logs(self) -> Any:
+        return boto3.client(
+            "logs",
+            endpoint_url=self.fleet.control.url,
+            region_name="us-east-1",
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        )
+
+    def events(self, stream: str, group: str = GROUP) -> list[dict[str, Any]]:
+        """Return everything that control has of a stream."""
+        client = self.logs
+        found: list[dict[str, Any]] = []
+        token: dict[str, str] = {}
+        with contextlib.suppress(client.exceptions.ResourceNotFoundException):
+            while True:
+                page = client.get_log_events(
+                    logGroupName=group, logStreamName=stream, startFromHead=True, **token
+                )
+                found += page["events"]
+                if page["nextForwardToken"] == token.get("nextToken"):
+                    return found
+                token = {"nextToken": page["nextForwardToken"]}
+        return found
+
+    def lines(self, stream: str, group: str = GROUP) -> list[str]:
+        return [event["message"] for event in self.events(stream, group)]
+
+    def restart_agent(self, *, by_kill: bool, away_s: float = 0.0) -> None:
+        """End the agent and start it anew, as its service manager does."""
+        if by_kill:
+            self.agent.kill()
+        else:
+            self.agent.stop()
+        time.sleep(away_s)
+        self.manager.messages()
+        self.agent.sockets = dict(self.manager.held)
+        self.agent.start()
+
 
 @pytest.fixture
-def site(leak_check: None, tmp_path: Path) -> Iterator[tuple[Fleet, LogReceiver, Agent]]:
-    """A control endpoint, the receiver in front of it, and an agent."""
+def site(leak_check: None, tmp_path: Path) -> Iterator[Site]:
     del leak_check
-    made = Fleet(tmp_path)
-    with LogReceiver(made.control.url) as receiver:
-        agent = made.add_agent(
-            ECS_CONTROL_ENDPOINT=receiver.url,
-            ECS_AVAILABLE_LOGGING_DRIVERS='["json-file","awslogs","none"]',
-        )
+    fleet = Fleet(tmp_path)
+    with service_manager(tmp_path) as manager:
+        fleet.add_agent(**manager.variables())
+        made = Site(fleet, manager)
         try:
-            made.start()
-            yield made, receiver, agent
+            fleet.start()
+            made.logs.create_log_group(logGroupName=GROUP)
+            yield made
         except BaseException:
-            for process in (made.control, agent):
+            for process in (fleet.control, made.agent):
                 sys.stderr.write(f"--- {process.name}\n{process.tail()}\n")
             raise
         finally:
-            receiver.is_away = False
-            made.end()
+            if not fleet.control.is_alive():
+                fleet.control.start()
+                fleet.control.ready()
+            fleet.end()
 
 
-def logging(*, group: str = "/ecs/web", **options: str) -> dict[str, Any]:
+def logging(*, group: str = GROUP, **options: str) -> dict[str, Any]:
     return {
         "logConfiguration": {
             "logDriver": "awslogs",
@@ -54,29 +115,196 @@ def logging(*, group: str = "/ecs/web", **options: str) -> dict[str, Any]:
 
 
 def counting(count: int, *, every_s: float = 0.0) -> str:
-    """A command that writes numbered lines."""
-    return f"i=0; while [ $i -lt {count} ]; do echo line $i; i=$((i+1)); sleep {every_s}; done"
+    """Return a command that writes numbered lines."""
+    wait = f"; sleep {every_s}" if every_s else ""
+    return f"i=0; while [ $i -lt {count} ]; do echo line $i; i=$((i+1)){wait}; done"
+
+
+def numbered(count: int) -> list[str]:
+    return [f"line {n}" for n in range(count)]
+
+
+def started(site: Site, image: str, command: str, **options: str) -> tuple[str, str]:
+    """Run a task that logs; return its ARN and its stream."""
+    definition = register(site.ecs, image, command, containers=[logging(**options)])
+    (arn,) = run(site.ecs, definition)
+    return arn, f"p/c0/{arn.rsplit('/', 1)[-1]}"
+
+
+def has_lines(site: Site, stream: str, count: int) -> bool:
+    return len(site.events(stream)) >= count
+
+
+def wait_for_status(site: Site, arn: str, status: str) -> dict[str, Any]:
+    def reached() -> dict[str, Any] | None:
+        (task,) = describe(site.ecs, arn)
+        return task if task["lastStatus"] == status else None
+
+    found: dict[str, Any] = eventually(reached, what=f"{arn} is {status}")
+    return found
 
 
 def test_lines_arrive_in_order_under_the_names_that_ecs_gives(
-    site: tuple[Fleet, LogReceiver, Agent], busybox_image: str
+    site: Site, busybox_image: str
 ) -> None:
-    fleet, receiver, agent = site
-    client = fleet.client()
+    before = time.time()
     definition = register(
-        client, busybox_image, counting(2000), f"{counting(10)}; sleep 600",
-        containers=[{**logging(), "essential": False}, logging(**{"awslogs-create-group": "true"})],
-    )  # fmt: skip
-    (arn,) = run(client, definition)
+        site.ecs,
+        busybox_image,
+        counting(20_000),
+        f"{counting(10)}; sleep 600",
+        containers=[
+            {**logging(), "essential": False},
+            logging(group="/made/by/driver", **{"awslogs-create-group": "true"}),
+        ],
+    )
+    (arn,) = run(site.ecs, definition)
     task = arn.rsplit("/", 1)[-1]
-    eventually(lambda: len(receiver.lines(f"p/c0/{task}")) >= 2000, what="all lines of c0")
-    eventually(lambda: len(receiver.lines(f"p/c1/{task}")) >= 10, what="all lines of c1")
-    assert receiver.lines(f"p/c0/{task}") == [f"line {n}" for n in range(2000)]
-    assert receiver.lines(f"p/c1/{task}") == [f"line {n}" for n in range(10)]
-    times = [at for b in receiver.batches if b.stream == f"p/c0/{task}" for at, _ in b.events]
-    assert times == sorted(times)
-    assert abs(times[0] / 1000 - time.time()) < 300
-    made = {stream.stream: stream.create_group for stream in receiver.streams}
-    assert made == {f"p/c0/{task}": False, f"p/c1/{task}": True}
-    assert {batch.group for batch in receiver.batches} == {"/ecs/web"}
-    assert not agent.json("status")["degraded"]
+    eventually(lambda: len(site.lines(f"p/c0/{task}")) >= 20_000, what="all lines of c0")
+    eventually(lambda: len(site.lines(f"p/c1/{task}", "/made/by/driver")) >= 10, what="lines of c1")
+    events = site.events(f"p/c0/{task}")
+    assert [event["message"] for event in events] == numbered(20_000)
+    assert site.lines(f"p/c1/{task}", "/made/by/driver") == numbered(10)
+    assert before - 60 < events[0]["timestamp"] / 1000 < time.time() + 60
+    status = site.agent.json("status")
+    assert not status["degraded"]
+    assert status["logs"]["waitingEvents"] == 0
+
+
+def test_a_group_that_does_not_exist_ends_the_task_as_on_ecs(
+    site: Site, busybox_image: str
+) -> None:
+    arn, _ = started(site, busybox_image, "sleep 600", group="/not/there")
+    task = wait_for_status(site, arn, "STOPPED")
+    reason = task["containers"][0]["reason"]
+    assert reason.startswith("CannotStartContainerError"), reason
+    assert "failed to create Cloudwatch log stream" in reason
+    assert "ResourceNotFoundException: The specified log group does not exist." in reason
+    assert task["stopCode"] == "TaskFailedToStart"
+
+
+def test_while_control_is_away_containers_start_and_write_and_nothing_is_lost(
+    site: Site, busybox_image: str
+) -> None:
+    """The agent is killed in the meantime, too."""
+    definition = register(
+        site.ecs, busybox_image, counting(400, every_s=0.05),
+        containers=[{**logging(), "restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}],
+    )  # fmt: skip
+    first, second = run(site.ecs, definition, count=2)
+    streams = [f"p/c0/{arn.rsplit('/', 1)[-1]}" for arn in (first, second)]
+    for arn in (first, second):
+        wait_for_status(site, arn, "RUNNING")
+    site.fleet.control.kill()
+    eventually(lambda: site.agent.json("status")["logs"]["waitingEvents"], what="logs wait")
+    waiting = "events" in site.agent.cli("status") and "to deliver" in site.agent.cli("status")
+    assert waiting
+    site.restart_agent(by_kill=True)
+    time.sleep(25)  # both have ended now, and have written all they had to
+    site.fleet.control.start()
+    site.fleet.control.ready()
+    for stream in streams:
+        eventually(partial(has_lines, site, stream, 400), within_s=90, what=stream)
+        assert site.lines(stream) == numbered(400)
+    assert not site.agent.json("status")["logs"]["lost"]
+
+
+def test_a_container_starts_while_control_is_away(site: Site, busybox_image: str) -> None:
+    """Its restart is the agent's own decision, for which it needs nobody."""
+    policy = {"restartPolicy": {"enabled": True, "restartAttemptPeriod": 60}}
+    command = "echo begun; sleep 65; echo ended; exit 1"
+    definition = register(site.ecs, busybox_image, command, containers=[{**logging(), **policy}])
+    (arn,) = run(site.ecs, definition)
+    wait_for_status(site, arn, "RUNNING")
+    site.fleet.control.kill()
+
+    def restarted() -> bool:
+        (task,) = site.agent.json("tasks")
+        return bool(task["containers"][0]["restartCount"])
+
+    eventually(restarted, within_s=120, what="the container was restarted")
+    site.fleet.control.start()
+    site.fleet.control.ready()
+    stream = f"p/c0/{arn.rsplit('/', 1)[-1]}"
+    eventually(lambda: site.lines(stream)[:3] == ["begun", "ended", "begun"], what="all its lines")
+
+
+@pytest.mark.parametrize("by_kill", [True, False], ids=["kill", "restart"])
+def test_a_restart_of_the_agent_loses_nothing_and_doubles_nothing(
+    site: Site, busybox_image: str, by_kill: bool
+) -> None:
+    """The service manager holds the socket: the driver waits in its queue."""
+    arn, stream = started(site, busybox_image, f"{counting(600, every_s=0.05)}; sleep 600")
+    wait_for_status(site, arn, "RUNNING")
+    for _ in range(3):
+        time.sleep(4)
+        site.restart_agent(by_kill=by_kill, away_s=6)  # the driver writes every 5 s
+    eventually(lambda: len(site.lines(stream)) >= 600, within_s=90, what="all lines")
+    assert site.lines(stream) == numbered(600)
+
+
+def test_a_container_in_the_hosts_network_writes_nobodys_logs(
+    site: Site, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    arn, stream = started(site, busybox_image, "echo mine; sleep 600")
+    eventually(lambda: site.lines(stream) == ["mine"], what="its line")
+    forged = json.dumps(
+        {
+            "logGroupName": GROUP,
+            "logStreamName": stream,
+            "logEvents": [{"timestamp": int(time.time() * 1000), "message": "forged"}],
+        }
+    )
+    call = (
+        f"wget -O - --header 'X-Amz-Target: Logs_20140328.PutLogEvents' --post-data '{forged}' "
+        "http://127.0.0.1:51681/; "
+        "wget -O - http://169.254.170.2/v2/credentials/awslogs"
+    )
+    definition = register(
+        site.ecs, busybox_image, f"({call}) 2>&1; sleep 600", mode="host",
+        containers=[{"logConfiguration": {"logDriver": "json-file"}}],
+    )  # fmt: skip
+    (attacker,) = run(site.ecs, definition)
+    wait_for_status(site, attacker, "RUNNING")
+    said = eventually(
+        lambda: (out := site.agent.cli("logs", attacker)).count("HTTP/1.1 4") >= 2 and out,
+        what="both answers",
+    )
+    assert "403" in said
+    assert "400" in said
+    assert site.lines(stream) == ["mine"]
+    assert containers_of(arn)
+
+
+def test_nothing_of_the_keys_is_in_logs_or_state(
+    site: Site, busybox_image: str, containers_of: Callable[[str], list[str]]
+) -> None:
+    arn, stream = started(site, busybox_image, "echo mine; sleep 600")
+    eventually(lambda: site.lines(stream) == ["mine"], what="its line")
+    (container,) = containers_of(arn)
+    shown = subprocess.run(
+        ["docker", "inspect", "-f", "{{json .HostConfig.LogConfig.Config}}", container],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert '"awslogs-endpoint":"http://127.0.0.1:51681"' in shown
+    credentials_id = shown.partition("/v2/credentials/")[2].partition('"')[0]
+    secret = credentials_id.rpartition(".")[2]
+    assert len(secret) == 64
+    assert secret not in site.agent.log.read_text()
+    assert secret not in site.fleet.control.log.read_text()
+    answer = subprocess.run(
+        ["curl", "-s", "-m", "5", f"http://169.254.170.2/v2/credentials/{credentials_id}"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert "SecretAccessKey" in answer, "what the engine is given, and nobody else who has no id"
+
+
+def test_a_loud_container_is_not_slowed_down(site: Site, busybox_image: str) -> None:
+    """A hundred thousand lines go through as fast as the driver takes them, all of them."""
+    line = "x" * 100
+    command = f"yes {line} | head -n 100000; sleep 600"
+    _, stream = started(site, busybox_image, command)
+    began = time.monotonic()
+    eventually(lambda: len(site.events(stream)) >= 100_000, within_s=120, what="all lines")
+    assert len(site.events(stream)) == 100_000
+    assert time.monotonic() - began < 120

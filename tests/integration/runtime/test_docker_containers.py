@@ -18,6 +18,7 @@ from agent.errors import (
     NoSuchImage,
 )
 from agent.runtime.docker import DockerEngine
+from agent.runtime.protocol import LogSelection
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Containers
@@ -120,11 +121,11 @@ async def test_two_removals_at_once_both_succeed(
 async def test_logs(engine: DockerEngine, containers: Containers) -> None:
     script = "for i in 1 2 3; do echo out $i; echo err $i >&2; done"
     made = await containers.run(["sh", "-c", script])
-    text = b"".join([piece async for piece in engine.logs(made, follow=True)])
+    text = b"".join([piece async for piece in engine.logs(made, LogSelection(follow=True))])
     assert sorted(text.split(b"\n")[:-1]) == sorted(
         f"{stream} {i}".encode() for i in (1, 2, 3) for stream in ("out", "err")
     )
-    tail = b"".join([piece async for piece in engine.logs(made, tail=2)])
+    tail = b"".join([piece async for piece in engine.logs(made, LogSelection(tail=2))])
     assert len(tail.splitlines()) == 2
     with pytest.raises(NoSuchContainer):
         await anext(engine.logs("nothing-here"))
@@ -134,12 +135,12 @@ async def test_logs_of_a_terminal_are_not_framed(
     engine: DockerEngine, containers: Containers
 ) -> None:
     made = await containers.run(["echo", "hello"], Tty=True)
-    assert b"".join([p async for p in engine.logs(made, follow=True)]) == b"hello\r\n"
+    assert b"".join([p async for p in engine.logs(made, LogSelection(follow=True))]) == b"hello\r\n"
 
 
 async def test_leaving_a_log_ends_its_thread(engine: DockerEngine, containers: Containers) -> None:
     made = await containers.run(["sh", "-c", "yes | head -c 50000000; sleep 100"])
-    reader = engine.logs(made, follow=True)
+    reader = engine.logs(made, LogSelection(follow=True))
     first = await anext(reader)
     assert first.startswith(b"y\n")
     async with asyncio.timeout(2):
@@ -151,7 +152,7 @@ async def test_leaving_a_log_ends_its_thread(engine: DockerEngine, containers: C
 async def test_too_many_log_readers_are_refused(containers: Containers) -> None:
     engine = DockerEngine(log_threads=1)
     made = await containers.run(["sh", "-c", "echo here; sleep 100"])
-    first = engine.logs(made, follow=True)
+    first = engine.logs(made, LogSelection(follow=True))
     assert await anext(first) == b"here\n"
     with pytest.raises(EngineUnavailable, match="too many container logs"):
         await anext(engine.logs(made))
@@ -212,7 +213,7 @@ async def test_close_ends_calls_and_threads(containers: Containers) -> None:
     events = engine.events()
     await anext(events)
     stopping = asyncio.ensure_future(engine.stop_container(made, timeout_s=30))
-    following = asyncio.ensure_future(anext(engine.logs(made, follow=True), b""))
+    following = asyncio.ensure_future(anext(engine.logs(made, LogSelection(follow=True)), b""))
     await asyncio.sleep(0.2)
     own = {t for lane in _lanes(engine) for t in lane._threads}
     assert len(own) >= 2

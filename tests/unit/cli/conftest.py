@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model.exec import ExecCommand
-    from agent.runtime.protocol import ExecSession
+    from agent.runtime.protocol import ExecSession, LogSelection
+
+
+def rfc3339(stamp: int) -> str:
+    """Return a time in nanoseconds since the epoch as the engine writes it."""
+    seconds, nanoseconds = divmod(stamp, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 class Source:
@@ -25,6 +32,9 @@ class Source:
 
     def __init__(self) -> None:
         self.stopped: list[tuple[str, str]] = []
+        self.selections: list[tuple[str, LogSelection]] = []
+        self.lines: dict[str, list[tuple[int, str]]] = {}
+        """What containers wrote, by their id: nanoseconds since the epoch, and the line."""
         self.agent = AgentView(
             version="0.1.0",
             cluster="prod",
@@ -59,12 +69,22 @@ class Source:
         raise EngineRefused(f"nothing runs in {runtime_id}: {command.words}")
 
     async def container_logs(
-        self, runtime_id: str, *, tail: int | None, follow: bool
+        self, runtime_id: str, selection: LogSelection
     ) -> AsyncIterator[bytes]:
+        self.selections.append((runtime_id, selection))
         if runtime_id == "broken":
             raise EngineRefused("the log driver cannot be read")
-        yield b"one\ntw"
-        yield f"o tail={tail} follow={follow}\nrest".encode()
+        if runtime_id in self.lines:
+            # Like an engine: only what is new enough.
+            for stamp, text in self.lines[runtime_id]:
+                if stamp >= selection.since_ns:
+                    moment = f"{rfc3339(stamp)} " if selection.timestamps else ""
+                    yield f"{moment}{text}\n".encode()
+            return
+        time_ = b"2026-01-02T03:04:05.000000006Z " if selection.timestamps else b""
+        yield time_ + b"one\n" + time_[:5]
+        yield time_[5:] + f"two tail={selection.tail} follow={selection.follow}\n".encode()
+        yield time_ + b"rest"
 
 
 def _running() -> TaskView:

@@ -17,7 +17,7 @@ from agent.cli import client, inspect, main, render, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
 from agent.model.views import ContainerView, RepairView
-from tests.support.terminal import COMMAND
+from tests.support.terminal import COMMAND, Dialogue
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -281,12 +281,42 @@ async def test_stop_orders_by_the_whole_id(ecs_agent: Terminal, source: Source) 
     assert source.stopped == [("arn:aws:ecs:local:0:task/prod/aa11", "night")]
 
 
+async def test_stops_every_task_only_with_consent(ecs_agent: Terminal, source: Source) -> None:
+    ended = msgspec.structs.replace(source.tasks[0], id="cc33", arn="arn:3", status="STOPPED")
+    source.tasks.append(ended)
+    code, _, err = await ecs_agent("stop", "--all")
+    assert (code, source.stopped) == (2, [])
+    assert "this would stop 2 tasks; add --yes to stop them" in err
+    code, out, _ = await ecs_agent("stop", "--all", "--yes", "--reason", "reboot")
+    assert (code, out) == (0, "stopping 2 tasks; see 'ecs-agent tasks'\n")
+    assert source.stopped == [(task.arn, "reboot") for task in source.tasks[:2]]
+    source.tasks = [ended]
+    assert (await ecs_agent("stop", "--all"))[:2] == (0, "no tasks to stop\n")
+    for words in (["stop"], ["stop", "aa11", "--all"]):
+        code, _, err = await ecs_agent(*words)
+        assert (code, "give either TASK or --all" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("answer", "code", "count"), [("y\r", 0, 2), ("n\r", 1, 0), ("\r", 1, 0)])
+async def test_asks_on_a_terminal_before_it_stops_every_task(
+    agent_socket: str, source: Source, answer: str, code: int, count: int
+) -> None:
+    def typed() -> int:
+        with Dialogue("stop", "--all", "--socket", agent_socket) as shown:
+            shown.wait_for("stop 2 tasks on this host? [y/N]")
+            shown.type(answer)
+            return shown.code()
+
+    assert await asyncio.to_thread(typed) == code
+    assert len(source.stopped) == count
+
+
 async def test_logs_come_as_they_were_written(
     agent_socket: str, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    arguments = ["logs", "aa11", "--tail", "5", "--follow", "--socket", agent_socket]
+    arguments = ["logs", "aa11", "--tail", "5", "--socket", agent_socket]
     assert await asyncio.to_thread(main, arguments) == 0
-    assert capfdbinary.readouterr().out == b"one\ntwo tail=5 follow=True\nrest"
+    assert capfdbinary.readouterr().out == b"one\ntwo tail=5 follow=False\nrest"
 
 
 async def test_logs_as_json_are_one_object_a_line(ecs_agent: Terminal) -> None:
@@ -295,13 +325,75 @@ async def test_logs_as_json_are_one_object_a_line(ecs_agent: Terminal) -> None:
     assert lines == ["one", "two tail=None follow=False", "rest"]
 
 
-async def test_logs_of_several_containers_need_a_choice(ecs_agent: Terminal) -> None:
-    code, _, err = await ecs_agent("logs", "aa22")
-    assert code == 1
-    assert "choose one with --container: job, log" in err
-    code, _, err = await ecs_agent("logs", "aa22", "-c", "job")
+async def test_logs_of_a_task_are_merged_by_time(ecs_agent: Terminal, source: Source) -> None:
+    second = msgspec.structs.replace(source.tasks[0].containers[0], name="db", runtime_id="c2")
+    source.tasks[0] = msgspec.structs.replace(
+        source.tasks[0], containers=[*source.tasks[0].containers, second]
+    )
+    base = 1_767_323_045 * 10**9
+    source.lines = {
+        "c1": [(base + 1, "first"), (base + 30, "third")],
+        "c2": [(base + 20, "second"), (base + 40, "fourth")],
+    }
+    code, out, err = await ecs_agent("logs", "aa11")
+    assert (code, err) == (0, "")
+    assert out == "httpd | first\ndb    | second\nhttpd | third\ndb    | fourth\n"
+    _, out, _ = await ecs_agent("logs", "aa11", "-t", "--since", "1767323045.00000003")
+    assert out.splitlines() == [
+        "httpd | 2026-01-02T03:04:05.000000030Z third",
+        "db    | 2026-01-02T03:04:05.000000040Z fourth",
+    ]
+    _, out, _ = await ecs_agent("logs", "aa11", "--json", "-c", "db", "-n", "5")
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"container": "db", "time": "2026-01-02T03:04:05.000000020Z", "line": "second"},
+        {"container": "db", "time": "2026-01-02T03:04:05.000000040Z", "line": "fourth"},
+    ]
+    assert source.selections[-1][1].tail == 5
+    code, _, err = await ecs_agent("logs", "aa11", "-c", "no")
+    assert (code, err) == (1, "ecs-agent: task aa11 has no container 'no'; it has httpd, db\n")
+
+
+async def test_following_goes_on_through_a_restart_until_the_container_has_stopped(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    base = 1_767_323_045 * 10**9
+    source.lines = {"c1": [(base + 1, "one")]}
+    running = source.tasks[0]
+    stopped = msgspec.structs.replace(
+        running, containers=[msgspec.structs.replace(running.containers[0], status="STOPPED")]
+    )
+    following = asyncio.create_task(ecs_agent("logs", "aa11", "--follow", "-t"))
+    async with asyncio.timeout(30):
+        while len([s for _, s in source.selections if s.follow]) < 2:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.05)
+        source.lines["c1"].append((base + 2, "two"))
+        while source.selections[-1][1].since_ns <= base + 2:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.05)
+        source.tasks[0] = stopped
+        code, out, _ = await following
+    assert code == 0
+    assert [line.partition(" ")[2] for line in out.splitlines()] == ["one", "two"]
+
+
+async def test_a_log_that_cannot_be_read_is_one_line_beside_the_others(
+    ecs_agent: Terminal, source: Source
+) -> None:
+    running = source.tasks[0]
+    other = msgspec.structs.replace(running.containers[0], name="sent", runtime_id="broken")
+    source.tasks[0] = msgspec.structs.replace(running, containers=[*running.containers, other])
+    code, out, err = await ecs_agent("logs", "aa11")
+    assert code == 0
+    assert out.startswith("httpd | one\n")
+    assert err == "ecs-agent: container sent: the log driver cannot be read\n"
+    code, _, err = await ecs_agent("logs", "aa11", "-c", "sent")
     assert code == 1
     assert "the log driver cannot be read" in err
+
+
+@pytest.mark.parametrize("text", ["yesterday", "10", "-5m", "1x", "2026-13-01"])
+def test_a_beginning_that_is_no_time(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["logs", "x", f"--since={text}"]) == 2
+    assert "is no time; use, for example, 10m" in capsys.readouterr().err
 
 
 async def test_version(ecs_agent: Terminal, source: Source) -> None:

@@ -20,6 +20,7 @@ from tests.support.terminal import shown
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from agent.runtime.protocol import LogSelection
     from tests.unit.cli.conftest import Source
 
 CLI = Path(output.__file__).parent
@@ -159,8 +160,10 @@ class _Logs:
     chunks = (b"\x1b[3", b"1mred\x1b[2J\x1b]0;own", b"ed\x07\x9b\n", b"\xc2", b"\x9b2Jend\r")
 
     @classmethod
-    async def read(cls, *_: object, **__: object) -> AsyncIterator[bytes]:
-        for chunk in cls.chunks:
+    async def read(cls, _: str, selection: LogSelection) -> AsyncIterator[bytes]:
+        text = b"".join(cls.chunks)
+        lines = [b"2026-01-02T03:04:05Z " + line for line in text.split(b"\n")]
+        for chunk in (b"\n".join(lines),) if selection.timestamps else cls.chunks:
             yield chunk
 
 
@@ -196,7 +199,7 @@ async def test_lines_of_logs_as_json_hold_no_control_character(
     await asyncio.to_thread(main, ["logs", "aa11", "--json", "--socket", agent_socket])
     first, second = capsys.readouterr().out.splitlines()
     assert escapes.is_plain(first + second)
-    assert json.loads(second) == {"line": "\x9b2Jend"}
+    assert json.loads(second)["line"] == "\x9b2Jend"
 
 
 def test_an_error_is_one_line(

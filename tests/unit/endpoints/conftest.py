@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model.exec import ExecCommand, TerminalSize
-    from agent.runtime.protocol import ExecSession
+    from agent.runtime.protocol import ExecSession, LogSelection
 
 
 def task_view(task_id: str, *containers: ContainerView) -> TaskView:
@@ -85,7 +85,7 @@ class FakeAgent:
             task_view("bb33", container_view("app")),
         ]
         self.stopped: list[tuple[str, str]] = []
-        self.asked: list[tuple[str, int | None, bool]] = []
+        self.asked: list[tuple[str, LogSelection]] = []
         self.log: list[bytes | Exception] = [b"one\n", b"two\n"]
         self.hold = asyncio.Event()
         self.hold.set()
@@ -115,9 +115,9 @@ class FakeAgent:
         return self.exec_session
 
     async def container_logs(
-        self, runtime_id: str, *, tail: int | None, follow: bool
+        self, runtime_id: str, selection: LogSelection
     ) -> AsyncIterator[bytes]:
-        self.asked.append((runtime_id, tail, follow))
+        self.asked.append((runtime_id, selection))
         try:
             for item in self.log:
                 if isinstance(item, Exception):

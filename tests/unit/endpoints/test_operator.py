@@ -23,6 +23,7 @@ from agent.endpoints import operator
 from agent.endpoints.operator import OperatorSocket
 from agent.errors import EngineRefused, EngineUnavailable, NoSuchContainer, StateFailure
 from agent.model.views import AgentView, Problem, TaskView
+from agent.runtime.protocol import LogSelection
 from tests.support.control_host import until
 
 if TYPE_CHECKING:
@@ -135,8 +136,17 @@ async def test_an_unforeseen_error_is_a_500_and_not_the_end(
 async def test_logs_of_the_only_container(http: ClientSession, agent: FakeAgent) -> None:
     async with http.get("/v1/tasks/aa11/logs?tail=20") as response:
         assert await response.read() == b"one\ntwo\n"
-    assert agent.asked == [("r-app", 20, False)]
+    assert agent.asked == [("r-app", LogSelection(tail=20))]
     assert agent.log_closed.is_set()
+
+
+async def test_part_of_a_log_with_times(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.get(
+        "/v1/tasks/aa11/logs?since=1767323045000000006&timestamps=true"
+    ) as response:
+        assert response.status == 200
+    selection = LogSelection(since_ns=1767323045000000006, timestamps=True)
+    assert agent.asked == [("r-app", selection)]
 
 
 async def test_follows_a_log_until_the_client_leaves(http: ClientSession, agent: FakeAgent) -> None:
@@ -147,7 +157,7 @@ async def test_follows_a_log_until_the_client_leaves(http: ClientSession, agent:
         response.close()
     async with asyncio.timeout(5):
         await agent.log_closed.wait()
-    assert agent.asked == [("r-2", None, True)]
+    assert agent.asked == [("r-2", LogSelection(follow=True))]
 
 
 async def test_a_quiet_log_answers_at_once(http: ClientSession, agent: FakeAgent) -> None:
@@ -175,6 +185,7 @@ async def test_a_slow_reader_holds_the_log_back(http: ClientSession, agent: Fake
         ("aa22/logs?container=no", 404, "no container 'no'; it has app, side"),
         ("aa22/logs?container=side", 409, "has not been created"),
         ("aa11/logs?tail=-1", 400, "tail=-1 must be a number"),
+        ("aa11/logs?since=yesterday", 400, "since=yesterday must be nanoseconds"),
         ("aa11/logs?follow=maybe", 400, "follow=maybe must be true or false"),
     ],
 )

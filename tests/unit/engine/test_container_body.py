@@ -402,7 +402,7 @@ def test_namespaces_of_the_host(fields: dict[str, Any], expected: dict[str, str]
     assert {k: v for k, v in given.items() if k in ("PidMode", "IpcMode")} == expected
 
 
-@pytest.mark.parametrize("fields", [{"pid_mode": "task"}, {"ipc_mode": "task"}])
+@pytest.mark.parametrize("fields", [{"pid_mode": "pod"}, {"ipc_mode": "pod"}])
 def test_namespaces_that_this_agent_does_not_make(fields: dict[str, Any]) -> None:
     with pytest.raises(PayloadError, match="not supported") as caught:
         built(container("a"), **fields)

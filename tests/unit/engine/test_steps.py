@@ -16,7 +16,7 @@ from agent.model import task
 from agent.model.payload import PortMapping, Volume
 from agent.network.resolv_files import ResolvFiles
 from agent.resources.role_credentials import RoleCredentials
-from tests.support.host_access import RELAY
+from tests.support.host_access import RELAY, holders
 from tests.support.memory_engine import MemoryEngine
 from tests.support.task_aws import FakeAws, FakeControl
 from tests.support.task_host import OWNER, Networks, Ports
@@ -86,6 +86,7 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         resolv_files=ResolvFiles(tmp_path),
         reconnecter=NetworkReconnect(runtime),
         groups=TaskGroups.off(),
+        namespaces=holders(runtime),
         role_credentials=RoleCredentials(),
         aws=FakeAws(),
         control_secrets=FakeControl().secrets,

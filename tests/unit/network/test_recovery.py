@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 POOL = IPv4Network("10.9.0.0/24")
 
 
-def summary(n: int, state: str = "running") -> ContainerSummary:
-    return ContainerSummary(id=f"c{n}", name=f"sandbox-{n}", state=state)
+def summary(n: int, state: str = "running", *, of_today: bool = True) -> ContainerSummary:
+    labels = {sandbox_record.FORM_LABEL: sandbox_record.FORM} if of_today else {}
+    return ContainerSummary(id=f"c{n}", name=f"sandbox-{n}", state=state, labels=labels)
 
 
 def match(
@@ -79,6 +80,12 @@ def test_unclaimed_is_used_again_only_if_whole() -> None:
     )
     assert found.ready == [rows[0]]
     assert {row.ipv4 for row in found.dropped} == {row.ipv4 for row in rows[1:]}
+
+
+def test_sandboxes_that_an_older_agent_made_serve_their_tasks_to_the_end_and_nobody_else() -> None:
+    rows = [record(2), record(3, "a")]
+    found = match(rows, [summary(2, of_today=False), summary(3, of_today=False)])
+    assert (found.ready, found.dropped, found.kept) == ([], [rows[0]], [rows[1]])
 
 
 def test_one_task_holds_one_sandbox() -> None:

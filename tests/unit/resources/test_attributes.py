@@ -6,7 +6,13 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.model.resources import HostResources
-from agent.resources.attributes import TASK_NETWORK, Features, advertised, towards_ecs
+from agent.resources.attributes import (
+    CONTROL_SECRETS,
+    TASK_NETWORK,
+    Features,
+    advertised,
+    towards_ecs,
+)
 
 HOST = HostResources(cpu_units=1024, memory_mib=1024, architecture="arm64", os_family="debian_12")
 
@@ -56,6 +62,12 @@ def test_a_logging_driver_needs_its_engine_api() -> None:
     features = Features(logging_drivers=("splunk", "sumologic", "awsfirelens"))
     got = [name for name in advertised(HOST, features, api_version="1.28") if "logging" in name]
     assert got == ["com.amazonaws.ecs.capability.logging-driver.splunk"]
+
+
+def test_logs_are_written_with_the_execution_role_unless_that_is_off() -> None:
+    name = "ecs.capability.execution-role-awslogs"
+    assert name in advertised(HOST, Features(), api_version="1.41")
+    assert name not in advertised(HOST, Features(awslogs_role=False), api_version="1.41")
 
 
 def test_what_is_fetched_for_tasks_is_told_to_every_control() -> None:
@@ -140,7 +152,12 @@ def test_bad_custom_attributes_are_named(custom: dict[str, str]) -> None:
 def test_amazon_ecs_is_told_the_same_but_for_what_it_would_misunderstand() -> None:
     ours = advertised(HOST, Features(), api_version="1.41", custom={"rack": "r1"})
     theirs = towards_ecs(HOST, Features(), api_version="1.41")
-    assert set(ours) - set(theirs) == {"rack", "ecs.capability.task-eni", "ecs.cpu-architecture"}
+    assert set(ours) - set(theirs) == {
+        "rack",
+        "ecs.capability.task-eni",
+        "ecs.cpu-architecture",
+        CONTROL_SECRETS,
+    }
     assert set(theirs) - set(ours) == {TASK_NETWORK}
     assert theirs[TASK_NETWORK] == "1"
     assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())

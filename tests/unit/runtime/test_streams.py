@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.runtime.docker.events import RELIST, EventFeed, RecentEvents
 from agent.runtime.docker.lanes import BlockingCall, Lane
-from agent.runtime.docker.streams import demultiplex, stream
+from agent.runtime.docker.streams import demultiplex, frames, stamped_lines, stream
 from agent.runtime.protocol import EngineEvent
 
 if TYPE_CHECKING:
@@ -123,3 +123,32 @@ async def test_a_reader_that_falls_behind_is_told_to_list_anew() -> None:
     assert [e.container_id for e in seen[1:]] == ["21", "22", "23", "24"]
     feed.stop()
     assert [event async for event in reader] == []
+
+
+def frame(stream: int, payload: bytes) -> bytes:
+    return struct.pack(">BxxxL", stream, len(payload)) + payload
+
+
+def test_frames_are_whole_however_they_are_cut() -> None:
+    wire = frame(1, b"one\n") + frame(2, b"") + frame(2, b"two\n") + frame(1, b"cut")[:-1]
+    for size in range(1, len(wire) + 1):
+        chunks = [wire[at : at + size] for at in range(0, len(wire), size)]
+        assert list(frames(chunks)) == [(1, b"one\n"), (2, b""), (2, b"two\n"), (1, b"cu")]
+
+
+def test_a_long_line_has_its_time_once() -> None:
+    entries = [
+        (1, b"T1 begin"),
+        (2, b"T2 other\n"),
+        (1, b"T3 middle"),
+        (1, b"T4 end\n"),
+        (1, b"T5 r"),
+    ]
+    assert list(stamped_lines(entries)) == [b"T2 other\n", b"T1 beginmiddleend\n", b"T5 r"]
+
+
+def test_a_line_without_an_end_is_cut() -> None:
+    piece = b"T " + bytes(600_000)
+    cut, rest = stamped_lines([(1, piece), (1, piece), (1, b"T end\n")])
+    assert len(cut) == 1_200_003
+    assert rest == b"T end\n"

@@ -65,6 +65,18 @@ async def test_logs_for_cloudwatch_are_written_with_the_execution_role() -> None
     assert made["b"] == {}
 
 
+async def test_drivers_are_told_of_regions_that_they_do_not_know() -> None:
+    region = {"awslogs-region": "us-iso-east-1"}
+    made = await options_of(
+        logging("a", options=region),
+        logging("b", options={**region, "awslogs-endpoint": "https://logs.example"}),
+        logging("c", options=region, log_destination="control"),
+    )
+    assert made["a"] == {"awslogs-endpoint": "https://logs.us-iso-east-1.c2s.ic.gov"}
+    assert made["b"] == {}
+    assert made["c"]["awslogs-endpoint"] == "http://127.0.0.1:51681"
+
+
 def test_without_an_execution_role_the_task_says_why() -> None:
     with pytest.raises(PayloadError, match="logs with the execution role, and the task has none"):
         AWSLOGS.check(payload(logging(logs_auth_strategy="ExecutionRole")))

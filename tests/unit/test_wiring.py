@@ -1,0 +1,46 @@
+"""How settings become what control is told of a host."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent import wiring
+from agent.config import load
+from agent.model.resources import HostResources
+from agent.runtime.protocol import EngineInfo
+from agent.upstream.host_identity import Machine
+
+PREFIX = "com.amazonaws.ecs.capability.logging-driver."
+
+
+@pytest.mark.parametrize(
+    ("engine_has", "set_to", "told"),
+    [
+        ((), "", ["awslogs", "fluentd", "json-file", "none", "syslog"]),
+        (("awslogs", "json-file", "local"), "", ["awslogs", "json-file", "none"]),
+        (("awslogs", "json-file", "splunk"), '["splunk","gelf"]', ["splunk"]),
+    ],
+)
+def test_control_is_told_of_the_log_drivers_that_the_engine_has(
+    engine_has: tuple[str, ...], set_to: str, told: list[str]
+) -> None:
+    environ = {"ECS_AVAILABLE_LOGGING_DRIVERS": set_to} if set_to else {}
+    info = EngineInfo(
+        version="20.10.24",
+        api_version="1.41",
+        cgroup_driver="systemd",
+        cgroup_version=2,
+        log_drivers=engine_has,
+    )
+    host = HostResources(cpu_units=1024, memory_mib=1024)
+    register = wiring.describe(
+        load(environ, ()),
+        host,
+        info,
+        Machine(),
+        towards_ecs=False,
+        task_limits=False,
+        known_tasks=[],
+    )
+    found = [name.removeprefix(PREFIX) for name in register.attributes if PREFIX in name]
+    assert sorted(found) == told
