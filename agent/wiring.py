@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 from agent import __version__
 from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
+from agent.config.addresses import CREDENTIALS_PORT
 from agent.endpoints.credential_lookup import CredentialLookup
-from agent.endpoints.credentials import PORT as CREDENTIALS_PORT
 from agent.endpoints.credentials import CredentialsServer
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
@@ -37,6 +37,7 @@ from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, inventory
 from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
+from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
 from agent.upstream.protocol import RegisterInfo
 
@@ -346,7 +347,7 @@ def loopback_servers(
     return [
         LoopbackServer(
             sockets,
-            "credentials",
+            held_sockets.CREDENTIALS,
             CREDENTIALS_PORT,
             partial(CredentialsServer.open, find=lookup),
             loss="containers whose logs go to control or CloudWatch do not start; end the other "
@@ -354,7 +355,7 @@ def loopback_servers(
         ),
         LoopbackServer(
             sockets,
-            "logs",
+            held_sockets.LOGS,
             settings.log_relay_port,
             relay,
             loss="logs do not reach control; end the other process, or set ECS_LOG_RELAY_PORT",

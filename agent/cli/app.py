@@ -40,6 +40,9 @@ _COMMANDS = {
     "run": _Entry("agent.cli.run_command:run_command", "Run the agent."),
     "control": _Entry("agent.cli.control:control", "Run a control endpoint."),
     "env": _Entry("agent.cli.env:env", "Print what the AWS tools need to command this control."),
+    "secret": _Entry(
+        "agent.cli.secret:secret", "Store secrets in this control, for sites without AWS."
+    ),
     "join": _Entry("agent.cli.join:join", "Make this host a member of a fleet."),
     "doctor": _Entry("agent.cli.doctor:doctor", "Check this host and say what to fix."),
     "status": _Entry("agent.cli.inspect:status", "Show the state of the agent."),

@@ -107,6 +107,12 @@ class _StoreCommands(click.Group):
 )
 @click.option("--region", default="", metavar="REGION", help="Region in ARNs. [default: us-east-1]")
 @click.option(
+    "--secret-keys",
+    type=click.Path(path_type=Path),
+    help="File with the keys that encrypt the secrets that control keeps; created with the first secret. "
+    "[default: secrets.keys in --data-dir]",
+)
+@click.option(
     "--zone",
     default="",
     metavar="ZONE",
@@ -214,6 +220,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         tls_key=given["tls_key"],
         region=given["region"] or names.DEFAULT_REGION,
         zone=given["zone"],
+        secret_keys=given["secret_keys"].absolute() if given["secret_keys"] else None,
         roles=role_options.settings(given, os.environ),
         keeps_logs=given["awslogs"] == "here",
         logs=log_options.settings(given),

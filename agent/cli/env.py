@@ -34,7 +34,7 @@ def env(data_dir: Path | None, as_json: bool) -> None:
     aws, boto3, Terraform and other tools then use the control endpoint of this host. The output
     contains a secret key: anyone who has it can control every host of the fleet.
     """
-    address, found = _find([data_dir] if data_dir is not None else list(DATA_DIRS))
+    address, found = find([data_dir] if data_dir is not None else list(DATA_DIRS))
     values = _values(address, found)
     if as_json:
         output.json(values)
@@ -45,7 +45,7 @@ def env(data_dir: Path | None, as_json: bool) -> None:
     output.for_shell("unset AWS_SESSION_TOKEN AWS_PROFILE;")
 
 
-def _find(directories: list[Path]) -> tuple[Address, Path]:
+def find(directories: list[Path]) -> tuple[Address, Path]:
     """Return the newest address, and the directory where it was found."""
     from agent.controlplane.front import address  # noqa: PLC0415 - not for --help
 
@@ -90,6 +90,9 @@ def _values(address: Address, place: Path) -> dict[str, str]:
     }
     if address.serves_logs:
         values["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] = address.url
+    if address.serves_secrets:
+        values["AWS_ENDPOINT_URL_SSM"] = address.url
+        values["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = address.url
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

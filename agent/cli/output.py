@@ -134,3 +134,9 @@ def _write_all(stream: BinaryIO, chunks: Iterable[bytes]) -> None:
 def _show(make: Callable[..., str], *arguments: bytes) -> None:
     sys.stdout.write(make(*arguments))
     sys.stdout.flush()
+
+
+def ask_secret(what: str) -> str:
+    """Ask for a value on the terminal, twice and without showing it; return it."""
+    value: str = click.prompt(what, hide_input=True, confirmation_prompt=True, err=True)
+    return value

@@ -1,7 +1,8 @@
 """``ecs-agent standalone``: a control endpoint and an agent on this host, as two child processes.
 
 The parent starts the control endpoint, waits until it answers, creates the cluster, starts the agent,
-and keeps both running. The parent itself changes nothing on the host. SIGTERM or SIGINT stops the
+and keeps both running. The parent itself changes nothing on the host, but holds the sockets that the
+engine's log driver calls, so that a restart of the agent costs no log lines. SIGTERM or SIGINT stops the
 agent, then control, and leaves every container running.
 """
 
@@ -23,9 +24,13 @@ from agent.cli import listen, log_options, output, role_options
 from agent.cli.client import AgentClient, CliError
 from agent.cli.env import DATA_DIRS
 from agent.cli.supervise import Child, ChildGaveUp
-from agent.config import DEFAULT_FILES, load
+from agent.config import DEFAULT_FILES, addresses, load
 from agent.errors import ExitCode
 from agent.model.ids import cluster_name, instance_id
+from agent.supervision import held_sockets
+from agent.supervision.held_sockets import HeldSockets
+from agent.supervision.loopback_server import LOOPBACK
+from agent.supervision.notify import Notifier
 
 if TYPE_CHECKING:
     from agent.config import Settings
@@ -139,7 +144,14 @@ def _say(text: str) -> None:
 
 async def _run(plan: _Plan) -> int:
     control = Child("control endpoint", plan.control_arguments(), os.environ, _say)
-    agent = Child("agent", plan.agent_arguments(), plan.agent_environment(), _say, must_start=False)
+    agent = Child(
+        "agent",
+        plan.agent_arguments(),
+        plan.agent_environment(),
+        _say,
+        must_start=False,
+        sockets=_sockets(plan.settings),
+    )
     told = _on_signals([control, agent])
     try:
         async with asyncio.TaskGroup() as group:
@@ -154,6 +166,18 @@ async def _run(plan: _Plan) -> int:
         await agent.stop()
         await control.stop()
     return ExitCode.SUCCESS
+
+
+def _sockets(settings: Settings) -> HeldSockets:
+    """Return the sockets at which the engine's log driver waits while the agent is restarted."""
+    held = HeldSockets(Notifier(), {})
+    for name, port in (
+        (held_sockets.CREDENTIALS, addresses.CREDENTIALS_PORT),
+        (held_sockets.LOGS, settings.log_relay_port),
+    ):
+        with contextlib.suppress(OSError):  # the agent tries again, and says what is wrong
+            held.listening(name, LOOPBACK, port).close()
+    return held
 
 
 def _first_told(group: ExceptionGroup[Exception]) -> Exception:

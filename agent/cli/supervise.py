@@ -19,6 +19,8 @@ from agent.errors import AgentError, ExitCode
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agent.supervision.held_sockets import HeldSockets
+
 FIRST_WAIT_S = 0.5
 LONGEST_WAIT_S = 15.0
 STEADY_AFTER_S = 60.0
@@ -53,6 +55,8 @@ class Child:
     must_start: bool = True
     """Give up if the child ends before ``was_ready`` is set."""
     stop_limit_s: float = 20.0
+    sockets: HeldSockets | None = None
+    """Listening sockets that outlive the child; each one is handed the same."""
     was_ready: asyncio.Event = field(default_factory=asyncio.Event)
     _process: asyncio.subprocess.Process | None = None
     _stopping: bool = False
@@ -105,12 +109,14 @@ class Child:
         module = ["-sP", "-m", "agent.cli.child", str(os.getpid())]
         # An installed agent finds its libraries through sys.path, not next to the interpreter.
         libraries = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        handed_on, descriptors = self.sockets.for_child() if self.sockets else ({}, [])
         # Own session: Ctrl-C on the terminal only reaches the parent, which stops the child in order.
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *module,
             *self.arguments,
-            env={**self.environment, **libraries},
+            env={**self.environment, **libraries, **handed_on},
+            pass_fds=descriptors,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )

@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
+from agent.controlplane.secrets import stored
 from agent.controlplane.store.contract import Delete, StoreFailure, unchanged
 from agent.controlplane.tasks.retire import retire
 
@@ -76,6 +77,8 @@ class Janitor:
             if token.at < now - RUN_TOKEN_S:
                 gone += (await store.txn([unchanged(kv)], [Delete(kv.key)], urgent=True)).succeeded
         gone += await self._instances(now)
+        if self._parts.secrets is not None:
+            gone += await stored.sweep(self._parts.secrets, now)
         if len(self._revisions) == HISTORY_ROUNDS:
             await store.compact(self._revisions[0])
         self._revisions.append(store.revision)

@@ -94,6 +94,14 @@ class Names:
         """Return the ARN of one revision of a task definition."""
         return self._arn(f"task-definition/{family}:{revision}")
 
+    def parameter(self, name: str) -> str:
+        """Return the ARN of a parameter of Parameter Store, which leaves out its first slash."""
+        return f"arn:{self.partition}:ssm:{self.region}:{self.account}:parameter/{name.lstrip('/')}"
+
+    def stored_secret(self, name: str) -> str:
+        """Return the ARN of a secret of Secrets Manager; ``name`` has its six characters behind it."""
+        return f"arn:{self.partition}:secretsmanager:{self.region}:{self.account}:secret:{name}"
+
     def root(self) -> str:
         """Return the principal for ``registeredBy``: always root, because there are no users."""
         return f"arn:{self.partition}:iam::{self.account}:root"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
     from agent.controlplane.roles.contract import RoleSource
+    from agent.controlplane.secrets.keeper import SecretKeeper
     from agent.controlplane.store.contract import Store
 
 
@@ -29,6 +30,8 @@ class Parts:
     """Availability zone of hosts that do not set one."""
     clock: Callable[[], float] = time.time
     """Unix seconds."""
+    secrets: SecretKeeper | None = None
+    """None where control keeps no secrets."""
     roles: RoleSource = field(default_factory=NoRoles, repr=False)
     """Has the credentials of tasks' roles."""
     keeps_logs: bool = True

@@ -22,6 +22,8 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
                                                                  task; what an agent's poll watches
     /manifests/<instance id>              number                 timeline of the last task manifest
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
+    /parameters/<name>                    ParameterRecord
+    /secrets/<name>                       SecretRecord
     /meta/<name>                          text
 """
 
@@ -56,6 +58,8 @@ TASKS = "/tasks/"
 ASSIGNMENTS = "/assign/"
 MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
+PARAMETERS = "/parameters/"
+SECRETS = "/secrets/"
 CONTROL_ID_KEY = "/meta/controlId"
 """The id that identifies this store to agents (``wire.Registered.control_id``)."""
 HISTORY_KEY = "/meta/history"
@@ -295,6 +299,54 @@ class AssignRecord(_Record, frozen=True):
         )
 
 
+class Sealed(_Record, frozen=True):
+    """An encrypted value (``secrets.sealing``)."""
+
+    key: str
+    """Id of the key."""
+    text: str
+    """Nonce and ciphertext in base64."""
+
+
+class ParameterRecord(_Record, frozen=True):
+    """A parameter of Parameter Store that control keeps."""
+
+    name: str
+    type: str
+    """``String``, ``StringList`` or ``SecureString``; all are encrypted here."""
+    value: Sealed
+    version: int = 1
+    """Grows with every value."""
+    description: str = ""
+    modified_at: float = 0.0
+    modified_by: str = ""
+
+
+class SecretVersionRecord(_Record, frozen=True):
+    """One value of a secret."""
+
+    id: str
+    value: Sealed
+    is_binary: bool = False
+    """The value is binary, in base64."""
+    stages: list[str] = field(default_factory=list)
+    """``AWSCURRENT`` and the like; a version without any is forgotten."""
+    created_at: float = 0.0
+
+
+class SecretRecord(_Record, frozen=True):
+    """A secret of Secrets Manager that control keeps."""
+
+    name: str
+    arn: str
+    versions: list[SecretVersionRecord] = field(default_factory=list)
+    description: str = ""
+    created_at: float = 0.0
+    changed_at: float = 0.0
+    deleted_at: float = 0.0
+    """When it will be deleted for good; 0 for never."""
+
+
 class RunTokenRecord(_Record, frozen=True):
     """The tasks that a RunTask call with a client token created."""
 
@@ -400,6 +452,16 @@ def manifest_key(instance_id: str) -> str:
 def run_token_key(cluster: str, client_token: str) -> str:
     """Return the key of a RunTask call's client token; the token may be any text."""
     return f"{RUN_TOKENS}{cluster}/{_digest(client_token)}"
+
+
+def parameter_key(name: str) -> str:
+    """Return the key of a parameter."""
+    return f"{PARAMETERS}{name}"
+
+
+def secret_key(name: str) -> str:
+    """Return the key of a secret."""
+    return f"{SECRETS}{name}"
 
 
 def last_element(key: str) -> str:

@@ -47,6 +47,7 @@ from agent.controlplane.parts import Parts
 from agent.controlplane.roles.issuer import RoleIssuer
 from agent.controlplane.roles.settings import RoleSettings
 from agent.controlplane.roles.sts import StsRoles
+from agent.controlplane.secrets.keeper import SecretKeeper
 from agent.controlplane.store.contract import Put, StoreFailure, absent
 from agent.controlplane.store.sqlite import SqliteStore
 from agent.errors import ConfigError
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LISTEN = "127.0.0.1:6820"
 STORE_FILE = "control.db"
+SECRET_KEYS = "secrets.keys"  # noqa: S105 - name of a file
 
 _log = structlog.get_logger(__name__)
 
@@ -91,6 +93,8 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     tls_certificate: Path | None = None
     """PEM file with the certificate chain; used together with ``tls_key``."""
     tls_key: Path | None = None
+    secret_keys: Path | None = None
+    """File with the keys that encrypt secrets, created when first needed. [default: in ``data_dir``]"""
     roles: RoleSettings = RoleSettings()
     """Of tasks, for which control gets credentials."""
     logs: LogSettings = LogSettings()
@@ -131,11 +135,15 @@ async def serve(
         sts = await cleanup.enter_async_context(
             StsRoles.open(settings.roles, region=settings.region)
         )
+        keeper = await SecretKeeper.open(
+            store, settings.secret_keys or settings.data_dir / SECRET_KEYS
+        )
         issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
         parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
             zone=settings.zone or f"{settings.region}a",
+            secrets=keeper,
             roles=issuer,
             keeps_logs=settings.keeps_logs and settings.logs.are_kept,
             log_store=logs.store,
@@ -164,8 +172,10 @@ async def serve(
                 group.create_task(wakeups.run(), name="wake-ups"),
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
-                    _reload(agent_tokens, access, reload or asyncio.Event()), name="reload"
+                    _reload(agent_tokens, access, keeper, reload or asyncio.Event()),
+                    name="reload",
                 ),
             ]
             background += [
@@ -244,7 +254,12 @@ class _OperatorAccess:
             _log.info("keys loaded", file=str(self._file), keys=len(found))
 
 
-async def _reload(agent_tokens: AgentTokens, access: _OperatorAccess, asked: asyncio.Event) -> None:
+async def _reload(
+    agent_tokens: AgentTokens,
+    access: _OperatorAccess,
+    keeper: SecretKeeper,
+    asked: asyncio.Event,
+) -> None:
     """Reload tokens and keys on each request, until cancelled.
 
     Agents whose token is gone are cut off at once.
@@ -253,6 +268,7 @@ async def _reload(agent_tokens: AgentTokens, access: _OperatorAccess, asked: asy
         await asked.wait()
         asked.clear()
         await access.reload()
+        await keeper.reload()
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:
@@ -265,6 +281,17 @@ async def _reload(agent_tokens: AgentTokens, access: _OperatorAccess, asked: asy
                 tokens=len(found),
                 calls_ended=ended,
             )
+
+
+async def _reseal(keeper: SecretKeeper) -> None:
+    """End a change of secret keys that an earlier process began."""
+    try:
+        sealed, _ = await keeper.reseal()
+    except StoreFailure as error:
+        _log.warning("secrets not encrypted with the newest key", error=str(error))
+    else:
+        if sealed:
+            _log.info("secrets encrypted with the newest key", count=sealed)
 
 
 async def _control_id(store: Store) -> str:

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
     from agent.listening.server import HttpServer
 
-HOST: Final = "127.0.0.1"
-PORT: Final = 51679
-"""As in Amazon's agent."""
 _AGENT_LIMIT: Final = 100
 
 _log = structlog.get_logger(__name__)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from agent.config.addresses import CREDENTIALS_PORT
+
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
 BRIDGE_SETTING = "ECS_TASK_BRIDGE"
 DNS_SETTING = "ECS_TASK_DNS_SERVERS"
@@ -28,7 +30,7 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """MTU of task interfaces; 0 for that of the link with the default route."""
     blocked_addresses: tuple[str, ...] = ()
     """Prefixes that tasks cannot reach, for example ``169.254.169.254/32``."""
-    server_port: int = 51679
+    server_port: int = CREDENTIALS_PORT
     """Of the agent's server on the loopback, to which ``agent_address`` leads."""
     quarantine_s: float = 60.0
     """Time between the release of an address and its next use: peers may still send to it."""

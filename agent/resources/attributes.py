@@ -57,6 +57,9 @@ _ALWAYS = (
 )
 _LATEST = ":latest"
 
+CONTROL_SECRETS = "ecs-host-agent.control-secrets"
+"""Ours: the agent takes secrets that our own control endpoint keeps, over the long poll."""
+
 FARGATE = "ecs-host-agent.fargate"
 """Ours: this host runs tasks with launch type FARGATE."""
 
@@ -129,7 +132,7 @@ def advertised(
         ConfigError: a custom name or value is not one that ECS accepts.
     """
     minor = _minor(api_version)
-    capabilities = _capabilities(features, minor)
+    capabilities = [*_capabilities(features, minor), CONTROL_SECRETS]
     if features.awsvpc:
         capabilities.append(f"{_SHORT}task-eni")
     values = _valued(host) | ({ZONE: zone} if zone else {})

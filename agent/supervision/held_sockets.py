@@ -1,7 +1,8 @@
 """Listening sockets that outlive the agent: whoever calls while it restarts waits, and is not refused.
 
-The service manager keeps a copy of each (``FileDescriptorStoreMax=``) and hands them to the next process.
-Without a manager they live as long as this process, which keeps them over a reload of its settings.
+The service manager keeps a copy of each (``FileDescriptorStoreMax=``) and hands them to the next process;
+so does ``ecs-agent standalone`` for its agent. Without either they live as long as this process, which keeps
+them over a reload of its settings.
 Source of the protocol: sd_listen_fds(3), sd_pid_notify_with_fds(3).
 """
 
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
     from agent.supervision.notify import Notifier
 
+CREDENTIALS: Final = "credentials"
+LOGS: Final = "logs"
+"""Names of the sockets that the engine's log driver calls."""
+FROM_PARENT: Final = "ECS_AGENT_HELD_SOCKETS"
+"""Variable by which a parent of ours hands sockets to the agent: ``name=descriptor``, comma-separated."""
 _FIRST_DESCRIPTOR: Final = 3
+_MOST: Final = 1 << 20
 _BACKLOG: Final = 1024
 
 _log = structlog.get_logger(__name__)
@@ -35,19 +42,13 @@ class HeldSockets:
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str], notifier: Notifier) -> Self:
-        """Take over what the manager hands to this process, and remove its variables.
+        """Take over what a manager or parent hands to this process, and remove their variables.
 
         What is no listening TCP socket with a name is closed.
         """
-        count = environ.pop("LISTEN_FDS", "")
-        names = environ.pop("LISTEN_FDNAMES", "").split(":")
-        is_meant = environ.pop("LISTEN_PID", "") == str(os.getpid())
         held: dict[str, socket.socket] = {}
-        if not (is_meant and count.isascii() and count.isdecimal() and len(count) < 5):
-            return cls(notifier, held)
-        for index in range(int(count)):
-            name = names[index] if index < len(names) else ""
-            taken = _adopted(_FIRST_DESCRIPTOR + index)
+        for name, descriptor in (*_of_manager(environ), *_of_parent(environ)):
+            taken = _adopted(descriptor)
             if taken is None:
                 continue
             if name in held or not name:
@@ -55,6 +56,12 @@ class HeldSockets:
             else:
                 held[name] = taken
         return cls(notifier, held)
+
+    def for_child(self) -> tuple[dict[str, str], list[int]]:
+        """Return the variables and descriptors that hand all sockets to a child of this process."""
+        numbers = {name: held.fileno() for name, held in self._held.items()}
+        text = ",".join(f"{name}={number}" for name, number in numbers.items())
+        return ({FROM_PARENT: text} if text else {}), list(numbers.values())
 
     def listening(self, name: str, host: str, port: int) -> socket.socket:
         """Return a copy of a listening socket, for the caller to close; binds it where none is held.
@@ -89,6 +96,27 @@ class HeldSockets:
         for held in self._held.values():
             held.close()
         self._held.clear()
+
+
+def _of_manager(environ: MutableMapping[str, str]) -> list[tuple[str, int]]:
+    count = environ.pop("LISTEN_FDS", "")
+    names = environ.pop("LISTEN_FDNAMES", "").split(":")
+    is_meant = environ.pop("LISTEN_PID", "") == str(os.getpid())
+    if not (is_meant and count.isascii() and count.isdecimal() and len(count) < 5):
+        return []
+    return [
+        (names[index] if index < len(names) else "", _FIRST_DESCRIPTOR + index)
+        for index in range(int(count))
+    ]
+
+
+def _of_parent(environ: MutableMapping[str, str]) -> list[tuple[str, int]]:
+    pairs = [item.partition("=") for item in environ.pop(FROM_PARENT, "").split(",")]
+    return [
+        (name, int(number))
+        for name, _, number in pairs
+        if number.isascii() and number.isdecimal() and _FIRST_DESCRIPTOR <= int(number) < _MOST
+    ]
 
 
 def _adopted(descriptor: int) -> socket.socket | None:

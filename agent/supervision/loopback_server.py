@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from agent.supervision.held_sockets import HeldSockets
 
-HOST: Final = "127.0.0.1"
+LOOPBACK: Final = "127.0.0.1"
 _RETRY_S: Final = (0.5, 15.0)
 """First and longest wait before the port is tried again."""
 
@@ -64,7 +64,7 @@ class LoopbackServer:
         wait_s, longest_s = _RETRY_S
         while True:
             try:
-                server = await self._serve(self._sockets.listening(self.name, HOST, self._port))
+                server = await self._serve(self._sockets.listening(self.name, LOOPBACK, self._port))
             except OSError as error:
                 self._failed(error)
                 await asyncio.sleep(wait_s)
@@ -77,7 +77,7 @@ class LoopbackServer:
                 await server.close()
 
     def _failed(self, error: OSError) -> None:
-        problem = f"cannot listen on {HOST}:{self._port} ({error.strerror}): {self._loss}"
+        problem = f"cannot listen on {LOOPBACK}:{self._port} ({error.strerror}): {self._loss}"
         if problem != self.problem:
             _log.error("a port of the agent is taken", problem=problem)
         self.problem = problem

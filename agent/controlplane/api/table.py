@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from agent.controlplane.api.ecs import characters
 from agent.controlplane.api.ecs import operations as ecs
 from agent.controlplane.api.logs import operations as logs
+from agent.controlplane.api.secretsmanager import operations as secretsmanager
+from agent.controlplane.api.ssm import operations as ssm
 from agent.controlplane.front.json_api import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -38,4 +40,7 @@ ECS = Api("ecs", ecs.handlers, characters.check)
 LOGS = Api("logs", logs.handlers, body_limit_bytes=8 * 1024 * 1024)
 """A batch of 1 MiB takes up to six times that in JSON, where every character is escaped."""
 
-APIS: tuple[Api, ...] = (ECS, LOGS)
+PARAMETERS = Api("ssm", ssm.handlers)
+SECRETS = Api("secretsmanager", secretsmanager.handlers)
+
+APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS)

@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from agent.controlplane.roles.needed import ECR_IMAGE
+
 
 class Support(Enum):
     """How a field is handled."""
@@ -49,6 +51,7 @@ _E = "ecs.capability."
 _ABOVE_10_VCPUS = re.compile(r"1024[1-9]|102[5-9]\d|10[3-9]\d\d|1[1-9]\d{3}|[2-9]\d{4}|\d{6,}")
 """CPU units, as a checked definition has them."""
 _OF_SECRETS_MANAGER = re.compile(r"arn:[^:]*:secretsmanager:.*", re.DOTALL)
+_KEPT_HERE = "a parameter or secret of control's own account, or one by name that control keeps, comes from control"
 _HERE = "on hosts of your own"
 _INFERENCE = "Elastic Inference has been discontinued; leave it out"
 
@@ -62,7 +65,9 @@ def _under(parent: str, *fields: Field) -> tuple[Field, ...]:
 
 
 _CONTAINER = (
-    *_done("name", "image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
+    *_done("name"),
+    Field("image", attribute=f"{_P}ecr-auth", only=ECR_IMAGE),
+    *_done("image", "cpu", "memory", "memoryReservation", "links[]", "essential"),
     Field(
         "repositoryCredentials.credentialsParameter",
         attribute=f"{_E}private-registry-authentication.secretsmanager",
@@ -109,7 +114,11 @@ _CONTAINER = (
         attribute=f"{_E}secrets.asm.environment-variables",
         only=_OF_SECRETS_MANAGER,
     ),
-    Field("secrets[].valueFrom", attribute=f"{_E}secrets.ssm.environment-variables"),
+    Field(
+        "secrets[].valueFrom",
+        attribute=f"{_E}secrets.ssm.environment-variables",
+        note=_KEPT_HERE,
+    ),
     Field("dependsOn[].containerName", attribute=f"{_E}container-ordering"),
     *_done("dependsOn[].condition", "startTimeout", "stopTimeout"),
     Field(
@@ -170,6 +179,7 @@ _CONTAINER = (
     Field(
         "logConfiguration.secretOptions[].valueFrom",
         attribute=f"{_E}secrets.ssm.bootstrap.log-driver",
+        note=_KEPT_HERE,
     ),
     Field("healthCheck.command[]", attribute=f"{_E}container-health-check"),
     *_done("healthCheck.interval", "healthCheck.timeout", "healthCheck.retries"),
@@ -209,14 +219,12 @@ DEFINITION: tuple[Field, ...] = (
     *_done("family"),
     Field(
         "taskRoleArn",
-        Support.NOT_RUN,
-        "containers do not get credentials of a role yet; leave it out, and pass keys with "
-        "'environment' if they need any",
+        attribute=f"{_P}task-iam-role",
+        note="control needs AWS keys to get credentials of the role, see [roles.md](roles.md)",
     ),
     Field(
         "executionRoleArn",
-        note="control needs AWS keys for it if the task needs something from AWS, such as an image in "
-        "Amazon ECR",
+        note="control needs AWS keys for it if the task needs something from AWS, see [roles.md](roles.md)",
     ),
     Field("networkMode", attribute=f"{_E}task-eni", only=re.compile("awsvpc")),
     *_done("networkMode"),

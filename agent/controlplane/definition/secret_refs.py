@@ -1,8 +1,8 @@
 """What a task definition means by the ``valueFrom`` of a secret, and who keeps it. Pure.
 
 Source: the ECS developer guide ("Pass sensitive data to a container"): the name or ARN of a parameter of
-Parameter Store, or the ARN of a secret of Secrets Manager, with ``:json-key:version-stage:version-id``
-behind it, any of them empty.
+Parameter Store, alone or with ``:version`` or ``:label`` after it, or the ARN of a secret of Secrets
+Manager, alone or with ``:json-key:version-stage:version-id`` after it, any of them empty.
 """
 
 from __future__ import annotations
@@ -38,21 +38,31 @@ class SecretRef:
     json_key: str = ""
     version_stage: str = ""
     version_id: str = ""
+    """Of a parameter: what is behind its name, a version or a label."""
+
+    @property
+    def secret_arn(self) -> str:
+        """ARN of the secret alone."""
+        return (
+            f"arn:{self.partition}:{self.service}:{self.region}:{self.account}:secret:{self.name}"
+        )
 
 
 def parse(value_from: str) -> SecretRef | None:
     """Return what a ``valueFrom`` names; None for an ARN of neither service, or a broken one."""
     if not value_from.startswith("arn:"):
-        return SecretRef(PARAMETERS, value_from)
+        name, _, version = value_from.partition(":")
+        return SecretRef(PARAMETERS, name, version_id=version) if name else None
     match = _ARN.fullmatch(value_from)
     if match is None:
         return None
     partition, service, region, account, resource = match.groups()
     if service == PARAMETERS:
         kind, slash, name = resource.partition("/")
+        name, _, version = name.partition(":")
         if kind != "parameter" or not slash or not name:
             return None
-        return SecretRef(service, name, partition, region, account)
+        return SecretRef(service, name, partition, region, account, version_id=version)
     kind, _, rest = resource.partition(":")
     parts = rest.split(":")
     if kind != "secret" or not parts[0] or len(parts) not in (1, 4):
@@ -78,7 +88,7 @@ def kept_here(
     Args:
         body: the definition with the overrides applied.
         names: which account is control's own.
-        kept_names: bare names of parameters that control keeps; others are AWS's.
+        kept_names: bare names of parameters and secrets that control keeps; others are AWS's.
     """
     return frozenset(
         value_from
@@ -89,9 +99,13 @@ def kept_here(
 
 
 def bare_names(body: Mapping[str, Any]) -> list[str]:
-    """Return the parameters of a definition that are given by name alone."""
+    """Return the parameters and secrets of a definition that are given by name alone."""
     return sorted(
-        {v for v in values_from(body) if (ref := parse(v)) is not None and not ref.account}
+        {
+            ref.name
+            for value_from in values_from(body)
+            if (ref := parse(value_from)) is not None and not ref.account
+        }
     )
 
 

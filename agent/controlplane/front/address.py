@@ -30,6 +30,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """Unix socket on which the owner needs no key; empty if there is none."""
     serves_logs: bool = False
     """Whether it stores logs of tasks and serves CloudWatch Logs."""
+    serves_secrets: bool = False
+    """Whether it keeps secrets and serves Parameter Store and Secrets Manager."""
 
 
 _decoder = msgspec.json.Decoder(Address)

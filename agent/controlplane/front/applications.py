@@ -12,6 +12,7 @@ from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.front.door import ServiceRouter
 from agent.controlplane.front.json_api import JsonApi
 from agent.controlplane.front.operators import Nobody, no_pages
+from agent.controlplane.front.own_calls import OwnCalls
 from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.store.contract import Put, StoreFailure
 
@@ -67,6 +68,7 @@ class Applications:
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis},
         )
         app = self._application(own_names_only=own_names_only)
+        OwnCalls(self._parts, operators).add_routes(app.router)
         # Last, because AWS services use all kinds of paths.
         app.router.add_route("*", "/{path:.*}", router.handle)
         return app

@@ -15,7 +15,7 @@ from agent.controlplane.front import protocols
 from agent.controlplane.front.protocols import Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     Serve = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -50,8 +50,8 @@ class ServiceRouter:
         self._services = dict(services)
         self._targets = dict(targets)
         self._default = self._services[default]
-        self._titles = " and ".join(variables)
-        self._variables = " and ".join(variables.values())
+        self._titles = _listed(variables)
+        self._variables = _listed(variables.values())
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request to any path.
@@ -82,3 +82,9 @@ class ServiceRouter:
         )
         headers = {"Content-Type": error.content_type, "x-amzn-RequestId": request_id}
         return web.Response(status=_STATUS, body=error.body, headers=headers | dict(error.headers))
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return names as a sentence has them: ``a, b and c``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last

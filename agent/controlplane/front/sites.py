@@ -200,6 +200,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         certificate=str(settings.tls_certificate) if has_tls else "",
         socket=str(settings.socket or ""),
         serves_logs=settings.logs.are_kept,
+        serves_secrets=True,
     )
 
 

@@ -14,7 +14,7 @@ from agent.model.payload import RoleType
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-_ECR_IMAGE: Final = re.compile(
+ECR_IMAGE: Final = re.compile(
     r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.aws)/.+"
 )
 
@@ -80,7 +80,7 @@ def asked_of_aws(body: Mapping[str, Any], kept_here: Collection[str]) -> str:
 
 def ecr_image(image: str) -> EcrImage | None:
     """Return the registry of an image in Amazon ECR; None for an image of another registry."""
-    match = _ECR_IMAGE.fullmatch(image)
+    match = ECR_IMAGE.fullmatch(image)
     return None if match is None else EcrImage(*match.groups())
 
 

@@ -125,6 +125,9 @@ def test_a_killed_child_is_started_again(standalone: Standalone) -> None:
     standalone.wait_until_ready()
     agent, control = standalone.child("run"), standalone.child("control")
     agent.kill()
+    agent.wait(LIMIT_S)
+    with socket.create_connection(("127.0.0.1", 51681), timeout=5):
+        pass  # the engine's log driver is not refused meanwhile
     standalone.wait_for(lambda: standalone.has_child("run", other_than=agent.pid))
     control.kill()
     standalone.wait_for(lambda: standalone.has_child("control", other_than=control.pid))

@@ -19,6 +19,7 @@ from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.definition import fields
 from agent.controlplane.definition.fields import DEFINITION, RUN, Field, Support
 from agent.controlplane.front.door import ServiceRouter
+from agent.controlplane.roles.needed import ECR_IMAGE
 from tests.support import generated
 from tests.support.control_endpoint import control_endpoint
 
@@ -47,6 +48,7 @@ _HEADERS = (
 _VALUES = {
     fields._ABOVE_10_VCPUS.pattern: "above 10 vCPUs",
     fields._OF_SECRETS_MANAGER.pattern: "of Secrets Manager",
+    ECR_IMAGE.pattern: "in Amazon ECR",
 }
 """Values of a row whose pattern is no list of words."""
 

@@ -6,7 +6,13 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.model.resources import HostResources
-from agent.resources.attributes import TASK_NETWORK, Features, advertised, towards_ecs
+from agent.resources.attributes import (
+    CONTROL_SECRETS,
+    TASK_NETWORK,
+    Features,
+    advertised,
+    towards_ecs,
+)
 
 HOST = HostResources(cpu_units=1024, memory_mib=1024, architecture="arm64", os_family="debian_12")
 
@@ -146,7 +152,12 @@ def test_bad_custom_attributes_are_named(custom: dict[str, str]) -> None:
 def test_amazon_ecs_is_told_the_same_but_for_what_it_would_misunderstand() -> None:
     ours = advertised(HOST, Features(), api_version="1.41", custom={"rack": "r1"})
     theirs = towards_ecs(HOST, Features(), api_version="1.41")
-    assert set(ours) - set(theirs) == {"rack", "ecs.capability.task-eni", "ecs.cpu-architecture"}
+    assert set(ours) - set(theirs) == {
+        "rack",
+        "ecs.capability.task-eni",
+        "ecs.cpu-architecture",
+        CONTROL_SECRETS,
+    }
     assert set(theirs) - set(ours) == {TASK_NETWORK}
     assert theirs[TASK_NETWORK] == "1"
     assert all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())

@@ -24,7 +24,7 @@ from agent.supervision.held_sockets import HeldSockets
 from agent.supervision.notify import Notifier
 os.environ["LISTEN_PID"] = str(os.getpid())
 held = HeldSockets.take(os.environ, Notifier())
-assert not any(name.startswith("LISTEN_") for name in os.environ)
+assert not any("LISTEN_" in name or "HELD" in name for name in os.environ)
 mine = held.listening("logs", "127.0.0.1", int(sys.argv[1]))
 mine.setblocking(True)
 waiting, _ = mine.accept()
@@ -70,6 +70,25 @@ def test_who_calls_between_two_processes_is_served_by_the_next(
             assert caller.recv(100) == b"served by the next process"
     finally:
         os.close(kept)
+
+
+def test_a_parent_hands_its_sockets_to_each_child() -> None:
+    port = free_port()
+    parent = HeldSockets(Notifier(), {})
+    parent.listening("logs", "127.0.0.1", port).close()
+    variables, descriptors = parent.for_child()
+    for _ in range(2):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as caller:
+            subprocess.run(
+                [sys.executable, "-c", TAKER, str(port)],
+                env={**os.environ, **variables},
+                pass_fds=descriptors,
+                check=True,
+                timeout=60,
+            )
+            assert caller.recv(100) == b"served by the next process"
+    parent.close()
+    assert parent.for_child() == ({}, [])
 
 
 def test_a_session_gets_the_socket_of_the_one_before() -> None:
@@ -126,6 +145,7 @@ def test_a_port_that_is_taken_is_said() -> None:
         {"LISTEN_PID": "1", "LISTEN_FDS": "1", "LISTEN_FDNAMES": "logs"},
         {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "nonsense"},
         {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "-1"},
+        {"ECS_AGENT_HELD_SOCKETS": "logs=nonsense,=,logs=1,logs=99999"},
     ],
 )
 def test_what_is_not_for_this_process_is_not_taken(environ: dict[str, str]) -> None:

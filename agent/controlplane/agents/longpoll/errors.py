@@ -88,6 +88,14 @@ class LogsNotTaken(WireError):
         self.retry_after_s = retry_after_s
 
 
+class SecretsClosed(WireError):
+    """A secret that control keeps cannot be decrypted now; an operator has to mend it."""
+
+    status = 503
+    code = "SecretsClosed"
+    retryable = True
+
+
 class TryAgain(WireError):
     """Control cannot do it now."""
 

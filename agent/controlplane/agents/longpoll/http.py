@@ -21,7 +21,7 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.longpoll import held, log_calls
+from agent.controlplane.agents.longpoll import held, log_calls, secret_calls
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -34,6 +34,7 @@ from agent.controlplane.agents.longpoll.errors import (
     WireError,
 )
 from agent.controlplane.agents.longpoll.log_calls import LogCalls
+from agent.controlplane.agents.longpoll.secret_calls import SecretsLacking
 from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.tokens import TOKEN_GONE
 from agent.controlplane.bounds import OutOfBounds
@@ -112,6 +113,7 @@ class AgentWire:
         router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
         router.add_post("/v1/instances/{id}/status", self._answering(self._status_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
+        router.add_post("/v1/secrets", self._answering(self._secrets_call))
         router.add_post("/v1/logs", self._answering(self._logs_call))
         router.add_post("/v1/logs/streams", self._answering(self._log_stream_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
@@ -253,6 +255,13 @@ class AgentWire:
         found = await self._caller_named(request, logs.instance)
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await self._logs.take(found.record, logs))
+
+    async def _secrets_call(self, request: web.Request) -> web.Response:
+        asked = secret_calls.read(await self._body(request))
+        found = await self._caller_named(request, asked.instance)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            answer = await secret_calls.answer(self._parts, found.record, asked)
+        return _json(answer, 404 if isinstance(answer, SecretsLacking) else 200)
 
     async def _log_stream_call(self, request: web.Request) -> web.Response:
         asked = log_calls.read_stream(await self._body(request))

@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from agent.controlplane.api.ecs.naming import active_cluster
 from agent.controlplane.api.ecs.tags import read_tags
@@ -29,6 +30,7 @@ from agent.controlplane.front.errors import (
 )
 from agent.controlplane.roles import words
 from agent.controlplane.roles.needed import asked_of_aws
+from agent.controlplane.secrets import task_values
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
 
@@ -43,7 +45,12 @@ MAX_SUBNETS = 16
 MAX_SECURITY_GROUPS = 5
 TOKEN_LENGTH = 64
 
+CONTROL_SECRETS = "ecs-host-agent.control-secrets"
+"""Attribute of hosts whose agent takes secrets that control keeps; Amazon's agent does not."""
+
 _STARTED_BY = re.compile(r"[A-Za-z0-9_/-]{0,128}")
+
+_log = structlog.get_logger(__name__)
 
 
 async def active_task_definition(parts: Parts, given: str) -> TaskDefinitionRecord:
@@ -86,7 +93,7 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
         tags=_tags(request, cluster, definition),
         client_token=token,
         fingerprint=_fingerprint(request),
-        kept_here=secret_refs.kept_here(body, parts.names),
+        kept_here=await _kept_here(parts, body),
         keeps_logs=parts.keeps_logs,
     )
     _check_fetched(order)
@@ -94,18 +101,24 @@ async def read_order(parts: Parts, request: Mapping[str, Any]) -> TaskRequest:
     return order
 
 
+async def _kept_here(parts: Parts, body: Mapping[str, Any]) -> frozenset[str]:
+    """Return each ``valueFrom`` of a definition whose value control keeps, or is to keep."""
+    if parts.secrets is None:
+        return frozenset()
+    names = await task_values.kept_names(parts.secrets, secret_refs.bare_names(body))
+    kept = secret_refs.kept_here(body, parts.names, names)
+    for value_from in sorted(kept):
+        if not await task_values.exists(parts.secrets, value_from):
+            _log.warning("a task names a secret that is not stored yet", value_from=value_from)
+    return kept
+
+
 def _check_fetched(order: TaskRequest) -> None:
     """Return where all that the task's agent fetches can be had.
 
     Raises:
-        UnsupportedFeatureException: a secret is one of control's own account, which keeps none.
         InvalidParameterException: something is asked of AWS, and nobody's role is to ask for it.
     """
-    for name in sorted(order.kept_here):
-        raise UnsupportedFeatureException(
-            f"The secret {name} is not supported: it is of this endpoint's own account and region, "
-            "which keep no secrets yet; use the ARN of one in AWS."
-        )
     used_by = asked_of_aws(order.body, order.kept_here)
     if used_by and not order.body.get("executionRoleArn"):
         raise InvalidParameterException(
@@ -130,6 +143,8 @@ async def _check_roles(parts: Parts, order: TaskRequest) -> None:
 def required_attributes(order: TaskRequest) -> dict[str, str]:
     """Return the attributes that an instance must have for the task, by the ECS rules."""
     wanted = dict.fromkeys(support.required_attributes(order.body), "")
+    if order.kept_here:
+        wanted[CONTROL_SECRETS] = ""
     platform = order.body.get("runtimePlatform") or {}
     architecture = platform.get("cpuArchitecture")
     if architecture:

@@ -14,6 +14,7 @@ from agent.controlplane.roles.settings import Environ, RoleSettings
 from agent.model import payload as payloads
 from agent.model.wire import Assignments, TaskCredentials
 from tests.support.control_endpoint import (
+    CAPABILITIES,
     ApiFailure,
     Endpoint,
     ScriptedAgent,
@@ -35,8 +36,10 @@ ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/app:1"
 class Agent(ScriptedAgent):
     """Asks for credentials, as agents of today do, and keeps what it gets."""
 
-    def __init__(self, endpoint: Endpoint, **register: Any) -> None:
-        super().__init__(endpoint, **register)
+    def __init__(self, endpoint: Endpoint) -> None:
+        super().__init__(
+            endpoint, attributes=CAPABILITIES | {"com.amazonaws.ecs.capability.ecr-auth": ""}
+        )
         self.serial = 0
         self.ids: dict[str, Credentials | None] = {}
         """What the newest payload of a task says of its execution role."""

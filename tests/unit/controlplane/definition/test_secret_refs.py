@@ -19,7 +19,10 @@ def ref(service: str, name: str, **more: str) -> SecretRef:
     [
         ("db-password", SecretRef("ssm", "db-password")),
         ("/app/db", SecretRef("ssm", "/app/db")),
+        ("db:3", SecretRef("ssm", "db", version_id="3")),
+        (":3", None),
         (f"{SSM}db", ref("ssm", "db")),
+        (f"{SSM}app/db:live", ref("ssm", "app/db", version_id="live")),
         (f"{SSM}app/db", ref("ssm", "app/db")),
         (f"{ASM}db-AbCdEf", ref("secretsmanager", "db-AbCdEf")),
         (f"{ASM}app/db-AbCdEf", ref("secretsmanager", "app/db-AbCdEf")),
@@ -56,7 +59,7 @@ def test_what_control_keeps_is_of_its_own_account_or_a_name_that_it_knows() -> N
                 "name": "a",
                 "secrets": [
                     {"name": "A", "valueFrom": f"{SSM}db"},
-                    {"name": "B", "valueFrom": "known"},
+                    {"name": "B", "valueFrom": "known:2"},
                     {"name": "C", "valueFrom": "unknown"},
                     {"name": "D", "valueFrom": theirs},
                     {"name": "E", "valueFrom": elsewhere},
@@ -74,7 +77,7 @@ def test_what_control_keeps_is_of_its_own_account_or_a_name_that_it_knows() -> N
     }
     assert kept_here(body, NAMES, {"known"}) == {
         f"{SSM}db",
-        "known",
+        "known:2",
         f"{ASM}x-AbCdEf:k::",
         f"{ASM}reg-AbCdEf",
     }

@@ -79,7 +79,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
 ]
 
 AT_RUN: list[tuple[dict[str, Any], str]] = [
-    (definition(taskRoleArn=ROLE), "'taskRoleArn' is not supported: "),
     (
         with_container(firelensConfiguration={"type": "fluentbit"}),
         "'firelensConfiguration' of container 'web' is not supported: ",
@@ -106,7 +105,6 @@ OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
         {"volumeConfigurations": [{"name": "v", "managedEBSVolume": {"roleArn": ROLE}}]},
         "'volumeConfigurations' is not supported: ",
     ),
-    ({"overrides": {"taskRoleArn": ROLE}}, "'taskRoleArn' in the overrides is not supported: "),
     (
         {"overrides": {"ephemeralStorage": {"sizeInGiB": 30}}},
         "'ephemeralStorage' in the overrides is not supported: ",
@@ -201,6 +199,11 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
         (
             with_container(logConfiguration={"logDriver": "awslogs"}),
             "com.amazonaws.ecs.capability.logging-driver.awslogs",
+        ),
+        (definition(taskRoleArn=ROLE), "com.amazonaws.ecs.capability.task-iam-role"),
+        (
+            with_container(image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1"),
+            "com.amazonaws.ecs.capability.ecr-auth",
         ),
         (with_container(privileged=True), "com.amazonaws.ecs.capability.privileged-container"),
         (

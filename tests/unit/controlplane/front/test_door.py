@@ -58,8 +58,6 @@ async def refused(
         ("cloudformation", "list_stacks", {}, "InvalidAction", "cloudformation"),
         ("ec2", "describe_vpcs", {}, "InvalidAction", "ec2"),
         ("events", "list_rules", {}, "UnknownOperationException", "events"),
-        ("ssm", "describe_parameters", {}, "UnknownOperationException", "ssm"),
-        ("secretsmanager", "list_secrets", {}, "UnknownOperationException", "secretsmanager"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
         ("cloudwatch", "list_metrics", {}, "UnknownOperationException", "monitoring"),
         (
@@ -88,9 +86,10 @@ async def test_other_services(
     got, text = await refused(endpoint, service, operation, **request_)
     assert got == code
     assert text == (
-        f"This endpoint serves Amazon ECS and Amazon CloudWatch Logs, not {name}. Set "
-        "AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_CLOUDWATCH_LOGS instead of AWS_ENDPOINT_URL, so that "
-        "nothing else is sent here."
+        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM and AWS Secrets Manager, "
+        f"not {name}. Set AWS_ENDPOINT_URL_ECS, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, "
+        "AWS_ENDPOINT_URL_SSM and AWS_ENDPOINT_URL_SECRETS_MANAGER instead of AWS_ENDPOINT_URL, so "
+        "that nothing else is sent here."
     )
 
 
@@ -105,7 +104,8 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     )
     assert code == "InvalidAction"
     assert text.startswith(
-        "This endpoint serves Amazon ECS and Amazon CloudWatch Logs, not a service"
+        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM and AWS Secrets Manager, "
+        "not a service"
     )
 
 

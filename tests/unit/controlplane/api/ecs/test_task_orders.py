@@ -106,15 +106,6 @@ async def test_what_is_asked_of_aws_needs_an_execution_role(
     )
 
 
-async def test_secrets_of_controls_own_account_are_not_kept_yet(endpoint: Endpoint) -> None:
-    secret = {"name": "A", "valueFrom": "arn:aws:ssm:us-east-1:000000000000:parameter/a"}
-    container = {"name": "main", "image": "img", "memory": 128, "secrets": [secret]}
-    await endpoint.call("RegisterTaskDefinition", **definition(containerDefinitions=[container]))
-    failure = await refusal(endpoint)
-    assert failure.name == "UnsupportedFeatureException"
-    assert "own account and region, which keep no secrets yet" in failure.message
-
-
 async def test_an_attribute_that_no_host_has_is_named(endpoint: Endpoint) -> None:
     container = {
         "name": "main",

@@ -1,0 +1,98 @@
+"""Talks to the control endpoint of this host over its Unix socket, by which its owner needs no key.
+
+Blocking: one command, one connection per call. Raises ``CliError``, whose text says what to do.
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from agent.cli import env
+from agent.cli.client import CliError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.controlplane.front.address import Address
+
+ANSWER_LIMIT_S: Final = 60.0
+_TARGETS: Final = {"ssm": "AmazonSSM"}
+
+
+class ControlApi:
+    """Calls of APIs that a control endpoint serves."""
+
+    def __init__(self, address: Address) -> None:
+        """Take where control is."""
+        self.address = address
+
+    @classmethod
+    def find(cls, data_dir: Path | None) -> ControlApi:
+        """Return the API of the control endpoint of this host.
+
+        Raises:
+            CliError: none has run here, or this user may not ask it.
+        """
+        directories = [data_dir] if data_dir is not None else list(env.DATA_DIRS)
+        address, place = env.find(directories)
+        if not address.socket:
+            raise CliError(
+                f"the control endpoint in {place} has no socket; use the AWS CLI: eval $(ecs-agent env)"
+            )
+        return cls(address)
+
+    def call(self, service: str, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Make a call of an API of AWS; raises ``CliError`` with the text of its error."""
+        headers = {
+            "X-Amz-Target": f"{_TARGETS[service]}.{operation}",
+            "Content-Type": "application/x-amz-json-1.1",
+        }
+        return self.post("/", request, headers)
+
+    def post(
+        self, path: str, request: dict[str, Any], headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Make a call and return the fields of its answer; raises ``CliError``."""
+        given = {"Content-Type": "application/json"} | (headers or {})
+        connection = http.client.HTTPConnection("localhost", timeout=ANSWER_LIMIT_S)
+        try:
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.settimeout(ANSWER_LIMIT_S)
+            connection.sock.connect(self.address.socket)
+            connection.request("POST", path, body=msgspec.json.encode(request), headers=given)
+            response = connection.getresponse()
+            raw = response.read()
+        except PermissionError:
+            raise CliError(
+                f"only root and the user of control may use {self.address.socket}; use sudo"
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
+            raise CliError(
+                f"the control endpoint does not answer on {self.address.socket} ({error}); start it with "
+                "'systemctl start ecs-agent-control', 'ecs-agent control' or 'ecs-agent standalone'"
+            ) from None
+        finally:
+            connection.close()
+        return _fields(response.status, raw)
+
+
+def _fields(status: int, raw: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(raw or b"{}", type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise CliError(
+            f"the control endpoint answered {status} with something else than JSON; use the ecs-agent of "
+            "its version"
+        ) from None
+    if status != 200:
+        kind = str(fields.get("__type", "")).rpartition("#")[2]
+        raise CliError(
+            f"{kind}: {fields.get('message', status)}"
+            if kind
+            else str(fields.get("message", status))
+        )
+    return fields

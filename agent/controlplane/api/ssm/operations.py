@@ -1,0 +1,16 @@
+"""Every operation of AWS Systems Manager that is served."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.controlplane.api.ssm import parameters
+from agent.controlplane.api.ssm.errors import translated
+
+if TYPE_CHECKING:
+    from agent.controlplane.parts import Handlers
+
+
+def handlers() -> Handlers:
+    """Return the handlers of one server."""
+    return {name: translated(handler) for name, handler in parameters.HANDLERS.items()}

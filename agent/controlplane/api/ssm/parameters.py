@@ -1,0 +1,261 @@
+"""Parameters: put, get, delete and describe."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.controlplane.api.ssm import names as parameter_names
+from agent.controlplane.api.ssm.errors import (
+    InvalidFilterKey,
+    InvalidFilterOption,
+    InvalidNextToken,
+    ParameterNotFound,
+    ParameterVersionNotFound,
+    ValidationException,
+    keeper_of,
+)
+from agent.controlplane.front import pages
+from agent.controlplane.front.errors import InvalidParameterException
+from agent.controlplane.secrets import parameters
+from agent.controlplane.secrets.parameters import SECURE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.controlplane.names import Names
+    from agent.controlplane.parts import Handlers, Parts
+    from agent.controlplane.records import ParameterRecord
+
+VALUE_MOST: Final = 8192
+"""Characters, as in the advanced tier; there is only one tier here."""
+NAMES_MOST: Final = 10
+PAGE_MOST: Final = 50
+_NOT_SERVED: Final = {
+    "KeyId": "control encrypts with its own key",
+    "AllowedPattern": "check values before you store them",
+    "Tags": "parameters have no tags here",
+    "Policies": "parameters do not expire here; delete them",
+}
+
+
+async def put_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Store the next value of a parameter."""
+    name, value = request["Name"], request["Value"]
+    parameter_names.check(name)
+    if not 1 <= len(value) <= VALUE_MOST:
+        raise ValidationException(
+            f"The value of a parameter must have 1 to {VALUE_MOST} characters."
+        )
+    for member, mend in _NOT_SERVED.items():
+        if request.get(member):
+            raise ValidationException(f"'{member}' is not supported: {mend}. Leave it out.")
+    if request.get("Tier", "Standard") == "Advanced":
+        raise ValidationException("'Tier' Advanced is not supported: leave it out.")
+    if request.get("DataType", "text") != "text":
+        raise ValidationException("'DataType' can only be text; leave it out.")
+    stored = await parameters.put(
+        keeper_of(parts),
+        name,
+        value,
+        kind=request.get("Type", ""),
+        description=request.get("Description"),
+        overwrite=bool(request.get("Overwrite")),
+        now=parts.clock(),
+    )
+    return {"Version": stored.version, "Tier": "Standard"}
+
+
+async def get_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter, decrypted if asked for."""
+    asked = parameter_names.asked(request["Name"], parts.names)
+    record = await _find(parts, asked)
+    if record is None:
+        raise ParameterNotFound(f"Parameter {request['Name'][:256]} not found.")
+    if not _is_version(record, asked.selector):
+        raise ParameterVersionNotFound(
+            f"Systems Manager could not find version {asked.selector[1:65]} of {record.name}. Only the "
+            f"newest version, {record.version}, is kept here."
+        )
+    return {"Parameter": _shown(parts, record, asked.selector, _is_decrypted(request))}
+
+
+async def get_parameters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters that exist, and the names of those that do not."""
+    found, invalid = [], []
+    for given in _at_most_ten(request["Names"]):
+        try:
+            asked = parameter_names.asked(given, parts.names)
+        except ParameterNotFound:
+            invalid.append(given)
+            continue
+        record = await _find(parts, asked)
+        if record is None or not _is_version(record, asked.selector):
+            invalid.append(given)
+        else:
+            found.append(_shown(parts, record, asked.selector, _is_decrypted(request)))
+    return {"Parameters": found, "InvalidParameters": invalid}
+
+
+async def delete_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Delete a parameter."""
+    if not await _delete(parts, request["Name"]):
+        raise ParameterNotFound(f"Parameter {request['Name'][:256]} not found.")
+    return {}
+
+
+async def delete_parameters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """Delete the parameters that exist."""
+    deleted: list[str] = []
+    invalid: list[str] = []
+    for given in _at_most_ten(request["Names"]):
+        (deleted if await _delete(parts, given) else invalid).append(given)
+    return {"DeletedParameters": deleted, "InvalidParameters": invalid}
+
+
+async def describe_parameters(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
+    """List parameters by name, without values."""
+    if request.get("Shared"):
+        raise ValidationException("'Shared' is not supported: nothing is shared here.")
+    is_wanted = _filter(request)
+    size = request.get("MaxResults", PAGE_MOST)
+    if not 1 <= size <= PAGE_MOST:
+        raise ValidationException(f"MaxResults must be between 1 and {PAGE_MOST}.")
+    asked: dict[str, Any] = {
+        name: request[name] for name in ("Filters", "ParameterFilters") if name in request
+    }
+    try:
+        after = pages.start_after(
+            "DescribeParameters", asked | {"nextToken": request.get("NextToken")}
+        )
+    except InvalidParameterException:
+        raise InvalidNextToken("The specified token is not valid.") from None
+    shown: list[dict[str, Any]] = []
+    last = ""
+    async for record in parameters.every(keeper_of(parts), start_after=after or ""):
+        if not is_wanted(record):
+            continue
+        if len(shown) == size:
+            return {
+                "Parameters": shown,
+                "NextToken": pages.token("DescribeParameters", asked, last),
+            }
+        shown.append(_described(record, parts.names))
+        last = record.name
+    return {"Parameters": shown}
+
+
+async def _find(parts: Parts, asked: parameter_names.Asked) -> ParameterRecord | None:
+    find = parameters.find_by_arn_name if asked.is_of_arn else parameters.find
+    return await find(keeper_of(parts), asked.name)
+
+
+async def _delete(parts: Parts, given: str) -> bool:
+    try:
+        asked = parameter_names.asked(given, parts.names)
+    except ParameterNotFound:
+        return False
+    record = await _find(parts, asked)
+    if record is None or asked.selector:
+        return False
+    return await parameters.delete(keeper_of(parts), record.name)
+
+
+def _is_version(record: ParameterRecord, selector: str) -> bool:
+    return selector in ("", f":{record.version}")
+
+
+def _is_decrypted(request: Mapping[str, Any]) -> bool:
+    return bool(request.get("WithDecryption"))
+
+
+def _shown(
+    parts: Parts, record: ParameterRecord, selector: str, is_decrypted: bool
+) -> dict[str, Any]:
+    is_open = is_decrypted or record.type != SECURE
+    return {
+        "Name": record.name,
+        "Type": record.type,
+        "Value": (parameters.value_of(keeper_of(parts), record) if is_open else record.value.text),
+        "Version": record.version,
+        "Selector": selector or None,
+        "LastModifiedDate": record.modified_at,
+        "ARN": parts.names.parameter(record.name),
+        "DataType": "text",
+    }
+
+
+def _described(record: ParameterRecord, names: Names) -> dict[str, Any]:
+    return {
+        "Name": record.name,
+        "ARN": names.parameter(record.name),
+        "Type": record.type,
+        "LastModifiedDate": record.modified_at,
+        "LastModifiedUser": names.root(),
+        "Description": record.description or None,
+        "Version": record.version,
+        "Tier": "Standard",
+        "DataType": "text",
+    }
+
+
+def _at_most_ten(given: list[str]) -> list[str]:
+    if not 1 <= len(given) <= NAMES_MOST:
+        raise ValidationException(f"Names must have between 1 and {NAMES_MOST} items.")
+    return list(dict.fromkeys(given))
+
+
+def _filter(request: Mapping[str, Any]) -> Callable[[ParameterRecord], bool]:
+    """Return the filter that a request asks for; raises what a bad one is."""
+    tests = [_one_filter(item) for item in request.get("ParameterFilters", ())]
+    # The older kind of filters, which has no options.
+    for item in request.get("Filters", ()):
+        if item["Key"] not in ("Name", "Type"):
+            raise InvalidFilterKey(f"The filter {item['Key'][:64]} is not supported.")
+        option = "BeginsWith" if item["Key"] == "Name" else "Equals"
+        tests.append(_one_filter({**item, "Option": option}))
+    return lambda record: all(test(record) for test in tests)
+
+
+def _one_filter(item: Mapping[str, Any]) -> Callable[[ParameterRecord], bool]:
+    key, values = item["Key"], item.get("Values", [])
+    option = item.get("Option", "Recursive" if key == "Path" else "Equals")
+    options = {
+        "Name": {"Equals", "BeginsWith", "Contains"},
+        "Type": {"Equals"},
+        "Path": {"Recursive", "OneLevel"},
+    }
+    if key not in options:
+        raise InvalidFilterKey(f"The filter {key[:64]} is not supported; use Name, Type or Path.")
+    if option not in options[key]:
+        raise InvalidFilterOption(f"The filter {key} has no option {option[:64]}.")
+
+    def test(record: ParameterRecord) -> bool:
+        if key == "Type":
+            return record.type in values
+        return any(_matches(record.name, option, value) for value in values)
+
+    return test
+
+
+def _matches(name: str, option: str, value: str) -> bool:
+    match option:
+        case "Equals":
+            return name == value
+        case "BeginsWith":
+            return name.startswith(value)
+        case "Contains":
+            return value in name
+        case _:
+            below = f"{value.rstrip('/')}/"
+            rest = name.removeprefix(below)
+            return rest != name and (option == "Recursive" or "/" not in rest)
+
+
+HANDLERS: Handlers = {
+    "PutParameter": put_parameter,
+    "GetParameter": get_parameter,
+    "GetParameters": get_parameters,
+    "DeleteParameter": delete_parameter,
+    "DeleteParameters": delete_parameters,
+    "DescribeParameters": describe_parameters,
+}

@@ -1,0 +1,62 @@
+"""Clients of AWS's own SDK that call a control endpoint of a test."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from botocore.loaders import Loader
+
+if TYPE_CHECKING:
+    from tests.support.control_endpoint import Endpoint
+
+
+class AwsClient:
+    """Calls one service; errors must be ones that the service has for the call."""
+
+    def __init__(self, service: str, client: Any, unlisted: frozenset[str]) -> None:
+        self._client = client
+        self._unlisted = unlisted
+        self._model = Loader().load_service_model(service, "service-2")
+
+    @classmethod
+    async def of(
+        cls, endpoint: Endpoint, service: str, *, unlisted: frozenset[str] = frozenset()
+    ) -> AwsClient:
+        """Return a client; ``unlisted`` are errors that no model lists, though the service gives them."""
+        client = await asyncio.to_thread(
+            lambda: boto3.client(
+                service,
+                endpoint_url=endpoint.url,
+                region_name="us-east-1",
+                aws_access_key_id="dummy",
+                aws_secret_access_key="dummy",
+                config=Config(retries={"total_max_attempts": 1}),
+            )
+        )
+        return await asyncio.to_thread(cls, service, client, unlisted)
+
+    async def call(self, operation: str, **request: Any) -> dict[str, Any]:
+        """Make a call, by boto3's name of it."""
+        method = getattr(self._client, operation)
+        answer: dict[str, Any] = await asyncio.to_thread(lambda: method(**request))
+        answer.pop("ResponseMetadata")
+        return answer
+
+    async def refused(self, operation: str, **request: Any) -> tuple[str, str]:
+        """Make a call and return name and text of its error."""
+        with pytest.raises(ClientError) as caught:
+            await self.call(operation, **request)
+        error = caught.value.response["Error"]
+        name = self._client.meta.method_to_api_mapping[operation]
+        listed = {e["shape"] for e in self._model["operations"][name].get("errors", ())}
+        assert error["Code"] in listed | self._unlisted, error
+        return error["Code"], error["Message"]
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
