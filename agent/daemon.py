@@ -61,6 +61,7 @@ from agent.runtime.pause import ensure_pause_image
 from agent.supervision.lifecycle import Lifecycle
 from agent.supervision.watchdog import Watchdog
 from agent.upstream.backends import open_backend
+from agent.upstream.draining import Drain, stop_at_deadline
 from agent.upstream.host_identity import owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
@@ -78,6 +79,7 @@ ENGINE_RETRY_S = (0.25, 15.0)
 
 LEAVE_LIMIT_S = 10.0
 """How long the end of the agent waits for a hanging engine."""
+DRAIN_REASON = "Host is draining"
 STDERR = 2
 
 _log = structlog.get_logger()
@@ -194,6 +196,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         groups = await wiring.task_groups(settings, info, owner)
         cleanup.push_async_callback(groups.close)
         ledger = Ledger(host)
+        drain = await Drain.open(store)
         credentials = RoleCredentials()
         services = TaskServices(settings, os.environ)
         cleanup.push_async_callback(services.close)
@@ -269,6 +272,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 links=LinkHotplug(),
                 disks=DiskHotplug(),
                 logs=log_parts.spool,
+                drain=drain,
             ),
         )
         sampler = None
@@ -288,6 +292,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 operator=operator,
                 logs=log_parts.spool,
                 servers=servers,
+                drain=drain,
             )
         )
 
@@ -300,6 +305,9 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(namespaces.run(on_lost=engine.namespaces_lost), name="namespaces")
             group.create_task(control.run(), name="control")
+            group.create_task(
+                stop_at_deadline(drain, lambda: engine.stop_all(DRAIN_REASON)), name="drain"
+            )
             group.create_task(image_parts.cleanup.run(), name="images")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")

@@ -13,7 +13,7 @@ import msgspec
 
 from agent import __version__
 from agent.errors import EngineUnavailable
-from agent.model.views import AgentView, LogsView
+from agent.model.views import AgentView, DrainView, LogsView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from agent.runtime.protocol import ContainerEngine, ExecSession, LogSelection
     from agent.state import StateStore
     from agent.supervision.loopback_server import LoopbackServer
+    from agent.upstream.draining import Drain
     from agent.upstream.protocol import Control
 
 
@@ -53,6 +54,7 @@ class RunningParts:
     operator: OperatorSocket
     logs: Spool
     servers: Sequence[LoopbackServer]
+    drain: Drain
 
 
 class Overview:
@@ -108,6 +110,7 @@ class Overview:
             resources=parts.ledger.used() if parts else [],
             repairs=self._repairs(),
             logs=parts.logs.view if parts else LogsView(),
+            drain=parts.drain.view if parts else DrainView(),
         )
 
     def headline(self) -> str:
@@ -167,6 +170,15 @@ class Overview:
             msgspec.structs.replace(view, sample=samples[view.arn]) if view.arn in samples else view
             for view in parts.engine.views()
         ]
+
+    async def drain(self, *, wanted: bool, deadline: float) -> None:
+        """Take an order to drain, or to take tasks again; durable when this returns.
+
+        Raises:
+            EngineUnavailable: the agent is starting.
+            StateFailure: the order could not be stored.
+        """
+        await self._started_parts().drain.order(wanted=wanted, deadline=deadline)
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         """Order a task to stop; the order is durable when this returns.

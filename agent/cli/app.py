@@ -54,6 +54,8 @@ _COMMANDS = {
     "logs": _Entry("agent.cli.logs:logs", "Show the output of containers."),
     "exec": _Entry("agent.cli.exec:exec_", "Run a command in a container."),
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
+    "drain": _Entry("agent.cli.drain:drain", "Have this host take no new tasks."),
+    "undrain": _Entry("agent.cli.drain:undrain", "Have this host take tasks again."),
     "version": _Entry("agent.cli.inspect:version", "Show the version."),
     "help": _Entry("agent.cli.app:help_command", "Show the help of a command."),
 }

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent.errors import AgentError, ExitCode
-from agent.model.views import AgentView, Problem, TaskView
+from agent.model.views import AgentView, DrainOrder, Problem, TaskView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -97,6 +97,15 @@ class AgentClient:
         with self._exchange("POST", f"{_task_path(task)}/stop", body=body) as response:
             response.read()
 
+    def drain(self, *, wanted: bool, deadline: float = 0.0) -> AgentView:
+        """Have the host take no new tasks, or take them again; durable when this returns.
+
+        ``deadline`` is the Unix time from which on the remaining tasks are stopped, 0 for never.
+        """
+        body = msgspec.json.encode(DrainOrder(wanted=wanted, deadline=deadline))
+        with self._exchange("POST", "/v1/drain", body=body) as response:
+            return self._read(response.read(), AgentView)
+
     def logs(
         self,
         task: str,
@@ -126,6 +135,10 @@ class AgentClient:
     def _decoded(self, path: str, kind: type[_View]) -> _View:
         with self._exchange("GET", path) as response:
             body = response.read()
+        return self._read(body, kind)
+
+    @staticmethod
+    def _read(body: bytes, kind: type[_View]) -> _View:
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.model.metrics import TaskSample
-    from agent.model.views import AgentView, LogsView, RepairView, ResourceView, TaskView
+    from agent.model.views import AgentView, DrainView, LogsView, RepairView, ResourceView, TaskView
 
 VERSION_LIMIT_S = 2.0
 """How long to wait for the version of the running agent."""
@@ -274,11 +274,28 @@ def _status_facts(view: AgentView, now: float) -> list[tuple[str, str]]:
         ("Cluster", view.cluster),
         ("Instance", f"{instance} {view.instance_status}".strip() or "not registered yet"),
         ("Control", f"{view.control_endpoint} {link}".strip()),
+        ("Drain", drain_state(view.drain, view.running + view.pending, now)),
         ("Engine", f"{view.engine_version} {engine}".strip()),
         ("Tasks", f"{view.running} running, {view.pending} pending, {view.stopped} stopped"),
         ("Logs", _logs(view.logs, now)),
         *_resource_facts(view.resources),
     ]
+
+
+def drain_state(drain: DrainView, tasks: int, now: float) -> str:
+    """Return how a drain stands; nothing where none is wanted and control knows it."""
+    untold = (
+        f"; control could not be told yet: {drain.trouble}"
+        if drain.trouble
+        else ("" if drain.told else "; control is not told yet")
+    )
+    if not drain.wanted:
+        return f"ended{untold}" if untold else ""
+    left = "no task left" if not tasks else f"{tasks} {'task' if tasks == 1 else 'tasks'} left"
+    if tasks and drain.deadline:
+        ahead_s = drain.deadline - now
+        left += f", to be stopped in {render.span(ahead_s)}" if ahead_s > 0 else ", being stopped"
+    return f"for {render.span(now - drain.since)}, {left}{untold}"
 
 
 def _logs(logs: LogsView, now: float) -> str:

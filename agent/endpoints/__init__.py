@@ -2,7 +2,7 @@
 
 ``operator`` (``operator_api``) answers on ``/run/ecs-agent/agent.sock`` (0600) with types of ``model.views``:
 ``GET /v1/agent``, ``GET /v1/tasks``, ``GET /v1/tasks/{id, prefix, ARN or name}`` (``lookup``, pure, finds
-what is meant), ``POST /v1/tasks/{id}/stop`` with a ``reason``,
+what is meant), ``POST /v1/tasks/{id}/stop`` with a ``reason``, ``POST /v1/drain``,
 ``GET /v1/tasks/{id}/logs?container=&tail=&follow=&since=&timestamps=``, and ``GET /v1/tasks/{id}/exec``, a WebSocket for a
 command in a container (``exec_sessions``), which ends with its client.
 ``prometheus`` serves ``GET /metrics`` over TCP. ``credentials`` answers ``GET /v2/credentials/{id}`` on the

@@ -7,6 +7,7 @@ GET     ``/v1/tasks/{task}``        ``TaskView``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
 GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=&since=&timestamps=`` → bytes as written, or
                                     each line after its time; ``since`` in nanoseconds
+POST    ``/v1/drain``               ``DrainOrder`` → 202 ``AgentView``; durable when answered
 GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
 
@@ -28,6 +29,7 @@ from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import find
 from agent.errors import RuntimeFailure
+from agent.model.views import DrainOrder
 from agent.runtime.protocol import LogSelection
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class OperatorApi:
         app.add_routes(
             [
                 web.get("/v1/agent", self._get_agent),
+                web.post("/v1/drain", self._drain),
                 web.get("/v1/tasks", self._get_tasks),
                 web.get("/v1/tasks/{task}", self._get_task),
                 web.post("/v1/tasks/{task}/stop", self._stop_task),
@@ -97,11 +100,7 @@ class OperatorApi:
 
     async def _stop_task(self, request: web.Request) -> web.Response:
         task = self._meant(request).task
-        try:
-            async with asyncio.timeout(BODY_LIMIT_S):
-                body = await request.read() or b"{}"
-        except TimeoutError:
-            raise RequestRefused(408, "the body did not arrive in time") from None
+        body = await _body(request)
         try:
             order = msgspec.json.decode(body, type=_StopOrder)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
@@ -109,6 +108,14 @@ class OperatorApi:
         await self._agent.stop_task(task.arn, order.reason or _DEFAULT_REASON)
         now = (view for view in self._agent.task_views() if view.arn == task.arn)
         return answer(next(now, task), status=202)
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        try:
+            order = msgspec.json.decode(await _body(request), type=DrainOrder)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            raise RequestRefused(400, f"the body is no order to drain: {error}") from None
+        await self._agent.drain(wanted=order.wanted, deadline=order.deadline)
+        return answer(self._agent.agent_view(), status=202)
 
     async def _get_logs(self, request: web.Request) -> web.StreamResponse:
         container = _choose(self._meant(request), request.query.get("container", ""))
@@ -139,6 +146,14 @@ class OperatorApi:
 
     def _meant(self, request: web.Request) -> Meant:
         return find(self._agent.task_views(), request.match_info["task"])
+
+
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            return await request.read() or b"{}"
+    except TimeoutError:
+        raise RequestRefused(408, "the body did not arrive in time") from None
 
 
 def _choose(meant: Meant, name: str) -> ContainerView:

@@ -25,6 +25,12 @@ class AgentSource(Protocol):
     async def stop_task(self, task_arn: str, reason: str) -> None:
         """Order a task to stop; durable when this returns. Does not change a stopped task."""
 
+    async def drain(self, *, wanted: bool, deadline: float) -> None:
+        """Take an order to drain, or to take tasks again; durable when this returns.
+
+        ``deadline`` is the Unix time from which on the remaining tasks are stopped, 0 for never.
+        """
+
     def container_logs(self, runtime_id: str, selection: LogSelection) -> AsyncIterator[bytes]:
         """Yield stdout and stderr of a container; raises ``RuntimeFailure``."""
 

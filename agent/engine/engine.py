@@ -360,6 +360,20 @@ class Engine:
         runner.stop(reason, "UserInitiated", ordered=False)
         await runner.saved()
 
+    async def stop_all(self, reason: str) -> None:
+        """Stop every task that should run; durable when it returns, idempotent.
+
+        Raises:
+            StateFailure: an order could not be stored; all are carried out nevertheless.
+        """
+        runners = [
+            r for r in self._runners.values() if r.record.desired is not DesiredStatus.STOPPED
+        ]
+        for runner in runners:
+            runner.stop(reason, "UserInitiated", ordered=False)
+        for runner in runners:
+            await runner.saved()
+
     # -- admission --------------------------------------------------------------------------------
 
     def _on_stopped(self, arn: str) -> None:

@@ -79,7 +79,7 @@ def _compare_networks(record: AgentTask, live: LiveState) -> None:
     if record.is_done:
         return
     if live.network_lost:
-        if has_run(record) or is_stopping(record) or live.networks_replaced >= NETWORKS_REPLACED:
+        if has_run(record) or live.networks_replaced >= NETWORKS_REPLACED:
             _stop_without_network(record, live.network_lost)
         return
     if record.network is None or not record.network_held or is_stopping(record):

@@ -96,6 +96,29 @@ class LogsView(_View, frozen=True):
     """The newest last."""
 
 
+class DrainOrder(Struct, frozen=True, kw_only=True, rename="camel"):
+    """An order of an operator about the whole host."""
+
+    wanted: bool
+    """Whether it is to take no new tasks."""
+    deadline: float = 0.0
+    """Unix time from which on the remaining tasks are stopped; 0 for never."""
+
+
+class DrainView(_View, frozen=True):
+    """Whether an operator wants this host to take no new tasks."""
+
+    wanted: bool = False
+    since: float = 0.0
+    """Unix time of the last order, also of one to take tasks again; 0 if there never was one."""
+    deadline: float = 0.0
+    """Unix time from which on the remaining tasks are stopped; 0 for never."""
+    told: bool = True
+    """Whether control knows."""
+    trouble: str = ""
+    """Why control could not be told yet."""
+
+
 class AgentView(_View, frozen=True):
     """The current state of the agent."""
 
@@ -122,6 +145,7 @@ class AgentView(_View, frozen=True):
     repairs: list[RepairView] = field(default_factory=list)
     """The newest repairs of what others changed, oldest first."""
     logs: LogsView = LogsView()
+    drain: DrainView = DrainView()
 
 
 class Problem(_View, frozen=True):

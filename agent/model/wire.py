@@ -15,6 +15,7 @@ POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``Chan
 POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
 POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
+POST   ``/v1/instances/{id}/status``                  ``InstanceStatus`` → 204
 DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 
@@ -154,6 +155,13 @@ class Assignments(_Wire, frozen=True):
     credentials_serial: int = 0
     """With which to ask next: of one run of control, like the revision. An agent that asks with none is
     sent credentials in payloads alone."""
+
+
+class InstanceStatus(_Wire, frozen=True):
+    """The status that an operator at the host wants for its instance."""
+
+    status: str
+    """ACTIVE, or DRAINING: nothing is placed on it."""
 
 
 class HeldTask(_Wire, frozen=True):

@@ -75,7 +75,14 @@ class LongPollBackend:
             ca_file=self._settings.control_ca_file,
         )
         return await LongPollClient.open(
-            settings, store, describe, take, around.holding, around.credentials, around.logs
+            settings,
+            store,
+            describe,
+            take,
+            around.holding,
+            around.credentials,
+            around.logs,
+            drain=around.drain,
         )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.model.payload import Credentials
     from agent.model.telemetry import TaskFacts
     from agent.model.wire import Assignments, HeldTask
+    from agent.upstream.draining import Drain
 
 
 class RegisterInfo(Struct, frozen=True, kw_only=True):
@@ -159,6 +160,8 @@ class HostParts(NamedTuple):
     """Serial numbers of the host's block devices."""
     logs: LogSource | None = None
     """Logs of containers, for our own control."""
+    drain: Drain | None = None
+    """Whether an operator wants this host to take no new tasks."""
 
 
 class ControlStatus(Struct, frozen=True, kw_only=True):

@@ -41,7 +41,7 @@ def missing(
         *_limits(container, linux, seen["HostConfig"]),
         *_rights(container, linux, seen["HostConfig"]),
         *_network(container, seen, mode),
-        *_mounts(container, seen),
+        *_mounts(definition, container, seen),
         *_task(definition, container, seen["HostConfig"]),
     )
     return [
@@ -177,15 +177,33 @@ def _ports(container: Mapping[str, Any], bindings: Mapping[str, Any]) -> Parts:
                 yield f"host port of {port}/{protocol}", True, str(mapping["hostPort"]) in found
 
 
-def _mounts(container: Mapping[str, Any], seen: Mapping[str, Any]) -> Parts:
-    mounted = {mount["Destination"].rstrip("/"): mount["RW"] for mount in seen["Mounts"]}
+def _mounts(
+    definition: Mapping[str, Any], container: Mapping[str, Any], seen: Mapping[str, Any]
+) -> Parts:
+    volumes = {volume["name"]: volume for volume in definition.get("volumes", ())}
+    mounted = {mount["Destination"].rstrip("/"): mount for mount in seen["Mounts"]}
     for mount in container.get("mountPoints", ()):
-        writable = not mount.get("readOnly", False)
+        where = f"mount {mount['containerPath']}"
         found = mounted.get(mount["containerPath"].rstrip("/"))
-        yield f"mount {mount['containerPath']} is writable", writable, found
-    sources = [source.partition(":")[::2] for source in seen["HostConfig"]["VolumesFrom"] or ()]
+        yield where, True, found is not None
+        if found is not None:
+            yield f"{where} is writable", not mount.get("readOnly", False), found["RW"]
+            yield from _source(volumes[mount["sourceVolume"]], where, found)
+    sources = [source.partition(":")[2] for source in seen["HostConfig"]["VolumesFrom"] or ()]
     asked = ["ro" if v.get("readOnly") else "" for v in container.get("volumesFrom", ())]
-    yield "volumesFrom", asked, [mode for _, mode in sources]
+    yield "volumesFrom", asked, sources
+
+
+def _source(volume: Mapping[str, Any], where: str, found: Mapping[str, Any]) -> Parts:
+    path = (volume.get("host") or {}).get("sourcePath")
+    if path:
+        yield f"{where} from", ("bind", path), (found["Type"], found["Source"])
+        return
+    docker = volume.get("dockerVolumeConfiguration") or {}
+    asked = "volume", docker.get("driver", "local")
+    yield f"{where} is of", asked, (found["Type"], found.get("Driver"))
+    if docker.get("scope") == "shared":
+        yield f"{where} from", volume["name"], found["Name"]
 
 
 def _task(

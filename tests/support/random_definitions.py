@@ -78,6 +78,21 @@ class Author:
         )
         return definition
 
+    def overrides(self, definition: Definition) -> list[Definition]:
+        """Return what a run changes of the containers; most often nothing."""
+        if not self._may(0.3):
+            return []
+        container = self._rng.choice(definition["containerDefinitions"])
+        change: Definition = {"name": container["name"]}
+        words = {"name": "PLAIN", "value": "changed"}, {"name": "OF_RUN", "value": "1"}
+        self._put(change, 0.6, "environment", lambda: list(words))
+        self._put(change, 0.3, "cpu", lambda: self._rng.choice((-1, 0, 32)))
+        self._put(change, 0.3, "memory", lambda: self._rng.choice((2, 24, 64)))
+        self._put(change, 0.2, "memoryReservation", lambda: self._rng.choice((8, 64)))
+        if "entryPoint" not in container:
+            self._put(change, 0.3, "command", lambda: ["sh", "-c", f": of the run; {LINGER[2]}"])
+        return [change]
+
     def _may(self, chance: float) -> bool:
         return self._rng.random() < chance
 
@@ -94,7 +109,7 @@ class Author:
             case "task":
                 volume["dockerVolumeConfiguration"] = {
                     "scope": "task",
-                    "driver": "local",
+                    "driver": self._rng.choice(("local", "local", "local", "no-such-plugin")),
                     "labels": {"of": "random"},
                 }
             case "shared":
@@ -304,7 +319,8 @@ class Author:
             conditions = ["START"]
             if "healthCheck" in other or self._may(0.05):
                 conditions.append("HEALTHY")
-            if other.get("essential") is False or self._may(0.05):
+            ends = other.get("essential") is False and other["command"] != LINGER
+            if ends or (other.get("essential", True) and self._may(0.05)):
                 conditions += ["COMPLETE", "SUCCESS"]
             container["dependsOn"] = [
                 {"containerName": other["name"], "condition": self._rng.choice(conditions)}

@@ -86,6 +86,7 @@ def check_overridable(container: Mapping[str, Any], *, has_task_memory: bool) ->
                 f"The name of the environment variable '{variable['name'][:_SHOWN]}' must not "
                 "contain '='.",
             )
+    fetched_rules.check_secrets(container)
     fetched_rules.check_files(container)
     _check_resources(container)
 

@@ -28,7 +28,7 @@ def check(container: Mapping[str, Any]) -> None:
     Raises:
         ClientException: a rule is broken; the text names the container.
     """
-    _check_secrets(container)
+    check_secrets(container)
     log = container.get("logConfiguration") or {}
     for option in log.get("secretOptions", ()):
         if option.get("name") in (log.get("options") or {}):
@@ -64,7 +64,8 @@ def check_files(container: Mapping[str, Any]) -> None:
             )
 
 
-def _check_secrets(container: Mapping[str, Any]) -> None:
+def check_secrets(container: Mapping[str, Any]) -> None:
+    """Check the secrets against the variables, which a run can override; raises ``ClientException``."""
     used = {variable.get("name") for variable in container.get("environment") or ()}
     for secret in container.get("secrets") or ():
         name = secret.get("name") or ""

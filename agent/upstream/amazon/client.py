@@ -34,7 +34,7 @@ from agent.upstream.amazon import registration as registrations
 from agent.upstream.amazon.acs.session import AcsParts, AcsSession, AcsSettings
 from agent.upstream.amazon.attachments import Attachments, read_rows
 from agent.upstream.amazon.calls import SteppedBackoff
-from agent.upstream.amazon.ec2.spot import SpotNotices
+from agent.upstream.amazon.ec2.spot import SpotNotices, set_status
 from agent.upstream.amazon.ec2.tags import InstanceTags
 from agent.upstream.amazon.poll_endpoint import PollEndpoints
 from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
@@ -42,6 +42,7 @@ from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
 from agent.upstream.amazon.tcs.session import TcsSession, TcsSettings
 from agent.upstream.amazon.websocket import Dialer
 from agent.upstream.connection import ConnectionStatus
+from agent.upstream.draining import DrainTeller
 from agent.upstream.protocol import ControlStatus
 
 if TYPE_CHECKING:
@@ -157,6 +158,10 @@ class AmazonClient:
                 on_heartbeat=self._tcs.heartbeat,
             ),
         )
+        self._api = api
+        self._drain = (
+            DrainTeller(around.drain, self._own_arn, self._set_status) if around.drain else None
+        )
         self._spot: SpotNotices | None = None
         if settings.spot_draining and imds is not None and imds.enabled:
             self._spot = SpotNotices(imds, api, self._registration.instance, self._draining)
@@ -229,6 +234,8 @@ class AmazonClient:
                 group.create_task(self._submitter.run(), name="ecs-reports")
                 group.create_task(self._tcs.run(), name="ecs-telemetry")
                 group.create_task(self._attachments.run(), name="ecs-attachments")
+                if self._drain is not None:
+                    group.create_task(self._drain.run(), name="ecs-drain")
                 if self._spot is not None:
                     group.create_task(self._spot.run(), name="ecs-spot")
         except BaseExceptionGroup as failures:
@@ -236,6 +243,16 @@ class AmazonClient:
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def _own_arn(self) -> str:
+        return (await self._registration.instance()).arn
+
+    async def _set_status(self, status: str) -> str:
+        """Have Amazon ECS set the status of this instance; return why it did not."""
+        trouble = await set_status(self._api, await self._registration.instance(), status)
+        if not trouble:
+            self._instance_status = status
+        return trouble
 
     async def make_log_stream(self, group: str, stream: str, *, create_group: bool) -> bool:
         """Return True: Amazon ECS keeps no logs."""

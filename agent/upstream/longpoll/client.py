@@ -38,6 +38,7 @@ from agent.model.liveness import WORK_S, Liveness
 from agent.upstream.backoff import Backoff, OutageBackoff
 from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
+from agent.upstream.draining import DrainTeller
 from agent.upstream.longpoll import registration as registrations
 from agent.upstream.longpoll.answers import RevisionCompacted, SecretsMissing
 from agent.upstream.longpoll.credentials import issued
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from agent.model.metrics import MetricsBatch
     from agent.model.wire import Assignments
     from agent.state import StateStore
+    from agent.upstream.draining import Drain
     from agent.upstream.longpoll.answers import ReadAssignments
     from agent.upstream.longpoll.http_client import Identity
     from agent.upstream.longpoll.registration import SavedRegistration
@@ -122,6 +124,7 @@ class LongPollClient:
         credentials: CredentialStore,
         logs: LogSource | None = None,
         *,
+        drain: Drain | None = None,
         saved: SavedRegistration,
         watermark: Watermark,
     ) -> None:
@@ -171,6 +174,7 @@ class LongPollClient:
             if logs is not None
             else None
         )
+        self._drain = DrainTeller(drain, self._own_arn, self._set_status) if drain else None
         self._poll_backoff = self._backoff()
         self._instance_status = ""
         self._trouble = ""
@@ -178,7 +182,7 @@ class LongPollClient:
         self.livenesses: tuple[Liveness, ...] = (self._liveness, self._registration.liveness)
 
     @classmethod
-    async def open(
+    async def open(  # noqa: PLR0913 - as above
         cls,
         settings: LongPollSettings,
         store: StateStore,
@@ -187,6 +191,8 @@ class LongPollClient:
         holding: Holding,
         credentials: CredentialStore,
         logs: LogSource | None = None,
+        *,
+        drain: Drain | None = None,
     ) -> LongPollClient:
         """Return the client of a host that knows who it was; nobody is called before ``run``.
 
@@ -203,6 +209,7 @@ class LongPollClient:
             holding,
             credentials,
             logs,
+            drain=drain,
             saved=await registrations.read_saved(store, settings.cluster),
             watermark=await Watermark.open(store),
         )
@@ -258,11 +265,21 @@ class LongPollClient:
                 group.create_task(self._ask_about_the_rest(), name="control-brought")
                 if self._logs is not None:
                     group.create_task(self._logs.run(), name="control-logs")
+                if self._drain is not None:
+                    group.create_task(self._drain.run(), name="control-drain")
         except BaseExceptionGroup as failures:
             final, _ = failures.split((ConfigError, StaleGeneration))
             if final is None:
                 raise
             raise next(leaves(final)) from None
+
+    async def _own_arn(self) -> str:
+        return (await self._registration.identity()).instance_arn
+
+    async def _set_status(self, status: str) -> str:
+        await self._client.status(await self._registration.identity(), status)
+        self._instance_status = status
+        return ""
 
     async def make_log_stream(self, group: str, stream: str, *, create_group: bool) -> bool:
         """Have control make a log stream; True at once while control does not answer."""

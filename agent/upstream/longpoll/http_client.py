@@ -28,6 +28,7 @@ from agent.model.wire import (
     ChangesAnswer,
     Held,
     Hello,
+    InstanceStatus,
     Register,
     Registered,
 )
@@ -224,6 +225,12 @@ class HttpClient:
         body = _encode({"instance": identity.instance_arn, "taskArn": task_arn, "names": names})
         answer = await self._call("POST", "v1/secrets", identity=identity, body=body)
         return answers.secrets(answer.body)
+
+    async def status(self, identity: Identity, status: str) -> None:
+        """Set the status of this instance: ACTIVE, or DRAINING so that nothing is placed on it."""
+        path = f"{identity.path}/status"
+        body = _encode(InstanceStatus(status=status))
+        await self._call("POST", path, identity=identity, body=body)
 
     async def leave(self, identity: Identity) -> None:
         """Remove the instance from its cluster."""

@@ -44,6 +44,7 @@ class Trial:
 
     seed: int
     definition: Definition
+    overrides: list[Definition]
     arn: str = ""
     """Of its task; empty if there is none."""
     outcome: str = ""
@@ -56,7 +57,27 @@ class Trial:
     @property
     def report(self) -> str:
         """What a failure shows."""
-        return f"seed {self.seed}: {self.fault}\n{json.dumps(self.definition)}"
+        asked = json.dumps(self.definition), json.dumps(self.overrides)
+        return "\n".join((f"seed {self.seed}: {self.fault}", *asked))
+
+    def containers(self) -> list[Definition]:
+        """The containers as the run changes them."""
+        changes = {change["name"]: change for change in self.overrides}
+        return [
+            _changed(c, changes.get(c["name"], {})) for c in self.definition["containerDefinitions"]
+        ]
+
+
+def _changed(container: Definition, change: Definition) -> Definition:
+    variables = {pair["name"]: pair for pair in container.get("environment", ())}
+    variables |= {pair["name"]: pair for pair in change.get("environment", ())}
+    return container | change | {"environment": list(variables.values())}
+
+
+def _trial(seed: int, image: str, folder: Path) -> Trial:
+    author = Author(seed, image=image, folder=folder)
+    definition = author.write()
+    return Trial(seed, definition, author.overrides(definition))
 
 
 @pytest.fixture
@@ -73,16 +94,14 @@ def host(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
         _remove_shared_volumes()
 
 
+@pytest.mark.timeout(max(240, 10 * COUNT))
 def test_random_definitions_are_refused_by_name_or_done(
     host: Fleet, busybox_image: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "volume"
     folder.mkdir()
     folder.chmod(0o777)
-    trials = [
-        Trial(seed, Author(seed, image=busybox_image, folder=folder).write())
-        for seed in range(FIRST_SEED, FIRST_SEED + COUNT)
-    ]
+    trials = [_trial(seed, busybox_image, folder) for seed in range(FIRST_SEED, FIRST_SEED + COUNT)]
     client = host.client()
     for start in range(0, COUNT, AT_ONCE):
         together = trials[start : start + AT_ONCE]
@@ -102,6 +121,8 @@ def _begin(client: Any, trial: Trial) -> None:
     try:
         client.register_task_definition(**definition)
         more: dict[str, Any] = {}
+        if trial.overrides:
+            more["overrides"] = {"containerOverrides": trial.overrides}
         if definition.get("networkMode") == "awsvpc":
             more["networkConfiguration"] = NETWORK
         if definition.get("requiresCompatibilities"):
@@ -110,7 +131,7 @@ def _begin(client: Any, trial: Trial) -> None:
     except ClientError as error:
         trial.outcome = f"refused: {error.response['Error']['Message']}"
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if not 400 <= status < 500 or not _names_a_part(definition, str(error)):
+        if not 400 <= status < 500 or not _names_a_part([definition, trial.overrides], str(error)):
             trial.fail(f"refused with {status}: {error}")
         return
     if answer["failures"]:
@@ -123,10 +144,10 @@ def _begin(client: Any, trial: Trial) -> None:
     trial.arn = answer["tasks"][0]["taskArn"]
 
 
-def _names_a_part(definition: Definition, text: str) -> bool:
-    """Whether a text names a field that the definition has, or one of its containers or volumes."""
+def _names_a_part(request: Any, text: str) -> bool:
+    """Whether a text names a field that a request has, or one of its containers or volumes."""
     plain = text.casefold().replace(" ", "")
-    return any(part.casefold().replace("[]", "") in plain for part in _parts(definition))
+    return any(part.casefold().replace("[]", "") in plain for part in _parts(request))
 
 
 def _parts(value: Any) -> Iterator[str]:
@@ -175,7 +196,7 @@ def _wait(host: Fleet, client: Any, trials: list[Trial], statuses: set[str]) -> 
 def _check_running(trial: Trial, task: dict[str, Any]) -> None:
     trial.outcome = "runs"
     by_name = {c["name"]: c for c in task["containers"]}
-    for container in trial.definition["containerDefinitions"]:
+    for container in trial.containers():
         told = by_name[container["name"]]
         seen = _inspect(told.get("runtimeId", ""))
         if seen is None:
@@ -194,9 +215,7 @@ def _check_running(trial: Trial, task: dict[str, Any]) -> None:
 
 def _still_runs(trial: Trial) -> bool:
     """Whether no container of the task ends the task on its own."""
-    return not any(
-        "exit 4" in " ".join(c["command"]) for c in trial.definition["containerDefinitions"]
-    )
+    return not any("exit 4" in " ".join(c["command"]) for c in trial.containers())
 
 
 def _check_stopped(trial: Trial, task: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.integration.e2e.conftest import describe, run
 from tests.support.aws_stand_in import ACCOUNT, REGION, SESSION_TOKEN, StandIn
-from tests.support.fleet import COMMAND, WIRES, Fleet, eventually
+from tests.support.fleet import COMMAND, KEYS, LONG_POLL, WIRES, Fleet, eventually
 from tests.support.images import LINGER
 from tests.support.private_registry import PrivateRegistry, private_registry
 
@@ -68,12 +68,13 @@ class Site:
         self.roles["poor"] = self.aws.add_role("poor", "sqs:ListQueues")
 
     def register(self, family: str, role: str, *changes: dict[str, Any]) -> str:
-        """Register a definition with one container for each change."""
+        """Register a definition with one container for each change; ``role`` may be empty."""
         usual = {"image": self.image, "memory": 32, "command": LINGER, "stopTimeout": 2}
+        roles = {"executionRoleArn": self.roles[role]} if role else {}
         answer = self.fleet.client().register_task_definition(
             family=family,
             networkMode="none",
-            executionRoleArn=self.roles[role],
+            **roles,
             containerDefinitions=[
                 {"name": f"c{n}", **usual, **change} for n, change in enumerate(changes)
             ],
@@ -137,6 +138,18 @@ class Site:
             return found if found["lastStatus"] == "STOPPED" else None
 
         return dict(eventually(task, what="the task is stopped"))
+
+    def kept_by_control(self, service: str) -> Any:
+        """Return a client of a service that control serves itself."""
+        import boto3  # noqa: PLC0415 - slow to import
+
+        return boto3.client(
+            service,
+            endpoint_url=self.fleet.control.url,
+            region_name=REGION,
+            aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+        )
 
     def archive(self, directory: Path) -> bytes:
         """Return everything in the archive for support of the agent's host."""
@@ -262,3 +275,42 @@ def test_what_cannot_be_fetched_ends_the_task_with_the_reason(site: Site) -> Non
 
     told = site.stopped(site.register("ecr", "poor", {"image": f"{ECR}/app:v1"}))
     assert told["containers"][0]["reason"].startswith("CannotPullECRContainerError: "), told
+
+
+def test_what_control_keeps_needs_no_aws(site: Site) -> None:
+    ssm, manager = (site.kept_by_control(name) for name in ("ssm", "secretsmanager"))
+    ssm.put_parameter(Name="/kept/token", Type="SecureString", Value=f"{CANARY}-kept-1")
+    arn = ssm.get_parameter(Name="/kept/token")["Parameter"]["ARN"]
+    text = json.dumps({"username": "robot", "password": f"{CANARY}-login", "number": 1.10})
+    login = manager.create_secret(Name="kept-login", SecretString=text)["ARN"]
+    secrets = [
+        {"name": "BY_NAME", "valueFrom": "/kept/token"},
+        {"name": "BY_ARN", "valueFrom": arn},
+        {"name": "USER", "valueFrom": f"{login}:username::"},
+    ]
+    image = {
+        "image": f"{PRIVATE}/team/app:v1",
+        "repositoryCredentials": {"credentialsParameter": login},
+        "secrets": secrets,
+    }
+    definition = site.register("kept", "", image)
+    if site.fleet.wire != LONG_POLL:
+        answer = site.fleet.client().run_task(taskDefinition=definition)
+        (failure,) = answer["failures"]
+        assert failure["reason"] == "ATTRIBUTE", "Amazon's wire has no way to ask control for them"
+        return
+    _, (found,) = site.running(definition)
+    env = env_of(found)
+    assert (env["BY_NAME"], env["BY_ARN"]) == (f"{CANARY}-kept-1", f"{CANARY}-kept-1")
+    assert env["USER"] == "robot"
+
+    ssm.put_parameter(
+        Name="/kept/token", Type="SecureString", Value=f"{CANARY}-kept-2", Overwrite=True
+    )
+    _, (found,) = site.running(definition)
+    assert env_of(found)["BY_NAME"] == f"{CANARY}-kept-2"
+    ssm.delete_parameter(Name="/kept/token")
+    told = site.stopped(site.register("gone", "", {"secrets": secrets[1:2]}))
+    assert "control does not have the secrets" in told["stoppedReason"]
+    for path in site.fleet.directory.rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path

@@ -32,6 +32,7 @@ class Source:
 
     def __init__(self) -> None:
         self.stopped: list[tuple[str, str]] = []
+        self.drains: list[tuple[bool, float]] = []
         self.selections: list[tuple[str, LogSelection]] = []
         self.lines: dict[str, list[tuple[int, str]]] = {}
         """What containers wrote, by their id: nanoseconds since the epoch, and the line."""
@@ -64,6 +65,9 @@ class Source:
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))
+
+    async def drain(self, *, wanted: bool, deadline: float) -> None:
+        self.drains.append((wanted, deadline))
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
         raise EngineRefused(f"nothing runs in {runtime_id}: {command.words}")

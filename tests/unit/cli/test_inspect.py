@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -16,7 +16,7 @@ import pytest
 from agent.cli import client, inspect, main, render, task_text
 from agent.cli.client import AgentClient, CliError
 from agent.model.resources import Wait
-from agent.model.views import ContainerView, RepairView
+from agent.model.views import ContainerView, DrainView, RepairView
 from tests.support.terminal import COMMAND, Dialogue
 
 if TYPE_CHECKING:
@@ -309,6 +309,50 @@ async def test_asks_on_a_terminal_before_it_stops_every_task(
 
     assert await asyncio.to_thread(typed) == code
     assert len(source.stopped) == count
+
+
+async def test_drains_and_takes_tasks_again(ecs_agent: Terminal, source: Source) -> None:
+    view = source.agent
+    source.agent = msgspec.structs.replace(view, drain=DrainView(wanted=True, since=time.time()))
+    code, out, _ = await ecs_agent("drain")
+    assert (code, out) == (0, "draining for 0 s, 2 tasks left\n")
+    before = time.time()
+    await ecs_agent("drain", "--deadline", "30m")
+    await ecs_agent("drain", "--stop-tasks")
+    (_, never), (wanted, later), (_, now) = source.drains
+    assert (never, wanted) == (0.0, True)
+    assert before + 1800 <= later <= time.time() + 1800
+    assert before <= now <= time.time()
+    source.agent = msgspec.structs.replace(view, running=0, pending=0, drain=DrainView(wanted=True))
+    assert (await ecs_agent("drain", "--wait"))[0] == 0
+    source.agent = view
+    assert (await ecs_agent("undrain"))[1] == "taking tasks again\n"
+    assert source.drains[-1] == (False, 0.0)
+    for words in (["--deadline", "soon"], ["--deadline", "1m", "--stop-tasks"]):
+        assert (await ecs_agent("drain", *words))[0] == 2
+
+
+async def test_waiting_for_a_drain_ends_with_it(ecs_agent: Terminal, source: Source) -> None:
+    source.agent = msgspec.structs.replace(source.agent, drain=DrainView())
+    code, out, _ = await ecs_agent("drain", "--wait")
+    assert (code, out) == (1, "somebody has ended the drain\n")
+
+
+def test_how_a_drain_stands() -> None:
+    def stands(tasks: int = 0, **fields: Any) -> str:
+        return inspect.drain_state(DrainView(**fields), tasks, 1000.0)
+
+    assert stands() == ""
+    assert stands(wanted=True, since=400.0) == "for 10 m, no task left"
+    assert stands(1, wanted=True, since=995.0, deadline=1060.0) == (
+        "for 5 s, 1 task left, to be stopped in 1 m"
+    )
+    assert stands(2, wanted=True, since=995.0, deadline=900.0, told=False) == (
+        "for 5 s, 2 tasks left, being stopped; control is not told yet"
+    )
+    assert stands(since=995.0, told=False, trouble="it is away") == (
+        "ended; control could not be told yet: it is away"
+    )
 
 
 async def test_logs_come_as_they_were_written(

@@ -85,6 +85,7 @@ class FakeAgent:
             task_view("bb33", container_view("app")),
         ]
         self.stopped: list[tuple[str, str]] = []
+        self.drains: list[tuple[bool, float]] = []
         self.asked: list[tuple[str, LogSelection]] = []
         self.log: list[bytes | Exception] = [b"one\n", b"two\n"]
         self.hold = asyncio.Event()
@@ -107,6 +108,9 @@ class FakeAgent:
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))
+
+    async def drain(self, *, wanted: bool, deadline: float) -> None:
+        self.drains.append((wanted, deadline))
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
         self.commands.append((runtime_id, command))

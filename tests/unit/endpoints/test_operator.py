@@ -111,6 +111,15 @@ async def test_a_bad_stop_order_is_refused(
     assert not agent.stopped
 
 
+async def test_drains_the_host(http: ClientSession, agent: FakeAgent) -> None:
+    async with http.post("/v1/drain", json={"wanted": True, "deadline": 5.5}) as response:
+        assert response.status == 202
+        assert msgspec.json.decode(await response.read(), type=AgentView) == agent.agent_view()
+    async with http.post("/v1/drain", data=b"{}") as response:
+        assert "no order to drain" in await problem(response, 400)
+    assert agent.drains == [(True, 5.5)]
+
+
 async def test_wrong_paths_methods_and_sizes_are_problems(http: ClientSession) -> None:
     async with http.get("/nowhere") as response:
         assert "Not Found" in await problem(response, 404)

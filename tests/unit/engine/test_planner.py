@@ -241,6 +241,16 @@ def test_a_stop_asks_what_became_of_a_start_that_was_never_answered() -> None:
     assert record.containers["a"].known is CREATED
 
 
+def test_a_task_that_ends_before_it_ran_does_not_blame_its_lost_sandbox_later() -> None:
+    record = new_record(container("a"), network_mode="awsvpc")
+    put(record, "a", ContainerStatus.STOPPED)
+    live, edges = LiveState(), graph.graph_of(record.payload)
+    record.network_held, live.network_lost = True, "it died"
+    for _ in range(2):
+        settle(record, edges, live, NOW)
+        assert (record.desired, record.reason) == (DesiredStatus.STOPPED, "")
+
+
 def test_the_network_goes_last_and_before_the_report() -> None:
     record = new_record(container("a"), network_mode="awsvpc")
     put(record, "a", RUNNING)

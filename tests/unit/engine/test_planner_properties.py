@@ -1,12 +1,18 @@
-"""What must hold for every task, whatever the host does: random tasks in a random world."""
+"""What must hold for every task, whatever the host does: random tasks in a random world.
+
+``Simulation.turn`` checks on the way that nothing starts before its conditions are met, that containers stop in the
+reverse order, and that no status goes back. ``ECS_TEST_TIMES`` multiplies the number of tasks.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from agent.engine import graph
 from agent.engine.live import StepKind
@@ -25,6 +31,7 @@ from tests.support.tasks import ARN
 from tests.unit.engine.simulation import FAILURES, Simulation
 
 CONDITIONS = [Condition.START, Condition.COMPLETE, Condition.SUCCESS, Condition.HEALTHY]
+TIMES = int(os.environ.get("ECS_TEST_TIMES", "1"))
 BOUND = 400
 """Turns after which a task that is to stop must be gone, with every step succeeding."""
 
@@ -127,7 +134,7 @@ def run_down(sim: Simulation) -> None:
     pytest.fail(f"not finished after {BOUND} turns: {sim.record}")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_stopping_task_ends_and_leaves_nothing(data: st.DataObject) -> None:
     policy = Policy(pull_before_dependencies=data.draw(st.booleans()), cleanup_wait_s=100.0)
@@ -162,7 +169,7 @@ def complete_all(sim: Simulation) -> None:
     pytest.fail(f"still busy after {BOUND} turns: {sim.record}")
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_what_is_started_again_after_its_end_is_stopped_once(data: st.DataObject) -> None:
     """Whatever happens meanwhile, crashes included; then it is left to whoever insists."""
@@ -202,7 +209,7 @@ def test_what_is_started_again_after_its_end_is_stopped_once(data: st.DataObject
         assert count > 1 or not real.running
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_task_on_a_friendly_host_never_stands_still_without_a_reason(data: st.DataObject) -> None:
     """Without faults it runs, has stopped, or names what it waits for."""
@@ -225,7 +232,7 @@ def test_a_task_on_a_friendly_host_never_stands_still_without_a_reason(data: st.
     assert believed == sim.world.running()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_a_restart_of_the_agent_starts_and_stops_nothing(data: st.DataObject) -> None:
     """A task that runs undisturbed is only looked at after a crash."""
@@ -250,6 +257,71 @@ def test_a_restart_of_the_agent_starts_and_stops_nothing(data: st.DataObject) ->
         sim.turn()
     assert kinds <= {StepKind.INSPECT}
     assert sim.record.known is TaskStatus.RUNNING
+
+
+def play(sim: Simulation, ends: dict[str, int | None], crash_at: int, *, torn: bool) -> int:
+    """Let containers do what is written, until nothing moves; return how many events that took.
+
+    Args:
+        sim: an admitted task.
+        ends: the exit code of each container, soon after its start; None for one that becomes healthy instead.
+        crash_at: after this event the agent crashes; below 0 for never.
+        torn: whether its last save is lost.
+    """
+    for events in range(BOUND):
+        acted = False
+        for name, real in sorted(sim.world.containers.items()):
+            if real.running and ends[name] is not None:
+                sim.exit(name, ends[name] or 0)
+                acted = True
+            elif real.running and real.health is not Health.HEALTHY:
+                sim.judge(name, Health.HEALTHY)
+                acted = True
+        if sim.live.inflight:
+            sim.complete(min(sim.live.inflight))
+            acted = True
+        if not acted:
+            return events
+        if events == crash_at:
+            sim.crash(torn=torn)
+            sim.admit()
+        sim.turn()
+    pytest.fail(f"still busy after {BOUND} events: {sim.record}")
+
+
+def fate(sim: Simulation) -> tuple[Any, ...]:
+    """What became of a task. How far one that ended came is a race, which a crash may decide otherwise."""
+    record = sim.record
+    if record.desired is DesiredStatus.STOPPED:
+        return record.known, sim.world.running()
+    containers = {c.name: (c.known, c.exit_code) for c in record.containers.values()}
+    return record.known, sim.world.running(), containers
+
+
+@settings(max_examples=100 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_a_crash_at_any_step_leads_to_the_same_end(data: st.DataObject) -> None:
+    drawn = data.draw(payloads())
+    containers = [replace(c, restart_policy=None, start_timeout=0) for c in drawn.containers]
+    payload = replace(drawn, containers=containers)
+    codes = st.sampled_from([None, None, 0, 3])
+    ends = {c.name: None if c.essential else data.draw(codes) for c in containers}
+    if data.draw(st.booleans()):
+        ends[containers[0].name] = data.draw(codes)
+    policy = Policy(cleanup_wait_s=1e9)
+
+    def admitted() -> Simulation:
+        sim = Simulation(payload, policy)
+        sim.admit()
+        sim.turn()
+        return sim
+
+    undisturbed = admitted()
+    events = play(undisturbed, ends, -1, torn=False)
+    for crash_at in range(events):
+        sim = admitted()
+        play(sim, ends, crash_at, torn=data.draw(st.booleans()))
+        assert fate(sim) == fate(undisturbed), f"crash after event {crash_at}"
 
 
 @given(payloads(), st.data())

@@ -39,13 +39,21 @@ from agent.controlplane.agents.registration import DEFAULT_CLUSTER
 from agent.controlplane.agents.tokens import TOKEN_GONE
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
-from agent.controlplane.records import ClusterRecord
+from agent.controlplane.instance_status import SETTABLE, with_status
+from agent.controlplane.records import ClusterRecord, InstanceRecord
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks.retire import LEFT, retire
 from agent.listening.connection import prove
 from agent.model.ids import cluster_name
 from agent.model.metrics import MetricsBatch
-from agent.model.wire import GENERATION_HEADER, ErrorBody, Hello, Register, Registered
+from agent.model.wire import (
+    GENERATION_HEADER,
+    ErrorBody,
+    Hello,
+    InstanceStatus,
+    Register,
+    Registered,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,7 +61,6 @@ if TYPE_CHECKING:
     from agent.controlplane.access import Found
     from agent.controlplane.agents.parts import AgentParts
     from agent.controlplane.agents.tokens import Admission
-    from agent.controlplane.records import InstanceRecord
 
 MAX_WAIT_S = 60.0
 BODY_LIMIT_BYTES = 8 * 1024 * 1024
@@ -69,6 +76,7 @@ T = TypeVar("T")
 _encode = msgspec.json.Encoder().encode
 _register = msgspec.json.Decoder(Register)
 _metrics = msgspec.json.Decoder(MetricsBatch)
+_status = msgspec.json.Decoder(InstanceStatus)
 
 _log = structlog.get_logger(__name__)
 
@@ -103,6 +111,7 @@ class AgentWire:
         router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
         router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
         router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
+        router.add_post("/v1/instances/{id}/status", self._answering(self._status_call))
         router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
         router.add_post("/v1/secrets", self._answering(self._secrets_call))
         router.add_post("/v1/logs", self._answering(self._logs_call))
@@ -260,6 +269,21 @@ class AgentWire:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             await self._logs.make_stream(found.record, asked)
         return web.Response(body=b"{}", content_type="application/json")
+
+    async def _status_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        asked = _decode(_status, await self._body(request))
+        if asked.status not in SETTABLE:
+            raise InvalidRequest(f"the status must be one of {', '.join(SETTABLE)}")
+        key = records.instance_key(found.record.cluster, found.record.id)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            await access.change(
+                self._parts.store,
+                InstanceRecord,
+                key,
+                lambda old: with_status(old, asked.status),
+            )
+        return web.Response(status=204)
 
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from msgspec.structs import replace
-
 from agent.controlplane import access, records
 from agent.controlplane.api.ecs.instance_shapes import InstanceLoad, show_instance
 from agent.controlplane.api.ecs.naming import DESCRIBE_LIMIT, active_cluster, at_most, resource_id
 from agent.controlplane.front.errors import InvalidParameterException
 from agent.controlplane.front.pages import page_size, start_after, token
+from agent.controlplane.instance_status import SETTABLE, with_status
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.scheduler.query import QueryError, parse
 from agent.controlplane.tasks.retire import retire, retire_idle
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 STATE_LIMIT = 10
 """Maximum number of instances in one UpdateContainerInstancesState call."""
-_SETTABLE = ("ACTIVE", "DRAINING")
 _KIND = "container-instance"
 
 
@@ -78,7 +76,7 @@ async def update_container_instances_state(parts: Parts, request: dict[str, Any]
     """Set instances to DRAINING, so that nothing new is placed on them, or back to ACTIVE."""
     cluster = await active_cluster(parts, request)
     status = request["status"]
-    if status not in _SETTABLE:
+    if status not in SETTABLE:
         raise InvalidParameterException(
             "Container instance status should be one of [ACTIVE,DRAINING]"
         )
@@ -93,7 +91,7 @@ async def update_container_instances_state(parts: Parts, request: dict[str, Any]
             parts.store,
             InstanceRecord,
             records.instance_key(cluster.name, instance_id),
-            lambda old: _with_status(old, status),
+            lambda old: with_status(old, status),
         )
         if changed is None or changed.status == "INACTIVE":
             arn = parts.names.instance(cluster.name, instance_id)
@@ -101,12 +99,6 @@ async def update_container_instances_state(parts: Parts, request: dict[str, Any]
         else:
             shown.append(await _show(parts, changed, with_tags=False))
     return {"containerInstances": shown, "failures": failures}
-
-
-def _with_status(old: InstanceRecord, status: str) -> InstanceRecord:
-    if old.status in ("INACTIVE", status):
-        return old
-    return replace(old, status=status, version=old.version + 1)
 
 
 async def _find(

@@ -126,14 +126,22 @@ class SpotNotices:
                 await asyncio.sleep(pause_s)
 
     async def _drain_once(self, instance: Instance) -> str:
-        request = {
-            "cluster": instance.cluster,
-            "containerInstances": [instance.arn],
-            "status": "DRAINING",
-        }
         async with asyncio.timeout(_CALL_LIMIT_S):
-            answer = await self._api.call("UpdateContainerInstancesState", request, attempts=1)
-        return _failure(answer)
+            return await set_status(self._api, instance, "DRAINING")
+
+
+async def set_status(api: Api, instance: Instance, status: str) -> str:
+    """Have Amazon ECS set the status of an instance; return why it did not, empty if it did.
+
+    Raises:
+        AwsFailure: the call failed.
+    """
+    request = {
+        "cluster": instance.cluster,
+        "containerInstances": [instance.arn],
+        "status": status,
+    }
+    return _failure(await api.call("UpdateContainerInstancesState", request, attempts=1))
 
 
 def read_notice(text: str) -> str:

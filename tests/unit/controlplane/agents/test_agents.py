@@ -14,7 +14,7 @@ from yarl import URL
 from agent.model import payload as payload_model
 from agent.model.changes import AttachmentChange, TaskChange
 from agent.model.metrics import HostSample, MetricsBatch
-from agent.model.wire import GENERATION_HEADER, ErrorBody, Register
+from agent.model.wire import GENERATION_HEADER, ErrorBody, InstanceStatus, Register
 from tests.support.control_endpoint import ScriptedAgent, a_report, definition
 
 if TYPE_CHECKING:
@@ -193,6 +193,32 @@ async def test_draining_wakes_the_poll(endpoint: Endpoint) -> None:
     answer = await poll
     assert answer is not None
     assert (answer.instance_status, answer.tasks) == ("DRAINING", [])
+
+
+async def test_an_agent_sets_the_status_of_its_own_instance(endpoint: Endpoint) -> None:
+    agent, other = ScriptedAgent(endpoint), ScriptedAgent(endpoint)
+    await agent.register()
+    await other.register()
+    path = f"/v1/instances/{agent.arn.rpartition('/')[2]}/status"
+
+    async def statuses() -> list[str]:
+        found = await endpoint.call(
+            "DescribeContainerInstances", containerInstances=[agent.arn, other.arn]
+        )
+        return [instance["status"] for instance in found["containerInstances"]]
+
+    for status in ("DRAINING", "DRAINING", "ACTIVE"):
+        assert (await agent.send("POST", path, InstanceStatus(status=status)))[0] == 204
+        assert await statuses() == [status, "ACTIVE"]
+    for wrong in (InstanceStatus(status="INACTIVE"), InstanceStatus(status="")):
+        code, body = await agent.send("POST", path, wrong)
+        assert (code, code_of(body)) == (400, "InvalidRequest")
+    await agent.register()
+    earlier = agent.generation - 1
+    draining = InstanceStatus(status="DRAINING")
+    code, body = await agent.send("POST", path, draining, generation=earlier)
+    assert (code, code_of(body)) == (409, "StaleGeneration")
+    assert await statuses() == ["ACTIVE", "ACTIVE"]
 
 
 async def test_reports_are_applied_once_and_in_order(endpoint: Endpoint) -> None:

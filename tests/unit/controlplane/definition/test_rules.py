@@ -481,6 +481,8 @@ OVERRIDDEN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"memory": 600}, {"memory": "512"}, "greater than the memory of the task"),
     ({"cpu": 300}, {"cpu": "256"}, "Total cpu of the containers"),
     ({"environment": [{"value": "x"}]}, {}, "An environment variable needs a 'name'"),
+    ({"environment": [{"name": "a=b"}]}, {}, "must not contain '='"),
+    ({"environment": [{"name": "TOKEN"}]}, {}, "not shared with any new or existing environment"),
     ({"resourceRequirements": [{"type": "GPU", "value": "0"}]}, {}, "GPU"),
     ({}, {"executionRoleArn": "no role!"}, "Role is not valid"),
 ]
@@ -490,7 +492,8 @@ OVERRIDDEN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_overrides_are_held_to_the_same_rules(
     of_container: dict[str, Any], of_task: dict[str, Any], text: str
 ) -> None:
-    checked = check_definition(definition())
+    secrets = [{"name": "TOKEN", "valueFrom": "p"}]
+    checked = check_definition(definition(container(secrets=secrets)))
     changed = {**of_task, "containerOverrides": [{"name": "web", **of_container}]}
     with pytest.raises(ClientException) as caught:
         check_effective(effective(checked, changed))
