@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _ALL = json.dumps(
     {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 )
+FILE_VARIABLE = "FROM_FILE"
+"""In every environment file."""
 _SUFFIX = re.compile(r"-[A-Za-z0-9]{6}$")
 
 
@@ -37,7 +39,7 @@ class World:
             self._secret(reference)
         for container in definition["containerDefinitions"]:
             for file in container.get("environmentFiles", ()):
-                self._object(file["value"], b"FROM_FILE=1\n")
+                self._object(file["value"], f"{FILE_VARIABLE}=1\n".encode())
             self._log_group(container.get("logConfiguration") or {})
             options = (container.get("firelensConfiguration") or {}).get("options", {})
             if options.get("config-file-type") == "s3":

@@ -217,17 +217,28 @@ def _task(
             yield member, True, host[key].startswith("container:")
         elif wanted:
             yield member, wanted, host[key]
-    log = container.get("logConfiguration")
-    if log:
-        asked = _DRIVERS.get(log["logDriver"], log["logDriver"])
-        yield "logConfiguration", asked, host["LogConfig"]["Type"]
-        for name, value in (log.get("options") or {}).items():
-            if asked != "fluentd":
-                yield f"log option {name}", value, host["LogConfig"]["Config"].get(name)
+    yield from _log(container, host["LogConfig"])
 
 
 LOOK = ("hostname", "cat /etc/hosts", "cat /etc/resolv.conf", "cat /proc/net/dev")
 """Commands whose output ``missing_inside`` reads, with ``---`` between them."""
+
+
+def _log(container: Mapping[str, Any], found: Mapping[str, Any]) -> Parts:
+    log = container.get("logConfiguration")
+    if not log:
+        return
+    asked = _DRIVERS.get(log["logDriver"], log["logDriver"])
+    yield "logConfiguration", asked, found["Type"]
+    if asked == "fluentd":
+        return
+    for name, value in (log.get("options") or {}).items():
+        if name == "awslogs-stream-prefix":  # only ECS knows it: the engine is given the stream
+            stream = found["Config"].get("awslogs-stream", "")
+            begins = f"{value}/{container['name']}/"
+            yield name, True, stream.startswith(begins)
+        else:
+            yield f"log option {name}", value, found["Config"].get(name)
 
 
 def missing_inside(
