@@ -62,7 +62,7 @@ from agent.supervision.lifecycle import Lifecycle
 from agent.supervision.watchdog import Watchdog
 from agent.upstream.backends import open_backend
 from agent.upstream.draining import Drain, stop_at_deadline
-from agent.upstream.host_identity import owner_id, read_machine
+from agent.upstream.host_identity import ec2_instance_id, owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
@@ -243,7 +243,9 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 control_secrets=ask_control,
                 log_relay=log_parts.address,
             ),
-            settings=wiring.engine_settings(settings, owner),
+            settings=wiring.engine_settings(
+                settings, owner, info, ec2_instance_id=await ec2_instance_id(store)
+            ),
             restored=restored.with_networks(HeldNetworks(networks.networks(), networks.lost())),
             callbacks=EngineCallbacks(
                 running=new_containers.set,

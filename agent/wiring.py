@@ -22,6 +22,7 @@ from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.planner import Policy
 from agent.engine.preparations.efs import EFS_AUTH, EfsSettings
+from agent.engine.preparations.firelens import FirelensSettings
 from agent.engine.tools import StepSettings
 from agent.errors import ConfigError
 from agent.images import Images, PullLimits
@@ -201,8 +202,17 @@ def _is_ours(container: ContainerSummary) -> bool:
     return bool(container.labels.keys() & {LABEL_OWNER, LABEL_TASK, SANDBOX_LABEL})
 
 
-def engine_settings(settings: Settings, owner: str) -> EngineSettings:
-    """Return how tasks are carried out; ``owner`` names the agent whose containers they are."""
+def engine_settings(
+    settings: Settings, owner: str, info: EngineInfo, *, ec2_instance_id: str = ""
+) -> EngineSettings:
+    """Return how tasks are carried out.
+
+    Args:
+        settings: the settings.
+        owner: names the agent whose containers they are.
+        info: what the container engine says of itself.
+        ec2_instance_id: of this host; empty where it is no EC2 instance.
+    """
     return EngineSettings(
         steps=StepSettings(
             cluster=settings.cluster,
@@ -216,6 +226,13 @@ def engine_settings(settings: Settings, owner: str) -> EngineSettings:
                 trusted=settings.efs_servers_trusted,
                 plugin=EFS_AUTH in settings.volume_plugin_capabilities,
             ),
+            firelens=FirelensSettings(
+                directory=settings.data_dir.absolute() / "firelens",
+                cluster=settings.cluster,
+                instance_id=ec2_instance_id,
+                is_async=settings.firelens_async,
+                async_option="fluentd-async" if _is_20_10(info) else "fluentd-async-connect",
+            ),
             gpus=GpuSettings(
                 runtime=settings.nvidia_runtime, mps_pipes=str(settings.nvidia_mps_pipes or "")
             ),
@@ -223,6 +240,12 @@ def engine_settings(settings: Settings, owner: str) -> EngineSettings:
         policy=Policy(settings.pull_dependent_upfront, settings.task_cleanup_wait_s),
         cleanup_jitter_s=settings.task_cleanup_jitter_s,
     )
+
+
+def _is_20_10(info: EngineInfo) -> bool:
+    """Tell whether the engine is of version 20.10 or newer, which began with API 1.41."""
+    major, _, minor = info.api_version.partition(".")
+    return major != "1" or not minor.isdecimal() or int(minor) >= 41
 
 
 def sampler(
@@ -283,6 +306,7 @@ def _features(
     return attributes.Features(
         logging_drivers=_log_drivers(settings, info),
         awslogs_role=settings.awslogs_execution_role,
+        firelens="fluentd" in info.log_drivers or not info.log_drivers,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,

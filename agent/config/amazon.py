@@ -56,7 +56,6 @@ _NO_ENI = (
     "`awsvpc` tasks here, with addresses from the agent; Amazon ECS does not."
 )
 _NO_METADATA = "No effect yet: there is no task metadata endpoint."
-_NO_FIRELENS = "No effect yet: FireLens is not supported."
 _NO_DIRECTORY = "Active Directory credentials are not supported."
 _NO_CONTAINER = "For Amazon's starter: this agent is a host service, not a container."
 _UNREAD = "Amazon's agent does not read it either."
@@ -123,7 +122,7 @@ REGISTRATION = (
         "ECS_AVAILABLE_LOGGING_DRIVERS",
         '["json-file","syslog","awslogs","fluentd","none"]',
         "Drivers that the engine does not have are left out. `awsfirelens` is accepted and has no "
-        "effect.",
+        "effect: it is offered where the engine has `fluentd`.",
     ),
     _same("ECS_DISABLE_PRIVILEGED", "false"),
     _same("ECS_SELINUX_CAPABLE", "false"),
@@ -196,7 +195,7 @@ CONTAINERS = (
     ),
     _none("ECS_ENABLE_CONTAINER_METADATA", "false", "No effect yet: there is no metadata file."),
     _same("ECS_DISABLE_DOCKER_HEALTH_CHECK", "false"),
-    _none("ECS_ENABLE_FIRELENS_ASYNC", "true", _NO_FIRELENS),
+    _same("ECS_ENABLE_FIRELENS_ASYNC", "true"),
 )
 NETWORK_AND_ROLES = (
     _none("ECS_ENABLE_TASK_IAM_ROLE", "true", _NO_ROLES),

@@ -292,6 +292,13 @@ class Settings(ImageSettings):
         ours=True,
     )
 
+    firelens_async: bool = setting(
+        "ECS_ENABLE_FIRELENS_ASYNC",
+        values.BOOL,
+        "true",
+        "Containers that log to a FireLens router start and run while it cannot be reached.",
+    )
+
     # Log
     log_level: Literal["crit", "error", "warn", "info", "debug"] = setting(
         "ECS_LOGLEVEL",

@@ -56,13 +56,6 @@ def _check_supported(payload: TaskPayload, container: Container) -> None:
     if container.links and payload.mode is not NetworkMode.BRIDGE:
         cause = f"links of container {container.name}: the network mode is {payload.mode}"
         raise PayloadError(reasons.resource_unusable(payload.arn, cause))
-    missing = {
-        "firelensConfiguration": container.firelens_configuration,
-    }
-    for field, value in missing.items():
-        if value:
-            cause = f"{field} of container {container.name}: not supported by this agent"
-            raise PayloadError(reasons.resource_unusable(payload.arn, cause))
 
 
 def _check_memory(payload: TaskPayload) -> None:

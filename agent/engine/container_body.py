@@ -67,6 +67,8 @@ class ContainerContext:
     """Names of the environment variables that the image sets."""
     region: str = ""
     """Given to containers for which nothing else names a region; empty to give none."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that override those in the definition."""
     gpus: GpuSettings = field(default_factory=GpuSettings)
     privileged_allowed: bool = True
 
@@ -91,9 +93,14 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     given = overlay.checked(container.docker_config.host_config, reasons.HOST_CONFIG, "hostConfig")
     overlay.overlay(host_config, given, spelling=overlay.HOST_CONFIG_KEYS)
     _add_environment(container, around, config)
-    log_config.complete(
-        container, host_config, around.provision.log_options.get(container.name, {})
-    )
+    if container.name in around.provision.log_configs:
+        host_config["LogConfig"] = dict(around.provision.log_configs[container.name])
+    else:
+        options = around.provision.log_options.get(container.name, {})
+        log_config.complete(container, host_config, options)
+    binds = around.provision.binds.get(container.name, [])
+    if binds:
+        host_config["Binds"] = [*(host_config.get("Binds") or []), *binds]
     _join_namespaces(payload, container, around, config, host_config)
     container_gpus.give(payload, container, around.gpus, config, host_config)
     if around.provision.cgroup_parent:
@@ -208,12 +215,16 @@ def _binds(container: Container, around: ContainerContext) -> list[str]:
 def _add_environment(
     container: Container, around: ContainerContext, config: dict[str, Any]
 ) -> None:
-    """Add what was fetched: secrets win over what the order sets, which wins over files.
+    """Add what the order does not set: secrets and the agent's own win over it, it wins over files.
 
     The region is added last, if none of these, nor the image, sets either of its variables.
     """
     files = around.provision.file_environment.get(container.name, {})
-    secrets = around.provision.secret_environment.get(container.name, {})
+    secrets = {
+        **around.provision.environment.get(container.name, {}),
+        **around.environment,
+        **around.provision.secret_environment.get(container.name, {}),
+    }
     if not files and not secrets and not around.region:
         return
     ordered = config.get("Env") or []

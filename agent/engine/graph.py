@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.engine.firelens import order as firelens
 from agent.errors import PayloadError
 from agent.model import reasons
 from agent.model.status import Condition, ContainerStatus, Health
@@ -29,8 +30,8 @@ class Edge:
 
 
 Graph = dict[str, tuple[Edge, ...]]
-"""The dependencies of each container: explicit ones, then those implied by links and
-volumesFrom."""
+"""The dependencies of each container: explicit ones, then those implied by links, volumesFrom and
+the log driver ``awsfirelens``."""
 
 
 When = Callable[[float], float]
@@ -41,8 +42,16 @@ def _as_recorded(at: float) -> float:
 
 
 def graph_of(payload: TaskPayload) -> Graph:
-    """Return all dependencies of a task, with those implied by ``links`` and ``volumesFrom``."""
-    return {c.name: tuple(dict.fromkeys(_edges(c))) for c in payload.containers}
+    """Return all dependencies of a task, with those implied by links, ``volumesFrom`` and FireLens."""
+    graph = {c.name: tuple(dict.fromkeys(_edges(c))) for c in payload.containers}
+    router = firelens.router_of(payload)
+    if router is None or graph[router.name]:
+        return graph  # a router that waits for others cannot be waited for
+    for container in payload.containers:
+        waits_for = {edge.target for edge in graph[container.name]}
+        if firelens.is_routed(container) and router.name not in waits_for | {container.name}:
+            graph[container.name] += (Edge(router.name, Condition.START),)
+    return graph
 
 
 def _edges(container: Container) -> list[Edge]:

@@ -22,12 +22,12 @@ _DEFAULT_BUFFER_SIZE = "10m"
 
 def driver(container: Container) -> str:
     """Return the log driver that the payload names; empty for the engine's own choice."""
-    return str(_given(container).get("Type") or "")
+    return str(_member(_given(container), "Type") or "")
 
 
 def options(container: Container) -> dict[str, str]:
     """Return the options of the driver that the payload names."""
-    found = _given(container).get("Config")
+    found = _member(_given(container), "Config")
     return found if isinstance(found, dict) else {}
 
 
@@ -65,7 +65,12 @@ def _broken(container: Container) -> PayloadError:
     return PayloadError(text, name=reasons.HOST_CONFIG)
 
 
-def _given(container: Container) -> Mapping[str, Any]:
-    host_config = container.docker_config.host_config
-    found = host_config.get("LogConfig") if isinstance(host_config, dict) else None
-    return found if isinstance(found, dict) else {}
+def _given(container: Container) -> Any:
+    return _member(container.docker_config.host_config, "LogConfig")
+
+
+def _member(body: Any, name: str) -> Any:
+    """Return a member of the engine's configuration, which has keys in any case."""
+    if not isinstance(body, dict):
+        return None
+    return next((v for key, v in body.items() if key.casefold() == name.casefold()), None)

@@ -8,14 +8,17 @@ step can continue also goes to the runner, through ``RecordWriter``. Failures ar
 
 from __future__ import annotations
 
+import asyncio
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import structlog
 
 from agent.engine import container_body, observe, ports, shared_namespaces, shared_network
 from agent.engine.container_body import ContainerContext
+from agent.engine.firelens import order as firelens
+from agent.engine.firelens.configuration import PORT as FORWARD_PORT
 from agent.engine.hiding import hidden, without
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
 from agent.engine.live import FailedPull, LiveState, Step, StepKind
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
     from agent.model.task import AgentContainer, AgentTask
     from agent.runtime.protocol import ContainerState
 
+ROUTER_ADDRESS_S: Final = 60.0
+"""How long a container waits for the address of its log router."""
+ROUTER_LOOK_S: Final = 0.5
+
 _log = structlog.get_logger()
 
 
@@ -72,6 +79,7 @@ class Steps:
             credentials=tools.role_credentials,
             aws=tools.aws,
             control_secrets=tools.control_secrets,
+            firelens=settings.firelens,
             efs=settings.efs,
             log_relay=tools.log_relay,
         )
@@ -164,6 +172,7 @@ class Steps:
             image=record.containers[name].image_name,
             image_variables=image_variables,
             region=region,
+            environment=await self._router_variables(definition),
             gpus=self._settings.gpus,
             privileged_allowed=self._settings.privileged_allowed,
         )
@@ -184,6 +193,30 @@ class Steps:
             observe.created(container, runtime_id, now)
 
         return outcome
+
+    async def _router_variables(self, definition: Container) -> dict[str, str]:
+        """Return where a container in bridge mode finds its log router, which runs already."""
+        payload = self._record.payload
+        router = firelens.router_of(payload)
+        if payload.mode is not NetworkMode.BRIDGE or router is None:
+            return {}
+        if not firelens.is_routed(definition):
+            return {}
+        try:
+            async with asyncio.timeout(ROUTER_ADDRESS_S):
+                address = await self._address_of(container_body.engine_name(payload, router.name))
+        except TimeoutError:
+            text = f"the log router {router.name} had no address within {ROUTER_ADDRESS_S:g} s"
+            raise EngineRefused(text, operation="created") from None
+        return {"FLUENT_HOST": address, "FLUENT_PORT": str(FORWARD_PORT)} if address else {}
+
+    async def _address_of(self, engine_name: str) -> str:
+        """Return the address of a container as soon as it has one; empty if it does not run."""
+        while True:
+            seen = await self._tools.runtime.inspect_container(engine_name)
+            if seen.ipv4 or not seen.running:
+                return seen.ipv4
+            await asyncio.sleep(ROUTER_LOOK_S)
 
     async def _region(self, definition: Container) -> tuple[str, frozenset[str]]:
         """Return the region that a container may be given, and the variables that its image sets.

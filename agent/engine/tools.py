@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.preparations.efs import EfsSettings
+from agent.engine.preparations.firelens import FirelensSettings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -48,6 +49,7 @@ class StepSettings:
     start_limit_s: float = 180.0
     privileged_allowed: bool = True
     efs: EfsSettings = field(default_factory=EfsSettings)
+    firelens: FirelensSettings = field(default_factory=FirelensSettings)
     gpus: GpuSettings = field(default_factory=GpuSettings)
 
 

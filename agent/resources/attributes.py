@@ -55,6 +55,15 @@ _ALWAYS = (
     "secrets.ssm.bootstrap.log-driver",
     "secrets.ssm.environment-variables",
 )
+_FIRELENS = (
+    f"{_PREFIX}logging-driver.awsfirelens",
+    f"{_SHORT}logging-driver.awsfirelens.log-driver-buffer-limit",
+    f"{_SHORT}firelens.fluentd",
+    f"{_SHORT}firelens.fluentbit",
+    f"{_SHORT}firelens.options.config.file",
+    f"{_SHORT}firelens.options.config.s3",
+    f"{_SHORT}firelens.non-root-user",
+)
 _LATEST = ":latest"
 
 CONTROL_SECRETS = "ecs-host-agent.control-secrets"
@@ -82,6 +91,8 @@ class Features(Struct, frozen=True, kw_only=True):
 
     logging_drivers: tuple[str, ...] = ("json-file", "none")
     """``ECS_AVAILABLE_LOGGING_DRIVERS``, those that the engine has."""
+    firelens: bool = False
+    """The engine has the log driver ``fluentd``, on which FireLens is built."""
     awslogs_role: bool = True
     """The driver ``awslogs`` can write with a task's execution role."""
     privileged: bool = True
@@ -184,6 +195,7 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     names += _logging(features.logging_drivers, minor)
     names += [_SHORT + name for name in _ALWAYS]
     names += _volume_plugins(features.volume_plugins)
+    names += _FIRELENS if features.firelens else ()
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}ecr-auth": minor >= _ECR_MINOR,

@@ -76,6 +76,8 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     """Host ports that were asked for, by ``port/protocol`` of the container, in order."""
     cut_off_from: str = ""
     """The network that it was made for and is not in, because somebody disconnected it."""
+    ipv4: str = ""
+    """Its address in the network that it was made for; empty while it does not run."""
 
 
 class ContainerSummary(Struct, frozen=True, kw_only=True):

@@ -39,8 +39,9 @@ LONG_POLL: Final = (
     *("clientToken", "cluster", "instanceArn", "generation", "controlId"),
     *("seenControl", "seenHistory"),
 )
+EC2_INSTANCE: Final = "ecs.ec2InstanceId"
 AMAZON: Final = (
-    *("ecs.bootId", "ecs.machineId", "ecs.productUuid", "ecs.ec2InstanceId"),
+    *("ecs.bootId", "ecs.machineId", "ecs.productUuid", EC2_INSTANCE),
     *("ecs.instanceArn", "ecs.cluster", "ecs.availabilityZone"),
 )
 KEPT: Final = frozenset({OWNER, logs.SECRET, *LONG_POLL, *AMAZON})
@@ -103,6 +104,15 @@ async def owner_id(store: StateStore, machine: Machine) -> str:
         batch.put_meta(OWNER, owner)
         await store.commit(batch)
     return owner
+
+
+async def ec2_instance_id(store: StateStore) -> str:
+    """Return the EC2 instance that this host is, as instance metadata said; empty elsewhere.
+
+    Raises:
+        StateFailure: the store cannot be read.
+    """
+    return await store.get_meta(EC2_INSTANCE) or ""
 
 
 def boot_id(root: Path = Path("/")) -> str:

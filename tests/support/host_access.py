@@ -9,6 +9,7 @@ from agent.awslogs.grants import LogGrants, RelayAddress
 from agent.cgroups.groups import TaskGroups
 from agent.engine.namespace_holders import NamespaceHolders
 from agent.engine.preparations.contract import HostAccess
+from agent.engine.preparations.firelens import FirelensSettings
 from agent.network.namespaces import identify
 from agent.resources.role_credentials import RoleCredentials
 from tests.support.memory_engine import MemoryEngine
@@ -31,6 +32,7 @@ def host_access(**parts: Any) -> HostAccess:
         "aws": FakeAws(),
         "control_secrets": FakeControl().secrets,
         "log_relay": RELAY,
+        "firelens": FirelensSettings(),
     }
     return HostAccess(**(values | parts))
 

@@ -16,9 +16,10 @@ PREFIX = "com.amazonaws.ecs.capability.logging-driver."
 @pytest.mark.parametrize(
     ("engine_has", "set_to", "told"),
     [
-        ((), "", ["awslogs", "fluentd", "json-file", "none", "syslog"]),
+        ((), "", ["awsfirelens", "awslogs", "fluentd", "json-file", "none", "syslog"]),
         (("awslogs", "json-file", "local"), "", ["awslogs", "json-file", "none"]),
         (("awslogs", "json-file", "splunk"), '["splunk","gelf"]', ["splunk"]),
+        (("fluentd", "json-file"), '["json-file"]', ["awsfirelens", "json-file"]),
     ],
 )
 def test_control_is_told_of_the_log_drivers_that_the_engine_has(
@@ -42,5 +43,5 @@ def test_control_is_told_of_the_log_drivers_that_the_engine_has(
         task_limits=False,
         known_tasks=[],
     )
-    found = [name.removeprefix(PREFIX) for name in register.attributes if PREFIX in name]
+    found = [name.removeprefix(PREFIX) for name in register.attributes if name.startswith(PREFIX)]
     assert sorted(found) == told

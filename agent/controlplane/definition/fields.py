@@ -157,12 +157,6 @@ _CONTAINER = (
     *_done("ulimits[].name", "ulimits[].softLimit", "ulimits[].hardLimit"),
     Field(
         "logConfiguration.logDriver",
-        Support.NOT_RUN,
-        "FireLens is not served yet; use a log driver of the engine, for example json-file",
-        only=re.compile("awsfirelens"),
-    ),
-    Field(
-        "logConfiguration.logDriver",
         attribute=f"{_P}logging-driver.{{value}}",
         only=re.compile("awslogs"),
         note="this endpoint keeps the logs; those of hosts with Amazon's agent, and of all hosts with "
@@ -203,11 +197,8 @@ _CONTAINER = (
         attribute="ecs-host-agent.gpu-mps",
     ),
     *_done("resourceRequirements[].sharingStrategy.nvidiaMps.maxComputePercent"),
-    Field(
-        "firelensConfiguration.*",
-        Support.NOT_RUN,
-        "FireLens is not served yet; run the log router as an ordinary container",
-    ),
+    Field("firelensConfiguration.type", attribute=f"{_E}firelens.{{value}}"),
+    *_done("firelensConfiguration.options{}"),
     Field(
         "credentialSpecs.*",
         Support.REFUSED,

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 from agent.controlplane.front.errors import ClientException
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 AWSLOGS: Final = "awslogs"
 _PREFIX: Final = "awslogs-stream-prefix"
+_ROUTER_OPTIONS: Final = frozenset(
+    {"enable-ecs-log-metadata", "config-file-type", "config-file-value"}
+)
 _MODES: Final = ("blocking", "non-blocking")
 
 
@@ -72,6 +75,34 @@ def check(container: Mapping[str, Any]) -> None:
         _refuse(container, f"The log option mode must be {' or '.join(_MODES)}.")
     if options.get("max-buffer-size") and mode == "blocking":
         _refuse(container, "The log option max-buffer-size needs mode non-blocking.")
+
+
+def check_routers(containers: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``ClientException`` where containers log to a router that is not there, or routes itself."""
+    routers = [c for c in containers if c.get("firelensConfiguration")]
+    if len(routers) > 1:
+        _refuse(routers[1], "A task definition can have only one firelensConfiguration.")
+    for container in containers:
+        if (container.get("logConfiguration") or {}).get("logDriver") != "awsfirelens":
+            continue
+        if not routers:
+            _refuse(
+                container, "Log driver awsfirelens needs a container with firelensConfiguration."
+            )
+        if container is routers[0]:
+            _refuse(container, "A container with firelensConfiguration cannot use awsfirelens.")
+    for router in routers:
+        _check_router(router)
+
+
+def _check_router(router: Mapping[str, Any]) -> None:
+    options = router["firelensConfiguration"].get("options") or {}
+    unknown = sorted(options.keys() - _ROUTER_OPTIONS)
+    if unknown:
+        _refuse(router, f"The option {unknown[0]} of firelensConfiguration is not known.")
+    where, value = options.get("config-file-type"), options.get("config-file-value")
+    if where not in (None, "file", "s3") or bool(where) != bool(value):
+        _refuse(router, "config-file-type must be file or s3, together with config-file-value.")
 
 
 def _is_awslogs(container: Mapping[str, Any]) -> bool:

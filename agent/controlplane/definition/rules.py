@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.controlplane.definition import fargate, gpus
+from agent.controlplane.definition import fargate, gpus, log_configuration
 from agent.controlplane.definition.container_rules import check_container, check_overridable
 from agent.controlplane.definition.overrides import OverrideError
 from agent.controlplane.definition.port_rules import check_host_ports
@@ -223,6 +223,7 @@ def _containers(definition: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise ClientException(f"Container names must be unique; used more than once: {twice[0]}")
     if not any(container["essential"] for container in containers):
         raise ClientException("Task definition must have at least one essential container.")
+    log_configuration.check_routers(containers)
     _check_sums(definition, containers)
     check_host_ports(containers, mode)
     _check_references(containers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.engine.preparations.efs import EfsSettings
 from agent.model.payload import Credentials
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agent.cgroups.groups import TaskGroups
     from agent.engine.namespace_holders import NamespaceHolders
+    from agent.engine.preparations.firelens import FirelensSettings
     from agent.model.payload import TaskPayload
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
@@ -41,8 +42,14 @@ class Provision:
     """Variables by container; they override those in the definition."""
     file_environment: Mapping[str, Texts] = field(default_factory=dict, repr=False)
     """Variables by container; those in the definition override them."""
+    environment: Mapping[str, Texts] = field(default_factory=dict)
+    """Variables by container that are no secrets; they override those in the definition."""
+    binds: Mapping[str, list[str]] = field(default_factory=dict)
+    """What is mounted besides the task's volumes, by container, as the engine writes it."""
     log_options: Mapping[str, Texts] = field(default_factory=dict, repr=False)
     """Options of the log driver, by container."""
+    log_configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """The engine's ``LogConfig`` in place of the one in the definition, by container."""
     cgroup_parent: str = ""
     """Control group for those of the containers, as the engine names it; empty for the engine's own."""
     namespaces: str = ""
@@ -61,7 +68,10 @@ class Provision:
             mount_sources=sources,
             secret_environment=_by_container(each.secret_environment for each in given),
             file_environment=_by_container(each.file_environment for each in given),
+            environment=_by_container(each.environment for each in given),
+            binds={name: b for each in given for name, b in each.binds.items()},
             log_options=_by_container(each.log_options for each in given),
+            log_configs={name: c for each in given for name, c in each.log_configs.items()},
             cgroup_parent=next((each.cgroup_parent for each in given if each.cgroup_parent), ""),
             namespaces=next((each.namespaces for each in given if each.namespaces), ""),
             memory_mib=max((each.memory_mib for each in given), default=0),
@@ -136,6 +146,7 @@ class HostAccess:
     aws: TaskAws
     control_secrets: AskControl
     log_relay: LogRelay
+    firelens: FirelensSettings
     efs: EfsSettings = field(default_factory=EfsSettings)
     """How this host reaches EFS file systems."""
 

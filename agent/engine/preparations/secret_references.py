@@ -8,12 +8,14 @@ Tests: ``tests/unit/engine/preparations/test_secret_references.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+
+from agent.engine import log_config
+from agent.engine.firelens import order as firelens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,10 +79,19 @@ def wanted_secrets(payload: TaskPayload) -> list[WantedSecret]:
         BadReference: one that this agent cannot give.
     """
     return [
-        _wanted(container, secret)
+        _of_router(payload, container, _wanted(container, secret))
         for container in payload.containers
         for secret in container.secrets
     ]
+
+
+def _of_router(payload: TaskPayload, container: Container, wanted: WantedSecret) -> WantedSecret:
+    """Return a secret option of ``awsfirelens`` as the variable of the router that it becomes."""
+    router = firelens.router_of(payload)
+    if router is None or not wanted.for_log_driver or not firelens.is_routed(container):
+        return wanted
+    variable = firelens.secret_variable(payload, container, wanted.variable)
+    return replace(wanted, container=router.name, variable=variable, for_log_driver=False)
 
 
 def _wanted(container: Container, secret: Secret) -> WantedSecret:
@@ -104,20 +115,8 @@ def _problems(container: Container, secret: Secret, target: str) -> Iterator[str
         yield "its name is empty, or has a character that no variable may have"
     if not secret.value_from:
         yield "valueFrom is empty"
-    if target == LOG_DRIVER and not log_driver(container):
+    if target == LOG_DRIVER and not log_config.driver(container):
         yield "its container has no log driver"
-
-
-def log_driver(container: Container) -> str:
-    """Return the log driver that a container asks for; empty for none."""
-    host_config = container.docker_config.host_config
-    if not isinstance(host_config, Mapping):
-        return ""
-    # Keys match in any case, as they do when the engine's body is put together.
-    config = next((v for key, v in host_config.items() if key.casefold() == "logconfig"), None)
-    if not isinstance(config, Mapping):
-        return ""
-    return str(next((v for key, v in config.items() if key.casefold() == "type"), "") or "")
 
 
 def _reference(secret: Secret) -> tuple[Reference, str]:

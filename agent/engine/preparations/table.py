@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.engine.preparations.awslogs import AwslogsPreparation
 from agent.engine.preparations.environment_files import EnvironmentFilePreparation
+from agent.engine.preparations.firelens import FirelensPreparation
 from agent.engine.preparations.namespaces import NamespacePreparation
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.task_cgroup import TaskCgroupPreparation
@@ -22,6 +23,7 @@ PREPARATIONS: tuple[Preparation, ...] = (
     TaskCgroupPreparation(),
     NamespacePreparation(),
     AwslogsPreparation(),
+    FirelensPreparation(),
 )
 """In no particular order: those of a task run in parallel."""
 

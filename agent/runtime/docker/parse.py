@@ -75,6 +75,7 @@ def container_state(raw: Mapping[str, Any]) -> ContainerState:
         ipc_mode=_text(_object(raw, "HostConfig"), "IpcMode"),
         port_bindings=_port_bindings(_object(raw, "HostConfig").get("PortBindings")),
         cut_off_from="" if config.get("NetworkDisabled") is True else _missing_network(raw),
+        ipv4=_address(raw),
     )
 
 
@@ -153,6 +154,12 @@ def _missing_network(raw: Mapping[str, Any]) -> str:
     network = "bridge" if mode == "default" else mode
     ids = {_text(ends, "NetworkID") for ends in networks.values() if isinstance(ends, dict)}
     return "" if network in networks or network in ids else network
+
+
+def _address(raw: Mapping[str, Any]) -> str:
+    networks = _object(_object(raw, "NetworkSettings"), "Networks")
+    mode = _text(_object(raw, "HostConfig"), "NetworkMode")
+    return _text(_object(networks, "bridge" if mode == "default" else mode), "IPAddress")
 
 
 def event_time_ns(raw: Mapping[str, Any]) -> int:

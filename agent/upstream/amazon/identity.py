@@ -36,7 +36,6 @@ _log = structlog.get_logger()
 BOOT: Final = "ecs.bootId"
 MACHINE: Final = "ecs.machineId"
 PRODUCT: Final = "ecs.productUuid"
-EC2_INSTANCE: Final = "ecs.ec2InstanceId"
 INSTANCE: Final = "ecs.instanceArn"
 
 _COMPANIONS: Final = ("", "-wal", "-shm", ".identity")
@@ -112,7 +111,7 @@ async def remember(store: StateStore, now: HostIdentity) -> None:
         BOOT: now.boot_id,
         MACHINE: now.machine_id,
         PRODUCT: now.product_uuid,
-        EC2_INSTANCE: now.ec2_instance_id,
+        host_identity.EC2_INSTANCE: now.ec2_instance_id,
     }
     batch = Batch()
     for key, value in known.items():
@@ -199,7 +198,7 @@ async def _saved(store: StateStore) -> HostIdentity:
         boot_id=await store.get_meta(BOOT) or "",
         machine_id=await store.get_meta(MACHINE) or "",
         product_uuid=await store.get_meta(PRODUCT) or "",
-        ec2_instance_id=await store.get_meta(EC2_INSTANCE) or "",
+        ec2_instance_id=await store.get_meta(host_identity.EC2_INSTANCE) or "",
     )
 
 

@@ -28,7 +28,7 @@ def test_a_plain_task_is_admissible() -> None:
     [
         ({"secrets": [Secret(name="x")]}, "secret 'x' of container a: valueFrom is empty"),
         ({"environment_files": [{"value": "x"}]}, "environment file of container a: type ''"),
-        ({"firelens_configuration": {"type": "fluentd"}}, "firelensConfiguration of container a"),
+        ({"firelens_configuration": {"type": "x"}}, "is not fluentd or fluentbit"),
         ({"memory": 513}, r"container memory limit\(513\) greater than task memory limit\(512\)"),
         ({"port_mappings": [PortMapping(container_port=0)]}, "port 0 is outside"),
     ],

@@ -64,6 +64,20 @@ def test_a_logging_driver_needs_its_engine_api() -> None:
     assert got == ["com.amazonaws.ecs.capability.logging-driver.splunk"]
 
 
+def test_firelens_is_offered_where_the_engine_has_its_driver() -> None:
+    got = set(advertised(HOST, Features(firelens=True), api_version="1.41"))
+    assert {
+        "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
+        "ecs.capability.logging-driver.awsfirelens.log-driver-buffer-limit",
+        "ecs.capability.firelens.fluentd",
+        "ecs.capability.firelens.fluentbit",
+        "ecs.capability.firelens.options.config.file",
+        "ecs.capability.firelens.options.config.s3",
+        "ecs.capability.firelens.non-root-user",
+    } <= got
+    assert not [n for n in advertised(HOST, Features(), api_version="1.41") if "firelens" in n]
+
+
 def test_logs_are_written_with_the_execution_role_unless_that_is_off() -> None:
     name = "ecs.capability.execution-role-awslogs"
     assert name in advertised(HOST, Features(), api_version="1.41")

@@ -78,17 +78,6 @@ AT_REGISTRATION: list[tuple[dict[str, Any], str]] = [
     ),
 ]
 
-AT_RUN: list[tuple[dict[str, Any], str]] = [
-    (
-        with_container(firelensConfiguration={"type": "fluentbit"}),
-        "'firelensConfiguration' of container 'web' is not supported: ",
-    ),
-    (
-        with_container(logConfiguration={"logDriver": "awsfirelens"}),
-        "'logConfiguration.logDriver' of container 'web' awsfirelens is not supported: ",
-    ),
-]
-
 OF_THE_RUN: list[tuple[dict[str, Any], str]] = [
     ({"launchType": "MANAGED_INSTANCES"}, "'launchType' MANAGED_INSTANCES is not supported: "),
     ({"enableExecuteCommand": True}, "'enableExecuteCommand' is not supported: "),
@@ -136,15 +125,6 @@ def test_refused_at_registration(request_: dict[str, Any], text: str) -> None:
     assert refusal.text.startswith(text)
     # A definition that was kept from before the field was refused does not run either.
     assert support.refusal_of_run({}, request_) == refusal
-
-
-@pytest.mark.parametrize(("request_", "text"), AT_RUN, ids=[t for _, t in AT_RUN])
-def test_registered_and_refused_at_run(request_: dict[str, Any], text: str) -> None:
-    assert support.refusal_at_registration(request_) is None
-    refusal = support.refusal_of_run({}, request_)
-    assert refusal is not None
-    assert refusal.text.startswith(text)
-    assert not refusal.by_ecs
 
 
 @pytest.mark.parametrize(("request_", "text"), OF_THE_RUN, ids=[t for _, t in OF_THE_RUN])

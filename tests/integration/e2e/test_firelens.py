@@ -1,0 +1,162 @@
+"""FireLens end to end: an application's lines reach the log router of its task, and its output.
+
+The router is a receiver of the forward protocol that follows the configuration of Fluent Bit which the
+agent writes (``tests/support/forward_receiver.py``); Fluent Bit itself is in no registry that tests reach.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.e2e.conftest import NETWORK, describe, register, run
+from tests.support.fleet import Fleet, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECEIVER = Path(__file__).parents[2] / "support" / "forward_receiver.py"
+HOST_PYTHON = {"usr": "/usr", "lib": "/usr/lib", "lib64": "/usr/lib64"}
+"""Directories of the host with which its Python runs in a container, by the volume's name."""
+
+
+@pytest.fixture
+def fleet(leak_check: None, tmp_path: Path) -> Iterator[Fleet]:
+    """A control endpoint and an agent whose data directory has a path as short as a real one."""
+    del leak_check
+    made = Fleet(tmp_path)
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="fl") as data:
+        made.add_agent(ECS_DATADIR=data)
+        try:
+            made.start()
+            yield made
+        except BaseException:
+            sys.stderr.write(made.agents[0].tail())
+            raise
+        finally:
+            made.end()
+        left = [str(path) for path in Path(data).glob("firelens/*")]
+        assert not left
+
+
+def pipeline(image: str, tmp_path: Path, *commands: str) -> dict[str, Any]:
+    """Return the parts of a definition: a router that runs as nobody, and applications."""
+    script = tmp_path / "receiver" / "receiver.py"
+    script.parent.mkdir(exist_ok=True)
+    script.write_bytes(RECEIVER.read_bytes())
+    volumes = {**HOST_PYTHON, "script": str(script.parent)}
+    router = {
+        "name": "router",
+        "image": image,
+        "memory": 64,
+        "memoryReservation": 48,
+        "user": "65534:65534",
+        "essential": True,
+        "command": [
+            *("/usr/bin/python3", "-uI", "/script/receiver.py", "/fluent-bit/etc/fluent-bit.conf")
+        ],
+        "firelensConfiguration": {"type": "fluentbit"},
+        "mountPoints": [
+            {"sourceVolume": name, "containerPath": f"/{name}", "readOnly": True}
+            for name in volumes
+        ],
+    }
+    applications = [
+        {
+            "name": f"app{index}",
+            "image": image,
+            "memory": 32,
+            "essential": False,
+            "command": ["sh", "-c", command],
+            "stopTimeout": 2,
+            "logConfiguration": {
+                "logDriver": "awsfirelens",
+                "options": {"Name": "stdout", "colour": f"c{index}"},
+            },
+        }
+        for index, command in enumerate(commands)
+    ]
+    return {
+        "containerDefinitions": [*applications, router],
+        "volumes": [{"name": n, "host": {"sourcePath": path}} for n, path in volumes.items()],
+    }
+
+
+def records(fleet: Fleet, arn: str) -> list[dict[str, Any]]:
+    """Return what the router has put out."""
+    said = fleet.agents[0].cli("logs", arn, "--container", "router", check=False)
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    return [line for line in lines if "record" in line]
+
+
+def start(fleet: Fleet, mode: str, parts: dict[str, Any]) -> str:
+    client = fleet.client()
+    answer = client.register_task_definition(family=f"firelens-{mode}", networkMode=mode, **parts)
+    definition = answer["taskDefinition"]["taskDefinitionArn"]
+    more: dict[str, Any] = {"networkConfiguration": NETWORK} if mode == "awsvpc" else {}
+    (arn,) = run(client, definition, **more)
+    return arn
+
+
+@pytest.mark.parametrize("mode", ["bridge", "awsvpc", "host"])
+def test_lines_reach_the_router_with_the_fields_of_their_task(
+    fleet: Fleet, busybox_image: str, tmp_path: Path, mode: str
+) -> None:
+    ask = "nc -w 2 $FLUENT_HOST $FLUENT_PORT </dev/null && echo reachable"
+    command = f"echo one; echo two; echo at $FLUENT_HOST:$FLUENT_PORT; {ask}; sleep 600"
+    arn = start(fleet, mode, pipeline(busybox_image, tmp_path, command, "echo other; sleep 600"))
+    wanted = 5 if mode != "host" else 4
+    eventually(lambda: len(records(fleet, arn)) >= wanted, what="all records")
+    found = records(fleet, arn)
+    task = arn.rsplit("/", 1)[-1]
+    first = [r for r in found if r["tag"] == f"app0-firelens-{task}"]
+    logs = [r["record"]["log"] for r in first]
+    assert logs[:2] == ["one", "two"]
+    if mode == "host":
+        assert logs[2] == "at :"
+    else:
+        assert logs[2].endswith(":24224")
+        assert logs[2] != "at :24224"
+        assert logs[3] == "reachable"
+    (other,) = [r for r in found if r["tag"] == f"app1-firelens-{task}"]
+    assert other["record"]["log"] == "other"
+    assert other["to"] == {"Name": "stdout", "Match": "app1-firelens*", "colour": "c1"}
+    for record in found:
+        assert record["record"]["ecs_task_arn"] == arn
+        assert record["record"]["ecs_cluster"] == "default"
+        assert record["record"]["ecs_task_definition"].startswith(f"firelens-{mode}:")
+        assert "ec2_instance_id" not in record["record"]
+
+
+def test_a_pipeline_outlives_the_agent(fleet: Fleet, busybox_image: str, tmp_path: Path) -> None:
+    """The agent is killed while it is prepared, and again while it runs."""
+    command = "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.1; done"
+    arn = start(fleet, "bridge", pipeline(busybox_image, tmp_path, command))
+    agent = fleet.agents[0]
+    for _ in range(2):
+        eventually(lambda: records(fleet, arn), what="a record")
+        agent.kill()
+        agent.start()
+        fleet.wait_connected()
+    before = len(records(fleet, arn))
+    eventually(lambda: len(records(fleet, arn)) > before + 10, what="more records")
+    logs = [r["record"]["log"] for r in records(fleet, arn)]
+    assert logs == [f"line {n}" for n in range(len(logs))]
+    (task,) = describe(fleet.client(), arn)
+    assert {c["lastStatus"] for c in task["containers"]} == {"RUNNING"}
+
+
+def test_a_task_without_a_router_is_refused_when_it_is_registered(
+    fleet: Fleet, busybox_image: str
+) -> None:
+    client = fleet.client()
+    with pytest.raises(client.exceptions.ClientException, match="needs a container with firelens"):
+        register(
+            client, busybox_image, "true",
+            containers=[{"logConfiguration": {"logDriver": "awsfirelens"}}],
+        )  # fmt: skip
