@@ -107,7 +107,7 @@ def start(fleet: Fleet, mode: str, parts: dict[str, Any]) -> str:
 def test_lines_reach_the_router_with_the_fields_of_their_task(
     fleet: Fleet, busybox_image: str, tmp_path: Path, mode: str
 ) -> None:
-    ask = "nc -w 2 $FLUENT_HOST $FLUENT_PORT </dev/null && echo reachable"
+    ask = "nc -w 2 $FLUENT_HOST $FLUENT_PORT </dev/null 2>/dev/null && echo reachable"
     command = f"echo one; echo two; echo at $FLUENT_HOST:$FLUENT_PORT; {ask}; sleep 600"
     arn = start(fleet, mode, pipeline(busybox_image, tmp_path, command, "echo other; sleep 600"))
     wanted = 5 if mode != "host" else 4
