@@ -217,6 +217,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         def on_engine_event(event: EngineEvent) -> None:
             networks.take_note_of(event)
             namespaces.take_note_of(event)
+            groups.take_note_of(event)
 
         image_parts = await wiring.open_images(
             settings, runtime, info, services, ask_control, store, wanted_images
@@ -306,6 +307,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(engine.run(), name="engine")
             group.create_task(networks.run(on_lost=engine.network_lost), name="networks")
             group.create_task(namespaces.run(on_lost=engine.namespaces_lost), name="namespaces")
+            group.create_task(groups.run(runtime.connect), name="control groups")
             group.create_task(control.run(), name="control")
             group.create_task(
                 stop_at_deadline(drain, lambda: engine.stop_all(DRAIN_REASON)), name="drain"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.cgroups.mount import CgroupMount
 
 PARENT = "ecs"
+_TRIES = 3
 
 
 class FileGroups:
@@ -46,11 +47,11 @@ class FileGroups:
             if self._mount.version == 2:
                 self._open_up(base, controller)
             else:
-                base.mkdir(parents=True, exist_ok=True)
+                _make(base)
 
     def _open_up(self, base: Path, controller: str) -> None:
         """Have a controller of version 2 act below ``base``: it is passed on group by group."""
-        base.mkdir(parents=True, exist_ok=True)
+        _make(base)
         for group in (self._mount.root, base.parent, base):
             switch = group / "cgroup.subtree_control"
             if controller not in switch.read_text().split():
@@ -114,6 +115,17 @@ class FileGroups:
             for group in (top / self._base, top / PARENT):
                 if not children(group) and group.is_dir():
                     _remove(group)
+
+
+def _make(base: Path) -> None:
+    """Make the group of all tasks, although another agent may remove the one above it as it leaves."""
+    for _ in range(_TRIES):
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError:
+            continue
+        return
+    base.mkdir(parents=True, exist_ok=True)
 
 
 def _remove(group: Path) -> None:

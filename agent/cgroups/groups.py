@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -20,14 +21,15 @@ from agent.cgroups.files import FileGroups
 from agent.cgroups.limits import DEFAULT_PERIOD_US, limits_of
 from agent.cgroups.mount import CgroupMount
 from agent.cgroups.slices import SliceGroups
-from agent.errors import CgroupFailure
+from agent.errors import CgroupFailure, RuntimeFailure
 from agent.model import ids
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from agent.cgroups.limits import TaskLimits
     from agent.model.payload import TaskPayload
+    from agent.runtime.protocol import EngineEvent, EngineInfo
 
 T = TypeVar("T")
 
@@ -85,19 +87,20 @@ class TaskGroups:
     Attributes:
         problem: why tasks cannot be limited on this host; empty where they can, and where nobody
             wants it.
-        version: of the control groups; 0 if there are none.
     """
 
-    def __init__(
-        self, settings: GroupSettings, driver: GroupDriver | None, *, version: int, problem: str
-    ) -> None:
-        self.problem = problem
-        self.version = version
+    def __init__(self, settings: GroupSettings, mount: CgroupMount) -> None:
+        """Take what ``open`` found; ``follow`` says which driver the engine has."""
+        self.problem = ""
         self._settings = settings
-        self._driver = driver
+        self._mount = mount
+        self._drivers = _drivers(mount, settings.owner[:_OWNER_DIGITS])
+        self._engine: tuple[str, int] = ("", 0)
+        """The engine's cgroup driver, and the version that it uses."""
         self._made: set[str] = set()
         """Groups that tasks of this process have, or are about to have."""
         self._lane = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cgroups")
+        self._to_ask = asyncio.Event()
 
     @classmethod
     async def open(
@@ -111,22 +114,16 @@ class TaskGroups:
             engine_version: the version of control groups that the engine uses.
         """
         mount = await asyncio.to_thread(CgroupMount.find, settings.root)
-        owner = settings.owner[:_OWNER_DIGITS]
-        driver = _driver(engine_driver, mount, owner)
-        groups = cls(settings, driver, version=mount.version, problem="")
-        if settings.enabled:
-            groups.problem = why_not(mount, engine_driver, engine_version)
-            if not groups.problem:
-                groups.problem = await groups._set_up()
-            if groups.problem:
-                _log.warning("tasks are not limited as a whole", problem=groups.problem)
+        groups = cls(settings, mount)
+        await groups.follow(engine_driver, engine_version)
         return groups
 
     @classmethod
     def off(cls) -> TaskGroups:
         """Return the groups of a host that makes none."""
-        settings = GroupSettings(owner="", root=Path("/nonexistent"), enabled=False)
-        return cls(settings, None, version=0, problem="")
+        nowhere = Path("/nonexistent")
+        settings = GroupSettings(owner="", root=nowhere, enabled=False)
+        return cls(settings, CgroupMount(nowhere, 0, {}))
 
     @property
     def limiting(self) -> bool:
@@ -138,6 +135,41 @@ class TaskGroups:
         """One sentence for what does not work; empty when all is well."""
         return [f"tasks are not limited as a whole: {self.problem}"] if self.problem else []
 
+    async def follow(self, engine_driver: str, engine_version: int) -> None:
+        """Make groups as the engine does from now on; the same driver as before changes nothing."""
+        if (engine_driver, engine_version) == self._engine:
+            return
+        if self._engine[0]:
+            _log.info("the engine has another cgroup driver", driver=engine_driver)
+        self._engine = (engine_driver, engine_version)
+        if not self._settings.enabled:
+            return
+        self.problem = why_not(self._mount, engine_driver, engine_version)
+        try:
+            if not self.problem:
+                await self._block(self._drivers[engine_driver].set_up)
+        except CgroupFailure as error:
+            self.problem = str(error)
+        if self.problem:
+            _log.warning("tasks are not limited as a whole", problem=self.problem)
+
+    def take_note_of(self, event: EngineEvent) -> None:
+        """Ask the engine for its driver once it may be another one: it was away, or restarted."""
+        if event.action == "relist":
+            self._to_ask.set()
+
+    async def run(self, ask: Callable[[], Awaitable[EngineInfo]]) -> None:
+        """Follow the engine's driver until cancelled; ``ask`` may raise ``RuntimeFailure``."""
+        while True:
+            await self._to_ask.wait()
+            self._to_ask.clear()
+            try:
+                info = await ask()
+            except RuntimeFailure as error:
+                _log.debug("the engine's cgroup driver is not known", error=str(error))
+                continue  # once it answers, it is asked again
+            await self.follow(info.cgroup_driver, info.cgroup_version)
+
     async def ensure(self, payload: TaskPayload) -> str:
         """Make a task's group, or bring the limits of one that exists in order.
 
@@ -147,27 +179,26 @@ class TaskGroups:
         Raises:
             CgroupFailure: it cannot be made.
         """
-        if self._driver is None:
-            raise CgroupFailure(self.problem)
+        driver = self._driver
+        if driver is None:
+            raise CgroupFailure(self.problem or "this host has no control groups")
         settings, name = self._settings, ids.cgroup_name(payload.arn)
         self._made.add(name)
         limits = limits_of(payload, period_us=settings.period_us, pids=settings.pids)
-        await self._block(lambda driver: driver.apply(name, limits))
-        return self._driver.parent_of(name)
+        await self._block(lambda: driver.apply(name, limits))
+        return driver.parent_of(name)
 
     def memory_shown_mib(self, payload: TaskPayload) -> int:
         """Return the limit of containers that have none of their own, so that they can see the task's.
 
         0 where they get none: a process reads the limit of its own group only.
         """
-        propagate = self._settings.propagate_memory and self.version == 2
+        propagate = self._settings.propagate_memory and self._mount.version == 2
         return max(payload.memory, 0) if propagate else 0
 
     def path_of(self, task_arn: str) -> str:
         """Return where a task's group is, from the top of a hierarchy; empty if it has none."""
-        if self._driver is None:
-            return ""
-        return self._driver.path_of(ids.cgroup_name(task_arn))
+        return self._driver.path_of(ids.cgroup_name(task_arn)) if self._driver else ""
 
     async def remove(self, task_arn: str) -> None:
         """Remove a task's group; an absent one is success.
@@ -175,56 +206,55 @@ class TaskGroups:
         Raises:
             CgroupFailure: it still has processes, or cannot be removed now.
         """
-        if self._driver is not None:
-            name = ids.cgroup_name(task_arn)
-            await self._remove(name)
-            self._made.discard(name)
+        name = ids.cgroup_name(task_arn)
+        await self._remove(name)
+        self._made.discard(name)
 
     async def reconcile(self, task_arns: Iterable[str]) -> None:
         """Remove the groups of all tasks that are not listed; what cannot be removed is logged.
 
         To be called once control has said what it wants: before, a task may be there of which
         nothing is known.
+
+        Raises:
+            CgroupFailure: the groups cannot be listed.
         """
-        if self._driver is None:
-            return
         known = {ids.cgroup_name(arn) for arn in task_arns}
         # A task that has come since the list was made has its group already, perhaps.
-        for name in await self._block(lambda driver: driver.names()) - known - self._made:
+        for name in await self._block(self._names) - known - self._made:
             _log.info("removing the control group of a task that is gone", name=name)
             try:
                 await self._remove(name)
             except CgroupFailure as error:
-                _log.warning("left-over not removed", what=name, error=str(error))
+                _log.warning("leftover not removed", what=name, error=str(error))
 
     async def close(self) -> None:
         """End the thread, and remove what is above the groups of tasks if there are none left."""
         try:
-            if self._driver is not None:
-                await self._block(lambda driver: driver.leave())
+            for driver in self._drivers.values():
+                await self._block(driver.leave)
         except CgroupFailure as error:
-            _log.warning("left-over not removed", what="control groups", error=str(error))
+            _log.warning("leftover not removed", what="control groups", error=str(error))
         self._lane.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def _driver(self) -> GroupDriver | None:
+        return self._drivers.get(self._engine[0])
+
+    def _names(self) -> set[str]:
+        return {name for driver in self._drivers.values() for name in driver.names()}
+
     async def _remove(self, name: str) -> None:
-        await self._block(lambda driver: driver.remove(name))
+        """Remove a group, whichever driver the engine had when it was made."""
+        for driver in self._drivers.values():
+            await self._block(partial(driver.remove, name))
 
-    async def _set_up(self) -> str:
-        try:
-            await self._block(lambda driver: driver.set_up())
-        except CgroupFailure as error:
-            return str(error)
-        return ""
-
-    async def _block(self, work: Callable[[GroupDriver], T]) -> T:
+    async def _block(self, work: Callable[[], T]) -> T:
         """Run blocking work in the thread; raises ``CgroupFailure`` for whatever goes wrong."""
-        driver = self._driver
-        if driver is None:
-            raise CgroupFailure(self.problem or "this host has no control groups")
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CALL_LIMIT_S):
-                return await loop.run_in_executor(self._lane, work, driver)
+                return await loop.run_in_executor(self._lane, work)
         except TimeoutError:
             text = f"control groups did not answer within {CALL_LIMIT_S:g} s"
             raise CgroupFailure(text) from None
@@ -256,12 +286,11 @@ def why_not(mount: CgroupMount, engine_driver: str, engine_version: int) -> str:
     return ""
 
 
-def _driver(engine_driver: str, mount: CgroupMount, owner: str) -> GroupDriver | None:
+def _drivers(mount: CgroupMount, owner: str) -> dict[str, GroupDriver]:
+    """Return the ways to make groups, by the engine's name of its driver."""
     if not mount.version:
-        return None
-    if engine_driver == "systemd":
-        return SliceGroups(mount, owner)
-    return FileGroups(mount, owner) if engine_driver == "cgroupfs" else None
+        return {}
+    return {"cgroupfs": FileGroups(mount, owner), "systemd": SliceGroups(mount, owner)}
 
 
 def _explained(error: OSError) -> str:

@@ -63,6 +63,18 @@ class Operator:
             ],
         )
 
+    def define_task(
+        self, family: str, containers: list[dict[str, Any]], *, mode: str = "none", **fields: Any
+    ) -> None:
+        """Register a task definition of these containers; ``fields`` are of the task."""
+        self._ecs.register_task_definition(
+            family=family, networkMode=mode, containerDefinitions=containers, **fields
+        )
+
+    def stop(self, arn: str) -> None:
+        """Stop a task."""
+        self._ecs.stop_task(cluster=self.cluster, task=arn)
+
     def run(self, family: str) -> str:
         """Run one task and return its ARN."""
         definition = self._ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
@@ -89,6 +101,14 @@ class Operator:
             assert task["lastStatus"] != "STOPPED", f"{arn} stopped: {task}"
             assert time.monotonic() < deadline, f"{arn} is not {status}: {task}"
             time.sleep(1)
+
+    def wait_stopped(self, arn: str, *, within_s: float = SLOW_S) -> dict[str, Any]:
+        """Return the task once it has stopped."""
+        deadline = time.monotonic() + within_s
+        while (task := self.task(arn))["lastStatus"] != "STOPPED":
+            assert time.monotonic() < deadline, f"{arn} does not stop: {task}"
+            time.sleep(1)
+        return task
 
     def launch(self, family: str) -> dict[str, Any]:
         """Run one task and return it once it runs."""

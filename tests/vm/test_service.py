@@ -14,6 +14,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.vm import debs
+from tests.vm.one_host import (
+    ASK,
+    CONFIG,
+    IMAGE,
+    LINGER,
+    PAGE,
+    START_LIMIT_S,
+    install,
+    join,
+    main_pid,
+    make_image,
+    operator_of,
+    show,
+    wait_until_connected,
+)
 from tests.vm.operator import Operator, address
 
 if TYPE_CHECKING:
@@ -23,20 +38,9 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(1800)]
 
-IMAGE = "page:1"
-PAGE = "hello from the VM"
-CONFIG = "/etc/ecs/ecs.config"
 DROP_IN = "/etc/systemd/system/ecs-agent.service.d/test.conf"
 DATA = "/var/lib/ecs/data"
-ASK = "curl --silent --fail --unix-socket /run/ecs-agent/agent.sock http://agent/v1"
-"""What `ecs-agent status` asks, without starting a Python for it: that takes seconds here."""
-API_PORT = 6820
-CONTROL = f"http://127.0.0.1:{API_PORT}"
-INVITATION = "/var/lib/ecs-agent-control/agent.token"
-START_LIMIT_S = 240.0
-"""The agent starts in a second on a real machine, and in ten to sixty here."""
 SERVE = ["sh", "-c", "trap 'exit 0' TERM; httpd -f -p 80 -h /www & wait $!"]
-LINGER = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"]
 
 _log = logging.getLogger("vm")
 
@@ -68,11 +72,6 @@ def story() -> Story:
     return Story()
 
 
-def operator_of(host: Vm) -> Operator:
-    """Return the operator of the control that runs on the host."""
-    return Operator(host.forward(API_PORT), host.run("ecs-agent env --json").out)
-
-
 @pytest.fixture
 def operator(host: Vm) -> Operator:
     return operator_of(host)
@@ -90,14 +89,9 @@ def test_installing_starts_nothing(host: Vm, package: Path) -> None:
 
 def test_joining_makes_an_active_and_notified_service(host: Vm) -> None:
     make_image(host)
-    host.run("systemctl enable --now ecs-agent-control", timeout_s=START_LIMIT_S)
-    host.until(f"test -s {INVITATION}", within_s=START_LIMIT_S)
-    # The VM reaches no registry: what it has is what there is.
-    host.run(f"echo ECS_IMAGE_PULL_BEHAVIOR=prefer-cached >>{CONFIG}")
 
-    host.run(f"ecs-agent join {CONTROL} --token-file {INVITATION}", timeout_s=START_LIMIT_S)
+    join(host)
 
-    wait_until_connected(host)
     assert show(host, "ecs-agent", "ActiveState", "Type", "NotifyAccess", "WatchdogUSec") == [
         "active",
         "notify",
@@ -286,45 +280,6 @@ def test_purge_removes_the_data(host: Vm) -> None:
         check=False,
     )
     assert left.out == ""
-
-
-def install(host: Vm, package: Path) -> None:
-    """Install a package as an administrator does, without any other source of packages."""
-    target = f"/root/{package.name}"
-    host.put(package, target)
-    host.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y {target}", timeout_s=300)
-
-
-def make_image(host: Vm) -> None:
-    """Load an image of busybox and a page: no registry is in reach."""
-    host.run(
-        f"""mkdir -p /tmp/image/bin /tmp/image/www
-        cp /bin/busybox /tmp/image/bin
-        chroot /tmp/image /bin/busybox --install -s /bin
-        echo {PAGE} >/tmp/image/www/index.html
-        tar -C /tmp/image -c . | docker import --change 'CMD ["sh"]' - {IMAGE}""",
-        timeout_s=120,
-    )
-
-
-def show(host: Vm, unit: str, *properties: str) -> list[str]:
-    """Return properties of a unit, in the order asked for."""
-    return host.out(
-        "\n".join(f"systemctl show --value --property {name} {unit}" for name in properties)
-    ).splitlines() or [""]
-
-
-def main_pid(host: Vm) -> int:
-    """Return the pid of the agent."""
-    return int(show(host, "ecs-agent", "MainPID")[0])
-
-
-def wait_until_connected(host: Vm, *, within_s: float = START_LIMIT_S) -> None:
-    """Return once the agent serves and control gives it orders."""
-    host.until(
-        f"systemctl is-active --quiet ecs-agent && {ASK}/agent | grep '\"controlConnected\": *true'",
-        within_s=within_s,
-    )
 
 
 def fetch(host: Vm, task: dict[str, Any]) -> str:

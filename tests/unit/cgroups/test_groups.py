@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from agent.cgroups.groups import GroupSettings, TaskGroups, why_not
 from agent.cgroups.mount import CgroupMount
 from agent.cgroups.slices import _agrees
-from agent.errors import CgroupFailure
+from agent.errors import CgroupFailure, EngineUnavailable
+from agent.runtime.protocol import EngineEvent, EngineInfo
 from tests.support.tasks import ARN, container, payload
 
 ROOT = Path("/sys/fs/cgroup")
@@ -130,3 +132,38 @@ def test_what_systemd_made_is_compared(
     (tmp_path / "limit").write_text(f"{found}\n")
     assert _agrees(tmp_path / "limit", wanted) is agrees
     assert not _agrees(tmp_path / "absent", wanted)
+
+
+async def test_an_engine_that_has_another_driver_is_followed(tmp_path: Path) -> None:
+    groups = await opened(v1(tmp_path))
+    seen = []
+    for driver in ("none", "cgroupfs"):
+        await groups.follow(driver, 1)
+        seen.append((groups.problem != "", groups.limiting))
+    assert seen == [(True, False), (False, True)]
+    await groups.close()
+
+
+async def test_the_engine_is_asked_when_it_is_back(tmp_path: Path) -> None:
+    groups = await opened(v1(tmp_path))
+    rootless = EngineInfo(version="1", api_version="1", cgroup_driver="none", cgroup_version=1)
+    answers: list[EngineInfo | EngineUnavailable] = [EngineUnavailable("away"), rootless, rootless]
+    asked: asyncio.Queue[None] = asyncio.Queue()
+
+    async def ask() -> EngineInfo:
+        asked.put_nowait(None)
+        answer = answers.pop(0)
+        if isinstance(answer, EngineUnavailable):
+            raise answer
+        return answer
+
+    following = asyncio.create_task(groups.run(ask))
+    groups.take_note_of(EngineEvent(action="start"))
+    async with asyncio.timeout(5):
+        # The third question comes after the second answer was taken in.
+        for _ in range(3):
+            groups.take_note_of(EngineEvent(action="relist"))
+            await asked.get()
+    assert "manages no control groups" in groups.problem
+    following.cancel()
+    await groups.close()
