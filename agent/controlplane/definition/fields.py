@@ -21,8 +21,6 @@ class Support(Enum):
 
     DONE = "done"
     REFUSED = "refused when it is registered"
-    NOT_RUN = "refused when it is run"
-    """Accepted at registration, so that definitions can be stored; RunTask and StartTask refuse it."""
     NO_MEANING = "no meaning here"
     """Accepted without effect: the note says why nothing is missing."""
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     Rows = Mapping[str, tuple[Field, ...]]
 
-_REFUSING = frozenset({Support.REFUSED, Support.NOT_RUN})
 _OWNERS = {
     "containerDefinitions[]": "container",
     "containerOverrides[]": "container",
@@ -54,7 +53,7 @@ def refusal_at_registration(request: Mapping[str, Any]) -> Refusal | None:
     Args:
         request: checked against the service model.
     """
-    return _refusal(_definition_rows(), request, frozenset({Support.REFUSED}))
+    return _refusal(_definition_rows(), request)
 
 
 def refusal_of_run(request: Mapping[str, Any], body: Mapping[str, Any]) -> Refusal | None:
@@ -64,9 +63,7 @@ def refusal_of_run(request: Mapping[str, Any], body: Mapping[str, Any]) -> Refus
         request: checked against the service model.
         body: the task definition with the request's overrides applied.
     """
-    return _refusal(_run_rows(), request, _REFUSING) or _refusal(
-        _definition_rows(), body, _REFUSING
-    )
+    return _refusal(_run_rows(), request) or _refusal(_definition_rows(), body)
 
 
 def required_attributes(definition: Mapping[str, Any]) -> list[str]:
@@ -88,12 +85,10 @@ def covers(field: Field, path: str) -> bool:
     return path.startswith(whole) and path[len(whole) : len(whole) + 1] in ("", ".", "[", "{")
 
 
-def _refusal(
-    rows: Rows, request: Mapping[str, Any], refusing: frozenset[Support]
-) -> Refusal | None:
+def _refusal(rows: Rows, request: Mapping[str, Any]) -> Refusal | None:
     for asked in _asked(rows, request):
         field = asked.field
-        if field.support not in refusing:
+        if field.support is not Support.REFUSED:
             continue
         if field.text:
             return Refusal(field.text, by_ecs=True)

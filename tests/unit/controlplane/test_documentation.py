@@ -83,7 +83,7 @@ def _fields() -> str:
         (
             "RunTask and StartTask",
             RUN,
-            dict.fromkeys((Support.REFUSED, Support.NOT_RUN), "refused"),
+            {Support.REFUSED: "refused"},
         ),
     ):
         parts.append(f"\n### {title}\n\n")
@@ -133,7 +133,7 @@ def _definition() -> str:
 
 
 def _attribute(row: Field) -> str:
-    if row.support in (Support.REFUSED, Support.NOT_RUN):
+    if row.support is Support.REFUSED:
         return "no host can do it"
     value = row.only.pattern if row.only and row.only.pattern.isalpha() else "VALUE"
     return f"`{row.attribute.format(value=value)}`" if row.attribute else "none"
