@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.support.leaks import agent_groups
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -325,14 +327,17 @@ class Fleet:
 
     def end(self) -> None:
         """Stop whatever still runs; tasks first, if both sides can do that."""
+        is_whole = all(p.is_alive() for p in (self.control, *self.agents))
         try:
-            if all(p.is_alive() for p in (self.control, *self.agents)):
+            if is_whole:
                 self.stop_tasks()
         finally:
             for process in (*self.agents, self.control):
                 if process.is_alive():
                     process.stop()
             remove_containers(task_containers() - self.before)
+            if not is_whole:
+                remove_groups(self.directory)  # its tasks were not stopped, so nobody else does
 
 
 def task_containers() -> set[str]:
@@ -347,6 +352,14 @@ def task_containers() -> set[str]:
         )
         found |= set(done.stdout.split())
     return found
+
+
+def remove_groups(directory: Path) -> None:
+    """Remove the control groups of the agents below a directory, with those of their tasks."""
+    for owner in agent_groups(directory):
+        for group in sorted([Path(owner), *Path(owner).rglob("*/")], reverse=True):
+            with contextlib.suppress(OSError):  # the same directory of another hierarchy
+                group.rmdir()
 
 
 def remove_containers(ids: set[str]) -> None:

@@ -54,7 +54,7 @@ class HostSnapshot:
             addresses=addresses,
             routes=_routes(),
             firewall=_firewall(),
-            cgroups=_cgroups(agents) if agents is not None else frozenset(),
+            cgroups=agent_groups(agents) if agents is not None else frozenset(),
             files=frozenset(str(p) for d in data_dirs for p in d.rglob("*") if not p.is_dir()),
             listeners=_listeners(),
         )
@@ -84,7 +84,7 @@ class HostSnapshot:
             time.sleep(0.2)
 
 
-def _cgroups(agents: Path) -> frozenset[str]:
+def agent_groups(agents: Path) -> frozenset[str]:
     """Return the control groups of agents, in all hierarchies."""
     owners = {
         owner

@@ -204,7 +204,7 @@ def test_while_control_is_away_containers_start_and_write_and_nothing_is_lost(
     site.fleet.control.start()
     site.fleet.control.ready()
     for stream in streams:
-        eventually(partial(has_lines, site, stream, 400), within_s=90, what=stream)
+        eventually(partial(has_lines, site, stream, 400), within_s=180, what=stream)
         assert site.lines(stream) == numbered(400)
     assert not site.agent.json("status")["logs"]["lost"]
 
@@ -239,7 +239,7 @@ def test_a_restart_of_the_agent_loses_nothing_and_doubles_nothing(
     for _ in range(3):
         time.sleep(4)
         site.restart_agent(by_kill=by_kill, away_s=6)  # the driver writes every 5 s
-    eventually(lambda: len(site.lines(stream)) >= 600, within_s=90, what="all lines")
+    eventually(lambda: len(site.lines(stream)) >= 600, within_s=180, what="all lines")
     assert site.lines(stream) == numbered(600)
 
 

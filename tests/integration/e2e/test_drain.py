@@ -43,7 +43,7 @@ def test_a_host_drains_and_takes_tasks_again(one_host: Fleet, busybox_image: str
     agent.start()
     eventually(agent.socket.exists, what="the agent answers again")
     one_host.wait_connected()
-    assert drain_of(agent)["wanted"]
+    eventually(lambda: drain_of(agent)["wanted"], what="the wish is known again")
     assert status_at_control(one_host) == "DRAINING"
     assert agent.json("task", "stays")["status"] == "RUNNING"
     agent.cli("drain", "--stop-tasks", "--wait")

@@ -96,7 +96,7 @@ async def test_repeated_starts_do_not_pile_up_rules(host: Host) -> None:
     for _ in range(3):
         await host.networks()
     assert len(docker_rules()) == 2
-    for family, rules in (("inet", 15), ("bridge", 19)):
+    for family, rules in (("inet", 16), ("bridge", 19)):
         listed = json.loads(sh("nft", "-j", "list", "table", family, SETTINGS.table).stdout)
         assert len([o for o in listed["nftables"] if "rule" in o]) == rules
 

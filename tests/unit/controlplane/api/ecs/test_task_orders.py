@@ -76,10 +76,10 @@ async def test_overrides_of_the_longest_length_run(endpoint: Endpoint) -> None:
 
 
 async def test_what_is_not_served_is_refused_before_placement(endpoint: Endpoint) -> None:
-    await endpoint.call("RegisterTaskDefinition", **definition(pidMode="task"))
-    failure = await refusal(endpoint)
+    await endpoint.call("RegisterTaskDefinition", **definition())
+    failure = await refusal(endpoint, enableExecuteCommand=True)
     assert failure.name == "UnsupportedFeatureException"
-    assert failure.message.startswith("'pidMode' task is not supported: ")
+    assert failure.message.startswith("'enableExecuteCommand' is not supported: ")
 
 
 @pytest.mark.parametrize(
