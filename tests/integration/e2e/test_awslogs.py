@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from tests.support.fleet import Agent
 
+pytestmark = pytest.mark.integration
+
 GROUP = "/ecs/web"
 
 

@@ -20,6 +20,8 @@ from tests.support.fleet import Fleet, eventually
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.integration
+
 RECEIVER = Path(__file__).parents[2] / "support" / "forward_receiver.py"
 HOST_PYTHON = {"usr": "/usr", "lib": "/usr/lib", "lib64": "/usr/lib64"}
 """Directories of the host with which its Python runs in a container, by the volume's name."""

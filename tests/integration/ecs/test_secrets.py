@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from tests.integration.ecs.host import Host
 
+pytestmark = pytest.mark.integration
+
 CANARY = "canary-5ec2e7"
 ECR = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 PRIVATE = "registry.example"
