@@ -14,14 +14,12 @@ import contextlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.aws.registry_tokens import RegistryToken
     from agent.aws.services import Services
     from agent.config import Settings
-    from agent.model.payload import Credentials
-
-    AskRole = Callable[[Credentials | None], Awaitable[Credentials]]
+    from agent.model.lookups import AskRole
 
 
 class TaskServices:

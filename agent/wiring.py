@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from agent.awslogs.parts import LogParts
     from agent.config import Settings
     from agent.fetching import TaskServices
-    from agent.images.logins import AskControl
+    from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo

@@ -8,21 +8,18 @@ Tests: ``tests/unit/aws/test_role_keys.py``.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 from agent.aws.keys import checked
 from agent.errors import CredentialsAwaited
-from agent.model.payload import Credentials
 
 if TYPE_CHECKING:
     from agent.aws.keys import Keys
+    from agent.model.lookups import AskRole
+    from agent.model.payload import Credentials
 
 NEWER_S: Final = 10.0
 """How long newer keys are waited for once AWS has refused some: control may be about to send them."""
-
-AskRole = Callable[[Credentials | None], Awaitable[Credentials]]
-"""Gives the newest credentials of a role, other than these; raises ``CredentialsAwaited``."""
 
 
 class RoleKeys:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from agent.aws.cloud import Access
     from agent.aws.keys import KeySource
     from agent.aws.registry_tokens import RegistryToken
-    from agent.aws.role_keys import AskRole
     from agent.config import Settings
+    from agent.model.lookups import AskRole
 
 ATTEMPTS: Final = 5
 ATTEMPT_S: Final = 6.0

@@ -112,6 +112,8 @@ class LiveState:
     """The latest progress line of a pull, by container."""
     pulling_since: dict[str, float] = field(default_factory=dict)
     """When a pull first contacted a registry, by container; kept until the end is recorded."""
+    image_variables: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Names of the variables that the image of a container sets, as of its pull by this process."""
     failed_pulls: dict[str, FailedPull] = field(default_factory=dict)
     """Pulls in progress with a failed try, by container."""
     waiting_since: dict[str, float] = field(default_factory=dict)

@@ -138,7 +138,10 @@ class Steps:
 
         def outcome(now: float) -> None:
             container = self._record.containers[name]
-            container.image_digest, container.image_name = obtained
+            container.image_digest = obtained.digest
+            container.image_name = obtained.local_name
+            if obtained.variables is not None:
+                live.image_variables[name] = obtained.variables
             container.known = max(container.known, ContainerStatus.PULLED)
             pull_ended(self._record, live, name, now)
 
@@ -221,12 +224,16 @@ class Steps:
     async def _region(self, definition: Container) -> tuple[str, frozenset[str]]:
         """Return the region that a container may be given, and the variables that its image sets.
 
-        Empty if the container's own environment names one: the image is not asked then.
+        Empty if the container's own environment names one. The engine is asked only after a restart:
+        whoever pulled the image has seen its variables.
         """
         region = ids.region(self._record.payload.arn)
         own = definition.environment
         if not region or any(name in own for name in container_body.REGION_VARIABLES):
             return "", frozenset()
+        seen = self._live.image_variables.get(definition.name)
+        if seen is not None:
+            return region, seen
         image = self._record.containers[definition.name].image_name or definition.image
         try:
             found = await self._tools.runtime.inspect_image(image)
@@ -300,10 +307,9 @@ class Steps:
         container = self._record.containers[name]
         if name in self._live.restarting:
             await self._own_resolv_conf(self._definition(name))  # the file may have been removed
-        if shared_namespaces.needs_holder(self._record.payload):
-            await self._tools.namespaces.ensure(
-                self._record.payload
-            )  # the engine may have stopped it
+        payload = self._record.payload
+        if shared_namespaces.needs_holder(payload):
+            await self._tools.namespaces.ensure(payload)  # the engine may have stopped it
         await self._network.within(
             self._tools.runtime.start_container(
                 container.runtime_id, limit_s=self._settings.start_limit_s
@@ -313,7 +319,7 @@ class Steps:
         def outcome(now: float) -> None:
             observe.running(container, self._live, now)
             self._show_ports(name)
-            if self._record.payload.mode is NetworkMode.BRIDGE:
+            if payload.mode is NetworkMode.BRIDGE:
                 self._live.recheck.add(name)  # to get its process id, for network metrics
 
         return outcome

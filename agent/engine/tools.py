@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from agent.cgroups.groups import TaskGroups
     from agent.engine.namespace_holders import NamespaceHolders
     from agent.engine.network_reconnect import NetworkReconnect
-    from agent.engine.preparations.contract import AskControl, LogRelay, TaskAws
+    from agent.engine.preparations.contract import LogRelay, TaskAws
     from agent.images import ExecutionRole, Obtained, Progress
+    from agent.model.lookups import AskControl
     from agent.model.payload import Container
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles

@@ -39,6 +39,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -162,19 +163,20 @@ class Images:
         async with self._locks.getting(reference.identity):
             found = await self._find_local(reference)
             cached, local_name = found or (None, "")
-            if cached is not None and self._is_settled(reference, cached):
-                self._note_use(cached)
-                return Obtained(self._puller.known_digest(reference, cached), local_name)
-            if cached is not None and self._behavior in CACHED_WILL_DO:
-                have = Obtained(self._puller.known_digest(reference, cached), local_name)
+            if cached is None:
+                return await self._got(image, None, await self._obtain(image, None, report))
+            digest = self._puller.known_digest(reference, cached)
+            have = Obtained(digest, local_name, cached.variables)
+            if self._is_settled(reference, cached):
+                obtained = have
+            elif self._behavior in CACHED_WILL_DO:
                 obtained = await self._refresh(image, cached, have, report)
-                if obtained is have:
-                    self._note_use(cached)
-                    return have
             else:
                 obtained = await self._obtain(image, cached, report)
-            await self._note_got(image, cached, obtained)
-            return obtained
+            if obtained is have:
+                self._note_use(cached)
+                return have
+            return await self._got(image, cached, obtained)
 
     def _is_settled(self, reference: Reference, cached: ImageInfo) -> bool:
         """Tell whether the cached image is used without asking a registry."""
@@ -279,16 +281,21 @@ class Images:
         if self._uses is not None:
             self._uses.used([image.id], time.time())
 
-    async def _note_got(self, image: Wanted, cached: ImageInfo | None, obtained: Obtained) -> None:
-        """Note what a registry gave or confirmed."""
-        if self._uses is None:
-            return
+    async def _got(self, image: Wanted, cached: ImageInfo | None, obtained: Obtained) -> Obtained:
+        """Note what a registry gave or confirmed, and return it as the host has it."""
         reference, here = image.reference, cached
         if here is None or obtained.digest != self._puller.known_digest(reference, here):
             found = await self._find_local(reference)
             here = found[0] if found else None
         if here is None:
+            return obtained
+        self._note_got(image, here, obtained)
+        return replace(obtained, variables=here.variables)
+
+    def _note_got(self, image: Wanted, here: ImageInfo, obtained: Obtained) -> None:
+        if self._uses is None:
             return
+        reference = image.reference
         if obtained.digest or reference.digest:
             sources = self._puller.sources(reference)
             known_as = tuple(source.reference.identity for source in sources)

@@ -11,7 +11,7 @@ Tests: ``tests/unit/images/test_logins.py``.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -19,19 +19,15 @@ import msgspec
 
 from agent.errors import AwsFailure, PayloadError
 from agent.images.token_cache import TokenCache
-from agent.model import reasons
-from agent.model.payload import Credentials as RoleKeys
+from agent.model import ids, reasons
 from agent.runtime.protocol import RegistryAuth
 
 if TYPE_CHECKING:
     from agent.images.auth import Credentials
     from agent.images.reference import Reference
     from agent.images.token_cache import Token
+    from agent.model.lookups import AskControl, AskRole
     from agent.model.payload import Container
-
-AskRole = Callable[[RoleKeys | None], Awaitable[RoleKeys]]
-AskControl = Callable[[str, list[str]], Awaitable[Mapping[str, str]]]
-"""Gives the values that control keeps for a task, by its ARN and their names."""
 
 _DATA: Final = {"asm": "asmAuthData", "ecr": "ecrAuthData"}
 _object: Final = msgspec.json.Decoder(dict[str, Any])
@@ -189,7 +185,7 @@ class _SecretLogin:
 
     def __init__(self, data: Mapping[str, Any], role: ExecutionRole, keeper: _Keeper) -> None:
         self._secret = str(data["credentialsParameter"])
-        self._region = _arn_region(self._secret) or str(data.get("region") or "")
+        self._region = ids.region(self._secret) or str(data.get("region") or "")
         self._role = role
         self._keeper = keeper
         self._fetched: RegistryAuth | None = None
@@ -280,8 +276,3 @@ def _login_in(text: str | None, where: str) -> RegistryAuth:
 def _failure(kind: str, text: str) -> PayloadError:
     name = reasons.CANNOT_PULL_ECR if kind == "ecr" else reasons.CANNOT_PULL_AUTH
     return PayloadError(text, name=name)
-
-
-def _arn_region(text: str) -> str:
-    parts = text.split(":", 5)
-    return parts[3] if len(parts) == 6 and parts[0] == "arn" else ""

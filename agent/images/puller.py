@@ -94,13 +94,16 @@ class Wanted(NamedTuple):
         return f"{self.reference.text} {self.login.key}{tagged}".rstrip()
 
 
-class Obtained(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Obtained:
     """An image on the host."""
 
     digest: str = ""
     """``sha256:...`` in its registry; empty if its name has one, or no registry is known to have it."""
     local_name: str = ""
     """The name under which the engine has it, if not the ordered one."""
+    variables: frozenset[str] | None = field(default=None, compare=False)
+    """Names of the environment variables that it sets; None if nobody has looked."""
 
 
 class Budget:

@@ -7,6 +7,7 @@
     wire.py      the long poll, with the table of its calls         changes.py  reports
     views.py     what operators see       metrics.py  telemetry.py  resources.py  figures and needs
     liveness.py  by when a loop must have moved again               ids.py  tokens.py  names, token files
+    lookups.py   functions that get what control alone has          logs.py  exec.py  logs, sessions
 
 The long poll is level-triggered: an agent that missed everything asks for revision 0, gets the full
 set, and converges. A control that was started anew makes every agent do so (410), since its store may

@@ -10,7 +10,7 @@ from agent.errors import AwsRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agent.engine.preparations.contract import AskRole
+    from agent.model.lookups import AskRole
 
 
 class FakeAws:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.controlplane.roles.needed import ecr_image
+from agent.model import ids
 from agent.model.payload import Secret
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def registry_login(container: Mapping[str, Any], kept: WhereKept) -> dict[str, A
     """
     parameter = (container.get("repositoryCredentials") or {}).get("credentialsParameter")
     if parameter:
-        data = {"credentialsParameter": parameter, "region": _arn_region(parameter) or kept.region}
+        data = {"credentialsParameter": parameter, "region": ids.region(parameter) or kept.region}
         if parameter in kept.here:
             data["endpoint"] = CONTROL
         return {"type": "asm", "asmAuthData": data}
@@ -72,14 +73,9 @@ def _secret(item: Mapping[str, Any], target: str, kept: WhereKept) -> Secret:
     return Secret(
         name=item["name"],
         value_from=value_from,
-        region=_arn_region(value_from) or kept.region,
+        region=ids.region(value_from) or kept.region,
         type="ENVIRONMENT_VARIABLE" if target == "CONTAINER" else "BOOTSTRAP",
         provider="asm" if ":secretsmanager:" in value_from else "ssm",
         target=target,
         endpoint=CONTROL if value_from in kept.here else None,
     )
-
-
-def _arn_region(text: str) -> str:
-    parts = text.split(":", 5)
-    return parts[3] if len(parts) == 6 and parts[0] == "arn" else ""

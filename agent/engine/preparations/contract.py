@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.engine.preparations.efs import EfsSettings
-from agent.model.payload import Credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,21 +14,13 @@ if TYPE_CHECKING:
     from agent.cgroups.groups import TaskGroups
     from agent.engine.namespace_holders import NamespaceHolders
     from agent.engine.preparations.firelens import FirelensSettings
+    from agent.model.lookups import AskControl, AskRole
     from agent.model.payload import TaskPayload
     from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine
 
 
 Texts = Mapping[str, str]
-AskRole = Callable[[Credentials | None], Awaitable[Credentials]]
-"""Gives the newest credentials of a task's role, other than these; raises ``CredentialsAwaited``."""
-AskControl = Callable[[str, list[str]], Awaitable[Mapping[str, str]]]
-"""Gives the values that control keeps for a task, by its ARN and their names.
-
-Raises:
-    PayloadError: control does not have one of them, or is of a kind that keeps none.
-    ControlFailure: control cannot be asked now.
-"""
 
 
 @dataclass(frozen=True, slots=True)

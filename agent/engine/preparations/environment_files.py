@@ -8,17 +8,19 @@ Tests: ``tests/unit/engine/preparations/test_environment_files.py``.
 
 from __future__ import annotations
 
-import asyncio
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.execution_role import ask_execution_role, execution_credentials
+from agent.engine.preparations.together import together, unfetched
 from agent.errors import AwsFailure, PayloadError
 from agent.model import reasons
 
 if TYPE_CHECKING:
-    from agent.engine.preparations.contract import AskRole, HostAccess
+    from agent.engine.preparations.contract import HostAccess
+    from agent.model.lookups import AskRole
     from agent.model.payload import Container, TaskPayload
 
 LIMIT_S: Final = 30.0
@@ -27,7 +29,6 @@ FILE_BYTES: Final = 1024 * 1024
 """Largest file: more than that fits into no process's environment."""
 LINE_BYTES: Final = 64 * 1024
 """Longest line. Source: the scanner of Amazon's agent, which fails there, too."""
-AT_ONCE: Final = 8
 _ARN: Final = re.compile(r"arn:[a-z-]+:s3:::([^/]+)/(.+)", re.DOTALL)
 
 
@@ -66,8 +67,14 @@ class EnvironmentFilePreparation:
         except PayloadError as error:
             raise PayloadError(f"environment file resource: {error}") from None
         role = ask_execution_role(payload, access.credentials)
-        every = dict.fromkeys(one for those in wanted.values() for one in those)
-        files = await _fetch(list(every), role, access)
+        every = list(dict.fromkeys(one for those in wanted.values() for one in those))
+        names = ", ".join(f"{one.bucket}/{one.key}" for one in every)
+        found = await together(
+            [partial(_file, one, role, access) for one in every],
+            limit_s=LIMIT_S,
+            late=f"the environment files {names} did not come within {LIMIT_S:g} s",
+        )
+        files = dict(zip(every, found, strict=True))
         return Provision(
             file_environment={
                 name: _merged([files[one] for one in those])
@@ -132,47 +139,16 @@ def _merged(files: list[dict[str, str]]) -> dict[str, str]:
     return whole
 
 
-async def _fetch(
-    objects: list[S3Object], role: AskRole, access: HostAccess
-) -> dict[S3Object, dict[str, str]]:
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def one(wanted: S3Object) -> dict[str, str]:
-        async with turn:
-            return await _file(wanted, role, access)
-
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            ended = await asyncio.gather(*map(one, objects), return_exceptions=True)
-    except TimeoutError:
-        names = ", ".join(f"{wanted.bucket}/{wanted.key}" for wanted in objects)
-        raise _failure(f"the environment files {names} did not come within {LIMIT_S:g} s") from None
-    failed = [end for end in ended if isinstance(end, BaseException)]
-    final = [error for error in failed if isinstance(error, PayloadError)]
-    if final:
-        raise PayloadError(";".join(str(error) for error in final))
-    if failed:
-        raise failed[0]
-    return {
-        wanted: end for wanted, end in zip(objects, ended, strict=True) if isinstance(end, dict)
-    }
-
-
 async def _file(wanted: S3Object, role: AskRole, access: HostAccess) -> dict[str, str]:
     bucket, key = wanted
     try:
         content = await access.aws.object(role, "", bucket, key, limit_bytes=FILE_BYTES)
         return variables(content)
     except AwsFailure as error:
-        raise _failure(
+        raise unfetched(
             f"unable to download env file with key {key} from bucket {bucket}, error: {error}"
         ) from None
     except BadLine as error:
-        raise _failure(
+        raise unfetched(
             f"unable to read env file with key {key} from bucket {bucket}, error: {error}"
         ) from None
-
-
-def _failure(text: str) -> PayloadError:
-    line = " ".join(text.split())
-    return PayloadError(line[:1].upper() + line[1:])

@@ -15,7 +15,7 @@ from agent.errors import CredentialsAwaited, PayloadError
 from agent.model.payload import RoleType
 
 if TYPE_CHECKING:
-    from agent.engine.preparations.contract import AskRole
+    from agent.model.lookups import AskRole
     from agent.model.payload import Credentials, TaskPayload
     from agent.resources.role_credentials import RoleCredentials
 

@@ -16,6 +16,7 @@ import msgspec
 
 from agent.engine import log_config
 from agent.engine.firelens import order as firelens
+from agent.model import ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,7 @@ def _reference(secret: Secret) -> tuple[Reference, str]:
         return Reference(Keeper.CONTROL, secret.value_from), ""
     if secret.endpoint:
         raise BadReference(f"endpoint {secret.endpoint!r} is not known")
-    region = _arn_region(secret.value_from) or secret.region or ""
+    region = ids.region(secret.value_from) or secret.region or ""
     if secret.provider == "ssm":
         return Reference(Keeper.SSM, secret.value_from, region), ""
     if secret.provider == "asm":
@@ -140,11 +141,6 @@ def _of_secrets_manager(value_from: str, region: str) -> tuple[Reference, str]:
     json_key, stage, version = parts[7:] or ("", "", "")
     secret_id = ":".join(parts[:7])
     return Reference(Keeper.ASM, secret_id, region, stage, version), json_key
-
-
-def _arn_region(text: str) -> str:
-    parts = text.split(":", 5)
-    return parts[3] if len(parts) == 6 and parts[0] == "arn" else ""
 
 
 def member(text: str, key: str) -> str:

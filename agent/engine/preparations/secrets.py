@@ -12,7 +12,6 @@ Tests: ``tests/unit/engine/preparations/test_secrets.py``, ``tests/integration/e
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -27,18 +26,18 @@ from agent.engine.preparations.secret_references import (
     member,
     wanted_secrets,
 )
+from agent.engine.preparations.together import together, unfetched
 from agent.errors import AwsFailure, AwsRefused, PayloadError
 from agent.model import reasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.engine.preparations.contract import AskRole, HostAccess
+    from agent.engine.preparations.contract import HostAccess
     from agent.engine.preparations.secret_references import WantedSecret
+    from agent.model.lookups import AskRole
     from agent.model.payload import TaskPayload
 
-AT_ONCE: Final = 8
-"""Calls that one task may have under way."""
 LIMIT_S: Final = 60.0
 """For all secrets of a task together, once credentials are there."""
 
@@ -90,7 +89,7 @@ def _value(secret: WantedSecret, values: Values) -> str:
     except BadReference as error:
         kept = secret.reference
         where = _of_secrets_manager(kept.region) if kept.keeper is Keeper.ASM else ""
-        raise _failure(f"{where}{secret.shown}: {error}") from None
+        raise unfetched(f"{where}{secret.shown}: {error}") from None
 
 
 async def _fetch(
@@ -104,13 +103,16 @@ async def _fetch(
     for keeper in (Keeper.SSM, Keeper.ASM):
         if keeper in by_keeper:
             await _await_credentials(keeper, payload, access)
-    return await _together(
+    found = await together(
         [
             *_of_control(by_keeper.get(Keeper.CONTROL, []), payload, access),
             *_of_parameter_store(by_keeper.get(Keeper.SSM, []), role, access),
             *(partial(_of_manager, r, role, access) for r in by_keeper.get(Keeper.ASM, [])),
-        ]
+        ],
+        limit_s=LIMIT_S,
+        late=f"the task's secrets did not come within {LIMIT_S:g} s",
     )
+    return {reference: value for values in found for reference, value in values.items()}
 
 
 async def _await_credentials(keeper: Keeper, payload: TaskPayload, access: HostAccess) -> None:
@@ -120,32 +122,6 @@ async def _await_credentials(keeper: Keeper, payload: TaskPayload, access: HostA
         raise PayloadError(f"{keeper} secret resource: {error}") from None
 
 
-async def _together(calls: list[Call]) -> Values:
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def one(call: Call) -> Values:
-        async with turn:
-            return await call()
-
-    try:
-        async with asyncio.timeout(LIMIT_S):
-            ended = await asyncio.gather(*map(one, calls), return_exceptions=True)
-    except TimeoutError:
-        raise _failure(f"the task's secrets did not come within {LIMIT_S:g} s") from None
-    failed = [end for end in ended if isinstance(end, BaseException)]
-    if failed:
-        raise _worst(failed)
-    return {key: value for end in ended if isinstance(end, dict) for key, value in end.items()}
-
-
-def _worst(failed: list[BaseException]) -> BaseException:
-    """Return what ends the task; where nothing does, what is waited for."""
-    final = [error for error in failed if isinstance(error, PayloadError)]
-    if not final:
-        return failed[0]
-    return PayloadError(";".join(dict.fromkeys(str(error) for error in final)))
-
-
 def _of_control(
     references: list[Reference], payload: TaskPayload, access: HostAccess
 ) -> list[Call]:
@@ -153,7 +129,7 @@ def _of_control(
         found = await access.control_secrets(payload.arn, [r.name for r in references])
         missing = [r.name for r in references if r.name not in found]
         if missing:
-            raise _failure(f"control did not send the secrets {', '.join(missing)}")
+            raise unfetched(f"control did not send the secrets {', '.join(missing)}")
         return {r: found[r.name] for r in references}
 
     return [ask] if references else []
@@ -177,10 +153,10 @@ async def _parameters(
     try:
         found = await access.aws.parameters(role, region, [r.name for r in references])
     except AwsFailure as error:
-        raise _failure(f"{where}: {error}") from None
+        raise unfetched(f"{where}: {error}") from None
     unknown = [r.name for r in references if r.name not in found]
     if unknown:
-        raise _failure(f"{where}: invalid parameters: {','.join(unknown)}")
+        raise unfetched(f"{where}: invalid parameters: {','.join(unknown)}")
     return {r: found[r.name] for r in references}
 
 
@@ -196,16 +172,16 @@ async def _of_manager(reference: Reference, role: AskRole, access: HostAccess) -
         )
     except AwsRefused as error:
         if error.code != "ResourceNotFoundException":
-            raise _failure(f"{where}secret {reference.name}: {error}") from None
-        raise _failure(
+            raise unfetched(f"{where}secret {reference.name}: {error}") from None
+        raise unfetched(
             f"{where}ResourceNotFoundException: The task can't retrieve the secret with ARN "
             f"'{reference.name}' from AWS Secrets Manager. Check that the secret ARN is correct: "
             f"{error}"
         ) from None
     except AwsFailure as error:
-        raise _failure(f"{where}secret {reference.name}: {error}") from None
+        raise unfetched(f"{where}secret {reference.name}: {error}") from None
     if text is None:
-        raise _failure(
+        raise unfetched(
             f"{where}secret {reference.name}: its value is binary, which no variable can hold; "
             "store it as text"
         )
@@ -214,8 +190,3 @@ async def _of_manager(reference: Reference, role: AskRole, access: HostAccess) -
 
 def _of_secrets_manager(region: str) -> str:
     return f"fetching secret data from AWS Secrets Manager in region {region}: "
-
-
-def _failure(text: str) -> PayloadError:
-    line = " ".join(text.split())
-    return PayloadError(line[:1].upper() + line[1:])

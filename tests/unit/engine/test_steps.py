@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from agent.engine.tools import Outcome
+    from agent.engine.tools import EnsureImage, Outcome
     from agent.model.payload import Container
     from agent.model.task import AgentTask
 
@@ -67,21 +67,14 @@ async def _image(
     return Obtained(f"sha256:{container.image}")
 
 
-@pytest.mark.parametrize("mode", ["bridge", "awsvpc"])
-async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path) -> None:
-    record = new_record(
-        container("a", port_mappings=[PortMapping(container_port=80)]),
-        network_mode=mode,
-        volumes=[Volume(name="v")],
-    )
-    networks, runner = Networks(), TurnTaker(record)
-    runtime = MemoryEngine()
-    tools = StepTools(
+def _tools(runtime: MemoryEngine, tmp_path: Path, ensure_image: EnsureImage) -> StepTools:
+    networks = Networks()
+    return StepTools(
         runtime=runtime,
         claim_network=networks.claim,
         release_network=networks.release,
         network_alive=networks.is_alive,
-        ensure_image=_image,
+        ensure_image=ensure_image,
         ports=Ports(),
         resolv_files=ResolvFiles(tmp_path),
         reconnecter=NetworkReconnect(runtime),
@@ -92,6 +85,17 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         control_secrets=FakeControl().secrets,
         log_relay=RELAY,
     )
+
+
+@pytest.mark.parametrize("mode", ["bridge", "awsvpc"])
+async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path) -> None:
+    record = new_record(
+        container("a", port_mappings=[PortMapping(container_port=80)]),
+        network_mode=mode,
+        volumes=[Volume(name="v")],
+    )
+    runner = TurnTaker(record)
+    tools = _tools(MemoryEngine(), tmp_path, _image)
     steps = Steps(record, LiveState(), tools, StepSettings(cluster="default", owner=OWNER), runner)
     for kind, key in (
         *([(StepKind.CLAIM_NETWORK, NETWORK)] if mode == "awsvpc" else []),
@@ -106,3 +110,34 @@ async def test_only_the_runner_writes_into_the_record(mode: str, tmp_path: Path)
         runner.take_turn(outcome)
     assert record.containers["a"].known.wire() == "STOPPED"
     assert bool(record.host_ports) == (mode == "bridge")
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("sets", [True, False])
+async def test_the_engine_is_asked_for_an_image_only_if_nobody_has_seen_it(
+    known: bool, sets: bool, tmp_path: Path
+) -> None:
+    variables = frozenset({"AWS_REGION"} if sets else ())
+    runtime = MemoryEngine()
+    runtime.image_variables["busybox"] = variables
+
+    async def pulled(*_: object, **__: object) -> Obtained:
+        return Obtained("sha256:1", variables=variables if known else None)
+
+    record = new_record(container("a", image="busybox"))
+    runner = TurnTaker(record)
+    steps = Steps(
+        record,
+        LiveState(),
+        _tools(runtime, tmp_path, pulled),
+        StepSettings(cluster="default", owner=OWNER),
+        runner,
+    )
+    for kind in (StepKind.PULL, StepKind.CREATE):
+        runner.take_turn(await steps.do(Step(kind, "a")))
+
+    (made,) = runtime.boxes.values()
+    region = [pair for pair in made.body["Env"] if pair.startswith("AWS_REGION=")]
+    assert bool(region) is not sets
+    asked = [operation for operation, _ in runtime.calls if operation == "inspect image"]
+    assert len(asked) == (0 if known else 1)
