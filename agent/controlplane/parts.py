@@ -11,6 +11,7 @@ from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
 from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
+from agent.controlplane.secrets.sealing import SecretsFailure
 
 if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
@@ -58,6 +59,12 @@ class Parts:
         if self.logs_are_down:
             raise LogStoreDown(self.no_logs_reason)
         raise LogStoreOff(self.no_logs_reason)
+
+    def keeper(self) -> SecretKeeper:
+        """Return what keeps the secrets; raises ``SecretsFailure`` where nothing does."""
+        if self.secrets is None:
+            raise SecretsFailure("this control endpoint keeps no secrets")
+        return self.secrets
 
     def troubles(self) -> list[str]:
         """Return what does not work while control does, a line each for a person."""

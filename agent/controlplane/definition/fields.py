@@ -209,7 +209,8 @@ DEFINITION: tuple[Field, ...] = (
     Field(
         "taskRoleArn",
         attribute=f"{_P}task-iam-role",
-        note="control needs AWS keys to get credentials of the role, see [roles.md](roles.md)",
+        note="only hosts with Amazon's agent have the attribute: this agent does not give containers "
+        "credentials of roles yet; control needs AWS keys, see [roles.md](roles.md)",
     ),
     Field(
         "executionRoleArn",
@@ -342,7 +343,8 @@ RUN: tuple[Field, ...] = (
     ),
     Field(
         "networkConfiguration.awsvpcConfiguration.assignPublicIp",
-        note="with FARGATE; the task has one address, and whoever has a route to it reaches it",
+        Support.NO_MEANING,
+        "only taken with FARGATE; the task has one address, and whoever has a route to it reaches it",
         only=re.compile("ENABLED"),
     ),
     *_done("networkConfiguration.awsvpcConfiguration.assignPublicIp"),

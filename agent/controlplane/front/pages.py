@@ -21,6 +21,13 @@ from agent.controlplane.front.errors import InvalidParameterException
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
+class InvalidToken(InvalidParameterException):
+    """The token was not made for this operation and these filters."""
+
+    code = "InvalidParameterException"
+
+
 _NOT_FILTERS = frozenset({"nextToken", "maxResults"})
 
 
@@ -46,7 +53,7 @@ def start_after(operation: str, request: Mapping[str, Any]) -> str | None:
     """Return the item after which the page begins, or None for the first page.
 
     Raises:
-        InvalidParameterException: the token was not made for this operation and these filters.
+        InvalidToken: it was not made for this operation and these filters.
     """
     given = request.get("nextToken")
     if given is None:
@@ -56,9 +63,9 @@ def start_after(operation: str, request: Mapping[str, Any]) -> str | None:
             base64.b64decode(given, altchars=b"-_", validate=True), type=tuple[str, str]
         )
     except (msgspec.MsgspecError, binascii.Error, ValueError):
-        raise InvalidParameterException("Invalid token.") from None
+        raise InvalidToken("Invalid token.") from None
     if digest != _digest(operation, request, last):
-        raise InvalidParameterException("Invalid token.")
+        raise InvalidToken("Invalid token.")
     return last
 
 

@@ -5,8 +5,7 @@ Source of names and texts: the API reference of CloudWatch Logs, and what its cl
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.controlplane.front.errors import (
     ApiError,
@@ -27,7 +26,7 @@ from agent.controlplane.log_store.contract import (
 from agent.controlplane.log_store.rules import BatchRefused
 
 if TYPE_CHECKING:
-    from agent.controlplane.parts import Handler, Parts
+    from agent.controlplane.api.translation import Translations
 
 
 class ResourceAlreadyExistsException(ApiError):
@@ -49,26 +48,16 @@ class InvalidOperationException(ApiError):
     """The operation cannot be done here."""
 
 
-def translated(handler: Handler) -> Handler:
-    """Return a handler whose errors of the store are those of the service."""
-
-    @functools.wraps(handler)
-    async def call(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return await handler(parts, request)
-        except (GroupMissing, StreamMissing) as error:
-            what = "group" if isinstance(error, GroupMissing) else "stream"
-            raise ResourceNotFoundException(f"The specified log {what} does not exist.") from None
-        except (GroupExists, StreamExists) as error:
-            what = "group" if isinstance(error, GroupExists) else "stream"
-            raise ResourceAlreadyExistsException(
-                f"The specified log {what} already exists"
-            ) from None
-        except BatchRefused as error:
-            raise InvalidParameterException(str(error)) from None
-        except (LogStoreBusy, LogStoreFull, LogStoreDown) as error:
-            raise ServiceUnavailableException(str(error)) from None
-        except LogStoreOff as error:
-            raise UnsupportedFeatureException(str(error)) from None
-
-    return call
+TRANSLATIONS: Translations = {
+    GroupMissing: lambda _: ResourceNotFoundException("The specified log group does not exist."),
+    StreamMissing: lambda _: ResourceNotFoundException("The specified log stream does not exist."),
+    GroupExists: lambda _: ResourceAlreadyExistsException("The specified log group already exists"),
+    StreamExists: lambda _: ResourceAlreadyExistsException(
+        "The specified log stream already exists"
+    ),
+    BatchRefused: InvalidParameterException,
+    LogStoreBusy: ServiceUnavailableException,
+    LogStoreFull: ServiceUnavailableException,
+    LogStoreDown: ServiceUnavailableException,
+    LogStoreOff: UnsupportedFeatureException,
+}

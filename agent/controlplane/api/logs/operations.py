@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.controlplane.api.logs import events, groups, streams, tags
-from agent.controlplane.api.logs.errors import translated
+from agent.controlplane.api.logs.errors import TRANSLATIONS
+from agent.controlplane.api.translation import translated
 
 if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers
@@ -14,4 +15,4 @@ if TYPE_CHECKING:
 def handlers() -> Handlers:
     """Return the handlers of one server."""
     served = {**groups.HANDLERS, **streams.HANDLERS, **events.HANDLERS, **tags.HANDLERS}
-    return {operation: translated(handler) for operation, handler in served.items()}
+    return translated(served, TRANSLATIONS)

@@ -5,10 +5,10 @@ Source of names and texts: the API reference of AWS Secrets Manager, and what it
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.controlplane.front.errors import ApiError, ResourceNotFoundException
+from agent.controlplane.front.pages import InvalidToken
 from agent.controlplane.secrets.sealing import SecretsFailure
 from agent.controlplane.secrets.stored import (
     SecretDeleted,
@@ -18,8 +18,7 @@ from agent.controlplane.secrets.stored import (
 )
 
 if TYPE_CHECKING:
-    from agent.controlplane.parts import Handler, Parts
-    from agent.controlplane.secrets.keeper import SecretKeeper
+    from agent.controlplane.api.translation import Translations
 
 
 class ResourceExistsException(ApiError):
@@ -44,29 +43,11 @@ class InternalServiceError(ApiError):
     status = 500
 
 
-def keeper_of(parts: Parts) -> SecretKeeper:
-    """Return what keeps the secrets of this control."""
-    if parts.secrets is None:
-        raise InternalServiceError("this control endpoint keeps no secrets")
-    return parts.secrets
-
-
-def translated(handler: Handler) -> Handler:
-    """Return a handler that turns errors of the keeper into those of the service."""
-
-    @functools.wraps(handler)
-    async def call(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return await handler(parts, request)
-        except SecretMissing as error:
-            raise ResourceNotFoundException(str(error)) from None
-        except SecretExists as error:
-            raise ResourceExistsException(str(error)) from None
-        except SecretDeleted as error:
-            raise InvalidRequestException(str(error)) from None
-        except TooManyStages as error:
-            raise LimitExceededException(str(error)) from None
-        except SecretsFailure as error:
-            raise InternalServiceError(str(error)) from None
-
-    return call
+TRANSLATIONS: Translations = {
+    SecretMissing: ResourceNotFoundException,
+    SecretExists: ResourceExistsException,
+    SecretDeleted: InvalidRequestException,
+    TooManyStages: LimitExceededException,
+    SecretsFailure: InternalServiceError,
+    InvalidToken: lambda _: InvalidNextTokenException("The token is not valid."),
+}

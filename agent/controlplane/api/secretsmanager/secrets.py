@@ -7,12 +7,10 @@ import binascii
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.controlplane.api import name_pages
 from agent.controlplane.api.secretsmanager.errors import (
-    InvalidNextTokenException,
     InvalidRequestException,
-    keeper_of,
 )
-from agent.controlplane.front import pages
 from agent.controlplane.front.errors import InvalidParameterException
 from agent.controlplane.secrets import stored
 from agent.controlplane.secrets.stored import CURRENT
@@ -48,7 +46,7 @@ async def create_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
     _refuse_others(request)
     value, is_binary = _value(request, is_needed=False)
     made = await stored.create(
-        keeper_of(parts),
+        parts.keeper(),
         parts.names,
         name,
         value=value,
@@ -66,7 +64,7 @@ async def put_secret_value(parts: Parts, request: dict[str, Any]) -> dict[str, A
     _refuse_others(request)
     value, is_binary = _value(request, is_needed=True)
     secret, version = await stored.put_value(
-        keeper_of(parts),
+        parts.keeper(),
         request["SecretId"],
         value or "",
         is_binary=is_binary,
@@ -84,7 +82,7 @@ async def put_secret_value(parts: Parts, request: dict[str, Any]) -> dict[str, A
 
 async def get_secret_value(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return a value, the current one by default."""
-    keeper = keeper_of(parts)
+    keeper = parts.keeper()
     secret = await stored.find(keeper, request["SecretId"])
     version = stored.version_of(
         secret,
@@ -104,7 +102,7 @@ async def get_secret_value(parts: Parts, request: dict[str, Any]) -> dict[str, A
 
 async def describe_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of a secret but its values."""
-    secret = await stored.find(keeper_of(parts), request["SecretId"])
+    secret = await stored.find(parts.keeper(), request["SecretId"])
     return _shown(secret) | {"VersionIdsToStages": {v.id: v.stages for v in secret.versions}}
 
 
@@ -115,28 +113,23 @@ async def list_secrets(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
             raise InvalidParameterException(
                 f"'{member}' is not supported: secrets are listed by name. Leave it out."
             )
-    is_wanted = _filter(request)
     size = request.get("MaxResults", PAGE_MOST)
     if not 1 <= size <= PAGE_MOST:
         raise InvalidParameterException(f"MaxResults must be between 1 and {PAGE_MOST}.")
-    asked: dict[str, Any] = {
-        name: request[name] for name in ("Filters", "IncludePlannedDeletion") if name in request
-    }
-    try:
-        after = pages.start_after("ListSecrets", asked | {"nextToken": request.get("NextToken")})
-    except InvalidParameterException:
-        raise InvalidNextTokenException("The token is not valid.") from None
-    shown: list[dict[str, Any]] = []
-    last = ""
-    async for secret in stored.every(keeper_of(parts), start_after=after or ""):
-        if not is_wanted(secret):
-            continue
-        if len(shown) == size:
-            return {"SecretList": shown, "NextToken": pages.token("ListSecrets", asked, last)}
-        stages = {v.id: v.stages for v in secret.versions}
-        shown.append(_shown(secret) | {"SecretVersionsToStages": stages})
-        last = secret.name
-    return {"SecretList": shown}
+    keeper = parts.keeper()
+    found, next_token = await name_pages.page(
+        "ListSecrets",
+        request,
+        filters=("Filters", "IncludePlannedDeletion"),
+        size=size,
+        every=lambda after: stored.every(keeper, start_after=after),
+        is_wanted=_filter(request),
+    )
+    shown = [
+        _shown(secret) | {"SecretVersionsToStages": {v.id: v.stages for v in secret.versions}}
+        for secret in found
+    ]
+    return {"SecretList": shown, "NextToken": next_token}
 
 
 async def delete_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
@@ -152,7 +145,7 @@ async def delete_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
             "RecoveryWindowInDays value must be between 7 and 30 days (inclusive)."
         )
     secret = await stored.delete(
-        keeper_of(parts),
+        parts.keeper(),
         request["SecretId"],
         window_days=0 if at_once else days,
         now=parts.clock(),
@@ -162,7 +155,7 @@ async def delete_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
 
 async def restore_secret(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
     """Take back a deletion."""
-    secret = await stored.restore(keeper_of(parts), request["SecretId"])
+    secret = await stored.restore(parts.keeper(), request["SecretId"])
     return {"ARN": secret.arn, "Name": secret.name}
 
 

@@ -5,16 +5,15 @@ Source of names and texts: the API reference of AWS Systems Manager, and what it
 
 from __future__ import annotations
 
-import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.controlplane.front.errors import ApiError
+from agent.controlplane.front.pages import InvalidToken
 from agent.controlplane.secrets.parameters import ParameterExists, TypeMissing
 from agent.controlplane.secrets.sealing import SecretsFailure
 
 if TYPE_CHECKING:
-    from agent.controlplane.parts import Handler, Parts
-    from agent.controlplane.secrets.keeper import SecretKeeper
+    from agent.controlplane.api.translation import Translations
 
 
 class ParameterNotFound(ApiError):
@@ -55,30 +54,14 @@ class InternalServerError(ApiError):
     status = 500
 
 
-def keeper_of(parts: Parts) -> SecretKeeper:
-    """Return what keeps the secrets of this control."""
-    if parts.secrets is None:
-        raise InternalServerError("this control endpoint keeps no secrets")
-    return parts.secrets
-
-
-def translated(handler: Handler) -> Handler:
-    """Return a handler that turns errors of the keeper into those of the service."""
-
-    @functools.wraps(handler)
-    async def call(parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return await handler(parts, request)
-        except ParameterExists:
-            raise ParameterAlreadyExists(
-                "The parameter already exists. To overwrite this value, set the overwrite option in "
-                "the request to true."
-            ) from None
-        except TypeMissing:
-            raise ValidationException(
-                "A parameter type is required when you create a parameter."
-            ) from None
-        except SecretsFailure as error:
-            raise InternalServerError(str(error)) from None
-
-    return call
+TRANSLATIONS: Translations = {
+    ParameterExists: lambda _: ParameterAlreadyExists(
+        "The parameter already exists. To overwrite this value, set the overwrite option in the "
+        "request to true."
+    ),
+    TypeMissing: lambda _: ValidationException(
+        "A parameter type is required when you create a parameter."
+    ),
+    SecretsFailure: InternalServerError,
+    InvalidToken: lambda _: InvalidNextToken("The specified token is not valid."),
+}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.controlplane.api.ssm import parameters
-from agent.controlplane.api.ssm.errors import translated
+from agent.controlplane.api.ssm.errors import TRANSLATIONS
+from agent.controlplane.api.translation import translated
 
 if TYPE_CHECKING:
     from agent.controlplane.parts import Handlers
@@ -13,4 +14,4 @@ if TYPE_CHECKING:
 
 def handlers() -> Handlers:
     """Return the handlers of one server."""
-    return {name: translated(handler) for name, handler in parameters.HANDLERS.items()}
+    return translated(parameters.HANDLERS, TRANSLATIONS)

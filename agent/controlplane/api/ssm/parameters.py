@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from agent.controlplane.api import name_pages
 from agent.controlplane.api.ssm import names as parameter_names
 from agent.controlplane.api.ssm.errors import (
     InvalidFilterKey,
     InvalidFilterOption,
-    InvalidNextToken,
     ParameterNotFound,
     ParameterVersionNotFound,
     ValidationException,
-    keeper_of,
 )
-from agent.controlplane.front import pages
-from agent.controlplane.front.errors import InvalidParameterException
 from agent.controlplane.secrets import parameters
 from agent.controlplane.secrets.parameters import SECURE
 
@@ -54,7 +51,7 @@ async def put_parameter(parts: Parts, request: dict[str, Any]) -> dict[str, Any]
     if request.get("DataType", "text") != "text":
         raise ValidationException("'DataType' can only be text; leave it out.")
     stored = await parameters.put(
-        keeper_of(parts),
+        parts.keeper(),
         name,
         value,
         kind=request.get("Type", ""),
@@ -116,37 +113,25 @@ async def describe_parameters(parts: Parts, request: dict[str, Any]) -> dict[str
     """List parameters by name, without values."""
     if request.get("Shared"):
         raise ValidationException("'Shared' is not supported: nothing is shared here.")
-    is_wanted = _filter(request)
     size = request.get("MaxResults", PAGE_MOST)
     if not 1 <= size <= PAGE_MOST:
         raise ValidationException(f"MaxResults must be between 1 and {PAGE_MOST}.")
-    asked: dict[str, Any] = {
-        name: request[name] for name in ("Filters", "ParameterFilters") if name in request
-    }
-    try:
-        after = pages.start_after(
-            "DescribeParameters", asked | {"nextToken": request.get("NextToken")}
-        )
-    except InvalidParameterException:
-        raise InvalidNextToken("The specified token is not valid.") from None
-    shown: list[dict[str, Any]] = []
-    last = ""
-    async for record in parameters.every(keeper_of(parts), start_after=after or ""):
-        if not is_wanted(record):
-            continue
-        if len(shown) == size:
-            return {
-                "Parameters": shown,
-                "NextToken": pages.token("DescribeParameters", asked, last),
-            }
-        shown.append(_described(record, parts.names))
-        last = record.name
-    return {"Parameters": shown}
+    keeper = parts.keeper()
+    found, next_token = await name_pages.page(
+        "DescribeParameters",
+        request,
+        filters=("Filters", "ParameterFilters"),
+        size=size,
+        every=lambda after: parameters.every(keeper, start_after=after),
+        is_wanted=_filter(request),
+    )
+    shown = [_described(record, parts.names) for record in found]
+    return {"Parameters": shown, "NextToken": next_token}
 
 
 async def _find(parts: Parts, asked: parameter_names.Asked) -> ParameterRecord | None:
     find = parameters.find_by_arn_name if asked.is_of_arn else parameters.find
-    return await find(keeper_of(parts), asked.name)
+    return await find(parts.keeper(), asked.name)
 
 
 async def _delete(parts: Parts, given: str) -> bool:
@@ -157,7 +142,7 @@ async def _delete(parts: Parts, given: str) -> bool:
     record = await _find(parts, asked)
     if record is None or asked.selector:
         return False
-    return await parameters.delete(keeper_of(parts), record.name)
+    return await parameters.delete(parts.keeper(), record.name)
 
 
 def _is_version(record: ParameterRecord, selector: str) -> bool:
@@ -175,7 +160,7 @@ def _shown(
     return {
         "Name": record.name,
         "Type": record.type,
-        "Value": (parameters.value_of(keeper_of(parts), record) if is_open else record.value.text),
+        "Value": (parameters.value_of(parts.keeper(), record) if is_open else record.value.text),
         "Version": record.version,
         "Selector": selector or None,
         "LastModifiedDate": record.modified_at,

@@ -15,14 +15,7 @@ from agent.controlplane.definition.rules import (
 )
 from agent.controlplane.definition.support import required_attributes
 from agent.controlplane.front.errors import ClientException
-
-
-def container(name: str = "web", **changes: Any) -> dict[str, Any]:
-    return {"name": name, "image": "busybox", "memory": 16} | changes
-
-
-def definition(*containers: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    return {"family": "web", "containerDefinitions": list(containers) or [container()]} | changes
+from tests.unit.controlplane.definition.builders import container, definition
 
 
 def depends(name: str, condition: str = "START") -> list[dict[str, str]]:
@@ -106,163 +99,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         definition(requiresCompatibilities=["FARGATE"], cpu="256", memory="512"),
         "Fargate only supports network mode",
     ),
-    # Networks and ports
-    (
-        definition(container(links=["b"]), container("b"), networkMode="awsvpc"),
-        "Links are not supported when networkMode=awsvpc",
-    ),
-    (definition(container(links=["b"]), networkMode="host"), "Links are not supported"),
-    (definition(container(links=["b"])), "does not have"),
-    (definition(container(links=["web:alias"])), "names itself"),
-    (definition(container(links=["a:b:c"])), "must be name or name:alias"),
-    (definition(container(hostname="h"), networkMode="awsvpc"), "Hostname is not supported"),
-    (
-        definition(
-            container(extraHosts=[{"hostname": "h", "ipAddress": "1.1.1.1"}]), networkMode="awsvpc"
-        ),
-        "Extra hosts are not supported",
-    ),
-    (
-        definition(
-            container(portMappings=[{"containerPort": 80, "hostPort": 8080}]), networkMode="awsvpc"
-        ),
-        "When networkMode=awsvpc, the host ports and container ports in port mappings must match",
-    ),
-    (
-        definition(
-            container(portMappings=[{"containerPort": 80, "hostPort": 8080}]), networkMode="host"
-        ),
-        "When networkMode=host, the host ports",
-    ),
-    (
-        definition(container(portMappings=[{"containerPort": 80}]), networkMode="none"),
-        "not supported when networkMode=none",
-    ),
-    (
-        definition(container(portMappings=[{"containerPort": 80}], disableNetworking=True)),
-        "disableNetworking",
-    ),
-    *(
-        (
-            definition(container() | {member: value, "disableNetworking": True}),
-            f"'{member}' needs networking",
-        )
-        for member, value in (
-            ("links", ["a"]),
-            ("extraHosts", [{"hostname": "h", "ipAddress": "192.0.2.1"}]),
-            ("dnsServers", ["192.0.2.1"]),
-            ("dnsSearchDomains", ["example.test"]),
-        )
-    ),
-    (definition(container(portMappings=[{}])), "container port 0"),
-    (definition(container(portMappings=[{"containerPort": 65536}])), "container port 65536"),
-    (definition(container(portMappings=[{"containerPort": 1, "hostPort": -1}])), "host port -1"),
-    (
-        definition(
-            container(portMappings=[{"containerPort": 80, "hostPort": 80}]),
-            container("b", portMappings=[{"containerPort": 81, "hostPort": 80}]),
-        ),
-        "host port 80/tcp is used by more than one",
-    ),
-    (
-        definition(container(portMappings=[{"containerPortRange": "80-90", "hostPort": 1}])),
-        "Use either",
-    ),
-    (definition(container(portMappings=[{"containerPortRange": "90-80"}])), "first-last"),
-    (definition(container(portMappings=[{"containerPortRange": "x"}])), "first-last"),
-    (definition(container(portMappings=[{"containerPortRange": "80-80"}])), "first less than last"),
-    (
-        definition(
-            container(portMappings=[{"containerPortRange": "100-104"}, {"containerPort": 102}])
-        ),
-        "The tcp port 102 is in more than one port mapping",
-    ),
-    (
-        definition(
-            container(
-                portMappings=[
-                    {"containerPortRange": "100-200"},
-                    {"containerPort": 90},
-                    {"containerPortRange": "150-160"},
-                ]
-            ),
-            networkMode="awsvpc",
-        ),
-        "The tcp port 150 is in more than one port mapping",
-    ),
-    (
-        definition(
-            container(
-                portMappings=[
-                    {"containerPortRange": "1-200", "protocol": "udp"},
-                    {"containerPortRange": "2-3", "protocol": "udp"},
-                    {"containerPort": 199, "protocol": "udp"},
-                ]
-            ),
-        ),
-        "The udp port 2 is in more than one port mapping",
-    ),
-    (
-        definition(
-            container(
-                portMappings=[{"containerPortRange": f"{n}-{n + 1}"} for n in range(1000, 1202, 2)]
-            )
-        ),
-        "At most 100 port ranges",
-    ),
-    (
-        definition(container(portMappings=[{"containerPortRange": "1-2"}]), networkMode="host"),
-        "needs networkMode bridge or awsvpc",
-    ),
-    # Volumes
-    (definition(container(mountPoints=[{"sourceVolume": "v"}])), "Unknown volume 'v'."),
-    (definition(container(mountPoints=[{}])), "Unknown volume ''."),
-    (
-        definition(container(mountPoints=[{"sourceVolume": "v"}]), volumes=[{"name": "v"}]),
-        "needs a 'containerPath'",
-    ),
-    (
-        definition(
-            container(mountPoints=[{"sourceVolume": "v", "containerPath": "/v"}] * 2),
-            volumes=[{"name": "v"}],
-        ),
-        "Duplicate mount point '/v'",
-    ),
-    (
-        definition(
-            container(mountPoints=[{"sourceVolume": "v", "containerPath": "/v:ro"}]),
-            volumes=[{"name": "v"}],
-        ),
-        "containerPath '/v:ro' must be an absolute path without colons",
-    ),
-    (
-        definition(
-            container(mountPoints=[{"sourceVolume": "v", "containerPath": "v"}]),
-            volumes=[{"name": "v"}],
-        ),
-        "containerPath 'v' must be an absolute path",
-    ),
-    (
-        definition(volumes=[{"name": "a", "host": {"sourcePath": "/a:/b"}}]),
-        "the host path must not contain a colon",
-    ),
-    (definition(volumes=[{"name": "a"}, {"name": "a"}]), "Duplicate volume name 'a'"),
-    (definition(volumes=[{}]), "The volume name '' is not valid"),
-    (definition(volumes=[{"name": "a", "host": {"sourcePath": "x"}}]), "must be absolute"),
-    (
-        definition(volumes=[{"name": "a", "host": {}, "dockerVolumeConfiguration": {}}]),
-        "can have only one of",
-    ),
-    (
-        definition(
-            volumes=[
-                {"name": "a", "dockerVolumeConfiguration": {"scope": "task", "autoprovision": True}}
-            ]
-        ),
-        "autoprovision",
-    ),
-    (definition(container(volumesFrom=[{"sourceContainer": "x"}])), "does not have"),
-    (definition(container(volumesFrom=[{"sourceContainer": "web"}])), "names itself"),
     # Dependencies
     (definition(container(dependsOn=depends("x"))), "does not have"),
     (definition(container(dependsOn=depends("web"))), "names itself"),
@@ -376,26 +212,11 @@ ACCEPTED: list[dict[str, Any]] = [
     definition({"name": "a", "image": "x", "memoryReservation": 8}),
     definition({"name": "a", "image": "x"}, memory="512"),
     definition(container(memory=512, memoryReservation=512), memory="512", cpu="128"),
-    definition(container(links=["b:db"]), container("b")),
     definition(container(), container("b", dependsOn=depends("web"))),
     definition(container(dependsOn=depends("init", "SUCCESS")), container("init", essential=False)),
     definition(
         container(dependsOn=depends("db", "HEALTHY")),
         container("db", healthCheck={"command": ["CMD-SHELL", "exit 0"]}),
-    ),
-    definition(
-        container(portMappings=[{"containerPort": 80, "hostPort": 80, "protocol": "tcp"}]),
-        container("b", portMappings=[{"containerPort": 80, "hostPort": 80, "protocol": "udp"}]),
-    ),
-    definition(
-        container(portMappings=[{"containerPort": 80}]),
-        container("b", portMappings=[{"containerPort": 80}]),
-        networkMode="awsvpc",
-    ),
-    definition(container(portMappings=[{"containerPortRange": "80-90"}])),
-    definition(
-        container(mountPoints=[{"sourceVolume": "v", "containerPath": "/v"}]),
-        volumes=[{"name": "v", "host": {"sourcePath": "/srv"}}],
     ),
     definition(container(ulimits=[{"name": "core", "softLimit": -1, "hardLimit": -1}])),
     definition(container(ulimits=[{"name": "core", "softLimit": 0, "hardLimit": -1}])),
@@ -406,17 +227,6 @@ ACCEPTED: list[dict[str, Any]] = [
     definition(taskRoleArn="my-role", executionRoleArn="arn:aws:iam::000000000000:role/path/x"),
     definition(container(image="registry.local:5000/a/b#c@sha256:" + "aB" * 32)),
     definition(container(healthCheck={"command": ["CMD", "x"], "timeout": 60})),
-    definition(
-        container(
-            portMappings=[
-                {"containerPortRange": "100-104"},
-                {"containerPort": 102, "protocol": "udp"},
-                {"containerPortRange": "105-106"},
-                {"containerPort": 80, "hostPort": 8080},
-                {"containerPort": 80, "hostPort": 8081},
-            ]
-        )
-    ),
 ]
 
 
@@ -429,47 +239,6 @@ def test_what_is_not_given_is_not_kept() -> None:
     checked = check_definition(definition(cpu="", memory="1GB"))
     assert "cpu" not in checked
     assert checked["memory"] == "1024"
-
-
-def test_a_volume_reads_back_as_the_service_shows_it() -> None:
-    volumes = [
-        {"name": "a"},
-        {"name": "b", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}},
-        {"name": "c", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/x"}},
-    ]
-    assert check_definition(definition(volumes=volumes))["volumes"] == [
-        {"name": "a", "host": {}},
-        {"name": "b", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/"}},
-        {"name": "c", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "rootDirectory": "/x"}},
-    ]
-
-
-EFS = {"fileSystemId": "fs-1"}
-TLS = {"transitEncryption": "ENABLED"}
-
-
-@pytest.mark.parametrize(
-    ("efs", "text"),
-    [
-        (
-            TLS | {"rootDirectory": "/x", "authorizationConfig": {"accessPointId": "p"}},
-            "omitted or",
-        ),
-        ({"authorizationConfig": {"accessPointId": "p"}}, "when accessPointId is specified"),
-        ({"authorizationConfig": {"iam": "ENABLED"}}, "when iam is specified"),
-        ({"transitEncryptionPort": 2999}, "when transitEncryptionPort is specified"),
-    ],
-)
-def test_what_an_efs_volume_cannot_ask_for_together(efs: dict[str, Any], text: str) -> None:
-    volumes = [{"name": "v", "efsVolumeConfiguration": EFS | efs}]
-    with pytest.raises(ClientException, match=text):
-        check_definition(definition(volumes=volumes))
-
-
-def test_an_efs_volume_with_all_that_goes_together() -> None:
-    efs = EFS | TLS | {"authorizationConfig": {"accessPointId": "p", "iam": "ENABLED"}}
-    volumes = [{"name": "v", "efsVolumeConfiguration": efs | {"transitEncryptionPort": 2999}}]
-    assert check_definition(definition(volumes=volumes))
 
 
 OVERRIDDEN: list[tuple[dict[str, Any], dict[str, Any], str]] = [
@@ -510,86 +279,6 @@ def test_good_overrides_pass() -> None:
     body = effective(checked, changed)
     check_effective(body)
     assert (body["cpu"], body["memory"]) == ("1024", "512")
-
-
-def test_same_ports_are_filled_in_where_the_host_port_is_the_container_port() -> None:
-    for mode in ("host", "awsvpc"):
-        checked = check_definition(
-            definition(
-                container(
-                    portMappings=[{"containerPort": 80}, {"containerPort": 81, "hostPort": 0}]
-                ),
-                networkMode=mode,
-            )
-        )
-        mappings = checked["containerDefinitions"][0]["portMappings"]
-        assert [mapping["hostPort"] for mapping in mappings] == [80, 81]
-
-
-@pytest.mark.parametrize(
-    ("log", "text"),
-    [
-        ({"logDriver": "awslogs"}, "requires the option awslogs-group"),
-        ({"logDriver": "awslogs", "options": {"awslogs-group": ""}}, "requires the option"),
-        ({"logDriver": "syslog", "options": {"mode": "nonblocking"}}, "blocking or non-blocking"),
-        (
-            {"logDriver": "syslog", "options": {"mode": "blocking", "max-buffer-size": "1m"}},
-            "needs mode non-blocking",
-        ),
-    ],
-)
-def test_log_configurations_with_which_nothing_starts(log: dict[str, Any], text: str) -> None:
-    with pytest.raises(ClientException, match=text):
-        check_definition(definition(container("a", logConfiguration=log)))
-
-
-ROUTER = {"type": "fluentbit"}
-TO_ROUTER = {"logDriver": "awsfirelens"}
-
-
-@pytest.mark.parametrize(
-    ("containers", "text"),
-    [
-        ([container("a", logConfiguration=TO_ROUTER)], "needs a container with firelens"),
-        (
-            [container("a", firelensConfiguration=ROUTER, logConfiguration=TO_ROUTER)],
-            "cannot use awsfirelens",
-        ),
-        (
-            [container(name, firelensConfiguration=ROUTER) for name in "ab"],
-            "only one firelensConfiguration",
-        ),
-        (
-            [container("a", firelensConfiguration={**ROUTER, "options": {"x": "y"}})],
-            "option x of firelensConfiguration is not known",
-        ),
-        (
-            [
-                container(
-                    "a",
-                    firelensConfiguration={**ROUTER, "options": {"config-file-type": "file"}},
-                )
-            ],
-            "together with config-file-value",
-        ),
-    ],
-)
-def test_log_routers_that_cannot_route(containers: list[dict[str, Any]], text: str) -> None:
-    with pytest.raises(ClientException, match=text):
-        check_definition(definition(*containers))
-
-
-def test_a_log_router_asks_for_hosts_that_have_firelens() -> None:
-    checked = check_definition(
-        definition(
-            container("a", logConfiguration=TO_ROUTER),
-            container("r", firelensConfiguration=ROUTER),
-        )
-    )
-    assert required_attributes(checked) == [
-        "com.amazonaws.ecs.capability.logging-driver.awsfirelens",
-        "ecs.capability.firelens.fluentbit",
-    ]
 
 
 def test_required_attributes() -> None:
