@@ -103,15 +103,13 @@ async def _fetch(
     for keeper in (Keeper.SSM, Keeper.ASM):
         if keeper in by_keeper:
             await _await_credentials(keeper, payload, access)
-    found = await together(
-        [
-            *_of_control(by_keeper.get(Keeper.CONTROL, []), payload, access),
-            *_of_parameter_store(by_keeper.get(Keeper.SSM, []), role, access),
-            *(partial(_of_manager, r, role, access) for r in by_keeper.get(Keeper.ASM, [])),
-        ],
-        limit_s=LIMIT_S,
-        late=f"the task's secrets did not come within {LIMIT_S:g} s",
-    )
+    calls: list[Call] = [
+        *_of_control(by_keeper.get(Keeper.CONTROL, []), payload, access),
+        *_of_parameter_store(by_keeper.get(Keeper.SSM, []), role, access),
+        *(partial(_of_manager, r, role, access) for r in by_keeper.get(Keeper.ASM, [])),
+    ]
+    late = f"the task's secrets did not come within {LIMIT_S:g} s"
+    found = await together(calls, limit_s=LIMIT_S, late=late)
     return {reference: value for values in found for reference, value in values.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.engine.preparations import secrets
+from agent.engine.preparations import secrets, together
 from agent.engine.preparations.contract import Provision
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.errors import (
@@ -145,7 +145,7 @@ async def test_a_task_has_few_calls_under_way(scene: Scene) -> None:
     arns = [f"{ASM}{n}" for n in range(20)]
     scene.aws.known_secrets = dict.fromkeys(arns, "v")
     await scene.prepare(*(asm(f"X{n}", arn) for n, arn in enumerate(arns)))
-    assert (len(scene.aws.asked), scene.aws.most) == (20, secrets.AT_ONCE)
+    assert (len(scene.aws.asked), scene.aws.most) == (20, together.AT_ONCE)
 
 
 async def test_a_task_without_an_execution_role_is_told_so(scene: Scene) -> None:
