@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from msgspec import Struct, field
 
@@ -64,11 +64,89 @@ class Fleet:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._turn = asyncio.Lock()
-        self._watch: Watch | None = None
-        self._clear()
+        self._view: _View | None = None
+        """None until the first read, and after one that failed."""
 
-    def _clear(self) -> None:
-        self._revision = 0
+    async def read(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+
+        Includes everything that was committed before the call.
+        """
+        async with self._turn:
+            target = self._store.revision
+            try:
+                view = await self._followed(target)
+            except Compacted:
+                await self._forget()
+                view = await self._followed(target)
+            except BaseException:
+                await self._forget()
+                raise
+            return await view.hosts(cluster)
+
+    async def _followed(self, target: int) -> _View:
+        if self._view is None:
+            self._view = await _View.load(self._store)
+        await self._view.follow(target)
+        return self._view
+
+    async def _forget(self) -> None:
+        view, self._view = self._view, None
+        if view is not None:
+            await view.close()
+
+
+class _View:
+    """All instances as they were at one revision, and the watch that tells what came later."""
+
+    def __init__(self, instances: _Instances, watch: Watch, revision: int) -> None:
+        self._instances = instances
+        self._watch = watch
+        self._revision = revision
+
+    @classmethod
+    async def load(cls, store: Store) -> Self:
+        """Load everything; the watch repeats changes made meanwhile, which does no harm."""
+        instances = _Instances()
+        revision = 0
+        for prefix in (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS):
+            start_after, more = None, True
+            while more:
+                page = await store.range(prefix, start_after=start_after, limit=access.SCAN_PAGE)
+                revision = revision or page.revision
+                for kv in page.items:
+                    instances.apply(Event("put", kv))
+                    start_after = kv.key
+                more = page.more
+        # Watch all keys, so that every commit advances the watch.
+        return cls(instances, store.watch("/", after_revision=revision), revision)
+
+    async def follow(self, target: int) -> None:
+        """Take in every change up to a revision; raises ``Compacted``."""
+        while self._revision < target:
+            batch = await anext(self._watch)
+            for event in batch.events:
+                self._instances.apply(event)
+            self._revision = batch.revision
+
+    async def hosts(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the instances of a cluster by ARN."""
+        number = 0
+        while self._instances.renew_one():
+            number += 1
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return self._instances.of_cluster(cluster)
+
+    async def close(self) -> None:
+        """End the watch."""
+        await self._watch.aclose()
+
+
+class _Instances:
+    """What is known of instances, from the keys that were seen so far."""
+
+    def __init__(self) -> None:
         self._records: dict[str, Found[InstanceRecord]] = {}
         """By instance id, like the next two."""
         self._guards: dict[str, int] = {}
@@ -82,62 +160,19 @@ class Fleet:
         self._stale: set[str] = set()
         """Ids of the instances whose host must be rebuilt."""
 
-    async def read(self, cluster: str) -> dict[str, FleetHost]:
-        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+    def of_cluster(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the instances of a cluster by ARN, as they were rebuilt last."""
+        return dict(self._hosts[cluster])
 
-        Includes everything that was committed before the call.
-        """
-        async with self._turn:
-            target = self._store.revision
-            try:
-                await self._follow(target)
-            except Compacted:
-                await self._forget()
-                await self._follow(target)
-            except BaseException:
-                await self._forget()
-                raise
-            await self._renew_stale()
-            return dict(self._hosts[cluster])
+    def renew_one(self) -> bool:
+        """Rebuild one instance that has changed; False if none has."""
+        if not self._stale:
+            return False
+        self._renew(self._stale.pop())
+        return True
 
-    async def _renew_stale(self) -> None:
-        for number in range(len(self._stale)):
-            self._renew(self._stale.pop())
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
-
-    async def _follow(self, target: int) -> None:
-        if self._watch is None:
-            self._watch = await self._load()
-        while self._revision < target:
-            batch = await anext(self._watch)
-            for event in batch.events:
-                self._apply(event)
-            self._revision = batch.revision
-
-    async def _load(self) -> Watch:
-        """Load everything; the watch repeats changes made meanwhile, which does no harm."""
-        for prefix in (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS):
-            start_after, more = None, True
-            while more:
-                page = await self._store.range(
-                    prefix, start_after=start_after, limit=access.SCAN_PAGE
-                )
-                self._revision = self._revision or page.revision
-                for kv in page.items:
-                    self._apply(Event("put", kv))
-                    start_after = kv.key
-                more = page.more
-        # Watch all keys, so that every commit advances the watch.
-        return self._store.watch("/", after_revision=self._revision)
-
-    async def _forget(self) -> None:
-        watch, self._watch = self._watch, None
-        self._clear()
-        if watch is not None:
-            await watch.aclose()
-
-    def _apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
+        """Take note of one key."""
         kv, there = event.kv, event.type == "put"
         name = records.last_element(kv.key)
         if kv.key.startswith(records.TASKS):
