@@ -451,7 +451,6 @@ class DockerEngine:
             return
         feed = EventFeed(self._client)
         self._feeds.add(feed)
-        feed.start()
         try:
             async for event in feed:
                 yield event
