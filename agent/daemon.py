@@ -280,6 +280,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 drain=drain,
             ),
         )
+        cleanup.push_async_callback(control.close)
         sampler = None
         if not settings.disable_metrics:
             sampler = wiring.sampler(settings, info, engine.targets, new_containers)
