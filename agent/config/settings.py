@@ -82,6 +82,15 @@ class Settings(ImageSettings):
         "0",
         "The agent adds a random time up to this to the wait.",
     )
+    drain_on_shutdown_s: float = setting(
+        "ECS_DRAIN_ON_SHUTDOWN",
+        values.DURATION,
+        "0",
+        "How long a shutdown or reboot of the host waits while control moves tasks elsewhere. What "
+        "still runs then is stopped and reported. `0` leaves tasks to the shutdown.",
+        ours=True,
+        bounds=Bounds(high=3600),
+    )
     container_stop_timeout_s: float = setting(
         "ECS_CONTAINER_STOP_TIMEOUT",
         values.DURATION,
