@@ -316,7 +316,12 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:
-                page = await PrometheusServer.open(overview, sampler, port=settings.prometheus_port)
+                page = await PrometheusServer.open(
+                    overview,
+                    sampler,
+                    host=settings.prometheus_address,
+                    port=settings.prometheus_port,
+                )
                 cleanup.push_async_callback(page.close)
             cleanup.enter_context(watchdog.holding(control.livenesses))
             await control.begun.wait()

@@ -239,6 +239,14 @@ class Settings(ImageSettings):
     )
 
     # Metrics
+    host_address: str = setting(
+        "ECS_HOST_ADDRESS",
+        values.ADDRESS,
+        "",
+        "Address under which other machines reach this host; control lists it for Prometheus.",
+        note="the address towards the default route",
+        ours=True,
+    )
     disable_metrics: bool = setting(
         "ECS_DISABLE_METRICS", values.BOOL, "false", "Take and send no samples."
     )
@@ -253,7 +261,15 @@ class Settings(ImageSettings):
         "ECS_ENABLE_PROMETHEUS_METRICS",
         values.BOOL,
         "false",
-        "Serve Prometheus metrics at `/metrics` on loopback.",
+        "Serve Prometheus metrics at `/metrics` ([monitoring.md](monitoring.md)).",
+    )
+    prometheus_address: str = setting(
+        "ECS_PROMETHEUS_ADDRESS",
+        values.ADDRESS,
+        "127.0.0.1",
+        "Address of `/metrics`. `0.0.0.0` or `::` for all of this host: whoever can reach it may read the "
+        "metrics.",
+        ours=True,
     )
     prometheus_port: int = setting(
         "ECS_PROMETHEUS_PORT",
