@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.model.logs import SpooledBatch
     from agent.model.metrics import MetricsBatch
     from agent.model.payload import Credentials
+    from agent.model.protection import ProtectionCall, ProtectionOutcome
     from agent.model.telemetry import TaskFacts
     from agent.model.wire import Assignments, HeldTask
     from agent.upstream.draining import Drain
@@ -112,6 +113,9 @@ class CredentialStore(Protocol):
 
     def keep(self, task_arn: str, role_type: str, credentials: Credentials) -> None:
         """Store or replace them; ``role_type`` is ``TaskApplication`` or ``TaskExecution``."""
+
+    def newest(self, task_arn: str, role_type: str) -> Credentials | None:
+        """Return the newest credentials of a task's role; None while there are none."""
 
 
 class Hotplug(Protocol):
@@ -219,6 +223,16 @@ class Control(Protocol):
 
         Raises:
             PayloadError: control does not have one of them, or is of a kind that keeps none.
+            ControlFailure: control cannot be asked now.
+        """
+
+    async def task_protection(self, asked: ProtectionCall) -> ProtectionOutcome:
+        """Return the scale-in protection of a task of this host, changed first if the call says so.
+
+        Callers bound it; the same call again is safe.
+
+        Raises:
+            EcsRefused: the ECS API answered with an error, which is for the task.
             ControlFailure: control cannot be asked now.
         """
 

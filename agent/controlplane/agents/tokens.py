@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from agent.controlplane.agents.longpoll.errors import Unauthorized
+from agent.controlplane.private_file import make_once
 from agent.errors import ConfigError
 from agent.model import tokens
 from agent.throttle import RepeatedWarning
@@ -191,21 +192,8 @@ def _digest(token: str) -> bytes:
 def _make(file: Path, head: str) -> None:
     """Write a file with one new token; a concurrent writer may win."""
     text = f"{head}{secrets.token_urlsafe(_FRESH_BYTES)}\n"
-    # Write it completely before it gets its name: a host may copy it as soon as it exists.
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        try:
-            os.link(new, file)
-        except FileExistsError:
-            return
-    finally:
-        new.unlink()
-    _log.info("token file created", file=str(file))
+    if make_once(file, text):
+        _log.info("token file created", file=str(file))
 
 
 def _read(file: Path, where: str) -> str:

@@ -10,7 +10,7 @@ Reads the store. Raises what the store raises; the next call then loads everythi
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
@@ -77,115 +77,133 @@ class FleetView:
         self._region = region
         self._turn = asyncio.Lock()
         self._follower = Follower(
-            store,
-            (records.ALIVE, records.INSTANCES, records.TASKS),
-            apply=self._apply,
-            clear=self._clear,
+            store, (records.ALIVE, records.INSTANCES, records.TASKS), lambda: FleetState(region)
         )
-        self._clear()
-
-    def _clear(self) -> None:
-        self._alive: set[str] = set()
-        self._instances: dict[str, InstanceRecord] = {}
-        self._states: dict[str, TaskState] = {}
-        """By the key of the task, as the next two."""
-        self._asking: dict[str, TaskFacts] = {}
-        """Tasks with exporters, that have not stopped."""
-        self._listed: dict[str, _Listed] = {}
-        self._new: dict[str, TaskFacts] = {}
-        """Tasks that changed since they were last looked at."""
-        self._moved: set[str] = set()
-        """Ids of the instances that changed."""
-        self._exporters: dict[str, Exporters | None] = {}
-        """By task definition; None for one without any, or that cannot be read."""
-        self._definitions: dict[str, str] = {}
-        """Of the tasks that have not stopped."""
-        self._uses: Counter[str] = Counter()
-        """How many of them each definition has."""
 
     async def counts(self) -> Counts:
         """Count everything; includes what was committed before the call."""
         async with self._turn:
-            await self._renew()
-            hosts = Counter(
-                HostState(i.cluster, i.status, i.id in self._alive)
-                for i in self._instances.values()
-                if i.status != "INACTIVE"
-            )
-            listed = self._listed.values()
-            return Counts(
-                hosts,
-                Counter(self._states.values()),
-                sum(one.found for one in listed),
-                sum(one.lost for one in listed),
-            )
+            return (await self._state()).counts()
 
     async def task_targets(self, cluster: str = "") -> bytes:
         """Return Prometheus' document of the tasks of a cluster, or of all."""
         async with self._turn:
-            await self._renew()
-            return _document(
-                one.documents
-                for one in self._listed.values()
-                if one.documents and cluster in ("", one.cluster)
-            )
+            return _document((await self._state()).task_targets(cluster))
 
     async def agent_targets(self, cluster: str = "") -> bytes:
         """Return Prometheus' document of the agents of a cluster, or of all."""
         async with self._turn:
-            await self._renew()
-            found = (
-                targets.of_agent(i, self._region, connected=i.id in self._alive)
-                for i in self._instances.values()
-                if cluster in ("", i.cluster)
-            )
-            return _document(_encode(one) for one in found if one is not None)
+            return _document((await self._state()).agent_targets(cluster))
 
-    async def _renew(self) -> None:
-        await self._follower.catch_up()
-        moved = [k for k, task in self._asking.items() if task.instance_id in self._moved]
-        for key in moved:
-            self._new.setdefault(key, self._asking[key])
-        self._moved.clear()
+    async def _state(self) -> FleetState:
+        state = await self._follower.read()
         number = 0
-        while self._new:
-            key, task = self._new.popitem()
-            try:
-                wanted = await self._exporters_of(task)
-            except BaseException:
-                self._new.setdefault(key, task)
-                raise
-            self._list(key, task, wanted)
+        for task in state.without_definition():
+            key = records.task_definition_key(task.family, task.revision)
+            found = await access.find(self._store, TaskDefinitionRecord, key)
+            state.define(task.task_definition_arn, found.record if found is not None else None)
+        while state.renew_one():
             number += 1
             if number % _AT_ONCE == 0:
                 await asyncio.sleep(0)
+        return state
 
-    def _list(self, key: str, task: TaskFacts, wanted: Exporters | None) -> None:
+
+class FleetState:
+    """What is known of tasks and hosts, from the keys that were seen so far."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._alive: set[str] = set()
+        self._instances: dict[str, InstanceRecord] = {}
+        self._by_instance: defaultdict[str, set[str]] = defaultdict(set)
+        """Keys of the tasks of each instance that have exporters, and have not stopped."""
+        self._states: dict[str, TaskState] = {}
+        """By the key of the task, as those that follow."""
+        self._tasks: dict[str, TaskFacts] = {}
+        """Those that have exporters, or may have, and have not stopped."""
+        self._listed: dict[str, _Listed] = {}
+        self._stale: set[str] = set()
+        """Tasks that changed, or whose host did."""
+        self._definitions: dict[str, str] = {}
+        """Of the tasks that have not stopped."""
+        self._uses: Counter[str] = Counter()
+        """How many of them each definition has."""
+        self._exporters: dict[str, Exporters | None] = {}
+        """By task definition; None for one without any, or that cannot be read."""
+
+    def counts(self) -> Counts:
+        """Count everything."""
+        hosts = Counter(
+            HostState(i.cluster, i.status, i.id in self._alive)
+            for i in self._instances.values()
+            if i.status != "INACTIVE"
+        )
+        listed = self._listed.values()
+        return Counts(
+            hosts,
+            Counter(self._states.values()),
+            sum(one.found for one in listed),
+            sum(one.lost for one in listed),
+        )
+
+    def task_targets(self, cluster: str) -> Iterator[bytes]:
+        """Yield the targets of tasks in JSON."""
+        for one in self._listed.values():
+            if one.documents and cluster in ("", one.cluster):
+                yield one.documents
+
+    def agent_targets(self, cluster: str) -> Iterator[bytes]:
+        """Yield the targets of agents in JSON."""
+        for instance in self._instances.values():
+            if cluster in ("", instance.cluster):
+                connected = instance.id in self._alive
+                found = targets.of_agent(instance, self._region, connected=connected)
+                if found is not None:
+                    yield _encode(found)
+
+    def without_definition(self) -> list[TaskFacts]:
+        """Return one task of each definition that was not read yet."""
+        lacking: dict[str, TaskFacts] = {}
+        for key in self._stale:
+            task = self._tasks.get(key)
+            if task is not None and task.task_definition_arn not in self._exporters:
+                lacking.setdefault(task.task_definition_arn, task)
+        return list(lacking.values())
+
+    def define(self, arn: str, definition: TaskDefinitionRecord | None) -> None:
+        """Take note of a definition; None for one that is missing."""
+        wanted = targets.exporters(definition) if definition is not None else None
+        self._exporters[arn] = wanted if wanted is not None and wanted.found else None
+
+    def renew_one(self) -> bool:
+        """Look at one task that has changed; False if none has."""
+        if not self._stale:
+            return False
+        key = self._stale.pop()
+        task = self._tasks.get(key)
+        if task is None:
+            return True
+        wanted = self._exporters.get(task.task_definition_arn)
         if wanted is None:
-            return
-        self._asking[key] = task
+            del self._tasks[key]  # it will never be listed
+            return True
+        self._by_instance[task.instance_id].add(key)
         instance = self._instances.get(task.instance_id)
         found, lost = targets.of_task(task, wanted, instance, self._region)
         documents = b",".join(_encode(one) for one in found)
         self._listed[key] = _Listed(task.cluster, documents, len(found), lost)
+        return True
 
-    async def _exporters_of(self, task: TaskFacts) -> Exporters | None:
-        arn = task.task_definition_arn
-        if arn not in self._exporters:
-            key = records.task_definition_key(task.family, task.revision)
-            found = await access.find(self._store, TaskDefinitionRecord, key)
-            wanted = targets.exporters(found.record) if found is not None else None
-            self._exporters[arn] = wanted if wanted is not None and wanted.found else None
-        return self._exporters[arn]
-
-    def _apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
+        """Take note of one key."""
         kv, there = event.kv, event.type == "put"
         if kv.key.startswith(records.TASKS):
             self._apply_task(kv, there=there)
         elif kv.key.startswith(records.INSTANCES):
             found = access.read(InstanceRecord, kv) if there else None
             name = records.last_element(kv.key)
-            self._moved.add(name)
+            self._stale |= self._by_instance.get(name, set())
             if found is None:
                 self._instances.pop(name, None)
             else:
@@ -205,16 +223,22 @@ class FleetView:
         if task.last_status == "STOPPED":
             self._drop(kv.key)
             return
-        self._new[kv.key] = task
+        self._tasks[kv.key] = task
+        self._stale.add(kv.key)
         if kv.key not in self._definitions:
             self._definitions[kv.key] = task.task_definition_arn
             self._uses[task.task_definition_arn] += 1
 
     def _drop(self, key: str) -> None:
         """Forget the targets of a task, and a definition that no other task uses."""
-        self._new.pop(key, None)
-        self._asking.pop(key, None)
+        self._stale.discard(key)
         self._listed.pop(key, None)
+        task = self._tasks.pop(key, None)
+        if task is not None and task.instance_id in self._by_instance:
+            of_instance = self._by_instance[task.instance_id]
+            of_instance.discard(key)
+            if not of_instance:
+                del self._by_instance[task.instance_id]
         definition = self._definitions.pop(key, None)
         if definition is None:
             return

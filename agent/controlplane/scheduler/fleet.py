@@ -67,12 +67,28 @@ class Fleet:
         self._follower = Follower(
             store,
             (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS),
-            apply=self._apply,
-            clear=self._clear,
+            _Instances,
         )
-        self._clear()
 
-    def _clear(self) -> None:
+    async def read(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+
+        Includes everything that was committed before the call.
+        """
+        async with self._turn:
+            instances = await self._follower.read()
+            number = 0
+            while instances.renew_one():
+                number += 1
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            return instances.of_cluster(cluster)
+
+
+class _Instances:
+    """What is known of instances, from the keys that were seen so far."""
+
+    def __init__(self) -> None:
         self._records: dict[str, Found[InstanceRecord]] = {}
         """By instance id, like the next two."""
         self._guards: dict[str, int] = {}
@@ -86,23 +102,19 @@ class Fleet:
         self._stale: set[str] = set()
         """Ids of the instances whose host must be rebuilt."""
 
-    async def read(self, cluster: str) -> dict[str, FleetHost]:
-        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+    def of_cluster(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the instances of a cluster by ARN, as they were rebuilt last."""
+        return dict(self._hosts[cluster])
 
-        Includes everything that was committed before the call.
-        """
-        async with self._turn:
-            await self._follower.catch_up()
-            await self._renew_stale()
-            return dict(self._hosts[cluster])
+    def renew_one(self) -> bool:
+        """Rebuild one instance that has changed; False if none has."""
+        if not self._stale:
+            return False
+        self._renew(self._stale.pop())
+        return True
 
-    async def _renew_stale(self) -> None:
-        for number in range(len(self._stale)):
-            self._renew(self._stale.pop())
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
-
-    def _apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
+        """Take note of one key."""
         kv, there = event.kv, event.type == "put"
         name = records.last_element(kv.key)
         if kv.key.startswith(records.TASKS):

@@ -8,8 +8,7 @@ Tests: ``tests/unit/controlplane/scheduler/test_fleet.py``,
 
 from __future__ import annotations
 
-import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, Protocol, Self, TypeVar
 
 from agent.controlplane.store.contract import Compacted, Event
 
@@ -21,77 +20,93 @@ if TYPE_CHECKING:
 _PAGE: Final = 500
 
 
-class Follower:
-    """Keeps one view up to date; for one event loop."""
+class View(Protocol):
+    """What is known from the keys that were seen so far."""
 
-    def __init__(
-        self,
-        store: Store,
-        prefixes: Sequence[str],
-        *,
-        apply: Callable[[Event], None],
-        clear: Callable[[], None],
-    ) -> None:
-        """Take what the view consists of; nothing is read before ``catch_up``.
+    def apply(self, event: Event) -> None:
+        """Take note of one key; it may come twice, and others than those of the prefixes come, too."""
+
+
+ViewT = TypeVar("ViewT", bound=View)
+
+
+class Follower(Generic[ViewT]):
+    """Keeps one view up to date. For one event loop; its callers take turns."""
+
+    def __init__(self, store: Store, prefixes: Sequence[str], make: Callable[[], ViewT]) -> None:
+        """Take what is needed; nothing is read before ``read``.
 
         Args:
             store: what is followed.
             prefixes: of the keys that the view needs; they are loaded in this order.
-            apply: puts a change into the view. Changes may come twice, and changes of other keys come
-                too. It must not block.
-            clear: empties the view, because it will be loaded again.
+            make: returns an empty view.
         """
         self._store = store
         self._prefixes = prefixes
-        self._apply = apply
-        self._clear = clear
-        self._watch: Watch | None = None
-        self._revision = 0
-        self._turn = asyncio.Lock()
+        self._make = make
+        self._followed: _Followed[ViewT] | None = None
+        """None until the first read, and after one that failed."""
 
-    async def catch_up(self) -> None:
-        """Put everything into the view that was committed before the call.
+    async def read(self) -> ViewT:
+        """Return the view with everything that was committed before the call.
 
         Raises:
-            StoreFailure: the store cannot be read; the view is empty.
+            StoreFailure: the store cannot be read; the next call loads everything again.
         """
-        async with self._turn:
-            target = self._store.revision
-            try:
-                await self._follow(target)
-            except Compacted:
-                await self._forget()
-                await self._follow(target)
-            except BaseException:
-                await self._forget()
-                raise
+        target = self._store.revision
+        try:
+            return await self._caught_up(target)
+        except Compacted:
+            await self._forget()
+            return await self._caught_up(target)
+        except BaseException:
+            await self._forget()
+            raise
 
-    async def _follow(self, target: int) -> None:
-        if self._watch is None:
-            self._watch = await self._load()
-        while self._revision < target:
-            batch = await anext(self._watch)
-            for event in batch.events:
-                self._apply(event)
-            self._revision = batch.revision
+    async def _caught_up(self, target: int) -> ViewT:
+        if self._followed is None:
+            self._followed = await _Followed.load(self._store, self._prefixes, self._make())
+        await self._followed.follow(target)
+        return self._followed.view
 
-    async def _load(self) -> Watch:
+    async def _forget(self) -> None:
+        followed, self._followed = self._followed, None
+        if followed is not None:
+            await followed.close()
+
+
+class _Followed(Generic[ViewT]):
+    """A view as it was at one revision, and the watch that tells what came later."""
+
+    def __init__(self, view: ViewT, watch: Watch, revision: int) -> None:
+        self.view = view
+        self._watch = watch
+        self._revision = revision
+
+    @classmethod
+    async def load(cls, store: Store, prefixes: Sequence[str], view: ViewT) -> Self:
         """Load everything; the watch repeats changes made meanwhile, which does no harm."""
-        for prefix in self._prefixes:
+        revision = 0
+        for prefix in prefixes:
             start_after, more = None, True
             while more:
-                page = await self._store.range(prefix, start_after=start_after, limit=_PAGE)
-                self._revision = self._revision or page.revision
+                page = await store.range(prefix, start_after=start_after, limit=_PAGE)
+                revision = revision or page.revision
                 for kv in page.items:
-                    self._apply(Event("put", kv))
+                    view.apply(Event("put", kv))
                     start_after = kv.key
                 more = page.more
         # Watch all keys, so that every commit advances the watch.
-        return self._store.watch("/", after_revision=self._revision)
+        return cls(view, store.watch("/", after_revision=revision), revision)
 
-    async def _forget(self) -> None:
-        watch, self._watch = self._watch, None
-        self._revision = 0
-        self._clear()
-        if watch is not None:
-            await watch.aclose()
+    async def follow(self, target: int) -> None:
+        """Take in every change up to a revision; raises ``Compacted``."""
+        while self._revision < target:
+            batch = await anext(self._watch)
+            for event in batch.events:
+                self.view.apply(event)
+            self._revision = batch.revision
+
+    async def close(self) -> None:
+        """End the watch."""
+        await self._watch.aclose()

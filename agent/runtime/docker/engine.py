@@ -453,7 +453,6 @@ class DockerEngine:
             return
         feed = EventFeed(self._client)
         self._feeds.add(feed)
-        feed.start()
         try:
             async for event in feed:
                 yield event

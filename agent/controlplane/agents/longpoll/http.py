@@ -21,7 +21,7 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.longpoll import held, log_calls, secret_calls
+from agent.controlplane.agents.longpoll import held, log_calls, protection_calls, secret_calls
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -121,6 +121,9 @@ class AgentWire:
             "/v1/instances/{id}/brought", self._answering("brought", self._brought_call)
         )
         router.add_post("/v1/instances/{id}/status", self._answering("status", self._status_call))
+        router.add_post(
+            "/v1/instances/{id}/protection", self._answering("protection", self._protection_call)
+        )
         router.add_delete("/v1/instances/{id}", self._answering("leave", self._leave_call))
         router.add_post("/v1/secrets", self._answering("secrets", self._secrets_call))
         router.add_post("/v1/logs", self._answering("logs", self._logs_call))
@@ -307,6 +310,12 @@ class AgentWire:
                 lambda old: with_status(old, asked.status),
             )
         return web.Response(status=204)
+
+    async def _protection_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        asked = protection_calls.read(await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await protection_calls.answer(self._parts, found.record, asked))
 
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

@@ -132,10 +132,12 @@ async def test_following_is_reading(store: SqliteStore, seed: int) -> None:
             assert said == await told(FleetView(store, "r")), f"step {step}"
             seen += len(said[1])
     assert seen, "some tasks were listed"
-    assert followed._definitions.keys() == {
-        key for key, state in followed._states.items() if state.status != "STOPPED"
+    state = await followed._state()
+    assert state._definitions.keys() == {
+        key for key, one in state._states.items() if one.status != "STOPPED"
     }
-    assert sum(followed._uses.values()) == len(followed._definitions)
+    assert sum(state._uses.values()) == len(state._definitions)
+    assert set().union(*state._by_instance.values()) == state._listed.keys()
 
 
 async def test_a_host_that_says_where_it_is_makes_its_tasks_reachable(store: SqliteStore) -> None:
