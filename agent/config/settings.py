@@ -13,8 +13,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 from agent.config import values
-from agent.config.image_settings import ImageSettings
 from agent.config.nfs_servers import EFS_SERVERS, NfsExport
+from agent.config.task_endpoint_settings import TaskEndpointSettings
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, Variable, setting
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(TaskEndpointSettings):
     """Every setting that has an effect. Durations are in seconds. Immutable and safe to share."""
 
     # This host

@@ -270,6 +270,14 @@ def parse_port_range(text: str) -> tuple[int, int]:
     return first, last
 
 
+def parse_request_rate(text: str) -> tuple[int, int]:
+    """Parse ``steady,burst``, requests per second and how many at once."""
+    match = re.fullmatch(r"([0-9]{1,6}),([0-9]{1,6})", text.replace(" ", ""))
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ValueError("is not two numbers above 0; write for example 40,60")
+    return int(match[1]), int(match[2])
+
+
 def parse_text(text: str) -> str:
     """Parse one line of text."""
     if not text.isprintable():
@@ -381,6 +389,7 @@ ADDRESSES = Kind("JSON list of addresses", parse_addresses)
 ADDRESS = Kind("IP address", parse_address)
 IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)
+REQUEST_RATE = Kind("`steady,burst`", parse_request_rate)
 URL = Kind("http(s) URL", addresses.parse_url)
 METADATA_URL = Kind("http(s) URL", addresses.parse_metadata_url)
 DOCKER_HOST = Kind("engine address", addresses.parse_docker_host)
