@@ -63,7 +63,7 @@ from agent.supervision.watchdog import Watchdog
 from agent.task_endpoint.credential_lookup import CredentialLookup
 from agent.task_endpoint.credentials import CredentialsPart
 from agent.upstream.backends import open_backend
-from agent.upstream.draining import Drain, stop_at_deadline
+from agent.upstream.draining import Drain, Leaving, leave_host, stop_at_deadline
 from agent.upstream.host_identity import ec2_instance_id, owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
@@ -326,9 +326,23 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:
-                page = await PrometheusServer.open(overview, sampler, port=settings.prometheus_port)
+                page = await PrometheusServer.open(
+                    overview,
+                    sampler,
+                    host=settings.prometheus_address,
+                    port=settings.prometheus_port,
+                )
                 cleanup.push_async_callback(page.close)
             cleanup.enter_context(watchdog.holding(control.livenesses))
+            if settings.drain_on_shutdown_s:
+                leaving = Leaving(
+                    running=lambda: len(engine.facts()),
+                    unsent=lambda: store.outbox.size,
+                    stop_all=lambda: engine.stop_all(DRAIN_REASON),
+                )
+                serve_session.leave_host = partial(
+                    leave_host, drain, leaving, limit_s=settings.drain_on_shutdown_s
+                )
             await control.begun.wait()
             _settle_memory()
             cleanup.callback(gc.unfreeze)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from agent import __version__, logs
 from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
-from agent.config.addresses import CREDENTIALS_PORT
+from agent.config.addresses import CREDENTIALS_PORT, HostPort
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
@@ -36,7 +36,7 @@ from agent.metrics.sampler import Sampler, SampleTarget
 from agent.network import agent_address
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
-from agent.resources import attributes, inventory
+from agent.resources import attributes, host_address, inventory
 from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
 from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
@@ -345,9 +345,13 @@ def _attributes(
     *,
     towards_ecs: bool,
 ) -> dict[str, str]:
+    metrics = HostPort(settings.prometheus_address, settings.prometheus_port)
+    reach = host_address.attributes(
+        settings.host_address or host_address.find(), metrics if settings.prometheus else None
+    )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself
-        return attributes.towards_ecs(
+        return reach | attributes.towards_ecs(
             host,
             features,
             api_version=api_version,
@@ -355,7 +359,7 @@ def _attributes(
             external=settings.external,
             detailed_os_family=settings.detailed_os_family,
         )
-    return attributes.advertised(
+    return reach | attributes.advertised(
         host,
         features,
         api_version=api_version,

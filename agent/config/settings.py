@@ -82,6 +82,15 @@ class Settings(TaskEndpointSettings):
         "0",
         "The agent adds a random time up to this to the wait.",
     )
+    drain_on_shutdown_s: float = setting(
+        "ECS_DRAIN_ON_SHUTDOWN",
+        values.DURATION,
+        "0",
+        "How long a shutdown or reboot of the host waits while control moves tasks elsewhere. What "
+        "still runs then is stopped and reported. `0` leaves tasks to the shutdown.",
+        ours=True,
+        bounds=Bounds(high=3600),
+    )
     container_stop_timeout_s: float = setting(
         "ECS_CONTAINER_STOP_TIMEOUT",
         values.DURATION,
@@ -239,6 +248,14 @@ class Settings(TaskEndpointSettings):
     )
 
     # Metrics
+    host_address: str = setting(
+        "ECS_HOST_ADDRESS",
+        values.ADDRESS,
+        "",
+        "Address under which other machines reach this host; control lists it for Prometheus.",
+        note="the address towards the default route",
+        ours=True,
+    )
     disable_metrics: bool = setting(
         "ECS_DISABLE_METRICS", values.BOOL, "false", "Take and send no samples."
     )
@@ -253,7 +270,15 @@ class Settings(TaskEndpointSettings):
         "ECS_ENABLE_PROMETHEUS_METRICS",
         values.BOOL,
         "false",
-        "Serve Prometheus metrics at `/metrics` on loopback.",
+        "Serve Prometheus metrics at `/metrics` ([monitoring.md](monitoring.md)).",
+    )
+    prometheus_address: str = setting(
+        "ECS_PROMETHEUS_ADDRESS",
+        values.ADDRESS,
+        "127.0.0.1",
+        "Address of `/metrics`. `0.0.0.0` or `::` for all of this host: whoever can reach it may read the "
+        "metrics.",
+        ours=True,
     )
     prometheus_port: int = setting(
         "ECS_PROMETHEUS_PORT",

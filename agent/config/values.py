@@ -238,6 +238,14 @@ def parse_addresses(text: str) -> tuple[str, ...]:
     return addresses
 
 
+def parse_address(text: str) -> str:
+    """Parse one IP address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address; write for example 192.0.2.7") from None
+
+
 def parse_ipv4_network(text: str) -> str:
     """Parse an IPv4 network in CIDR notation with room for a gateway and at least two tasks."""
     try:
@@ -378,6 +386,7 @@ PORTS = Kind("JSON list of ports", parse_ports)
 LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
 VOLUME_PLUGIN_CAPABILITIES = Kind("JSON list of capabilities", parse_volume_plugin_capabilities)
 ADDRESSES = Kind("JSON list of addresses", parse_addresses)
+ADDRESS = Kind("IP address", parse_address)
 IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)
 REQUEST_RATE = Kind("`steady,burst`", parse_request_rate)
