@@ -11,7 +11,7 @@ from agent.metrics.collector import SampleTarget
 from agent.model import ids
 from agent.model.status import ContainerStatus, NetworkMode
 from agent.model.telemetry import ContainerFacts, TaskFacts
-from agent.model.views import ContainerView, TaskView
+from agent.model.views import ContainerUsage, ContainerView, TaskUsage, TaskView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,6 +57,28 @@ def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
         stopped_at=record.stopped_at,
         containers=[_container(record, c) for c in record.containers.values()],
         waits=list(waits),
+    )
+
+
+def task_usage(record: AgentTask) -> TaskUsage:
+    """Return a task for a list of what uses the host, without its sample."""
+    return TaskUsage(
+        arn=record.arn,
+        id=ids.task_id(record.arn),
+        family=record.payload.family,
+        revision=record.payload.version,
+        status=record.known.wire(),
+        accepted_at=record.accepted_at,
+        containers=[
+            ContainerUsage(
+                name=container.name,
+                status=container.known.name,
+                health=container.health,
+                restart_count=container.restart_count,
+                started_at=max(container.started_at, container.last_restart_at),
+            )
+            for container in record.containers.values()
+        ],
     )
 
 
