@@ -52,7 +52,7 @@ from agent.network.host_ports import HostPorts
 from agent.network.link_hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
 from agent.network.resolv_files import ResolvFiles
-from agent.overview import Overview, RunningParts
+from agent.overview import LocalServer, Overview, RunningParts
 from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
@@ -282,7 +282,10 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         if not settings.disable_metrics:
             sampler = wiring.sampler(settings, info, engine.targets, new_containers)
             sampler.subscribe(control.offer)
-        servers = wiring.loopback_servers(settings, sockets, log_parts, credentials, control)
+        servers: list[LocalServer] = [
+            *wiring.loopback_servers(settings, sockets, log_parts, credentials, control),
+            *wiring.introspection(settings, overview),
+        ]
         overview.run_with(
             RunningParts(
                 engine=engine,

@@ -17,6 +17,7 @@ from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.config.addresses import CREDENTIALS_PORT
 from agent.endpoints.credential_lookup import CredentialLookup
 from agent.endpoints.credentials import CredentialsServer
+from agent.endpoints.introspection import Introspection
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from agent.awslogs.parts import LogParts
     from agent.config import Settings
+    from agent.endpoints.introspection import Introspected
     from agent.fetching import TaskServices
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
@@ -68,6 +70,8 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     ports = {*settings.reserved_ports, settings.log_relay_port}
     if settings.prometheus:
         ports.add(settings.prometheus_port)
+    if settings.introspection_port:
+        ports.add(settings.introspection_port)
     return await inventory.read_host(
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_tcp=ports,
@@ -354,6 +358,12 @@ def _log_drivers(settings: Settings, info: EngineInfo) -> tuple[str, ...]:
         {*info.log_drivers, "none"} if info.log_drivers else set(settings.available_logging_drivers)
     )
     return tuple(driver for driver in settings.available_logging_drivers if driver in has)
+
+
+def introspection(settings: Settings, agent: Introspected) -> list[Introspection]:
+    """Return the introspection endpoint; none where the settings turn it off."""
+    port = settings.introspection_port
+    return [Introspection(agent, port=port)] if port else []
 
 
 def loopback_servers(
