@@ -188,6 +188,8 @@ class ControlStatus(Struct, frozen=True, kw_only=True):
     """A recent event that an operator should know about; mostly empty."""
     next_try: float = 0.0
     """Unix time of the next try to connect, if one is planned."""
+    connects: int = 0
+    """How often the connection was made."""
 
 
 class Control(Protocol):

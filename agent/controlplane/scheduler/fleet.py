@@ -13,19 +13,20 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.scheduler.instance import Instance
-from agent.controlplane.store.contract import Compacted, Compare, Event, KeyValue, Put
+from agent.controlplane.store.contract import Compare, Event, KeyValue, Put
+from agent.controlplane.store.following import Follower
 from agent.model.resources import Needs, room_to_share
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
-    from agent.controlplane.store.contract import Store, Watch
+    from agent.controlplane.store.contract import Store
 
 _AT_ONCE = 100
 """How many hosts are updated before other work on the event loop gets a turn."""
@@ -62,10 +63,12 @@ class Fleet:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
         self._turn = asyncio.Lock()
-        self._view: _View | None = None
-        """None until the first read, and after one that failed."""
+        self._follower = Follower(
+            store,
+            (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS),
+            _Instances,
+        )
 
     async def read(self, cluster: str) -> dict[str, FleetHost]:
         """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
@@ -73,74 +76,13 @@ class Fleet:
         Includes everything that was committed before the call.
         """
         async with self._turn:
-            target = self._store.revision
-            try:
-                view = await self._followed(target)
-            except Compacted:
-                await self._forget()
-                view = await self._followed(target)
-            except BaseException:
-                await self._forget()
-                raise
-            return await view.hosts(cluster)
-
-    async def _followed(self, target: int) -> _View:
-        if self._view is None:
-            self._view = await _View.load(self._store)
-        await self._view.follow(target)
-        return self._view
-
-    async def _forget(self) -> None:
-        view, self._view = self._view, None
-        if view is not None:
-            await view.close()
-
-
-class _View:
-    """All instances as they were at one revision, and the watch that tells what came later."""
-
-    def __init__(self, instances: _Instances, watch: Watch, revision: int) -> None:
-        self._instances = instances
-        self._watch = watch
-        self._revision = revision
-
-    @classmethod
-    async def load(cls, store: Store) -> Self:
-        """Load everything; the watch repeats changes made meanwhile, which does no harm."""
-        instances = _Instances()
-        revision = 0
-        for prefix in (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS):
-            start_after, more = None, True
-            while more:
-                page = await store.range(prefix, start_after=start_after, limit=access.SCAN_PAGE)
-                revision = revision or page.revision
-                for kv in page.items:
-                    instances.apply(Event("put", kv))
-                    start_after = kv.key
-                more = page.more
-        # Watch all keys, so that every commit advances the watch.
-        return cls(instances, store.watch("/", after_revision=revision), revision)
-
-    async def follow(self, target: int) -> None:
-        """Take in every change up to a revision; raises ``Compacted``."""
-        while self._revision < target:
-            batch = await anext(self._watch)
-            for event in batch.events:
-                self._instances.apply(event)
-            self._revision = batch.revision
-
-    async def hosts(self, cluster: str) -> dict[str, FleetHost]:
-        """Return the instances of a cluster by ARN."""
-        number = 0
-        while self._instances.renew_one():
-            number += 1
-            if number % _AT_ONCE == 0:
-                await asyncio.sleep(0)
-        return self._instances.of_cluster(cluster)
-
-    async def close(self) -> None:
-        """End the watch."""
-        await self._watch.aclose()
+            instances = await self._follower.read()
+            number = 0
+            while instances.renew_one():
+                number += 1
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            return instances.of_cluster(cluster)
 
 
 class _Instances:

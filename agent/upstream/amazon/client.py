@@ -221,6 +221,7 @@ class AmazonClient:
             generation=0,
             instance_status=self._instance_status or (ACTIVE if connected else ""),
             next_try=self._link.next_try,
+            connects=self._link.connects,
         )
 
     def offer(self, batch: MetricsBatch) -> None:

@@ -226,6 +226,7 @@ class LongPollClient:
             generation=self._registration.generation,
             instance_status=self._instance_status,
             next_try=self._link.next_try,
+            connects=self._link.connects,
             notice=self._notice(),
         )
 
