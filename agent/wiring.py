@@ -33,7 +33,7 @@ from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
 from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
-from agent.metrics.sampler import Sampler, SampleTarget
+from agent.metrics.sampler import Sampler
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
 from agent.resources import attributes, inventory
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from agent.awslogs.parts import LogParts
     from agent.config import Settings
     from agent.fetching import TaskServices
+    from agent.metrics.targets import SampleTarget
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
     from agent.resources.role_credentials import RoleCredentials
@@ -251,6 +252,7 @@ def _is_20_10(info: EngineInfo) -> bool:
 def sampler(
     settings: Settings,
     info: EngineInfo,
+    host: HostResources,
     targets: Callable[[], Iterable[SampleTarget]],
     new_containers: asyncio.Event,
 ) -> Sampler:
@@ -260,6 +262,8 @@ def sampler(
         interval_s=settings.metrics_interval_s,
         cgroup_root=settings.cgroup_path,
         cgroup_driver=info.cgroup_driver,
+        disks={"data": Path(info.data_root or "/"), "root": Path("/")},
+        gpus=[gpu.uuid for gpu in host.gpus],
         poked=new_containers,
     )
 

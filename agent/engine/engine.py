@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from agent.engine.live import LiveState
     from agent.engine.restored import HeldNetworks, RestoredTasks
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
-    from agent.metrics.collector import SampleTarget
+    from agent.metrics.targets import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
