@@ -27,7 +27,7 @@ from aiohttp import web
 
 from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
-from agent.endpoints.lookup import find
+from agent.endpoints.lookup import container_of, find
 from agent.errors import RuntimeFailure
 from agent.model.views import DrainOrder
 from agent.runtime.protocol import LogSelection
@@ -44,9 +44,6 @@ _FIRST_BYTES_S = 0.5
 
 BODY_LIMIT_S = 10.0
 """How long a body may take to arrive."""
-
-_LISTED = 8
-"""How many containers a message names."""
 
 _DEFAULT_REASON = "Task stopped by an operator of the host"
 
@@ -159,16 +156,7 @@ async def _body(request: web.Request) -> bytes:
 def _choose(meant: Meant, name: str) -> ContainerView:
     """Return the named container; without a name, the one that matched, or the only one."""
     task = meant.task
-    name = name or meant.container
-    names = ", ".join(container.name for container in task.containers[:_LISTED])
-    if len(task.containers) > _LISTED:
-        names += f" and {len(task.containers) - _LISTED} more"
-    if not name and len(task.containers) != 1:
-        text = f"task {task.id} has several containers; choose one with --container: {names}"
-        raise RequestRefused(400, text)
-    chosen = next((c for c in task.containers if name in ("", c.name)), None)
-    if chosen is None:
-        raise RequestRefused(404, f"task {task.id} has no container {name!r}; it has {names}")
+    chosen = container_of(meant, name, mend="choose one with --container")
     if not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"

@@ -30,6 +30,7 @@ from agent.engine.restored import KIND
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
+from agent.engine.task_places import place_of
 from agent.engine.views import targets_of, task_facts, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError, StateFailure
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from agent.engine.graph import Graph
     from agent.engine.live import LiveState
     from agent.engine.restored import HeldNetworks, RestoredTasks
+    from agent.engine.task_places import TaskPlace
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
     from agent.metrics.targets import SampleTarget
     from agent.model.changes import TaskChange
@@ -516,6 +518,13 @@ class Engine:
             for name in runner.live.astray
             if runner.record.containers[name].stopped_again_at
         ]
+
+    def places(self) -> Iterable[TaskPlace]:
+        """Return where the containers of every task are that has not stopped."""
+        for runner in self._runners.values():
+            if runner.record.known < TaskStatus.STOPPED:
+                group = self._tools.groups.path_of(runner.record.arn)
+                yield place_of(runner.record, runner.live, group)
 
     def targets(self) -> Iterable[SampleTarget]:
         """Return the targets of the sampler: every running container, and where to find it."""

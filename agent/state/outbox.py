@@ -60,6 +60,11 @@ class Outbox:
         """The number of reports that control has not acknowledged."""
         return self._size
 
+    @property
+    def oldest_at(self) -> float:
+        """Unix time of the oldest report that is in memory; 0 if there is none."""
+        return self._head[0][1].at if self._head else 0.0
+
     async def wait(self) -> None:
         """Wait until there is a report to send."""
         await self._filled.wait()

@@ -10,6 +10,7 @@ from agent.controlplane.api.ecs import (
     instances,
     tags,
     task_definitions,
+    task_protection,
     tasks,
 )
 
@@ -25,5 +26,6 @@ def handlers() -> Handlers:
         **task_definitions.HANDLERS,
         **instances.HANDLERS,
         **attributes.HANDLERS,
+        **task_protection.HANDLERS,
         **tasks.handlers(),
     }
