@@ -282,7 +282,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         )
         sampler = None
         if not settings.disable_metrics:
-            sampler = wiring.sampler(settings, info, engine.targets, new_containers)
+            sampler = wiring.sampler(settings, info, host, engine.targets, new_containers)
             sampler.subscribe(control.offer)
         callers = await wiring.callers(settings, engine.places)
         cleanup.callback(callers.close)

@@ -33,7 +33,7 @@ from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
 from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
-from agent.metrics.sampler import Sampler, SampleTarget
+from agent.metrics.sampler import Sampler
 from agent.network import agent_address
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from agent.endpoints.introspection import Introspected
     from agent.engine.task_places import TaskPlace
     from agent.fetching import TaskServices
+    from agent.metrics.targets import SampleTarget
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
@@ -271,6 +272,7 @@ def _is_20_10(info: EngineInfo) -> bool:
 def sampler(
     settings: Settings,
     info: EngineInfo,
+    host: HostResources,
     targets: Callable[[], Iterable[SampleTarget]],
     new_containers: asyncio.Event,
 ) -> Sampler:
@@ -280,6 +282,8 @@ def sampler(
         interval_s=settings.metrics_interval_s,
         cgroup_root=settings.cgroup_path,
         cgroup_driver=info.cgroup_driver,
+        disks={"data": Path(info.data_root or "/"), "root": Path("/")},
+        gpus=[gpu.uuid for gpu in host.gpus],
         poked=new_containers,
     )
 

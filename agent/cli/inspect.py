@@ -382,9 +382,9 @@ def _print_sample(sample: TaskSample) -> None:
             [
                 item.name,
                 "-" if item.cpu_percent is None else f"{item.cpu_percent:.1f} %",
-                render.size(item.memory_bytes),
-                render.size(item.memory_limit_bytes) if item.memory_limit_bytes else "-",
-                str(item.pids),
+                "-" if item.memory_bytes is None else render.size(item.memory_bytes),
+                "-" if item.memory_limit_bytes is None else render.size(item.memory_limit_bytes),
+                "-" if item.pids is None else str(item.pids),
             ]
             for item in sample.containers
         ],

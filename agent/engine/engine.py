@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from agent.engine.restored import HeldNetworks, RestoredTasks
     from agent.engine.task_places import TaskPlace
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
-    from agent.metrics.collector import SampleTarget
+    from agent.metrics.targets import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
