@@ -52,7 +52,7 @@ from agent.network.host_ports import HostPorts
 from agent.network.link_hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
 from agent.network.resolv_files import ResolvFiles
-from agent.overview import Overview, RunningParts
+from agent.overview import LocalServer, Overview, RunningParts
 from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
@@ -283,16 +283,18 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.push_async_callback(control.close)
         sampler = None
         if not settings.disable_metrics:
-            sampler = wiring.sampler(settings, info, engine.targets, new_containers)
+            sampler = wiring.sampler(settings, info, host, engine.targets, new_containers)
             sampler.subscribe(control.offer)
         callers = await wiring.callers(settings, engine.places)
         cleanup.callback(callers.close)
         audit = await asyncio.to_thread(wiring.audit_log, settings, control, cleanup)
         found = CredentialLookup(log_parts.grants, credentials)
         routes = CredentialsPart(found, audit).routes()
-        servers = wiring.loopback_servers(
-            settings, sockets, log_parts, control, wiring.TaskRequests(callers, audit, routes)
-        )
+        requests = wiring.TaskRequests(callers, audit, routes)
+        servers: list[LocalServer] = [
+            *wiring.loopback_servers(settings, sockets, log_parts, control, requests),
+            *wiring.introspection(settings, overview),
+        ]
         overview.run_with(
             RunningParts(
                 engine=engine,

@@ -16,6 +16,7 @@ from agent import __version__, logs
 from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.config.addresses import CREDENTIALS_PORT, HostPort
+from agent.endpoints.introspection import Introspection
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
@@ -32,7 +33,7 @@ from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
 from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
-from agent.metrics.sampler import Sampler, SampleTarget
+from agent.metrics.sampler import Sampler
 from agent.network import agent_address
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
@@ -53,8 +54,10 @@ if TYPE_CHECKING:
 
     from agent.awslogs.parts import LogParts
     from agent.config import Settings
+    from agent.endpoints.introspection import Introspected
     from agent.engine.task_places import TaskPlace
     from agent.fetching import TaskServices
+    from agent.metrics.targets import SampleTarget
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
@@ -84,6 +87,8 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     ports = {*settings.reserved_ports, settings.log_relay_port}
     if settings.prometheus:
         ports.add(settings.prometheus_port)
+    if settings.introspection_port:
+        ports.add(settings.introspection_port)
     return await inventory.read_host(
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_tcp=ports,
@@ -267,6 +272,7 @@ def _is_20_10(info: EngineInfo) -> bool:
 def sampler(
     settings: Settings,
     info: EngineInfo,
+    host: HostResources,
     targets: Callable[[], Iterable[SampleTarget]],
     new_containers: asyncio.Event,
 ) -> Sampler:
@@ -276,6 +282,8 @@ def sampler(
         interval_s=settings.metrics_interval_s,
         cgroup_root=settings.cgroup_path,
         cgroup_driver=info.cgroup_driver,
+        disks={"data": Path(info.data_root or "/"), "root": Path("/")},
+        gpus=[gpu.uuid for gpu in host.gpus],
         poked=new_containers,
     )
 
@@ -374,6 +382,12 @@ def _log_drivers(settings: Settings, info: EngineInfo) -> tuple[str, ...]:
         {*info.log_drivers, "none"} if info.log_drivers else set(settings.available_logging_drivers)
     )
     return tuple(driver for driver in settings.available_logging_drivers if driver in has)
+
+
+def introspection(settings: Settings, agent: Introspected) -> list[Introspection]:
+    """Return the introspection endpoint; none where the settings turn it off."""
+    port = settings.introspection_port
+    return [Introspection(agent, port=port)] if port else []
 
 
 async def callers(settings: Settings, places: Callable[[], Iterable[TaskPlace]]) -> Callers:

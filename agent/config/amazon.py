@@ -253,11 +253,7 @@ LOG_AND_METRICS = (
         "Only on loopback, with different metrics.",
     ),
     _none("ECS_ENABLE_RUNTIME_STATS", "false", "A profiler of the Go runtime."),
-    _none(
-        "ECS_AGENT_HEALTHCHECK_HOST",
-        "localhost",
-        "There is no introspection endpoint; `ecs-agent status` and the watchdog check the agent.",
-    ),
+    _same("ECS_AGENT_HEALTHCHECK_HOST", "localhost"),
 )
 UPDATES_AND_DEVICES = (
     _other(
@@ -327,9 +323,13 @@ FLAGS = (
     _none("-loglevel-on-instance", "", "The file and standard error have the same level."),
     _none("-ecs-attributes", "", "The control endpoint shows them after registration."),
     _none("-k", "", "Certificates are always checked; add your own authority system-wide."),
-    _none("-license", "", "The package includes the licences."),
+    _other(
+        "-license",
+        "",
+        "`/license` of the introspection endpoint; the package includes the licences.",
+    ),
     _other("-blackhole-ec2-metadata", "", "`AWS_EC2_METADATA_DISABLED=true`."),
-    _other("-healthcheck", "", "`ecs-agent status` fails if the agent does not answer."),
+    _other("-healthcheck", "", "`ecs-agent healthcheck`."),
 )
 JSON_ONLY = (
     _none("NoIID", "false", "`AWS_EC2_METADATA_DISABLED=true` omits the document."),

@@ -289,6 +289,23 @@ class Settings(TaskEndpointSettings):
         ours=True,
     )
 
+    # Introspection
+    introspection_port: int = setting(
+        "ECS_INTROSPECTION_PORT",
+        values.INT,
+        "51678",
+        "Port at which programs on this host see what it runs (`/v1/metadata`, `/v1/tasks`), and which "
+        "`ecs-agent healthcheck` asks; 0 turns it off.",
+        bounds=Bounds(0, 65535, "refuse"),
+        ours=True,
+    )
+    healthcheck_host: str = setting(
+        "ECS_AGENT_HEALTHCHECK_HOST",
+        values.TEXT,
+        "localhost",
+        "Host that `ecs-agent healthcheck` asks; read from its environment alone.",
+    )
+
     # Logs of containers
     log_relay_port: int = setting(
         "ECS_LOG_RELAY_PORT",

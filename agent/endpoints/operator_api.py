@@ -3,10 +3,12 @@
 ======= =========================== ==============================================================
 GET     ``/v1/agent``               ``AgentView``
 GET     ``/v1/tasks``               list of ``TaskView``
-GET     ``/v1/tasks/{task}``        ``TaskView``
+GET     ``/v1/tasks/{task}``        ``TaskView``, with ``launch``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
 GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=&since=&timestamps=`` → bytes as written, or
                                     each line after its time; ``since`` in nanoseconds
+GET     ``/v1/usage``               ``?after=&every=`` → ``UsageView`` of a round other than ``after``
+                                    (``usage``)
 POST    ``/v1/drain``               ``DrainOrder`` → 202 ``AgentView``; durable when answered
 GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
@@ -25,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from agent.endpoints import usage
 from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
 from agent.endpoints.lookup import container_of, find
@@ -67,6 +70,7 @@ class OperatorApi:
             [
                 web.get("/v1/agent", self._get_agent),
                 web.post("/v1/drain", self._drain),
+                web.get("/v1/usage", self._get_usage),
                 web.get("/v1/tasks", self._get_tasks),
                 web.get("/v1/tasks/{task}", self._get_task),
                 web.post("/v1/tasks/{task}/stop", self._stop_task),
@@ -89,11 +93,18 @@ class OperatorApi:
     async def _get_agent(self, _request: web.Request) -> web.Response:
         return answer(self._agent.agent_view())
 
+    async def _get_usage(self, request: web.Request) -> web.Response:
+        after, every_s = usage.asked(request.query)
+        with self._following():
+            return answer(await usage.newest(self._agent, after=after, every_s=every_s))
+
     async def _get_tasks(self, _request: web.Request) -> web.Response:
         return answer(self._agent.task_views())
 
     async def _get_task(self, request: web.Request) -> web.Response:
-        return answer(self._meant(request).task)
+        task = self._meant(request).task
+        launch = self._agent.launch_view(task.arn)
+        return answer(msgspec.structs.replace(task, launch=launch))
 
     async def _stop_task(self, request: web.Request) -> web.Response:
         task = self._meant(request).task
