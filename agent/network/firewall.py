@@ -4,7 +4,7 @@ Each table is replaced as a whole in one transaction, so that it is never incomp
 packets masquerades what tasks send to the outside. It drops packets of tasks with foreign sources
 or blocked destinations, and packets of others with a task's source, and keeps tasks out of other
 networks inside this host. It leads processes of the host to the agent's server (``agent_address``).
-The table for frames is in ``port_rules``. Everything here except ``ruleset`` blocks and runs in a
+The table for frames is in ``bridge_port_rules``. Everything here except ``ruleset`` blocks and runs in a
 thread lane of the caller; nothing is retried.
 
 Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network import agent_address, nft
 from agent.network.addresses import link_prefixes
+from agent.network.bridge_port_rules import NO_HOSTS, BridgePortRules, Layout
 from agent.network.docker_chain import CHAIN, DockerChain
-from agent.network.port_rules import NO_HOSTS, Layout, PortRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.network.port_rules import Port
+    from agent.network.bridge_port_rules import BridgePort
 
 FAMILY: Final = "inet"
 POOLS_SET: Final = "task_pools"
@@ -115,14 +115,14 @@ class Firewall:
             blocked: prefixes that tasks must not reach.
             server_port: port of the agent's server on the loopback (``agent_address``).
         """
-        self.ports = PortRules(table, blocked)
+        self.ports = BridgePortRules(table, blocked)
         self._table = table
         self._bridge = bridge
         self._blocked = tuple(blocked)
         self._server_port = server_port
         self._docker = DockerChain(bridge)
 
-    def ensure(self, wanted: Wanted, ports: Iterable[Port] | None = None) -> None:
+    def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.
 
         Args:
