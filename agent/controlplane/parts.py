@@ -12,6 +12,7 @@ from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
 from agent.controlplane.secrets.sealing import SecretsFailure
+from agent.controlplane.services.view import ServiceView
 
 if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
@@ -46,6 +47,7 @@ class Parts:
     logs_are_down: bool = False
     """Whether there should be one."""
     fleet: Fleet = field(init=False, repr=False)
+    services: ServiceView = field(init=False, repr=False)
 
     def logs(self) -> LogStore:
         """Return the log store.
@@ -74,6 +76,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fleet", Fleet(self.store))
+        object.__setattr__(self, "services", ServiceView(self.store, self.clock))
 
 
 Handler = Callable[[Parts, dict[str, Any]], Awaitable[dict[str, Any]]]

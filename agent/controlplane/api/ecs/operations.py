@@ -8,6 +8,7 @@ from agent.controlplane.api.ecs import (
     attributes,
     clusters,
     instances,
+    services,
     tags,
     task_definitions,
     tasks,
@@ -26,4 +27,5 @@ def handlers() -> Handlers:
         **instances.HANDLERS,
         **attributes.HANDLERS,
         **tasks.handlers(),
+        **services.HANDLERS,
     }
