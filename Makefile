@@ -28,10 +28,12 @@ tools: # What make check and make test need besides
 demo: setup ## Run a task of two containers and watch it from start to end
 	@.venv/bin/python scripts/with-engine .venv/bin/python scripts/demo.py
 
+# Integration tests take longest: they begin, and unit tests fill up the end.
 test: tools ## Run the whole test suite, on hosts of their own with a real Docker Engine each
 	@.venv/bin/python packaging/build --fetch
-	@.venv/bin/python -m pytest --dist loadfile \
-	  --tx '$(HOSTS)*popen//python=scripts/own-host .venv/bin/python' $(PYTEST)
+	@.venv/bin/python -m pytest --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5 \
+	  --tx '$(HOSTS)*popen//python=scripts/own-host .venv/bin/python' \
+	  $(if $(findstring tests/,$(PYTEST)),,tests/integration tests/unit) $(PYTEST)
 
 test-vm: vm-disk ## Boot Debian hosts in qemu and test the package of this commit in them
 	@$(MAKE) --no-print-directory package

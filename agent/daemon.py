@@ -52,7 +52,7 @@ from agent.network.host_ports import HostPorts
 from agent.network.link_hotplug import LinkHotplug
 from agent.network.pool import TaskNetworks
 from agent.network.resolv_files import ResolvFiles
-from agent.overview import Overview, RunningParts
+from agent.overview import LocalServer, Overview, RunningParts
 from agent.resources.disk_hotplug import DiskHotplug
 from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
@@ -60,8 +60,10 @@ from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
 from agent.supervision.lifecycle import Lifecycle
 from agent.supervision.watchdog import Watchdog
+from agent.task_endpoint.credential_lookup import CredentialLookup
+from agent.task_endpoint.credentials import CredentialsPart
 from agent.upstream.backends import open_backend
-from agent.upstream.draining import Drain, stop_at_deadline
+from agent.upstream.draining import Drain, Leaving, leave_host, stop_at_deadline
 from agent.upstream.host_identity import ec2_instance_id, owner_id, read_machine
 from agent.upstream.protocol import HostParts
 
@@ -280,9 +282,18 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         )
         sampler = None
         if not settings.disable_metrics:
-            sampler = wiring.sampler(settings, info, engine.targets, new_containers)
+            sampler = wiring.sampler(settings, info, host, engine.targets, new_containers)
             sampler.subscribe(control.offer)
-        servers = wiring.loopback_servers(settings, sockets, log_parts, credentials, control)
+        callers = await wiring.callers(settings, engine.places)
+        cleanup.callback(callers.close)
+        audit = await asyncio.to_thread(wiring.audit_log, settings, control, cleanup)
+        found = CredentialLookup(log_parts.grants, credentials)
+        routes = CredentialsPart(found, audit).routes()
+        requests = wiring.TaskRequests(callers, audit, routes)
+        servers: list[LocalServer] = [
+            *wiring.loopback_servers(settings, sockets, log_parts, control, requests),
+            *wiring.introspection(settings, overview),
+        ]
         overview.run_with(
             RunningParts(
                 engine=engine,
@@ -316,9 +327,23 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             if settings.prometheus:
-                page = await PrometheusServer.open(overview, sampler, port=settings.prometheus_port)
+                page = await PrometheusServer.open(
+                    overview,
+                    sampler,
+                    host=settings.prometheus_address,
+                    port=settings.prometheus_port,
+                )
                 cleanup.push_async_callback(page.close)
             cleanup.enter_context(watchdog.holding(control.livenesses))
+            if settings.drain_on_shutdown_s:
+                leaving = Leaving(
+                    running=lambda: len(engine.facts()),
+                    unsent=lambda: store.outbox.size,
+                    stop_all=lambda: engine.stop_all(DRAIN_REASON),
+                )
+                serve_session.leave_host = partial(
+                    leave_host, drain, leaving, limit_s=settings.drain_on_shutdown_s
+                )
             await control.begun.wait()
             _settle_memory()
             cleanup.callback(gc.unfreeze)

@@ -18,6 +18,7 @@
     │   ├── ControlUnavailable  transport error or 5xx: retry with backoff
     │   ├── InstanceUnknown     control no longer knows this instance: register again
     │   ├── StaleGeneration     another agent registered as this instance: stop (TERMINAL)
+    │   ├── EcsRefused          the ECS API answered a call for a task with an error
     │   └── RegistrationRefused Amazon ECS will never accept this host as it is: stop (TERMINAL)
     ├── AwsFailure         AWS refused a call or cannot be reached (agent/aws)
     │   ├── AwsUnavailable      no answer, or a transient error: try again
@@ -32,7 +33,7 @@ Errors never log themselves. They are logged once, where they are handled.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,6 +164,25 @@ class RegistrationRefused(ControlFailure):
     terminal = True
 
 
+class ErrorAnswer(NamedTuple):
+    """An error that AWS answered with, as it may be shown to the caller of the same API."""
+
+    status: int
+    code: str
+    """For example ``ThrottlingException``; empty if there was none."""
+    message: str
+    request_id: str = ""
+    """By which AWS finds the call; empty if it named none."""
+
+
+class EcsRefused(ControlFailure):
+    """The ECS API answered a call that was made for a task with an error; ``answer`` is for it."""
+
+    def __init__(self, answer: ErrorAnswer) -> None:
+        super().__init__(f"{answer.code}: {answer.message}")
+        self.answer = answer
+
+
 class AwsFailure(AgentError):
     """A call to AWS failed."""
 
@@ -172,11 +192,20 @@ class AwsUnavailable(AwsFailure):
 
     retryable = True
 
-    def __init__(self, text: str, *, code: str = "", retry_after_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        code: str = "",
+        retry_after_s: float = 0.0,
+        answer: ErrorAnswer | None = None,
+    ) -> None:
         super().__init__(text)
         self.code = code
         """The AWS error code, for example ``ThrottlingException``; empty if there was none."""
         self.retry_after_s = retry_after_s
+        self.answer = answer
+        """What AWS answered; None if it did not."""
 
 
 class CredentialsMissing(AwsFailure):
@@ -188,11 +217,15 @@ class CredentialsMissing(AwsFailure):
 class AwsRefused(AwsFailure):
     """AWS understood the call and refused it."""
 
-    def __init__(self, text: str, *, code: str, status: int = 400) -> None:
+    def __init__(
+        self, text: str, *, code: str, status: int = 400, answer: ErrorAnswer | None = None
+    ) -> None:
         super().__init__(text)
         self.code = code
         """The AWS error code, for example ``InvalidParameterException``."""
         self.status = status
+        self.answer = answer
+        """What AWS answered; None if the agent itself refused the call."""
 
 
 class CredentialsAwaited(AgentError):

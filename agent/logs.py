@@ -60,9 +60,11 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     """
     stream = stream or sys.stderr
     outputs = [(_renderer(settings.log_format, stream), _writer(stream))]
-    file = None if settings.log_file is None else _open_file(settings, settings.log_file)
+    file = None
+    if settings.log_file is not None:
+        file = open_file(settings, settings.log_file, "ECS_LOGFILE")
     if file is not None:
-        outputs.append((_plain(settings.log_format or "logfmt"), _file_writer(file)))
+        outputs.append((_plain(settings.log_format or "logfmt"), file_writer(file)))
     level = _LEVELS[settings.log_level]
     structlog.configure(
         processors=[
@@ -229,7 +231,17 @@ def _writer(stream: TextIO) -> Callable[[str], object]:
     return write
 
 
-def _open_file(settings: Settings, path: Path) -> logging.Handler:
+def open_file(settings: Settings, path: Path, variable: str) -> logging.Handler:
+    """Return what writes to a log file, with the rollover that the settings ask for. Blocks.
+
+    Args:
+        settings: how the file rolls over.
+        path: the file; its directory is made.
+        variable: the setting that names it, for the error text.
+
+    Raises:
+        ConfigError: it cannot be opened.
+    """
     from logging import handlers  # noqa: PLC0415 - rarely needed, and it imports sockets
 
     kept = settings.log_max_roll_count
@@ -244,12 +256,13 @@ def _open_file(settings: Settings, path: Path) -> logging.Handler:
             handler = handlers.RotatingFileHandler(path, maxBytes=limit, backupCount=kept)
     except OSError as error:
         raise ConfigError(
-            f"ECS_LOGFILE: cannot open {path} ({error.strerror}); choose another file"
+            f"{variable}: cannot open {path} ({error.strerror}); choose another file"
         ) from None
     return handler
 
 
-def _file_writer(handler: logging.Handler) -> Callable[[str], object]:
+def file_writer(handler: logging.Handler) -> Callable[[str], object]:
+    """Return what writes one line to a log file; a line that cannot be written is dropped."""
     logging.raiseExceptions = False  # a full disk must not flood standard error
     return lambda line: handler.handle(logging.makeLogRecord({"msg": line.rstrip("\n")}))
 

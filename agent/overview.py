@@ -6,14 +6,16 @@ of an agent that runs, it tells what the start waits for.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from agent import __version__
+from agent.engine.labels import LABEL_TASK
 from agent.errors import EngineUnavailable
-from agent.model.views import AgentView, DrainView, LogsView
+from agent.model.views import AgentView, DrainView, LogsView, UsageView
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -25,18 +27,38 @@ if TYPE_CHECKING:
     from agent.engine.engine import Engine
     from agent.metrics.sampler import Sampler
     from agent.model.exec import ExecCommand
-    from agent.model.views import RepairView, TaskView
+    from agent.model.task import AgentTask
+    from agent.model.views import LaunchView, RepairView, TaskView
     from agent.network.pool import TaskNetworks
     from agent.resources.ledger import Ledger
-    from agent.runtime.protocol import ContainerEngine, ExecSession, LogSelection
+    from agent.runtime.protocol import (
+        ContainerEngine,
+        ContainerSummary,
+        ExecSession,
+        LogSelection,
+    )
     from agent.state import StateStore
-    from agent.supervision.loopback_server import LoopbackServer
     from agent.upstream.draining import Drain
     from agent.upstream.protocol import Control
 
 
 _REPAIRS = 20
 """How many repairs are shown."""
+
+
+class LocalServer(Protocol):
+    """A server that the agent runs on this host."""
+
+    @property
+    def name(self) -> str:
+        """What it serves."""
+
+    @property
+    def problem(self) -> str:
+        """Why it does not listen; empty when it does."""
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +75,7 @@ class RunningParts:
     runtime: ContainerEngine
     operator: OperatorSocket
     logs: Spool
-    servers: Sequence[LoopbackServer]
+    servers: Sequence[LocalServer]
     drain: Drain
 
 
@@ -170,6 +192,45 @@ class Overview:
             msgspec.structs.replace(view, sample=samples[view.arn]) if view.arn in samples else view
             for view in parts.engine.views()
         ]
+
+    def usage_view(self) -> UsageView:
+        """Return the newest round of samples with the tasks that have not stopped.
+
+        Raises:
+            EngineUnavailable: the tasks are not known yet.
+        """
+        parts = self._started_parts()
+        batch = parts.sampler.latest if parts.sampler else None
+        samples = {s.task_arn: s for s in batch.tasks} if batch else {}
+        return UsageView(
+            host_name=socket.gethostname(),
+            at=batch.host.at if batch else None,
+            host=batch.host if batch else None,
+            tasks=[
+                msgspec.structs.replace(task, sample=samples.get(task.arn))
+                for task in parts.engine.usage()
+            ],
+        )
+
+    def samples(self) -> Sampler | None:
+        """Return what takes the samples; None if metrics are off."""
+        return self._started_parts().sampler
+
+    def records(self) -> list[AgentTask]:
+        """Return the records of all tasks, oldest first, to read at once.
+
+        Raises:
+            EngineUnavailable: they are not known yet.
+        """
+        return self._started_parts().engine.records()
+
+    async def containers(self) -> list[ContainerSummary]:
+        """Return the engine's list of the containers of tasks; raises ``RuntimeFailure``."""
+        return await self._answering_runtime().list_containers(labels={LABEL_TASK: None})
+
+    def launch_view(self, task_arn: str) -> LaunchView | None:
+        """Return how a task was launched; None for one that the agent does not hold."""
+        return self._started_parts().engine.launch(task_arn)
 
     async def drain(self, *, wanted: bool, deadline: float) -> None:
         """Take an order to drain, or to take tasks again; durable when this returns.

@@ -6,17 +6,17 @@ is pure.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from agent import __version__
+from agent import __version__, logs
 from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
-from agent.config.addresses import CREDENTIALS_PORT
-from agent.endpoints.credential_lookup import CredentialLookup
-from agent.endpoints.credentials import CredentialsServer
+from agent.config.addresses import CREDENTIALS_PORT, HostPort
+from agent.endpoints.introspection import Introspection
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
@@ -33,28 +33,37 @@ from agent.images.locks import ImageLocks
 from agent.images.logins import RegistryLogins
 from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
-from agent.metrics.sampler import Sampler, SampleTarget
+from agent.metrics.sampler import Sampler
+from agent.network import agent_address
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
-from agent.resources import attributes, inventory
+from agent.resources import attributes, host_address, inventory
 from agent.runtime.pause.pause import REPOSITORY as PAUSE_REPOSITORY
 from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
+from agent.task_endpoint.audit import AuditLog
+from agent.task_endpoint.callers import Callers, Ends
+from agent.task_endpoint.processes import ContainerProcesses
+from agent.task_endpoint.server import TaskServer
+from agent.task_endpoint.throttle import RequestRate
 from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
-    import asyncio
+    import contextlib
     from collections.abc import Callable, Iterable
 
     from agent.awslogs.parts import LogParts
     from agent.config import Settings
+    from agent.endpoints.introspection import Introspected
+    from agent.engine.task_places import TaskPlace
     from agent.fetching import TaskServices
+    from agent.metrics.targets import SampleTarget
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
-    from agent.resources.role_credentials import RoleCredentials
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
     from agent.state import StateStore
     from agent.supervision.held_sockets import HeldSockets
+    from agent.task_endpoint.contract import Route
     from agent.upstream.host_identity import Machine
     from agent.upstream.protocol import Control
 
@@ -63,11 +72,23 @@ IMDS_ADDRESSES = ("169.254.169.254/32",)
 """The instance metadata service, which hands out the host's own credentials."""
 
 
+@dataclass(frozen=True, slots=True)
+class TaskRequests:
+    """What answers the requests of tasks."""
+
+    callers: Callers
+    audit: AuditLog
+    routes: list[Route]
+    """Of all parts of ``task_endpoint``."""
+
+
 async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     """Return what this host has for tasks, less what the settings reserve."""
     ports = {*settings.reserved_ports, settings.log_relay_port}
     if settings.prometheus:
         ports.add(settings.prometheus_port)
+    if settings.introspection_port:
+        ports.add(settings.introspection_port)
     return await inventory.read_host(
         reserved_memory_mib=settings.reserved_memory_mib,
         reserved_tcp=ports,
@@ -251,6 +272,7 @@ def _is_20_10(info: EngineInfo) -> bool:
 def sampler(
     settings: Settings,
     info: EngineInfo,
+    host: HostResources,
     targets: Callable[[], Iterable[SampleTarget]],
     new_containers: asyncio.Event,
 ) -> Sampler:
@@ -260,6 +282,8 @@ def sampler(
         interval_s=settings.metrics_interval_s,
         cgroup_root=settings.cgroup_path,
         cgroup_driver=info.cgroup_driver,
+        disks={"data": Path(info.data_root or "/"), "root": Path("/")},
+        gpus=[gpu.uuid for gpu in host.gpus],
         poked=new_containers,
     )
 
@@ -329,9 +353,13 @@ def _attributes(
     *,
     towards_ecs: bool,
 ) -> dict[str, str]:
+    metrics = HostPort(settings.prometheus_address, settings.prometheus_port)
+    reach = host_address.attributes(
+        settings.host_address or host_address.find(), metrics if settings.prometheus else None
+    )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself
-        return attributes.towards_ecs(
+        return reach | attributes.towards_ecs(
             host,
             features,
             api_version=api_version,
@@ -339,7 +367,7 @@ def _attributes(
             external=settings.external,
             detailed_os_family=settings.detailed_os_family,
         )
-    return attributes.advertised(
+    return reach | attributes.advertised(
         host,
         features,
         api_version=api_version,
@@ -356,24 +384,55 @@ def _log_drivers(settings: Settings, info: EngineInfo) -> tuple[str, ...]:
     return tuple(driver for driver in settings.available_logging_drivers if driver in has)
 
 
+def introspection(settings: Settings, agent: Introspected) -> list[Introspection]:
+    """Return the introspection endpoint; none where the settings turn it off."""
+    port = settings.introspection_port
+    return [Introspection(agent, port=port)] if port else []
+
+
+async def callers(settings: Settings, places: Callable[[], Iterable[TaskPlace]]) -> Callers:
+    """Return what tells which of the tasks at ``places`` sent a request; looks at the cgroup mount."""
+    return Callers(
+        places,
+        await asyncio.to_thread(ContainerProcesses.open, settings.cgroup_path),
+        Ends(agent_address.ADDRESS, (agent_address.PORT, CREDENTIALS_PORT)),
+    )
+
+
+def audit_log(settings: Settings, control: Control, cleanup: contextlib.AsyncExitStack) -> AuditLog:
+    """Return the audit log; its file, if there is one, is closed by ``cleanup``.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+    """
+    write = None
+    if settings.audit_log_file is not None and not settings.audit_log_disabled:
+        file = logs.open_file(settings, settings.audit_log_file, "ECS_AUDIT_LOGFILE")
+        cleanup.callback(file.close)
+        write = logs.file_writer(file)
+    return AuditLog(settings.cluster, lambda: control.status.instance_arn, write)
+
+
 def loopback_servers(
-    settings: Settings,
-    sockets: HeldSockets,
-    parts: LogParts,
-    credentials: RoleCredentials,
-    control: Control,
+    settings: Settings, sockets: HeldSockets, parts: LogParts, control: Control, tasks: TaskRequests
 ) -> list[LoopbackServer]:
-    """Return the servers that the engine's log driver calls: for keys, and with logs for control."""
-    lookup = CredentialLookup(parts.grants, credentials)
+    """Return the servers for tasks and for the engine's log driver, which sends logs for control."""
     relay = partial(
         LogRelay.open, spool=parts.spool, grants=parts.grants, make_stream=control.make_log_stream
+    )
+    serve = partial(
+        TaskServer.open,
+        routes=tasks.routes,
+        callers=tasks.callers,
+        rate=RequestRate(*settings.task_request_rate),
+        refused=tasks.audit.refused,
     )
     return [
         LoopbackServer(
             sockets,
             held_sockets.CREDENTIALS,
             CREDENTIALS_PORT,
-            partial(CredentialsServer.open, find=lookup),
+            serve,
             loss="containers whose logs go to control or CloudWatch do not start; end the other "
             "process, such as Amazon's agent",
         ),

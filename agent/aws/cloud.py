@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from yarl import URL
 
+    from agent.aws.keys import KeySource
     from agent.config import Settings
 
 
@@ -68,10 +69,10 @@ class Cloud:
         """Return the endpoint of a service; ``override`` wins over everything else."""
         return service_url(service, self.region, override=override, fips=self.fips)
 
-    def ecs(self, *, override: str = "") -> JsonApi:
-        """Return the ECS API."""
+    def ecs(self, *, override: str = "", keys: KeySource | None = None) -> JsonApi:
+        """Return the ECS API; ``keys`` sign the calls, this host's own if there are none."""
         url = self.url("ecs", override=override)
-        return JsonApi(self.http, self.chain, self.signer("ecs"), url)
+        return JsonApi(self.http, keys or self.chain, self.signer("ecs"), url)
 
     def ec2(self) -> QueryApi:
         """Return the EC2 query API."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from msgspec import Struct
 
-from agent.errors import AwsRefused, AwsUnavailable
+from agent.errors import AwsRefused, AwsUnavailable, ErrorAnswer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,6 +73,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     date: str = ""
     """The ``Date`` of the answer."""
     retry_after_s: float = 0.0
+    request_id: str = ""
 
     @property
     def is_throttling(self) -> bool:
@@ -104,9 +105,12 @@ class Fault(Struct, frozen=True, kw_only=True):
         """Return the error to raise for the call ``what``."""
         told = f"{self.code}: {self.text}" if self.code else f"HTTP {self.status}: {self.text}"
         text = f"{what}: {told}".rstrip(": ")
+        answer = ErrorAnswer(self.status, self.code, self.text, self.request_id)
         if self.is_transient:
-            return AwsUnavailable(text, code=self.code, retry_after_s=self.retry_after_s)
-        return AwsRefused(text, code=self.code, status=self.status)
+            return AwsUnavailable(
+                text, code=self.code, retry_after_s=self.retry_after_s, answer=answer
+            )
+        return AwsRefused(text, code=self.code, status=self.status, answer=answer)
 
 
 def json_fault(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
@@ -127,6 +131,7 @@ def fault(status: int, headers: Mapping[str, str], code: str, text: str) -> Faul
         text=one_line(_without_signature(text), _TEXT_LIMIT),
         date=headers.get("Date", ""),
         retry_after_s=retry_after_s(headers),
+        request_id=one_line(headers.get("x-amzn-RequestId", ""), _CODE_LIMIT),
     )
 
 

@@ -7,6 +7,7 @@ needs when it runs, so that ``--help`` is quick.
 ::
 
     run.py  run_command.py     the agent process: settings, log, ``daemon``
+    healthcheck.py             whether the agent answers; imports next to nothing
     app.py                     all other commands
     output.py  render.py       all printing: text from outside is shown with escapes
     join.py  membership.py     join a control: makes a plan first, and writes nothing until control
@@ -34,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from agent.cli import run  # noqa: PLC0415 - the agent must not load click
 
         return run.main(arguments[1:])
+    if arguments[:1] == ["healthcheck"]:
+        from agent.cli import healthcheck  # noqa: PLC0415 - as above
+
+        return healthcheck.main(arguments[1:])
     from agent.cli import app  # noqa: PLC0415 - as above
 
     return app.main(arguments)

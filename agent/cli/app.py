@@ -56,6 +56,9 @@ _COMMANDS = {
     "stop": _Entry("agent.cli.inspect:stop", "Stop a task."),
     "drain": _Entry("agent.cli.drain:drain", "Have this host take no new tasks."),
     "undrain": _Entry("agent.cli.drain:undrain", "Have this host take tasks again."),
+    "healthcheck": _Entry(
+        "agent.cli.healthcheck_command:healthcheck_command", "Tell whether the agent answers."
+    ),
     "version": _Entry("agent.cli.inspect:version", "Show the version."),
     "help": _Entry("agent.cli.app:help_command", "Show the help of a command."),
 }

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from agent.errors import AgentError, ExitCode
-from agent.model.views import AgentView, DrainOrder, Problem, TaskView
+from agent.model.views import AgentView, DrainOrder, Problem, TaskView, UsageView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,6 +90,16 @@ class AgentClient:
     def task(self, task: str) -> TaskView:
         """Return one task: by ARN, id, beginning of an id, or a name that matches only this task."""
         return self._decoded(_task_path(task), TaskView)
+
+    def usage(self, *, after: float | None, every_s: float) -> UsageView:
+        """Wait for a round of samples other than ``after``, and return it with the tasks.
+
+        Returns the same round after a while if there is no other one. ``every_s``: wait no longer for
+        a round than this before the agent is to take one.
+        """
+        query = {"every": f"{every_s:g}"} | ({} if after is None else {"after": repr(after)})
+        with self._exchange("GET", "/v1/usage", query=query) as response:
+            return self._read(response.read(), UsageView)
 
     def stop(self, task: str, *, reason: str) -> None:
         """Ask the agent to stop a task; returns once the agent has stored the request."""

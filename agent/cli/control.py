@@ -60,6 +60,13 @@ class _StoreCommands(click.Group):
     "[default: agent.tokens in --data-dir]",
 )
 @click.option(
+    "--metrics-token-file",
+    type=click.Path(path_type=Path),
+    help="File of tokens, one per line, of programs such as Prometheus: with one of them they can read "
+    "/metrics and the targets to scrape, and nothing else. Created with a new token if missing; reloaded "
+    "on SIGHUP. [default: metrics.tokens in --data-dir]",
+)
+@click.option(
     "--keys-file",
     type=click.Path(path_type=Path),
     help="File of keys, in the format of the AWS credentials file: only operators that sign with one of "
@@ -193,7 +200,7 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
     from agent.controlplane.backups import Schedule  # noqa: PLC0415 - as above
 
     is_open, data_dir = given["is_open"], given["data_dir"].absolute()
-    for option in ("keys_file", "token_file"):
+    for option in ("keys_file", "token_file", "metrics_token_file"):
         if is_open and given[option] is not None:
             raise CliError(
                 f"--open and --{option.replace('_', '-')} contradict each other; give only one of them",
@@ -210,6 +217,9 @@ def _settings(given: dict[str, Any]) -> ControlSettings:
         agent_listen=tuple(one.text() for one in of_agents),
         token_file=_unless(is_open, given["token_file"], data_dir / "agent.tokens"),
         keys_file=_unless(is_open, given["keys_file"], data_dir / "credentials"),
+        metrics_token_file=_unless(
+            is_open, given["metrics_token_file"], data_dir / "metrics.tokens"
+        ),
         socket=_socket(given["socket"], data_dir),
         backups=Schedule(
             directory=(given["backup_dir"] or data_dir / "backups").absolute(),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent import __version__
-from agent.cli import completion, output, render, task_text
+from agent.cli import completion, launch_text, output, render, task_text
 from agent.cli.client import (
     ANSWER_LIMIT_S,
     AgentClient,
@@ -114,10 +114,10 @@ def tasks(client: AgentClient, *, as_json: bool) -> None:
 @json_option
 @socket_option
 def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
-    """Show one task.
+    """Show one task: its containers, how it was launched, and what it uses.
 
     TASK is a task id or its beginning, an ARN, or a name that matches only one task: a family or a
-    container name.
+    container name. The launch is shown phase by phase, each with its beginning since the order.
     """
     view = client.task(task_id)
     if as_json:
@@ -130,6 +130,9 @@ def task(client: AgentClient, task_id: str, *, as_json: bool) -> None:
         [task_text.container_row(container) for container in view.containers],
         last_below=True,
     )
+    if view.launch is not None:
+        output.line()
+        _print_launch(view)
     if view.sample is not None:
         output.line()
         _print_sample(view.sample)
@@ -360,6 +363,18 @@ def _print_waits(view: TaskView, now: float) -> None:
             render.sentence(when, indent="     ")
 
 
+def _print_launch(view: TaskView) -> None:
+    if view.launch is None:
+        return
+    launch = view.launch
+    render.sentence(launch_text.headline(launch, ended=view.status == "STOPPED"))
+    if launch.phases:
+        columns, rows = launch_text.table(
+            launch, ended=view.status == "STOPPED", room=render.width(), blocks=output.has_blocks()
+        )
+        render.table(columns, rows)
+
+
 def _print_sample(sample: TaskSample) -> None:
     render.table(
         task_text.FIGURES,
@@ -367,9 +382,9 @@ def _print_sample(sample: TaskSample) -> None:
             [
                 item.name,
                 "-" if item.cpu_percent is None else f"{item.cpu_percent:.1f} %",
-                render.size(item.memory_bytes),
-                render.size(item.memory_limit_bytes) if item.memory_limit_bytes else "-",
-                str(item.pids),
+                "-" if item.memory_bytes is None else render.size(item.memory_bytes),
+                "-" if item.memory_limit_bytes is None else render.size(item.memory_limit_bytes),
+                "-" if item.pids is None else str(item.pids),
             ]
             for item in sample.containers
         ],

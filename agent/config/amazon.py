@@ -211,7 +211,7 @@ NETWORK_AND_ROLES = (
     ),
     _none("ECS_CNI_PLUGINS_PATH", "/amazon-ecs-cni-plugins", "The agent uses no CNI plugins."),
     _none("ECS_PAUSE_LABELS", "", "No effect yet: sandboxes have only the agent's labels."),
-    _none("ECS_TASK_METADATA_RPS_LIMIT", "40,60", _NO_METADATA),
+    _other("ECS_TASK_METADATA_RPS_LIMIT", "40,60", "What cannot be read is refused, not ignored."),
     _none("ECS_DISABLE_TASK_METADATA_AZ", "false", _NO_METADATA),
 )
 LOG_AND_METRICS = (
@@ -230,8 +230,12 @@ LOG_AND_METRICS = (
     _other("ECS_LOG_OUTPUT_FORMAT", "logfmt", "The default depends on where the log goes."),
     _other("ECS_LOG_MAX_FILE_SIZE_MB", "5", "A value below 0.1 is ignored."),
     _other("ECS_LOG_MAX_ROLL_COUNT", "24", "A value below 1 is ignored."),
-    _none("ECS_AUDIT_LOGFILE", "/log/audit.log", _NO_ROLES),
-    _none("ECS_AUDIT_LOGFILE_DISABLED", "false", _NO_ROLES),
+    _other(
+        "ECS_AUDIT_LOGFILE",
+        "/log/audit.log",
+        "A path on the host; no file by default, because the journal keeps these lines.",
+    ),
+    _same("ECS_AUDIT_LOGFILE_DISABLED", "false"),
     _same("ECS_DISABLE_METRICS", "false"),
     _none(
         "ECS_POLL_METRICS",
@@ -249,11 +253,7 @@ LOG_AND_METRICS = (
         "Only on loopback, with different metrics.",
     ),
     _none("ECS_ENABLE_RUNTIME_STATS", "false", "A profiler of the Go runtime."),
-    _none(
-        "ECS_AGENT_HEALTHCHECK_HOST",
-        "localhost",
-        "There is no introspection endpoint; `ecs-agent status` and the watchdog check the agent.",
-    ),
+    _same("ECS_AGENT_HEALTHCHECK_HOST", "localhost"),
 )
 UPDATES_AND_DEVICES = (
     _other(
@@ -323,9 +323,13 @@ FLAGS = (
     _none("-loglevel-on-instance", "", "The file and standard error have the same level."),
     _none("-ecs-attributes", "", "The control endpoint shows them after registration."),
     _none("-k", "", "Certificates are always checked; add your own authority system-wide."),
-    _none("-license", "", "The package includes the licences."),
+    _other(
+        "-license",
+        "",
+        "`/license` of the introspection endpoint; the package includes the licences.",
+    ),
     _other("-blackhole-ec2-metadata", "", "`AWS_EC2_METADATA_DISABLED=true`."),
-    _other("-healthcheck", "", "`ecs-agent status` fails if the agent does not answer."),
+    _other("-healthcheck", "", "`ecs-agent healthcheck`."),
 )
 JSON_ONLY = (
     _none("NoIID", "false", "`AWS_EC2_METADATA_DISABLED=true` omits the document."),

@@ -13,8 +13,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 from agent.config import values
-from agent.config.image_settings import ImageSettings
 from agent.config.nfs_servers import EFS_SERVERS, NfsExport
+from agent.config.task_endpoint_settings import TaskEndpointSettings
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, Variable, setting
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(ImageSettings):
+class Settings(TaskEndpointSettings):
     """Every setting that has an effect. Durations are in seconds. Immutable and safe to share."""
 
     # This host
@@ -81,6 +81,15 @@ class Settings(ImageSettings):
         values.DURATION,
         "0",
         "The agent adds a random time up to this to the wait.",
+    )
+    drain_on_shutdown_s: float = setting(
+        "ECS_DRAIN_ON_SHUTDOWN",
+        values.DURATION,
+        "0",
+        "How long a shutdown or reboot of the host waits while control moves tasks elsewhere. What "
+        "still runs then is stopped and reported. `0` leaves tasks to the shutdown.",
+        ours=True,
+        bounds=Bounds(high=3600),
     )
     container_stop_timeout_s: float = setting(
         "ECS_CONTAINER_STOP_TIMEOUT",
@@ -239,6 +248,14 @@ class Settings(ImageSettings):
     )
 
     # Metrics
+    host_address: str = setting(
+        "ECS_HOST_ADDRESS",
+        values.ADDRESS,
+        "",
+        "Address under which other machines reach this host; control lists it for Prometheus.",
+        note="the address towards the default route",
+        ours=True,
+    )
     disable_metrics: bool = setting(
         "ECS_DISABLE_METRICS", values.BOOL, "false", "Take and send no samples."
     )
@@ -253,7 +270,15 @@ class Settings(ImageSettings):
         "ECS_ENABLE_PROMETHEUS_METRICS",
         values.BOOL,
         "false",
-        "Serve Prometheus metrics at `/metrics` on loopback.",
+        "Serve Prometheus metrics at `/metrics` ([monitoring.md](monitoring.md)).",
+    )
+    prometheus_address: str = setting(
+        "ECS_PROMETHEUS_ADDRESS",
+        values.ADDRESS,
+        "127.0.0.1",
+        "Address of `/metrics`. `0.0.0.0` or `::` for all of this host: whoever can reach it may read the "
+        "metrics.",
+        ours=True,
     )
     prometheus_port: int = setting(
         "ECS_PROMETHEUS_PORT",
@@ -262,6 +287,23 @@ class Settings(ImageSettings):
         "Port of `/metrics`.",
         bounds=Bounds(1, 65535, "refuse"),
         ours=True,
+    )
+
+    # Introspection
+    introspection_port: int = setting(
+        "ECS_INTROSPECTION_PORT",
+        values.INT,
+        "51678",
+        "Port at which programs on this host see what it runs (`/v1/metadata`, `/v1/tasks`), and which "
+        "`ecs-agent healthcheck` asks; 0 turns it off.",
+        bounds=Bounds(0, 65535, "refuse"),
+        ours=True,
+    )
+    healthcheck_host: str = setting(
+        "ECS_AGENT_HEALTHCHECK_HOST",
+        values.TEXT,
+        "localhost",
+        "Host that `ecs-agent healthcheck` asks; read from its environment alone.",
     )
 
     # Logs of containers

@@ -238,6 +238,14 @@ def parse_addresses(text: str) -> tuple[str, ...]:
     return addresses
 
 
+def parse_address(text: str) -> str:
+    """Parse one IP address."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("is not an IP address; write for example 192.0.2.7") from None
+
+
 def parse_ipv4_network(text: str) -> str:
     """Parse an IPv4 network in CIDR notation with room for a gateway and at least two tasks."""
     try:
@@ -260,6 +268,14 @@ def parse_port_range(text: str) -> tuple[int, int]:
     if not 0 < first <= last < 65536:
         raise ValueError("is not a range within ports 1 to 65535; write the lower port first")
     return first, last
+
+
+def parse_request_rate(text: str) -> tuple[int, int]:
+    """Parse ``steady,burst``, requests per second and how many at once."""
+    match = re.fullmatch(r"([0-9]{1,6}),([0-9]{1,6})", text.replace(" ", ""))
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise ValueError("is not two numbers above 0; write for example 40,60")
+    return int(match[1]), int(match[2])
 
 
 def parse_text(text: str) -> str:
@@ -370,8 +386,10 @@ PORTS = Kind("JSON list of ports", parse_ports)
 LOG_DRIVERS = Kind("JSON list of drivers", parse_logging_drivers)
 VOLUME_PLUGIN_CAPABILITIES = Kind("JSON list of capabilities", parse_volume_plugin_capabilities)
 ADDRESSES = Kind("JSON list of addresses", parse_addresses)
+ADDRESS = Kind("IP address", parse_address)
 IPV4_NETWORK = Kind("IPv4 network", parse_ipv4_network)
 PORT_RANGE = Kind("`first-last`", parse_port_range)
+REQUEST_RATE = Kind("`steady,burst`", parse_request_rate)
 URL = Kind("http(s) URL", addresses.parse_url)
 METADATA_URL = Kind("http(s) URL", addresses.parse_metadata_url)
 DOCKER_HOST = Kind("engine address", addresses.parse_docker_host)

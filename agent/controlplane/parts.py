@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
+from agent.controlplane.monitoring.figures import Figures
 from agent.controlplane.names import DEFAULT_REGION, Names
 from agent.controlplane.roles.contract import NoRoles
 from agent.controlplane.scheduler.fleet import Fleet
@@ -46,6 +47,8 @@ class Parts:
     """Why there is no ``log_store``."""
     logs_are_down: bool = False
     """Whether there should be one."""
+    figures: Figures = field(default_factory=Figures, repr=False)
+    """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)
     services: ServiceView = field(init=False, repr=False)
 

@@ -270,6 +270,8 @@ class TaskRecord(_Record, frozen=True):
     """When control set it to STOPPED, by control's own clock; the other times come from the agent."""
     stop_code: str = ""
     stopped_reason: str = ""
+    protected_until: float = 0.0
+    """Until when its service may not stop it (``tasks.protection``); 0 if it never was protected."""
     version: int = 1
     """Grows with every change that DescribeTasks shows."""
     tags: dict[str, str] = field(default_factory=dict)

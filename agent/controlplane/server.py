@@ -6,6 +6,7 @@
     GET  /acs/ws, /tcs/ws orders to and telemetry from Amazon's agent
     /v1/...               our agents' long poll
     GET  /healthz         200 "ok" if the store answers, else 503
+    GET  /metrics, /prometheus/...  for programs that watch the fleet
 
 With a token file, the long poll requires a token, and Amazon's agent must sign with one.
 
@@ -42,6 +43,8 @@ from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.log_settings import LogSettings, keep_logs
+from agent.controlplane.monitoring.calls import Monitoring
+from agent.controlplane.monitoring.reader_tokens import ReaderTokens
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
 from agent.controlplane.parts import Parts
 from agent.controlplane.roles.issuer import RoleIssuer
@@ -85,6 +88,9 @@ class ControlSettings(Struct, frozen=True, kw_only=True):
     account: str = DEFAULT_ACCOUNT
     zone: str = ""
     """Availability zone of hosts that do not set one; if empty, the region's first."""
+    metrics_token_file: Path | None = None
+    """Who reads metrics and scrape targets must send one of its tokens, or be an operator; created with a
+    new token if missing. If None, anyone who can reach an address may read them."""
     keeps_logs: bool = True
     """Whether logs of the driver ``awslogs`` are kept here; otherwise CloudWatch Logs has them."""
     backups: Schedule | None = None
@@ -154,7 +160,10 @@ async def serve(
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
-        applications = await Applications.open(parts, wire, ecs)
+        monitoring = Monitoring(
+            parts, await ReaderTokens.open(settings.metrics_token_file), wakeups
+        )
+        applications = await Applications.open(parts, wire, ecs, monitoring)
         access = await _OperatorAccess.open(settings, agent_tokens)
         front = await Front.open(
             settings,
@@ -176,7 +185,9 @@ async def serve(
                 group.create_task(ServiceLoop(parts).run(), name="services"),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
-                    _reload(agent_tokens, access, keeper, reload or asyncio.Event()),
+                    _reload(
+                        agent_tokens, access, keeper, monitoring.tokens, reload or asyncio.Event()
+                    ),
                     name="reload",
                 ),
             ]
@@ -260,6 +271,7 @@ async def _reload(
     agent_tokens: AgentTokens,
     access: _OperatorAccess,
     keeper: SecretKeeper,
+    readers: ReaderTokens,
     asked: asyncio.Event,
 ) -> None:
     """Reload tokens and keys on each request, until cancelled.
@@ -271,6 +283,10 @@ async def _reload(
         asked.clear()
         await access.reload()
         await keeper.reload()
+        try:
+            await readers.reload()
+        except ConfigError as error:
+            _log.error("tokens of readers not reloaded; the old ones stay", error=str(error))
         try:
             found = await asyncio.to_thread(tokens.read, agent_tokens.file)
         except ConfigError as error:

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import WSMsgType, web
 
 from agent.endpoints.http import RequestRefused
+from agent.endpoints.lookup import container_of
 from agent.errors import RuntimeFailure
 from agent.model.exec import (
     MESSAGE_LIMIT_BYTES,
@@ -45,7 +46,6 @@ REQUEST_LIMIT_S: Final = 10.0
 """How long the first message may take to arrive."""
 CLOSE_LIMIT_S: Final = 2.0
 _PRESENCE_EVERY_S: Final = 1.0
-_LISTED: Final = 8
 _NO_START: Final = (b"OCI runtime exec failed", b"unable to find ")
 """How the engine begins the output of a command that it could not start."""
 _MISSING: Final = re.compile("executable file not found|no such file or directory")
@@ -123,16 +123,7 @@ def running_container(meant: Meant, name: str) -> ContainerView:
         RequestRefused: there are several, none of that name, or it does not run.
     """
     task = meant.task
-    name = name or meant.container
-    names = ", ".join(container.name for container in task.containers[:_LISTED])
-    if len(task.containers) > _LISTED:
-        names += f" and {len(task.containers) - _LISTED} more"
-    if not name and len(task.containers) != 1:
-        text = f"task {task.id} has several containers; name one of them after the task: {names}"
-        raise RequestRefused(400, text)
-    chosen = next((c for c in task.containers if name in ("", c.name)), None)
-    if chosen is None:
-        raise RequestRefused(404, f"task {task.id} has no container {name!r}; it has {names}")
+    chosen = container_of(meant, name, mend="name one of them after the task")
     if chosen.status != "RUNNING" or not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} is not running: it is {chosen.status};"

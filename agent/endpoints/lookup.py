@@ -15,10 +15,12 @@ from agent.model.ids import task_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model.views import TaskView
+    from agent.model.views import ContainerView, TaskView
 
 LISTED: Final = 5
 """How many tasks a message lists."""
+_CONTAINERS_LISTED: Final = 8
+"""How many containers a message lists."""
 _ID_SHOWN: Final = 12
 _NAME_SHOWN: Final = 40
 _ASKED_SHOWN: Final = 80
@@ -41,7 +43,7 @@ def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
             of a container.
 
     Raises:
-        Refused: 404 if nothing matches, 409 if several tasks match; the text lists them.
+        RequestRefused: 404 if nothing matches, 409 if several tasks match; the text lists them.
     """
     if wanted.startswith("arn:"):
         fitting = [task for task in tasks if _is_arn_of(task, wanted)]
@@ -57,6 +59,30 @@ def find(tasks: Sequence[TaskView], wanted: str) -> Meant:
     (task,) = fitting
     is_container = any(container.name == wanted for container in task.containers)
     return Meant(task, wanted if is_container else "")
+
+
+def container_of(meant: Meant, name: str, *, mend: str) -> ContainerView:
+    """Return the named container of a task; without a name, the one that matched, or the only one.
+
+    Args:
+        meant: the task.
+        name: of the container; empty if none was named.
+        mend: what to do if it has several, for the text.
+
+    Raises:
+        RequestRefused: 400 if it has several, 404 if it has none of that name.
+    """
+    task = meant.task
+    name = name or meant.container
+    names = ", ".join(container.name for container in task.containers[:_CONTAINERS_LISTED])
+    if len(task.containers) > _CONTAINERS_LISTED:
+        names += f" and {len(task.containers) - _CONTAINERS_LISTED} more"
+    if not name and len(task.containers) != 1:
+        raise RequestRefused(400, f"task {task.id} has several containers; {mend}: {names}")
+    chosen = next((c for c in task.containers if name in ("", c.name)), None)
+    if chosen is None:
+        raise RequestRefused(404, f"task {task.id} has no container {name!r}; it has {names}")
+    return chosen
 
 
 def _is_arn_of(task: TaskView, arn: str) -> bool:

@@ -3,10 +3,12 @@
 ======= =========================== ==============================================================
 GET     ``/v1/agent``               ``AgentView``
 GET     ``/v1/tasks``               list of ``TaskView``
-GET     ``/v1/tasks/{task}``        ``TaskView``
+GET     ``/v1/tasks/{task}``        ``TaskView``, with ``launch``
 POST    ``/v1/tasks/{task}/stop``   ``{"reason": text}`` → 202 ``TaskView``; durable when answered
 GET     ``/v1/tasks/{task}/logs``   ``?container=&tail=&follow=&since=&timestamps=`` → bytes as written, or
                                     each line after its time; ``since`` in nanoseconds
+GET     ``/v1/usage``               ``?after=&every=`` → ``UsageView`` of a round other than ``after``
+                                    (``usage``)
 POST    ``/v1/drain``               ``DrainOrder`` → 202 ``AgentView``; durable when answered
 GET     ``/v1/tasks/{task}/exec``   a WebSocket with the messages of ``model.exec``
 ======= =========================== ==============================================================
@@ -25,9 +27,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from agent.endpoints import usage
 from agent.endpoints.exec_sessions import ExecSessions
 from agent.endpoints.http import RequestRefused, answer, application
-from agent.endpoints.lookup import find
+from agent.endpoints.lookup import container_of, find
 from agent.errors import RuntimeFailure
 from agent.model.views import DrainOrder
 from agent.runtime.protocol import LogSelection
@@ -44,9 +47,6 @@ _FIRST_BYTES_S = 0.5
 
 BODY_LIMIT_S = 10.0
 """How long a body may take to arrive."""
-
-_LISTED = 8
-"""How many containers a message names."""
 
 _DEFAULT_REASON = "Task stopped by an operator of the host"
 
@@ -70,6 +70,7 @@ class OperatorApi:
             [
                 web.get("/v1/agent", self._get_agent),
                 web.post("/v1/drain", self._drain),
+                web.get("/v1/usage", self._get_usage),
                 web.get("/v1/tasks", self._get_tasks),
                 web.get("/v1/tasks/{task}", self._get_task),
                 web.post("/v1/tasks/{task}/stop", self._stop_task),
@@ -92,11 +93,18 @@ class OperatorApi:
     async def _get_agent(self, _request: web.Request) -> web.Response:
         return answer(self._agent.agent_view())
 
+    async def _get_usage(self, request: web.Request) -> web.Response:
+        after, every_s = usage.asked(request.query)
+        with self._following():
+            return answer(await usage.newest(self._agent, after=after, every_s=every_s))
+
     async def _get_tasks(self, _request: web.Request) -> web.Response:
         return answer(self._agent.task_views())
 
     async def _get_task(self, request: web.Request) -> web.Response:
-        return answer(self._meant(request).task)
+        task = self._meant(request).task
+        launch = self._agent.launch_view(task.arn)
+        return answer(msgspec.structs.replace(task, launch=launch))
 
     async def _stop_task(self, request: web.Request) -> web.Response:
         task = self._meant(request).task
@@ -159,16 +167,7 @@ async def _body(request: web.Request) -> bytes:
 def _choose(meant: Meant, name: str) -> ContainerView:
     """Return the named container; without a name, the one that matched, or the only one."""
     task = meant.task
-    name = name or meant.container
-    names = ", ".join(container.name for container in task.containers[:_LISTED])
-    if len(task.containers) > _LISTED:
-        names += f" and {len(task.containers) - _LISTED} more"
-    if not name and len(task.containers) != 1:
-        text = f"task {task.id} has several containers; choose one with --container: {names}"
-        raise RequestRefused(400, text)
-    chosen = next((c for c in task.containers if name in ("", c.name)), None)
-    if chosen is None:
-        raise RequestRefused(404, f"task {task.id} has no container {name!r}; it has {names}")
+    chosen = container_of(meant, name, mend="choose one with --container")
     if not chosen.runtime_id:
         text = (
             f"container {chosen.name!r} of task {task.id} has not been created, so it has no log;"

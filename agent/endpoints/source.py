@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from agent.model.exec import ExecCommand
     from agent.model.metrics import MetricsBatch
-    from agent.model.views import AgentView, TaskView
+    from agent.model.views import AgentView, LaunchView, TaskView, UsageView
     from agent.runtime.protocol import ExecSession, LogSelection
 
 
@@ -21,6 +21,15 @@ class AgentSource(Protocol):
 
     def task_views(self) -> list[TaskView]:
         """Return every task that the agent holds, oldest first."""
+
+    def usage_view(self) -> UsageView:
+        """Return the newest round of samples with the tasks that have not stopped."""
+
+    def samples(self) -> SampleSource | None:
+        """Return what takes the samples; None if metrics are off."""
+
+    def launch_view(self, task_arn: str) -> LaunchView | None:
+        """Return how a task was launched; None for one that the agent does not hold."""
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         """Order a task to stop; durable when this returns. Does not change a stopped task."""
@@ -44,3 +53,9 @@ class SampleSource(Protocol):
     latest: MetricsBatch | None
     loop_lag_s: float
     round_s: float
+
+    def subscribe(self, callback: Callable[[MetricsBatch], None]) -> Callable[[], None]:
+        """Call ``callback`` after each round; return a function that ends this."""
+
+    def poke(self) -> None:
+        """Request a round now; at most one per second."""

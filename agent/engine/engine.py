@@ -24,13 +24,15 @@ from msgspec import structs
 from agent.engine import admissible, planner, reports, shared_namespaces, task_commands
 from agent.engine.clock import Clock
 from agent.engine.holdings import Holdings
+from agent.engine.launch_trace import LaunchDurations, LaunchTrace
 from agent.engine.ports import picked_ports
 from agent.engine.record_cleanup import RecordCleanup
 from agent.engine.restored import KIND
 from agent.engine.runner import Callbacks, Runner, doubt_after_restart
 from agent.engine.settle import is_stopping
 from agent.engine.steps import Steps
-from agent.engine.views import targets_of, task_facts, task_view
+from agent.engine.task_places import place_of
+from agent.engine.views import targets_of, task_facts, task_usage, task_view
 from agent.engine.watcher import Watcher
 from agent.errors import PayloadError, StateFailure
 from agent.model import ids, reasons, task
@@ -44,14 +46,15 @@ if TYPE_CHECKING:
     from agent.engine.graph import Graph
     from agent.engine.live import LiveState
     from agent.engine.restored import HeldNetworks, RestoredTasks
+    from agent.engine.task_places import TaskPlace
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
-    from agent.metrics.collector import SampleTarget
+    from agent.metrics.targets import SampleTarget
     from agent.model.changes import TaskChange
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
     from agent.model.task import AgentTask
     from agent.model.telemetry import TaskFacts
-    from agent.model.views import RepairView, TaskView
+    from agent.model.views import LaunchView, RepairView, TaskUsage, TaskView
     from agent.model.wire import Assignments
     from agent.resources.ledger import Ledger
     from agent.runtime.protocol import EngineEvent
@@ -139,6 +142,9 @@ class Engine:
             on_event=callbacks.engine_event,
             on_cleared=lambda: callbacks.listed(list(self._runners)),
         )
+        self.launches = LaunchDurations()
+        """How long the phases of launches took."""
+        store.outbox.on_acknowledged(self._acknowledged)
         self._forgetting = RecordCleanup(store, self._runners, restored.ended, clock.steady)
         self.holdings = Holdings(self._runners, self._forgetting, self._watcher, clock)
         self._group: asyncio.TaskGroup | None = None
@@ -159,7 +165,7 @@ class Engine:
             graph = admissible.check(record.payload)
         except PayloadError:
             graph = dict.fromkeys(record.containers, ())
-        runner = self._add(record, graph)
+        runner = self._add(record, graph, LaunchTrace(self.launches))
         doubt_after_restart(record, runner.live)
         if record.desired is DesiredStatus.RUNNING:
             wait_s = self._settings.policy.confirmation_wait_s
@@ -195,7 +201,7 @@ class Engine:
             group.create_task(self._watcher.run(), name="engine watch")
             group.create_task(self._forgetting.run(), name="forget tasks")
 
-    def _add(self, record: AgentTask, graph: Graph) -> Runner:
+    def _add(self, record: AgentTask, graph: Graph, launch: LaunchTrace) -> Runner:
         jitter_s = random.uniform(0, self._settings.cleanup_jitter_s)  # noqa: S311 - spreads load
         policy = planner.Policy(
             self._settings.policy.pull_before_dependencies,
@@ -207,7 +213,7 @@ class Engine:
             stopped=self._on_stopped,
             engine_answers_since=self._watcher.answers_since,
         )
-        runner = Runner(record, graph, policy, callbacks, self._clock, self._build_steps)
+        runner = Runner(record, graph, policy, callbacks, self._clock, self._build_steps, launch)
         self._runners[record.arn] = runner
         return runner
 
@@ -251,6 +257,7 @@ class Engine:
                 wait for one that cannot be saved.
         """
         await self._started.wait()
+        ordered = self._clock.steady()
         self.instance_status = assignments.instance_status
         now = self._clock.wall()
         batch = Batch()
@@ -281,7 +288,7 @@ class Engine:
             await self._store.commit(batch)
             self._save_the_rest()
         self._forgetting.refused(refused)
-        self._begin(fresh)
+        self._begin(fresh, ordered)
         self._confirm(a.task_arn for a in assignments.tasks)
         if assignments.full:
             self._watcher.allow_removal()
@@ -306,11 +313,13 @@ class Engine:
         _log.info("task accepted", task=record.arn, family=record.payload.family, reason=impossible)
         return record, graph
 
-    def _begin(self, fresh: Iterable[tuple[AgentTask, Graph]]) -> None:
+    def _begin(self, fresh: Iterable[tuple[AgentTask, Graph]], ordered: float) -> None:
+        stored = self._clock.steady()
         for record, graph in fresh:
             if record.arn in self._runners:
                 continue
-            runner = self._add(record, graph)
+            launch = LaunchTrace(self.launches, ordered=ordered, stored=stored)
+            runner = self._add(record, graph, launch)
             if self._watcher.may_have(record.arn):
                 # Its record was lost but its containers exist: adopt it.
                 doubt_after_restart(record, runner.live)
@@ -429,8 +438,15 @@ class Engine:
         except StateFailure:
             self._unsaved.add(record.arn)
             raise
+        if change is not None and record.arn in self._runners:
+            self._runners[record.arn].launch.reported(self._clock.steady())
         self._unsaved.discard(record.arn)
         self._save_the_rest()
+
+    def _acknowledged(self, change: TaskChange) -> None:
+        runner = self._runners.get(change.task_arn)
+        if runner is not None and change.status == TaskStatus.RUNNING.wire():
+            runner.launch.acknowledged(self._clock.steady())
 
     def _save_the_rest(self) -> None:
         """Save the other unsaved tasks now, because the disk accepts writes again."""
@@ -493,6 +509,22 @@ class Engine:
         runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
         return [task_view(r.record, (*self._queueing(r.record), *r.waits)) for r in runners]
 
+    def records(self) -> list[AgentTask]:
+        """Return the records of all tasks, oldest first, to read at once."""
+        runners = sorted(self._runners.values(), key=lambda r: r.record.accepted_at)
+        return [runner.record for runner in runners]
+
+    def usage(self) -> list[TaskUsage]:
+        """Return every task that has not stopped, without samples; costs less than ``views``."""
+        return [task_usage(r.record) for r in self._runners.values() if not r.record.is_done]
+
+    def launch(self, arn: str) -> LaunchView | None:
+        """Return how a task was launched; None for one that the host does not hold."""
+        runner = self._runners.get(arn)
+        if runner is None:
+            return None
+        return runner.launch.view(runner.record, now=self._clock.steady(), wall=self._clock.wall())
+
     def _queueing(self, record: AgentTask) -> Iterator[Wait]:
         """Yield what a queued task needs from the ledger; this changes with every other task."""
         wait = self._ledger.wait_of(record.arn)
@@ -516,6 +548,13 @@ class Engine:
             for name in runner.live.astray
             if runner.record.containers[name].stopped_again_at
         ]
+
+    def places(self) -> Iterable[TaskPlace]:
+        """Return where the containers of every task are that has not stopped."""
+        for runner in self._runners.values():
+            if runner.record.known < TaskStatus.STOPPED:
+                group = self._tools.groups.path_of(runner.record.arn)
+                yield place_of(runner.record, runner.live, group)
 
     def targets(self) -> Iterable[SampleTarget]:
         """Return the targets of the sampler: every running container, and where to find it."""

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from agent.engine.graph import Graph
+    from agent.engine.launch_trace import LaunchTrace
     from agent.engine.planner import Plan
     from agent.engine.record_saver import Saver
     from agent.engine.steps import Steps
@@ -76,9 +77,12 @@ class Runner:
         callbacks: Callbacks,
         clock: Clock,
         build_steps: Callable[[AgentTask, LiveState, RecordWriter], Steps],
+        launch: LaunchTrace,
     ) -> None:
         self.record = record
         self.live = LiveState()
+        self.launch = launch
+        """When the task went through the phases of its launch."""
         self.finished = False
         """True once nothing is left to do for the task; messages are no longer read."""
         self._graph = graph
@@ -118,6 +122,7 @@ class Runner:
         def message(_now: float) -> None:
             self.record.admitted_at = now
 
+        self.launch.admitted(self._clock.steady())
         self.post(message)
 
     def stop(self, reason: str, stop_code: str, *, ordered: bool) -> None:
@@ -248,6 +253,8 @@ class Runner:
                 now = self._now()
                 began = self._clock.steady()
                 settle(self.record, self._graph, self.live, now)
+                if self.record.known is TaskStatus.RUNNING:
+                    self.launch.running(began)
                 self._transitions.tell()
                 plan = planner.plan(self.record, self._graph, self.live, now, self._policy)
                 # Steps may start before the record is saved, because whatever a crash loses can be
@@ -319,6 +326,7 @@ class Runner:
     async def _do(self, step: Step) -> None:
         """Do one step; its result, good or bad, comes back through the mailbox."""
         began = self._clock.steady()
+        self.launch.began(step, began)
         try:
             outcome = await self._steps.do(step)
         except AgentError as error:
@@ -328,6 +336,7 @@ class Runner:
             _log.exception("bug in a step", task=self.record.arn, step=str(step.kind), key=step.key)
             await self._failed(step, EngineRefused(f"{type(error).__name__}: {error}"), began)
         else:
+            self.launch.ended(step, self._clock.steady())
             self.post(lambda now: self._succeeded(step, outcome, now))
 
     def _cancelled(self, step: Step, task: asyncio.Task[None]) -> None:

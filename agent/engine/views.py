@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.metrics.collector import SampleTarget
+from agent.metrics.targets import SampleTarget
 from agent.model import ids
 from agent.model.status import ContainerStatus, NetworkMode
 from agent.model.telemetry import ContainerFacts, TaskFacts
-from agent.model.views import ContainerView, TaskView
+from agent.model.views import ContainerUsage, ContainerView, TaskUsage, TaskView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 
 def targets_of(record: AgentTask, live: LiveState, cgroup: str) -> Iterator[SampleTarget]:
-    """Yield the running containers of a task; ``cgroup`` is the path of the task's control group."""
+    """Yield the containers of a task that run, and those that their restart policy may start again.
+
+    ``cgroup`` is the path of the task's control group.
+    """
     mode = record.payload.mode
     for container in record.containers.values():
-        if container.known is not ContainerStatus.RUNNING or not container.runtime_id:
+        if not container.runtime_id:
+            continue
+        restarts = _restarts(record, container)
+        running = container.known is ContainerStatus.RUNNING
+        if not running and restarts is None:
             continue
         pid = live.pids.get(container.name, 0)
         network_pid = 0
@@ -34,8 +41,22 @@ def targets_of(record: AgentTask, live: LiveState, cgroup: str) -> Iterator[Samp
         elif mode is NetworkMode.BRIDGE:
             network_pid = pid
         yield SampleTarget(
-            record.arn, container.name, container.runtime_id, pid, network_pid, cgroup
+            task_arn=record.arn,
+            name=container.name,
+            runtime_id=container.runtime_id,
+            pid=pid,
+            network_pid=network_pid,
+            cgroup=cgroup,
+            restarts=restarts,
+            running=running,
         )
+
+
+def _restarts(record: AgentTask, container: AgentContainer) -> int | None:
+    """Return how often its policy restarted a container; None without an enabled policy."""
+    definition = record.payload.container(container.name)
+    policy = definition.restart_policy if definition else None
+    return container.restart_count if policy and policy.enabled else None
 
 
 def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
@@ -60,6 +81,28 @@ def task_view(record: AgentTask, waits: tuple[Wait, ...]) -> TaskView:
     )
 
 
+def task_usage(record: AgentTask) -> TaskUsage:
+    """Return a task for a list of what uses the host, without its sample."""
+    return TaskUsage(
+        arn=record.arn,
+        id=ids.task_id(record.arn),
+        family=record.payload.family,
+        revision=record.payload.version,
+        status=record.known.wire(),
+        accepted_at=record.accepted_at,
+        containers=[
+            ContainerUsage(
+                name=container.name,
+                status=container.known.name,
+                health=container.health,
+                restart_count=container.restart_count,
+                started_at=max(container.started_at, container.last_restart_at),
+            )
+            for container in record.containers.values()
+        ],
+    )
+
+
 def task_facts(record: AgentTask) -> TaskFacts:
     """Return the facts for telemetry of a task, other than its metrics.
 
@@ -79,7 +122,6 @@ def task_facts(record: AgentTask) -> TaskFacts:
 
 def _facts(record: AgentTask, container: AgentContainer) -> ContainerFacts:
     definition = record.payload.container(container.name)
-    policy = definition.restart_policy if definition else None
     return ContainerFacts(
         name=container.name,
         runtime_id=container.runtime_id,
@@ -87,7 +129,7 @@ def _facts(record: AgentTask, container: AgentContainer) -> ContainerFacts:
         reports_health=definition is not None and definition.health_check_type == "docker",
         health=container.health,
         health_since=container.health_since,
-        restart_count=container.restart_count if policy and policy.enabled else None,
+        restart_count=_restarts(record, container),
     )
 
 

@@ -19,6 +19,7 @@ import structlog
 from agent.engine import graph as dependency_graph
 from agent.engine.labels import LABEL_CONTAINER, LABEL_OWNER, LABEL_TASK
 from agent.errors import AgentError, RuntimeFailure
+from agent.model import figures
 from agent.model.status import ContainerStatus
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ class Watcher:
                 gone; after an ``AgentError`` it is called again at the next comparison.
         """
         self.engine_up = False
+        self.comparisons = figures.comparisons()
+        """How long comparisons with the engine's list took."""
         self._up_since = 0.0
         """Monotonic time at which it started to answer; valid while it is up."""
         self._steady = steady
@@ -171,8 +174,10 @@ class Watcher:
                 async with asyncio.timeout(wait_s * random.uniform(1.0, 1.1)):  # noqa: S311 - spread
                     await self._look_again.wait()
             self._look_again.clear()
+            began = self._steady()
             try:
                 await self._compare()
+                self.comparisons.observe(self._steady() - began)
                 wait_s = RELIST_S
             except AgentError as error:
                 _log.warning("comparison failed, trying again soon", error=str(error))

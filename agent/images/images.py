@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from agent.images.reference import Reference
     from agent.images.single_flight import Report
     from agent.images.uses import ImageUses
+    from agent.model.figures import PullFigures
     from agent.model.payload import Container
     from agent.runtime.protocol import ContainerEngine, ImageInfo
 
@@ -276,6 +277,11 @@ class Images:
             return await self._puller.find_local(reference)
         except EngineRefused as error:  # not a valid image name
             raise _failure(error) from error
+
+    @property
+    def figures(self) -> PullFigures:
+        """What is known of all pulls so far."""
+        return self._puller.figures
 
     def _note_use(self, image: ImageInfo) -> None:
         if self._uses is not None:

@@ -11,6 +11,7 @@ Tests: ``tests/unit/images/test_puller.py``, ``tests/integration/images``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
@@ -22,9 +23,10 @@ from agent.images import failure_kind
 from agent.images.failure_kind import FailureKind
 from agent.images.mirrors import Source, sources
 from agent.images.progress import Progress
+from agent.model.figures import PullFigures
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from agent.images.logins import Login, RegistryLogins
     from agent.images.reference import Reference
@@ -144,6 +146,8 @@ class Puller:
         self._limits = limits
         self._room = room
         self._turns = asyncio.Semaphore(limits.side_by_side)  # wakes waiters in their order
+        self.figures = PullFigures()
+        """What is known of all pulls so far."""
 
     def sources(self, reference: Reference) -> tuple[Source, ...]:
         """Return where an image is asked for, in this order."""
@@ -300,12 +304,12 @@ class Puller:
             most = self._limits.side_by_side
             line = f"waiting for a turn to pull {wanted}: {most} images are being pulled"
             report(Progress(f"{line} (ECS_IMAGE_PULL_LIMIT)"))
-        async with self._turns:
+        async with self._turn():
             await self._room.before_pull(report)
             report(Progress(f"pulling {wanted}"))
             began = time.monotonic()
             try:
-                await self._engine.pull_image(
+                downloaded = await self._engine.pull_image(
                     wanted,
                     auth=auth,
                     inactivity_s=self._limits.inactivity_s,
@@ -313,12 +317,31 @@ class Puller:
                     on_progress=lambda line: report(Progress(line)),
                 )
             except RuntimeFailure as error:
+                self.figures.failed += 1
                 self._learn(source, image, error)
                 raise
             finally:
                 budget.spend(time.monotonic() - began)
                 self._room.pulled()
+            self.figures.durations.observe(time.monotonic() - began)
+            self.figures.downloaded_bytes += downloaded
         self._answered(source, image)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait for a turn to pull, and have it."""
+        figures = self.figures
+        figures.waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            figures.waiting -= 1
+        figures.running += 1
+        try:
+            yield
+        finally:
+            figures.running -= 1
+            self._turns.release()
 
     def _answered(self, source: Source, image: Wanted) -> None:
         self._registries.answered(source.reference.registry)

@@ -1,13 +1,22 @@
-"""Resource usage of tasks and the host: cgroup and link counters, and Prometheus text.
+"""Resource usage of tasks and the host: control groups, links, GPUs; and Prometheus text.
 
 ::
 
-    sampler.py     the timer: ``latest``, ``subscribe``, ``poke`` (a round now)
-    collector.py   one round, in a thread: cgroup, links, host
-    prometheus.py  tables of all metrics with type and help; views and samples in, text out (pure)
+    sampler.py        the timer: ``latest``, ``before``, ``subscribe``, ``poke`` (a round now)
+    collector.py      one round, in a thread: what did not change is not built again
+    targets.py        what a round reads
+    cgroup.py         the files of a container, which stay open
+    cgroup_texts.py   what they say (pure)
+    continuity.py     counters that go on when a container is restarted (pure)
+    task_networks.py  the network namespaces of a task; ``links.py`` reads one of them
+    host.py           the host, through files that stay open; ``host_texts.py`` says what they mean
+    gpu.py            NVIDIA GPUs, in a thread of its own
+    process.py        the agent itself
+    prometheus.py     tables of all metrics with type and help; views and samples in, text out (pure)
 
-Sampling 50 containers every 10 s costs 0.06 % of a core: cgroup files stay open and are read again.
-``/proc/<pid>/net/dev`` does not stay open, since it would keep the namespace alive; it shows the
-namespace of that process, so no ``setns`` is needed. Only reads; what is gone is left out of the round.
+A figure that the kernel does not have is None, never 0. Counters of a container never decrease while
+the agent runs. ``/proc/<pid>/net/dev`` does not stay open, since it would keep the namespace alive; it
+shows the namespace of that process, so no ``setns`` is needed. Only reads; what is gone is left out of
+the round. Each round says what it cost (``RoundCost``).
 Tests: ``tests/unit/metrics``, ``tests/integration/metrics``.
 """

@@ -2,158 +2,82 @@
 
 Reads files below the cgroup mount and ``/proc/<pid>/cgroup``. Everything here blocks briefly, so
 call it in a thread. A container that is gone raises ``OSError``; if the host lacks a controller
-(``cgroup_disable=memory``), its values are zero.
+(``cgroup_disable=memory``), its figures are None.
 
 A container's directory is looked up once and its files stay open: reading an open file again costs
-a seventh of opening it (1.1 instead of 7.3 µs). An open cgroup file keeps neither the cgroup nor
-the container alive; reading it fails with ENODEV once they are gone.
+a seventh of opening it (1.1 instead of 7.3 µs). A text that did not change is not parsed again,
+so an idle container costs little more than its reads. An open cgroup file keeps neither the cgroup
+nor the container alive; reading it fails with ENODEV once they are gone.
 
-Source of the formulas: Amazon ECS agent 1.105.1, ``agent/stats`` (memory without the page cache).
+Tests: ``tests/unit/metrics/test_cgroup.py``.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-_UNLIMITED_BYTES = 1 << 60
-"""Version 1 writes "no limit" as the largest multiple of the page size."""
+from agent.metrics import cgroup_texts
+from agent.metrics.cgroup_texts import PRESSURE_FILES, V1_FILES, V2_FILES, Usage
 
-_READ_BYTES = 16384
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_READ_BYTES: Final = 16384
 """Larger than any of these files, except ``io.stat`` with hundreds of disks."""
 
-_V1_FILES = (
-    ("cpuacct", "cpuacct.usage"),
-    ("memory", "memory.usage_in_bytes"),
-    ("memory", "memory.stat"),
-    ("pids", "pids.current"),
-    ("blkio", "blkio.throttle.io_service_bytes_recursive"),
-)
-_V2_FILES = (
-    "cpu.stat",
-    "memory.current",
-    "memory.stat",
-    "pids.current",
-    "io.stat",
-    "memory.max",
-    "../memory.max",
-)
-_V1_SHARED_MOUNTS = {"cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu")}
+_V1_SHARED_MOUNTS: Final = {
+    "cpuacct": ("cpuacct", "cpu,cpuacct", "cpuacct,cpu"),
+    "cpu": ("cpu", "cpu,cpuacct", "cpuacct,cpu"),
+}
 
 
-class Usage(NamedTuple):
-    """Counters and gauges of one container at one moment."""
+class RawTexts(NamedTuple):
+    """Files of a container as the kernel wrote them; empty where it has none."""
 
-    cpu_ns: int
-    memory_bytes: int
-    memory_limit_bytes: int
-    """0 if there is no limit."""
-    pids: int
-    io_read_bytes: int
-    io_write_bytes: int
+    memory_stat: bytes = b""
+    io_bytes: bytes = b""
+    """``blkio.throttle.io_service_bytes_recursive`` or, on version 2, ``io.stat``."""
+    io_operations: bytes = b""
+    """``blkio.throttle.io_serviced_recursive``; empty on version 2."""
 
 
-def parse_v1(cpuacct: bytes, usage: bytes, stat: bytes, pids: bytes, blkio: bytes) -> Usage:
-    """Combine the files of split controllers; the text of a missing file is empty.
+class _File:
+    """One file: where it is, and what it said when it was read last."""
 
-    The limit is the smallest of the container and its parent groups. ``memory.stat`` contains it,
-    so ``memory.limit_in_bytes`` need not be read.
-    """
-    used = _number(usage)
-    cache = _field(stat, b"total_cache")
-    limit = _field(stat, b"hierarchical_memory_limit")
-    read, written = _blkio_bytes(blkio)
-    return Usage(
-        cpu_ns=_number(cpuacct),
-        memory_bytes=used - cache if cache < used else used,
-        memory_limit_bytes=limit if limit < _UNLIMITED_BYTES else 0,
-        pids=_number(pids),
-        io_read_bytes=read,
-        io_write_bytes=written,
-    )
+    __slots__ = ("fd", "parse", "path", "said", "text")
 
-
-def parse_v2(
-    cpu_stat: bytes,
-    current: bytes,
-    stat: bytes,
-    pids: bytes,
-    io_stat: bytes,
-    maximum: bytes,
-    maximum_of_task: bytes = b"",
-) -> Usage:
-    """Combine the files of the unified hierarchy; the text of a missing file is empty.
-
-    The limit is the smaller one of the container and of the group above it, the task's.
-    """
-    used = _number(current)
-    inactive = _field(stat, b"inactive_file")
-    return Usage(
-        cpu_ns=_field(cpu_stat, b"usage_usec") * 1000,
-        memory_bytes=used - inactive if inactive < used else used,
-        memory_limit_bytes=min(filter(None, map(_number, (maximum, maximum_of_task))), default=0),
-        pids=_number(pids),
-        io_read_bytes=_sum_of(io_stat, b" rbytes="),
-        io_write_bytes=_sum_of(io_stat, b" wbytes="),
-    )
-
-
-def _number(text: bytes) -> int:
-    """Return a number; 0 for ``max`` (no limit) and for an empty or invalid text."""
-    text = text.strip()
-    return int(text) if text.isdigit() else 0
-
-
-def _field(text: bytes, name: bytes) -> int:
-    """Return the number after ``name`` in lines of ``name number``; 0 if it is missing."""
-    if text.startswith(name + b" "):
-        start = len(name) + 1
-    else:
-        found = text.find(b"\n" + name + b" ")
-        if found < 0:
-            return 0
-        start = found + len(name) + 2
-    end = text.find(b"\n", start)
-    return _number(text[start:] if end < 0 else text[start:end])
-
-
-def _sum_of(text: bytes, key: bytes) -> int:
-    """Return the sum of every number that directly follows ``key``."""
-    return sum(_number(part.split(None, 1)[0]) for part in text.split(key)[1:] if part.strip())
-
-
-def _blkio_bytes(text: bytes) -> tuple[int, int]:
-    """Sum the lines ``major:minor Read|Write bytes`` of every device."""
-    read = written = 0
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) == 3:
-            operation = words[1].lower()
-            if operation == b"read":
-                read += _number(words[2])
-            elif operation == b"write":
-                written += _number(words[2])
-    return read, written
+    def __init__(self, path: Path | None, parse: Callable[[bytes], Any]) -> None:
+        self.path = path
+        self.parse = parse
+        self.fd = -1
+        self.text: bytes | None = None
+        self.said: Any = None
 
 
 class CgroupReader:
     """The open files of one container; not thread-safe."""
 
-    def __init__(self, paths: list[Path | None], *, version: int, keep_open: bool) -> None:
+    def __init__(self, files: Sequence[_File], *, version: int, keep_open: bool) -> None:
         """Open the files of a container.
 
         Args:
-            paths: one per file, in the order of the parser; None for a missing controller.
+            files: in the order of the parser, and after them those of pressure.
             version: 1 or 2.
             keep_open: False opens every file for each read, for hosts with few file descriptors.
 
         Raises:
             OSError: the first file, which every container has, cannot be opened.
         """
-        self._paths = paths
+        self._files = files
+        self._combine = cgroup_texts.usage_v2 if version == 2 else cgroup_texts.usage_v1
+        self._raw_places = (2, 10, 10) if version == 2 else (4, 10, 11)
         self._version = version
-        self._fds: list[int | None] = []
+        self._keep_open = keep_open
+        self._usage: Usage | None = None
+        self.open_files = 0
+        """How many descriptors this reader holds."""
         if keep_open:
             try:
                 self._open_all()
@@ -161,52 +85,77 @@ class CgroupReader:
                 self.close()
                 raise
 
-    @property
-    def open_files(self) -> int:
-        """How many descriptors this reader holds."""
-        return sum(fd is not None for fd in self._fds)
-
     def read(self) -> Usage:
-        """Read all files now.
+        """Read all files now; return the same object again if they say the same.
 
         Raises:
             OSError: the container is gone; close this reader.
         """
-        if self._fds:
-            texts = [b"" if fd is None else os.pread(fd, _READ_BYTES, 0) for fd in self._fds]
-        else:
-            texts = [self._read_once(index, path) for index, path in enumerate(self._paths)]
-        return parse_v2(*texts) if self._version == 2 else parse_v1(*texts)
+        changed = self._read_open() if self._keep_open else self._read_once()
+        if changed or self._usage is None:
+            said = [file.said for file in self._files]
+            places = len(said) - len(PRESSURE_FILES)
+            self._usage = self._combine(said[:places], said[places:])
+        return self._usage
+
+    @property
+    def raw(self) -> RawTexts:
+        """Return files as they were when last read."""
+        memory, moved, done = (self._files[place].text or b"" for place in self._raw_places)
+        return RawTexts(memory, moved, b"" if self._version == 2 else done)
 
     def close(self) -> None:
         """Close every file; may be repeated."""
-        for fd in self._fds:
-            if fd is not None:
-                os.close(fd)
-        self._fds = []
+        for file in self._files:
+            if file.fd >= 0:
+                os.close(file.fd)
+                file.fd = -1
+        self.open_files = 0
 
     def _open_all(self) -> None:
-        for index, path in enumerate(self._paths):
+        for index, file in enumerate(self._files):
+            if file.path is None:
+                continue
             try:
-                self._fds.append(None if path is None else os.open(path, os.O_RDONLY))
-            except FileNotFoundError:
+                file.fd = os.open(file.path, os.O_RDONLY)
+            except OSError:
                 if index == 0:
                     raise
-                self._fds.append(None)
+                continue
+            self.open_files += 1
 
-    def _read_once(self, index: int, path: Path | None) -> bytes:
-        if path is None:
-            return b""
-        try:
-            fd = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
-            if index == 0:
-                raise
-            return b""
-        try:
-            return os.read(fd, _READ_BYTES)
-        finally:
-            os.close(fd)
+    def _read_open(self) -> bool:
+        changed = False
+        for file in self._files:
+            if file.fd < 0:
+                continue
+            try:
+                text = os.pread(file.fd, _READ_BYTES, 0)
+            except OSError:
+                if file is self._files[0]:
+                    raise
+                text = b""  # for example pressure of a kernel that has switched it off
+            if text != file.text:
+                file.text, file.said = text, file.parse(text)
+                changed = True
+        return changed
+
+    def _read_once(self) -> bool:
+        for index, file in enumerate(self._files):
+            if file.path is None:
+                continue
+            try:
+                fd = os.open(file.path, os.O_RDONLY)
+            except OSError:
+                if index == 0:
+                    raise
+                continue
+            try:
+                file.text = os.read(fd, _READ_BYTES)
+            finally:
+                os.close(fd)
+            file.said = file.parse(file.text)
+        return True
 
 
 class CgroupTree:
@@ -226,7 +175,9 @@ class CgroupTree:
         self.version = 2 if (root / "cgroup.controllers").exists() else 1
         self._proc = proc
         self._driver = driver
-        self._mounts = {name: self._mount(name) for name, _ in _V1_FILES}
+        self._mounts = {name: self._mount(name) for name, _, _ in V1_FILES}
+        beside = root / "unified"
+        self._unified = beside if (beside / "cgroup.controllers").exists() else None
 
     def open(
         self, runtime_id: str, *, pid: int, parent: str = "", keep_open: bool = True
@@ -243,9 +194,10 @@ class CgroupTree:
             OSError: the hierarchy has no such container.
         """
         for relative in self._candidates(runtime_id, pid, parent):
-            paths = self._paths(relative)
-            if paths[0] is not None and paths[0].exists():
-                return CgroupReader(paths, version=self.version, keep_open=keep_open)
+            files = self._files(relative)
+            first = files[0].path
+            if first is not None and first.exists():
+                return CgroupReader(files, version=self.version, keep_open=keep_open)
         raise FileNotFoundError(f"no control group of container {runtime_id[:12]} in {self.root}")
 
     def _candidates(self, runtime_id: str, pid: int, parent: str) -> list[str]:
@@ -278,14 +230,21 @@ class CgroupTree:
                 return (head + found + tail.split("/", 1)[0]).lstrip("/")
         return ""
 
-    def _paths(self, relative: str) -> list[Path | None]:
+    def _files(self, relative: str) -> list[_File]:
         if self.version == 2:
-            return [self.root / relative / name for name in _V2_FILES]
-        paths: list[Path | None] = []
-        for controller, name in _V1_FILES:
-            mount = self._mounts[controller]
-            paths.append(None if mount is None else mount / relative / name)
-        return paths
+            files = [_File(self.root / relative / name, parse) for name, parse in V2_FILES]
+            pressures: Path | None = self.root
+        else:
+            files = [
+                _File(None if mount is None else mount / relative / name, parse)
+                for controller, name, parse in V1_FILES
+                for mount in [self._mounts[controller]]
+            ]
+            pressures = self._unified
+        for name in PRESSURE_FILES:
+            path = None if pressures is None else pressures / relative / name
+            files.append(_File(path, cgroup_texts.pressure))
+        return files
 
     def _mount(self, controller: str) -> Path | None:
         names = _V1_SHARED_MOUNTS.get(controller, (controller,))

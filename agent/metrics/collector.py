@@ -1,68 +1,78 @@
 """One round of sampling: every container's cgroup, every task's links, and the host.
 
 A round blocks on file reads, so run it in a thread; only one thread at a time may use a collector.
-It keeps what the next round needs: open cgroup files, and counters to compute rates. A container or
-task that is gone is skipped silently, because tasks end that way. If a counter decreased (the
-container was restarted), there is no rate instead of a negative one.
+It keeps what the next round needs: open files, and counters to compute rates. A container or task
+that is gone is skipped silently, because tasks end that way. Counters of a container go on when it
+is restarted (``continuity``, ``links.LinkTotals``), but no rate spans a restart.
+
+What did not change since the round before is not built again: of an idle container, a round makes
+no new object.
+
+Tests: ``tests/unit/metrics/test_collector.py``.
 """
 
 from __future__ import annotations
 
+import operator
 import time
-from functools import reduce
-from typing import TYPE_CHECKING, NamedTuple
-
-from msgspec import structs
+from typing import TYPE_CHECKING
 
 from agent.metrics import links
-from agent.model.metrics import ContainerSample, LinkCounters, MetricsBatch, TaskSample
+from agent.metrics.cgroup import RawTexts
+from agent.metrics.continuity import Continuous
+from agent.metrics.task_networks import NOWHERE, TaskNetworks
+from agent.model.metrics import ContainerSample, MetricsBatch, RoundCost, TaskSample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-    from agent.metrics.cgroup import CgroupReader, CgroupTree, Usage
+    from agent.metrics.cgroup import CgroupReader, CgroupTree
+    from agent.metrics.cgroup_texts import Usage
+    from agent.metrics.gpu import GpuReader
     from agent.metrics.host import HostReader
+    from agent.metrics.targets import SampleTarget
+    from agent.model.metrics import GpuUse, NetworkSample
 
 
-class SampleTarget(NamedTuple):
-    """One running container to sample."""
+class _Container:
+    """What is known of one container from the rounds before."""
 
-    task_arn: str
-    name: str
-    """Name of the container within its task."""
-    runtime_id: str
-    pid: int
-    """Its first process, which changes at a restart; 0 if unknown."""
-    network_pid: int
-    """A process in the task's own network namespace: the sandbox's or, in bridge mode, the
-    container's; 0 in ``host`` and ``none`` mode."""
-    cgroup: str = ""
-    """Path of its task's control group from the top of a hierarchy; empty if it has none."""
+    __slots__ = ("at_ns", "counters", "cpu_ns", "made_of", "pid", "reader", "run", "sample")
 
+    def __init__(self) -> None:
+        self.reader: CgroupReader | None = None
+        self.counters = Continuous()
+        self.run = 0
+        """Number of the run that was read last; the next three are of that reading."""
+        self.pid = 0
+        self.cpu_ns: int | None = None
+        self.at_ns = 0
+        self.made_of: tuple[object, ...] = ()
+        self.sample: ContainerSample | None = None
 
-class _CpuMark(NamedTuple):
-    pid: int
-    cpu_ns: int
-    at_ns: int
-
-
-class _LinkMark(NamedTuple):
-    namespaces: frozenset[str]
-    counters: LinkCounters
-    at_ns: int
-
-
-class _Links(NamedTuple):
-    pid: int
-    counters: LinkCounters
+    def cpu_percent(self, cpu_ns: int | None, pid: int) -> float | None:
+        """Return the CPU use since the last reading; None if that was of another run."""
+        at_ns, run = time.monotonic_ns(), self.counters.run
+        same_run = run == self.run and pid == self.pid
+        before_ns, before_at_ns = self.cpu_ns, self.at_ns
+        self.run, self.pid, self.cpu_ns, self.at_ns = run, pid, cpu_ns, at_ns
+        if not same_run or cpu_ns is None or before_ns is None or at_ns <= before_at_ns:
+            return None
+        return round(100 * (cpu_ns - before_ns) / (at_ns - before_at_ns), 3)
 
 
 class Collector:
     """Reads targets; remembers the previous round."""
 
     def __init__(
-        self, tree: CgroupTree, host: HostReader, *, proc: Path, max_open_files: int
+        self,
+        tree: CgroupTree,
+        host: HostReader,
+        *,
+        proc: Path,
+        max_open_files: int,
+        gpus: GpuReader | None = None,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -70,83 +80,135 @@ class Collector:
             tree: finds the control groups.
             host: reads the metrics of the host.
             proc: the process file system.
-            max_open_files: how many cgroup files may stay open; beyond that, the files of further
-                containers are opened for each read.
+            max_open_files: how many files of containers may stay open; beyond that, those of
+                further containers are opened for each read.
+            gpus: reads the GPUs; None on a host without any.
         """
         self._tree = tree
         self._host = host
+        self._gpus = gpus
         self._proc = str(proc)
         self._max_open_files = max_open_files
         self._open_files = 0
-        self._readers: dict[str, CgroupReader] = {}
-        self._cpu: dict[str, _CpuMark] = {}
-        self._links: dict[str, _LinkMark] = {}
-        self._namespaces: dict[tuple[str, int], str] = {}
+        self._containers: dict[str, _Container] = {}
+        self._networks: dict[str, TaskNetworks] = {}
         self._own_namespace = ""
+        self._rounds = 0
+        self._cpu_s = 0.0
 
     def collect(self, targets: Iterable[SampleTarget]) -> MetricsBatch:
-        """Read every target and the host once.
-
-        Raises:
-            OSError: the host's own metrics cannot be read.
-        """
+        """Read every target and the host once."""
+        began_s, cpu_began_s = time.monotonic(), time.thread_time()
         at = time.time()
-        containers: dict[str, list[ContainerSample]] = {}
-        network_pids: dict[str, dict[int, str]] = {}
-        seen: set[str] = set()
+        gpus = self._gpus.read() if self._gpus is not None else None
+        by_task: dict[str, list[SampleTarget]] = {}
         for target in targets:
-            seen.add(target.runtime_id)
-            samples = containers.setdefault(target.task_arn, [])
-            sample = self._container(target)
-            if sample is None:
-                continue
-            samples.append(sample)
-            if target.network_pid:
-                owners = network_pids.setdefault(target.task_arn, {})
-                owners[target.network_pid] = target.runtime_id
+            by_task.setdefault(target.task_arn, []).append(target)
+        uses = gpus.uses if gpus is not None else {}
         tasks = [
-            self._task(arn, at, samples, network_pids.get(arn, {}))
-            for arn, samples in containers.items()
-            if samples
+            sample
+            for arn, own in by_task.items()
+            if (sample := self._task(arn, at, own, uses)) is not None
         ]
-        self._forget(seen, network_pids)
-        return MetricsBatch(host=self._host.read(at, time.monotonic()), tasks=tasks)
+        self._forget(by_task)
+        host = self._host.read(at, began_s, gpus)
+        self._rounds += 1
+        cpu_s = time.thread_time() - cpu_began_s
+        self._cpu_s += cpu_s
+        cost = RoundCost(
+            duration_s=round(time.monotonic() - began_s, 6),
+            cpu_s=round(cpu_s, 6),
+            cpu_total_s=round(self._cpu_s, 6),
+            rounds=self._rounds,
+            open_files=self.open_files,
+        )
+        return MetricsBatch(host=host, tasks=tasks, cost=cost)
+
+    @property
+    def open_files(self) -> int:
+        """How many descriptors are held."""
+        networks = sum(network.open_files for network in self._networks.values())
+        return self._open_files + networks + self._host.open_files
+
+    def raw_texts(self, runtime_id: str) -> RawTexts:
+        """Return files of a container as last read; empty ones if it is not sampled.
+
+        May be called from any thread.
+        """
+        container = self._containers.get(runtime_id)
+        reader = container.reader if container is not None else None
+        return reader.raw if reader is not None else RawTexts()
 
     def close(self) -> None:
         """Close every file; may be repeated."""
-        for runtime_id in list(self._readers):
-            self._drop_reader(runtime_id)
+        for container in self._containers.values():
+            self._drop_reader(container)
+        for networks in self._networks.values():
+            networks.close()
+        self._containers.clear()
+        self._networks.clear()
+        self._host.close()
+        if self._gpus is not None:
+            self._gpus.close()
 
-    def _container(self, target: SampleTarget) -> ContainerSample | None:
-        usage = self._usage(target)
-        if usage is None:
+    def _task(
+        self,
+        arn: str,
+        at: float,
+        targets: list[SampleTarget],
+        uses: Mapping[str, tuple[GpuUse, ...]],
+    ) -> TaskSample | None:
+        used = [
+            (target, usage)
+            for target in targets
+            if target.running and (usage := self._usage(target)) is not None
+        ]
+        if not used:
             return None
-        at_ns = time.monotonic_ns()
-        return ContainerSample(
-            name=target.name,
-            runtime_id=target.runtime_id,
-            cpu_percent=self._cpu_percent(target, usage.cpu_ns, at_ns),
-            cpu_ns=usage.cpu_ns,
-            memory_bytes=usage.memory_bytes,
-            memory_limit_bytes=usage.memory_limit_bytes,
-            pids=usage.pids,
-            io_read_bytes=usage.io_read_bytes,
-            io_write_bytes=usage.io_write_bytes,
+        running = [target for target, _ in used]
+        found = self._networks_of(arn).read(running) if _has_network(running) else NOWHERE
+        samples = [
+            self._sample(
+                target,
+                usage,
+                found.by_container.get(target.runtime_id),
+                uses.get(target.runtime_id, ()),
+            )
+            for target, usage in used
+        ]
+        whole = found.whole
+        if whole is None:
+            return TaskSample(task_arn=arn, at=at, containers=samples)
+        return TaskSample(
+            task_arn=arn,
+            at=at,
+            containers=samples,
+            network=whole.counters,
+            links=whole.links,
+            rx_bytes_per_s=whole.rx_bytes_per_s,
+            tx_bytes_per_s=whole.tx_bytes_per_s,
         )
 
     def _usage(self, target: SampleTarget) -> Usage | None:
         """Read one container; after a restart it has a new group with the same name."""
-        reader = self._readers.get(target.runtime_id)
-        if reader is not None:
+        container = self._containers.get(target.runtime_id)
+        if container is None:
+            container = self._containers[target.runtime_id] = _Container()
+        usage: Usage | None = None
+        if container.reader is not None:
             try:
-                return reader.read()
+                usage = container.reader.read()
             except OSError:
-                self._drop_reader(target.runtime_id)
+                self._drop_reader(container)
+        if usage is not None:
+            return container.counters.of(usage, new_run=False)
         try:
-            return self._open_reader(target).read()
+            container.reader = self._open_reader(target)
+            usage = container.reader.read()
         except OSError:
-            self._drop_reader(target.runtime_id)
+            self._drop_reader(container)
             return None
+        return container.counters.of(usage, new_run=True)
 
     def _open_reader(self, target: SampleTarget) -> CgroupReader:
         reader = self._tree.open(
@@ -155,89 +217,65 @@ class Collector:
             parent=target.cgroup,
             keep_open=self._open_files < self._max_open_files,
         )
-        self._readers[target.runtime_id] = reader
         self._open_files += reader.open_files
         return reader
 
-    def _drop_reader(self, runtime_id: str) -> None:
-        reader = self._readers.pop(runtime_id, None)
+    def _drop_reader(self, container: _Container) -> None:
+        reader, container.reader = container.reader, None
         if reader is not None:
             self._open_files -= reader.open_files
             reader.close()
 
-    def _cpu_percent(self, target: SampleTarget, cpu_ns: int, at_ns: int) -> float | None:
-        before = self._cpu.get(target.runtime_id)
-        self._cpu[target.runtime_id] = _CpuMark(target.pid, cpu_ns, at_ns)
-        if before is None or before.pid != target.pid:
-            return None
-        if cpu_ns < before.cpu_ns or at_ns <= before.at_ns:
-            return None
-        return round(100 * (cpu_ns - before.cpu_ns) / (at_ns - before.at_ns), 3)
-
-    def _task(
-        self, arn: str, at: float, samples: list[ContainerSample], pids: dict[int, str]
-    ) -> TaskSample:
-        """Return the sample of a task; ``pids`` maps each process to count to its container."""
-        found = self._count_links(arn, pids)
-        if not found:
-            return TaskSample(task_arn=arn, at=at, containers=samples)
-        counters = reduce(links.add, (one.counters for one in found.values()))
-        namespaces = frozenset(found)
-        if len(found) > 1:
-            own = {pids[one.pid]: one.counters for one in found.values()}
-            samples = [structs.replace(s, network=own.get(s.runtime_id)) for s in samples]
-        mark = _LinkMark(namespaces, counters, time.monotonic_ns())
-        before = self._links.get(arn)
-        self._links[arn] = mark
-        return TaskSample(
-            task_arn=arn,
-            at=at,
-            containers=samples,
-            network=counters,
-            rx_bytes_per_s=_rate(before, mark, "rx_bytes"),
-            tx_bytes_per_s=_rate(before, mark, "tx_bytes"),
+    def _sample(
+        self,
+        target: SampleTarget,
+        usage: Usage,
+        network: NetworkSample | None,
+        gpus: tuple[GpuUse, ...],
+    ) -> ContainerSample:
+        container = self._containers[target.runtime_id]
+        percent = container.cpu_percent(usage.cpu_ns, target.pid)
+        made_of = (usage, network, gpus)
+        before = container.sample
+        if (
+            before is not None
+            and all(map(operator.is_, made_of, container.made_of))
+            and before.cpu_percent == percent
+            and before.restarts == target.restarts
+        ):
+            return before
+        container.made_of = made_of
+        container.sample = ContainerSample(
+            name=target.name,
+            runtime_id=target.runtime_id,
+            cpu_percent=percent,
+            network=network.counters if network else None,
+            links=network.links if network else {},
+            rx_bytes_per_s=network.rx_bytes_per_s if network else None,
+            tx_bytes_per_s=network.tx_bytes_per_s if network else None,
+            restarts=target.restarts,
+            gpus=gpus,
+            **usage._asdict(),
         )
+        return container.sample
 
-    def _count_links(self, arn: str, pids: Iterable[int]) -> dict[str, _Links]:
-        """Return the counters of a task's distinct namespaces, by namespace."""
-        found: dict[str, _Links] = {}
-        for pid in pids:
-            try:
-                namespace = self._namespace(arn, pid)
-                if namespace and namespace not in found:
-                    found[namespace] = _Links(pid, links.read_links(pid, proc=self._proc))
-            except OSError:
-                continue
-        return found
+    def _networks_of(self, arn: str) -> TaskNetworks:
+        networks = self._networks.get(arn)
+        if networks is None:
+            if not self._own_namespace:
+                self._own_namespace = links.namespace_of(f"{self._proc}/self")
+            networks = self._networks[arn] = TaskNetworks(self._proc, self._own_namespace)
+        return networks
 
-    def _namespace(self, arn: str, pid: int) -> str:
-        """Return the namespace of a task's process; empty if it is not the task's own.
-
-        If the namespace of a pid changed, the pid was reused. The agent's namespace is the host's,
-        whose traffic does not belong to a task.
-        """
-        namespace = links.namespace_of(pid, proc=self._proc)
-        if not self._own_namespace:
-            self._own_namespace = links.namespace_of("self", proc=self._proc)
-        first = self._namespaces.setdefault((arn, pid), namespace)
-        if namespace in (self._own_namespace, "") or namespace != first:
-            return ""
-        return namespace
-
-    def _forget(self, seen: set[str], network_pids: dict[str, dict[int, str]]) -> None:
-        for runtime_id in self._readers.keys() - seen:
-            self._drop_reader(runtime_id)
-        for runtime_id in self._cpu.keys() - seen:
-            del self._cpu[runtime_id]
-        for arn in self._links.keys() - network_pids.keys():
-            del self._links[arn]
-        gone = [key for key in self._namespaces if key[1] not in network_pids.get(key[0], ())]
-        for key in gone:
-            del self._namespaces[key]
+    def _forget(self, by_task: Mapping[str, list[SampleTarget]]) -> None:
+        seen = {target.runtime_id for targets in by_task.values() for target in targets}
+        for runtime_id in self._containers.keys() - seen:
+            self._drop_reader(self._containers.pop(runtime_id))
+        for arn in self._networks.keys() - by_task.keys():
+            self._networks.pop(arn).close()
+        for networks in self._networks.values():
+            networks.forget(seen)
 
 
-def _rate(before: _LinkMark | None, now: _LinkMark, name: str) -> float | None:
-    if before is None or before.namespaces != now.namespaces or now.at_ns <= before.at_ns:
-        return None
-    grown = getattr(now.counters, name) - getattr(before.counters, name)
-    return None if grown < 0 else round(grown * 1e9 / (now.at_ns - before.at_ns), 1)
+def _has_network(targets: Iterable[SampleTarget]) -> bool:
+    return any(target.network_pid for target in targets)

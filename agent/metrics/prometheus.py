@@ -245,7 +245,7 @@ _HOST: list[tuple[str, str, str, Callable[[HostSample], float | None]]] = [
         "ecs_host_cpu_cores_used",
         "gauge",
         "Busy cores of the host.",
-        lambda host: round(host.cpu_percent / 100, 6),
+        lambda host: None if host.cpu_percent is None else round(host.cpu_percent / 100, 6),
     ),
     (
         "ecs_host_memory_used_bytes",
@@ -279,7 +279,7 @@ _SAMPLED: list[tuple[str, str, str, Callable[[ContainerSample], float | None]]] 
         "ecs_task_container_cpu_seconds_total",
         "counter",
         "CPU time of a container.",
-        lambda sample: sample.cpu_ns / 1e9,
+        lambda sample: None if sample.cpu_ns is None else sample.cpu_ns / 1e9,
     ),
     (
         "ecs_task_container_memory_bytes",
@@ -291,7 +291,7 @@ _SAMPLED: list[tuple[str, str, str, Callable[[ContainerSample], float | None]]] 
         "ecs_task_container_memory_limit_bytes",
         "gauge",
         "Memory limit of a container; absent if there is none.",
-        lambda sample: sample.memory_limit_bytes or None,
+        lambda sample: sample.memory_limit_bytes,
     ),
     (
         "ecs_task_container_pids",

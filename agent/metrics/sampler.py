@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.metrics.cgroup import CgroupTree
-from agent.metrics.collector import Collector, SampleTarget
+from agent.metrics.cgroup import CgroupTree, RawTexts
+from agent.metrics.collector import Collector
+from agent.metrics.gpu import GpuReader
 from agent.metrics.host import HostReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from agent.metrics.targets import SampleTarget
     from agent.model.metrics import MetricsBatch
-
-__all__ = ["INTERVAL_S", "SampleTarget", "Sampler"]
 
 _log = structlog.get_logger()
 
@@ -108,7 +108,8 @@ class Sampler:
         interval_s: float = INTERVAL_S,
         cgroup_root: Path = Path("/sys/fs/cgroup"),
         cgroup_driver: str = "",
-        disk_path: Path = Path("/"),
+        disks: Mapping[str, Path] | None = None,
+        gpus: Sequence[str] = (),
         proc: Path = Path("/proc"),
         round_limit_s: float = _ROUND_LIMIT_S,
         poked: asyncio.Event | None = None,
@@ -120,7 +121,9 @@ class Sampler:
             interval_s: time between rounds.
             cgroup_root: where control groups are mounted.
             cgroup_driver: the engine's driver, ``cgroupfs`` or ``systemd``; empty tries both.
-            disk_path: a path on the file system whose usage is reported.
+            disks: a path on each file system whose usage is reported, by its name; ``data`` is
+                that of the containers. Without it, the root is both.
+            gpus: UUIDs of the GPUs that the host offers.
             proc: the process file system.
             round_limit_s: how long a round may take before it counts as hanging.
             poked: set it, or call ``poke``, to have a round now; at most one per second.
@@ -129,7 +132,8 @@ class Sampler:
         self._interval_s = interval_s
         self._round_limit_s = round_limit_s
         self._cgroup = (cgroup_root, cgroup_driver)
-        self._disk_path = disk_path
+        self._disks = disks or {"data": Path("/"), "root": Path("/")}
+        self._gpus = tuple(gpus)
         self._proc = proc
         self._collector: Collector | None = None
         self._callbacks: list[Callable[[MetricsBatch], None]] = []
@@ -138,6 +142,8 @@ class Sampler:
         self._in_trouble = False
         self.latest: MetricsBatch | None = None
         """The newest round; None before the first."""
+        self.before: MetricsBatch | None = None
+        """The round before it; None before the second."""
         self.loop_lag_s = 0.0
         """How late the event loop was at the last timer."""
         self.round_s = 0.0
@@ -159,6 +165,10 @@ class Sampler:
     def poke(self) -> None:
         """Request a round now, for example when a task started; at most one per second."""
         self._poked.set()
+
+    def raw_texts(self, runtime_id: str) -> RawTexts:
+        """Return files of a container as last read; empty ones if it is not sampled."""
+        return self._collector.raw_texts(runtime_id) if self._collector is not None else RawTexts()
 
     async def run(self) -> None:
         """Sample until cancelled; the first round starts at once."""
@@ -211,8 +221,9 @@ class Sampler:
             root, driver = self._cgroup
             self._collector = Collector(
                 CgroupTree(root, proc=self._proc, driver=driver),
-                HostReader(self._disk_path),
+                HostReader(self._disks, proc=self._proc),
                 proc=self._proc,
+                gpus=GpuReader(self._gpus, proc=self._proc) if self._gpus else None,
                 max_open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4,
             )
         return self._collector.collect(targets)
@@ -223,7 +234,7 @@ class Sampler:
             self._collector = None
 
     def _publish(self, batch: MetricsBatch) -> None:
-        self.latest = batch
+        self.before, self.latest = self.latest, batch
         for callback in list(self._callbacks):
             try:
                 callback(batch)
@@ -233,7 +244,7 @@ class Sampler:
     def _has_newcomers(self) -> bool:
         if self.latest is None or self._in_trouble:
             return False
-        return any(c.cpu_percent is None for task in self.latest.tasks for c in task.containers)
+        return any(c.cpu_percent is None and c.cpu_ns is not None for _, c in self.latest.pairs())
 
     def _trouble(self, cause: str) -> None:
         """Log the first of several consecutive failed rounds."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from agent.model.metrics import TaskSample
+from agent.model.metrics import HostSample, TaskSample
 from agent.model.resources import Wait
 from agent.model.status import Health
 from agent.model.task import NetworkBinding
@@ -35,6 +35,37 @@ class ContainerView(_View, frozen=True):
     bindings: list[NetworkBinding] = field(default_factory=list)
 
 
+class LaunchPhase(_View, frozen=True):
+    """One phase of a launch. Times in seconds since the order."""
+
+    phase: str
+    """``store``, ``admit``, ``network``, ``prepare``, ``pull``, ``create``, ``start``, ``report`` or
+    ``acknowledge``; see ``engine.launch_trace``."""
+    subject: str = ""
+    """The container or the preparation; empty for a phase of the task."""
+    began_s: float | None = None
+    """None if it is not known: an earlier process of the agent began it."""
+    ended_s: float | None = None
+    """None while it lasts, and for one that the end of the task cut short."""
+    tries: int = 1
+
+
+class LaunchView(_View, frozen=True):
+    """How a task was launched. Times in seconds since the order, unless they are named otherwise."""
+
+    ordered_at: float
+    """Unix time."""
+    now_s: float
+    """When this was read."""
+    running_s: float | None = None
+    """When all containers of the task ran for the first time; None if they did not."""
+    is_whole: bool = True
+    """False for a task that an earlier process of the agent began to launch: its phases are known
+    only as far as the record has their times."""
+    phases: list[LaunchPhase] = field(default_factory=list)
+    """By their beginning."""
+
+
 class TaskView(_View, frozen=True):
     """The current state of one task, with everything it waits for, in order."""
 
@@ -55,6 +86,43 @@ class TaskView(_View, frozen=True):
     containers: list[ContainerView] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     sample: TaskSample | None = None
+    launch: LaunchView | None = None
+    """Only in the answer about a single task."""
+
+
+class ContainerUsage(_View, frozen=True):
+    """One container in a list of what uses the host."""
+
+    name: str
+    status: str
+    health: Health = Health.UNKNOWN
+    restart_count: int = 0
+    started_at: float = 0.0
+    """When it was last started, Unix time; 0 if it was not."""
+
+
+class TaskUsage(_View, frozen=True):
+    """One task in a list of what uses the host."""
+
+    arn: str
+    id: str
+    family: str
+    revision: str
+    status: str
+    accepted_at: float = 0.0
+    containers: list[ContainerUsage] = field(default_factory=list)
+    sample: TaskSample | None = None
+    """What it used in this round; None if it was not measured."""
+
+
+class UsageView(_View, frozen=True):
+    """One round of samples, with the tasks that have not stopped."""
+
+    host_name: str
+    at: float | None = None
+    """Unix time of the round, which also names it; None before the first one."""
+    host: HostSample | None = None
+    tasks: list[TaskUsage] = field(default_factory=list)
 
 
 class ResourceView(_View, frozen=True):

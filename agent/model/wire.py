@@ -16,6 +16,7 @@ POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` �
 POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/status``                  ``InstanceStatus`` → 204
+POST   ``/v1/instances/{id}/protection``              see ``protection``
 DELETE ``/v1/instances/{id}``                         leave → 204
 ====== ============================================== ==========================================
 

@@ -13,13 +13,16 @@ import ctypes
 import os
 import socket
 import threading
+from concurrent.futures import Future
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from agent.errors import NetworkFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+T = TypeVar("T")
 
 CLONE_NEWNET = 0x40000000
 NETLINK_ROUTE = 0
@@ -110,6 +113,29 @@ async def netlink_socket_in(netns: int) -> socket.socket:
 
     threading.Thread(target=enter, name="enter-netns", daemon=True).start()
     return await answer
+
+
+def inside(netns: int, work: Callable[[], T]) -> T:
+    """Do something in another network namespace, in a thread of its own; blocks until it is done.
+
+    Args:
+        netns: descriptor of the namespace; stays open.
+        work: must be quick; what it raises is raised here.
+
+    Raises:
+        OSError: the namespace cannot be entered.
+    """
+    outcome: Future[T] = Future()
+
+    def enter() -> None:
+        try:
+            _setns(netns)
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+            outcome.set_exception(error)
+
+    threading.Thread(target=enter, name="enter-netns", daemon=True).start()
+    return outcome.result()
 
 
 def _setns(netns: int) -> None:

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.errors import NetworkFailure, StateFailure
+from agent.model.figures import SandboxFigures
 from agent.network import recovery
 from agent.network import survey as surveys
 from agent.network.addresses import AddressPool, parse_pool
@@ -219,6 +220,14 @@ class TaskNetworks:
     def warm(self) -> int:
         """Number of sandboxes that are ready to be claimed."""
         return len(self._lifecycle.warm)
+
+    @property
+    def figures(self) -> SandboxFigures:
+        """How many sandboxes there are, and how launches got theirs."""
+        warm = self._lifecycle.warm
+        return SandboxFigures(
+            warm=len(warm), claimed=len(self._table.by_task), hits=warm.hits, misses=warm.misses
+        )
 
     @property
     def problems(self) -> list[str]:

@@ -46,6 +46,10 @@ class WarmPool:
     ) -> None:
         self.problem = ""
         """Why the pool cannot be filled now; empty if it can."""
+        self.hits = 0
+        """Launches that found a sandbox ready."""
+        self.misses = 0
+        """Launches that had to wait for one to be made."""
         self._make = make
         self._keep = keep
         self._watch = watch
@@ -80,7 +84,9 @@ class WarmPool:
             AgentError: the error of ``make``.
         """
         if self._ready:
+            self.hits += 1
             return self._ready.popleft()
+        self.misses += 1
         waiter: asyncio.Future[SandboxRecord] = asyncio.get_running_loop().create_future()
         self._waiters.append(waiter)
         if len(self._makers) < len(self._waiters):

@@ -60,6 +60,10 @@ class RoleCredentials:
         kept = self._by_id.get(credentials_id)
         return kept.credentials if kept is not None else None
 
+    def newest(self, task_arn: str, role_type: str) -> Credentials | None:
+        """Return the newest credentials of a task's role; None while there are none."""
+        return self.get(self._newest.get((task_arn, role_type), ""))
+
     def role_type(self, credentials_id: str) -> str:
         """Return the role type of an id; empty for an unknown id."""
         kept = self._by_id.get(credentials_id)
@@ -84,7 +88,7 @@ class RoleCredentials:
         """
         key = (task_arn, role_type)
         while True:
-            newest = self.get(self._newest.get(key, ""))
+            newest = self.newest(task_arn, role_type)
             if newest is not None and newest != other_than:
                 return newest
             waiter = asyncio.get_running_loop().create_future()

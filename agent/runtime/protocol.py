@@ -267,8 +267,10 @@ class ContainerEngine(Protocol):
         inactivity_s: float = 60.0,
         limit_s: float = 7200.0,
         on_progress: Callable[[str], None] | None = None,
-    ) -> None:
+    ) -> int:
         """Pull an image; ``limit_s`` limits the whole pull, ``inactivity_s`` time without progress.
+
+        Returns how many bytes were downloaded, as far as the engine tells.
 
         Raises ``NoSuchImage`` (according to the registry) or ``EngineRefused`` with the engine's
         text.

@@ -46,6 +46,7 @@ class Outbox:
         self._forget = forget
         self._count = count
         self._on_removed: list[Callable[[], None]] = []
+        self._on_acknowledged: list[Callable[[TaskChange], None]] = []
         self._head: deque[tuple[int, TaskChange]] = deque()
         self._settled: set[int] = set()
         """Acknowledged rows that are not yet removed from the disk."""
@@ -59,6 +60,11 @@ class Outbox:
     def size(self) -> int:
         """The number of reports that control has not acknowledged."""
         return self._size
+
+    @property
+    def oldest_at(self) -> float:
+        """Unix time of the oldest report that is in memory; 0 if there is none."""
+        return self._head[0][1].at if self._head else 0.0
 
     async def wait(self) -> None:
         """Wait until there is a report to send."""
@@ -135,6 +141,13 @@ class Outbox:
         """Register a function to call each time acknowledged reports were removed from disk."""
         self._on_removed.append(callback)
 
+    def on_acknowledged(self, callback: Callable[[TaskChange], None]) -> None:
+        """Register a function to call with each report that control has acknowledged.
+
+        It must be quick. It is not called for reports that are only on disk, after a long outage.
+        """
+        self._on_acknowledged.append(callback)
+
     def settle(self, seqs: Iterable[int]) -> None:
         """Mark reports as acknowledged, so that they are not offered again.
 
@@ -144,11 +157,15 @@ class Outbox:
         done = set(seqs) - self._settled
         self._settled |= done
         self._size = max(0, self._size - len(done))
+        answered = [change for seq, change in self._head if seq in done]
         while self._head and self._head[0][0] in self._settled:
             self._head.popleft()
         if any(seq in done for seq, _ in self._head):
             self._head = deque(item for item in self._head if item[0] not in done)
         self._signal()
+        for change in answered:
+            for callback in self._on_acknowledged:
+                callback(change)
         # Retry rows whose removal failed before, but skip those that are being removed.
         numbers = tuple(self._settled - self._leaving)
         if numbers:

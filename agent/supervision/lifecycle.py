@@ -6,6 +6,7 @@
             │                                                 └─ changed: end this session, start the next
             ├─ fails with new settings before it has settled ──► restore the old settings
             └─SIGTERM──► end, once; later signals must not cut the clean-up short
+                         (a host that goes down is left first: ``ServeSession.leave_host``)
 
 A session is everything that was built from one set of settings. This module reads no file itself: the
 daemon passes the functions that serve, read settings and configure the log.
@@ -22,15 +23,19 @@ import structlog
 from agent.errors import AgentError, ConfigError, leaves
 from agent.model.liveness import Liveness
 from agent.supervision.reload import difference
+from agent.supervision.shutdown import is_going_down
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from agent.config import Settings
     from agent.supervision.notify import Notifier
 
 END_LIMIT_S: Final = 120.0
 """A session that takes longer to end is stuck; a hanging engine delays the end by half a minute."""
+
+EXTENSION_S: Final = 30.0
+"""How much longer the service manager is asked to wait, again and again, while a host is left."""
 
 _log = structlog.get_logger(__name__)
 
@@ -57,6 +62,8 @@ class ServeSession:
         """The settings of the next session, if any; what both share need not be torn down."""
         self.is_ready = False
         self.settled = False
+        self.leave_host: Callable[[], Awaitable[None]] | None = None
+        """What is done first when the host itself goes down, if anything."""
         self.task: asyncio.Task[None]
         self._notifier = notifier
 
@@ -83,6 +90,7 @@ class Lifecycle:
         notifier: the connection to the service manager.
         hung_up: tells whether the process has lost its terminal; then SIGHUP means that, and not a
             reload.
+        host_goes_down: tells whether the host is shutting down; asked when the process is to end.
     """
 
     def __init__(
@@ -93,6 +101,7 @@ class Lifecycle:
         adopt: Callable[[Settings], None],
         notifier: Notifier,
         hung_up: Callable[[], bool] = lambda: False,
+        host_goes_down: Callable[[], Awaitable[bool]] = is_going_down,
     ) -> None:
         self.liveness = Liveness("reload")
         """For the watchdog: a session that does not end is stuck."""
@@ -101,6 +110,7 @@ class Lifecycle:
         self._adopt = adopt
         self._notifier = notifier
         self._hung_up = hung_up
+        self._host_goes_down = host_goes_down
         self._news = asyncio.Event()
         self._leaving = asyncio.Event()
         self._asked = False
@@ -218,10 +228,30 @@ class Lifecycle:
 
     async def _leave(self, serve_session: ServeSession) -> None:
         self._notifier.stopping()
+        await self._leave_host(serve_session)
         error = await _end(serve_session)
         if error is not None:
             raise error
         _log.info("stopping; tasks keep running")
+
+    async def _leave_host(self, serve_session: ServeSession) -> None:
+        """Let the session do what it does before the host goes down, for as long as it serves."""
+        if serve_session.leave_host is None or not await self._host_goes_down():
+            return
+        leaving = asyncio.ensure_future(serve_session.leave_host())
+        try:
+            while not leaving.done() and not serve_session.task.done():
+                self._notifier.extend_stop(EXTENSION_S)
+                await asyncio.wait(
+                    [leaving, serve_session.task],
+                    timeout=EXTENSION_S / 3,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            if leaving.done() and (error := leaving.exception()) is not None:
+                _log.error("the host is not left in order", error=str(error))
+        finally:
+            leaving.cancel()
+            await asyncio.wait([leaving])
 
 
 async def _end(serve_session: ServeSession) -> BaseException | None:

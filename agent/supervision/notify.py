@@ -70,6 +70,10 @@ class Notifier:
         """Report that the agent is stopping."""
         self._send("STOPPING=1")
 
+    def extend_stop(self, seconds: float) -> None:
+        """Ask the manager to wait so much longer, from now on, before it kills this process."""
+        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * 1e6)}")
+
     def alive(self) -> None:
         """Feed the watchdog, which then waits for another ``watchdog_s``."""
         self._send("WATCHDOG=1")

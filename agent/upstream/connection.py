@@ -35,6 +35,8 @@ class ConnectionStatus:
     def __init__(self, endpoint: str, clock: Callable[[], float] = time.time) -> None:
         self.endpoint = endpoint
         self.connected = False
+        self.connects = 0
+        """How often the connection was made."""
         self.since = clock()
         self.error = ""
         self.next_try = 0.0
@@ -49,6 +51,7 @@ class ConnectionStatus:
         if not self.connected:
             if self._told:
                 _log.info("control connected", endpoint=self.endpoint)
+            self.connects += 1
             self._turn(connected=True)
             self.wake()
         self.error = ""

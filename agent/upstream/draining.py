@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -32,6 +32,12 @@ RETRY_S: Final = (1.0, 60.0)
 """First and longest wait before control is told again."""
 LOOK_EVERY_S: Final = 60.0
 """How often the instance is compared with the one that was told."""
+LEAVE_LOOK_S: Final = 0.2
+"""How often a host that goes down looks whether its tasks have ended."""
+END_LIMIT_S: Final = 60.0
+"""For the tasks that a shutdown stops."""
+REPORT_LIMIT_S: Final = 10.0
+"""For the reports of their ends; what is not sent by then is sent after the next start."""
 _KEY: Final = "drain"
 
 _log = structlog.get_logger()
@@ -45,6 +51,8 @@ class DrainWish(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time of the order; 0 if there never was one."""
     deadline: float = 0.0
     """Unix time from which on the remaining tasks are stopped; 0 for never."""
+    until_restart: bool = False
+    """Whether the next process lifts it: it was ordered by a shutdown, not by an operator."""
     told_to: str = ""
     """ARN of the instance whose status control has set accordingly; empty for none."""
 
@@ -68,7 +76,10 @@ class Drain:
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             _log.error("the wish to drain cannot be read; order it again", error=str(error))
             wish = DrainWish()
-        return cls(store, wish)
+        drain = cls(store, wish)
+        if wish.wanted and wish.until_restart:
+            await drain.order(wanted=False)
+        return drain
 
     @property
     def wish(self) -> DrainWish:
@@ -87,12 +98,15 @@ class Drain:
             trouble=self.trouble,
         )
 
-    async def order(self, *, wanted: bool, deadline: float = 0.0) -> None:
+    async def order(
+        self, *, wanted: bool, deadline: float = 0.0, until_restart: bool = False
+    ) -> None:
         """Take an order; durable when this returns.
 
         Args:
             wanted: whether the host is to take no new tasks.
             deadline: Unix time from which on the remaining tasks are stopped; 0 for never.
+            until_restart: whether the next process lifts it.
 
         Raises:
             StateFailure: it could not be stored, and is not taken.
@@ -103,6 +117,7 @@ class Drain:
             wanted=wanted,
             since=before.since if same else time.time(),
             deadline=deadline if wanted else 0.0,
+            until_restart=wanted and until_restart,
             told_to=before.told_to if same else "",
         )
         await self._keep(wish)
@@ -149,6 +164,43 @@ async def stop_at_deadline(drain: Drain, stop_all: Callable[[], Awaitable[None]]
             except StateFailure as error:
                 _log.warning("tasks are not stopped yet", error=str(error))
                 await drain.changed(wish, within_s=RETRY_S[1])
+
+
+class Leaving(NamedTuple):
+    """What a host is left with: how far it is, and how to stop what runs."""
+
+    running: Callable[[], int]
+    """How many tasks have not stopped."""
+    unsent: Callable[[], int]
+    """How many reports control has not acknowledged."""
+    stop_all: Callable[[], Awaitable[None]]
+
+
+async def leave_host(drain: Drain, leaving: Leaving, *, limit_s: float) -> None:
+    """Drain the host because it goes down; return when no task is left and control knows it.
+
+    The tasks have ``limit_s`` to be moved elsewhere; the rest is then stopped. A drain that an operator
+    ordered outlives the restart, this one does not.
+    """
+    _log.warning("the host goes down: draining it first", tasks=leaving.running(), limit_s=limit_s)
+    if not drain.wish.wanted:
+        await drain.order(wanted=True, until_restart=True)
+    if not await _within(limit_s, lambda: leaving.running() == 0):
+        await leaving.stop_all()
+    ended = await _within(END_LIMIT_S, lambda: leaving.running() == 0)
+    if not ended or not await _within(REPORT_LIMIT_S, lambda: leaving.unsent() == 0):
+        left = {"tasks": leaving.running(), "reports": leaving.unsent()}
+        _log.warning("the host goes down before all is told; the rest follows later", **left)
+
+
+async def _within(limit_s: float, is_so: Callable[[], bool]) -> bool:
+    """Wait for something that nothing tells of; a shutdown is the only one who does."""
+    end = time.monotonic() + limit_s
+    while not is_so():
+        if time.monotonic() >= end:
+            return False
+        await asyncio.sleep(min(LEAVE_LOOK_S, max(0.0, end - time.monotonic())))
+    return True
 
 
 class DrainTeller:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.model.logs import SpooledBatch
     from agent.model.metrics import MetricsBatch
     from agent.model.payload import Credentials
+    from agent.model.protection import ProtectionCall, ProtectionOutcome
     from agent.model.telemetry import TaskFacts
     from agent.model.wire import Assignments, HeldTask
     from agent.upstream.draining import Drain
@@ -113,6 +114,9 @@ class CredentialStore(Protocol):
     def keep(self, task_arn: str, role_type: str, credentials: Credentials) -> None:
         """Store or replace them; ``role_type`` is ``TaskApplication`` or ``TaskExecution``."""
 
+    def newest(self, task_arn: str, role_type: str) -> Credentials | None:
+        """Return the newest credentials of a task's role; None while there are none."""
+
 
 class Hotplug(Protocol):
     """Devices that appear while the host runs, each with a key; used by one task."""
@@ -184,6 +188,8 @@ class ControlStatus(Struct, frozen=True, kw_only=True):
     """A recent event that an operator should know about; mostly empty."""
     next_try: float = 0.0
     """Unix time of the next try to connect, if one is planned."""
+    connects: int = 0
+    """How often the connection was made."""
 
 
 class Control(Protocol):
@@ -217,6 +223,16 @@ class Control(Protocol):
 
         Raises:
             PayloadError: control does not have one of them, or is of a kind that keeps none.
+            ControlFailure: control cannot be asked now.
+        """
+
+    async def task_protection(self, asked: ProtectionCall) -> ProtectionOutcome:
+        """Return the scale-in protection of a task of this host, changed first if the call says so.
+
+        Callers bound it; the same call again is safe.
+
+        Raises:
+            EcsRefused: the ECS API answered with an error, which is for the task.
             ControlFailure: control cannot be asked now.
         """
 

@@ -22,6 +22,7 @@ from aiohttp import web
 from agent.model.changes import TaskChange
 from agent.model.logs import LogBatch, Logs, LogsAnswer, LogStream, RefusedBatch
 from agent.model.metrics import MetricsBatch
+from agent.model.protection import ProtectedTask, ProtectionCall, ProtectionOutcome
 from agent.model.wire import (
     GENERATION_HEADER,
     Assignment,
@@ -80,6 +81,7 @@ class FakeControl:
         self.secrets: dict[str, str] = {}
         """Values that it stores, by name."""
         self.secrets_asked: list[Any] = []
+        self.protection_asked: list[ProtectionCall] = []
         self.calls: list[str] = []
         """Every call that was served, by name, and ``told`` for the last part of what is held."""
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
@@ -105,6 +107,9 @@ class FakeControl:
                 web.post("/v1/instances/{id}/held", self._served("held", self._held)),
                 web.post("/v1/instances/{id}/metrics", self._served("metrics", self._metrics)),
                 web.delete("/v1/instances/{id}", self._served("leave", self._leave)),
+                web.post(
+                    "/v1/instances/{id}/protection", self._served("protection", self._protect)
+                ),
                 web.post("/v1/logs", self._served("logs", self._logs)),
                 web.post("/v1/logs/streams", self._served("streams", self._stream)),
                 web.post("/v1/secrets", self._served("secrets", self._secrets)),
@@ -312,6 +317,17 @@ class FakeControl:
         if missing:
             return json({"error": "no such secrets", "missing": missing}, 404)
         return json({"values": {name: self.secrets[name] for name in asked["names"]}})
+
+    async def _protect(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal(request):
+            return refusal
+        asked = msgspec.json.decode(await request.read(), type=ProtectionCall)
+        self.protection_asked.append(asked)
+        if asked.change is not None and asked.change.expires_in_minutes == 0:
+            return error(400, "InvalidParameterException", "too short")
+        protected = asked.change is not None and asked.change.protection_enabled
+        task = ProtectedTask(task_arn=asked.task_arn, protection_enabled=protected)
+        return json(ProtectionOutcome(protected_tasks=[task]))
 
     async def _leave(self, request: web.Request) -> web.Response:
         if refusal := self._refusal(request):

@@ -363,7 +363,7 @@ class MemoryEngine:
         inactivity_s: float = 60.0,
         limit_s: float = 7200.0,
         on_progress: Callable[[str], None] | None = None,
-    ) -> None:
+    ) -> int:
         def work() -> None:
             if reference not in self.images:
                 raise NoSuchImage(f"manifest for {reference} not found", operation="pulled")
@@ -373,6 +373,7 @@ class MemoryEngine:
         assert auth is None
         assert min(inactivity_s, limit_s) > 0
         await self._call("pull", None, reference, work)
+        return 0
 
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0

@@ -23,8 +23,8 @@ _INHERITS = "and what those may"
 
 def _table() -> dict[str, str]:
     """Return the right column of the arrows table by each room of the left one."""
-    rows = re.findall(r"^\| (`[a-z`, ]+`) \| (.+) \|$", PAGE.read_text(), flags=re.MULTILINE)
-    return {room: may for left, may in rows for room in re.findall(r"`([a-z]+)`", left)}
+    rows = re.findall(r"^\| (`[a-z_`, ]+`) \| (.+) \|$", PAGE.read_text(), flags=re.MULTILINE)
+    return {room: may for left, may in rows for room in re.findall(r"`([a-z_]+)`", left)}
 
 
 def _rooms() -> set[str]:
@@ -39,8 +39,8 @@ def _allowed(room: str, table: dict[str, str]) -> set[str]:
     if may == _NOTHING:
         return {room}
     if may.startswith("everything but"):
-        return set(table) - set(re.findall(r"`([a-z.]+)`", may))
-    named = set(re.findall(r"`([a-z.]+)`", may))
+        return set(table) - set(re.findall(r"`([a-z_.]+)`", may))
+    named = set(re.findall(r"`([a-z_.]+)`", may))
     if _INHERITS in may:
         for other in [name for name in named if "." not in name]:
             named |= _allowed(other, table)

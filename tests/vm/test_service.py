@@ -234,6 +234,30 @@ def test_after_a_reboot_the_host_is_what_control_wants(
     assert fetch(host, story.tasks["web"]) == PAGE
 
 
+def test_a_reboot_drains_the_host_first_where_that_is_set(
+    host: Vm, operator: Operator, story: Story
+) -> None:
+    before = host.out(f"cat {CONFIG}")
+    host.run(f"echo ECS_DRAIN_ON_SHUTDOWN=2s >>{CONFIG}\nsystemctl restart ecs-agent")
+    wait_until_connected(host)
+
+    host.reboot()
+
+    wait_until_connected(host)
+    for family, task in story.tasks.items():
+        ended = operator.wait_stopped(task["taskArn"])
+        assert ended["stoppedReason"] == "Host is draining", family
+    said = host.out("journalctl --unit ecs-agent --boot=-1 --output cat")
+    assert "the host goes down" in said
+    assert "before all is told" not in said
+    until_active(operator)
+    host.put(before + "\n", CONFIG)
+    host.run("systemctl restart ecs-agent")
+    wait_until_connected(host)
+    story.tasks = {"web": operator.launch("web")}
+    assert fetch(host, story.tasks["web"]) == PAGE
+
+
 def test_a_bad_configuration_is_one_clear_line_and_no_restart_loop(host: Vm, story: Story) -> None:
     before = story.pids(host)
     good = host.out(f"cat {CONFIG}")
@@ -285,6 +309,14 @@ def test_purge_removes_the_data(host: Vm) -> None:
 def fetch(host: Vm, task: dict[str, Any]) -> str:
     """Return the page of a task from its own address, fetched on its host."""
     return host.until(f"curl --silent --fail --max-time 10 http://{address(task)}/", within_s=60)
+
+
+def until_active(operator: Operator) -> None:
+    """Return once control places tasks on the only host again."""
+    deadline = time.monotonic() + START_LIMIT_S
+    while [one["status"] for one in operator.instances()] != ["ACTIVE"]:
+        assert time.monotonic() < deadline, operator.instances()
+        time.sleep(1)
 
 
 def until_sampled(host: Vm, task: dict[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from agent.controlplane import bounds
 from agent.controlplane.agents.host_rules import CPU_UNITS_MOST, MEMORY_MIB_MOST
 from agent.controlplane.bounds import (
@@ -35,15 +37,25 @@ from agent.model.changes import (
 )
 from agent.model.metrics import (
     ContainerSample,
+    CpuTimes,
+    FilesystemSample,
+    GpuSample,
+    GpuUse,
     HostSample,
     LinkCounters,
     MetricsBatch,
+    Pressure,
+    RoundCost,
+    Stall,
     TaskSample,
 )
 from agent.model.resources import needs_of
 from agent.model.task import NetworkBinding
 
 if TYPE_CHECKING:
+    from msgspec import Struct
+
+    from agent.controlplane.bounds import Rule
     from agent.model.payload import Container, TaskPayload
 
 TASK_STATUSES: Final = (
@@ -131,38 +143,65 @@ REPORTS: Final = Table(
     }
 )
 
+_LINKS: Final = Pairs(256, Text(64), Part())
+
+
+def _with_numbers(kind: type[Struct], **others: Rule) -> dict[str, Rule]:
+    """Return the rules of a part in the order of its fields: a number needs no rule of its own."""
+    numbers = (int, float, int | None, float | None)
+    return {
+        field.name: _COUNT
+        if field.type in numbers and field.name not in others
+        else others[field.name]
+        for field in msgspec.structs.fields(kind)
+    }
+
+
 FIGURES: Final = Table(
     {
-        MetricsBatch: {"host": Part(), "tasks": Items(_SAMPLES_MOST, Part())},
-        HostSample: {
-            "at": _TIME,
-            "cpu_percent": _COUNT,
-            "memory_used_bytes": _COUNT,
-            "memory_total_bytes": _COUNT,
-            "load_1m": _COUNT,
-            "disk_used_bytes": _COUNT,
-            "disk_total_bytes": _COUNT,
+        MetricsBatch: {
+            "host": Part(),
+            "tasks": Items(_SAMPLES_MOST, Part()),
+            "cost": Part(),
         },
+        HostSample: _with_numbers(
+            HostSample,
+            at=_TIME,
+            cpu_times=Part(),
+            cpu_pressure=Part(),
+            memory_pressure=Part(),
+            io_pressure=Part(),
+            filesystems=Items(16, Part()),
+            links=_LINKS,
+            gpus=Items(256, Part()),
+        ),
         TaskSample: {
             "task_arn": _ARN,
             "at": _TIME,
             "containers": Items(_CONTAINERS_MOST, Part()),
             "network": Part(),
+            "links": _LINKS,
             "rx_bytes_per_s": _COUNT,
             "tx_bytes_per_s": _COUNT,
         },
-        ContainerSample: {
-            "name": Text(255),
-            "runtime_id": Text(255, form=WORD),
-            "cpu_percent": _COUNT,
-            "cpu_ns": _COUNT,
-            "memory_bytes": _COUNT,
-            "memory_limit_bytes": _COUNT,
-            "pids": _COUNT,
-            "io_read_bytes": _COUNT,
-            "io_write_bytes": _COUNT,
-            "network": Part(),
-        },
+        ContainerSample: _with_numbers(
+            ContainerSample,
+            name=Text(255),
+            runtime_id=Text(255, form=WORD),
+            cpu_pressure=Part(),
+            memory_pressure=Part(),
+            io_pressure=Part(),
+            network=Part(),
+            links=_LINKS,
+            gpus=Items(256, Part()),
+        ),
+        FilesystemSample: _with_numbers(FilesystemSample, name=Text(64), path=Text(4096)),
+        GpuSample: _with_numbers(GpuSample, uuid=Text(255, form=WORD), name=Text(255)),
+        GpuUse: _with_numbers(GpuUse, uuid=Text(255, form=WORD)),
+        Pressure: {"some": Part(), "full": Part()},
+        Stall: _with_numbers(Stall),
+        CpuTimes: _with_numbers(CpuTimes),
+        RoundCost: _with_numbers(RoundCost),
         LinkCounters: dict.fromkeys(
             (
                 *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped"),

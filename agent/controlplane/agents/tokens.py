@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import structlog
 
 from agent.controlplane.agents.longpoll.errors import Unauthorized
+from agent.controlplane.private_file import make_once
 from agent.errors import ConfigError
 from agent.model import tokens
 from agent.throttle import RepeatedWarning
@@ -156,83 +157,73 @@ class AgentTokens:
         self._refused.tell(peer=peer, why=why)
 
 
-def read(file: Path | None) -> list[str]:
+def read(file: Path | None, *, option: str = "--token-file", head: str = _HEAD) -> list[str]:
     """Return the tokens of a file, which is made anew when it is missing; none without a file.
 
     Blocks for a moment: call it in a thread while calls are served.
+
+    Args:
+        file: the file.
+        option: the option that names it, for error texts.
+        head: comments at the beginning of a new file.
 
     Raises:
         ConfigError: the file cannot be used; the text names the mend.
     """
     if file is None:
         return []
+    where = f"{option} {file}"
     try:
         if not file.exists():
-            _make(file)
-        text = _read(file)
+            _make(file, head)
+        text = _read(file, where)
     except OSError as error:
-        raise ConfigError(
-            f"--token-file {file}: {error.strerror}; give a file that control may read"
-        ) from None
+        raise ConfigError(f"{where}: {error.strerror}; give a file that control may read") from None
     try:
         return tokens.parse(text)
     except ValueError as error:
-        raise ConfigError(f"--token-file {file}: {error}") from None
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
-def _make(file: Path) -> None:
+def _make(file: Path, head: str) -> None:
     """Write a file with one new token; a concurrent writer may win."""
-    text = f"{_HEAD}{secrets.token_urlsafe(_FRESH_BYTES)}\n"
-    # Write it completely before it gets its name: a host may copy it as soon as it exists.
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        try:
-            os.link(new, file)
-        except FileExistsError:
-            return
-    finally:
-        new.unlink()
-    _log.info("token file created", file=str(file))
+    text = f"{head}{secrets.token_urlsafe(_FRESH_BYTES)}\n"
+    if make_once(file, text):
+        _log.info("token file created", file=str(file))
 
 
-def _read(file: Path) -> str:
+def _read(file: Path, where: str) -> str:
     with file.open("rb") as source:
         info = os.fstat(source.fileno())
         if not stat.S_ISREG(info.st_mode):
-            raise ConfigError(f"--token-file {file}: is not a regular file; give a file of tokens")
-        _check_mode(file, info)
+            raise ConfigError(f"{where}: is not a regular file; give a file of tokens")
+        _check_mode(file, info, where)
         raw = source.read(tokens.MAX_BYTES + 1)
     if len(raw) > tokens.MAX_BYTES:
-        raise ConfigError(f"--token-file {file}: is larger than 64 KiB; give a file of tokens")
+        raise ConfigError(f"{where}: is larger than 64 KiB; give a file of tokens")
     try:
         return raw.decode("ascii")
     except UnicodeDecodeError as error:
         raise ConfigError(
-            f"--token-file {file}: byte {error.start} is not ASCII; write tokens of letters and "
+            f"{where}: byte {error.start} is not ASCII; write tokens of letters and "
             "digits, and comments in ASCII"
         ) from None
 
 
-def _check_mode(file: Path, info: os.stat_result) -> None:
+def _check_mode(file: Path, info: os.stat_result, where: str) -> None:
     if info.st_uid not in (0, os.geteuid()):
         raise ConfigError(
-            f"--token-file {file}: belongs to another user (uid {info.st_uid}), who could change it; "
+            f"{where}: belongs to another user (uid {info.st_uid}), who could change it; "
             f"run 'chown {os.geteuid()} {file}'"
         )
     mode = stat.S_IMODE(info.st_mode)
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         raise ConfigError(
-            f"--token-file {file}: others can read or change it (mode {mode:04o}); "
-            f"run 'chmod 600 {file}'"
+            f"{where}: others can read or change it (mode {mode:04o}); run 'chmod 600 {file}'"
         )
     if mode & stat.S_IRGRP:
         _log.warning("the token file can be read by its group", file=str(file), gid=info.st_gid)

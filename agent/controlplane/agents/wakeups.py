@@ -61,6 +61,11 @@ class WakeUps:
             if not waiting:
                 del self._waiting[instance_id]
 
+    @property
+    def held(self) -> int:
+        """How many polls wait now."""
+        return sum(map(len, self._waiting.values()))
+
     def wake_all(self) -> None:
         """Wake every held poll: the server stops, or something may have been missed."""
         for wakeups in self._waiting.values():

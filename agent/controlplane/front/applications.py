@@ -1,4 +1,4 @@
-"""What an address serves: the routes for operators, and the routes only for agents."""
+"""What an address serves: the routes for operators, and those for agents and programs that watch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
     from agent.controlplane.front.json_api import OperatorSide
+    from agent.controlplane.monitoring.calls import Monitoring
     from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Store
 
@@ -33,18 +34,26 @@ class Applications:
     """Builds applications that share the same parts and agent protocols."""
 
     def __init__(
-        self, parts: Parts, apis: Sequence[tuple[Api, ApiModel]], wire: AgentWire, ecs: EcsWire
+        self,
+        parts: Parts,
+        apis: Sequence[tuple[Api, ApiModel]],
+        wire: AgentWire,
+        ecs: EcsWire,
+        monitoring: Monitoring,
     ) -> None:
         self._parts = parts
         self._apis = [(api, model, api.handlers()) for api, model in apis]
         self._wire = wire
         self._ecs = ecs
+        self._monitoring = monitoring
 
     @classmethod
-    async def open(cls, parts: Parts, wire: AgentWire, ecs: EcsWire) -> Applications:
+    async def open(
+        cls, parts: Parts, wire: AgentWire, ecs: EcsWire, monitoring: Monitoring
+    ) -> Applications:
         """Load the models of the served APIs."""
         apis = [(api, await asyncio.to_thread(ApiModel.load, api.service)) for api in APIS]
-        return cls(parts, apis, wire, ecs)
+        return cls(parts, apis, wire, ecs, monitoring)
 
     def for_operators(
         self, operators: OperatorSide, *, own_names_only: bool = False
@@ -67,31 +76,35 @@ class Applications:
             default=ECS.service,
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis},
         )
-        app = self._application(own_names_only=own_names_only)
+        app = self._application(operators, own_names_only=own_names_only)
         OwnCalls(self._parts, operators).add_routes(app.router)
         # Last, because AWS services use all kinds of paths.
         app.router.add_route("*", "/{path:.*}", router.handle)
         return app
 
     def for_agents(self) -> web.Application:
-        """Return only the routes that agents call, with both protocols."""
+        """Return the routes that agents call, with both protocols, and those that only need a token."""
         model, handlers = next((model, each) for api, model, each in self._apis if api is ECS)
+        nobody = Nobody()
         api = JsonApi(
             self._parts,
             model,
             handlers,
-            operators=Nobody(),
+            operators=nobody,
             check=ECS.check,
             agents=self._ecs.calls,
             agents_only=True,
         )
-        app = self._application()
+        app = self._application(nobody)
         app.router.add_post("/", api.handle)
         return app
 
-    def _application(self, *, own_names_only: bool = False) -> web.Application:
+    def _application(
+        self, operators: OperatorSide, *, own_names_only: bool = False
+    ) -> web.Application:
         app = web.Application(middlewares=[no_pages(own_names_only=own_names_only)])
         app.router.add_get("/healthz", self._health)
+        self._monitoring.add_routes(app.router, operators)
         self._wire.add_routes(app.router)
         self._ecs.add_routes(app.router)
         return app

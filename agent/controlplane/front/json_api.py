@@ -15,6 +15,7 @@ Tests: ``tests/unit/controlplane/api/ecs/test_json_api.py``,
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,6 +44,7 @@ from agent.controlplane.front.errors import (
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
+from agent.controlplane.monitoring.figures import OTHER, Call
 from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
@@ -148,8 +150,23 @@ class JsonApi:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call; never raises except for cancellation."""
-        request_id = str(uuid.uuid4())
+        began = time.monotonic()
         target = request.headers.get("X-Amz-Target", "")
+        answer = await self._answer(request, target)
+        call = Call(self._model.name, self._counted(target.rpartition(".")[2]), answer.status)
+        self._parts.figures.called(call, time.monotonic() - began)
+        return answer
+
+    def _counted(self, operation: str) -> str:
+        """Return the name under which an operation is counted: one that exists."""
+        agents = self._agents
+        is_known = operation in self._handlers or (
+            agents is not None and agents.is_for_agents(operation)
+        )
+        return operation if is_known else OTHER
+
+    async def _answer(self, request: web.Request, target: str) -> web.Response:
+        request_id = str(uuid.uuid4())
         try:
             response = await self._call(request, target)
             return _answer(200, response, request_id)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from agent.controlplane.private_file import make_once
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -115,20 +116,7 @@ def _make(file: Path) -> None:
         f"{_HEAD}[{DEFAULT_NAME}]\naws_access_key_id = {key_id}\n"
         f"aws_secret_access_key = {secrets.token_urlsafe(_SECRET_BYTES)}\n"
     )
-    # Write it completely before it gets its name.
-    new = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        try:
-            os.link(new, file)
-        except FileExistsError:
-            return
-    finally:
-        new.unlink()
+    make_once(file, text)
 
 
 def _read(file: Path, owners: set[int | None]) -> str:

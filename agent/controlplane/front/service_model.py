@@ -31,6 +31,7 @@ class ApiModel:
         from botocore.validate import ParamValidator  # noqa: PLC0415 - only the control process
 
         self._service = service
+        self.name: str = service.service_name
         self._validator = ParamValidator()
         self.operations: frozenset[str] = frozenset(service.operation_names)
         self.target_prefix: str = service.metadata["targetPrefix"]

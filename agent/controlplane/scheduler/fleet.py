@@ -20,12 +20,13 @@ from msgspec import Struct, field
 from agent.controlplane import access, records
 from agent.controlplane.records import InstanceRecord
 from agent.controlplane.scheduler.instance import Instance
-from agent.controlplane.store.contract import Compacted, Compare, Event, KeyValue, Put
+from agent.controlplane.store.contract import Compare, Event, KeyValue, Put
+from agent.controlplane.store.following import Follower
 from agent.model.resources import Needs, room_to_share
 
 if TYPE_CHECKING:
     from agent.controlplane.access import Found
-    from agent.controlplane.store.contract import Store, Watch
+    from agent.controlplane.store.contract import Store
 
 _AT_ONCE = 100
 """How many hosts are updated before other work on the event loop gets a turn."""
@@ -62,13 +63,32 @@ class Fleet:
     """
 
     def __init__(self, store: Store) -> None:
-        self._store = store
         self._turn = asyncio.Lock()
-        self._watch: Watch | None = None
-        self._clear()
+        self._follower = Follower(
+            store,
+            (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS),
+            _Instances,
+        )
 
-    def _clear(self) -> None:
-        self._revision = 0
+    async def read(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+
+        Includes everything that was committed before the call.
+        """
+        async with self._turn:
+            instances = await self._follower.read()
+            number = 0
+            while instances.renew_one():
+                number += 1
+                if number % _AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            return instances.of_cluster(cluster)
+
+
+class _Instances:
+    """What is known of instances, from the keys that were seen so far."""
+
+    def __init__(self) -> None:
         self._records: dict[str, Found[InstanceRecord]] = {}
         """By instance id, like the next two."""
         self._guards: dict[str, int] = {}
@@ -82,62 +102,19 @@ class Fleet:
         self._stale: set[str] = set()
         """Ids of the instances whose host must be rebuilt."""
 
-    async def read(self, cluster: str) -> dict[str, FleetHost]:
-        """Return the ACTIVE and DRAINING instances of the named cluster, by ARN.
+    def of_cluster(self, cluster: str) -> dict[str, FleetHost]:
+        """Return the instances of a cluster by ARN, as they were rebuilt last."""
+        return dict(self._hosts[cluster])
 
-        Includes everything that was committed before the call.
-        """
-        async with self._turn:
-            target = self._store.revision
-            try:
-                await self._follow(target)
-            except Compacted:
-                await self._forget()
-                await self._follow(target)
-            except BaseException:
-                await self._forget()
-                raise
-            await self._renew_stale()
-            return dict(self._hosts[cluster])
+    def renew_one(self) -> bool:
+        """Rebuild one instance that has changed; False if none has."""
+        if not self._stale:
+            return False
+        self._renew(self._stale.pop())
+        return True
 
-    async def _renew_stale(self) -> None:
-        for number in range(len(self._stale)):
-            self._renew(self._stale.pop())
-            if number % _AT_ONCE == _AT_ONCE - 1:
-                await asyncio.sleep(0)
-
-    async def _follow(self, target: int) -> None:
-        if self._watch is None:
-            self._watch = await self._load()
-        while self._revision < target:
-            batch = await anext(self._watch)
-            for event in batch.events:
-                self._apply(event)
-            self._revision = batch.revision
-
-    async def _load(self) -> Watch:
-        """Load everything; the watch repeats changes made meanwhile, which does no harm."""
-        for prefix in (records.PLACEMENT, records.ALIVE, records.INSTANCES, records.TASKS):
-            start_after, more = None, True
-            while more:
-                page = await self._store.range(
-                    prefix, start_after=start_after, limit=access.SCAN_PAGE
-                )
-                self._revision = self._revision or page.revision
-                for kv in page.items:
-                    self._apply(Event("put", kv))
-                    start_after = kv.key
-                more = page.more
-        # Watch all keys, so that every commit advances the watch.
-        return self._store.watch("/", after_revision=self._revision)
-
-    async def _forget(self) -> None:
-        watch, self._watch = self._watch, None
-        self._clear()
-        if watch is not None:
-            await watch.aclose()
-
-    def _apply(self, event: Event) -> None:
+    def apply(self, event: Event) -> None:
+        """Take note of one key."""
         kv, there = event.kv, event.type == "put"
         name = records.last_element(kv.key)
         if kv.key.startswith(records.TASKS):

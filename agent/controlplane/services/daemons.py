@@ -53,6 +53,7 @@ def decide(service: ServiceRecord, seen: Observed, now: float) -> Decision:
         start=len(starts),
         hosts=starts,
         stops=(*extra, *budget.stops),
+        protected=budget.protected,
         is_stable=_is_stable(service, on_host, targets, now),
     )
 
@@ -72,7 +73,9 @@ def _budget(
     healthy = frozenset(task.id for task in tasks if task.is_healthy(now))
     running = sum(task.serves for task in tasks)
     least = service.least_healthy
-    return Budget(healthy=len(healthy) - least, running=running - least, healthy_ids=healthy)
+    return Budget(
+        healthy=len(healthy) - least, running=running - least, healthy_ids=healthy, now=now
+    )
 
 
 def _is_stable(

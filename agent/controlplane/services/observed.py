@@ -52,6 +52,8 @@ class SeenTask(Struct, frozen=True, rename="camel"):
     stopped_reason: str = ""
     counted: bool = False
     """Whether its service has taken note of its end."""
+    protected_until: float = 0.0
+    """Until when it is not stopped to scale in or to replace it (``tasks.protection``)."""
 
     @property
     def is_wanted(self) -> bool:

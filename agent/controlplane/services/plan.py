@@ -38,6 +38,8 @@ class Decision:
     hosts: tuple[str, ...] = ()
     """Ids of the hosts that get one; empty for REPLICA, where placement chooses."""
     stops: tuple[Stop, ...] = ()
+    protected: int = 0
+    """How many tasks would be stopped if they were not protected."""
     is_blocked: bool = False
     """Whether the percentages of the service leave no room for the next step."""
     is_stable: bool = False
@@ -73,12 +75,17 @@ class Budget:
     running: int
     """Of all that run and are not unhealthy, those that are not healthy yet among them."""
     healthy_ids: frozenset[str]
+    now: float
+    protected: int = 0
+    """How many tasks were not stopped because they are protected."""
     stops: list[Stop] = field(default_factory=list)
 
     def stop(self, tasks: Iterable[SeenTask], why: Why = Why.SCALING) -> None:
         """Stop as many of the tasks as may be, in their order, those that do not serve first."""
         for task in sorted(tasks, key=self._serves):
-            if not task.serves:
+            if task.protected_until > self.now:
+                self.protected += 1
+            elif not task.serves:
                 self.stops.append(Stop(task, why))
             elif self.running > 0 and (task.id not in self.healthy_ids or self.healthy > 0):
                 self.running -= 1

@@ -2,6 +2,7 @@
 
 - New tasks are of the primary deployment, and there are never more than ``most_running`` by the
   scheduler's own doing. Tasks that are being stopped do not count.
+- A protected task is neither stopped to scale in nor to replace it.
 - A task that is not needed is stopped if it is not running, or if enough others remain: never fewer
   healthy ones than ``least_healthy`` (nor fewer running ones, if none is healthy yet).
 - An unhealthy task is stopped once its replacement is healthy; if there is no room for a replacement,
@@ -37,7 +38,7 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
     needed = 0 if has_failed else max(0, service.desired_count - len(wanted.good))
     is_throttled = now < service.primary.throttle.until
     start = 0 if is_throttled else max(0, min(needed, room))
-    budget = _budget(service, wanted)
+    budget = _budget(service, wanted, now)
     if not has_failed:
         budget.stop([*wanted.old, *wanted.moving])
     _scale_in(service, seen, wanted, budget)
@@ -51,12 +52,13 @@ def decide(service: ServiceRecord, seen: Observed, wanted: Wanted, now: float) -
     return Decision(
         start=start,
         stops=tuple(budget.stops),
-        is_blocked=waits_for_room and not budget.stops and not coming,
+        protected=budget.protected,
+        is_blocked=waits_for_room and not (budget.stops or coming or budget.protected),
         is_stable=_is_stable(service, wanted),
     )
 
 
-def _budget(service: ServiceRecord, wanted: Wanted) -> Budget:
+def _budget(service: ServiceRecord, wanted: Wanted, now: float) -> Budget:
     serving = [*wanted.good, *wanted.moving, *wanted.old]
     running = sum(task.serves for task in serving)
     least = service.least_healthy
@@ -64,6 +66,7 @@ def _budget(service: ServiceRecord, wanted: Wanted) -> Budget:
         healthy=len(wanted.healthy) - least,
         running=running - least,
         healthy_ids=wanted.healthy,
+        now=now,
     )
 
 
@@ -71,9 +74,11 @@ def _scale_in(service: ServiceRecord, seen: Observed, wanted: Wanted, budget: Bu
     excess = len(wanted.good) - service.desired_count
     if excess <= 0:
         return
-    coming = [task for task in wanted.good if task.id not in wanted.healthy]
+    free = [task for task in wanted.good if task.protected_until <= budget.now]
+    budget.protected += max(0, excess - len(free))
+    coming = [task for task in free if task.id not in wanted.healthy]
     first = coming[::-1][:excess]
-    healthy = wanted.healthy_of(wanted.good)
+    healthy = wanted.healthy_of(free)
     left = excess - len(first)
     chosen: list[SeenTask] = healthy
     if left < len(healthy):

@@ -137,10 +137,12 @@ def _noticed(
     name, primary = service.name, service.primary
     is_steady = decision.is_stable and primary.rollout_state == COMPLETED
     is_impaired = primary.throttle.level >= failures.IMPAIRED_LEVEL
+    protected = decision.protected
     events: list[str] = []
     for kind, holds, message in (
         (wording.IMPAIRED, is_impaired, wording.is_impaired(name)),
         (wording.BLOCKED, decision.is_blocked, wording.is_blocked(name)),
+        (wording.PROTECTED, protected, wording.is_protected(name, primary.id, protected)),
         (wording.STEADY, is_steady, wording.is_steady(name)),
     ):
         service, told = notice(service, kind, message if holds else "", now)
@@ -168,6 +170,7 @@ def _times(service: ServiceRecord, seen: Observed, now: float) -> Iterator[float
     grace_s = service.grace_s or 0
     moments = [service.primary.throttle.until]
     for task in seen.tasks.values():
+        moments.append(task.protected_until)
         if not task.is_running:
             continue
         if not task.has_check:

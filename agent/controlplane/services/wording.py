@@ -19,6 +19,7 @@ STEADY = "steady"
 PLACEMENT = "placement"
 BLOCKED = "blocked"
 IMPAIRED = "impaired"
+PROTECTED = "protected"
 
 UNHEALTHY_REASON = "Task failed container health checks"
 STOP_CODE = "ServiceSchedulerInitiated"
@@ -134,6 +135,14 @@ def is_blocked(service: str) -> str:
         f"(service {service}) was unable to stop or start tasks during a deployment because of the "
         "service deployment configuration. Update the minimumHealthyPercent or maximumPercent value "
         "and try again."
+    )
+
+
+def is_protected(service: str, deployment: str, count: int) -> str:
+    """Return the event of tasks that are not stopped because they are protected."""
+    return (
+        f"(service {service}) was unable to reach steady state because (taskSet {deployment}) was "
+        f"unable to scale in due to (reason {count} tasks under protection)"
     )
 
 

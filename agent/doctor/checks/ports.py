@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from agent.doctor.sockets import Listener
 
 AMAZON_PORTS = {51678: "introspection", 51679: "credentials"}
-"""Ports of Amazon's agent; a task may rely on nothing else listening there."""
+"""Ports of Amazon's agent, where this agent listens, too."""
 _FEW = 200
 
 
 async def check(host: HostFacts) -> list[Finding]:
     """Find the listeners on the relevant ports."""
     settings = host.settings
-    wanted = frozenset({*AMAZON_PORTS, settings.prometheus_port})
+    wanted = frozenset({*AMAZON_PORTS, settings.prometheus_port, settings.introspection_port})
     found = await reading.blocking(lambda: sockets.listeners(host.root / "proc", wanted))
     text = await host.text("proc/sys/net/ipv4/ip_local_port_range")
     agent = await host.agent()
@@ -58,10 +58,15 @@ def judge(
             "mount /proc",
             "ls /proc/net/tcp",
         )
-    for one in found or ():
+    # IPv4 and IPv6 of one server are two listeners.
+    for one in {(each.port, each.pid): each for each in found or ()}.values():
         who = f"{one.name} (process {one.pid})" if one.pid else "another process"
         if one.port == settings.prometheus_port:
             _judge_prometheus(verdict, settings, one, who, agent_pid)
+        elif agent_pid and one.pid == agent_pid:
+            verdict.ok(f"the agent listens on port {one.port}")
+        elif one.port not in AMAZON_PORTS:
+            _judge_introspection(verdict, settings, one, who)
         else:
             verdict.warn(
                 f"{who} listens on port {one.port}, the {AMAZON_PORTS[one.port]} port of Amazon's "
@@ -83,6 +88,14 @@ def _judge_prometheus(
     verdict.error(
         f"{who} listens on port {one.port}, which the agent needs for Prometheus",
         "set ECS_PROMETHEUS_PORT to a free port, or stop the other process",
+        f"ss -ltnp 'sport = :{one.port}'",
+    )
+
+
+def _judge_introspection(verdict: FindingList, settings: Settings, one: Listener, who: str) -> None:
+    verdict.error(
+        f"{who} listens on port {one.port}, which the agent needs for introspection",
+        "set ECS_INTROSPECTION_PORT to a free port, or stop the other process",
         f"ss -ltnp 'sport = :{one.port}'",
     )
 

@@ -294,7 +294,7 @@ class DockerEngine:
         inactivity_s: float = 60.0,
         limit_s: float = 7200.0,
         on_progress: Callable[[str], None] | None = None,
-    ) -> None:
+    ) -> int:
         """Pull an image; see the protocol. ``on_progress`` is called in the event loop.
 
         The registry has five minutes for its first response, as on Amazon ECS; after that,
@@ -302,10 +302,12 @@ class DockerEngine:
         """
         report = pulls.in_loop(on_progress)
 
-        def work(client: EngineClient, call: BlockingCall) -> None:
-            pulls.pull(client, call, reference, auth, inactivity_s=inactivity_s, report=report)
+        def work(client: EngineClient, call: BlockingCall) -> int:
+            return pulls.pull(
+                client, call, reference, auth, inactivity_s=inactivity_s, report=report
+            )
 
-        await self._do(self._pull, work, faults.PULLED, limit_s)
+        return await self._do(self._pull, work, faults.PULLED, limit_s)
 
     async def resolve_digest(
         self, reference: str, *, auth: RegistryAuth | None = None, limit_s: float = 60.0
@@ -451,7 +453,6 @@ class DockerEngine:
             return
         feed = EventFeed(self._client)
         self._feeds.add(feed)
-        feed.start()
         try:
             async for event in feed:
                 yield event

@@ -75,14 +75,18 @@ class RecentEvents:
 
 
 class EventFeed:
-    """The stream for one reader. Created, iterated and stopped on one event loop.
+    """The stream for one reader, and the thread that fills it, which runs from the beginning.
 
-    Args:
-        client: returns the client; called in the feed's thread.
-        limit: how many events may wait for the reader before a ``relist`` replaces them.
+    Created, iterated and stopped on one event loop.
     """
 
     def __init__(self, client: Callable[[], EngineClient], *, limit: int = _PENDING_LIMIT) -> None:
+        """Start the thread.
+
+        Args:
+            client: returns the client; called in the thread.
+            limit: how many events may wait for the reader before a ``relist`` replaces them.
+        """
         self._client = client
         self._limit = limit
         self._loop = asyncio.get_running_loop()
@@ -93,9 +97,6 @@ class EventFeed:
         self._call = BlockingCall(FOREVER_S, operation="events")
         self._repeats = RecentEvents(since_ns=time.time_ns())
         self.thread = threading.Thread(target=self._serve, name="engine-events", daemon=True)
-
-    def start(self) -> None:
-        """Start the thread."""
         self.thread.start()
 
     def stop(self) -> None:

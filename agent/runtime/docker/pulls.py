@@ -17,7 +17,7 @@ from agent.errors import EngineRefused, NoSuchImage
 from agent.runtime.docker import faults
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from agent.runtime.docker.client import EngineClient
     from agent.runtime.docker.lanes import BlockingCall
@@ -41,8 +41,8 @@ def pull(
     *,
     inactivity_s: float,
     report: Callable[[str], None] | None,
-) -> None:
-    """Pull one image to the end.
+) -> int:
+    """Pull one image to the end, and return how many bytes the engine says that it downloaded.
 
     Args:
         client: the engine.
@@ -60,7 +60,9 @@ def pull(
     )
     call.operation = ended
     call.limit_silence(inactivity_s)
-    raise_refusals(messages, operation=faults.PULLED, report=report)
+    downloads = _Downloads()
+    raise_refusals(downloads.noting(messages), operation=faults.PULLED, report=report)
+    return downloads.total
 
 
 def digest(client: EngineClient, reference: str, auth: RegistryAuth | None) -> str:
@@ -70,6 +72,29 @@ def digest(client: EngineClient, reference: str, auth: RegistryAuth | None) -> s
     if str(descriptor.get("mediaType", "")).startswith(_FIRST_SCHEMA):
         return ""
     return str(descriptor.get("digest", ""))
+
+
+class _Downloads:
+    """The layers that a pull downloads, as its messages tell."""
+
+    def __init__(self) -> None:
+        self._by_layer: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """Bytes of all layers."""
+        return sum(self._by_layer.values())
+
+    def noting(self, messages: Iterable[Any]) -> Iterator[Any]:
+        """Pass messages on, and note how far their downloads are."""
+        for message in messages:
+            if isinstance(message, dict) and message.get("status") == "Downloading":
+                detail = message.get("progressDetail")
+                size = detail.get("current") if isinstance(detail, dict) else None
+                if isinstance(size, int):
+                    layer = str(message.get("id"))
+                    self._by_layer[layer] = max(size, self._by_layer.get(layer, 0))
+            yield message
 
 
 def raise_refusals(

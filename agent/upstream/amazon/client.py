@@ -37,6 +37,7 @@ from agent.upstream.amazon.calls import SteppedBackoff
 from agent.upstream.amazon.ec2.spot import SpotNotices, set_status
 from agent.upstream.amazon.ec2.tags import InstanceTags
 from agent.upstream.amazon.poll_endpoint import PollEndpoints
+from agent.upstream.amazon.protection import ProtectionApi
 from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
 from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
 from agent.upstream.amazon.tcs.session import TcsSession, TcsSettings
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from agent.config import Settings
     from agent.model.liveness import Liveness
     from agent.model.metrics import MetricsBatch
+    from agent.model.protection import ProtectionCall, ProtectionOutcome
     from agent.state import StateStore
     from agent.upstream.amazon.attachments import AttachmentState
     from agent.upstream.protocol import DescribeHost, HostParts, TakeAssignments
@@ -159,6 +161,12 @@ class AmazonClient:
             ),
         )
         self._api = api
+        self._protection = ProtectionApi(
+            cloud,
+            around.credentials,
+            cluster=self._registration.cluster,
+            backend_host=settings.backend_host,
+        )
         self._drain = (
             DrainTeller(around.drain, self._own_arn, self._set_status) if around.drain else None
         )
@@ -213,6 +221,7 @@ class AmazonClient:
             generation=0,
             instance_status=self._instance_status or (ACTIVE if connected else ""),
             next_try=self._link.next_try,
+            connects=self._link.connects,
         )
 
     def offer(self, batch: MetricsBatch) -> None:
@@ -270,6 +279,15 @@ class AmazonClient:
             f"({', '.join(names)}), but this host has its orders in the words of Amazon ECS, which "
             "has no such secrets; join the host with 'ecs-agent join', or keep them in AWS"
         )
+
+    async def task_protection(self, asked: ProtectionCall) -> ProtectionOutcome:
+        """Return the scale-in protection of a task, changed first if the call says so.
+
+        Raises:
+            EcsRefused: the task has no role, or Amazon ECS answered with an error.
+            ControlUnavailable: it cannot be asked now.
+        """
+        return await self._protection.ask(asked)
 
     async def leave(self) -> None:
         """Refuse: a host does not deregister itself from Amazon ECS.

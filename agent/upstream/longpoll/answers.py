@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from agent.errors import ControlFailure, ControlUnavailable, InstanceUnknown, StaleGeneration
+from agent.errors import (
+    ControlFailure,
+    ControlUnavailable,
+    ErrorAnswer,
+    InstanceUnknown,
+    StaleGeneration,
+)
 from agent.model import payload as payloads
 from agent.model.logs import LogsAnswer
+from agent.model.protection import ProtectionOutcome
 from agent.model.status import DesiredStatus
 from agent.model.wire import (
     Assignment,
@@ -51,6 +58,10 @@ class RevisionCompacted(ControlFailure):
 
 class RequestRefused(ControlFailure):
     """Control says that the request itself is invalid; it would be refused again."""
+
+    def __init__(self, text: str, answer: ErrorAnswer) -> None:
+        super().__init__(text)
+        self.answer = answer
 
 
 class SecretsMissing(ControlFailure):
@@ -111,6 +122,7 @@ _text = msgspec.json.Decoder(str)
 _registered = msgspec.json.Decoder(Registered)
 _changes = msgspec.json.Decoder(ChangesAnswer)
 _hello = msgspec.json.Decoder(Hello)
+_protection = msgspec.json.Decoder(ProtectionOutcome)
 _logs = msgspec.json.Decoder(LogsAnswer)
 _error = msgspec.json.Decoder(ErrorBody)
 _typed = msgspec.json.Decoder(_Typed)
@@ -187,6 +199,11 @@ def hello(raw: bytes) -> Hello:
     return _decode(_hello, raw, "greeting")
 
 
+def protection(raw: bytes) -> ProtectionOutcome:
+    """Parse the answer about the protection of a task; raises ``ControlUnavailable``."""
+    return _decode(_protection, raw, "task protection")
+
+
 def secrets(raw: bytes) -> dict[str, str]:
     """Read the values of secrets; raises ``ControlUnavailable``, whose text shows none of them."""
     try:
@@ -216,7 +233,7 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
     if status == 410 and body.code in {"RevisionCompacted", ""}:
         return RevisionCompacted(text)
     if status in {400, 413, 422}:
-        return RequestRefused(text)
+        return RequestRefused(text, ErrorAnswer(status, body.code, body.message))
     return ControlUnavailable(
         text,
         retry_after_s=retry_after_s(headers.get("Retry-After", "")),

@@ -29,7 +29,6 @@ from agent.errors import (
     ControlFailure,
     ControlUnavailable,
     InstanceUnknown,
-    PayloadError,
     StaleGeneration,
     StateFailure,
     leaves,
@@ -40,7 +39,7 @@ from agent.upstream.connection import ConnectionStatus
 from agent.upstream.credentials import Token, is_readable_on_the_way
 from agent.upstream.draining import DrainTeller
 from agent.upstream.longpoll import registration as registrations
-from agent.upstream.longpoll.answers import RevisionCompacted, SecretsMissing
+from agent.upstream.longpoll.answers import RevisionCompacted
 from agent.upstream.longpoll.credentials import issued
 from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
@@ -48,6 +47,7 @@ from agent.upstream.longpoll.log_sender import LogSender
 from agent.upstream.longpoll.metrics_sender import MetricsSender
 from agent.upstream.longpoll.outbox_sender import OutboxSender
 from agent.upstream.longpoll.registration import LongPollRegistration
+from agent.upstream.longpoll.task_calls import TaskCalls
 from agent.upstream.longpoll.watermark import Watermark, cautious, went_back
 from agent.upstream.protocol import ControlStatus
 
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.model.metrics import MetricsBatch
+    from agent.model.protection import ProtectionCall, ProtectionOutcome
     from agent.model.wire import Assignments
     from agent.state import StateStore
     from agent.upstream.draining import Drain
@@ -74,9 +75,6 @@ _log = structlog.get_logger()
 TAKE_LIMIT_S: Final = 180.0
 """Time limit for taking orders, which only have to be written to disk."""
 
-
-IDENTITY_LIMIT_S: Final = 30.0
-"""How long a call for a task waits until this host is registered."""
 BROUGHT_AGAIN_S: Final = 60.0
 """Interval of calls about tasks of an earlier instance, if control sends no lease."""
 NOTICE_S: Final = 3600.0
@@ -160,6 +158,7 @@ class LongPollClient:
             retelling=self._retelling,
             call_limit_s=settings.limits.call_s,
         )
+        self._task_calls = TaskCalls(self._client, self._registration)
         self._sender = OutboxSender(
             store.outbox,
             self._client,
@@ -227,6 +226,7 @@ class LongPollClient:
             generation=self._registration.generation,
             instance_status=self._instance_status,
             next_try=self._link.next_try,
+            connects=self._link.connects,
             notice=self._notice(),
         )
 
@@ -294,21 +294,16 @@ class LongPollClient:
             PayloadError: control does not have one of them, or not for this task.
             ControlUnavailable: control cannot be asked now.
         """
-        try:
-            async with asyncio.timeout(IDENTITY_LIMIT_S):
-                identity = await self._registration.identity()
-            return await self._client.secrets(identity, task_arn, names)
-        except TimeoutError:
-            raise ControlUnavailable("this host is not registered with control now") from None
-        except SecretsMissing as error:
-            raise PayloadError(
-                f"control does not have the secrets {', '.join(error.missing)} for this task"
-            ) from None
-        except ControlUnavailable:
-            raise
-        except ControlFailure as error:
-            # The other loops find out what it means for this host; the task waits meanwhile.
-            raise ControlUnavailable(str(error)) from None
+        return await self._task_calls.secrets(task_arn, names)
+
+    async def task_protection(self, asked: ProtectionCall) -> ProtectionOutcome:
+        """Return the scale-in protection of a task of this host, changed first if asked for.
+
+        Raises:
+            EcsRefused: control refuses what is asked for.
+            ControlUnavailable: control cannot be asked now.
+        """
+        return await self._task_calls.protection(asked)
 
     async def leave(self) -> None:
         """Remove the host from its cluster and forget its identity.

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from agent.model.changes import TaskChange
     from agent.model.logs import LogsAnswer, LogStream
     from agent.model.metrics import MetricsBatch
+    from agent.model.protection import ProtectionCall, ProtectionOutcome
     from agent.upstream.longpoll.answers import ReadAssignments
 
 _COMPRESS_FROM: Final = 1024
@@ -225,6 +226,12 @@ class HttpClient:
         body = _encode({"instance": identity.instance_arn, "taskArn": task_arn, "names": names})
         answer = await self._call("POST", "v1/secrets", identity=identity, body=body)
         return answers.secrets(answer.body)
+
+    async def protection(self, identity: Identity, asked: ProtectionCall) -> ProtectionOutcome:
+        """Read or change the scale-in protection of a task; raises ``answers.RequestRefused``."""
+        path = f"{identity.path}/protection"
+        answer = await self._call("POST", path, identity=identity, body=_encode(asked))
+        return answers.protection(answer.body)
 
     async def status(self, identity: Identity, status: str) -> None:
         """Set the status of this instance: ACTIVE, or DRAINING so that nothing is placed on it."""

@@ -125,12 +125,12 @@ class Counting:
         self._running = 0
         pull = engine.pull_image
 
-        async def counted(reference: str, **options: Any) -> None:
+        async def counted(reference: str, **options: Any) -> int:
             self.names.append(reference)
             self._running += 1
             self.most = max(self.most, self._running)
             try:
-                await pull(reference, **options)
+                return await pull(reference, **options)
             finally:
                 self._running -= 1
 

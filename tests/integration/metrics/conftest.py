@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from agent.metrics.collector import SampleTarget
+from agent.metrics.targets import SampleTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,12 +11,20 @@ from agent.errors import EngineRefused
 from agent.model.metrics import ContainerSample, LinkCounters, TaskSample
 from agent.model.resources import Wait
 from agent.model.task import NetworkBinding
-from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+from agent.model.views import (
+    AgentView,
+    ContainerView,
+    LaunchView,
+    ResourceView,
+    TaskView,
+    UsageView,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.endpoints.source import SampleSource
     from agent.model.exec import ExecCommand
     from agent.runtime.protocol import ExecSession, LogSelection
 
@@ -56,12 +64,24 @@ class Source:
             resources=[ResourceView(name="MEMORY", total=2048, used=512)],
         )
         self.tasks = [_running(), _waiting()]
+        self.launches: dict[str, LaunchView] = {}
+        self.usage = UsageView(host_name="h1")
+        self.sampler: SampleSource | None = None
 
     def agent_view(self) -> AgentView:
         return self.agent
 
     def task_views(self) -> list[TaskView]:
         return self.tasks
+
+    def launch_view(self, task_arn: str) -> LaunchView | None:
+        return self.launches.get(task_arn)
+
+    def usage_view(self) -> UsageView:
+        return self.usage
+
+    def samples(self) -> SampleSource | None:
+        return self.sampler
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))

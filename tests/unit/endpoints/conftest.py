@@ -10,12 +10,20 @@ import pytest
 
 from agent.endpoints.operator import OperatorSocket
 from agent.model.exec import STDOUT
+from agent.model.metrics import HostSample, MetricsBatch
 from agent.model.resources import Wait
-from agent.model.views import AgentView, ContainerView, ResourceView, TaskView
+from agent.model.views import (
+    AgentView,
+    ContainerView,
+    LaunchView,
+    ResourceView,
+    TaskView,
+    UsageView,
+)
 from agent.runtime.protocol import ExecResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from agent.model.exec import ExecCommand, TerminalSize
@@ -75,6 +83,31 @@ class FakeSession:
         self.closed.set()
 
 
+class FakeSampler:
+    """Takes a round when it is told to or poked."""
+
+    def __init__(self) -> None:
+        self.latest: MetricsBatch | None = None
+        self.loop_lag_s = self.round_s = 0.0
+        self.pokes = 0
+        self.callbacks: list[Callable[[MetricsBatch], None]] = []
+        self.subscribed = asyncio.Event()
+
+    def subscribe(self, callback: Callable[[MetricsBatch], None]) -> Callable[[], None]:
+        self.callbacks.append(callback)
+        self.subscribed.set()
+        return lambda: self.callbacks.remove(callback)
+
+    def poke(self) -> None:
+        self.pokes += 1
+        self.round(1000.0 + self.pokes)
+
+    def round(self, at: float) -> None:
+        self.latest = MetricsBatch(host=HostSample(at=at))
+        for callback in list(self.callbacks):
+            callback(self.latest)
+
+
 class FakeAgent:
     """Implements ``AgentSource`` from plain attributes."""
 
@@ -84,6 +117,8 @@ class FakeAgent:
             task_view("aa22", container_view("app", "r-2"), container_view("side")),
             task_view("bb33", container_view("app")),
         ]
+        self.launches: dict[str, LaunchView] = {}
+        self.sampler: FakeSampler | None = None
         self.stopped: list[tuple[str, str]] = []
         self.drains: list[tuple[bool, float]] = []
         self.asked: list[tuple[str, LogSelection]] = []
@@ -105,6 +140,16 @@ class FakeAgent:
 
     def task_views(self) -> list[TaskView]:
         return self.tasks
+
+    def launch_view(self, task_arn: str) -> LaunchView | None:
+        return self.launches.get(task_arn)
+
+    def usage_view(self) -> UsageView:
+        batch = self.sampler.latest if self.sampler else None
+        return UsageView(host_name="h1", at=batch.host.at if batch else None)
+
+    def samples(self) -> FakeSampler | None:
+        return self.sampler
 
     async def stop_task(self, task_arn: str, reason: str) -> None:
         self.stopped.append((task_arn, reason))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.metrics.collector import SampleTarget
+from agent.metrics.targets import SampleTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,20 +32,30 @@ class Trees:
 
     def v1(self, relative: str, cpu_ns: int = 10**9, *, controllers: str = "all") -> None:
         files = {
-            "cpuacct": {"cpuacct.usage": f"{cpu_ns}\n"},
+            "cpuacct": {"cpuacct.usage": f"{cpu_ns}\n", "cpuacct.stat": "user 60\nsystem 40\n"},
+            "cpu": {"cpu.stat": "nr_periods 10\nnr_throttled 4\nthrottled_time 5000\n"},
             "memory": {
                 "memory.usage_in_bytes": "10000\n",
-                "memory.stat": "cache 1\nhierarchical_memory_limit 65536\ntotal_cache 4000\n",
+                "memory.stat": (
+                    "cache 1\nrss 2\nhierarchical_memory_limit 65536\ntotal_cache 4000\n"
+                    "total_rss 5000\ntotal_swap 7\ntotal_inactive_file 3000\n"
+                ),
+                "memory.max_usage_in_bytes": "12000\n",
+                "memory.failcnt": "6\n",
+                "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
             },
-            "pids": {"pids.current": "3\n"},
+            "pids": {"pids.current": "3\n", "pids.max": "100\n"},
             "blkio": {
                 "blkio.throttle.io_service_bytes_recursive": (
                     "8:0 Read 100\n8:0 Write 20\n8:0 Sync 1\n8:16 Read 1\nTotal 120\n"
-                )
+                ),
+                "blkio.throttle.io_serviced_recursive": (
+                    "8:0 Read 5\n8:0 Write 2\n8:16 Read 1\nTotal 8\n"
+                ),
             },
         }
         for controller, contents in files.items():
-            if controllers == "all" or controller in controllers:
+            if controllers in ("all", controller):
                 self._write(self.cgroup / controller / relative, contents)
 
     def v2(self, relative: str, cpu_us: int = 10**6) -> None:
@@ -53,12 +63,23 @@ class Trees:
         self._write(
             self.cgroup / relative,
             {
-                "cpu.stat": f"usage_usec {cpu_us}\nuser_usec 1\nsystem_usec 2\n",
+                "cpu.stat": (
+                    f"usage_usec {cpu_us}\nuser_usec 600000\nsystem_usec 400000\n"
+                    "nr_periods 10\nnr_throttled 4\nthrottled_usec 5\n"
+                ),
                 "memory.current": "10000\n",
-                "memory.stat": "anon 1\nfile 5000\ninactive_file 3000\nactive_file 7\n",
+                "memory.stat": "anon 5000\nfile 4000\ninactive_file 3000\nactive_file 7\n",
+                "memory.peak": "12000\n",
+                "memory.events": "low 0\nhigh 0\nmax 6\noom 2\noom_kill 1\n",
                 "memory.max": "max\n",
+                "memory.swap.current": "7\n",
                 "pids.current": "3\n",
-                "io.stat": "8:0 rbytes=100 wbytes=20 rios=1 wios=1\n8:16 rbytes=1 wbytes=0\n",
+                "pids.max": "100\n",
+                "io.stat": "8:0 rbytes=100 wbytes=20 rios=5 wios=2\n8:16 rbytes=1 wbytes=0 rios=1\n",
+                "memory.pressure": (
+                    "some avg10=1.50 avg60=0.50 avg300=0.10 total=123\n"
+                    "full avg10=0.00 avg60=0.00 avg300=0.00 total=5\n"
+                ),
             },
         )
 

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from agent.metrics.cgroup import CgroupTree, Usage, parse_v1, parse_v2
+from agent.metrics.cgroup import CgroupTree, RawTexts
+from agent.metrics.cgroup_texts import Usage
+from agent.model.metrics import Pressure, Stall
 from tests.unit.metrics.conftest import RUNTIME_ID
 
 if TYPE_CHECKING:
     from tests.unit.metrics.conftest import Trees
 
-V1 = Usage(10**9, 6000, 65536, 3, 101, 20)
-V2 = Usage(10**9, 7000, 0, 3, 101, 20)
+V1 = Usage(
+    cpu_ns=10**9,
+    cpu_user_ns=600 * 10**6,
+    cpu_system_ns=400 * 10**6,
+    cpu_periods=10,
+    cpu_throttled_periods=4,
+    cpu_throttled_ns=5000,
+    memory_limit_hits=6,
+    oom_kills=1,
+    io_read_bytes=101,
+    io_write_bytes=20,
+    io_reads=6,
+    io_writes=2,
+    memory_max_usage_bytes=12000,
+    memory_bytes=6000,
+    memory_usage_bytes=10000,
+    memory_working_set_bytes=7000,
+    memory_cache_bytes=4000,
+    memory_inactive_file_bytes=3000,
+    memory_rss_bytes=5000,
+    memory_swap_bytes=7,
+    memory_limit_bytes=65536,
+    pids=3,
+    pids_limit=100,
+)
+V2 = V1._replace(
+    memory_bytes=7000,
+    memory_limit_bytes=None,
+    memory_pressure=Pressure(
+        some=Stall(avg10_percent=1.5, avg60_percent=0.5, avg300_percent=0.1, total_us=123),
+        full=Stall(avg10_percent=0.0, avg60_percent=0.0, avg300_percent=0.0, total_us=5),
+    ),
+)
 
 
 def usage_of(trees: Trees, *, pid: int = 0, driver: str = "") -> Usage:
@@ -89,14 +120,31 @@ def test_an_absent_container_is_an_os_error(trees: Trees) -> None:
         usage_of(trees)
 
 
-def test_absent_controllers_leave_their_figures_at_zero(trees: Trees) -> None:
+def test_figures_of_absent_controllers_are_missing(trees: Trees) -> None:
     trees.v1(f"docker/{RUNTIME_ID}", controllers="cpuacct")
-    assert usage_of(trees) == Usage(10**9, 0, 0, 0, 0, 0)
+    assert usage_of(trees) == Usage(
+        cpu_ns=10**9, cpu_user_ns=600 * 10**6, cpu_system_ns=400 * 10**6
+    )
+
+
+def test_pressure_beside_the_controllers_of_version_1(trees: Trees) -> None:
+    trees.v1(f"docker/{RUNTIME_ID}")
+    folder = trees.cgroup / "unified/docker" / RUNTIME_ID
+    folder.mkdir(parents=True)
+    (trees.cgroup / "unified/cgroup.controllers").write_text("\n")
+    (folder / "io.pressure").write_text("some avg10=0.00 avg60=0.00 avg300=2.50 total=9\n")
+    stall = Stall(avg10_percent=0.0, avg60_percent=0.0, avg300_percent=2.5, total_us=9)
+    assert usage_of(trees) == V1._replace(io_pressure=Pressure(some=stall))
 
 
 def test_combined_controller_mounts(trees: Trees) -> None:
     trees.v1(f"docker/{RUNTIME_ID}")
     (trees.cgroup / "cpuacct").rename(trees.cgroup / "cpu,cpuacct")
+    assert usage_of(trees) == V1
+    (trees.cgroup / "cpu/docker" / RUNTIME_ID / "cpu.stat").rename(
+        trees.cgroup / "cpu,cpuacct/docker" / RUNTIME_ID / "cpu.stat"
+    )
+    shutil.rmtree(trees.cgroup / "cpu")
     assert usage_of(trees) == V1
 
 
@@ -105,8 +153,10 @@ def test_reads_anew_every_time(trees: Trees, *, keep_open: bool) -> None:
     trees.v1(f"docker/{RUNTIME_ID}")
     tree = CgroupTree(trees.cgroup, proc=trees.proc)
     reader = tree.open(RUNTIME_ID, pid=0, keep_open=keep_open)
-    assert reader.open_files == (5 if keep_open else 0)
+    assert reader.open_files == (12 if keep_open else 0)
     assert reader.read().cpu_ns == 10**9
+    assert not keep_open or reader.read() is reader.read()
+    assert reader.raw.io_operations.startswith(b"8:0 Read 5\n")
     trees.v1(f"docker/{RUNTIME_ID}", cpu_ns=2 * 10**9)
     assert reader.read().cpu_ns == 2 * 10**9
     reader.close()
@@ -114,48 +164,12 @@ def test_reads_anew_every_time(trees: Trees, *, keep_open: bool) -> None:
     assert reader.open_files == 0
 
 
-def test_unlimited_and_larger_caches() -> None:
-    stat = b"total_cache 500\nhierarchical_memory_limit 9223372036854771712\n"
-    usage = parse_v1(b"1", b"400", stat, b"1", b"")
-    assert (usage.memory_bytes, usage.memory_limit_bytes) == (400, 0)
-    usage = parse_v2(b"usage_usec 1", b"400", b"inactive_file 500", b"max", b"", b"1048576\n")
-    assert (usage.memory_bytes, usage.memory_limit_bytes, usage.pids) == (400, 1 << 20, 0)
-    assert usage.cpu_ns == 1000
-
-
-@pytest.mark.parametrize(
-    ("own", "of_task", "limit"),
-    [(b"max", b"max", 0), (b"7", b"max", 7), (b"max", b"9", 9), (b"7", b"9", 7), (b"9", b"", 9)],
-)
-def test_the_smaller_limit_of_container_and_task_counts(
-    own: bytes, of_task: bytes, limit: int
-) -> None:
-    assert parse_v2(b"", b"", b"", b"", b"", own, of_task).memory_limit_bytes == limit
-
-
-numbers = st.integers(0, 2**63)
-
-
-@given(cpu=numbers, used=numbers, cache=numbers, pids=numbers, read=numbers, written=numbers)
-def test_v1_figures_survive_the_round_trip(
-    cpu: int, used: int, cache: int, pids: int, read: int, written: int
-) -> None:
-    usage = parse_v1(
-        b"%d\n" % cpu,
-        b"%d\n" % used,
-        b"cache 1\nrss 2\ntotal_cache %d\ntotal_rss 2\n" % cache,
-        b"%d\n" % pids,
-        b"8:0 Read %d\n8:0 Write %d\n8:0 Total 7\n" % (read, written),
-    )
-    memory = used - cache if cache < used else used
-    assert usage == Usage(cpu, memory, 0, pids, read, written)
-
-
-@given(st.lists(st.binary(max_size=200), min_size=6, max_size=6))
-def test_no_file_content_breaks_the_parsers(texts: list[bytes]) -> None:
-    for usage in (parse_v1(*texts[:5]), parse_v2(*texts)):
-        assert all(figure >= 0 for figure in usage)
-
-
-def test_the_tree_of_this_host_is_recognised() -> None:
-    assert CgroupTree(Path("/sys/fs/cgroup")).version in {1, 2}
+def test_raw_texts_of_version_2(trees: Trees) -> None:
+    trees.v2(f"docker/{RUNTIME_ID}")
+    reader = CgroupTree(trees.cgroup, proc=trees.proc).open(RUNTIME_ID, pid=0)
+    assert reader.raw == RawTexts()
+    reader.read()
+    assert reader.raw.memory_stat.startswith(b"anon 5000\n")
+    assert reader.raw.io_bytes.startswith(b"8:0 rbytes=100 ")
+    assert reader.raw.io_operations == b""
+    reader.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,13 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.metrics.cgroup import CgroupTree
-from agent.metrics.collector import Collector, SampleTarget
+from agent.metrics.collector import Collector
 from agent.metrics.host import HostReader
 from tests.unit.metrics.conftest import RUNTIME_ID, target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.metrics.targets import SampleTarget
     from agent.model.metrics import TaskSample
     from tests.unit.metrics.conftest import Trees
 
@@ -26,10 +28,10 @@ WHERE = f"docker/{RUNTIME_ID}"
 def collector(trees: Trees) -> Iterator[Collector]:
     trees.v1(WHERE)
     tree = CgroupTree(trees.cgroup, proc=trees.proc)
-    made = Collector(tree, HostReader(Path("/")), proc=trees.proc, max_open_files=100)
+    made = Collector(tree, HostReader({"data": Path("/")}), proc=trees.proc, max_open_files=100)
     yield made
     made.close()
-    assert made._open_files == 0
+    assert made.open_files == 0
 
 
 def only(collector: Collector, *targets: SampleTarget) -> TaskSample:
@@ -74,7 +76,7 @@ def test_a_container_that_vanishes_is_left_out(collector: Collector, trees: Tree
     trees.v1("docker/" + "d" * 64)
     gone = target(runtime_id="d" * 64)
     assert len(only(collector, target(), gone).containers) == 2
-    for controller in ("cpuacct", "memory", "pids", "blkio"):
+    for controller in ("cpu", "cpuacct", "memory", "pids", "blkio"):
         shutil.rmtree(trees.cgroup / controller / "docker" / ("d" * 64))
     collector.close()
     assert [c.runtime_id for c in only(collector, target(), gone).containers] == [RUNTIME_ID]
@@ -87,11 +89,11 @@ def test_network_of_the_task_once_per_namespace(collector: Collector, trees: Tre
     trees.process(7, received=100)
     trees.process(8, received=100)
     trees.process(9, received=1, namespace="net:[3]")
-    side = target(runtime_id="d" * 64, network_pid=8)
+    side = target(runtime_id="d" * 64, pid=8, network_pid=8)
     sample = only(collector, target(network_pid=7), side)
     assert sample.network is not None
     assert (sample.network.rx_bytes, sample.network.tx_bytes) == (100, 200)
-    sample = only(collector, target(network_pid=7), side._replace(network_pid=9))
+    sample = only(collector, target(network_pid=7), side._replace(pid=9, network_pid=9))
     assert sample.network is not None
     assert sample.network.rx_bytes == 101
     assert sample.rx_bytes_per_s is None, "another set of namespaces is another series"
@@ -103,7 +105,7 @@ def test_network_of_each_container_beside_others(collector: Collector, trees: Tr
     trees.process(9, received=1, namespace="net:[3]")
     alone = only(collector, target(network_pid=7))
     assert alone.containers[0].network is None, "the task's counters say it all"
-    side = target(runtime_id="d" * 64, network_pid=9)
+    side = target(runtime_id="d" * 64, pid=9, network_pid=9)
     both = only(collector, target(network_pid=7), side).containers
     assert [c.network.rx_bytes for c in both if c.network is not None] == [100, 1]
 
@@ -123,14 +125,14 @@ def test_a_reused_pid_is_not_the_tasks_network(collector: Collector, trees: Tree
 
 
 def test_what_is_gone_is_forgotten(collector: Collector, trees: Trees) -> None:
+    before = collector.open_files
     trees.process(7, received=5)
     only(collector, target(network_pid=7))
-    assert collector._open_files == 5
+    assert collector._open_files == 12
+    assert collector.open_files - before >= 13, "and the directory of the process"
     assert collector.collect([]).tasks == []
-    assert not collector._readers
-    assert not collector._cpu
-    assert not collector._links
-    assert not collector._namespaces
+    assert not collector._containers
+    assert not collector._networks
     assert collector._open_files == 0
 
 
@@ -138,17 +140,70 @@ def test_beyond_the_limit_of_open_files_containers_are_read_all_the_same(trees: 
     trees.v1(WHERE)
     trees.v1("docker/" + "d" * 64)
     tree = CgroupTree(trees.cgroup, proc=trees.proc)
-    collector = Collector(tree, HostReader(Path("/")), proc=trees.proc, max_open_files=1)
+    host = HostReader({"data": Path("/")})
+    collector = Collector(tree, host, proc=trees.proc, max_open_files=1)
     for _ in range(2):
         assert len(only(collector, target(), target(runtime_id="d" * 64)).containers) == 2
-        assert collector._open_files == 5
+        assert collector._open_files == 12
     collector.close()
 
 
-def test_figures_of_the_host(collector: Collector) -> None:
-    collector.collect([])
-    host = collector.collect([]).host
-    assert 0 < host.memory_used_bytes < host.memory_total_bytes
-    assert 0 < host.disk_used_bytes < host.disk_total_bytes
-    assert host.cpu_percent >= 0
-    assert host.load_1m >= 0
+def test_an_idle_container_makes_no_new_objects(collector: Collector, trees: Trees) -> None:
+    trees.process(7, received=5)
+    for _ in range(2):
+        only(collector, target(network_pid=7))
+    first, second = (only(collector, target(network_pid=7)) for _ in range(2))
+    assert first.containers[0] is second.containers[0]
+    assert first.network is second.network
+    restarted = only(collector, target(network_pid=7)._replace(restarts=1)).containers[0]
+    assert restarted.restarts == 1
+
+
+def test_counters_go_on_after_a_restart(collector: Collector, trees: Trees) -> None:
+    trees.process(7, received=100)
+    only(collector, target(network_pid=7))
+    reader = collector._containers[RUNTIME_ID].reader
+    assert reader is not None
+    folder = os.open(trees.proc, os.O_RDONLY)
+    os.dup2(folder, reader._files[0].fd)  # its group is gone: it cannot be read any more
+    os.close(folder)
+    assert collector.collect([target()._replace(running=False)]).tasks == []
+    trees.v1(WHERE, cpu_ns=10**6)
+    trees.process(8, received=1, namespace="net:[3]")
+    again = only(collector, target(pid=8, network_pid=8))
+    assert again.containers[0].cpu_ns == 10**9 + 10**6
+    assert again.containers[0].io_read_bytes == 202
+    assert again.containers[0].memory_max_usage_bytes == 12000
+    assert again.containers[0].cpu_percent is None
+    assert again.network is not None
+    assert (again.network.rx_bytes, again.rx_bytes_per_s) == (101, None)
+    assert again.links == {"eth0": again.network}
+
+
+def test_a_task_keeps_what_a_container_that_left_has_moved(
+    collector: Collector, trees: Trees
+) -> None:
+    trees.v1("docker/" + "d" * 64)
+    trees.process(7, received=100)
+    trees.process(9, received=1, namespace="net:[3]")
+    side = target(runtime_id="d" * 64, pid=9, network_pid=9)
+    only(collector, target(network_pid=7), side)
+    task = only(collector, target(network_pid=7))
+    assert task.network is not None
+    assert task.network.rx_bytes == 101
+
+
+def test_the_cost_of_a_round(collector: Collector) -> None:
+    collector.collect([target()])
+    cost = collector.collect([target()]).cost
+    assert cost is not None
+    assert cost.rounds == 2
+    assert 0 < cost.cpu_s <= cost.cpu_total_s
+    assert cost.duration_s > 0
+    assert cost.open_files == collector.open_files >= 12
+
+
+def test_raw_texts(collector: Collector) -> None:
+    assert collector.raw_texts(RUNTIME_ID).memory_stat == b""
+    collector.collect([target()])
+    assert b"total_rss 5000\n" in collector.raw_texts(RUNTIME_ID).memory_stat

@@ -13,13 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from agent.metrics.sampler import Sampler, SampleTarget, next_beat_s
+from agent.metrics.sampler import Sampler, next_beat_s
 from tests.unit.metrics.conftest import RUNTIME_ID, target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from agent.metrics.targets import SampleTarget
     from agent.model.metrics import MetricsBatch
     from tests.unit.metrics.conftest import Trees
 
@@ -140,7 +141,7 @@ async def test_a_hung_round_is_reported_once_and_nothing_piles_up(
         interval_s=0.05,
         cgroup_root=trees.cgroup,
         proc=trees.proc,
-        disk_path=tmp_path,
+        disks={"data": tmp_path},
         round_limit_s=0.1,
     )
     with capture_logs() as lines:

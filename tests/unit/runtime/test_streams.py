@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.runtime.docker.events import RELIST, EventFeed, RecentEvents
-from agent.runtime.docker.lanes import BlockingCall, Lane
+from agent.runtime.docker.lanes import BlockingCall, CallAborted, Lane
 from agent.runtime.docker.streams import demultiplex, frames, stamped_lines, stream
 from agent.runtime.protocol import EngineEvent
 
@@ -107,10 +108,15 @@ def test_the_memory_of_repeats_is_bounded(times: list[int]) -> None:
 
 
 async def test_a_reader_that_falls_behind_is_told_to_list_anew() -> None:
+    asked, gone = threading.Event(), threading.Event()
+
     def client() -> EngineClient:
-        raise AssertionError("not started")
+        asked.set()
+        gone.wait()
+        raise CallAborted
 
     feed = EventFeed(client, limit=10)
+    await asyncio.to_thread(asked.wait)
 
     def push() -> None:
         for number in range(25):
@@ -122,7 +128,9 @@ async def test_a_reader_that_falls_behind_is_told_to_list_anew() -> None:
     assert seen[0] == RELIST
     assert [e.container_id for e in seen[1:]] == ["21", "22", "23", "24"]
     feed.stop()
+    gone.set()
     assert [event async for event in reader] == []
+    await asyncio.to_thread(feed.thread.join)
 
 
 def frame(stream: int, payload: bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import structlog
 
 from agent.config import Settings
 from agent.errors import ConfigError, NetworkFailure, StateFailure
+from agent.supervision import lifecycle
 from agent.supervision.lifecycle import Lifecycle, ServeSession
 from agent.supervision.notify import Notifier
 
@@ -47,8 +48,14 @@ class Daemon:
         self.fails_to_end: dict[str, Exception] = {}
         self.successors: list[str | None] = []
         self.release = asyncio.Event()
+        self.goes_down = True
+        self.leave_host: Callable[[], Awaitable[None]] | None = None
         self.life = Lifecycle(
-            self.serve, reread=self.reread, adopt=self.adopt, notifier=self.manager
+            self.serve,
+            reread=self.reread,
+            adopt=self.adopt,
+            notifier=self.manager,
+            host_goes_down=self.host_goes_down,
         )
 
     async def serve(self, settings: Settings, serve_session: ServeSession) -> None:
@@ -60,6 +67,7 @@ class Daemon:
                 await self.release.wait()
             if name in self.fails:
                 raise self.fails[name]
+            serve_session.leave_host = self.leave_host
             serve_session.settle()
             await asyncio.Event().wait()
         finally:
@@ -69,6 +77,9 @@ class Daemon:
             )
             if name in self.fails_to_end:
                 raise self.fails_to_end[name]
+
+    async def host_goes_down(self) -> bool:
+        return self.goes_down
 
     def reread(self) -> Settings:
         if isinstance(self.next, ConfigError):
@@ -117,6 +128,37 @@ async def test_serves_until_told_to_leave(daemon: Daemon) -> None:
         await task
     assert daemon.ended == ["a"]
     assert daemon.manager.said == ["READY=1", "STOPPING=1"]
+
+
+async def test_a_host_that_goes_down_is_left_before_the_session_ends(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "EXTENSION_S", 0.03)
+    ended_when_left = []
+
+    async def leave_host() -> None:
+        await daemon.rest()
+        ended_when_left.append(list(daemon.ended))
+        raise StateFailure("the disk is full")
+
+    daemon.leave_host = leave_host
+    async with running(daemon) as task:
+        daemon.life.leave()
+        await task
+    assert (ended_when_left, daemon.ended) == ([[]], ["a"])
+    assert daemon.manager.said[1] == "STOPPING=1"
+    assert daemon.manager.said[2:].count("EXTEND_TIMEOUT_USEC=30000") > 1
+
+
+async def test_an_agent_that_alone_ends_leaves_tasks_alone(daemon: Daemon) -> None:
+    async def leave_host() -> None:
+        pytest.fail("the host goes on")
+
+    daemon.leave_host, daemon.goes_down = leave_host, False
+    async with running(daemon) as task:
+        daemon.life.leave()
+        await task
+    assert daemon.ended == ["a"]
 
 
 async def test_other_settings_end_one_turn_and_begin_the_next(daemon: Daemon) -> None:

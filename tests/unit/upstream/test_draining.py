@@ -11,7 +11,7 @@ import pytest
 from agent.errors import ControlUnavailable, StateFailure
 from agent.state import StateStore
 from agent.upstream import draining
-from agent.upstream.draining import Drain, DrainTeller, stop_at_deadline
+from agent.upstream.draining import Drain, DrainTeller, Leaving, leave_host, stop_at_deadline
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -142,3 +142,49 @@ async def test_tasks_are_stopped_once_at_each_deadline(store: StateStore) -> Non
     await asyncio.sleep(0.05)
     assert len(stops) == 2
     running.cancel()
+
+
+async def test_a_host_that_goes_down_is_drained_until_it_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "LEAVE_LOOK_S", 0.01)
+    store = await StateStore.open(tmp_path / "agent.db")
+    drain, host = await Drain.open(store), Host(tasks=2, reports=1)
+    leaving = asyncio.create_task(leave_host(drain, host.leaving, limit_s=60.0))
+    await until(lambda: drain.wish.wanted)
+    host.tasks = 0  # control has moved them
+    await asyncio.sleep(0.05)
+    assert not leaving.done()
+    host.reports = 0
+    await leaving
+    assert host.stops == 0
+    await store.close()
+    store = await StateStore.open(tmp_path / "agent.db")
+    drain = await Drain.open(store)
+    assert (drain.wish.wanted, drain.view.told) == (False, False)
+    await store.close()
+
+
+async def test_what_was_not_moved_is_stopped_before_the_host_goes_down(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draining, "REPORT_LIMIT_S", 0.05)
+    drain, host = await Drain.open(store), Host(tasks=2, reports=3)
+    await drain.order(wanted=True)  # by an operator, who has not lifted it
+    await leave_host(drain, host.leaving, limit_s=0.05)
+    assert (host.stops, host.tasks, host.reports) == (1, 0, 3)
+    assert (await Drain.open(store)).wish.wanted
+
+
+class Host:
+    """What a shutdown waits for."""
+
+    def __init__(self, tasks: int, reports: int) -> None:
+        self.tasks, self.reports, self.stops = tasks, reports, 0
+        self.leaving = Leaving(
+            running=lambda: self.tasks, unsent=lambda: self.reports, stop_all=self._stop_all
+        )
+
+    async def _stop_all(self) -> None:
+        self.stops += 1
+        self.tasks = 0

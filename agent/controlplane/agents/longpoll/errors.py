@@ -16,6 +16,12 @@ class InvalidRequest(WireError):
     """The call cannot be read or breaks the contract."""
 
 
+class InvalidParameter(WireError):
+    """What the call asks for is not possible in ECS; the code is the one of its API."""
+
+    code = "InvalidParameterException"
+
+
 class Unauthorized(WireError):
     """The call has no token that control knows."""
 

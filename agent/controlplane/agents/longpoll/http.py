@@ -21,7 +21,7 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.longpoll import held, log_calls, secret_calls
+from agent.controlplane.agents.longpoll import held, log_calls, protection_calls, secret_calls
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -40,6 +40,7 @@ from agent.controlplane.agents.tokens import TOKEN_GONE
 from agent.controlplane.bounds import OutOfBounds
 from agent.controlplane.front.bodies import Bodies, BodyRefused, BodyTooLarge
 from agent.controlplane.instance_status import SETTABLE, with_status
+from agent.controlplane.monitoring.figures import OTHER, Call
 from agent.controlplane.records import ClusterRecord, InstanceRecord
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks.retire import LEFT, retire
@@ -104,28 +105,53 @@ class AgentWire:
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls of the wire to an application."""
-        router.add_get("/v1/hello", self._answering(self._hello_call))
-        router.add_post("/v1/instances", self._answering(self._register_call))
-        router.add_get("/v1/instances/{id}/assignments", self._answering(self._assignments_call))
-        router.add_post("/v1/instances/{id}/changes", self._answering(self._changes_call))
-        router.add_post("/v1/instances/{id}/metrics", self._answering(self._metrics_call))
-        router.add_post("/v1/instances/{id}/held", self._answering(self._held_call))
-        router.add_post("/v1/instances/{id}/brought", self._answering(self._brought_call))
-        router.add_post("/v1/instances/{id}/status", self._answering(self._status_call))
-        router.add_delete("/v1/instances/{id}", self._answering(self._leave_call))
-        router.add_post("/v1/secrets", self._answering(self._secrets_call))
-        router.add_post("/v1/logs", self._answering(self._logs_call))
-        router.add_post("/v1/logs/streams", self._answering(self._log_stream_call))
+        router.add_get("/v1/hello", self._answering("hello", self._hello_call))
+        router.add_post("/v1/instances", self._answering("register", self._register_call))
+        router.add_get(
+            "/v1/instances/{id}/assignments", self._answering("assignments", self._assignments_call)
+        )
+        router.add_post(
+            "/v1/instances/{id}/changes", self._answering("changes", self._changes_call)
+        )
+        router.add_post(
+            "/v1/instances/{id}/metrics", self._answering("metrics", self._metrics_call)
+        )
+        router.add_post("/v1/instances/{id}/held", self._answering("held", self._held_call))
+        router.add_post(
+            "/v1/instances/{id}/brought", self._answering("brought", self._brought_call)
+        )
+        router.add_post("/v1/instances/{id}/status", self._answering("status", self._status_call))
+        router.add_post(
+            "/v1/instances/{id}/protection", self._answering("protection", self._protection_call)
+        )
+        router.add_delete("/v1/instances/{id}", self._answering("leave", self._leave_call))
+        router.add_post("/v1/secrets", self._answering("secrets", self._secrets_call))
+        router.add_post("/v1/logs", self._answering("logs", self._logs_call))
+        router.add_post("/v1/logs/streams", self._answering("log_stream", self._log_stream_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
-            router.add_route("*", rest, self._answering(_no_such_call))
+            router.add_route("*", rest, self._answering(OTHER, _no_such_call))
 
     def close(self) -> None:
         """Answer all held polls now; the server stops."""
         self._poller.close()
 
     def _answering(
+        self, operation: str, call: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        figures, answer = self._parts.figures, self._translated(call)
+
+        async def handler(request: web.Request) -> web.Response:
+            response = await answer(request)
+            figures.called(Call("agents", operation, response.status))
+            return response
+
+        return handler
+
+    def _translated(
         self, call: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Return a handler that answers whatever happens in a call."""
+
         async def handler(request: web.Request) -> web.Response:
             try:
                 admission = self._agent_tokens.check(
@@ -284,6 +310,12 @@ class AgentWire:
                 lambda old: with_status(old, asked.status),
             )
         return web.Response(status=204)
+
+    async def _protection_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        asked = protection_calls.read(await self._body(request))
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await protection_calls.answer(self._parts, found.record, asked))
 
     async def _leave_call(self, request: web.Request) -> web.Response:
         found = await self._caller(request)

@@ -11,6 +11,7 @@ from agent.controlplane.api.ecs import (
     services,
     tags,
     task_definitions,
+    task_protection,
     tasks,
 )
 
@@ -26,6 +27,7 @@ def handlers() -> Handlers:
         **task_definitions.HANDLERS,
         **instances.HANDLERS,
         **attributes.HANDLERS,
+        **task_protection.HANDLERS,
         **tasks.handlers(),
         **services.HANDLERS,
     }

@@ -34,6 +34,7 @@ from agent.controlplane.secrets import task_values
 from agent.controlplane.services import record as services
 from agent.controlplane.tasks import capacity
 from agent.controlplane.tasks.launch import TaskRequest
+from agent.controlplane.tasks.protection import OF_SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -224,7 +225,7 @@ def _capacity(
 
 def _group(request: Mapping[str, Any], definition: TaskDefinitionRecord) -> str:
     group: str = request.get("group") or ""
-    if group.startswith("service:"):
+    if group.startswith(OF_SERVICES):
         raise InvalidParameterException("Invalid namespace for group.")
     if len(group) > 255:
         raise InvalidParameterException("group is longer than 255 characters.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 from agent.controlplane import access, records
@@ -102,9 +103,11 @@ class _Placer:
             except placement.PlacementError as error:
                 raise InvalidParameterException(str(error)) from None
             failures = [_failure(refused) for refused in outcome.refused]
-            return await _commit(parts, order, needs, outcome.placed, hosts, failures)
+            answer = await _commit(parts, order, needs, outcome.placed, hosts, failures)
+            parts.figures.unplaced += count - len(outcome.placed)
+            return answer
 
-        return await self._repeat(attempt)
+        return await self._repeat(parts, attempt)
 
     async def start_task(self, parts: Parts, request: dict[str, Any]) -> dict[str, Any]:
         """Place one copy on each named instance; what cannot be placed is in ``failures``."""
@@ -140,9 +143,10 @@ class _Placer:
                     failures.append(_failure(answer))
             return await _commit(parts, order, needs, placed, hosts, failures)
 
-        return await self._repeat(attempt)
+        return await self._repeat(parts, attempt)
 
-    async def _repeat(self, attempt: Any) -> dict[str, Any]:
+    async def _repeat(self, parts: Parts, attempt: Any) -> dict[str, Any]:
+        began = time.monotonic()
         async with self._turn:
             tries = access.ConflictRetries("the cluster")
             while True:
@@ -152,6 +156,7 @@ class _Placer:
                     # Another process also places tasks.
                     await tries.again()
                 else:
+                    parts.figures.placements.observe(time.monotonic() - began)
                     return answer
 
 
@@ -172,6 +177,7 @@ async def _commit(
     ]
     if tasks and not await launch.commit(parts.store, order, tasks, hosts):
         raise _Conflict
+    parts.figures.placed += len(tasks)
     return _made(parts, tasks, failures)
 
 

@@ -110,9 +110,9 @@ class Point(NamedTuple):
 
     cpu: float | None
     """100 is all cores."""
-    memory_mib: int
-    io_read_bytes: int
-    io_write_bytes: int
+    memory_mib: int | None
+    io_read_bytes: int | None
+    io_write_bytes: int | None
     links: LinkCounters | None
     rx_bytes_per_s: float | None
     tx_bytes_per_s: float | None
@@ -173,12 +173,15 @@ class Series:
                 **{name: self._counters.of(name, getattr(links, name)) for name in _LINK_FIELDS}
             )
         read, written = sample.io_read_bytes, sample.io_write_bytes
-        if goes_on:
-            read, written = self._counters.of("read", read), self._counters.of("written", written)
+        if goes_on and read is not None:
+            read = self._counters.of("read", read)
+        if goes_on and written is not None:
+            written = self._counters.of("written", written)
+        memory = sample.memory_bytes
         self._points.append(
             Point(
                 cpu=None if percent is None or percent < 0 else percent / cpus,
-                memory_mib=sample.memory_bytes // MIB,
+                memory_mib=None if memory is None else memory // MIB,
                 io_read_bytes=read,
                 io_write_bytes=written,
                 links=links,
@@ -299,8 +302,8 @@ class _Continuous:
 
 
 def _storage(points: Sequence[Point]) -> StorageSet | None:
-    read = long_set([p.io_read_bytes for p in points])
-    written = long_set([p.io_write_bytes for p in points])
+    read = long_set([p.io_read_bytes for p in points if p.io_read_bytes is not None])
+    written = long_set([p.io_write_bytes for p in points if p.io_write_bytes is not None])
     return None if read is None or written is None else StorageSet(read, written)
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from agent.controlplane.services.observed import SeenTask, Wanted
+from agent.controlplane.services.plan import Why
 from agent.controlplane.services.record import COMPLETED, FAILED
 from agent.controlplane.tasks.changes import ESSENTIAL_EXITED, FAILED_TO_START
 from tests.unit.controlplane.services.conftest import World, service
@@ -27,7 +28,7 @@ BREAKERS = [{}, {"enable": True, "rollback": True}, {"enable": True, "rollback":
 ACTIONS = (
     *("scale", "update", "force", "run", "run", "run all", "run all", "fail to start", "exit"),
     *("unhealthy", "healthy", "end stopping", "lose", "find", "drain", "undrain", "full", "room"),
-    *("second", "minute", "hour"),
+    *("second", "minute", "hour", "protect"),
 )
 
 
@@ -37,6 +38,9 @@ class Watched(World):
     def act(self, plan: Plan) -> None:
         before = self._sorted()
         stopped = {stop.task.id for stop in plan.stops}
+        for stop in plan.stops:
+            if stop.why is Why.SCALING and not self.record.is_daemon:
+                assert stop.task.protected_until <= self.now, "a protected task is stopped"
         super().act(plan)
         if self.record.status != "ACTIVE":
             return
@@ -101,6 +105,8 @@ class Watched(World):
                 self.end(task, code=FAILED_TO_START)
             case "exit" if task.last_status == "RUNNING":
                 self.end(task, code=ESSENTIAL_EXITED)
+            case "protect":
+                self.change(task, protected_until=self.now + 300)
             case "unhealthy" | "healthy" if self.check and task.last_status == "RUNNING":
                 self.change(task, health_status=action.upper())
 

@@ -150,6 +150,26 @@ def test_binpack_empties_the_emptiest_host(world: World) -> None:
     assert first.is_wanted
 
 
+def test_protected_tasks_are_not_stopped_until_the_protection_ends(world: World) -> None:
+    world.steady()
+    first, second, *_ = world.wanted()
+    for task in (first, second):
+        world.change(task, protected_until=world.now + 600)
+    world.record = replace(world.record, desired_count=1)
+    world.settle()
+    assert {t.id for t in world.wanted()} == {first.id, second.id}
+    assert world.events[-1] == wording.is_protected("web", "ecs-svc/1", 1)
+    world.pass_time(600)
+    assert len(world.wanted()) == 1
+    world.change(world.wanted()[0], protected_until=world.now + 600)
+    world.update(2)
+    world.steady()
+    assert len(world.wanted(started_by="ecs-svc/1")) == 1
+    world.pass_time(600)
+    assert not world.wanted(started_by="ecs-svc/1")
+    assert [d.rollout_state for d in world.record.deployments] == [COMPLETED]
+
+
 def test_scaling_to_zero_and_back(world: World) -> None:
     world.steady()
     world.record = replace(world.record, desired_count=0)

@@ -8,12 +8,14 @@ import pytest
 from agent.errors import (
     ConfigError,
     ControlUnavailable,
+    EcsRefused,
     PayloadError,
     StaleGeneration,
     StateFailure,
 )
 from agent.model.metrics import HostSample, MetricsBatch
-from agent.upstream.longpoll import client as longpoll_client
+from agent.model.protection import ProtectionCall, ProtectionChange
+from agent.upstream.longpoll import task_calls
 from tests.support.control_host import until
 from tests.support.fake_control import (
     breaks_off,
@@ -526,8 +528,49 @@ class TestSecrets:
     async def test_wait_for_the_registration_but_not_for_ever(
         self, host: Host, control: FakeControl, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(longpoll_client, "IDENTITY_LIMIT_S", 0.05)
+        monkeypatch.setattr(task_calls, "IDENTITY_LIMIT_S", 0.05)
         await control.stop()
         async with host.running() as client:
             with pytest.raises(ControlUnavailable, match="not registered with control now"):
                 await client.secrets("arn:task/1", ["a"])
+
+
+class TestProtection:
+    async def test_is_asked_of_control_for_a_task(self, host: Host, control: FakeControl) -> None:
+        read = ProtectionCall(task_arn="arn:task/1")
+        protect = ProtectionCall(
+            task_arn="arn:task/1", change=ProtectionChange(protection_enabled=True)
+        )
+        async with host.running() as client:
+            for asked in (read, protect):
+                outcome = await client.task_protection(asked)
+                (task,) = outcome.protected_tasks
+                assert task.protection_enabled is (asked is protect)
+        assert control.protection_asked == [read, protect]
+
+    async def test_a_refusal_is_for_the_task(self, host: Host) -> None:
+        change = ProtectionChange(protection_enabled=True, expires_in_minutes=0)
+        asked = ProtectionCall(task_arn="arn:task/1", change=change)
+        async with host.running() as client:
+            with pytest.raises(EcsRefused) as caught:
+                await client.task_protection(asked)
+        assert caught.value.answer == (400, "InvalidParameterException", "too short", "")
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            refuses(503),
+            refuses(404, "NoSuchCall"),
+            refuses(409, "StaleGeneration"),
+            drop(),
+            says(b"{"),
+            says(b'{"protectedTasks": [{}]}'),
+        ],
+    )
+    async def test_a_control_that_cannot_say_is_away(
+        self, host: Host, control: FakeControl, fault: Fault
+    ) -> None:
+        control.faults["protection"].append(fault)
+        async with host.running() as client:
+            with pytest.raises(ControlUnavailable):
+                await client.task_protection(ProtectionCall(task_arn="arn:task/1"))

@@ -140,6 +140,13 @@ def good_requests(instance: str, task: str) -> dict[str, dict[str, Any]]:
         "StartTask": run | {"containerInstances": [instance]},
         "DescribeTasks": {"tasks": [task], "include": ["TAGS"]},
         "ListTasks": {"family": "web", "desiredStatus": "RUNNING", "maxResults": 1},
+        "GetTaskProtection": {"cluster": "default", "tasks": [task]},
+        "UpdateTaskProtection": {
+            "cluster": "default",
+            "tasks": [task],
+            "protectionEnabled": True,
+            "expiresInMinutes": 60,
+        },
         "StopTask": {"task": task, "reason": "enough"},
         "DeregisterTaskDefinition": {"taskDefinition": "web:1"},
         "DeregisterContainerInstance": {"containerInstance": instance, "force": False},

@@ -114,6 +114,8 @@ async def test_every_operation_answers_in_its_shape(endpoint: Endpoint, model: A
     await call(
         "UpdateContainerInstancesState", containerInstances=[host.arn, "0" * 32], status="DRAINING"
     )
+    await call("GetTaskProtection", cluster="default", tasks=[arn, "0" * 32])
+    await call("UpdateTaskProtection", cluster="default", tasks=[arn], protectionEnabled=True)
     await call("StopTask", task=arn)
     await reports.apply(endpoint.parts, host, [a_report(arn, "STOPPED")])
     await call("DescribeTasks", tasks=[arn])

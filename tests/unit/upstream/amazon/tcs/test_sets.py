@@ -38,7 +38,14 @@ def facts(*names: str, mode: str = "bridge", restarts: int | None = None) -> Tas
 
 
 def used(name: str = "a", **fields: object) -> ContainerSample:
-    given = {"runtime_id": f"id-{name}", "cpu_percent": 50.0, "memory_bytes": 10 * MIB, **fields}
+    given = {
+        "runtime_id": f"id-{name}",
+        "cpu_percent": 50.0,
+        "memory_bytes": 10 * MIB,
+        "io_read_bytes": 0,
+        "io_write_bytes": 0,
+        **fields,
+    }
     return ContainerSample(name=name, **given)  # type: ignore[arg-type]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from agent.endpoints.credentials import Credentials, Found
 from agent.model.payload import RoleType
+from agent.task_endpoint.credentials import Credentials, Found
 
 if TYPE_CHECKING:
     from agent.resources.role_credentials import RoleCredentials
@@ -43,17 +43,18 @@ class CredentialLookup:
         keys = self._log_keys.keys(credentials_id)
         if keys is not None:
             made = Credentials(access_key_id=keys.access_key, secret_access_key=keys.secret_key)
-            return Found(keys.access_key, "GetLogKeys", made)
+            return Found(whose=keys.access_key, kind="GetLogKeys", owner="", credentials=made)
         whose = self._roles.task_arn(credentials_id)
         kept = self._roles.get(credentials_id)
         if kept is None:
             expected = self._roles.is_expected(credentials_id)
-            return Found(whose, "", None) if expected else None
+            return Found(whose=whose, kind="", owner=whose, credentials=None) if expected else None
         is_execution = self._roles.role_type(credentials_id) == RoleType.EXECUTION
         return Found(
-            whose,
-            "GetCredentialsExecutionRole" if is_execution else "GetCredentials",
-            Credentials(
+            whose=whose,
+            kind="GetCredentialsExecutionRole" if is_execution else "GetCredentials",
+            owner="" if is_execution else whose,
+            credentials=Credentials(
                 access_key_id=kept.access_key_id,
                 secret_access_key=kept.secret_access_key,
                 role_arn=kept.role_arn,

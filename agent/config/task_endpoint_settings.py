@@ -1,0 +1,46 @@
+"""The settings of what tasks ask the agent: credentials of roles, metadata.
+
+Pure data, the third part of the table of ``Settings``.
+"""
+
+# ruff: noqa: RUF009 - setting returns a dataclass field, created once per class like any other
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import NoneType
+from typing import TYPE_CHECKING
+
+from agent.config import values
+from agent.config.image_settings import ImageSettings
+from agent.config.variable import setting
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEndpointSettings(ImageSettings):
+    """What concerns 169.254.170.2; see ``Settings``, which includes all of these."""
+
+    # What tasks ask the agent
+    task_request_rate: tuple[int, int] = setting(
+        "ECS_TASK_METADATA_RPS_LIMIT",
+        values.REQUEST_RATE,
+        "40,60",
+        "How many requests a second a task may send to `169.254.170.2` for one path, and how many at "
+        "once; more get 429.",
+    )
+    audit_log_file: Path | None = setting(
+        "ECS_AUDIT_LOGFILE",
+        values.PATH,
+        "",
+        "File for a line about each request for credentials, in the format of Amazon's agent, with the "
+        "rollover of `ECS_LOGFILE`. The agent's log has these lines in any case.",
+        empty=NoneType,
+    )
+    audit_log_disabled: bool = setting(
+        "ECS_AUDIT_LOGFILE_DISABLED",
+        values.BOOL,
+        "false",
+        "Write no `ECS_AUDIT_LOGFILE`.",
+    )

@@ -1,0 +1,154 @@
+"""The metrics of a control endpoint and its fleet. Pure.
+
+To add one, add it to the function of its source. Names begin with ``ecs_control_``, and say their unit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from agent.exposition import Family, Labels, one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.controlplane.monitoring.figures import Figures
+    from agent.controlplane.monitoring.fleet_view import Counts
+
+_HOST_STATUSES = ("ACTIVE", "DRAINING")
+_TASK_STATUSES = ("PROVISIONING", "PENDING", "RUNNING", "DEPROVISIONING", "STOPPED")
+
+
+class ControlState(Struct, frozen=True, kw_only=True):
+    """What control is at the moment of a scrape."""
+
+    version: str
+    region: str
+    revision: int
+    """Of the store."""
+    is_store_well: bool
+    polls: int
+    """Calls of agents that are held."""
+    troubles: int
+    """Things that do not work while control does."""
+
+
+def of_control(state: ControlState) -> list[Family]:
+    """Return the metrics of the control endpoint itself."""
+    info = Labels({"version": state.version, "region": state.region})
+    return [
+        Family("ecs_control_build_info", "gauge", "Version of control; always 1.", [(info, 1)]),
+        one(
+            "ecs_control_store_revision",
+            "gauge",
+            "Revision of the store; it grows by one with every transaction that changes anything.",
+            state.revision,
+        ),
+        one(
+            "ecs_control_store_up",
+            "gauge",
+            "1 while the store can be read and written.",
+            state.is_store_well,
+        ),
+        one(
+            "ecs_control_polls_held",
+            "gauge",
+            "Calls of agents that wait for news.",
+            state.polls,
+        ),
+        one(
+            "ecs_control_troubles",
+            "gauge",
+            "Number of things that do not work while control does; /healthz names them.",
+            state.troubles,
+        ),
+    ]
+
+
+def of_fleet(counts: Counts) -> Iterator[Family]:
+    """Yield the metrics of the hosts and tasks."""
+    hosts: Counter[tuple[str, str, str]] = Counter()
+    for host, count in counts.hosts.items():
+        hosts[host.cluster, host.status, "true" if host.is_connected else "false"] += count
+    clusters = sorted({cluster for cluster, *_ in hosts} | {t.cluster for t in counts.tasks})
+    yield Family(
+        "ecs_control_hosts",
+        "gauge",
+        "Registered hosts, by status and by whether their agent is connected.",
+        [
+            (
+                Labels({"cluster": cluster, "status": status, "connected": connected}),
+                hosts[cluster, status, connected],
+            )
+            for cluster in clusters
+            for status in _HOST_STATUSES
+            for connected in ("true", "false")
+        ],
+    )
+    tasks = Counter({(t.cluster, t.status): count for t, count in counts.tasks.items()})
+    others = sorted({status for _, status in tasks} - set(_TASK_STATUSES))
+    yield Family(
+        "ecs_control_tasks",
+        "gauge",
+        "Tasks by last status; stopped ones are forgotten after an hour.",
+        [
+            (Labels({"cluster": cluster, "status": status}), tasks[cluster, status])
+            for cluster in clusters
+            for status in (*_TASK_STATUSES, *others)
+        ],
+    )
+    yield Family(
+        "ecs_control_scrape_targets",
+        "gauge",
+        "Containers that ask to be scraped: listed for Prometheus, or lost because nothing says "
+        "where they are reached.",
+        [
+            (Labels({"state": "listed"}), counts.listed_targets),
+            (Labels({"state": "lost"}), counts.lost_targets),
+        ],
+    )
+
+
+def of_figures(figures: Figures) -> list[Family]:
+    """Return the metrics of what control has done since it started."""
+    return [
+        Family(
+            "ecs_control_api_requests_total",
+            "counter",
+            "Answered calls, by API, operation and HTTP status.",
+            [
+                (
+                    Labels({"api": c.api, "operation": c.operation, "status": str(c.status)}),
+                    count,
+                )
+                for c, count in sorted(figures.calls.items())
+            ],
+        ),
+        Family(
+            "ecs_control_api_request_duration_seconds",
+            "histogram",
+            "How long calls of operators took.",
+            [(Labels({"api": api}), one) for api, one in sorted(figures.durations.items())],
+        ),
+        one(
+            "ecs_control_placement_duration_seconds",
+            "histogram",
+            "How long RunTask and StartTask took to place tasks and to commit them.",
+            figures.placements,
+        ),
+        one(
+            "ecs_control_tasks_placed_total",
+            "counter",
+            "Tasks that were placed on a host.",
+            figures.placed,
+        ),
+        one(
+            "ecs_control_tasks_unplaced_total",
+            "counter",
+            "Copies of tasks that were asked for and that no host had room for.",
+            figures.unplaced,
+        ),
+    ]

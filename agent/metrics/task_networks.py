@@ -1,0 +1,185 @@
+"""The network figures of one task: of each namespace that is its own, and of all together.
+
+In ``awsvpc`` mode all containers share the sandbox's namespace, in ``bridge`` mode each has its own.
+Totals of a task never decrease: they include containers that are gone. Blocks on file reads.
+
+Tests: ``tests/unit/metrics/test_collector.py``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.metrics import links
+from agent.metrics.links import LinkReader, LinkTotals
+from agent.model.metrics import NetworkSample
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from agent.metrics.links import Links
+    from agent.metrics.targets import SampleTarget
+
+
+class TaskLinks(NamedTuple):
+    """The network figures of a task at one moment."""
+
+    whole: NetworkSample | None
+    by_container: dict[str, NetworkSample]
+    """By the engine's id; empty if one namespace says it all."""
+
+
+NOWHERE = TaskLinks(None, {})
+
+
+class _Network:
+    """One namespace: its reader, and what is known of it from the rounds before."""
+
+    __slots__ = (
+        *("at_ns", "before", "pid", "pid_namespace", "run"),
+        *("reader", "sample", "totals"),
+    )
+
+    def __init__(self) -> None:
+        self.reader: LinkReader | None = None
+        self.pid = 0
+        self.pid_namespace = ""
+        self.totals = LinkTotals()
+        self.run = 0
+        self.before = links.NOTHING
+        self.at_ns = 0
+        self.sample: NetworkSample | None = None
+
+    def open(self, pid: int, proc: str) -> LinkReader:
+        """Return the reader of a process; raises ``OSError`` if the process is gone.
+
+        If the namespace of a pid changed, the pid was reused.
+        """
+        if self.reader is not None and self.pid == pid:
+            return self.reader
+        self.close()
+        reader = LinkReader(pid, proc=proc)
+        if pid == self.pid and reader.namespace != self.pid_namespace:
+            reader.close()
+            raise ProcessLookupError(f"process {pid} is another one by now")
+        self.reader, self.pid, self.pid_namespace = reader, pid, reader.namespace
+        return reader
+
+    def advance(self, namespace: str, counted: Links) -> NetworkSample:
+        """Take a reading; return the same object again if all figures are the same."""
+        self.totals.advance(namespace, counted)
+        now, at_ns = self.totals.counters, time.monotonic_ns()
+        rx_per_s = tx_per_s = None
+        if self.totals.run == self.run and at_ns > self.at_ns:
+            elapsed_s = (at_ns - self.at_ns) / 1e9
+            rx_per_s = round((now.rx_bytes - self.before.rx_bytes) / elapsed_s, 1)
+            tx_per_s = round((now.tx_bytes - self.before.tx_bytes) / elapsed_s, 1)
+        self.run, self.before, self.at_ns = self.totals.run, now, at_ns
+        last = self.sample
+        if (
+            last is None
+            or last.counters is not now
+            or last.rx_bytes_per_s != rx_per_s
+            or last.tx_bytes_per_s != tx_per_s
+        ):
+            last = self.sample = NetworkSample(
+                counters=now,
+                links=self.totals.links,
+                rx_bytes_per_s=rx_per_s,
+                tx_bytes_per_s=tx_per_s,
+            )
+        return last
+
+    def close(self) -> None:
+        """Close the reader; may be repeated."""
+        if self.reader is not None:
+            self.reader.close()
+            self.reader = None
+
+
+class TaskNetworks:
+    """Reads the namespaces of one task; not thread-safe."""
+
+    def __init__(self, proc: str, own_namespace: str) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            proc: the process file system.
+            own_namespace: that of the agent. It is the host's, whose traffic belongs to no task.
+        """
+        self._proc = proc
+        self._own_namespace = own_namespace
+        self._networks: dict[str, _Network] = {}
+        """By the container's id; empty for one that containers share."""
+        self._gone = links.NOTHING
+
+    @property
+    def open_files(self) -> int:
+        """How many descriptors are held."""
+        return sum(network.reader is not None for network in self._networks.values())
+
+    def read(self, targets: Iterable[SampleTarget]) -> TaskLinks:
+        """Read each namespace of the running containers once."""
+        found: dict[str, NetworkSample] = {}
+        namespaces: set[str] = set()
+        pids: set[int] = set()
+        for target in targets:
+            pid = target.network_pid
+            if not pid or pid in pids:
+                continue
+            pids.add(pid)
+            key = target.runtime_id if pid == target.pid else ""
+            network = self._networks.get(key)
+            if network is None:
+                network = self._networks[key] = _Network()
+            try:
+                reader = network.open(pid, self._proc)
+                if reader.namespace == self._own_namespace or reader.namespace in namespaces:
+                    continue
+                counted = reader.read()
+            except OSError:
+                network.close()
+                continue
+            namespaces.add(reader.namespace)
+            found[target.runtime_id] = network.advance(reader.namespace, counted)
+        if not found:
+            return NOWHERE
+        if len(found) == len(self._networks) == 1 and self._gone is links.NOTHING:
+            return TaskLinks(next(iter(found.values())), {})
+        whole = self._together(list(found.values()))
+        return TaskLinks(whole, found if len(found) > 1 else {})
+
+    def forget(self, seen: Collection[str]) -> None:
+        """Close what is no longer of a container in ``seen``, which has ids of the engine."""
+        if len(self._networks) == 1 and "" in self._networks:
+            return
+        for key in [key for key in self._networks if key and key not in seen]:
+            network = self._networks.pop(key)
+            network.close()
+            if network.totals.counters != links.NOTHING:
+                self._gone = links.add(self._gone, network.totals.counters)
+
+    def close(self) -> None:
+        """Close every file; may be repeated."""
+        for network in self._networks.values():
+            network.close()
+
+    def _together(self, networks: list[NetworkSample]) -> NetworkSample:
+        """Return the sum of all namespaces; there is a rate only if each of them has one."""
+        by_name: Links = {}
+        for network in networks:
+            for name, counters in network.links.items():
+                by_name[name] = links.add(by_name[name], counters) if name in by_name else counters
+        ever = [network.totals.counters for network in self._networks.values()]
+        return NetworkSample(
+            counters=links.total([*ever, self._gone]),
+            links=by_name,
+            rx_bytes_per_s=_sum([one.rx_bytes_per_s for one in networks]),
+            tx_bytes_per_s=_sum([one.tx_bytes_per_s for one in networks]),
+        )
+
+
+def _sum(rates: list[float | None]) -> float | None:
+    known = [rate for rate in rates if rate is not None]
+    return round(sum(known), 1) if len(known) == len(rates) else None

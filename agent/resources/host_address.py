@@ -1,0 +1,55 @@
+"""Under which address other machines reach this host, and the metrics of its agent.
+
+Asks the kernel's routing table; sends nothing, and does not block.
+
+Tests: ``tests/unit/resources/test_host_address.py``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from typing import Final
+
+from agent.config.addresses import HostPort
+
+HOST_ADDRESS: Final = "ecs-host-agent.address"
+"""Ours, an attribute: the address under which other machines reach this host."""
+METRICS_ADDRESS: Final = "ecs-host-agent.metrics"
+"""Ours, an attribute: where the agent serves its metrics to others."""
+
+_OUTSIDE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1"))
+"""Addresses of nobody (RFC 5737, RFC 3849), which are reached by the default route."""
+_PORT: Final = 9
+
+
+def find() -> str:
+    """Return the address that this host has towards others; empty without a route to them."""
+    for family, outside in _OUTSIDE:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect((outside, _PORT))  # chooses a route; a datagram socket sends nothing
+            except OSError:
+                continue
+            return str(probe.getsockname()[0])
+    return ""
+
+
+def attributes(host: str, metrics: HostPort | None) -> dict[str, str]:
+    """Return the attributes that say where a host is reached. Pure.
+
+    Args:
+        host: its address; empty if unknown.
+        metrics: where its agent listens for those who read metrics; None if it does not.
+    """
+    if not host:
+        return {}
+    found = {HOST_ADDRESS: host}
+    if metrics is None:
+        return found
+    listens = ipaddress.ip_address(metrics.host)
+    if listens.is_loopback and not ipaddress.ip_address(host).is_loopback:
+        return found  # nobody else can reach it
+    place = HostPort(host if listens.is_unspecified else metrics.host, metrics.port)
+    return found | {METRICS_ADDRESS: place.text()}
