@@ -135,6 +135,12 @@ class Overview:
             drain=parts.drain.view if parts else DrainView(),
         )
 
+    @property
+    def holds_tasks(self) -> bool:
+        """Whether there are tasks that have not stopped."""
+        parts = self._parts
+        return parts is not None and any(True for _ in parts.engine.places())
+
     def headline(self) -> str:
         """Return the current state of the agent in one line, for the service manager."""
         view = self.agent_view()
