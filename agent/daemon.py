@@ -307,6 +307,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 logs=log_parts.spool,
                 servers=servers,
                 drain=drain,
+                images=images,
             )
         )
 
