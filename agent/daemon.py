@@ -183,14 +183,20 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         pause = await load_pause()
         restored = await RestoredTasks.open(store)
         networks = await TaskNetworks.open(
-            wiring.network_settings(settings, owner),
+            wiring.network_settings(settings, owner, await runtime.default_bridge()),
             store=store,
             engine=runtime,
             image=pause,
             load_image=load_pause,
             holders=await restored.sandbox_holders(runtime, owner),
         )
-        cleanup.push_async_callback(_leave_no_spare, networks, settings, serve_session)
+        cleanup.push_async_callback(
+            _leave_no_spare,
+            networks,
+            settings,
+            serve_session,
+            lambda: overview.holds_tasks or any(not r.is_done for r in restored.records),
+        )
         namespaces = NamespaceHolders(
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
         )
@@ -280,6 +286,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 drain=drain,
             ),
         )
+        cleanup.push_async_callback(control.close)
         sampler = None
         if not settings.disable_metrics:
             sampler = wiring.sampler(settings, info, host, engine.targets, new_containers)
@@ -383,17 +390,22 @@ async def _reach_engine(
 
 
 async def _leave_no_spare(
-    networks: TaskNetworks, settings: Settings, serve_session: ServeSession
+    networks: TaskNetworks,
+    settings: Settings,
+    serve_session: ServeSession,
+    holds_tasks: Callable[[], bool],
 ) -> None:
-    """Remove bridge, rules and spare sandboxes when the agent stops and no task needs them.
+    """Remove bridge, rules, address and spare sandboxes when the agent stops and no task needs them.
+
+    Tasks in every mode do: what they send to the agent's address must not leave the host.
 
     Settings that follow with the same networks take them over as they are.
     """
     follower = serve_session.successor
-    now = wiring.network_settings(settings, "")
-    kept = follower is not None and wiring.network_settings(follower, "") == now
+    now = wiring.network_settings(settings, "", "")
+    kept = follower is not None and wiring.network_settings(follower, "", "") == now
     try:
-        if not kept and not networks.networks():
+        if not kept and not networks.networks() and not holds_tasks():
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 await networks.remove_host_objects()
     except (AgentError, TimeoutError) as error:

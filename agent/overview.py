@@ -147,9 +147,16 @@ class Overview:
             pulls=parts.images.figures,
             comparisons=parts.engine.comparisons,
             sandboxes=parts.networks.figures,
+            launches=parts.engine.launches.by_phase,
             connects=parts.control.status.connects,
             unsent_since=self._store.outbox.oldest_at,
         )
+
+    @property
+    def holds_tasks(self) -> bool:
+        """Whether there are tasks that have not stopped."""
+        parts = self._parts
+        return parts is not None and any(True for _ in parts.engine.places())
 
     def headline(self) -> str:
         """Return the current state of the agent in one line, for the service manager."""

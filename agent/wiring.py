@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from agent import __version__, logs
 from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
-from agent.config.addresses import CREDENTIALS_PORT, HostPort
+from agent.config.addresses import TASK_PORT, HostPort
 from agent.endpoints.introspection import Introspection
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
@@ -98,8 +98,14 @@ async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
     )
 
 
-def network_settings(settings: Settings, owner: str) -> NetworkSettings:
-    """Return how task networks look; ``owner`` names the agent whose sandboxes they are."""
+def network_settings(settings: Settings, owner: str, engine_bridge: str) -> NetworkSettings:
+    """Return how task networks look.
+
+    Args:
+        settings: the settings.
+        owner: names the agent whose sandboxes they are.
+        engine_bridge: link of the engine's default bridge; empty if it has none.
+    """
     return NetworkSettings(
         owner=owner,
         pool_cidr=settings.task_pool_cidr,
@@ -109,6 +115,8 @@ def network_settings(settings: Settings, owner: str) -> NetworkSettings:
         dns_servers=settings.task_dns_servers,
         mtu=settings.task_mtu,
         blocked_addresses=IMDS_ADDRESSES if settings.block_imds else (),
+        engine_bridge=engine_bridge,
+        introspection_port=0 if settings.introspection_offhost else settings.introspection_port,
     )
 
 
@@ -395,7 +403,7 @@ async def callers(settings: Settings, places: Callable[[], Iterable[TaskPlace]])
     return Callers(
         places,
         await asyncio.to_thread(ContainerProcesses.open, settings.cgroup_path),
-        Ends(agent_address.ADDRESS, (agent_address.PORT, CREDENTIALS_PORT)),
+        Ends(agent_address.ADDRESS, (agent_address.PORT, TASK_PORT)),
     )
 
 
@@ -430,11 +438,12 @@ def loopback_servers(
     return [
         LoopbackServer(
             sockets,
-            held_sockets.CREDENTIALS,
-            CREDENTIALS_PORT,
+            held_sockets.TASKS,
+            TASK_PORT,
             serve,
-            loss="containers whose logs go to control or CloudWatch do not start; end the other "
-            "process, such as Amazon's agent",
+            loss="tasks get no credentials, and containers whose logs go to control or CloudWatch do "
+            "not start; end the other process, such as Amazon's agent",
+            host=agent_address.ADDRESS,
         ),
         LoopbackServer(
             sockets,

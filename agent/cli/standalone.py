@@ -171,12 +171,12 @@ async def _run(plan: _Plan) -> int:
 def _sockets(settings: Settings) -> HeldSockets:
     """Return the sockets at which the engine's log driver waits while the agent is restarted."""
     held = HeldSockets(Notifier(), {})
-    for name, port in (
-        (held_sockets.CREDENTIALS, addresses.CREDENTIALS_PORT),
-        (held_sockets.LOGS, settings.log_relay_port),
+    for name, host, port in (
+        (held_sockets.TASKS, addresses.TASK_ADDRESS, addresses.TASK_PORT),
+        (held_sockets.LOGS, LOOPBACK, settings.log_relay_port),
     ):
         with contextlib.suppress(OSError):  # the agent tries again, and says what is wrong
-            held.listening(name, LOOPBACK, port).close()
+            held.listening(name, host, port).close()
     return held
 
 

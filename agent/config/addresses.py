@@ -13,8 +13,10 @@ from urllib.parse import urlsplit
 
 CONTROL_PORT: Final = 6820
 """Default port of a control endpoint."""
-CREDENTIALS_PORT = 51679
-"""Port of the loopback at which the engine gets credentials from the agent; as in Amazon's agent."""
+TASK_PORT = 51679
+"""Port at which the agent answers tasks and the engine; as in Amazon's agent."""
+TASK_ADDRESS: Final = "169.254.170.2"
+"""Where it does so, on port 80, and on ``TASK_PORT`` itself."""
 LARGEST_PORT: Final = 65535
 _URL_EXAMPLE: Final = f"http://192.0.2.10:{CONTROL_PORT}"
 _PROXY_EXAMPLE: Final = "http://192.0.2.10:3128"

@@ -308,13 +308,10 @@ STARTER = (
     _none(
         "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER",
         "false",
-        "Loopback addresses are not made routable, so there is nothing to filter.",
+        "Loopback addresses are not made routable, so there is nothing to filter: the agent has an "
+        "address of its own.",
     ),
-    _none(
-        "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS",
-        "false",
-        "There is no introspection endpoint.",
-    ),
+    _same("ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS", "false"),
 )
 FLAGS = (
     _other("-version", "", "`ecs-agent version`."),

@@ -30,6 +30,12 @@ class TaskEndpointSettings(ImageSettings):
         "How many requests a second a task may send to `169.254.170.2` for one path, and how many at "
         "once; more get 429.",
     )
+    introspection_offhost: bool = setting(
+        "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS",
+        values.BOOL,
+        "false",
+        "Let other hosts and tasks in `awsvpc` mode reach the introspection port.",
+    )
     audit_log_file: Path | None = setting(
         "ECS_AUDIT_LOGFILE",
         values.PATH,

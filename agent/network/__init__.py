@@ -11,7 +11,7 @@ The entry points are ``pool.TaskNetworks``, ``host_ports.HostPorts``, ``resolv_f
     port_rules.py port_links.py  what may pass a task's link in either direction; one set element
                               per task, added by netlink in 20 µs (``set_elements``)
     firewall.py docker_chain.py egress_links.py connections.py  links to the outside, conntrack
-    agent_address.py          169.254.170.2, where the engine finds the agent's server
+    agent_address.py          169.254.170.2, where containers and the engine find the agent's server
     upkeep.py host_watch.py kernel_messages.py repair_loop.py link_repair.py engine_rules.py
     interior.py               the kernel reports damage, which is repaired and logged once
 

@@ -3,7 +3,8 @@
 Each table is replaced as a whole in one transaction, so that it is never incomplete. The table for
 packets masquerades what tasks send to the outside. It drops packets of tasks with foreign sources
 or blocked destinations, and packets of others with a task's source, and keeps tasks out of other
-networks inside this host. It leads processes of the host to the agent's server (``agent_address``).
+networks inside this host. It leads to the agent's server, and decides who may reach the agent's ports
+(``agent_address``).
 The table for frames is in ``port_rules``. Everything here except ``ruleset`` blocks and runs in a
 thread lane of the caller; nothing is retried.
 
@@ -25,6 +26,7 @@ from agent.network.port_rules import NO_HOSTS, Layout, PortRules
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.network.agent_address import Doors
     from agent.network.port_rules import Port
 
 FAMILY: Final = "inet"
@@ -44,13 +46,13 @@ class Wanted(NamedTuple):
 
 
 def ruleset(
-    table: str, bridge: str, wanted: Wanted, blocked: Iterable[str] = (), *, server_port: int
+    table: str, wanted: Wanted, blocked: Iterable[str] = (), *, doors: Doors
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table for packets, in the JSON schema of nftables. Pure.
 
     Every rule's comment ends with a digest of all rules, by which ``differences`` recognizes it.
     """
-    place = {"family": FAMILY, "table": table}
+    place, bridge = {"family": FAMILY, "table": table}, doors.task_bridge
     pools = sorted(wanted.layout.pools)
     from_bridge = nft.match(nft.meta("iifname"), bridge)
     source, target = nft.field("ip", "saddr"), nft.field("ip", "daddr")
@@ -77,6 +79,8 @@ def ruleset(
         hooked("between", "filter", "forward", -10),
         hooked("outside", "nat", "postrouting", 100),
         hooked("own", "nat", "output", -100),
+        hooked("containers", "nat", "prerouting", -100),
+        hooked("agent", "filter", "input", -5),
         *(rule("sources", "past the bridge", nft.match(nft.meta("iifname"), f"{prefix}*"), drop)
           for pool in pools for prefix in link_prefixes(pool)),
         rule("sources", "no foreign sources", from_bridge, nft.match(source, pool_set, "!="), drop),
@@ -96,7 +100,9 @@ def ruleset(
         rule("outside", "tasks to outside", nft.match(source, pool_set),
              nft.match(target, pool_set, "!="), nft.match(nft.meta("oifname"), bridge, "!="),
              {"masquerade": None}),
-        rule("own", "to the agent's server", *agent_address.to_server(server_port)),
+        rule("own", "to the agent's server", *agent_address.to_server(doors)),
+        rule("containers", "to the agent's server", *agent_address.to_server(doors)),
+        *(rule("agent", comment, *expressions) for comment, expressions in agent_address.guard(doors)),
     ]  # fmt: skip
     return nft.replacement(FAMILY, table, body)
 
@@ -104,23 +110,20 @@ def ruleset(
 class Firewall:
     """Our rules on this host. One caller at a time, except for ``ports``; every method blocks."""
 
-    def __init__(
-        self, table: str, bridge: str, blocked: Iterable[str] = (), *, server_port: int
-    ) -> None:
+    def __init__(self, table: str, blocked: Iterable[str] = (), *, doors: Doors) -> None:
         """Take the parts; nothing is changed before ``ensure``.
 
         Args:
             table: name of our tables.
-            bridge: name of the tasks' bridge.
             blocked: prefixes that tasks must not reach.
-            server_port: port of the agent's server on the loopback (``agent_address``).
+            doors: the bridges, and who may reach the agent's ports.
         """
         self.ports = PortRules(table, blocked)
         self._table = table
-        self._bridge = bridge
+        self._bridge = doors.task_bridge
         self._blocked = tuple(blocked)
-        self._server_port = server_port
-        self._docker = DockerChain(bridge)
+        self._doors = doors
+        self._docker = DockerChain(doors.task_bridge)
 
     def ensure(self, wanted: Wanted, ports: Iterable[Port] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.
@@ -155,9 +158,7 @@ class Firewall:
         self._docker.remove()
 
     def _commands(self, wanted: Wanted) -> list[dict[str, Any]]:
-        return ruleset(
-            self._table, self._bridge, wanted, self._blocked, server_port=self._server_port
-        )
+        return ruleset(self._table, wanted, self._blocked, doors=self._doors)
 
     def _has(self, commands: list[dict[str, Any]]) -> bool:
         listed = nft.listed(FAMILY, self._table)

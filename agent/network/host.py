@@ -1,4 +1,4 @@
-"""The parts of the host's network that all sandboxes share: bridge, forwarding, firewall, a route.
+"""The parts of the host's network that all sandboxes share: bridge, forwarding, firewall, an address.
 
 ``ensure`` creates them. ``repair`` checks cheaply whether somebody changed them (a restarted
 Docker, ``nft flush ruleset``, a deleted bridge), repairs them in the same way, and reports what it
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from agent.network.addresses import AddressPool
-    from agent.network.agent_address import AgentRoute
+    from agent.network.agent_address import AgentAddress
     from agent.network.links import HostLinks, SandboxLink
     from agent.network.sandbox_record import SandboxRecord
     from agent.network.settings import NetworkSettings
@@ -96,7 +96,7 @@ class HostNetwork:
         self,
         *,
         links: HostLinks,
-        route: AgentRoute,
+        agent_address: AgentAddress,
         rules: firewall.Firewall,
         pool: AddressPool,
         settings: NetworkSettings,
@@ -104,7 +104,7 @@ class HostNetwork:
         mtu: int,
     ) -> None:
         self._links = links
-        self._route = route
+        self._agent_address = agent_address
         self._rules = rules
         self._pool = pool
         self._settings = settings
@@ -135,7 +135,7 @@ class HostNetwork:
     async def _take_shape(self, shape: BridgeConfig, ports: Collection[Port] | None = None) -> None:
         await self._bridge(shape)
         await self._block(forwarding.turn_on, self._settings.bridge)
-        await self._route.ensure()
+        await self._agent_address.ensure()
         wanted = self._wanted_for(shape)
         await self._block(self._rules.ensure, wanted, ports)
         await self._remember(wanted)
@@ -177,7 +177,7 @@ class HostNetwork:
                 if off:
                     await self._block(forwarding.turn_on, self._settings.bridge)
                     found.append(f"{' and '.join(off)} was 0")
-            found += await self._rules_and_route(parts, wanted)
+            found += await self._rules_and_address(parts, wanted)
             gone = []
             if parts & Part.PORTS:
                 places = await self._places(records)
@@ -190,10 +190,10 @@ class HostNetwork:
                 await self._host_parts(records, found)
             return found, gone
 
-    async def _rules_and_route(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
+    async def _rules_and_address(self, parts: Part, wanted: firewall.Wanted) -> list[str]:
         found = []
-        if parts & Part.ROUTE and await self._route.ensure():
-            found.append(f"the route to {ADDRESS} was gone")
+        if parts & Part.AGENT_ADDRESS and await self._agent_address.ensure():
+            found.append(f"the address {ADDRESS} was gone")
         if parts & Part.RULES and await self._rules_may_have_changed(wanted):
             found += await self._put_rules_right(wanted)
         return found
@@ -296,7 +296,7 @@ class HostNetwork:
         async with self._lock:
             self._seen = self._wanted = None
             await self._block(self._rules.remove)
-            await self._route.remove()
+            await self._agent_address.remove()
             await self._links.delete(self._settings.bridge)
 
     async def _bridge(self, shape: BridgeConfig) -> list[str]:

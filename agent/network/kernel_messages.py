@@ -59,12 +59,12 @@ class Part(enum.Flag):
     """The kernel's forwarding switches."""
     OUTSIDE = enum.auto()
     """The links that lead out of the host, through which rules let tasks send."""
-    ROUTE = enum.auto()
-    """The route to the agent's server."""
+    AGENT_ADDRESS = enum.auto()
+    """The address of the agent's server."""
 
 
 EVERYTHING: Final = (
-    Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE | Part.ROUTE
+    Part.BRIDGE | Part.PORTS | Part.RULES | Part.FORWARDING | Part.OUTSIDE | Part.AGENT_ADDRESS
 )
 NOTHING: Final = Part(0)
 
@@ -141,7 +141,7 @@ def _of_route(body: memoryview, ours: Ours) -> Part:
     if _number(body, _ROUTE_BYTES, _ROUTE_OIF) == ours.bridge_index:
         return Part.BRIDGE
     target = _attribute(body, _ROUTE_BYTES, _ROUTE_DST)
-    return Part.ROUTE if target is not None and bytes(target) == _AGENT_ADDRESS else NOTHING
+    return Part.AGENT_ADDRESS if target is not None and bytes(target) == _AGENT_ADDRESS else NOTHING
 
 
 def _may_lead_outside(kind: int, body: memoryview, flags: int, name: str) -> bool:

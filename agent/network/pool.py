@@ -29,7 +29,7 @@ from agent.model.figures import SandboxFigures
 from agent.network import recovery
 from agent.network import survey as surveys
 from agent.network.addresses import AddressPool, parse_pool
-from agent.network.agent_address import AgentRoute
+from agent.network.agent_address import AgentAddress, Doors
 from agent.network.background import BackgroundTasks, settle
 from agent.network.firewall import Firewall
 from agent.network.host import HostNetwork, check_pool
@@ -129,9 +129,13 @@ class TaskNetworks:
             closing.callback(files.shutdown, wait=False, cancel_futures=True)
             rules = Firewall(
                 settings.table,
-                settings.bridge,
                 settings.blocked_addresses,
-                server_port=settings.server_port,
+                doors=Doors(
+                    settings.server_port,
+                    settings.engine_bridge,
+                    settings.bridge,
+                    settings.introspection_port,
+                ),
             )
             closing.callback(rules.ports.close)
             lane = await NetlinkLane.open()
@@ -146,7 +150,7 @@ class TaskNetworks:
             mtu = settings.mtu or await links.default_mtu()
             host = HostNetwork(
                 links=links,
-                route=AgentRoute(lane),
+                agent_address=AgentAddress(lane),
                 rules=rules,
                 pool=addresses,
                 settings=settings,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from agent.config.addresses import CREDENTIALS_PORT
+from agent.config.addresses import TASK_PORT
 
 POOL_SETTING = "ECS_TASK_POOL_CIDR"
 BRIDGE_SETTING = "ECS_TASK_BRIDGE"
@@ -30,8 +30,12 @@ class NetworkSettings(Struct, frozen=True, kw_only=True):
     """MTU of task interfaces; 0 for that of the link with the default route."""
     blocked_addresses: tuple[str, ...] = ()
     """Prefixes that tasks cannot reach, for example ``169.254.169.254/32``."""
-    server_port: int = CREDENTIALS_PORT
-    """Of the agent's server on the loopback, to which ``agent_address`` leads."""
+    server_port: int = TASK_PORT
+    """Of the agent's server, to which ``agent_address`` leads."""
+    engine_bridge: str = "docker0"
+    """Link of the engine's default bridge; empty if it has none."""
+    introspection_port: int = 0
+    """Port of introspection, if other hosts must not reach it; 0 if they may, or there is none."""
     quarantine_s: float = 60.0
     """Time between the release of an address and its next use: peers may still send to it."""
     quiet_s: float = 0.5

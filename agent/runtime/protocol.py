@@ -245,6 +245,9 @@ class ContainerEngine(Protocol):
         Raises ``NoSuchContainer`` or ``EngineRefused``.
         """
 
+    async def default_bridge(self) -> str:
+        """Return the link of the default network ``bridge``; empty if the engine has none."""
+
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:

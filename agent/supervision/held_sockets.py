@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
     from agent.supervision.notify import Notifier
 
-CREDENTIALS: Final = "credentials"
+TASKS: Final = "credentials"
+"""Name of the socket that tasks and the engine's log driver call. It says what the first version of it was
+for, because the service manager may still hold that one."""
 LOGS: Final = "logs"
-"""Names of the sockets that the engine's log driver calls."""
+"""Name of the socket to which the engine's log driver sends logs."""
 FROM_PARENT: Final = "ECS_AGENT_HELD_SOCKETS"
 """Variable by which a parent of ours hands sockets to the agent: ``name=descriptor``, comma-separated."""
 _FIRST_DESCRIPTOR: Final = 3
 _MOST: Final = 1 << 20
 _BACKLOG: Final = 1024
+_IP_FREEBIND: Final = 15
 
 _log = structlog.get_logger(__name__)
 
@@ -68,7 +71,7 @@ class HeldSockets:
 
         Args:
             name: letters and dashes; the same in every process of the agent.
-            host: an IPv4 address of this host.
+            host: an IPv4 address of this host, or one that it is about to get.
             port: of TCP.
 
         Raises:
@@ -140,6 +143,7 @@ def _bound(host: str, port: int) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         made.setblocking(False)
         made.bind((host, port))
         made.listen(_BACKLOG)

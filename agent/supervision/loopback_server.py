@@ -1,4 +1,4 @@
-"""A server on one port of the loopback, which is listened on as soon as it is free.
+"""A server on one port of this host's own addresses, which is listened on as soon as it is free.
 
 Whoever holds the port keeps the agent from serving it, and from nothing else.
 """
@@ -41,15 +41,17 @@ class LoopbackServer:
         serve: Callable[[socket.socket], Awaitable[Server]],
         *,
         loss: str,
+        host: str = LOOPBACK,
     ) -> None:
         """Nothing is bound before ``run``.
 
         Args:
             sockets: hold the socket over a restart of the agent.
             name: of the socket.
-            port: of TCP, on 127.0.0.1.
+            port: of TCP.
             serve: opens the server on a bound socket, which it closes; raises ``OSError``.
             loss: what does not work while the port is taken, and the mend, for a person.
+            host: the address; one of those on the loopback link.
         """
         self.name = name
         self.problem = ""
@@ -58,13 +60,16 @@ class LoopbackServer:
         self._port = port
         self._serve = serve
         self._loss = loss
+        self._host = host
 
     async def run(self) -> None:
         """Serve until cancelled."""
         wait_s, longest_s = _RETRY_S
         while True:
             try:
-                server = await self._serve(self._sockets.listening(self.name, LOOPBACK, self._port))
+                server = await self._serve(
+                    self._sockets.listening(self.name, self._host, self._port)
+                )
             except OSError as error:
                 self._failed(error)
                 await asyncio.sleep(wait_s)
@@ -77,7 +82,7 @@ class LoopbackServer:
                 await server.close()
 
     def _failed(self, error: OSError) -> None:
-        problem = f"cannot listen on {LOOPBACK}:{self._port} ({error.strerror}): {self._loss}"
+        problem = f"cannot listen on {self._host}:{self._port} ({error.strerror}): {self._loss}"
         if problem != self.problem:
             _log.error("a port of the agent is taken", problem=problem)
         self.problem = problem

@@ -13,7 +13,7 @@
 ``callers.Callers`` finds out who asks, on demand, by the connection alone: nothing is kept of earlier ones.
 ``sockets`` asks the kernel about a connection, ``processes`` looks at the processes of a container.
 ``throttle`` limits requests as Amazon's agent does. ``credentials`` (found by ``credential_lookup``) and the
-``audit`` log are the part for credentials.
+``audit`` log are the part for credentials, ``protection`` that for scale-in protection.
 
 Reads ``/proc``, control groups and the kernel's socket tables; changes nothing. A request's mistake becomes an
 answer with its status, a failure of ours a line of the log and a 500; neither ends the agent. How packets get

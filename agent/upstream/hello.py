@@ -48,11 +48,15 @@ async def meet(
         ControlFailure: control does not answer, is not trusted, or is not a control endpoint.
     """
     limits = CallLimits(connect_s=LIMIT_S / 2, call_s=LIMIT_S, answer_bytes=1024 * 1024)
-    client = HttpClient(parse_endpoint(endpoint), limits, token=Token(text=token), ca_file=ca_file)
-    async with client:
+    client = await HttpClient.open(
+        parse_endpoint(endpoint), limits, token=Token(text=token), ca_file=ca_file
+    )
+    try:
         before = time.time()
         hello, date = await client.hello(cluster)
         return HelloResult(hello, ahead_s(date, before, time.time()))
+    finally:
+        await client.close()
 
 
 def ahead_s(date: str, before: float, after: float) -> float | None:

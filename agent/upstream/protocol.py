@@ -245,3 +245,6 @@ class Control(Protocol):
 
     async def leave(self) -> None:
         """Remove the host from the cluster for good; only on request, after ``run`` has ended."""
+
+    async def close(self) -> None:
+        """Close its connections; only after ``run`` has ended. Idempotent."""

@@ -68,6 +68,7 @@ class Host(NothingHeld):
         self.ca_file: Path | None = None
         self.take: TakeAssignments = self._take
         self.logs: LogSource | None = None
+        self._clients: list[LongPollClient] = []
 
     async def _take(self, assignments: Assignments, control_id: str, instance: str = "") -> None:
         self.taken.append(assignments)
@@ -88,8 +89,13 @@ class Host(NothingHeld):
     def ended(self, control_id: str) -> list[TaskChange]:
         return list(self.has_ended)
 
+    async def close(self) -> None:
+        """Close every client."""
+        for client in self._clients:
+            await client.close()
+
     async def client(self) -> LongPollClient:
-        return await LongPollClient.open(
+        client = await LongPollClient.open(
             LongPollSettings(
                 endpoint=self.control.url,
                 cluster=self.cluster,
@@ -109,6 +115,8 @@ class Host(NothingHeld):
             self.credentials,
             self.logs,
         )
+        self._clients.append(client)
+        return client
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[LongPollClient]:
@@ -120,6 +128,7 @@ class Host(NothingHeld):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+            await client.close()
 
     async def report(self, *changes: TaskChange) -> None:
         batch = Batch()

@@ -309,6 +309,9 @@ class MemoryEngine:
         assert limit_s > 0
         await self._call("connect", self._maybe(container_id), container_id, work)
 
+    async def default_bridge(self) -> str:
+        return "docker0"
+
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0
     ) -> list[ContainerSummary]:

@@ -53,6 +53,7 @@ T = TypeVar("T")
 
 _QUICK_LIMIT_S = 30.0
 _VOLUME_LIMIT_S = 300.0
+_DEFAULT_NETWORK = "bridge"
 _REMOVED_SINCE_API = "1.30"
 _DISTRIBUTION_SINCE_API = "1.30"
 
@@ -202,6 +203,17 @@ class DockerEngine:
                     raise
 
         await self._do(self._launch, work, "connected", limit_s, container_id)
+
+    async def default_bridge(self) -> str:
+        """Return the link of the default network ``bridge``; empty if the engine has none."""
+
+        def work(client: EngineClient, _: BlockingCall) -> str:
+            try:
+                return parse.bridge_link(client.inspect_network(_DEFAULT_NETWORK))
+            except docker.errors.NotFound:
+                return ""
+
+        return await self._do(self._quick, work, "inspecting", _QUICK_LIMIT_S)
 
     async def list_containers(
         self, *, labels: Mapping[str, str | None], limit_s: float = 600.0

@@ -180,6 +180,13 @@ def timestamp(value: Any) -> float:
         return 0.0
 
 
+def bridge_link(raw: Mapping[str, Any]) -> str:
+    """Return the link of a bridge network, as inspected; empty if it is of another kind."""
+    if _text(raw, "Driver") != "bridge":
+        return ""
+    return _text(_object(raw, "Options"), "com.docker.network.bridge.name")
+
+
 def _object(raw: Mapping[str, Any], key: str) -> dict[str, Any]:
     value = raw.get(key)
     return value if isinstance(value, dict) else {}

@@ -303,6 +303,9 @@ class AmazonClient:
             f"--container-instance {arn} --force'"
         )
 
+    async def close(self) -> None:
+        """Do nothing: the connections belong to the ``Cloud`` that it was given."""
+
     def _draining(self, text: str) -> None:
         _log.warning("this instance will be reclaimed: it is draining", notice=text)
         self._instance_status = DRAINING

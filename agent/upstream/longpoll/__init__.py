@@ -1,6 +1,6 @@
 """The client of our own control endpoint: HTTP calls, the outbox in order, long polls.
 
-``client.LongPollClient`` registers, polls, and sends the outbox and the metrics. Role credentials in
+``client.LongPollClient`` registers, polls (``order_poll``), and sends the outbox and the metrics. Role credentials in
 an answer go to the ``CredentialStore`` and nowhere else (``credentials``). Orders are requested
 again until they are durable. An order that cannot be read is passed on as RUNNING with an
 empty payload, so that its task is neither stopped nor forgotten. ``watermark`` remembers the newest

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import aiohttp
 import msgspec
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
     from pathlib import Path
-    from types import TracebackType
 
     from agent.model.changes import TaskChange
     from agent.model.logs import LogsAnswer, LogStream
@@ -117,45 +116,54 @@ def parse_endpoint(endpoint: str) -> URL:
 
 
 class HttpClient:
-    """A connection pool for one control endpoint. Use it as an async context manager."""
+    """A connection pool for one control endpoint; ``close`` it."""
 
     def __init__(
-        self,
+        self, endpoint: URL, limits: CallLimits, token: Token, session: aiohttp.ClientSession
+    ) -> None:
+        """Take what ``open`` made."""
+        self.endpoint = endpoint
+        self._limits = limits
+        self._token = token
+        self._session = session
+        self._has_answered = False
+        """Whether a control endpoint has ever answered; then the URL is right."""
+
+    @classmethod
+    async def open(
+        cls,
         endpoint: URL,
         limits: CallLimits,
         *,
         token: Token | None = None,
         ca_file: Path | None = None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._limits = limits
-        self._token = token or Token()
-        self._ca_file = ca_file
-        self._has_answered = False
-        """Whether a control endpoint has ever answered; then the URL is right."""
-        self._session: aiohttp.ClientSession
+    ) -> Self:
+        """Return a pool without a connection yet.
 
-    async def __aenter__(self) -> HttpClient:
-        """Open the pool; raises ``ConfigError`` if the CA file cannot be used."""
+        Args:
+            endpoint: where control is (``parse_endpoint``).
+            limits: of each call.
+            token: what identifies this host; None where control asks for none.
+            ca_file: PEM file with a CA to trust besides the system's.
+
+        Raises:
+            ConfigError: the CA file cannot be used.
+        """
         tls: ssl.SSLContext | bool = True
-        if self._ca_file is not None:
-            tls = await asyncio.to_thread(trusting, self._ca_file)
-        self._session = aiohttp.ClientSession(
+        if ca_file is not None:
+            tls = await asyncio.to_thread(trusting, ca_file)
+        session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 keepalive_timeout=_IDLE_S, ssl=tls, socket_factory=keepalive.socket_for
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
             headers={"User-Agent": "ecs-host-agent", "Accept-Encoding": "gzip"},
         )
-        return self
+        return cls(endpoint, limits, token or Token(), session)
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
+        """Close all connections. Idempotent; calls under way fail."""
         await self._session.close()
 
     async def hello(self, cluster: str = "") -> HelloAnswer:
@@ -268,22 +276,22 @@ class HttpClient:
         except (aiohttp.ClientError, OSError, ValueError, EOFError) as error:
             told = transport.worded(error)
             if not isinstance(error, aiohttp.ClientConnectorError) and await self._is_tls():
-                told = transport.asked_in_plain(self._endpoint)
+                told = transport.asked_in_plain(self.endpoint)
             # A server with plain HTTP or with the wrong certificate does answer.
             away = not isinstance(error, aiohttp.ClientSSLError)
             raise ControlUnavailable(f"{call}: {told}", away=away) from None
         except RequestRefused:
             # TLS servers answer plain HTTP in different ways.
             if await self._is_tls():
-                told = transport.asked_in_plain(self._endpoint)
+                told = transport.asked_in_plain(self.endpoint)
                 raise ControlUnavailable(f"{call}: {told}") from None
             raise
 
     async def _is_tls(self) -> bool:
         """Return whether an ``http://`` server speaks TLS; checked until it has once answered."""
-        if self._has_answered or self._endpoint.scheme != "http":
+        if self._has_answered or self.endpoint.scheme != "http":
             return False
-        return await transport.speaks_tls(self._endpoint)
+        return await transport.speaks_tls(self.endpoint)
 
     async def _with_token(
         self, method: str, path: str, call: str, request: dict[str, Any], held_s: float
@@ -323,7 +331,7 @@ class HttpClient:
         )
         async with self._session.request(
             method,
-            self._endpoint / path,
+            self.endpoint / path,
             allow_redirects=False,
             timeout=timeout,
             **request,

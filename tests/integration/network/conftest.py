@@ -29,6 +29,7 @@ SETTINGS = NetworkSettings(
     quiet_s=0.05,
     check_interval_s=60.0,
     dns_servers=("192.0.2.53",),
+    introspection_port=51678,
     blocked_addresses=("169.254.169.254/32",),
 )
 

@@ -62,7 +62,7 @@ def state() -> dict[str, object]:
             for info in link.get("addr_info", [])
         ),
         "routes": sh("ip", "route", "show", "dev", BRIDGE).replace("linkdown", "").split(),
-        "route to the agent": sh("ip", "route", "show", "169.254.170.2"),
+        "address of the agent": sh("ip", "-br", "-4", "addr", "show", "dev", "lo").split(),
         "table": sh("nft", "-s", "list", "table", "inet", TABLE),
         "bridge table": sh("nft", "-s", "list", "table", "bridge", TABLE),
         "ports": sh("bridge", "-d", "link", "show", "master", BRIDGE).count(
@@ -97,8 +97,8 @@ DAMAGES = {
         f"ip link set {BRIDGE} address 02:00:00:00:00:01", "with another MAC address"
     ),
     "route deleted": Damage(f"ip route del 10.218.77.0/26 dev {BRIDGE}", "without its route to"),
-    "route to the agent deleted": Damage(
-        "ip route del 169.254.170.2", "the route to 169.254.170.2 was gone"
+    "address of the agent deleted": Damage(
+        "ip addr del 169.254.170.2/32 dev lo", "the address 169.254.170.2 was gone"
     ),
     "link deleted": Damage("ip link del LINK", "link LINK was gone"),
     "link down": Damage("ip link set LINK down", "link LINK was down"),

@@ -76,6 +76,7 @@ async def members(directory: Path, url: str, count: int) -> AsyncIterator[list[M
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         for member in made:
+            await member.client.close()
             await member.store.close()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.network import firewall, host
 from agent.network.addresses import AddressPool
+from agent.network.agent_address import Doors, guard
 from agent.network.port_rules import Layout
 from agent.network.resolvers import Resolvers
 from agent.network.sandbox import container_body
@@ -20,17 +21,34 @@ def test_the_shape_knows_the_pool_even_without_tasks() -> None:
     assert shape.pools == {"10.207.0.0/20"}
 
 
-def rules(*pools: str) -> list[dict[str, Any]]:
+DOORS = Doors(51679, "docker0", "br", 51678)
+
+
+def rules(*pools: str, doors: Doors = DOORS) -> list[dict[str, Any]]:
     wanted = firewall.Wanted(Layout(frozenset(pools), frozenset()), frozenset({"eth0"}))
-    return firewall.ruleset("t", "br", wanted, server_port=51679)
+    return firewall.ruleset("t", wanted, doors=doors)
 
 
 def test_the_ruleset_replaces_the_table_and_marks_every_rule() -> None:
     first, second, third, *rest = rules("10.207.0.0/20")
     assert [*first, *second, *third] == ["add", "delete", "add"]
     comments = [c["add"]["rule"]["comment"] for c in rest if "rule" in c["add"]]
-    assert len(comments) == 13
+    assert len(comments) == 19
     assert len({comment.split()[-1] for comment in comments}) == 1
+
+
+def test_only_this_host_and_containers_reach_the_agents_ports() -> None:
+    closed = [comment for comment, _ in guard(DOORS)]
+    assert closed == [
+        "this host",
+        "containers to the agent's server",
+        "others to the agent's address",
+        "containers to introspection",
+        "others to introspection",
+    ]
+    assert [comment for comment, _ in guard(DOORS._replace(introspection_port=0))] == closed[:3]
+    without = [comment for comment, _ in guard(DOORS._replace(engine_bridge=""))]
+    assert without == [*closed[:3], closed[4]]
 
 
 def test_the_digest_follows_the_content_and_not_the_order() -> None:

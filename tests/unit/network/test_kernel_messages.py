@@ -55,7 +55,7 @@ BROKEN = Part.BRIDGE | Part.PORTS
         (route(DEL_ROUTE, BRIDGE), Part.BRIDGE),
         (route(NEW_ROUTE, BRIDGE), NOTHING),
         (route(DEL_ROUTE, 8), NOTHING),
-        (route(DEL_ROUTE, 1, target="169.254.170.2"), Part.ROUTE),
+        (route(DEL_ROUTE, 1, target="169.254.170.2"), Part.AGENT_ADDRESS),
         (route(DEL_ROUTE, 1, target="169.254.170.3"), NOTHING),
         (route(NEW_ROUTE, 1, target="169.254.170.2"), NOTHING),
         (switch(-1, 0), Part.FORWARDING),

@@ -29,5 +29,7 @@ async def control() -> AsyncIterator[FakeControl]:
 
 
 @pytest.fixture
-def host(store: StateStore, control: FakeControl) -> Host:
-    return Host(store, control)
+async def host(store: StateStore, control: FakeControl) -> AsyncIterator[Host]:
+    made = Host(store, control)
+    yield made
+    await made.close()

@@ -75,8 +75,10 @@ def address(tmp_path: Path) -> Address:
 
 
 @pytest.fixture
-def host(store: StateStore, address: Address) -> LargeHost:
-    return LargeHost(store, cast("FakeControl", address))
+async def host(store: StateStore, address: Address) -> AsyncIterator[LargeHost]:
+    made = LargeHost(store, cast("FakeControl", address))
+    yield made
+    await made.close()
 
 
 async def run_tasks(endpoint: Endpoint, count: int) -> list[str]:

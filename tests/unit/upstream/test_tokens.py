@@ -237,7 +237,7 @@ async def test_an_authority_of_no_use_ends_the_start(
     if content is not None:
         host.ca_file.write_text(content)
     with pytest.raises(ConfigError, match=r"ECS_CONTROL_CA_FILE .*ca\.pem: "):
-        await (await host.client()).run()
+        await host.client()
 
 
 async def test_hello_in_the_words_of_each_trouble(

@@ -329,7 +329,7 @@ class TestLeave:
         async with host.running() as client:
             await until(lambda: client.status.connected)
         assert control.generations
-        await client.leave()
+        await (await host.client()).leave()
         assert not control.generations
         assert await store.get_meta("clientToken") is None
         async with host.running() as client:
@@ -351,7 +351,7 @@ class TestLeave:
             await until(lambda: client.status.connected)
         control.faults["leave"].append(refuses(500))
         with pytest.raises(ControlUnavailable, match=r"DELETE /v1/instances/i1 was answered 500"):
-            await client.leave()
+            await (await host.client()).leave()
         assert await store.get_meta("instanceArn")
 
     async def test_of_a_forgotten_host_is_success(
@@ -360,7 +360,7 @@ class TestLeave:
         async with host.running() as client:
             await until(lambda: client.status.connected)
         control.deregister_all()
-        await client.leave()
+        await (await host.client()).leave()
         assert await store.get_meta("instanceArn") is None
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.model.liveness import WORK_S
-from agent.upstream.longpoll import client as longpoll_client
+from agent.upstream.longpoll import order_poll
 from tests.support.control_host import until
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ async def test_a_long_retry_after_is_promised_as_long(host: Host, control: FakeC
 async def test_orders_that_are_never_taken_break_the_promise(
     host: Host, control: FakeControl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(longpoll_client, "TAKE_LIMIT_S", 0.05)
+    monkeypatch.setattr(order_poll, "TAKE_LIMIT_S", 0.05)
 
     async def take(assignments: Assignments, control_id: str, instance: str = "") -> None:
         await asyncio.Event().wait()
