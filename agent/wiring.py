@@ -339,6 +339,8 @@ def _features(
         logging_drivers=_log_drivers(settings, info),
         awslogs_role=settings.awslogs_execution_role,
         firelens="fluentd" in info.log_drivers or not info.log_drivers,
+        task_roles=settings.task_roles,
+        task_roles_on_host=settings.task_roles_on_host,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,

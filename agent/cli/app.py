@@ -50,6 +50,7 @@ _COMMANDS = {
         "agent.cli.inspect:tasks", "List the tasks on this host (also ps, ls).", ("ps", "ls")
     ),
     "task": _Entry("agent.cli.inspect:task", "Show one task."),
+    "top": _Entry("agent.cli.top:top", "Show what the host and its containers use, live."),
     "why": _Entry("agent.cli.inspect:why", "Show why a task has stopped, or what it waits for."),
     "logs": _Entry("agent.cli.logs:logs", "Show the output of containers."),
     "exec": _Entry("agent.cli.exec:exec_", "Run a command in a container."),

@@ -16,7 +16,7 @@ not 200, methods other than GET and HEAD are 405, and the list of commands has i
 It listens on every address of the host; the firewall closes the port to other hosts
 (``network.firewall``). A port that is taken is tried again, and does not keep the agent from anything.
 Source: Amazon ECS agent 1.105.1, ``ecs-agent/introspection``.
-Tests: ``tests/unit/endpoints/test_introspection.py``, ``tests/integration/e2e/test_introspection.py``.
+Tests: ``tests/unit/endpoints/test_introspection.py``, ``tests/integration/e2e/test_host_views.py``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ monotonic clock for each end of a phase. What happened before a restart of the a
 except for the times of the record. Nothing is added after the task has first been RUNNING and that was
 acknowledged, so that restarts of containers do not make a trace grow.
 
-Tests: ``tests/unit/engine/test_launch_trace.py``, ``tests/integration/e2e/test_launch_trace.py``.
+Tests: ``tests/unit/engine/test_launch_trace.py``, ``tests/integration/e2e/test_host_views.py``.
 """
 
 from __future__ import annotations
