@@ -8,6 +8,7 @@ from agent.controlplane.api.ecs import (
     attributes,
     clusters,
     instances,
+    services,
     tags,
     task_definitions,
     task_protection,
@@ -28,4 +29,5 @@ def handlers() -> Handlers:
         **attributes.HANDLERS,
         **task_protection.HANDLERS,
         **tasks.handlers(),
+        **services.HANDLERS,
     }
