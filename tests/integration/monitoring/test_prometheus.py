@@ -280,7 +280,7 @@ def test_a_collector_gets_the_same_figures(scene: Scene) -> None:
         for attributes, metrics in scene.collector.resources():
             if attributes.get("aws.ecs.task.arn") == scene.tasks["host"]:
                 points = metrics["container.cpu.time"]["sum"]["dataPoints"]
-                return sum(point["asDouble"] for point in points)
+                return float(sum(point["asDouble"] for point in points))
         return None
 
     def scraped_s() -> float:
