@@ -150,6 +150,8 @@ class Overview:
             comparisons=parts.engine.comparisons,
             sandboxes=parts.networks.figures,
             launches=parts.engine.launches.by_phase,
+            steps=parts.engine.running_steps(),
+            tasks_waiting=parts.ledger.waiting,
             connects=parts.control.status.connects,
             unsent_since=self._store.outbox.oldest_at,
             task_requests=dict(parts.task_requests),
