@@ -196,4 +196,4 @@ def test_what_http_does_not_allow_as_headers_is_refused(text: str) -> None:
 def test_one_address(text: str, address: str) -> None:
     assert values.parse_address(text) == address
     with pytest.raises(ValueError, match="is not an IP address"):
-        values.parse_address(f"{text}:80")
+        values.parse_address(f"[{text}]:80")
