@@ -94,10 +94,6 @@ class Names:
         """Return the ARN of one revision of a task definition."""
         return self._arn(f"task-definition/{family}:{revision}")
 
-    def service(self, cluster: str, name: str) -> str:
-        """Return the ARN of a service in the named cluster."""
-        return self._arn(f"service/{cluster}/{name}")
-
     def parameter(self, name: str) -> str:
         """Return the ARN of a parameter of Parameter Store, which leaves out its first slash."""
         return f"arn:{self.partition}:ssm:{self.region}:{self.account}:parameter/{name.lstrip('/')}"

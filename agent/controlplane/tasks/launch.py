@@ -142,25 +142,18 @@ def place_task(
 
 
 async def commit(
-    store: Store,
-    order: TaskRequest,
-    tasks: Sequence[TaskRecord],
-    hosts: Mapping[str, FleetHost],
-    *,
-    compares: Sequence[Compare] = (),
-    also: Sequence[Op] = (),
+    store: Store, order: TaskRequest, tasks: Sequence[TaskRecord], hosts: Mapping[str, FleetHost]
 ) -> bool:
     """Create the tasks; durable if it returns True.
 
-    False means that an instance, the cluster or the client token has changed since it was read, or
-    one of ``compares`` does not hold, and that nothing was done: read again. What is in ``also`` is
-    done in the same transaction.
+    False means that an instance, the cluster or the client token has changed since it was read, and
+    that nothing was done: read again.
     """
     touched = {host.record.id: host for host in (hosts[task.instance_arn] for task in tasks)}
-    conditions: list[Compare] = [present(records.cluster_key(order.cluster)), *compares]
-    then: list[Op] = [*also]
+    compares: list[Compare] = [present(records.cluster_key(order.cluster))]
+    then: list[Op] = []
     for host in touched.values():
-        conditions.extend(host.compares)
+        compares.extend(host.compares)
         then.append(host.guard())
     for task in tasks:
         assignment = AssignRecord.of(task)
@@ -174,9 +167,9 @@ async def commit(
             task_arns=[task.arn for task in tasks],
             at=tasks[0].created_at,
         )
-        conditions.append(absent(key))
+        compares.append(absent(key))
         then.append(Put(key, records.encode(token)))
-    return (await store.txn(conditions, then)).succeeded
+    return (await store.txn(compares, then)).succeeded
 
 
 def _task(

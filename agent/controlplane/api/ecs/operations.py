@@ -8,7 +8,6 @@ from agent.controlplane.api.ecs import (
     attributes,
     clusters,
     instances,
-    services,
     tags,
     task_definitions,
     task_protection,
@@ -29,5 +28,4 @@ def handlers() -> Handlers:
         **attributes.HANDLERS,
         **task_protection.HANDLERS,
         **tasks.handlers(),
-        **services.HANDLERS,
     }

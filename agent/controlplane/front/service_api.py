@@ -1,0 +1,303 @@
+"""One API of AWS: an aiohttp handler for its calls, in every protocol that its model names.
+
+``codecs`` reads a request and writes its answer in the request's protocol; all between is the same. Every
+response has an ``x-amzn-RequestId``. An unexpected failure is a 500 ``ServerException`` with the request
+id, logged once, here.
+
+``front.operators`` decides who may call, depending on the address of the request. Calls that agents
+make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
+calls.
+
+Tests: ``tests/unit/controlplane/api/ecs/test_service_api.py``,
+``tests/unit/controlplane/front/test_bodies.py``, ``tests/unit/controlplane/front/test_codecs.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from aiohttp import web
+
+from agent.controlplane.front import bodies
+from agent.controlplane.front.bodies import (
+    Bodies,
+    BodyLate,
+    BodyRefused,
+    BodyTooLarge,
+    EncodingUnknown,
+)
+from agent.controlplane.front.codecs.table import Codecs
+from agent.controlplane.front.errors import (
+    ApiError,
+    NotServedHere,
+    RequestEntityTooLargeException,
+    RequestTimeoutException,
+    SerializationException,
+    ServerException,
+    UnsupportedFeatureException,
+    UnsupportedMediaTypeException,
+)
+from agent.controlplane.monitoring.figures import OTHER, Call
+from agent.controlplane.store.contract import StoreFailure
+from agent.listening.connection import prove
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.controlplane.front.codecs.contract import Codec, Reply
+    from agent.controlplane.front.service_model import ApiModel
+    from agent.controlplane.parts import Handler, Handlers, Parts
+
+BODY_LIMIT_BYTES = 1024 * 1024
+HANDLER_TIMEOUT_S = 60.0
+_CHECK_IN_THREAD_BYTES = 32 * 1024
+"""Checking a large request may take half a second; others must not wait for it."""
+
+_log = structlog.get_logger(__name__)
+
+
+class AgentSide(Protocol):
+    """Answers the calls of agents; implemented by ``agents.amazon.calls.AgentCalls``."""
+
+    def serves(self, operation: str) -> bool:
+        """Return whether ``call`` answers an operation."""
+
+    def is_for_agents(self, operation: str) -> bool:
+        """Return whether an address for agents accepts an operation at all."""
+
+    def expect(self, request: web.Request) -> None:
+        """Check that ``verify`` could succeed with some body; raises ``ApiError``."""
+
+    def may_know(self, request: web.Request) -> bool:
+        """Return whether ``knows`` could be true with some body."""
+
+    def verify(self, request: web.Request, digest: str) -> None:
+        """Check that the caller may act as an agent; raises ``ApiError``."""
+
+    def knows(self, request: web.Request, digest: str) -> bool:
+        """Return whether the call is signed with one of control's tokens, and tokens are required."""
+
+    def permit(self, operation: str, request: dict[str, Any]) -> None:
+        """Check that an agent may make this call; raises ``ApiError``."""
+
+    async def call(
+        self, operation: str, asked: dict[str, Any], raw: dict[str, Any], request: web.Request
+    ) -> dict[str, Any]:
+        """Answer a call; ``asked`` has the members that the model knows; raises ``ApiError``."""
+
+
+class OperatorSide(Protocol):
+    """Decides who may use the endpoint; implemented in ``front.operators``."""
+
+    def expect(self, request: web.Request, /) -> None:
+        """Check that ``check`` could succeed with some body; raises ``ApiError``."""
+
+    def check(self, request: web.Request, digest: str, /) -> object:
+        """Check that the caller is admitted, by the SHA-256 of the body; raises ``ApiError``."""
+
+
+class ServiceApi:
+    """Answers the calls of one API; stateless, any number of calls run concurrently."""
+
+    def __init__(  # noqa: PLR0913 - all parts of an API
+        self,
+        parts: Parts,
+        model: ApiModel,
+        handlers: Handlers,
+        *,
+        operators: OperatorSide,
+        check: Callable[[Mapping[str, Any]], None],
+        agents: AgentSide | None = None,
+        agents_only: bool = False,
+        body_limit_bytes: int = BODY_LIMIT_BYTES,
+    ) -> None:
+        """Take the parts of an API.
+
+        Args:
+            parts: what handlers work with.
+            model: the model of the API.
+            handlers: the operations for operators.
+            operators: decides who may call them.
+            check: refuses more requests of operators than the model does.
+            agents: the operations for agents; if None, there are none.
+            agents_only: for an address that only serves agents.
+            body_limit_bytes: larger bodies are refused.
+
+        Raises:
+            ValueError: a handler is not for an operation of the API.
+        """
+        unknown = sorted(set(handlers) - model.operations)
+        if unknown:
+            raise ValueError(f"not operations of {model.title}: {', '.join(unknown)}")
+        self._parts = parts
+        self._model = model
+        self._handlers = dict(handlers)
+        self._operators = operators
+        self._check_request = check
+        self._agents = agents
+        self._agents_only = agents_only
+        self._codecs = Codecs(model)
+        self._bodies = Bodies(body_limit_bytes)
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Answer one call; never raises except for cancellation."""
+        began = time.monotonic()
+        operation, answer = await self._answer(request)
+        call = Call(self._model.name, self._counted(operation), answer.status)
+        self._parts.figures.called(call, time.monotonic() - began)
+        return answer
+
+    def _counted(self, operation: str) -> str:
+        """Return the name under which an operation is counted: one that exists."""
+        agents = self._agents
+        is_known = operation in self._handlers or (
+            agents is not None and agents.is_for_agents(operation)
+        )
+        return operation if is_known else OTHER
+
+    async def _answer(self, request: web.Request) -> tuple[str, web.Response]:
+        """Return the operation, as far as it is known, and the answer."""
+        request_id = str(uuid.uuid4())
+        target = request.headers.get("X-Amz-Target", "")
+        operation = target.rpartition(".")[2]
+        about = {"target": target, "request_id": request_id}
+        codec = self._codecs.of(request)
+        try:
+            operation, response = await self._call(request, codec)
+            return operation, _sent(codec.answer(operation, response, request_id))
+        except ApiError as error:
+            failure: ApiError = error
+        except StoreFailure as error:
+            # Only operators and agents get this far; they may learn which disk is full or damaged.
+            _log.error("store failed", **about, error=str(error))
+            failure = ServerException(f"{error} (request {request_id})")
+        except TimeoutError:
+            _log.error("call timed out", **about)
+            failure = _failed(request_id)
+        except Exception:  # noqa: BLE001 - whatever fails, the client gets a response and others go on
+            _log.exception("call failed", **about)
+            failure = _failed(request_id)
+        return operation, _sent(codec.error(failure, request_id))
+
+    async def _call(self, request: web.Request, codec: Codec) -> tuple[str, dict[str, Any]]:
+        """Answer a call; return its operation and the response."""
+        # Without its body, a form names no operation, and then none for agents.
+        named = self._named(request, codec)
+        agents = self._agents
+        for_agents = agents is not None and agents.serves(named)
+        self._expect(request, named)
+        raw_body = await self._body(request)
+        as_agent = self._let_in(request, named, await bodies.digest(raw_body))
+        prove(request)
+        body = await self._inflated(request, raw_body)
+        if len(body) > _CHECK_IN_THREAD_BYTES:
+            read = await asyncio.to_thread(self._read, request, codec, body, for_agents)
+        else:
+            read = self._read(request, codec, body, for_agents)
+        operation, checked, raw = read
+        if agents is not None and as_agent:
+            agents.permit(operation, checked)
+        async with asyncio.timeout(HANDLER_TIMEOUT_S):
+            if agents is not None and for_agents:
+                response = await agents.call(operation, checked, raw, request)
+            else:
+                response = await self._handler(operation)(self._parts, checked)
+        return operation, self._model.answer(operation, response)
+
+    def _expect(self, request: web.Request, operation: str) -> None:
+        """Check that the caller could be admitted, before its body is known.
+
+        Raises:
+            ApiError: no body could make the call acceptable, for an operator or an agent.
+        """
+        agents = self._agents
+        if agents is not None and (self._agents_only or agents.serves(operation)):
+            agents.expect(request)
+            return
+        try:
+            self._operators.expect(request)
+        except ApiError:
+            if agents is None or not agents.may_know(request):
+                raise
+
+    def _let_in(self, request: web.Request, operation: str, digest: str) -> bool:
+        """Check that the caller may make the call; return whether it is an agent.
+
+        Raises:
+            ApiError: the call is acceptable neither for an operator nor for an agent.
+        """
+        agents = self._agents
+        if agents is not None and (self._agents_only or agents.serves(operation)):
+            agents.verify(request, digest)
+            return True
+        try:
+            self._operators.check(request, digest)
+        except ApiError:
+            # Amazon's agent makes some of the operators' calls, signed like all of its calls.
+            if agents is None or not agents.knows(request, digest):
+                raise
+            return True
+        return False
+
+    def _handler(self, operation: str) -> Handler:
+        handler = self._handlers.get(operation)
+        if handler is None:
+            raise UnsupportedFeatureException(
+                f"The operation {operation} is not supported by this control endpoint."
+            )
+        return handler
+
+    def _read(
+        self, request: web.Request, codec: Codec, body: bytes, for_agents: bool
+    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Return the operation, and the request as checked and as it came."""
+        operation, raw = codec.read(request, body)
+        # The model's check has already refused anything that is not an object.
+        checked = self._model.check(operation, raw)
+        if not for_agents:
+            # Agents may repeat messages of the engine, which are cleaned, not refused.
+            self._check_request(checked)
+        return operation, checked, raw
+
+    def _named(self, request: web.Request, codec: Codec) -> str:
+        if self._agents_only:
+            _, _, target = request.headers.get("X-Amz-Target", "").partition(".")
+            if not (self._agents and self._agents.is_for_agents(target)):
+                raise NotServedHere
+        return codec.named(request) or ""
+
+    async def _body(self, request: web.Request) -> bytes:
+        try:
+            return await self._bodies.read(request)
+        except BodyRefused as error:
+            raise _refusal(error) from None
+
+    async def _inflated(self, request: web.Request, raw_body: bytes) -> bytes:
+        try:
+            return await self._bodies.inflate(request, raw_body)
+        except BodyRefused as error:
+            raise _refusal(error) from None
+
+
+def _refusal(error: BodyRefused) -> ApiError:
+    match error:
+        case BodyTooLarge():
+            return RequestEntityTooLargeException(f"The request is refused: {error}.")
+        case BodyLate():
+            return RequestTimeoutException("The request did not arrive in time.")
+        case EncodingUnknown():
+            return UnsupportedMediaTypeException(f"The request is refused: {error}.")
+        case _:
+            return SerializationException(f"The request cannot be read: {error}")
+
+
+def _failed(request_id: str) -> ServerException:
+    return ServerException(f"The request could not be completed. Request id: {request_id}")
+
+
+def _sent(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
