@@ -62,6 +62,7 @@ from agent.runtime.pause import ensure_pause_image
 from agent.state.secret import kept_secret
 from agent.supervision.lifecycle import Lifecycle
 from agent.supervision.watchdog import Watchdog
+from agent.task_endpoint import protection
 from agent.task_endpoint.credential_lookup import CredentialLookup
 from agent.task_endpoint.credentials import CredentialsPart
 from agent.task_endpoint.metadata.parts import Later, MetadataParts
@@ -315,7 +316,11 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.callback(callers.close)
         audit = await asyncio.to_thread(wiring.audit_log, settings, control, cleanup)
         found = CredentialLookup(log_parts.grants, credentials)
-        routes = [*CredentialsPart(found, audit).routes(), *metadata.routes()]
+        routes = [
+            *CredentialsPart(found, audit).routes(),
+            *metadata.routes(),
+            *protection.routes(metadata.task_of, control.task_protection),
+        ]
         requests = wiring.TaskRequests(callers, audit, routes)
         servers: list[LocalServer] = [
             *wiring.loopback_servers(settings, sockets, log_parts, control, requests),

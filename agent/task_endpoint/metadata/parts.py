@@ -76,6 +76,7 @@ class MetadataParts(NamedTuple):
     """What the agent needs of this room."""
 
     ids: EndpointIds
+    index: EndpointIndex
     answers: MetadataAnswers
     observations: Observations
     files: MetadataFiles | None
@@ -119,11 +120,16 @@ class MetadataParts(NamedTuple):
                 host=host.file_facts,
                 tasks=tasks,
             )
-        return cls(ids, MetadataAnswers(sources), observations, files)
+        return cls(ids, index, MetadataAnswers(sources), observations, files)
 
     def variables(self, task_arn: str, container: str) -> dict[str, str]:
         """Return the variables by which a container finds what it can ask."""
         return environment.variables(self.ids, task_arn, container)
+
+    def task_of(self, endpoint_id: str) -> str:
+        """Return the ARN of the task of an id; empty for one that no container of this host has."""
+        place = self.index.find(endpoint_id)
+        return place.task_arn if place is not None else ""
 
     def routes(self) -> list[Route]:
         """Return what the server of tasks is to answer."""
