@@ -6,7 +6,7 @@ secret. The sources are botocore's own providers without its session, which woul
 models. Providers that need calls to STS or SSO are left out. Instance metadata is read by
 `agent.aws.imds`, because botocore's client blocks a thread while it retries.
 
-Tests: ``tests/unit/aws/test_credentials.py``.
+Tests: ``tests/unit/aws/test_credential_sources.py``.
 """
 
 from __future__ import annotations

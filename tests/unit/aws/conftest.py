@@ -9,14 +9,47 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
+from agent.aws.clock import AwsClock
 from agent.aws.http import AwsHttp
+from agent.aws.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from agent.aws.credentials import CredentialChain
+
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
     Serve = Callable[[Handler], Awaitable[str]]
     ServeRaw = Callable[[Callable[[int], bytes]], Awaitable[str]]
+
+
+NOW = 1_800_000_000.0
+
+
+class Times:
+    """Wall and steady clock of a test, moved by hand."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+        self.clock = AwsClock(lambda: NOW + self.passed)
+
+    def steady(self) -> float:
+        return 1000.0 + self.passed
+
+
+def keys(number: int, *, expires_in_s: float | None = None) -> Keys:
+    expires_at = None if expires_in_s is None else NOW + expires_in_s
+    return Keys(f"ASIA{number}", f"secret-{number}", f"token-{number}", expires_at)
+
+
+async def settle(chain: CredentialChain) -> None:
+    if chain._renewing is not None:
+        await chain._renewing
+
+
+@pytest.fixture
+def times() -> Times:
+    return Times()
 
 
 @pytest.fixture(scope="session")
