@@ -31,6 +31,8 @@ BACKLOG: Final = 1024
 _PER_TURN: Final = 4
 _PER_TURN_TLS: Final = 2
 """A handshake blocks the event loop for a millisecond."""
+_RESOLVE_S: Final = 10.0
+"""How long the look-up of a host name may take."""
 _REST_S: Final = 0.2
 """Pause of accepting when descriptors are short and no connection could be closed."""
 _TLS_BUFFER_BYTES: Final = 32 * 1024
@@ -98,10 +100,18 @@ class HttpServer:
         """Listen on every address of a host name; port 0 picks a free one.
 
         Raises:
-            OSError: an address cannot be bound; then it listens on none of them.
+            OSError: the name does not resolve in time, or an address cannot be bound; then it
+                listens on none of them.
         """
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            async with asyncio.timeout(_RESOLVE_S):
+                found = await loop.getaddrinfo(
+                    host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )
+        except TimeoutError:
+            text = f"the name {host} did not resolve within {_RESOLVE_S:g} s"
+            raise OSError(errno.ETIMEDOUT, text) from None
         for one in _all_bound(list(dict.fromkeys(found))):
             self.listen(one, tls=tls)
 
