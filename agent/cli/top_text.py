@@ -12,7 +12,7 @@ from agent import escapes
 from agent.cli.columns import NOTHING, Column, fit, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.cli.top_rows import HostRow, Round, Row
     from agent.model.metrics import GpuSample
@@ -170,9 +170,10 @@ def age(seconds: float | None) -> str:
     return f"{int(seconds)}s"
 
 
-def keys(sort: str) -> str:
-    """Return the line that says which keys do what."""
-    return f"by {sort}   q quit  sort: c cpu  m memory  n network  i disk  p pids  r restarts  u up"
+def keys(sort: str, known: Mapping[str, str]) -> str:
+    """Return the line that says which keys do what; ``known`` has what each sorts by."""
+    every = "  ".join(f"{key} {what}" for key, what in known.items())
+    return f"by {sort}   q quit  sort: {every}"
 
 
 def _host_lines(round_: Round, width: int) -> list[str]:
