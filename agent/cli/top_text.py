@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     Column("TASK", beginning=8),
+    Column("FAMILY", least=8, yields=2),
     Column("CONTAINER", least=9),
     Column("CPU %"),
     Column("MEM/LIMIT"),
-    Column("NET IN/OUT", yields=5),
-    Column("DISK R/W", yields=4),
-    Column("PIDS", yields=3),
-    Column("RST", yields=1, usual=lambda row: row[7] == "0"),
-    Column("UP", yields=2),
+    Column("NET IN/OUT", yields=6),
+    Column("DISK R/W", yields=5),
+    Column("PIDS", yields=4),
+    Column("RST", yields=1, usual=lambda row: row[8] == "0"),
+    Column("UP", yields=3),
 )
-_RIGHT: Final = frozenset({2, 3, 4, 5, 6, 7, 8})
+_RIGHT: Final = frozenset({3, 4, 5, 6, 7, 8, 9})
 """Columns of figures."""
 _UNITS: Final = "BKMGTP"
 UNLIMITED: Final = 10_000
@@ -120,6 +121,7 @@ def row_cells(row: Row) -> list[str]:
     memory = f"{size(row.memory_bytes)}{limit}" if row.memory_bytes is not None else NOTHING
     return [
         row.task,
+        row.family,
         row.container,
         percent(row.cpu_percent),
         memory,

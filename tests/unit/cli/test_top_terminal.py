@@ -134,7 +134,7 @@ async def test_a_pipe_gets_one_round_without_escapes(agent_socket: str) -> None:
     assert "\x1b" not in done.stdout
     table = done.stdout.splitlines()
     head = next(at for at, line in enumerate(table) if line.startswith("TASK"))
-    assert [line.split()[1] for line in table[head + 1 :]] == ["db", "web"]
+    assert [line.split()[2] for line in table[head + 1 :]] == ["db", "web"]
     assert "2.0K/0B" in table[head + 1]  # two rounds were taken for the rates
 
 
