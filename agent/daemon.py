@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from agent.config import Settings
+    from agent.metrics.sampler import Sampler
     from agent.runtime.protocol import ContainerEngine, EngineEvent, EngineInfo
     from agent.supervision.held_sockets import HeldSockets
     from agent.supervision.lifecycle import ServeSession
@@ -314,6 +315,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 logs=log_parts.spool,
                 servers=servers,
                 drain=drain,
+                images=images,
             )
         )
 
@@ -333,14 +335,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             group.create_task(image_parts.cleanup.run(), name="images")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
-            if settings.prometheus:
-                page = await PrometheusServer.open(
-                    overview,
-                    sampler,
-                    host=settings.prometheus_address,
-                    port=settings.prometheus_port,
-                )
-                cleanup.push_async_callback(page.close)
+            await _show_metrics(settings, overview, sampler, group, cleanup)
             cleanup.enter_context(watchdog.holding(control.livenesses))
             if settings.drain_on_shutdown_s:
                 leaving = Leaving(
@@ -357,6 +352,28 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             serve_session.settle()
             watchdog.report_soon()
             _log.info("agent started", version=__version__, cluster=settings.cluster)
+
+
+async def _show_metrics(
+    settings: Settings,
+    overview: Overview,
+    sampler: Sampler | None,
+    group: asyncio.TaskGroup,
+    cleanup: contextlib.AsyncExitStack,
+) -> None:
+    """Serve metrics to those who read them, and send them where they are wanted."""
+    if settings.otlp_endpoint:
+        exporter = await wiring.otlp_exporter(settings, overview, sampler)
+        cleanup.push_async_callback(exporter.close)
+        group.create_task(exporter.run(), name="OTLP")
+    if settings.prometheus:
+        page = await PrometheusServer.open(
+            overview,
+            sampler,
+            host=settings.prometheus_address,
+            port=settings.prometheus_port,
+        )
+        cleanup.push_async_callback(page.close)
 
 
 def _settle_memory() -> None:

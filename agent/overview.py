@@ -15,6 +15,7 @@ import msgspec
 from agent import __version__
 from agent.engine.labels import LABEL_TASK
 from agent.errors import EngineUnavailable
+from agent.model.figures import AgentFigures
 from agent.model.views import AgentView, DrainView, LogsView, UsageView
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from agent.config import Settings
     from agent.endpoints.operator import OperatorSocket
     from agent.engine.engine import Engine
+    from agent.images import Images
     from agent.metrics.sampler import Sampler
     from agent.model.exec import ExecCommand
     from agent.model.task import AgentTask
@@ -77,6 +79,7 @@ class RunningParts:
     logs: Spool
     servers: Sequence[LocalServer]
     drain: Drain
+    images: Images
 
 
 class Overview:
@@ -133,6 +136,20 @@ class Overview:
             repairs=self._repairs(),
             logs=parts.logs.view if parts else LogsView(),
             drain=parts.drain.view if parts else DrainView(),
+        )
+
+    def figures(self) -> AgentFigures | None:
+        """Return what the agent counts about itself; None while it starts."""
+        parts = self._parts
+        if parts is None:
+            return None
+        return AgentFigures(
+            pulls=parts.images.figures,
+            comparisons=parts.engine.comparisons,
+            sandboxes=parts.networks.figures,
+            launches=parts.engine.launches.by_phase,
+            connects=parts.control.status.connects,
+            unsent_since=self._store.outbox.oldest_at,
         )
 
     @property

@@ -7,6 +7,7 @@ is pure.
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from agent.awslogs.relay import LogRelay
 from agent.cgroups.groups import GroupSettings, TaskGroups
 from agent.config.addresses import TASK_PORT, HostPort
 from agent.endpoints.introspection import Introspection
+from agent.endpoints.prometheus import snapshot
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.engine import EngineSettings
 from agent.engine.labels import LABEL_OWNER, LABEL_TASK
@@ -55,11 +57,13 @@ if TYPE_CHECKING:
     from agent.awslogs.parts import LogParts
     from agent.config import Settings
     from agent.endpoints.introspection import Introspected
+    from agent.endpoints.source import WatchedAgent
     from agent.engine.task_places import TaskPlace
     from agent.fetching import TaskServices
     from agent.metrics.targets import SampleTarget
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
+    from agent.otlp.exporter import Exporter
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
     from agent.state import StateStore
     from agent.supervision.held_sockets import HeldSockets
@@ -296,6 +300,23 @@ def sampler(
     )
 
 
+async def otlp_exporter(
+    settings: Settings, agent: WatchedAgent, samples: Sampler | None
+) -> Exporter:
+    """Return what sends the agent's metrics to a collector."""
+    from agent.otlp import exporter  # noqa: PLC0415 - few agents need it
+
+    headers = settings.otlp_headers.reveal()
+    return await exporter.Exporter.open(
+        exporter.OtlpSettings(
+            url=exporter.metrics_url(settings.otlp_endpoint),
+            interval_s=settings.otlp_interval_s,
+            headers=json.loads(headers) if headers else {},
+        ),
+        lambda: snapshot(agent, samples),
+    )
+
+
 def describe(
     settings: Settings,
     host: HostResources,
@@ -339,6 +360,8 @@ def _features(
         logging_drivers=_log_drivers(settings, info),
         awslogs_role=settings.awslogs_execution_role,
         firelens="fluentd" in info.log_drivers or not info.log_drivers,
+        task_roles=settings.task_roles,
+        task_roles_on_host=settings.task_roles_on_host,
         privileged=not settings.disable_privileged,
         health_checks=not settings.disable_health_check,
         volume_plugins=info.volume_plugins,

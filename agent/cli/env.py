@@ -93,6 +93,8 @@ def _values(address: Address, place: Path) -> dict[str, str]:
     if address.serves_secrets:
         values["AWS_ENDPOINT_URL_SSM"] = address.url
         values["AWS_ENDPOINT_URL_SECRETS_MANAGER"] = address.url
+    if address.serves_metrics:
+        values["AWS_ENDPOINT_URL_CLOUDWATCH"] = address.url
     if address.certificate:
         values["AWS_CA_BUNDLE"] = address.certificate
     if not address.keys_file:

@@ -50,7 +50,6 @@ def _none(name: str, default: str, why: str) -> Row:
     return Row(name, Compatibility.NONE, default, how=why)
 
 
-_NO_ROLES = "No effect yet: tasks get no role credentials."
 _NO_ENI = (
     "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place "
     "`awsvpc` tasks here, with addresses from the agent; Amazon ECS does not."
@@ -198,8 +197,8 @@ CONTAINERS = (
     _same("ECS_ENABLE_FIRELENS_ASYNC", "true"),
 )
 NETWORK_AND_ROLES = (
-    _none("ECS_ENABLE_TASK_IAM_ROLE", "true", _NO_ROLES),
-    _none("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", _NO_ROLES),
+    _same("ECS_ENABLE_TASK_IAM_ROLE", "true"),
+    _same("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true"),
     _same("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true"),
     _none("ECS_ENABLE_TASK_ENI", "true; false with `ECS_EXTERNAL`", _NO_ENI),
     _none("ECS_ENABLE_HIGH_DENSITY_ENI", "true", _NO_ENI),

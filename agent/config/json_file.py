@@ -77,6 +77,8 @@ MEMBERS = {
     "TaskCleanupWaitDurationJitter": "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER",
     "TaskPidsLimit": "ECS_TASK_PIDS_LIMIT",
     "UpdatesEnabled": "ECS_UPDATES_ENABLED",
+    "TaskIAMRoleEnabled": "ECS_ENABLE_TASK_IAM_ROLE",
+    "TaskIAMRoleEnabledForNetworkHost": "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST",
     "VolumePluginCapabilities": "ECS_VOLUME_PLUGIN_CAPABILITIES",
     "WarmPoolsSupport": "ECS_WARM_POOLS_CHECK",
 }
@@ -117,8 +119,6 @@ MEMBERS_WITHOUT_EFFECT = frozenset(
         "RuntimeStatsLogFile",
         "SharedVolumeMatchFullConfig",
         "TaskENIEnabled",
-        "TaskIAMRoleEnabled",
-        "TaskIAMRoleEnabledForNetworkHost",
         "TaskMetadataAZDisabled",
         "TaskMetadataBurstRate",
         "TaskMetadataSteadyStateRate",

@@ -13,8 +13,8 @@ from types import NoneType
 from typing import TYPE_CHECKING, Literal
 
 from agent.config import values
+from agent.config.metrics_settings import MetricsSettings
 from agent.config.nfs_servers import EFS_SERVERS, NfsExport
-from agent.config.task_endpoint_settings import TaskEndpointSettings
 from agent.config.values import SecretText
 from agent.config.variable import Bounds, Variable, setting
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(TaskEndpointSettings):
+class Settings(MetricsSettings):
     """Every setting that has an effect. Durations are in seconds. Immutable and safe to share."""
 
     # This host
@@ -244,48 +244,6 @@ class Settings(TaskEndpointSettings):
         values.TABLE,
         "ecs_agent",
         "nftables table for all rules of the agent.",
-        ours=True,
-    )
-
-    # Metrics
-    host_address: str = setting(
-        "ECS_HOST_ADDRESS",
-        values.ADDRESS,
-        "",
-        "Address under which other machines reach this host; control lists it for Prometheus.",
-        note="the address towards the default route",
-        ours=True,
-    )
-    disable_metrics: bool = setting(
-        "ECS_DISABLE_METRICS", values.BOOL, "false", "Take and send no samples."
-    )
-    metrics_interval_s: float = setting(
-        "ECS_POLLING_METRICS_WAIT_DURATION",
-        values.DURATION,
-        "10s",
-        "Time between two samples. Amazon's agent requires at least 5s.",
-        bounds=Bounds(1, 20),
-    )
-    prometheus: bool = setting(
-        "ECS_ENABLE_PROMETHEUS_METRICS",
-        values.BOOL,
-        "false",
-        "Serve Prometheus metrics at `/metrics` ([monitoring.md](monitoring.md)).",
-    )
-    prometheus_address: str = setting(
-        "ECS_PROMETHEUS_ADDRESS",
-        values.ADDRESS,
-        "127.0.0.1",
-        "Address of `/metrics`. `0.0.0.0` or `::` for all of this host: whoever can reach it may read the "
-        "metrics.",
-        ours=True,
-    )
-    prometheus_port: int = setting(
-        "ECS_PROMETHEUS_PORT",
-        values.INT,
-        "51680",
-        "Port of `/metrics`.",
-        bounds=Bounds(1, 65535, "refuse"),
         ours=True,
     )
 

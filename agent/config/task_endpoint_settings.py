@@ -23,6 +23,18 @@ class TaskEndpointSettings(ImageSettings):
     """What concerns 169.254.170.2; see ``Settings``, which includes all of these."""
 
     # What tasks ask the agent
+    task_roles: bool = setting(
+        "ECS_ENABLE_TASK_IAM_ROLE",
+        values.BOOL,
+        "true",
+        "Take tasks with a role of their own (`taskRoleArn`).",
+    )
+    task_roles_on_host: bool = setting(
+        "ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST",
+        values.BOOL,
+        "true",
+        "Take such tasks in `host` mode, too.",
+    )
     task_request_rate: tuple[int, int] = setting(
         "ECS_TASK_METADATA_RPS_LIMIT",
         values.REQUEST_RATE,

@@ -43,6 +43,7 @@ _CLUSTER = re.compile(
 )
 _ATTRIBUTE_NAME = re.compile(r"[A-Za-z0-9_./\\-]{1,128}")
 _ATTRIBUTE_VALUE = re.compile(r"[A-Za-z0-9_.:/@\\\- ]{0,128}")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MAP_EXAMPLE = '{"rack": "a1"}'
 _TAGS_LIMIT = 50
 LOGGING_DRIVERS = frozenset(
@@ -338,6 +339,18 @@ def parse_cluster(text: str) -> str:
     return text
 
 
+def parse_headers(text: str) -> SecretText:
+    """Check that a secret is a JSON object of HTTP headers, and hide it."""
+    example = '{"api-key": "secret"}'
+    found = _json(text, example=example)
+    if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+        raise ValueError(f"is not a JSON object of strings; write for example {example}")
+    for name, value in found.items():
+        if not _HEADER_NAME.fullmatch(name) or not (value.isascii() and value.isprintable()):
+            raise ValueError("has a header that HTTP does not allow; use printable ASCII")
+    return SecretText(text)
+
+
 def parse_json_secret(text: str) -> SecretText:
     """Check that a secret is a JSON object, and hide it."""
     example = '{"registry.example": {"username": "me", "password": "secret"}}'
@@ -397,6 +410,7 @@ PATH = Kind("path", parse_path)
 INTERFACE = Kind("interface name", parse_interface_name)
 TABLE = Kind("table name", parse_table_name)
 CLUSTER = Kind("name or ARN", parse_cluster)
+HEADERS = Kind("JSON map, secret", parse_headers, secret=True)
 JSON_SECRET = Kind("JSON, secret", parse_json_secret, secret=True)
 SECRET = Kind("text, secret", parse_secret, secret=True)
 TEXT = Kind("text", parse_text)

@@ -12,6 +12,7 @@
     store/         the contract of the store, and its implementation with SQLite
     monitoring/    metrics, and what Prometheus is to scrape
     log_store/     log events of tasks, stored separately from the keys; log_forward/ sends them on
+    metric_store/  what tasks and hosts use: the newest, and points of minutes
     records.py     every kind of value and every key in one table; ``names`` makes and parses ARNs
     access.py      finds, scans and changes records; ``change`` is the one retry of compare-and-set
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from agent.controlplane.front.errors import UnsupportedFeatureException
 from agent.controlplane.log_store.contract import LogStoreDown, LogStoreOff
 from agent.controlplane.monitoring.figures import Figures
 from agent.controlplane.names import DEFAULT_REGION, Names
@@ -17,6 +18,7 @@ from agent.controlplane.secrets.sealing import SecretsFailure
 if TYPE_CHECKING:
     from agent.controlplane.log_forward.forwarder import Forwarder
     from agent.controlplane.log_store.store import LogStore
+    from agent.controlplane.metric_store.store import MetricStore
     from agent.controlplane.roles.contract import RoleSource
     from agent.controlplane.secrets.keeper import SecretKeeper
     from agent.controlplane.store.contract import Store
@@ -46,6 +48,8 @@ class Parts:
     """Why there is no ``log_store``."""
     logs_are_down: bool = False
     """Whether there should be one."""
+    metrics: MetricStore | None = None
+    """The figures of tasks and hosts; None where control keeps none."""
     figures: Figures = field(default_factory=Figures, repr=False)
     """Counts of what is done, for those who watch control."""
     fleet: Fleet = field(init=False, repr=False)
@@ -62,6 +66,12 @@ class Parts:
         if self.logs_are_down:
             raise LogStoreDown(self.no_logs_reason)
         raise LogStoreOff(self.no_logs_reason)
+
+    def metric_store(self) -> MetricStore:
+        """Return the metric store; raises ``UnsupportedFeatureException`` where there is none."""
+        if self.metrics is None:
+            raise UnsupportedFeatureException("this control endpoint keeps no metrics")
+        return self.metrics
 
     def keeper(self) -> SecretKeeper:
         """Return what keeps the secrets; raises ``SecretsFailure`` where nothing does."""

@@ -2,7 +2,7 @@
 
 ::
 
-    POST /                ECS API (JSON 1.1), including the calls of Amazon's agent; CloudWatch Logs
+    POST /                ECS API, including the calls of Amazon's agent, and the others of ``api.table``
     GET  /acs/ws, /tcs/ws orders to and telemetry from Amazon's agent
     /v1/...               our agents' long poll
     GET  /healthz         200 "ok" if the store answers, else 503
@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,9 @@ from agent.controlplane.front.sites import Front, is_loopback, parse_listen
 from agent.controlplane.history import History
 from agent.controlplane.janitor import Janitor
 from agent.controlplane.log_settings import LogSettings, keep_logs
+from agent.controlplane.metric_store import facts
+from agent.controlplane.metric_store.store import FILE as METRICS_FILE
+from agent.controlplane.metric_store.store import MetricStore
 from agent.controlplane.monitoring.calls import Monitoring
 from agent.controlplane.monitoring.reader_tokens import ReaderTokens
 from agent.controlplane.names import DEFAULT_ACCOUNT, DEFAULT_REGION, Names
@@ -145,6 +149,10 @@ async def serve(
             store, settings.secret_keys or settings.data_dir / SECRET_KEYS
         )
         issuer = RoleIssuer(store, sts, wake=wakeups.wake, clock=time.time)
+        metrics = await MetricStore.open(
+            settings.data_dir / METRICS_FILE, partial(facts.read, store)
+        )
+        cleanup.push_async_callback(metrics.close)
         parts = Parts(
             store=store,
             names=Names(settings.region, settings.account),
@@ -156,6 +164,7 @@ async def serve(
             forwarders=logs.forwarders,
             no_logs_reason=logs.none_because,
             logs_are_down=logs.is_down,
+            metrics=metrics,
         )
         agent_parts = await _agent_parts(parts, agent_tokens, store, wakeups, settings.lease_s)
         wire, ecs = AgentWire(agent_parts), EcsWire(agent_parts)
@@ -181,6 +190,7 @@ async def serve(
                 group.create_task(wakeups.run(), name="wake-ups"),
                 group.create_task(issuer.run(), name="role credentials"),
                 group.create_task(Janitor(parts).run(), name="janitor"),
+                group.create_task(metrics.run(), name="metrics"),
                 group.create_task(_reseal(keeper), name="secret keys"),
                 group.create_task(
                     _reload(

@@ -1,23 +1,29 @@
 """The Prometheus page: ``GET /metrics`` over TCP, on loopback by default.
 
-Reads views and the newest samples; a scrape takes no new samples and does not use the engine.
+Reads views and the newest samples; a scrape takes no new samples and does not use the engine. A page is made in
+a thread, one at a time, so that the event loop does not wait for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from agent import exposition, process
 from agent.endpoints.http import application, server
-from agent.errors import ConfigError
+from agent.errors import ConfigError, EngineUnavailable
 from agent.metrics import prometheus
-from agent.metrics.process import read_process
+from agent.metrics.prometheus import Snapshot
 
 if TYPE_CHECKING:
-    from agent.endpoints.source import AgentSource, SampleSource
+    from agent.endpoints.source import SampleSource, WatchedAgent
     from agent.listening.server import HttpServer
+
+_PAGE_LIMIT_S: Final = 10.0
+_GZIP_IN_THREAD_BYTES: Final = 1024
 
 
 class PrometheusServer:
@@ -30,7 +36,7 @@ class PrometheusServer:
     @classmethod
     async def open(
         cls,
-        agent: AgentSource,
+        agent: WatchedAgent,
         samples: SampleSource | None,
         *,
         host: str = "127.0.0.1",
@@ -56,7 +62,7 @@ class PrometheusServer:
             await served.close()
             text = (
                 f"ECS_PROMETHEUS_PORT: cannot listen on {host}:{port}"
-                f" ({error.strerror}); choose another port, or turn off"
+                f" ({error.strerror}); choose another port or ECS_PROMETHEUS_ADDRESS, or turn off"
                 " ECS_ENABLE_PROMETHEUS_METRICS"
             )
             raise ConfigError(text) from None
@@ -70,21 +76,44 @@ class PrometheusServer:
 class _Page:
     """The page that is scraped."""
 
-    def __init__(self, agent: AgentSource, samples: SampleSource | None) -> None:
+    def __init__(self, agent: WatchedAgent, samples: SampleSource | None) -> None:
         self._agent = agent
         self._samples = samples
+        self._turn = asyncio.Lock()
 
-    async def get(self, _request: web.Request) -> web.Response:
-        samples = self._samples
-        process = await asyncio.to_thread(
-            read_process,
-            loop_lag_s=samples.loop_lag_s if samples else 0.0,
-            round_s=samples.round_s if samples else 0.0,
+    async def get(self, request: web.Request) -> web.Response:
+        is_open = exposition.wants_open_metrics(request.headers.get("Accept", ""))
+        async with asyncio.timeout(_PAGE_LIMIT_S), self._turn:
+            body = await asyncio.to_thread(_make, snapshot(self._agent, self._samples), is_open)
+        answer = web.Response(
+            body=body,
+            headers={"Content-Type": exposition.OPEN_METRICS if is_open else exposition.TEXT},
+            zlib_executor_size=_GZIP_IN_THREAD_BYTES,
         )
-        text = prometheus.render(
-            self._agent.agent_view(),
-            self._agent.task_views(),
-            samples.latest if samples else None,
-            process,
-        )
-        return web.Response(body=text.encode(), headers={"Content-Type": prometheus.CONTENT_TYPE})
+        answer.enable_compression()
+        return answer
+
+
+def snapshot(agent: WatchedAgent, samples: SampleSource | None) -> Snapshot:
+    """Return what is known now; an agent that starts has no tasks yet."""
+    try:
+        tasks = agent.task_views()
+    except EngineUnavailable:
+        tasks = []
+    return Snapshot(
+        at=time.time(),
+        agent=agent.agent_view(),
+        tasks=tasks,
+        batch=samples.latest if samples else None,
+        figures=agent.figures(),
+        loop_lag_s=samples.loop_lag_s if samples else None,
+        round_s=samples.round_s if samples else None,
+    )
+
+
+def _make(shown: Snapshot, is_open: bool) -> bytes:
+    families = [
+        *prometheus.families(shown),
+        *process.families(process.read(), shown.agent.started_at),
+    ]
+    return exposition.page(families, open_metrics=is_open).encode()

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from agent.model.exec import ExecCommand
+    from agent.model.figures import AgentFigures
     from agent.model.metrics import MetricsBatch
     from agent.model.views import AgentView, LaunchView, TaskView, UsageView
     from agent.runtime.protocol import ExecSession, LogSelection
@@ -45,6 +46,13 @@ class AgentSource(Protocol):
 
     async def start_exec(self, runtime_id: str, command: ExecCommand) -> ExecSession:
         """Start a command in a running container; raises ``RuntimeFailure``."""
+
+
+class WatchedAgent(AgentSource, Protocol):
+    """The agent as programs that watch it may see it."""
+
+    def figures(self) -> AgentFigures | None:
+        """Return what the agent counts about itself; None while it starts."""
 
 
 class SampleSource(Protocol):

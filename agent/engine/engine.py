@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from agent.engine.tools import RecordWriter, StepSettings, StepTools
     from agent.metrics.targets import SampleTarget
     from agent.model.changes import TaskChange
+    from agent.model.histogram import Histogram
     from agent.model.payload import TaskPayload
     from agent.model.resources import Wait
     from agent.model.task import AgentTask
@@ -531,6 +532,11 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    @property
+    def comparisons(self) -> Histogram:
+        """How long comparisons with the container engine's list took."""
+        return self._watcher.comparisons
 
     @property
     def repairs(self) -> list[RepairView]:

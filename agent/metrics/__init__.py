@@ -1,4 +1,4 @@
-"""Resource usage of tasks and the host: control groups, links, GPUs; and Prometheus text.
+"""Resource usage of tasks and the host: control groups, links, GPUs; and the metrics of them.
 
 ::
 
@@ -11,8 +11,8 @@
     task_networks.py  the network namespaces of a task; ``links.py`` reads one of them
     host.py           the host, through files that stay open; ``host_texts.py`` says what they mean
     gpu.py            NVIDIA GPUs, in a thread of its own
-    process.py        the agent itself
-    prometheus.py     tables of all metrics with type and help; views and samples in, text out (pure)
+    prometheus.py     everything that the agent shows, as families of metrics (pure)
+    agent_families.py, host_families.py, container_families.py  tables of metrics with type and help
 
 A figure that the kernel does not have is None, never 0. Counters of a container never decrease while
 the agent runs. ``/proc/<pid>/net/dev`` does not stay open, since it would keep the namespace alive; it

@@ -12,7 +12,8 @@ GET    ``/v1/instances/{id}/assignments``             ``?after=REV&wait=S&creden
                                                       ``Assignments``, 204 nothing new, 410 ask again
                                                       from 0; S is in seconds and may be a fraction
 POST   ``/v1/instances/{id}/changes``                 ``Changes`` → 200 ``ChangesAnswer``
-POST   ``/v1/instances/{id}/metrics``                 ``metrics.MetricsBatch`` → 204
+POST   ``/v1/instances/{id}/usage``                   ``usage.Usage`` → 204; bounded, every 20 s, and
+                                                      never sent again
 POST   ``/v1/instances/{id}/held``                    ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/brought``                 ``Held`` → 200 ``ChangesAnswer``
 POST   ``/v1/instances/{id}/status``                  ``InstanceStatus`` → 204

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from agent.network.port_rules import Port
+    from agent.network.bridge_port_rules import BridgePort
 
 _LINKS = Path("/sys/class/net")
 _NEIGHBOURS = Path("/proc/net/arp")
@@ -45,7 +45,7 @@ def on_bridge(bridge: str) -> frozenset[str]:
         return frozenset()
 
 
-def places(ports: Iterable[Port], bridge: str) -> dict[str, Place]:
+def places(ports: Iterable[BridgePort], bridge: str) -> dict[str, Place]:
     """Return the state of each port's link, by name."""
     members, known = on_bridge(bridge), _forwarded(bridge)
     return {
@@ -54,7 +54,7 @@ def places(ports: Iterable[Port], bridge: str) -> dict[str, Place]:
     }
 
 
-def unknown_neighbours(ports: Iterable[Port], bridge: str) -> list[Port]:
+def unknown_neighbours(ports: Iterable[BridgePort], bridge: str) -> list[BridgePort]:
     """Return the ports whose address is not a permanent neighbour of the host on this bridge."""
     fixed = set()
     try:

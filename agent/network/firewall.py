@@ -5,7 +5,7 @@ packets masquerades what tasks send to the outside. It drops packets of tasks wi
 or blocked destinations, and packets of others with a task's source, and keeps tasks out of other
 networks inside this host. It leads to the agent's server, and decides who may reach the agent's ports
 (``agent_address``).
-The table for frames is in ``port_rules``. Everything here except ``ruleset`` blocks and runs in a
+The table for frames is in ``bridge_port_rules``. Everything here except ``ruleset`` blocks and runs in a
 thread lane of the caller; nothing is retried.
 
 Tests: ``tests/unit/network/test_host.py``, ``tests/integration/network/test_host_objects.py``.
@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.network import agent_address, nft
 from agent.network.addresses import link_prefixes
+from agent.network.bridge_port_rules import NO_HOSTS, BridgePortRules, Layout
 from agent.network.docker_chain import CHAIN, DockerChain
-from agent.network.port_rules import NO_HOSTS, Layout, PortRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.network.agent_address import Doors
-    from agent.network.port_rules import Port
+    from agent.network.bridge_port_rules import BridgePort
 
 FAMILY: Final = "inet"
 POOLS_SET: Final = "task_pools"
@@ -118,14 +118,14 @@ class Firewall:
             blocked: prefixes that tasks must not reach.
             doors: the bridges, and who may reach the agent's ports.
         """
-        self.ports = PortRules(table, blocked)
+        self.ports = BridgePortRules(table, blocked)
         self._table = table
         self._bridge = doors.task_bridge
         self._blocked = tuple(blocked)
         self._doors = doors
         self._docker = DockerChain(doors.task_bridge)
 
-    def ensure(self, wanted: Wanted, ports: Iterable[Port] | None = None) -> None:
+    def ensure(self, wanted: Wanted, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the tables and our rules in Docker's chain; idempotent.
 
         Args:

@@ -25,11 +25,11 @@ from agent.network import (
     forwarding,
 )
 from agent.network.agent_address import ADDRESS
+from agent.network.bridge_port_rules import BridgePort, Layout
 from agent.network.bridge_ports import Place
 from agent.network.egress_links import EgressLinks
 from agent.network.kernel_messages import EVERYTHING, Part
-from agent.network.links import port_of
-from agent.network.port_rules import Layout, Port
+from agent.network.links import bridge_port_of
 from agent.network.settings import POOL_SETTING
 
 if TYPE_CHECKING:
@@ -127,12 +127,14 @@ class HostNetwork:
         shape = shape_of(self._pool, records)
         async with self._lock:
             await self._outside.look()
-            await self._take_shape(shape, [port_of(record) for record in records])
+            await self._take_shape(shape, [bridge_port_of(record) for record in records])
             self._legacy_tables = await self._block(docker_chain.has_legacy_tables)
         if self.problem:
             _log.error("tasks are not isolated from each other", problem=self.problem)
 
-    async def _take_shape(self, shape: BridgeConfig, ports: Collection[Port] | None = None) -> None:
+    async def _take_shape(
+        self, shape: BridgeConfig, ports: Collection[BridgePort] | None = None
+    ) -> None:
         await self._bridge(shape)
         await self._block(forwarding.turn_on, self._settings.bridge)
         await self._agent_address.ensure()
@@ -200,7 +202,7 @@ class HostNetwork:
 
     async def _host_parts(self, records: Collection[SandboxRecord], found: list[str]) -> None:
         """Restore the host's neighbours, which a bridge loses with its state, address or MAC."""
-        ports = [port_of(record) for record in records]
+        ports = [bridge_port_of(record) for record in records]
         unknown = await self._block(bridge_ports.unknown_neighbours, ports, self._settings.bridge)
         if not unknown:
             return
@@ -209,14 +211,14 @@ class HostNetwork:
             found.append(f"{len(unknown)} tasks were missing from the host's neighbours")
 
     async def _places(self, records: Collection[SandboxRecord]) -> dict[str, Place]:
-        ports = [port_of(record) for record in records]
+        ports = [bridge_port_of(record) for record in records]
         return await self._block(bridge_ports.places, ports, self._settings.bridge)
 
     async def _ports(
         self, records: Collection[SandboxRecord], places: Mapping[str, Place], found: list[str]
     ) -> list[SandboxRecord]:
         """Put existing links back in their place; return the records of missing ones."""
-        ports = {record.host_interface: port_of(record) for record in records}
+        ports = {record.host_interface: bridge_port_of(record) for record in records}
         for wrong in (Place.OFF_BRIDGE, Place.DOWN, Place.ALTERED):
             misplaced = [name for name, place in places.items() if place is wrong]
             if misplaced:
@@ -255,7 +257,7 @@ class HostNetwork:
             NetworkFailure: the kernel refused.
         """
         # Before its link is up, or the task's first packets would be lost.
-        await self._change_of_ours(partial(self._rules.ports.admit, port_of(spec)))
+        await self._change_of_ours(partial(self._rules.ports.admit, bridge_port_of(spec)))
         await self._links.attach(netns, spec)
 
     async def detach(self, link: str) -> None:

@@ -20,13 +20,13 @@ from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure
-from agent.network import port_links
+from agent.network import bridge_port_setup
 from agent.network.addresses import address_of_link
+from agent.network.bridge_port_rules import BridgePort
 from agent.network.claims import Route
 from agent.network.egress_links import leading_outside
 from agent.network.namespaces import netlink_socket_in
 from agent.network.netlink import NetlinkLane, failure, pipelined, refused
-from agent.network.port_rules import Port
 from agent.network.settings import BRIDGE_SETTING
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ class SandboxLink(NamedTuple):
     blocked: tuple[str, ...] = ()
 
 
-def port_of(spec: SandboxLink | SandboxRecord) -> Port:
+def bridge_port_of(spec: SandboxLink | SandboxRecord) -> BridgePort:
     """Return the port, for the rules, of a sandbox's link. Pure."""
-    return Port(spec.host_interface, spec.mac, spec.ipv4)
+    return BridgePort(spec.host_interface, spec.mac, spec.ipv4)
 
 
 class HostLinks:
@@ -223,7 +223,9 @@ class HostLinks:
             try:
                 await task.setup_endpoint()
                 await _make_task_end(task, host, spec)
-                error = await port_links.join_bridge(host, self._bridge_index, port_of(spec))
+                error = await bridge_port_setup.join_bridge(
+                    host, self._bridge_index, bridge_port_of(spec)
+                )
                 if error is not None:
                     raise _failure("putting on the bridge", spec, error)
             finally:
@@ -232,24 +234,26 @@ class HostLinks:
 
         await self._lane.call(work)
 
-    async def join(self, ports: Iterable[Port]) -> None:
-        """Put links (back) on the bridge and up, see ``port_links``; missing links are skipped."""
+    async def join(self, ports: Iterable[BridgePort]) -> None:
+        """Put links (back) on the bridge and up, see ``bridge_port_setup``; missing links are skipped."""
 
         async def work(host: Any) -> None:
             for port in ports:
-                error = await port_links.join_bridge(host, self._bridge_index, port)
+                error = await bridge_port_setup.join_bridge(host, self._bridge_index, port)
                 if refused(error, errno.ENODEV):
                     raise failure(f"putting {port.link} on the bridge", error)
 
         await self._lane.call(work)
 
-    async def set_neighbours(self, present: Collection[Port], absent: Collection[str] = ()) -> None:
+    async def set_neighbours(
+        self, present: Collection[BridgePort], absent: Collection[str] = ()
+    ) -> None:
         """Add permanent neighbours of the host on the bridge, and remove others; idempotent."""
 
         async def work(host: Any) -> None:
             bridge = self._bridge_index
-            errors = await port_links.know(host, bridge, present)
-            errors += await port_links.forget(host, bridge, absent)
+            errors = await bridge_port_setup.know(host, bridge, present)
+            errors += await bridge_port_setup.forget(host, bridge, absent)
             for error in errors:
                 if refused(error, errno.ENOENT, errno.ENODEV):
                     raise failure("setting the neighbours of the host", error)
@@ -305,7 +309,7 @@ async def _delete(host: Any, names: tuple[str, ...], bridge: int) -> None:
         if refused(error, errno.ENODEV):
             raise failure(f"removing {', '.join(names)}", error)
     # The bridge's entries are removed with the link, but not the host's neighbour entry.
-    await port_links.forget(host, bridge, [a for a in map(address_of_link, names) if a])
+    await bridge_port_setup.forget(host, bridge, [a for a in map(address_of_link, names) if a])
 
 
 async def _shape_bridge(

@@ -3,7 +3,7 @@
 Commands are in the JSON schema of nftables (libnftables-json(5)). Everything here that is not
 marked as pure blocks, and runs in a thread lane of the caller.
 
-Tests: ``tests/unit/network/test_host.py``, ``tests/unit/network/test_port_rules.py``.
+Tests: ``tests/unit/network/test_host.py``, ``tests/unit/network/test_bridge_port_rules.py``.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ _REMOTE_API_MINORS = (17, 18, 19, 20, 21, 22, 23, 24, 25, 28, 29, 30, 32)
 
 _HEALTH_CHECK_MINOR = 24
 _ECR_MINOR = 19
+_TASK_ROLE_MINOR = 19
 
 _LOGGING_DRIVER_MINORS = {
     "json-file": 18,
@@ -95,6 +96,10 @@ class Features(Struct, frozen=True, kw_only=True):
     """The engine has the log driver ``fluentd``, on which FireLens is built."""
     awslogs_role: bool = True
     """The driver ``awslogs`` can write with a task's execution role."""
+    task_roles: bool = True
+    """``ECS_ENABLE_TASK_IAM_ROLE``."""
+    task_roles_on_host: bool = True
+    """``ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST``: for tasks in ``host`` mode."""
     privileged: bool = True
     """False with ``ECS_DISABLE_PRIVILEGED``."""
     health_checks: bool = True
@@ -199,6 +204,9 @@ def _capabilities(features: Features, minor: int) -> list[str]:
     switched = {
         f"{_PREFIX}privileged-container": features.privileged,
         f"{_PREFIX}ecr-auth": minor >= _ECR_MINOR,
+        f"{_PREFIX}task-iam-role": features.task_roles and minor >= _TASK_ROLE_MINOR,
+        f"{_PREFIX}task-iam-role-network-host": features.task_roles_on_host
+        and minor >= _TASK_ROLE_MINOR,
         f"{_SHORT}execution-role-awslogs": features.awslogs_role,
         f"{_PREFIX}selinux": features.selinux,
         f"{_PREFIX}apparmor": features.apparmor,

@@ -1,7 +1,7 @@
 """Who asks: found by the connection alone, at the moment of the request.
 
 ====== ============================================================================================
-awsvpc the source address, which nobody else can use (``network.port_rules``, ``network.firewall``)
+awsvpc the source address, which nobody else can use (``network.bridge_port_rules``, ``network.firewall``)
 bridge the container in whose network namespace the kernel has the other end of the connection
 host   the container of which a process has the socket at the other end open
 none   cannot ask

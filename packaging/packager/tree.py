@@ -35,6 +35,7 @@ _PAPERS = (
     "CHANGELOG.md",
     "docs/configuration.md",
     "docs/install.md",
+    "docs/monitoring.md",
     "docs/packaging.md",
     "docs/troubleshooting.md",
 )
@@ -150,6 +151,8 @@ def _copy_service(stage: Path, root: Path) -> None:
     for example in rest:
         if example.is_file():
             _put(root / DOCUMENTS / "examples" / example.name, example.read_text())
+    for example in sorted((_FILES / "monitoring").iterdir()):
+        _put(root / DOCUMENTS / "examples/monitoring" / example.name, example.read_text())
     _put(root / CONFIGURATION, (_FILES / "ecs.config").read_text())
 
 

@@ -62,6 +62,8 @@ class Host(NothingHeld):
         """The controls on whose behalf it was asked what is held."""
         self.cluster = "default"
         self.wait_s = 0.5
+        self.usage_s = 20.0
+        self.usage_again_s = 3600.0
         self.call_s = 2.0
         self.answer_bytes = 1_000_000
         self.token_file: Path | None = None
@@ -102,6 +104,8 @@ class Host(NothingHeld):
                 token_file=self.token_file,
                 ca_file=self.ca_file,
                 wait_s=self.wait_s,
+                usage_s=self.usage_s,
+                usage_again_s=self.usage_again_s,
                 backoff_first_s=0.01,
                 backoff_limit_s=0.05,
                 limits=CallLimits(

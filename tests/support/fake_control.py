@@ -1,7 +1,7 @@
 """A control endpoint for tests: small, correct, and with faults on demand.
 
 It speaks the whole wire of ``agent.model.wire`` on the loopback and stores everything that it
-receives. Faults are queued per call (``poll``, ``changes``, ``register``, ``metrics``, ``secrets``,
+receives. Faults are queued per call (``poll``, ``changes``, ``register``, ``usage``, ``secrets``,
 ``leave``); each one affects one request, before (or, with ``lose_answer``, after) the request is
 served.
 """
@@ -21,8 +21,8 @@ from aiohttp import web
 
 from agent.model.changes import TaskChange
 from agent.model.logs import LogBatch, Logs, LogsAnswer, LogStream, RefusedBatch
-from agent.model.metrics import MetricsBatch
 from agent.model.protection import ProtectedTask, ProtectionCall, ProtectionOutcome
+from agent.model.usage import Usage
 from agent.model.wire import (
     GENERATION_HEADER,
     Assignment,
@@ -70,7 +70,7 @@ class FakeControl:
         self.sent_at: dict[str, float] = {}
         self.batches: list[int] = []
         self.encodings: list[str] = []
-        self.metrics: list[MetricsBatch] = []
+        self.usage: list[Usage] = []
         self.logs: list[LogBatch] = []
         """Every batch of log events received, repeats included."""
         self.streams: list[LogStream] = []
@@ -105,7 +105,7 @@ class FakeControl:
                 web.get("/v1/instances/{id}/assignments", self._served("poll", self._poll)),
                 web.post("/v1/instances/{id}/changes", self._served("changes", self._changes)),
                 web.post("/v1/instances/{id}/held", self._served("held", self._held)),
-                web.post("/v1/instances/{id}/metrics", self._served("metrics", self._metrics)),
+                web.post("/v1/instances/{id}/usage", self._served("usage", self._usage)),
                 web.delete("/v1/instances/{id}", self._served("leave", self._leave)),
                 web.post(
                     "/v1/instances/{id}/protection", self._served("protection", self._protect)
@@ -278,10 +278,10 @@ class FakeControl:
         results = [ChangeAnswer(id=task.change.id, status="ok") for task in held.tasks]
         return json(ChangesAnswer(results=results))
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _usage(self, request: web.Request) -> web.Response:
         if refusal := self._refusal(request):
             return refusal
-        self.metrics.append(msgspec.json.decode(await request.read(), type=MetricsBatch))
+        self.usage.append(msgspec.json.decode(await request.read(), type=Usage))
         return web.Response(status=204)
 
     async def _logs(self, request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""Rules for reports about tasks, for both protocols: changes, held tasks, metrics, health. Pure.
+"""Rules for reports about tasks, for both protocols: changes, held tasks, health. Pure.
 
 A report over a limit is refused by itself: the agent gets "rejected" and drops it; others in the call
 are accepted. An honest agent must never be refused: reasons are cut, not refused, because the end of
@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Final
-
-import msgspec
 
 from agent.controlplane import bounds
 from agent.controlplane.agents.host_rules import CPU_UNITS_MOST, MEMORY_MIB_MOST
@@ -35,27 +33,10 @@ from agent.model.changes import (
     NetworkInterface,
     TaskChange,
 )
-from agent.model.metrics import (
-    ContainerSample,
-    CpuTimes,
-    FilesystemSample,
-    GpuSample,
-    GpuUse,
-    HostSample,
-    LinkCounters,
-    MetricsBatch,
-    Pressure,
-    RoundCost,
-    Stall,
-    TaskSample,
-)
 from agent.model.resources import needs_of
 from agent.model.task import NetworkBinding
 
 if TYPE_CHECKING:
-    from msgspec import Struct
-
-    from agent.controlplane.bounds import Rule
     from agent.model.payload import Container, TaskPayload
 
 TASK_STATUSES: Final = (
@@ -77,7 +58,6 @@ _CONTAINERS_MOST: Final = 100
 """A task definition has at most ten."""
 _BINDINGS_MOST: Final = 4000
 """More than the port mappings that fit in a task definition of 64 KiB."""
-_SAMPLES_MOST: Final = 5000
 _VALUES_MOST: Final = 250_000
 _ARN: Final = Text(512)
 _TIME: Final = Number(0, 32_503_680_000)
@@ -85,7 +65,6 @@ _TIME: Final = Number(0, 32_503_680_000)
 _PORT: Final = Number(1, 65535)
 _RANGE: Final = Text(11, form=Form(re.compile(r"[0-9]{1,5}(-[0-9]{1,5})?"), "only first-last"))
 _ADDRESS: Final = Text(64, form=Form(re.compile(r"[0-9A-Za-z:.%]*"), "only an address"))
-_COUNT: Final = Number(0, 2**63 - 1)
 _REASON: Final = Anything()
 
 REPORTS: Final = Table(
@@ -143,76 +122,6 @@ REPORTS: Final = Table(
     }
 )
 
-_LINKS: Final = Pairs(256, Text(64), Part())
-
-
-def _with_numbers(kind: type[Struct], **others: Rule) -> dict[str, Rule]:
-    """Return the rules of a part in the order of its fields: a number needs no rule of its own."""
-    numbers = (int, float, int | None, float | None)
-    return {
-        field.name: _COUNT
-        if field.type in numbers and field.name not in others
-        else others[field.name]
-        for field in msgspec.structs.fields(kind)
-    }
-
-
-FIGURES: Final = Table(
-    {
-        MetricsBatch: {
-            "host": Part(),
-            "tasks": Items(_SAMPLES_MOST, Part()),
-            "cost": Part(),
-        },
-        HostSample: _with_numbers(
-            HostSample,
-            at=_TIME,
-            cpu_times=Part(),
-            cpu_pressure=Part(),
-            memory_pressure=Part(),
-            io_pressure=Part(),
-            filesystems=Items(16, Part()),
-            links=_LINKS,
-            gpus=Items(256, Part()),
-        ),
-        TaskSample: {
-            "task_arn": _ARN,
-            "at": _TIME,
-            "containers": Items(_CONTAINERS_MOST, Part()),
-            "network": Part(),
-            "links": _LINKS,
-            "rx_bytes_per_s": _COUNT,
-            "tx_bytes_per_s": _COUNT,
-        },
-        ContainerSample: _with_numbers(
-            ContainerSample,
-            name=Text(255),
-            runtime_id=Text(255, form=WORD),
-            cpu_pressure=Part(),
-            memory_pressure=Part(),
-            io_pressure=Part(),
-            network=Part(),
-            links=_LINKS,
-            gpus=Items(256, Part()),
-        ),
-        FilesystemSample: _with_numbers(FilesystemSample, name=Text(64), path=Text(4096)),
-        GpuSample: _with_numbers(GpuSample, uuid=Text(255, form=WORD), name=Text(255)),
-        GpuUse: _with_numbers(GpuUse, uuid=Text(255, form=WORD)),
-        Pressure: {"some": Part(), "full": Part()},
-        Stall: _with_numbers(Stall),
-        CpuTimes: _with_numbers(CpuTimes),
-        RoundCost: _with_numbers(RoundCost),
-        LinkCounters: dict.fromkeys(
-            (
-                *("rx_bytes", "rx_packets", "rx_errors", "rx_dropped"),
-                *("tx_bytes", "tx_packets", "tx_errors", "tx_dropped"),
-            ),
-            Number(0, 2**64 - 1),
-        ),
-    }
-)
-"""Control does not use metrics: they are checked and dropped."""
-
 _FAMILY: Final = Text(255, least=1, form=NAME)
 _REVISION: Final = Text(9, least=1, form=Form(re.compile(r"[0-9]*"), "only digits"))
 _CONTAINER_NAME: Final = Text(255, least=1, form=NAME)
@@ -222,11 +131,6 @@ _PROPERTIES: Final = Items(DETAILS_MOST, Pairs(8, Text(128), Text(1024)))
 def check(change: TaskChange) -> None:
     """Raise ``OutOfBounds`` for a report that no correct agent sends; names what is wrong."""
     REPORTS.check(change)
-
-
-def check_figures(batch: MetricsBatch) -> None:
-    """Raise ``OutOfBounds`` for metrics that no correct agent sends."""
-    FIGURES.check(batch)
 
 
 def check_payload(payload: TaskPayload) -> None:
@@ -278,8 +182,3 @@ def _check_container(container: Container, where: str) -> None:
 def look(body: bytes) -> None:
     """Raise ``OutOfBounds`` for reports, or held tasks, with too many items to be decoded."""
     bounds.look(body, most_items=_BINDINGS_MOST, most_values=_VALUES_MOST)
-
-
-def look_at_figures(body: bytes) -> None:
-    """Raise ``OutOfBounds`` for metrics with too many items to be decoded."""
-    bounds.look(body, most_items=_SAMPLES_MOST, most_values=_VALUES_MOST)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.controlplane.api.cloudwatch import operations as cloudwatch
 from agent.controlplane.api.ecs import characters
 from agent.controlplane.api.ecs import operations as ecs
 from agent.controlplane.api.logs import operations as logs
 from agent.controlplane.api.secretsmanager import operations as secretsmanager
 from agent.controlplane.api.ssm import operations as ssm
-from agent.controlplane.front.json_api import BODY_LIMIT_BYTES
+from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,10 +23,10 @@ def _anything(_request: Mapping[str, Any]) -> None:
 
 
 class Api(NamedTuple):
-    """One API in the JSON 1.1 protocol."""
+    """One API, in the protocols of its model that are served (``front.codecs``)."""
 
     service: str
-    """The name in signatures and in botocore's data; botocore's model there has the details."""
+    """The name in botocore's data; the model there has the details."""
     handlers: Callable[[], Handlers]
     """Builds the table of its operations; called once for each server."""
     check: Callable[[Mapping[str, Any]], None] = _anything
@@ -43,4 +44,6 @@ LOGS = Api("logs", logs.handlers, body_limit_bytes=8 * 1024 * 1024)
 PARAMETERS = Api("ssm", ssm.handlers)
 SECRETS = Api("secretsmanager", secretsmanager.handlers)
 
-APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS)
+METRICS = Api("cloudwatch", cloudwatch.handlers)
+
+APIS: tuple[Api, ...] = (ECS, LOGS, PARAMETERS, SECRETS, METRICS)

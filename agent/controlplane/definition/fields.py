@@ -209,8 +209,8 @@ DEFINITION: tuple[Field, ...] = (
     Field(
         "taskRoleArn",
         attribute=f"{_P}task-iam-role",
-        note="only hosts with Amazon's agent have the attribute: this agent does not give containers "
-        "credentials of roles yet; control needs AWS keys, see [roles.md](roles.md)",
+        note="in `host` mode the attribute ends with `-network-host`; control needs AWS keys, see "
+        "[roles.md](roles.md)",
     ),
     Field(
         "executionRoleArn",

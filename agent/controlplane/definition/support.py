@@ -24,6 +24,8 @@ _OWNERS = {
     "volumes[]": "volume",
 }
 """Lists whose items have names, and the word for an item in errors."""
+_TASK_ROLE = "com.amazonaws.ecs.capability.task-iam-role"
+"""Its name in ``host`` mode ends with ``-network-host``."""
 _SHOWN = 64
 """How many characters of a value a refusal repeats at most."""
 
@@ -74,6 +76,8 @@ def required_attributes(definition: Mapping[str, Any]) -> list[str]:
         for asked in _asked(_definition_rows(), definition)
         if asked.field.attribute
     }
+    if _TASK_ROLE in found and definition.get("networkMode") == "host":
+        found = found - {_TASK_ROLE} | {f"{_TASK_ROLE}-network-host"}
     return sorted(found)
 
 

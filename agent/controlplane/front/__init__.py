@@ -8,8 +8,9 @@
                                   or none with ``--open``
     bodies.py                     reads bodies as sent; decompresses them once the sender is known
     door.py  protocols.py         which AWS service a request is for, and the protocol of that service
-    json_api.py                   JSON 1.1: botocore's model (``service_model``) checks a request before
+    service_api.py                one API: botocore's model (``service_model``) checks a request before
                                   its handler runs, and shapes the response
+    codecs/                       the protocols: JSON, query (forms and XML), CBOR
     errors.py  pages.py           ``ApiError``; ``nextToken`` values
 
 Signatures cover the bytes that were sent. A call that its headers already rule out is answered without

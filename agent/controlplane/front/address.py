@@ -32,6 +32,8 @@ class Address(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=T
     """Whether it stores logs of tasks and serves CloudWatch Logs."""
     serves_secrets: bool = False
     """Whether it keeps secrets and serves Parameter Store and Secrets Manager."""
+    serves_metrics: bool = False
+    """Whether it keeps metrics and serves CloudWatch."""
 
 
 _decoder = msgspec.json.Decoder(Address)

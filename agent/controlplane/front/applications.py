@@ -10,9 +10,9 @@ from aiohttp import web
 from agent.controlplane import records
 from agent.controlplane.api.table import APIS, ECS
 from agent.controlplane.front.door import ServiceRouter
-from agent.controlplane.front.json_api import JsonApi
 from agent.controlplane.front.operators import Nobody, no_pages
 from agent.controlplane.front.own_calls import OwnCalls
+from agent.controlplane.front.service_api import ServiceApi
 from agent.controlplane.front.service_model import ApiModel
 from agent.controlplane.store.contract import Put, StoreFailure
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from agent.controlplane.agents.amazon.wire import EcsWire
     from agent.controlplane.agents.longpoll.http import AgentWire
     from agent.controlplane.api.table import Api
-    from agent.controlplane.front.json_api import OperatorSide
+    from agent.controlplane.front.service_api import OperatorSide
     from agent.controlplane.monitoring.calls import Monitoring
     from agent.controlplane.parts import Parts
     from agent.controlplane.store.contract import Store
@@ -61,7 +61,7 @@ class Applications:
         """Return all routes: the AWS APIs for admitted operators, and the agents' protocols."""
         router = ServiceRouter(
             {
-                api.service: JsonApi(
+                model.signing_name: ServiceApi(
                     self._parts,
                     model,
                     handlers,
@@ -72,7 +72,7 @@ class Applications:
                 ).handle
                 for api, model, handlers in self._apis
             },
-            {model.target_prefix: api.service for api, model, _ in self._apis},
+            {model.target_prefix: model.signing_name for _, model, _ in self._apis},
             default=ECS.service,
             variables={model.title: model.endpoint_variable for _, model, _ in self._apis},
         )
@@ -86,7 +86,7 @@ class Applications:
         """Return the routes that agents call, with both protocols, and those that only need a token."""
         model, handlers = next((model, each) for api, model, each in self._apis if api is ECS)
         nobody = Nobody()
-        api = JsonApi(
+        api = ServiceApi(
             self._parts,
             model,
             handlers,

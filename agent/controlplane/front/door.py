@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from agent.controlplane.front import protocols
+from agent.controlplane.front.codecs.cbor_rpc import service_of
 from agent.controlplane.front.protocols import Protocol
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ class ServiceRouter:
 
         Args:
             services: the handler of each service, by the service's name in signatures.
-            targets: names of services by the prefix of their ``X-Amz-Target``.
+            targets: names of services by the prefix of their ``X-Amz-Target``, which is also the name in
+                the paths of CBOR.
             default: the service that answers a bare ``POST /`` with what is missing.
             variables: the usual names of the services, and the variables for their endpoints.
         """
@@ -66,6 +68,7 @@ class ServiceRouter:
             raise web.HTTPNotFound
         target = request.headers.get("X-Amz-Target", "").split(".")[0]
         # Prefer the target: unsigned and handmade requests have no usable signature.
+        target = target or service_of(request.path)
         served = self._services.get(self._targets.get(target, addressed.service))
         if served is not None:
             return await served(request)

@@ -28,7 +28,7 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.listening.connection import prove
 
 if TYPE_CHECKING:
-    from agent.controlplane.front.json_api import OperatorSide
+    from agent.controlplane.front.service_api import OperatorSide
     from agent.controlplane.parts import Parts
 
 ROTATE_PATH: Final = "/control/rotate-secret-keys"

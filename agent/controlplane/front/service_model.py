@@ -18,10 +18,26 @@ from agent.controlplane.front.errors import InvalidParameterException, Serializa
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.controlplane.front.errors import ApiError
+
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
 _SHOWN = 64
 """How many characters of a client's value an error repeats at most."""
+_QUERY_ERRORS = {
+    "AccessDeniedException": ("AccessDenied", 403),
+    "IncompleteSignatureException": ("IncompleteSignature", 400),
+    "InvalidParameterException": ("ValidationError", 400),
+    "InvalidSignatureException": ("SignatureDoesNotMatch", 403),
+    "MissingAuthenticationTokenException": ("MissingAuthenticationToken", 403),
+    "SerializationException": ("MalformedInput", 400),
+    "ServerException": ("InternalFailure", 500),
+    "ThrottlingException": ("Throttling", 400),
+    "UnknownOperationException": ("InvalidAction", 400),
+    "UnrecognizedClientException": ("InvalidClientTokenId", 403),
+    "UnsupportedFeatureException": ("UnsupportedOperation", 400),
+}
+"""Errors that every API has, in the words of the query protocol (its "common errors")."""
 
 
 class ApiModel:
@@ -34,14 +50,29 @@ class ApiModel:
         self.name: str = service.service_name
         self._validator = ParamValidator()
         self.operations: frozenset[str] = frozenset(service.operation_names)
-        self.target_prefix: str = service.metadata["targetPrefix"]
-        """What precedes the operation in ``X-Amz-Target``."""
-        self.title: str = (
-            service.metadata.get("serviceAbbreviation") or service.metadata["serviceFullName"]
-        )
+        metadata = service.metadata
+        self.target_prefix: str = metadata.get("targetPrefix", "")
+        """What precedes the operation in ``X-Amz-Target``; empty without a JSON protocol."""
+        self.protocols: tuple[str, ...] = tuple(metadata.get("protocols", (metadata["protocol"],)))
+        """As botocore names them."""
+        self.signing_name: str = metadata.get("signingName", metadata["endpointPrefix"])
+        """The name of the service in signatures."""
+        self.json_version: str = metadata.get("jsonVersion", "1.1")
+        self.version: str = metadata["apiVersion"]
+        self.xml_namespace: str = metadata.get("xmlNamespace", "")
+        self._had_query = "awsQueryCompatible" in metadata
+        self._query_errors = {
+            shape.name: (
+                shape.metadata["error"].get("code", shape.name),
+                shape.metadata["error"].get("httpStatusCode", 400),
+            )
+            for shape in service.error_shapes
+            if "error" in shape.metadata
+        }
+        self.title: str = metadata.get("serviceAbbreviation") or metadata["serviceFullName"]
         """The usual name, such as "Amazon ECS"."""
         self.endpoint_variable: str = (
-            f"AWS_ENDPOINT_URL_{service.metadata['serviceId'].upper().replace(' ', '_')}"
+            f"AWS_ENDPOINT_URL_{metadata['serviceId'].upper().replace(' ', '_')}"
         )
         """The variable with which the AWS tools find its endpoint."""
 
@@ -87,6 +118,26 @@ class ApiModel:
             return {}
         written: dict[str, Any] = _write(shape, response)
         return written
+
+    def input_shape(self, operation: str) -> Any:
+        """Return botocore's shape of a request; None if it has no members."""
+        return self._service.operation_model(operation).input_shape
+
+    def output_shape(self, operation: str) -> Any:
+        """Return botocore's shape of a response; None if it has no members."""
+        return self._service.operation_model(operation).output_shape
+
+    def query_error(self, error: ApiError) -> tuple[str, int]:
+        """Return the code and status of an error in the query protocol."""
+        known = self._query_errors.get(error.name) or _QUERY_ERRORS.get(error.name)
+        return known or (error.name.removesuffix("Exception"), error.status)
+
+    def query_error_header(self, error: ApiError) -> dict[str, str]:
+        """Return the header with that code, which other protocols of such an API have."""
+        if not self._had_query:
+            return {}
+        code, status = self.query_error(error)
+        return {"x-amzn-query-error": f"{code};{'Sender' if status < 500 else 'Receiver'}"}
 
     def members(self, structure: str) -> frozenset[str]:
         """Return the names of the members of a structure of the model."""

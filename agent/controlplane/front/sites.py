@@ -201,6 +201,7 @@ def address(settings: ControlSettings, host: str, port: int) -> address_file.Add
         socket=str(settings.socket or ""),
         serves_logs=settings.logs.are_kept,
         serves_secrets=True,
+        serves_metrics=True,
     )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.controlplane.agents.wakeups import WakeUps
-    from agent.controlplane.front.json_api import OperatorSide
+    from agent.controlplane.front.service_api import OperatorSide
     from agent.controlplane.monitoring.fleet_view import Counts
     from agent.controlplane.monitoring.reader_tokens import ReaderTokens
     from agent.controlplane.parts import Parts

@@ -10,6 +10,7 @@ from agent.engine.preparations.firelens import FirelensPreparation
 from agent.engine.preparations.namespaces import NamespacePreparation
 from agent.engine.preparations.secrets import SecretPreparation
 from agent.engine.preparations.task_cgroup import TaskCgroupPreparation
+from agent.engine.preparations.task_role import TaskRolePreparation
 from agent.engine.preparations.volumes import VolumePreparation
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ PREPARATIONS: tuple[Preparation, ...] = (
     NamespacePreparation(),
     AwslogsPreparation(),
     FirelensPreparation(),
+    TaskRolePreparation(),
 )
 """In no particular order: those of a task run in parallel."""
 

@@ -72,6 +72,10 @@ class SecretsMissing(ControlFailure):
         self.missing = missing
 
 
+class CallUnknown(ControlUnavailable):
+    """Control does not have this call: it is older than this agent."""
+
+
 class NoLogGroup(ControlFailure):
     """A log group does not exist, and is not to be made."""
 
@@ -127,6 +131,7 @@ _logs = msgspec.json.Decoder(LogsAnswer)
 _error = msgspec.json.Decoder(ErrorBody)
 _typed = msgspec.json.Decoder(_Typed)
 _NO_LOG_GROUP: Final = "ResourceNotFoundException"
+_NO_SUCH_CALL: Final = "NoSuchCall"
 
 
 def assignments(raw: bytes) -> ReadAssignments:
@@ -219,15 +224,9 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
     text = f"{told}: {body.message}" if body.message else told
     if status == 401:
         return TokenRefused(text)
-    if status == 404 and body.code == "InstanceUnknown":
-        return InstanceUnknown(text)
-    if status == 404 and body.code == _NO_LOG_GROUP:
-        return NoLogGroup(text)
-    if status == 404 and (missing := _missing(raw)):
-        return SecretsMissing(f"{call}: control has no secrets {', '.join(missing)}", missing)
     if status == 404:
-        said = text if body.code else told  # another server's page does not help
-        text = f"{said}; this is not a control endpoint, or an older one: check the URL"
+        # Another server's page does not help.
+        return _not_found(body.code, text if body.code else told, raw, call)
     if status == 409 and body.code == "StaleGeneration":
         return StaleGeneration(text)
     if status == 410 and body.code in {"RevisionCompacted", ""}:
@@ -240,6 +239,17 @@ def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> C
         # Control gives its own errors a code; without one, a gateway in front of it answered.
         away=status in _OF_GATEWAYS and not body.code,
     )
+
+
+def _not_found(code: str, text: str, raw: bytes, call: str) -> ControlFailure:
+    if code == "InstanceUnknown":
+        return InstanceUnknown(text)
+    if code == _NO_LOG_GROUP:
+        return NoLogGroup(text)
+    if missing := _missing(raw):
+        return SecretsMissing(f"{call}: control has no secrets {', '.join(missing)}", missing)
+    kind = CallUnknown if code == _NO_SUCH_CALL else ControlUnavailable
+    return kind(f"{text}; this is not a control endpoint, or an older one: check the URL")
 
 
 def retry_after_s(value: str, now: float | None = None) -> float:

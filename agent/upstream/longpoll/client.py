@@ -1,10 +1,10 @@
-"""The client of our own control endpoint: registers, polls for orders, sends reports and metrics.
+"""The client of our own control endpoint: registers, polls for orders, sends reports and usage.
 
 ::
 
     run() ─┬─ poll      GET assignments, held until there are new ones (``order_poll``)
            ├─ outbox    POST changes, in order, one request in flight
-           ├─ metrics   POST metrics, newest first, dropped while control is away
+           ├─ usage     POST usage every 20 s, dropped while control is away
            └─ logs      POST logs, in order, one request in flight
 
 Accesses the network and the store. Failures of either are retried for ever with backoff; ``run``
@@ -37,11 +37,11 @@ from agent.upstream.longpoll import registration as registrations
 from agent.upstream.longpoll.full_report import FullReport
 from agent.upstream.longpoll.http_client import CallLimits, HttpClient, parse_endpoint
 from agent.upstream.longpoll.log_sender import LogSender
-from agent.upstream.longpoll.metrics_sender import MetricsSender
 from agent.upstream.longpoll.order_poll import OrderPoll
 from agent.upstream.longpoll.outbox_sender import OutboxSender
 from agent.upstream.longpoll.registration import LongPollRegistration
 from agent.upstream.longpoll.task_calls import TaskCalls
+from agent.upstream.longpoll.usage_sender import SEND_S, UNKNOWN_S, UsageSender
 from agent.upstream.longpoll.watermark import Watermark
 from agent.upstream.protocol import ControlStatus
 
@@ -91,6 +91,10 @@ class LongPollSettings(Struct, frozen=True, kw_only=True):
     ``backoff.OutageBackoff``."""
     batch_limit: int = 100
     """Reports per request."""
+    usage_s: float = SEND_S
+    """Interval of messages about what tasks use."""
+    usage_again_s: float = UNKNOWN_S
+    """When a control that does not know that message gets it again."""
     limits: CallLimits = field(default_factory=CallLimits)
 
 
@@ -142,7 +146,13 @@ class LongPollClient:
             self._backoff(),
             batch_limit=settings.batch_limit,
         )
-        self._metrics = MetricsSender(self._client, self._registration, self._link, self._backoff())
+        self._usage = UsageSender(
+            self._client,
+            self._registration,
+            self._link,
+            send_s=settings.usage_s,
+            unknown_s=settings.usage_again_s,
+        )
         self._logs = (
             LogSender(logs, self._client, self._registration, self._link, self._backoff())
             if logs is not None
@@ -240,8 +250,8 @@ class LongPollClient:
         )
 
     def offer(self, batch: MetricsBatch) -> None:
-        """Send metrics if control is connected, else drop them; never blocks."""
-        self._metrics.offer(batch)
+        """Gather a round of samples, for the next message to control; never blocks."""
+        self._usage.offer(batch)
 
     async def run(self) -> None:
         """Register, fetch orders and send reports until cancelled; the host stays registered.
@@ -260,7 +270,7 @@ class LongPollClient:
                 self.begun.set()
                 group.create_task(self._orders.run(), name="control-poll")
                 group.create_task(self._sender.run(), name="control-outbox")
-                group.create_task(self._metrics.run(), name="control-metrics")
+                group.create_task(self._usage.run(), name="control-usage")
                 group.create_task(self._ask_about_the_rest(), name="control-brought")
                 if self._logs is not None:
                     group.create_task(self._logs.run(), name="control-logs")

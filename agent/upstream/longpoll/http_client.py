@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     from agent.model.changes import TaskChange
     from agent.model.logs import LogsAnswer, LogStream
-    from agent.model.metrics import MetricsBatch
     from agent.model.protection import ProtectionCall, ProtectionOutcome
+    from agent.model.usage import Usage
     from agent.upstream.longpoll.answers import ReadAssignments
 
 _COMPRESS_FROM: Final = 1024
@@ -215,10 +215,10 @@ class HttpClient:
         answer = await self._call("POST", path, identity=identity, body=_encode(held))
         return answers.changes(answer.body)
 
-    async def metrics(self, identity: Identity, batch: MetricsBatch) -> None:
-        """Send one round of metrics."""
-        path = f"{identity.path}/metrics"
-        await self._call("POST", path, identity=identity, body=_encode(batch))
+    async def usage(self, identity: Identity, usage: Usage) -> None:
+        """Tell what tasks and host used; raises ``answers.CallUnknown`` for an older control."""
+        path = f"{identity.path}/usage"
+        await self._call("POST", path, identity=identity, body=_encode(usage))
 
     async def logs(self, identity: Identity, body: bytes) -> LogsAnswer:
         """Deliver log events; ``body`` is a ``model.logs.Logs``, gzip."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from structlog.testing import capture_logs
 
-from agent.network import firewall, link_repair, port_rules
+from agent.network import bridge_port_rules, firewall, link_repair
 from agent.network.kernel_messages import Part
 from tests.integration.network.conftest import SETTINGS
 
@@ -125,7 +125,7 @@ DAMAGES = {
     "bridge chain emptied": Damage(f"nft flush chain bridge {TABLE} from_task", "bridge table"),
     "bridge hook deleted": Damage(f"nft flush chain bridge {TABLE} frames", "bridge table"),
     "addresses of tasks removed": Damage(
-        f"nft flush set bridge {TABLE} {port_rules.PORTS_SET}", "addresses of tasks"
+        f"nft flush set bridge {TABLE} {bridge_port_rules.PORTS_SET}", "addresses of tasks"
     ),
 }
 

@@ -88,12 +88,13 @@ def test_an_open_control_gives_keys_that_say_so(
     assert json.loads(out)["AWS_SECRET_ACCESS_KEY"] == "open"  # noqa: S105 - what says that it is none
 
 
-def test_logs_are_named_where_control_keeps_them(
+def test_logs_and_metrics_are_named_where_control_keeps_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    control_in(tmp_path, serves_logs=True)
+    control_in(tmp_path, serves_logs=True, serves_metrics=True)
     _, out, _ = printed(capsys, "--json", "--data-dir", str(tmp_path))
     found = json.loads(out)
+    assert found["AWS_ENDPOINT_URL_CLOUDWATCH"] == found["AWS_ENDPOINT_URL_ECS"]
     assert found["AWS_ENDPOINT_URL_CLOUDWATCH_LOGS"] == found["AWS_ENDPOINT_URL_ECS"]
 
 

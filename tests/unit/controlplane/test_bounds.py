@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.controlplane import bounds
-from agent.controlplane.agents import host_rules, report_rules
+from agent.controlplane.agents import host_rules, report_rules, usage_rules
 from agent.controlplane.agents.amazon import shapes
 from agent.controlplane.bounds import LINE, Number, OutOfBounds, Pairs, Table, Text
 
 if TYPE_CHECKING:
     from msgspec import Struct
 
-TABLES = {"host": host_rules.HOST, "reports": report_rules.REPORTS, "figures": report_rules.FIGURES}
+TABLES = {"host": host_rules.HOST, "reports": report_rules.REPORTS, "usage": usage_rules.USAGE}
 TABLES |= {"frames": shapes.FRAMES}
 
 _JSON: st.SearchStrategy[Any] = st.recursive(

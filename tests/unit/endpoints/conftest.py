@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model.exec import ExecCommand, TerminalSize
+    from agent.model.figures import AgentFigures
     from agent.runtime.protocol import ExecSession, LogSelection
 
 
@@ -137,6 +138,9 @@ class FakeAgent:
             running=3,
             resources=[ResourceView(name="CPU", total=2048, used=512)],
         )
+
+    def figures(self) -> AgentFigures | None:
+        return None
 
     def task_views(self) -> list[TaskView]:
         return self.tasks

@@ -25,6 +25,10 @@ async def test_serves_a_page_that_prometheus_reads(agent: FakeAgent) -> None:
                 families = {
                     f.name: f for f in text_string_to_metric_families(await response.text())
                 }
+            wanted = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+            async with session.get("/metrics", headers=wanted) as response:
+                assert response.content_type == "application/openmetrics-text"
+                assert (await response.text()).endswith("# EOF\n")
             async with session.get("/") as response:
                 assert response.status == 404
         assert families["process_resident_memory_bytes"].samples[0].value > 1e6

@@ -8,7 +8,7 @@ from typing import Any
 from agent.network import firewall, host
 from agent.network.addresses import AddressPool
 from agent.network.agent_address import Doors, guard
-from agent.network.port_rules import Layout
+from agent.network.bridge_port_rules import Layout
 from agent.network.resolvers import Resolvers
 from agent.network.sandbox import container_body
 

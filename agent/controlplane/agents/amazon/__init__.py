@@ -3,7 +3,7 @@
 ::
 
     wire.py                      everything together, around ``AgentParts``; the two upgrades
-    calls.py                     the calls of agents, passed on by ``front.json_api``
+    calls.py                     the calls of agents, passed on by ``front.service_api``
     registering.py submitted.py  a request -> ``Register``, a request -> ``TaskChange`` (pure)
     signatures.py                SigV4 with a token of the file as the secret key
     sockets.py                   admission and budgets of websockets; an instance's newest one wins

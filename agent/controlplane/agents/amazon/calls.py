@@ -1,6 +1,6 @@
 """The calls of the ECS API that agents make: registration, endpoints, state changes.
 
-They are part of ``POST /`` (``front.json_api``), which checks them against the ECS model and then
+They are part of ``POST /`` (``front.service_api``), which checks them against the ECS model and then
 passes them on, together with the original request: botocore's model does not have every member that
 Amazon's agent sends (``clientToken``), nor our extensions. Addresses that only serve agents accept just
 these calls and those in ``SHARED``.

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Struct, field
 
 from agent.controlplane import bounds
-from agent.controlplane.bounds import Anything, Items, OutOfBounds, Part, Table, Text
+from agent.controlplane.bounds import Anything, Items, Number, OutOfBounds, Part, Table, Text
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ _ITEMS_MOST: Final = 10_000
 """Of one list: an agent that lost its orders would stop all of its tasks at once."""
 _VALUES_MOST: Final = 300_000
 """Of one frame: a mebibyte of figures has half as many."""
+METRICS_TASKS: Final = 100
+"""Most tasks in one publication of metrics; an agent sends ten."""
+_FIGURE: Final = Number(0, 2**63 - 1)
 _ID: Final = Text(256)
 _ARN: Final = Text(512)
 UNREADABLE: Final = "UNREADABLE"
@@ -109,11 +112,60 @@ class PublishHealth(Struct, frozen=True, rename="camel"):
     tasks: list[TaskHealth] = field(default_factory=list)
 
 
+class MetricSet(Struct, frozen=True, rename="camel"):
+    """``CWStatsSet`` and ``UDoubleCWStatsSet``."""
+
+    min: float = 0.0
+    max: float = 0.0
+    sample_count: int = 0
+    sum: float = 0.0
+
+
+class CountedSet(Struct, frozen=True, rename="camel"):
+    """The members of a ``ULongStatsSet`` that are used here."""
+
+    min: int = 0
+    max: int = 0
+
+
+class StorageSets(Struct, frozen=True, rename="camel"):
+    """``StorageStatsSet``: counters since the container started."""
+
+    read_size_bytes: CountedSet | None = None
+    write_size_bytes: CountedSet | None = None
+
+
+class NetworkSets(Struct, frozen=True, rename="camel"):
+    """``NetworkStatsSet``, of which the rates are used."""
+
+    rx_bytes_per_second: MetricSet | None = None
+    tx_bytes_per_second: MetricSet | None = None
+
+
+class ContainerMetrics(Struct, frozen=True, rename="camel"):
+    """One container of a ``PublishMetricsRequest``."""
+
+    container_name: str = ""
+    cpu_stats_set: MetricSet | None = None
+    """100 is all cores of the host."""
+    memory_stats_set: MetricSet | None = None
+    """In MiB."""
+    storage_stats_set: StorageSets = StorageSets()
+    network_stats_set: NetworkSets = NetworkSets()
+
+
+class TaskMetrics(Struct, frozen=True, rename="camel"):
+    """One task of a ``PublishMetricsRequest``."""
+
+    task_arn: str = ""
+    container_metrics: list[ContainerMetrics] = field(default_factory=list)
+
+
 class PublishMetrics(Struct, frozen=True, rename="camel"):
-    """``PublishMetricsRequest``, as far as it is checked: nobody asks control for figures."""
+    """``PublishMetricsRequest``."""
 
     metadata: Metadata
-    task_metrics: list[msgspec.Raw] = field(default_factory=list)
+    task_metrics: list[TaskMetrics] = field(default_factory=list)
 
 
 class PublishInstanceStatus(Struct, frozen=True, rename="camel"):
@@ -152,11 +204,23 @@ FRAMES: Final = Table(
         PublishHealth: {"metadata": Part(), "tasks": Items(HEALTH_TASKS, Part())},
         TaskHealth: {"task_arn": _ARN, "containers": Items(HEALTH_TASKS, Part())},
         ContainerHealth: {"container_name": Text(255), "health_status": Text(64)},
-        PublishMetrics: {"metadata": Part(), "task_metrics": Anything()},
+        PublishMetrics: {"metadata": Part(), "task_metrics": Items(METRICS_TASKS, Part())},
+        TaskMetrics: {"task_arn": _ARN, "container_metrics": Items(HEALTH_TASKS, Part())},
+        ContainerMetrics: {
+            "container_name": Text(255),
+            "cpu_stats_set": Part(),
+            "memory_stats_set": Part(),
+            "storage_stats_set": Part(),
+            "network_stats_set": Part(),
+        },
+        StorageSets: {"read_size_bytes": Part(), "write_size_bytes": Part()},
+        NetworkSets: {"rx_bytes_per_second": Part(), "tx_bytes_per_second": Part()},
+        MetricSet: {"min": _FIGURE, "max": _FIGURE, "sample_count": _FIGURE, "sum": _FIGURE},
+        CountedSet: {"min": _FIGURE, "max": _FIGURE},
         PublishInstanceStatus: {"metadata": Part(), "statuses": Anything()},
     }
 )
-"""What fields of frames may hold. Figures are not looked into: nobody asks control for them."""
+"""What fields of frames may hold."""
 
 
 def read(frame: str | bytes) -> tuple[str, Any]:

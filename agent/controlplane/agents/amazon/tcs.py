@@ -1,4 +1,4 @@
-"""TCS: telemetry of an agent over a websocket. Stores health; checks and drops metrics.
+"""TCS: telemetry of an agent over a websocket. Stores health; metrics go to the metric store.
 
 Each frame is a block of signed headers, an empty line and the message; ``signatures`` explains why
 these signatures are not verified. Everything is acknowledged except what cannot be read.
@@ -20,6 +20,7 @@ from agent.controlplane.agents.amazon.sockets import (
     NewestConnection,
     Socket,
 )
+from agent.controlplane.agents.amazon.tcs_usage import TcsUsage
 from agent.controlplane.agents.reports import NoSuchTask, change_task
 from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks import changes as task_changes
@@ -77,6 +78,7 @@ class _Session:
         self._socket = socket
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._renewed_at = self._loop.time()
+        self._usage = TcsUsage(socket.instance.resources.cpu_units)
         self._told: dict[str, dict[str, Health]] = {}
         """The last health of each task: most publications repeat it."""
 
@@ -124,7 +126,14 @@ class _Session:
         if isinstance(message, shapes.PublishHealth):
             for task in message.tasks:
                 await self._take_health(task)
+        elif isinstance(message, shapes.PublishMetrics):
+            self._take_metrics(message)
         await self._socket.send(shapes.write(ack, {"message": "OK"}))
+
+    def _take_metrics(self, message: shapes.PublishMetrics) -> None:
+        metrics = self._agent_parts.parts.metrics
+        if metrics is not None and message.task_metrics:
+            metrics.take(self._socket.instance.id, self._usage.of(message))
 
     async def _renew(self) -> None:
         if self._heard_at - self._renewed_at >= self._agent_parts.leases.ttl_s / 6:

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from agent import __version__
 from agent.controlplane import access, records
-from agent.controlplane.agents import host_rules, moved_tasks, report_rules, reports
+from agent.controlplane.agents import host_rules, moved_tasks, reports, usage_rules
 from agent.controlplane.agents.assignments import Poller
 from agent.controlplane.agents.longpoll import held, log_calls, protection_calls, secret_calls
 from agent.controlplane.agents.longpoll.errors import (
@@ -46,7 +46,7 @@ from agent.controlplane.store.contract import StoreFailure
 from agent.controlplane.tasks.retire import LEFT, retire
 from agent.listening.connection import prove
 from agent.model.ids import cluster_name
-from agent.model.metrics import MetricsBatch
+from agent.model.usage import Usage
 from agent.model.wire import (
     GENERATION_HEADER,
     ErrorBody,
@@ -76,7 +76,7 @@ T = TypeVar("T")
 
 _encode = msgspec.json.Encoder().encode
 _register = msgspec.json.Decoder(Register)
-_metrics = msgspec.json.Decoder(MetricsBatch)
+_usage = msgspec.json.Decoder(Usage)
 _status = msgspec.json.Decoder(InstanceStatus)
 
 _log = structlog.get_logger(__name__)
@@ -113,9 +113,7 @@ class AgentWire:
         router.add_post(
             "/v1/instances/{id}/changes", self._answering("changes", self._changes_call)
         )
-        router.add_post(
-            "/v1/instances/{id}/metrics", self._answering("metrics", self._metrics_call)
-        )
+        router.add_post("/v1/instances/{id}/usage", self._answering("usage", self._usage_call))
         router.add_post("/v1/instances/{id}/held", self._answering("held", self._held_call))
         router.add_post(
             "/v1/instances/{id}/brought", self._answering("brought", self._brought_call)
@@ -270,10 +268,11 @@ class AgentWire:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return _json(await moved_tasks.take(self._parts, self._history, found.record, told))
 
-    async def _metrics_call(self, request: web.Request) -> web.Response:
-        await self._caller(request)
-        # Taken as a sign of life and checked; nobody asks control for figures.
-        await _read(_read_figures, await self._body(request))
+    async def _usage_call(self, request: web.Request) -> web.Response:
+        found = await self._caller(request)
+        usage = await _read(_read_usage, await self._body(request))
+        if self._parts.metrics is not None:
+            self._parts.metrics.take(found.record.id, usage)
         return web.Response(status=204)
 
     async def _logs_call(self, request: web.Request) -> web.Response:
@@ -371,14 +370,14 @@ def _read_registration(body: bytes) -> Register:
     return _decode(_register, body)
 
 
-def _read_figures(body: bytes) -> MetricsBatch:
+def _read_usage(body: bytes) -> Usage:
     try:
-        report_rules.look_at_figures(body)
-        figures = _decode(_metrics, body)
-        report_rules.check_figures(figures)
+        usage_rules.look(body)
+        usage = _decode(_usage, body)
+        usage_rules.check(usage)
     except OutOfBounds as error:
-        raise InvalidRequest(f"the figures are not taken: {error}") from None
-    return figures
+        raise InvalidRequest(f"the usage is not taken: {error}") from None
+    return usage
 
 
 def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:

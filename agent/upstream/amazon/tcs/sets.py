@@ -11,12 +11,12 @@ policy.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from msgspec import Struct, structs
 
+from agent.model import statistics
 from agent.model.metrics import LinkCounters
 
 if TYPE_CHECKING:
@@ -121,11 +121,8 @@ class Point(NamedTuple):
 
 def double_set(values: Iterable[float | None]) -> DoubleSet | None:
     """Return the set of the values that are numbers; None if there are none."""
-    usable = [value for value in values if value is not None and math.isfinite(value)]
-    total = sum(usable)
-    if not usable or not math.isfinite(total):
-        return None
-    return DoubleSet(min(usable), max(usable), len(usable), total)
+    found = statistics.of(values)
+    return None if found is None else DoubleSet(found.min, found.max, found.count, found.sum)
 
 
 def long_set(values: Sequence[int]) -> LongSet | None:

@@ -13,7 +13,6 @@ from yarl import URL
 
 from agent.model import payload as payload_model
 from agent.model.changes import AttachmentChange, TaskChange
-from agent.model.metrics import HostSample, MetricsBatch
 from agent.model.wire import GENERATION_HEADER, ErrorBody, InstanceStatus, Register
 from tests.support.control_endpoint import ScriptedAgent, a_report, definition
 
@@ -87,7 +86,7 @@ async def test_old_generation_is_refused_everywhere(endpoint: Endpoint) -> None:
     for method, path in [
         ("GET", "/assignments?after=0"),
         ("POST", "/changes"),
-        ("POST", "/metrics"),
+        ("POST", "/usage"),
         ("DELETE", ""),
     ]:
         status, body = await agent.send(
@@ -291,7 +290,9 @@ async def test_task_of_another_instance_is_refused(endpoint: Endpoint) -> None:
         ("", b"no gzip", {"Content-Encoding": "gzip"}),
         ("/{id}/changes", b"{}", {}),
         ("/{id}/changes", b'{"changes": 1}', {}),
-        ("/{id}/metrics", b'{"host": 1}', {}),
+        ("/{id}/usage", b'{"host": 1}', {}),
+        ("/{id}/usage", b'{"host": {"cpuUnits": [1, 2, 3, 0]}}', {}),
+        ("/{id}/usage", b'{"host": {"cpuUnits": [1, 2, -3, 1]}}', {}),
     ],
 )
 async def test_malformed_body(
@@ -342,14 +343,6 @@ async def test_gzip_in_both_directions(endpoint: Endpoint) -> None:
     ) as answer:
         assert answer.headers["Content-Encoding"] == "gzip"
         assert len((await answer.json())["tasks"]) == 5
-
-
-async def test_metrics_are_taken(endpoint: Endpoint) -> None:
-    agent = ScriptedAgent(endpoint)
-    await agent.register()
-    batch = MetricsBatch(host=HostSample(at=1.0, cpu_percent=50.0))
-    status, _ = await agent.send("POST", f"/v1/instances/{agent.id}/metrics", batch)
-    assert status == 204
 
 
 async def connected(endpoint: Endpoint, agent: ScriptedAgent) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from agent.controlplane.agents import report_rules, reports
+from agent.controlplane.agents import report_rules, reports, usage_rules
 from agent.controlplane.agents.longpoll import held, http
 from agent.controlplane.agents.longpoll.errors import InvalidRequest
 from agent.controlplane.bounds import OutOfBounds
@@ -18,9 +18,10 @@ from agent.model.changes import (
     NetworkInterface,
     TaskChange,
 )
-from agent.model.metrics import ContainerSample, HostSample, LinkCounters, MetricsBatch, TaskSample
 from agent.model.payload import Container, EngineConfig, PortMapping, TaskPayload
+from agent.model.statistics import StatisticSet
 from agent.model.task import NetworkBinding
+from agent.model.usage import HostUsage, TaskUsage, Usage
 from agent.model.wire import ChangeAnswer, Changes
 
 MIB = 1024 * 1024
@@ -154,11 +155,11 @@ REPORT_OF_ONE = REPORT + b'"containers":[{"containerName":"a","status":"RUNNING"
         (reports.read, REPORT_OF_ONE + b'"networkBindings":[', b"{}", b"]}]}]}"),
         (reports.read, REPORT + b'"containers":[', b"{}", b"]}]}"),
         (held.read, b'{"tasks":[', b"{}", b"]}"),
-        (http._read_figures, b'{"host":{"at":1},"tasks":[', b"{}", b"]}"),
+        (http._read_usage, b'{"tasks":[', b"{}", b"]}"),
         (http._read_registration, b'{"knownTasks":[', b'""', b"]}"),
         (http._read_registration, b'{"resources":{"gpus":[', b'{"uuid":""}', b"]}}"),
     ],
-    ids=["changes", "bindings", "containers", "held", "figures", "tasks", "gpus"],
+    ids=["changes", "bindings", "containers", "held", "usage", "tasks", "gpus"],
 )
 def test_what_is_listed_is_counted_before_it_is_built(
     read: Any, head: bytes, item: bytes, tail: bytes
@@ -182,23 +183,20 @@ def test_a_large_honest_batch_is_taken() -> None:
     assert len(reports.read(few)) == 1000
 
 
-def test_figures() -> None:
-    sample = ContainerSample(name="main", runtime_id="r", cpu_percent=99.5, network=LinkCounters())
-    task = TaskSample(task_arn=ARN, at=1.0, containers=[sample])
-    batch = MetricsBatch(host=HostSample(at=1.0), tasks=[task] * 500)
-    report_rules.check_figures(batch)
-    report_rules.look_at_figures(msgspec.json.encode(batch))
+def test_usage() -> None:
+    values = StatisticSet(0.0, 99.5, 199.0, 4)
+    task = TaskUsage(task_arn=ARN, cpu_units=values, read_bytes=5)
+    usage = Usage(host=HostUsage(cpu_units=values), tasks=[task] * 500)
+    usage_rules.check(usage)
+    usage_rules.look(msgspec.json.encode(usage))
     for wrong in (
-        msgspec.structs.replace(sample, pids=-1),
-        msgspec.structs.replace(sample, name="n" * 256),
-        msgspec.structs.replace(sample, network=LinkCounters(rx_bytes=-1)),
+        msgspec.structs.replace(task, read_bytes=-1),
+        msgspec.structs.replace(task, task_arn="n" * 513),
+        msgspec.structs.replace(task, cpu_units=StatisticSet(-1.0, 1.0, 0.0, 1)),
+        msgspec.structs.replace(task, memory_bytes=StatisticSet(0.0, 1.0, 1.0, 0)),
     ):
         with pytest.raises(OutOfBounds):
-            report_rules.check_figures(
-                msgspec.structs.replace(
-                    batch, tasks=[msgspec.structs.replace(task, containers=[wrong])]
-                )
-            )
+            usage_rules.check(Usage(tasks=[wrong]))
 
 
 def payload(**more: Any) -> TaskPayload:

@@ -157,7 +157,7 @@ async def test_all_of_the_wire_asks_for_a_token_and_nothing_else_does(tmp_path: 
             ("PUT", "/v1/instances"),
             ("GET", "/v1/instances/x/assignments?after=0&wait=30"),
             ("POST", "/v1/instances/x/changes"),
-            ("POST", "/v1/instances/x/metrics"),
+            ("POST", "/v1/instances/x/usage"),
             ("DELETE", "/v1/instances/x"),
             ("GET", "/v1"),
             ("GET", "/v1/"),

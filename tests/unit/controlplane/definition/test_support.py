@@ -182,6 +182,10 @@ def test_a_field_that_says_nothing_asks_for_nothing(request_: dict[str, Any]) ->
         ),
         (definition(taskRoleArn=ROLE), "com.amazonaws.ecs.capability.task-iam-role"),
         (
+            definition(taskRoleArn=ROLE, networkMode="host"),
+            "com.amazonaws.ecs.capability.task-iam-role-network-host",
+        ),
+        (
             with_container(image="123456789012.dkr.ecr.eu-west-1.amazonaws.com/a:1"),
             "com.amazonaws.ecs.capability.ecr-auth",
         ),

@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from agent.controlplane.front import bodies, keys
-from agent.controlplane.front.json_api import BODY_LIMIT_BYTES
+from agent.controlplane.front.service_api import BODY_LIMIT_BYTES
 from tests.support.control_endpoint import Endpoint, control_endpoint
 from tests.support.ecs_shapes import TARGET_PREFIX
 

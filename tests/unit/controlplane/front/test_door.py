@@ -59,7 +59,6 @@ async def refused(
         ("ec2", "describe_vpcs", {}, "InvalidAction", "ec2"),
         ("events", "list_rules", {}, "UnknownOperationException", "events"),
         ("ecr", "describe_repositories", {}, "UnknownOperationException", "ecr"),
-        ("cloudwatch", "list_metrics", {}, "UnknownOperationException", "monitoring"),
         (
             "servicediscovery",
             "list_namespaces",
@@ -86,10 +85,10 @@ async def test_other_services(
     got, text = await refused(endpoint, service, operation, **request_)
     assert got == code
     assert text == (
-        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM and AWS Secrets Manager, "
-        f"not {name}. Set AWS_ENDPOINT_URL_ECS, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, "
-        "AWS_ENDPOINT_URL_SSM and AWS_ENDPOINT_URL_SECRETS_MANAGER instead of AWS_ENDPOINT_URL, so "
-        "that nothing else is sent here."
+        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager and "
+        f"CloudWatch, not {name}. Set AWS_ENDPOINT_URL_ECS, AWS_ENDPOINT_URL_CLOUDWATCH_LOGS, "
+        "AWS_ENDPOINT_URL_SSM, AWS_ENDPOINT_URL_SECRETS_MANAGER and AWS_ENDPOINT_URL_CLOUDWATCH instead "
+        "of AWS_ENDPOINT_URL, so that nothing else is sent here."
     )
 
 
@@ -104,8 +103,8 @@ async def test_calls_that_are_not_signed(endpoint: Endpoint) -> None:
     )
     assert code == "InvalidAction"
     assert text.startswith(
-        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM and AWS Secrets Manager, "
-        "not a service"
+        "This endpoint serves Amazon ECS, Amazon CloudWatch Logs, Amazon SSM, AWS Secrets Manager and "
+        "CloudWatch, not a service"
     )
 
 

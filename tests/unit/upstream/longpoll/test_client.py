@@ -13,7 +13,6 @@ from agent.errors import (
     StaleGeneration,
     StateFailure,
 )
-from agent.model.metrics import HostSample, MetricsBatch
 from agent.model.protection import ProtectionCall, ProtectionChange
 from agent.upstream.longpoll import task_calls
 from tests.support.control_host import until
@@ -362,44 +361,6 @@ class TestLeave:
         control.deregister_all()
         await (await host.client()).leave()
         assert await store.get_meta("instanceArn") is None
-
-
-class TestMetrics:
-    async def test_are_sent_while_control_is_there(self, host: Host, control: FakeControl) -> None:
-        async with host.running() as client:
-            await until(lambda: client.status.connected)
-            client.offer(MetricsBatch(host=HostSample(at=1.0)))
-            await until(lambda: control.metrics)
-        assert control.metrics[0].host.at == 1.0
-
-    async def test_newest_win_while_control_is_slow(self, host: Host, control: FakeControl) -> None:
-        control.faults["metrics"].append(waits(0.2))
-        async with host.running() as client:
-            await until(lambda: client.status.connected)
-            for number in range(50):
-                client.offer(MetricsBatch(host=HostSample(at=float(number))))
-                await asyncio.sleep(0.001)
-            await until(lambda: any(batch.host.at == 49.0 for batch in control.metrics))
-        assert len(control.metrics) <= 4
-
-    async def test_are_dropped_while_control_is_away(
-        self, host: Host, control: FakeControl
-    ) -> None:
-        async with host.running() as client:
-            await until(lambda: client.status.connected)
-            control.faults["metrics"].append(drop())
-            client.offer(MetricsBatch(host=HostSample(at=1.0)))
-            await until(lambda: not control.faults["metrics"])
-            await control.stop()
-            await until(lambda: not client.status.connected)
-            client.offer(MetricsBatch(host=HostSample(at=2.0)))
-            await control.start()
-            await until(lambda: client.status.connected)
-            await asyncio.sleep(0.1)
-            assert control.metrics == []
-            client.offer(MetricsBatch(host=HostSample(at=3.0)))
-            await until(lambda: control.metrics)
-        assert control.metrics[0].host.at == 3.0
 
 
 async def test_retry_after_is_honoured(host: Host, control: FakeControl) -> None:

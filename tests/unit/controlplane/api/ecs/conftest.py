@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 
 from agent.controlplane import records
 from agent.controlplane.api.ecs import characters, operations
-from agent.controlplane.front.json_api import CONTENT_TYPE, JsonApi
 from agent.controlplane.front.operators import Open
+from agent.controlplane.front.service_api import ServiceApi
 from agent.controlplane.names import new_id
 from agent.controlplane.parts import Handler, Parts
 from agent.controlplane.records import (
@@ -78,7 +78,10 @@ class Endpoint:
         return error["Code"], error["Message"]
 
     async def raw(
-        self, operation: str | None, body: bytes | Any, content_type: str = CONTENT_TYPE
+        self,
+        operation: str | None,
+        body: bytes | Any,
+        content_type: str = "application/x-amz-json-1.1",
     ) -> Answer:
         """Send what no AWS client would."""
         headers = {"Content-Type": content_type}
@@ -170,7 +173,7 @@ async def endpoint(tmp_path: Path, model: ApiModel) -> AsyncIterator[Endpoint]:
         raise RuntimeError("nobody foresaw this")
 
     handlers["DiscoverPollEndpoint"] = fail
-    api = JsonApi(
+    api = ServiceApi(
         parts,
         model,
         handlers,

@@ -16,8 +16,8 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from agent.controlplane.api.table import LOGS
-from agent.controlplane.front.json_api import JsonApi
 from agent.controlplane.front.operators import Open
+from agent.controlplane.front.service_api import ServiceApi
 from agent.controlplane.log_store.contract import Bounds
 from agent.controlplane.log_store.store import LogStore
 from agent.controlplane.parts import Parts
@@ -83,7 +83,7 @@ async def logs(tmp_path: Path, model: ApiModel) -> AsyncIterator[Logs]:
     bounds = Bounds(keep_free_bytes=0)
     store = await LogStore.open(tmp_path / "logs", bounds, clock=lambda: now[0])
     parts = Parts(store=keys, clock=lambda: now[0], log_store=store)
-    api = JsonApi(
+    api = ServiceApi(
         parts,
         model,
         LOGS.handlers(),

@@ -48,7 +48,7 @@ _LINK_NAME_BYTES: Final = 16
 _TRIES: Final = 3
 
 
-class Port(NamedTuple):
+class BridgePort(NamedTuple):
     """The host end of a task's link, and what may be sent into it."""
 
     link: str
@@ -65,14 +65,14 @@ class Layout(NamedTuple):
 
 
 def ruleset(
-    table: str, layout: Layout, blocked: Iterable[str], ports: Iterable[Port] = ()
+    table: str, layout: Layout, blocked: Iterable[str], ports: Iterable[BridgePort] = ()
 ) -> list[dict[str, Any]]:
     """Return the commands that replace the table of ports, in the JSON schema of nftables. Pure."""
     return nft.replacement(FAMILY, table, _body(table, layout, sorted(blocked), list(ports)))
 
 
 def _body(
-    table: str, layout: Layout, blocked: list[str], ports: Sequence[Port]
+    table: str, layout: Layout, blocked: list[str], ports: Sequence[BridgePort]
 ) -> list[dict[str, Any]]:
     place = {"family": FAMILY, "table": table}
     pools = sorted(layout.pools)
@@ -153,7 +153,7 @@ def _counter() -> dict[str, Any]:
     return {"counter": None}
 
 
-def elements_of(port: Port) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
+def elements_of(port: BridgePort) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
     """Return the set and the key of both elements of a port. Pure."""
     mac = bytes.fromhex(port.mac.replace(":", "")) + bytes(2)
     address = socket.inet_aton(port.ipv4)
@@ -161,7 +161,7 @@ def elements_of(port: Port) -> tuple[tuple[str, bytes], tuple[str, bytes]]:
     return (PORTS_SET, link + mac + address), (ADDRESSES_SET, address)
 
 
-class PortRules:
+class BridgePortRules:
     """Rules for frames from tasks. Keeps the desired state, and restores all of it.
 
     ``ensure`` and ``differences`` are for one caller at a time; any number of threads may call
@@ -180,16 +180,16 @@ class PortRules:
         self._table = table
         self._blocked = tuple(blocked)
         self._layout: Layout | None = None
-        self._ports: dict[str, Port] = {}
+        self._ports: dict[str, BridgePort] = {}
         self._lock = threading.Lock()
         self._sets = SetElements(BRIDGE_FAMILY, table)
 
     @property
     def port_id(self) -> int:
-        """Port id in kernel messages about changes by ``admit`` and ``dismiss``; 0 for none."""
+        """Netlink port id of the socket that ``admit`` and ``dismiss`` make changes by; 0 for none."""
         return self._sets.port_id
 
-    def ensure(self, layout: Layout, ports: Iterable[Port] | None = None) -> None:
+    def ensure(self, layout: Layout, ports: Iterable[BridgePort] | None = None) -> None:
         """Create or correct the table; idempotent. Sets ``problem`` if the host cannot have it.
 
         Args:
@@ -241,7 +241,7 @@ class PortRules:
         counts = f"{len(missing)} missing, {len(excess)} foreign"
         return [f"addresses of tasks in the bridge table {self._table} were changed ({counts})"]
 
-    def admit(self, port: Port) -> int:
+    def admit(self, port: BridgePort) -> int:
         """Accept what a task sends with its own addresses; idempotent.
 
         Returns:
@@ -331,7 +331,8 @@ class PortRules:
         wanted = {element for port in ports for element in elements_of(port)}
         wanted |= {(ADDRESSES_SET, socket.inet_aton(gateway)) for gateway in layout.gateways}
         present = {
-            elements_of(Port(*element["concat"]))[0] for element in nft.elements(listed, PORTS_SET)
+            elements_of(BridgePort(*element["concat"]))[0]
+            for element in nft.elements(listed, PORTS_SET)
         }
         present |= {
             (ADDRESSES_SET, socket.inet_aton(ipv4)) for ipv4 in nft.elements(listed, ADDRESSES_SET)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
-from agent.controlplane.front.json_api import CONTENT_TYPE, JsonApi
 from agent.controlplane.front.operators import Open
+from agent.controlplane.front.service_api import ServiceApi
 from tests.unit.controlplane.api.ecs.conftest import BODY_LIMIT_BYTES
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 async def test_answer_has_the_shape_of_the_protocol(endpoint: Endpoint) -> None:
     answer = await endpoint.raw("ListClusters", {})
     assert answer.status == 200
-    assert answer.headers["Content-Type"] == CONTENT_TYPE
+    assert answer.headers["Content-Type"] == "application/x-amz-json-1.1"
     assert len(answer.headers["x-amzn-RequestId"]) == 36
     assert answer.body == {"clusterArns": []}
 
@@ -144,4 +144,4 @@ async def test_client_that_goes_away_harms_nobody(endpoint: Endpoint) -> None:
 def test_handlers_must_be_operations_of_ecs(endpoint: Endpoint, model: ApiModel) -> None:
     handler = endpoint.handlers["ListClusters"]
     with pytest.raises(ValueError, match="MakeCoffee"):
-        JsonApi(endpoint.parts, model, {"MakeCoffee": handler}, operators=Open(), check=print)
+        ServiceApi(endpoint.parts, model, {"MakeCoffee": handler}, operators=Open(), check=print)

@@ -8,15 +8,15 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.network import port_rules
+from agent.network import bridge_port_rules
 from agent.network.addresses import link_name_of, link_prefixes, mac_of
-from agent.network.port_rules import Layout, Port
+from agent.network.bridge_port_rules import BridgePort, Layout
 
 LAYOUT = Layout(frozenset({"10.207.0.0/20"}), frozenset({"10.207.0.1"}))
 
 
-def port(ipv4: str) -> Port:
-    return Port(link_name_of(ipv4), mac_of(ipv4), ipv4)
+def port(ipv4: str) -> BridgePort:
+    return BridgePort(link_name_of(ipv4), mac_of(ipv4), ipv4)
 
 
 def rules_of(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -24,23 +24,23 @@ def rules_of(commands: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_rules_do_not_grow_with_tasks() -> None:
-    none = rules_of(port_rules.ruleset("t", LAYOUT, ()))
+    none = rules_of(bridge_port_rules.ruleset("t", LAYOUT, ()))
     many = rules_of(
-        port_rules.ruleset("t", LAYOUT, (), [port(f"10.207.1.{n}") for n in range(200)])
+        bridge_port_rules.ruleset("t", LAYOUT, (), [port(f"10.207.1.{n}") for n in range(200)])
     )
     assert none == many
     assert len(none) < 14
 
 
 def test_an_element_is_as_the_set_keeps_it() -> None:
-    (ports, key), (addresses, address) = port_rules.elements_of(port("10.207.0.5"))
-    assert (ports, addresses) == (port_rules.PORTS_SET, port_rules.ADDRESSES_SET)
+    (ports, key), (addresses, address) = bridge_port_rules.elements_of(port("10.207.0.5"))
+    assert (ports, addresses) == (bridge_port_rules.PORTS_SET, bridge_port_rules.ADDRESSES_SET)
     assert key == b"ecs0acf0005" + bytes(5) + bytes.fromhex("0a580acf0005") + bytes(2) + address
     assert address == bytes([10, 207, 0, 5])
 
 
 def test_blocked_addresses_come_before_all_that_lets_in() -> None:
-    rules = rules_of(port_rules.ruleset("t", LAYOUT, ["169.254.169.254/32"], ()))
+    rules = rules_of(bridge_port_rules.ruleset("t", LAYOUT, ["169.254.169.254/32"], ()))
     of_task = [rule for rule in rules if rule["chain"] == "from_task"]
     assert of_task[0]["comment"].startswith("blocked address")
     assert of_task[0]["expr"][-1] == {"drop": None}
@@ -48,7 +48,7 @@ def test_blocked_addresses_come_before_all_that_lets_in() -> None:
 
 
 def test_the_loopback_and_groups_are_blocked_also_where_nothing_else_is() -> None:
-    first = rules_of(port_rules.ruleset("t", LAYOUT, (), ()))[0]
+    first = rules_of(bridge_port_rules.ruleset("t", LAYOUT, (), ()))[0]
     assert first["comment"].startswith("blocked address")
     blocked = {each["prefix"]["addr"] for each in first["expr"][1]["match"]["right"]["set"]}
     assert blocked == {"0.0.0.0", "127.0.0.0", "224.0.0.0"}

@@ -3,7 +3,7 @@
 It is known beforehand where each task is reached, and nothing is learned from traffic. The bridge
 has one static entry for a task's MAC, and sends the task neither unicasts for others nor
 multicasts; of the broadcasts only ARP. A locked port accepts no frames from another MAC, even if
-``port_rules`` is not available. The host has a permanent neighbour entry for the task's address, so
+``bridge_port_rules`` is not available. The host has a permanent neighbour entry for the task's address, so
 that ARP of others has no effect. So the size of both tables depends only on the number of tasks,
 whatever they send.
 """
@@ -21,7 +21,7 @@ from agent.network.netlink import pipelined
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from agent.network.port_rules import Port
+    from agent.network.bridge_port_rules import BridgePort
 
 FLAGS: Final = {
     "IFLA_BRPORT_LEARNING": 0,
@@ -49,7 +49,7 @@ _ON_MASTER: Final = 0x04
 """``NTF_MASTER``: an entry of the bridge that the link is on."""
 
 
-async def join_bridge(host: Any, bridge: int, port: Port) -> NetlinkError | None:
+async def join_bridge(host: Any, bridge: int, port: BridgePort) -> NetlinkError | None:
     """Put a link on the bridge and up; return the first error. Idempotent, one round trip.
 
     It comes up last: nothing passes before all settings are made.
@@ -66,7 +66,7 @@ async def join_bridge(host: Any, bridge: int, port: Port) -> NetlinkError | None
 
 
 async def _join(
-    host: Any, bridge: int, number: int, port: Port, **also: Any
+    host: Any, bridge: int, number: int, port: BridgePort, **also: Any
 ) -> NetlinkError | None:
     answers = await pipelined(
         host.link("set", index=number, master=bridge, **also),
@@ -77,11 +77,11 @@ async def _join(
     return next((answer for answer in answers if answer is not None), None)
 
 
-def _know(host: Any, bridge: int, port: Port) -> Any:
+def _know(host: Any, bridge: int, port: BridgePort) -> Any:
     return host.neigh("replace", dst=port.ipv4, lladdr=port.mac, ifindex=bridge, state=_PERMANENT)
 
 
-async def know(host: Any, bridge: int, ports: Collection[Port]) -> list[Any]:
+async def know(host: Any, bridge: int, ports: Collection[BridgePort]) -> list[Any]:
     """Add permanent neighbours of the host; return the error of each, or None. Idempotent."""
     return await pipelined(*(_know(host, bridge, port) for port in ports))
 

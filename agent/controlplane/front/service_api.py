@@ -1,15 +1,15 @@
-"""One API in the AWS JSON 1.1 protocol: an aiohttp handler for ``POST /``.
+"""One API of AWS: an aiohttp handler for its calls, in every protocol that its model names.
 
-``X-Amz-Target: <prefix of the API>.<Operation>`` selects the handler. Every response has an
-``x-amzn-RequestId``. An error is ``{"__type": ..., "message": ...}`` with ``x-amzn-ErrorType``. An
-unexpected failure is a 500 ``ServerException`` with the request id, logged once, here.
+``codecs`` reads a request and writes its answer in the request's protocol; all between is the same. Every
+response has an ``x-amzn-RequestId``. An unexpected failure is a 500 ``ServerException`` with the request
+id, logged once, here.
 
 ``front.operators`` decides who may call, depending on the address of the request. Calls that agents
 make need one of control's tokens instead (``agents.amazon``); an address for agents accepts no other
 calls.
 
-Tests: ``tests/unit/controlplane/api/ecs/test_json_api.py``,
-``tests/unit/controlplane/front/test_bodies.py``.
+Tests: ``tests/unit/controlplane/api/ecs/test_service_api.py``,
+``tests/unit/controlplane/front/test_bodies.py``, ``tests/unit/controlplane/front/test_codecs.py``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, Protocol
 
-import msgspec
 import structlog
 from aiohttp import web
 
-from agent.controlplane import bounds
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import (
     Bodies,
@@ -32,15 +30,14 @@ from agent.controlplane.front.bodies import (
     BodyTooLarge,
     EncodingUnknown,
 )
+from agent.controlplane.front.codecs.table import Codecs
 from agent.controlplane.front.errors import (
     ApiError,
-    InvalidParameterException,
     NotServedHere,
     RequestEntityTooLargeException,
     RequestTimeoutException,
     SerializationException,
     ServerException,
-    UnknownOperationException,
     UnsupportedFeatureException,
     UnsupportedMediaTypeException,
 )
@@ -51,14 +48,11 @@ from agent.listening.connection import prove
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from agent.controlplane.front.codecs.contract import Codec, Reply
     from agent.controlplane.front.service_model import ApiModel
     from agent.controlplane.parts import Handler, Handlers, Parts
 
-CONTENT_TYPE = "application/x-amz-json-1.1"
 BODY_LIMIT_BYTES = 1024 * 1024
-ITEMS_MOST = 10_000
-"""For one list of a request; the longest list that ECS accepts has a thousand items."""
-VALUES_MOST = 100_000
 HANDLER_TIMEOUT_S = 60.0
 _CHECK_IN_THREAD_BYTES = 32 * 1024
 """Checking a large request may take half a second; others must not wait for it."""
@@ -106,7 +100,7 @@ class OperatorSide(Protocol):
         """Check that the caller is admitted, by the SHA-256 of the body; raises ``ApiError``."""
 
 
-class JsonApi:
+class ServiceApi:
     """Answers the calls of one API; stateless, any number of calls run concurrently."""
 
     def __init__(  # noqa: PLR0913 - all parts of an API
@@ -146,14 +140,14 @@ class JsonApi:
         self._check_request = check
         self._agents = agents
         self._agents_only = agents_only
+        self._codecs = Codecs(model)
         self._bodies = Bodies(body_limit_bytes)
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one call; never raises except for cancellation."""
         began = time.monotonic()
-        target = request.headers.get("X-Amz-Target", "")
-        answer = await self._answer(request, target)
-        call = Call(self._model.name, self._counted(target.rpartition(".")[2]), answer.status)
+        operation, answer = await self._answer(request)
+        call = Call(self._model.name, self._counted(operation), answer.status)
         self._parts.figures.called(call, time.monotonic() - began)
         return answer
 
@@ -165,41 +159,46 @@ class JsonApi:
         )
         return operation if is_known else OTHER
 
-    async def _answer(self, request: web.Request, target: str) -> web.Response:
+    async def _answer(self, request: web.Request) -> tuple[str, web.Response]:
+        """Return the operation, as far as it is known, and the answer."""
         request_id = str(uuid.uuid4())
+        target = request.headers.get("X-Amz-Target", "")
+        operation = target.rpartition(".")[2]
+        about = {"target": target, "request_id": request_id}
+        codec = self._codecs.of(request)
         try:
-            response = await self._call(request, target)
-            return _answer(200, response, request_id)
+            operation, response = await self._call(request, codec)
+            return operation, _sent(codec.answer(operation, response, request_id))
         except ApiError as error:
-            return _error(error, request_id)
+            failure: ApiError = error
         except StoreFailure as error:
             # Only operators and agents get this far; they may learn which disk is full or damaged.
-            _log.error("store failed", target=target, request_id=request_id, error=str(error))
-            return _error(ServerException(f"{error} (request {request_id})"), request_id)
+            _log.error("store failed", **about, error=str(error))
+            failure = ServerException(f"{error} (request {request_id})")
         except TimeoutError:
-            _log.error("call timed out", target=target, request_id=request_id)
+            _log.error("call timed out", **about)
+            failure = _failed(request_id)
         except Exception:  # noqa: BLE001 - whatever fails, the client gets a response and others go on
-            _log.exception("call failed", target=target, request_id=request_id)
-        return _error(
-            ServerException(f"The request could not be completed. Request id: {request_id}"),
-            request_id,
-        )
+            _log.exception("call failed", **about)
+            failure = _failed(request_id)
+        return operation, _sent(codec.error(failure, request_id))
 
-    async def _call(self, request: web.Request, target: str) -> dict[str, Any]:
-        operation = self._operation(target)
-        if request.content_type != CONTENT_TYPE:
-            raise UnsupportedMediaTypeException(f"The content type must be {CONTENT_TYPE}.")
+    async def _call(self, request: web.Request, codec: Codec) -> tuple[str, dict[str, Any]]:
+        """Answer a call; return its operation and the response."""
+        # Without its body, a form names no operation, and then none for agents.
+        named = self._named(request, codec)
         agents = self._agents
-        for_agents = agents is not None and agents.serves(operation)
-        self._expect(request, operation)
+        for_agents = agents is not None and agents.serves(named)
+        self._expect(request, named)
         raw_body = await self._body(request)
-        as_agent = self._let_in(request, operation, await bodies.digest(raw_body))
+        as_agent = self._let_in(request, named, await bodies.digest(raw_body))
         prove(request)
         body = await self._inflated(request, raw_body)
         if len(body) > _CHECK_IN_THREAD_BYTES:
-            checked, raw = await asyncio.to_thread(self._check, operation, body, for_agents)
+            read = await asyncio.to_thread(self._read, request, codec, body, for_agents)
         else:
-            checked, raw = self._check(operation, body, for_agents)
+            read = self._read(request, codec, body, for_agents)
+        operation, checked, raw = read
         if agents is not None and as_agent:
             agents.permit(operation, checked)
         async with asyncio.timeout(HANDLER_TIMEOUT_S):
@@ -207,7 +206,7 @@ class JsonApi:
                 response = await agents.call(operation, checked, raw, request)
             else:
                 response = await self._handler(operation)(self._parts, checked)
-        return self._model.answer(operation, response)
+        return operation, self._model.answer(operation, response)
 
     def _expect(self, request: web.Request, operation: str) -> None:
         """Check that the caller could be admitted, before its body is known.
@@ -252,28 +251,24 @@ class JsonApi:
             )
         return handler
 
-    def _check(
-        self, operation: str, body: bytes, for_agents: bool
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        raw = _decode(body)
+    def _read(
+        self, request: web.Request, codec: Codec, body: bytes, for_agents: bool
+    ) -> tuple[str, dict[str, Any], dict[str, Any]]:
+        """Return the operation, and the request as checked and as it came."""
+        operation, raw = codec.read(request, body)
         # The model's check has already refused anything that is not an object.
         checked = self._model.check(operation, raw)
         if not for_agents:
             # Agents may repeat messages of the engine, which are cleaned, not refused.
             self._check_request(checked)
-        return checked, raw
+        return operation, checked, raw
 
-    def _operation(self, target: str) -> str:
-        prefix, _, operation = target.partition(".")
-        if self._agents_only and not (self._agents and self._agents.is_for_agents(operation)):
-            raise NotServedHere
-        expected = self._model.target_prefix
-        if prefix != expected or operation not in self._model.operations:
-            raise UnknownOperationException(
-                f"X-Amz-Target must be {expected}.<Operation> with an operation of "
-                f"{self._model.title}."
-            )
-        return operation
+    def _named(self, request: web.Request, codec: Codec) -> str:
+        if self._agents_only:
+            _, _, target = request.headers.get("X-Amz-Target", "").partition(".")
+            if not (self._agents and self._agents.is_for_agents(target)):
+                raise NotServedHere
+        return codec.named(request) or ""
 
     async def _body(self, request: web.Request) -> bytes:
         try:
@@ -300,26 +295,9 @@ def _refusal(error: BodyRefused) -> ApiError:
             return SerializationException(f"The request cannot be read: {error}")
 
 
-def _decode(body: bytes) -> Any:
-    if not body:
-        return {}
-    try:
-        bounds.look(body, most_items=ITEMS_MOST, most_values=VALUES_MOST)
-        return msgspec.json.decode(body)
-    except bounds.OutOfBounds as error:
-        raise InvalidParameterException(f"The request has {error}.") from None
-    except (ValueError, RecursionError) as error:
-        raise SerializationException(f"The request is not valid JSON: {error}") from None
+def _failed(request_id: str) -> ServerException:
+    return ServerException(f"The request could not be completed. Request id: {request_id}")
 
 
-def _answer(status: int, body: dict[str, Any], request_id: str) -> web.Response:
-    response = web.Response(status=status, body=msgspec.json.encode(body))
-    response.headers["Content-Type"] = CONTENT_TYPE
-    response.headers["x-amzn-RequestId"] = request_id
-    return response
-
-
-def _error(error: ApiError, request_id: str) -> web.Response:
-    response = _answer(error.status, {"__type": error.name, "message": str(error)}, request_id)
-    response.headers["x-amzn-ErrorType"] = error.name
-    return response
+def _sent(reply: Reply) -> web.Response:
+    return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
