@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = (
     Column("TASK", beginning=8),
-    Column("FAMILY", least=8, yields=2),
+    Column("FAMILY", least=8, yields=1),
     Column("CONTAINER", least=9),
     Column("CPU %"),
     Column("MEM/LIMIT"),
     Column("NET IN/OUT", yields=6),
     Column("DISK R/W", yields=5),
     Column("PIDS", yields=4),
-    Column("RST", yields=1, usual=lambda row: row[8] == "0"),
+    Column("RST", yields=2, usual=lambda row: row[8] == "0"),
     Column("UP", yields=3),
 )
 _RIGHT: Final = frozenset({3, 4, 5, 6, 7, 8, 9})

@@ -173,12 +173,16 @@ def test_80_columns_show_every_figure() -> None:
     assert lines[1] == "cpu 150 of 400 %   load 1.25   memory 3.0G of 8.0G   network 9.8K/0B per s"
     assert lines[2] == "gpu 0 Tesla T4   33.0 %   60 W"
     assert lines[4].split() == [
-        "TASK", "FAMILY", "CONTAINER", "CPU", "%", "MEM/LIMIT", "NET", "IN/OUT", "DISK", "R/W", "PIDS",
+        "TASK", "CONTAINER", "CPU", "%", "MEM/LIMIT", "NET", "IN/OUT", "DISK", "R/W", "PIDS",
         "RST", "UP",
     ]  # fmt: skip
     assert lines[5].split() == [
-        "aa11bb22", "shop", "db", "110", "3.0G", "100B/2.0K", "2.0K/0B", "-", "0", "1h",
+        "aa11bb22", "db", "110", "3.0G", "100B/2.0K", "2.0K/0B", "-", "0", "1h",
     ]  # fmt: skip
+    calm = [replace(row, restarts=0) for row in rows]
+    without_restarts = [line.text for line in top_text.screen(second(), calm, Sight(80, 24))]
+    assert without_restarts[4].split()[:3] == ["TASK", "FAMILY", "CONTAINER"]
+    assert without_restarts[5].split()[:3] == ["aa11bb22", "shop", "db"]
     wide = [replace(row, memory_bytes=999 << 20, memory_limit_bytes=999 << 20) for row in rows]
     assert "999M/999M" in top_text.screen(second(), wide, Sight(80, 24))[5].text
 

@@ -6,9 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from agent.model.usage import HostUsage, TaskUsage, Usage
 
 from agent.model import statistics
+from agent.model.usage import HostUsage, TaskUsage, Usage
 from tests.support.control_endpoint import ScriptedAgent, a_report, control_endpoint, definition
 
 if TYPE_CHECKING:
