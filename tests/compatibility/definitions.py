@@ -76,14 +76,25 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _filled(value: Any, filled: list[str]) -> Any:
-    """Return a value with real accounts and regions in its ARNs."""
+    """Return a value with real accounts and regions in its ARNs, and in the log driver's options."""
     if isinstance(value, dict):
-        return {name: _filled(item, filled) for name, item in value.items()}
+        return {
+            name: _region(item, filled) if name == "awslogs-region" else _filled(item, filled)
+            for name, item in value.items()
+        }
     if isinstance(value, list):
         return [_filled(item, filled) for item in value]
     if isinstance(value, str) and (arn := _ARN.fullmatch(value)):
         return _real_arn(arn, filled)
     return value
+
+
+def _region(value: Any, filled: list[str]) -> Any:
+    """Return a real region where the author left a placeholder."""
+    if not isinstance(value, str) or not re.search(r"[<>{}$]", value):
+        return value
+    filled.append(value)
+    return REGION
 
 
 def _role(value: str, filled: list[str]) -> str:
