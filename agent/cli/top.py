@@ -151,7 +151,7 @@ def top(
     if not as_json and not once and render.on_terminal():
         from agent.cli.top_screen import LiveScreen  # noqa: PLC0415 - loads rich, only for a terminal
 
-        LiveScreen(shown.next, shown.draw, shown.press).run()
+        LiveScreen[Any](shown.next, shown.draw, shown.press).run()
         return ExitCode.SUCCESS
     with contextlib.suppress(KeyboardInterrupt):
         if once or not as_json:
