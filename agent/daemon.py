@@ -317,6 +317,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 servers=servers,
                 drain=drain,
                 images=images,
+                task_requests=requests.counts,
             )
         )
 
