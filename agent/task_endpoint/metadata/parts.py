@@ -76,7 +76,7 @@ class MetadataParts(NamedTuple):
     """What the agent needs of this room."""
 
     ids: EndpointIds
-    index: EndpointIndex
+    places: EndpointIndex
     answers: MetadataAnswers
     observations: Observations
     files: MetadataFiles | None
@@ -128,7 +128,7 @@ class MetadataParts(NamedTuple):
 
     def task_of(self, endpoint_id: str) -> str:
         """Return the ARN of the task of an id; empty for one that no container of this host has."""
-        place = self.index.find(endpoint_id)
+        place = self.places.find(endpoint_id)
         return place.task_arn if place is not None else ""
 
     def routes(self) -> list[Route]:

@@ -67,7 +67,11 @@ def test_a_task_protects_itself_and_no_other(tmp_path: Path, busybox_image: str)
     with fleet(tmp_path, agents=1, wire=LONG_POLL) as site:
         client = site.client()
         arns = {}
-        for mode, more in (("bridge", {}), ("awsvpc", {"networkConfiguration": NETWORK})):
+        networks: dict[str, dict[str, Any]] = {
+            "bridge": {},
+            "awsvpc": {"networkConfiguration": NETWORK},
+        }
+        for mode, more in networks.items():
             definition = register(client, busybox_image, "exec sleep 1000", mode=mode)
             (arns[mode],) = run(client, definition, **more)
         client.get_waiter("tasks_running").wait(tasks=list(arns.values()), WaiterConfig=FAST)
