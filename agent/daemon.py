@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import faulthandler
 import gc
 import os
@@ -334,6 +335,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 servers=servers,
                 drain=drain,
                 images=images,
+                task_requests=requests.counts,
             )
         )
 
@@ -396,9 +398,12 @@ async def _show_metrics(
 
 
 def _settle_memory() -> None:
-    """Take everything loaded at start out of later garbage collections: it lives to the session's end."""
+    """Return what the start needed to the system, and keep what was loaded out of later collections."""
     gc.collect()
     gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, other libraries do not
+    if trim is not None:
+        trim(0)
 
 
 async def _reach_engine(

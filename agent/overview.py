@@ -19,7 +19,7 @@ from agent.model.figures import AgentFigures
 from agent.model.views import AgentView, DrainView, LogsView, UsageView
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     from agent.awslogs.spool import Spool
     from agent.cgroups.groups import TaskGroups
@@ -80,6 +80,8 @@ class RunningParts:
     servers: Sequence[LocalServer]
     drain: Drain
     images: Images
+    task_requests: Mapping[tuple[str, int], int]
+    """Answers to tasks, by kind of path and HTTP status."""
 
 
 class Overview:
@@ -148,8 +150,11 @@ class Overview:
             comparisons=parts.engine.comparisons,
             sandboxes=parts.networks.figures,
             launches=parts.engine.launches.by_phase,
+            steps=parts.engine.running_steps(),
+            tasks_waiting=parts.ledger.waiting,
             connects=parts.control.status.connects,
             unsent_since=self._store.outbox.oldest_at,
+            task_requests=dict(parts.task_requests),
         )
 
     @property

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -86,6 +87,8 @@ class TaskRequests:
     audit: AuditLog
     routes: list[Route]
     """Of all parts of ``task_endpoint``."""
+    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """Answers by kind of path and HTTP status."""
 
 
 async def read_host(settings: Settings, info: EngineInfo) -> HostResources:
@@ -487,6 +490,7 @@ def loopback_servers(
         callers=tasks.callers,
         rate=RequestRate(*settings.task_request_rate),
         refused=tasks.audit.refused,
+        counts=tasks.counts,
     )
     return [
         LoopbackServer(

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.cli import lean_imports
 from agent.errors import ConfigError, ExitCode
 
 if TYPE_CHECKING:
@@ -40,8 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         from agent.cli import app  # noqa: PLC0415 - only help may load click
 
         return app.main(["run", "--help"])
-    keep_rich_out()
-    from agent.supervision.held_sockets import HeldSockets  # noqa: PLC0415 - after keep_rich_out
+    lean_imports.begin()
+    from agent.supervision.held_sockets import HeldSockets  # noqa: PLC0415 - after lean_imports
     from agent.supervision.notify import Notifier  # noqa: PLC0415 - as above
 
     notifier = Notifier.take(os.environ)
@@ -54,28 +55,19 @@ def main(arguments: Sequence[str]) -> int:
         return ExitCode.TERMINAL
 
 
-def keep_rich_out() -> None:
-    """Make ``import rich`` fail in this process.
-
-    structlog loads rich if it is installed, for coloured tracebacks that the agent never prints. That
-    costs 60 ms at the start and several MiB of memory. Call this before anything imports structlog.
-    """
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
-
-
 def _run(config: str, notifier: Notifier, sockets: HeldSockets) -> int:
     from agent.config import DEFAULT_FILES, load  # noqa: PLC0415 - only after the command line is checked
 
     files = [Path(config)] if config else DEFAULT_FILES
     read = partial(load, os.environ, files, required=bool(config))
     settings = read()
-    from agent.upstream import backends  # noqa: PLC0415 - after keep_rich_out
+    from agent.upstream import backends  # noqa: PLC0415 - after lean_imports
 
     backends.check(settings)
     if os.geteuid() != 0:
         raise ConfigError("run needs root to create networks and namespaces; use sudo")
 
-    from agent import daemon  # noqa: PLC0415 - after keep_rich_out
+    from agent import daemon  # noqa: PLC0415 - after lean_imports
 
     daemon.adopt_log(settings)
     return daemon.main(settings, reread=read, notifier=notifier, sockets=sockets)
@@ -108,7 +100,7 @@ def _unknown(word: str) -> str:
 
 def _complain(text: str) -> None:
     from agent import escapes  # noqa: PLC0415 - only needed for errors
-    from agent.logs import is_journal  # noqa: PLC0415 - after keep_rich_out
+    from agent.logs import is_journal  # noqa: PLC0415 - after lean_imports
 
     mark = "<3>" if is_journal(sys.stderr) else ""
     for line in text.split("\n"):

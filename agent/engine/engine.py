@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -537,6 +538,11 @@ class Engine:
         if wait is not None and not record.admitted_at and not is_stopping(record):
             age_s = self._clock.steady() - wait.since
             yield structs.replace(wait, since=self._clock.wall() - age_s)
+
+    def running_steps(self) -> Counter[str]:
+        """Return how many steps of each kind run now."""
+        runners = self._runners.values()
+        return Counter(str(step.kind) for r in runners for step in r.live.inflight.values())
 
     @property
     def comparisons(self) -> Histogram:

@@ -7,6 +7,7 @@
     targets.py        what a round reads
     cgroup.py         the files of a container, which stay open
     cgroup_texts.py   what they say (pure)
+    docker_stats.py   a sample in the shape of the engine's own statistics (pure)
     continuity.py     counters that go on when a container is restarted (pure)
     task_networks.py  the network namespaces of a task; ``links.py`` reads one of them
     host.py           the host, through files that stay open; ``host_texts.py`` says what they mean

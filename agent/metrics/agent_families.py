@@ -62,6 +62,12 @@ def of_figures(figures: AgentFigures, now: float) -> Iterator[Family]:
         [(Labels({"phase": phase}), took) for phase, took in figures.launches.items()],
     )
     yield Family(
+        "ecs_agent_steps_running",
+        "gauge",
+        "Steps for tasks that run now, such as creating a container, by kind.",
+        [(Labels({"kind": kind}), count) for kind, count in sorted(figures.steps.items())],
+    )
+    yield Family(
         "ecs_agent_task_requests_total",
         "counter",
         "Requests of tasks for metadata, credentials and so on, by HTTP status.",
@@ -150,6 +156,12 @@ _COUNTED: list[tuple[str, Kind, str, Callable[[AgentFigures], Value | None]]] = 
         "counter",
         "How often the connection to control was made.",
         lambda figures: figures.connects,
+    ),
+    (
+        "ecs_agent_tasks_waiting",
+        "gauge",
+        "Tasks that the host has no room for yet.",
+        lambda figures: figures.tasks_waiting,
     ),
     (
         "ecs_agent_relist_duration_seconds",

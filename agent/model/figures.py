@@ -60,6 +60,10 @@ class AgentFigures:
     sandboxes: SandboxFigures
     launches: Mapping[str, Histogram] = field(default_factory=dict)
     """Durations of the phases of launches, by phase."""
+    steps: Mapping[str, int] = field(default_factory=dict)
+    """Steps that run now, by kind."""
+    tasks_waiting: int = 0
+    """Tasks that the host has no room for yet."""
     connects: int = 0
     """Counter: how often the connection to control was made."""
     unsent_since: float = 0.0

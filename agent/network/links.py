@@ -16,7 +16,7 @@ from functools import partial
 from ipaddress import IPv4Interface, IPv4Network
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pyroute2 import AsyncIPRoute
+from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkDumpInterrupted, NetlinkError
 
 from agent.errors import NetworkFailure

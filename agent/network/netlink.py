@@ -15,7 +15,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pyroute2 import AsyncIPRoute
+from pyroute2.iproute.linux import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.errors import NetworkFailure

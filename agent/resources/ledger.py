@@ -129,6 +129,11 @@ class Ledger:
             never = self.impossible(needs)
             self._waiting[task_arn] = _Waiter(_no_less_than_nothing(needs), now, never)
 
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for room."""
+        return len(self._waiting)
+
     def restore(self, task_arn: str, needs: Needs) -> None:
         """Register a task that already runs, even if it does not fit: it cannot be refused now."""
         self._forget_waiter(task_arn)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Final, Self
 
 import structlog
@@ -47,6 +48,7 @@ _REFUSALS_BURST: Final = 60
 _SHUTDOWN_S: Final = 1.0
 _LINGERING_S: Final = 2.0
 _LONGEST_HEADER: Final = 256
+_COUNTED: Final = frozenset({"api", "v1", "v2", "v3", "v4"})
 _LIMITS: Final = Limits(
     connections=512,
     silent=128,
@@ -82,6 +84,7 @@ class TaskServer:
         callers: AsksWho,
         rate: RequestRate | None = None,
         refused: Refused | None = None,
+        counts: Counter[tuple[str, int]] | None = None,
     ) -> Self:
         """Serve on a bound socket, which is closed with the server; ``close`` it.
 
@@ -91,11 +94,15 @@ class TaskServer:
             callers: knows who asks.
             rate: how often one client may ask for one path; the usual rate if None.
             refused: called with each request that the throttle refused, and its peer.
+            counts: where answers are counted, by kind of path and HTTP status.
 
         Raises:
             OSError: it cannot be listened on.
         """
-        desk = _Desk(list(routes), callers, Throttle(rate or RequestRate()), refused)
+        throttle = Throttle(rate or RequestRate())
+        desk = _Desk(
+            list(routes), callers, throttle, refused, Counter() if counts is None else counts
+        )
         app = web.Application(middlewares=[desk.middleware()], client_max_size=BODY_LIMIT_BYTES)
         served = await HttpServer.open(
             app,
@@ -120,12 +127,18 @@ class _Desk:
     """Answers every request, whatever its path and method."""
 
     def __init__(
-        self, routes: list[Route], callers: AsksWho, throttle: Throttle, refused: Refused | None
+        self,
+        routes: list[Route],
+        callers: AsksWho,
+        throttle: Throttle,
+        refused: Refused | None,
+        counts: Counter[tuple[str, int]],
     ) -> None:
         self._routes = [(re.compile(route.path, re.DOTALL), route) for route in routes]
         self._callers = callers
         self._throttle = throttle
         self._refused = refused
+        self._counts = counts
         self._refusals = RateLimits(_REFUSALS_PER_S, _REFUSALS_BURST)
 
     def middleware(self) -> Middleware:
@@ -147,6 +160,7 @@ class _Desk:
             response = await self._refuse(request, peer)
         if not response.prepared:
             self._add_headers(request, peer, response)
+        self._counts[_counted(request.path), response.status] += 1
         if response.status < 400:
             prove(request)  # it may ask again on this connection
         return response
@@ -217,6 +231,12 @@ def _peer_of(request: web.Request) -> Peer:
 def _kind(path: str) -> str:
     """Return the start of a path, which has no id in it."""
     return "/".join(path.split("/")[:2])
+
+
+def _counted(path: str) -> str:
+    """Return what a path is counted as, so that nobody can make up series."""
+    kind = _kind(path).lstrip("/")
+    return kind if kind in _COUNTED else "other"
 
 
 def _plain(status: int, text: str) -> web.Response:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import docker
 
@@ -20,6 +21,9 @@ from tests.bench.floor import RawEngine
 from tests.bench.measures import Bench, Row
 from tests.support import images
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def main() -> int:
     """Run the bench as the command line asks."""
@@ -27,6 +31,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=11, help="launches per median")
     parser.add_argument("--containers", type=int, default=100, help="idle containers")
     parser.add_argument("--seconds", type=float, default=60, help="how long idling is measured")
+    parser.add_argument(
+        "--part",
+        choices=["all", "sampling"],
+        default="all",
+        help="sampling: only what it costs to sample idle containers each second",
+    )
     parser.add_argument("--json", action="store_true", help="print rows as JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="ecs-bench-") as directory:
@@ -43,6 +53,9 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         sys.stderr.write(f"  {text}\n")
 
     image = await asyncio.to_thread(_image)
+    sampling = await _sampling(directory, image, options, say)
+    if options.part == "sampling":
+        return sampling
     control = ScriptedControl()
     await control.start()
     agent = measures.make_agent(directory, control.port)
@@ -60,6 +73,7 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
             *(await measures.idle(bench, options.containers, options.seconds, 1.5))[:3],
             await measures.fresh_start(bench),
             *await _both_wires(directory, bench),
+            *sampling,
         ]
     except BaseException:
         sys.stderr.write(agent.tail() + "\n")
@@ -69,6 +83,30 @@ async def _run(directory: Path, options: argparse.Namespace) -> list[Row]:
         await asyncio.to_thread(agent.stop)
         await control.close()
     return rows
+
+
+async def _sampling(
+    directory: Path, image: str, options: argparse.Namespace, say: Callable[[str], None]
+) -> list[Row]:
+    """Measure idle containers with a sample each second, with an agent of its own that ends here."""
+    control = ScriptedControl()
+    await control.start()
+    place = directory / "sampling"
+    place.mkdir()
+    agent = measures.make_agent(place, control.port)
+    agent.environment["ECS_POLLING_METRICS_WAIT_DURATION"] = "1s"
+    bench = Bench(control, agent, image, options.rounds, say)
+    agent.start()
+    try:
+        await control.until_polled(0.1)
+        return await measures.sampled_each_second(bench, options.seconds)
+    except BaseException:
+        sys.stderr.write(agent.tail() + "\n")
+        raise
+    finally:
+        await asyncio.sleep(2)
+        await asyncio.to_thread(agent.stop)
+        await control.close()
 
 
 async def _both_wires(directory: Path, bench: Bench) -> list[Row]:

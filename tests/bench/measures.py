@@ -206,13 +206,7 @@ async def idle(bench: Bench, count: int, seconds: float, limit_percent: float) -
     for arn in arns:
         await bench.control.until(arn, "RUNNING", limit_s=300)
     await asyncio.sleep(5)
-    engine = floor.engine_pids()
-    begun = time.monotonic()
-    agent_0, engine_0 = floor.cpu_seconds(bench.agent.pid), floor.cpu_seconds(*engine)
-    await asyncio.sleep(seconds)
-    lasted = time.monotonic() - begun
-    agent = 100 * (floor.cpu_seconds(bench.agent.pid) - agent_0) / lasted
-    theirs = 100 * (floor.cpu_seconds(*engine) - engine_0) / lasted
+    agent, theirs = await _cpu_percent(bench, seconds)
     memory = floor.pss_mib(bench.agent.pid)
     rows = [
         Row(
@@ -232,6 +226,57 @@ async def idle(bench: Bench, count: int, seconds: float, limit_percent: float) -
     ]
     await _finish(bench, *arns[40:])
     return rows
+
+
+async def sampled_each_second(bench: Bench, seconds: float) -> list[Row]:
+    """Processor and memory of agent and engine with 100, then 300 idle containers, all sampled."""
+    await asyncio.sleep(5)
+    before = floor.pss_mib(bench.agent.pid)
+    arns: list[str] = []
+    rows = []
+    for count, limit_percent in ((100, 1.0), (300, 2.5)):
+        modes = ["awsvpc", "none", "bridge"]
+        orders = [payload(bench.image, modes[i % 3]) for i in range(len(arns), count)]
+        await bench.control.order(*orders)
+        new = [order["arn"] for order in orders]
+        for arn in new:
+            await bench.control.until(arn, "RUNNING", limit_s=600)
+        arns += new
+        await asyncio.sleep(10)
+        agent, engine = await _cpu_percent(bench, seconds)
+        bench.say(f"{count} containers each second: {agent:.2f} + {engine:.2f} % of a core")
+        rows.append(
+            Row(
+                f"{count} idle containers, all figures each second: CPU of agent + engine",
+                f"{agent:.2f} + {engine:.2f} % of a core",
+                limit=f"≤ {limit_percent:.1f} %",
+                holds=agent + engine <= limit_percent,
+            )
+        )
+        memory = floor.pss_mib(bench.agent.pid)
+        bench.say(f"memory {before:.1f} MiB idle, {memory:.1f} MiB with {count} containers")
+        if count == 100:
+            rows.append(
+                Row(
+                    f"agent memory (PSS) idle / with {count} containers, sampled each second",
+                    f"{before:.1f} / {memory:.1f} MiB",
+                    limit="≤ 50 / 60 MB",
+                    holds=before * 1.048576 <= 50 and memory * 1.048576 <= 60,
+                )
+            )
+    await _finish(bench, *arns)
+    return rows
+
+
+async def _cpu_percent(bench: Bench, seconds: float) -> tuple[float, float]:
+    """Return what agent and engine use over some seconds, in percent of a core."""
+    engine = floor.engine_pids()
+    begun = time.monotonic()
+    agent_0, engine_0 = floor.cpu_seconds(bench.agent.pid), floor.cpu_seconds(*engine)
+    await asyncio.sleep(seconds)
+    lasted = time.monotonic() - begun
+    agent = 100 * (floor.cpu_seconds(bench.agent.pid) - agent_0) / lasted
+    return agent, 100 * (floor.cpu_seconds(*engine) - engine_0) / lasted
 
 
 async def _exits(bench: Bench, arns: list[str]) -> Row:

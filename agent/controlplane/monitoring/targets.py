@@ -81,6 +81,12 @@ class TaskContainer(Struct, frozen=True, rename="camel"):
     network_interfaces: list[NetworkInterface] = field(default_factory=list)
 
 
+class TaskAttachment(Struct, frozen=True, rename="camel"):
+    """The fields of an attachment's record that are needed here."""
+
+    details: dict[str, str] = field(default_factory=dict)
+
+
 class TaskFacts(Struct, frozen=True, rename="camel"):
     """The fields of a task's record that are needed here; others are not decoded."""
 
@@ -96,6 +102,7 @@ class TaskFacts(Struct, frozen=True, rename="camel"):
     last_status: str = "PENDING"
     health_status: str = "UNKNOWN"
     containers: list[TaskContainer] = field(default_factory=list)
+    attachments: list[TaskAttachment] = field(default_factory=list)
     group: str = ""
     launch_type: str = "EC2"
     platform_version: str = ""
@@ -185,7 +192,7 @@ def of_task(
         container = running.get(exporter.container)
         if container is None:
             continue
-        place = _place(wanted.mode, exporter, container, instance)
+        place = _place(wanted.mode, exporter, container, task, instance)
         if place is None:
             lost += 1
             continue
@@ -198,14 +205,21 @@ def of_task(
 
 
 def _place(
-    mode: str, exporter: Exporter, container: TaskContainer, instance: InstanceRecord | None
+    mode: str,
+    exporter: Exporter,
+    container: TaskContainer,
+    task: TaskFacts,
+    instance: InstanceRecord | None,
 ) -> HostPort | None:
     port = exporter.port
     if port is None:
         return None
     if mode == "awsvpc":
         addresses = [i.private_ipv4_address for i in container.network_interfaces]
-        return HostPort(addresses[0], port) if addresses else None
+        # With Amazon's wire, only the attachment has it.
+        addresses += [a.details.get("privateIPv4Address", "") for a in task.attachments]
+        found = next((address for address in addresses if _HOST.fullmatch(address)), None)
+        return HostPort(found, port) if found else None
     host = _address(instance)
     if mode == "host":
         return HostPort(host, port) if host else None

@@ -20,9 +20,9 @@ import threading
 import urllib.parse
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import docker
 import docker.errors
 import requests
+from docker.api.client import APIClient
 from docker.auth import AuthConfig
 from docker.constants import DEFAULT_DOCKER_API_VERSION, MINIMUM_DOCKER_API_VERSION
 from docker.transport.unixconn import (
@@ -161,7 +161,7 @@ class ExecStart(NamedTuple):
     body: dict[str, Any]
 
 
-class EngineClient(docker.APIClient):
+class EngineClient(APIClient):
     """An ``APIClient`` for one socket; safe to use from all threads of the engine's lanes."""
 
     def __init__(self, path: str) -> None:

@@ -1,14 +1,20 @@
-"""A real Prometheus discovers tasks and agents from control, scrapes them, and feeds the dashboard that we ship."""
+"""A real Prometheus discovers tasks and agents from control, scrapes them, and feeds the dashboard that we ship.
+
+The agent of the scene also sends its metrics by OTLP.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +62,44 @@ class Prometheus:
         return False
 
 
+class Collector:
+    """Takes OTLP over HTTP, and keeps the newest request."""
+
+    def __init__(self) -> None:
+        newest: dict[str, Any] = {}
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                assert self.headers["Content-Encoding"] == "gzip"
+                newest[self.path] = json.loads(gzip.decompress(body))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self.newest = newest
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        self._thread = threading.Thread(target=self.server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+    def resources(self) -> list[tuple[dict[str, str], dict[str, Any]]]:
+        """Return attributes and metrics of each resource of the newest request."""
+        found = []
+        for one in self.newest.get("/v1/metrics", {}).get("resourceMetrics", ()):
+            pairs = one["resource"]["attributes"]
+            metrics = {m["name"]: m for scope in one["scopeMetrics"] for m in scope["metrics"]}
+            found.append(({p["key"]: p["value"]["stringValue"] for p in pairs}, metrics))
+        return found
+
+
 @dataclass
 class Scene:
     """A fleet of one host that Prometheus watches, with a task in each network mode."""
@@ -66,24 +110,32 @@ class Scene:
     """ARN by network mode."""
     agent_port: int
     token: str
+    collector: Collector
 
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory, busybox_image: str) -> Iterator[Scene]:
     directory = tmp_path_factory.mktemp("monitoring")
-    port = free_port()
+    port, collector = free_port(), Collector()
     settings: dict[str, Any] = {
         "ECS_ENABLE_PROMETHEUS_METRICS": "true",
         "ECS_PROMETHEUS_PORT": str(port),
         "ECS_HOST_ADDRESS": "127.0.0.1",
         "ECS_POLLING_METRICS_WAIT_DURATION": "1s",
+        "ECS_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}",
+        "ECS_OTLP_INTERVAL": "1s",
     }
-    with fleet(directory, **settings) as made, watching(made, directory) as prometheus:
-        # Before anything is launched, so that rates of launches have a beginning.
-        eventually(lambda: prometheus.query('up{job="ecs-agents"} == 1'), what="agent is scraped")
+    with (
+        contextlib.closing(collector),
+        fleet(directory, **settings) as made,
+        watching(made, directory) as prometheus,
+    ):
+        # Before anything is launched, so that rates of launches and placements have a beginning.
+        seen = 'up{job=~"ecs-agents|ecs-control"} == 1'
+        eventually(lambda: len(prometheus.query(seen)) == 2, what="agent and control are scraped")
         tasks = launch(made, busybox_image)
         token = (directory / "control/metrics.tokens").read_text().split()[-1]
-        yield Scene(made, prometheus, tasks, port, token)
+        yield Scene(made, prometheus, tasks, port, token, collector)
 
 
 @contextlib.contextmanager
@@ -221,6 +273,25 @@ def test_promtool_has_no_complaint_about_real_pages(scene: Scene) -> None:
             ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_a_collector_gets_the_same_figures(scene: Scene) -> None:
+    def cpu_s() -> float | None:
+        for attributes, metrics in scene.collector.resources():
+            if attributes.get("aws.ecs.task.arn") == scene.tasks["host"]:
+                points = metrics["container.cpu.time"]["sum"]["dataPoints"]
+                return float(sum(point["asDouble"] for point in points))
+        return None
+
+    def scraped_s() -> float:
+        query = 'container_cpu_usage_seconds_total{family="host"}'
+        return float(scene.prometheus.query(query)[0]["value"][1])
+
+    first = scraped_s()
+    sent = eventually(lambda: (cpu_s() or 0.0) >= first and cpu_s(), what="newer figures by OTLP")
+    eventually(lambda: scraped_s() >= sent, what="and newer ones for Prometheus")
+    host = next(a for a, _ in scene.collector.resources() if "service.name" in a)
+    assert host["aws.ecs.cluster.arn"].endswith(":cluster/default")
 
 
 def test_a_task_that_stops_is_scraped_no_longer(scene: Scene) -> None:

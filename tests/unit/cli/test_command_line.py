@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent import logs
-from agent.cli import main, run
+from agent.cli import lean_imports, main
 from agent.cli.control import without_those_of_agents
 from agent.errors import ExitCode
 
@@ -110,7 +110,7 @@ def test_bad_settings_are_lines_and_exit_code_5(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(run, "keep_rich_out", lambda: None)  # it would last for the whole session
+    monkeypatch.setattr(lean_imports, "begin", lambda: None)  # it would last for the whole session
     config = tmp_path / "ecs.config"
     config.write_text("ECS_CLUSTR=x\nECS_LOGLEVEL=loud\n")
     assert main([command, "--config", str(config)]) == ExitCode.TERMINAL
@@ -127,7 +127,7 @@ import sys
 from agent.aws import ec2_host
 ec2_host.is_ec2 = lambda: False
 from agent import logs
-from agent.cli import main, run
+from agent.cli import lean_imports, main
 code = main(["run", "--config", "/dev/null"])
 print(code, "agent.aws.imds" in sys.modules, "agent.daemon" in sys.modules)
 """

@@ -176,3 +176,24 @@ def test_secrets_show_nowhere_but_where_asked_for() -> None:
     assert not values.SecretText()
     assert secret == values.SecretText('{"registry": "canary"}')
     assert hash(secret) != hash(values.SecretText())
+
+
+def test_headers_are_a_secret_map() -> None:
+    found = values.parse_headers('{"api-key": "of-the-tests"}')
+    assert json.loads(found.reveal()) == {"api-key": "of-the-tests"}
+    assert "of-the-tests" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "text", ["x", "[]", '{"a": 1}', '{"a b": "c"}', '{"a": "b\\nc"}', '{"a": "\u00e4"}']
+)
+def test_what_http_does_not_allow_as_headers_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"JSON object|valid JSON|header that HTTP does not allow"):
+        values.parse_headers(text)
+
+
+@pytest.mark.parametrize(("text", "address"), [("192.0.2.7", "192.0.2.7"), ("0::1", "::1")])
+def test_one_address(text: str, address: str) -> None:
+    assert values.parse_address(text) == address
+    with pytest.raises(ValueError, match="is not an IP address"):
+        values.parse_address(f"[{text}]:80")

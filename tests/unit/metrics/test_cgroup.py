@@ -173,3 +173,37 @@ def test_raw_texts_of_version_2(trees: Trees) -> None:
     assert reader.raw.io_bytes.startswith(b"8:0 rbytes=100 ")
     assert reader.raw.io_operations == b""
     reader.close()
+
+
+def test_a_container_that_did_not_run_is_only_read_where_others_change_it(trees: Trees) -> None:
+    where = f"docker/{RUNTIME_ID}"
+    trees.v1(where)
+    reader = CgroupTree(trees.cgroup, proc=trees.proc).open(RUNTIME_ID, pid=0)
+    for _ in range(2):
+        assert reader.read() == V1
+    (trees.cgroup / "pids" / where / "pids.current").write_text("9\n")
+    (trees.cgroup / "memory" / where / "memory.usage_in_bytes").write_text("9000\n")
+    assert reader.read() == V1._replace(
+        memory_usage_bytes=9000, memory_bytes=5000, memory_working_set_bytes=6000
+    )
+    trees.v1(where, cpu_ns=2 * 10**9)
+    (trees.cgroup / "pids" / where / "pids.current").write_text("8\n")
+    assert reader.read().pids == 8, "it ran"
+    reader.read()
+    (trees.cgroup / "pids" / where / "pids.max").write_text("50\n")
+    assert [reader.read().pids_limit for _ in range(10)][-1] == 50, "an operator changed it"
+    reader.close()
+
+
+def test_pressure_is_read_until_it_has_faded(trees: Trees) -> None:
+    trees.v2(f"docker/{RUNTIME_ID}")
+    pressure = trees.cgroup / "docker" / RUNTIME_ID / "memory.pressure"
+    reader = CgroupTree(trees.cgroup, proc=trees.proc).open(RUNTIME_ID, pid=0)
+    seen = []
+    for share in (5.0, 4.0, 3.0, 3.0):
+        pressure.write_text(f"some avg10={share:.2f} avg60=0.00 avg300=0.00 total=9\n")
+        told = reader.read().memory_pressure
+        assert told is not None
+        seen.append(told.some.avg10_percent)
+    assert seen == [5.0, 4.0, 3.0, 3.0]
+    reader.close()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -207,3 +209,28 @@ def test_raw_texts(collector: Collector) -> None:
     assert collector.raw_texts(RUNTIME_ID).memory_stat == b""
     collector.collect([target()])
     assert b"total_rss 5000\n" in collector.raw_texts(RUNTIME_ID).memory_stat
+
+
+def test_memory_is_flat_over_ten_thousand_samples(collector: Collector, trees: Trees) -> None:
+    """With figures that change in every round, and containers that come and go."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        sizes = [_after(5000, collector, trees) for _ in range(2)]
+    finally:
+        tracemalloc.stop()
+    assert sizes[1] - sizes[0] < 16 * 1024
+    assert len(collector._containers) == 1
+
+
+def _after(rounds: int, collector: Collector, trees: Trees) -> int:
+    """Return the memory in use after some rounds."""
+    files = trees.cgroup / "cpuacct" / WHERE / "cpuacct.usage"
+    for index in range(rounds):
+        files.write_text(f"{index}\n")
+        passing = f"{index % 7:064x}"
+        targets = [target(network_pid=7), target(runtime_id=passing)._replace(running=False)]
+        collector.collect(targets)
+    collector.collect([target(network_pid=7)])
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]

@@ -136,6 +136,8 @@ def some_figures() -> AgentFigures:
         comparisons=figures.comparisons(),
         sandboxes=SandboxFigures(warm=4, claimed=2, hits=9, misses=1),
         launches={"pull": launch},
+        steps={"pull": 2},
+        tasks_waiting=6,
         connects=3,
         unsent_since=90.0,
         task_requests={("metadata", 200): 5},
@@ -197,6 +199,7 @@ def test_a_whole_page() -> None:
         "ecs_agent_event_loop_lag_seconds": 0.002,
         "ecs_agent_sample_cpu_seconds_total": 1.25,
         "ecs_agent_control_connects_total": 3,
+        "ecs_agent_tasks_waiting": 6,
         "ecs_agent_sandboxes_warm": 4,
         "ecs_agent_sandbox_misses_total": 1,
         "ecs_agent_relist_duration_seconds_count": 0,
@@ -213,6 +216,7 @@ def test_a_whole_page() -> None:
     assert (
         page["ecs_agent_launch_phase_duration_seconds_count", frozenset({("phase", "pull")})] == 1
     )
+    assert page["ecs_agent_steps_running", frozenset({("kind", "pull")})] == 2
     request = frozenset({("path", "metadata"), ("status", "200")})
     assert page["ecs_agent_task_requests_total", request] == 5
     assert page["ecs_host_resource_capacity", frozenset({("resource", "CPU")})] == 2048

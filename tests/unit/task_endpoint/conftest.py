@@ -17,6 +17,7 @@ from agent.task_endpoint.processes import ContainerProcesses
 from agent.task_endpoint.server import TaskServer
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
@@ -78,6 +79,7 @@ class Serve(Protocol):
         *,
         rate: RequestRate | None = None,
         refused: Callable[..., object] | None = None,
+        counts: Counter[tuple[str, int]] | None = None,
         superuser: int = 0,
     ) -> AbstractAsyncContextManager[Asked]:
         """Return the server while it is open."""
@@ -109,6 +111,7 @@ def serve(groups: Path) -> Serve:
         *,
         rate: RequestRate | None = None,
         refused: Callable[..., object] | None = None,
+        counts: Counter[tuple[str, int]] | None = None,
         superuser: int = os.getuid(),
     ) -> AsyncIterator[Asked]:
         bound = socket.create_server((HOST, 0))
@@ -122,7 +125,12 @@ def serve(groups: Path) -> Serve:
         async with AsyncExitStack() as closing:
             closing.callback(callers.close)
             server = await TaskServer.open(
-                bound, routes=routes, callers=callers, rate=rate, refused=refused
+                bound,
+                routes=routes,
+                callers=callers,
+                rate=rate,
+                refused=refused,
+                counts=counts,
             )
             closing.push_async_callback(server.close)
             session = await closing.enter_async_context(aiohttp.ClientSession())

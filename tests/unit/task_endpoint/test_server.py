@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,12 +92,15 @@ async def test_who_asks_too_often_gets_429_for_that_path_only(serve: Serve) -> N
     lines: list[str] = []
     audit = AuditLog("default", str, lines.append)
     rate = RequestRate(per_s=1, burst=3)
-    async with serve(ROUTES, rate=rate, refused=audit.refused) as asked:
+    counts: Counter[tuple[str, int]] = Counter()
+    async with serve(ROUTES, rate=rate, refused=audit.refused, counts=counts) as asked:
         said = [await asked.get("/v4/a") for _ in range(5)]
         assert [each.status for each in said] == [200, 200, 200, 429, 429]
         assert said[-1].body == b"You have reached maximum request limit."
         assert said[-1].headers["X-Rate-Limit-Limit"] == "1.00"
         assert (await asked.get("/v4/b")).status == 200
+        assert (await asked.get("/made-up/c")).status == 404
+    assert counts == {("v4", 200): 4, ("v4", 429): 2, ("other", 404): 1}
     assert [line.split()[1] for line in lines] == ["429", "429"]
     assert lines[0].endswith(" - ")
 

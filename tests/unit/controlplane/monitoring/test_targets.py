@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from agent.controlplane.monitoring import targets
-from agent.controlplane.monitoring.targets import TaskContainer, TaskFacts
+from agent.controlplane.monitoring.targets import TaskAttachment, TaskContainer, TaskFacts
 from agent.controlplane.records import AttributeRecord, InstanceRecord, TaskDefinitionRecord
 from agent.model.changes import NetworkInterface
 from agent.model.resources import HostResources
@@ -180,6 +181,15 @@ def test_where_a_container_is_reached(
     found, lost = targets.of_task(a_task(**container), wanted, host, "r")
     assert [one.targets for one in found] == ([[place]] if place else [])
     assert lost == (1 if place is None else 0)
+
+
+def test_an_address_that_only_the_attachment_has() -> None:
+    wanted = targets.exporters(definition("awsvpc", dockerLabels=EXPORTER))
+    attachment = TaskAttachment(details={"privateIPv4Address": "10.0.0.8"})
+    task = structs.replace(a_task(), attachments=[attachment])
+    found, lost = targets.of_task(task, wanted, None, "r")
+    assert [one.targets for one in found] == [["10.0.0.8:9100"]]
+    assert lost == 0
 
 
 def test_labels_of_a_target() -> None:

@@ -1,0 +1,57 @@
+"""What the agent process leaves out of the libraries that it uses: a seventh of its memory.
+
+Some libraries import far more than they need: pyroute2 and docker all of their parts, structlog a
+renderer of coloured tracebacks, requests a detector of character sets. ``begin`` is called before any
+of them is imported. Only for the agent process: nothing is ever taken out of a process that has
+loaded the whole library.
+
+Tests: ``tests/unit/cli/test_lean_imports.py``, ``tests/unit/test_imports.py``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import warnings
+from typing import Any, Final
+
+_ABSENT: Final = ("rich", "charset_normalizer", "chardet")
+"""Optional for structlog and requests: the agent prints no coloured tracebacks, and the engine's
+answers are JSON."""
+_HOLLOW: Final = ("pyroute2", "docker")
+
+
+def begin() -> None:
+    """Make this process load only the parts of libraries that the agent uses; may be repeated."""
+    for name in _ABSENT:
+        sys.modules.setdefault(name, None)  # type: ignore[arg-type]
+    warnings.filterwarnings("ignore", message="Unable to find acceptable character detection")
+    for name in _HOLLOW:
+        hollow(name)
+
+
+def hollow(name: str) -> None:
+    """Load a package without running its ``__init__``, so that only named submodules are loaded.
+
+    Whoever uses a name that is not a submodule gets the whole package then.
+
+    Args:
+        name: a package at the top level; nothing is done if it is loaded or not installed.
+    """
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.loader is None:
+        return
+    loader = spec.loader
+    package = importlib.util.module_from_spec(spec)
+
+    def filled(attribute: str) -> Any:
+        if attribute.startswith("__") or importlib.util.find_spec(f"{name}.{attribute}"):
+            raise AttributeError(attribute)  # the import that asks goes on to the submodule
+        del package.__dict__["__getattr__"]
+        loader.exec_module(package)
+        return getattr(package, attribute)
+
+    package.__dict__["__getattr__"] = filled
+    sys.modules[name] = package
