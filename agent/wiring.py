@@ -395,6 +395,8 @@ def _attributes(
     )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself
+        if not (settings.host_address or settings.prometheus):
+            reach = {}  # Amazon ECS takes ten attributes that are not its own: leave them to operators
         return reach | attributes.towards_ecs(
             host,
             features,

@@ -22,8 +22,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
                                                                  task; what an agent's poll watches
     /manifests/<instance id>              number                 timeline of the last task manifest
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
-    /parameters/<name>                    ParameterRecord
-    /secrets/<name>                       SecretRecord
+    /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text
 """
 
@@ -58,8 +57,6 @@ TASKS = "/tasks/"
 ASSIGNMENTS = "/assign/"
 MANIFESTS = "/manifests/"
 RUN_TOKENS = "/runtokens/"
-PARAMETERS = "/parameters/"
-SECRETS = "/secrets/"
 CONTROL_ID_KEY = "/meta/controlId"
 """The id that identifies this store to agents (``wire.Registered.control_id``)."""
 HISTORY_KEY = "/meta/history"
@@ -68,11 +65,11 @@ HEALTH_KEY = "/meta/health"
 """Written to find out whether the store is writable again."""
 
 
-class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of all records: immutable, camelCase, without defaults. Change with ``replace``."""
 
 
-class ClusterRecord(_Record, frozen=True):
+class ClusterRecord(Record, frozen=True):
     """A cluster. ``status`` is ACTIVE or INACTIVE (deleted, but still returned by describe)."""
 
     name: str
@@ -89,14 +86,14 @@ class ClusterRecord(_Record, frozen=True):
     """As CreateCluster takes it (``CapacityProviderStrategyItem``)."""
 
 
-class FamilyRecord(_Record, frozen=True):
+class FamilyRecord(Record, frozen=True):
     """The revision counter of a family; revisions are never reused."""
 
     family: str
     last_revision: int = 0
 
 
-class TaskDefinitionRecord(_Record, frozen=True):
+class TaskDefinitionRecord(Record, frozen=True):
     """One revision of a task definition."""
 
     arn: str
@@ -117,7 +114,7 @@ class TaskDefinitionRecord(_Record, frozen=True):
     tags: dict[str, str] = field(default_factory=dict)
 
 
-class AttributeRecord(_Record, frozen=True):
+class AttributeRecord(Record, frozen=True):
     """One attribute of a container instance."""
 
     value: str | None = None
@@ -126,7 +123,7 @@ class AttributeRecord(_Record, frozen=True):
     """True if an operator set it: registrations of the agent then do not change it."""
 
 
-class InstanceRecord(_Record, frozen=True):
+class InstanceRecord(Record, frozen=True):
     """A host that has registered."""
 
     id: str
@@ -163,14 +160,14 @@ class InstanceRecord(_Record, frozen=True):
         return {name: attribute.value for name, attribute in self.attributes.items()}
 
 
-class AliveRecord(_Record, frozen=True):
+class AliveRecord(Record, frozen=True):
     """Marks an agent as connected, for as long as the lease of its key lasts."""
 
     generation: int
     since: float = 0.0
 
 
-class ContainerRecord(_Record, frozen=True):
+class ContainerRecord(Record, frozen=True):
     """One container of a task, as DescribeTasks shows it."""
 
     name: str
@@ -194,7 +191,7 @@ class ContainerRecord(_Record, frozen=True):
     network_interfaces: list[NetworkInterface] = field(default_factory=list)
 
 
-class AttachmentRecord(_Record, frozen=True):
+class AttachmentRecord(Record, frozen=True):
     """A network interface of a task, as DescribeTasks shows it."""
 
     id: str
@@ -203,7 +200,7 @@ class AttachmentRecord(_Record, frozen=True):
     details: dict[str, str] = field(default_factory=dict)
 
 
-class RoleRecord(_Record, frozen=True):
+class RoleRecord(Record, frozen=True):
     """A role of a task. Its credentials are never stored (``roles``), only what names them."""
 
     arn: str
@@ -212,7 +209,7 @@ class RoleRecord(_Record, frozen=True):
     """By which containers ask for its credentials; the same for the task's whole life."""
 
 
-class TaskRecord(_Record, frozen=True):
+class TaskRecord(Record, frozen=True):
     """A task, as known to control."""
 
     id: str
@@ -277,7 +274,7 @@ class TaskRecord(_Record, frozen=True):
     """Ids of the last applied reports, newest last: a repeated report changes nothing."""
 
 
-class AssignRecord(_Record, frozen=True):
+class AssignRecord(Record, frozen=True):
     """Assigns a task to an instance, with its desired status. Deleted when the task is STOPPED."""
 
     task_arn: str
@@ -301,55 +298,7 @@ class AssignRecord(_Record, frozen=True):
         )
 
 
-class Sealed(_Record, frozen=True):
-    """An encrypted value (``secrets.sealing``)."""
-
-    key: str
-    """Id of the key."""
-    text: str
-    """Nonce and ciphertext in base64."""
-
-
-class ParameterRecord(_Record, frozen=True):
-    """A parameter of Parameter Store that control keeps."""
-
-    name: str
-    type: str
-    """``String``, ``StringList`` or ``SecureString``; all are encrypted here."""
-    value: Sealed
-    version: int = 1
-    """Grows with every value."""
-    description: str = ""
-    modified_at: float = 0.0
-    modified_by: str = ""
-
-
-class SecretVersionRecord(_Record, frozen=True):
-    """One value of a secret."""
-
-    id: str
-    value: Sealed
-    is_binary: bool = False
-    """The value is binary, in base64."""
-    stages: list[str] = field(default_factory=list)
-    """``AWSCURRENT`` and the like; a version without any is forgotten."""
-    created_at: float = 0.0
-
-
-class SecretRecord(_Record, frozen=True):
-    """A secret of Secrets Manager that control keeps."""
-
-    name: str
-    arn: str
-    versions: list[SecretVersionRecord] = field(default_factory=list)
-    description: str = ""
-    created_at: float = 0.0
-    changed_at: float = 0.0
-    deleted_at: float = 0.0
-    """When it will be deleted for good; 0 for never."""
-
-
-class RunTokenRecord(_Record, frozen=True):
+class RunTokenRecord(Record, frozen=True):
     """The tasks that a RunTask call with a client token created."""
 
     fingerprint: str
@@ -454,16 +403,6 @@ def manifest_key(instance_id: str) -> str:
 def run_token_key(cluster: str, client_token: str) -> str:
     """Return the key of a RunTask call's client token; the token may be any text."""
     return f"{RUN_TOKENS}{cluster}/{_digest(client_token)}"
-
-
-def parameter_key(name: str) -> str:
-    """Return the key of a parameter."""
-    return f"{PARAMETERS}{name}"
-
-
-def secret_key(name: str) -> str:
-    """Return the key of a secret."""
-    return f"{SECRETS}{name}"
 
 
 def last_element(key: str) -> str:
