@@ -231,7 +231,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             await kept_secret(store, ENDPOINT_SECRET, first=machine.endpoint_secret),
             wiring.host_names(settings, owner, store, lambda: control.status.instance_arn),
             runtime,
-            Later(tasks=lambda: engine, ask_tags=lambda: control.tags),
+            Later(tasks=lambda: engine, ask_tags=lambda: control.tags, samples=lambda: sampler),
             file_place=wiring.metadata_files(settings, info),
         )
 

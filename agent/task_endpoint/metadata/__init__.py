@@ -7,6 +7,7 @@
 ``facts``, ``build``, ``networks``       from a task's record and its containers to those objects; pure
 ``paths``                                what a path asks for, and the texts of each version's errors; pure
 ``observations``                         containers as the engine describes them, asked for on demand
+``stats``                                figures in the engine's own shape, from the sampler; pure
 ``tags``                                 tags of tasks and of this host, asked of control
 ``answers``                              puts all of these together
 ``file``                                 the metadata file of ``ECS_ENABLE_CONTAINER_METADATA``

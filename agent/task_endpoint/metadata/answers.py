@@ -15,7 +15,7 @@ from agent.engine import shared_namespaces
 from agent.model import ids
 from agent.model.status import NetworkMode
 from agent.task_endpoint.contract import Route, answer
-from agent.task_endpoint.metadata import associations, build
+from agent.task_endpoint.metadata import associations, build, stats
 from agent.task_endpoint.metadata.facts import NetworksUnknown, SeenTask
 from agent.task_endpoint.metadata.paths import PATHS, Subject
 from agent.task_endpoint.metadata.version import Refusal
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from agent.task_endpoint.metadata.facts import HostFacts, Tasks, TaskTags
     from agent.task_endpoint.metadata.observations import Observations
     from agent.task_endpoint.metadata.paths import Path
+    from agent.task_endpoint.metadata.stats import Samples
     from agent.task_endpoint.metadata.tags import Tags
     from agent.task_endpoint.metadata.version import Version
 
@@ -48,6 +49,8 @@ class MetadataSources:
     observations: Observations
     tags: Tags
     host: Callable[[], Awaitable[HostFacts]]
+    samples: Callable[[], Samples | None]
+    """None where metrics are off."""
 
 
 class _Meant(NamedTuple):
@@ -134,8 +137,17 @@ class MetadataAnswers:
                 return answer(associations.names(record.payload, name, call.match["type"]))
             case Subject.ASSOCIATION:
                 return self._association(path, call, meant)
-            case _:
-                raise version.no_container_stats(record.containers[name].runtime_id)
+            case Subject.CONTAINER_STATS:
+                container = record.containers[name]
+                found = stats.of_container(
+                    self._sources.samples(), container, extended=version.extended
+                )
+                if found is None:
+                    raise version.no_container_stats(container.runtime_id)
+                return answer(found)
+            case Subject.TASK_STATS:
+                samples = self._sources.samples()
+                return answer(stats.of_task(samples, record, extended=version.extended))
 
     async def _task(
         self, version: Version, record: AgentTask, tags: TaskTags | None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.model.task import AgentTask
     from agent.runtime.protocol import ContainerEngine, EngineEvent
     from agent.task_endpoint.contract import Route
+    from agent.task_endpoint.metadata.stats import Samples
 
 
 class HostNames(NamedTuple):
@@ -70,6 +71,8 @@ class Later(NamedTuple):
     tasks: Callable[[], TaskTable]
     ask_tags: Callable[[], AskTags]
     """Returns what asks control for tags."""
+    samples: Callable[[], Samples | None]
+    """Returns the sampler; None where metrics are off."""
 
 
 class MetadataParts(NamedTuple):
@@ -109,7 +112,7 @@ class MetadataParts(NamedTuple):
             return await later.ask_tags()(resource_arn)
 
         tags = Tags(ask, host.instance_arn)
-        sources = MetadataSources(tasks, index, observations, tags, host.facts)
+        sources = MetadataSources(tasks, index, observations, tags, host.facts, later.samples)
         files = None
         if file_place is not None:
             settings = FileSettings(file_place.directory, host.owner, selinux=file_place.selinux)

@@ -1,6 +1,6 @@
 """Asks Amazon ECS for the tags of a resource. Raises ``AwsFailure``.
 
-Tests: ``tests/integration/ecs/test_tags.py``.
+Tests: ``tests/integration/task_endpoint/test_metadata.py``.
 """
 
 from __future__ import annotations

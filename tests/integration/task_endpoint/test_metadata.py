@@ -163,6 +163,16 @@ def test_every_path_is_answered_as_the_reference_says(scene: Scene, mode: str) -
         assert first.get(f"{uri}/associations/gpu") == Said(200, '{"Associations":null}')
         for path, status in (("/associations/gpu/", 400), ("/associations/gpu/x", 400)):
             assert first.get(uri + path).status == status
+        figures = eventually(
+            lambda uri=uri: (found := first.get(f"{uri}/stats")).status == 200 and found.json,
+            what="the container is sampled",
+        )
+        assert figures["id"] == first.docker_id
+        assert figures["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+        assert figures["memory_stats"]["usage"] > 0
+        together = json.loads(first.wget(f"{uri}/task/stats"))
+        assert {first.docker_id, second.docker_id} <= together.keys()
+        assert ("eth0" in figures.get("networks", {})) == (mode != "host")
         for path in ("/tasks", "/stats/", "/task/", "/nothing"):
             assert first.get(uri + path) == Said(404, "404 page not found\n")
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 
+from agent.metrics.cgroup import RawTexts
+from agent.model.metrics import ContainerSample, HostSample, MetricsBatch, TaskSample
 from agent.model.payload import Association, AssociationContent
 from agent.model.status import ContainerStatus, NetworkMode, TaskStatus
 from agent.task_endpoint.contract import Caller
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from agent.model.task import AgentTask
     from agent.task_endpoint.contract import Peer
+    from agent.task_endpoint.metadata.stats import Samples
     from tests.unit.task_endpoint.conftest import Serve
 
 IDS = EndpointIds(b"secret")
@@ -40,6 +43,7 @@ class Tasks:
         self.engine = engine
         self.records: dict[str, AgentTask] = {}
         self.tags: Mapping[str, str] = {"team": "red"}
+        self.samples: Samples | None = None
 
     def known_tasks(self) -> list[str]:
         return list(self.records)
@@ -87,7 +91,7 @@ def parts(tasks: Tasks) -> MetadataParts:
         b"secret",
         HostNames("default", "owner", lambda: "arn:instance", zone),
         tasks.engine,
-        Later(tasks=lambda: tasks, ask_tags=lambda: tasks.ask_tags),
+        Later(tasks=lambda: tasks, ask_tags=lambda: tasks.ask_tags, samples=lambda: tasks.samples),
         file_place=None,
     )
 
@@ -245,6 +249,42 @@ async def test_a_container_that_the_engine_does_not_describe(
         assert "generate network response for container" in json.loads(said.body)
         task = await server.get(f"/v{version}/{OWN}/task")
         assert task.status == (200 if version == 4 else 500)
+
+
+class Sampled:
+    """One round, in which one container was seen."""
+
+    def __init__(self, task_arn: str, runtime_id: str) -> None:
+        seen = ContainerSample(name="web", runtime_id=runtime_id, cpu_ns=5, memory_usage_bytes=7)
+        task = TaskSample(task_arn=task_arn, at=1_700_000_000.0, containers=[seen])
+        self.before: MetricsBatch | None = None
+        self.latest: MetricsBatch | None = MetricsBatch(
+            host=HostSample(at=1_700_000_000.0), tasks=[task]
+        )
+
+    def raw_texts(self, _runtime_id: str) -> RawTexts:
+        return RawTexts()
+
+
+@pytest.mark.parametrize(("version", "nothing"), [(3, None), (4, {})])
+async def test_figures_are_those_of_the_last_round(
+    serve: Serve, tasks: Tasks, version: int, nothing: Any
+) -> None:
+    docker_id = tasks.records[TASK].containers["web"].runtime_id
+    status = 400 if version == 3 else 500
+    base = f"/v{version}/{OWN}"
+    async with serve(parts(tasks).routes(), PLACES) as server:
+        said = await server.get(f"{base}/stats")
+        assert (said.status, json.loads(said.body)) == (
+            status,
+            f"Unable to get container stats for: {docker_id}",
+        )
+        assert json.loads((await server.get(f"{base}/task/stats")).body) == {docker_id: nothing}
+        tasks.samples = Sampled(TASK, docker_id)
+        own = json.loads((await server.get(f"{base}/stats")).body)
+        assert (own["id"], own["cpu_stats"]["cpu_usage"]["total_usage"]) == (docker_id, 5)
+        assert own["memory_stats"]["usage"] == 7
+        assert json.loads((await server.get(f"{base}/task/stats")).body) == {docker_id: own}
 
 
 async def test_paths_that_are_none(serve: Serve, tasks: Tasks) -> None:
