@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
@@ -108,6 +109,12 @@ def scene(
         yield Scene(made, made.agents[0], tasks)
 
 
+def _figures(inside: Inside, uri: str) -> Any:
+    """Return the figures of a container; None until it was sampled."""
+    said = inside.get(f"{uri}/stats")
+    return said.json if said.status == 200 else None
+
+
 def _run(client: Any, image: str, mode: str) -> str:
     ports = [{"containerPort": 8080}] if mode != "host" else [{"containerPort": 18080}]
     definition = register(
@@ -163,10 +170,7 @@ def test_every_path_is_answered_as_the_reference_says(scene: Scene, mode: str) -
         assert first.get(f"{uri}/associations/gpu") == Said(200, '{"Associations":null}')
         for path, status in (("/associations/gpu/", 400), ("/associations/gpu/x", 400)):
             assert first.get(uri + path).status == status
-        figures = eventually(
-            lambda uri=uri: (found := first.get(f"{uri}/stats")).status == 200 and found.json,
-            what="the container is sampled",
-        )
+        figures = eventually(partial(_figures, first, uri), what="the container is sampled")
         assert figures["id"] == first.docker_id
         assert figures["cpu_stats"]["cpu_usage"]["total_usage"] > 0
         assert figures["memory_stats"]["usage"] > 0
