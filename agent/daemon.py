@@ -197,7 +197,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             networks,
             settings,
             serve_session,
-            lambda: overview.holds_tasks or any(not r.is_done for r in restored.records),
+            lambda: overview.holds_network or wiring.need_network(restored.records),
         )
         namespaces = NamespaceHolders(
             runtime, owner=owner, image=pause, load_image=load_pause, records=restored.records
@@ -414,11 +414,11 @@ async def _leave_no_spare(
     networks: TaskNetworks,
     settings: Settings,
     serve_session: ServeSession,
-    holds_tasks: Callable[[], bool],
+    is_needed: Callable[[], bool],
 ) -> None:
     """Remove bridge, rules, address and spare sandboxes when the agent stops and no task needs them.
 
-    Tasks in every mode do: what they send to the agent's address must not leave the host.
+    Tasks in every mode but ``none`` do: what they send to the agent's address must not leave the host.
 
     Settings that follow with the same networks take them over as they are.
     """
@@ -426,7 +426,7 @@ async def _leave_no_spare(
     now = wiring.network_settings(settings, "", "")
     kept = follower is not None and wiring.network_settings(follower, "", "") == now
     try:
-        if not kept and not networks.networks() and not holds_tasks():
+        if not kept and not networks.networks() and not is_needed():
             async with asyncio.timeout(LEAVE_LIMIT_S):
                 await networks.remove_host_objects()
     except (AgentError, TimeoutError) as error:

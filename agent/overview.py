@@ -16,6 +16,7 @@ from agent import __version__
 from agent.engine.labels import LABEL_TASK
 from agent.errors import EngineUnavailable
 from agent.model.figures import AgentFigures
+from agent.model.status import NetworkMode
 from agent.model.views import AgentView, DrainView, LogsView, UsageView
 
 if TYPE_CHECKING:
@@ -158,10 +159,11 @@ class Overview:
         )
 
     @property
-    def holds_tasks(self) -> bool:
-        """Whether there are tasks that have not stopped."""
+    def holds_network(self) -> bool:
+        """Whether there are tasks with a network that have not stopped."""
         parts = self._parts
-        return parts is not None and any(True for _ in parts.engine.places())
+        places = parts.engine.places() if parts is not None else ()
+        return any(place.mode is not NetworkMode.NONE for place in places)
 
     def headline(self) -> str:
         """Return the current state of the agent in one line, for the service manager."""

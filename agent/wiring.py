@@ -37,6 +37,7 @@ from agent.images.logins import RegistryLogins
 from agent.images.removal_plan import CleanupPolicy
 from agent.images.uses import ImageUses
 from agent.metrics.sampler import Sampler
+from agent.model.status import NetworkMode
 from agent.network import agent_address
 from agent.network.sandbox import SANDBOX_LABEL
 from agent.network.settings import NetworkSettings
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from agent.metrics.targets import SampleTarget
     from agent.model.lookups import AskControl
     from agent.model.resources import HostResources
+    from agent.model.task import AgentTask
     from agent.otlp.exporter import Exporter
     from agent.runtime.protocol import ContainerEngine, ContainerSummary, EngineInfo
     from agent.state import StateStore
@@ -125,6 +127,11 @@ def network_settings(settings: Settings, owner: str, engine_bridge: str) -> Netw
         engine_bridge=engine_bridge,
         introspection_port=0 if settings.introspection_offhost else settings.introspection_port,
     )
+
+
+def need_network(records: Iterable[AgentTask]) -> bool:
+    """Return whether one of these tasks has not stopped and has a network."""
+    return any(not r.is_done and r.payload.mode is not NetworkMode.NONE for r in records)
 
 
 async def task_groups(settings: Settings, info: EngineInfo, owner: str) -> TaskGroups:
@@ -393,6 +400,8 @@ def _attributes(
     )
     if towards_ecs:
         attributes.checked(settings.instance_attributes)  # the client adds them by itself
+        if not (settings.host_address or settings.prometheus):
+            reach = {}  # Amazon ECS takes ten attributes that are not its own: leave them to operators
         return reach | attributes.towards_ecs(
             host,
             features,

@@ -1,24 +1,32 @@
-"""``ecs-agent top``: what the host and its containers use, live."""
+"""``ecs-agent top``: what the host and its containers use, or a whole fleet, live."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
+from msgspec.structs import replace
 
-from agent.cli import output, render, top_text
+from agent.cli import completion, output, render, top_fleet, top_text
+from agent.cli.control_calls import ControlApi
 from agent.cli.inspect import socket_option
-from agent.cli.top_rows import BY_NAME, SORT_KEYS, Round, Rounds, chosen
+from agent.cli.top_fleet import FleetSource
+from agent.cli.top_rows import BY_NAME, SORT_KEYS, Rounds, chosen
+from agent.cli.top_text import Line, Sight
 from agent.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.cli.client import AgentClient
-    from agent.cli.top_rows import Row
+    from agent.cli.top_rows import Round, Row
+    from agent.model.fleet_views import FleetView
 
 _USUAL_S: Final = 2.0
+_FLEET_S: Final = 10.0
+"""Agents tell control their figures every 20 s."""
 _SECOND_LOOK_S: Final = 1.0
 """Rates need two rounds."""
 _KEYS: Final = {
@@ -32,6 +40,9 @@ _KEYS: Final = {
     "a": BY_NAME,
 }
 _SORTS: Final = (*SORT_KEYS, BY_NAME)
+_FLEET_SORTS: Final = (*top_fleet.SORTS, BY_NAME)
+_FLEET_KEYS: Final = {key: sort for key, sort in _KEYS.items() if sort in _FLEET_SORTS}
+_QUIT: Final = "qQ"
 
 
 class _Seconds(click.ParamType[float]):
@@ -68,6 +79,7 @@ class _Seconds(click.ParamType[float]):
     "words",
     default="",
     metavar="TEXT",
+    shell_complete=completion.task_ids,
     help="Only containers whose name or family contains TEXT, or whose task id begins with it.",
 )
 @click.option(
@@ -75,16 +87,38 @@ class _Seconds(click.ParamType[float]):
     "-i",
     "every_s",
     type=_Seconds(),
-    default=_USUAL_S,
-    show_default=True,
     metavar="SECONDS",
-    help="Time between two rounds, at least 1.",
+    help="Time between two rounds, at least 1. [default: 2; 10 with --fleet]",
+)
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="Show all hosts and tasks of a cluster, on the host of its control.",
+)
+@click.option(
+    "--cluster", metavar="NAME", help="The cluster to show with --fleet. [default: default]"
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="With --fleet: data directory of control. [default: the one of standalone or of the service]",
 )
 @click.option("--once", is_flag=True, help="Print the figures of one second and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print each round as a line of JSON.")
 @socket_option
+@click.pass_context
 def top(
-    client: AgentClient, sort: str, words: str, every_s: float, *, once: bool, as_json: bool
+    ctx: click.Context,
+    client: AgentClient,
+    sort: str,
+    words: str,
+    every_s: float | None,
+    cluster: str | None,
+    data_dir: Path | None,
+    *,
+    fleet: bool,
+    once: bool,
+    as_json: bool,
 ) -> int:
     """Show what the host and its containers use, and keep it up to date.
 
@@ -94,19 +128,126 @@ def top(
     CPU is in percent of one core. Containers of a task in awsvpc mode share its network: each shows the
     traffic of the whole task. A figure that is not known is shown as "-".
 
+    With --fleet it asks the control endpoint of this host for the hosts and tasks of a cluster. Agents tell
+    control their figures every 20 s; those older than two minutes are not shown.
+
     Examples: `ecs-agent top --sort memory`, `ecs-agent top --filter web --interval 5`,
-    `ecs-agent top --once --json`.
+    `ecs-agent top --once --json`, `sudo ecs-agent top --fleet --cluster prod`.
     """
-    source = _Source(client, every_s)
+    for name, value in (("--cluster", cluster), ("--data-dir", data_dir)):
+        if value is not None and not fleet:
+            raise click.UsageError(f"{name} is for --fleet; add it, or leave {name} out", ctx)
+    shown: _Shown
+    if fleet:
+        if sort not in _FLEET_SORTS:
+            text = f"control has no figures to sort by {sort}; use {', '.join(_FLEET_SORTS)}"
+            raise click.UsageError(text, ctx)
+        api = ControlApi.find(data_dir)
+        shown = _FleetShown(
+            FleetSource(api, cluster or "default", every_s or _FLEET_S), sort, words
+        )
+    else:
+        shown = _HostShown(client, every_s or _USUAL_S, sort, words)
     if not as_json and not once and render.on_terminal():
-        _live(source, sort.lower(), words)
+        from agent.cli.top_screen import LiveScreen  # noqa: PLC0415 - loads rich, only for a terminal
+
+        LiveScreen[Any](shown.next, shown.draw, shown.press).run()
         return ExitCode.SUCCESS
-    rounds = [source.second()] if once or not as_json else source.all()
     with contextlib.suppress(KeyboardInterrupt):
-        for round_ in rounds:
-            rows = chosen(round_.containers, sort=sort.lower(), words=words)
-            _print(round_, rows, as_json=as_json, sort=sort, words=words)
+        if once or not as_json:
+            _print(shown, shown.one(), as_json=as_json)
+        else:
+            while True:
+                _print(shown, shown.next(), as_json=True)
     return ExitCode.SUCCESS
+
+
+class _Shown(Protocol):
+    """What is shown: one host, or a fleet."""
+
+    def next(self) -> Any:
+        """Wait for the next figures and return them."""
+
+    def one(self) -> Any:
+        """Return figures with everything that can be known at once."""
+
+    def json(self, figures: Any) -> Any:
+        """Return the figures as JSON shows them."""
+
+    def draw(self, figures: Any, trouble: str, width: int, height: int) -> Sequence[Line]:
+        """Return the lines of a terminal."""
+
+    def plain(self, figures: Any, width: int) -> Sequence[Line]:
+        """Return the lines of a pipe."""
+
+    def press(self, key: str) -> bool:
+        """Take a key; return False if it ends the screen."""
+
+
+class _HostShown:
+    """This host and its containers."""
+
+    def __init__(self, client: AgentClient, every_s: float, sort: str, words: str) -> None:
+        self._source = _Source(client, every_s)
+        self._sort = sort
+        self._words = words
+
+    def next(self) -> Round:
+        return self._source.next()
+
+    def one(self) -> Round:
+        return self._source.second()
+
+    def json(self, figures: Round) -> Round:
+        return replace(figures, containers=self._rows(figures))
+
+    def plain(self, figures: Round, width: int) -> Sequence[Line]:
+        return self._lines(figures, Sight(width, 0, self._sort, self._words))
+
+    def draw(self, figures: Round, trouble: str, width: int, height: int) -> Sequence[Line]:
+        sight = Sight(width, height - 1, self._sort, self._words, trouble)
+        return [*self._lines(figures, sight), _foot(self._sort, _KEYS, width)]
+
+    def press(self, key: str) -> bool:
+        self._sort = _KEYS.get(key, self._sort)
+        return key not in _QUIT
+
+    def _rows(self, figures: Round) -> list[Row]:
+        return chosen(figures.containers, sort=self._sort, words=self._words)
+
+    def _lines(self, figures: Round, sight: Sight) -> Sequence[Line]:
+        return top_text.screen(figures, self._rows(figures), sight)
+
+
+class _FleetShown:
+    """The hosts and tasks of a cluster."""
+
+    def __init__(self, source: FleetSource, sort: str, words: str) -> None:
+        self._source = source
+        self._sort = sort
+        self._words = words
+
+    def next(self) -> FleetView:
+        return self._source.next()
+
+    def one(self) -> FleetView:
+        return self._source.next()
+
+    def json(self, figures: FleetView) -> FleetView:
+        return top_fleet.chosen(figures, sort=self._sort, words=self._words)
+
+    def plain(self, figures: FleetView, width: int) -> Sequence[Line]:
+        sight = Sight(width, 0, self._sort, self._words)
+        return top_fleet.screen(self.json(figures), len(figures.tasks), sight)
+
+    def draw(self, figures: FleetView, trouble: str, width: int, height: int) -> Sequence[Line]:
+        sight = Sight(width, height - 1, self._sort, self._words, trouble)
+        lines = top_fleet.screen(self.json(figures), len(figures.tasks), sight)
+        return [*lines, _foot(self._sort, _FLEET_KEYS, width)]
+
+    def press(self, key: str) -> bool:
+        self._sort = _FLEET_KEYS.get(key, self._sort)
+        return key not in _QUIT
 
 
 class _Source:
@@ -134,48 +275,15 @@ class _Source:
         self.next(_SECOND_LOOK_S)
         return self.next(_SECOND_LOOK_S)
 
-    def all(self) -> Iterator[Round]:
-        """Yield rounds without end."""
-        while True:
-            yield self.next()
 
-
-def _print(round_: Round, rows: Sequence[Row], *, as_json: bool, sort: str, words: str) -> None:
+def _print(shown: _Shown, figures: Any, *, as_json: bool) -> None:
     if as_json:
-        output.json(
-            Round(
-                at=round_.at,
-                host=round_.host,
-                tasks_running=round_.tasks_running,
-                tasks_pending=round_.tasks_pending,
-                containers=list(rows),
-            ),
-            indent=0,
-        )
+        output.json(shown.json(figures), indent=0)
         return
-    sight = top_text.Sight(width=_width(), sort=sort, words=words)
-    for line in top_text.screen(round_, rows, sight):
+    width = render.width() if render.on_terminal() else top_text.UNLIMITED
+    for line in shown.plain(figures, width):
         output.line(line.text)
 
 
-def _width() -> int:
-    """Return the width of the terminal; a pipe gets everything."""
-    return render.width() if render.on_terminal() else top_text.UNLIMITED
-
-
-def _live(source: _Source, sort: str, words: str) -> None:
-    from agent.cli.top_screen import LiveScreen  # noqa: PLC0415 - loads rich, only for a terminal
-
-    chosen_sort = [sort]
-
-    def draw(round_: Round, trouble: str, width: int, height: int) -> Sequence[top_text.Line]:
-        rows = chosen(round_.containers, sort=chosen_sort[0], words=words)
-        sight = top_text.Sight(width, height - 1, chosen_sort[0], words, trouble)
-        foot = top_text.Line(top_text.fitted(top_text.keys(chosen_sort[0]), width), top_text.DIM)
-        return [*top_text.screen(round_, rows, sight), foot]
-
-    def press(key: str) -> bool:
-        chosen_sort[0] = _KEYS.get(key, chosen_sort[0])
-        return key not in "qQ"
-
-    LiveScreen(source.next, draw, press).run()
+def _foot(sort: str, keys: Mapping[str, str], width: int) -> Line:
+    return Line(top_text.fitted(top_text.keys(sort, keys), width), top_text.DIM)

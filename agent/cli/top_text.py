@@ -12,23 +12,24 @@ from agent import escapes
 from agent.cli.columns import NOTHING, Column, fit, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.cli.top_rows import HostRow, Round, Row
     from agent.model.metrics import GpuSample
 
 COLUMNS: Final = (
     Column("TASK", beginning=8),
+    Column("FAMILY", least=8, yields=1),
     Column("CONTAINER", least=9),
     Column("CPU %"),
     Column("MEM/LIMIT"),
-    Column("NET IN/OUT", yields=5),
-    Column("DISK R/W", yields=4),
-    Column("PIDS", yields=3),
-    Column("RST", yields=1, usual=lambda row: row[7] == "0"),
-    Column("UP", yields=2),
+    Column("NET IN/OUT", yields=6),
+    Column("DISK R/W", yields=5),
+    Column("PIDS", yields=4),
+    Column("RST", yields=2, usual=lambda row: row[8] == "0"),
+    Column("UP", yields=3),
 )
-_RIGHT: Final = frozenset({2, 3, 4, 5, 6, 7, 8})
+_RIGHT: Final = frozenset({3, 4, 5, 6, 7, 8, 9})
 """Columns of figures."""
 _UNITS: Final = "BKMGTP"
 UNLIMITED: Final = 10_000
@@ -120,6 +121,7 @@ def row_cells(row: Row) -> list[str]:
     memory = f"{size(row.memory_bytes)}{limit}" if row.memory_bytes is not None else NOTHING
     return [
         row.task,
+        row.family,
         row.container,
         percent(row.cpu_percent),
         memory,
@@ -170,9 +172,10 @@ def age(seconds: float | None) -> str:
     return f"{int(seconds)}s"
 
 
-def keys(sort: str) -> str:
-    """Return the line that says which keys do what."""
-    return f"by {sort}   q quit  sort: c cpu  m memory  n network  i disk  p pids  r restarts  u up"
+def keys(sort: str, known: Mapping[str, str]) -> str:
+    """Return the line that says which keys do what; ``known`` has what each sorts by."""
+    every = "  ".join(f"{key} {what}" for key, what in known.items())
+    return f"by {sort}   q quit  sort: {every}"
 
 
 def _host_lines(round_: Round, width: int) -> list[str]:

@@ -25,8 +25,7 @@ can read an older store. Times are Unix seconds, 0 for "not yet". Nothing here d
     /service-events/<cluster>/<name>      EventsRecord           only put together with the service
     /service-rollouts/<cluster>/<name>    RolloutsRecord         the same
     /runtokens/<cluster>/<client token>   RunTokenRecord         makes RunTask idempotent
-    /parameters/<name>                    ParameterRecord
-    /secrets/<name>                       SecretRecord
+    /parameters/..., /secrets/...         see ``secrets.secret_records``
     /meta/<name>                          text
 """
 
@@ -64,8 +63,6 @@ RUN_TOKENS = "/runtokens/"
 SERVICES = "/services/"
 SERVICE_EVENTS = "/service-events/"
 SERVICE_ROLLOUTS = "/service-rollouts/"
-PARAMETERS = "/parameters/"
-SECRETS = "/secrets/"
 CONTROL_ID_KEY = "/meta/controlId"
 """The id that identifies this store to agents (``wire.Registered.control_id``)."""
 HISTORY_KEY = "/meta/history"
@@ -74,11 +71,11 @@ HEALTH_KEY = "/meta/health"
 """Written to find out whether the store is writable again."""
 
 
-class _Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+class Record(Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
     """Base of all records: immutable, camelCase, without defaults. Change with ``replace``."""
 
 
-class ClusterRecord(_Record, frozen=True):
+class ClusterRecord(Record, frozen=True):
     """A cluster. ``status`` is ACTIVE or INACTIVE (deleted, but still returned by describe)."""
 
     name: str
@@ -95,14 +92,14 @@ class ClusterRecord(_Record, frozen=True):
     """As CreateCluster takes it (``CapacityProviderStrategyItem``)."""
 
 
-class FamilyRecord(_Record, frozen=True):
+class FamilyRecord(Record, frozen=True):
     """The revision counter of a family; revisions are never reused."""
 
     family: str
     last_revision: int = 0
 
 
-class TaskDefinitionRecord(_Record, frozen=True):
+class TaskDefinitionRecord(Record, frozen=True):
     """One revision of a task definition."""
 
     arn: str
@@ -123,7 +120,7 @@ class TaskDefinitionRecord(_Record, frozen=True):
     tags: dict[str, str] = field(default_factory=dict)
 
 
-class AttributeRecord(_Record, frozen=True):
+class AttributeRecord(Record, frozen=True):
     """One attribute of a container instance."""
 
     value: str | None = None
@@ -132,7 +129,7 @@ class AttributeRecord(_Record, frozen=True):
     """True if an operator set it: registrations of the agent then do not change it."""
 
 
-class InstanceRecord(_Record, frozen=True):
+class InstanceRecord(Record, frozen=True):
     """A host that has registered."""
 
     id: str
@@ -169,14 +166,14 @@ class InstanceRecord(_Record, frozen=True):
         return {name: attribute.value for name, attribute in self.attributes.items()}
 
 
-class AliveRecord(_Record, frozen=True):
+class AliveRecord(Record, frozen=True):
     """Marks an agent as connected, for as long as the lease of its key lasts."""
 
     generation: int
     since: float = 0.0
 
 
-class ContainerRecord(_Record, frozen=True):
+class ContainerRecord(Record, frozen=True):
     """One container of a task, as DescribeTasks shows it."""
 
     name: str
@@ -200,7 +197,7 @@ class ContainerRecord(_Record, frozen=True):
     network_interfaces: list[NetworkInterface] = field(default_factory=list)
 
 
-class AttachmentRecord(_Record, frozen=True):
+class AttachmentRecord(Record, frozen=True):
     """A network interface of a task, as DescribeTasks shows it."""
 
     id: str
@@ -209,7 +206,7 @@ class AttachmentRecord(_Record, frozen=True):
     details: dict[str, str] = field(default_factory=dict)
 
 
-class RoleRecord(_Record, frozen=True):
+class RoleRecord(Record, frozen=True):
     """A role of a task. Its credentials are never stored (``roles``), only what names them."""
 
     arn: str
@@ -218,7 +215,7 @@ class RoleRecord(_Record, frozen=True):
     """By which containers ask for its credentials; the same for the task's whole life."""
 
 
-class TaskRecord(_Record, frozen=True):
+class TaskRecord(Record, frozen=True):
     """A task, as known to control."""
 
     id: str
@@ -287,7 +284,7 @@ class TaskRecord(_Record, frozen=True):
     """Ids of the last applied reports, newest last: a repeated report changes nothing."""
 
 
-class AssignRecord(_Record, frozen=True):
+class AssignRecord(Record, frozen=True):
     """Assigns a task to an instance, with its desired status. Deleted when the task is STOPPED."""
 
     task_arn: str
@@ -311,55 +308,7 @@ class AssignRecord(_Record, frozen=True):
         )
 
 
-class Sealed(_Record, frozen=True):
-    """An encrypted value (``secrets.sealing``)."""
-
-    key: str
-    """Id of the key."""
-    text: str
-    """Nonce and ciphertext in base64."""
-
-
-class ParameterRecord(_Record, frozen=True):
-    """A parameter of Parameter Store that control keeps."""
-
-    name: str
-    type: str
-    """``String``, ``StringList`` or ``SecureString``; all are encrypted here."""
-    value: Sealed
-    version: int = 1
-    """Grows with every value."""
-    description: str = ""
-    modified_at: float = 0.0
-    modified_by: str = ""
-
-
-class SecretVersionRecord(_Record, frozen=True):
-    """One value of a secret."""
-
-    id: str
-    value: Sealed
-    is_binary: bool = False
-    """The value is binary, in base64."""
-    stages: list[str] = field(default_factory=list)
-    """``AWSCURRENT`` and the like; a version without any is forgotten."""
-    created_at: float = 0.0
-
-
-class SecretRecord(_Record, frozen=True):
-    """A secret of Secrets Manager that control keeps."""
-
-    name: str
-    arn: str
-    versions: list[SecretVersionRecord] = field(default_factory=list)
-    description: str = ""
-    created_at: float = 0.0
-    changed_at: float = 0.0
-    deleted_at: float = 0.0
-    """When it will be deleted for good; 0 for never."""
-
-
-class RunTokenRecord(_Record, frozen=True):
+class RunTokenRecord(Record, frozen=True):
     """The tasks that a RunTask call with a client token created."""
 
     fingerprint: str
@@ -484,16 +433,6 @@ def service_events_key(cluster: str, name: str) -> str:
 def service_rollouts_key(cluster: str, name: str) -> str:
     """Return the key of a service's service deployments."""
     return f"{SERVICE_ROLLOUTS}{cluster}/{name}"
-
-
-def parameter_key(name: str) -> str:
-    """Return the key of a parameter."""
-    return f"{PARAMETERS}{name}"
-
-
-def secret_key(name: str) -> str:
-    """Return the key of a secret."""
-    return f"{SECRETS}{name}"
 
 
 def last_element(key: str) -> str:

@@ -1,8 +1,8 @@
 """Resource usage of the whole host, read from ``/proc`` and ``/sys`` through files that stay open.
 
 Blocks (a hanging file system makes ``statvfs`` hang), so call it in a thread. Reads nothing before
-the first call. psutil has the same figures; it opens each file for each reading and parses all of it,
-which costs six times as much, and a mebibyte of memory.
+the first call. psutil has no pressure and no kinds of links, and takes 0.34 ms for the figures that it
+has, against 0.2 ms here for all of them: it opens each file for each reading.
 
 Tests: ``tests/unit/metrics/test_host.py``.
 """

@@ -4,7 +4,8 @@
 
     store.py  writer.py  batch.py    StateStore: one writer thread, group commit; Batch: all or nothing
     outbox.py                 reports that control has not acknowledged, oldest first; one consumer
-    database.py schema.py migration.py    the blocking side (WAL, ``synchronous=FULL``, mode 0600)
+    database.py state_file.py schema.py migration.py    the blocking side (WAL, ``synchronous=FULL``,
+                              mode 0600)
     rescue.py salvage.py wal.py    set a damaged file aside, and recover every readable row
     watch.py  removal.py      write a removed state file again within a tenth of a second
     mirrored_values.py mirror_file.py    keep the host's identity in a second file, the mirror

@@ -60,10 +60,9 @@ class StateStore:
             StateFailure: another agent uses it, a newer agent wrote it, or the disk fails; the text
                 names the file and the fix.
         """
-        writer = Writer(path, kept_twice)
+        writer = await Writer.open(path, kept_twice)
         database = writer.database
         try:
-            await writer.call(database.open, "open")
             outbox_size = await writer.call(database.outbox_size, "read")
             writer.troubles.opened(
                 database.notes, await writer.call(database.all_set_aside, "read")

@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from agent.errors import StateFailure
 from agent.state import failures
@@ -63,10 +63,11 @@ class _Call:
 class Writer:
     """One state file and its thread. Use it from one event loop; close it in any case."""
 
-    def __init__(self, path: Path, kept_twice: frozenset[str]) -> None:
-        """Start the thread; the file is not touched before ``database.open`` runs in it."""
+    def __init__(self, database: Database, ended: asyncio.Future[None]) -> None:
+        """Take what ``open`` opened; ``ended`` is done once the file is closed."""
+        path = database.file.path
         self.path = path
-        self.database = Database(path, kept_twice)
+        self.database = database
         """Belongs to the thread: use it through ``call``."""
         self.troubles = Troubles(path)
         self._found = Found.OURS
@@ -80,8 +81,44 @@ class Writer:
         names = frozenset(f"{path.name}{suffix}" for suffix in ("", "-wal", ".identity"))
         self._watch = DirectoryWatch(path.parent, names, self._look_soon)
         self._queue: queue.SimpleQueue[_Write | _Call | None] = queue.SimpleQueue()
-        self._ended: asyncio.Future[None] = self._loop.create_future()
-        threading.Thread(target=self._work, name="state", daemon=True).start()
+        self._ended = ended
+
+    @classmethod
+    async def open(cls, path: Path, kept_twice: frozenset[str]) -> Self:
+        """Start the thread, which opens the file and serves the writer until it is closed.
+
+        Raises:
+            StateFailure: the file cannot be opened; the text says why, and the fix.
+        """
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[Database] = loop.create_future()
+        ended: asyncio.Future[None] = loop.create_future()
+        served: queue.SimpleQueue[Writer | None] = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                database = Database.open(path, kept_twice)
+            except Exception as error:  # noqa: BLE001 - passed on to the caller
+                _tell(loop, _fail, opened, error)
+            else:
+                _tell(loop, _succeed, opened, database)
+                writer = served.get()
+                if writer is not None:
+                    writer.serve_until_closed()
+                database.close()
+            _tell(loop, _succeed, ended, None)
+
+        threading.Thread(target=work, name="state", daemon=True).start()
+        try:
+            writer = cls(await opened, ended)
+        except BaseException as error:
+            served.put(None)
+            await asyncio.shield(ended)
+            if isinstance(error, failures.TROUBLE):
+                raise failures.explain(error, "open", path) from error
+            raise
+        served.put(writer)
+        return writer
 
     def watch(self) -> None:
         """Watch for removals from now on."""
@@ -158,7 +195,8 @@ class Writer:
 
     # --- the thread ---------------------------------------------------------------------------
 
-    def _work(self) -> None:
+    def serve_until_closed(self) -> None:
+        """Do all work until ``close``; what the thread runs."""
         open_ = True
         while open_:
             items = [self._next()]
@@ -170,8 +208,6 @@ class Writer:
             self._keep_second()
             if open_:
                 self.database.tidy(idle=self._queue.empty())
-        self.database.close()
-        self._tell(self._end)
 
     def _next(self) -> _Write | _Call | None:
         """Wait for work; while there is none, do the background work."""
@@ -253,9 +289,7 @@ class Writer:
             self._tell(self._group_failed, [], error)
 
     def _tell(self, callback: Callable[..., None], *values: Any) -> None:
-        # The loop may be closed when the process is shutting down; nobody waits then.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(callback, *values)
+        _tell(self._loop, callback, *values)
 
     # --- back on the event loop ---------------------------------------------------------------
 
@@ -284,9 +318,12 @@ class Writer:
             self._watch.begin()  # the directory may be a new one
         self.troubles.found(found)
 
-    def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+
+def _tell(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *values: Any) -> None:
+    """Call a function on the event loop."""
+    # The loop may be closed when the process is shutting down; nobody waits then.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback, *values)
 
 
 def _take_note_of(future: asyncio.Future[None]) -> None:

@@ -93,14 +93,19 @@ def pss_mib(pid: int) -> float:
 
 
 def engine_pids() -> list[int]:
-    """Return the processes of the engine: dockerd and containerd."""
+    """Return the processes of the engine: dockerd and containerd, in this process's mount namespace.
+
+    Engines of other isolated hosts on this machine are in other namespaces.
+    """
+    own = Path("/proc/self/ns/mnt").readlink()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
             try:
                 name = (entry / "comm").read_text().strip()
+                here = (entry / "ns/mnt").readlink() == own
             except OSError:
                 continue
-            if name in {"dockerd", "containerd"}:
+            if here and name in {"dockerd", "containerd"}:
                 found.append(int(entry.name))
     return found

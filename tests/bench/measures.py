@@ -260,8 +260,8 @@ async def sampled_each_second(bench: Bench, seconds: float) -> list[Row]:
                 Row(
                     f"agent memory (PSS) idle / with {count} containers, sampled each second",
                     f"{before:.1f} / {memory:.1f} MiB",
-                    limit="≤ 50 / 60 MB",
-                    holds=before * 1.048576 <= 50 and memory * 1.048576 <= 60,
+                    limit="≤ 50 / 60 MiB",
+                    holds=before <= 50 and memory <= 60,
                 )
             )
     await _finish(bench, *arns)

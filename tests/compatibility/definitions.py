@@ -114,9 +114,10 @@ def _real_arn(arn: re.Match[str], filled: list[str]) -> str:
     if service not in _GLOBAL and not _REGION.fullmatch(region):
         filled.append(region)
         region = REGION
-    if service != "s3" and not _ACCOUNT.fullmatch(account):
-        filled.append(account)
-        account = ACCOUNT
+    if service != "s3":
+        if not _ACCOUNT.fullmatch(account):
+            filled.append(account)
+        account = ACCOUNT  # the AWS on the loopback has no other one
     clean = re.sub(r"[<>{}$]", "", rest)
     if clean != rest:
         filled.append(rest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 from tests.compatibility.definitions import REGION
@@ -19,7 +18,6 @@ _ALL = json.dumps(
 )
 FILE_VARIABLE = "FROM_FILE"
 """In every environment file."""
-_SUFFIX = re.compile(r"-[A-Za-z0-9]{6}$")
 
 
 class World:
@@ -83,7 +81,8 @@ class World:
             )
             return
         client = self._client("secretsmanager", parts[3])
-        name, key = _SUFFIX.sub("", parts[6]), parts[7] if len(parts) > 7 else ""
+        # With the suffix of its ARN: moto gives each secret another one, and finds this by its name.
+        name, key = parts[6], parts[7] if len(parts) > 7 else ""
         kept: dict[str, str] = {"username": "u", "password": "p"}
         with contextlib.suppress(client.exceptions.ResourceNotFoundException):
             kept = json.loads(client.get_secret_value(SecretId=name)["SecretString"])

@@ -53,9 +53,11 @@ class Key:
 class StandIn:
     """A running server with one user who may do everything. Use it as a context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, listen: str = "127.0.0.1") -> None:
+        """Take the address to listen on; the host's own clients use the loopback in any case."""
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._listen = listen
         self.admin: Key
         self.given: list[str] = []
         """Secret parts of all keys of roles that were asked for here."""
@@ -63,7 +65,7 @@ class StandIn:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            [sys.executable, "-m", "moto.server", "-H", self._listen, "-p", str(self.port)],
             env=os.environ | {"MOTO_EC2_LOAD_DEFAULT_AMIS": "false"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

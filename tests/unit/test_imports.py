@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "agent"
+ONLY_FOR_COLLECTORS = ("agent.otlp",)
 ONLY_FOR_AMAZON_ECS = ("agent.aws", "agent.upstream.amazon", "botocore")
 TOO_HEAVY_OF_BOTOCORE = ("botocore.session", "botocore.client", "botocore.loaders")
 FORBIDDEN_IN_THE_AGENT = ("click", "rich", "boto3", "agent.controlplane", "agent.cli.app")
@@ -116,6 +117,7 @@ def test_an_agent_of_our_own_control_loads_nothing_of_aws() -> None:
         "from agent.cli import lean_imports; lean_imports.begin(); import agent.daemon"
     )
     assert not _within(loaded, ONLY_FOR_AMAZON_ECS)
+    assert not _within(loaded, ONLY_FOR_COLLECTORS)
 
 
 def test_an_agent_of_amazon_ecs_loads_only_the_signing_half_of_botocore() -> None:

@@ -7,6 +7,7 @@ import pytest
 from agent import wiring
 from agent.config import load
 from agent.model.resources import HostResources
+from agent.resources.host_address import HOST_ADDRESS, METRICS_ADDRESS
 from agent.runtime.protocol import EngineInfo
 from agent.upstream.host_identity import Machine
 
@@ -45,3 +46,39 @@ def test_control_is_told_of_the_log_drivers_that_the_engine_has(
     )
     found = [name.removeprefix(PREFIX) for name in register.attributes if name.startswith(PREFIX)]
     assert sorted(found) == told
+
+
+@pytest.mark.parametrize(
+    ("environ", "towards_ecs", "address", "metrics"),
+    [
+        ({"ECS_HOST_ADDRESS": "192.0.2.7"}, False, "192.0.2.7", None),
+        ({"ECS_HOST_ADDRESS": "192.0.2.7"}, True, "192.0.2.7", None),
+        (
+            {
+                "ECS_HOST_ADDRESS": "192.0.2.7",
+                "ECS_ENABLE_PROMETHEUS_METRICS": "true",
+                "ECS_PROMETHEUS_ADDRESS": "0.0.0.0",
+            },
+            False,
+            "192.0.2.7",
+            "192.0.2.7:51680",
+        ),
+        ({}, True, None, None),
+    ],
+)
+def test_control_is_told_where_a_host_is_reached(
+    environ: dict[str, str], towards_ecs: bool, address: str | None, metrics: str | None
+) -> None:
+    register = wiring.describe(
+        load(environ, ()),
+        HostResources(cpu_units=1024, memory_mib=1024),
+        EngineInfo(
+            version="20.10.24", api_version="1.41", cgroup_driver="systemd", cgroup_version=2
+        ),
+        Machine(),
+        towards_ecs=towards_ecs,
+        task_limits=False,
+        known_tasks=[],
+    )
+    assert register.attributes.get(HOST_ADDRESS) == address
+    assert register.attributes.get(METRICS_ADDRESS) == metrics

@@ -1,4 +1,9 @@
-"""Calls of our own for operators, which no API of AWS has: ``POST /control/rotate-secret-keys``.
+"""Calls of our own for operators, which no API of AWS has.
+
+================================== ============================================================
+POST ``/control/rotate-secret-keys`` ``RotateKeys`` → ``RotatedKeys``
+POST ``/control/usage``              ``AskUsage`` → ``fleet_views.FleetView``
+================================== ============================================================
 
 JSON both ways; who may call them is checked as for all calls of operators. An error is ``{"message": ...}``.
 
@@ -7,13 +12,14 @@ Tests: ``tests/unit/controlplane/front/test_own_calls.py``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 import structlog
 from aiohttp import web
 from msgspec import Struct
 
+from agent.controlplane import fleet_usage
 from agent.controlplane.front import bodies
 from agent.controlplane.front.bodies import Bodies, BodyRefused
 from agent.controlplane.front.errors import ApiError
@@ -26,9 +32,19 @@ if TYPE_CHECKING:
     from agent.controlplane.parts import Parts
 
 ROTATE_PATH: Final = "/control/rotate-secret-keys"
+USAGE_PATH: Final = "/control/usage"
 _BODY_BYTES: Final = 64 * 1024
 
+_Asked = TypeVar("_Asked", bound=Struct)
 _log = structlog.get_logger(__name__)
+
+
+class _Refused(Exception):
+    """A request that is not carried out."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
 
 
 class RotateKeys(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -52,6 +68,13 @@ class RotatedKeys(Struct, frozen=True, rename="camel"):
     file: str
 
 
+class AskUsage(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """Whose figures to return."""
+
+    cluster: str = "default"
+    """Name of the cluster."""
+
+
 class OwnCalls:
     """Answers the calls of operators at one address."""
 
@@ -63,18 +86,42 @@ class OwnCalls:
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the calls to an application."""
         router.add_post(ROTATE_PATH, self._rotate_call)
+        router.add_post(USAGE_PATH, self._usage_call)
 
-    async def _rotate_call(self, request: web.Request) -> web.Response:
+    async def _asked(self, request: web.Request, kind: type[_Asked]) -> _Asked:
+        """Return what an operator asks.
+
+        Raises:
+            _Refused: the sender is none, or the body cannot be read.
+        """
         try:
             self._operators.expect(request)
             raw = await self._bodies.read(request)
             self._operators.check(request, await bodies.digest(raw))
             prove(request)
-            asked = msgspec.json.decode(raw or b"{}", type=RotateKeys)
+            return msgspec.json.decode(raw or b"{}", type=kind)
         except ApiError as error:
-            return _problem(error.status, str(error))
+            raise _Refused(error.status, str(error)) from None
         except (BodyRefused, msgspec.DecodeError, UnicodeDecodeError) as error:
-            return _problem(400, f"the request cannot be read: {error}")
+            raise _Refused(400, f"the request cannot be read: {error}") from None
+
+    async def _usage_call(self, request: web.Request) -> web.Response:
+        try:
+            asked = await self._asked(request, AskUsage)
+            found = await fleet_usage.read(self._parts, asked.cluster)
+        except _Refused as refused:
+            return _problem(refused.status, str(refused))
+        except StoreFailure as error:
+            return _problem(500, str(error))
+        if found is None:
+            return _problem(404, f"there is no cluster {asked.cluster[:255]!r}")
+        return web.Response(body=msgspec.json.encode(found), content_type="application/json")
+
+    async def _rotate_call(self, request: web.Request) -> web.Response:
+        try:
+            asked = await self._asked(request, RotateKeys)
+        except _Refused as refused:
+            return _problem(refused.status, str(refused))
         keeper = self._parts.secrets
         if keeper is None:
             return _problem(400, "this control endpoint keeps no secrets")

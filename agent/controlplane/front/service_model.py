@@ -10,6 +10,7 @@ As on Amazon ECS, unknown members and nulls are ignored and a value of a wrong t
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -190,7 +191,12 @@ def _read_scalar(shape: Any, value: Any, path: str) -> Any:
         case "boolean":
             _expect(isinstance(value, bool), shape, value, path)
         case "float" | "double" | "timestamp":
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            # JSON has no other numbers, but forms and CBOR have.
+            number = (
+                isinstance(value, int | float)
+                and not isinstance(value, bool)
+                and math.isfinite(value)
+            )
             _expect(number, shape, value, path)
         case _:
             _expect(isinstance(value, str), shape, value, path)

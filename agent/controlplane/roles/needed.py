@@ -75,6 +75,9 @@ def asked_of_aws(body: Mapping[str, Any], kept_here: Collection[str]) -> str:
             return f"'repositoryCredentials' {of}"
         if container.get("environmentFiles"):
             return f"'environmentFiles' {of}"
+        router = (container.get("firelensConfiguration") or {}).get("options") or {}
+        if router.get("config-file-type") == "s3":
+            return f"the log router's configuration {of}"
     return ""
 
 

@@ -9,7 +9,7 @@
     stored.py       secrets with versions, as Secrets Manager has them
     task_values.py  the values that a task's definition names
 
-Values are in the store as ciphertext only (``records.ParameterRecord``, ``records.SecretRecord``); names,
+Values are in the store as ciphertext only (``secret_records.ParameterRecord``, ``secret_records.SecretRecord``); names,
 descriptions and times are not secret. A value that was sealed for one name or version opens for no other.
 Without the key file nothing can be opened: back it up, apart from the store.
 

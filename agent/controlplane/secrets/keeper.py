@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import structlog
 from msgspec.structs import replace
 
-from agent.controlplane import access, records
-from agent.controlplane.records import ParameterRecord, SecretRecord
-from agent.controlplane.secrets import key_file
+from agent.controlplane import access
+from agent.controlplane.secrets import key_file, secret_records
 from agent.controlplane.secrets.sealing import Sealer, SecretsFailure
+from agent.controlplane.secrets.secret_records import ParameterRecord, SecretRecord
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
-    from agent.controlplane.records import Sealed
     from agent.controlplane.secrets.key_file import SecretKey
+    from agent.controlplane.secrets.secret_records import Sealed
     from agent.controlplane.store.contract import Store
 
 PARAMETER = "parameter"
@@ -122,10 +122,12 @@ class SecretKeeper:
 
     async def _reseal_each(self) -> AsyncIterator[tuple[str, bool]]:
         newest = self._sealer.key_id
-        async for kv, parameter in access.scan(self.store, ParameterRecord, records.PARAMETERS):
+        async for kv, parameter in access.scan(
+            self.store, ParameterRecord, secret_records.PARAMETERS
+        ):
             if parameter.value.key != newest:
                 yield kv.key, await self._change(ParameterRecord, kv.key, self._with_newest_key)
-        async for kv, secret in access.scan(self.store, SecretRecord, records.SECRETS):
+        async for kv, secret in access.scan(self.store, SecretRecord, secret_records.SECRETS):
             if any(version.value.key != newest for version in secret.versions):
                 yield kv.key, await self._change(SecretRecord, kv.key, self._all_with_newest_key)
 
@@ -160,7 +162,7 @@ class SecretKeeper:
 
     async def _begin(self) -> None:
         """Create the file with its first key, unless it was there once."""
-        for prefix in (records.PARAMETERS, records.SECRETS):
+        for prefix in (secret_records.PARAMETERS, secret_records.SECRETS):
             if (await self.store.range(prefix, limit=1)).items:
                 raise SecretsFailure(
                     f"the file of secret keys {self.file} is gone, and there are secrets that need it; put "

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.records import ParameterRecord
+from agent.controlplane.secrets import secret_records
 from agent.controlplane.secrets.keeper import PARAMETER
+from agent.controlplane.secrets.secret_records import ParameterRecord
 from agent.controlplane.store.contract import Delete, Put, absent, unchanged
 from agent.errors import AgentError
 
@@ -57,7 +58,7 @@ async def put(
         TypeMissing: there is none, and no type is given.
         SecretsFailure: it cannot be sealed.
     """
-    key = records.parameter_key(name)
+    key = secret_records.parameter_key(name)
     tries = access.ConflictRetries(key)
     async with keeper.storing:
         while True:
@@ -89,7 +90,7 @@ async def put(
 
 async def find(keeper: SecretKeeper, name: str) -> ParameterRecord | None:
     """Return a parameter by its name."""
-    found = await access.find(keeper.store, ParameterRecord, records.parameter_key(name))
+    found = await access.find(keeper.store, ParameterRecord, secret_records.parameter_key(name))
     return found.record if found is not None else None
 
 
@@ -105,7 +106,7 @@ def value_of(keeper: SecretKeeper, record: ParameterRecord) -> str:
 
 async def delete(keeper: SecretKeeper, name: str) -> bool:
     """Delete a parameter; return whether there was one."""
-    key = records.parameter_key(name)
+    key = secret_records.parameter_key(name)
     tries = access.ConflictRetries(key)
     while True:
         kv = await keeper.store.get(key)
@@ -118,8 +119,8 @@ async def delete(keeper: SecretKeeper, name: str) -> bool:
 
 async def every(keeper: SecretKeeper, *, start_after: str = "") -> AsyncIterator[ParameterRecord]:
     """Yield the parameters behind a name, by name."""
-    after = records.parameter_key(start_after) if start_after else None
+    after = secret_records.parameter_key(start_after) if start_after else None
     async for _, record in access.scan(
-        keeper.store, ParameterRecord, records.PARAMETERS, start_after=after
+        keeper.store, ParameterRecord, secret_records.PARAMETERS, start_after=after
     ):
         yield record

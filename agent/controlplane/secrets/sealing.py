@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from agent.controlplane.records import Sealed
+from agent.controlplane.secrets.secret_records import Sealed
 from agent.errors import AgentError
 
 if TYPE_CHECKING:

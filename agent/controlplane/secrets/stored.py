@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from agent.controlplane import access, records
-from agent.controlplane.records import SecretRecord, SecretVersionRecord
+from agent.controlplane.secrets import secret_records
 from agent.controlplane.secrets.keeper import SECRET
+from agent.controlplane.secrets.secret_records import SecretRecord, SecretVersionRecord
 from agent.controlplane.store.contract import Delete, Put, absent, unchanged
 from agent.errors import AgentError
 
@@ -70,7 +71,7 @@ async def create(  # noqa: PLR0913 - all that makes a secret
         SecretDeleted: there is one that is marked for deletion.
         SecretsFailure: the value cannot be sealed.
     """
-    key = records.secret_key(name)
+    key = secret_records.secret_key(name)
     async with keeper.storing:
         found = await access.find(keeper.store, SecretRecord, key)
         if found is not None:
@@ -198,9 +199,9 @@ async def restore(keeper: SecretKeeper, given: str) -> SecretRecord:
 
 async def every(keeper: SecretKeeper, *, start_after: str = "") -> AsyncIterator[SecretRecord]:
     """Yield the secrets behind a name, by name."""
-    after = records.secret_key(start_after) if start_after else None
+    after = secret_records.secret_key(start_after) if start_after else None
     async for _, record in access.scan(
-        keeper.store, SecretRecord, records.SECRETS, start_after=after
+        keeper.store, SecretRecord, secret_records.SECRETS, start_after=after
     ):
         yield record
 
@@ -208,7 +209,7 @@ async def every(keeper: SecretKeeper, *, start_after: str = "") -> AsyncIterator
 async def sweep(keeper: SecretKeeper, now: float) -> int:
     """Delete the secrets whose recovery window has ended; return how many."""
     gone = 0
-    async for kv, record in access.scan(keeper.store, SecretRecord, records.SECRETS):
+    async for kv, record in access.scan(keeper.store, SecretRecord, secret_records.SECRETS):
         if record.deleted_at and record.deleted_at <= now:
             gone += (await keeper.store.txn([unchanged(kv)], [Delete(kv.key)])).succeeded
     return gone
@@ -284,7 +285,7 @@ async def _change(
 async def _find(keeper: SecretKeeper, given: str) -> Found[SecretRecord]:
     """Return a secret by its name, its ARN, or its ARN without the characters at its end."""
     for name in _names(given):
-        found = await access.find(keeper.store, SecretRecord, records.secret_key(name))
+        found = await access.find(keeper.store, SecretRecord, secret_records.secret_key(name))
         if found is not None and _is_meant(found.record, given):
             return found
     raise _no_secret()

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.controlplane.definition.secret_refs import SecretRef
-    from agent.controlplane.records import ParameterRecord, SecretRecord, SecretVersionRecord
     from agent.controlplane.secrets.keeper import SecretKeeper
+    from agent.controlplane.secrets.secret_records import (
+        ParameterRecord,
+        SecretRecord,
+        SecretVersionRecord,
+    )
 
 
 async def value(keeper: SecretKeeper, value_from: str) -> str | None:

@@ -157,6 +157,32 @@ def test_top_shows_who_is_busy(scene: Scene) -> None:
     assert len([line for line in text.splitlines() if " c0 " in line]) == 1
 
 
+def test_top_shows_the_fleet_by_what_control_was_told(scene: Scene) -> None:
+    words = ("top", "--fleet", "--data-dir", str(scene.fleet.directory / "control"))
+
+    def told() -> Any:
+        (line,) = scene.agent.cli(*words, "--once", "--json").splitlines()
+        shown = json.loads(line)
+        return shown if all(task["memoryBytes"] for task in shown["tasks"]) else None
+
+    shown = eventually(told, within_s=90.0, what="the agent has told control its figures")
+    (host,) = shown["hosts"]
+    assert (host["connected"], host["tasksRunning"], host["tasksPending"]) == (True, 2, 0)
+    assert host["cpuUnits"] > 0
+    assert host["memoryUsedBytes"] < host["memoryTotalBytes"]
+    busy, quiet = shown["tasks"]  # sorted by CPU
+    assert (busy["family"], quiet["family"]) == ("busy", "quiet")
+    assert busy["cpuUnits"] > quiet["cpuUnits"]
+    assert busy["receiveBytesPerS"] is not None
+    assert {busy["instanceId"], quiet["instanceId"]} == {host["id"]}
+    text = scene.agent.cli(*words, "--filter", "quiet")
+    assert "cluster default   hosts: 1 of 1 connected" in text
+    assert "quiet:1" in text
+    assert "busy:1" not in text
+    refused = scene.agent.cli(*words, "--cluster", "nowhere", check=False)
+    assert refused == ""
+
+
 def test_introspection_of_an_agent_that_runs(scene: Scene) -> None:
     status, metadata = scene.get("/v1/metadata")
     assert status == 200

@@ -125,7 +125,7 @@ def test_rates_need_two_rounds_and_a_counter_that_went_on() -> None:
 def test_what_is_not_measured_is_missing_and_not_zero() -> None:
     job = next(row for row in second().containers if row.container == "job")
     assert (job.cpu_percent, job.memory_bytes, job.pids, job.uptime_s) == (None,) * 4
-    assert top_text.row_cells(job) == ["dd44", "job", "-", "-", "-", "-", "-", "0", "-"]
+    assert top_text.row_cells(job) == ["dd44", "batch", "job", "-", "-", "-", "-", "-", "0", "-"]
 
 
 def test_containers_that_share_a_network_show_the_traffic_of_their_task() -> None:
@@ -177,8 +177,12 @@ def test_80_columns_show_every_figure() -> None:
         "RST", "UP",
     ]  # fmt: skip
     assert lines[5].split() == [
-        "aa11bb22cc33", "db", "110", "3.0G", "100B/2.0K", "2.0K/0B", "-", "0", "1h",
+        "aa11bb22", "db", "110", "3.0G", "100B/2.0K", "2.0K/0B", "-", "0", "1h",
     ]  # fmt: skip
+    calm = [replace(row, restarts=0) for row in rows]
+    without_restarts = [line.text for line in top_text.screen(second(), calm, Sight(80, 24))]
+    assert without_restarts[4].split()[:3] == ["TASK", "FAMILY", "CONTAINER"]
+    assert without_restarts[5].split()[:3] == ["aa11bb22", "shop", "db"]
     wide = [replace(row, memory_bytes=999 << 20, memory_limit_bytes=999 << 20) for row in rows]
     assert "999M/999M" in top_text.screen(second(), wide, Sight(80, 24))[5].text
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.cli import top_text
+from agent.cli import top, top_text
 from agent.model.metrics import HostSample, MetricsBatch
 from agent.model.views import UsageView
 from tests.support.terminal import COMMAND, Dialogue
@@ -72,7 +72,7 @@ async def test_q_ends_it_and_nothing_wraps(agent_socket: str) -> None:
             terminal.type("m")
             terminal.wait_for("by memory")
             terminal.resize(12, 60)
-            narrow_foot = top_text.fitted(top_text.keys("memory"), 60)[-12:]
+            narrow_foot = top_text.fitted(top_text.keys("memory", top._KEYS), 60)[-12:]
             terminal.wait_for(narrow_foot)
             narrow = terminal.wait_for(narrow_foot)
             assert max(map(len, lines_of(narrow))) <= 60
@@ -134,7 +134,7 @@ async def test_a_pipe_gets_one_round_without_escapes(agent_socket: str) -> None:
     assert "\x1b" not in done.stdout
     table = done.stdout.splitlines()
     head = next(at for at, line in enumerate(table) if line.startswith("TASK"))
-    assert [line.split()[1] for line in table[head + 1 :]] == ["db", "web"]
+    assert [line.split()[2] for line in table[head + 1 :]] == ["db", "web"]
     assert "2.0K/0B" in table[head + 1]  # two rounds were taken for the rates
 
 

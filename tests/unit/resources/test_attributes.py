@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agent.errors import ConfigError
@@ -193,3 +195,13 @@ def test_the_detailed_system_may_be_given() -> None:
     assert "ecs.cpu-architecture" not in got
     got = towards_ecs(HOST, Features(), api_version="1.41", detailed_os_family="ubuntu_24.04")
     assert got["ecs.os-type-detailed"] == "ubuntu_24.04"
+
+
+@pytest.mark.parametrize("told", [advertised, towards_ecs])
+def test_roles_of_tasks_are_taken_unless_the_settings_say_otherwise(told: Any) -> None:
+    usual = "com.amazonaws.ecs.capability.task-iam-role"
+    on_host = f"{usual}-network-host"
+    assert {usual, on_host} <= set(told(HOST, Features(), api_version="1.41"))
+    assert usual not in told(HOST, Features(task_roles=False), api_version="1.41")
+    assert on_host not in told(HOST, Features(task_roles_on_host=False), api_version="1.41")
+    assert not {usual, on_host} & set(told(HOST, Features(), api_version="1.18"))

@@ -133,7 +133,8 @@ class TestCommit:
         self, store: StateStore, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         await store._writer.call(
-            lambda: store._writer.database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
+            lambda: store._writer.database.file.connect().execute("PRAGMA busy_timeout = 50"),
+            "set up",
         )
         other = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False)
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
@@ -190,7 +191,7 @@ class TestOpen:
 
         def ask() -> list[object]:
             names = ("journal_mode", "synchronous")
-            connection = store._writer.database._connect()
+            connection = store._writer.database.file.connect()
             return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
         assert await store._writer.call(ask, "ask") == ["wal", 2]
@@ -358,7 +359,8 @@ class TestOutbox:
             batch.enqueue(report(number))
         await store.commit(batch)
         await store._writer.call(
-            lambda: store._writer.database._connect().execute("PRAGMA busy_timeout = 50"), "set up"
+            lambda: store._writer.database.file.connect().execute("PRAGMA busy_timeout = 50"),
+            "set up",
         )
         other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")

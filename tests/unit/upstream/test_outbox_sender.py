@@ -166,10 +166,10 @@ async def test_a_row_that_can_be_neither_read_nor_moved_is_no_busy_loop(
     database = host.store._writer.database
     await host.report(change(1))
     await host.store._writer.call(
-        lambda: database._connect().execute("UPDATE outbox SET body = x'7b'"), "spoil"
+        lambda: database.file.connect().execute("UPDATE outbox SET body = x'7b'"), "spoil"
     )
     await host.store._writer.call(
-        lambda: database._connect().execute(
+        lambda: database.file.connect().execute(
             "CREATE TRIGGER full BEFORE INSERT ON set_aside BEGIN SELECT RAISE(ABORT, 'full'); END"
         ),
         "spoil",

@@ -253,7 +253,7 @@ class _Parser:
 def _asked(node: Node) -> Asked:
     term, stat, *period = (part.text for part in node.parts)
     plain = [re.sub(r"\\(['\\])", r"\1", text[1:-1]) for text in (term, stat)]
-    return Asked(plain[0], plain[1], int(float(period[0])) if period else 300)
+    return Asked(plain[0], plain[1], int(period[0].partition(".")[0]) if period else 300)
 
 
 def _several(value: Value) -> list[Series]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from agent.controlplane.parts import Handlers, Parts
-    from agent.controlplane.records import SecretRecord
+    from agent.controlplane.secrets.secret_records import SecretRecord
 
 VALUE_MOST_BYTES: Final = 65_536
 PAGE_MOST: Final = 100

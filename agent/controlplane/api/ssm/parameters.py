@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.controlplane.names import Names
     from agent.controlplane.parts import Handlers, Parts
-    from agent.controlplane.records import ParameterRecord
+    from agent.controlplane.secrets.secret_records import ParameterRecord
 
 VALUE_MOST: Final = 8192
 """Characters, as in the advanced tier; there is only one tier here."""

@@ -6,7 +6,7 @@ counter) are left out of their set, and an empty set is left out of the message.
 
 Source: Amazon ECS agent 1.105.1, ``agent/stats`` (``queue.go``, ``engine.go``): which sets there
 are, when one is absent, 100 as all cores, whole MiB, counters that continue after a restart by
-policy.
+policy (the sampler's counters go on after any restart).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from msgspec import Struct, structs
 
 from agent.model import statistics
-from agent.model.metrics import LinkCounters
+from agent.model.metrics import LinkCounters, network_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -155,57 +155,26 @@ class Series:
         self.runtime_id = runtime_id
         self._points: deque[Point] = deque(maxlen=limit)
         self._untold = 0
-        self._counters = _Continuous()
-        self._links: tuple[float, LinkCounters] | None = None
 
     def add(
         self, sample: ContainerSample, task: TaskSample, restarts: int | None, cpus: int
     ) -> None:
         """Add one sample; ``restarts`` is None for a container without a restart policy."""
-        goes_on = restarts is not None
-        percent = sample.cpu_percent
-        links, rx_per_s, tx_per_s = self._link_figures(sample, task)
-        if links is not None and goes_on:
-            links = LinkCounters(
-                **{name: self._counters.of(name, getattr(links, name)) for name in _LINK_FIELDS}
-            )
-        read, written = sample.io_read_bytes, sample.io_write_bytes
-        if goes_on and read is not None:
-            read = self._counters.of("read", read)
-        if goes_on and written is not None:
-            written = self._counters.of("written", written)
-        memory = sample.memory_bytes
+        percent, memory = sample.cpu_percent, sample.memory_bytes
+        network = network_of(task, sample)
         self._points.append(
             Point(
                 cpu=None if percent is None or percent < 0 else percent / cpus,
                 memory_mib=None if memory is None else memory // MIB,
-                io_read_bytes=read,
-                io_write_bytes=written,
-                links=links,
-                rx_bytes_per_s=rx_per_s,
-                tx_bytes_per_s=tx_per_s,
+                io_read_bytes=sample.io_read_bytes,
+                io_write_bytes=sample.io_write_bytes,
+                links=network.counters if network else None,
+                rx_bytes_per_s=network.rx_bytes_per_s if network else None,
+                tx_bytes_per_s=network.tx_bytes_per_s if network else None,
                 restarts=restarts,
             )
         )
         self._untold = min(self._untold + 1, len(self._points))
-
-    def _link_figures(
-        self, sample: ContainerSample, task: TaskSample
-    ) -> tuple[LinkCounters | None, float | None, float | None]:
-        """Return counters and rates: the container's own if it has some, else the task's."""
-        if not any(c.network for c in task.containers):
-            self._links = None
-            return task.network, task.rx_bytes_per_s, task.tx_bytes_per_s
-        own, before = sample.network, self._links
-        self._links = None if own is None else (task.at, own)
-        if own is None or before is None or task.at <= before[0]:
-            return own, None, None
-        rates = [
-            (getattr(own, name) - getattr(before[1], name)) / (task.at - before[0])
-            for name in ("rx_bytes", "tx_bytes")
-        ]
-        rx_per_s, tx_per_s = (rate if rate >= 0 else None for rate in rates)
-        return own, rx_per_s, tx_per_s
 
     def tell(self, name: str, *, with_network: bool) -> ContainerMetric | None:
         """Return the unreported samples and mark them as reported; None if there are too few."""
@@ -281,21 +250,6 @@ class HostSeries:
                 told.append(TaskMetric(task.arn, task.family, task.revision, metrics))
         self._series = kept
         return told
-
-
-class _Continuous:
-    """Counters that restart with each run of a container, made continuous."""
-
-    def __init__(self) -> None:
-        self._base: dict[str, int] = {}
-        self._last: dict[str, int] = {}
-
-    def of(self, name: str, raw: int) -> int:
-        last = self._last.get(name, 0)
-        if raw < last:
-            self._base[name] = self._base.get(name, 0) + last
-        self._last[name] = raw
-        return self._base.get(name, 0) + raw
 
 
 def _storage(points: Sequence[Point]) -> StorageSet | None:

@@ -47,6 +47,10 @@ def test_the_task_role_is_always_needed_and_the_execution_role_is_not() -> None:
             {"environmentFiles": [{"value": "arn:aws:s3:::b/k", "type": "s3"}]},
             "'environmentFiles' of container 'b'",
         ),
+        (
+            {"firelensConfiguration": {"type": "fluentbit", "options": {"config-file-type": "s3"}}},
+            "the log router's configuration of container 'b'",
+        ),
     ],
 )
 def test_what_needs_the_execution_role(container: dict[str, Any], used_by: str) -> None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from agent.controlplane import records
 from agent.controlplane.names import Names
-from agent.controlplane.secrets import key_file, parameters, stored
+from agent.controlplane.secrets import key_file, parameters, secret_records, stored
 from agent.controlplane.secrets.keeper import SecretKeeper
 from agent.controlplane.secrets.key_file import SecretKey, load, new_key, save
 from agent.controlplane.secrets.sealing import KeyMissing, SecretsFailure
@@ -49,10 +49,10 @@ ALL = ["canary-0", "canary-1", "canary-2", "canary-s1", "canary-s2"]
 
 async def keys_in_use(store: SqliteStore) -> set[str]:
     found = set()
-    for kv in (await store.range(records.PARAMETERS)).items:
-        found.add(records.decode(records.ParameterRecord, kv).value.key)
-    for kv in (await store.range(records.SECRETS)).items:
-        versions = records.decode(records.SecretRecord, kv).versions
+    for kv in (await store.range(secret_records.PARAMETERS)).items:
+        found.add(records.decode(secret_records.ParameterRecord, kv).value.key)
+    for kv in (await store.range(secret_records.SECRETS)).items:
+        versions = records.decode(secret_records.SecretRecord, kv).versions
         found |= {version.value.key for version in versions}
     return found
 
@@ -124,7 +124,7 @@ async def test_old_keys_stay_while_something_needs_them(
     await fill(keeper)
     record = await parameters.find(keeper, "p1")
     assert record is not None
-    key = records.parameter_key("p1")
+    key = secret_records.parameter_key("p1")
     await store.txn([], [Put(key, records.encode(replace(record, version=7)))])
     with structlog.testing.capture_logs() as logs:
         done = await keeper.rotate(forget_old=True)

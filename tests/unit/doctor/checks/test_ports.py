@@ -23,6 +23,16 @@ def test_ports_of_the_agent_and_of_others() -> None:
     assert "another process" in only(judged_ports([amazon]), Level.WARNING).seen
 
 
+def test_the_port_of_introspection() -> None:
+    ours = [Listener(port=51678, inode=n, pid=7, name="ecs-agent") for n in (1, 2)]
+    assert len(judged_ports(ours)) == 2  # IPv4 and IPv6 are one finding, beside the range
+    assert levels(judged_ports(ours)) == {"ok"}
+    theirs = Listener(port=5555, inode=1, pid=9, name="nginx")
+    told = only(judged_ports([theirs], Settings(introspection_port=5555)), Level.ERROR)
+    assert "nginx (process 9) listens on port 5555" in told.seen
+    assert "ECS_INTROSPECTION_PORT" in told.mend
+
+
 def test_ranges_for_dynamic_ports() -> None:
     assert "32768-60999" in only(judged_ports([]), Level.OK).seen
     for narrow in ((40000, 40010), (500, 2000)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 
 from tests.unit.controlplane.api.cloudwatch.conftest import NOW_S, PROTOCOLS, stat
@@ -195,3 +196,32 @@ async def test_limits(metrics: Metrics) -> None:
             "get_metric_data", **({"MetricDataQueries": [one], **TIME} | wrong)
         )
         assert code == "ValidationError"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"StartTime": "nan"},
+        {"EndTime": "inf"},
+        {"EndTime": "1e300"},
+        {"StartTime": "-1e300"},
+        {"MaxDatapoints": "9" * 50},
+        {"MetricDataQueries.member.1.Expression": f"SEARCH('{{AWS/ECS}}', 'Sum', {'9' * 400})"},
+        {"MetricDataQueries.member.1.Expression": "9" * 400},
+    ],
+)
+async def test_numbers_that_are_none(metrics: Metrics, wrong: dict[str, str]) -> None:
+    asked = {
+        "Action": "GetMetricData",
+        "Version": "2010-08-01",
+        "StartTime": str(NOW_S - 600),
+        "EndTime": str(NOW_S),
+        "MetricDataQueries.member.1.Id": "a",
+        "MetricDataQueries.member.1.Expression": "METRICS()",
+    }
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(metrics.url, data=asked | wrong) as answer,
+    ):
+        assert answer.status == 400, await answer.text()
+        assert "<Type>Sender</Type>" in await answer.text()

@@ -6,7 +6,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
 from agent.model.metrics import (
     ContainerSample,
@@ -180,44 +179,42 @@ def test_addresses_of_a_task_are_told_with_each_of_its_containers() -> None:
 def test_containers_with_networks_of_their_own() -> None:
     figures = HostSeries(samples=8, cpus=1)
     task = facts("a", "b", "c", mode="bridge")
-    for at, received in ((10.0, 100), (20.0, 300), (30.0, 50)):
-        own = LinkCounters(rx_bytes=received)
-        round_ = batch(
-            used("a", network=own), used("b", network=LinkCounters(rx_bytes=7)), used("c")
-        )
-        (sample,) = round_.tasks
-        sample = structs.replace(sample, at=at, network=LinkCounters(rx_bytes=999))
-        figures.take(structs.replace(round_, tasks=[sample]), [task])
+    for received, rate in ((100, None), (300, 20.0), (350, 5.0)):
+        own = used("a", network=LinkCounters(rx_bytes=received), rx_bytes_per_s=rate)
+        others = used("b", network=LinkCounters(rx_bytes=7)), used("c")
+        whole = LinkCounters(rx_bytes=999)
+        figures.take(batch(own, *others, network=whole, rx_bytes_per_s=9.0), [task])
     metrics = told(figures, task)
     counter = metrics["a"]["networkStatsSet"]["rxBytes"]  # type: ignore[index]
-    assert (counter["min"], counter["max"], counter["sampleCount"]) == (50, 300, 3)
-    rate = metrics["a"]["networkStatsSet"]["rxBytesPerSecond"]  # type: ignore[index]
-    assert rate == {"min": 20.0, "max": 20.0, "sampleCount": 1, "sum": 20.0}
+    assert (counter["min"], counter["max"], counter["sampleCount"]) == (100, 350, 3)
+    rates = metrics["a"]["networkStatsSet"]["rxBytesPerSecond"]  # type: ignore[index]
+    assert rates == {"min": 5.0, "max": 20.0, "sampleCount": 2, "sum": 25.0}
     assert metrics["b"]["networkStatsSet"]["rxBytes"]["sum"] == 21  # type: ignore[index]
     assert "networkStatsSet" not in metrics["c"]
 
 
-def test_counters_go_on_over_a_restart_by_policy() -> None:
+def test_restarts_are_told_of_containers_with_a_policy() -> None:
     figures = HostSeries(samples=8, cpus=1)
-    for count, read in ((0, 100), (0, 150), (1, 20), (1, 60), (2, 5)):
+    for count, read in ((0, 100), (0, 150), (1, 170), (1, 210), (2, 215)):
         task = facts("a", restarts=count)
-        figures.take(batch(used(io_read_bytes=read), network=LinkCounters(rx_bytes=read)), [task])
+        figures.take(batch(used(io_read_bytes=read)), [task])
     metric = told(figures, task)["a"]
     assert metric["restartStatsSet"] == {"restartCount": 2}
-    for counter in (
-        metric["storageStatsSet"]["readSizeBytes"],  # type: ignore[index]
-        metric["networkStatsSet"]["rxBytes"],  # type: ignore[index]
-    ):
-        assert (counter["min"], counter["max"], counter["sampleCount"]) == (100, 215, 5)
+    counter = metric["storageStatsSet"]["readSizeBytes"]  # type: ignore[index]
+    assert (counter["min"], counter["max"], counter["sampleCount"]) == (100, 215, 5)
+    figures.take(batch(used("b")), [facts("b")])
+    figures.take(batch(used("b")), [facts("b")])
+    assert "restartStatsSet" not in told(figures, facts("b"))["b"]
 
 
-def test_counters_without_a_policy_are_told_as_they_are() -> None:
+def test_figures_that_are_missing_leave_their_set_out() -> None:
     figures = HostSeries(samples=8, cpus=1)
-    for read in (100, 20):
-        figures.take(batch(used(io_read_bytes=read)), [facts("a")])
-    metric = told(figures, facts("a"))["a"]
-    assert metric["storageStatsSet"]["readSizeBytes"]["max"] == 100  # type: ignore[index]
-    assert "restartStatsSet" not in metric
+    for _ in range(2):
+        figures.take(batch(used(io_read_bytes=None, io_write_bytes=None)), [facts("a")])
+    assert "storageStatsSet" not in told(figures, facts("a"))["a"]
+    for _ in range(2):
+        figures.take(batch(used(memory_bytes=None)), [facts("a")])
+    assert told(figures, facts("a")) == {}, "a container is told with its memory or not at all"
 
 
 def test_series_are_bounded_and_end_with_their_tasks() -> None:

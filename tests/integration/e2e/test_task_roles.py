@@ -1,0 +1,306 @@
+"""Credentials of tasks' roles in real containers of each network mode, with boto3 as the client.
+
+One control, one agent, and an AWS on the loopback that checks signatures and policies. boto3 runs inside the
+containers, with the Python of this host mounted into them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.e2e.conftest import NETWORK, describe, register, run
+from tests.support.aws_stand_in import REGION, StandIn
+from tests.support.fleet import Fleet, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.integration
+
+MODES = ("bridge", "awsvpc", "host")
+AGENT = "http://169.254.170.2"
+AWS_ADDRESS = "198.51.100.10"
+"""Address of this host at which containers of every mode reach the AWS."""
+VARIABLE = "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+BUCKET = "photos"
+CLIENT = """
+import json, sys, time, boto3
+session = boto3.Session(region_name=sys.argv[1])
+s3 = session.client("s3", endpoint_url=sys.argv[2])
+while True:
+    try:
+        said = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
+    except Exception as error:
+        said = repr(error)
+    print(json.dumps([session.get_credentials().access_key, said]), flush=True)
+    time.sleep(0.5)
+"""
+FLOOD = """
+import asyncio, collections, json, os, time
+seen, end = collections.Counter(), time.monotonic() + 8
+async def ask():
+    head = b"GET %s HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n" % os.environ["PATH_ASKED"].encode()
+    while time.monotonic() < end:
+        try:
+            reader, writer = await asyncio.open_connection("169.254.170.2", 80)
+            writer.write(head)
+            said = await asyncio.wait_for(reader.readline(), 5)
+            seen[said[9:12].decode() or "closed"] += 1
+            writer.close()
+        except (OSError, TimeoutError):
+            seen["refused"] += 1
+async def main():
+    await asyncio.gather(*(ask() for _ in range(300)))
+asyncio.run(main())
+print(json.dumps(seen), flush=True)
+time.sleep(600)
+"""
+ASK_ONCE = "import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)"
+ASK = f"for path in $STOLEN; do timeout 5 wget -O - {AGENT}$path 2>&1; done; echo asked; sleep 600"
+USURP = (
+    "ip addr flush dev eth0; ip addr add $VICTIM/16 dev eth0; ip route add default via $GATEWAY; "
+    "arping -c 2 -A -I eth0 $VICTIM >/dev/null; "
+)
+
+
+@dataclass
+class Site:
+    """AWS, control, one agent, and a task of each mode that uses a role."""
+
+    aws: StandIn
+    fleet: Fleet
+    image: str
+    role: str
+    owners: dict[str, str]
+    """ARN of the task of each mode."""
+
+    @property
+    def ecs(self) -> Any:
+        return self.fleet.client()
+
+    def start(self, mode: str, command: list[str], env: dict[str, str], **more: Any) -> str:
+        """Run a task with a role of its own and return its ARN."""
+        container = {
+            "command": command,
+            "memory": 192,
+            "environment": [{"name": name, "value": value} for name, value in env.items()],
+        }
+        definition = register(
+            self.ecs,
+            self.image,
+            "",
+            mode=mode,
+            containers=[container | more],
+            taskRoleArn=self.role,
+            volumes=[
+                {"name": f"v{n}", "host": {"sourcePath": path}}
+                for n, path in enumerate(_python_paths())
+            ],
+        )
+        network: dict[str, Any] = {"networkConfiguration": NETWORK} if mode == "awsvpc" else {}
+        (arn,) = run(self.ecs, definition, **network)
+        return arn
+
+    def python(self, mode: str, script: str, *arguments: str, **env: str) -> str:
+        """Run a script with the Python of this host in a container of a task."""
+        mounts = [
+            {"sourceVolume": f"v{n}", "containerPath": path, "readOnly": True}
+            for n, path in enumerate(_python_paths())
+        ]
+        command = [sys.executable, "-c", script, *arguments]
+        return self.start(mode, command, env, mountPoints=mounts)
+
+    def container(self, arn: str) -> dict[str, Any]:
+        """Return what the engine says of a task's container, once it runs."""
+
+        def ids() -> list[str]:
+            (task,) = describe(self.ecs, arn)
+            assert task["lastStatus"] != "STOPPED", task
+            label = f"label=com.amazonaws.ecs.task-arn={arn}"
+            done = _docker("ps", "-q", "--no-trunc", "--filter", label)
+            return done.stdout.split() if task["lastStatus"] == "RUNNING" else []
+
+        (found,) = eventually(ids, what="the container runs")
+        inspected: list[dict[str, Any]] = json.loads(_docker("inspect", found).stdout)
+        return inspected[0]
+
+    def path_of(self, arn: str) -> str:
+        """Return the path below which a task finds its credentials."""
+        env = dict(pair.split("=", 1) for pair in self.container(arn)["Config"]["Env"])
+        return str(env[VARIABLE])
+
+    def said(self, arn: str) -> str:
+        """Return what a task's container has written."""
+        done = _docker("logs", self.container(arn)["Id"])
+        return done.stdout + done.stderr
+
+    def newest(self, arn: str) -> tuple[str, Any]:
+        """Return access key and answer of the newest call that a task's client has made."""
+        lines = self.said(arn).splitlines()
+        key, answer = json.loads(lines[-1]) if lines else ("", None)
+        return key, answer
+
+
+def _docker(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True)
+
+
+def _python_paths() -> list[str]:
+    """Return what a container needs of this host to run its Python."""
+    return ["/usr", "/lib", "/lib64", *dict.fromkeys((sys.base_prefix, sys.prefix))]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, busybox_image: str) -> Iterator[Site]:
+    address = ["ip", "addr", "add", f"{AWS_ADDRESS}/32", "dev", "lo"]
+    subprocess.run(address, check=True)
+    directory = tmp_path_factory.mktemp("roles")
+    with StandIn("0.0.0.0") as aws:
+        location = {"LocationConstraint": REGION}
+        aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=location)
+        fleet = Fleet(directory)
+        fleet.control.arguments += ["--region", REGION, "--role-duration", "15m"]
+        fleet.control.environment = {
+            **aws.admin.environment(), "AWS_ENDPOINT_URL_STS": aws.url,
+        }  # fmt: skip
+        fleet.add_agent(ECS_AUDIT_LOGFILE=str(directory / "audit.log"))
+        role = aws.add_role("app", "s3:ListAllMyBuckets")
+        made = Site(aws, fleet, busybox_image, role, {})
+        try:
+            fleet.start()
+            url = f"http://{AWS_ADDRESS}:{aws.port}"
+            made.owners.update({m: made.python(m, CLIENT, REGION, url) for m in MODES})
+            yield made
+        except BaseException:
+            for process in (fleet.control, *fleet.agents):
+                sys.stderr.write(f"--- {process.name}\n{process.tail()}\n")
+            raise
+        finally:
+            fleet.end()
+            subprocess.run([*address[:2], "del", *address[3:]], check=False)
+
+
+def works(site: Site, arn: str) -> str:
+    """Return the key with which a task's client was served; empty if it was not yet."""
+    key, answer = site.newest(arn)
+    return key if answer == [BUCKET] else ""
+
+
+def has_asked(site: Site, arn: str) -> bool:
+    """Tell whether a thief has tried everything."""
+    return "asked" in site.said(arn)
+
+
+def has_new_key(site: Site, arn: str, old: str) -> bool:
+    """Tell whether a task's client was served with another key than an old one."""
+    return works(site, arn) not in ("", old)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_boto3_in_a_container_uses_the_role_of_its_task(site: Site, mode: str) -> None:
+    arn = site.owners[mode]
+    key = eventually(partial(works, site, arn), what="S3 answers")
+    assert key.startswith("ASIA")
+    assert json.loads(site.said(arn).splitlines()[0]) == [key, [BUCKET]], "its first call"
+    audit = (site.fleet.directory / "audit.log").read_text()
+    assert '"/v2/credentials" "' in audit
+    assert f" {arn} GetCredentials 2 default arn:aws:ecs:" in audit
+    log = site.fleet.agents[0].log.read_text()
+    assert not any(secret in audit + log for secret in (site.path_of(arn), key))
+
+
+def test_whoever_knows_the_path_of_another_task_gets_nothing(site: Site) -> None:
+    stolen = {"STOLEN": " ".join(site.path_of(arn) for arn in site.owners.values())}
+    keys = {eventually(partial(works, site, arn), what="S3") for arn in site.owners.values()}
+    bridged = site.container(site.owners["bridge"])["NetworkSettings"]["Networks"]["bridge"]
+    victim = {"VICTIM": bridged["IPAddress"], "GATEWAY": bridged["Gateway"]}
+    thieves = {mode: site.start(mode, ["sh", "-c", ASK], stolen) for mode in MODES}
+    usurper = site.start(
+        "bridge",
+        ["sh", "-c", USURP + ASK],
+        stolen | victim,
+        linuxParameters={"capabilities": {"add": ["NET_ADMIN"]}},
+    )
+    for name, arn in {**thieves, "usurper": usurper}.items():
+        eventually(partial(has_asked, site, arn), what=f"{name} has asked")
+        said = site.said(arn)
+        assert "SecretAccessKey" not in said, name
+        assert not any(key in said for key in keys), name
+        if name != "usurper":  # what it is answered goes to its victim
+            assert said.count("400 Bad Request") == len(MODES), said
+        site.ecs.stop_task(task=arn)
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", "curl", "-s", "-m", "5"]
+    for path in stolen["STOLEN"].split():
+        done = subprocess.run([*nobody, AGENT + path], capture_output=True, text=True, check=True)
+        assert json.loads(done.stdout)["code"] == "InvalidIdInRequest"
+
+
+def test_a_flood_slows_down_only_whoever_sends_it(site: Site) -> None:
+    idle = register(site.ecs, site.image, "sleep 600", mode="none")
+
+    def launch_s() -> float:
+        began = time.monotonic()
+        (arn,) = run(site.ecs, idle)
+        eventually(lambda: describe(site.ecs, arn)[0]["lastStatus"] == "RUNNING", what="it runs")
+        site.ecs.stop_task(task=arn)
+        return time.monotonic() - began
+
+    usual_s = max(launch_s() for _ in range(3))
+    before = {mode: len(site.said(arn).splitlines()) for mode, arn in site.owners.items()}
+    flood = site.python("bridge", FLOOD, PATH_ASKED="/v2/credentials/x")
+    site.container(flood)
+    time.sleep(2)  # it has begun, and goes on for some seconds
+    meanwhile_s = [launch_s() for _ in range(3)]
+    url = AGENT + site.path_of(site.owners["host"])
+    began = time.monotonic()
+    subprocess.run(["curl", "-sf", "-m", "5", url], capture_output=True, check=True)
+    assert time.monotonic() - began < 2, "another client"
+    seen = json.loads(eventually(partial(site.said, flood), what="it has ended").splitlines()[-1])
+    assert seen["429"] > 100, seen
+    assert 0 < seen["400"] < sum(seen.values()) / 2, seen
+    assert sum(seen.values()) > 1000, seen
+    assert min(meanwhile_s) < 2 * usual_s + 1, (meanwhile_s, usual_s, seen)
+    for mode, arn in site.owners.items():
+        assert len(site.said(arn).splitlines()) > before[mode] + 5
+        assert works(site, arn)
+    site.ecs.stop_task(task=flood)
+
+
+def test_after_a_restart_credentials_are_awaited_and_then_renewed(site: Site) -> None:
+    """The agent has them in memory alone; control sends all of them again, with new keys."""
+    control, (agent,) = site.fleet.control, site.fleet.agents
+    paths = {mode: site.path_of(arn) for mode, arn in site.owners.items()}
+    first = {m: eventually(partial(works, site, arn)) for m, arn in site.owners.items()}
+    containers = {mode: site.container(arn)["Id"] for mode, arn in site.owners.items()}
+    control.kill()
+    assert agent.stop() == 0
+    shown = subprocess.run(["ip", "addr", "show", "dev", "lo"], capture_output=True, check=True)
+    assert b" 169.254.170.2/32 " in shown.stdout, "what tasks ask must not leave the host"
+    agent.start()
+
+    def is_pending(mode: str) -> bool:
+        ask = [sys.executable, "-c", ASK_ONCE, AGENT + paths[mode]]
+        command = ["docker", "exec", containers[mode], *ask]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return "HTTP Error 503" in done.stderr
+
+    for mode in MODES:
+        eventually(partial(is_pending, mode), what=f"credentials are awaited in {mode} mode")
+    subprocess.run(["nft", "delete", "table", "inet", "ecs_test_0"], check=True)
+    eventually(partial(is_pending, "bridge"), within_s=10, what="the table is there again")
+    control.start()
+    control.ready()
+    for mode, arn in site.owners.items():
+        eventually(
+            partial(has_new_key, site, arn, first[mode]),
+            what=f"new keys in {mode} mode",
+        )
+        assert site.path_of(arn) == paths[mode]
