@@ -415,11 +415,6 @@ def run_token_key(cluster: str, client_token: str) -> str:
     return f"{RUN_TOKENS}{cluster}/{_digest(client_token)}"
 
 
-def services_prefix(cluster: str) -> str:
-    """Return the prefix of the services of a cluster."""
-    return f"{SERVICES}{cluster}/"
-
-
 def service_key(cluster: str, name: str) -> str:
     """Return the key of a service."""
     return f"{SERVICES}{cluster}/{name}"
