@@ -59,13 +59,20 @@ from agent.resources.ledger import Ledger
 from agent.resources.role_credentials import RoleCredentials
 from agent.runtime.docker import DockerEngine
 from agent.runtime.pause import ensure_pause_image
+from agent.state.secret import kept_secret
 from agent.supervision.lifecycle import Lifecycle
 from agent.supervision.watchdog import Watchdog
 from agent.task_endpoint.credential_lookup import CredentialLookup
 from agent.task_endpoint.credentials import CredentialsPart
+from agent.task_endpoint.metadata.parts import Later, MetadataParts
 from agent.upstream.backends import open_backend
 from agent.upstream.draining import Drain, Leaving, leave_host, stop_at_deadline
-from agent.upstream.host_identity import ec2_instance_id, owner_id, read_machine
+from agent.upstream.host_identity import (
+    ENDPOINT_SECRET,
+    ec2_instance_id,
+    owner_id,
+    read_machine,
+)
 from agent.upstream.protocol import HostParts
 
 if TYPE_CHECKING:
@@ -219,6 +226,14 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         async def ask_control(task_arn: str, names: list[str]) -> Mapping[str, str]:
             return await control.secrets(task_arn, names)
 
+        metadata = MetadataParts.build(
+            await kept_secret(store, ENDPOINT_SECRET, first=machine.endpoint_secret),
+            wiring.host_names(settings, owner, store, lambda: control.status.instance_arn),
+            runtime,
+            Later(tasks=lambda: engine, ask_tags=lambda: control.tags, samples=lambda: sampler),
+            file_place=wiring.metadata_files(settings, info),
+        )
+
         async def remove_left_over(task_arns: list[str]) -> None:
             await networks.reconcile(task_arns)
             await namespaces.reconcile(task_arns)
@@ -228,6 +243,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
             networks.take_note_of(event)
             namespaces.take_note_of(event)
             groups.take_note_of(event)
+            metadata.take_note_of(event)
 
         image_parts = await wiring.open_images(
             settings, runtime, info, services, ask_control, store, wanted_images
@@ -253,6 +269,8 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 aws=services,
                 control_secrets=ask_control,
                 log_relay=log_parts.address,
+                endpoint_variables=metadata.variables,
+                metadata_files=metadata.files,
             ),
             settings=wiring.engine_settings(
                 settings, owner, info, ec2_instance_id=await ec2_instance_id(store)
@@ -297,7 +315,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
         cleanup.callback(callers.close)
         audit = await asyncio.to_thread(wiring.audit_log, settings, control, cleanup)
         found = CredentialLookup(log_parts.grants, credentials)
-        routes = CredentialsPart(found, audit).routes()
+        routes = [*CredentialsPart(found, audit).routes(), *metadata.routes()]
         requests = wiring.TaskRequests(callers, audit, routes)
         servers: list[LocalServer] = [
             *wiring.loopback_servers(settings, sockets, log_parts, control, requests),
@@ -335,6 +353,7 @@ async def _serve(  # noqa: PLR0915 - the whole agent, in order
                 stop_at_deadline(drain, lambda: engine.stop_all(DRAIN_REASON)), name="drain"
             )
             group.create_task(image_parts.cleanup.run(), name="images")
+            group.create_task(metadata.run(), name="metadata files")
             if sampler is not None:
                 group.create_task(sampler.run(), name="metrics")
             await _show_metrics(settings, overview, sampler, group, cleanup)

@@ -47,9 +47,11 @@ from agent.supervision import held_sockets
 from agent.supervision.loopback_server import LoopbackServer
 from agent.task_endpoint.audit import AuditLog
 from agent.task_endpoint.callers import Callers, Ends
+from agent.task_endpoint.metadata.parts import FilePlace, HostNames
 from agent.task_endpoint.processes import ContainerProcesses
 from agent.task_endpoint.server import TaskServer
 from agent.task_endpoint.throttle import RequestRate
+from agent.upstream.host_identity import AVAILABILITY_ZONE
 from agent.upstream.protocol import RegisterInfo
 
 if TYPE_CHECKING:
@@ -431,6 +433,34 @@ def introspection(settings: Settings, agent: Introspected) -> list[Introspection
     """Return the introspection endpoint; none where the settings turn it off."""
     port = settings.introspection_port
     return [Introspection(agent, port=port)] if port else []
+
+
+def host_names(
+    settings: Settings, owner: str, store: StateStore, instance_arn: Callable[[], str]
+) -> HostNames:
+    """Return what tasks are told that this host is called.
+
+    Args:
+        settings: the settings.
+        owner: names the agent whose containers they are.
+        store: knows the zone that Amazon ECS said.
+        instance_arn: returns this host's container instance; empty before the first registration.
+    """
+
+    async def zone() -> str:
+        if settings.metadata_zone_hidden:
+            return ""
+        return settings.availability_zone or await store.get_meta(AVAILABILITY_ZONE) or ""
+
+    return HostNames(settings.cluster, owner, instance_arn, zone)
+
+
+def metadata_files(settings: Settings, info: EngineInfo) -> FilePlace | None:
+    """Return where metadata files of containers are; None where they get none."""
+    if not settings.metadata_files:
+        return None
+    labels = any("selinux" in option for option in info.security_options)
+    return FilePlace(settings.data_dir.absolute() / "metadata", selinux=labels)
 
 
 async def callers(settings: Settings, places: Callable[[], Iterable[TaskPlace]]) -> Callers:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
-
-import structlog
 
 from agent.awslogs.grants import LogGrants, RelayAddress
 from agent.awslogs.spool import Spool
 from agent.awslogs.spool_file import Bounds
-from agent.errors import StateFailure
 from agent.model.logs import SECRET
-from agent.state import Batch
+from agent.state.secret import kept_secret
 
 if TYPE_CHECKING:
     from agent.config import Settings
     from agent.state import StateStore
 
-_log = structlog.get_logger(__name__)
 _MB: Final = 1_000_000
 
 
@@ -41,17 +36,7 @@ class LogParts(NamedTuple):
         Raises:
             StateFailure: the store cannot be read.
         """
-        secret = await store.get_meta(SECRET)
-        if secret is None:
-            secret = first_secret or secrets.token_hex(32)
-            batch = Batch()
-            batch.put_meta(SECRET, secret)
-            try:
-                await store.commit(batch)
-            except StateFailure as error:
-                # The disk may be full, and tasks are to run nevertheless.
-                _log.warning("keys for logs not saved", error=str(error))
-        grants = LogGrants(secret.encode())
+        grants = LogGrants(await kept_secret(store, SECRET, first=first_secret))
         bounds = Bounds(
             host_bytes=settings.log_spool_mb * _MB, task_bytes=settings.log_spool_task_mb * _MB
         )

@@ -54,7 +54,6 @@ _NO_ENI = (
     "No effect yet: ENIs are not moved into tasks. Control endpoints of this project place "
     "`awsvpc` tasks here, with addresses from the agent; Amazon ECS does not."
 )
-_NO_METADATA = "No effect yet: there is no task metadata endpoint."
 _NO_DIRECTORY = "Active Directory credentials are not supported."
 _NO_CONTAINER = "For Amazon's starter: this agent is a host service, not a container."
 _UNREAD = "Amazon's agent does not read it either."
@@ -192,7 +191,11 @@ CONTAINERS = (
         "true; false on hosts without IPv4",
         "Default `true` on every host.",
     ),
-    _none("ECS_ENABLE_CONTAINER_METADATA", "false", "No effect yet: there is no metadata file."),
+    _other(
+        "ECS_ENABLE_CONTAINER_METADATA",
+        "false",
+        "Containers get the directory read-only, and the addresses of the host are not in the file.",
+    ),
     _same("ECS_DISABLE_DOCKER_HEALTH_CHECK", "false"),
     _same("ECS_ENABLE_FIRELENS_ASYNC", "true"),
 )
@@ -211,7 +214,7 @@ NETWORK_AND_ROLES = (
     _none("ECS_CNI_PLUGINS_PATH", "/amazon-ecs-cni-plugins", "The agent uses no CNI plugins."),
     _none("ECS_PAUSE_LABELS", "", "No effect yet: sandboxes have only the agent's labels."),
     _other("ECS_TASK_METADATA_RPS_LIMIT", "40,60", "What cannot be read is refused, not ignored."),
-    _none("ECS_DISABLE_TASK_METADATA_AZ", "false", _NO_METADATA),
+    _same("ECS_DISABLE_TASK_METADATA_AZ", "false"),
 )
 LOG_AND_METRICS = (
     _other("ECS_LOGLEVEL", "info", "`none` is refused."),

@@ -62,3 +62,15 @@ class TaskEndpointSettings(ImageSettings):
         "false",
         "Write no `ECS_AUDIT_LOGFILE`.",
     )
+    metadata_zone_hidden: bool = setting(
+        "ECS_DISABLE_TASK_METADATA_AZ",
+        values.BOOL,
+        "false",
+        "Do not tell tasks the availability zone of this host in their metadata.",
+    )
+    metadata_files: bool = setting(
+        "ECS_ENABLE_CONTAINER_METADATA",
+        values.BOOL,
+        "false",
+        "Give each container a file with metadata, named in its `ECS_CONTAINER_METADATA_FILE`.",
+    )

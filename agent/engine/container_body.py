@@ -69,6 +69,8 @@ class ContainerContext:
     """Given to containers for which nothing else names a region; empty to give none."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that override those in the definition."""
+    binds: tuple[str, ...] = ()
+    """What is mounted besides all else, as the engine writes it."""
     gpus: GpuSettings = field(default_factory=GpuSettings)
     privileged_allowed: bool = True
 
@@ -98,7 +100,7 @@ def body(payload: TaskPayload, container: Container, around: ContainerContext) -
     else:
         options = around.provision.log_options.get(container.name, {})
         log_config.complete(container, host_config, options)
-    binds = around.provision.binds.get(container.name, [])
+    binds = [*around.provision.binds.get(container.name, []), *around.binds]
     if binds:
         host_config["Binds"] = [*(host_config.get("Binds") or []), *binds]
     _join_namespaces(payload, container, around, config, host_config)

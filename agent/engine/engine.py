@@ -489,6 +489,11 @@ class Engine:
                 if container is not None and container.image_name:
                     yield container.image_name
 
+    def record(self, task_arn: str) -> AgentTask | None:
+        """Return the record of a task, to be read at once and not changed; None for an unknown task."""
+        runner = self._runners.get(task_arn)
+        return runner.record if runner is not None else None
+
     def knows(self, task_arn: str) -> bool:
         """Return whether the host holds this task, running or stopped."""
         return task_arn in self._runners

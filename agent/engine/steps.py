@@ -43,7 +43,7 @@ from agent.model.status import ContainerStatus, DesiredStatus, NetworkMode
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from agent.engine.tools import Outcome, RecordWriter, StepSettings, StepTools
+    from agent.engine.tools import MetadataFile, Outcome, RecordWriter, StepSettings, StepTools
     from agent.images import Obtained, Progress
     from agent.model.payload import Container
     from agent.model.task import AgentContainer, AgentTask
@@ -165,6 +165,7 @@ class Steps:
         await self._pick_ports(definition)
         resolv_conf = await self._own_resolv_conf(definition)
         region, image_variables = await self._region(definition)
+        file = await self._metadata_file(name)
         around = ContainerContext(
             cluster=self._settings.cluster,
             owner=self._settings.owner,
@@ -175,7 +176,12 @@ class Steps:
             image=record.containers[name].image_name,
             image_variables=image_variables,
             region=region,
-            environment=await self._router_variables(definition),
+            environment={
+                **self._tools.endpoint_variables(record.arn, name),
+                **(file.variables if file else {}),
+                **await self._router_variables(definition),
+            },
+            binds=(file.bind,) if file else (),
             gpus=self._settings.gpus,
             privileged_allowed=self._settings.privileged_allowed,
         )
@@ -196,6 +202,10 @@ class Steps:
             observe.created(container, runtime_id, now)
 
         return outcome
+
+    async def _metadata_file(self, name: str) -> MetadataFile | None:
+        files = self._tools.metadata_files
+        return await files.write(self._record.payload, name) if files is not None else None
 
     async def _router_variables(self, definition: Container) -> dict[str, str]:
         """Return where a container in bridge mode finds its log router, which runs already."""
@@ -434,6 +444,8 @@ class Steps:
             if record.payload.mode is NetworkMode.AWSVPC:
                 digest = ids.container_digest(record.arn, container.name)
                 await self._tools.resolv_files.remove(digest)
+        if self._tools.metadata_files is not None:
+            await self._tools.metadata_files.remove(record.arn)
         for preparation in preparations.wanted(record.payload).values():
             await preparation.undo(record.payload, self._access)
 

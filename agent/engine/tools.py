@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agent.engine.container_gpus import GpuSettings
 from agent.engine.preparations.efs import EfsSettings
 from agent.engine.preparations.firelens import FirelensSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Iterable, Mapping
 
     from agent.cgroups.groups import TaskGroups
     from agent.engine.namespace_holders import NamespaceHolders
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.engine.preparations.contract import LogRelay, TaskAws
     from agent.images import ExecutionRole, Obtained, Progress
     from agent.model.lookups import AskControl
-    from agent.model.payload import Container
+    from agent.model.payload import Container, TaskPayload
     from agent.model.task import TaskNetwork
     from agent.network.resolv_files import ResolvFiles
     from agent.resources.role_credentials import RoleCredentials
@@ -80,6 +80,25 @@ class EnsureImage(Protocol):
         """Return digest and name of a container's image once it is on the host."""
 
 
+class MetadataFile(NamedTuple):
+    """A container's file with metadata."""
+
+    bind: str
+    """How the engine mounts its directory."""
+    variables: Mapping[str, str]
+    """By which the container finds it."""
+
+
+class MetadataFiles(Protocol):
+    """The files of ``ECS_ENABLE_CONTAINER_METADATA``."""
+
+    async def write(self, payload: TaskPayload, container: str) -> MetadataFile | None:
+        """Write what is known before a container is made; None where that fails, which is logged."""
+
+    async def remove(self, task_arn: str) -> None:
+        """Remove the files of a task; never fails."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepTools:
     """The parts that steps use; plain functions where one function is enough."""
@@ -99,3 +118,7 @@ class StepTools:
     aws: TaskAws
     control_secrets: AskControl
     log_relay: LogRelay
+    endpoint_variables: Callable[[str, str], Mapping[str, str]]
+    """Return the variables by which a container asks the agent, by its task's ARN and its name."""
+    metadata_files: MetadataFiles | None = None
+    """None where containers have no such files."""

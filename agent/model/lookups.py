@@ -21,3 +21,10 @@ Raises:
     PayloadError: control does not have one of them, or is of a kind that keeps none.
     ControlFailure: control cannot be asked now.
 """
+
+AskTags = Callable[[str], Awaitable[Mapping[str, str]]]
+"""Gives the tags that a task of this host has now, or the host's container instance, by its ARN.
+
+Raises:
+    AgentError: control cannot be asked now, or does not tell.
+"""

@@ -190,12 +190,20 @@ class Volume(_Wire, frozen=True):
     efs_volume_configuration: dict[str, Any] | None = None
 
 
+class AssociationContent(_Wire, frozen=True):
+    """What containers are told of an association."""
+
+    encoding: str = ""
+    value: str = ""
+
+
 class Association(_Wire, frozen=True):
     """A device assigned to containers of the task; ``gpu`` names a GPU by its UUID."""
 
     name: str = ""
     type: str = ""
     containers: list[str] = field(default_factory=list)
+    content: AssociationContent | None = None
 
 
 class Attachment(_Wire, frozen=True):

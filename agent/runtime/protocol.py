@@ -80,6 +80,58 @@ class ContainerState(Struct, frozen=True, kw_only=True):
     """Its address in the network that it was made for; empty while it does not run."""
 
 
+class EndpointInNetwork(Struct, frozen=True, kw_only=True):
+    """A container's place in one network of the engine."""
+
+    network: str
+    ipv4: str = ""
+    ipv6: str = ""
+    """Its global address."""
+
+
+class PublishedPort(Struct, frozen=True, kw_only=True):
+    """A port of a container, bound at one address of the host."""
+
+    container_port: int
+    protocol: str
+    host_port: int
+    host_ip: str
+
+
+class Mount(Struct, frozen=True, kw_only=True):
+    """Something mounted into a container."""
+
+    name: str
+    """Of the engine's volume; empty for a path of the host."""
+    source: str
+    destination: str
+
+
+class HealthProbe(Struct, frozen=True, kw_only=True):
+    """The last run of a container's health check."""
+
+    exit_code: int
+    output: str
+
+
+class ContainerDetails(Struct, frozen=True, kw_only=True):
+    """One container with all that it may be told of itself. Times are RFC 3339; empty for never."""
+
+    state: ContainerState
+    image: str = ""
+    """As it was made from: name or id."""
+    created_at: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    networks: tuple[EndpointInNetwork, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    probe: HealthProbe | None = None
+    dns_servers: tuple[str, ...] = ()
+    """That it was made with."""
+    dns_search: tuple[str, ...] = ()
+
+
 class ContainerSummary(Struct, frozen=True, kw_only=True):
     """One container as the engine lists it."""
 
@@ -236,6 +288,11 @@ class ContainerEngine(Protocol):
 
     async def inspect_container(self, id_or_name: str, *, limit_s: float = 30.0) -> ContainerState:
         """Return a container's state; raises ``NoSuchContainer``."""
+
+    async def describe_container(
+        self, id_or_name: str, *, limit_s: float = 30.0
+    ) -> ContainerDetails:
+        """Return a container with all that it may be told of itself; raises ``NoSuchContainer``."""
 
     async def connect_network(
         self, network: str, container_id: str, *, limit_s: float = 60.0

@@ -40,11 +40,14 @@ LONG_POLL: Final = (
     *("seenControl", "seenHistory"),
 )
 EC2_INSTANCE: Final = "ecs.ec2InstanceId"
+AVAILABILITY_ZONE: Final = "ecs.availabilityZone"
 AMAZON: Final = (
     *("ecs.bootId", "ecs.machineId", "ecs.productUuid", EC2_INSTANCE),
-    *("ecs.instanceArn", "ecs.cluster", "ecs.availabilityZone"),
+    *("ecs.instanceArn", "ecs.cluster", AVAILABILITY_ZONE),
 )
-KEPT: Final = frozenset({OWNER, logs.SECRET, *LONG_POLL, *AMAZON})
+ENDPOINT_SECRET: Final = "endpointSecret"  # noqa: S105 - a name
+"""Name of the value from which the ids are made by which containers ask the agent."""
+KEPT: Final = frozenset({OWNER, logs.SECRET, ENDPOINT_SECRET, *LONG_POLL, *AMAZON})
 """Single values of the state file that are also kept in the mirror."""
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -62,6 +65,8 @@ class Machine(Struct, frozen=True, kw_only=True):
     """Computed from the same values, for the labels of containers."""
     log_secret: str = ""
     """Computed from the same values, for the keys that container logs are written with. Secret."""
+    endpoint_secret: str = ""
+    """Computed from the same values, for the ids by which containers ask the agent. Secret."""
     boot_id: str = ""
 
 
@@ -85,6 +90,7 @@ def read_machine(data_dir: Path, *, root: Path = Path("/")) -> Machine:
         key=made("key"),
         owner=made("owner")[:32],
         log_secret=made("logs"),
+        endpoint_secret=made("endpoints"),
         boot_id=boot,
     )
 

@@ -226,6 +226,16 @@ class Control(Protocol):
             ControlFailure: control cannot be asked now.
         """
 
+    async def tags(self, resource_arn: str) -> Mapping[str, str]:
+        """Return the tags that a task of this host, or its container instance, has now.
+
+        Callers bound it.
+
+        Raises:
+            ControlFailure: control cannot be asked now, or does not tell.
+            AwsFailure: likewise, where control is Amazon ECS.
+        """
+
     async def task_protection(self, asked: ProtectionCall) -> ProtectionOutcome:
         """Return the scale-in protection of a task of this host, changed first if the call says so.
 

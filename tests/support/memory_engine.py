@@ -23,6 +23,7 @@ from agent.errors import (
 from agent.model.status import Health
 from agent.runtime.protocol import (
     WHOLE_LOG,
+    ContainerDetails,
     ContainerState,
     ContainerSummary,
     EngineEvent,
@@ -297,6 +298,11 @@ class MemoryEngine:
         seen = await self._call("inspect", self._maybe(id_or_name), id_or_name, work)
         assert isinstance(seen, ContainerState)
         return seen
+
+    async def describe_container(
+        self, id_or_name: str, *, limit_s: float = 30.0
+    ) -> ContainerDetails:
+        return ContainerDetails(state=await self.inspect_container(id_or_name, limit_s=limit_s))
 
     async def connect_network(
         self, network: str, container_id: str, *, limit_s: float = 60.0

@@ -207,6 +207,7 @@ class TaskHost:
                 aws=self.aws,
                 control_secrets=self.control.secrets,
                 log_relay=RELAY,
+                endpoint_variables=lambda _arn, _name: {},
             ),
             settings=EngineSettings(
                 steps=StepSettings(cluster="default", owner=OWNER), policy=self._policy

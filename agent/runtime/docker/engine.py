@@ -17,7 +17,7 @@ import docker.errors
 from docker.utils import parse_repository_tag, version_lt
 
 from agent.errors import EngineUnavailable, NoSuchContainer, NoSuchImage
-from agent.runtime.docker import faults, parse, pulls
+from agent.runtime.docker import details, faults, parse, pulls
 from agent.runtime.docker.client import EngineClient, socket_path
 from agent.runtime.docker.events import EventFeed
 from agent.runtime.docker.exec import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.model.exec import ExecCommand, TerminalSize
     from agent.runtime.docker.client import ExecStart
     from agent.runtime.protocol import (
+        ContainerDetails,
         ContainerState,
         ContainerSummary,
         EngineEvent,
@@ -187,6 +188,16 @@ class DockerEngine:
 
         def work(client: EngineClient, _: BlockingCall) -> ContainerState:
             return parse.container_state(client.inspect_container(id_or_name))
+
+        return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
+
+    async def describe_container(
+        self, id_or_name: str, *, limit_s: float = 30.0
+    ) -> ContainerDetails:
+        """Return a container with all that it may be told of itself; raises ``NoSuchContainer``."""
+
+        def work(client: EngineClient, _: BlockingCall) -> ContainerDetails:
+            return details.container_details(client.inspect_container(id_or_name))
 
         return await self._do(self._quick, work, "inspecting", limit_s, id_or_name)
 

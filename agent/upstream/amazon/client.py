@@ -39,6 +39,7 @@ from agent.upstream.amazon.ec2.tags import InstanceTags
 from agent.upstream.amazon.poll_endpoint import PollEndpoints
 from agent.upstream.amazon.protection import ProtectionApi
 from agent.upstream.amazon.registration import AmazonRegistration, RegistrationSettings
+from agent.upstream.amazon.resource_tags import resource_tags
 from agent.upstream.amazon.submit.sender import SubmitSettings, Submitter
 from agent.upstream.amazon.tcs.session import TcsSession, TcsSettings
 from agent.upstream.amazon.websocket import Dialer
@@ -279,6 +280,14 @@ class AmazonClient:
             f"({', '.join(names)}), but this host has its orders in the words of Amazon ECS, which "
             "has no such secrets; join the host with 'ecs-agent join', or keep them in AWS"
         )
+
+    async def tags(self, resource_arn: str) -> Mapping[str, str]:
+        """Return the tags that a task of this host, or its container instance, has now.
+
+        Raises:
+            AwsFailure: Amazon ECS cannot be asked now, or refuses.
+        """
+        return await resource_tags(self._api, resource_arn)
 
     async def task_protection(self, asked: ProtectionCall) -> ProtectionOutcome:
         """Return the scale-in protection of a task, changed first if the call says so.

@@ -35,6 +35,7 @@ from agent.upstream.amazon.calls import asked
 from agent.upstream.amazon.ec2 import facts, warm_pool
 from agent.upstream.amazon.identity import INSTANCE
 from agent.upstream.connection import WARN_EVERY_S
+from agent.upstream.host_identity import AVAILABILITY_ZONE
 
 if TYPE_CHECKING:
     from agent.state import StateStore
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
 _log = structlog.get_logger()
 
 CLUSTER: Final = "ecs.cluster"
-AVAILABILITY_ZONE: Final = "ecs.availabilityZone"
 MANIFEST_SEQ: Final = "ecs.manifestSeqNum"
 """Number of the newest accepted task manifest; counted per container instance."""
 

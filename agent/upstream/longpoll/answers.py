@@ -116,7 +116,12 @@ class _Lacking(Struct, frozen=True):
     missing: list[str] = field(default_factory=list)
 
 
+class _Tags(Struct, frozen=True):
+    tags: dict[str, str]
+
+
 _secrets = msgspec.json.Decoder(_Values)
+_tags = msgspec.json.Decoder(_Tags)
 _lacking = msgspec.json.Decoder(_Lacking)
 _envelope = msgspec.json.Decoder(_Envelope)
 _assignment = msgspec.json.Decoder(Assignment)
@@ -215,6 +220,11 @@ def secrets(raw: bytes) -> dict[str, str]:
         return _secrets.decode(raw).values
     except _BAD_JSON:
         raise ControlUnavailable("the answer (secrets) cannot be read") from None
+
+
+def tags(raw: bytes) -> dict[str, str]:
+    """Read the tags of a resource; raises ``ControlUnavailable``."""
+    return _decode(_tags, raw, "tags").tags
 
 
 def failure(status: int, headers: Mapping[str, str], raw: bytes, call: str) -> ControlFailure:

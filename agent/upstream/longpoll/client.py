@@ -314,6 +314,14 @@ class LongPollClient:
         """
         return await self._task_calls.protection(asked)
 
+    async def tags(self, resource_arn: str) -> Mapping[str, str]:
+        """Return the tags that a task of this host, or its container instance, has now.
+
+        Raises:
+            ControlFailure: control cannot be asked now, or does not tell.
+        """
+        return await self._client.tags(await self._registration.identity(), resource_arn)
+
     async def leave(self) -> None:
         """Remove the host from its cluster and forget its identity.
 

@@ -235,6 +235,12 @@ class HttpClient:
         answer = await self._call("POST", "v1/secrets", identity=identity, body=body)
         return answers.secrets(answer.body)
 
+    async def tags(self, identity: Identity, resource_arn: str) -> dict[str, str]:
+        """Ask for the tags of a task placed on this instance, or of the instance."""
+        body = _encode({"instance": identity.instance_arn, "resource": resource_arn})
+        answer = await self._call("POST", "v1/tags", identity=identity, body=body)
+        return answers.tags(answer.body)
+
     async def protection(self, identity: Identity, asked: ProtectionCall) -> ProtectionOutcome:
         """Read or change the scale-in protection of a task; raises ``answers.RequestRefused``."""
         path = f"{identity.path}/protection"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import amazon, json_file
+from agent.config.known import GIVEN_TO_CONTAINERS
 from agent.config.settings import variables
 from tests.support import generated
 
@@ -66,6 +67,7 @@ def test_the_page_holds_every_setting_as_the_code_does() -> None:
 @pytest.mark.parametrize("name", ["configuration.md", "amazon-ecs.md", "troubleshooting.md"])
 def test_pages_name_no_setting_that_does_not_exist(name: str) -> None:
     typing_error = {"ECS_CLUSTR"}  # shown as one
-    known = {variable.name for variable in variables().values()} | set(amazon.rows()) | typing_error
+    ours = {variable.name for variable in variables().values()}
+    known = ours | set(amazon.rows()) | GIVEN_TO_CONTAINERS | typing_error
     text = PAGE.with_name(name).read_text()
     assert set(re.findall(r"\bECS_[A-Z0-9_]*[A-Z0-9]\b", text)) <= known

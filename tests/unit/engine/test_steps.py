@@ -84,6 +84,7 @@ def _tools(runtime: MemoryEngine, tmp_path: Path, ensure_image: EnsureImage) -> 
         aws=FakeAws(),
         control_secrets=FakeControl().secrets,
         log_relay=RELAY,
+        endpoint_variables=lambda _arn, _name: {},
     )
 
 

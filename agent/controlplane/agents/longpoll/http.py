@@ -21,7 +21,13 @@ from agent import __version__
 from agent.controlplane import access, records
 from agent.controlplane.agents import host_rules, moved_tasks, reports, usage_rules
 from agent.controlplane.agents.assignments import Poller
-from agent.controlplane.agents.longpoll import held, log_calls, protection_calls, secret_calls
+from agent.controlplane.agents.longpoll import (
+    held,
+    log_calls,
+    protection_calls,
+    secret_calls,
+    tag_calls,
+)
 from agent.controlplane.agents.longpoll.errors import (
     InstanceUnknown,
     InvalidRequest,
@@ -124,6 +130,7 @@ class AgentWire:
         )
         router.add_delete("/v1/instances/{id}", self._answering("leave", self._leave_call))
         router.add_post("/v1/secrets", self._answering("secrets", self._secrets_call))
+        router.add_post("/v1/tags", self._answering("tags", self._tags_call))
         router.add_post("/v1/logs", self._answering("logs", self._logs_call))
         router.add_post("/v1/logs/streams", self._answering("log_stream", self._log_stream_call))
         for rest in ("/v1", "/v1/{rest:.*}"):
@@ -287,6 +294,12 @@ class AgentWire:
         async with asyncio.timeout(CALL_TIMEOUT_S):
             answer = await secret_calls.answer(self._parts, found.record, asked)
         return _json(answer, 404 if isinstance(answer, SecretsLacking) else 200)
+
+    async def _tags_call(self, request: web.Request) -> web.Response:
+        asked = tag_calls.read(await self._body(request))
+        found = await self._caller_named(request, asked.instance)
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return _json(await tag_calls.answer(self._parts, found.record, asked))
 
     async def _log_stream_call(self, request: web.Request) -> web.Response:
         asked = log_calls.read_stream(await self._body(request))

@@ -1,0 +1,77 @@
+"""The networks of a container, in each network mode. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING
+
+from agent.model.status import NetworkMode
+from agent.task_endpoint.metadata.document import Network, NetworkV4
+from agent.task_endpoint.metadata.facts import NetworksUnknown
+
+if TYPE_CHECKING:
+    from agent.model.task import TaskNetwork
+    from agent.runtime.protocol import ContainerDetails
+    from agent.task_endpoint.metadata.facts import SeenTask
+
+
+def of_container(
+    seen: SeenTask, docker_id: str, details: ContainerDetails | None, *, extended: bool
+) -> list[Network]:
+    """Return the networks of one container.
+
+    Args:
+        seen: its task.
+        docker_id: its engine id.
+        details: the container as the engine describes it.
+        extended: whether for version 4.
+
+    Raises:
+        NetworksUnknown: its networks are those of the engine, which did not describe it.
+    """
+    payload, network = seen.record.payload, seen.record.network
+    if payload.mode is NetworkMode.AWSVPC:
+        return [of_task(network, seen.sandbox, extended=extended)] if network else []
+    if details is None:
+        raise NetworksUnknown(docker_id)
+    return _of_engine(details, extended=extended)
+
+
+def of_task(network: TaskNetwork, sandbox: ContainerDetails | None, *, extended: bool) -> Network:
+    """Return the one network of a task in awsvpc mode.
+
+    Name servers are those that the sandbox was made with: its containers get them from it.
+    """
+    mode = NetworkMode.AWSVPC.value
+    if not extended:
+        return Network(network_mode=mode, ipv4_addresses=[network.ipv4])
+    subnet = IPv4Network(f"{network.ipv4}/{network.prefix_len}", strict=False)
+    return NetworkV4(
+        network_mode=mode,
+        ipv4_addresses=[network.ipv4],
+        attachment_index=0,
+        mac_address=network.mac,
+        ipv4_subnet_cidr_block=str(subnet),
+        domain_name_servers=list(sandbox.dns_servers) if sandbox else [],
+        domain_name_search_list=list(sandbox.dns_search) if sandbox else [],
+        private_dns_name=network.hostname,
+        subnet_gateway_ipv4_address=f"{network.gateway}/{network.prefix_len}",
+    )
+
+
+def _of_engine(details: ContainerDetails, *, extended: bool) -> list[Network]:
+    """Return the engine's networks of a container.
+
+    One that has no address there, as in host mode, has one empty text: readers take the first
+    address of the list without a look at its length.
+    """
+    made = NetworkV4 if extended else Network
+    ends = [(end.network, end.ipv4, end.ipv6) for end in details.networks]
+    return [
+        made(
+            network_mode=name,
+            ipv4_addresses=[ipv4],
+            ipv6_addresses=[ipv6] if extended and ipv6 else [],
+        )
+        for name, ipv4, ipv6 in ends or [(details.state.network_mode, details.state.ipv4, "")]
+    ]
